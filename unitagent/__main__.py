@@ -1,0 +1,9 @@
+"""`python -m unitagent` is the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from unitagent.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Discovery: who and where this instance is."""

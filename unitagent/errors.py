@@ -1,0 +1,38 @@
+"""What can go wrong for a user: one base, a few children, each with the exit code of the README."""
+
+from __future__ import annotations
+
+
+class UnitAgentError(Exception):
+    """Something a person has to know about; its text is shown after ``unitagent: error:``.
+
+    Attributes:
+        exit_code: what the process exits with when nobody handles it.
+
+    """
+
+    exit_code = 1
+
+
+class ConfigurationError(UnitAgentError):
+    """An option, variable or file says something impossible; lists every problem found at once."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class StoreError(UnitAgentError):
+    """The store could not be reached, or refused us."""
+
+    exit_code = 69
+
+
+class CommandError(UnitAgentError):
+    """COMMAND cannot be run: not found (127) or not executable (126)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

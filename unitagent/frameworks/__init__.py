@@ -1,0 +1,1 @@
+"""Frameworks: what each engine needs on its command line, per rank."""

@@ -1,0 +1,1 @@
+"""Operator: the commands a person uses on a Unit."""

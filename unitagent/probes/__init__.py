@@ -1,0 +1,1 @@
+"""Probes: answers to health checks and peers over HTTP."""

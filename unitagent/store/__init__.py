@@ -1,0 +1,1 @@
+"""The store: how agents see each other."""

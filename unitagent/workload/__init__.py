@@ -1,0 +1,1 @@
+"""The workload: the user's command with all its descendants."""
