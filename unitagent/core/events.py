@@ -1,0 +1,176 @@
+"""All that can happen to an agent. Each event carries ``now``: monotonic seconds of this agent's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unitagent.core.exits import Exit
+from unitagent.core.model import Failure, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; a timer of ours may be due."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Somebody said "look": the store has something new."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """The store answered the exchange under way."""
+
+    now: float
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The exchange under way got no answer."""
+
+    now: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortFound:
+    """A free master port for this generation."""
+
+    now: float
+    generation: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeersReached:
+    """The answer to ``CheckPeers``: which probe addresses accept a connection from our card."""
+
+    now: float
+    gang: str
+    reached: tuple[int, ...]
+    unreached: tuple[int, ...]
+
+
+class Opinion(StrEnum):
+    """What came of asking a peer directly."""
+
+    ALIVE = "alive"  # this incarnation answered
+    REFUSED = "refused"  # the machine answered, nobody listens there
+    OTHER = "other"  # another incarnation answered
+    SILENT = "silent"  # no answer, or none that can be believed
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswered:
+    """The answer to ``AskPeer``.
+
+    Attributes:
+        incarnation: that was asked about.
+        working: the peer says that its workload is up in ``generation``.
+
+    """
+
+    now: float
+    rank: int
+    incarnation: str
+    opinion: Opinion
+    generation: int = 0
+    working: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHungUp:
+    """The connection that was held to a watched peer broke."""
+
+    now: float
+    rank: int
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The workload's main process is there."""
+
+    now: float
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadExited:
+    """The workload's main process ended; descendants of it may live on."""
+
+    now: float
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadGone:
+    """Proof that no process of the workload is left."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStuck:
+    """Something of the workload cannot be made to go away; ``detail`` says what."""
+
+    now: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChecked:
+    """One answer of the workload's health check, already counted against its threshold."""
+
+    now: float
+    healthy: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSick:
+    """The workload is alive but cannot work (stalled engine, lost children)."""
+
+    now: float
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """No request is in flight any more."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """SIGTERM or SIGINT came; the second one, a second later or more, means at once."""
+
+    now: float
+
+
+Event = (
+    Tick
+    | Pushed
+    | Exchanged
+    | StoreFailed
+    | PortFound
+    | PeersReached
+    | PeerAnswered
+    | PeerHungUp
+    | Spawned
+    | WorkloadExited
+    | WorkloadGone
+    | WorkloadStuck
+    | HealthChecked
+    | WorkloadSick
+    | Drained
+    | StopAsked
+)

@@ -1,0 +1,241 @@
+"""The values that agents exchange and remember. Everything here is immutable and knows no clock.
+
+A *record* is what one agent says about itself; the store is the notice-board that all records hang on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class InstanceState(StrEnum):
+    """Where one instance stands, in the order of a normal life."""
+
+    WAITING = "waiting"  # not at a barrier: it holds no rank yet, or cannot reach the store
+    IDLE = "idle"  # at the barrier of its generation, no process of an older one alive
+    STARTING = "starting"  # the barrier has opened, the workload is being spawned
+    RUNNING = "running"
+    HEALTHY = "healthy"  # running, and its health check passes
+    STOPPING = "stopping"
+    EXITED = "exited"  # nothing of its workload is left
+    LOST = "lost"  # said of an instance by the others, never by itself
+
+    @property
+    def serving(self) -> bool:
+        """Whether the workload is up in this state."""
+        return self in (InstanceState.RUNNING, InstanceState.HEALTHY)
+
+    @property
+    def started(self) -> bool:
+        """Whether the barrier of the record's generation has opened for this instance."""
+        return self in (InstanceState.STARTING, InstanceState.RUNNING, InstanceState.HEALTHY)
+
+
+class Phase(StrEnum):
+    """What the Unit as a whole is doing."""
+
+    FORMING = "forming"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    DRAINING = "draining"
+    FAILED = "failed"
+    COMPLETED = "completed"
+
+
+class Mode(StrEnum):
+    """What an exit of the workload that nobody asked for means."""
+
+    SERVICE = "service"
+    JOB = "job"
+
+
+class Restart(StrEnum):
+    """Who starts the next generation: this agent, or the platform with a new container."""
+
+    INPLACE = "inplace"
+    RECREATE = "recreate"
+
+
+class Reason(StrEnum):
+    """Why a generation ended."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    OOM = "oom"
+    LOST = "lost"
+    UNHEALTHY = "unhealthy"
+    STALLED = "stalled"
+    STARTUP_TIMEOUT = "startup-timeout"
+    REPLACED = "replaced"
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What one agent announces about itself.
+
+    Attributes:
+        incarnation: random id of this life of the agent.
+        generation: the generation it stands in; 0 before its first barrier.
+        gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
+        ip: its address on the chosen card.
+        port: port of its probe address, 0 for none.
+        master_port: free port found for this generation; only rank 0 sets it.
+        asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
+        left: its agent has ended on purpose; its rank is free at once.
+        failed: it holds that the restart budget of the Unit is spent.
+        restarts: restarts of the Unit it knows of.
+        fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
+
+    """
+
+    rank: int
+    incarnation: str
+    size: int
+    ip: str
+    port: int
+    hostname: str = ""
+    revision: str = ""
+    fingerprint: str = ""
+    generation: int = 0
+    state: InstanceState = InstanceState.WAITING
+    gang: str = ""
+    master_port: int = 0
+    pid: int | None = None
+    exit_code: int | None = None
+    asked: bool = False
+    left: bool = False
+    failed: bool = False
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The first failure of a generation: the one that the others are consequences of.
+
+    Attributes:
+        rank: the instance that failed.
+        ip: its address, so that a person finds the machine.
+        detail: one sentence.
+        exit_code: of the workload, when it exited.
+        signal: that killed the workload.
+        at: seconds since the epoch, by the clock of the agent that reports it.
+        detect: seconds from the failure (or the last sign of life) to this report.
+
+    """
+
+    generation: int
+    rank: int
+    ip: str
+    reason: Reason
+    detail: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    at: float = 0.0
+    detect: float = 0.0
+
+
+class OrderKind(StrEnum):
+    """What an operator can ask of a Unit."""
+
+    DRAIN = "drain"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An operator's wish, about the generation it was given in; it means nothing to a later one."""
+
+    kind: OrderKind
+    generation: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A rank's sign of life: it is alive when the number changes, whatever any clock says."""
+
+    incarnation: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the store answers to one exchange.
+
+    Attributes:
+        holder: incarnation that holds my rank after this exchange ("" for none: I only looked).
+        generation: the highest generation the store has been told of.
+        records: all records of the Unit as this exchange found them, by rank.
+        beats: of the ranks asked for, and of my own rank's holder.
+        failure: the first failure of the last generation that failed, as the store knows it.
+        order: the last operator's wish.
+        age: seconds since the store first heard of this Unit (it may have been wiped since).
+
+    """
+
+    holder: str
+    generation: int
+    records: dict[int, Record]
+    beats: dict[int, Beat]
+    failure: Failure | None = None
+    order: Order | None = None
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gang:
+    """The instances that start together. ``id`` is the fencing token: it is never issued twice,
+    because each incarnation confirms a gang at most once per generation.
+    """
+
+    generation: int
+    incarnations: tuple[str, ...]
+    ips: tuple[str, ...]
+    master_port: int
+
+    @property
+    def id(self) -> str:
+        """The token: the generation and the roster, in full."""
+        return f"{self.generation}:{self.master_port}:{','.join(self.incarnations)}"
+
+    @property
+    def master_address(self) -> str:
+        """Where rank 0 is."""
+        return self.ips[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """All that an agent is told once, at its start. Durations are seconds.
+
+    Attributes:
+        probes: whether peers can be asked over HTTP.
+        health: whether rank 0's workload has a health check.
+        epoch: what added to the core's monotonic ``now`` gives seconds since the epoch.
+
+    """
+
+    unit: str
+    rank: int
+    size: int
+    incarnation: str
+    guard: bool = False
+    mode: Mode = Mode.SERVICE
+    restart: Restart = Restart.INPLACE
+    strict: bool = False
+    probes: bool = True
+    health: bool = False
+    lease: float = 5.0
+    heartbeat: float = 1.0
+    barrier_timeout: float = 0.0
+    startup: float = 0.0
+    stop_grace: float = 25.0
+    restart_grace: float = 5.0
+    drain: float = 15.0
+    deregister: float = 2.0
+    max_restarts: int = 10
+    restart_window: float = 3600.0
+    backoff: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+    epoch: float = 0.0
