@@ -1,0 +1,102 @@
+"""What this instance was told to be: every variable of the README, resolved to one frozen record.
+
+The invariant: a ``Settings`` that exists is consistent. Whoever tells it (flag, environment, service file,
+platform, default) is settled here, once, and all problems are reported together before anything starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unitagent.core.model import Mode, Restart
+
+LogFormat = Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One instance's settings; durations are in seconds, and 0 means "off" or "for ever" as the README says.
+
+    Attributes:
+        size: instances in the Unit; 0 when resolved without an identity, for an operator's command.
+        rank: this instance's rank; None claims the lowest free one in the store.
+        redis_url: None for the embedded store at rank 0.
+        http_port: 0 when the probe address is ``off``.
+        log_format: None for text on a terminal and JSON elsewhere.
+        command: the workload's argv, as given.
+
+    """
+
+    unit: str
+    size: int
+    rank: int | None
+    ifname: str | None
+    rank_ip: str | None
+    master_address: str | None
+    config: str | None
+    redis_url: str | None = field(repr=False)
+    redis_url_file: str | None
+    store_timeout: float
+    secret: str | None = field(repr=False)
+    secret_file: str | None
+    service: str | None
+    guard: bool
+    mode: Mode
+    restart: Restart
+    max_restarts: int
+    restart_window: float
+    backoff: tuple[float, ...]
+    lease: float
+    heartbeat: float
+    barrier_timeout: float
+    startup: float
+    stop_grace: float
+    restart_grace: float
+    drain: float
+    deregister: float
+    http_host: str
+    http_port: int
+    health_url: str | None
+    health_interval: float
+    health_timeout: float
+    health_failures: int
+    stall: float
+    traffic_port: int | None
+    framework: str
+    revision: str
+    strict: bool
+    rdma: str
+    dashboard: str
+    log_format: LogFormat | None
+    log_level: str
+    command: tuple[str, ...] = ()
+
+    @property
+    def store_operation_timeout(self) -> float:
+        """How long one store operation may take, so that two and a heartbeat always fit into the lease."""
+        return (self.lease - self.heartbeat) / 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """The settings and how they came about.
+
+    Attributes:
+        sources: variable -> which rule gave its value; every variable of the table has one.
+        texts: variable -> its value as text fit to show: secrets and passwords are masked.
+        warnings: sentences for the log; nothing in them stops an agent.
+        platform: name of the platform that was recognised, if one was.
+        environment: what the service file adds to the workload's environment where nothing else sets it.
+
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+    texts: Mapping[str, str]
+    warnings: tuple[str, ...]
+    platform: str | None
+    environment: Mapping[str, str]
