@@ -1,0 +1,102 @@
+"""What the workload is given: its place in the gang, as variables and as words of its command line.
+
+Three kinds of variables: those that are always ours, those that a framework reads and that are ours only
+where the user set nothing, and those that a workload must not see. An empty variable counts as unset.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MARKER = "UNIT_AGENT"
+
+_REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE")
+
+# Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod beside a Service named "vllm"; engines read a
+# number.
+_LINKS = ("VLLM_PORT", "SGLANG_PORT")
+
+_PLACEHOLDER = re.compile(
+    r"\{(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)\}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GangInfo:
+    """What one rank of a gang tells its workload.
+
+    Attributes:
+        master_port: free on rank 0 when the gang was formed, with 7 free ports above it.
+        rank_ips: of all ranks, in rank order.
+        marker: value of ``UNIT_AGENT``, by which a later agent finds leftovers (``leftovers.marker``); empty
+            for none.
+
+    """
+
+    rank: int
+    size: int
+    unit: str
+    generation: int
+    rank_ip: str
+    comm_ifname: str
+    master_address: str
+    master_port: int
+    rank_ips: tuple[str, ...]
+    marker: str = ""
+
+
+def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
+    """Return the whole environment of the workload, made from the agent's own."""
+    kept = {name: value for name, value in base.items() if not _hidden(name, value)}
+    offered = {name: value for name, value in _offered(gang).items() if value and not kept.get(name)}
+    return kept | offered | _given(gang)
+
+
+def fill(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone."""
+    return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in argv]
+
+
+def has_placeholder(word: str) -> bool:
+    """Whether :func:`fill` would change this word."""
+    return _PLACEHOLDER.search(word) is not None
+
+
+def _hidden(name: str, value: str) -> bool:
+    return name in _REMOVED or name == MARKER or (name in _LINKS and value.startswith("tcp://"))
+
+
+def _given(gang: GangInfo) -> dict[str, str]:
+    marker = {MARKER: gang.marker} if gang.marker else {}
+    return marker | {
+        "RANK_ID": str(gang.rank),
+        "RANK_IP": gang.rank_ip,
+        "COMM_IFNAME": gang.comm_ifname,
+        "MASTER_ADDRESS": gang.master_address,
+        "MASTER_PORT": str(gang.master_port),
+        "UNIT_ID": gang.unit,
+        "UNIT_SIZE": str(gang.size),
+        "UNIT_GENERATION": str(gang.generation),
+        "UNIT_RANK_IPS": ",".join(gang.rank_ips),
+    }
+
+
+def _offered(gang: GangInfo) -> dict[str, str]:
+    card = gang.comm_ifname
+    return {
+        # "=" makes NCCL match the name exactly: without it eth1 would also mean eth10.
+        "NCCL_SOCKET_IFNAME": f"={card}" if card else "",
+        "GLOO_SOCKET_IFNAME": card,
+        "VLLM_HOST_IP": gang.rank_ip,
+        "SGLANG_HOST_IP": gang.rank_ip,
+        "MASTER_ADDR": gang.master_address,
+        "PET_NNODES": str(gang.size),
+        "PET_NODE_RANK": str(gang.rank),
+        "PET_MASTER_ADDR": gang.master_address,
+        "PET_MASTER_PORT": str(gang.master_port),
+    }

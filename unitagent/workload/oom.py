@@ -1,0 +1,79 @@
+"""Did the kernel kill one of us for want of memory? It counts such kills for each control group; we compare.
+
+Any process counts, not only the main one: an engine whose worker was killed exits by itself a moment later,
+and "exit code 1" would hide why. Without a readable counter (no cgroup mount, a sandbox kernel) nothing is
+claimed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROC_SELF = Path("/proc/self")
+
+
+class OomCounter:
+    """The number of OOM kills in our control group: ``memory.events`` of v2, ``memory.oom_control`` of v1."""
+
+    def __init__(self, proc_self: Path = _PROC_SELF) -> None:
+        self._files = [path for path in _candidates(proc_self) if path.is_file()]
+        self._start = self.count()
+
+    def count(self) -> int:
+        """Kills since the control group was made; 0 when there is no counter."""
+        return max((_oom_kill(path) for path in self._files), default=0)
+
+    def start(self) -> None:
+        """Begin to count anew."""
+        self._start = self.count()
+
+    def struck(self) -> bool:
+        """Whether there was a kill since :meth:`start`."""
+        return self.count() > self._start
+
+
+def _oom_kill(path: Path) -> int:
+    try:
+        fields = (line.split() for line in path.read_text().splitlines())
+        return next((int(field[1]) for field in fields if field[0] == "oom_kill"), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _candidates(proc_self: Path) -> Iterator[Path]:
+    try:
+        groups = dict(_groups((proc_self / "cgroup").read_text()))
+        mounts = (proc_self / "mountinfo").read_text().splitlines()
+    except (OSError, ValueError):
+        return
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        root, point = (_unescape(word) for word in before.split()[3:5])
+        kind, *_, options = after.split()
+        if kind == "cgroup2" and "" in groups:
+            yield _inside(point, root, groups[""]) / "memory.events"
+        elif kind == "cgroup" and "memory" in options.split(",") and "memory" in groups:
+            yield _inside(point, root, groups["memory"]) / "memory.oom_control"
+
+
+def _groups(text: str) -> Iterator[tuple[str, str]]:
+    """Yield controller and path; the empty name is v2's (cgroups(7): lines of ``id:controllers:path``)."""
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            yield controller, path
+
+
+def _inside(point: str, root: str, group: str) -> Path:
+    """Where a control group is seen below a mount that shows only the part of the tree below ``root``."""
+    if group == root or not group.startswith(root.rstrip("/") + "/"):
+        return Path(point)  # a container's mount often shows just its own group
+    return Path(point) / group[len(root.rstrip("/")) + 1 :]
+
+
+def _unescape(word: str) -> str:
+    return word.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")

@@ -1,0 +1,139 @@
+"""What ``/proc`` says about processes: one table of all that we can see, and kinship within it.
+
+A pid alone names nobody for long, so a process is its pid *and* its start time, and ``kill`` checks both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of ``/proc/PID/stat`` (proc(5)).
+
+    Attributes:
+        state: one letter; ``Z`` zombie, ``D`` cannot be interrupted, even by SIGKILL.
+        ticks: start time in clock ticks since boot.
+
+    """
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    group: int
+    ticks: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; a zombie only waits to be reaped by its parent."""
+        return self.state not in "ZX"
+
+
+def read(pid: int) -> Process | None:
+    """Return the process, or None when there is none (any more)."""
+    try:
+        text = (PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    # The name may contain anything, brackets included: the fields begin after the last one.
+    head, _, tail = text.rpartition(") ")
+    fields = tail.split()
+    return Process(pid, head.partition(" (")[2], fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
+
+
+def pids() -> Iterator[int]:
+    """Every pid that we can see."""
+    return (int(path.name) for path in PROC.iterdir() if path.name.isdecimal())
+
+
+def link(path: str) -> str:
+    """Return where a link of ``/proc`` leads, or nothing when it is gone or not ours to read."""
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+def open_files(pid: int) -> Iterator[tuple[str, str]]:
+    """Link and target of everything that a process has open; nothing when it may not be looked at."""
+    with contextlib.suppress(OSError), os.scandir(PROC / str(pid) / "fd") as entries:
+        for entry in entries:
+            yield entry.path, link(entry.path)
+
+
+def table() -> dict[int, Process]:
+    """All processes that we can see, by pid. Takes milliseconds: call it off the event loop."""
+    found = map(read, pids())
+    return {process.pid: process for process in found if process is not None}
+
+
+def descendants(processes: Mapping[int, Process], root: int, spared: Collection[int] = ()) -> list[Process]:
+    """Children of ``root``, their children and so on; ``spared`` ones and what they begot are left out."""
+    children: dict[int, list[Process]] = {}
+    for process in processes.values():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    queue = [root]
+    while queue:
+        born = [child for child in children.get(queue.pop(), ()) if child.pid not in spared]
+        found += born
+        queue += [child.pid for child in born]
+    return found
+
+
+def ancestors(processes: Mapping[int, Process], pid: int) -> set[int]:
+    """Pids of the parent, its parent and so on, as far as we can see."""
+    found: set[int] = set()
+    while (process := processes.get(pid)) is not None and process.parent not in found:
+        found.add(pid := process.parent)
+    return found
+
+
+def direct_children() -> frozenset[int]:
+    """Pids of our own children, zombies included.
+
+    Exact as long as nobody reaps meanwhile: a child of ours leaves the list only by being reaped. The kernel
+    lists them per thread; where it was built without that (CONFIG_PROC_CHILDREN) all of ``/proc`` is read.
+    """
+    try:
+        lists = [path.read_text() for path in (PROC / "self/task").glob("*/children")]
+    except OSError:
+        lists = []
+    if lists:
+        return frozenset(int(pid) for text in lists for pid in text.split())
+    me = os.getpid()
+    return frozenset(process.pid for process in table().values() if process.parent == me)
+
+
+def kill(process: Process, number: int = signal.SIGKILL) -> None:
+    """Signal exactly this process, not one that has got its pid since."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    except OSError:  # a kernel without pidfd: the check below is all there is
+        _kill_if_same(process, lambda: os.kill(process.pid, number))
+        return
+    try:
+        _kill_if_same(process, lambda: signal.pidfd_send_signal(handle, number))
+    finally:
+        os.close(handle)
+
+
+def _kill_if_same(process: Process, send: Callable[[], None]) -> None:
+    now = read(process.pid)
+    if now is not None and now.ticks == process.ticks:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            send()

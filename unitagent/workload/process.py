@@ -1,0 +1,238 @@
+"""One workload at a time: spawn it in a group of its own, and end it so that nothing of it is left.
+
+A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to whoever left the
+group), a grace, then SIGKILL to every descendant, again and again until the reaper has its proof. A process
+that even SIGKILL does not end (state D: stuck in a driver) is reported instead of waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unitagent.core.exits import Exit
+from unitagent.workload import command, proc
+from unitagent.workload.oom import OomCounter
+from unitagent.workload.shm import SharedMemory
+from unitagent.workload.stderr import Stderr
+from unitagent.workload.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from unitagent.workload.reaper import Reaper
+    from unitagent.workload.signals import Birth
+
+_log = logging.getLogger(__name__)
+
+KILL_SECONDS = 10.0  # from the first SIGKILL to giving up on whoever is left
+_LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
+_ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
+_SAMPLE_SECONDS = 0.5  # at most so long may a look at the workload's shared memory hold a stop up
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Processes that outlived SIGKILL.
+
+    Attributes:
+        states: the letter of each in ``/proc/PID/stat``; ``D`` hangs in the kernel.
+
+    """
+
+    pids: tuple[int, ...]
+    states: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        """One clause for a person."""
+        each = zip(self.pids, self.names, self.states, strict=True)
+        told = ", ".join(f"{pid} ({name}, state {state})" for pid, name, state in each)
+        return f"not even SIGKILL ended {told or 'a process that cannot be seen'}"
+
+
+class Workload:
+    """The user's command with all its descendants.
+
+    Attributes:
+        pid: of the main process, which leads the group; None when it has ended.
+
+    """
+
+    def __init__(
+        self,
+        reaper: Reaper,
+        born: Birth,
+        *,
+        on_exit: Callable[[Exit, list[str]], None],
+        capture_stderr: bool = True,
+    ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            reaper: installed already.
+            born: signal state to start the workload with.
+            on_exit: told how the main process ended and the last lines of its stderr; must not block.
+            capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
+                inherited.
+
+        """
+        self.pid: int | None = None
+        self._reaper = reaper
+        self._born = born
+        self._on_exit = on_exit
+        self._stderr = Stderr() if capture_stderr else None
+        self._terminal = Terminal()
+        self._oom = OomCounter()
+        self._shm = SharedMemory()
+        self._group: int | None = None
+        self._deadline = math.inf
+        self._ending: asyncio.Task[Stuck | None] | None = None
+
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+        """Start the command and return its pid; it inherits stdin, stdout and the working directory.
+
+        Raises:
+            CommandError: it is not there (any more) or the kernel refuses it.
+
+        """
+        if self.pid is not None or self._ending is not None:
+            raise RuntimeError("a workload is only spawned after the one before is gone")
+        path = command.locate(argv[0], env)
+        self._oom.start()
+        self._shm.remember()
+        self.pid = self._group = self._start(path, argv, env)
+        self._reaper.watch(self.pid, self._ended)
+        self._terminal.give(self.pid)
+        return self.pid
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to the whole group, if there is one."""
+        if self._group is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._group, number)
+
+    async def stop(self, grace: float) -> Stuck | None:
+        """End everything of the workload, whether its main process still runs or not.
+
+        Returns None with the proof that nothing is left, or who could not be ended. Called again meanwhile,
+        it joins the stop under way, and the earlier deadline counts. Cancelling the caller does not cancel
+        the stop.
+        """
+        self._deadline = min(self._deadline, _now() + grace)
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(polite=grace > 0))
+        self._reaper.wake()
+        return await asyncio.shield(self._ending)
+
+    def hurry(self) -> None:
+        """Skip the rest of the grace of the stop under way."""
+        self._deadline = -math.inf
+        self._reaper.wake()
+
+    async def close(self, limit: float = 1.0) -> None:
+        """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
+        if self._stderr is not None:
+            self._stderr.close()
+            await self._stderr.flush(limit)
+
+    def _start(self, path: str, argv: Sequence[str], env: Mapping[str, str]) -> int:
+        # posix_spawn and not Popen: it can reset just the signals that we changed, without code between fork
+        # and exec, and it leaves no object behind that waits for the child.
+        stderr = self._stderr.open() if self._stderr is not None else None
+        actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
+        try:
+            return os.posix_spawn(
+                path,
+                list(argv),
+                dict(env),
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=self._born.mask,
+                setsigdef=self._born.defaults,
+            )
+        except OSError as error:
+            raise command.refused(argv[0], error) from error
+        finally:
+            if stderr is not None:
+                os.close(stderr)
+
+    def _ended(self, ended: Exit) -> None:
+        self.pid = None
+        if ended.status and self._oom.struck():
+            ended = Exit(ended.code, ended.signal, oom=True)
+        self._on_exit(ended, self._stderr.tail() if self._stderr is not None else [])
+
+    async def _end(self, *, polite: bool) -> Stuck | None:
+        try:
+            if polite:
+                await self._look_at_shm()
+            stuck = None if polite and await self._ask() else await self._force()
+            self._terminal.take_back()
+            if stuck is None:
+                self._group = None
+                await asyncio.to_thread(self._shm.clean)
+            return stuck
+        finally:
+            self._ending = None
+            self._deadline = math.inf
+
+    async def _ask(self) -> bool:
+        """SIGTERM, then wait for the deadline; True when everybody has gone."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
+        asked_rest = False
+        while not self._reaper.alone():
+            left = self._deadline - _now()
+            if left <= 0:
+                return False
+            if self.pid is None and not asked_rest:
+                asked_rest = True
+                await asyncio.to_thread(self._ask_rest)
+            await self._reaper.change(min(left, _LOOK_SECONDS))
+        return True
+
+    def _ask_rest(self) -> None:
+        for process in self._living():
+            if process.group != self._group:
+                proc.kill(process, signal.SIGTERM)
+
+    async def _force(self) -> Stuck | None:
+        """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
+        give_up = _now() + KILL_SECONDS
+        while not self._reaper.alone():
+            if _now() >= give_up:
+                return _stuck(await asyncio.to_thread(self._living))
+            await asyncio.to_thread(self._kill_all)
+            await self._reaper.change(_ROUND_SECONDS)
+        return None
+
+    def _kill_all(self) -> None:
+        for process in self._living():
+            proc.kill(process)
+
+    def _living(self) -> list[proc.Process]:
+        return proc.descendants(proc.table(), os.getpid(), frozenset(self._reaper.services))
+
+    async def _look_at_shm(self) -> None:
+        look = asyncio.to_thread(lambda: self._shm.sample(process.pid for process in self._living()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(look, _SAMPLE_SECONDS)
+
+
+def _stuck(processes: list[proc.Process]) -> Stuck:
+    return Stuck(
+        tuple(process.pid for process in processes),
+        tuple(process.state for process in processes),
+        tuple(process.name for process in processes),
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

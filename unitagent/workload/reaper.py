@@ -1,0 +1,110 @@
+"""The one place that calls ``waitpid``: it learns every death, and it can prove that nothing is left.
+
+The proof. This process is PID 1 or a subreaper, so a descendant whose parent dies becomes our own child.
+Hence as long as any descendant lives, at least one *direct* child of ours does, and ``waitpid(-1)`` saying
+ECHILD means: nobody. Some children are not of the workload: *service children* (a store server, a health
+command, whatever was our child already when we began). With those alive the proof is that every direct child
+is one of them. The list of children can be read without a race, because a dead child stays on it as a zombie
+until it is reaped, and only this class reaps.
+
+Therefore nobody else may wait: no ``Popen.wait``, ``poll`` or ``communicate``, no ``asyncio.subprocess``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from unitagent.core.exits import Exit, from_wait_status
+from unitagent.workload import proc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+
+
+def become_subreaper() -> bool:
+    """Ask the kernel for our orphans; harmless as PID 1, which gets them anyway. False if it refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0 or os.getpid() == 1
+
+
+class Reaper:
+    """Reaps all children of this process, from the loop that :meth:`install` was called in.
+
+    Attributes:
+        services: pids of living service children; they and what they begot are never stopped with the
+            workload.
+        strangers: how many orphans have been reaped so far.
+
+    """
+
+    def __init__(self) -> None:
+        self.services: set[int] = set()
+        self.strangers = 0
+        self._watched: dict[int, Callable[[Exit], None]] = {}
+        self._changed = asyncio.Event()
+
+    def install(self) -> None:
+        """Begin; children that we have already (an entrypoint script's sshd, say) are nobody's workload."""
+        become_subreaper()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
+        self.services |= proc.direct_children()
+        self.reap()
+
+    def close(self) -> None:
+        """Stop listening for deaths."""
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+
+    def watch(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
+        """Tell ``on_exit`` when this child ends.
+
+        Call it in the loop's thread, with no ``await`` since the child was spawned: later is too late.
+        A ``service`` child does not count as workload.
+        """
+        self._watched[pid] = on_exit
+        if service:
+            self.services.add(pid)
+
+    def reap(self) -> bool:
+        """Collect all who have died; True when there is no child left at all."""
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self._bury(*ended)
+        except ChildProcessError:
+            return True
+        return False
+
+    def alone(self) -> bool:
+        """Whether it is proven that no process of the workload is left (see the module's docstring)."""
+        return self.reap() or proc.direct_children() <= self.services
+
+    async def change(self, limit: float) -> None:
+        """Wait until a child has died or somebody called :meth:`wake`, at most ``limit`` seconds."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let :meth:`change` return."""
+        self._changed.set()
+
+    def _bury(self, pid: int, status: int) -> None:
+        self.services.discard(pid)
+        self.wake()
+        on_exit = self._watched.pop(pid, None)
+        ended = from_wait_status(status)
+        if on_exit is None:
+            self.strangers += 1
+            _log.debug("reaped process %d of the workload: it %s", pid, ended.describe())
+        else:
+            on_exit(ended)

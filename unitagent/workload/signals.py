@@ -1,0 +1,78 @@
+"""Which signals are ours, which go to the workload, and what a workload is born with.
+
+SIGTERM and SIGINT ask this instance to stop. Everything else that a process can catch and that does not say
+"this program is broken" is passed on (tini's list). A workload must not notice that an agent stands above it:
+it starts with the signal mask and the ignored signals that the agent itself was started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+
+# The terminal's means to stop a background process. PID 1 must never be stopped, and it is the one that hands
+# the terminal over.
+_TERMINAL = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP})
+
+# Python ignores these from its first line on, so that writing to a closed socket is an OSError; forwarding
+# them would turn our own broken connections into signals for the workload.
+_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+
+_OURS_ALONE = frozenset(
+    {
+        signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGFPE, signal.SIGILL,
+        signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """The signal state that this process was started with.
+
+    Attributes:
+        mask: signals that were blocked.
+        ignored: signals that were ignored. SIGPIPE and SIGXFSZ are never among them: Python hides what they
+            were.
+
+    """
+
+    mask: frozenset[int]
+    ignored: frozenset[int]
+
+    @property
+    def defaults(self) -> frozenset[int]:
+        """Signals to set back to their default in a child, because we or Python ignore them."""
+        return (_TERMINAL | _PYTHON) - self.ignored
+
+
+def birth() -> Birth:
+    """Read our signal state; to be called once, before :func:`install` changes it."""
+    numbers = signal.valid_signals() - _PYTHON
+    return Birth(
+        mask=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        ignored=frozenset(number for number in numbers if signal.getsignal(number) == signal.SIG_IGN),
+    )
+
+
+def forwardable(born: Birth) -> frozenset[int]:
+    """Signals that are passed on to the workload; one that was ignored at birth stays ignored."""
+    return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _PYTHON - _OURS_ALONE - born.ignored
+
+
+def install(born: Birth, *, on_stop: Callable[[int], None], forward: Callable[[int], None]) -> None:
+    """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
+    loop = asyncio.get_running_loop()
+    for number in sorted(STOP - born.ignored):
+        loop.add_signal_handler(number, on_stop, number)
+    for number in sorted(forwardable(born)):
+        loop.add_signal_handler(number, forward, number)
+    for swallowed in _TERMINAL:
+        signal.signal(swallowed, signal.SIG_IGN)

@@ -1,0 +1,184 @@
+"""The workload's stderr goes through unchanged and at once to ours, and its last lines are remembered.
+
+The invariant: a slow or dead reader of our stderr never blocks the event loop. The loop reads the workload's
+pipe without blocking; one thread does the blocking writes. When the reader is stuck, a bounded amount is held
+here, then the pipe fills up and the workload blocks, exactly as it would without us. When the reader is gone
+(EPIPE), the output is dropped and the workload lives on: a broken log collector must not take a Unit down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import re
+import select
+import threading
+from collections import deque
+
+_LINES = 20
+_LINE_BYTES = 1000
+_CHUNK = 64 * 1024
+_HELD = 256 * 1024  # bytes read and not yet written, before we stop reading
+_FINAL = (
+    4 * _CHUNK
+)  # bytes still read from the pipe when the tail is asked for; a pipe holds 64 KiB by default
+
+# Escape sequences and control characters: the tail is shown on other people's terminals.
+_UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\t -~\u00a0-\U0010ffff]")
+
+
+class Tail:
+    """The last lines of a byte stream, each cut to a bounded length."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque(maxlen=_LINES)
+        self._partial = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        *lines, last = data.split(b"\n")
+        if not lines:
+            self._partial = _cut(self._partial + last)
+            return
+        lines[0] = self._partial + lines[0]
+        self._lines.extend(_cut(line) for line in lines[-_LINES:])
+        self._partial = _cut(last)
+
+    def lines(self) -> list[str]:
+        """Return the lines as text, an unfinished last one included, without control characters."""
+        raw = [*self._lines, self._partial] if self._partial else list(self._lines)
+        return [_UNPRINTABLE.sub("", line.decode(errors="replace")) for line in raw[-_LINES:]]
+
+
+def _cut(line: bytes) -> bytes:
+    # A progress bar rewrites its line after each \r; what a terminal shows in the end is the last part.
+    return line.rstrip(b"\r").rpartition(b"\r")[2][:_LINE_BYTES]
+
+
+class Writer:
+    """Writes to a file descriptor of unknown temper, from a thread of its own."""
+
+    def __init__(self, sink: int) -> None:
+        self._sink = sink
+        self._queue: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes) -> asyncio.Future[None]:
+        """Queue ``data``; the future is done when it was written or dropped."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="stderr", daemon=True)
+            self._thread.start()
+        done = asyncio.get_running_loop().create_future()
+        self._queue.put((data, done))
+        return done
+
+    def _run(self) -> None:
+        while True:
+            data, done = self._queue.get()
+            with contextlib.suppress(OSError):  # the reader is gone: drop
+                self._write_all(data)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                done.get_loop().call_soon_threadsafe(_finish, done)
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._sink, view) :]
+            except BlockingIOError:  # somebody made the shared description non-blocking
+                select.select((), (self._sink,), ())
+
+
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+class Stderr:
+    """The pipe of one workload at a time, relayed to ``sink``."""
+
+    def __init__(self, sink: int = 2) -> None:
+        self._writer = Writer(sink)
+        self._tail = Tail()
+        self._pipe: int | None = None
+        self._reading = False
+        self._held = 0
+        self._written = asyncio.Event()
+        self._written.set()
+
+    def open(self) -> int:
+        """Begin a new pipe with an empty tail; the caller closes the writing end returned after the spawn."""
+        self.close()
+        self._tail = Tail()
+        self._pipe, write_end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        self._resume()
+        return write_end
+
+    def tail(self) -> list[str]:
+        """Return the last lines, those still in the pipe included."""
+        left = _FINAL
+        while left > 0 and (count := self._read()):
+            left -= count
+        return self._tail.lines()
+
+    def close(self) -> None:
+        """Stop reading; what has been read is still written."""
+        if self._pipe is not None:
+            self.tail()
+        if self._pipe is not None:
+            self._pause()
+            os.close(self._pipe)
+            self._pipe = None
+
+    async def flush(self, limit: float) -> None:
+        """Wait until all that was read has been written, at most ``limit`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._written.wait()
+
+    def _read(self) -> int:
+        if self._pipe is None:
+            return 0
+        try:
+            data = os.read(self._pipe, _CHUNK)
+        except BlockingIOError:
+            return 0
+        if data:
+            self._pass_on(data)
+        else:
+            self._end_of_file()
+        return len(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._tail.feed(data)
+        self._held += len(data)
+        self._written.clear()
+        self._writer.write(data).add_done_callback(lambda _: self._released(len(data)))
+        if self._held >= _HELD:
+            self._pause()
+
+    def _released(self, count: int) -> None:
+        self._held -= count
+        if self._held == 0:
+            self._written.set()
+        if self._held < _HELD:
+            self._resume()
+
+    def _end_of_file(self) -> None:
+        self._pause()
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _pause(self) -> None:
+        if self._reading and self._pipe is not None:
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            self._reading = False
+
+    def _resume(self) -> None:
+        if not self._reading and self._pipe is not None:
+            asyncio.get_running_loop().add_reader(self._pipe, self._read)
+            self._reading = True

@@ -1,0 +1,48 @@
+"""The controlling terminal: lent to the workload's group while it runs (``docker run -it``), then taken back.
+
+Only ours to lend when stdin is a terminal and our own group is in its foreground.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+class Terminal:
+    """The terminal on ``fd``, if that is one."""
+
+    def __init__(self, fd: int = 0) -> None:
+        self._fd = fd
+        self.lent = False
+
+    def give(self, group: int) -> None:
+        """Put ``group`` in the foreground, and wake it if it was stopped for touching it too early."""
+        if self._foreground() != os.getpgrp():
+            return
+        self.lent = self._set(group)
+        if self.lent:
+            os.killpg(group, signal.SIGCONT)
+
+    def take_back(self) -> None:
+        """Put our own group in the foreground again."""
+        if self.lent:
+            self._set(os.getpgrp())
+            self.lent = False
+
+    def _foreground(self) -> int | None:
+        try:
+            return os.tcgetpgrp(self._fd)
+        except OSError:  # ENOTTY, EBADF, ENXIO: no terminal, or not ours
+            return None
+
+    def _set(self, group: int) -> bool:
+        # A background process that does this is stopped by SIGTTOU, unless it ignores it.
+        before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        try:
+            os.tcsetpgrp(self._fd, group)
+        except OSError:  # the above, or EPERM: the group is gone already
+            return False
+        finally:
+            signal.signal(signal.SIGTTOU, before)
+        return True
