@@ -1,0 +1,202 @@
+"""Text to value: one small parser for each kind of setting.
+
+The invariant: a parser takes any text whatsoever and either returns a value or raises ``ValueError``;
+what it accepts is told to people by the table of variables, not here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGEST_UNIT = 1024
+LONGEST_SECONDS = 31_536_000.0  # a year: everything above is a typing error, and overflows some timers
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_LONGEST_HOST = 253
+_LONGEST_INTERFACE = 15  # IFNAMSIZ less the closing zero
+_HIGHEST_PORT = 65535
+_HIGHEST_DATABASE = 99_999
+_IPV6 = 6
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_STORE_SCHEMES = frozenset(
+    {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
+)
+
+
+def text(value: str) -> str:
+    """Take anything that is printable and on one line."""
+    if not value.isprintable():
+        raise ValueError
+    return value
+
+
+def name(value: str) -> str:
+    """Take the name of a Unit or of a service."""
+    return _matching(_NAME, value)
+
+
+def boolean(value: str) -> bool:
+    """Take the usual words for yes and no, in any case."""
+    lowered = value.lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError
+    return lowered in _TRUE
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Take whole decimal numbers in a range."""
+
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdecimal()) or not least <= int(value) <= most:
+            raise ValueError
+        return int(value)
+
+    return parse
+
+
+size = whole(1, LARGEST_UNIT)
+port = whole(1, _HIGHEST_PORT)
+
+
+def rank(value: str) -> int | None:
+    """Take a rank; ``auto`` is None."""
+    return None if value.lower() == "auto" else whole(0, LARGEST_UNIT - 1)(value)
+
+
+def seconds(least: float = 0.0) -> Callable[[str], float]:
+    """Take a duration; ``nan`` fails the comparison, ``inf`` the upper bound."""
+
+    def parse(value: str) -> float:
+        if "_" in value or not least <= float(value) <= LONGEST_SECONDS:
+            raise ValueError
+        return float(value)
+
+    return parse
+
+
+def durations(value: str) -> tuple[float, ...]:
+    """Take a comma list of durations."""
+    return tuple(seconds()(item.strip()) for item in value.split(","))
+
+
+def choice(*accepted: str) -> Callable[[str], str]:
+    """Take one of some words, in any case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in accepted:
+            raise ValueError
+        return value.lower()
+
+    return parse
+
+
+def interface(value: str) -> str:
+    """Take what the kernel takes as the name of a network card."""
+    unfit = not 0 < len(value) <= _LONGEST_INTERFACE or value in {".", ".."}
+    if unfit or not value.isprintable() or any(c in "/: " for c in value):
+        raise ValueError
+    return value
+
+
+def address(value: str) -> str:
+    """Take an IP address that other machines can be told: no zone, no wildcard, no multicast."""
+    ip = ipaddress.ip_address(value)
+    if "%" in value or ip.is_unspecified or ip.is_multicast or (ip.version == _IPV6 and ip.is_link_local):
+        raise ValueError
+    return str(ip)
+
+
+def host(value: str) -> str:
+    """Take an IP address or a DNS name, without a port."""
+    if ":" in value or value.replace(".", "").isdecimal():
+        return address(value)
+    if len(value) > _LONGEST_HOST:
+        raise ValueError
+    return _matching(_HOST, value)
+
+
+def listening(value: str) -> tuple[str, int]:
+    """Take ``host:port`` to listen on, ``[ipv6]:port``, or ``off``, which is port 0."""
+    if value.lower() == "off":
+        return "", 0
+    where, _, number = value.rpartition(":")
+    if where.startswith("[") and where.endswith("]"):
+        return str(ipaddress.IPv6Address(where[1:-1])), port(number)
+    if ":" in where or len(where) > _LONGEST_HOST:
+        raise ValueError
+    return _matching(_HOST, where), port(number)
+
+
+def http_url(value: str) -> str:
+    """Take an ``http`` or ``https`` URL."""
+    parts = urlsplit(text(value))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or " " in value or parts.port == 0:
+        raise ValueError
+    return value
+
+
+def store_url(value: str) -> str:
+    """Take a URL of the store by its form alone; nothing is resolved or connected to."""
+    parts = urlsplit(text(value))
+    if parts.scheme not in _STORE_SCHEMES or parts.fragment:
+        raise ValueError
+    parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    if parts.scheme == "unix":
+        if not unquote(parts.path).startswith("/") or parts.path.endswith("/"):
+            raise ValueError
+        return value
+    _check_nodes(parts.netloc.rpartition("@")[2], many="+" in parts.scheme)
+    _check_path(parts.scheme.partition("+")[2], parts.path.strip("/"))
+    return value
+
+
+def _check_nodes(nodes: str, *, many: bool) -> None:
+    listed = nodes.split(",") if many else [nodes]
+    for node in listed:
+        bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", node)
+        where, number = bracketed.groups() if bracketed else (node.partition(":")[0], node.partition(":")[2])
+        host(where)
+        if ":" in where and not bracketed:
+            raise ValueError
+        if number:
+            port(number)
+
+
+def _check_path(kind: str, path: str) -> None:
+    """Sentinel: ``service`` or ``service/db``; Cluster: nothing, or 0; a single server: nothing, or db."""
+    segments = path.split("/") if path else []
+    if kind == "sentinel":
+        if not segments or not segments[0]:
+            raise ValueError
+        segments = segments[1:]
+    allowed = whole(0, 0) if kind == "cluster" else whole(0, _HIGHEST_DATABASE)
+    if len(segments) > 1 or not all(allowed(segment) == int(segment) for segment in segments):
+        raise ValueError
+
+
+def masked(value: str) -> str:
+    """Hide the user part of a URL and whatever its query says about passwords; all of it if it is no URL."""
+    if "://" not in value:
+        return "***"
+    hidden = re.sub(r"://.*@", "://***@", value, count=1, flags=re.DOTALL)
+    return re.sub(r"(?i)(pass[^=&]*|secret[^=&]*|token[^=&]*)=[^&#]*", r"\1=***", hidden)
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL carries a password, in its user part or its query."""
+    user = re.search(r"//(.*)@", url, flags=re.DOTALL)
+    return bool(user and ":" in user[1]) or bool(re.search(r"(?i)[?&]\w*pass\w*=.", url))
+
+
+def _matching(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError
+    return value
