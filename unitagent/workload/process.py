@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.core.exits import Exit
 from unitagent.workload import command, proc
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import Birth
 
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 KILL_SECONDS = 10.0  # from the first SIGKILL to giving up on whoever is left
 _LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
@@ -91,7 +91,9 @@ class Workload:
         self._terminal = Terminal()
         self._oom = OomCounter()
         self._shm = SharedMemory()
-        self._group: int | None = None
+        # Threads of our own, so that a stop never queues behind somebody's slow DNS lookup.
+        self._threads = ThreadPoolExecutor(2, "workload")
+        self._threads.submit(os.getpid)
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
@@ -107,16 +109,19 @@ class Workload:
         path = command.locate(argv[0], env)
         self._oom.start()
         self._shm.remember()
-        self.pid = self._group = self._start(path, argv, env)
+        self.pid = self._start(path, argv, env)
         self._reaper.watch(self.pid, self._ended)
         self._terminal.give(self.pid)
         return self.pid
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to the whole group, if there is one."""
-        if self._group is not None:
+        """Pass a signal on to the whole group, as long as the main process lives.
+
+        Later the number of the group could be somebody else's; until the main process is reaped it cannot.
+        """
+        if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._group, number)
+                os.killpg(self.pid, number)
 
     async def stop(self, grace: float) -> Stuck | None:
         """End everything of the workload, whether its main process still runs or not.
@@ -135,6 +140,18 @@ class Workload:
         """Skip the rest of the grace of the stop under way."""
         self._deadline = -math.inf
         self._reaper.wake()
+
+    async def look(self) -> None:
+        """Note what shared memory the workload uses now, to recognize it when it is left behind.
+
+        Done at the begin of each stop. A crash comes without warning, so an agent that is not PID 1 of its own
+        container (where everything new is the workload's) may call this every half minute or so.
+        """
+        if self._shm.exclusive:
+            return
+        look = self._off_loop(lambda: self._shm.sample(process.pid for process in self._living()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(look, _SAMPLE_SECONDS)
 
     async def close(self, limit: float = 1.0) -> None:
         """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
@@ -172,12 +189,11 @@ class Workload:
     async def _end(self, *, polite: bool) -> Stuck | None:
         try:
             if polite:
-                await self._look_at_shm()
+                await self.look()
             stuck = None if polite and await self._ask() else await self._force()
             self._terminal.take_back()
             if stuck is None:
-                self._group = None
-                await asyncio.to_thread(self._shm.clean)
+                await self._off_loop(self._shm.clean)
             return stuck
         finally:
             self._ending = None
@@ -185,6 +201,7 @@ class Workload:
 
     async def _ask(self) -> bool:
         """SIGTERM, then wait for the deadline; True when everybody has gone."""
+        asked = self.pid  # the group of this number
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         asked_rest = False
@@ -194,22 +211,23 @@ class Workload:
                 return False
             if self.pid is None and not asked_rest:
                 asked_rest = True
-                await asyncio.to_thread(self._ask_rest)
+                await self._off_loop(lambda: self._ask_rest(asked))
             await self._reaper.change(min(left, _LOOK_SECONDS))
         return True
 
-    def _ask_rest(self) -> None:
+    def _ask_rest(self, asked: int | None) -> None:
         for process in self._living():
-            if process.group != self._group:
+            if process.group != asked:
                 proc.kill(process, signal.SIGTERM)
+                proc.kill(process, signal.SIGCONT)
 
     async def _force(self) -> Stuck | None:
         """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
         give_up = _now() + KILL_SECONDS
         while not self._reaper.alone():
             if _now() >= give_up:
-                return _stuck(await asyncio.to_thread(self._living))
-            await asyncio.to_thread(self._kill_all)
+                return _stuck(await self._off_loop(self._living))
+            await self._off_loop(self._kill_all)
             await self._reaper.change(_ROUND_SECONDS)
         return None
 
@@ -220,10 +238,11 @@ class Workload:
     def _living(self) -> list[proc.Process]:
         return proc.descendants(proc.table(), os.getpid(), frozenset(self._reaper.services))
 
-    async def _look_at_shm(self) -> None:
-        look = asyncio.to_thread(lambda: self._shm.sample(process.pid for process in self._living()))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(look, _SAMPLE_SECONDS)
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError:  # no thread to be had: a fork bomb must be ended all the same
+            return work()
 
 
 def _stuck(processes: list[proc.Process]) -> Stuck:

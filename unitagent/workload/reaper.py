@@ -88,11 +88,14 @@ class Reaper:
         return self.reap() or proc.direct_children() <= self.services
 
     async def change(self, limit: float) -> None:
-        """Wait until a child has died or somebody called :meth:`wake`, at most ``limit`` seconds."""
-        self._changed.clear()
+        """Wait until a child has died, or :meth:`wake` was called, since this last returned; or ``limit`` seconds.
+
+        For one caller at a time.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await self._changed.wait()
+        self._changed.clear()
 
     def wake(self) -> None:
         """Let :meth:`change` return."""

@@ -40,12 +40,17 @@ Inode = int
 
 
 class SharedMemory:
-    """What one workload at a time made in ``/dev/shm``."""
+    """What one workload at a time made in ``/dev/shm``.
+
+    Attributes:
+        exclusive: nobody but our workload can have made a new file there; else only files seen in use count.
+
+    """
 
     def __init__(self, folder: Path = _FOLDER, *, exclusive: bool | None = None) -> None:
         self._folder = folder
-        self._exclusive = _alone_here() if exclusive is None else exclusive
-        self._before: set[tuple[str, Inode]] = set()
+        self.exclusive = _alone_here() if exclusive is None else exclusive
+        self._before: set[tuple[str, Inode]] | None = None
         self._seen: set[Inode] = set()
 
     def remember(self) -> None:
@@ -55,22 +60,24 @@ class SharedMemory:
 
     def sample(self, pids: Iterable[int]) -> None:
         """Note which files these processes of the workload have open or mapped. Blocks: not for the loop."""
-        if not self._exclusive:
-            for pid in pids:
-                self._seen.update(_held(pid, f"{self._folder}/"))
+        for pid in pids:
+            self._seen.update(_held(pid, f"{self._folder}/"))
 
     def clean(self) -> list[str]:
-        """Remove what the workload left and return the names. Blocks: not for the loop."""
-        left = [(name, inode) for name, inode in self._files() if self._ours(name, inode)]
+        """Remove what the workload left and return the names; once per workload. Blocks: not for the loop."""
+        if self._before is None:
+            return []
+        left = [file for file in self._files() if file not in self._before and self._ours(file[1])]
         removed = [name for name, inode in left if _remove_if_free(self._folder / name, inode)]
+        self._before = None
         if removed:
             _log.info(
                 "removed %d files that the workload left in %s: %s", len(removed), self._folder, removed
             )
         return removed
 
-    def _ours(self, name: str, inode: Inode) -> bool:
-        return (name, inode) not in self._before and (self._exclusive or inode in self._seen)
+    def _ours(self, inode: Inode) -> bool:
+        return self.exclusive or inode in self._seen
 
     def _files(self) -> Iterator[tuple[str, Inode]]:
         try:

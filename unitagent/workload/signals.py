@@ -70,9 +70,9 @@ def forwardable(born: Birth) -> frozenset[int]:
 def install(born: Birth, *, on_stop: Callable[[int], None], forward: Callable[[int], None]) -> None:
     """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
     loop = asyncio.get_running_loop()
-    for number in sorted(STOP - born.ignored):
-        loop.add_signal_handler(number, on_stop, number)
     for number in sorted(forwardable(born)):
         loop.add_signal_handler(number, forward, number)
+    for number in sorted(STOP - born.ignored):
+        loop.add_signal_handler(number, on_stop, number)
     for swallowed in _TERMINAL:
         signal.signal(swallowed, signal.SIG_IGN)

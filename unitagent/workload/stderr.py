@@ -63,13 +63,11 @@ class Writer:
     def __init__(self, sink: int) -> None:
         self._sink = sink
         self._queue: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        # Started at once: later the workload may have used up the threads that this container may have.
+        threading.Thread(target=self._run, name="stderr", daemon=True).start()
 
     def write(self, data: bytes) -> asyncio.Future[None]:
         """Queue ``data``; the future is done when it was written or dropped."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="stderr", daemon=True)
-            self._thread.start()
         done = asyncio.get_running_loop().create_future()
         self._queue.put((data, done))
         return done
