@@ -1,0 +1,192 @@
+"""Who this instance is, as the controllers of Kubernetes tell it in environment variables.
+
+Sources: the controllers' code (LWS, RBG, Kthena, AIBrix, Grove, Kubeflow training-operator 1.9 and Trainer 2,
+Volcano, JobSet, Kubernetes Job); each function names the traps of its own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from unitagent.discovery.platform import (
+    Environ,
+    Platform,
+    Rule,
+    first_label,
+    rank_in,
+    sibling,
+    size_in,
+    unit_name,
+)
+from unitagent.errors import ConfigurationError
+
+
+def _direct(name: str, rank: str, size: str, leader: str, unit: str | None = None) -> Rule:
+    """Read a platform that tells all plainly; the Unit is named by ``unit`` or after the leader's pod."""
+
+    def read(environ: Environ, _hostname: str) -> Platform:
+        return Platform(
+            name,
+            rank_in(environ, rank),
+            size_in(environ, size),
+            environ[leader],
+            unit_name(environ.get(unit or "") or first_label(environ[leader])),
+            (f"{rank}, {size}, {leader}",),
+        )
+
+    return Rule(name, (size, rank, leader), (rank, size, leader), read)
+
+
+def _kthena(environ: Environ, hostname: str) -> Platform | None:
+    """Kthena's names are so general that only all three together say anything."""
+    if not all(environ.get(name) for name in _KTHENA.needs):
+        return None
+    return _KTHENA.read(environ, hostname)
+
+
+_KTHENA = _direct("Kthena", "WORKER_INDEX", "GROUP_SIZE", "ENTRY_ADDRESS")
+
+
+def _aibrix(environ: Environ, _hostname: str) -> Platform:
+    """AIBrix does not tell where the leader is, but a PodSet's pods are known under the service's name."""
+    name, service = environ["PODSET_NAME"], environ.get("STORM_SERVICE_NAME")
+    return Platform(
+        "AIBrix",
+        rank_in(environ, "POD_GROUP_INDEX"),
+        size_in(environ, "POD_GROUP_SIZE"),
+        f"{name}-0.{service}" if service else None,
+        unit_name(name),
+        ("POD_GROUP_INDEX, POD_GROUP_SIZE, PODSET_NAME",),
+    )
+
+
+def _grove(environ: Environ, _hostname: str) -> Platform:
+    """Read a clique of its own, whose pods count from 0, or one of a scaling group's two cliques."""
+    if environ.get("GROVE_PCSG_NAME"):
+        return _grove_scaling_group(environ)
+    name, service = environ["GROVE_PCLQ_NAME"], environ.get("GROVE_HEADLESS_SERVICE")
+    leader = f"{name}-0.{service}" if service else None
+    rank = rank_in(environ, "GROVE_PCLQ_POD_INDEX")
+    return Platform("Grove", rank, None, leader, unit_name(name), ("GROVE_PCLQ_POD_INDEX",))
+
+
+def _grove_scaling_group(environ: Environ) -> Platform:
+    """Make the leader clique's pod 0 and number the workers from 1; a clique's name tells which it is."""
+    missing = [name for name in _GROVE_GROUP if not environ.get(name)]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} missing: GROVE_PCSG_NAME={environ['GROVE_PCSG_NAME']!r} says that this is "
+            "a scaling group of Grove, which sets it; set RANK_ID and UNIT_SIZE instead"
+        )
+    clique = environ["GROVE_PCLQ_NAME"]
+    ends = next((pair for pair in _GROVE_ENDS if clique.endswith(pair)), None)
+    index = rank_in(environ, "GROVE_PCLQ_POD_INDEX")
+    if ends is None or (clique.endswith(ends[0]) and index):
+        raise ConfigurationError(
+            f"GROVE_PCLQ_NAME={clique!r} with GROVE_PCLQ_POD_INDEX={index}: accepted is one leader, in a "
+            "clique whose name ends in ldr or leader, and workers in one that ends in wkr or worker; "
+            "set RANK_ID instead"
+        )
+    group = f"{environ['GROVE_PCSG_NAME']}-{environ['GROVE_PCSG_INDEX']}"
+    is_leader = clique.endswith(ends[0])
+    leading = clique if is_leader else clique.removesuffix(ends[1]) + ends[0]
+    service = environ.get("GROVE_HEADLESS_SERVICE")
+    return Platform(
+        "Grove",
+        0 if is_leader else index + 1,
+        size_in(environ, "GROVE_PCSG_TEMPLATE_NUM_PODS"),
+        f"{leading}-0.{service}" if service else None,
+        unit_name(group),
+        ("GROVE_PCLQ_NAME, GROVE_PCLQ_POD_INDEX, GROVE_PCSG_TEMPLATE_NUM_PODS",),
+    )
+
+
+_GROVE_ENDS = (("ldr", "wkr"), ("leader", "worker"))
+_GROVE_GROUP = ("GROVE_PCSG_INDEX", "GROVE_PCSG_TEMPLATE_NUM_PODS")
+
+
+def _kubeflow(environ: Environ, _hostname: str) -> Platform:
+    """Read ``PET_*`` only: a PyTorchJob's ``WORLD_SIZE`` counts processes, not nodes.
+
+    An elastic job says ``min:max``; a Unit has one size, so both must be the same.
+    """
+    least, _, most = environ["PET_NNODES"].partition(":")
+    if most and least != most:
+        raise ConfigurationError(
+            f"PET_NNODES={environ['PET_NNODES']!r}: an elastic job has no one size; accepted is a number; "
+            "set UNIT_SIZE and RANK_ID, or make the job's least and most nodes the same"
+        )
+    leader = environ.get("PET_MASTER_ADDR") or environ.get("MASTER_ADDR")
+    named = re.fullmatch(r"(.+)-(?:node-0-0|master-0|worker-0)", first_label(leader or ""))
+    return Platform(
+        "Kubeflow",
+        rank_in(environ, "PET_NODE_RANK"),
+        size_in({"PET_NNODES": least}, "PET_NNODES"),
+        leader,
+        unit_name(named and named[1]),
+        ("PET_NODE_RANK, PET_NNODES, PET_MASTER_ADDR",),
+    )
+
+
+def _volcano(environ: Environ, _hostname: str) -> Platform:
+    """Read a job of one task, or one with the pytorch plugin, where RANK and WORLD_SIZE do count pods."""
+    if all(environ.get(name) for name in _VOLCANO_PYTORCH):
+        rank, size = rank_in(environ, "RANK"), size_in(environ, "WORLD_SIZE")
+        leader = environ["MASTER_ADDR"]
+        unit = leader.split(".")[1] if "." in leader else None
+        return Platform("Volcano", rank, size, leader, unit_name(unit), (", ".join(_VOLCANO_PYTORCH),))
+    tasks = sorted(m[1] for m in map(_VOLCANO_TASK.fullmatch, environ) if m and environ[m[0]])
+    if len(tasks) != 1:
+        raise ConfigurationError(
+            f"VC_<TASK>_NUM: accepted is one task, this Volcano job has {len(tasks)} "
+            f"({', '.join(tasks) or 'none'}) and does not say which form the Unit; "
+            "set RANK_ID and UNIT_SIZE, or use Volcano's pytorch plugin"
+        )
+    index = "VC_TASK_INDEX" if environ.get("VC_TASK_INDEX") else "VK_TASK_INDEX"
+    leader = environ.get(f"VC_{tasks[0]}_HOSTS", "").partition(",")[0]
+    number = f"VC_{tasks[0]}_NUM"
+    unit = first_label(leader).removesuffix("-0")
+    notes = (f"{index}, {number}",)
+    return Platform(
+        "Volcano", rank_in(environ, index), size_in(environ, number), leader or None, unit_name(unit), notes
+    )
+
+
+_VOLCANO_PYTORCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
+_VOLCANO_TASK = re.compile(r"VC_(\w+)_NUM")
+
+
+def _indexed_job(environ: Environ, hostname: str) -> Platform:
+    """Read the index; neither Job nor JobSet tells the size, and the host's own name leads to the leader."""
+    rank = rank_in(environ, "JOB_COMPLETION_INDEX")
+    base, leader = sibling(hostname, str(rank)) or (None, None)
+    return Platform("Job", rank, None, leader or None, unit_name(base), ("JOB_COMPLETION_INDEX",))
+
+
+def stateful_set(environ: Environ, hostname: str, *, sized: bool) -> Platform | None:
+    """Read ``<set>-<ordinal>``: of a pod's name in a cluster, or anywhere once a size has been given."""
+    found = re.fullmatch(r".+?-(0|[1-9][0-9]{0,3})", first_label(hostname))
+    if not found or not (sized or environ.get("KUBERNETES_SERVICE_HOST")):
+        return None
+    base, leader = sibling(hostname, found[1]) or (None, None)
+    return Platform(
+        "StatefulSet", int(found[1]), None, leader or None, unit_name(base), (f"hostname {hostname}",)
+    )
+
+
+CONTROLLERS: tuple[Rule, ...] = (
+    _direct("LWS", "LWS_WORKER_INDEX", "LWS_GROUP_SIZE", "LWS_LEADER_ADDRESS"),
+    _direct(
+        "RBG",
+        "RBG_LWP_WORKER_INDEX",
+        "RBG_LWP_GROUP_SIZE",
+        "RBG_LWP_LEADER_ADDRESS",
+        unit="RBG_ROLE_INSTANCE_NAME",
+    ),
+    Rule("Kthena", ("ENTRY_ADDRESS",), (), _kthena),
+    Rule("AIBrix", ("PODSET_NAME",), ("POD_GROUP_INDEX", "POD_GROUP_SIZE"), _aibrix),
+    Rule("Grove", ("GROVE_PCLQ_NAME",), ("GROVE_PCLQ_POD_INDEX",), _grove),
+    Rule("Kubeflow", ("PET_NODE_RANK", "PET_NNODES"), ("PET_NODE_RANK", "PET_NNODES"), _kubeflow),
+    Rule("Volcano", ("VC_TASK_INDEX", "VK_TASK_INDEX"), (), _volcano),
+    Rule("Job", ("JOB_COMPLETION_INDEX",), (), _indexed_job),
+)

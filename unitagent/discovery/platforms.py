@@ -1,0 +1,57 @@
+"""Which platform is this? The first rule of the table that fits.
+
+The invariant: detection reads variables and a hostname, nothing else; it resolves no name and opens no file.
+"""
+
+from __future__ import annotations
+
+from unitagent.discovery.kubernetes import CONTROLLERS, stateful_set
+from unitagent.discovery.platform import Environ, Platform, Rule, apply, rank_in
+from unitagent.discovery.schedulers import SCHEDULERS
+
+__all__ = ["Platform", "detect", "full_name"]
+
+
+def _eas(environ: Environ, _hostname: str) -> Platform | None:
+    """PAI-EAS tells rank and leader under our own names, and no size: that is in its service file alone."""
+    if environ.get("RANK_ID", "").strip().lower() == "auto" or not environ.get("RANK_ID"):
+        return None
+    leader = environ["MASTER_ADDRESS"]
+    return Platform("EAS", rank_in(environ, "RANK_ID"), None, leader, None, ("RANK_ID, MASTER_ADDRESS",))
+
+
+# EAS stands last although its variables win over all others: they are the explicit ones. A manifest that
+# maps a controller's variables to them looks like EAS, and the controller still knows the size and a name.
+TABLE: tuple[Rule, ...] = (
+    *CONTROLLERS,
+    *SCHEDULERS,
+    Rule("EAS", ("MASTER_ADDRESS",), (), _eas),
+)
+
+
+def detect(environ: Environ, hostname: str, *, sized: bool | None = None) -> Platform | None:
+    """Find out what platform this is and what it tells; None when nothing fits.
+
+    Args:
+        environ: the environment; an empty variable counts as unset.
+        hostname: this machine's name, with its domain where that is known.
+        sized: whether the Unit's size has been given; by default whether ``UNIT_SIZE`` is in the environment.
+
+    Raises:
+        ConfigurationError: a platform's variables are incomplete or impossible.
+
+    """
+    found = (apply(rule, environ, hostname) for rule in TABLE)
+    platform = next((platform for platform in found if platform), None)
+    if platform:
+        return platform
+    return stateful_set(environ, hostname, sized=bool(environ.get("UNIT_SIZE")) if sized is None else sized)
+
+
+def full_name(hostname: str, hosts: str) -> str:
+    """Look up a host's name with its domain in the text of ``/etc/hosts``, where the kubelet writes it."""
+    for line in hosts.splitlines():
+        names = line.partition("#")[0].split()[1:]
+        if hostname in names:
+            return next((name for name in names if name.startswith(hostname + ".")), hostname)
+    return hostname
