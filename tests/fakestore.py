@@ -1,0 +1,193 @@
+"""A store in memory with the very semantics of the Redis script: for simulations and for quick tests.
+
+``StoreState`` is synchronous and knows no clock but the one it is told; ``FakeStore`` is the same behind the
+``Store`` protocol. The contract tests hold both to what a real server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from unitagent.core.model import Beat, Failure, Order, Record, Reply
+from unitagent.errors import StoreError
+from unitagent.store.protocol import Output, UnitSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unitagent.core.actions import Exchange
+
+KEPT_OUTPUTS = 4
+
+
+@dataclass
+class Board:
+    """All that one server remembers of one Unit."""
+
+    born: float | None = None
+    generation: int = 0
+    records: dict[int, Record] = field(default_factory=dict)
+    holders: dict[int, str] = field(default_factory=dict)
+    beats: dict[int, tuple[Beat, float]] = field(default_factory=dict)
+    failure: Failure | None = None
+    order: Order | None = None
+    outputs: dict[int, Output] = field(default_factory=dict)
+
+    def copy(self) -> Board:
+        """A board of its own with the same contents: what a replica has at this moment."""
+        return replace(
+            self,
+            records=dict(self.records),
+            holders=dict(self.holders),
+            beats=dict(self.beats),
+            outputs=dict(self.outputs),
+        )
+
+
+class StoreState:
+    """One Unit's board, and the beat counters that each agent keeps on its own side."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self._counts: Counter[str] = Counter()
+
+    def wipe(self) -> None:
+        """Lose everything, as a server that restarts without persistence does."""
+        self.board = Board()
+
+    def copy(self) -> Board:
+        """What a replica has now."""
+        return self.board.copy()
+
+    def restore(self, board: Board) -> None:
+        """Fail over to that replica: writes since then are lost."""
+        self.board = board.copy()
+
+    def exchange(
+        self, rank: int | None, incarnation: str, request: Exchange, now: float
+    ) -> tuple[Reply, bool]:
+        """The answer, and whether everybody else was pushed. ``now`` is the server's clock in seconds."""
+        board = self.board
+        if board.born is None:
+            board.born = now
+        board.generation = max(board.generation, request.generation)
+        self._keep_failure(request.failure)
+        self._counts[incarnation] += 1
+        holder = "" if rank is None else board.holders.get(rank, "")
+        if rank is not None and request.record and holder in ("", incarnation, request.take):
+            holder = incarnation
+            self._put(rank, request.record, incarnation, now)
+        return self._reply(rank, holder, request, now), request.notify
+
+    def _put(self, rank: int, record: Record, incarnation: str, now: float) -> None:
+        self.board.records[rank] = record
+        self.board.holders[rank] = incarnation
+        self.board.beats[rank] = (Beat(incarnation, self._counts[incarnation]), now)
+
+    def _keep_failure(self, failure: Failure | None) -> None:
+        kept = self.board.failure
+        if failure and (kept is None or failure.generation > kept.generation):
+            self.board.failure = failure
+
+    def _reply(self, rank: int | None, holder: str, request: Exchange, now: float) -> Reply:
+        board = self.board
+        asked = {*request.judge} if rank is None else {*request.judge, rank}
+        return Reply(
+            holder=holder,
+            generation=board.generation,
+            records=dict(board.records),
+            beats={one: beat for one, (beat, _) in board.beats.items() if one in asked},
+            failure=board.failure,
+            order=board.order,
+            age=max(0.0, now - (now if board.born is None else board.born)),
+        )
+
+    def snapshot(self, now: float) -> UnitSnapshot:
+        """What an operator reads."""
+        board = self.board
+        return UnitSnapshot(
+            generation=board.generation,
+            records=dict(board.records),
+            ages={rank: max(0.0, now - at) for rank, (_, at) in board.beats.items()},
+            failure=board.failure,
+            order=board.order,
+            age=None if board.born is None else max(0.0, now - board.born),
+        )
+
+    def put_output(self, output: Output) -> None:
+        """Keep it in the place of the one that is ``KEPT_OUTPUTS`` generations older."""
+        self.board.outputs[output.generation % KEPT_OUTPUTS] = output
+
+
+class FakeServer:
+    """One Unit's state, who listens, and whether it can be reached."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.state = StoreState()
+        self.clock = clock
+        self.trouble = ""  # set to a sentence: every operation fails with it
+        self.listeners: dict[FakeStore, Callable[[], None]] = {}
+
+    def check(self) -> None:
+        """Fail when there is trouble."""
+        if self.trouble:
+            raise StoreError(self.trouble)
+
+    def push(self, sender: FakeStore) -> None:
+        """Tell everybody else."""
+        for store, on_push in list(self.listeners.items()):
+            if store is not sender:
+                on_push()
+
+
+class FakeStore:
+    """A ``Store`` on a :class:`FakeServer`."""
+
+    def __init__(self, server: FakeServer, rank: int | None = None, incarnation: str = "") -> None:
+        self.server = server
+        self.rank = rank
+        self.incarnation = incarnation
+
+    def set_rank(self, rank: int) -> None:
+        self.rank = rank
+
+    async def exchange(self, request: Exchange) -> Reply:
+        self.server.check()
+        state = self.server.state
+        reply, pushed = state.exchange(self.rank, self.incarnation, request, self.server.clock())
+        if pushed:
+            self.server.push(self)
+        return reply
+
+    async def listen(self, on_push: Callable[[], None]) -> None:
+        self.server.listeners[self] = on_push
+        on_push()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del self.server.listeners[self]
+
+    async def read(self) -> UnitSnapshot:
+        self.server.check()
+        return self.server.state.snapshot(self.server.clock())
+
+    async def order(self, order: Order) -> None:
+        self.server.check()
+        self.server.state.board.order = order
+        self.server.push(self)
+
+    async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
+        self.server.check()
+        self.server.state.put_output(Output(generation=generation, rank=rank, lines=tuple(lines[-20:])))
+
+    async def read_output(self, generation: int) -> Output | None:
+        self.server.check()
+        output = self.server.state.board.outputs.get(generation % KEPT_OUTPUTS)
+        return output if output and output.generation == generation else None
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,83 @@
+"""What the agent asks of a store: a notice-board that all records of one Unit hang on.
+
+The invariant: the store is never believed to remember. It may be wiped, replaced or set back at any moment;
+whatever it answers is one atomic snapshot of what it knows then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from unitagent.core.actions import Exchange
+    from unitagent.core.model import Failure, Order, Record, Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitSnapshot:
+    """One Unit as an operator sees it, without taking part.
+
+    Attributes:
+        generation: the highest the store has been told of; 0 for none.
+        records: of all ranks that ever joined and that the store remembers.
+        ages: rank -> seconds since its last heartbeat, by the clock of the store's server.
+        failure: the first failure of the last generation that failed.
+        order: the last operator's wish.
+        age: seconds since the store first heard of the Unit; None when it never did.
+
+    """
+
+    generation: int
+    records: Mapping[int, Record]
+    ages: Mapping[int, float]
+    failure: Failure | None = None
+    order: Order | None = None
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The last lines that a failing workload wrote to its stderr."""
+
+    generation: int
+    rank: int
+    lines: tuple[str, ...]
+
+
+class Store(Protocol):
+    """One Unit's notice-board.
+
+    Every method raises :class:`unitagent.errors.StoreError`, with one sentence that holds no secret, when
+    the store could not be reached or refused us, and does so within the timeout given at construction.
+    Nothing is retried and no outage is hidden: who counts unbroken contact has to know of every break.
+    """
+
+    def set_rank(self, rank: int) -> None:
+        """Say which rank this agent wants; until then an exchange only looks."""
+
+    async def exchange(self, request: Exchange) -> Reply:
+        """Put my record and read everybody's, atomically."""
+
+    async def listen(self, on_push: Callable[[], None]) -> None:
+        """Call ``on_push`` whenever another agent said "look"; runs until cancelled, and raises nothing.
+
+        Subscribing anew after an outage counts as a push, since one may have been missed.
+        """
+
+    async def read(self) -> UnitSnapshot:
+        """Read the whole Unit and change nothing."""
+
+    async def order(self, order: Order) -> None:
+        """Leave an operator's wish, and push."""
+
+    async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
+        """Keep what the workload last wrote; for the rank whose failure is the one kept."""
+
+    async def read_output(self, generation: int) -> Output | None:
+        """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
+
+    async def close(self) -> None:
+        """Let go of all connections; the store can be used again afterwards."""
