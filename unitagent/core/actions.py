@@ -108,6 +108,4 @@ class Quit:
     why: str
 
 
-Action = (
-    Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Say | Quit
-)
+Action = Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Say | Quit

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unitagent.core.model import InstanceState
+from unitagent.core.state import members, watched
+
+if TYPE_CHECKING:
+    from unitagent.core.state import State
+
+OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +29,102 @@ class Answer:
 
     code: int
     checks: tuple[Check, ...]
+
+
+def _serves(state: State) -> Check:
+    me = state.me
+    serving = state.in_gang and me.state.serving and state.generation == me.generation
+    return Check("workload", serving, f"the workload of rank {me.rank} is not up: {me.state}")
+
+
+def _ranks(state: State) -> Check:
+    """Every member of my gang runs its workload in my generation."""
+    there = {peer.rank: peer for peer in members(state)}
+    down = []
+    for rank in range(state.rules.size):
+        peer = there.get(rank)
+        if rank == state.rules.rank:
+            continue
+        if peer is None or not peer.state.serving or peer.generation != state.me.generation:
+            down.append(f"rank {rank} is {shown_state(state, rank)}")
+    return Check("ranks", not down, ", ".join(down))
+
+
+def _leases(state: State) -> Check:
+    """No watched peer is lost, as far as I can judge; an outage of the store alone is no reason."""
+    against = {**state.doubts, **state.suspects}
+    late = [
+        peer.rank
+        for peer in watched(state)
+        if not peer.left
+        and state.leases.unchanged(peer.rank, state.now) > state.rules.lease
+        and state.heard.get(peer.rank, 0.0) < state.now - state.rules.lease
+    ]
+    why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
+    why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
+    return Check("leases", not why, "; ".join(why))
+
+
+def _leader(state: State) -> Check:
+    leader = state.me if state.rules.rank == 0 else state.records.get(0)
+    healthy = leader is not None and leader.state is InstanceState.HEALTHY
+    return Check("leader", healthy, "the workload of rank 0 is not healthy yet")
+
+
+def _draining(state: State) -> Check:
+    return Check("draining", not is_draining(state), "draining")
+
+
+def is_draining(state: State) -> bool:
+    """Whether the Unit, or this instance alone, is on its way down because somebody asked."""
+    return state.draining is not None or state.asked is not None
+
+
+def unit_checks(state: State) -> tuple[Check, ...]:
+    """What must hold for the whole Unit to serve."""
+    return tuple(check(state) for check in (_serves, _ranks, _leases, _leader, _draining))
+
+
+def is_ready(state: State) -> bool:
+    """Whether the whole Unit serves, as far as this agent can know."""
+    return all(check.ok for check in unit_checks(state))
+
+
+def live() -> Answer:
+    """The agent's loop runs, or nobody would answer."""
+    return Answer(OK, (Check("loop", ok=True),))
+
+
+def ready(state: State) -> Answer:
+    """``/readyz``: the same answer on every rank."""
+    found = unit_checks(state)
+    return Answer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+
+
+def traffic(state: State) -> Answer:
+    """``/traffic``: ready, and this is rank 0; 404 tells a balancer to finish what it has and send no more."""
+    elsewhere = f"traffic goes to rank 0, this is rank {state.rules.rank}"
+    found = (Check("rank", state.rules.rank == 0, elsewhere), *unit_checks(state))
+    if all(check.ok for check in found):
+        return Answer(OK, found)
+    turned_away = state.rules.rank != 0 or is_draining(state)
+    return Answer(NOT_HERE if turned_away else UNAVAILABLE, found)
+
+
+def startup(state: State) -> Answer:
+    """``/startupz``: some generation of this agent's life has been ready."""
+    why = "no generation has been ready yet"
+    return Answer(OK if state.was_ready else UNAVAILABLE, (Check("startup", state.was_ready, why),))
+
+
+def shown_state(state: State, rank: int) -> InstanceState:
+    """A rank's state as I would tell it: ``lost`` when it is late and nobody vouches for it."""
+    if rank == state.rules.rank:
+        return state.me.state
+    record = state.records.get(rank)
+    if record is None:
+        return InstanceState.WAITING
+    still = state.leases.unchanged(rank, state.now) > state.rules.lease and not record.left
+    vouched = state.heard.get(rank, 0.0) > state.now - state.rules.lease
+    lost = rank in state.suspects or (still and not vouched)
+    return InstanceState.LOST if lost else record.state

@@ -227,6 +227,7 @@ class Rules:
     strict: bool = False
     probes: bool = True
     health: bool = False
+    store_timeout: float = 60.0
     lease: float = 5.0
     heartbeat: float = 1.0
     barrier_timeout: float = 0.0

@@ -1,0 +1,245 @@
+"""The barrier: all ranks stand idle at one generation, each has confirmed the same gang, then all start.
+
+There is no coordinator and no lock. A rank *enters* a generation once nothing of its older workload lives;
+when it sees all ``size`` records there it *confirms* the gang (generation, roster, addresses, master port);
+when it sees that all have confirmed that very gang, in one snapshot of the store, it starts. A roster that
+changes in between makes another gang, which must be confirmed anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import Action, CheckPeers, FindPort, Level, Spawn, WatchPeers
+from unitagent.core.exits import Code
+from unitagent.core.leases import neighbours
+from unitagent.core.model import Gang, InstanceState, Record
+from unitagent.core.state import Result, State, Work, go, mine, name, ranks, say, watched
+
+FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
+FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
+
+
+def enter(state: State) -> Result:
+    """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
+    if not state.joined or state.up or state.leaving or state.asked is not None or not state.connected:
+        return state, ()
+    target = _target(state)
+    if target == state.me.generation:
+        return state, ()
+    state = replace(state, generation=max(state.generation, target), entered=state.now, cut_off=False)
+    state = mine(
+        state,
+        generation=target,
+        state=InstanceState.IDLE,
+        gang="",
+        master_port=0,
+        pid=None,
+        exit_code=None,
+    )
+    state = replace(state, exit=None, ended=None, draining=None, drained=False, awaiting_drain=False,
+                    suspects={}, unreached=(), checking="", report_at=state.now + FIRST_REPORT)  # fmt: skip
+    return state, say(Level.INFO, f"at the barrier of generation {target}")
+
+
+def _target(state: State) -> int:
+    """The generation to stand in: mine while it can still open, else the highest known, or a new one."""
+    if state.me.generation == 0:
+        taken = state.took.generation if state.took is not None and state.leads else 0
+        return max(state.generation, taken + 1)
+    through = state.in_gang and not state.done and not _waits_to_rejoin(state)
+    return max(state.generation, state.me.generation + 1 if through else state.me.generation)
+
+
+def _waits_to_rejoin(state: State) -> bool:
+    return state.cut_off and not state.leads
+
+
+def rejoin(state: State) -> Result:
+    """Without guard, a rebuilt instance other than 0 starts in the running generation; nobody else moves."""
+    gang = _running_gang(state) if may_rejoin(state) else None
+    if gang is None:
+        return state, ()
+    state = mine(state, generation=gang.generation)
+    return _start(state, gang)
+
+
+def may_rejoin(state: State) -> bool:
+    """Whether I stand outside a generation that runs, and may go into it alone."""
+    if state.leads or not state.joined or state.up or state.leaving or state.asked is not None:
+        return False
+    leader = state.records.get(0)
+    return state.current and leader is not None and _runs_without_me(state, leader)
+
+
+def _runs_without_me(state: State, leader: Record) -> bool:
+    """Whether rank 0 is alive in a running generation whose gang is not one that I may still start with."""
+    runs = leader.state.started and leader.generation == state.generation and not leader.asked
+    alive = state.leases.alive(0, leader.incarnation)
+    outside = state.cut_off or (state.me.gang != leader.gang and not state.done)
+    return runs and alive and outside
+
+
+def _running_gang(state: State) -> Gang | None:
+    others = {**state.records, state.rules.rank: state.me}
+    if any(rank not in others for rank in range(state.rules.size)):
+        return None
+    return _gang(state.generation, [others[rank] for rank in range(state.rules.size)])
+
+
+def _gang(generation: int, roster: list[Record]) -> Gang:
+    return Gang(
+        generation=generation,
+        incarnations=tuple(record.incarnation for record in roster),
+        ips=tuple(record.ip for record in roster),
+        master_port=roster[0].master_port,
+    )
+
+
+def stand(state: State) -> Result:
+    """One step at the barrier: find the port, confirm the gang, start."""
+    if state.me.state is not InstanceState.IDLE or state.leaving:
+        return state, ()
+    if state.rules.rank == 0 and state.me.master_port == 0 and state.finding_port != state.me.generation:
+        return replace(state, finding_port=state.me.generation), (FindPort(state.me.generation),)
+    if not state.current:
+        return state, ()
+    roster = _roster(state)
+    if roster is None or roster[0].master_port == 0:
+        return state, ()
+    gang = _gang(state.me.generation, roster)
+    if any(record.state.started and record.gang != gang.id for record in roster):
+        return replace(state, generation=max(state.generation, gang.generation + 1)), ()
+    if state.me.gang != gang.id:
+        return _confirm(state, gang, roster)
+    if all(record.gang == gang.id for record in roster):
+        return _start(state, gang)
+    return state, ()
+
+
+def stands(state: State, record: Record) -> bool:
+    """Whether this record counts at the barrier that I stand at."""
+    here = record.generation == state.me.generation and record.size == state.rules.size
+    fit = record.revision == state.me.revision and not (record.asked or record.left or record.failed)
+    return here and fit and (record.state is InstanceState.IDLE or record.state.started)
+
+
+def _roster(state: State) -> list[Record] | None:
+    everybody = {**state.records, state.rules.rank: state.me}
+    roster = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
+    full = len(roster) == state.rules.size and all(stands(state, record) for record in roster)
+    return roster if full else None
+
+
+def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
+    """Confirm the gang once its members can be reached and the pause before a restart is over."""
+    differing = _differing(roster)
+    if differing and state.rules.strict:
+        return go(state, Code.DISAGREE, differing), ()
+    said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
+    state = replace(state, warned=state.warned | {differing}) if differing else state
+    if state.last_to_act:
+        state = replace(state, notify=True)
+    unchecked = _unchecked(state, roster)
+    if unchecked:
+        return _check(state, gang, unchecked, said)
+    if state.now < state.not_before:
+        return state, said
+    return mine(replace(state, notify=state.last_to_act, unreached=()), gang=gang.id), said
+
+
+def _differing(roster: list[Record]) -> str:
+    """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
+    wanted = set(roster[0].fingerprint.split())
+    parts = []
+    for record in roster[1:]:
+        odd = sorted({word.partition("=")[0] for word in wanted ^ set(record.fingerprint.split())})
+        if odd:
+            parts.append(f"rank {record.rank}: {', '.join(odd)}")
+    return f"these differ from rank 0's and must be equal on all ranks: {'; '.join(parts)}" if parts else ""
+
+
+def _unchecked(state: State, roster: list[Record]) -> tuple[Record, ...]:
+    """Peers that I have not reached yet over my card: the wrong card is a silent hang later."""
+    if not state.rules.probes:
+        return ()
+    near = {0, *neighbours(state.rules.rank, state.rules.size)}
+    return tuple(
+        record
+        for record in roster
+        if record.rank != state.rules.rank
+        and record.port
+        and (state.rules.size <= FULL_CHECK or record.rank in near)
+        and (record.rank, record.incarnation) not in state.reached
+    )
+
+
+def _check(state: State, gang: Gang, peers: tuple[Record, ...], said: tuple[Action, ...]) -> Result:
+    if state.checking == gang.id or state.now < state.check_again:
+        return state, said
+    return replace(state, checking=gang.id), (*said, CheckPeers(gang.id, peers))
+
+
+def _start(state: State, gang: Gang) -> Result:
+    known = [record.restarts for record in state.records.values() if record.generation == gang.generation]
+    opened = replace(state.marks, opened=state.now, spawned=None, ready=None)
+    state = replace(
+        state, gang=gang, work=Work.ALIVE, marks=opened, notify=state.last_to_act, exit=None, ended=None,
+        suspects={}, asking=frozenset(), hung_up=frozenset(), ask_again={}, cut_off=False, grace=0.0,
+    )  # fmt: skip
+    state = mine(
+        state,
+        state=InstanceState.STARTING,
+        gang=gang.id,
+        restarts=max([state.me.restarts, *known]),
+        exit_code=None,
+    )
+    where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
+    said = say(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
+    return state, (Spawn(gang), WatchPeers(watched(state)), *said)
+
+
+def report(state: State) -> Result:
+    """While waiting, say who is missing and for how long, ever more rarely."""
+    if state.me.state is not InstanceState.IDLE or state.leaving:
+        return state, ()
+    waited = state.now - state.entered
+    if 0 < state.rules.barrier_timeout < waited:
+        why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"
+        return go(state, Code.BARRIER_TIMEOUT, why), ()
+    if state.now < state.report_at:
+        return state, ()
+    pause = min(LAST_REPORT, max(FIRST_REPORT, waited))
+    barrier = f"the barrier of generation {state.me.generation}"
+    sentence = f"waiting for {waited:.0f} s at {barrier}: {missing(state)}"
+    return replace(state, report_at=state.now + pause), say(Level.WARNING, sentence)
+
+
+def missing(state: State) -> str:
+    """What keeps the barrier shut, in words."""
+    everybody = {**state.records, state.rules.rank: state.me}
+    absent = [rank for rank in range(state.rules.size) if rank not in everybody]
+    there = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
+    parts = [f"{ranks(absent)} never joined"] if absent else []
+    parts += [_why_not(state, record) for record in there if not stands(state, record)]
+    if state.unreached:
+        blocked = ", ".join(name(state, rank) for rank in state.unreached)
+        mine_name = name(state, state.rules.rank)
+        parts.append(f"{mine_name} cannot reach {blocked} from its card (wrong COMM_IFNAME or a firewall?)")
+    if not state.connected:
+        parts.append("the store does not answer")
+    unconfirmed = [record.rank for record in there if not record.gang]
+    return "; ".join(parts) or f"{ranks(unconfirmed)} still to confirm"
+
+
+def _why_not(state: State, record: Record) -> str:
+    who = name(state, record.rank)
+    if record.left:
+        return f"{who} has left"
+    if record.size != state.rules.size:
+        return f"{who} says UNIT_SIZE={record.size}"
+    if record.revision != state.me.revision:
+        return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
+    still = state.leases.unchanged(record.rank, state.now)
+    silent = f", no sign of life for {still:.0f} s" if still > state.rules.lease else ""
+    return f"{who} is {record.state} in generation {record.generation}{silent}"

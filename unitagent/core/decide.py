@@ -1,0 +1,156 @@
+"""The protocol of a Unit, as one pure function: ``decide(state, event) -> (state, actions)``.
+
+Time, chance and the world come in as events; every effect leaves as an action. The agent, the simulator and a
+replay of a recorded history run this same function.
+
+How it works. An event first adds its facts to the state (:mod:`absorb`). Then the rules below look at the
+*whole* state, in this order, again and again until none of them changes anything. A wake-up therefore only
+says "look": whether it was a push, a timer or an answer makes no difference, and none of them can be missed.
+
+What the rules keep, and where:
+
+1. Nothing of an older workload lives where a generation is entered (``barrier.enter`` needs ``Work.ABSENT``,
+   which only ``WorkloadGone`` gives).
+2. A generation starts when all ranks confirmed the same gang, in one snapshot (``barrier.stand``). The gang's
+   id, generation and roster, is the fencing token: each incarnation confirms it once, so it cannot be issued
+   twice even when the store loses acknowledged writes.
+3. The generation in my memory never goes down (``absorb``): everything in the store may be lost and is
+   rebuilt from the agents' memories.
+4. Failures propose *my* generation plus one (``failures.end_generation``): many reports, one restart.
+5. A lease is judged by change on my own clock in unbroken contact (``leases``), and a late peer is asked
+   before it counts as lost (``failures.judge``).
+6. No store: hold; no store and no peers: stop (``outage``).
+7. One live incarnation per rank (``joining``): who loses the rank stops at once and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from unitagent.core import barrier, checks, ending, failures, joining, outage
+from unitagent.core.absorb import absorb
+from unitagent.core.actions import Action, Exchange, Level, Quit, Say
+from unitagent.core.events import Event
+from unitagent.core.leases import neighbours
+from unitagent.core.model import InstanceState, Record
+from unitagent.core.state import Result, State
+
+ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
+_MOST_PASSES = 20
+
+
+def decide(state: State, event: Event) -> Result:
+    """What the agent knows after ``event``, and what it does about it.
+
+    Raises:
+        RuntimeError: the rules do not settle; a defect of this program, never caused by input.
+
+    """
+    state = absorb(state, event)
+    actions: list[Action] = []
+    for _ in range(_MOST_PASSES):
+        before = state
+        for rule in RULES:
+            state, more = rule(state)
+            actions += more
+            if any(isinstance(action, Quit) for action in more):
+                return state, tuple(actions)
+        if state is before:
+            return state, tuple(actions)
+    raise RuntimeError(f"the rules do not settle after {event}: {state}")
+
+
+def publish(state: State) -> Result:
+    """One exchange at a time: at once when there is something to say or to look for, else as a heartbeat."""
+    if state.in_flight or state.fenced:
+        return state, ()
+    may_take = joining.may_take(state)
+    record = state.me if may_take is not None else None
+    if not _due(state, record):
+        return state, ()
+    exchange = Exchange(
+        record=record,
+        take=may_take or "",
+        generation=state.generation,
+        failure=None if state.failure_stored else state.failure,
+        judge=_beats(state),
+        notify=state.notify or _urgent(state),
+    )
+    state = replace(state, in_flight=True, exchanging=record, look=False, notify=False,
+                    next_beat=state.now + state.rules.heartbeat)  # fmt: skip
+    if record is not None and not state.joined:
+        state = replace(state, took=state.records.get(state.rules.rank))
+    return state, (exchange,)
+
+
+def _due(state: State, record: Record | None) -> bool:
+    if state.now >= state.next_beat:
+        return True
+    if not state.connected:
+        return False
+    return state.look or state.notify or (record is not None and record != state.published)
+
+
+def _urgent(state: State) -> bool:
+    """Whether others wait for this change of my record."""
+    me, old = state.me, state.published
+    if old is None:
+        return False
+    told = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
+    return told or (me.state is InstanceState.EXITED and old.state is not me.state)
+
+
+def _beats(state: State) -> tuple[int, ...]:
+    if state.rules.size <= ALL_BEATS:
+        return tuple(range(state.rules.size))
+    wanted = {0, *neighbours(state.rules.rank, state.rules.size), *joining.odd_sizes(state)}
+    return tuple(sorted(wanted))
+
+
+def note_ready(state: State) -> Result:
+    """The first moment that the whole generation serves ends a recovery."""
+    if state.marks.ready is not None or not state.current or not checks.is_ready(state):
+        return state, ()
+    marks = replace(state.marks, ready=state.now)
+    state = replace(state, marks=marks, was_ready=True, notify=state.notify or state.last_to_act)
+    took = (
+        "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
+    )
+    return state, (Say(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}"),)
+
+
+Rule = Callable[[State], Result]
+
+RULES: tuple[Rule, ...] = (
+    joining.fence,
+    joining.give_up_store,
+    joining.agree_on_size,
+    joining.wait_for_rank,
+    joining.joined,
+    outage.tell,
+    outage.ask_around,
+    outage.isolate,
+    failures.judge,
+    failures.obey,
+    failures.end_generation,
+    failures.fail_together,
+    failures.lost_contact,
+    failures.note,
+    ending.stuck,
+    ending.begin_drain,
+    ending.hurry,
+    ending.drain,
+    ending.go_alone,
+    ending.wind_down,
+    ending.asked,
+    failures.complete,
+    failures.count,
+    ending.leave,
+    barrier.rejoin,
+    barrier.enter,
+    barrier.stand,
+    barrier.report,
+    note_ready,
+    publish,
+)

@@ -1,0 +1,150 @@
+"""Taking the workload down in the right order, and leaving.
+
+A drain turns traffic away first, lets requests in flight finish, stops rank 0's workload and only then the
+others': an engine's followers that end first break the requests that rank 0 still answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import Action, AwaitDrain, Level, Quit, Say, Stop
+from unitagent.core.exits import Code
+from unitagent.core.model import InstanceState, Mode
+from unitagent.core.state import Result, State, Work, go, members, mine, say
+
+LEADER_SHARE = 0.8  # of the stop grace is rank 0's; what is left is for the ranks that wait for it
+HOLD = 1.0  # seconds that a lone instance waits to learn whether rank 0 is going too
+FAREWELL = 1.0  # seconds that the last record may take to reach the store
+
+
+def asked(state: State) -> Result:
+    """Asked to stop: with nothing running there is nothing to wait for."""
+    if state.asked is None or state.leaving or state.up:
+        return state, ()
+    return go(state, Code.DONE, "asked to stop"), ()
+
+
+def hurry(state: State) -> Result:
+    """A second signal ends every wait."""
+    if not state.hurry or not state.up or (state.work is Work.STOPPING and state.grace == 0):
+        return state, ()
+    state = replace(state, work=Work.STOPPING, grace=0.0)
+    return mine(state, state=InstanceState.STOPPING), (Stop(0.0),)
+
+
+def begin_drain(state: State) -> Result:
+    """The Unit drains when rank 0 was asked to stop or, with guard, any member."""
+    if state.draining is not None or not state.in_gang or state.generation > state.me.generation:
+        return state, ()
+    others = any(
+        peer.asked and peer.generation == state.me.generation and (state.rules.guard or peer.rank == 0)
+        for peer in members(state)
+    )
+    if not others and not (state.asked is not None and state.leads):
+        return state, ()
+    since = state.now if state.asked is None else state.asked
+    state = replace(state, draining=since, notify=True)
+    return state, say(
+        Level.INFO, f"draining: the workload of rank 0 stops first, within {state.rules.stop_grace:g} s"
+    )
+
+
+def drain(state: State) -> Result:
+    """Each rank's turn to stop in a drain."""
+    if state.draining is None or not state.up or state.work is Work.STOPPING:
+        return state, ()
+    return _drain_leader(state) if state.rules.rank == 0 else _drain_follower(state, state.draining)
+
+
+def _drain_leader(state: State) -> Result:
+    since = state.draining or state.now
+    deadline = since + LEADER_SHARE * state.rules.stop_grace
+    if _has_traffic(state):
+        turned_away = since + state.rules.deregister
+        if state.now < turned_away:
+            return state, ()
+        if not state.awaiting_drain:
+            return replace(state, awaiting_drain=True), (AwaitDrain(),)
+        if not state.drained and state.now < min(turned_away + state.rules.drain, deadline):
+            return state, ()
+    return _stop(state, max(0.0, deadline - state.now))
+
+
+def _has_traffic(state: State) -> bool:
+    """Whether requests may be in flight that can still be answered."""
+    whole = all(peer.state.started for peer in members(state)) and state.work is Work.ALIVE
+    return whole and state.rules.mode is Mode.SERVICE and state.me.state is InstanceState.HEALTHY
+
+
+def _drain_follower(state: State, since: float) -> Result:
+    held_until = since + LEADER_SHARE * state.rules.stop_grace
+    if not _leader_stopped(state) and state.now < held_until and state.work is Work.ALIVE:
+        return state, ()
+    return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))
+
+
+def _leader_stopped(state: State) -> bool:
+    """Whether rank 0's workload of my generation is gone for certain."""
+    leader = next((peer for peer in members(state) if peer.rank == 0), None)
+    if leader is None:
+        return True
+    return leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+
+
+def go_alone(state: State) -> Result:
+    """Without guard an instance other than 0 goes without the others, unless rank 0 turns out to go too."""
+    alone = state.asked is not None and state.draining is None and not state.leads
+    if not alone or not state.up or state.work is Work.STOPPING:
+        return state, ()
+    since = state.asked or state.now
+    if state.now < since + HOLD and state.in_gang and state.rules.size > 1 and state.connected:
+        return state, ()
+    return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))
+
+
+def _stop(state: State, grace: float) -> Result:
+    state = replace(state, work=Work.STOPPING, grace=grace)
+    return mine(state, state=InstanceState.STOPPING), (Stop(grace),)
+
+
+def wind_down(state: State) -> Result:
+    """The generation is over for me: by a failure, because I leave, or because the main process ended."""
+    if state.work is Work.STOPPING or not state.up:
+        return state, ()
+    over = state.in_gang and state.generation > state.me.generation and state.draining is None
+    if over or state.leaving or state.work is Work.OVER:
+        return _stop(state, state.rules.restart_grace)
+    return state, ()
+
+
+def stuck(state: State) -> Result:
+    """Something cannot be made to go away: only the platform can, by rebuilding the container."""
+    if not state.stuck or (state.leaving and state.leaving.code == Code.RECREATE):
+        return state, ()
+    why = f"{state.stuck}; this container must be rebuilt"
+    return go(replace(state, leaving=None), Code.RECREATE, why), ()
+
+
+def leave(state: State) -> Result:
+    """Say farewell in the store, so that my rank is free at once, then end."""
+    leaving = state.leaving
+    if leaving is None or (state.up and not state.stuck):
+        return state, ()
+    if state.fenced or state.stuck or not state.joined:
+        return state, _quit(state)
+    if leaving.until == float("inf"):
+        state = replace(state, leaving=replace(leaving, until=state.now + FAREWELL), notify=True)
+        last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
+        return mine(state, left=True, state=last), ()
+    if state.published == state.me or state.now >= leaving.until:
+        return state, _quit(state)
+    return state, ()
+
+
+def _quit(state: State) -> tuple[Action, ...]:
+    leaving = state.leaving
+    if leaving is None:
+        return ()
+    level = Level.INFO if leaving.code == Code.DONE else Level.ERROR
+    return (Say(level, f"exit {int(leaving.code)}: {leaving.why}"), Quit(int(leaving.code), leaving.why))

@@ -1,0 +1,222 @@
+"""What ends a generation. With guard any failure of any member does, by proposing the next generation;
+without guard only my own failure, or a rebuilt rank 0, ends my part in it.
+
+A failure is always about *my* generation: N reports of one event, or of many that come together, all propose
+the same next generation, and a report about an older one changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core import budget
+from unitagent.core.actions import AskPeer, Level
+from unitagent.core.exits import Code
+from unitagent.core.model import Failure, InstanceState, Mode, OrderKind, Reason, Restart
+from unitagent.core.state import Marks, Result, State, go, members, mine, name, say, watched
+
+
+def judge(state: State) -> Result:
+    """Ask the watched peers that are late, or that hung up, for their own word before they count as lost."""
+    if not (state.in_gang and state.up and state.connected):
+        return state, ()
+    late = [
+        peer
+        for peer in watched(state)
+        if peer.rank not in state.asking
+        and not (peer.left or peer.asked)
+        and peer.generation == state.me.generation
+        and _worth_asking(state, peer.rank)
+    ]
+    if not late:
+        return state, ()
+    if not state.rules.probes:
+        silent = f"no sign of life for {state.rules.lease:g} s"
+        return replace(state, suspects={**state.suspects, **{peer.rank: silent for peer in late}}), ()
+    return replace(state, asking=state.asking | {peer.rank for peer in late}), tuple(map(AskPeer, late))
+
+
+def _worth_asking(state: State, rank: int) -> bool:
+    if rank in state.hung_up:
+        return True
+    late = state.leases.unchanged(rank, state.now) > state.rules.lease
+    return late and state.now >= state.ask_again.get(rank, 0.0)
+
+
+def obey(state: State) -> Result:
+    """An operator's order counts in the generation that it was given in."""
+    order = state.order
+    if not state.current or order is None or order.generation != state.me.generation or state.leaving:
+        return state, ()
+    if order.kind is OrderKind.DRAIN and state.asked is None:
+        said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
+        return mine(replace(state, asked=state.now), asked=True), said
+    if (
+        order.kind is OrderKind.RESTART
+        and state.in_gang
+        and state.up
+        and state.generation == order.generation
+    ):
+        why = f"a restart was asked for: {order.reason or 'no reason given'}"
+        return replace(state, ended=_failure(state, state.rules.rank, Reason.REQUESTED, why)), ()
+    return state, ()
+
+
+def end_generation(state: State) -> Result:
+    """Find what ended my generation; with guard, say so to all by proposing the next one."""
+    if not state.in_gang or state.generation > state.me.generation or state.leaving:
+        return replace(state, ended=None) if state.ended else state, ()
+    failure = state.ended or _startup_timeout(state) or _of_peers(state)
+    if failure is None or state.draining is not None:
+        return state, ()
+    state = replace(state, ended=None)
+    if not state.rules.guard and failure.reason is not Reason.REQUESTED:
+        return _alone(state, failure)
+    state = _remember(state, failure)
+    state = replace(state, generation=failure.generation + 1, notify=True)
+    return state, say(Level.ERROR, f"generation {failure.generation} ended: {failure.detail}")
+
+
+def _remember(state: State, failure: Failure) -> State:
+    """Of one generation only the first failure is kept: later ones are its consequences."""
+    if state.failure is not None and state.failure.generation >= failure.generation:
+        return state
+    return replace(state, failure=failure, failure_stored=False)
+
+
+def _alone(state: State, failure: Failure) -> Result:
+    """Without guard: what the failure means for this instance only."""
+    if failure.rank == state.rules.rank:
+        code = Code.UNEXPECTED if state.exit is None else state.exit.status or Code.UNEXPECTED
+        return go(_remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
+    if failure.reason is Reason.REPLACED and failure.rank == 0:
+        why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
+        return go(state, Code.RECREATE, why), say(Level.ERROR, why)
+    return state, ()
+
+
+def _startup_timeout(state: State) -> Failure | None:
+    if state.rules.startup <= 0 or state.me.state is not InstanceState.RUNNING or state.rules.rank != 0:
+        return None
+    if state.now - state.spawned <= state.rules.startup:
+        return None
+    limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
+    me = name(state, state.rules.rank)
+    return _failure(state, state.rules.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}")
+
+
+def _of_peers(state: State) -> Failure | None:
+    """A member that was replaced or is lost, as one snapshot of the store shows it."""
+    if not state.current or state.gang is None:
+        return None
+    for rank, incarnation in enumerate(state.gang.incarnations):
+        record = state.records.get(rank)
+        if rank == state.rules.rank or record is None:
+            continue
+        if record.incarnation != incarnation and (state.rules.guard or rank == 0):
+            return _failure(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
+    if not state.rules.guard:
+        return None
+    return next(filter(None, (_lost(state, rank, why) for rank, why in sorted(state.suspects.items()))), None)
+
+
+def _lost(state: State, rank: int, why: str) -> Failure | None:
+    record = next((member for member in members(state) if member.rank == rank), None)
+    if record is None or record.left or record.asked or record.generation != state.me.generation:
+        return None
+    silent = state.leases.age(rank, state.now) or 0.0
+    return _failure(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=silent)
+
+
+def _failure(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
+    record = state.me if rank == state.rules.rank else state.records.get(rank)
+    return Failure(
+        generation=state.me.generation,
+        rank=rank,
+        ip=record.ip if record else "",
+        reason=reason,
+        detail=detail,
+        at=state.now + state.rules.epoch,
+        detect=detect,
+    )
+
+
+def lost_contact(state: State) -> Result:
+    """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
+    if not state.cut_off or state.up or not state.current or not state.leads or not state.in_gang:
+        return state, ()
+    if state.generation > state.me.generation:
+        return state, ()
+    why = f"{name(state, state.rules.rank)} was cut off from the store and from its peers"
+    state = _remember(state, _failure(state, state.rules.rank, Reason.LOST, why))
+    return replace(state, generation=state.me.generation + 1, notify=True), ()
+
+
+def note(state: State) -> Result:
+    """My generation is over because somebody proposed the next one: from here the recovery is timed."""
+    over = state.in_gang and state.generation > state.me.generation and state.draining is None
+    if not over or state.marks.generation == state.me.generation:
+        return state, ()
+    detect = state.failure.detect if state.failure is not None else 0.0
+    stopped = None if state.up else state.now
+    marks = Marks(generation=state.me.generation, failed=state.now, detect=detect, stopped=stopped)
+    return replace(state, marks=marks), ()
+
+
+def count(state: State) -> Result:
+    """Once my workload is gone: charge the restart to the budget, then go on, exit for a rebuild, or give up."""
+    over = state.in_gang and not state.up and state.generation > state.me.generation
+    if not over or state.leaving or state.asked is not None or state.counted == state.me.generation:
+        return state, ()
+    state = replace(state, counted=state.me.generation)
+    if state.draining is not None:
+        return state, ()
+    state = mine(state, restarts=state.me.restarts + 1)
+    if not _free_of_charge(state):
+        state = _charge(state)
+    if state.rules.guard and budget.spent(state.restarts, state.rules.max_restarts):
+        return _give_up(state), ()
+    if state.rules.restart is Restart.RECREATE:
+        return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
+    return state, ()
+
+
+def _free_of_charge(state: State) -> bool:
+    failure = state.failure
+    asked_for = failure is not None and failure.reason is Reason.REQUESTED
+    return failure is not None and asked_for and failure.generation == state.me.generation
+
+
+def _charge(state: State) -> State:
+    at = state.now if state.marks.failed is None else state.marks.failed
+    times = (*budget.within(state.restarts, state.now, state.rules.restart_window), at)
+    return replace(state, restarts=times, not_before=at + budget.pause(times, state.rules.backoff))
+
+
+def _give_up(state: State) -> State:
+    why = (
+        f"{len(state.restarts) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
+        f"{state.failure.detail if state.failure else 'unknown'}"
+    )
+    return mine(go(state, Code.BUDGET, why), failed=True)
+
+
+def fail_together(state: State) -> Result:
+    """A member of my gang holds that the budget is spent: then it is, for all."""
+    if not state.current or state.leaving or not any(record.failed for record in members(state)):
+        return state, ()
+    why = f"the restart budget of the Unit is spent; last: {state.failure.detail if state.failure else 'unknown'}"
+    return mine(go(state, Code.BUDGET, why), failed=True), ()
+
+
+def complete(state: State) -> Result:
+    """Job mode: the Unit is done when all ranks of a gang exited with 0."""
+    if state.rules.mode is not Mode.JOB or not state.current or not state.done or state.leaving:
+        return state, ()
+    others = [member for member in members(state) if member.generation == state.me.generation]
+    finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)
+    if len(others) != state.rules.size - 1 or not finished:
+        return state, ()
+    state = replace(state, completed=True, notify=state.last_to_act)
+    return go(state, Code.DONE, "all ranks of the job exited with 0"), ()

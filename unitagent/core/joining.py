@@ -1,0 +1,114 @@
+"""Claiming my rank. One live incarnation per rank: a newcomer waits until the holder is gone for certain,
+and a holder whose rank was taken is fenced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import AskPeer, Level, Say, Stop
+from unitagent.core.exits import Code
+from unitagent.core.model import Record
+from unitagent.core.state import Result, State, Work, go, name, say
+
+ISOLATION_MARGIN = 2.0  # seconds after its lease by which an isolated holder has stopped its workload
+
+
+def fence(state: State) -> Result:
+    """My rank belongs to another incarnation: end, and take the workload down at once."""
+    if not state.fenced or (state.leaving and state.leaving.code == Code.FENCED):
+        return state, ()
+    held_by = state.records.get(state.rules.rank)
+    where = f" on {held_by.hostname or held_by.ip}" if held_by else ""
+    why = f"fenced: another live instance{where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
+    state = go(replace(state, leaving=None), Code.FENCED, why)
+    if not state.up:
+        return state, ()
+    return replace(state, work=Work.STOPPING, grace=0.0), (Say(Level.ERROR, why), Stop(0.0))
+
+
+def give_up_store(state: State) -> Result:
+    """The store was never reached: say so and end, because nothing was started yet."""
+    if state.looked or state.leaving or state.now - state.started <= state.rules.store_timeout:
+        return state, ()
+    waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
+
+
+def agree_on_size(state: State) -> Result:
+    """Ranks that count the Unit differently never meet: the newcomer, or the higher rank, ends with 77."""
+    if not state.current or state.up or state.leaving:
+        return state, ()
+    for record in state.records.values():
+        if _disagrees(state, record):
+            why = (
+                f"the ranks disagree on the size: {name(state, record.rank)} says UNIT_SIZE={record.size}, "
+                f"rank {state.rules.rank} says {state.rules.size}"
+            )
+            return go(state, Code.DISAGREE, why), ()
+    return state, ()
+
+
+def _disagrees(state: State, record: Record) -> bool:
+    """Whether this record is of a living agent that counts otherwise, and it is I who have to go."""
+    if record.size == state.rules.size or record.left or record.rank == state.rules.rank:
+        return False
+    alive = state.leases.alive(record.rank, record.incarnation)
+    return alive and (not state.joined or record.rank < state.rules.rank)
+
+
+def odd_sizes(state: State) -> tuple[int, ...]:
+    """Ranks whose beats I watch because they count the Unit differently."""
+    if state.up:
+        return ()
+    return tuple(rank for rank, record in state.records.items() if record.size != state.rules.size)
+
+
+def may_take(state: State) -> str | None:
+    """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
+    if state.joined:
+        return ""
+    if not state.looked:
+        return None
+    holder = state.records.get(state.rules.rank)
+    if not state.holder or (holder is not None and holder.incarnation != state.holder):
+        return state.holder
+    if holder is None or holder.left or _is_where_i_am(state, holder):
+        return state.holder
+    still = state.leases.unchanged(holder.rank, state.now)
+    if still > state.rules.lease + ISOLATION_MARGIN:
+        return state.holder
+    refused = holder.rank in state.refused and still > 2 * state.rules.heartbeat
+    return state.holder if refused else None
+
+
+def _is_where_i_am(state: State, holder: Record) -> bool:
+    """Its probe address is mine, and it is I who listens there: so its agent is gone."""
+    return state.rules.probes and (holder.ip, holder.port) == (state.me.ip, state.me.port)
+
+
+def wait_for_rank(state: State) -> Result:
+    """Say who holds my rank, and ask that agent whether it lives: a refusal is quicker than its lease."""
+    holder = state.records.get(state.rules.rank)
+    if state.joined or not state.looked or holder is None or may_take(state) is not None:
+        return state, ()
+    why = (
+        f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "
+        f"({holder.hostname or holder.ip}); waiting until it leaves or its lease ends"
+    )
+    actions: tuple[Say | AskPeer, ...] = ()
+    if why not in state.warned:
+        state = replace(state, warned=state.warned | {why})
+        actions = (Say(Level.WARNING, why),)
+    due = state.ask_again.get(holder.rank, 0.0) <= state.now
+    if state.rules.probes and holder.port and due and holder.rank not in state.asking:
+        return replace(state, asking=state.asking | {holder.rank}), (*actions, AskPeer(holder))
+    return state, actions
+
+
+def joined(state: State) -> Result:
+    """Say once that the rank is mine."""
+    if not state.joined or "joined" in state.warned:
+        return state, ()
+    state = replace(state, warned=state.warned | {"joined"})
+    return state, say(Level.INFO, f"joined Unit {state.rules.unit} as {name(state, state.rules.rank)}")

@@ -1,0 +1,64 @@
+"""Without the store: hold. Serving goes on, nothing new is started, and the peers are asked directly, so that
+a death still turns readiness off. Without the store *and* without the peers for a lease I am isolated: others
+may replace me, so my workload ends at once, before anybody takes my rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import AskPeer, Level, Say, Stop
+from unitagent.core.leases import neighbours
+from unitagent.core.model import InstanceState, Record
+from unitagent.core.state import Result, State, Work, members, mine, say
+
+
+def tell(state: State) -> Result:
+    """Say once that the store is gone, and once that it is back."""
+    gone = state.looked and not state.connected
+    told = "store" in state.warned
+    if gone == told:
+        return state, ()
+    if gone:
+        state = replace(state, warned=state.warned | {"store"})
+        return state, say(Level.WARNING, "the store does not answer; serving goes on, nothing new is started")
+    return replace(state, warned=state.warned - {"store"}), say(Level.INFO, "the store answers again")
+
+
+def ask_around(state: State) -> Result:
+    """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away."""
+    if state.connected or not state.looked or not state.up or not state.rules.probes or not state.in_gang:
+        return state, ()
+    due = tuple(
+        peer
+        for peer in _confidants(state)
+        if peer.rank not in state.asking and state.now >= state.ask_again.get(peer.rank, 0.0)
+    )
+    if not due:
+        return state, ()
+    return replace(state, asking=state.asking | {peer.rank for peer in due}), tuple(map(AskPeer, due))
+
+
+def _confidants(state: State) -> tuple[Record, ...]:
+    near = {0, *neighbours(state.rules.rank, state.rules.size)}
+    return tuple(peer for peer in members(state) if peer.rank in near and peer.port and not peer.left)
+
+
+def isolate(state: State) -> Result:
+    """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
+    if state.cut_off or not state.up or not is_isolated(state):
+        return state, ()
+    why = f"cut off from the store and from the peers for {state.rules.lease:g} s: the workload is stopped at once"
+    state = replace(state, cut_off=True, work=Work.STOPPING, grace=0.0)
+    return mine(state, state=InstanceState.STOPPING), (Say(Level.ERROR, why), Stop(0.0))
+
+
+def is_isolated(state: State) -> bool:
+    """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
+    last = state.leases.last
+    if state.connected or last is None or not state.rules.probes or not state.rounds:
+        return False
+    asked = _confidants(state)
+    vouch = [peer.rank for peer in asked if state.rules.rank == 0 or peer.rank == 0]
+    heard = max((state.heard.get(rank, last) for rank in vouch), default=state.now)
+    return state.now - max(last, heard) > state.rules.lease

@@ -1,0 +1,212 @@
+"""All that one agent knows. Frozen: a new state for every event, and ``decide`` is its only writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from unitagent.core.actions import Action, Level, Say
+from unitagent.core.exits import Exit
+from unitagent.core.leases import Leases, neighbours
+from unitagent.core.model import Failure, Gang, Mode, Order, Record, Rules
+
+
+class Work(StrEnum):
+    """What is left of the workload on this instance."""
+
+    ABSENT = "absent"  # proven: no process of it is alive
+    ALIVE = "alive"
+    OVER = "over"  # its main process ended, descendants may live
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """This agent is going to end, once nothing of its workload is left."""
+
+    code: int
+    why: str
+    until: float = float("inf")  # when the farewell in the store is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """When the steps of the last recovery happened, on my clock; None for not yet.
+
+    ``generation`` is the one that ended; ``detect`` how long its failure had gone unnoticed.
+    """
+
+    generation: int = 0
+    failed: float | None = None
+    detect: float = 0.0
+    stopped: float | None = None
+    opened: float | None = None
+    spawned: float | None = None
+    ready: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """See the module.
+
+    Attributes:
+        me: what I announce, or will announce with the next exchange.
+        generation: the highest I ever heard of; it never goes down, whatever the store says.
+        records: everybody's record as the store last showed them.
+        current: this very event brought ``records``, so they are one snapshot of the store.
+        last_to_act: my own change was the last before that snapshot.
+        gang: the last gang I started with.
+        suspects: gang members that did not stand the second opinion, with the reason in words.
+        ended: failure of my own instance that has yet to end its generation.
+
+    """
+
+    rules: Rules
+    me: Record
+    started: float
+    now: float
+    generation: int = 0
+
+    # the store
+    records: Mapping[int, Record] = field(default_factory=dict)
+    current: bool = False
+    last_to_act: bool = False
+    holder: str = ""
+    looked: bool = False
+    joined: bool = False
+    fenced: bool = False
+    took: Record | None = None
+    exchanging: Record | None = None
+    in_flight: bool = False
+    published: Record | None = None
+    look: bool = True
+    notify: bool = False
+    next_beat: float = 0.0
+    leases: Leases = field(default_factory=Leases)
+    failure: Failure | None = None
+    failure_stored: bool = True
+    order: Order | None = None
+
+    # the barrier
+    entered: float = 0.0
+    finding_port: int = 0
+    checking: str = ""
+    check_again: float = 0.0
+    reached: frozenset[tuple[int, str]] = frozenset()
+    unreached: tuple[int, ...] = ()
+    not_before: float = 0.0
+    report_at: float = 0.0
+    warned: frozenset[str] = frozenset()
+
+    # the workload
+    gang: Gang | None = None
+    work: Work = Work.ABSENT
+    grace: float = 0.0
+    spawned: float = 0.0
+    exit: Exit | None = None
+    ended: Failure | None = None
+    stuck: str = ""
+    cut_off: bool = False
+
+    # the peers
+    refused: frozenset[int] = frozenset()
+    asking: frozenset[int] = frozenset()
+    ask_again: Mapping[int, float] = field(default_factory=dict)
+    hung_up: frozenset[int] = frozenset()
+    suspects: Mapping[int, str] = field(default_factory=dict)
+    heard: Mapping[int, float] = field(default_factory=dict)
+    doubts: Mapping[int, str] = field(default_factory=dict)
+    rounds: int = 0  # answers of peers since the store was lost
+
+    # the end
+    asked: float | None = None
+    hurry: bool = False
+    draining: float | None = None
+    awaiting_drain: bool = False
+    drained: bool = False
+    leaving: Leaving | None = None
+    completed: bool = False
+
+    # the history
+    restarts: tuple[float, ...] = ()
+    counted: int = 0
+    was_ready: bool = False
+    marks: Marks = field(default_factory=Marks)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last exchange was answered."""
+        return self.leases.contact is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether a workload of mine may have living processes."""
+        return self.work is not Work.ABSENT
+
+    @property
+    def in_gang(self) -> bool:
+        """Whether I have started in the generation that I stand in."""
+        return self.gang is not None and self.gang.generation == self.me.generation
+
+    @property
+    def done(self) -> bool:
+        """Whether my part of a job ended well, and nobody has proposed another generation."""
+        ended_well = self.exit is not None and self.exit.status == 0 and not self.up
+        return ended_well and self.rules.mode is Mode.JOB and self.generation == self.me.generation
+
+    @property
+    def leads(self) -> bool:
+        """Whether I am rank 0, or the Unit is guarded: then my end is everybody's."""
+        return self.rules.guard or self.rules.rank == 0
+
+
+Result = tuple[State, tuple[Action, ...]]
+
+
+def first(unit_rules: Rules, me: Record, now: float) -> State:
+    """The state of an agent that has just started."""
+    return State(rules=unit_rules, me=me, started=now, now=now, next_beat=now)
+
+
+def mine(state: State, /, **changes: Any) -> State:
+    """The state with changes to my own record."""
+    return replace(state, me=replace(state.me, **changes))
+
+
+def say(level: Level, text: str) -> tuple[Action, ...]:
+    """One sentence, as actions."""
+    return (Say(level, text),)
+
+
+def members(state: State) -> Iterator[Record]:
+    """The records of the other members of my gang that are still that incarnation."""
+    if state.gang is None:
+        return
+    for rank, incarnation in enumerate(state.gang.incarnations):
+        record = state.records.get(rank)
+        if rank != state.rules.rank and record is not None and record.incarnation == incarnation:
+            yield record
+
+
+def watched(state: State) -> tuple[Record, ...]:
+    """The gang members whose leases I judge."""
+    ring = neighbours(state.rules.rank, state.rules.size)
+    return tuple(record for record in members(state) if record.rank in ring)
+
+
+def name(state: State, rank: int) -> str:
+    """A rank as people read it: with its address, so that they find the machine."""
+    record = state.me if rank == state.rules.rank else state.records.get(rank)
+    return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
+
+
+def ranks(numbers: tuple[int, ...] | list[int]) -> str:
+    """``rank 2`` or ``ranks 0, 1, 2``."""
+    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def go(state: State, code: int, why: str) -> State:
+    """The state of an agent that has made up its mind to end; the first reason stays."""
+    return state if state.leaving else replace(state, leaving=Leaving(code, why))

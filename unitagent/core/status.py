@@ -1,0 +1,119 @@
+"""What ``/status`` shows: a plain mapping, made of nothing but the state."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from unitagent.core import checks
+from unitagent.core.model import Failure, InstanceState, Phase, Record
+from unitagent.core.state import State
+
+
+def status(state: State) -> dict[str, Any]:
+    """The Unit as this agent sees it; keys and meaning are fixed, they are in the README."""
+    ready = checks.is_ready(state)
+    draining = checks.is_draining(state)
+    gang = state.gang if state.in_gang else None
+    return {
+        "unit": state.rules.unit,
+        "size": state.rules.size,
+        "guard": state.rules.guard,
+        "phase": phase(state).value,
+        "generation": max(state.generation, state.me.generation),
+        "restarts": state.me.restarts,
+        "master_address": gang.master_address if gang else None,
+        "master_port": gang.master_port if gang else None,
+        "ready": ready,
+        "traffic": ready and state.rules.rank == 0,
+        "draining": draining,
+        "failure": failure(state.failure),
+        "store": {"connected": state.connected, "since": _store_since(state)},
+        "instances": [_instance(state, rank) for rank in range(state.rules.size)],
+        "recovery": recovery(state),
+    }
+
+
+def phase(state: State) -> Phase:
+    """What the Unit is doing."""
+    if state.me.failed or any(record.failed and not record.left for record in state.records.values()):
+        return Phase.FAILED
+    if state.completed:
+        return Phase.COMPLETED
+    if checks.is_draining(state):
+        return Phase.DRAINING
+    if state.in_gang and state.generation == state.me.generation and (state.me.state.started or state.done):
+        return Phase.RUNNING
+    return Phase.FORMING if state.gang is None else Phase.RESTARTING
+
+
+def failure(found: Failure | None) -> dict[str, Any] | None:
+    """A failure as people and programs read it; ``at`` in seconds since the epoch."""
+    if found is None:
+        return None
+    return {
+        "generation": found.generation,
+        "rank": found.rank,
+        "reason": found.reason.value,
+        "detail": found.detail,
+        "exit_code": found.exit_code,
+        "signal": found.signal,
+        "at": round(found.at, 3),
+    }
+
+
+def recovery(state: State) -> dict[str, float | None]:
+    """Seconds that the steps of the last restart took; all null until there was one."""
+    marks = state.marks
+    if marks.failed is None:
+        return dict.fromkeys(("detect", "stop", "barrier", "start", "ready", "total"))
+    steps = (marks.failed, marks.stopped, marks.opened, marks.spawned, marks.ready)
+    spans = [_span(begin, end) for begin, end in pairwise(steps)]
+    total = _span(marks.failed, marks.ready)
+    return {
+        "detect": round(marks.detect, 3),
+        "stop": spans[0],
+        "barrier": spans[1],
+        "start": spans[2],
+        "ready": spans[3],
+        "total": None if total is None else round(total + marks.detect, 3),
+    }
+
+
+def _span(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None else round(max(0.0, end - begin), 3)
+
+
+def _store_since(state: State) -> float | None:
+    """Seconds since the epoch: since when the store is connected, or when it last answered."""
+    at = state.leases.contact if state.connected else state.leases.last
+    return None if at is None else round(at + state.rules.epoch, 3)
+
+
+def _instance(state: State, rank: int) -> dict[str, Any]:
+    record = state.me if rank == state.rules.rank else state.records.get(rank)
+    lease = _lease(state, rank)
+    return {
+        "rank": rank,
+        "incarnation": record.incarnation if record else None,
+        "ip": record.ip if record else None,
+        "hostname": record.hostname if record else None,
+        "state": _shown(state, rank, record).value,
+        "generation": record.generation if record else 0,
+        "pid": record.pid if record else None,
+        "exit_code": record.exit_code if record else None,
+        "lease_seconds": None if lease is None else round(lease, 3),
+    }
+
+
+def _shown(state: State, rank: int, record: Record | None) -> InstanceState:
+    if record is None:
+        return InstanceState.WAITING
+    return checks.shown_state(state, rank)
+
+
+def _lease(state: State, rank: int) -> float | None:
+    """Seconds since the rank's last sign of life; for myself, since the store last answered."""
+    if rank != state.rules.rank:
+        return state.leases.age(rank, state.now)
+    return None if state.leases.last is None else max(0.0, state.now - state.leases.last)
