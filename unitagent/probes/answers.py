@@ -1,0 +1,166 @@
+"""From a request to a response, without a socket: which path is answered how.
+
+The invariant: the status code is the answer, for machines; the text is for people, and with every code other
+than 200 its first line says why. Paths, ``?verbose`` and ``?exclude`` are as Kubernetes components have them
+(https://kubernetes.io/docs/reference/using-api/health-checks/), but reasons are never withheld.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+
+from unitagent.core.checks import Answer
+from unitagent.probes.signature import (
+    INCARNATION_HEADER,
+    RANK_HEADER,
+    SIGNATURE_HEADER,
+    Claim,
+    sign,
+    valid_nonce,
+)
+
+if TYPE_CHECKING:
+    from unitagent.core.checks import Check
+
+PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
+
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_MAX_FIELDS = 64
+
+
+class Answers(Protocol):
+    """What the agent knows. Each method is called on the event loop and returns at once."""
+
+    def live(self) -> Answer:
+        """Answer ``/livez``."""
+
+    def ready(self) -> Answer:
+        """Answer ``/readyz``."""
+
+    def traffic(self) -> Answer:
+        """Answer ``/traffic``."""
+
+    def startup(self) -> Answer:
+        """Answer ``/startupz``."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``/status`` shows."""
+
+    def metrics(self) -> bytes:
+        """Return Prometheus text."""
+
+    def identity(self) -> tuple[int, str]:
+        """Return my rank and my incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is looked at of an HTTP request.
+
+    Attributes:
+        path: percent-decoded.
+        query: as sent, without the question mark.
+        nonce: of a peer that wants a signed answer, or empty.
+
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back; the server adds the headers that all responses share."""
+
+    code: int
+    body: bytes
+    content_type: str = _TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def respond(answers: Answers, request: Request, secret: str | None) -> Response:
+    """Answer one request."""
+    if request.method not in {"GET", "HEAD"}:
+        return _text(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
+    path, _, check = request.path[1:].partition("/")
+    probe = _probe(answers, path)
+    if probe is not None:
+        return _probed(path, probe, check, request.query)
+    if request.path == "/status":
+        return _status(answers, request.nonce, secret)
+    if request.path == "/metrics":
+        return Response(200, answers.metrics(), _PROMETHEUS)
+    return _text(404, "nothing here; paths: " + " ".join(PATHS))
+
+
+def _text(code: int, line: str, *headers: tuple[str, str]) -> Response:
+    return Response(code, f"{line}\n".encode(), headers=headers)
+
+
+def _probe(answers: Answers, path: str) -> Answer | None:
+    match path:
+        case "livez" | "healthz":
+            return answers.live()
+        case "readyz":
+            return answers.ready()
+        case "traffic":
+            return answers.traffic()
+        case "startupz":
+            return answers.startup()
+    return None
+
+
+def _probed(path: str, answer: Answer, check: str, query: str) -> Response:
+    try:
+        fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        return _text(400, f"the query has more than {_MAX_FIELDS} fields")
+    if check:
+        found = tuple(known for known in answer.checks if known.name == check)
+        if not found:
+            return _text(404, "no such check; checks: " + " ".join(known.name for known in answer.checks))
+        answer = _narrowed(answer, found)
+    if excluded := fields.get("exclude"):
+        kept = tuple(known for known in answer.checks if known.name not in excluded)
+        answer = _narrowed(answer, kept)
+    return _told(path, answer, verbose="verbose" in fields)
+
+
+def _narrowed(answer: Answer, checks: tuple[Check, ...]) -> Answer:
+    """Judge by some of the checks only; a failure keeps the code of the whole."""
+    return Answer(200 if all(check.ok for check in checks) else answer.code, checks)
+
+
+def _told(path: str, answer: Answer, *, verbose: bool) -> Response:
+    passed = answer.code == 200  # noqa: PLR2004 (the one code that means yes)
+    failures = "; ".join(f"{check.name}: {_line(check.reason)}" for check in answer.checks if not check.ok)
+    lines = ["ok"] if passed else [f"{path} check failed: {failures or 'no reason given'}"]
+    if verbose:
+        listed = [_listed(check) for check in answer.checks]
+        lines = [*listed, f"{path} check passed"] if passed else lines + listed
+    return _text(answer.code, "\n".join(lines))
+
+
+def _listed(check: Check) -> str:
+    return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_line(check.reason)}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _status(answers: Answers, nonce: str, secret: str | None) -> Response:
+    rank, incarnation = answers.identity()
+    body = msgspec.json.encode(answers.status())
+    headers = [(RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
+    if secret and valid_nonce(nonce):
+        headers.append((SIGNATURE_HEADER, sign(secret, Claim(nonce, rank, incarnation, body))))
+    return Response(200, body, _JSON, tuple(headers))

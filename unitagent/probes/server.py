@@ -1,0 +1,166 @@
+"""The probe address: HTTP answers from the agent's own event loop.
+
+The invariant: an answer proves that the loop runs. There is no thread and no second loop, so an agent that
+hangs fails its liveness probe; and nothing that a client sends raises out of here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from unitagent.errors import ConfigurationError
+from unitagent.probes.answers import Request, Response, respond
+from unitagent.probes.connections import Connection, Connections
+from unitagent.probes.signature import NONCE_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from unitagent.probes.answers import Answers
+
+    Message = MutableMapping[str, Any]
+
+_log = logging.getLogger(__name__)
+
+_MAX_HEADER = 16 * 1024  # bytes of request line and headers
+
+
+class ProbeServer:
+    """Answers probes and peers.
+
+    uvicorn's ``Server`` is not used: it takes over signals and wakes up ten times a second. Its protocol
+    class needs neither.
+    """
+
+    def __init__(self, answers: Answers, secret: str | None = None) -> None:
+        self._answers = answers
+        self._secret = secret
+        self._connections = Connections()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the actual port.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+
+        """
+        listener = await _listen(host, port)
+        config = _configuration(self._app)
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(config, state, self._connections), sock=listener, backlog=256
+        )
+        return int(listener.getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stop listening and cut off every connection."""
+        if self._server is not None:
+            self._server.close()
+            self._connections.close()
+            self._server = None
+            await asyncio.sleep(0)  # lets the transports call connection_lost
+
+    async def _app(
+        self,
+        scope: Message,
+        _receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        headers = dict(scope["headers"])
+        response = _BODY if _has_body(headers) else self._respond(scope, headers)
+        _log.debug("%s %s -> %d", scope["method"], scope["path"], response.code)
+        await send({"type": "http.response.start", "status": response.code, "headers": _headers(response)})
+        await send({"type": "http.response.body", "body": response.body})
+
+    def _respond(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
+        nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        try:
+            return respond(self._answers, Request(scope["method"], scope["path"], query, nonce), self._secret)
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            _log.error("a probe of %s could not be answered", scope["path"])
+            _log.debug("why", exc_info=True)
+            return Response(500, b"internal error of the agent; its log says more\n")
+
+
+_BODY = Response(413, b"a request must not have a body\n", headers=(("Connection", "close"),))
+
+
+def _has_body(headers: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+
+def _headers(response: Response) -> list[tuple[bytes, bytes]]:
+    shared = (
+        ("Content-Type", response.content_type),
+        ("Content-Length", str(len(response.body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    )
+    return [(name.lower().encode(), value.encode()) for name, value in (*shared, *response.headers)]
+
+
+def _configuration(app: Any) -> uvicorn.Config:
+    """Set uvicorn to be quiet: no console log, no access log, no start-up protocol, no other protocols."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        interface="asgi3",
+        workers=1,
+        h11_max_incomplete_event_size=_MAX_HEADER,
+    )
+    config.load()
+    return config
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return await _bound(host.strip("[]"), port)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        raise ConfigurationError(
+            f"UNIT_HTTP_ADDRESS={shown}:{port}: cannot listen there: {why}; "
+            "give an address of this machine and a free port, or 'off'"
+        ) from error
+
+
+async def _bound(host: str, port: int) -> socket.socket:
+    """Bind to the first address of ``host``; ``::`` takes IPv4 as well."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, _, _, _, address = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _keep_alive(listener)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _keep_alive(listener: socket.socket) -> None:
+    """Have the kernel find dead clients; accepted connections inherit it (Linux, tcp(7))."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
