@@ -46,7 +46,7 @@ def _slurm(environ: Environ, _hostname: str) -> Platform:
     if not nodes or not rank:
         missing = "SLURM_NODEID" if nodes else "SLURM_JOB_NUM_NODES"
         raise ConfigurationError(
-            f"{missing} missing: SLURM_JOB_ID={environ['SLURM_JOB_ID']!r} says that this is Slurm, which sets "
+            f"{missing} missing: SLURM_JOB_ID={environ['SLURM_JOB_ID']!r} says this is Slurm, which sets "
             "it for every task that srun starts; start unitagent with srun, or set RANK_ID and UNIT_SIZE"
         )
     size = size_in(environ, nodes)

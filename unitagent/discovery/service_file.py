@@ -1,0 +1,246 @@
+"""A service file (EAS ``service.json``): what it says about the Unit, in our own words.
+
+The invariant: any text whatsoever yields a ``ServiceFile`` or one ``ConfigurationError`` with every problem's
+path. Alibaba's pages put several keys in several places; all of them are read. Keys that nobody knows are a
+warning, since the platform adds keys faster than we learn of them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unitagent.discovery.health_checks import KINDS, Check, read_check
+from unitagent.discovery.json_reader import Reader
+from unitagent.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+_LARGEST_UNIT = 1024
+_HIGHEST_PORT = 65535
+_TOP = (
+    "name",
+    "metadata",
+    "containers",
+    "unit",
+    "cloud",
+    "storage",
+    "networking",
+    "autoscaler",
+    "runtime",
+    "features",
+    "options",
+    "labels",
+    "token",
+    "rpc",
+    "eas",
+    "rolling_strategy",
+    "scheduling",
+    "model_path",
+    "model_entry",
+    "model_config",
+    "processor",
+    "processor_path",
+    "processor_type",
+    "processor_mainclass",
+    "processor_entry",
+    "warm_up_data_path",
+    "source",
+    "dockerAuth",
+)
+_CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "resources", "name", *KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A value for the table of variables, as text, and the path of the key that stated it."""
+
+    text: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFile:
+    """What a service file says.
+
+    Attributes:
+        values: variable of the table -> what the file states for it.
+        checks: ``startup_check`` and so on -> the check, in the file's own terms.
+        command: the workload's argv, empty when the file gives none.
+        environment: ``containers[0].env``, less the variables that are in ``values``.
+        sigterm: ``rpc.enable_sigterm``, None when not said; unless true, EAS ends containers without a signal.
+        warnings: sentences for the log.
+
+    """
+
+    values: Mapping[str, Stated] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    sigterm: bool | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
+    """Read the text of a service file.
+
+    Args:
+        text: of the file.
+        path: of the file, for messages.
+        variables: names that are settings, not environment, when ``containers[0].env`` has them.
+
+    Raises:
+        ConfigurationError: it is no JSON object, or members have wrong types; lists all of them.
+
+    """
+    root = Reader("", _undotted(_load(text, path)))
+    metadata = Reader("metadata", _undotted(root.object("metadata").content), root.problems, root.unknown)
+    containers = root.objects("containers")
+    container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
+    root.knows(*_TOP)
+    container.knows(*_CONTAINER)
+    checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
+    environment = dict(_environment(container))
+    result = ServiceFile(
+        values=dict(_values(root, metadata, container))
+        | dict(_check_values(checks))
+        | {n: Stated(v, f"containers[0].env {n}") for n, v in environment.items() if v and n in variables},
+        checks=checks,
+        command=_command(container),
+        environment={n: v for n, v in environment.items() if n not in variables},
+        sigterm=_sigterm(root, metadata),
+        warnings=tuple(_warnings(root, path, len(containers))),
+    )
+    if root.problems:
+        raise ConfigurationError(
+            *(f"UNIT_CONFIG={path!r}: {problem}; correct the file" for problem in root.problems)
+        )
+    return result
+
+
+def _load(text: str, path: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"UNIT_CONFIG={path!r} is no JSON: {error}; correct the file") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(
+            f"UNIT_CONFIG={path!r}: accepted is a JSON object at the top; correct the file"
+        )
+    return document
+
+
+def _undotted(content: dict[str, Any]) -> dict[str, Any]:
+    """Turn keys like ``eas.termination_grace_period`` into objects, for Alibaba's pages use both forms."""
+    plain = {key: value for key, value in content.items() if key.count(".") != 1}
+    for key, value in content.items():
+        first, dot, second = key.partition(".")
+        if key not in plain and isinstance(plain.setdefault(first, {}), dict):
+            plain[first] = {second: value, **plain[first]}
+    return plain
+
+
+def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple[str, Stated]]:
+    unit = root.object("unit")
+    unit.knows("size", "guard")
+    name = metadata.text("name")
+    if name:
+        yield "UNIT_SERVICE", Stated(name, "metadata.name")
+    size, guard, port = (
+        unit.whole("size", 1, _LARGEST_UNIT),
+        unit.flag("guard"),
+        container.whole("port", 1, _HIGHEST_PORT),
+    )
+    if size is not None:
+        yield "UNIT_SIZE", Stated(str(size), "unit.size")
+    if guard is not None:
+        yield "UNIT_GUARD", Stated(str(guard).lower(), "unit.guard")
+    if port is not None:
+        yield "UNIT_TRAFFIC_PORT", Stated(str(port), "containers[0].port")
+    for place in (
+        root.object("eas"),
+        metadata.object("eas"),
+        root.object("runtime"),
+        metadata.object("runtime"),
+    ):
+        grace = place.number("termination_grace_period")
+        if grace is not None:
+            yield (
+                "UNIT_STOP_GRACE_SECONDS",
+                Stated(f"{_within(grace):g}", place.where("termination_grace_period")),
+            )
+            return
+
+
+def _within(grace: float) -> float:
+    """Leave the container's grace some room for the last SIGKILL and for the agent's own end: 30 s become 25 s."""
+    return round(grace - min(5.0, grace / 6), 3)
+
+
+def _check_values(checks: Mapping[str, Check]) -> Iterator[tuple[str, Stated]]:
+    """Health is what the file restarts a container for; readiness alone never does, so it is no health."""
+    health = next(
+        (c for kind in ("liveness_check", "health_check") if (c := checks.get(kind)) and c.url), None
+    )
+    if not health:
+        return
+    told = {
+        "UNIT_HEALTH_URL": health.url,
+        "UNIT_HEALTH_INTERVAL_SECONDS": health.period,
+        "UNIT_HEALTH_TIMEOUT_SECONDS": health.timeout,
+        "UNIT_HEALTH_FAILURES": health.failures,
+    }
+    for variable, value in told.items():
+        if value is not None:
+            yield variable, Stated(f"{value:g}" if isinstance(value, float) else str(value), health.path)
+    startup = checks.get("startup_check")
+    if startup and startup.failures:
+        allowed = (startup.initial_delay or 0) + (startup.period or _USUAL_PERIOD) * startup.failures
+        yield "UNIT_STARTUP_SECONDS", Stated(f"{allowed:g}", startup.path)
+
+
+_USUAL_PERIOD = 10.0  # of Kubernetes, whose probes these are
+
+
+def _command(container: Reader) -> tuple[str, ...]:
+    """Give the argv: ``script`` is one shell-quoted string; ``command`` and ``args`` are that or a list."""
+    if container.text("script"):
+        return _words(container, "script")
+    return _words(container, "command") + _words(container, "args")
+
+
+def _words(container: Reader, key: str) -> tuple[str, ...]:
+    if isinstance(container.content.get(key), list):
+        return container.texts(key)
+    try:
+        return tuple(shlex.split(container.text(key) or ""))
+    except ValueError as error:
+        container.refuse(key, f"a shell-quoted command line ({error})")
+        return ()
+
+
+def _environment(container: Reader) -> Iterator[tuple[str, str]]:
+    for entry in container.objects("env"):
+        entry.knows("name", "value")
+        name, value = entry.text("name"), entry.content.get("value", "")
+        if not name or "=" in name or "\0" in name:
+            entry.refuse("name", "the name of a variable")
+        elif not isinstance(value, str) or "\0" in value:
+            entry.refuse("value", "a string")
+        else:
+            yield name, value
+
+
+def _sigterm(root: Reader, metadata: Reader) -> bool | None:
+    said = [place.flag("enable_sigterm") for place in (root.object("rpc"), metadata.object("rpc"))]
+    return next((flag for flag in said if flag is not None), None)
+
+
+def _warnings(root: Reader, path: str, containers: int) -> Iterator[str]:
+    if root.unknown:
+        yield f"UNIT_CONFIG={path!r}: unknown keys ignored: {', '.join(root.unknown)}"
+    if containers > 1:
+        yield f"UNIT_CONFIG={path!r}: {containers} containers, of which only the first is read"
