@@ -1,0 +1,112 @@
+"""An agent of one: the workload room wired together without a store, for tests of real processes.
+
+``python -m tests.process.harness [options] -- COMMAND``. It writes what happens to ``--events`` as JSON lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from unitagent.core.exits import Exit
+from unitagent.errors import CommandError
+from unitagent.workload import command, environment, leftovers, proc, signals
+from unitagent.workload.process import Workload
+from unitagent.workload.reaper import Reaper
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=Path, default=Path(os.devnull))
+    parser.add_argument("--grace", type=float, default=20.0)
+    parser.add_argument("--service", help="a shell command to run as a service child")
+    parser.add_argument("--inherit-stderr", action="store_true")
+    parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args()
+
+
+class Harness:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.born = signals.birth()
+        self.reaper = Reaper()
+        self.stop_asked = asyncio.Event()
+        self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.workload = Workload(
+            self.reaper, self.born, on_exit=self.on_exit, capture_stderr=not options.inherit_stderr
+        )
+
+    def tell(self, name: str, **facts: Any) -> None:
+        with self.options.events.open("a") as file:
+            file.write(json.dumps({"event": name, **facts}) + "\n")
+
+    def on_exit(self, ended: Exit, tail: list[str]) -> None:
+        self.tell("exit", status=ended.status, reason=ended.reason, said=ended.describe(), tail=tail)
+        self.exited.set_result(ended)
+
+    def on_stop(self, _number: int) -> None:
+        if self.stop_asked.is_set():
+            self.workload.hurry()
+        self.stop_asked.set()
+
+    async def run(self) -> int:
+        self.reaper.install()
+        signals.install(self.born, on_stop=self.on_stop, forward=self.workload.signal)
+        if self.options.service:
+            child = subprocess.Popen(["/bin/sh", "-c", self.options.service])  # noqa: S602
+            self.reaper.watch(
+                child.pid, lambda ended: self.tell("service", status=ended.status), service=True
+            )
+            child.returncode = 0  # never polled by Popen's own housekeeping
+        status = await self.once()
+        for _ in range(self.options.again):
+            self.exited = asyncio.get_running_loop().create_future()
+            status = await self.once()
+        await self.workload.close()
+        return status
+
+    async def once(self) -> int:
+        gang = environment.GangInfo(
+            rank=0, size=1, unit="harness", generation=1, rank_ip="127.0.0.1", comm_ifname="lo",
+            master_address="127.0.0.1", master_port=29500, rank_ips=("127.0.0.1",),
+            marker=leftovers.marker("harness"),
+        )  # fmt: skip
+        env = environment.workload_environment(os.environ, gang)
+        argv = environment.fill(command.resolve(self.options.command, env), env)
+        self.tell("spawned", pid=self.workload.spawn(argv, env))
+        asked = asyncio.create_task(self.stop_asked.wait())
+        await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        began = time.monotonic()
+        stuck = await self.workload.stop(self.options.grace)
+        left = proc.descendants(proc.table(), os.getpid(), self.reaper.services)
+        self.tell(
+            "stopped",
+            stuck=stuck and stuck.describe(),
+            left=[process.name for process in left],
+            services=len(self.reaper.services),
+            strangers=self.reaper.strangers,
+            foreground=os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp(),
+            seconds=time.monotonic() - began,
+        )
+        return (await self.exited).status
+
+
+async def main() -> int:
+    return await Harness(_options()).run()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main()))
+    except CommandError as error:
+        print(f"unitagent: error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)

@@ -1,0 +1,114 @@
+"""The tables of what a workload is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from unitagent.workload.environment import GangInfo, fill, workload_environment
+
+GANG = GangInfo(
+    rank=1,
+    size=2,
+    unit="u",
+    generation=7,
+    rank_ip="10.0.0.2",
+    comm_ifname="net0",
+    master_address="10.0.0.1",
+    master_port=29500,
+    rank_ips=("10.0.0.1", "10.0.0.2"),
+    marker="abc:1:2",
+)
+
+ALWAYS = {
+    "RANK_ID": "1",
+    "RANK_IP": "10.0.0.2",
+    "COMM_IFNAME": "net0",
+    "MASTER_ADDRESS": "10.0.0.1",
+    "MASTER_PORT": "29500",
+    "UNIT_ID": "u",
+    "UNIT_SIZE": "2",
+    "UNIT_GENERATION": "7",
+    "UNIT_RANK_IPS": "10.0.0.1,10.0.0.2",
+    "UNIT_AGENT": "abc:1:2",
+}
+
+OFFERED = {
+    "NCCL_SOCKET_IFNAME": "=net0",
+    "GLOO_SOCKET_IFNAME": "net0",
+    "VLLM_HOST_IP": "10.0.0.2",
+    "SGLANG_HOST_IP": "10.0.0.2",
+    "MASTER_ADDR": "10.0.0.1",
+    "PET_NNODES": "2",
+    "PET_NODE_RANK": "1",
+    "PET_MASTER_ADDR": "10.0.0.1",
+    "PET_MASTER_PORT": "29500",
+}
+
+
+def test_the_whole_environment() -> None:
+    assert workload_environment({"HOME": "/root"}, GANG) == {"HOME": "/root"} | ALWAYS | OFFERED
+
+
+@pytest.mark.parametrize("name", sorted(ALWAYS))
+def test_always_ours(name: str) -> None:
+    assert workload_environment({name: "stale"}, GANG)[name] == ALWAYS[name]
+
+
+@pytest.mark.parametrize("name", sorted(OFFERED))
+def test_what_the_user_set_stays(name: str) -> None:
+    assert workload_environment({name: "theirs"}, GANG)[name] == "theirs"
+
+
+@pytest.mark.parametrize("name", sorted(OFFERED))
+def test_an_empty_variable_counts_as_unset(name: str) -> None:
+    assert workload_environment({name: ""}, GANG)[name] == OFFERED[name]
+
+
+@pytest.mark.parametrize("name", ["UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE"])
+def test_the_store_and_its_secret_are_hidden(name: str) -> None:
+    assert name not in workload_environment({name: "secret"}, GANG)
+
+
+@pytest.mark.parametrize("name", ["VLLM_PORT", "SGLANG_PORT"])
+def test_service_links_are_removed_and_ports_kept(name: str) -> None:
+    assert name not in workload_environment({name: "tcp://10.0.0.9:80"}, GANG)
+    assert workload_environment({name: "8000"}, GANG)[name] == "8000"
+
+
+def test_no_card_names_none() -> None:
+    env = workload_environment({}, replace(GANG, comm_ifname=""))
+    assert "NCCL_SOCKET_IFNAME" not in env
+    assert "GLOO_SOCKET_IFNAME" not in env
+
+
+def test_an_outer_agents_marker_is_not_passed_on() -> None:
+    assert "UNIT_AGENT" not in workload_environment({"UNIT_AGENT": "old:1:1"}, replace(GANG, marker=""))
+
+
+def test_the_agents_own_environment_is_untouched() -> None:
+    base = {"MASTER_PORT": "1"}
+    workload_environment(base, GANG)
+    assert base == {"MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize(
+    ("word", "filled"),
+    [
+        ("--node-rank={RANK_ID}/{UNIT_SIZE}", "--node-rank=1/2"),
+        ("{MASTER_ADDRESS}:{MASTER_PORT}", "10.0.0.1:29500"),
+        ("{RANK_IP}%{COMM_IFNAME}@{UNIT_GENERATION}", "10.0.0.2%net0@7"),
+        ('{"a": {}, "b": "{HOME}"}', '{"a": {}, "b": "{HOME}"}'),
+        ("${RANK_ID}", "$1"),
+        ("{{RANK_ID}}", "{1}"),
+        ("{UNIT_ID}{rank_id}{}", "{UNIT_ID}{rank_id}{}"),
+        ("", ""),
+    ],
+)
+def test_placeholders(word: str, filled: str) -> None:
+    assert fill([word], workload_environment({}, GANG)) == [filled]
+
+
+def test_a_filled_value_is_not_filled_again() -> None:
+    assert fill(["{RANK_IP}"], {"RANK_IP": "{RANK_ID}", "RANK_ID": "1"}) == ["{RANK_ID}"]
