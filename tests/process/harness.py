@@ -1,6 +1,6 @@
 """An agent of one: the workload room wired together without a store, for tests of real processes.
 
-``python -m tests.process.harness [options] -- COMMAND``. It writes what happens to ``--events`` as JSON lines.
+``python -m tests.process.harness [options] -- COMMAND`` writes what happens to ``--events`` as JSON lines.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from unitagent.errors import CommandError
 from unitagent.workload import command, environment, leftovers, proc, signals
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
+from unitagent.workload.terminal import Terminal
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=Path, default=Path(os.devnull))
     parser.add_argument("--grace", type=float, default=20.0)
+    parser.add_argument("--kill-seconds", type=float, default=10.0)
     parser.add_argument("--service", help="a shell command to run as a service child")
     parser.add_argument("--inherit-stderr", action="store_true")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
@@ -41,7 +43,11 @@ class Harness:
         self.stop_asked = asyncio.Event()
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.workload = Workload(
-            self.reaper, self.born, on_exit=self.on_exit, capture_stderr=not options.inherit_stderr
+            self.reaper,
+            self.born,
+            on_exit=self.on_exit,
+            capture_stderr=not options.inherit_stderr,
+            kill_seconds=options.kill_seconds,
         )
 
     def tell(self, name: str, **facts: Any) -> None:
@@ -61,17 +67,18 @@ class Harness:
         self.reaper.install()
         signals.install(self.born, on_stop=self.on_stop, forward=self.workload.signal)
         if self.options.service:
-            child = subprocess.Popen(["/bin/sh", "-c", self.options.service])  # noqa: S602
-            self.reaper.watch(
-                child.pid, lambda ended: self.tell("service", status=ended.status), service=True
-            )
-            child.returncode = 0  # never polled by Popen's own housekeeping
+            self.serve()
         status = await self.once()
         for _ in range(self.options.again):
             self.exited = asyncio.get_running_loop().create_future()
             status = await self.once()
         await self.workload.close()
         return status
+
+    def serve(self) -> None:
+        child = subprocess.Popen(["/bin/sh", "-c", self.options.service])
+        self.reaper.watch(child.pid, lambda ended: self.tell("service", status=ended.status), service=True)
+        child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
     async def once(self) -> int:
         gang = environment.GangInfo(
@@ -94,10 +101,10 @@ class Harness:
             left=[process.name for process in left],
             services=len(self.reaper.services),
             strangers=self.reaper.strangers,
-            foreground=os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp(),
+            foreground=Terminal().ours,
             seconds=time.monotonic() - began,
         )
-        return (await self.exited).status
+        return (await self.exited).status if stuck is None else 99
 
 
 async def main() -> int:

@@ -10,13 +10,17 @@ import sys
 from unitagent.workload.reaper import Reaper
 
 
+def spawn(reaper: Reaper, number: int, codes: dict[int, int]) -> None:
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {number}"], {})
+    reaper.watch(pid, lambda ended: codes.update({number: ended.status}))
+
+
 async def main() -> None:
     reaper = Reaper()
     reaper.install()
     codes: dict[int, int] = {}
     for number in range(256):
-        pid = os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {number}"], {})
-        reaper.watch(pid, lambda ended, number=number: codes.update({number: ended.status}))
+        spawn(reaper, number, codes)
     while not reaper.alone():
         await reaper.change(1.0)
     json.dump(codes, sys.stdout)

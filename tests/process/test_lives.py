@@ -1,6 +1,7 @@
 """Whole lives of a workload under an agent of one, as a subreaper and as PID 1.
 
-The cases are those that every init for containers has to meet, and those of an agent that must not leave anything.
+The cases are those that every init for containers has to meet, and those of an agent that must not leave
+anything.
 """
 
 from __future__ import annotations
@@ -67,10 +68,13 @@ def test_all_forwardable_signals_arrive(start: Start) -> None:
     assert agent.finish() == 128 + signal.SIGTERM
 
 
+HEARD = "trap : USR1; (trap 'echo heard; exit' USR1; echo ready; while :; do sleep .1; done) & wait; wait"
+
+
 def test_the_whole_group_is_signalled(start: Start) -> None:
     """The shell passes nothing on: its child hears of SIGUSR1 only because the group does."""
     agent = start(
-        "--", "sh", "-c", "trap : USR1; (trap 'echo heard; exit' USR1; echo ready; while :; do sleep .1; done) & wait; wait"
+        "--", "sh", "-c", HEARD
     )  # fmt: skip
     agent.says("ready")
     agent.send(signal.SIGUSR1)
@@ -178,7 +182,7 @@ def test_the_end_of_a_service_child_is_told(start: Start) -> None:
 
 
 def test_children_from_before_are_nobodys_workload(tmp_path: Path) -> None:
-    """``entrypoint.sh`` starts a daemon and execs the agent: the daemon is our child, and none of our business."""
+    """``entrypoint.sh`` starts a daemon and execs the agent: our child, and none of our business."""
     events = tmp_path / "events"
     harness = f"exec {sys.executable} -m tests.process.harness --events {events} -- true"
     pid_file = tmp_path / "pid"
@@ -192,7 +196,7 @@ def test_children_from_before_are_nobodys_workload(tmp_path: Path) -> None:
 
 
 def test_the_workload_is_born_as_we_were(start: Start) -> None:
-    """A blocked and some ignored signals of whoever started us arrive at the workload, and nothing of our own."""
+    """What was blocked and ignored for us arrives at the workload so, and nothing of our own does."""
 
     def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])

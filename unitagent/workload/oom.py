@@ -7,6 +7,7 @@ claimed.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 
 _PROC_SELF = Path("/proc/self")
 
+# proc(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super options.
+_MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)$")
+
 
 class OomCounter:
     """The number of OOM kills in our control group: ``memory.events`` of v2, ``memory.oom_control`` of v1."""
 
     def __init__(self, proc_self: Path = _PROC_SELF) -> None:
-        self._files = [path for path in _candidates(proc_self) if path.is_file()]
+        self._files = list(_candidates(proc_self))
         self._start = self.count()
 
     def count(self) -> int:
@@ -51,9 +55,9 @@ def _candidates(proc_self: Path) -> Iterator[Path]:
     except (OSError, ValueError):
         return
     for mount in mounts:
-        before, _, after = mount.partition(" - ")
-        root, point = (_unescape(word) for word in before.split()[3:5])
-        kind, *_, options = after.split()
+        if (found := _MOUNT.match(mount)) is None:
+            continue
+        root, point, kind, options = map(_unescape, found.groups())
         if kind == "cgroup2" and "" in groups:
             yield _inside(point, root, groups[""]) / "memory.events"
         elif kind == "cgroup" and "memory" in options.split(",") and "memory" in groups:

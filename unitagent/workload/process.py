@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KILL_SECONDS = 10.0  # from the first SIGKILL to giving up on whoever is left
 _LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
 _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
 _SAMPLE_SECONDS = 0.5  # at most so long may a look at the workload's shared memory hold a stop up
@@ -72,6 +71,7 @@ class Workload:
         *,
         on_exit: Callable[[Exit, list[str]], None],
         capture_stderr: bool = True,
+        kill_seconds: float = 10.0,
     ) -> None:
         """Prepare; nothing is started.
 
@@ -81,12 +81,14 @@ class Workload:
             on_exit: told how the main process ended and the last lines of its stderr; must not block.
             capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
                 inherited.
+            kill_seconds: from the first SIGKILL to giving up on whoever is left.
 
         """
         self.pid: int | None = None
         self._reaper = reaper
         self._born = born
         self._on_exit = on_exit
+        self._kill_seconds = kill_seconds
         self._stderr = Stderr() if capture_stderr else None
         self._terminal = Terminal()
         self._oom = OomCounter()
@@ -113,6 +115,11 @@ class Workload:
         self._reaper.watch(self.pid, self._ended)
         self._terminal.give(self.pid)
         return self.pid
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether our terminal is lent to the workload: then Ctrl-C ends it without a word to us."""
+        return self._terminal.lent
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the whole group, as long as the main process lives.
@@ -144,8 +151,8 @@ class Workload:
     async def look(self) -> None:
         """Note what shared memory the workload uses now, to recognize it when it is left behind.
 
-        Done at the begin of each stop. A crash comes without warning, so an agent that is not PID 1 of its own
-        container (where everything new is the workload's) may call this every half minute or so.
+        Done at the beginning of each stop. A crash comes without warning, so an agent that is not PID 1 of
+        its own container (where everything new is the workload's) may call this every half minute or so.
         """
         if self._shm.exclusive:
             return
@@ -223,7 +230,7 @@ class Workload:
 
     async def _force(self) -> Stuck | None:
         """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
-        give_up = _now() + KILL_SECONDS
+        give_up = _now() + self._kill_seconds
         while not self._reaper.alone():
             if _now() >= give_up:
                 return _stuck(await self._off_loop(self._living))

@@ -88,7 +88,7 @@ class Reaper:
         return self.reap() or proc.direct_children() <= self.services
 
     async def change(self, limit: float) -> None:
-        """Wait until a child has died or :meth:`wake` was called since this last returned, or ``limit`` seconds.
+        """Wait for a death or :meth:`wake` since this last returned, at most ``limit`` seconds.
 
         For one caller at a time.
         """

@@ -5,12 +5,18 @@ Only ours to lend when stdin is a terminal and our own group is in its foregroun
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 
 class Terminal:
-    """The terminal on ``fd``, if that is one."""
+    """The terminal on ``fd``, if that is one.
+
+    Attributes:
+        lent: the workload has it, so that Ctrl-C reaches the workload and not us.
+
+    """
 
     def __init__(self, fd: int = 0) -> None:
         self._fd = fd
@@ -18,11 +24,12 @@ class Terminal:
 
     def give(self, group: int) -> None:
         """Put ``group`` in the foreground, and wake it if it was stopped for touching it too early."""
-        if self._foreground() != os.getpgrp():
+        if not self.ours:
             return
         self.lent = self._set(group)
         if self.lent:
-            os.killpg(group, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGCONT)
 
     def take_back(self) -> None:
         """Put our own group in the foreground again."""
@@ -30,11 +37,13 @@ class Terminal:
             self._set(os.getpgrp())
             self.lent = False
 
-    def _foreground(self) -> int | None:
+    @property
+    def ours(self) -> bool:
+        """Whether our own group is in the foreground of a terminal."""
         try:
-            return os.tcgetpgrp(self._fd)
-        except OSError:  # ENOTTY, EBADF, ENXIO: no terminal, or not ours
-            return None
+            return os.tcgetpgrp(self._fd) == os.getpgrp()
+        except OSError:  # ENOTTY, EBADF, ENXIO: no terminal, or not that of our session
+            return False
 
     def _set(self, group: int) -> bool:
         # A background process that does this is stopped by SIGTTOU, unless it ignores it.

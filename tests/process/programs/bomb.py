@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - stdout is how it says that it is ready
 """Keep forking: each generation of children makes the next and exits, out of the group, deaf to SIGTERM."""
 
 import os

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - stdout is how it says that it is ready
 """Leave a daemon behind, made by the book: fork, setsid, fork. ``--stubborn`` ones ignore SIGTERM."""
 
 import os

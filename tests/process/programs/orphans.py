@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - stdout is how it says that it is ready
 """Make 100 orphans: each child leaves a grandchild that ends a little later, with nobody to wait for it."""
 
 import os

@@ -1,4 +1,5 @@
-"""Make two files of shared memory and keep them mapped: ``shared.py NAME``; ``crash`` ends without warning."""
+# ruff: noqa: T201 - stdout is how it says that it is ready
+"""Make two files of shared memory and keep them mapped: ``shared.py NAME [crash]``."""
 
 import mmap
 import os
@@ -8,7 +9,7 @@ import time
 
 held = []
 for name in (sys.argv[1], f"sem.{sys.argv[1]}"):
-    handle = os.open(f"/dev/shm/{name}", os.O_RDWR | os.O_CREAT, 0o600)
+    handle = os.open(f"/dev/shm/{name}", os.O_RDWR | os.O_CREAT, 0o600)  # noqa: S108
     os.ftruncate(handle, 4096)
     held.append(mmap.mmap(handle, 4096))
     os.close(handle)

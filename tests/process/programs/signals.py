@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - stdout is how it says that it is ready
 """Print the number of each signal that arrives; end by SIGTERM."""
 
 import signal

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - stdout is how it says that it is ready
 """Ignore SIGTERM; SIGKILL is all that helps."""
 
 import signal

@@ -1,0 +1,312 @@
+"""What a dead agent or a killed workload left is found, and what belongs to anybody else is not touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.conftest import NAMESPACE, ROOT, Agent, program, until
+from unitagent.workload import leftovers, proc
+from unitagent.workload.shm import SharedMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[..., Agent]
+
+SHM = Path("/dev/shm")  # noqa: S108 - the place itself
+
+
+def alive(pid: int) -> bool:
+    process = proc.read(pid)
+    return process is not None and process.alive
+
+
+@pytest.fixture
+def unit() -> str:
+    return f"leftovers-{uuid.uuid4().hex}"
+
+
+class Workload:
+    """A main process and a child without any environment, marked as that of a given agent."""
+
+    def __init__(self, unit: str, rank: int, marker: str) -> None:
+        env = {"UNIT_ID": unit, "RANK_ID": str(rank), "UNIT_AGENT": marker, "PATH": os.environ["PATH"]}
+        script = "env -i sleep 1000 & echo $!; exec sleep 1000"
+        self.popen = subprocess.Popen(["sh", "-c", script], env=env, stdout=subprocess.PIPE, process_group=0)
+        assert self.popen.stdout is not None
+        self.pids = [self.popen.pid, int(self.popen.stdout.readline())]
+        until(lambda: all(b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.pids), "exec")
+
+    def close(self) -> None:
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+        assert self.popen.stdout is not None
+        self.popen.stdout.close()
+
+
+@pytest.fixture
+def workload(unit: str) -> Iterator[Callable[[int, str], Workload]]:
+    made: list[Workload] = []
+
+    def make(rank: int, marker: str) -> Workload:
+        made.append(Workload(unit, rank, marker))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_dead_agents_workload_is_ended_with_its_kin(
+    unit: str, workload: Callable[[int, str], Workload]
+) -> None:
+    """The agent's pid is in use by somebody else by now: the start time tells."""
+    left = workload(0, f"old:{os.getpid()}:1")
+    former = leftovers.end_former(unit, 0)
+    assert (sorted(former.ended), former.left) == (sorted(left.pids), ())
+    assert not any(alive(pid) for pid in left.pids)
+
+
+def test_a_member_of_its_group_without_any_mark_is_ended(
+    unit: str, workload: Callable[[int, str], Workload]
+) -> None:
+    left = workload(0, "old:999999999:1")
+    lone = subprocess.Popen(["sleep", "1000"], env={}, process_group=left.popen.pid)
+    assert lone.pid in leftovers.end_former(unit, 0).ended
+    assert lone.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("marker", ["", "old", "old:1", "old:x:1", "old:1:-1", "old:1:2:3"])
+def test_a_mark_that_says_nothing_ends_nobody(
+    unit: str, workload: Callable[[int, str], Workload], marker: str
+) -> None:
+    spared = workload(0, marker)
+    assert leftovers.end_former(unit, 0).ended == ()
+    assert all(alive(pid) for pid in spared.pids)
+
+
+def test_a_living_agents_workload_and_other_ranks_are_spared(
+    unit: str, workload: Callable[[int, str], Workload]
+) -> None:
+    spared = workload(0, leftovers.marker("mine")), workload(1, "old:999999999:1")
+    assert leftovers.end_former(unit, 0).ended == ()
+    assert leftovers.end_former("other-unit", 1).ended == ()
+    assert all(alive(pid) for one in spared for pid in one.pids)
+
+
+def test_we_and_who_started_us_are_spared(unit: str) -> None:
+    """An agent that was started from within a dead agent's workload does not end itself."""
+    env = {"UNIT_ID": unit, "RANK_ID": "0", "UNIT_AGENT": "old:999999999:1", "PATH": os.environ["PATH"]}
+    look = f"from unitagent.workload import leftovers; print(leftovers.find_former({unit!r}, 0))"
+    script = f"{sys.executable} -c '{look}'; true".replace("'" + unit + "'", '"' + unit + '"')
+    out = subprocess.run(["sh", "-c", script], env=env, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    assert out == b"[]\n"
+
+
+@pytest.mark.root
+def test_another_pid_namespace_is_spared(unit: str) -> None:
+    """There a pid means somebody else, so whether that agent lives cannot be told from here."""
+    env = {"UNIT_ID": unit, "RANK_ID": "0", "UNIT_AGENT": "old:999999999:1", "PATH": os.environ["PATH"]}
+    inner = subprocess.Popen(
+        [
+            *NAMESPACE,
+            "env",
+            *(f"{name}={value}" for name, value in env.items()),
+            "sh",
+            "-c",
+            "echo ready; exec sleep 1000",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert inner.stdout is not None
+        assert inner.stdout.readline() == b"ready\n"
+        assert leftovers.end_former(unit, 0).ended == ()
+        assert inner.poll() is None
+    finally:
+        inner.kill()
+        inner.wait()
+        assert inner.stdout is not None
+        inner.stdout.close()
+
+
+def test_after_a_real_agents_sudden_death(tmp_path: Path) -> None:
+    agent = Agent(tmp_path, "--", *program("daemon.py"), "--stay", "--stubborn")
+    try:
+        agent.says("ready")
+        main = agent.event("spawned")["pid"]
+        agent.send(signal.SIGKILL)
+        agent.finish()
+        assert alive(main)
+        former = leftovers.end_former("harness", 0)
+        assert main in former.ended
+        assert len(former.ended) == 2  # with the daemon
+        assert not alive(main)
+    finally:
+        agent.close()
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_held_ports(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family) as listening, socket.socket(family) as bound:
+        listening.bind((address, 0))
+        listening.listen()
+        bound.bind((address, 0))
+        ports = [one.getsockname()[1] for one in (listening, bound)]
+        assert leftovers.held_ports(ports) == (ports[0],)
+    assert leftovers.held_ports(ports) == ()
+
+
+def test_gpu_holders_without_a_gpu() -> None:
+    assert leftovers.gpu_holders() == ()
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A name for shared memory that is gone after the test."""
+    name = f"unitagent-test-{uuid.uuid4().hex}"
+    yield name
+    for path in SHM.glob(f"*{name}*"):
+        path.unlink()
+
+
+def there(name: str) -> list[str]:
+    return sorted(path.name for path in SHM.glob(f"*{name}*"))
+
+
+def test_shared_memory_in_use_at_the_stop_is_removed(tmp_path: Path, name: str) -> None:
+    """Not PID 1: only what the workload was seen to use goes, semaphores too."""
+    agent = Agent(tmp_path, "--", *program("shared.py"), name)
+    try:
+        agent.says("ready")
+        (SHM / f"other-{name}").touch()
+        agent.send(signal.SIGTERM)
+        agent.finish()
+        assert there(name) == [f"other-{name}"]
+    finally:
+        agent.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("shared_with_the_host", [False, True])
+def test_shared_memory_of_a_crash(tmp_path: Path, name: str, *, shared_with_the_host: bool) -> None:
+    """As PID 1 of a container all that is new is the workload's, unless /dev/shm is the host's as well."""
+    prefix = () if shared_with_the_host else ("unshare", "--ipc")
+    agent = Agent(tmp_path, "--", *program("shared.py"), name, "crash", pid1=True, prefix=prefix)
+    try:
+        assert agent.finish() == 128 + signal.SIGKILL
+        assert (there(name) != []) == shared_with_the_host
+    finally:
+        agent.close()
+
+
+@pytest.fixture
+def memory(name: str) -> SharedMemory:
+    memory = SharedMemory(SHM, exclusive=True)
+    (SHM / f"before-{name}").touch()
+    memory.remember()
+    return memory
+
+
+def test_what_was_there_before_stays(memory: SharedMemory, name: str) -> None:
+    (SHM / name).touch()
+    (SHM / f"before-{name}").write_text("changed by the workload")
+    assert memory.clean() == [name]
+    assert there(name) == [f"before-{name}"]
+
+
+def test_what_anybody_has_open_stays(memory: SharedMemory, name: str) -> None:
+    with (SHM / name).open("wb"):
+        assert memory.clean() == []
+    assert name in there(name)
+
+
+def test_links_and_folders_stay(memory: SharedMemory, name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.touch()
+    (SHM / f"link-{name}").symlink_to(target)
+    folder = SHM / f"folder-{name}"
+    folder.mkdir()
+    assert memory.clean() == []
+    folder.rmdir()
+    assert target.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give a file away")
+@pytest.mark.root
+def test_another_users_files_stay(memory: SharedMemory, name: str) -> None:
+    (SHM / name).touch()
+    os.chown(SHM / name, 12345, 12345)
+    assert memory.clean() == []
+
+
+def test_a_second_stop_removes_nothing_more(memory: SharedMemory, name: str) -> None:
+    assert memory.clean() == []
+    (SHM / name).touch()
+    assert memory.clean() == []
+
+
+def test_a_machine_without_shared_memory(tmp_path: Path) -> None:
+    memory = SharedMemory(tmp_path / "none", exclusive=True)
+    memory.remember()
+    assert memory.clean() == []
+
+
+@pytest.fixture
+def holder(name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has ``name`` and ``sem.name`` mapped, and not open."""
+    with subprocess.Popen([*program("shared.py"), name], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        yield holder
+        holder.kill()
+
+
+def test_what_anybody_has_mapped_stays(
+    memory: SharedMemory, name: str, holder: subprocess.Popen[bytes]
+) -> None:
+    assert memory.clean() == []
+    assert name in there(name)
+
+
+def test_only_what_was_seen_in_use_is_the_workloads(name: str) -> None:
+    memory = SharedMemory(SHM, exclusive=False)
+    memory.remember()
+    with subprocess.Popen([*program("shared.py"), name], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        (SHM / f"unseen-{name}").touch()
+        memory.sample([holder.pid, 999999999])
+        holder.kill()
+    assert sorted(memory.clean()) == [f"sem.{name}", name]
+    assert there(name) == [f"unseen-{name}"]
+
+
+def test_the_marker_names_this_process() -> None:
+    incarnation, pid, ticks = leftovers.marker("abc").split(":")
+    process = proc.read(int(pid))
+    assert (incarnation, int(pid)) == ("abc", os.getpid())
+    assert process is not None
+    assert process.ticks == int(ticks)
+
+
+def test_a_process_with_a_strange_name() -> None:
+    """A name may hold brackets and spaces, which is what separates the fields."""
+    with subprocess.Popen(
+        ["sh", "-c", "printf ') Z (1' > /proc/$$/comm; echo; exec 3<&0; read line"], stdin=-1, stdout=-1
+    ) as odd:
+        assert odd.stdout is not None
+        odd.stdout.readline()
+        process = proc.read(odd.pid)
+        odd.kill()
+    assert process is not None
+    assert (process.name, process.parent) == (") Z (1", os.getpid())

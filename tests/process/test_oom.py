@@ -1,0 +1,132 @@
+"""The kernel's own count tells an OOM kill from any other SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.conftest import Agent, program, until
+from unitagent.workload.oom import OomCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+V1 = Path("/sys/fs/cgroup/memory")
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@pytest.fixture
+def group(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A control group of our own below the hierarchy that the test names."""
+    hierarchy: Path = request.param
+    path = hierarchy / f"unitagent-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no writable {hierarchy}: {error}")
+    yield path
+    until(lambda: not (path / "cgroup.procs").read_text(), "the group is empty")
+    path.rmdir()
+
+
+def enter(group: Path) -> Callable[[], None]:
+    def move() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    return move
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("group", [V1], indirect=True)
+@pytest.mark.parametrize(("flags", "status"), [([], 137), (["--child"], 1)])
+def test_an_oom_kill_is_told_from_others(group: Path, tmp_path: Path, flags: list[str], status: int) -> None:
+    """A child's counts as well: the main process exits by itself, and the code alone would hide why."""
+    (group / "memory.limit_in_bytes").write_text("200M")
+    agent = Agent(tmp_path, "--", *program("hungry.py"), *flags, preexec_fn=enter(group))
+    try:
+        assert agent.finish() == status
+        assert (agent.event("exit")["status"], agent.event("exit")["reason"]) == (status, "oom")
+    finally:
+        agent.close()
+
+
+def test_any_other_sigkill_is_no_oom(tmp_path: Path) -> None:
+    agent = Agent(tmp_path, "--", "sh", "-c", "kill -9 $$")
+    try:
+        assert agent.finish() == 128 + signal.SIGKILL
+        assert agent.event("exit")["reason"] == "signal"
+    finally:
+        agent.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("group", [FREEZER], indirect=True)
+def test_who_outlives_sigkill_is_reported(group: Path, tmp_path: Path) -> None:
+    """A frozen process is as deaf as one that hangs in a driver: the stop ends, and says who is left."""
+    agent = Agent(
+        tmp_path, "--kill-seconds", "0.5", "--grace", "0.2", "--", "sh", "-c", "echo ready; exec sleep 1000"
+    )
+    try:
+        agent.says("ready")
+        (group / "cgroup.procs").write_text(str(agent.event("spawned")["pid"]))
+        (group / "freezer.state").write_text("FROZEN")
+        agent.send(signal.SIGTERM)
+        assert "(sleep, state " in agent.event("stopped")["stuck"]
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        agent.close()
+
+
+def pretend(folder: Path, groups: str, mounts: str) -> OomCounter:
+    (folder / "cgroup").write_text(groups)
+    (folder / "mountinfo").write_text(mounts)
+    return OomCounter(folder)
+
+
+@pytest.mark.parametrize(
+    ("own", "root", "where"),
+    [
+        ("/", "/", ""),  # a container with a cgroup namespace
+        ("/docker/abc", "/docker/abc", ""),  # one without: the mount shows only its group
+        ("/docker/abc/sub", "/docker/abc", "sub"),
+        ("/system.slice/x", "/", "system.slice/x"),  # a plain host
+        ("/../other", "/kubepods/p", ""),  # nothing that can be named: the mount itself
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_where_the_counter_is(tmp_path: Path, own: str, root: str, where: str, version: int) -> None:
+    """The lines are in the form of cgroups(7) and proc(5)."""
+    mount = tmp_path / "with space"
+    (mount / where).mkdir(parents=True)
+    name = "memory.events" if version == 2 else "memory.oom_control"
+    file = mount / where / name
+    file.write_text("low 0\noom 3\noom_kill 2\n")
+    point = str(mount).replace(" ", "\\040")
+    kind = "cgroup2 cgroup2 rw" if version == 2 else "cgroup cgroup rw,memory"
+    groups = f"0::{own}\n" if version == 2 else f"4:cpu,cpuacct:/x\n5:memory:{own}\n"
+    counter = pretend(
+        tmp_path, groups, f"22 1 0:1 / /proc rw - proc proc rw\n31 23 0:28 {root} {point} rw - {kind}\n"
+    )
+    assert counter.count() == 2
+    assert not counter.struck()
+    file.write_text("oom_kill 3\n")
+    assert counter.struck()
+    counter.start()
+    assert not counter.struck()
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts"),
+    [("", ""), ("0::/\n", ""), ("broken\n", "broken\n"), ("0::/\n", "31 23 - cgroup2\n")],
+)
+def test_nothing_is_claimed_without_a_counter(tmp_path: Path, groups: str, mounts: str) -> None:
+    counter = pretend(tmp_path, groups, mounts)
+    assert (counter.count(), counter.struck()) == (0, False)
+
+
+def test_nothing_is_claimed_without_proc(tmp_path: Path) -> None:
+    assert OomCounter(tmp_path / "none").count() == 0
