@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ T = TypeVar("T")
 DEADLINE = 30.0
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
+CGROUPS = Path("/sys/fs/cgroup")
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]
 
 
@@ -101,9 +101,9 @@ class Agent:
 
     def close(self) -> None:
         if self.popen.poll() is None:
-            for child in self._children(self.popen.pid) if self.pid1 else []:
-                os.kill(child, signal.SIGKILL)
-            self.popen.kill()
+            for process in [*proc.descendants(proc.table(), self.popen.pid), proc.read(self.popen.pid)]:
+                if process is not None:
+                    proc.kill(process)
             self.popen.wait(DEADLINE)
         for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             if stream is not None:
@@ -122,3 +122,23 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
     yield begin
     for agent in agents:
         agent.close()
+
+
+@pytest.fixture
+def group(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A control group of our own below the v1 hierarchy that the test names."""
+    path = CGROUPS / request.param / f"unitagent-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control groups to make: {error}")
+    yield path
+    until(lambda: not (path / "cgroup.procs").read_text(), "the group is empty")
+    path.rmdir()
+
+
+def enter(group: Path) -> Callable[[], None]:
+    def move() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    return move

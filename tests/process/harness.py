@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ class Harness:
         self.born = signals.birth()
         self.reaper = Reaper()
         self.stop_asked = asyncio.Event()
+        self.service = 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.workload = Workload(
             self.reaper,
@@ -73,10 +75,13 @@ class Harness:
             self.exited = asyncio.get_running_loop().create_future()
             status = await self.once()
         await self.workload.close()
+        if self.service in self.reaper.services:
+            os.killpg(self.service, signal.SIGKILL)
         return status
 
     def serve(self) -> None:
-        child = subprocess.Popen(["/bin/sh", "-c", self.options.service])
+        child = subprocess.Popen(["/bin/sh", "-c", self.options.service], process_group=0)
+        self.service = child.pid
         self.reaper.watch(child.pid, lambda ended: self.tell("service", status=ended.status), service=True)
         child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
@@ -93,6 +98,7 @@ class Harness:
         await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         began = time.monotonic()
+        self.tell("stopping")
         stuck = await self.workload.stop(self.options.grace)
         left = proc.descendants(proc.table(), os.getpid(), self.reaper.services)
         self.tell(

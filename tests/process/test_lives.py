@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.conftest import DEADLINE, NAMESPACE, ROOT, Agent, program, until
+from tests.process.conftest import DEADLINE, NAMESPACE, ROOT, Agent, enter, program, until
 from unitagent.workload import proc, signals
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def test_a_second_signal_skips_the_grace(start: Start) -> None:
     agent = start("--grace", "1000", "--", *program("stubborn.py"))
     agent.says("ready")
     agent.send(signal.SIGTERM)
+    agent.event("stopping")
     agent.send(signal.SIGINT)
     assert agent.finish() == 128 + signal.SIGKILL
 
@@ -300,3 +301,36 @@ def read_terminal(terminal: int, wanted: str) -> str:
         assert ready, f"no {wanted!r} in {text!r}"
         text += os.read(terminal, 4096).decode()
     return text
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("group", ["freezer"], indirect=True)
+def test_who_outlives_sigkill_is_reported(group: Path, tmp_path: Path) -> None:
+    """A frozen process is as deaf as one that hangs in a driver: the stop ends, and says who is left."""
+    agent = Agent(
+        tmp_path, "--kill-seconds", "0.5", "--grace", "0.2", "--", "sh", "-c", "echo ready; exec sleep 1000"
+    )
+    try:
+        agent.says("ready")
+        (group / "cgroup.procs").write_text(str(agent.event("spawned")["pid"]))
+        (group / "freezer.state").write_text("FROZEN")
+        agent.send(signal.SIGTERM)
+        assert "(sleep, state " in agent.event("stopped")["stuck"]
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        agent.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("group", ["pids"], indirect=True)
+def test_a_stop_needs_no_free_thread(group: Path, tmp_path: Path) -> None:
+    """A workload has used up all the processes and threads that we may have; it is ended all the same."""
+    (group / "pids.max").write_text("30")
+    agent = Agent(tmp_path, "--grace", "0.2", "--", *program("greedy.py"), preexec_fn=enter(group))
+    try:
+        agent.says("ready")
+        agent.send(signal.SIGTERM)
+        assert agent.finish() == 128 + signal.SIGKILL
+        assert agent.event("stopped")["left"] == []
+    finally:
+        agent.close()

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.conftest import Agent, program, until
+from tests.process.conftest import Agent, enter, program
 from unitagent.workload.oom import OomCounter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-V1 = Path("/sys/fs/cgroup/memory")
-FREEZER = Path("/sys/fs/cgroup/freezer")
-
-
-@pytest.fixture
-def group(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A control group of our own below the hierarchy that the test names."""
-    hierarchy: Path = request.param
-    path = hierarchy / f"unitagent-test-{os.getpid()}"
-    try:
-        path.mkdir()
-    except OSError as error:
-        pytest.skip(f"no writable {hierarchy}: {error}")
-    yield path
-    until(lambda: not (path / "cgroup.procs").read_text(), "the group is empty")
-    path.rmdir()
-
-
-def enter(group: Path) -> Callable[[], None]:
-    def move() -> None:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-
-    return move
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("group", [V1], indirect=True)
+@pytest.mark.parametrize("group", ["memory"], indirect=True)
 @pytest.mark.parametrize(("flags", "status"), [([], 137), (["--child"], 1)])
 def test_an_oom_kill_is_told_from_others(group: Path, tmp_path: Path, flags: list[str], status: int) -> None:
     """A child's counts as well: the main process exits by itself, and the code alone would hide why."""
@@ -60,24 +31,6 @@ def test_any_other_sigkill_is_no_oom(tmp_path: Path) -> None:
         assert agent.finish() == 128 + signal.SIGKILL
         assert agent.event("exit")["reason"] == "signal"
     finally:
-        agent.close()
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("group", [FREEZER], indirect=True)
-def test_who_outlives_sigkill_is_reported(group: Path, tmp_path: Path) -> None:
-    """A frozen process is as deaf as one that hangs in a driver: the stop ends, and says who is left."""
-    agent = Agent(
-        tmp_path, "--kill-seconds", "0.5", "--grace", "0.2", "--", "sh", "-c", "echo ready; exec sleep 1000"
-    )
-    try:
-        agent.says("ready")
-        (group / "cgroup.procs").write_text(str(agent.event("spawned")["pid"]))
-        (group / "freezer.state").write_text("FROZEN")
-        agent.send(signal.SIGTERM)
-        assert "(sleep, state " in agent.event("stopped")["stuck"]
-    finally:
-        (group / "freezer.state").write_text("THAWED")
         agent.close()
 
 

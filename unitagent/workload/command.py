@@ -55,12 +55,12 @@ def locate(word: str, env: Mapping[str, str]) -> str:
     raise CommandError(f"COMMAND {word!r} not found: {where}", Code.NOT_FOUND)
 
 
-def refused(word: str, error: OSError) -> CommandError:
+def refused(word: str, error: OSError | ValueError) -> CommandError:
     """Say in a user's words why the kernel would not run what :func:`locate` had found."""
     if isinstance(error, FileNotFoundError):
         why = "a program that it needs to start (its interpreter or loader) is missing"
     else:
-        why = error.strerror or str(error)
+        why = str(error)
     return CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
 
 

@@ -12,12 +12,12 @@ import contextlib
 import math
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit
 from unitagent.workload import command, proc
+from unitagent.workload.background import in_background
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.shm import SharedMemory
 from unitagent.workload.stderr import Stderr
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import Birth
-
-T = TypeVar("T")
 
 _LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
 _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
@@ -93,9 +91,6 @@ class Workload:
         self._terminal = Terminal()
         self._oom = OomCounter()
         self._shm = SharedMemory()
-        # Threads of our own, so that a stop never queues behind somebody's slow DNS lookup.
-        self._threads = ThreadPoolExecutor(2, "workload")
-        self._threads.submit(os.getpid)
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
@@ -144,9 +139,10 @@ class Workload:
         return await asyncio.shield(self._ending)
 
     def hurry(self) -> None:
-        """Skip the rest of the grace of the stop under way."""
-        self._deadline = -math.inf
-        self._reaper.wake()
+        """Skip the rest of the grace of the stop under way, if there is one."""
+        if self._ending is not None:
+            self._deadline = -math.inf
+            self._reaper.wake()
 
     async def look(self) -> None:
         """Note what shared memory the workload uses now, to recognize it when it is left behind.
@@ -156,7 +152,7 @@ class Workload:
         """
         if self._shm.exclusive:
             return
-        look = self._off_loop(lambda: self._shm.sample(process.pid for process in self._living()))
+        look = in_background(lambda: self._shm.sample(process.pid for process in self._living()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(look, _SAMPLE_SECONDS)
 
@@ -181,7 +177,7 @@ class Workload:
                 setsigmask=self._born.mask,
                 setsigdef=self._born.defaults,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise command.refused(argv[0], error) from error
         finally:
             if stderr is not None:
@@ -200,7 +196,7 @@ class Workload:
             stuck = None if polite and await self._ask() else await self._force()
             self._terminal.take_back()
             if stuck is None:
-                await self._off_loop(self._shm.clean)
+                await in_background(self._shm.clean)
             return stuck
         finally:
             self._ending = None
@@ -218,7 +214,7 @@ class Workload:
                 return False
             if self.pid is None and not asked_rest:
                 asked_rest = True
-                await self._off_loop(lambda: self._ask_rest(asked))
+                await in_background(lambda: self._ask_rest(asked))
             await self._reaper.change(min(left, _LOOK_SECONDS))
         return True
 
@@ -233,8 +229,8 @@ class Workload:
         give_up = _now() + self._kill_seconds
         while not self._reaper.alone():
             if _now() >= give_up:
-                return _stuck(await self._off_loop(self._living))
-            await self._off_loop(self._kill_all)
+                return _stuck(await in_background(self._living))
+            await in_background(self._kill_all)
             await self._reaper.change(_ROUND_SECONDS)
         return None
 
@@ -244,12 +240,6 @@ class Workload:
 
     def _living(self) -> list[proc.Process]:
         return proc.descendants(proc.table(), os.getpid(), frozenset(self._reaper.services))
-
-    async def _off_loop(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except RuntimeError:  # no thread to be had: a fork bomb must be ended all the same
-            return work()
 
 
 def _stuck(processes: list[proc.Process]) -> Stuck:
