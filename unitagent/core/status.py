@@ -66,7 +66,7 @@ def recovery(state: State) -> dict[str, float | None]:
     """Seconds that the steps of the last restart took; all null until there was one."""
     marks = state.marks
     if marks.failed is None:
-        return dict.fromkeys(("detect", "stop", "barrier", "start", "ready", "total"))
+        return recovery_of_nothing()
     steps = (marks.failed, marks.stopped, marks.opened, marks.spawned, marks.ready)
     spans = [_span(begin, end) for begin, end in pairwise(steps)]
     total = _span(marks.failed, marks.ready)
@@ -78,6 +78,11 @@ def recovery(state: State) -> dict[str, float | None]:
         "ready": spans[3],
         "total": None if total is None else round(total + marks.detect, 3),
     }
+
+
+def recovery_of_nothing() -> dict[str, float | None]:
+    """The keys of a recovery before there was one."""
+    return dict.fromkeys(("detect", "stop", "barrier", "start", "ready", "total"))
 
 
 def _span(begin: float | None, end: float | None) -> float | None:
