@@ -1,7 +1,6 @@
-"""What this instance was told to be: every variable of the README, resolved to one frozen record.
+"""What this instance was told to be: every variable of the README as one frozen record.
 
-The invariant: a ``Settings`` that exists is consistent. Whoever tells it (flag, environment, service file,
-platform, default) is settled here, once, and all problems are reported together before anything starts.
+The invariant: settings that ``resolution.resolve`` made are consistent; nobody has to check them again.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unitagent.core.model import Mode, Restart
+    from unitagent.discovery.health_checks import Check
 
 LogFormat = Literal["text", "json"]
 
@@ -86,11 +86,12 @@ class Resolved:
     """The settings and how they came about.
 
     Attributes:
-        sources: variable -> which rule gave its value; every variable of the table has one.
-        texts: variable -> its value as text fit to show: secrets and passwords are masked.
+        sources: variable -> who gave its value; every variable of the table is there.
+        texts: variable -> its value as text fit to show, empty for none; secrets and passwords are masked.
         warnings: sentences for the log; nothing in them stops an agent.
-        platform: name of the platform that was recognised, if one was.
+        platform: name of the platform that was recognised, None when none was.
         environment: what the service file adds to the workload's environment where nothing else sets it.
+        checks: the service file's checks by their keys there.
 
     """
 
@@ -100,3 +101,4 @@ class Resolved:
     warnings: tuple[str, ...]
     platform: str | None
     environment: Mapping[str, str]
+    checks: Mapping[str, Check]

@@ -32,7 +32,8 @@ class Reader:
 
     def where(self, key: str) -> str:
         """Give the path of a member."""
-        return f"{self.path}.{key}" if self.path else key
+        plain = key if key.isprintable() else ascii(key)
+        return f"{self.path}.{plain}" if self.path else plain
 
     def refuse(self, key: str, accepted: str) -> None:
         """Note that a member does not fit."""
@@ -44,7 +45,8 @@ class Reader:
 
     def flag(self, key: str) -> bool | None:
         """Read true or false."""
-        return self._typed(key, bool)
+        found: bool | None = self._typed(key, bool)
+        return found
 
     def text(self, key: str) -> str | None:
         """Read a string; an empty one counts as absent."""

@@ -71,7 +71,7 @@ class ServiceFile:
         checks: ``startup_check`` and so on -> the check, in the file's own terms.
         command: the workload's argv, empty when the file gives none.
         environment: ``containers[0].env``, less the variables that are in ``values``.
-        sigterm: ``rpc.enable_sigterm``, None when not said; unless true, EAS ends containers without a signal.
+        sigterm: ``rpc.enable_sigterm``, None when not said; EAS sends no signal unless it is true.
         warnings: sentences for the log.
 
     """
@@ -137,7 +137,7 @@ def _undotted(content: dict[str, Any]) -> dict[str, Any]:
     """Turn keys like ``eas.termination_grace_period`` into objects, for Alibaba's pages use both forms."""
     plain = {key: value for key, value in content.items() if key.count(".") != 1}
     for key, value in content.items():
-        first, dot, second = key.partition(".")
+        first, _, second = key.partition(".")
         if key not in plain and isinstance(plain.setdefault(first, {}), dict):
             plain[first] = {second: value, **plain[first]}
     return plain
@@ -149,11 +149,8 @@ def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple
     name = metadata.text("name")
     if name:
         yield "UNIT_SERVICE", Stated(name, "metadata.name")
-    size, guard, port = (
-        unit.whole("size", 1, _LARGEST_UNIT),
-        unit.flag("guard"),
-        container.whole("port", 1, _HIGHEST_PORT),
-    )
+    size, guard = unit.whole("size", 1, _LARGEST_UNIT), unit.flag("guard")
+    port = container.whole("port", 1, _HIGHEST_PORT)
     if size is not None:
         yield "UNIT_SIZE", Stated(str(size), "unit.size")
     if guard is not None:
@@ -176,7 +173,7 @@ def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple
 
 
 def _within(grace: float) -> float:
-    """Leave the container's grace some room for the last SIGKILL and for the agent's own end: 30 s become 25 s."""
+    """Leave some of the container's grace for the last SIGKILL and the agent's own end: 30 s become 25 s."""
     return round(grace - min(5.0, grace / 6), 3)
 
 
@@ -213,25 +210,32 @@ def _command(container: Reader) -> tuple[str, ...]:
 
 
 def _words(container: Reader, key: str) -> tuple[str, ...]:
-    if isinstance(container.content.get(key), list):
-        return container.texts(key)
     try:
-        return tuple(shlex.split(container.text(key) or ""))
+        listed = isinstance(container.content.get(key), list)
+        words = container.texts(key) if listed else tuple(shlex.split(container.text(key) or ""))
     except ValueError as error:
         container.refuse(key, f"a shell-quoted command line ({error})")
         return ()
+    if not all(map(_passable, words)):
+        container.refuse(key, "words that a program can be given: no zero bytes, valid Unicode")
+    return words
 
 
 def _environment(container: Reader) -> Iterator[tuple[str, str]]:
     for entry in container.objects("env"):
         entry.knows("name", "value")
         name, value = entry.text("name"), entry.content.get("value", "")
-        if not name or "=" in name or "\0" in name:
+        if not name or "=" in name or not _passable(name):
             entry.refuse("name", "the name of a variable")
-        elif not isinstance(value, str) or "\0" in value:
-            entry.refuse("value", "a string")
+        elif not isinstance(value, str) or not _passable(value):
+            entry.refuse("value", "a string without zero bytes")
         else:
             yield name, value
+
+
+def _passable(text: str) -> bool:
+    """Whether the kernel takes this as an argument or in an environment; JSON can spell half a character."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _sigterm(root: Reader, metadata: Reader) -> bool | None:

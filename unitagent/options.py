@@ -1,0 +1,71 @@
+"""The command line's options, made from the table of variables.
+
+The invariant: an option and its variable are one thing; an option only carries text, and who parses that text
+does not care where it came from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitagent.variables import GROUPS, VARIABLES, Variable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+_PREFIX = "variable_"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every variable that may have one, in groups; its help has default and variable."""
+    for title, rows in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for row in rows:
+            if row.flag:
+                group.add_argument(
+                    row.flag,
+                    dest=_PREFIX + row.name,
+                    metavar=_metavar(row),
+                    help=_help(row),
+                    nargs="?" if row.switch else None,
+                    const="true" if row.switch else None,
+                )
+
+
+def flags(namespace: argparse.Namespace) -> Mapping[str, str]:
+    """Give variable -> text for the options that were used."""
+    return {
+        name.removeprefix(_PREFIX): text
+        for name, text in vars(namespace).items()
+        if name.startswith(_PREFIX) and text is not None
+    }
+
+
+def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split what follows ``run`` into options and COMMAND: from ``--``, or from the first plain word, on.
+
+    A switch that stands alone is spelled out, so that argparse does not take COMMAND for its value.
+    """
+    valued = {row.flag for row in VARIABLES.values() if not row.switch}
+    switches = {row.flag for row in VARIABLES.values() if row.switch}
+    options: list[str] = []
+    rest = list(words)
+    while rest and rest[0] != "--" and rest[0].startswith("-"):
+        word = rest.pop(0)
+        options.append(f"{word}=true" if word in switches else word)
+        if word in valued and rest:
+            options.append(rest.pop(0))
+    return options, rest[1:] if rest[:1] == ["--"] else rest
+
+
+def _metavar(row: Variable) -> str:
+    if row.switch:
+        return "BOOL"
+    return row.name.rpartition("_")[2]
+
+
+def _help(row: Variable) -> str:
+    default = row.known or row.default
+    notes = ([f"default {default}"] if default else []) + [row.name]
+    return f"{row.meaning} ({'; '.join(notes)})".replace("%", "%%")

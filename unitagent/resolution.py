@@ -1,0 +1,217 @@
+"""Flags over environment over service file over platform over defaults, settled once.
+
+The invariant: pure apart from the injected reader of files. Any input whatsoever gives consistent
+``Settings``, or one ``ConfigurationError`` with every problem: variable, value, what is accepted, what to do.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any
+
+from unitagent import layers, rules
+from unitagent.discovery.service_file import ServiceFile
+from unitagent.errors import ConfigurationError
+from unitagent.layers import Given
+from unitagent.settings import Resolved, Settings
+from unitagent.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from unitagent.discovery.platforms import Platform
+
+
+def resolve(
+    flags: Mapping[str, str],
+    environ: Mapping[str, str],
+    hostname: str,
+    read_file: Callable[[str], str],
+    *,
+    command: Sequence[str] = (),
+    identity: bool = True,
+) -> Resolved:
+    """Settle every variable.
+
+    Args:
+        flags: variable -> text, as ``options.flags`` gives it.
+        environ: the environment; an empty variable counts as unset.
+        hostname: this machine's name, with or without its domain.
+        read_file: gives a file's text, raises ``OSError`` or ``UnicodeDecodeError``.
+        command: COMMAND of the command line; the service file's is used when it is empty.
+        identity: whether rank and size must be known; not for commands that only look at a Unit.
+
+    Raises:
+        ConfigurationError: all problems found.
+
+    """
+    work = _Resolution(flags, environ, read_file)
+    work.look_for_platform(environ, hostname, identity=identity)
+    work.open_files()
+    parsed = work.parse()
+    work.fit_drain(parsed)
+    work.problems.extend(rules.broken(work.given, parsed, identity=identity and not work.unread))
+    argv = tuple(command) or work.file.command
+    if identity and not command:
+        work.refuse_itself(argv)
+    if work.problems:
+        raise ConfigurationError(*dict.fromkeys(work.problems))
+    return work.result(parsed, argv)
+
+
+class _Resolution:
+    """One resolution under way: the layers so far, and what was found wrong or odd."""
+
+    def __init__(
+        self, flags: Mapping[str, str], environ: Mapping[str, str], read_file: Callable[[str], str]
+    ) -> None:
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self.read_file = read_file
+        self.file = ServiceFile()
+        self.platform: Platform | None = None
+        self.unread = False  # whether a source could not be read: then what is missing may well be in there
+        told, environment = layers.flag_layer(flags), layers.environment_layer(environ)
+        self._look_for_links(environ, told, environment)
+        self.given = ChainMap(told, environment)
+        self._read_service_file()
+
+    def _look_for_links(
+        self, environ: Mapping[str, str], told: layers.Layer, environment: layers.Layer
+    ) -> None:
+        for name in layers.service_links(environ):
+            harmless = name not in VARIABLES or name in told
+            accepted = "" if name not in VARIABLES else f" (accepted is {VARIABLES[name].kind.accepted})"
+            said = (
+                f"{name}={environ[name]!r} was put there by a Kubernetes service link{accepted}; "
+                "set enableServiceLinks: false in the pod's spec, or rename the Service"
+            )
+            (self.warnings if harmless else self.problems).append(said)
+            environment.pop(name, None)
+        self.warnings.extend(
+            f"{name} is not a variable of unitagent and is ignored{layers.likely(name)}; correct or unset it"
+            for name in layers.strangers(environ)
+        )
+
+    def _read_service_file(self) -> None:
+        config = self.given.get("UNIT_CONFIG")
+        if not config:
+            return
+        try:
+            self.file = layers.read_service_file(config.text, self.read_file)
+        except ConfigurationError as error:
+            self.problems.extend(error.problems)
+            self.unread = True
+            return
+        self.warnings.extend(self.file.warnings)
+        self.given.maps.append(layers.service_file_layer(self.file, config.text))
+
+    def look_for_platform(self, environ: Mapping[str, str], hostname: str, *, identity: bool) -> None:
+        """Ask the platform for what nobody has said; where all has been said, its mistakes do not matter."""
+        explicit = self.given.keys() >= {"RANK_ID", "UNIT_SIZE"}
+        try:
+            platform = layers.find_platform(
+                environ, hostname, self.read_file, sized="UNIT_SIZE" in self.given
+            )
+        except ConfigurationError as error:
+            if identity and not explicit:
+                self.problems.extend(error.problems)
+                self.unread = True
+            platform = None
+        if platform:
+            self._take_platform(platform)
+        self.given.maps.append(layers.default_layer())
+
+    def _take_platform(self, platform: Platform) -> None:
+        """Believe a platform whose rank has been overruled no more about where rank 0 is."""
+        layer = layers.platform_layer(platform)
+        for name in ("RANK_ID", "UNIT_SIZE"):
+            mine, theirs = self.given.get(name), layer.get(name)
+            if mine and theirs and mine.text.isdecimal() and mine.text != theirs.text:
+                self.warnings.append(
+                    f"{name}={mine.text} ({mine.source}) overrules {theirs.text} of {theirs.source}; "
+                    f"unset {name} if the platform is right"
+                )
+                layer.pop("MASTER_ADDRESS", None)
+        self.platform = platform
+        self.given.maps.append(layer)
+
+    def open_files(self) -> None:
+        """Read the URL and the secret that stand in files."""
+        for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
+            variable = name + "_FILE"
+            path = self.given.get(variable)
+            if path and name in self.given:
+                self.problems.append(
+                    f"{name} ({self.given[name].source}) and {variable}={path.text!r} ({path.source}) are "
+                    "both set; accepted is one of the two; unset the other"
+                )
+            elif path:
+                try:
+                    text = layers.contents(variable, path.text, self.read_file).strip()
+                except ConfigurationError as error:
+                    self.problems.extend(error.problems)
+                else:
+                    self.given.maps[0][name] = Given(text, f"file {path.text}")
+
+    def parse(self) -> dict[str, Any]:
+        """Parse every text; a variable whose text is refused is left out, and its problem noted."""
+        parsed = {}
+        for name, variable in VARIABLES.items():
+            given = self.given.get(name)
+            if not given:
+                continue
+            try:
+                parsed[name] = variable.kind.parse(given.text)
+            except ValueError:
+                otherwise = f", or unset it for the default {variable.default}" if variable.default else ""
+                self.problems.append(
+                    f"{name}={variable.shown(given.text)!r} ({given.source}): accepted is "
+                    f"{variable.kind.accepted}; correct it{otherwise}"
+                )
+        return parsed
+
+    def fit_drain(self, parsed: dict[str, Any]) -> None:
+        """Let the defaults of drain and deregistration shrink with a grace below its own default."""
+        grace = parsed.get("UNIT_STOP_GRACE_SECONDS")
+        for name, share in (("UNIT_DRAIN_SECONDS", 0.6), ("UNIT_DEREGISTER_SECONDS", 0.08)):
+            if grace is not None and self.given[name].source == "default" and parsed[name] > grace * share:
+                parsed[name] = round(grace * share, 3)
+                self.given.maps[0][name] = Given(
+                    f"{parsed[name]:g}", "default within UNIT_STOP_GRACE_SECONDS"
+                )
+
+    def refuse_itself(self, argv: tuple[str, ...]) -> None:
+        """Stop a script that starts the agent from being the agent's workload."""
+        if argv and posixpath.basename(argv[0]) == "unitagent":
+            self.problems.append(
+                f"UNIT_CONFIG={self.given['UNIT_CONFIG'].text!r}: containers[0] starts unitagent itself, and "
+                "no COMMAND is given; put the workload's command after `unitagent run --`"
+            )
+
+    def result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
+        """Make the record of what was parsed."""
+        if "UNIT_REDIS_URL" in parsed and self.given["UNIT_ID"].source == "default":
+            self.warnings.append(
+                "UNIT_ID is not set and no platform names the Unit, so it is called unit; set UNIT_ID, "
+                "or a second Unit in the same store will be taken for this one"
+            )
+        found = {name: self.given.get(name) for name in VARIABLES}
+        return Resolved(
+            settings=_settings(parsed, argv),
+            sources={name: given.source if given else "not set" for name, given in found.items()},
+            texts={name: VARIABLES[name].shown(given.text) if given else "" for name, given in found.items()},
+            warnings=tuple(self.warnings),
+            platform=self.platform.name if self.platform else None,
+            environment=self.file.environment,
+            checks=self.file.checks,
+        )
+
+
+def _settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
+    fields = {variable.field: parsed.get(name) for name, variable in VARIABLES.items()}
+    host, port = parsed["UNIT_HTTP_ADDRESS"]
+    del fields["http"]
+    given = {"size": fields["size"] or 0, "revision": fields["revision"] or ""}
+    return Settings(**fields | given | {"http_host": host, "http_port": port, "command": argv})

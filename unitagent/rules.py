@@ -1,0 +1,113 @@
+"""What settings must agree on with each other: each rule is one function that yields what is wrong.
+
+The invariant: rules only look. None adjusts a value, so what a person wrote is what runs, or nothing does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitagent import values
+from unitagent.variables import NOT_YET, VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from unitagent.layers import Given
+
+Parsed = dict[str, Any]  # variable -> value; a variable whose text was refused is absent
+
+
+def broken(given: Mapping[str, Given], parsed: Parsed, *, identity: bool) -> Iterator[str]:
+    """Yield every problem between the values; with ``identity`` also those of rank and size."""
+    yield from _visible_password(given)
+    yield from _not_yet(given, parsed)
+    yield from _lease(given, parsed)
+    yield from _stop(given, parsed)
+    if identity:
+        yield from _rank_and_size(given, parsed)
+        yield from _store(given, parsed)
+
+
+def _said(given: Mapping[str, Given], name: str) -> str:
+    return f"{name}={VARIABLES[name].shown(given[name].text)} ({given[name].source})"
+
+
+def _visible_password(given: Mapping[str, Given]) -> Iterator[str]:
+    url = given.get("UNIT_REDIS_URL")
+    if url and url.source.startswith("flag") and values.has_password(url.text):
+        yield (
+            f"--redis-url={values.masked(url.text)}: everybody can read a password in the process list; "
+            "accepted is a URL without one; use the variable UNIT_REDIS_URL or UNIT_REDIS_URL_FILE"
+        )
+
+
+def _not_yet(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+    for name in sorted(NOT_YET & parsed.keys()):
+        variable = VARIABLES[name]
+        default = None if variable.default is None else variable.kind.parse(variable.default)
+        if parsed[name] != default:
+            yield f"{_said(given, name)}: not supported yet; unset it"
+
+
+def _lease(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+    """A lease outlives one lost heartbeat; what is left of it is shared out to store operations."""
+    lease, heartbeat = parsed.get("UNIT_LEASE_SECONDS"), parsed.get("UNIT_HEARTBEAT_SECONDS")
+    if lease is not None and heartbeat is not None and lease < 2 * heartbeat:
+        yield (
+            f"{_said(given, 'UNIT_LEASE_SECONDS')} with {_said(given, 'UNIT_HEARTBEAT_SECONDS')}: accepted "
+            "is a lease of two heartbeats or more; raise UNIT_LEASE_SECONDS or lower UNIT_HEARTBEAT_SECONDS"
+        )
+
+
+def _stop(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+    names = ("UNIT_DRAIN_SECONDS", "UNIT_DEREGISTER_SECONDS", "UNIT_STOP_GRACE_SECONDS")
+    if not all(name in parsed for name in names):
+        return
+    drain, deregister, grace = (parsed[name] for name in names)
+    if drain + deregister > 0 and drain + deregister >= grace:
+        yield (
+            f"{', '.join(_said(given, name) for name in names)}: accepted is a grace above the other two "
+            "together, so that the workload gets its SIGTERM; lower those, or raise UNIT_STOP_GRACE_SECONDS "
+            "(below the container's own grace)"
+        )
+
+
+def _rank_and_size(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+    rank, size = "RANK_ID" in given, "UNIT_SIZE" in given
+    if not rank and not size:
+        yield (
+            "RANK_ID and UNIT_SIZE missing: no known platform told them; set UNIT_SIZE to the number of "
+            "instances, or UNIT_CONFIG to a service file, and RANK_ID to 0 … UNIT_SIZE-1, or to auto"
+        )
+    elif not size:
+        yield (
+            f"UNIT_SIZE missing: {_said(given, 'RANK_ID')} says which instance this is, nothing says of how "
+            "many; set UNIT_SIZE from 1 to 1024, or UNIT_CONFIG to a service file with unit.size"
+        )
+    elif not rank:
+        yield (
+            f"RANK_ID missing: {_said(given, 'UNIT_SIZE')} says how many instances there are, nothing says "
+            "which this is; set RANK_ID to 0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
+        )
+    elif parsed.get("RANK_ID") is not None and parsed["RANK_ID"] >= parsed.get("UNIT_SIZE", float("inf")):
+        yield (
+            f"{_said(given, 'RANK_ID')} with {_said(given, 'UNIT_SIZE')}: accepted is a rank from 0 to "
+            f"{parsed['UNIT_SIZE'] - 1}; correct RANK_ID or raise UNIT_SIZE"
+        )
+
+
+def _store(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+    """Without a store of its own a Unit's is at rank 0, which the others then have to be told."""
+    if "UNIT_REDIS_URL" in given or "UNIT_REDIS_URL_FILE" in given or "RANK_ID" not in parsed:
+        return
+    if parsed["RANK_ID"] is None:
+        yield (
+            f"UNIT_REDIS_URL missing: {_said(given, 'RANK_ID')} claims a rank in the store, and without "
+            "that the store is at rank 0, which nobody has yet; set UNIT_REDIS_URL, or RANK_ID to a number"
+        )
+    elif parsed["RANK_ID"] > 0 and "MASTER_ADDRESS" not in given:
+        yield (
+            f"MASTER_ADDRESS missing: {_said(given, 'RANK_ID')} has to find the store of rank 0; "
+            "set MASTER_ADDRESS to rank 0's IP or DNS name, or UNIT_REDIS_URL to a store of its own"
+        )
