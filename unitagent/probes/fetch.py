@@ -1,0 +1,138 @@
+"""One GET that always comes to an end.
+
+The invariant: whatever the other side does (trickles bytes, sends without end, never answers), the caller has
+an answer or an error by the deadline, the event loop never waits, and no thread stays behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from socket import SHUT_RDWR
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A response; ``headers`` is a mapping that ignores case."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class FetchError(Exception):
+    """No usable response.
+
+    Attributes:
+        refused: the machine answered that nobody listens on the port.
+
+    """
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.refused = refused
+
+
+@dataclass(slots=True)
+class Line:
+    """The socket of one request, so that it can be cut from outside the thread that blocks on it."""
+
+    _sockets: list[socket.socket] = field(default_factory=list)
+    _cut: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hold(self, connected: socket.socket) -> None:
+        """Take the socket of a connection just made."""
+        with self._lock:
+            self._sockets.append(connected)
+            self._end_if_cut()
+
+    def cut(self) -> None:
+        """End the connection, now or as soon as it is made."""
+        with self._lock:
+            self._cut = True
+            self._end_if_cut()
+
+    def _end_if_cut(self) -> None:
+        for connected in self._sockets if self._cut else ():
+            with suppress(OSError):
+                connected.shutdown(SHUT_RDWR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Get:
+    """What to ask for.
+
+    Attributes:
+        timeout: seconds for the whole of it, name resolution and body included.
+        limit: bytes of body that are accepted.
+        source: address of ours to ask from, or empty.
+
+    """
+
+    url: str
+    timeout: float
+    limit: int
+    source: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+async def fetch(get: Get) -> Fetched:
+    """Ask in a thread of its own; redirects are not followed, proxies of the environment not used.
+
+    Raises:
+        FetchError: no usable response in time.
+
+    """
+    line = Line()
+    try:
+        async with asyncio.timeout(get.timeout):
+            return await _in_thread(lambda: _blocking(get, line))
+    except TimeoutError:
+        raise FetchError(f"no answer within {get.timeout:g} s") from None
+    finally:
+        line.cut()
+
+
+def _blocking(get: Get, line: Line) -> Fetched:
+    from unitagent.probes.blocking import perform  # noqa: PLC0415 (requests costs 6 MiB; most ranks never ask)
+
+    return perform(get, line)
+
+
+async def _in_thread(function: Callable[[], Fetched]) -> Fetched:
+    """Run in a daemon thread: the pools of the standard library keep a process alive until they are done."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Fetched] = loop.create_future()
+
+    def work() -> None:
+        try:
+            outcome = function()
+        except Exception as error:  # noqa: BLE001 (handed to the caller)
+            _call(loop, _settle, result, None, error)
+        else:
+            _call(loop, _settle, result, outcome, None)
+
+    threading.Thread(target=work, name="fetch", daemon=True).start()
+    return await result
+
+
+def _call(loop: asyncio.AbstractEventLoop, *call: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(*call)
+
+
+def _settle(result: asyncio.Future[Fetched], outcome: Fetched | None, error: Exception | None) -> None:
+    if result.done():
+        return
+    if outcome is not None:
+        result.set_result(outcome)
+    elif error is not None:
+        result.set_exception(error)

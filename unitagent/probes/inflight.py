@@ -1,0 +1,81 @@
+"""Requests in flight at rank 0, so that a drain ends as soon as the last one has.
+
+The invariant: in doubt a request is still in flight. Engines that publish gauges are asked for them, because
+balancers keep idle connections open; without gauges, or when they cannot be read, connections are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import ceil, isfinite
+from pathlib import Path
+
+from unitagent.probes.fetch import FetchError, Get, fetch
+
+_POLL = 0.2  # seconds
+_GAUGES_TIMEOUT = 2.0  # seconds
+_LIMIT = 8 << 20  # bytes of metrics text
+_ESTABLISHED = "01"  # include/net/tcp_states.h
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+
+
+class Inflight:
+    """Counts requests in flight.
+
+    Attributes:
+        port: where the workload takes user traffic.
+        metrics_url: Prometheus text of the workload, or empty.
+        gauges: names there whose values add up to the requests in flight.
+
+    """
+
+    def __init__(self, port: int, metrics_url: str = "", gauges: tuple[str, ...] = ()) -> None:
+        self._port = port
+        self._metrics_url = metrics_url
+        self._gauges = frozenset(gauges)
+
+    async def count(self) -> int:
+        """Return how many requests are in flight; connections stand for them where gauges are missing."""
+        told = await self._told() if self._metrics_url and self._gauges else None
+        return await asyncio.to_thread(connections, self._port) if told is None else told
+
+    async def wait_idle(self) -> None:
+        """Return when none is in flight; the caller sets the limit."""
+        while await self.count():  # noqa: ASYNC110 (nothing tells us)
+            await asyncio.sleep(_POLL)
+
+    async def _told(self) -> int | None:
+        try:
+            fetched = await fetch(Get(url=self._metrics_url, timeout=_GAUGES_TIMEOUT, limit=_LIMIT))
+        except FetchError:
+            return None
+        if fetched.code != 200:  # noqa: PLR2004
+            return None
+        text = fetched.body.decode(errors="replace")
+        return await asyncio.to_thread(total, text, self._gauges)
+
+
+def total(text: str, gauges: frozenset[str]) -> int | None:
+    """Add up the samples of these names in Prometheus text; None if there is none, or it is no such text."""
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 (for drains only)
+
+    try:
+        families = list(text_string_to_metric_families(text))
+    except (ValueError, KeyError, IndexError):
+        return None
+    values = [each.value for family in families for each in family.samples if each.name in gauges]
+    return ceil(sum(values)) if values and all(map(isfinite, values)) else None
+
+
+def connections(port: int) -> int:
+    """Count established TCP connections to ``port`` of this network namespace (proc(5), /proc/net/tcp)."""
+    wanted = f":{port:04X}"
+    rows = (row.split(maxsplit=4) for table in _TABLES for row in _rows(table))
+    return sum(row[3] == _ESTABLISHED and row[1].endswith(wanted) for row in rows)
+
+
+def _rows(table: Path) -> list[str]:
+    try:
+        return table.read_text().splitlines()[1:]
+    except FileNotFoundError:  # no IPv6 here
+        return []

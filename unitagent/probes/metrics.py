@@ -1,0 +1,150 @@
+"""Prometheus text: what ``/status`` says now, and counters of what has happened since this agent's start.
+
+The invariant: the number of series is bounded by the size of the Unit and by the words of the README; no
+label ever holds an id or a text of the workload. Naming follows https://prometheus.io/docs/practices/naming/.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from unitagent import __version__
+from unitagent.core.model import InstanceState, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from prometheus_client.metrics_core import Metric
+
+    from unitagent.core.model import Reason
+
+STAGES = ("detect", "stop", "barrier", "start", "ready", "total")
+BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)  # seconds
+
+
+class Metrics:
+    """Counts what happens, and renders it together with a status."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._restarts: Counter[tuple[str, str]] = Counter()
+        self._exits: Counter[tuple[str]] = Counter()
+        self._recoveries: list[int] = [0] * (len(BUCKETS) + 1)
+        self._recovered = 0.0
+        self._reaped = 0
+        self._store_errors = 0
+        self._store_contact: float | None = None
+
+    def observe_restart(self, reason: Reason, origin_rank: int) -> None:
+        """Count a restart of the Unit that ``origin_rank``'s failure caused."""
+        self._restarts[reason.value, str(origin_rank)] += 1
+
+    def observe_exit(self, code: int) -> None:
+        """Count an end of the workload; ``code`` as a shell reports it (128 + signal)."""
+        self._exits[(str(code),)] += 1
+
+    def observe_recovery(self, total: float) -> None:
+        """Count a recovery that took ``total`` seconds."""
+        bucket = next((place for place, limit in enumerate(BUCKETS) if total <= limit), len(BUCKETS))
+        self._recoveries[bucket] += 1
+        self._recovered += total
+
+    def observe_reaped(self, count: int = 1) -> None:
+        """Count processes reaped that were not the workload's main process."""
+        self._reaped += count
+
+    def observe_store_error(self) -> None:
+        """Count an exchange that got no answer."""
+        self._store_errors += 1
+
+    def observe_store_contact(self, now: float) -> None:
+        """Remember when the store last answered, in seconds of the monotonic clock."""
+        self._store_contact = now
+
+    def render(self, status: Mapping[str, Any], now: float) -> bytes:
+        """Return everything as Prometheus text (format 0.0.4); ``now`` is of the same clock as contacts."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Snapshot([*self._state(status), *self._counters(), *self._store(status, now)]))
+        return generate_latest(registry)
+
+    def _state(self, status: Mapping[str, Any]) -> Iterator[Metric]:
+        instances = status["instances"]
+        mine = next((each["state"] for each in instances if each["rank"] == self._rank), None)
+        yield _gauge("build_info", "Version of this agent.", [((__version__,), 1)], "version")
+        yield _number("unit_size", "Instances in the Unit.", status["size"])
+        yield _number("rank", "Rank of this instance.", self._rank)
+        yield _number("generation", "Current generation of the Unit.", status["generation"])
+        yield _one_hot("state", "State of this instance.", InstanceState, mine)
+        yield _one_hot("phase", "Phase of the Unit.", Phase, status["phase"])
+        yield _number("ready", "Whether the whole Unit serves.", status["ready"])
+        yield _number("traffic", "Whether this instance takes user traffic.", status["traffic"])
+        yield _number("draining", "Whether the Unit drains.", status["draining"])
+        ages = [((str(each["rank"]),), each["lease_seconds"]) for each in instances]
+        yield _gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
+        failed = (status["failure"] or {}).get("at")
+        yield _number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
+        spans = [((stage,), status["recovery"].get(stage)) for stage in STAGES]
+        yield _gauge("recovery_seconds", "Time that each stage of the last restart took.", spans, "stage")
+
+    def _counters(self) -> Iterator[Metric]:
+        restarts, exits = self._restarts, self._exits
+        yield _counter("restarts", "Restarts of the Unit, by first cause.", restarts, "reason", "origin_rank")
+        yield _counter("workload_exits", "Ends of the workload here, by exit code.", exits, "code")
+        yield _counter("reaped", "Orphans reaped.", {(): self._reaped})
+        yield _counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
+        yield self._histogram()
+
+    def _store(self, status: Mapping[str, Any], now: float) -> Iterator[Metric]:
+        yield _number("store_connected", "Whether the store answers.", status["store"]["connected"])
+        age = None if self._store_contact is None else max(0.0, now - self._store_contact)
+        yield _number("store_last_contact_seconds", "Time since the store last answered.", age)
+
+    def _histogram(self) -> Metric:
+        limits = [*map(str, BUCKETS), "+Inf"]
+        buckets = [(limit, float(sum(self._recoveries[: place + 1]))) for place, limit in enumerate(limits)]
+        return HistogramMetricFamily(
+            "unitagent_recovery_duration_seconds",
+            "Time from a failure until the Unit served again.",
+            buckets=buckets,
+            sum_value=self._recovered,
+        )
+
+
+class _Snapshot:
+    """A collector of what has been computed already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _gauge(
+    name: str, help_text: str, samples: Iterable[tuple[tuple[str, ...], float | None]], *labels: str
+) -> Metric:
+    """Build a gauge; what is not known has no sample."""
+    family = GaugeMetricFamily(f"unitagent_{name}", help_text, labels=labels)
+    for values, value in samples:
+        if value is not None:
+            family.add_metric(values, float(value))
+    return family
+
+
+def _number(name: str, help_text: str, value: float | None) -> Metric:
+    return _gauge(name, help_text, [((), value)])
+
+
+def _one_hot(name: str, help_text: str, words: Iterable[str], current: str | None) -> Metric:
+    return _gauge(name, help_text, [((str(word),), word == current) for word in words], name)
+
+
+def _counter(name: str, help_text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
+    family = CounterMetricFamily(f"unitagent_{name}", help_text, labels=labels)
+    for values, count in sorted(counts.items()):
+        family.add_metric(values, count)
+    return family

@@ -1,0 +1,172 @@
+"""Peers seen directly, without the store: asked for a second opinion, checked for reachability, watched.
+
+The invariant: silence proves nothing. A peer counts as alive, or as another one, only by an answer that is
+whole and, where the Unit has a secret, signed for this very question; as refused only by its own machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import msgspec
+
+from unitagent.core.events import Opinion
+from unitagent.core.model import InstanceState
+from unitagent.probes.connect import reach
+from unitagent.probes.fetch import Fetched, FetchError, Get, fetch
+from unitagent.probes.signature import (
+    INCARNATION_HEADER,
+    NONCE_HEADER,
+    RANK_HEADER,
+    SIGNATURE_HEADER,
+    Claim,
+    verify,
+)
+from unitagent.probes.tripwires import Tripwires
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from unitagent.core.model import Record
+
+_LIMIT = 1 << 20  # bytes of a peer's answer
+_ASKED_AT_ONCE = 8
+_CHECKED_AT_ONCE = 32
+_MAX_PORT = 65535
+_RANK_DIGITS = 4  # sizes end at 1024
+
+
+class Verdict(NamedTuple):
+    """What came of asking a peer; the last two count only when it is alive.
+
+    Attributes:
+        generation: the one the peer stands in.
+        working: its workload is up in that generation.
+
+    """
+
+    opinion: Opinion
+    generation: int = 0
+    working: bool = False
+
+
+_SILENT = Verdict(Opinion.SILENT)
+
+
+class Peers:
+    """The other agents of the Unit, reached from our card at the addresses in their records.
+
+    Attributes:
+        timeout: seconds for one question, or for one connection.
+        on_hangup: called with rank and incarnation when the connection to a watched peer breaks.
+
+    """
+
+    def __init__(
+        self, secret: str | None, rank_ip: str, timeout: float, on_hangup: Callable[[int, str], None]
+    ) -> None:
+        self._secret = secret
+        self._rank_ip = rank_ip
+        self._timeout = timeout
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
+        self._tripwires = Tripwires(rank_ip, timeout, on_hangup)
+
+    async def ask(self, record: Record) -> Verdict:
+        """Ask a peer's ``/status`` who it is and whether its workload is up. Never raises."""
+        if not _addressable(record):
+            return _SILENT
+        nonce = secrets.token_hex(16)
+        get = Get(
+            url=f"http://{_bracketed(record.ip)}:{record.port}/status",
+            timeout=self._timeout,
+            limit=_LIMIT,
+            source=self._rank_ip,
+            headers={NONCE_HEADER: nonce},
+        )
+        try:
+            async with self._asking:
+                return judge(record, await fetch(get), self._secret, nonce)
+        except FetchError as error:
+            return Verdict(Opinion.REFUSED) if error.refused else _SILENT
+
+    async def check(self, records: Collection[Record]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tell which ranks accept a connection from our card, and which do not; without a port, they do."""
+        slots = asyncio.Semaphore(_CHECKED_AT_ONCE)
+        results = await asyncio.gather(*(self._connects(record, slots) for record in records))
+        judged = tuple(zip(records, results, strict=True))
+        reached = tuple(record.rank for record, connected in judged if connected)
+        return reached, tuple(record.rank for record, connected in judged if not connected)
+
+    def watch(self, records: Collection[Record]) -> None:
+        """Hold a connection to each of these, and to no other."""
+        self._tripwires.watch(record for record in records if _addressable(record))
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._tripwires.watch(())
+
+    async def _connects(self, record: Record, slots: asyncio.Semaphore) -> bool:
+        if record.port == 0:
+            return True
+        if not _addressable(record):
+            return False
+        async with slots:
+            why = await reach(record.ip, record.port, within=self._timeout, source=self._rank_ip)
+            return not why
+
+
+def judge(record: Record, fetched: Fetched, secret: str | None, nonce: str) -> Verdict:
+    """Decide what an answer says about the agent that wrote ``record``."""
+    rank = _rank(fetched)
+    incarnation = fetched.headers.get(INCARNATION_HEADER, "")
+    if fetched.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
+        return _SILENT
+    signature = fetched.headers.get(SIGNATURE_HEADER, "")
+    if secret and not verify(secret, Claim(nonce, rank, incarnation, fetched.body), signature):
+        return _SILENT
+    if incarnation != record.incarnation:
+        return Verdict(Opinion.OTHER)
+    return _alive(record, fetched.body) if rank == record.rank else _SILENT
+
+
+def _rank(fetched: Fetched) -> int | None:
+    text = fetched.headers.get(RANK_HEADER, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _RANK_DIGITS else None
+
+
+class _Instance(msgspec.Struct, frozen=True):
+    rank: int
+    incarnation: str | None
+    state: InstanceState
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _Status(msgspec.Struct, frozen=True):
+    instances: list[_Instance]
+
+
+def _alive(record: Record, body: bytes) -> Verdict:
+    try:
+        status = msgspec.json.decode(body, type=_Status)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _SILENT
+    for instance in status.instances:
+        if (instance.rank, instance.incarnation) == (record.rank, record.incarnation):
+            return Verdict(Opinion.ALIVE, instance.generation, instance.state.started)
+    return _SILENT
+
+
+def _addressable(record: Record) -> bool:
+    """Tell whether a record names an address and a port; the store may hold anything."""
+    try:
+        ip_address(record.ip)
+    except ValueError:
+        return False
+    return 0 < record.port <= _MAX_PORT
+
+
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
