@@ -1,0 +1,292 @@
+"""The shell around the core, and the only place where the rooms meet.
+
+One queue comes in, ``decide`` says what to do, and each action is handed to the room that can do it. Only this
+loop writes the state; whatever takes time runs as a task that ends by putting an event into the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unitagent.core import actions as act
+from unitagent.core import checks
+from unitagent.core import events as ev
+from unitagent.core.decide import decide
+from unitagent.core.exits import Exit
+from unitagent.core.model import Gang, InstanceState
+from unitagent.core.state import State
+from unitagent.core.status import status
+from unitagent.discovery.ports import find_master_port
+from unitagent.errors import CommandError, StoreError
+from unitagent.launch import Launch, Launcher
+from unitagent.log import Where
+from unitagent.probes.health import HealthProbe
+from unitagent.probes.metrics import Metrics
+from unitagent.probes.peers import Peers
+from unitagent.store.protocol import Store
+from unitagent.workload.process import Workload
+from unitagent.workload.signals import Birth, install
+
+_log = logging.getLogger(__name__)
+
+CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock
+_LAST_WORDS = 0.5  # seconds for the end of the workload's output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What an agent acts through."""
+
+    store: Store
+    workload: Workload
+    peers: Peers
+    launcher: Launcher
+    metrics: Metrics
+
+
+class Agent:
+    """One instance's agent, from the first exchange to its exit code."""
+
+    def __init__(self, state: State, where: Where) -> None:
+        self.state = state
+        self._where = where
+        self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Task[None] | None = None
+        self._health: HealthProbe | None = None
+        self._launch: Launch | None = None
+        self._tail: list[str] = []
+        self._ports: frozenset[int] = frozenset()
+        self._rooms: Rooms
+
+    def furnish(self, rooms: Rooms) -> None:
+        """Give the rooms, which were built with this agent's callbacks."""
+        self._rooms = rooms
+
+    async def run(self, born: Birth) -> int:
+        """Live until ``Quit``; returns the exit code."""
+        install(born, on_stop=self._on_signal, forward=self._rooms.workload.signal)
+        self._start(self._rooms.store.listen(lambda: self._put(ev.Pushed)))
+        self._put(ev.Tick)
+        code = None
+        while code is None:
+            code = self._step(await self._next())
+        await self._close()
+        return code
+
+    # what comes in
+
+    def on_exit(self, ended: Exit, tail: list[str]) -> None:
+        """The workload's main process ended."""
+        self._tail = tail
+        self._rooms.metrics.observe_exit(ended.status)
+        self._put(ev.WorkloadExited, ended)
+
+    def on_hangup(self, rank: int, incarnation: str) -> None:
+        """A watched peer's connection broke."""
+        self._put(ev.PeerHungUp, rank, incarnation)
+
+    def _on_signal(self, _number: int) -> None:
+        self._put(ev.StopAsked)
+
+    def _put(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
+        self._queue.put_nowait(kind(time.monotonic(), *facts))
+
+    async def _next(self) -> ev.Event:
+        """The next event, or a look at the clock: rarely while all is well, often while something is going on."""
+        try:
+            async with asyncio.timeout(CALM if self._calm() else BUSY):
+                return await self._queue.get()
+        except TimeoutError:
+            return ev.Tick(time.monotonic())
+
+    def _calm(self) -> bool:
+        state = self.state
+        undisturbed = state.asked is None and state.draining is None and state.leaving is None
+        return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
+
+    # what goes out
+
+    def _step(self, event: ev.Event) -> int | None:
+        """Decide and act; the exit code when that was the end."""
+        before = self.state
+        self.state, actions = decide(before, event)
+        self._where.generation = self.state.me.generation
+        self._measure(before)
+        for action in actions:
+            if isinstance(action, act.Quit):
+                return action.code
+            self._perform(action)
+        return None
+
+    def _measure(self, before: State) -> None:
+        now, failure = self.state, self.state.failure
+        if now.counted != before.counted and failure is not None:
+            self._rooms.metrics.observe_restart(failure.reason, failure.rank)
+        if now.marks.ready is not None and before.marks.ready is None and now.marks.failed is not None:
+            self._rooms.metrics.observe_recovery(now.marks.detect + now.marks.ready - now.marks.failed)
+
+    def _perform(self, action: act.Action) -> None:
+        match action:
+            case act.Say():
+                _log.log(action.level, "%s", action.text)
+            case act.Exchange():
+                self._start(self._exchange(action))
+            case act.AskPeer():
+                self._start(self._ask(action))
+            case act.CheckPeers():
+                self._start(self._check(action))
+            case act.WatchPeers():
+                self._rooms.peers.watch(action.peers)
+            case act.FindPort():
+                self._start(self._find_port(action))
+            case act.Spawn():
+                self._spawn(action.gang)
+            case act.Stop():
+                self._stop(action.grace)
+            case act.AwaitDrain():
+                self._start(self._await_drain())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("internal error: %r", error)
+            _log.debug("why", exc_info=error)
+
+    # the store
+
+    async def _exchange(self, action: act.Exchange) -> None:
+        try:
+            reply = await self._rooms.store.exchange(action)
+        except StoreError as error:
+            self._rooms.metrics.observe_store_error()
+            _log.debug("%s", error)
+            self._put(ev.StoreFailed, str(error))
+        else:
+            self._rooms.metrics.observe_store_contact(time.monotonic())
+            self._put(ev.Exchanged, reply)
+
+    async def _keep_output(self, generation: int, tail: list[str]) -> None:
+        try:
+            await self._rooms.store.put_output(generation, self.state.rules.rank, tail)
+        except StoreError as error:
+            _log.debug("the workload's last lines could not be stored: %s", error)
+
+    # the peers
+
+    async def _ask(self, action: act.AskPeer) -> None:
+        peer = action.peer
+        verdict = await self._rooms.peers.ask(peer)
+        self._put(ev.PeerAnswered, peer.rank, peer.incarnation, *verdict)
+
+    async def _check(self, action: act.CheckPeers) -> None:
+        reached, unreached = await self._rooms.peers.check(action.peers)
+        self._put(ev.PeersReached, action.gang, reached, unreached)
+
+    # the workload
+
+    async def _find_port(self, action: act.FindPort) -> None:
+        port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
+        self._ports = frozenset({port})
+        self._put(ev.PortFound, action.generation, port)
+
+    def _spawn(self, gang: Gang) -> None:
+        try:
+            self._launch = self._rooms.launcher.launch(gang)
+            pid = self._rooms.workload.spawn(self._launch.argv, self._launch.env)
+        except CommandError as error:
+            _log.error("%s", error)
+            self._put(ev.WorkloadExited, Exit(error.exit_code, None))
+            return
+        self._put(ev.Spawned, pid)
+        if self.state.rules.health and self._launch.health is not None:
+            self._health = self._launch.health(lambda healthy, why: self._put(ev.HealthChecked, healthy, why))
+            self._health.start()
+
+    def _stop(self, grace: float) -> None:
+        if self._health is not None:
+            self._health.stop()
+            self._health = None
+        if self._stopping is None:
+            self._stopping = self._start(self._stop_workload(grace))
+        elif grace == 0:
+            self._rooms.workload.hurry()
+        if self._tail and self.state.me.exit_code:
+            self._start(self._keep_output(self.state.me.generation, self._tail))
+            self._tail = []
+
+    async def _stop_workload(self, grace: float) -> None:
+        stuck = await self._rooms.workload.stop(grace)
+        self._stopping = None
+        if stuck is None:
+            self._put(ev.WorkloadGone)
+        else:
+            self._put(ev.WorkloadStuck, stuck.describe())
+
+    async def _await_drain(self) -> None:
+        inflight = self._launch.inflight if self._launch is not None else None
+        if inflight is not None:
+            await inflight.wait_idle()
+        self._put(ev.Drained)
+
+    async def _close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._rooms.peers.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._rooms.workload.close(_LAST_WORDS)
+        await self._rooms.store.close()
+
+
+class Views:
+    """What the probe server may know of an agent: answers, made from its state when they are asked for."""
+
+    def __init__(self, agent: Agent, metrics: Metrics) -> None:
+        self._agent = agent
+        self._metrics = metrics
+
+    @property
+    def _state(self) -> State:
+        """The state as of now, so that a lease that has run out since the last event counts."""
+        return replace(self._agent.state, now=time.monotonic())
+
+    def live(self) -> checks.Answer:
+        """Answer ``/livez``."""
+        return checks.live()
+
+    def ready(self) -> checks.Answer:
+        """Answer ``/readyz``."""
+        return checks.ready(self._state)
+
+    def traffic(self) -> checks.Answer:
+        """Answer ``/traffic``."""
+        return checks.traffic(self._state)
+
+    def startup(self) -> checks.Answer:
+        """Answer ``/startupz``."""
+        return checks.startup(self._state)
+
+    def status(self) -> dict[str, Any]:
+        """Return ``/status``."""
+        return status(self._state)
+
+    def metrics(self) -> bytes:
+        """Return ``/metrics``."""
+        return self._metrics.render(self.status(), time.monotonic())
+
+    def identity(self) -> tuple[int, str]:
+        """Return my rank and incarnation."""
+        return self._agent.state.rules.rank, self._agent.state.rules.incarnation
+
+

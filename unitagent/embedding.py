@@ -1,0 +1,119 @@
+"""Which store an instance uses, and the embedded one that rank 0 runs when no URL was given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unitagent.core.exits import Exit
+from unitagent.errors import ConfigurationError
+from unitagent.settings import Settings
+from unitagent.store.embedded import EmbeddedServer, embedded_url
+from unitagent.workload.reaper import Reaper
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_PROBE_PORT = 9470
+_RESPAWN = 0.5  # seconds before a server that died is started again
+_STOP = 2.0  # seconds for a server to end on SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where the store is.
+
+    Attributes:
+        url: read anew at every connect: a file may be rewritten, a leader's name may move.
+        embedded_here: rank 0 runs the server itself, at ``ip`` and ``port``.
+
+    """
+
+    url: Callable[[], str]
+    embedded_here: bool = False
+    ip: str = ""
+    port: int = 0
+    secret: str | None = None
+
+
+def store_address(settings: Settings, ip: str) -> StoreAddress:
+    """Find out which store these settings mean.
+
+    Raises:
+        ConfigurationError: neither a URL nor the leader's address is known.
+
+    """
+    given = settings.redis_url
+    if settings.redis_url_file is not None:
+        path = Path(settings.redis_url_file)
+        return StoreAddress(lambda: path.read_text(encoding="utf-8").strip())
+    if given is not None:
+        return StoreAddress(lambda: given)
+    if settings.rank is None:
+        raise ConfigurationError("RANK_ID=auto claims a rank in the store: set UNIT_REDIS_URL")
+    return _embedded(settings, ip)
+
+
+def _embedded(settings: Settings, ip: str) -> StoreAddress:
+    """The embedded store listens at rank 0, one port above the probes."""
+    port, secret = (settings.http_port or DEFAULT_PROBE_PORT) + 1, settings.secret
+    if settings.rank == 0:
+        return StoreAddress(lambda: embedded_url(ip, port, secret), True, ip, port, secret)
+    leader = settings.master_address
+    if leader is None:
+        raise ConfigurationError(
+            "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
+            "(IP or DNS name of rank 0), which no platform told either"
+        )
+    return StoreAddress(lambda: embedded_url(leader, port, secret))
+
+
+class EmbeddedStore:
+    """The server at rank 0: started before the agent joins, again whenever it dies, ended last."""
+
+    def __init__(self, where: StoreAddress, reaper: Reaper) -> None:
+        self._server = EmbeddedServer(where.ip, where.port, where.secret)
+        self._reaper = reaper
+        self._pid: int | None = None
+        self._gone = asyncio.Event()
+        self._ending = False
+
+    async def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            ConfigurationError: there is no server program, or its port is taken.
+
+        """
+        self._spawn()
+        await self._server.ready()
+
+    async def stop(self) -> None:
+        """End it."""
+        self._ending = True
+        if self._pid is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), _STOP)
+                return
+
+    def _spawn(self) -> None:
+        self._pid = self._server.spawn()
+        self._reaper.watch(self._pid, self._died, service=True)
+
+    def _died(self, ended: Exit) -> None:
+        self._pid = None
+        self._gone.set()
+        if self._ending:
+            return
+        _log.error("the embedded store %s; it is started again", ended.describe())
+        self._gone.clear()
+        asyncio.get_running_loop().call_later(_RESPAWN, self._spawn)

@@ -1,0 +1,96 @@
+"""Log lines of the agent on stderr: sentences for a person, or JSON for a collector.
+
+The invariant: writing a line never blocks. A thread does the writing; when the reader of our stderr is stuck,
+a bounded number of lines waits and the newest are dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import sys
+import time
+from logging.handlers import QueueHandler, QueueListener
+
+NAME = "unitagent"
+_WAITING_LINES = 10_000
+
+
+class Where:
+    """What each line says about its origin; the agent keeps it up to date."""
+
+    def __init__(self, unit: str, rank: int | None = None) -> None:
+        self.unit = unit
+        self.rank = rank
+        self.generation = 0
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.000Z unitagent[unit/0 g3] WARNING sentence``."""
+
+    def __init__(self, where: Where) -> None:
+        super().__init__()
+        self._where = where
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Put one record on one line (a traceback, at debug level only, follows on its own lines)."""
+        where = self._where
+        rank = "?" if where.rank is None else where.rank
+        head = f"{_utc(record.created)} unitagent[{where.unit}/{rank} g{where.generation}]"
+        line = f"{head} {record.levelname} {record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self, where: Where) -> None:
+        super().__init__()
+        self._where = where
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Put one record on one line."""
+        line = {
+            "time": _utc(record.created),
+            "level": record.levelname.lower(),
+            "unit": self._where.unit,
+            "rank": self._where.rank,
+            "generation": self._where.generation,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+class _Dropping(QueueHandler):
+    """Hands a finished line to the writing thread, or drops it."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Format now, while ``Where`` is what it was."""
+        return logging.makeLogRecord({"msg": self.format(record)})
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Drop a line that does not fit: an unread log must not stop the agent."""
+
+
+def set_up(where: Where, log_format: str | None, level: str) -> QueueListener:
+    """Send the package's log to stderr; without a format, text on a terminal and JSON elsewhere.
+
+    Returns what must be stopped at the end, so that the last lines come out.
+    """
+    chosen = log_format or ("text" if sys.stderr.isatty() else "json")
+    handler = _Dropping(queue.Queue(_WAITING_LINES))
+    handler.setFormatter(TextFormatter(where) if chosen == "text" else JsonFormatter(where))
+    logger = logging.getLogger(NAME)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    listener = QueueListener(handler.queue, logging.StreamHandler(sys.stderr))
+    listener.start()
+    return listener

@@ -1,0 +1,107 @@
+"""``unitagent local``: a whole Unit on this machine, one agent for each of 127.0.0.1, 127.0.0.2, …
+
+Each agent is a process of its own, started with the same options; rank 0 runs the embedded store. Ctrl-C (or
+SIGTERM) is passed on to all, and a second one too.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unitagent.errors import ConfigurationError
+from unitagent.values import listening
+from unitagent.variables import VARIABLES
+
+_LARGEST = 250  # instances; the last octet of 127.0.0.x
+_OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The Unit to run.
+
+    Attributes:
+        port: of every probe address; the store is one above it.
+        options: variable -> text, for every agent.
+
+    """
+
+    size: int
+    port: int
+    options: Mapping[str, str]
+    command: Sequence[str]
+
+
+def plan(size: str, options: Mapping[str, str], command: Sequence[str]) -> Plan:
+    """Read the options of ``unitagent local``.
+
+    Raises:
+        ConfigurationError: an option that a Unit on one machine cannot have.
+
+    """
+    if not size.isdecimal() or not 1 <= int(size) <= _LARGEST:
+        raise ConfigurationError(f"--size={size!r}: accepted is a whole number from 1 to {_LARGEST}")
+    if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
+        raise ConfigurationError(f"{', '.join(odd)}: `unitagent local` decides that for each instance; leave it out")
+    if not command:
+        raise ConfigurationError("no COMMAND given: write `unitagent local --size N -- COMMAND [ARG...]`")
+    shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}
+    return Plan(int(size), _port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
+
+
+def _port(address: str | None) -> int:
+    given = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
+    try:
+        _, port = listening(given)
+    except ValueError as error:
+        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={given!r}: accepted is host:port") from error
+    if not port:
+        raise ConfigurationError("UNIT_HTTP_ADDRESS=off: `unitagent local` needs the probe addresses")
+    return port
+
+
+def run(unit: Plan) -> int:
+    """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
+    agents = [_agent(unit, rank) for rank in range(unit.size)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: _pass_on(agents, got))
+    codes = [agent.wait() for agent in agents]
+    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+
+
+def _agent(unit: Plan, rank: int) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "unitagent", "run", "--", *unit.command]
+    # A group of its own: Ctrl-C then reaches each agent once, from us.
+    return subprocess.Popen(argv, env=_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL)
+
+
+_SECRET = secrets.token_hex(16)
+
+
+def _environment(unit: Plan, rank: int) -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if name not in _OURS}
+    if not (kept.get("UNIT_SECRET") or kept.get("UNIT_SECRET_FILE") or "UNIT_SECRET_FILE" in unit.options):
+        kept["UNIT_SECRET"] = _SECRET
+    address = f"127.0.0.{rank + 1}"
+    return {
+        **kept,
+        **unit.options,
+        "RANK_ID": str(rank),
+        "UNIT_SIZE": str(unit.size),
+        "RANK_IP": address,
+        "COMM_IFNAME": "lo",
+        "MASTER_ADDRESS": "127.0.0.1",
+        "UNIT_HTTP_ADDRESS": f"{address}:{unit.port}",
+    }
+
+
+def _pass_on(agents: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for agent in agents:
+        if agent.returncode is None:
+            agent.send_signal(number)

@@ -1,0 +1,197 @@
+"""``unitagent run`` from its settings to its exit code: find out who and where, reach the store, build the
+agent, and take everything down again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from unitagent.agent import Agent, Rooms, Views
+from unitagent.claim import claim
+from unitagent.core.model import Record, Rules
+from unitagent.core.state import first
+from unitagent.discovery.network import Address, find_address
+from unitagent.embedding import EmbeddedStore, store_address
+from unitagent.launch import Launcher
+from unitagent.log import Where
+from unitagent.probes.metrics import Metrics
+from unitagent.probes.peers import Peers
+from unitagent.probes.server import ProbeServer
+from unitagent.resolution import Resolved
+from unitagent.settings import Settings
+from unitagent.store.redis import RedisStore
+from unitagent.workload import command, leftovers
+from unitagent.workload.process import Workload
+from unitagent.workload.reaper import Reaper
+from unitagent.workload.signals import Birth, birth, install
+
+_log = logging.getLogger(__name__)
+
+_CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
+_PEER_SECONDS = 1.0  # for one question to a peer
+_LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This process: what it was born with, and the one who reaps for it."""
+
+    born: Birth
+    reaper: Reaper
+
+
+async def run(found: Resolved, where: Where) -> int:
+    """Be one instance of the Unit; returns the exit code.
+
+    Raises:
+        UnitAgentError: what a person has to know; its ``exit_code`` is the one to end with.
+
+    """
+    for warning in found.warnings:
+        _log.warning("%s", warning)
+    here = Here(birth(), Reaper())
+    here.reaper.install()
+    early = asyncio.ensure_future(_live(found, where, here))
+    install(here.born, on_stop=lambda _: early.cancel(), forward=lambda _: None)
+    try:
+        return await early
+    except asyncio.CancelledError:
+        _log.info("asked to stop before joining")
+        return 0
+    finally:
+        here.reaper.close()
+
+
+async def _live(found: Resolved, where: Where, here: Here) -> int:
+    settings = found.settings
+    command.resolve(settings.command, os.environ)
+    address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
+    if settings.rank is not None:
+        await _end_former(settings.unit, settings.rank)
+    async with _store(settings, address, here.reaper) as store:
+        me = await _identity(settings, address, store)
+        where.rank = me.rank
+        return await _serve(found, where, here, Place(address, me, store))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this instance stands in the Unit."""
+
+    address: Address
+    me: Record
+    store: RedisStore
+
+
+async def _end_former(unit: str, rank: int) -> None:
+    former = await asyncio.to_thread(leftovers.end_former, unit, rank)
+    if former.ended:
+        _log.warning("ended %d processes that a former agent of this rank left behind", len(former.ended))
+    if former.left:
+        _log.error("processes of a former agent of this rank cannot be ended: %s", former.left)
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings, address: Address, reaper: Reaper) -> AsyncIterator[RedisStore]:
+    """The store, with its server when it is embedded here."""
+    where, server = store_address(settings, address.ip), None
+    if where.embedded_here:
+        server = EmbeddedStore(where, reaper)
+        await server.start()
+    store = RedisStore(
+        where.url, settings.unit, size=settings.size, timeout=settings.store_operation_timeout,
+        lease=settings.lease,
+    )  # fmt: skip
+    try:
+        yield store
+    finally:
+        await store.close()
+        if server is not None:
+            if settings.size > 1:
+                await asyncio.sleep(_LINGER)
+            await server.stop()
+
+
+async def _identity(settings: Settings, address: Address, store: RedisStore) -> Record:
+    me = Record(
+        rank=settings.rank or 0,
+        incarnation=secrets.token_hex(8),
+        size=settings.size,
+        ip=address.ip,
+        port=settings.http_port,
+        hostname=socket.gethostname(),
+        revision=settings.revision,
+    )
+    if settings.rank is None:
+        me = await claim(store, me, settings.lease, settings.store_timeout)
+        await _end_former(settings.unit, me.rank)
+    store.set_rank(me.rank)
+    return me
+
+
+async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:
+    settings, me = found.settings, place.me
+    card = (place.address.ifname, place.address.ip)
+    launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation))
+    agent = Agent(first(rules(settings, me, health=launcher.has_health()), me, time.monotonic()), where)
+    workload = Workload(
+        here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not sys.stderr.isatty()
+    )
+    metrics = Metrics(me.rank)
+    peers = Peers(settings.secret, place.address.ip, _PEER_SECONDS, agent.on_hangup)
+    agent.furnish(
+        Rooms(store=place.store, workload=workload, peers=peers, launcher=launcher, metrics=metrics)
+    )
+    async with _probes(settings, Views(agent, metrics)):
+        return await agent.run(here.born)
+
+
+@contextlib.asynccontextmanager
+async def _probes(settings: Settings, views: Views) -> AsyncIterator[None]:
+    if not settings.http_port:
+        yield
+        return
+    server = ProbeServer(views, settings.secret)
+    await server.start(settings.http_host, settings.http_port)
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+def rules(settings: Settings, me: Record, *, health: bool) -> Rules:
+    """What the core is told of the settings."""
+    return Rules(
+        unit=settings.unit,
+        rank=me.rank,
+        size=settings.size,
+        incarnation=me.incarnation,
+        guard=settings.guard,
+        mode=settings.mode,
+        restart=settings.restart,
+        strict=settings.strict,
+        probes=settings.http_port != 0,
+        health=health,
+        store_timeout=settings.store_timeout,
+        lease=settings.lease,
+        heartbeat=settings.heartbeat,
+        barrier_timeout=settings.barrier_timeout,
+        startup=settings.startup,
+        stop_grace=settings.stop_grace,
+        restart_grace=settings.restart_grace,
+        drain=settings.drain,
+        deregister=settings.deregister,
+        max_restarts=settings.max_restarts,
+        restart_window=settings.restart_window,
+        backoff=settings.backoff,
+        epoch=time.time() - time.monotonic(),
+    )

@@ -1,0 +1,114 @@
+"""The commands that look at a Unit from outside, or ask something of it: through its store, or through the
+probe address of the agent in this container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from unitagent.core.model import InstanceState, Order, OrderKind
+from unitagent.embedding import DEFAULT_PROBE_PORT, store_address
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator import probe, status
+from unitagent.settings import Settings
+from unitagent.store.protocol import Store, UnitSnapshot
+from unitagent.store.redis import RedisStore
+
+_EVERY = 1.0  # seconds between two looks
+_ASK = 2.0  # seconds for an agent's answer
+
+
+def show(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Print the Unit's status, again and again with ``--watch``."""
+    while True:
+        seen, output = asyncio.run(_look(settings))
+        text = json.dumps(seen, indent=2) if namespace.json else status.table(seen, output)
+        print(text, flush=True)  # noqa: T201
+        if not namespace.watch:
+            return 0
+        time.sleep(_EVERY)
+
+
+async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """The agent of this container knows most; the store knows the workload's last output."""
+    seen = None if _has_url(settings) else await asyncio.to_thread(_from_agent, settings)
+    store = _open(settings, seen)
+    try:
+        if seen is None:
+            snapshot = await store.read()
+            seen = status.status(settings.unit, snapshot, settings.lease)
+        failure = seen["failure"]
+        output = await store.read_output(failure["generation"]) if failure else None
+    except StoreError:
+        if seen is None:
+            raise
+        output = None
+    finally:
+        await store.close()
+    return seen, list(output.lines) if output else []
+
+
+def _has_url(settings: Settings) -> bool:
+    return settings.redis_url is not None or settings.redis_url_file is not None
+
+
+def _from_agent(settings: Settings) -> dict[str, Any] | None:
+    host, port = probe.reachable(settings.http_host), settings.http_port or DEFAULT_PROBE_PORT
+    connection = http.client.HTTPConnection(host, port, timeout=_ASK)
+    try:
+        connection.request("GET", "/status")
+        seen = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return seen if isinstance(seen, dict) and "instances" in seen else None
+
+
+def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
+    """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
+    leader = (seen or {}).get("master_address") or settings.master_address or "127.0.0.1"
+    onlooker = replace(settings, rank=1, master_address=leader)
+    where = store_address(onlooker, "")
+    return RedisStore(where.url, settings.unit, size=settings.size, timeout=_ASK, lease=settings.lease)
+
+
+def order(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Ask the Unit to drain or to restart; with ``--wait`` until it has."""
+    return asyncio.run(_order(settings, OrderKind(namespace.kind), namespace.reason, wait=namespace.wait))
+
+
+async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
+    store = _open(settings, await asyncio.to_thread(_from_agent, settings))
+    try:
+        snapshot = await store.read()
+        if not snapshot.records:
+            raise ConfigurationError(f"UNIT_ID={settings.unit}: the store knows no such Unit")
+        await store.order(Order(kind=kind, generation=snapshot.generation, reason=reason))
+        if wait:
+            await _wait(store, kind, snapshot.generation)
+    finally:
+        await store.close()
+    print(f"asked Unit {settings.unit} to {kind.value} (generation {snapshot.generation})", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+async def _wait(store: Store, kind: OrderKind, generation: int) -> None:
+    while not _is_done(await store.read(), kind, generation):
+        await asyncio.sleep(_EVERY / 4)
+
+
+def _is_done(snapshot: UnitSnapshot, kind: OrderKind, generation: int) -> bool:
+    if kind is OrderKind.DRAIN:
+        return all(record.left for record in snapshot.records.values())
+    standing = snapshot.records.values()
+    return all(record.generation > generation and record.state.serving for record in standing) and (
+        snapshot.records[0].state is InstanceState.HEALTHY
+    )
