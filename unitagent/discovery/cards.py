@@ -1,0 +1,131 @@
+"""Which card and which of its addresses the other instances shall use: a choice among what was seen.
+
+The invariant: pure. What cannot be told to another machine (loopback, link-local) is chosen only where a
+person asked for it by name, and an address that the kernel is still checking is not chosen at all.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+_PREFERRED = ("net0", "eth1")  # PAI-EAS: net0 is the RDMA card, eth1 the one between instances
+_LOOPBACK = "lo"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """This instance's address on the card for inter-node traffic.
+
+    Attributes:
+        ifname: name of the card.
+        ip: the address as text.
+        family: ``AF_INET`` or ``AF_INET6``.
+
+    """
+
+    ifname: str
+    ip: str
+    family: socket.AddressFamily
+
+
+@dataclass(frozen=True, slots=True)
+class CardAddress:
+    """One address of a card.
+
+    Attributes:
+        primary: false for a secondary or temporary one.
+        ready: false while the kernel checks it for duplicates, found one, or has deprecated it.
+
+    """
+
+    ip: IPv4Address | IPv6Address
+    primary: bool = True
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One network card; ``running`` means switched on and with a link."""
+
+    name: str
+    running: bool
+    addresses: tuple[CardAddress, ...] = ()
+
+    def __str__(self) -> str:
+        held = ", ".join(f"{held.ip}{'' if held.ready else ' (not ready)'}" for held in self.addresses)
+        return f"{self.name} {held or 'without address'}{'' if self.running else ' (no link)'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """All cards, and the one that the default route leaves by, if there is such a route."""
+
+    cards: tuple[Card, ...] = ()
+    default: str | None = None
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.cards)) or "none"
+
+    def named(self, name: str) -> Card | None:
+        """Find a card."""
+        return next((card for card in self.cards if card.name == name), None)
+
+
+def choose(seen: Cards, ifname: str | None, rank_ip: str | None) -> Address | str:
+    """Choose card and address, or say in a few words why there is none (yet).
+
+    Args:
+        seen: what the kernel tells.
+        ifname: the card that was asked for.
+        rank_ip: the address that was asked for, on whichever card.
+
+    """
+    if rank_ip:
+        return _holder(seen, rank_ip)
+    name = ifname or _usual(seen)
+    if name is None:
+        return "no card net0 or eth1, and no default route"
+    card = seen.named(name)
+    if card is None:
+        return f"COMM_IFNAME={name!r} is no card of this machine"
+    if not card.running:
+        return f"the card {name} has no link"
+    usable = _usable(card)
+    if not usable:
+        return f"the card {name} has no usable address"
+    return _address(card, min(usable, key=lambda held: (held.ip.version, not held.primary)))
+
+
+def _holder(seen: Cards, rank_ip: str) -> Address | str:
+    for card in seen.cards:
+        for held in card.addresses:
+            if str(held.ip) == rank_ip:
+                return (
+                    _address(card, held) if held.ready else f"RANK_IP={rank_ip!r} is not ready on {card.name}"
+                )
+    return f"RANK_IP={rank_ip!r} is on no card of this machine"
+
+
+def _usual(seen: Cards) -> str | None:
+    """Take EAS's card, the default route's, or the only one there is: a network of its own needs no route."""
+    present = next((name for name in _PREFERRED if seen.named(name)), seen.default)
+    if present:
+        return present
+    usable = [card.name for card in seen.cards if card.name != _LOOPBACK and _usable(card)]
+    return usable[0] if len(usable) == 1 else None
+
+
+def _usable(card: Card) -> list[CardAddress]:
+    """Give the addresses to tell others; on the loopback card, asked for by name, its own will do."""
+    return [
+        held
+        for held in card.addresses
+        if held.ready and not held.ip.is_link_local and (card.name == _LOOPBACK or not held.ip.is_loopback)
+    ]
+
+
+def _address(card: Card, held: CardAddress) -> Address:
+    family = socket.AF_INET if held.ip.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    return Address(card.name, str(held.ip), family)

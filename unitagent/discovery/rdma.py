@@ -1,0 +1,136 @@
+"""The RDMA device (HCA) that belongs to a network card, from sysfs alone.
+
+The invariant: nothing here needs a privilege or fails on an odd tree: what cannot be read is absent. A port
+counts as usable only when it is up, has an address, and this container has the device's file.
+Sources: Documentation/ABI/testing/sysfs-class-infiniband; nccl#1573 for EINVAL on another namespace's entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NO_GID = frozenset("0:")
+
+
+@dataclass(frozen=True, slots=True)
+class Gid:
+    """One entry of a port's GID table; ``kind`` is such as ``RoCE v2`` and ``ifname`` empty when not told."""
+
+    index: int
+    gid: str
+    kind: str
+    ifname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hca:
+    """A port of an RDMA device.
+
+    Attributes:
+        name: of the device, such as ``mlx5_0``.
+        port: from 1.
+        state: such as ``ACTIVE``.
+        link_layer: ``InfiniBand`` or ``Ethernet``.
+        gids: the entries of its GID table that are set.
+        problems: why it cannot be used here; empty when it can.
+
+    """
+
+    name: str
+    port: int
+    state: str
+    link_layer: str
+    gids: tuple[Gid, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether this container can use it now."""
+        return not self.problems
+
+    @property
+    def nccl(self) -> str:
+        """What NCCL_IB_HCA has to be: with ``=`` NCCL takes this name only, not those that begin with it."""
+        return f"={self.name}:{self.port}"
+
+
+def find_hca(ifname: str, root: Path = Path("/")) -> Hca | None:
+    """Find a card's RDMA port, a usable one first; None when it has none.
+
+    Args:
+        ifname: the card.
+        root: where ``sys`` and ``dev`` are, for tests.
+
+    """
+    found = [_read_port(root, name, port) for name, port in _ports_of(ifname, root)]
+    return min(found, key=lambda hca: len(hca.problems), default=None)
+
+
+def _ports_of(ifname: str, root: Path) -> Iterator[tuple[str, int]]:
+    """Yield the ports whose GID table names the card, else those of the card's own device.
+
+    The table goes first: bonds, VLANs, macvlan and ipvlan cards have no device, and one device can have two
+    ports.
+    """
+    listed = [
+        (port.parent.parent.name, int(port.name))
+        for port in _entries(root / "sys/class/infiniband", "*/ports/*")
+        if port.name.isdecimal() and ifname in map(_text, _entries(port / "gid_attrs/ndevs", "*"))
+    ]
+    yield from listed
+    card = root / "sys/class/net" / ifname
+    for device in [] if listed else _entries(card / "device/infiniband", "*"):
+        number = _text(card / "dev_port")
+        yield device.name, int(number) + 1 if number.isdecimal() else 1
+
+
+def _read_port(root: Path, name: str, number: int) -> Hca:
+    port = root / "sys/class/infiniband" / name / "ports" / str(number)
+    state = _text(port / "state").partition(":")[2].strip()
+    gids = tuple(_gids(port))
+    problems = (
+        None if state == "ACTIVE" else f"port state {state or 'unknown'}, not ACTIVE",
+        None if _text(port / "phys_state").startswith("5:") else "no physical link",
+        None if gids else "no GID: the port has no address",
+        None if _openable(root, name) else "no /dev/infiniband/uverbs device of it in this container",
+    )
+    told = tuple(problem for problem in problems if problem)
+    return Hca(name, number, state, _text(port / "link_layer"), gids, told)
+
+
+def _gids(port: Path) -> Iterator[Gid]:
+    """Yield the entries that are set; those of another network namespace cannot be read and are skipped."""
+    for entry in _entries(port / "gids", "*"):
+        gid = _text(entry)
+        if entry.name.isdecimal() and set(gid) - _NO_GID:
+            about = port / "gid_attrs"
+            kind, ifname = _text(about / "types" / entry.name), _text(about / "ndevs" / entry.name)
+            yield Gid(int(entry.name), gid, kind, ifname)
+
+
+def _openable(root: Path, name: str) -> bool:
+    return any(
+        _text(verbs / "ibdev") == name and (root / "dev/infiniband" / verbs.name).exists()
+        for verbs in _entries(root / "sys/class/infiniband_verbs", "uverbs*")
+    )
+
+
+def _text(path: Path) -> str:
+    """Read an attribute, empty when the kernel does not tell it."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _entries(folder: Path, pattern: str) -> list[Path]:
+    """List a folder in order of numbers and names; one that vanishes meanwhile is empty."""
+    try:
+        return sorted(folder.glob(pattern), key=lambda path: (len(str(path)), str(path)))
+    except OSError:
+        return []
