@@ -43,7 +43,8 @@ def check_for(url: str) -> Check:
         if host and port and parts.scheme == "tcp":
             return lambda timeout: reach(host, port, within=timeout)
     raise ConfigurationError(
-        f"UNIT_HEALTH_URL={_without_password(url)}: not a health check; give http://HOST:PORT/PATH, https://... or tcp://HOST:PORT"
+        f"UNIT_HEALTH_URL={_without_password(url)}: not a health check; "
+        "give http://HOST:PORT/PATH, https://HOST:PORT/PATH or tcp://HOST:PORT"
     )
 
 

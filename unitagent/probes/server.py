@@ -142,7 +142,7 @@ async def _listen(host: str, port: int) -> socket.socket:
 async def _bound(host: str, port: int) -> socket.socket:
     """Bind to the first address of ``host``; ``::`` takes IPv4 as well."""
     found = await asyncio.get_running_loop().getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     family, _, _, _, address = found[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -151,7 +151,7 @@ async def _bound(host: str, port: int) -> socket.socket:
         _keep_alive(listener)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        listener.bind(address)
+        listener.bind((address[0], port, *address[2:]))
     except BaseException:
         listener.close()
         raise

@@ -1,0 +1,159 @@
+"""An agent of one, as far as the probe address can tell, and raw clients of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unitagent.core.checks import Answer, Check
+from unitagent.core.model import Record
+from unitagent.probes.server import ProbeServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+HOST = "127.0.0.1"
+GOOD = Answer(200, (Check("workload", ok=True), Check("leases", ok=True)))
+BAD = Answer(503, (Check("workload", ok=True), Check("leases", ok=False, reason="rank 2 is\nlost")))
+
+
+def instance(**changes: object) -> dict[str, Any]:
+    return {
+        "rank": 1,
+        "incarnation": "abc",
+        "ip": HOST,
+        "hostname": "box",
+        "state": "running",
+        "generation": 7,
+        "pid": 42,
+        "exit_code": None,
+        "lease_seconds": 0.5,
+        **changes,
+    }
+
+
+def status(**changes: object) -> dict[str, Any]:
+    return {
+        "unit": "u",
+        "size": 2,
+        "guard": True,
+        "phase": "running",
+        "generation": 7,
+        "restarts": 1,
+        "master_address": HOST,
+        "master_port": 29500,
+        "ready": True,
+        "traffic": False,
+        "draining": False,
+        "failure": None,
+        "store": {"connected": True, "since": 1.0},
+        "instances": [instance(rank=0, incarnation="zero", state="healthy"), instance()],
+        "recovery": dict.fromkeys(("detect", "stop", "barrier", "start", "ready", "total")),
+        **changes,
+    }
+
+
+@dataclass
+class FakeAnswers:
+    """Says what it is told to say."""
+
+    probes: dict[str, Answer] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=status)
+    who: tuple[int, str] = (1, "abc")
+
+    def live(self) -> Answer:
+        return self.probes.get("live", GOOD)
+
+    def ready(self) -> Answer:
+        return self.probes.get("ready", GOOD)
+
+    def traffic(self) -> Answer:
+        return self.probes.get("traffic", GOOD)
+
+    def startup(self) -> Answer:
+        return self.probes.get("startup", GOOD)
+
+    def status(self) -> dict[str, Any]:
+        return self.shown
+
+    def metrics(self) -> bytes:
+        return b"unitagent_ready 1.0\n"
+
+    def identity(self) -> tuple[int, str]:
+        return self.who
+
+
+@asynccontextmanager
+async def serving(answers: FakeAnswers | None = None, secret: str | None = None) -> AsyncIterator[int]:
+    server = ProbeServer(answers or FakeAnswers(), secret)
+    port = await server.start(HOST, 0)
+    try:
+        yield port
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def saying(answer: bytes, *, close: bool = True) -> AsyncIterator[int]:
+    """Serve the same bytes to whoever asks something."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(65536)
+            writer.write(answer)
+            await writer.drain()
+            if not close:
+                await reader.read()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, HOST, 0)
+    async with server:
+        yield int(server.sockets[0].getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Told:
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+async def say(port: int, data: bytes, host: str = HOST) -> bytes:
+    """Send bytes and return all that comes back until the server closes."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(data)
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def ask(port: int, target: str, *headers: str, method: str = "GET", host: str = HOST) -> Told:
+    lines = [f"{method} {target} HTTP/1.1", "Host: unit", "Connection: close", *headers, "", ""]
+    head, _, body = (await say(port, "\r\n".join(lines).encode(), host)).partition(b"\r\n\r\n")
+    first, *rest = head.decode().split("\r\n")
+    fields = dict(line.lower().split(": ", 1) for line in rest)
+    return Told(int(first.split()[1]), fields, body)
+
+
+def record(port: int, **changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "rank": 1,
+        "incarnation": "abc",
+        "size": 2,
+        "ip": HOST,
+        "port": port,
+        "generation": 7,
+    }
+    return Record(**(fields | changes))
