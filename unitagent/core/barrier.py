@@ -107,6 +107,8 @@ def stand(state: State) -> Result:
     roster = _roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
+    if state.last_to_act:  # the others wait for this, and nobody but me knows that it has come
+        state = replace(state, notify=True, last_to_act=False)
     gang = _gang(state.me.generation, roster)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return replace(state, generation=max(state.generation, gang.generation + 1)), ()
@@ -138,14 +140,12 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return go(state, Code.DISAGREE, differing), ()
     said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
-    if state.last_to_act:
-        state = replace(state, notify=True)
     unchecked = _unchecked(state, roster)
     if unchecked:
         return _check(state, gang, unchecked, said)
     if state.now < state.not_before:
         return state, said
-    return mine(replace(state, notify=state.last_to_act, unreached=()), gang=gang.id), said
+    return mine(replace(state, unreached=()), gang=gang.id), said
 
 
 def _differing(roster: list[Record]) -> str:
@@ -184,7 +184,7 @@ def _start(state: State, gang: Gang) -> Result:
     known = [record.restarts for record in state.records.values() if record.generation == gang.generation]
     opened = replace(state.marks, opened=state.now, spawned=None, ready=None)
     state = replace(
-        state, gang=gang, work=Work.ALIVE, marks=opened, notify=state.last_to_act, exit=None, ended=None,
+        state, gang=gang, work=Work.ALIVE, marks=opened, exit=None, ended=None,
         suspects={}, asking=frozenset(), hung_up=frozenset(), ask_again={}, cut_off=False, grace=0.0,
     )  # fmt: skip
     state = mine(

@@ -56,7 +56,7 @@ def decide(state: State, event: Event) -> Result:
             actions += more
             if any(isinstance(action, Quit) for action in more):
                 return state, tuple(actions)
-        if state is before:
+        if state is before or state == before:
             return state, tuple(actions)
     raise RuntimeError(f"the rules do not settle after {event}: {state}")
 
