@@ -21,7 +21,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit, from_wait_status
-from unitagent.workload import proc
+from unitagent.workload import proc, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class Reaper:
     def install(self) -> None:
         """Begin; children that we have already (an entrypoint script's sshd, say) are nobody's workload."""
         become_subreaper()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
+        signals.listen(signal.SIGCHLD, lambda _: self.reap())
         self.services |= proc.direct_children()
         self.reap()
 

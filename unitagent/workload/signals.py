@@ -8,6 +8,7 @@ it starts with the signal mask and the ignored signals that the agent itself was
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,12 +68,35 @@ def forwardable(born: Birth) -> frozenset[int]:
     return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _PYTHON - _OURS_ALONE - born.ignored
 
 
+def listen(number: int, react: Callable[[int], object]) -> None:
+    """Call ``react`` in the running loop for each signal of this number; none is lost.
+
+    asyncio's own way loses signals: it passes them as bytes through the socket that also wakes the loop up,
+    and when other threads have filled that (some 280 wake-ups within one turn of the loop are enough) the
+    byte is dropped. Python's flag for a signal that has come is never dropped, so the flag decides and the
+    byte only wakes.
+    """
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(number, _only_wake)
+    signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+
+    def arrived(received: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(react, received)
+
+    signal.signal(number, arrived)
+    signal.siginterrupt(number, False)
+
+
+def _only_wake() -> None:
+    """Do nothing: :func:`listen` has seen to it already."""
+
+
 def install(born: Birth, *, on_stop: Callable[[int], None], forward: Callable[[int], None]) -> None:
     """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
-    loop = asyncio.get_running_loop()
-    for number in sorted(forwardable(born)):
-        loop.add_signal_handler(number, forward, number)
-    for number in sorted(STOP - born.ignored):
-        loop.add_signal_handler(number, on_stop, number)
+    for number in forwardable(born):
+        listen(number, forward)
+    for number in STOP - born.ignored:
+        listen(number, on_stop)
     for swallowed in _TERMINAL:
         signal.signal(swallowed, signal.SIG_IGN)

@@ -16,6 +16,10 @@ import re
 import select
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LINES = 20
 _LINE_BYTES = 1000
@@ -58,27 +62,42 @@ def _cut(line: bytes) -> bytes:
 
 
 class Writer:
-    """Writes to a file descriptor of unknown temper, from a thread of its own."""
+    """Writes to a file descriptor of unknown temper, from a thread of its own.
 
-    def __init__(self, sink: int) -> None:
+    It wakes the loop once for all that was written since the loop last looked, not once per piece: each
+    wake-up takes room in the socket that signals come through.
+    """
+
+    def __init__(self, sink: int, on_written: Callable[[int], None]) -> None:
+        """Begin; the running loop is told by ``on_written`` how many bytes more were written or dropped."""
         self._sink = sink
-        self._queue: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
+        self._on_written = on_written
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._written = 0
         # Started at once: later the workload may have used up the threads that this container may have.
         threading.Thread(target=self._run, name="stderr", daemon=True).start()
 
-    def write(self, data: bytes) -> asyncio.Future[None]:
-        """Queue ``data``; the future is done when it was written or dropped."""
-        done = asyncio.get_running_loop().create_future()
-        self._queue.put((data, done))
-        return done
+    def write(self, data: bytes) -> None:
+        """Queue ``data``."""
+        self._queue.put(data)
 
     def _run(self) -> None:
         while True:
-            data, done = self._queue.get()
+            data = self._queue.get()
             with contextlib.suppress(OSError):  # the reader is gone: drop
                 self._write_all(data)
-            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-                done.get_loop().call_soon_threadsafe(_finish, done)
+            with self._lock:
+                told, self._written = self._written > 0, self._written + len(data)
+            if not told:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                    self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        with self._lock:
+            count, self._written = self._written, 0
+        self._on_written(count)
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)
@@ -89,16 +108,11 @@ class Writer:
                 select.select((), (self._sink,), ())
 
 
-def _finish(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
-
-
 class Stderr:
     """The pipe of one workload at a time, relayed to ``sink``."""
 
     def __init__(self, sink: int = 2) -> None:
-        self._writer = Writer(sink)
+        self._writer = Writer(sink, self._released)
         self._tail = Tail()
         self._pipe: int | None = None
         self._reading = False
@@ -154,7 +168,7 @@ class Stderr:
         self._tail.feed(data)
         self._held += len(data)
         self._written.clear()
-        self._writer.write(data).add_done_callback(lambda _: self._released(len(data)))
+        self._writer.write(data)
         if self._held >= _HELD:
             self._pause()
 
