@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from unitagent.core.model import Gang
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.registry import choose
 from unitagent.probes.health import HealthProbe, check_for
 from unitagent.probes.inflight import Inflight
 from unitagent.resolution import Resolved
 from unitagent.workload.environment import GangInfo, fill, workload_environment
+
+if TYPE_CHECKING:
+    from unitagent.frameworks.adapter import Plan
 
 OnHealth = Callable[[bool, str], None]
 
@@ -72,6 +74,11 @@ class Launcher:
 
     def plan(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Plan | None:
         """What the framework of the command adds; None where there is none."""
+        if self._settings.framework == "none":
+            return None
+        from unitagent.frameworks.adapter import Context  # noqa: PLC0415 (most workloads are plain commands)
+        from unitagent.frameworks.registry import choose  # noqa: PLC0415
+
         framework = choose(self._settings.framework, argv)
         if framework is None:
             return None

@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 _CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
 _PEER_SECONDS = 1.0  # for one question to a peer
+_REFRESHED_A_SECOND = 10  # instances; so often are all records read again, and not only changed ones
 _LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
 
 
@@ -77,8 +78,9 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.rank is not None:
         await _end_former(settings.unit, settings.rank)
-    async with _store(settings, address, here.reaper) as store:
-        me = await _identity(settings, address, store)
+    incarnation = secrets.token_hex(8)
+    async with _store(settings, incarnation, address, here.reaper) as store:
+        me = await _identity(settings, incarnation, address, store)
         where.rank = me.rank
         return await _serve(found, where, here, Place(address, me, store))
 
@@ -101,16 +103,19 @@ async def _end_former(unit: str, rank: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings, address: Address, reaper: Reaper) -> AsyncIterator[RedisStore]:
+async def _store(settings: Settings, incarnation: str, address: Address, reaper: Reaper) -> AsyncIterator[RedisStore]:
     """The store, with its server when it is embedded here."""
     where, server = store_address(settings, address.ip), None
     if where.embedded_here:
         server = EmbeddedStore(where, reaper)
         await server.start()
     store = RedisStore(
-        where.url, settings.unit, size=settings.size, timeout=settings.store_operation_timeout,
-        lease=settings.lease,
-    )  # fmt: skip
+        settings.unit,
+        where.url,
+        timeout=settings.store_operation_timeout,
+        incarnation=incarnation,
+        refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
+    )
     try:
         yield store
     finally:
@@ -121,10 +126,10 @@ async def _store(settings: Settings, address: Address, reaper: Reaper) -> AsyncI
             await server.stop()
 
 
-async def _identity(settings: Settings, address: Address, store: RedisStore) -> Record:
+async def _identity(settings: Settings, incarnation: str, address: Address, store: RedisStore) -> Record:
     me = Record(
         rank=settings.rank or 0,
-        incarnation=secrets.token_hex(8),
+        incarnation=incarnation,
         size=settings.size,
         ip=address.ip,
         port=settings.http_port,

@@ -77,7 +77,7 @@ def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
     leader = (seen or {}).get("master_address") or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     where = store_address(onlooker, "")
-    return RedisStore(where.url, settings.unit, size=settings.size, timeout=_ASK, lease=settings.lease)
+    return RedisStore(settings.unit, where.url, timeout=_ASK)
 
 
 def order(settings: Settings, namespace: argparse.Namespace) -> int:
