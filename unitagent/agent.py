@@ -1,7 +1,7 @@
 """The shell around the core, and the only place where the rooms meet.
 
-One queue comes in, ``decide`` says what to do, and each action is handed to the room that can do it. Only this
-loop writes the state; whatever takes time runs as a task that ends by putting an event into the queue.
+One queue comes in, ``decide`` says what to do, and each action is handed to the room that can do it. Only
+this loop writes the state; whatever takes time runs as a task that ends by putting an event into the queue.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Agent:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
     async def _next(self) -> ev.Event:
-        """The next event, or a look at the clock: rarely while all is well, often while something is going on."""
+        """The next event, or a look at the clock: seldom while all is well, often while something is on."""
         try:
             async with asyncio.timeout(CALM if self._calm() else BUSY):
                 return await self._queue.get()

@@ -70,13 +70,12 @@ def free_rank(snapshot: UnitSnapshot, me: Record, lease: float) -> int | None:
     """
     if snapshot.age is None or snapshot.age < lease:
         return None
-    records = snapshot.records
-    for rank, record in sorted(records.items()):
-        if record.port and (record.ip, record.port) == (me.ip, me.port):
+    for rank, old in sorted(snapshot.records.items()):
+        if old.port and (old.ip, old.port) == (me.ip, me.port):
             return rank
     silent = lease + ISOLATION_MARGIN
     for rank in range(me.size):
-        record = records.get(rank)
+        record = snapshot.records.get(rank)
         if record is None or record.left or snapshot.ages.get(rank, silent + 1) > silent:
             return rank
     return None

@@ -1,4 +1,4 @@
-"""The commands. Everything a command needs is imported when it runs, so that a health check starts quickly."""
+"""The commands. What a command needs is imported when it runs, so that a health check starts quickly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.options import add_arguments, flags, split_command
 
 if TYPE_CHECKING:
-    from unitagent.resolution import Resolved
+    from unitagent.settings import Resolved
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
-    except Exception as error:  # noqa: BLE001 (a person gets a sentence, a developer asks for the traceback)
+    except Exception as error:
         if os.environ.get("UNIT_LOG_LEVEL", "").lower() == "debug":
             raise
         hint = "UNIT_LOG_LEVEL=debug shows where"
@@ -76,9 +76,12 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="unitagent", description="One lifecycle for an inference Unit that spans many machines.")
+    about = "One lifecycle for an inference Unit that spans many machines."
+    parser = _Parser(prog="unitagent", description=about)
     parser.add_argument("--version", action="version", version=f"unitagent {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+    )
     for name, (run, add, help_line, usage) in COMMANDS.items():
         command = subparsers.add_parser(name, help=help_line, description=help_line, usage=usage)
         add(command)
@@ -141,7 +144,8 @@ def _probe(namespace: argparse.Namespace) -> int:
         host, port = listening(given)
     except ValueError as error:
         where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
-        raise ConfigurationError(f"{where}={given!r}: accepted is host:port or [IPv6 address]:port") from error
+        accepted = "host:port or [IPv6 address]:port"
+        raise ConfigurationError(f"{where}={given!r}: accepted is {accepted}") from error
     if not port:
         raise ConfigurationError("UNIT_HTTP_ADDRESS=off: there is no probe address to ask; give --address")
     return probe.probe(namespace.kind, host, port, namespace.timeout)
@@ -193,7 +197,9 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
-Command = tuple[Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str | None]
+Command = tuple[
+    Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str | None
+]
 
 COMMANDS: dict[str, Command] = {
     "run": (_run, add_arguments, "be one instance of a Unit and run COMMAND in it",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unitagent.core.model import Gang
 from unitagent.probes.health import HealthProbe, check_for
 from unitagent.probes.inflight import Inflight
-from unitagent.resolution import Resolved
+from unitagent.settings import Resolved
 from unitagent.workload.environment import GangInfo, fill, workload_environment
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from unitagent.log import Where
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.probes.server import ProbeServer
-from unitagent.resolution import Resolved
-from unitagent.settings import Settings
+from unitagent.settings import Resolved, Settings
 from unitagent.store.redis import RedisStore
 from unitagent.workload import command, leftovers
 from unitagent.workload.process import Workload
@@ -62,7 +61,12 @@ async def run(found: Resolved, where: Where) -> int:
     here = Here(birth(), Reaper())
     here.reaper.install()
     early = asyncio.ensure_future(_live(found, where, here))
-    install(here.born, on_stop=lambda _: early.cancel(), forward=lambda _: None)
+
+
+    def stop(_number: int) -> None:
+        early.cancel()
+
+    install(here.born, on_stop=stop, forward=lambda _: None)
     try:
         return await early
     except asyncio.CancelledError:
@@ -103,7 +107,9 @@ async def _end_former(unit: str, rank: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings, incarnation: str, address: Address, reaper: Reaper) -> AsyncIterator[RedisStore]:
+async def _store(
+    settings: Settings, incarnation: str, address: Address, reaper: Reaper
+) -> AsyncIterator[RedisStore]:
     """The store, with its server when it is embedded here."""
     where, server = store_address(settings, address.ip), None
     if where.embedded_here:

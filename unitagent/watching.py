@@ -101,7 +101,7 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
 
 
 async def _wait(store: Store, kind: OrderKind, generation: int) -> None:
-    while not _is_done(await store.read(), kind, generation):
+    while not _is_done(await store.read(), kind, generation):  # noqa: ASYNC110 (the event is elsewhere)
         await asyncio.sleep(_EVERY / 4)
 
 

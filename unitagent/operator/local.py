@@ -1,4 +1,4 @@
-"""``unitagent local``: a whole Unit on this machine, one agent for each of 127.0.0.1, 127.0.0.2, …
+"""``unitagent local``: a whole Unit on this machine, one agent on each of 127.0.0.1, 127.0.0.2 and so on.
 
 Each agent is a process of its own, started with the same options; rank 0 runs the embedded store. Ctrl-C (or
 SIGTERM) is passed on to all, and a second one too.
@@ -48,7 +48,8 @@ def plan(size: str, options: Mapping[str, str], command: Sequence[str]) -> Plan:
     if not size.isdecimal() or not 1 <= int(size) <= _LARGEST:
         raise ConfigurationError(f"--size={size!r}: accepted is a whole number from 1 to {_LARGEST}")
     if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
-        raise ConfigurationError(f"{', '.join(odd)}: `unitagent local` decides that for each instance; leave it out")
+        why = "`unitagent local` decides that for each instance; leave it out"
+        raise ConfigurationError(f"{', '.join(odd)}: {why}")
     if not command:
         raise ConfigurationError("no COMMAND given: write `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}

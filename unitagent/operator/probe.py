@@ -14,7 +14,7 @@ _LINE = 500  # characters of an answer that are shown
 def probe(kind: str, host: str, port: int, timeout: float) -> int:
     """Print one line why; 0 when the answer is yes."""
     yes, why = ask(PATHS[kind], host, port, timeout)
-    print(why, file=sys.stdout if yes else sys.stderr)  # noqa: T201
+    print(why, file=sys.stdout if yes else sys.stderr)
     return 0 if yes else 1
 
 
