@@ -1,7 +1,7 @@
 """The cards of this machine as the kernel tells them over netlink, by way of ``pyroute2``.
 
-``pyroute2`` is costly to import: 110 ms and 14 MB, measured with 0.9.7 and asyncio loaded before. So only what
-reads cards is imported (55 ms, 8 MB), and that only when cards have to be read.
+``pyroute2`` is costly to import: 110 ms and 14 MB, measured with 0.9.7 and asyncio loaded before. So only
+what reads cards is imported (55 ms, 8 MB), and that only when cards have to be read.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The invariant: nothing here needs a privilege or fails on an odd tree: what cannot be read is absent. A port
 counts as usable only when it is up, has an address, and this container has the device's file.
-Sources: Documentation/ABI/testing/sysfs-class-infiniband; nccl#1573 for EINVAL on another namespace's entries.
+Sources: Documentation/ABI/testing/sysfs-class-infiniband; nccl#1573: EINVAL on another namespace's entries.
 """
 
 from __future__ import annotations

@@ -1,0 +1,273 @@
+"""Every platform with the exact variables that it sets."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from unitagent.discovery.platforms import Platform, detect, full_name
+from unitagent.discovery.schedulers import first_host
+from unitagent.errors import ConfigurationError
+
+LWS = {"LWS_LEADER_ADDRESS": "big-3.big.prod", "LWS_GROUP_SIZE": "4", "LWS_WORKER_INDEX": "2"}
+RBG = {
+    "RBG_LWP_LEADER_ADDRESS": "g-decode-0-0.g",
+    "RBG_LWP_GROUP_SIZE": "2",
+    "RBG_LWP_WORKER_INDEX": "1",
+    "RBG_ROLE_INSTANCE_NAME": "g-decode-0",
+}
+KTHENA = {"ENTRY_ADDRESS": "ms-0-decode-0-0.ns", "GROUP_SIZE": "3", "WORKER_INDEX": "1"}
+AIBRIX = {
+    "PODSET_NAME": "s-rs-prefill-0",
+    "STORM_SERVICE_NAME": "s",
+    "POD_GROUP_INDEX": "1",
+    "POD_GROUP_SIZE": "2",
+}
+GROVE = {
+    "GROVE_PCSG_NAME": "app-0-sg",
+    "GROVE_PCSG_INDEX": "1",
+    "GROVE_PCSG_TEMPLATE_NUM_PODS": "3",
+    "GROVE_HEADLESS_SERVICE": "app-0.ns.svc",
+    "GROVE_PCLQ_NAME": "app-0-sg-1-wkr",
+    "GROVE_PCLQ_POD_INDEX": "1",
+}
+TRAINER = {
+    "PET_NNODES": "2",
+    "PET_NODE_RANK": "1",
+    "PET_MASTER_ADDR": "job-node-0-0.job",
+    "PET_MASTER_PORT": "29500",
+    "JOB_COMPLETION_INDEX": "1",
+}
+PYTORCH_JOB = {
+    "PET_NNODES": "2",
+    "PET_NODE_RANK": "1",
+    "RANK": "1",
+    "WORLD_SIZE": "16",
+    "MASTER_ADDR": "pj-master-0",
+    "MASTER_PORT": "23456",
+}
+VOLCANO = {"VC_TASK_INDEX": "1", "VC_WORKER_NUM": "2", "VC_WORKER_HOSTS": "j-worker-0.j,j-worker-1.j"}
+VOLCANO_PYTORCH = {
+    "VC_TASK_INDEX": "0",
+    "VC_MASTER_NUM": "1",
+    "VC_WORKER_NUM": "2",
+    "RANK": "1",
+    "WORLD_SIZE": "3",
+    "MASTER_ADDR": "j-master-0.j",
+    "MASTER_PORT": "23456",
+}
+BATCH = {
+    "AWS_BATCH_JOB_ID": "8c1f#2",
+    "AWS_BATCH_JOB_NODE_INDEX": "2",
+    "AWS_BATCH_JOB_NUM_NODES": "4",
+    "AWS_BATCH_JOB_MAIN_NODE_INDEX": "0",
+    "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS": "10.0.0.1",
+}
+SLURM = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "0",
+    "SLURM_NODEID": "1",
+    "SLURM_PROCID": "1",
+    "SLURM_JOB_NUM_NODES": "8",
+    "SLURM_STEP_NUM_NODES": "4",
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NODELIST": "gpu[07-09,11]",
+    "SLURM_JOB_NODELIST": "gpu[01-16]",
+}
+NOMAD = {
+    "NOMAD_ALLOC_ID": "a-b",
+    "NOMAD_ALLOC_INDEX": "1",
+    "NOMAD_JOB_ID": "llm/x",
+    "NOMAD_GROUP_NAME": "gpu",
+}
+
+JOB = {"JOB_COMPLETION_INDEX": "0"}
+SET = {"UNIT_SIZE": "2"}
+
+
+def without(environ: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names}
+
+
+TOLD = [
+    ("LWS", LWS, "big-3-2", (2, 4, "big-3.big.prod", "big-3")),
+    ("RBG", RBG, "p", (1, 2, "g-decode-0-0.g", "g-decode-0")),
+    ("RBG", without(RBG, "RBG_ROLE_INSTANCE_NAME"), "p", (1, 2, "g-decode-0-0.g", "g-decode-0-0")),
+    ("Kthena", KTHENA, "p", (1, 3, "ms-0-decode-0-0.ns", "ms-0-decode-0-0")),
+    ("AIBrix", AIBRIX, "p", (1, 2, "s-rs-prefill-0-0.s", "s-rs-prefill-0")),
+    ("AIBrix", without(AIBRIX, "STORM_SERVICE_NAME"), "p", (1, 2, None, "s-rs-prefill-0")),
+    ("Grove", GROVE, "p", (2, 3, "app-0-sg-1-ldr-0.app-0.ns.svc", "app-0-sg-1")),
+    (
+        "Grove",
+        GROVE | {"GROVE_PCLQ_NAME": "app-0-sg-1-ldr", "GROVE_PCLQ_POD_INDEX": "0"},
+        "p",
+        (0, 3, "app-0-sg-1-ldr-0.app-0.ns.svc", "app-0-sg-1"),
+    ),
+    (
+        "Grove",
+        {"GROVE_PCLQ_NAME": "app-0-w", "GROVE_PCLQ_POD_INDEX": "1", "GROVE_HEADLESS_SERVICE": "app-0"},
+        "p",
+        (1, None, "app-0-w-0.app-0", "app-0-w"),
+    ),
+    ("Kubeflow", TRAINER, "job-node-0-1", (1, 2, "job-node-0-0.job", "job")),
+    ("Kubeflow", PYTORCH_JOB, "pj-worker-0", (1, 2, "pj-master-0", "pj")),
+    ("Kubeflow", PYTORCH_JOB | {"PET_NNODES": "2:2"}, "p", (1, 2, "pj-master-0", "pj")),
+    ("Volcano", VOLCANO, "j-worker-1", (1, 2, "j-worker-0.j", "j-worker")),
+    ("Volcano", {"VK_TASK_INDEX": "1", "VC_WORKER_NUM": "2"}, "p", (1, 2, None, None)),
+    ("Volcano", VOLCANO_PYTORCH, "j-worker-0", (1, 3, "j-master-0.j", "j")),
+    ("Job", {"JOB_COMPLETION_INDEX": "2"}, "js-w-0-2.js.ns.svc", (2, None, "js-w-0-0.js.ns.svc", "js-w-0")),
+    ("Job", {"JOB_COMPLETION_INDEX": "2"}, "js-w-0-2", (2, None, None, "js-w-0")),
+    ("Job", {"JOB_COMPLETION_INDEX": "2"}, "elsewhere", (2, None, None, None)),
+    ("AWS Batch", BATCH, "p", (2, 4, "10.0.0.1", "8c1f")),
+    ("AWS Batch", BATCH | {"AWS_BATCH_JOB_MAIN_NODE_INDEX": "3"}, "p", (2, 4, "10.0.0.1", "8c1f")),
+    (
+        "AWS Batch",
+        BATCH | {"AWS_BATCH_JOB_MAIN_NODE_INDEX": "3", "AWS_BATCH_JOB_NODE_INDEX": "0"},
+        "p",
+        (3, 4, "10.0.0.1", "8c1f"),
+    ),
+    (
+        "AWS Batch",
+        without(BATCH, "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS")
+        | {"AWS_BATCH_JOB_MAIN_NODE_INDEX": "2"},
+        "p",
+        (0, 4, None, "8c1f"),
+    ),
+    ("Slurm", SLURM, "gpu08", (1, 4, "gpu07", "slurm-77-0")),
+    ("Slurm", SLURM | {"SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, "gpu08", (3, 8, "gpu07", "slurm-77-0")),
+    (
+        "Slurm",
+        {"SLURM_JOB_ID": "7", "SLURM_NODEID": "0", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "a,b"},
+        "a",
+        (0, 2, "a", "slurm-7"),
+    ),
+    ("Nomad", NOMAD, "p", (1, None, None, "llm-x-gpu")),
+    ("Nomad", NOMAD | {"NOMAD_META_unit_size": "3"}, "p", (1, 3, None, "llm-x-gpu")),
+    ("EAS", {"RANK_ID": "1", "MASTER_ADDRESS": "10.1.1.1"}, "p-1", (1, None, "10.1.1.1", None)),
+    (
+        "StatefulSet",
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        "web-3.svc.ns.svc.cluster.local",
+        (3, None, "web-0.svc.ns.svc.cluster.local", "web"),
+    ),
+    ("StatefulSet", {"UNIT_SIZE": "4"}, "my-web-0", (0, None, None, "my-web")),
+]
+
+
+@pytest.mark.parametrize(("name", "environ", "hostname", "told"), TOLD)
+def test_a_platform_tells_what_it_knows(
+    name: str, environ: dict[str, str], hostname: str, told: tuple[int, int | None, str | None, str | None]
+) -> None:
+    found = detect(environ, hostname)
+    assert found is not None
+    assert (found.name, found.rank, found.size, found.leader, found.unit) == (name, *told)
+
+
+@pytest.mark.parametrize(
+    ("environ", "hostname"),
+    [
+        ({}, "laptop"),
+        ({}, "web-3"),
+        ({"UNIT_SIZE": "2"}, "laptop"),
+        ({"UNIT_SIZE": "2"}, "web-03"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "api-5d9c8b7f-24567"),
+        (dict.fromkeys(LWS, ""), "big-3"),
+        (without(KTHENA, "WORKER_INDEX"), "p"),
+        (without(KTHENA, "ENTRY_ADDRESS"), "p"),
+        ({"RANK": "1", "WORLD_SIZE": "16", "MASTER_ADDR": "a"}, "p"),
+        ({"RANK_ID": "auto", "MASTER_ADDRESS": "a"}, "p"),
+        ({"MASTER_ADDRESS": "a"}, "p"),
+    ],
+)
+def test_nothing_is_guessed(environ: dict[str, str], hostname: str) -> None:
+    assert detect(environ, hostname) is None
+
+
+def test_the_size_may_have_been_given_elsewhere() -> None:
+    assert detect({}, "web-1", sized=True) == Platform(
+        "StatefulSet", 1, unit="web", notes=("hostname web-1",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        (without(LWS, "LWS_WORKER_INDEX"), "LWS_WORKER_INDEX"),
+        (without(LWS, "LWS_GROUP_SIZE"), "LWS_GROUP_SIZE"),
+        (without(LWS, "LWS_LEADER_ADDRESS"), "LWS_LEADER_ADDRESS"),
+        (LWS | {"LWS_GROUP_SIZE": ""}, "LWS_GROUP_SIZE"),
+        (without(RBG, "RBG_LWP_WORKER_INDEX"), "RBG_LWP_WORKER_INDEX"),
+        (without(AIBRIX, "POD_GROUP_SIZE"), "POD_GROUP_SIZE"),
+        (without(GROVE, "GROVE_PCLQ_POD_INDEX"), "GROVE_PCLQ_POD_INDEX"),
+        (without(GROVE, "GROVE_PCSG_TEMPLATE_NUM_PODS"), "GROVE_PCSG_TEMPLATE_NUM_PODS"),
+        (without(TRAINER, "PET_NODE_RANK"), "PET_NODE_RANK"),
+        (without(TRAINER, "PET_NNODES"), "PET_NNODES"),
+        (without(BATCH, "AWS_BATCH_JOB_MAIN_NODE_INDEX"), "AWS_BATCH_JOB_MAIN_NODE_INDEX"),
+        (
+            without(BATCH, "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"),
+            "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS",
+        ),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}, "SLURM_NODEID"),
+        ({"SLURM_JOB_ID": "7", "SLURM_NODEID": "0"}, "SLURM_JOB_NUM_NODES"),
+        (without(NOMAD, "NOMAD_ALLOC_INDEX"), "NOMAD_ALLOC_INDEX"),
+    ],
+)
+def test_half_a_set_names_the_missing_half(environ: dict[str, str], missing: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{missing} missing"):
+        detect(environ, "host")
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        (LWS | {"LWS_GROUP_SIZE": "0"}, "LWS_GROUP_SIZE='0'"),
+        (LWS | {"LWS_WORKER_INDEX": "-1"}, "LWS_WORKER_INDEX='-1'"),
+        (LWS | {"LWS_GROUP_SIZE": "9" * 5000}, "LWS_GROUP_SIZE="),
+        (LWS | {"LWS_GROUP_SIZE": "٣"}, "LWS_GROUP_SIZE="),
+        (TRAINER | {"PET_NNODES": "1:4"}, "PET_NNODES='1:4'"),
+        (GROVE | {"GROVE_PCLQ_NAME": "app-0-sg-1-other"}, "GROVE_PCLQ_NAME='app-0-sg-1-other'"),
+        (GROVE | {"GROVE_PCLQ_NAME": "app-0-sg-1-ldr"}, "GROVE_PCLQ_POD_INDEX=1"),
+        (without(VOLCANO_PYTORCH, "RANK"), "MASTER, WORKER"),
+        ({"VC_TASK_INDEX": "0"}, "VC_<TASK>_NUM"),
+    ],
+)
+def test_impossible_values_name_the_variable(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        detect(environ, "host")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    list(
+        itertools.pairwise((LWS, RBG, KTHENA, AIBRIX, GROVE, TRAINER, VOLCANO, JOB, BATCH, SLURM, NOMAD, SET))
+    ),
+)
+def test_the_order_of_the_table(earlier: dict[str, str], later: dict[str, str]) -> None:
+    alone, both = detect(earlier, "host-0"), detect(later | earlier, "host-0")
+    assert alone is not None
+    assert both == alone
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "first"),
+    [
+        ("gpu[01-03,7],login", "gpu01"),
+        ("login,gpu[01-03]", "login"),
+        ("r[1-2]n[5-8]", "r1n5"),
+        ("rack[2]-n[003,001].cluster", "rack2-n003.cluster"),
+        ("single", "single"),
+        ("", ""),
+        ("broken[1-", "broken"),
+    ],
+)
+def test_the_first_host_of_a_slurm_list(nodelist: str, first: str) -> None:
+    assert first_host(nodelist) == first
+
+
+def test_the_kubelet_writes_a_pods_full_name_into_its_hosts_file() -> None:
+    hosts = "# Kubernetes-managed\n127.0.0.1\tlocalhost\n10.2.0.9\tweb-2.svc.ns.svc.cluster.local\tweb-2\n"
+    assert full_name("web-2", hosts) == "web-2.svc.ns.svc.cluster.local"
+    assert full_name("web-3", hosts) == "web-3"
+    assert full_name("localhost", hosts) == "localhost"

@@ -1,0 +1,230 @@
+"""Service files as Alibaba's pages write them, and as nobody should."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unitagent.discovery.service_file import ServiceFile, parse
+from unitagent.errors import ConfigurationError
+
+FULL: dict[str, Any] = {
+    "metadata": {"name": "deepseek", "instance": 2, "rpc": {"enable_sigterm": True}},
+    "unit": {"size": 2, "guard": True},
+    "containers": [
+        {
+            "image": "vllm",
+            "port": 8000,
+            "script": "bash -c 'exec vllm serve /model --port 8000'",
+            "env": [{"name": "HF_HOME", "value": "/cache"}, {"name": "UNIT_STRICT", "value": "true"}],
+            "startup_check": {
+                "http_get": {"path": "/health", "port": 8000},
+                "initial_delay_seconds": 600,
+                "period_seconds": 30,
+                "failure_threshold": 120,
+            },
+            "health_check": {
+                "http_get": {"path": "/health", "scheme": "HTTP"},
+                "initial_delay_seconds": 3600,
+                "period_seconds": 20,
+                "timeout_seconds": 5,
+                "success_threshold": 1,
+                "failure_threshold": 4,
+            },
+            "readiness_check": {"tcp_socket": {"port": 9000}},
+            "liveness_check": {"exec": {"command": ["test", "-e", "/alive"]}},
+        }
+    ],
+    "eas.termination_grace_period": 30,
+}
+
+
+def read(document: object) -> ServiceFile:
+    return parse(json.dumps(document), "/s.json", {"UNIT_STRICT", "UNIT_SIZE"})
+
+
+def stated(document: object) -> dict[str, str]:
+    return {name: said.text for name, said in read(document).values.items()}
+
+
+def test_a_full_file() -> None:
+    file = read(FULL)
+    assert {name: said.text for name, said in file.values.items()} == {
+        "UNIT_SERVICE": "deepseek",
+        "UNIT_SIZE": "2",
+        "UNIT_GUARD": "true",
+        "UNIT_TRAFFIC_PORT": "8000",
+        "UNIT_STOP_GRACE_SECONDS": "25",
+        "UNIT_HEALTH_URL": "http://127.0.0.1:8000/health",
+        "UNIT_HEALTH_INTERVAL_SECONDS": "20",
+        "UNIT_HEALTH_TIMEOUT_SECONDS": "5",
+        "UNIT_HEALTH_FAILURES": "4",
+        "UNIT_STARTUP_SECONDS": "4200",
+        "UNIT_STRICT": "true",
+    }
+    assert file.command == ("bash", "-c", "exec vllm serve /model --port 8000")
+    assert file.environment == {"HF_HOME": "/cache"}
+    assert file.sigterm is True
+    assert file.warnings == ()
+    assert file.values["UNIT_SIZE"].path == "unit.size"
+    assert file.values["UNIT_HEALTH_URL"].path == "containers[0].health_check"
+
+
+def test_all_forms_of_checks() -> None:
+    checks = read(FULL).checks
+    assert checks["startup_check"].url == "http://127.0.0.1:8000/health"
+    assert checks["startup_check"].failures == 120
+    assert checks["readiness_check"].port == 9000
+    assert checks["liveness_check"].command == ("test", "-e", "/alive")
+    assert checks["liveness_check"].period is None
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"eas.termination_grace_period": 60},
+        {"eas": {"termination_grace_period": 60}},
+        {"metadata": {"eas": {"termination_grace_period": 60}}},
+        {"metadata": {"eas.termination_grace_period": 60}},
+        {"runtime": {"termination_grace_period": 60}},
+        {"runtime.termination_grace_period": 60},
+    ],
+)
+def test_every_spelling_of_the_grace_period(where: dict[str, Any]) -> None:
+    file = read(where)
+    assert file.values["UNIT_STOP_GRACE_SECONDS"].text == "55"
+    assert "termination_grace_period" in file.values["UNIT_STOP_GRACE_SECONDS"].path
+    assert file.warnings == ()
+
+
+@pytest.mark.parametrize("key", ["rpc.enable_sigterm", "rpc"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_every_spelling_of_sigterm(key: str, inside: bool) -> None:
+    content = {key: False if "." in key else {"enable_sigterm": False}}
+    assert read({"metadata": content} if inside else content).sigterm is False
+
+
+@pytest.mark.parametrize(
+    ("container", "command"),
+    [
+        ({"script": "vllm serve"}, ("vllm", "serve")),
+        ({"script": "a", "command": "b"}, ("a",)),
+        ({"command": "python -m x", "args": ["--a", "b c"]}, ("python", "-m", "x", "--a", "b c")),
+        ({"command": ["python", "x y"]}, ("python", "x y")),
+        ({}, ()),
+    ],
+)
+def test_the_command_in_every_form(container: dict[str, Any], command: tuple[str, ...]) -> None:
+    assert read({"containers": [container]}).command == command
+
+
+def test_readiness_alone_is_no_health() -> None:
+    assert "UNIT_HEALTH_URL" not in stated(
+        {"containers": [{"port": 80, "readiness_check": {"http_get": {"path": "/"}}}]}
+    )
+
+
+def test_a_startup_check_without_health_limits_nothing() -> None:
+    container = {"port": 80, "startup_check": {"http_get": {"path": "/"}, "failure_threshold": 3}}
+    assert "UNIT_STARTUP_SECONDS" not in stated({"containers": [container]})
+
+
+def test_unknown_keys_are_one_warning() -> None:
+    file = read({"unti": {}, "unit": {"size": 1, "gaurd": True}, "containers": [{"prot": 1}, {}]})
+    assert "unti, containers[0].prot, unit.gaurd" in file.warnings[0]
+    assert "only the first" in file.warnings[1]
+    assert len(file.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([], "a JSON object"),
+        ({"unit": []}, "unit=a list: accepted is an object"),
+        ({"unit": {"size": "2"}}, "unit.size='2': accepted is a whole number from 1 to 1024"),
+        ({"unit": {"size": True}}, "unit.size=True"),
+        ({"unit": {"size": 0}}, "unit.size=0"),
+        ({"unit": {"size": 10**30}}, "unit.size=a very large number"),
+        ({"unit": {"guard": "yes"}}, "unit.guard='yes': accepted is true or false"),
+        ({"containers": {}}, "containers=an object: accepted is a list"),
+        ({"containers": [1]}, "containers[0]=1: accepted is an object"),
+        ({"containers": [{"port": 65536}]}, "containers[0].port=65536"),
+        ({"containers": [{"script": "bash -c 'x"}]}, "containers[0].script"),
+        ({"containers": [{"script": 1}]}, "containers[0].script=1: accepted is a string"),
+        ({"containers": [{"script": "a \0"}]}, "containers[0].script"),
+        (
+            {"containers": [{"command": ["a", 1]}]},
+            "containers[0].command=a list: accepted is a list of strings",
+        ),
+        ({"containers": [{"env": [{"value": "x"}]}]}, "containers[0].env[0].name"),
+        ({"containers": [{"env": [{"name": "A=B", "value": "x"}]}]}, "containers[0].env[0].name='A=B'"),
+        ({"containers": [{"env": [{"name": "A", "value": 1}]}]}, "containers[0].env[0].value=1"),
+        ({"containers": [{"health_check": {"period_seconds": 5}}]}, "one of http_get, tcp_socket and exec"),
+        ({"containers": [{"health_check": {"http_get": {"path": "/"}}}]}, "health_check.http_get.port"),
+        (
+            {"containers": [{"port": 1, "health_check": {"http_get": {"scheme": "ftp"}}}]},
+            "containers[0].health_check.http_get.scheme='ftp'",
+        ),
+        ({"containers": [{"health_check": {"exec": {"command": []}}}]}, "health_check.exec.command"),
+        (
+            {"containers": [{"health_check": {"tcp_socket": {"port": 80}, "period_seconds": -1}}]},
+            "health_check.period_seconds=-1",
+        ),
+        ({"eas": {"termination_grace_period": "30"}}, "eas.termination_grace_period='30'"),
+        ({"eas": {"termination_grace_period": float("nan")}}, "eas.termination_grace_period=nan"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_path(document: object, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as error:
+        read(document)
+    assert "UNIT_CONFIG='/s.json'" in str(error.value)
+
+
+def test_all_problems_at_once() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        read({"unit": {"size": "2", "guard": 1}, "containers": [{"port": "80"}]})
+    assert len(error.value.problems) == 3
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": ' + "1" * 5000 + "}", "\ufeff", "{}x"])
+def test_what_is_no_json_is_told(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape("UNIT_CONFIG='/s.json'")):
+        parse(text, "/s.json")
+
+
+def test_a_byte_order_mark_is_no_obstacle() -> None:
+    assert parse("\ufeff{}", "/s.json").values == {}
+
+
+def _members(document: object) -> set[str]:
+    if isinstance(document, dict):
+        return set(document).union(*map(_members, document.values()))
+    return set().union(*map(_members, document)) if isinstance(document, list) else set()
+
+
+# Keys that the reader looks at, so that the fuzz gets past the first level.
+KEYS = st.sampled_from([*_members(FULL), "eas.termination_grace_period", "eas.", ".x"]) | st.text(max_size=5)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=20,
+)
+CONTAINER = st.dictionaries(KEYS, JSON, max_size=6)
+
+
+@given(st.dictionaries(KEYS, JSON | st.lists(CONTAINER, max_size=2), max_size=6))
+def test_any_json_is_a_service_file_or_an_error(document: dict[str, Any]) -> None:
+    with suppress(ConfigurationError):
+        assert all(isinstance(said.text, str) for said in read(document).values.values())
+
+
+@given(st.text())
+def test_any_text_is_a_service_file_or_an_error(text: str) -> None:
+    with suppress(ConfigurationError):
+        assert parse(text, "/s.json") is not None
