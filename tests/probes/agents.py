@@ -147,7 +147,7 @@ async def ask(port: int, target: str, *headers: str, method: str = "GET", host: 
     return Told(int(first.split()[1]), fields, body)
 
 
-def record(port: int, **changes: Any) -> Record:
+def record(port: int, /, **changes: Any) -> Record:
     fields: dict[str, Any] = {
         "rank": 1,
         "incarnation": "abc",

@@ -41,6 +41,7 @@ def _receive(session: requests.Session, get: Get) -> Fetched:
         body = response.raw.read(get.limit + 1, decode_content=False)
         if len(body) > get.limit:
             raise FetchError(f"more than {get.limit} bytes")
+        response.raw.read(1, decode_content=False)  # raises when less has come than was announced
         return Fetched(response.status_code, response.headers, body)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TypeVar
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
@@ -33,6 +34,6 @@ async def reach(host: str, port: int, *, within: float, source: str = "") -> str
     except TimeoutError:
         return f"no connection to {host}:{port} within {within:g} s"
     except OSError as error:
-        return f"no connection to {host}:{port}: {error.strerror or error}"
+        return f"no connection to {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
     transport.abort()
     return ""

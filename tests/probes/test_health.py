@@ -1,0 +1,226 @@
+"""The workload's health, against a small server that really answers, hangs and dies."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.probes.agents import HOST, saying
+from tests.probes.loops import in_loop, until
+from unitagent.errors import ConfigurationError
+from unitagent.probes import health
+from unitagent.probes.health import HealthProbe, check_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Engine:
+    """A workload: answers whatever ``code`` is, or holds its tongue."""
+
+    def __init__(self) -> None:
+        self.code: int | None = 503
+        self.asked = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        async with await asyncio.start_server(self._talk, HOST, 0) as server:
+            yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}/health"
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        if self.code is None:
+            await reader.read()
+        else:
+            writer.write(f"HTTP/1.1 {self.code} X\r\nContent-Length: 0\r\n\r\n".encode())
+            await writer.drain()
+        writer.close()
+
+
+class Watched:
+    """A probe with what it has reported."""
+
+    def __init__(self, url: str, *, failures: int = 3, timeout: float = 5.0) -> None:
+        self.told: list[tuple[bool, str]] = []
+        self.probe = HealthProbe(
+            check_for(url),
+            interval=0.01,
+            timeout=timeout,
+            failures=failures,
+            on_result=lambda healthy, detail: self.told.append((healthy, detail)),
+        )
+
+    @property
+    def results(self) -> list[bool]:
+        return [healthy for healthy, _ in self.told]
+
+
+@in_loop
+async def test_the_life_of_a_workload() -> None:
+    engine = Engine()
+    async with engine.serving() as url:
+        watched = Watched(url)
+        watched.probe.start()
+        await until(lambda: engine.asked > 5)
+        assert (watched.told, watched.probe.detail) == ([], "answered 503")
+        engine.code = 200
+        await until(lambda: watched.told)
+        already = engine.asked
+        await until(lambda: engine.asked > already + 3)
+        assert watched.told == [(True, "ok")]
+        engine.code = 500
+        await until(lambda: len(watched.told) == 2)
+        assert watched.told[1] == (False, "answered 500 (3 times in a row)")
+        engine.code = 302
+        await until(lambda: len(watched.told) == 3)
+        assert watched.results == [True, False, True]
+        watched.probe.stop()
+
+
+@in_loop
+async def test_fewer_failures_in_a_row_do_not_count() -> None:
+    engine = Engine()
+    engine.code = 200
+    answers = iter(["", "a", "b", "", "c", "d", "", "e", "f", "g", "h"])
+    told: list[tuple[bool, str]] = []
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109
+        try:
+            return next(answers)
+        except StopIteration:
+            return await asyncio.sleep(60, "")
+
+    probe = HealthProbe(
+        check,
+        interval=0,
+        timeout=1,
+        failures=3,
+        on_result=lambda healthy, detail: told.append((healthy, detail)),
+    )
+    probe.start()
+    await until(lambda: probe.detail == "h")
+    assert told == [(True, "ok"), (False, "g (3 times in a row)")]
+    probe.stop()
+
+
+@in_loop
+async def test_a_new_start_knows_nothing() -> None:
+    engine = Engine()
+    engine.code = 200
+    async with engine.serving() as url:
+        watched = Watched(url)
+        for number in (1, 2):
+            watched.probe.start()
+            assert watched.probe.detail == "not asked yet"
+            await until(lambda: len(watched.told) >= number)  # noqa: B023 (awaited at once)
+        watched.probe.stop()
+        watched.probe.stop()
+        asked = engine.asked
+        await asyncio.sleep(0.1)
+        assert engine.asked <= asked + 1
+    assert watched.results == [True, True]
+
+
+@in_loop
+async def test_a_workload_that_hangs_is_sick() -> None:
+    engine = Engine()
+    engine.code = 200
+    async with engine.serving() as url:
+        watched = Watched(url, failures=2, timeout=0.1)
+        watched.probe.start()
+        await until(lambda: watched.told)
+        engine.code = None
+        await until(lambda: len(watched.told) == 2)
+        watched.probe.stop()
+    assert watched.told[1] == (False, "no answer within 0.1 s (2 times in a row)")
+
+
+@in_loop
+async def test_a_workload_that_trickles_is_bounded_by_one_deadline() -> None:
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not writer.transport.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async with await asyncio.start_server(trickle, HOST, 0) as server:
+        problem = await check_for(f"http://{HOST}:{server.sockets[0].getsockname()[1]}/")(0.3)
+    assert problem == "no answer within 0.3 s"
+
+
+@in_loop
+async def test_nobody_listening_yet() -> None:
+    with socket.create_server((HOST, 0)) as closed:
+        port = closed.getsockname()[1]
+    assert "refused" in await check_for(f"http://{HOST}:{port}/health")(1.0)
+    assert "refused" in await check_for(f"tcp://{HOST}:{port}")(1.0)
+
+
+@in_loop
+async def test_a_port_that_accepts_is_enough_for_tcp() -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        port = listening.getsockname()[1]
+        assert await check_for(f"tcp://{HOST}:{port}")(1.0) == ""
+        assert await check_for(f"http://{HOST}:{port}")(0.1) == "no answer within 0.1 s"
+
+
+@pytest.mark.parametrize(
+    ("answer", "well"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nfine", True),
+        (b"HTTP/1.1 204 No\r\n\r\n", True),
+        (b"HTTP/1.0 399 Odd\r\n\r\n", True),
+        (b"HTTP/1.1 400 Bad\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", False),
+        (b"hello", False),
+        (b"", False),
+    ],
+)
+@in_loop
+async def test_which_answers_are_good(answer: bytes, well: bool) -> None:
+    async with saying(answer) as port:
+        assert (await check_for(f"http://{HOST}:{port}/")(5.0) == "") is well
+
+
+@in_loop
+async def test_the_first_good_answer_is_waited_for_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "STARTING_INTERVAL", 0.01)
+    engine = Engine()
+    async with engine.serving() as url:
+        watched = Watched(url)
+        watched.probe._interval = 60.0
+        watched.probe.start()
+        await until(lambda: engine.asked > 3)
+        watched.probe.stop()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "health",
+        "http://",
+        "http:///health",
+        "ftp://h/",
+        "tcp://h",
+        "tcp://:1",
+        "http://h:99999/",
+        "http://[::1/",
+    ],
+)
+def test_what_is_no_health_check(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"UNIT_HEALTH_URL=.*tcp://HOST:PORT"):
+        check_for(url)
+
+
+def test_no_password_in_an_error() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        check_for("ftp://me:hidden@host/")
+    assert "hidden" not in str(error.value)

@@ -1,0 +1,98 @@
+"""Requests in flight: real connections, and gauges of a real answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.probes.agents import HOST, saying
+from tests.probes.loops import in_loop
+from unitagent.probes.inflight import Inflight, connections, total
+
+GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+TEXT = b"""HTTP/1.1 200 OK\r
+\r
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 2.0
+vllm:num_requests_running{engine="1",model_name="m"} 1.0
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="m"} 4.0
+# TYPE vllm:other gauge
+vllm:other 100.0
+"""
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+@in_loop
+async def test_connections_count_at_the_server_only(family: socket.AddressFamily, host: str) -> None:
+    with socket.create_server((host, 0), family=family) as server:
+        port = server.getsockname()[1]
+        assert await Inflight(port).count() == 0
+        with socket.create_connection((host, port)), socket.create_connection((host, port)):
+            assert await Inflight(port).count() == 2
+        assert await Inflight(port).count() == 0
+
+
+@in_loop
+async def test_the_last_request_ends_the_wait() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        client = socket.create_connection((HOST, port))
+        waiting = asyncio.create_task(Inflight(port).wait_idle())
+        done, _ = await asyncio.wait([waiting], timeout=0.5)
+        assert not done
+        client.close()
+        await waiting
+
+
+@in_loop
+async def test_gauges_are_believed_before_connections() -> None:
+    async with saying(TEXT) as port:
+        url = f"http://{HOST}:{port}/metrics"
+        assert await Inflight(port, url, GAUGES).count() == 7
+        assert await Inflight(port, url, GAUGES[1:]).count() == 4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 500 No\r\n\r\n" + TEXT,
+        b"HTTP/1.1 200 OK\r\n\r\n{not metrics",
+        b"HTTP/1.1 200 OK\r\n\r\nother 1\n",
+    ],
+)
+@in_loop
+async def test_connections_count_where_gauges_cannot_be_read(answer: bytes) -> None:
+    with socket.create_server((HOST, 0)) as server, socket.create_connection(server.getsockname()):
+        async with saying(answer) as port:
+            assert (
+                await Inflight(server.getsockname()[1], f"http://{HOST}:{port}/metrics", GAUGES).count() == 1
+            )
+
+
+@pytest.mark.parametrize(("number", "expected"), [("0.0", 0), ("0.1", 1), ("NaN", None), ("+Inf", None)])
+def test_in_doubt_a_request_is_in_flight(number: str, expected: int | None) -> None:
+    assert total(f"g {number}\n", frozenset({"g"})) == expected
+
+
+def test_a_port_nobody_uses() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    assert connections(port) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["g", "{", "}", 'a="', '"', " ", "1", "\n", "# TYPE g gauge\n", "\\", ",", "NaN"])
+        | st.text(max_size=4)
+    )
+)
+def test_any_text_is_read_without_an_error(parts: list[str]) -> None:
+    found = total("".join(parts), frozenset({"g"}))
+    assert found is None or isinstance(found, int)

@@ -1,0 +1,251 @@
+"""Asking and reaching peers over real sockets: honest ones, silent ones, and liars."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status
+from tests.probes.loops import in_loop, until
+from unitagent.core.events import Opinion
+from unitagent.core.model import InstanceState
+from unitagent.probes.fetch import Fetched
+from unitagent.probes.peers import Peers, Verdict, judge
+
+HELD = "s3"
+SILENT = Verdict(Opinion.SILENT)
+ALIVE = Verdict(Opinion.ALIVE, 7, working=True)
+
+
+def peers(secret: str | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
+    return Peers(secret, source, timeout, lambda rank, incarnation: None)
+
+
+def reply(body: bytes, *headers: str, first: str = "HTTP/1.1 200 OK") -> bytes:
+    known = ["X-Unitagent-Rank: 1", "X-Unitagent-Incarnation: abc"]
+    return "\r\n".join([first, *known, *headers, "", ""]).encode() + body
+
+
+def honest(**changes: Any) -> bytes:
+    return json.dumps(status(**changes)).encode()
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(None, None), (HELD, HELD), (HELD, None)])
+@in_loop
+async def test_a_peer_that_works_is_alive(theirs: str | None, ours: str | None) -> None:
+    async with serving(None, theirs) as port:
+        assert await peers(ours).ask(record(port)) == ALIVE
+
+
+@pytest.mark.parametrize("theirs", [None, "other"])
+@pytest.mark.parametrize("incarnation", ["abc", "newer"])
+@in_loop
+async def test_without_the_secret_nobody_is_believed(theirs: str | None, incarnation: str) -> None:
+    async with serving(FakeAnswers(who=(1, incarnation)), theirs) as port:
+        assert await peers(HELD).ask(record(port)) == SILENT
+
+
+@pytest.mark.parametrize("secret", [None, HELD])
+@pytest.mark.parametrize("who", [(1, "newer"), (0, "zero")])
+@in_loop
+async def test_somebody_else_at_the_address_is_another(who: tuple[int, str], secret: str | None) -> None:
+    async with serving(FakeAnswers(who=who), secret) as port:
+        assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
+
+
+@pytest.mark.parametrize("state", InstanceState)
+@in_loop
+async def test_whether_a_peer_works(state: InstanceState) -> None:
+    shown = status(instances=[instance(state=state.value, generation=9)])
+    async with serving(FakeAnswers(shown=shown)) as port:
+        verdict = await peers().ask(record(port))
+    works = state in {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.HEALTHY}
+    assert verdict == Verdict(Opinion.ALIVE, 9, works)
+
+
+@in_loop
+async def test_nobody_listening_is_refused() -> None:
+    with socket.create_server((HOST, 0)) as closed:
+        port = closed.getsockname()[1]
+    assert await peers().ask(record(port)) == Verdict(Opinion.REFUSED)
+
+
+@in_loop
+async def test_a_peer_that_accepts_and_says_nothing_is_silent() -> None:
+    with socket.create_server((HOST, 0)) as mute:
+        assert await peers(timeout=0.2).ask(record(mute.getsockname()[1])) == SILENT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",  # says not who it is
+        reply(b"", "Content-Length: 100"),
+        reply(b"{}"),
+        reply(b"[" * 100_000),
+        reply(b'{"x":' * 100_000),
+        reply(honest(instances=[])),
+        reply(honest(instances=[instance(incarnation="other")])),
+        reply(honest(instances=[instance(rank=3)])),
+        reply(honest(instances=[instance(generation=-1)])),
+        reply(honest(instances=[instance(generation=10**30)])),
+        reply(honest(instances=[instance(state="fine")])),
+        reply(honest(unit="x" * (1 << 20))),
+        reply(honest(), first="HTTP/1.1 503 No"),
+        reply(honest(), "Location: /status", first="HTTP/1.1 302 Found"),
+        reply(honest(), "Content-Encoding: gzip", first="HTTP/1.1 500 No"),
+        reply(honest()).replace(b"Rank: 1", b"Rank: 2"),
+        reply(honest()).replace(b"Rank: 1", b"Rank: one"),
+        reply(honest()).replace(b"Rank: 1", b"Rank: " + b"1" * 5000),
+        reply(honest()).replace(b"Incarnation: abc", b"Incarnation: "),
+    ],
+)
+@in_loop
+async def test_a_liar_is_silent(answer: bytes) -> None:
+    async with saying(answer) as port:
+        assert await peers().ask(record(port)) == SILENT
+
+
+@in_loop
+async def test_the_honest_form_of_those_lies_is_believed() -> None:
+    async with saying(reply(honest())) as port:
+        assert await peers().ask(record(port)) == ALIVE
+
+
+@in_loop
+async def test_a_signature_for_another_question_is_not_believed() -> None:
+    old = reply(honest(), "X-Unitagent-Signature: " + "0" * 64)
+    async with saying(old) as port:
+        assert await peers(HELD).ask(record(port)) == SILENT
+        assert await peers().ask(record(port)) == ALIVE
+
+
+@in_loop
+async def test_an_endless_answer_ends() -> None:
+    async def pour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(b""))
+        while not writer.transport.is_closing():
+            writer.write(b"x" * 65536)
+            await asyncio.gather(writer.drain(), return_exceptions=True)
+
+    server = await asyncio.start_server(pour, HOST, 0)
+    async with server:
+        assert await peers().ask(record(server.sockets[0].getsockname()[1])) == SILENT
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX:", reply(b"")])
+@in_loop
+async def test_a_trickled_answer_ends_and_leaves_no_thread(start: bytes) -> None:
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(start)
+        while not writer.transport.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    server = await asyncio.start_server(trickle, HOST, 0)
+    async with server:
+        assert await peers(timeout=0.3).ask(record(server.sockets[0].getsockname()[1])) == SILENT
+        await until(lambda: not [each for each in threading.enumerate() if each.name == "fetch"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ip": ""}, {"ip": "localhost"}, {"ip": "127.0.0.1/x"}, {"port": 0}, {"port": 70000}, {"port": -1}],
+)
+@in_loop
+async def test_a_record_without_an_address_is_silent(changes: dict[str, Any]) -> None:
+    assert await peers().ask(record(1, **changes)) == SILENT
+
+
+@in_loop
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    async with serving() as port:
+        assert await peers().ask(record(port)) == ALIVE
+
+
+@in_loop
+async def test_questions_come_from_our_card() -> None:
+    callers = []
+
+    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer.get_extra_info("peername")[0])
+        writer.close()
+
+    server = await asyncio.start_server(note, HOST, 0)
+    async with server:
+        one = record(server.sockets[0].getsockname()[1])
+        await peers(source="127.0.0.9").ask(one)
+        await peers(source="127.0.0.9").check([one])
+        await until(lambda: len(callers) == 2)
+    assert callers == ["127.0.0.9"] * 2
+
+
+@in_loop
+async def test_an_ipv6_peer() -> None:
+    async with serving() as port:
+        assert await peers(source="::1").ask(record(port, ip="::1")) == Verdict(Opinion.REFUSED)
+        assert await peers(source=HOST).ask(record(port, ip="::1")) == SILENT
+
+
+@in_loop
+async def test_which_peers_can_be_reached() -> None:
+    with socket.create_server((HOST, 0)) as closed:
+        nobody = closed.getsockname()[1]
+    async with serving() as port:
+        records = [
+            *(record(port, rank=rank) for rank in range(100)),
+            record(nobody, rank=100),
+            record(0, rank=101),
+            record(port, rank=102, ip="nonsense"),
+            record(70000, rank=103),
+        ]
+        reached, unreached = await peers().check(records)
+    assert reached == (*range(100), 101)
+    assert unreached == (100, 102, 103)
+
+
+@in_loop
+async def test_nobody_to_reach() -> None:
+    assert await peers().check([]) == ((), ())
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+near = st.builds(
+    lambda fields, other: json.dumps({"instances": [{**instance(), **fields}, other]}).encode(),
+    st.dictionaries(st.sampled_from(["rank", "incarnation", "state", "generation"]), json_values, max_size=2),
+    json_values,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
+def test_any_body_is_judged_without_an_error(body: bytes) -> None:
+    headers = {"X-Unitagent-Rank": "1", "X-Unitagent-Incarnation": "abc"}
+    verdict = judge(record(1), Fetched(200, headers, body), None, "")
+    assert verdict.opinion in {Opinion.ALIVE, Opinion.SILENT}
+    assert judge(record(1), Fetched(200, headers, body), HELD, "") == SILENT
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_any_bytes_of_a_peer_do_no_harm(answer: bytes, proper: bool) -> None:
+    @in_loop
+    async def talk() -> None:
+        async with saying(reply(answer) if proper else answer) as port:
+            assert await peers().ask(record(port)) == SILENT
+
+    talk()
