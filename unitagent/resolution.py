@@ -133,7 +133,8 @@ class _Resolution:
                     f"{name}={mine.text} ({mine.source}) overrules {theirs.text} of {theirs.source}; "
                     f"unset {name} if the platform is right"
                 )
-                layer.pop("MASTER_ADDRESS", None)
+                if name == "RANK_ID":
+                    layer.pop("MASTER_ADDRESS", None)
         self.platform = platform
         self.given.maps.append(layer)
 

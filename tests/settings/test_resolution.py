@@ -1,0 +1,383 @@
+"""Who wins, what is refused, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unitagent.core.model import Mode, Restart
+from unitagent.discovery.platforms import TABLE
+from unitagent.errors import ConfigurationError
+from unitagent.resolution import resolve
+from unitagent.variables import NOT_YET, VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from unitagent.settings import Resolved, Settings
+
+ALONE = {"UNIT_SIZE": "1", "RANK_ID": "0"}
+LWS = {"LWS_LEADER_ADDRESS": "big-3.big.prod", "LWS_GROUP_SIZE": "4", "LWS_WORKER_INDEX": "2"}
+
+
+def files(**contents: str) -> Callable[[str], str]:
+    """Make a reader of files named ``/name``."""
+
+    def read(path: str) -> str:
+        try:
+            return contents[path.removeprefix("/")]
+        except KeyError:
+            raise FileNotFoundError(2, "No such file or directory", path) from None
+
+    return read
+
+
+def found(
+    environ: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    hostname: str = "host",
+    **contents: str,
+) -> Resolved:
+    return resolve(flags or {}, environ, hostname, files(**contents))
+
+
+def settled(environ: Mapping[str, str], **contents: str) -> Settings:
+    return resolve({}, {**ALONE, **environ}, "host", files(**contents)).settings
+
+
+def problems(
+    environ: Mapping[str, str], flags: Mapping[str, str] | None = None, **contents: str
+) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as error:
+        found(environ, flags, **contents)
+    return error.value.problems
+
+
+def test_the_defaults() -> None:
+    settings = settled({})
+    assert (settings.unit, settings.size, settings.rank) == ("unit", 1, 0)
+    assert (settings.mode, settings.restart, settings.guard) == (Mode.SERVICE, Restart.INPLACE, False)
+    assert (settings.max_restarts, settings.restart_window) == (10, 3600)
+    assert settings.backoff == (0, 1, 2, 5, 10, 30, 60)
+    assert (settings.lease, settings.heartbeat, settings.store_operation_timeout) == (5, 1, 1)
+    assert (settings.stop_grace, settings.restart_grace, settings.drain, settings.deregister) == (
+        25,
+        5,
+        15,
+        2,
+    )
+    assert (settings.http_host, settings.http_port) == ("0.0.0.0", 9470)
+    assert (settings.health_interval, settings.health_timeout, settings.health_failures) == (5, 30, 3)
+    assert (settings.framework, settings.rdma, settings.dashboard) == ("none", "off", "unit")
+    assert (settings.log_format, settings.log_level, settings.revision) == (None, "info", "")
+    assert settings.redis_url is None
+    assert settings.command == ()
+
+
+def test_flag_over_environment_over_service_file_over_platform_over_default() -> None:
+    service = json.dumps({"unit": {"size": 7, "guard": True}, "containers": [{"port": 8000}]})
+    environ = LWS | {"UNIT_CONFIG": "/s", "UNIT_TRAFFIC_PORT": "9000", "UNIT_MODE": "job"}
+    result = found(environ, {"UNIT_MODE": "service"}, s=service)
+    assert result.settings.mode == "service"
+    assert result.settings.traffic_port == 9000
+    assert result.settings.size == 7
+    assert result.settings.guard
+    assert (result.settings.rank, result.settings.unit) == (2, "big-3")
+    assert result.sources["UNIT_MODE"] == "flag --mode"
+    assert result.sources["UNIT_TRAFFIC_PORT"] == "environment"
+    assert result.sources["UNIT_GUARD"] == "service file /s: unit.guard"
+    assert result.sources["RANK_ID"].startswith("platform LWS")
+    assert result.sources["UNIT_LEASE_SECONDS"] == "default"
+    assert result.sources["UNIT_SERVICE"] == "not set"
+    assert result.sources.keys() == result.texts.keys() == VARIABLES.keys()
+
+
+def test_the_platform_fills_what_is_missing() -> None:
+    result = found(LWS)
+    assert result.platform == "LWS"
+    assert (result.settings.size, result.settings.rank) == (4, 2)
+    assert (result.settings.master_address, result.settings.unit) == ("big-3.big.prod", "big-3")
+
+
+def test_an_overruled_platform_is_not_believed_about_the_leader() -> None:
+    result = found(LWS | {"RANK_ID": "1", "UNIT_REDIS_URL": "redis://r"})
+    assert result.settings.rank == 1
+    assert result.settings.master_address is None
+    assert "overrules 2 of platform LWS" in result.warnings[0]
+
+
+def test_a_manifest_may_map_the_controllers_variables_to_ours() -> None:
+    result = found(LWS | {"RANK_ID": "2", "MASTER_ADDRESS": "big-3.big.prod"})
+    assert (result.settings.size, result.settings.unit, result.warnings) == (4, "big-3", ())
+
+
+def test_explicit_rank_and_size_need_no_platform_to_be_right() -> None:
+    assert found({"LWS_GROUP_SIZE": "2"} | ALONE).settings.size == 1
+
+
+def test_a_stateful_set_finds_its_leader_in_its_hosts_file() -> None:
+    hosts = files(**{"etc/hosts": "10.0.0.9\tweb-1.web.ns.svc.cluster.local\tweb-1\n"})
+    result = resolve({}, {"UNIT_SIZE": "2"}, "web-1", hosts)
+    assert (result.settings.rank, result.settings.master_address) == (1, "web-0.web.ns.svc.cluster.local")
+
+
+def test_empty_counts_as_unset() -> None:
+    result = found({**dict.fromkeys(VARIABLES, ""), **LWS, "UNIT_GUARD": "  "}, {"UNIT_ID": ""})
+    assert (result.settings.rank, result.settings.guard, result.settings.unit) == (2, False, "big-3")
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "On"])
+def test_words_for_yes(text: str) -> None:
+    assert settled({"UNIT_GUARD": text}).guard is True
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "NO", "off"])
+def test_words_for_no(text: str) -> None:
+    assert settled({"UNIT_GUARD": text}).guard is False
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("[::]:9470", ("::", 9470)),
+        ("localhost:9470", ("localhost", 9470)),
+        ("off", ("", 0)),
+    ],
+)
+def test_probe_addresses(text: str, address: tuple[str, int]) -> None:
+    settings = settled({"UNIT_HTTP_ADDRESS": text})
+    assert (settings.http_host, settings.http_port) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://10.0.0.1",
+        "redis://user:pa%40ss@redis.ns.svc:6380/3",
+        "rediss://h:6379/0?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem",
+        "redis://[fd00::1]:6379",
+        "unix:///run/redis.sock?db=2",
+        "redis+sentinel://:pw@a:26379,b:26379,[fd00::2]:26379/mymaster/1",
+        "redis+sentinel://a/mymaster",
+        "redis+cluster://a:7000,b:7001",
+    ],
+)
+def test_every_form_of_the_store(url: str) -> None:
+    assert settled({"UNIT_REDIS_URL": url}).redis_url == url
+
+
+def test_url_and_secret_from_files() -> None:
+    environ = {"UNIT_REDIS_URL_FILE": "/url", "UNIT_SECRET_FILE": "/secret"}
+    result = found(ALONE | environ, url="redis://:hunter2@h\n", secret=" hunter3\n")  # noqa: S106 - what is tested
+    assert (result.settings.redis_url, result.settings.secret) == ("redis://:hunter2@h", "hunter3")
+    assert result.sources["UNIT_REDIS_URL"] == "file /url"
+    assert "hunter" not in f"{result}{result.texts}"
+    assert result.texts["UNIT_REDIS_URL"] == "redis://***@h"
+
+
+REFUSED = [
+    ("UNIT_SIZE", text) for text in ("0", "1025", "-1", "1.5", "1e3", "two", "٣", "1_0", "9" * 5000, "nan")
+]
+REFUSED += [("RANK_ID", text) for text in ("-1", "1024", "first", "0x1")]
+REFUSED += [("UNIT_ID", text) for text in ("a b", "a/b", "é", "x" * 129, "a\nb")]
+REFUSED += [
+    (name, text)
+    for name in ("UNIT_LEASE_SECONDS", "UNIT_STOP_GRACE_SECONDS", "UNIT_HEALTH_TIMEOUT_SECONDS")
+    for text in ("nan", "inf", "-1", "-inf", "1e300", "5s", "1_0", "")[:-1]
+]
+REFUSED += [("UNIT_HEALTH_TIMEOUT_SECONDS", "0"), ("UNIT_HEALTH_INTERVAL_SECONDS", "0")]
+REFUSED += [("UNIT_HEARTBEAT_SECONDS", "0"), ("UNIT_HEALTH_FAILURES", "0"), ("UNIT_MAX_RESTARTS", "-1")]
+REFUSED += [("UNIT_BACKOFF_SECONDS", text) for text in ("1,,2", "1,x", "1,-1", ",")]
+REFUSED += [("UNIT_GUARD", "maybe"), ("UNIT_MODE", "batch"), ("UNIT_RESTART", "always")]
+REFUSED += [("UNIT_FRAMEWORK", "trt"), ("UNIT_RDMA", "on"), ("UNIT_DASHBOARD", "all")]
+REFUSED += [("UNIT_LOG_FORMAT", "xml"), ("UNIT_LOG_LEVEL", "loud"), ("UNIT_REVISION", "a\tb")]
+REFUSED += [
+    ("UNIT_HTTP_ADDRESS", text)
+    for text in ("9470", ":9470", "h:", "h:0", "h:65536", "::1:9470", "[::1]", "[x]:1", "a b:1")
+]
+REFUSED += [("UNIT_TRAFFIC_PORT", text) for text in ("0", "65536", "http")]
+REFUSED += [
+    ("UNIT_HEALTH_URL", text) for text in ("/health", "ftp://h/", "http://", "http://h:x/", "http://[")
+]
+REFUSED += [
+    ("RANK_IP", text) for text in ("host", "0.0.0.0", "::", "224.0.0.1", "fe80::1%eth0", "10.0.0.1:80")
+]
+REFUSED += [("COMM_IFNAME", text) for text in ("=eth0", "eth0/1", "x" * 16, "..", "a b")][1:]
+REFUSED += [("MASTER_ADDRESS", text) for text in ("10.0.0.1:80", "a b", "999.1.1.1", "http://h", "x." * 200)]
+REFUSED += [
+    ("UNIT_REDIS_URL", text)
+    for text in (
+        "localhost:6379",
+        "http://h",
+        "redis://",
+        "redis://h:0",
+        "redis://h/x",
+        "redis://h/0/1",
+        "redis://a,b",
+        "redis://[::1",
+        "unix://run.sock",
+        "redis+sentinel://a:1",
+        "redis+sentinel://a:1/m/x",
+        "redis+cluster://a:1/3",
+        "redis+cluster://a:1,,b:2",
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "text"), REFUSED)
+def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: str) -> None:
+    said = [problem for problem in problems(ALONE | {name: text}) if problem.startswith(f"{name}=")]
+    assert len(said) == 1
+    assert VARIABLES[name].kind.accepted in said[0]
+    assert "environment" in said[0]
+    assert "correct it" in said[0]
+    shown = repr(VARIABLES[name].shown(text))
+    assert shown in said[0]
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "RANK_ID and UNIT_SIZE missing"),
+        ({"RANK_ID": "1", "UNIT_REDIS_URL": "redis://h"}, "UNIT_SIZE missing: RANK_ID=1"),
+        ({"RANK_ID": "1", "MASTER_ADDRESS": "10.0.0.1"}, "set UNIT_SIZE from 1 to 1024, or UNIT_CONFIG"),
+        ({"UNIT_SIZE": "2"}, "RANK_ID missing: UNIT_SIZE=2"),
+        ({"RANK_ID": "auto", "UNIT_REDIS_URL": "redis://h"}, "UNIT_SIZE missing"),
+        ({"RANK_ID": "2", "UNIT_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}, "a rank from 0 to 1"),
+        ({"RANK_ID": "1", "UNIT_SIZE": "2"}, "MASTER_ADDRESS missing"),
+        ({"RANK_ID": "auto", "UNIT_SIZE": "2"}, "UNIT_REDIS_URL missing"),
+        ({"LWS_GROUP_SIZE": "2"}, "LWS_WORKER_INDEX, LWS_LEADER_ADDRESS missing"),
+        (LWS | {"LWS_WORKER_INDEX": "4"}, "RANK_ID=4 (platform LWS"),
+        (LWS | {"LWS_LEADER_ADDRESS": "a b"}, "MASTER_ADDRESS='a b' (platform LWS"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "RANK_ID and UNIT_SIZE missing"),
+        (ALONE | {"UNIT_LEASE_SECONDS": "1.5"}, "UNIT_LEASE_SECONDS=1.5"),
+        (ALONE | {"UNIT_HEARTBEAT_SECONDS": "3"}, "UNIT_HEARTBEAT_SECONDS=3"),
+        (ALONE | {"UNIT_DRAIN_SECONDS": "23"}, "UNIT_STOP_GRACE_SECONDS=25"),
+        (ALONE | {"UNIT_STOP_GRACE_SECONDS": "10", "UNIT_DRAIN_SECONDS": "15"}, "UNIT_DRAIN_SECONDS=15"),
+        (ALONE | {"UNIT_CONFIG": "/nowhere"}, "UNIT_CONFIG='/nowhere': No such file or directory"),
+        (ALONE | {"UNIT_SECRET_FILE": "/nowhere"}, "UNIT_SECRET_FILE='/nowhere'"),
+        (ALONE | {"UNIT_REDIS_URL_FILE": "/empty"}, "UNIT_REDIS_URL_FILE='/empty' is empty"),
+        (
+            ALONE | {"UNIT_SECRET": "a", "UNIT_SECRET_FILE": "/f"},
+            "UNIT_SECRET (environment) and UNIT_SECRET_FILE",
+        ),
+        (ALONE | {"UNIT_REDIS_URL": "redis://h", "UNIT_REDIS_URL_FILE": "/f"}, "one of the two"),
+        (ALONE | {"UNIT_TRAFFIC_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false"),
+        (ALONE | {"UNIT_SERVICE": "tcp://10.0.0.1:80"}, "Kubernetes service link"),
+        (ALONE | {"UNIT_CONFIG": "/itself"}, "starts unitagent itself"),
+        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is no JSON"),
+    ],
+)
+def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:
+    itself = json.dumps({"containers": [{"script": "/usr/bin/unitagent run -- vllm serve"}]})
+    told = problems(environ, f="x", empty="\n", itself=itself, broken="{")
+    assert [problem for problem in told if said in problem], told
+    assert len(told) == 1
+
+
+def test_all_problems_at_once() -> None:
+    environ = {"UNIT_SIZE": "x", "UNIT_LEASE_SECONDS": "nan", "UNIT_SECRET_FILE": "/nowhere"}
+    assert len(problems(environ)) == 4  # RANK_ID is missing as well
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_what_has_no_effect_yet_is_refused(name: str) -> None:
+    assert "not supported yet" in problems(ALONE | {name: "7"})[0]
+    settled({name: VARIABLES[name].default or ""})
+
+
+def test_a_short_grace_shortens_the_defaults_within_it() -> None:
+    settings = settled({"UNIT_STOP_GRACE_SECONDS": "5"})
+    assert (settings.drain, settings.deregister) == (3, 0.4)
+    settings = settled({"UNIT_STOP_GRACE_SECONDS": "0"})
+    assert (settings.drain, settings.deregister) == (0, 0)
+    settings = settled({"UNIT_STOP_GRACE_SECONDS": "600"})
+    assert (settings.drain, settings.deregister) == (15, 2)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:hunter2@h", "redis://:hunter2@h:x", "redis://h?password=hunter2", "u:hunter2@h"]
+)
+def test_a_password_is_never_said_and_never_taken_from_the_command_line(url: str) -> None:
+    told = "".join(problems(ALONE | {"UNIT_LEASE_SECONDS": "0"}, {"UNIT_REDIS_URL": url}))
+    assert "hunter2" not in told
+    assert "--redis-url" in told
+
+
+def test_a_password_from_the_environment_is_taken_and_not_shown() -> None:
+    result = found(ALONE | {"UNIT_REDIS_URL": "redis://u:hunter2@h", "UNIT_SECRET": "hunter3"})
+    assert result.settings.redis_url == "redis://u:hunter2@h"
+    assert "hunter" not in f"{result.settings}{result.texts}{result.sources}{result.warnings}"
+
+
+def test_warnings() -> None:
+    environ = ALONE | {"UNIT_GAURD": "1", "UNIT_PORT": "tcp://10.0.0.1:80", "UNIT_REDIS_URL": "redis://h"}
+    told = found(environ | {"UNIT_SERVICE_HOST": "10.0.0.1", "UNIT_RANK_IPS": "10.0.0.1"}).warnings
+    assert len(told) == 3
+    assert "UNIT_PORT='tcp://10.0.0.1:80' was put there by a Kubernetes service link" in told[0]
+    assert "UNIT_GUARD may be meant" in told[1]
+    assert "UNIT_ID is not set" in told[2]
+
+
+def test_a_service_file_gives_command_environment_and_checks() -> None:
+    container = {
+        "script": "vllm serve /m",
+        "env": [{"name": "A", "value": "b"}],
+        "health_check": {"tcp_socket": {"port": 1}},
+    }
+    environ = ALONE | {"UNIT_CONFIG": "/s"}
+    read = files(s=json.dumps({"containers": [container]}))
+    result = resolve({}, environ, "h", read)
+    assert result.settings.command == ("vllm", "serve", "/m")
+    assert result.environment == {"A": "b"}
+    assert result.checks["health_check"].port == 1
+    assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)
+
+
+def test_commands_that_join_nothing_need_no_identity() -> None:
+    result = resolve({}, {"UNIT_REDIS_URL": "redis://h", "LWS_GROUP_SIZE": "2"}, "h", files(), identity=False)
+    assert (result.settings.size, result.settings.rank) == (0, None)
+
+
+def test_a_secret_file_that_is_no_text() -> None:
+    def read(path: str) -> str:
+        if path == "/secret":
+            return b"\xff".decode()
+        raise FileNotFoundError(path)
+
+    with pytest.raises(ConfigurationError, match=re.escape("UNIT_SECRET_FILE='/secret': no UTF-8 text")):
+        resolve({}, ALONE | {"UNIT_SECRET_FILE": "/secret"}, "h", read)
+
+
+PLATFORM_NAMES = {
+    *(name for rule in TABLE for name in rule.marks + rule.needs),
+    *("GROUP_SIZE", "WORKER_INDEX", "GROVE_PCSG_NAME", "VC_A_NUM", "SLURM_NODEID", "SLURM_NNODES"),
+    *("SLURM_NODELIST", "KUBERNETES_SERVICE_HOST"),
+}
+NAMES = st.sampled_from([*VARIABLES, *sorted(PLATFORM_NAMES)]) | st.text(max_size=8).map(
+    lambda t: "UNIT_" + t
+)
+ORDINARY = st.sampled_from(
+    ["0", "1", "2", "4", "auto", "true", "job", "redis://h", "/f", "tcp://h:1", "10.0.0.1", "a-1"]
+)
+TEXTS = ORDINARY | st.text(max_size=20) | st.floats().map(str)
+
+
+@given(
+    st.dictionaries(NAMES, TEXTS), st.dictionaries(st.sampled_from([*VARIABLES]), TEXTS), st.text(), st.text()
+)
+def test_anything_gives_settings_or_a_configuration_error(
+    environ: dict[str, str], flags: dict[str, str], hostname: str, content: str
+) -> None:
+    with suppress(ConfigurationError):
+        reader = files(**{"f": content, "etc/hosts": content})
+        settings = resolve(flags, environ, hostname, reader).settings
+        assert settings.rank is None or settings.rank < settings.size <= 1024
+        assert settings.lease >= 2 * settings.heartbeat > 0
