@@ -104,7 +104,7 @@ def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolve
     return resolve(
         flags(namespace),
         os.environ,
-        socket.getfqdn() if identity else socket.gethostname(),
+        socket.gethostname(),  # its domain is read from /etc/hosts: a resolver that is down takes seconds
         lambda path: read(Path(path)),
         command=namespace.command,
         identity=identity,
