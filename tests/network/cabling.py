@@ -1,0 +1,120 @@
+"""The cables of a lab: N hosts with two cards each, a store behind a router, a switch in a namespace of its own.
+
+``eth0`` (10.88.0.k) is the default route and leads to the store; ``eth1`` (10.88.1.k) joins the hosts and is the
+card that agents choose. Packets are lost without a word to anybody, by queues of length 0 at the ends of a cable:
+each end drops what is sent into it, so each direction can be cut alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from tests.network.namespaces import Namespace
+
+Segment = Literal["front", "comm"]
+Direction = Literal["in", "out"]
+
+SEGMENTS: dict[Segment, str] = {"front": "eth0", "comm": "eth1"}
+STORE_IP = "10.99.0.1"
+_ROUTER = "10.88.0.254"
+_IMPAIR = Path(__file__).parent / "programs" / "impair.py"
+
+
+class Cabling:
+    """Namespaces and cables of one lab."""
+
+    def __init__(self, hosts: int) -> None:
+        self.hosts = [Namespace() for _ in range(hosts)]
+        self.store = Namespace()
+        self._switch = Namespace()
+        self._cut: set[tuple[int, Segment, Direction]] = set()
+        self._impairing: subprocess.Popen[str] | None = None
+        self._plug()
+
+    def ip(self, host: int, segment: Segment = "comm") -> str:
+        return f"10.88.{list(SEGMENTS).index(segment)}.{host + 1}"
+
+    def cut(
+        self, host: int, segments: Iterable[Segment] = ("front", "comm"), directions: Iterable[Direction] = ("in", "out")
+    ) -> None:  # fmt: skip
+        """Lose all packets on these cables of a host."""
+        for segment in segments:
+            for direction in directions:
+                self._queue("replace", host, segment, direction)
+                self._cut.add((host, segment, direction))
+
+    def heal(self) -> None:
+        """Take all cuts and impairments away."""
+        for host, segment, direction in tuple(self._cut):
+            self._queue("del", host, segment, direction)
+        self._cut.clear()
+        self._repair()
+
+    def impair(self, delay: float, loss: float, segments: Iterable[Segment] = ("front", "comm")) -> None:
+        """Delay every frame by ``delay`` seconds and lose this share of them, on whole segments."""
+        self._repair()
+        ports = [port for segment in segments for port in self._ports(segment)]
+        self._switch.ip(*(f"link set {port} nomaster" for port in ports))
+        words = [str(delay), str(loss), "1", *ports]
+        self._impairing = subprocess.Popen(
+            [*self._switch.enter(), "setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-S", "-E", str(_IMPAIR), *words],
+            stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert self._impairing.stdout is not None
+        assert self._impairing.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        self._unplug_impairment()
+        for namespace in (*self.hosts, self.store, self._switch):
+            namespace.close()
+
+    def _repair(self) -> None:
+        if self._unplug_impairment():
+            ports = ((segment, port) for segment in SEGMENTS for port in self._ports(segment))
+            self._switch.ip(*(f"link set {port} master {segment}" for segment, port in ports))
+
+    def _unplug_impairment(self) -> bool:
+        if self._impairing is None:
+            return False
+        self._impairing.kill()
+        self._impairing.communicate()
+        self._impairing = None
+        return True
+
+    def _ports(self, segment: Segment) -> list[str]:
+        hosts = [f"{segment}{host}" for host in range(len(self.hosts))]
+        return [*hosts, "frontstore"] if segment == "front" else hosts
+
+    def _queue(self, verb: str, host: int, segment: Segment, direction: Direction) -> None:
+        if direction == "out":
+            self.hosts[host].tc(f"qdisc {verb} dev {SEGMENTS[segment]} root pfifo limit 0")
+        else:
+            self._switch.tc(f"qdisc {verb} dev {segment}{host} root pfifo limit 0")
+
+    def _plug(self) -> None:
+        ends = [
+            (segment, f"{segment}{host}", card, namespace)
+            for segment, card in SEGMENTS.items()
+            for host, namespace in enumerate(self.hosts)
+        ]
+        ends.append(("front", "frontstore", "eth0", self.store))
+        commands = [f"link add {segment} type bridge mcast_snooping 0" for segment in SEGMENTS]
+        commands += [f"link set {segment} up" for segment in SEGMENTS]
+        for segment, port, card, namespace in ends:
+            commands.append(f"link add {port} type veth peer name {card} netns {namespace.path}")
+            commands.append(f"link set {port} master {segment} up")
+        self._switch.ip(*commands)
+        for host, namespace in enumerate(self.hosts):
+            namespace.ip(
+                "link set lo up",
+                *(f"addr add {self.ip(host, segment)}/24 dev {card}" for segment, card in SEGMENTS.items()),
+                *(f"link set {card} up" for card in SEGMENTS.values()),
+                f"route add default via {_ROUTER}",
+            )
+        self.store.ip(
+            "link set lo up", f"addr add {STORE_IP}/32 dev lo", f"addr add {_ROUTER}/24 dev eth0", "link set eth0 up"
+        )  # fmt: skip

@@ -1,0 +1,148 @@
+"""A lab: hosts, a store, and the agents of a Unit on them, with everything that is seen of them.
+
+Everything belongs to this process and dies with it, whatever happens: namespaces are held by open files,
+processes are on a leash (``PR_SET_PDEATHSIG``), and the containers end with their PID 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.network.cabling import STORE_IP, Cabling
+from tests.network.containers import Container, agent_command
+from tests.network.lives import Life, Watcher, overlaps
+from tests.network.redis_server import PORT, RedisServer
+from tests.network.waiting import until
+
+PROGRAMS = Path(__file__).parent / "programs"
+_PASSED_ON = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
+
+
+def workload(*traits: str) -> list[str]:
+    """The command line of the test workload."""
+    return [sys.executable, "-I", "-S", str(PROGRAMS / "workload.py"), *traits]
+
+
+class Lab:
+    """N hosts; ``agents[k]`` is the last container started on host k."""
+
+    def __init__(self, size: int, folder: Path, *, store: bool = True) -> None:
+        self.size = size
+        self.folder = folder
+        self.name = secrets.token_hex(4)
+        self.agents: dict[int, Container] = {}
+        self.all: list[Container] = []
+        self.watcher = Watcher(self.name)
+        self.net = Cabling(size)
+        self.store = RedisServer(self.net.store, folder)
+        if store:
+            self.store.start()
+
+    def start(self, host: int, *traits: str, command: list[str] | None = None, **env: object) -> Container:
+        """Start a container with rank ``host`` on that host, in place of the one before."""
+        words = command or agent_command(*workload(*traits))
+        named = {name: str(value) for name, value in env.items() if value is not None}
+        unset = {name for name, value in env.items() if value is None}
+        given = {name: value for name, value in {**self._env(host), **named}.items() if name not in unset}
+        container = Container(f"host{host}", self.net.hosts[host], self.folder, words, given)
+        self.agents[host] = container
+        self.all.append(container)
+        return container
+
+    def start_all(self, *traits: str, **env: object) -> None:
+        for host in range(self.size):
+            self.start(host, *traits, **env)
+
+    def form(self, *traits: str, **env: object) -> dict[str, Any]:
+        """Start all hosts and wait until the Unit is ready everywhere; rank 0's status then."""
+        self.start_all(*traits, **env)
+        return self.wait_ready()
+
+    def wait_ready(self, above: int = 0, hosts: Iterable[int] | None = None) -> dict[str, Any]:
+        """Wait until all hosts say that a generation above this one is ready; rank 0's status then."""
+        asked = range(self.size) if hosts is None else hosts
+        self.until(lambda: all(self.is_ready(host, above) for host in asked), f"ready above generation {above}")
+        return self.agents[0].status()
+
+    def is_ready(self, host: int, above: int = 0) -> bool:
+        status = self.agents[host].status()
+        return bool(status) and status["ready"] and status["generation"] > above
+
+    def until(self, look: Callable[[], object], why: str, deadline: float = 60.0) -> None:
+        """Wait for a condition; when it does not come true, tell what every agent said last."""
+        try:
+            until(look, why, deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.story()}") from None
+
+    def codes(self, hosts: Iterable[int] | None = None) -> list[int]:
+        """Wait for the end of the agents on these hosts and return their exit codes."""
+        return [self.agents[host].code() for host in (range(self.size) if hosts is None else hosts)]
+
+    def events(self, event: str, *, rank: int | None = None, generation: int | None = None) -> list[dict[str, Any]]:
+        """What the workloads noted, oldest first."""
+        lines = [line for file in self.folder.glob("*.jsonl") for line in file.read_text().splitlines()]
+        found = [json.loads(line) for line in lines]
+        wanted = [
+            line
+            for line in found
+            if line["event"] == event and rank in (None, line["rank"]) and generation in (None, line["generation"])
+        ]
+        return sorted(wanted, key=lambda line: float(line["at"]))
+
+    def begun(self, generation: int) -> list[dict[str, Any]]:
+        """Wait until a workload of this generation has begun on every rank; their notes in rank order."""
+        self.until(lambda: len(self.ranks(generation)) == self.size, f"all ranks began generation {generation}")
+        found = self.events("begin", generation=generation)
+        return sorted(found, key=lambda line: int(line["rank"]))
+
+    def ranks(self, generation: int) -> set[int]:
+        return {line["rank"] for line in self.events("begin", generation=generation)}
+
+    def generations(self) -> list[int]:
+        """The generations in which some workload began."""
+        return sorted({line["generation"] for line in self.events("begin")})
+
+    def main(self, rank: int, generation: int) -> Life:
+        """The living main process of a rank's workload."""
+        return next(
+            life for life in self.watcher.alive() if life.main and (life.rank, life.generation) == (rank, generation)
+        )
+
+    def check(self) -> None:
+        """Hold that no two generations overlapped anywhere, at any time so far."""
+        found = overlaps(self.watcher.lives())
+        assert not found, "\n".join(found)
+
+    def story(self) -> str:
+        now = time.monotonic()
+        told = (f"--- {box.name}, started {now - box.started:.1f} s ago\n{box.tail()}" for box in self.all)
+        return "\n".join(told)
+
+    def close(self) -> None:
+        for container in self.all:
+            container.close()
+        self.store.stop()
+        self.net.close()
+        self.watcher.close()
+
+    def _env(self, host: int) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return kept | {
+            "LAB": self.name,
+            "LAB_HOST": f"host{host}",
+            "LAB_EVENTS": str(self.folder),
+            "UNIT_ID": "lab",
+            "UNIT_SIZE": str(self.size),
+            "RANK_ID": str(host),
+            "UNIT_GUARD": "true",
+            "UNIT_REDIS_URL": f"redis://{STORE_IP}:{PORT}/0",
+            "UNIT_LOG_FORMAT": "text",
+        }

@@ -1,0 +1,78 @@
+"""A workload that notes what happens to it, one JSON line each, with the monotonic time.
+
+The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``, ``after=SECONDS``,
+``lingers=SECONDS`` (between SIGTERM and its end), ``until=PATH`` (exits 0 once that file is there), ``only=RANK``
+(the traits after it are meant for that rank alone).
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def note(event, **more):
+    where = Path(os.environ["LAB_EVENTS"]) / f"{os.environ['LAB_HOST']}.jsonl"
+    line = {"event": event, "at": time.monotonic(), "pid": os.getpid(), **more}
+    line |= {"rank": int(os.environ["RANK_ID"]), "generation": int(os.environ["UNIT_GENERATION"])}
+    with where.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_traits(words):
+    traits, mine = {}, True
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "only":
+            mine = value == os.environ["RANK_ID"]
+        elif mine:
+            traits[name] = value
+    return traits
+
+
+def on_term(traits):
+    def handle(number, frame):
+        note("term", signal=number)
+        time.sleep(float(traits.get("lingers", 0)))
+        note("end")
+        os._exit(0)
+
+    return handle
+
+
+def leave_daemon():
+    """A child that left session and group and ignores SIGTERM, as engines leave them behind."""
+    if os.fork():
+        return
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork():
+        os._exit(0)
+    note("daemon")
+    while True:
+        time.sleep(60)
+
+
+def main():
+    traits = read_traits(sys.argv[1:])
+    if "ignores-term" in traits:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, on_term(traits))
+    note("begin", env=dict(os.environ))
+    if "daemon" in traits:
+        leave_daemon()
+    if "shm" in traits:
+        Path(f"/dev/shm/workload-{os.getpid()}").write_bytes(b"x" * 4096)
+    if "after" in traits:
+        time.sleep(float(traits["after"]))
+    if "exits" in traits:
+        note("exit", code=int(traits["exits"]))
+        sys.exit(int(traits["exits"]))
+    while not ("until" in traits and Path(traits["until"]).exists()):
+        time.sleep(0.05 if "until" in traits else 60)
+
+
+main()

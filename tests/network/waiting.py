@@ -1,0 +1,28 @@
+"""Waiting on a condition. Deadlines are generous: they catch a hang, they promise no speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLINE = 60.0
+
+
+def until(look: Callable[[], T], why: str, deadline: float = DEADLINE, pause: float = 0.02) -> T:
+    """Return the first true answer of ``look``."""
+    end = time.monotonic() + deadline
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {deadline:g} s: {why}"
+        time.sleep(pause)
+    return found
+
+
+def throughout(look: Callable[[], T], why: str, seconds: float, pause: float = 0.05) -> None:
+    """Hold for ``seconds`` that every answer of ``look`` is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert look(), why
+        time.sleep(pause)
