@@ -75,6 +75,17 @@ def test_all_goes_through_and_the_tail_is_complete(start: Start) -> None:
     assert agent.event("exit")["tail"] == [f"line {number}" for number in range(19980, 20000)]
 
 
+def test_the_tail_has_what_is_still_in_the_pipe() -> None:
+    async def scene() -> list[str]:
+        stderr = Stderr(os.open(os.devnull, os.O_WRONLY))
+        source = stderr.open()
+        os.write(source, b"last words\n")
+        os.close(source)
+        return stderr.tail()  # the loop has had no turn yet
+
+    assert asyncio.run(scene()) == ["last words"]
+
+
 def test_an_inherited_stderr_has_no_tail(start: Start) -> None:
     agent = start("--inherit-stderr", "--", *program("lines.py"), "2")
     assert agent.output()[1] == "line 0\nline 1\n"
