@@ -10,17 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from unitagent.core import actions as act
-from unitagent.core import checks
 from unitagent.core import events as ev
 from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
-from unitagent.core.model import Gang, InstanceState
-from unitagent.core.state import State
-from unitagent.core.status import status
+from unitagent.core.model import Failure, Gang, InstanceState, Reason
+from unitagent.core.state import State, Work
 from unitagent.discovery.ports import find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.launch import Launch, Launcher
@@ -29,12 +27,14 @@ from unitagent.probes.health import HealthProbe
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
+from unitagent.workload.inside import Corpse
 from unitagent.workload.process import Workload
 from unitagent.workload.signals import Birth, install
 
 _log = logging.getLogger(__name__)
 
 CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock
+_INSIDE = 1.0  # seconds between two looks at the workload's processes
 _LAST_WORDS = 0.5  # seconds for the end of the workload's output
 
 
@@ -71,6 +71,7 @@ class Agent:
     async def run(self, born: Birth) -> int:
         """Live until ``Quit``; returns the exit code."""
         install(born, on_stop=self._on_signal, forward=self._rooms.workload.signal)
+        self._start(self._look_inside())
         self._start(self._rooms.store.listen(lambda: self._put(ev.Pushed)))
         self._put(ev.Tick)
         code = None
@@ -234,6 +235,27 @@ class Agent:
         else:
             self._put(ev.WorkloadStuck, stuck.describe())
 
+    async def _look_inside(self) -> None:
+        """Notice a workload that lives on without a process that it cannot do without."""
+        while True:
+            await asyncio.sleep(_INSIDE)
+            corpse = await self._rooms.workload.dead_inside()
+            if corpse is not None and self.state.work is Work.ALIVE:
+                self._put(ev.WorkloadSick, self._sick(corpse))
+
+    def _sick(self, corpse: Corpse) -> Failure:
+        me = self.state.me
+        which = f"process {corpse.pid} ({corpse.name}) of rank {me.rank} ({me.ip})"
+        return Failure(
+            generation=me.generation,
+            rank=me.rank,
+            ip=me.ip,
+            reason=Reason(corpse.exit.reason),
+            detail=f"{which} {corpse.exit.describe()}, and its parent has not noticed",
+            signal=corpse.exit.signal,
+            at=time.time(),
+        )
+
     async def _await_drain(self) -> None:
         inflight = self._launch.inflight if self._launch is not None else None
         if inflight is not None:
@@ -247,46 +269,3 @@ class Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._rooms.workload.close(_LAST_WORDS)
         await self._rooms.store.close()
-
-
-class Views:
-    """What the probe server may know of an agent: answers, made from its state when they are asked for."""
-
-    def __init__(self, agent: Agent, metrics: Metrics) -> None:
-        self._agent = agent
-        self._metrics = metrics
-
-    @property
-    def _state(self) -> State:
-        """The state as of now, so that a lease that has run out since the last event counts."""
-        return replace(self._agent.state, now=time.monotonic())
-
-    def live(self) -> checks.Answer:
-        """Answer ``/livez``."""
-        return checks.live()
-
-    def ready(self) -> checks.Answer:
-        """Answer ``/readyz``."""
-        return checks.ready(self._state)
-
-    def traffic(self) -> checks.Answer:
-        """Answer ``/traffic``."""
-        return checks.traffic(self._state)
-
-    def startup(self) -> checks.Answer:
-        """Answer ``/startupz``."""
-        return checks.startup(self._state)
-
-    def status(self) -> dict[str, Any]:
-        """Return ``/status``."""
-        return status(self._state)
-
-    def metrics(self) -> bytes:
-        """Return ``/metrics``."""
-        return self._metrics.render(self.status(), time.monotonic())
-
-    def identity(self) -> tuple[int, str]:
-        """Return my rank and incarnation."""
-        return self._agent.state.rules.rank, self._agent.state.rules.incarnation
-
-

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from unitagent.agent import Agent, Rooms, Views
+from unitagent.agent import Agent, Rooms
 from unitagent.claim import claim
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
@@ -28,6 +28,7 @@ from unitagent.probes.peers import Peers
 from unitagent.probes.server import ProbeServer
 from unitagent.settings import Resolved, Settings
 from unitagent.store.redis import RedisStore
+from unitagent.views import Views
 from unitagent.workload import command, leftovers
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
@@ -61,7 +62,6 @@ async def run(found: Resolved, where: Where) -> int:
     here = Here(birth(), Reaper())
     here.reaper.install()
     early = asyncio.ensure_future(_live(found, where, here))
-
 
     def stop(_number: int) -> None:
         early.cancel()
@@ -154,9 +154,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     card = (place.address.ifname, place.address.ip)
     launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation))
     agent = Agent(first(rules(settings, me, health=launcher.has_health()), me, time.monotonic()), where)
-    workload = Workload(
-        here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not sys.stderr.isatty()
-    )
+    workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not sys.stderr.isatty())
     metrics = Metrics(me.rank)
     peers = Peers(settings.secret, place.address.ip, _PEER_SECONDS, agent.on_hangup)
     agent.furnish(

@@ -12,12 +12,13 @@ import contextlib
 import math
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit
 from unitagent.workload import command, proc
 from unitagent.workload.background import in_background
+from unitagent.workload.inside import Corpse, Inside
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.shm import SharedMemory
 from unitagent.workload.stderr import Stderr
@@ -90,6 +91,7 @@ class Workload:
         self._stderr = Stderr() if capture_stderr else None
         self._terminal = Terminal()
         self._oom = OomCounter()
+        self._inside = Inside()
         self._shm = SharedMemory()
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
@@ -105,6 +107,7 @@ class Workload:
             raise RuntimeError("a workload is only spawned after the one before is gone")
         path = command.locate(argv[0], env)
         self._oom.start()
+        self._inside.forget()
         self._shm.remember()
         self.pid = self._start(path, argv, env)
         self._reaper.watch(self.pid, self._ended)
@@ -155,6 +158,16 @@ class Workload:
         look = in_background(lambda: self._shm.sample(process.pid for process in self._living()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(look, _SAMPLE_SECONDS)
+
+    async def dead_inside(self) -> Corpse | None:
+        """Find a killed process of the workload that its parent does not reap; to be asked now and then."""
+        if self.pid is None:
+            return None
+        spared = frozenset(self._reaper.services)
+        corpse = await in_background(lambda: self._inside.look(spared))
+        if corpse is None or not self._oom.struck():
+            return corpse
+        return replace(corpse, exit=replace(corpse.exit, oom=True))
 
     async def close(self, limit: float = 1.0) -> None:
         """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""

@@ -1,0 +1,54 @@
+"""What the probe server may know of an agent: answers, made from its state when they are asked for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from unitagent.agent import Agent
+from unitagent.core import checks
+from unitagent.core.state import State
+from unitagent.core.status import status
+from unitagent.probes.metrics import Metrics
+
+
+class Views:
+    """The ``Answers`` of one agent."""
+
+    def __init__(self, agent: Agent, metrics: Metrics) -> None:
+        self._agent = agent
+        self._metrics = metrics
+
+    @property
+    def _state(self) -> State:
+        """The state as of now, so that a lease that has run out since the last event counts."""
+        return replace(self._agent.state, now=time.monotonic())
+
+    def live(self) -> checks.Answer:
+        """Answer ``/livez``."""
+        return checks.live()
+
+    def ready(self) -> checks.Answer:
+        """Answer ``/readyz``."""
+        return checks.ready(self._state)
+
+    def traffic(self) -> checks.Answer:
+        """Answer ``/traffic``."""
+        return checks.traffic(self._state)
+
+    def startup(self) -> checks.Answer:
+        """Answer ``/startupz``."""
+        return checks.startup(self._state)
+
+    def status(self) -> dict[str, Any]:
+        """Return ``/status``."""
+        return status(self._state)
+
+    def metrics(self) -> bytes:
+        """Return ``/metrics``."""
+        return self._metrics.render(self.status(), time.monotonic())
+
+    def identity(self) -> tuple[int, str]:
+        """Return my rank and incarnation."""
+        return self._agent.state.rules.rank, self._agent.state.rules.incarnation
