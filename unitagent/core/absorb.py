@@ -145,6 +145,7 @@ def _peers_reached(state: State, event: PeersReached) -> State:
     return replace(
         state,
         checking="",
+        look=True,  # to go on from here takes a snapshot of the store
         check_again=state.now + state.rules.heartbeat,
         reached=state.reached | frozenset(roster.items()),
         unreached=event.unreached,
