@@ -55,39 +55,8 @@ def _waits_to_rejoin(state: State) -> bool:
     return state.cut_off and not state.leads
 
 
-def rejoin(state: State) -> Result:
-    """Without guard, a rebuilt instance other than 0 starts in the running generation; nobody else moves."""
-    gang = _running_gang(state) if may_rejoin(state) else None
-    if gang is None:
-        return state, ()
-    state = mine(state, generation=gang.generation)
-    return _start(state, gang)
-
-
-def may_rejoin(state: State) -> bool:
-    """Whether I stand outside a generation that runs, and may go into it alone."""
-    if state.leads or not state.joined or state.up or state.leaving or state.asked is not None:
-        return False
-    leader = state.records.get(0)
-    return state.current and leader is not None and _runs_without_me(state, leader)
-
-
-def _runs_without_me(state: State, leader: Record) -> bool:
-    """Whether rank 0 is alive in a running generation whose gang is not one that I may still start with."""
-    runs = leader.state.started and leader.generation == state.generation and not leader.asked
-    alive = state.leases.alive(0, leader.incarnation)
-    outside = state.cut_off or (state.me.gang != leader.gang and not state.done)
-    return runs and alive and outside
-
-
-def _running_gang(state: State) -> Gang | None:
-    others = {**state.records, state.rules.rank: state.me}
-    if any(rank not in others for rank in range(state.rules.size)):
-        return None
-    return _gang(state.generation, [others[rank] for rank in range(state.rules.size)])
-
-
-def _gang(generation: int, roster: list[Record]) -> Gang:
+def gang_of(generation: int, roster: list[Record]) -> Gang:
+    """The gang of these records, in the order of their ranks; rank 0 says the port."""
     return Gang(
         generation=generation,
         incarnations=tuple(record.incarnation for record in roster),
@@ -109,14 +78,27 @@ def stand(state: State) -> Result:
         return state, ()
     if state.last_to_act:  # the others wait for this, and nobody but me knows that it has come
         state = replace(state, notify=True, last_to_act=False)
-    gang = _gang(state.me.generation, roster)
+    gang = gang_of(state.me.generation, roster)
     if any(record.state.started and record.gang != gang.id for record in roster):
-        return replace(state, generation=max(state.generation, gang.generation + 1)), ()
+        return _anew(state), ()
     if state.me.gang != gang.id:
         return _confirm(state, gang, roster)
-    if all(record.gang == gang.id for record in roster):
-        return _start(state, gang)
+    if all(_confirmed(state, record, gang) for record in roster):
+        return start(state, gang)
     return state, ()
+
+
+def _confirmed(state: State, record: Record, gang: Gang) -> bool:
+    """Whether the store shows it; my own word counts only once the others can see it too."""
+    shown = state.published if record.rank == state.rules.rank else record
+    return shown is not None and shown.gang == gang.id
+
+
+def _anew(state: State) -> State:
+    """Some have started without me here: with guard, or at rank 0, only a new generation brings us together."""
+    if not state.leads:
+        return state
+    return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True)
 
 
 def stands(state: State, record: Record) -> bool:
@@ -135,7 +117,7 @@ def _roster(state: State) -> list[Record] | None:
 
 def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
     """Confirm the gang once its members can be reached and the pause before a restart is over."""
-    differing = _differing(roster)
+    differing = differences(roster)
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
     said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
@@ -148,7 +130,7 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
     return mine(replace(state, unreached=()), gang=gang.id), said
 
 
-def _differing(roster: list[Record]) -> str:
+def differences(roster: list[Record]) -> str:
     """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
     wanted = set(roster[0].fingerprint.split())
     parts = []
@@ -180,7 +162,8 @@ def _check(state: State, gang: Gang, peers: tuple[Record, ...], said: tuple[Acti
     return replace(state, checking=gang.id), (*said, CheckPeers(gang.id, peers))
 
 
-def _start(state: State, gang: Gang) -> Result:
+def start(state: State, gang: Gang) -> Result:
+    """Spawn the workload as a member of this gang."""
     known = [record.restarts for record in state.records.values() if record.generation == gang.generation]
     opened = replace(state.marks, opened=state.now, spawned=None, ready=None)
     state = replace(
@@ -240,6 +223,6 @@ def _why_not(state: State, record: Record) -> str:
         return f"{who} says UNIT_SIZE={record.size}"
     if record.revision != state.me.revision:
         return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
-    still = state.leases.unchanged(record.rank, state.now)
+    still = state.leases.unchanged(record.rank)
     silent = f", no sign of life for {still:.0f} s" if still > state.rules.lease else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

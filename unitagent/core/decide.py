@@ -28,15 +28,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from unitagent.core import barrier, checks, ending, failures, joining, outage
+from unitagent.core import barrier, checks, ending, failures, joining, outage, rejoining
 from unitagent.core.absorb import absorb
 from unitagent.core.actions import Action, Exchange, Level, Quit, Say
 from unitagent.core.events import Event
 from unitagent.core.leases import neighbours
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.state import Result, State
+from unitagent.core.state import ALL_BEATS, Result, State
 
-ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
 _MOST_PASSES = 20
 
 
@@ -110,7 +109,8 @@ def _beats(state: State) -> tuple[int, ...]:
 
 def note_ready(state: State) -> Result:
     """The first moment that the whole generation serves ends a recovery."""
-    if state.marks.ready is not None or not state.current or not checks.is_ready(state):
+    told = state.published == state.me  # before that the others cannot know, and would not be woken
+    if state.marks.ready is not None or not (state.current and told and checks.is_ready(state)):
         return state, ()
     marks = replace(state.marks, ready=state.now)
     state = replace(state, marks=marks, was_ready=True, notify=state.notify or state.last_to_act)
@@ -147,7 +147,9 @@ RULES: tuple[Rule, ...] = (
     failures.complete,
     failures.count,
     ending.leave,
-    barrier.rejoin,
+    rejoining.admit,
+    rejoining.rejoin,
+    rejoining.come_too_late,
     barrier.enter,
     barrier.stand,
     barrier.report,
