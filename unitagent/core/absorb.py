@@ -33,7 +33,14 @@ SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both delive
 
 def absorb(state: State, event: Event) -> State:
     """The state with the facts of this event in it."""
-    state = replace(state, now=max(state.now, event.now), current=False, last_to_act=False)
+    slept = event.now - state.now > state.rules.lease / 2
+    state = replace(
+        state,
+        now=max(state.now, event.now),
+        current=False,
+        last_to_act=False,
+        answered=frozenset() if slept else state.answered,
+    )
     match event:
         case Tick():
             return state
@@ -57,6 +64,8 @@ def absorb(state: State, event: Event) -> State:
 
 def _of_workload(state: State, event: Event) -> State:
     match event:
+        case Spawned() if state.work is not Work.ALIVE or not state.me.state.started:
+            return mine(state, pid=event.pid)
         case Spawned():
             settled = InstanceState.RUNNING if _unproven(state) else InstanceState.HEALTHY
             marks = replace(state.marks, spawned=state.now)
@@ -106,9 +115,7 @@ def _exchanged(state: State, event: Exchanged) -> State:
         failure_stored=stored,
         order=reply.order,
         leases=state.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2),
-        heard={},
         doubts={},
-        rounds=0,
     )
 
 
@@ -128,6 +135,7 @@ def _store_failed(state: State) -> State:
         failure_stored=state.failure is None,
         leases=state.leases.broken(),
         suspects={},
+        answered=frozenset() if state.connected else state.answered,
         next_beat=state.now + min(RETRY, state.rules.heartbeat),
     )
 
@@ -160,18 +168,24 @@ def _about(state: State, rank: int, incarnation: str) -> Record | None:
 
 def _peer_answered(state: State, event: PeerAnswered) -> State:
     ask_again = {**state.ask_again, event.rank: state.now + state.rules.heartbeat}
-    state = replace(state, asking=state.asking - {event.rank}, ask_again=ask_again, rounds=state.rounds + 1)
+    state = replace(
+        state, asking=state.asking - {event.rank}, ask_again=ask_again, answered=state.answered | {event.rank}
+    )
     record = _about(state, event.rank, event.incarnation)
     if record is None:
         return replace(state, hung_up=state.hung_up - {event.rank})
-    refused = (
-        state.refused | {event.rank} if event.opinion is Opinion.REFUSED else state.refused - {event.rank}
-    )
-    state = replace(state, refused=refused)
+    refused = event.incarnation if event.opinion is Opinion.REFUSED else ""
+    state = replace(state, refused={**state.refused, event.rank: refused})
     if event.opinion is Opinion.ALIVE:
-        heard = {**state.heard, event.rank: state.now}
-        state = replace(state, heard=heard, hung_up=state.hung_up - {event.rank})
+        state = _heard(state, event)
     return _judge(state, event, record)
+
+
+def _heard(state: State, event: PeerAnswered) -> State:
+    """A living peer vouches for itself, and tells of a generation that I may have missed."""
+    suspects = {rank: why for rank, why in state.suspects.items() if rank != event.rank}
+    heard = {**state.heard, event.rank: state.now}
+    return replace(state, heard=heard, suspects=suspects, generation=max(state.generation, event.generation))
 
 
 def _judge(state: State, event: PeerAnswered, record: Record) -> State:
@@ -190,10 +204,12 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
 
 
 def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
-    late = state.leases.unchanged(event.rank, state.now) > state.rules.lease
+    late = state.leases.unchanged(event.rank) > state.rules.lease
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
             return "its workload is down and it cannot tell the store" if late or not state.connected else ""
+        case Opinion.ALIVE if event.rank == 0 and not event.ready and not state.connected:
+            return "it knows that the Unit does not serve"
         case Opinion.ALIVE:
             return ""
         case Opinion.OTHER:

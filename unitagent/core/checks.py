@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.core.model import InstanceState
-from unitagent.core.state import members, watched
+from unitagent.core.state import judged, members
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -51,13 +51,13 @@ def _ranks(state: State) -> Check:
 
 
 def _leases(state: State) -> Check:
-    """No watched peer is lost, as far as I can judge; an outage of the store alone is no reason."""
+    """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
     against = {**state.doubts, **state.suspects}
     late = [
         peer.rank
-        for peer in watched(state)
+        for peer in judged(state)
         if not peer.left
-        and state.leases.unchanged(peer.rank, state.now) > state.rules.lease
+        and state.leases.unchanged(peer.rank) > state.rules.lease
         and state.heard.get(peer.rank, 0.0) < state.now - state.rules.lease
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
@@ -124,7 +124,7 @@ def shown_state(state: State, rank: int) -> InstanceState:
     record = state.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    still = state.leases.unchanged(rank, state.now) > state.rules.lease and not record.left
+    still = state.leases.unchanged(rank) > state.rules.lease and not record.left
     vouched = state.heard.get(rank, 0.0) > state.now - state.rules.lease
     lost = rank in state.suspects or (still and not vouched)
     return InstanceState.LOST if lost else record.state

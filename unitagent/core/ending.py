@@ -89,7 +89,8 @@ def _leader_stopped(state: State) -> bool:
     leader = next((peer for peer in members(state) if peer.rank == 0), None)
     if leader is None:
         return True
-    return leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+    moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+    return moved_on or 0 in state.suspects
 
 
 def go_alone(state: State) -> Result:
@@ -134,12 +135,32 @@ def leave(state: State) -> Result:
     if state.fenced or state.stuck or not state.joined:
         return state, _quit(state)
     if leaving.until == float("inf"):
-        state = replace(state, leaving=replace(leaving, until=state.now + FAREWELL), notify=True)
+        state = replace(state, leaving=replace(leaving, until=_farewell_until(state)), notify=True)
         last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
         return mine(state, left=True, state=last), ()
-    if state.published == state.me or state.now >= leaving.until:
+    told = state.published == state.me and not _is_needed(state)
+    if told or state.hurry or state.now >= leaving.until:
         return state, _quit(state)
     return state, ()
+
+
+def _farewell_until(state: State) -> float:
+    """Rank 0 may have the store in its container, so it stays until the others have read what they need."""
+    if not _is_needed(state):
+        return state.now + FAREWELL
+    end = float("inf") if state.draining is None else state.draining + state.rules.stop_grace
+    return max(state.now + FAREWELL, min(state.now + state.rules.lease, end - FAREWELL))
+
+
+def _is_needed(state: State) -> bool:
+    """Whether a member has yet to learn from the store what I leave behind."""
+    if state.rules.rank != 0:
+        return False
+    if state.completed or state.me.failed:
+        return any(not peer.left for peer in members(state))
+    ends_for_all = state.rules.guard or state.draining is not None
+    here = state.me.generation
+    return ends_for_all and any(peer.generation == here and peer.state.started for peer in members(state))
 
 
 def _quit(state: State) -> tuple[Action, ...]:

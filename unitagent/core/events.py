@@ -74,6 +74,7 @@ class PeerAnswered:
     Attributes:
         incarnation: that was asked about.
         working: the peer says that its workload is up in ``generation``.
+        ready: the peer says that the whole Unit serves.
 
     """
 
@@ -83,6 +84,7 @@ class PeerAnswered:
     opinion: Opinion
     generation: int = 0
     working: bool = False
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from unitagent.core import budget
 from unitagent.core.actions import AskPeer, Level
 from unitagent.core.exits import Code
 from unitagent.core.model import Failure, InstanceState, Mode, OrderKind, Reason, Restart
-from unitagent.core.state import Marks, Result, State, go, members, mine, name, say, watched
+from unitagent.core.state import Marks, Result, State, go, judged, members, mine, name, say
 
 
 def judge(state: State) -> Result:
-    """Ask the watched peers that are late, or that hung up, for their own word before they count as lost."""
+    """Ask the members that are late, or that hung up, for their own word before they count as lost."""
     if not (state.in_gang and state.up and state.connected):
         return state, ()
     late = [
         peer
-        for peer in watched(state)
+        for peer in judged(state)
         if peer.rank not in state.asking
         and not (peer.left or peer.asked)
         and peer.generation == state.me.generation
@@ -39,7 +39,7 @@ def judge(state: State) -> Result:
 def _worth_asking(state: State, rank: int) -> bool:
     if rank in state.hung_up:
         return True
-    late = state.leases.unchanged(rank, state.now) > state.rules.lease
+    late = rank in state.suspects or state.leases.unchanged(rank) > state.rules.lease
     return late and state.now >= state.ask_again.get(rank, 0.0)
 
 
@@ -48,6 +48,8 @@ def obey(state: State) -> Result:
     order = state.order
     if not state.current or order is None or order.generation != state.me.generation or state.leaving:
         return state, ()
+    if state.took is not None and state.took.generation >= order.generation:
+        return state, ()  # it was meant for my predecessor, who has obeyed or died
     if order.kind is OrderKind.DRAIN and state.asked is None:
         said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
         return mine(replace(state, asked=state.now), asked=True), said

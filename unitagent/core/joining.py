@@ -66,19 +66,19 @@ def odd_sizes(state: State) -> tuple[int, ...]:
 
 def may_take(state: State) -> str | None:
     """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
-    if state.joined:
-        return ""
+    if state.joined:  # a store that lost my writes may show my predecessor again
+        return state.took.incarnation if state.took else ""
     if not state.looked:
         return None
     holder = state.records.get(state.rules.rank)
-    if not state.holder or (holder is not None and holder.incarnation != state.holder):
+    if not state.holder or (holder is not None and (holder.left or _is_where_i_am(state, holder))):
         return state.holder
-    if holder is None or holder.left or _is_where_i_am(state, holder):
+    still = state.leases.unchanged(state.rules.rank)
+    stopped = state.rules.lease + ISOLATION_MARGIN
+    vouched = state.now - state.heard.get(state.rules.rank, -stopped) < stopped
+    if still > stopped and not vouched:
         return state.holder
-    still = state.leases.unchanged(holder.rank, state.now)
-    if still > state.rules.lease + ISOLATION_MARGIN:
-        return state.holder
-    refused = holder.rank in state.refused and still > 2 * state.rules.heartbeat
+    refused = state.refused.get(state.rules.rank) == state.holder and still > 2 * state.rules.heartbeat
     return state.holder if refused else None
 
 

@@ -50,12 +50,14 @@ class Leases:
         """After an exchange that got no answer."""
         return replace(self, contact=None)
 
-    def unchanged(self, rank: int, now: float) -> float:
-        """Seconds that a rank's beat has stood still in my unbroken contact; 0 when I cannot judge."""
+    def unchanged(self, rank: int) -> float:
+        """Seconds that the store has shown a rank's beat standing still, in my unbroken contact; 0 when I cannot
+        judge. What the store has not shown me, because I slept or it did, is no evidence.
+        """
         lease = self.by_rank.get(rank)
-        if lease is None or self.contact is None:
+        if lease is None or self.contact is None or self.last is None:
             return 0.0
-        return now - max(lease.changed, self.contact)
+        return max(0.0, self.last - max(lease.changed, self.contact))
 
     def age(self, rank: int, now: float) -> float | None:
         """Seconds since a rank's beat changed, for people to read; None when nothing was seen."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from unitagent.core.actions import AskPeer, Level, Say, Stop
 from unitagent.core.leases import neighbours
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.state import Result, State, Work, members, mine, say
+from unitagent.core.state import ALL_BEATS, Result, State, Work, members, mine, say
 
 
 def tell(state: State) -> Result:
@@ -40,7 +40,10 @@ def ask_around(state: State) -> Result:
 
 
 def _confidants(state: State) -> tuple[Record, ...]:
+    """Whom I ask: rank 0 and my neighbours. Rank 0 asks all, and so can tell the others what it found."""
     near = {0, *neighbours(state.rules.rank, state.rules.size)}
+    if state.rules.rank == 0 and state.rules.size <= ALL_BEATS:
+        near = set(range(state.rules.size))
     return tuple(peer for peer in members(state) if peer.rank in near and peer.port and not peer.left)
 
 
@@ -56,9 +59,10 @@ def isolate(state: State) -> Result:
 def is_isolated(state: State) -> bool:
     """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
     last = state.leases.last
-    if state.connected or last is None or not state.rules.probes or not state.rounds:
+    if state.connected or last is None or not state.rules.probes:
         return False
-    asked = _confidants(state)
-    vouch = [peer.rank for peer in asked if state.rules.rank == 0 or peer.rank == 0]
-    heard = max((state.heard.get(rank, last) for rank in vouch), default=state.now)
+    vouch = {peer.rank for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0}
+    if not vouch or not vouch <= state.answered:
+        return False
+    heard = max(state.heard.get(rank, last) for rank in vouch)
     return state.now - max(last, heard) > state.rules.lease

@@ -13,6 +13,9 @@ from unitagent.core.leases import Leases, neighbours
 from unitagent.core.model import Failure, Gang, Mode, Order, Record, Rules
 
 
+ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
+
+
 class Work(StrEnum):
     """What is left of the workload on this instance."""
 
@@ -57,7 +60,10 @@ class State:
         records: everybody's record as the store last showed them.
         current: this very event brought ``records``, so they are one snapshot of the store.
         last_to_act: my own change was the last before that snapshot.
-        gang: the last gang I started with.
+        took: the record whose place my own took, when I joined.
+        gang: the last gang I started with; without guard, with the members that were rebuilt since.
+        refused: the incarnation, by rank, whose address refused a connection when it was last asked.
+        answered: ranks that I have asked, and whose answer or silence I know, since I lost the store or slept.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         ended: failure of my own instance that has yet to end its generation.
 
@@ -111,14 +117,14 @@ class State:
     cut_off: bool = False
 
     # the peers
-    refused: frozenset[int] = frozenset()
+    refused: Mapping[int, str] = field(default_factory=dict)
     asking: frozenset[int] = frozenset()
     ask_again: Mapping[int, float] = field(default_factory=dict)
     hung_up: frozenset[int] = frozenset()
     suspects: Mapping[int, str] = field(default_factory=dict)
     heard: Mapping[int, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
-    rounds: int = 0  # answers of peers since the store was lost
+    answered: frozenset[int] = frozenset()
 
     # the end
     asked: float | None = None
@@ -194,6 +200,11 @@ def watched(state: State) -> tuple[Record, ...]:
     """The gang members whose leases I judge."""
     ring = neighbours(state.rules.rank, state.rules.size)
     return tuple(record for record in members(state) if record.rank in ring)
+
+
+def judged(state: State) -> tuple[Record, ...]:
+    """The gang members whose beats I read: all of them, unless the Unit is large."""
+    return tuple(members(state)) if state.rules.size <= ALL_BEATS else watched(state)
 
 
 def name(state: State, rank: int) -> str:

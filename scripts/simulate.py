@@ -1,0 +1,58 @@
+"""Run the simulator: ``simulate.py --seeds 20000 [--jobs 2]``, or tell one seed's story: ``simulate.py --seed 17 --story``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from multiprocessing import Pool
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.simulation.run import Outcome, simulate  # noqa: E402
+
+SHOWN = 20
+
+
+def main() -> int:
+    """Exit 1 when a seed broke a guarantee."""
+    options = _options()
+    if options.seed is not None:
+        outcome = simulate(options.seed, told=options.story)
+        print(*outcome.story, sep="\n")
+        print(outcome.plan, *outcome.violations, f"well after {outcome.healed:.1f} s", sep="\n")
+        return 1 if outcome.violations else 0
+    return _many(range(options.start, options.start + options.seeds), options.jobs)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many worlds")
+    parser.add_argument("--start", type=int, default=0, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--seed", type=int, help="one seed only")
+    parser.add_argument("--story", action="store_true", help="tell it")
+    return parser.parse_args()
+
+
+def _many(seeds: range, jobs: int) -> int:
+    begun = time.monotonic()
+    bad: list[Outcome] = []
+    healed: list[float] = []
+    with Pool(jobs) as pool:
+        for outcome in pool.imap_unordered(simulate, seeds, chunksize=20):
+            healed.append(outcome.healed)
+            if outcome.violations:
+                bad.append(outcome)
+    rate = len(seeds) / (time.monotonic() - begun)
+    for outcome in sorted(bad, key=lambda one: one.plan.seed)[:SHOWN]:
+        print(f"seed {outcome.plan.seed} ({outcome.plan.profile}): {outcome.violations[0]}")
+    kinds = Counter(violation.partition("[")[2].partition("]")[0] for one in bad for violation in one.violations[:1])
+    print(f"{len(seeds)} seeds, {len(bad)} bad, {rate:.0f} seeds/s, slowest to heal {max(healed):.1f} s, {dict(kinds)}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

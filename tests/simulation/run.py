@@ -1,0 +1,104 @@
+"""One seed from its first event to the verdict: what was violated, and whether the Unit came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.simulation import faults
+from tests.simulation.plan import Plan, Profile
+from tests.simulation.validators import LOOK
+from tests.simulation.world import World
+from unitagent.core.exits import Code
+from unitagent.core.model import Mode
+
+PATIENCE = 45.0  # seconds after the last fault by which the Unit is well, or has ended as it should
+CALM = 4.0  # seconds that it has to stay so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a seed.
+
+    Attributes:
+        healed: seconds after the last fault until all was well.
+        story: one line for each thing that happened, when it was to be told.
+
+    """
+
+    plan: Plan
+    violations: tuple[str, ...]
+    healed: float
+    story: tuple[str, ...]
+
+
+def simulate(seed: int, told: bool = False) -> Outcome:
+    """Live through the world of this seed."""
+    world = World(seed, told)
+    world.story.add(0.0, "plan", str(world.plan))
+    faults.schedule(world)
+    try:
+        healed = _live(world)
+    except RuntimeError as error:
+        healed = -1.0
+        world.watch.broken("decide", str(error)[:500])
+    return Outcome(
+        plan=world.plan,
+        violations=tuple(world.watch.violations),
+        healed=healed,
+        story=tuple(world.story.lines),
+    )
+
+
+def _live(world: World) -> float:
+    while world.now < world.plan.healed and not _completed(world):
+        _pass(world)
+    world.heal()
+    well: float | None = None
+    deadline = world.now + PATIENCE
+    begun = world.now
+    while world.now < deadline and not world.watch.violations:
+        _pass(world)
+        if not _well(world):
+            well = None
+        elif well is None:
+            well = world.now
+        elif world.now - well >= CALM:
+            break
+    if well is None and not world.watch.violations:
+        world.watch.broken("liveness", _as_it_stands(world))
+    if world.plan.profile is Profile.BURST:
+        world.watch.burst()
+    return (well or world.now) - begun
+
+
+def _pass(world: World) -> None:
+    world.run(world.now + LOOK)
+    world.watch.look()
+
+
+def _well(world: World) -> bool:
+    """The Unit serves, or is gone for good because it was to go."""
+    wanted = [one for one in world.slots.values() if one.rank not in world.retired]
+    if any(one.alive for one in world.lives if one.rank in world.retired):
+        return False
+    if world.retired:
+        return True
+    if _completed(world) or any(one.code == Code.BUDGET for one in world.lives):
+        return True
+    generations = {one.workload.gang.generation for one in wanted if one.workload is not None and one.workload.main}
+    return len(generations) == 1 and len(wanted) == world.plan.size and all(one.ready for one in wanted)
+
+
+def _completed(world: World) -> bool:
+    return world.plan.mode is Mode.JOB and len(world.slots) == world.plan.size and all(
+        one.code == 0 for one in world.slots.values()
+    )
+
+
+def _as_it_stands(world: World) -> str:
+    told = [
+        f"{one.incarnation}:{one.state.me.generation}/{one.state.generation}:{one.state.me.state}"
+        f"{'' if one.alive else f' (dead, {one.code})'}"
+        for one in world.slots.values()
+    ]
+    return f"not well {PATIENCE:g} s after the last fault: {'; '.join(told)}"

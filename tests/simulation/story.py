@@ -1,0 +1,76 @@
+"""What happened in a simulated world, one line for each thing, for people who look for the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from unitagent.core.actions import Exchange, Quit, Say, Spawn
+from unitagent.core.events import Exchanged, Tick
+from unitagent.core.state import State
+
+
+class Story:
+    """Lines in the order of their time; a story that is not told costs nothing."""
+
+    def __init__(self, told: bool = False) -> None:
+        self.told = told
+        self.lines: list[str] = []
+
+    def add(self, now: float, who: str, what: str) -> None:
+        """One line."""
+        if self.told:
+            self.lines.append(f"{now:8.3f}  {who:<8} {what}")
+
+    def step(self, now: float, who: str, event: Any, before: State, after: State, did: tuple[Any, ...]) -> None:
+        """What an agent learned, what changed in it, and what it does."""
+        if not self.told:
+            return
+        changes = ", ".join(_changes(before, after))
+        acts = ", ".join(_action(action) for action in did)
+        if isinstance(event, Tick | Exchanged) and not changes and not acts.replace("exchange", ""):
+            return
+        self.add(now, who, f"{_event(event)}: {changes}{' => ' if acts else ''}{acts}")
+
+
+def _event(event: Any) -> str:
+    if isinstance(event, Exchanged):
+        reply = event.reply
+        seen = " ".join(
+            f"{rank}:{record.incarnation}/{record.generation}/{record.state[:4]}{'*' if record.gang else ''}"
+            for rank, record in sorted(reply.records.items())
+        )
+        return f"Exchanged[{reply.holder} g{reply.generation} {seen}]"
+    told = [f"{field.name}={getattr(event, field.name)}" for field in fields(event) if field.name != "now"]
+    return f"{type(event).__name__}[{' '.join(told)}]"
+
+
+_SHOWN = ("generation", "work", "leaving", "ended", "cut_off", "draining", "fenced", "suspects", "doubts", "asked")
+
+
+def _changes(before: State, after: State) -> Iterator[str]:
+    for one in ("generation", "state", "gang", "asked", "left", "failed"):
+        old, new = getattr(before.me, one), getattr(after.me, one)
+        if old != new:
+            yield f"me.{one} {old or '-'}->{new or '-'}"
+    for one in _SHOWN:
+        old, new = getattr(before, one), getattr(after, one)
+        if old != new:
+            yield f"{one} {old or '-'}->{new or '-'}"
+    if before.connected != after.connected:
+        yield f"connected->{after.connected}"
+
+
+def _action(action: Any) -> str:
+    match action:
+        case Exchange():
+            extra = " notify" if action.notify else ""
+            return f"exchange{extra}{' take=' + action.take if action.take else ''}"
+        case Say():
+            return f"say {action.text!r}"
+        case Spawn():
+            return f"SPAWN {action.gang.id}"
+        case Quit():
+            return f"QUIT {action.code}"
+    return repr(action)

@@ -1,0 +1,85 @@
+"""Without guard a rebuilt instance other than 0 goes into the running generation alone, and nobody else moves.
+
+Rank 0 is the witness: where it runs, the barrier has opened. So whoever stands outside while a living rank 0
+runs starts alone; and while rank 0 does not run, everybody waits for it at the barrier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import WatchPeers
+from unitagent.core.barrier import differences, gang_of, start
+from unitagent.core.exits import Code
+from unitagent.core.model import Gang, InstanceState, Mode, Record
+from unitagent.core.state import Result, State, go, mine, watched
+
+
+def rejoin(state: State) -> Result:
+    """Start in the running generation."""
+    gang = _running_gang(state) if may_rejoin(state) else None
+    if gang is None:
+        return state, ()
+    differing = differences([state.records[0], state.me])
+    if differing and state.rules.strict:
+        return go(state, Code.DISAGREE, differing), ()
+    return start(mine(state, generation=gang.generation), gang)
+
+
+def may_rejoin(state: State) -> bool:
+    """Whether I stand outside a generation that runs, and may go into it alone."""
+    if state.leads or not state.joined or state.up or state.leaving or state.asked is not None:
+        return False
+    leader = state.records.get(0)
+    return state.current and leader is not None and not state.done and _runs(state, leader)
+
+
+def _runs(state: State, leader: Record) -> bool:
+    """Whether rank 0 is alive and runs the generation that I know, as a Unit that I belong to."""
+    here = leader.state.started and leader.generation == state.generation and not leader.asked
+    alike = leader.size == state.rules.size and leader.revision == state.me.revision
+    late = state.leases.unchanged(0) > state.rules.lease
+    return here and alike and state.leases.alive(0, leader.incarnation) and not late
+
+
+def _running_gang(state: State) -> Gang | None:
+    everybody = {**state.records, state.rules.rank: state.me}
+    if any(rank not in everybody for rank in range(state.rules.size)):
+        return None
+    return gang_of(state.generation, [everybody[rank] for rank in range(state.rules.size)])
+
+
+def admit(state: State) -> Result:
+    """A member that was rebuilt and has rejoined takes the old one's place in what I know of my gang."""
+    if state.rules.guard or not state.current or state.gang is None or not state.in_gang:
+        return state, ()
+    rebuilt = {record.rank: record for record in state.records.values() if _has_rejoined(state.gang, record)}
+    rebuilt.pop(state.rules.rank, None)
+    if not rebuilt:
+        return state, ()
+    old = state.gang
+    everywhere = range(state.rules.size)
+    gang = replace(
+        old,
+        incarnations=tuple(rebuilt[r].incarnation if r in rebuilt else old.incarnations[r] for r in everywhere),
+        ips=tuple(rebuilt[r].ip if r in rebuilt else old.ips[r] for r in everywhere),
+    )
+    suspects = {rank: why for rank, why in state.suspects.items() if rank not in rebuilt}
+    state = replace(state, gang=gang, suspects=suspects)
+    return state, (WatchPeers(watched(state)),)
+
+
+def _has_rejoined(gang: Gang, record: Record) -> bool:
+    other = 0 < record.rank < len(gang.incarnations) and record.incarnation != gang.incarnations[record.rank]
+    return other and record.generation == gang.generation and record.state.started
+
+
+def come_too_late(state: State) -> Result:
+    """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
+    if not state.current or state.rules.mode is not Mode.JOB or state.me.state is not InstanceState.IDLE:
+        return state, ()
+    leader = state.records.get(0)
+    over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
+    if state.leads or leader is None or not over or leader.generation != state.me.generation:
+        return state, ()
+    return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True), ()
