@@ -62,6 +62,13 @@ async def test_garbage_after_a_refused_body_is_ignored() -> None:
 
 
 @in_loop
+async def test_a_broken_body_behind_a_head_is_no_error_of_ours() -> None:
+    async with serving() as port:
+        await say(port, b"HEAD /livez HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n")
+        assert (await ask(port, "/livez")).code == 200
+
+
+@in_loop
 async def test_an_upgrade_is_not_made() -> None:
     async with serving() as port:
         told = await ask(port, "/livez", "Upgrade: websocket", "Connection: upgrade")
