@@ -140,7 +140,7 @@ class FakeServer:
     def push(self, sender: FakeStore) -> None:
         """Tell everybody else."""
         for store, on_push in list(self.listeners.items()):
-            if store is not sender:
+            if store.incarnation != sender.incarnation:
                 on_push()
 
 

@@ -1,0 +1,28 @@
+"""Short ways to make what a store is told."""
+
+from __future__ import annotations
+
+from unitagent.core.actions import Exchange
+from unitagent.core.model import Failure, Reason, Record
+
+
+def record(rank: int, incarnation: str, generation: int = 1, size: int = 4) -> Record:
+    return Record(
+        rank=rank, incarnation=incarnation, size=size, ip=f"10.0.0.{rank}", port=9470, generation=generation
+    )
+
+
+def exchange(
+    put: Record | None = None,
+    *,
+    take: str = "",
+    generation: int = 0,
+    failure: Failure | None = None,
+    judge: tuple[int, ...] = (),
+    notify: bool = False,
+) -> Exchange:
+    return Exchange(record=put, take=take, generation=generation, failure=failure, judge=judge, notify=notify)
+
+
+def failed(generation: int, rank: int = 0, detail: str = "") -> Failure:
+    return Failure(generation=generation, rank=rank, ip="10.0.0.1", reason=Reason.EXIT, detail=detail)

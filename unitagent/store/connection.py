@@ -1,0 +1,116 @@
+"""One connection to one server: its name resolved beside the loop, its TLS files loaded there too.
+
+redis-py's connection classes speak the protocol; its pools and clients, with retries of their own, stay out,
+because every break of contact must be seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+
+from unitagent.store.address import NOBODY, Login, join_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unitagent.store.lane import Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One server, and how to get in; ``path`` is set for a socket file, else host and port."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    db: int = 0
+    login: Login = NOBODY
+    tls: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """The server as a person reads it in an error."""
+        return self.path or join_host((self.host, self.port))
+
+
+class _ToAddress(Connection):
+    """A connection to an address that is already resolved."""
+
+    address = ""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "host": self.address}
+
+
+class _ToAddressWithTLS(SSLConnection):
+    """The same with TLS, where the certificate is still held against the name."""
+
+    address = ""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "host": self.address, "server_hostname": self.host}
+
+
+async def connect(endpoint: Endpoint, lane: Lane, timeout: float) -> AbstractConnection:  # noqa: ASYNC109
+    """Connect and log in; of several addresses of a name each gets its share of ``timeout`` seconds.
+
+    Raises:
+        OSError, redis.exceptions.RedisError, TimeoutError: of the last address tried.
+
+    """
+    if endpoint.path:
+        unix = UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint))
+        await unix.connect()  # type: ignore[no-untyped-call]
+        return unix
+    addresses = await lane.run(lambda: resolve(endpoint.host, endpoint.port))
+    *spare, last = addresses
+    for address in spare:
+        try:
+            async with asyncio.timeout(timeout / len(addresses)):
+                return await _connect_to(endpoint, address, lane)
+        except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
+            continue
+    return await _connect_to(endpoint, last, lane)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Look a name up; blocks. Each address once, in the order of the system's preference."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(where[0]) for *_, where in found))
+
+
+async def call(connection: AbstractConnection, *words: str | bytes | int) -> Any:
+    """Send one command and return its answer."""
+    await connection.send_command(*words)
+    return await connection.read_response()
+
+
+async def _connect_to(endpoint: Endpoint, address: str, lane: Lane) -> AbstractConnection:
+    arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
+    connection: _ToAddress | _ToAddressWithTLS
+    if endpoint.tls is None:
+        connection = _ToAddress(**arguments)
+    else:
+        connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
+        await lane.run(connection.ssl_context.get)
+    connection.address = address
+    await connection.connect()  # type: ignore[no-untyped-call]
+    return connection
+
+
+def _common(endpoint: Endpoint) -> dict[str, Any]:
+    """Arguments of every connection. Timeouts are set around whole operations, so none in here."""
+    return {
+        "db": endpoint.db,
+        "username": endpoint.login.username or None,
+        "password": endpoint.login.password or None,
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+        "protocol": 2,  # pushes arrive on a connection of their own
+        "driver_info": None,  # no CLIENT SETINFO: one permission less to ask for
+    }

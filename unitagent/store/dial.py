@@ -1,0 +1,60 @@
+"""From the URL to a connection, everything anew each time: the URL may have changed (a file was rewritten,
+rank 0 has another address), and so may the server that it leads to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitagent.errors import StoreError, UnitAgentError
+from unitagent.store.address import parse
+from unitagent.store.connection import connect
+from unitagent.store.lane import Lane
+from unitagent.store.locate import Locator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.store.address import Address
+
+
+class Dialer:
+    """Makes connections to the server that holds one key.
+
+    Attributes:
+        place: the server last dialled, for people.
+
+    """
+
+    def __init__(self, url: str | Callable[[], str], key: str) -> None:
+        self._url = url
+        self._fixed = parse(url) if isinstance(url, str) else None
+        self._lane = Lane()
+        self._locator = Locator(key, self._lane)
+        self.place = self._fixed.place if self._fixed else "an address not known yet"
+
+    async def dial(self, timeout: float) -> AbstractConnection:  # noqa: ASYNC109
+        """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and tells what is raised."""
+        address: Address = self._fixed or await self._lane.run(self._address)
+        self.place = address.place
+        endpoint = await self._locator.locate(address, timeout)
+        self.place = endpoint.place
+        return await connect(endpoint, self._lane, timeout)
+
+    async def _told(self) -> Address:
+        if self._fixed is not None:
+            return self._fixed
+        return await self._lane.run(self._address)
+
+    def _address(self) -> Address:
+        """Ask for the URL; blocks."""
+        if isinstance(self._url, str):
+            return parse(self._url)
+        try:
+            return parse(self._url())
+        except UnitAgentError as error:
+            raise StoreError(str(error)) from error
+        except Exception as error:
+            raise StoreError(f"the URL of the store cannot be read: {error}") from error

@@ -1,0 +1,70 @@
+-- One exchange with the notice-board of a Unit: put my record, keep the maxima, answer what is new to me.
+-- It knows nothing of phases, and whatever it loses the agents put back from their memories.
+-- KEYS: board (hash: r<rank> record, h<rank> holder, b<rank> beat, and single fields), changes (rank -> version).
+local board, changes = KEYS[1], KEYS[2]
+local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel = unpack(ARGV, 1, 12)
+local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
+
+local function get(field)
+  local value = redis.call('HGET', board, field)
+  return value and #value <= LONGEST and value or ''
+end
+local function number(text) -- whole, and exact in a double; anything else counts as 0
+  local value = text:match('^%d+$') and tonumber(text) or 0
+  return value < 2 ^ 53 and value or 0
+end
+local function exact(value) return string.format('%.0f', value) end
+
+local broken = {} -- keys of another type are not ours: remove them, and be a new board
+for key, kind in pairs({[board] = 'hash', [changes] = 'zset'}) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    redis.call('DEL', key)
+    broken[#broken + 1] = found .. ' ' .. key
+  end
+end
+if #broken > 0 then redis.call('HDEL', board, 'born') end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+redis.call('HSETNX', board, 'born', exact(now) .. ' ' .. me)
+local born, version, highest = get('born'), number(get('version')), number(get('generation'))
+
+if number(generation) > highest then
+  highest = number(generation)
+  redis.call('HSET', board, 'generation', generation)
+end
+local failed = get('failure'):match('^%d+') -- its first word is the generation that failed
+if failure ~= '' and (not failed or number(failure:match('^%d+')) > number(failed)) then
+  redis.call('HSET', board, 'failure', failure)
+end
+if order ~= '' then redis.call('HSET', board, 'order', order) end
+
+local holder = rank ~= '' and get('h' .. rank) or ''
+if record ~= '' and (holder == '' or holder == me or holder == take) then
+  if redis.call('HGET', board, 'r' .. rank) ~= record or not redis.call('ZSCORE', changes, rank) then
+    version = math.max(version + 1, now) -- by the clock too, so that a failover never repeats one
+    redis.call('HSET', board, 'r' .. rank, record, 'version', exact(version))
+    redis.call('ZADD', changes, exact(version), rank)
+  end
+  redis.call('HSET', board, 'h' .. rank, me, 'b' .. rank, me .. ' ' .. count .. ' ' .. exact(now / 1000))
+  holder = me
+end
+
+if epoch ~= born or number(since) > version then since = '0' end
+local records, beats = {}, {}
+for _, changed in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, '+inf', 'LIMIT', 0, 4096)) do
+  records[#records + 1] = changed
+  records[#records + 1] = get('r' .. changed)
+end
+for index = 13, #ARGV do
+  beats[#beats + 1] = ARGV[index]
+  beats[#beats + 1] = get('b' .. ARGV[index])
+end
+
+if notify == '1' then redis.call('PUBLISH', channel, 'look ' .. me) end
+for _, key in ipairs(KEYS) do
+  if redis.call('TTL', key) < DAY / 2 then redis.call('EXPIRE', key, DAY) end
+end
+return {broken, born, exact(now), exact(version), since, holder, exact(highest), get('failure'), get('order'),
+  records, beats}

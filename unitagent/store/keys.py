@@ -1,0 +1,34 @@
+"""The names under which a Unit lives in Redis. All share one hash tag, so a Cluster keeps them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DAY = 86400  # seconds that an abandoned Unit is remembered
+KEPT_OUTPUTS = 4  # generations whose last output is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of one Unit's keys and of its channel."""
+
+    unit: str
+
+    @property
+    def board(self) -> str:
+        """A hash: records, holders, beats, generation, first failure, order."""
+        return f"unitagent:{{{self.unit}}}:board"
+
+    @property
+    def changes(self) -> str:
+        """A sorted set: rank -> version of its record."""
+        return f"unitagent:{{{self.unit}}}:changes"
+
+    @property
+    def look(self) -> str:
+        """The channel on which agents say "look"."""
+        return f"unitagent:{{{self.unit}}}:look"
+
+    def output(self, generation: int) -> str:
+        """A place for a generation's last output, that it shares with older ones."""
+        return f"unitagent:{{{self.unit}}}:output:{generation % KEPT_OUTPUTS}"

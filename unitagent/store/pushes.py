@@ -1,0 +1,79 @@
+"""Hearing "look" on a connection of its own. A push is only a wake-up: losing one costs a heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoPermissionError
+
+from unitagent.store.connection import call
+from unitagent.store.trouble import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.store.dial import Dialer
+    from unitagent.store.view import Warnings
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before subscribing again
+SILENCE = 5.0  # seconds without a word, after which the server is asked whether it is still there
+
+
+class Listener:
+    """Calls ``on_push`` for every "look" of another agent, and after every new subscription."""
+
+    def __init__(self, dialer: Dialer, channel: str, own: str, timeout: float, warnings: Warnings) -> None:
+        self._dialer = dialer
+        self._channel = channel
+        self._own = own.encode()
+        self._timeout = timeout
+        self._warnings = warnings
+
+    async def listen(self, on_push: Callable[[], None]) -> None:
+        """Run until cancelled, through all outages."""
+        pause = FIRST_PAUSE
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            try:
+                await self._subscribed(on_push)
+            except Exception as error:  # noqa: BLE001  # whatever a server does, the next try may work
+                if isinstance(error, NoPermissionError):
+                    self._warnings.once(f"pushes cannot be heard: {explain(error, self._dialer.place)}")
+            if clock() - began > LONGEST_PAUSE + self._timeout:
+                pause = FIRST_PAUSE
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the crowd
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _subscribed(self, on_push: Callable[[], None]) -> None:
+        """Subscribe and hear until the connection breaks."""
+        async with asyncio.timeout(self._timeout):
+            connection = await self._dialer.dial(self._timeout)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await call(connection, "SUBSCRIBE", self._channel)
+            on_push()
+            while True:
+                if self._is_look(await self._next(connection)):
+                    on_push()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _next(self, connection: AbstractConnection) -> Any:
+        """Wait for the next message, and make sure that a silent server is only silent."""
+        message = await connection.read_response(timeout=SILENCE)
+        if message is not None:
+            return message
+        async with asyncio.timeout(self._timeout):
+            return await call(connection, "PING")
+
+    def _is_look(self, message: Any) -> bool:
+        """Whether another agent said it; anything else on our channel is garbage."""
+        match message:
+            case [b"message", bytes(), bytes(text)]:
+                return text.startswith(b"look ") and text != b"look " + self._own
+        return False

@@ -1,0 +1,179 @@
+"""The store on Redis or Valkey. One connection carries all operations, one after the other; any failure drops
+it and forgets what was read, so the next operation starts afresh and no break of contact is hidden.
+
+The least that a server must permit, as a line for its ACL::
+
+    user unitagent on >PASSWORD ~unitagent:* &unitagent:* +evalsha +eval +type +del +hget +hset +hsetnx +hdel
+      +time +zadd +zscore +zrangebyscore +ttl +expire +publish +subscribe +ping +hgetall +get +set
+
+with ``+select`` when the URL names a database and ``+cluster|slots`` on a Cluster; Sentinels ask for
+``+sentinel|get-master-addr-by-name``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import NoScriptError
+
+from unitagent.store import script, wire
+from unitagent.store.connection import call
+from unitagent.store.dial import Dialer
+from unitagent.store.keys import DAY, Keys
+from unitagent.store.protocol import Output, UnitSnapshot
+from unitagent.store.pushes import Listener
+from unitagent.store.trouble import explain
+from unitagent.store.view import View, Warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.core.actions import Exchange
+    from unitagent.core.model import Order, Reply
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+LAST_LINES = 20
+LONGEST_LINE = 400  # characters; the end of a line says more than its beginning
+
+
+class RedisStore:
+    """A :class:`~unitagent.store.protocol.Store` on a real server.
+
+    Args:
+        unit: name of the Unit.
+        url: where the server is; a callable is asked at each connect, in a thread.
+        timeout: seconds that any operation may take, connecting included.
+        rank: the rank to claim; None only looks until ``set_rank``.
+        incarnation: of this agent; empty for an operator, who only reads and orders.
+        refresh: seconds after which all records are read again, and not only those that changed.
+        warn: says a sentence about garbage in the store; each is said once.
+
+    Raises:
+        ConfigurationError: ``url`` is a string and no URL of a store.
+
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        url: str | Callable[[], str],
+        *,
+        timeout: float,
+        rank: int | None = None,
+        incarnation: str = "",
+        refresh: float = 5.0,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self._keys = Keys(unit)
+        self._timeout = timeout
+        self._rank = rank
+        self._incarnation = incarnation
+        self._refresh = refresh
+        self._warnings = Warnings(warn)
+        self._view = View(self._warnings)
+        self._count = 0
+        self._read_all = 0.0
+        self._lock = asyncio.Lock()
+        self._dialer = Dialer(url, self._keys.board)
+        self._hearing = Dialer(url, self._keys.board)
+        self._connection: AbstractConnection | None = None
+
+    def set_rank(self, rank: int) -> None:
+        """Say which rank this agent wants; until then an exchange only looks."""
+        self._rank = rank
+
+    async def exchange(self, request: Exchange) -> Reply:
+        """Put my record and read everybody's, atomically."""
+        return await self._operate(lambda connection: self._exchange(connection, request))
+
+    async def listen(self, on_push: Callable[[], None]) -> None:
+        """Call ``on_push`` whenever another agent said "look", until cancelled."""
+        channel = self._keys.look
+        listener = Listener(self._hearing, channel, self._incarnation, self._timeout, self._warnings)
+        await listener.listen(on_push)
+
+    async def read(self) -> UnitSnapshot:
+        """Read the whole Unit and change nothing."""
+        return await self._operate(self._read)
+
+    async def order(self, order: Order) -> None:
+        """Leave an operator's wish, and push."""
+        await self._operate(lambda connection: _run(connection, script.order_words(self._keys, order)))
+
+    async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
+        """Keep what the workload last wrote; for the rank whose failure is the one kept."""
+        last = tuple(line[-LONGEST_LINE:] for line in lines[-LAST_LINES:])
+        text = wire.encode(Output(generation=generation, rank=rank, lines=last))
+        key = self._keys.output(generation)
+        await self._operate(lambda connection: call(connection, "SET", key, text, "EX", DAY))
+
+    async def read_output(self, generation: int) -> Output | None:
+        """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
+        key = self._keys.output(generation)
+        raw = await self._operate(lambda connection: call(connection, "GET", key))
+        output = wire.decode_output(raw) if raw else None
+        return output if output is not None and output.generation == generation else None
+
+    async def close(self) -> None:
+        """Let go of the connection; the store can be used again afterwards."""
+        async with self._lock:
+            await self._drop()
+
+    async def _operate(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
+        """Do one operation within the timeout, as the only one."""
+        try:
+            async with asyncio.timeout(self._timeout), self._lock:
+                return await self._attempt(work)
+        except Exception as error:
+            raise explain(error, self._dialer.place) from error
+
+    async def _attempt(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = await self._dialer.dial(self._timeout)
+            return await work(self._connection)
+        except BaseException:  # cancelled in the middle, the next answer would be the wrong one
+            await self._drop()
+            raise
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        self._view.forget()
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _exchange(self, connection: AbstractConnection, request: Exchange) -> Reply:
+        now = time.monotonic()
+        if now - self._read_all >= self._refresh:
+            self._view.forget()
+        self._count += 1
+        said = script.Call(
+            rank=self._rank,
+            incarnation=self._incarnation,
+            count=self._count,
+            since=self._view.since,
+            epoch=self._view.epoch,
+        )
+        answer = script.Answer.read(await _run(connection, said.words(self._keys, request)))
+        if answer.since == 0:
+            self._read_all = now
+        return self._view.merge(answer)
+
+    async def _read(self, connection: AbstractConnection) -> UnitSnapshot:
+        board = script.pairs(await call(connection, "HGETALL", self._keys.board))
+        seconds, micros = await call(connection, "TIME")
+        return View(self._warnings).snapshot(board, int(seconds) * 1_000_000 + int(micros))
+
+
+async def _run(connection: AbstractConnection, words: tuple[script.Word, ...]) -> Any:
+    """Run the script by its name, or send it to a server that has yet to learn it."""
+    try:
+        return await call(connection, "EVALSHA", script.SHA, *words)
+    except NoScriptError:
+        return await call(connection, "EVAL", script.SOURCE, *words)

@@ -1,0 +1,112 @@
+"""The script of the exchange: its arguments in order, its answer by name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitagent.store import wire
+
+if TYPE_CHECKING:
+    from unitagent.core.actions import Exchange
+    from unitagent.core.model import Order
+    from unitagent.store.keys import Keys
+
+SOURCE = Path(__file__).with_name("exchange.lua").read_bytes()
+SHA = hashlib.sha1(SOURCE, usedforsecurity=False).hexdigest()  # the name that EVALSHA knows it by
+
+Word = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What one run of the script is told, beside the request.
+
+    Attributes:
+        since: version up to which the records are known; 0 for none.
+        epoch: the life of the board that ``since`` belongs to.
+
+    """
+
+    rank: int | None
+    incarnation: str
+    count: int
+    since: int
+    epoch: bytes
+
+    def words(self, keys: Keys, request: Exchange) -> tuple[Word, ...]:
+        """Number of keys, keys and arguments of an agent's exchange."""
+        may_put = request.record is not None and self.rank is not None
+        judge = [] if self.rank is None else [self.rank]
+        return (
+            *(2, keys.board, keys.changes, "" if self.rank is None else self.rank),
+            *(
+                self.incarnation,
+                self.count,
+                wire.encode(request.record) if request.record and may_put else b"",
+            ),
+            *(request.take, max(0, request.generation)),
+            wire.encode_failure(request.failure) if request.failure else b"",
+            *(b"", int(request.notify), self.since, self.epoch, keys.look),
+            *dict.fromkeys([*request.judge, *judge]),
+        )
+
+
+def order_words(keys: Keys, order: Order) -> tuple[Word, ...]:
+    """Give the same words for an operator, who only leaves a wish and pushes."""
+    wish = wire.encode(order)
+    return (2, keys.board, keys.changes, b"", b"", 0, b"", b"", 0, b"", wish, 1, 0, b"", keys.look)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the script answers, still in bytes.
+
+    Attributes:
+        broken: keys of a wrong type that it removed.
+        epoch: the life of the board, led by its birth in microseconds of the server's clock.
+        since: version that the records start after; 0 when these are all.
+
+    """
+
+    broken: list[bytes]
+    epoch: bytes
+    now: int
+    version: int
+    since: int
+    holder: bytes
+    generation: int
+    failure: bytes
+    order: bytes
+    records: dict[bytes, bytes]
+    beats: dict[bytes, bytes]
+
+    @classmethod
+    def read(cls, raw: list[Any]) -> Answer:
+        """Give names to the parts of the script's answer."""
+        broken, epoch, now, version, since, holder, generation, failure, order, records, beats = raw
+        return cls(
+            broken=broken,
+            epoch=epoch,
+            now=wire.decode_number(now),
+            version=wire.decode_number(version),
+            since=wire.decode_number(since),
+            holder=holder,
+            generation=wire.decode_number(generation),
+            failure=failure,
+            order=order,
+            records=pairs(records),
+            beats=pairs(beats),
+        )
+
+    @property
+    def age(self) -> float:
+        """Seconds since the board was born; never negative, also when the server's clock was set back."""
+        return max(0.0, (self.now - wire.decode_number(self.epoch.partition(b" ")[0])) / 1e6)
+
+
+def pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    """Give the mapping that Redis sends as a flat list."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

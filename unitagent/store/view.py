@@ -1,0 +1,113 @@
+"""What an agent has read so far: answers that tell only changes, merged into the whole.
+
+The invariant: the view of one board's life is never mixed with another's. ``forget`` at every break.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from unitagent.core.model import Beat, Record, Reply
+from unitagent.store import wire
+from unitagent.store.protocol import UnitSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from unitagent.store.script import Answer
+
+T = TypeVar("T")
+MOST_WARNINGS = 100  # whoever writes garbage does not fill the log
+
+
+class Warnings:
+    """Says each sentence once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[str] = set()
+
+    def once(self, text: str) -> None:
+        """Say it, unless it was said before."""
+        if text not in self._said and len(self._said) < MOST_WARNINGS:
+            self._said.add(text)
+            self._say(text)
+
+
+class View:
+    """The merged records, and up to which version they are known."""
+
+    def __init__(self, warnings: Warnings) -> None:
+        self._warnings = warnings
+        self._records: dict[int, Record] = {}
+        self.epoch = b""
+        self.since = 0
+
+    def forget(self) -> None:
+        """Read everything again next time."""
+        self.epoch, self.since = b"", 0
+
+    def merge(self, answer: Answer) -> Reply:
+        """Take in one answer and give the whole."""
+        for key in answer.broken:
+            kind, _, name = key.decode(errors="replace").partition(" ")
+            self._warnings.once(f"the store held a {kind} under our key {name}; removed it")
+        if answer.since == 0:
+            self._records.clear()
+        for rank, raw in _by_rank(answer.records).items():
+            self._put(rank, raw)
+        self.epoch, self.since = answer.epoch, answer.version
+        return Reply(
+            holder=answer.holder.decode(errors="replace"),
+            generation=answer.generation,
+            records=dict(self._records),
+            beats={rank: beat for rank, (beat, _) in self._beats(_by_rank(answer.beats)).items()},
+            failure=self._read("failure", answer.failure, wire.decode_failure),
+            order=self._read("order", answer.order, wire.decode_order),
+            age=answer.age,
+        )
+
+    def snapshot(self, board: Mapping[bytes, bytes], now: int) -> UnitSnapshot:
+        """Read a whole board as an operator does; ``now`` in microseconds of the server's clock."""
+        for rank, raw in _by_rank(board, b"r").items():
+            self._put(rank, raw)
+        beats = self._beats(_by_rank(board, b"b"))
+        born = board.get(b"born", b"").partition(b" ")[0]
+        return UnitSnapshot(
+            generation=wire.decode_number(board.get(b"generation", b"")),
+            records=self._records,
+            ages={rank: max(0.0, now / 1e6 - at / 1e3) for rank, (_, at) in beats.items()},
+            failure=self._read("failure", board.get(b"failure", b""), wire.decode_failure),
+            order=self._read("order", board.get(b"order", b""), wire.decode_order),
+            age=max(0.0, (now - wire.decode_number(born)) / 1e6) if born else None,
+        )
+
+    def _put(self, rank: int, raw: bytes) -> None:
+        """Take one record in; garbage in its place counts as no record."""
+        record = self._read(f"record of rank {rank}", raw, lambda raw: wire.decode_record(raw, rank))
+        if record is None:
+            self._records.pop(rank, None)
+        else:
+            self._records[rank] = record
+
+    def _beats(self, raw: Mapping[int, bytes]) -> dict[int, tuple[Beat, int]]:
+        read = ((rank, wire.decode_beat(beat)) for rank, beat in raw.items())
+        return {rank: beat for rank, beat in read if beat is not None}
+
+    def _read(self, what: str, raw: bytes, decode: Callable[[bytes], T | None]) -> T | None:
+        if not raw:
+            return None
+        value = decode(raw)
+        if value is None:
+            self._warnings.once(f"the {what} in the store cannot be read; ignored it")
+        return value
+
+
+def _by_rank(fields: Mapping[bytes, bytes], prefix: bytes = b"") -> dict[int, bytes]:
+    """Give what belongs to ranks, and leave out names that this program never writes."""
+    found = {}
+    for name, raw in fields.items():
+        rank = wire.decode_number(name.removeprefix(prefix))
+        if name == b"%s%d" % (prefix, rank) and rank < wire.MAX_SIZE:
+            found[rank] = raw
+    return found
