@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# All checks of this project, from a bare clone with Python 3.11 or newer and nothing else.
+#
+#   scripts/test.sh [--all] [PYTEST ARGUMENT...]
+#
+# It sets up what is missing, then runs ruff, mypy and pytest. Without --all the tests with the markers slow,
+# chaos, frameworks and docker are left out: minutes, not an hour.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$ROOT"
+
+markers=(-m "not frameworks and not docker and not chaos and not slow")
+all=''
+if [ "${1:-}" = --all ]; then
+    all=yes
+    markers=()
+    shift
+elif [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    exit 0
+fi
+
+setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
+    openssl:openssl
+setup_venv embedded,cli,test,lint
+[ -z "$all" ] || "$ROOT/scripts/frameworks-venv.sh"
+is_root || say "not root: tests in network and PID namespaces (marker root) are skipped"
+
+PATH=$VENV/bin:$PATH
+export PATH
+ruff check .
+ruff format --check .
+mypy
+exec pytest "${markers[@]}" "$@"
