@@ -133,6 +133,7 @@ RULES: tuple[Rule, ...] = (
     outage.isolate,
     failures.judge,
     failures.obey,
+    failures.follow_leader,
     failures.end_generation,
     failures.fail_together,
     failures.lost_contact,

@@ -37,7 +37,7 @@ def judge(state: State) -> Result:
 
 
 def _worth_asking(state: State, rank: int) -> bool:
-    if rank in state.hung_up:
+    if rank in state.hung_up and state.rules.probes:
         return True
     late = rank in state.suspects or state.leases.unchanged(rank) > state.rules.lease
     return late and state.now >= state.ask_again.get(rank, 0.0)
@@ -79,6 +79,19 @@ def end_generation(state: State) -> Result:
     return state, say(Level.ERROR, f"generation {failure.generation} ended: {failure.detail}")
 
 
+def follow_leader(state: State) -> Result:
+    """Without guard a rebuilt rank 0 takes all others with it: their containers are rebuilt too."""
+    apart = state.rules.guard or state.rules.rank == 0 or state.leaving or state.draining is not None
+    if apart or not (state.current and state.in_gang and state.gang):
+        return state, ()
+    leader = state.records.get(0)
+    if leader is None or leader.incarnation == state.gang.incarnations[0]:
+        return state, ()
+    failure = _failure(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
+    why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
+    return go(_remember(state, failure), Code.RECREATE, why), say(Level.ERROR, why)
+
+
 def _remember(state: State, failure: Failure) -> State:
     """Of one generation only the first failure is kept: later ones are its consequences."""
     if state.failure is not None and state.failure.generation >= failure.generation:
@@ -91,9 +104,6 @@ def _alone(state: State, failure: Failure) -> Result:
     if failure.rank == state.rules.rank:
         code = Code.UNEXPECTED if state.exit is None else state.exit.status or Code.UNEXPECTED
         return go(_remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
-    if failure.reason is Reason.REPLACED and failure.rank == 0:
-        why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
-        return go(state, Code.RECREATE, why), say(Level.ERROR, why)
     return state, ()
 
 
@@ -115,7 +125,7 @@ def _of_peers(state: State) -> Failure | None:
         record = state.records.get(rank)
         if rank == state.rules.rank or record is None:
             continue
-        if record.incarnation != incarnation and (state.rules.guard or rank == 0):
+        if record.incarnation != incarnation and state.rules.guard:
             return _failure(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
     if not state.rules.guard:
         return None
