@@ -85,10 +85,10 @@ class Connection(H11Protocol):
             self._disarm()
 
     def handle_events(self) -> None:
-        """As uvicorn does it, but cut the client off where h11 allows no 400 (a broken body behind a HEAD)."""
+        """As uvicorn does it, but cut off where h11 allows no 400 (a broken body behind a HEAD)."""
         try:
             super().handle_events()
-        except ZeroDivisionError:
+        except h11.ProtocolError:
             self.transport.abort()
 
     def on_response_complete(self) -> None:
