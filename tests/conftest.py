@@ -1,0 +1,63 @@
+"""What holds for every test: what a machine lacks is skipped with its reason, unless nothing may be skipped,
+and no process of a test outlives the run.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.leaks import Leaks
+
+NO_SKIP = bool(os.environ.get("UNITAGENT_NO_SKIP"))
+FRAMEWORKS = Path(__file__).parents[1] / ".venv-frameworks" / "bin" / "python"
+
+_LACKING = {
+    "root": (os.geteuid() != 0, "needs root, for network and PID namespaces"),
+    "frameworks": (not FRAMEWORKS.exists(), "needs .venv-frameworks: run scripts/frameworks-venv.sh"),
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run; last, so that folders have added their own markers."""
+    for item in items:
+        for marker, (lacking, reason) in _LACKING.items():
+            if lacking and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where nothing may be skipped; an expected failure is no skip."""
+    report = yield
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        _forbid(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same with a file that skips itself as a whole."""
+    report = yield
+    if NO_SKIP and report.outcome == "skipped":
+        _forbid(report)
+    return report
+
+
+def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid}: {reason}\nUNITAGENT_NO_SKIP is set: nothing may be skipped here"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leaks() -> Iterator[None]:
+    """Every descendant of this run carries its mark, daemons too; at the end none may be alive."""
+    leaks = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
+    yield
+    assert not (left := leaks.left()), "processes outlive the tests: " + "; ".join(left)

@@ -1,0 +1,51 @@
+"""Processes that a test run left behind, found by a mark that the environment hands down."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+PATIENCE = 10.0  # seconds in which what is ending may end
+
+
+class Leaks:
+    """Marks what this process starts from now on.
+
+    Attributes:
+        mark: an assignment that no other process has in its environment.
+
+    """
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        name, _, value = mark.partition("=")
+        os.environ[name] = value
+
+    def left(self) -> list[str]:
+        """Return what is still alive after some patience, as "pid command"."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self._alive()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def _alive(self) -> list[str]:
+        folders = [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+        return [
+            _shown(folder) for folder in folders if folder.name != str(os.getpid()) and self._marked(folder)
+        ]
+
+    def _marked(self, folder: Path) -> bool:
+        try:
+            environment = (folder / "environ").read_bytes()
+        except OSError:  # ended meanwhile, or another user's
+            return False
+        return self.mark.encode() in environment.split(b"\0")
+
+
+def _shown(folder: Path) -> str:
+    try:
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return folder.name
+    return f"{folder.name} {b' '.join(words).decode(errors='replace')[:100]}"
