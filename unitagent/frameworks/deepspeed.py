@@ -1,0 +1,84 @@
+"""DeepSpeed's launcher without ssh: each rank starts its own processes.
+
+The invariant: as with torchrun, what follows the program belongs to the program.
+
+Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs
+in a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks
+are taken to have as many (``--num_gpus`` says otherwise). A hostfile of the user's is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unitagent.frameworks.adapter import Context, Plan
+from unitagent.frameworks.command import recognize
+from unitagent.frameworks.flags import Flag, Missing
+from unitagent.frameworks.torchrun import own_options
+
+_STARTS = (("deepspeed",), ("-m", "deepspeed"), ("-m", "deepspeed.launcher.runner"))
+
+_NO_SSH = Flag("--no_ssh")
+_NODE_RANK = Flag("--node_rank")
+_MASTER_ADDR = Flag("--master_addr")
+_MASTER_PORT = Flag("--master_port")
+_HOSTFILE = Flag("--hostfile", ("-H",))
+_NUM_NODES = Flag("--num_nodes")
+
+_WITHOUT_VALUE = frozenset(
+    {
+        "--module",
+        "--no-python",
+        "--no-local-rank",
+        "--no-ssh",
+        "--no-ssh-check",
+        "--force-multi",
+        "--save-pid",
+        "--elastic-training",
+        "--bind-cores-to-rank",
+    }
+)
+
+_WRITE_HOSTS = """\
+path=$1 hosts=$2
+shift 2
+gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+[ "$gpus" -gt 0 ] || gpus=1
+for host in $hosts; do echo "$host slots=$gpus"; done >"$path" || exit
+exec "$@"
+"""
+
+
+class DeepSpeed:
+    """``deepspeed PROGRAM …``; see the module."""
+
+    name = "deepspeed"
+
+    def recognizes(self, argv: tuple[str, ...]) -> bool:
+        """Whether it starts DeepSpeed's launcher."""
+        return recognize(argv, _STARTS) is not None
+
+    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+        """Complete ``argv`` for one rank."""
+        command = recognize(argv, _STARTS)
+        if command is None or context.size == 1:
+            return Plan(argv=argv)
+        words = tuple(own_options(command.words, _WITHOUT_VALUE))
+        missing = Missing(words, env)
+        _place(context, missing, words)
+        if _HOSTFILE.among(words):
+            return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+        path = f"{env.get('TMPDIR') or '/tmp'}/unitagent-{context.unit}-{context.rank}.hosts"  # noqa: S108 (no secret)
+        missing.offer(_HOSTFILE, path, "DeepSpeed counts the nodes in a hostfile even without ssh.")
+        written = ("/bin/sh", "-c", _WRITE_HOSTS, "deepspeed-hosts", path, " ".join(context.rank_ips))
+        return Plan(argv=(*written, *command.inserted(missing.words())), origins=missing.origins)
+
+
+def _place(context: Context, missing: Missing, words: tuple[str, ...]) -> None:
+    missing.switch(_NO_SSH, "Every rank starts its own processes.")
+    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    missing.offer(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
+    missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+    said = _NUM_NODES.value(words)
+    if said not in (None, "-1", str(context.size)):
+        missing.problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")

@@ -1,0 +1,122 @@
+"""The flags a user wrote, in every spelling that argparse and click accept, and the ones that are missing.
+
+The invariant: a flag that is there is never added, changed or moved. One that says something else than the
+Unit is an error, all of them told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unitagent.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag: ``--node-rank 1``, ``--node-rank=1``, ``--node_rank 1``, ``-r 1``, ``-r=1``, ``-r1``.
+
+    Attributes:
+        name: as it is added.
+        aliases: other names of the same thing.
+        variable: read by the engine where the flag is missing.
+
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    variable: str = ""
+
+    def value(self, words: Sequence[str]) -> str | None:
+        """Return what the last one says; empty if it says nothing, None if it is not there."""
+        found = [self._read(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
+        return next((text for text in reversed(found) if text is not None), None)
+
+    def number(self, words: Sequence[str]) -> int | None:
+        """Return the value as a number; None if it is missing or none."""
+        text = self.value(words) or ""
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    def among(self, words: Sequence[str]) -> bool:
+        """Whether it is there at all."""
+        return self.value(words) is not None
+
+    def _read(self, word: str, following: Sequence[str]) -> str | None:
+        name, equals, text = word.partition("=")
+        names = {_normal(each) for each in (self.name, *self.aliases)}
+        if _normal(name) in names:
+            return text if equals else "".join(following)
+        attached = word[:2] in names and len(word[:2]) == 2 and word[2:].isdigit()  # noqa: PLR2004 (a letter)
+        return word[2:] if attached else None
+
+
+class Missing:
+    """Collects the flags that a command still needs, and what is wrong with those it has."""
+
+    def __init__(self, words: Sequence[str], env: Mapping[str, str]) -> None:
+        """Remember what the user said: the engine's own ``words``, and its variables in ``env``."""
+        self._words = tuple(words)
+        self._env = env
+        self._added: list[str] = []
+        self._problems: list[str] = []
+        self.origins: dict[str, str] = {}
+
+    def offer(self, flag: Flag, value: object, why: str) -> None:
+        """Add a flag unless the user said something about it."""
+        if self._said(flag, str(value)) is None:
+            self._added += [flag.name, str(value)]
+            self.origins[flag.name] = why
+
+    def switch(self, flag: Flag, why: str) -> None:
+        """Add a flag that takes no value."""
+        if not flag.among(self._words):
+            self._added.append(flag.name)
+            self.origins[flag.name] = why
+
+    def override(self, flag: Flag, value: object, why: str) -> None:
+        """Add a flag behind the user's own one, which this rank's engine would refuse; the last one counts."""
+        if flag.value(self._words) not in (None, str(value)):
+            self._added += [flag.name, str(value)]
+            self.origins[flag.name] = why
+
+    def require(self, flag: Flag, value: int, fact: str, remedy: str) -> None:
+        """Add a flag; what the user said about it has to be the same number."""
+        said = self._said(flag, str(value))
+        if said is not None and not _holds(said[1], value):
+            self.problem(f"{said[0]}: {fact}; leave it out or write {remedy}")
+        self.offer(flag, value, f"{fact[0].upper()}{fact[1:]}.")
+
+    def problem(self, text: str) -> None:
+        """Note something impossible."""
+        self._problems.append(text)
+
+    def words(self) -> tuple[str, ...]:
+        """Return what to add.
+
+        Raises:
+            ConfigurationError: something impossible was noted.
+
+        """
+        if self._problems:
+            raise ConfigurationError(*self._problems)
+        return tuple(self._added)
+
+    def _said(self, flag: Flag, ours: str) -> tuple[str, str] | None:
+        text = flag.value(self._words)
+        if text is not None:
+            return f"{flag.name} {text}", text
+        text = self._env.get(flag.variable, "") if flag.variable else ""
+        # The workload's environment already offers our own value there: that is nobody's word.
+        return (f"{flag.variable}={text}", text) if text not in ("", ours) else None
+
+
+def _holds(text: str, value: int) -> bool:
+    """Whether ``2`` or a range such as torchrun's ``1:4`` admits ``value``."""
+    ends = text.split(":")
+    if not all(end.isascii() and end.isdigit() for end in ends):
+        return False
+    return int(ends[0]) <= value <= int(ends[-1])
+
+
+def _normal(name: str) -> str:
+    return name.replace("_", "-") if name.startswith("--") else name

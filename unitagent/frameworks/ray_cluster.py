@@ -1,0 +1,109 @@
+"""A Ray cluster of all ranks, with the user's command at rank 0 once all of them are alive.
+
+A shell text and not a Python module of ours: the agent may live in a Python of its own, which has neither
+Ray nor the workload's packages. So it uses what the workload's image has: ``ray``, and the Python that
+``ray`` runs on.
+
+The invariant: words of the user's command are passed as arguments, never as text of the shell.
+
+Sources: Ray 2.60, ``ray start --help``. Nodes are counted by ``Alive``, since ``ray.nodes()`` lists the
+dead as well; ranks wait for the head's port, since a node that comes too early may never connect
+(dynamo#14108). There is no limit to the waiting: a rank that dies ends the generation,
+``UNIT_STARTUP_SECONDS`` ends one that does not come up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitagent.frameworks.serving import bracketed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unitagent.frameworks.adapter import Context
+
+_FIND_PYTHON = """
+for python in "$(sed -n '1s/^#! *//p' "$(command -v ray)" 2>/dev/null)" python3 python; do
+  "$python" -c 'import ray' 2>/dev/null && break
+done
+"""
+
+_HEAD = (
+    """\
+size=$1 ip=$2 port=$3 address=$4 dashboard=$5
+shift 5
+ray start --head --node-ip-address="$ip" --port="$port" --include-dashboard="$dashboard" \\
+  --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1)) --ray-client-server-port=$((port + 2)) \\
+  --disable-usage-stats || exit
+"""
+    + _FIND_PYTHON
+    + """\
+"$python" -c '
+import sys, time, ray
+size, seen = int(sys.argv[1]), 0
+ray.init(address=sys.argv[2], log_to_driver=False, logging_level="error")
+while seen < size:
+    alive = sum(node["Alive"] for node in ray.nodes())
+    if alive != seen:
+        print(f"ray: {alive} of {size} nodes are alive", file=sys.stderr, flush=True)
+    seen = alive
+    time.sleep(0.2 if seen < size else 0)
+' "$size" "$address" || exit
+RAY_ADDRESS=${RAY_ADDRESS:-$address}
+export RAY_ADDRESS
+exec "$@"
+"""
+)
+
+_NODE = (
+    _FIND_PYTHON
+    + """\
+"$python" -c '
+import socket, sys, time
+while True:
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).close()
+    except OSError:
+        time.sleep(0.2)
+    else:
+        break
+' "$1" "$2" || exit
+exec ray start --address="$3" --node-ip-address="$4" --block
+"""
+)
+
+ORIGINS = {
+    "ray start": "Ray needs a node on every rank, at the address that the other ranks reach.",
+    "RAY_ADDRESS": "Rank 0's command joins this Unit's cluster and no other.",
+}
+
+
+def clustered(context: Context, argv: Sequence[str], *, dashboard: bool = False) -> tuple[str, ...]:
+    """Return what a rank runs: rank 0 the head and then ``argv``, the others a node.
+
+    The job server of ``ray job submit`` is part of the dashboard.
+    """
+    port = str(context.master_port)
+    address = f"{bracketed(context.master_address)}:{port}"
+    if context.rank:
+        where = (context.master_address, port, address, context.rank_ip)
+        return ("/bin/sh", "-c", _NODE, "ray-node", *where)
+    shown = "true" if dashboard else "false"
+    return (
+        "/bin/sh",
+        "-c",
+        _HEAD,
+        "ray-head",
+        str(context.size),
+        context.rank_ip,
+        port,
+        address,
+        shown,
+        *argv,
+    )
+
+
+def is_clustered(argv: Sequence[str]) -> bool:
+    """Whether this is what :func:`clustered` made."""
+    return any(tuple(argv[:3]) == ("/bin/sh", "-c", text) for text in (_HEAD, _NODE))

@@ -1,0 +1,69 @@
+"""SGLang over several machines: the same command everywhere, with the number and place of each rank.
+
+The invariant: health is asked at rank 0 only; the other ranks answer 200 whatever happens to them.
+
+Sources: SGLang 0.5.23. ``/health`` makes one token through all ranks, which takes a second at least and
+gives up after 20 (``http_server.py``); a rank other than 0 ignores SIGTERM, rank 0 stops it
+(``entrypoints/engine.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from unitagent.frameworks.adapter import Context, Plan
+from unitagent.frameworks.command import Command, recognize, vouched
+from unitagent.frameworks.flags import Flag, Missing
+from unitagent.frameworks.serving import Door, bracketed
+
+_STARTS = (("sglang", "serve"), ("-m", "sglang.launch_server"), ("-m", "sglang.cli.main", "serve"))
+
+_NNODES = Flag("--nnodes")
+_NODE_RANK = Flag("--node-rank")
+_INIT_ADDR = Flag("--dist-init-addr", ("--nccl-init-addr",))
+_METRICS = Flag("--enable-metrics")
+
+_DOOR = Door(30000)
+_HEALTH_SECONDS = 25.0
+_RUNNING = ("sglang:num_running_reqs", "sglang:num_queue_reqs")
+
+
+class SgLang:
+    """``sglang serve --model-path …``; see the module."""
+
+    name = "sglang"
+
+    def recognizes(self, argv: tuple[str, ...]) -> bool:
+        """Whether it starts SGLang's server."""
+        return recognize(argv, _STARTS) is not None
+
+    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+        """Complete ``argv`` for one rank."""
+        command = vouched(argv, _STARTS)
+        if command is None:
+            return Plan(argv=argv)
+        missing = Missing(command.words, env)
+        if context.size > 1:
+            _place(context, missing)
+        plan = Plan(
+            argv=command.appended(missing.words()), origins=missing.origins, stop_rank0_only=context.size > 1
+        )
+        return _served(plan, command) if context.rank == 0 else plan
+
+
+def _place(context: Context, missing: Missing) -> None:
+    missing.require(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
+    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    where = f"{bracketed(context.master_address)}:{context.master_port}"
+    missing.offer(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
+
+
+def _served(plan: Plan, command: Command) -> Plan:
+    door = _DOOR.opened(command.words)
+    if door is None:
+        return plan
+    plan = replace(plan, traffic_port=door.port, health=door.health, health_timeout=_HEALTH_SECONDS)
+    if door.metrics is None or not _METRICS.among(command.words):
+        return plan
+    return replace(plan, metrics_url=door.metrics, running_metrics=_RUNNING)

@@ -1,0 +1,99 @@
+"""torchrun: the static rendezvous, or c10d where the user asks for it.
+
+The invariant: only torchrun's own options are looked at. What follows the program belongs to the program,
+so options are added in front.
+
+Sources: PyTorch ``torch/distributed/run.py``. Every option is read from ``PET_<NAME>`` as well; a value
+there that is not the one the agent offers was set by somebody, and wins. A command that is not recognized
+is left alone: a torchrun inside a script finds its place in those variables. c10d finds out by the host's
+name whether it is the one to host the store, which fails on a second network card; ``is_host`` tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from unitagent.frameworks.adapter import Context, Plan
+from unitagent.frameworks.command import recognize
+from unitagent.frameworks.flags import Flag, Missing
+from unitagent.frameworks.serving import bracketed
+
+_STARTS = (("torchrun",), ("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch"))
+
+_NNODES = Flag("--nnodes", variable="PET_NNODES")
+_NODE_RANK = Flag("--node-rank", variable="PET_NODE_RANK")
+_MASTER_ADDR = Flag("--master-addr", variable="PET_MASTER_ADDR")
+_MASTER_PORT = Flag("--master-port", variable="PET_MASTER_PORT")
+_BACKEND = Flag("--rdzv-backend", variable="PET_RDZV_BACKEND")
+_ENDPOINT = Flag("--rdzv-endpoint", variable="PET_RDZV_ENDPOINT")
+_RUN_ID = Flag("--rdzv-id", variable="PET_RDZV_ID")
+_CONF = Flag("--rdzv-conf", variable="PET_RDZV_CONF")
+_LOCAL_ADDR = Flag("--local-addr", variable="PET_LOCAL_ADDR")
+_STANDALONE = Flag("--standalone")
+
+_WITHOUT_VALUE = frozenset(
+    {"--standalone", "-m", "--module", "--no-python", "--run-path", "--use-env", "--virtual-local-rank"}
+)
+
+
+class Torchrun:
+    """``torchrun --nproc-per-node 8 PROGRAM …``; see the module."""
+
+    name = "torchrun"
+
+    def recognizes(self, argv: tuple[str, ...]) -> bool:
+        """Whether it starts torchrun, under any of its names."""
+        return recognize(argv, _STARTS) is not None
+
+    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+        """Complete ``argv`` for one rank."""
+        command = recognize(argv, _STARTS)
+        if command is None or context.size == 1:
+            return Plan(argv=argv)
+        words = tuple(own_options(command.words, _WITHOUT_VALUE))
+        missing = Missing(words, env)
+        _place(context, missing, words, _BACKEND.value(words) or env.get("PET_RDZV_BACKEND") or "static")
+        return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+
+
+def own_options(words: tuple[str, ...], without_value: frozenset[str]) -> Iterator[str]:
+    """Yield a launcher's options up to the program it launches."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-") or word == "--":
+            return
+        yield word
+        attached = "=" in word or (not word.startswith("--") and len(word) > 2)  # noqa: PLR2004 (-r3)
+        if not attached and word.replace("_", "-") not in without_value:
+            yield from (value for value in [next(rest, None)] if value is not None)
+
+
+def _place(context: Context, missing: Missing, words: tuple[str, ...], backend: str) -> None:
+    if _STANDALONE.among(words):
+        missing.problem(f"--standalone: the Unit has {context.size} instances; leave it out")
+    missing.require(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
+    if backend == "static":
+        _static(context, missing, words)
+    elif backend == "c10d":
+        _c10d(context, missing)
+    if backend != "static":
+        run = f"{context.unit}-{context.generation}"
+        missing.offer(_RUN_ID, run, "Ranks of another generation must not meet this one.")
+        missing.offer(_LOCAL_ADDR, context.rank_ip, "The other ranks reach this one at this address.")
+
+
+def _static(context: Context, missing: Missing, words: tuple[str, ...]) -> None:
+    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    if _ENDPOINT.among(words):  # stands for address and port
+        return
+    missing.offer(_MASTER_ADDR, bracketed(context.master_address), "The ranks meet at the address of rank 0.")
+    missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+
+
+def _c10d(context: Context, missing: Missing) -> None:
+    where = f"{bracketed(context.master_address)}:{context.master_port}"
+    missing.offer(_ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation.")
+    host = "true" if context.rank == 0 else "false"
+    missing.offer(
+        _CONF, f"is_host={host}", "Rank 0 hosts the store; guessing by host name fails on a second card."
+    )
