@@ -16,14 +16,14 @@ Fault = Callable[[World], None]
 def schedule(world: World) -> None:
     """Start all ranks, and put this world's trouble into its future."""
     for rank in range(world.plan.size):
-        world.after(world.rng.uniform(0.0, 1.5), world.create, rank)
+        world.after(world.rng.choice((0.0, world.rng.uniform(0.0, 1.5))), world.create, rank)
     _SCHEDULES[world.plan.profile](world)
 
 
 def _anything(world: World) -> None:
     early = world.rng.random() < 0.25
     for _ in range(world.rng.randint(1, 6)):
-        at = world.rng.uniform(0.2 if early else FAULTS_FROM, FAULTS_FROM + FAULTS_SPAN - 1)
+        at = world.rng.uniform(1.6 if early else FAULTS_FROM, FAULTS_FROM + FAULTS_SPAN - 1)
         world.after(at, world.rng.choice(_ANY), world)
 
 
@@ -42,7 +42,7 @@ def _store(world: World) -> None:
 
 def _follower(world: World) -> None:
     for _ in range(world.rng.randint(1, 3)):
-        at = world.rng.uniform(0.5, FAULTS_FROM + FAULTS_SPAN - 4)
+        at = world.rng.uniform(1.6, FAULTS_FROM + FAULTS_SPAN - 4)
         if world.plan.size > 1:
             world.after(at, _break_rank, world, world.rng.randrange(1, world.plan.size))
 
@@ -70,7 +70,7 @@ def _retire_all(world: World, at: float) -> None:
 
 def _job(world: World) -> None:
     for _ in range(world.rng.randint(0, 3)):
-        at = world.rng.uniform(1.0, FAULTS_FROM + FAULTS_SPAN - 1)
+        at = world.rng.uniform(1.6, FAULTS_FROM + FAULTS_SPAN - 1)
         world.after(at, world.rng.choice(_ANY), world)
 
 

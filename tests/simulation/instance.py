@@ -61,7 +61,8 @@ class Instance:
         self.watching: frozenset[str] = frozenset()
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
         rules = world.plan.rules(rank, self.incarnation)
-        me = Record(rank=rank, incarnation=self.incarnation, size=rules.size, ip=ip, port=PROBE_PORT)
+        port = PROBE_PORT if rules.probes else 0
+        me = Record(rank=rank, incarnation=self.incarnation, size=rules.size, ip=ip, port=port)
         self.state = first(rules, me, self.clock)
         world.after(0.0, self._tick)
 
@@ -143,7 +144,7 @@ class Instance:
             case act.CheckPeers():
                 world.after(rng.uniform(0.005, 0.05), self._check, action)
             case act.WatchPeers():
-                self.watching = frozenset(peer.incarnation for peer in action.peers)
+                self.watching = frozenset(peer.incarnation for peer in action.peers if peer.port)
             case act.FindPort():
                 world.after(rng.uniform(0.01, 0.1), self.hear, PortFound, action.generation, world.port())
             case act.Spawn():
@@ -210,10 +211,10 @@ class Instance:
             world.after(world.rng.uniform(3.0, 9.0), self.workload.exit, Exit(0, None))
 
     def _check_health(self, workload: Workload, failed: int) -> None:
-        """An engine is healthy only while all its parts run; three failures in a row count, once healthy."""
+        """An engine gets healthy when all its parts run; after that, three failures in a row count."""
         if workload is not self.workload or not workload.main or workload.stopped is not None:
             return
-        well = not workload.sick and self.world.complete(workload.gang)
+        well = not workload.sick and (self.state.me.state == "healthy" or self.world.complete(workload.gang))
         if well:
             self.hear(HealthChecked, True)
             failed = 0

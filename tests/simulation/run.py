@@ -50,7 +50,7 @@ def simulate(seed: int, told: bool = False) -> Outcome:
 
 
 def _live(world: World) -> float:
-    while world.now < world.plan.healed and not _completed(world):
+    while world.now < world.plan.healed and not _completed(world) and not world.watch.violations:
         _pass(world)
     world.heal()
     well: float | None = None
@@ -78,15 +78,15 @@ def _pass(world: World) -> None:
 
 def _well(world: World) -> bool:
     """The Unit serves, or is gone for good because it was to go."""
-    wanted = [one for one in world.slots.values() if one.rank not in world.retired]
     if any(one.alive for one in world.lives if one.rank in world.retired):
         return False
     if world.retired:
         return True
-    if _completed(world) or any(one.code == Code.BUDGET for one in world.lives):
+    if any(one.state.completed for one in world.lives) or any(one.code == Code.BUDGET for one in world.lives):
         return True
-    generations = {one.workload.gang.generation for one in wanted if one.workload is not None and one.workload.main}
-    return len(generations) == 1 and len(wanted) == world.plan.size and all(one.ready for one in wanted)
+    members = world.members()
+    generations = {one.workload.gang.generation for one in members if one.workload is not None and one.workload.main}
+    return len(generations) == 1 and len(members) == world.plan.size and all(one.ready for one in members)
 
 
 def _completed(world: World) -> bool:
@@ -99,6 +99,6 @@ def _as_it_stands(world: World) -> str:
     told = [
         f"{one.incarnation}:{one.state.me.generation}/{one.state.generation}:{one.state.me.state}"
         f"{'' if one.alive else f' (dead, {one.code})'}"
-        for one in world.slots.values()
+        for one in {*world.slots.values(), *world.members()}
     ]
     return f"not well {PATIENCE:g} s after the last fault: {'; '.join(told)}"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from unitagent.core.actions import Exchange, Quit, Say, Spawn
-from unitagent.core.events import Exchanged, Tick
+from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Quit, Say, Spawn, WatchPeers
+from unitagent.core.events import Exchanged, HealthChecked, PeerAnswered, Tick
 from unitagent.core.state import State
 
 
@@ -29,7 +29,8 @@ class Story:
             return
         changes = ", ".join(_changes(before, after))
         acts = ", ".join(_action(action) for action in did)
-        if isinstance(event, Tick | Exchanged) and not changes and not acts.replace("exchange", ""):
+        quiet = all(isinstance(action, Exchange | AskPeer) for action in did)
+        if isinstance(event, Tick | Exchanged | PeerAnswered | HealthChecked) and not changes and quiet:
             return
         self.add(now, who, f"{_event(event)}: {changes}{' => ' if acts else ''}{acts}")
 
@@ -71,6 +72,10 @@ def _action(action: Any) -> str:
             return f"say {action.text!r}"
         case Spawn():
             return f"SPAWN {action.gang.id}"
+        case AskPeer():
+            return f"ask {action.peer.incarnation}"
+        case CheckPeers() | WatchPeers():
+            return f"{type(action).__name__} {' '.join(peer.incarnation for peer in action.peers)}"
         case Quit():
             return f"QUIT {action.code}"
     return repr(action)

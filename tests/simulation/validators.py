@@ -239,12 +239,17 @@ class Watch:
         if not self.plan.probes and self.world.boards.of(one.ip) is None:
             return
         lies = one.ready and one.workload is not None and not self.world.complete(one.workload.gang)
-        if self._lasting("lies", one.incarnation, lies and not self.world.torn) > UNREADY_WITHIN:
-            self.broken("readyz", f"{one.incarnation} says ready while a workload is down")
+        clear = not self.world.torn and self.world.lossy == 0
+        connected = self.world.boards.of(one.ip) is not None
+        for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
+            holds = lies and clear and connected is sees
+            if self._lasting(f"lies {sees}", one.incarnation, holds) > UNREADY_WITHIN:
+                self.broken("readyz", f"{one.incarnation} says ready while a workload is down")
 
     def _connected(self, one: Instance) -> bool:
         same_server = self.world.boards.of(one.ip) is self.world.boards.main
-        return same_server and not self.world.severed(one.ip) and self.world.slots.get(one.rank) is one
+        holds = one.state.joined and not one.state.fenced
+        return same_server and holds and not self.world.severed(one.ip)
 
     def _agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank."""
@@ -258,6 +263,6 @@ class Watch:
         """4: however many failures came together, one new generation, and one restart counted."""
         if len(self.gangs) != 2:  # noqa: PLR2004
             self.broken("4 once", f"generations {sorted(self.gangs)} were started")
-        for one in self.world.slots.values():
+        for one in self.world.members():
             if len(one.state.restarts) > 1:
                 self.broken("4 budget", f"{one.incarnation} counted {len(one.state.restarts)} restarts")

@@ -135,6 +135,10 @@ class World:
         self.lives.append(one)
         self.story.add(self.now, one.incarnation, f"container starts at {address}")
 
+    def members(self) -> list[Instance]:
+        """Who holds a rank, as far as it knows itself."""
+        return [one for one in self.lives if one.alive and one.state.joined and not one.state.fenced]
+
     def quit(self, one: Instance) -> None:
         """An agent ended by itself."""
         self.watch.quitting(one)
@@ -169,7 +173,8 @@ class World:
     def _wanted(self, one: Instance) -> bool:
         if self.slots.get(one.rank) is not one or one.rank in self.retired:
             return False
-        return one.code not in KEPT_CODES and not (self.plan.mode is Mode.JOB and one.code == 0)
+        succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.completed
+        return one.code not in KEPT_CODES and not succeeded
 
     def _end(self, one: Instance) -> None:
         one.paused = False

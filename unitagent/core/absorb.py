@@ -25,7 +25,7 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
-from unitagent.core.state import State, Work, mine, name
+from unitagent.core.state import State, Work, members, mine, name
 
 RETRY = 0.25  # seconds between tries of a store that does not answer
 SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first one
@@ -109,7 +109,7 @@ def _exchanged(state: State, event: Exchanged) -> State:
         holder=reply.holder,
         joined=state.joined or holds,
         fenced=state.fenced or (state.joined and not holds),
-        records=reply.records,
+        records={**_remembered(state), **reply.records},
         generation=max(state.generation, *known),
         failure=failure,
         failure_stored=stored,
@@ -117,6 +117,11 @@ def _exchanged(state: State, event: Exchanged) -> State:
         leases=state.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2),
         doubts={},
     )
+
+
+def _remembered(state: State) -> dict[int, Record]:
+    """While I run, a store that forgot a member of my gang does not make me forget it; its lease is judged on."""
+    return {peer.rank: peer for peer in members(state)} if state.in_gang and state.up else {}
 
 
 def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:

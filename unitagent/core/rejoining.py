@@ -46,6 +46,8 @@ def _running_gang(state: State) -> Gang | None:
     everybody = {**state.records, state.rules.rank: state.me}
     if any(rank not in everybody for rank in range(state.rules.size)):
         return None
+    if any(everybody[rank].generation != state.generation for rank in everybody if rank != state.rules.rank):
+        return None  # somebody's predecessor, as a store shows it that has lost writes
     return gang_of(state.generation, [everybody[rank] for rank in range(state.rules.size)])
 
 
