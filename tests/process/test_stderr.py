@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.process.conftest import Agent, program
+from tests.process.conftest import Agent, program, until
 from unitagent.workload.stderr import Stderr, Tail
 
 if TYPE_CHECKING:
@@ -92,10 +95,18 @@ def test_an_inherited_stderr_has_no_tail(start: Start) -> None:
     assert agent.event("exit")["tail"] == []
 
 
+def unread(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_a_stuck_reader_does_not_stop_the_agent(start: Start) -> None:
     """Nobody reads our stderr and the workload writes for ever: a signal is still obeyed, and we end."""
     agent = start("--grace", "60", "--", "sh", "-c", "echo ready; exec yes >&2")
     agent.says("ready")
+    assert agent.popen.stderr is not None
+    pipe = agent.popen.stderr.fileno()
+    capacity = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    until(lambda: unread(pipe) >= capacity - 4096, "our stderr is full")
     agent.send(signal.SIGTERM)
     assert agent.finish() == 128 + signal.SIGTERM
     assert agent.event("exit")["tail"] == ["y"] * 20
