@@ -1,4 +1,4 @@
-"""Real servers for tests: started on loopback with a free port, ready when they answer, killed by their pid."""
+"""Real servers for tests: started on loopback with a free port, killed by their pid."""
 
 from __future__ import annotations
 

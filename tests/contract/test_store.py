@@ -6,36 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tests.listening import Heard, story, until
 from tests.records import exchange, failed, record
 from unitagent.core.model import Beat, InstanceState, Order, OrderKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import Any
-
     from tests.contract.conftest import Board
-    from unitagent.store.protocol import Store
-
-
-def story(tell: Callable[[Board], Awaitable[Any]]) -> Callable[[Board], None]:
-    """Run a story in a loop of its own."""
-
-    def test(board: Board) -> None:
-        asyncio.run(_bounded(tell(board)))
-
-    test.__doc__ = tell.__doc__
-    return test
-
-
-async def _bounded(telling: Awaitable[Any]) -> None:
-    async with asyncio.timeout(20):
-        await telling
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @story
@@ -198,7 +174,7 @@ async def test_the_age_grows_from_the_first_look(board: Board) -> None:
 
 @story
 async def test_a_push_reaches_all_others_and_not_its_sender(board: Board) -> None:
-    async with heard_by(board.store(0, "a")) as mine, heard_by(board.store(1, "b")) as others:
+    async with Heard(board.store(0, "a")) as mine, Heard(board.store(1, "b")) as others:
         store = board.store(0, "a")
         await store.exchange(exchange(record(0, "a"), notify=True))
         await until(lambda: others.count == 1)
@@ -211,7 +187,7 @@ async def test_a_push_reaches_all_others_and_not_its_sender(board: Board) -> Non
 @story
 async def test_an_order_is_read_and_pushes(board: Board) -> None:
     wish = Order(kind=OrderKind.RESTART, generation=4, reason="new weights")
-    async with heard_by(board.store(0, "a")) as mine:
+    async with Heard(board.store(0, "a")) as mine:
         await board.store().order(wish)
         await until(lambda: mine.count == 1)
     assert (await board.store(0, "a").exchange(exchange())).order == wish
@@ -258,23 +234,3 @@ async def test_after_close_a_store_can_be_used_again(board: Board) -> None:
     await store.close()
     await store.close()
     assert (await store.exchange(exchange())).records == {0: record(0, "a")}
-
-
-class heard_by:  # noqa: N801  # reads as a context
-    """Listens on a store; counts the pushes after the subscription."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.count = -1
-
-    def _on_push(self) -> None:
-        self.count += 1
-
-    async def __aenter__(self) -> heard_by:
-        self.task = asyncio.create_task(self.store.listen(self._on_push))
-        await until(lambda: self.count == 0)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.task.cancel()
-        await asyncio.wait([self.task])

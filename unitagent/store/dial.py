@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitagent.errors import StoreError, UnitAgentError
-from unitagent.store.address import parse
+from unitagent.store.address import Address, parse
 from unitagent.store.connection import connect
 from unitagent.store.lane import Lane
 from unitagent.store.locate import Locator
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis.asyncio.connection import AbstractConnection
-
-    from unitagent.store.address import Address
 
 
 class Dialer:
@@ -29,32 +27,31 @@ class Dialer:
     """
 
     def __init__(self, url: str | Callable[[], str], key: str) -> None:
-        self._url = url
-        self._fixed = parse(url) if isinstance(url, str) else None
+        self._url = parse(url) if isinstance(url, str) else url
         self._lane = Lane()
         self._locator = Locator(key, self._lane)
-        self.place = self._fixed.place if self._fixed else "an address not known yet"
+        self.place = self._url.place if isinstance(self._url, Address) else "an address not known yet"
 
     async def dial(self, timeout: float) -> AbstractConnection:  # noqa: ASYNC109
         """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and tells what is raised."""
-        address: Address = self._fixed or await self._lane.run(self._address)
+        address = await self._address()
         self.place = address.place
         endpoint = await self._locator.locate(address, timeout)
         self.place = endpoint.place
         return await connect(endpoint, self._lane, timeout)
 
-    async def _told(self) -> Address:
-        if self._fixed is not None:
-            return self._fixed
-        return await self._lane.run(self._address)
+    async def _address(self) -> Address:
+        url = self._url
+        if isinstance(url, Address):
+            return url
+        return await self._lane.run(lambda: _ask(url))
 
-    def _address(self) -> Address:
-        """Ask for the URL; blocks."""
-        if isinstance(self._url, str):
-            return parse(self._url)
-        try:
-            return parse(self._url())
-        except UnitAgentError as error:
-            raise StoreError(str(error)) from error
-        except Exception as error:
-            raise StoreError(f"the URL of the store cannot be read: {error}") from error
+
+def _ask(url: Callable[[], str]) -> Address:
+    """Ask for the URL as it is now; blocks."""
+    try:
+        return parse(url())
+    except UnitAgentError as error:
+        raise StoreError(str(error)) from error
+    except Exception as error:
+        raise StoreError(f"the URL of the store cannot be read: {error}") from error

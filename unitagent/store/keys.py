@@ -7,6 +7,12 @@ from dataclasses import dataclass
 DAY = 86400  # seconds that an abandoned Unit is remembered
 KEPT_OUTPUTS = 4  # generations whose last output is kept
 
+# All that an agent or an operator asks of a server, in the words of an ACL.
+PERMISSIONS = (
+    "+evalsha +eval +type +del +hget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl +expire "
+    "+publish +subscribe +ping +hgetall +get +set"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
