@@ -40,11 +40,17 @@ pip_install() {
     local venv=$1 stamp=$1/$2.stamp
     shift 2
     local now
-    now="$* $("$venv/bin/python" -V) $(cksum <"$ROOT/pyproject.toml")"
+    now="$ROOT $* $("$venv/bin/python" -V) $(cksum <"$ROOT/pyproject.toml")"
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ] && return
     say "installing $*"
-    (cd "$ROOT" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@") ||
+    local log
+    log=$(mktemp)
+    if ! (cd "$ROOT" && "$venv/bin/python" -m pip install --disable-pip-version-check "$@") >"$log" 2>&1; then
+        tail -n 15 "$log" >&2
+        rm -f "$log"
         fail "pip could not install $* (its reason stands above)"
+    fi
+    rm -f "$log"
     printf '%s\n' "$now" >"$stamp"
 }
 
