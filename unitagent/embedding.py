@@ -14,6 +14,7 @@ from pathlib import Path
 from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError
 from unitagent.settings import Settings
+from unitagent.store.embedded import EmbeddedServer, embedded_url
 from unitagent.workload.reaper import Reaper
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """A master port: free on this machine now, with 7 free ports above it for whatever else an engine opens.
 
-Taken from below the kernel's ephemeral range (``net.ipv4.ip_local_port_range`` begins at 32768 by default), so
-that an outgoing connection does not take it between our look and the workload's bind.
+Taken from below the kernel's ephemeral range (``net.ipv4.ip_local_port_range`` begins at 32768 by default),
+so that an outgoing connection does not take it between our look and the workload's bind.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ SIGTERM) is passed on to all, and a second one too.
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def run(unit: Plan) -> int:
     """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
     agents = [_agent(unit, rank) for rank in range(unit.size)]
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, _: _pass_on(agents, got))
+        signal.signal(number, lambda *_: _stop(agents))
     codes = [agent.wait() for agent in agents]
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
@@ -82,13 +81,8 @@ def _agent(unit: Plan, rank: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, env=_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL)
 
 
-_SECRET = secrets.token_hex(16)
-
-
 def _environment(unit: Plan, rank: int) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if name not in _OURS}
-    if not (kept.get("UNIT_SECRET") or kept.get("UNIT_SECRET_FILE") or "UNIT_SECRET_FILE" in unit.options):
-        kept["UNIT_SECRET"] = _SECRET
     address = f"127.0.0.{rank + 1}"
     return {
         **kept,
@@ -102,7 +96,7 @@ def _environment(unit: Plan, rank: int) -> dict[str, str]:
     }
 
 
-def _pass_on(agents: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+def _stop(agents: Sequence[subprocess.Popen[bytes]]) -> None:
     for agent in agents:
         if agent.returncode is None:
-            agent.send_signal(number)
+            agent.terminate()
