@@ -135,9 +135,7 @@ def recover(unit: Unit, before: dict[str, Any]) -> None:
     old, new = ([one["pid"] for one in seen["instances"]] for seen in (before, after))
     if set(old) & set(new) or any(map(psutil.pid_exists, old)):
         raise MissedError(f"every workload is a new one: pids {old} before, {new} after")
-    show(
-        f"every rank runs again: pids {', '.join(map(str, old))} are gone, {', '.join(map(str, new))} serve\n\n"
-    )
+    show(f"every rank runs again: {listed(old)} are gone, {listed(new)} serve\n")
     show("$ unitagent status\n" + unit.status().rstrip())
     title("time", recovery(after["recovery"]))
 

@@ -1,0 +1,155 @@
+"""The launchers that the benchmarks compare, started alike: N of them on 127.0.0.x, one worker under each.
+
+The worker is a shell script that appends its start time, rank and pid to a file and sleeps, so that launchers
+are measured and not an interpreter's start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITAGENT = str(Path(sys.executable).parent / "unitagent")
+TORCHRUN = str(ROOT / ".venv-frameworks" / "bin" / "torchrun")
+
+PATIENCE = 120.0  # seconds for anything to happen
+
+# One write below the pipe size to a file opened for appending: lines of several workers never mix.
+WORKER = 'echo "$(date +%s.%N) ${RANK_ID:-${GROUP_RANK:-0}} $$" >>"$0"; exec sleep 100000'
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a worker: seconds since the epoch, its rank, its pid."""
+
+    at: float
+    rank: int
+    pid: int
+
+
+class Group:
+    """Launchers that run one job together.
+
+    Attributes:
+        begun: seconds since the epoch when the first launcher was started.
+
+    """
+
+    def __init__(self, commands: Sequence[Sequence[str]], log: Path, settings: dict[str, str]) -> None:
+        self._log = log
+        log.touch()
+        output = log.with_suffix(".output").open("wb")
+        kept = {name: text for name, text in os.environ.items() if not name.startswith(("UNIT_", "RANK"))}
+        self.begun = time.time()
+        self.launchers = [
+            subprocess.Popen(
+                argv, env=kept | settings, process_group=0,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )
+            for argv in commands
+        ]  # fmt: skip
+        output.close()
+
+    def starts(self, after: float = 0.0) -> list[Start]:
+        """Every start of a worker later than ``after``."""
+        rows = [line.split() for line in self._log.read_text().splitlines()]
+        found = [Start(float(at), int(rank), int(pid)) for at, rank, pid in rows]
+        return [start for start in found if start.at > after]
+
+    def started(self, count: int, after: float = 0.0) -> list[Start]:
+        """Wait for the starts of ``count`` different ranks; the last one of each."""
+        deadline = time.monotonic() + PATIENCE
+        while len(found := {start.rank: start for start in self.starts(after)}) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(found)} of {count} workers after {PATIENCE:.0f} s; {self._tail()}")
+            time.sleep(0.005)
+        return [found[rank] for rank in sorted(found)]
+
+    def stop(self) -> None:
+        """End all, the polite way first."""
+        for number, patience in ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0)):
+            for launcher in self.launchers:
+                if launcher.poll() is None:
+                    launcher.send_signal(number)
+            if self._ended(patience):
+                break
+        for pid in {start.pid for start in self.starts()}:
+            self._kill_survivor(pid)
+
+    def _ended(self, patience: float) -> bool:
+        deadline = time.monotonic() + patience
+        while any(launcher.poll() is None for launcher in self.launchers):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _kill_survivor(self, pid: int) -> None:
+        """Kill a worker that its launcher left behind; a pid that somebody else has by now is left alone."""
+        try:
+            ours = Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep\x00100000\x00")
+        except OSError:
+            return
+        if ours:
+            os.kill(pid, signal.SIGKILL)
+
+    def _tail(self) -> str:
+        return "\n".join(self._log.with_suffix(".output").read_text().splitlines()[-10:])
+
+
+def unitagent(size: int, log: Path) -> Group:
+    """``size`` agents with the embedded store, guard on; no pause before a restart, as with torchrun."""
+    port = free_port()
+    options = ["--guard", "--backoff-seconds", "0", "--max-restarts", "100000", "--log-format", "text"]
+    options += ["--size", str(size), "--comm-ifname", "lo", "--master-address", "127.0.0.1"]
+    commands = []
+    for rank, ip in enumerate(f"127.0.0.{number + 1}" for number in range(size)):
+        own = ["--rank", str(rank), "--rank-ip", ip, "--http-address", f"{ip}:{port}"]
+        commands.append([UNITAGENT, "run", *options, *own, "--", "sh", "-c", WORKER, str(log)])
+    return Group(commands, log, {"UNIT_SECRET": "bench"})
+
+
+def torchrun(size: int, log: Path) -> Group:
+    """``size`` torchruns that meet by c10d at the first one; one worker each."""
+    options = ["--nnodes", str(size), "--nproc-per-node", "1", "--max-restarts", "100000", "--no-python"]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "bench"]
+    commands = [
+        [TORCHRUN, *options, *meeting, "--local-addr", f"127.0.0.{rank + 1}", "sh", "-c", WORKER, str(log)]
+        for rank in range(size)
+    ]
+    return Group(commands, log, {"OMP_NUM_THREADS": "1"})
+
+
+def bare(_size: int, log: Path) -> Group:
+    """The worker alone: the floor."""
+    return Group([["sh", "-c", WORKER, str(log)]], log, {})
+
+
+LAUNCHERS = {"unitagent": unitagent, "torchrun": torchrun, "bare": bare}
+
+
+def require_torchrun() -> None:
+    """Exit with what to do when torchrun is not there."""
+    if not Path(TORCHRUN).exists():
+        sys.exit("needs torchrun: run scripts/frameworks-venv.sh first")
+
+
+def free_port() -> int:
+    """A port that is free on 127.0.0.1, with a free one above it for the embedded store."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
