@@ -24,6 +24,7 @@ class Launch:
     """One start of the workload on this rank.
 
     Attributes:
+        origins: flag or variable that a framework added -> a sentence why.
         health: builds the probe of its health; None where there is nothing to ask.
         inflight: counts its requests in flight; None where that is not known.
 
@@ -31,6 +32,7 @@ class Launch:
 
     argv: list[str]
     env: dict[str, str]
+    origins: Mapping[str, str]
     health: Callable[[OnHealth], HealthProbe] | None
     inflight: Inflight | None
 
@@ -38,13 +40,23 @@ class Launch:
 class Launcher:
     """Knows the user's command and settings; each gang makes a ``Launch`` of them."""
 
-    def __init__(self, found: Resolved, rank: int, card: tuple[str, str], marker: str) -> None:
-        """Remember what stays the same; ``card`` is the name of the network card and our address on it."""
+    def __init__(self, found: Resolved, rank: int, card: tuple[str, str], marker: str, hca: str = "") -> None:
+        """Remember what stays the same.
+
+        Args:
+            found: the settings, and what the service file adds to the environment.
+            rank: of this instance.
+            card: name of the network card, and our address on it.
+            marker: by which a later agent knows our processes.
+            hca: value for ``NCCL_IB_HCA``; empty when nobody asked for it.
+
+        """
+        self._found = found
         self._settings = found.settings
-        self._base = {**found.environment, **{name: text for name, text in os.environ.items() if text}}
         self._rank = rank
         self._ifname, self._ip = card
         self._marker = marker
+        self._offered = {"NCCL_IB_HCA": hca} if hca else {}
 
     def launch(self, gang: Gang) -> Launch:
         """Complete command and environment for this rank of ``gang``.
@@ -53,26 +65,28 @@ class Launcher:
             ConfigurationError: the user's flags contradict the Unit.
 
         """
-        info = self._info(gang)
-        env = workload_environment(self._base, info)
+        given = {name: text for name, text in os.environ.items() if text}
+        env = workload_environment({**self._offered, **self._found.environment, **given}, self._info(gang))
         argv = fill(self._settings.command, env)
-        plan = self.plan(gang, argv, env)
+        plan = self._plan(gang, argv, env)
         if plan is None:
-            return Launch(argv, env, self._health(self._settings.health_url, None), self._inflight(None))
-        env = {**env, **plan.env}
-        url = self._settings.health_url or plan.health
-        return Launch(list(plan.argv), env, self._health(url, plan.health_timeout), self._inflight(plan))
+            return Launch(argv, env, {}, self._health(None), self._inflight(None))
+        return Launch(
+            list(plan.argv), {**env, **plan.env}, plan.origins, self._health(plan), self._inflight(plan)
+        )
 
-    def has_health(self) -> bool:
-        """Whether rank 0's workload can be asked for its health: by the user's word or by the framework's."""
-        return self._rank == 0 and self.launch(self._alone()).health is not None
+    def rehearse(self, master: str | None = None) -> Launch:
+        """What would be run in a Unit whose other ranks nobody has met yet.
 
-    def _alone(self) -> Gang:
-        """A gang that never starts, to find out about the command before anybody has joined."""
-        ips = (self._ip,) * self._settings.size
-        return Gang(generation=0, incarnations=("",) * len(ips), ips=ips, master_port=29500)
+        Raises:
+            ConfigurationError: as :meth:`launch`.
 
-    def plan(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Plan | None:
+        """
+        size = self._settings.size
+        ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
+        return self.launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
+
+    def _plan(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Plan | None:
         """What the framework of the command adds; None where there is none."""
         if self._settings.framework == "none":
             return None
@@ -109,21 +123,31 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _health(self, url: str | None, timeout: float | None) -> Callable[[OnHealth], HealthProbe] | None:
-        if url is None:
-            return None
+    def _health(self, plan: Plan | None) -> Callable[[OnHealth], HealthProbe] | None:
+        """Rank 0's health: by the user's word, the service file's, or the framework's."""
         settings = self._settings
-        limit = max(settings.health_timeout, timeout or 0.0)
+        url = settings.health_url or self._checked_port() or (plan.health if plan else None)
+        if url is None or self._rank != 0:
+            return None
+        least = (plan.health_timeout if plan else None) or 0.0
+        check = check_for(url)
         return lambda on_result: HealthProbe(
-            check_for(url),
+            check,
             interval=settings.health_interval,
-            timeout=limit,
+            timeout=max(settings.health_timeout, least),
             failures=settings.health_failures,
             on_result=on_result,
         )
 
+    def _checked_port(self) -> str | None:
+        """A service file's ``tcp_socket`` check, as a URL."""
+        checks = (self._found.checks.get(kind) for kind in ("liveness_check", "health_check"))
+        return next((f"tcp://127.0.0.1:{check.port}" for check in checks if check and check.port), None)
+
     def _inflight(self, plan: Plan | None) -> Inflight | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)
-        if port and plan is not None and plan.metrics_url and plan.running_metrics:
+        if port is None:
+            return None
+        if plan is not None and plan.metrics_url and plan.running_metrics:
             return Inflight(port, plan.metrics_url, plan.running_metrics)
-        return Inflight(port) if port else None
+        return Inflight(port)

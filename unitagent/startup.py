@@ -21,6 +21,7 @@ from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
 from unitagent.discovery.network import Address, find_address
 from unitagent.embedding import EmbeddedStore, store_address
+from unitagent.fingerprint import fingerprint
 from unitagent.launch import Launcher
 from unitagent.log import Where
 from unitagent.probes.metrics import Metrics
@@ -141,6 +142,7 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
         port=settings.http_port,
         hostname=socket.gethostname(),
         revision=settings.revision,
+        fingerprint=fingerprint(settings.command, os.environ),
     )
     if settings.rank is None:
         me = await claim(store, me, settings.lease, settings.store_timeout)
@@ -152,8 +154,10 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
 async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:
     settings, me = found.settings, place.me
     card = (place.address.ifname, place.address.ip)
-    launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation))
-    agent = Agent(first(rules(settings, me, health=launcher.has_health()), me, time.monotonic()), where)
+    hca = await _rdma(settings, place.address.ifname)
+    launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation), hca)
+    health = launcher.rehearse().health is not None
+    agent = Agent(first(rules(settings, me, health=health), me, time.monotonic()), where)
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not sys.stderr.isatty())
     metrics = Metrics(me.rank)
     peers = Peers(settings.secret, place.address.ip, _PEER_SECONDS, agent.on_hangup)
@@ -162,6 +166,20 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     )
     async with _probes(settings, Views(agent, metrics)):
         return await agent.run(here.born)
+
+
+async def _rdma(settings: Settings, ifname: str) -> str:
+    """The value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found."""
+    if settings.rdma != "auto" or os.environ.get("NCCL_IB_HCA"):
+        return ""
+    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
+
+    found = await asyncio.to_thread(find_hca, ifname)
+    if found is None or not found.usable:
+        why = "; ".join(found.problems) if found else "none belongs to it"
+        _log.warning("UNIT_RDMA=auto: no RDMA device of card %s can be used: %s", ifname, why)
+        return ""
+    return str(found.nccl)
 
 
 @contextlib.asynccontextmanager

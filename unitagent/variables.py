@@ -187,7 +187,9 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V(
             "UNIT_FRAMEWORK",
             "framework",
-            _choice("none", "vllm", "sglang", "torchrun", "ray", "auto"),
+            _choice(
+                "none", "auto", "vllm", "sglang", "torchrun", "ray", "deepspeed", "lmdeploy", "tensorrt-llm"
+            ),
             "complete COMMAND for this rank",
             "none",
         ),
@@ -243,4 +245,4 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
 VARIABLES: dict[str, Variable] = {row.name: row for rows in GROUPS.values() for row in rows}
 
 # Set to anything but their default these are refused: better than an option that silently does nothing.
-NOT_YET: frozenset[str] = frozenset({"UNIT_STALL_SECONDS"})
+NOT_YET: frozenset[str] = frozenset({"UNIT_STALL_SECONDS", "UNIT_SERVICE", "UNIT_DASHBOARD"})
