@@ -44,8 +44,8 @@ class Plan:
     Attributes:
         env: variables to set beside the ones the workload is given anyway.
         origins: flag or variable that was added -> a sentence why.
-        health: ``http`` URL that answers 200, or ``tcp`` one that can be reached, when the engine serves; only
-            at rank 0, None where there is nothing to ask.
+        health: ``http`` URL that answers 200, or ``tcp`` one that can be reached, when the engine serves;
+            only at rank 0, None where there is nothing to ask.
         health_timeout: least seconds for that question; None when the usual will do.
         traffic_port: where users' requests come in; None where they do not.
         running_metrics: gauges of ``metrics_url`` that add up to the requests in flight.
@@ -69,7 +69,7 @@ class Plan:
 
 
 class Framework(Protocol):
-    """Knows one engine, whose command may be wrapped (``env X=1 …``, ``python -m …``) but for ``sh -c TEXT``."""
+    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``) but in ``sh -c TEXT``."""
 
     @property
     def name(self) -> str:

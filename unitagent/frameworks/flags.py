@@ -74,7 +74,7 @@ class Missing:
             self.origins[flag.name] = why
 
     def override(self, flag: Flag, value: object, why: str) -> None:
-        """Add a flag behind the user's own one, which this rank's engine would refuse; the last one counts."""
+        """Add a flag behind the user's own, which this rank's engine would refuse; the last one counts."""
         if flag.value(self._words) not in (None, str(value)):
             self._added += [flag.name, str(value)]
             self.origins[flag.name] = why
@@ -107,7 +107,7 @@ class Missing:
             return f"{flag.name} {text}", text
         text = self._env.get(flag.variable, "") if flag.variable else ""
         # The workload's environment already offers our own value there: that is nobody's word.
-        return (f"{flag.variable}={text}", text) if text not in ("", ours) else None
+        return (f"{flag.variable}={text}", text) if text not in ("", ours, ours.strip("[]")) else None
 
 
 def _holds(text: str, value: int) -> bool:

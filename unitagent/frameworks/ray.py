@@ -1,7 +1,8 @@
 """Ray: a cluster of the whole Unit, and the user's command at rank 0.
 
-For ``ray job …`` and for any script that calls ``ray.init()``, a shell's text included: it runs as it is, at rank
-0 once the cluster stands. A command that starts Ray itself (``ray start``, ``ray symmetric-run``) is left alone.
+For ``ray job …`` and for any script that calls ``ray.init()``, a shell's text included: it runs as it is, at
+rank 0 once the cluster stands. A command that starts Ray itself (``ray start``, ``ray symmetric-run``) is
+left alone.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def _processes(context: Context, command: Command) -> int:
         )
     if tensor * pipeline % context.size:
         raise ConfigurationError(
-            f"--tp_size {tensor} with --pp_size {pipeline}: {tensor * pipeline} processes cannot be divided among "
-            f"the {context.size} instances of the Unit; change them or UNIT_SIZE"
+            f"--tp_size {tensor} with --pp_size {pipeline}: {tensor * pipeline} processes cannot be divided "
+            f"among the {context.size} instances of the Unit; change them or UNIT_SIZE"
         )
     return tensor * pipeline // context.size
 

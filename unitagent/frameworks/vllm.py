@@ -88,7 +88,7 @@ def _roles(context: Context, missing: Missing, command: Command, *, headless: bo
 
 
 def _servable(command: Command) -> Command:
-    """``--headless`` is a matter of ``vllm serve``; the older module takes it and starts a server nevertheless."""
+    """``--headless`` is a matter of ``vllm serve``; the older module takes it and starts a server anyway."""
     if command.head[-1] != _MODULE:
         return command
     return replace(command, head=(*command.head[:-1], "vllm.entrypoints.cli.main", "serve"))
@@ -102,7 +102,7 @@ def _on_ray(context: Context, argv: tuple[str, ...], command: Command) -> Plan:
     """Ray gives vLLM the GPUs of all ranks; its native flags and Ray exclude each other."""
     if (_NNODES.number(command.words) or 1) > 1:
         raise ConfigurationError(
-            f"--nnodes {_NNODES.value(command.words)}: vLLM takes no such flag with Ray; leave one of them out"
+            f"--nnodes {_NNODES.value(command.words)}: vLLM takes no such flag with Ray; leave one out"
         )
     plan = Plan(argv=ray_cluster.clustered(context, argv), origins=ray_cluster.ORIGINS)
     return _served(plan, command, health=True) if context.rank == 0 else plan

@@ -89,6 +89,7 @@ def _external(context: Context, replicas: int, missing: Missing) -> None:
     if replicas != context.size:
         missing.problem(
             f"--data-parallel-size {replicas}: with an external load balancer each of the {context.size} "
-            f"instances runs one replica; write {context.size}, or choose --data-parallel-multi-port-external-lb"
+            f"instances runs one replica; write {context.size}, "
+            "or choose --data-parallel-multi-port-external-lb"
         )
     missing.require(_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.frameworks_table.places import place
+from unitagent.errors import ConfigurationError
+from unitagent.frameworks.registry import FRAMEWORKS, NAMES, choose
+
+
+def test_names() -> None:
+    assert set(NAMES) == {
+        *("none", "auto", "vllm", "sglang", "torchrun", "ray", "deepspeed", "lmdeploy", "tensorrt-llm"),
+    }
+
+
+@pytest.mark.parametrize("name", [each.name for each in FRAMEWORKS])
+def test_an_explicit_name_is_taken_at_its_word(name: str) -> None:
+    chosen = choose(name, ["anything"])
+    assert chosen is not None
+    assert chosen.name == name
+
+
+def test_none() -> None:
+    assert choose("none", ["vllm", "serve"]) is None
+
+
+@pytest.mark.parametrize("name", ["VLLM", "", "pytorch"])
+def test_an_unknown_name(name: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"UNIT_FRAMEWORK={name}: not a framework; accepted is one of none"
+    ):
+        choose(name, ["vllm"])
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("vllm serve M", "vllm"),
+        ("env X=1 vllm serve M", "vllm"),
+        ("numactl -N 0 /opt/venv/bin/vllm serve M", "vllm"),
+        ("python -m vllm.entrypoints.openai.api_server --model M", "vllm"),
+        ("python3 -m sglang.launch_server --model-path M", "sglang"),
+        ("sglang serve --model-path M", "sglang"),
+        ("torchrun a.py", "torchrun"),
+        ("python -m torch.distributed.run a.py", "torchrun"),
+        ("torchrun --no-python vllm serve M", "torchrun"),
+        ("deepspeed a.py", "deepspeed"),
+        ("ray job submit -- vllm serve M", "ray"),
+        ("ray job submit -- bash -c x", "ray"),
+        ("lmdeploy serve api_server M", "lmdeploy"),
+        ("mpirun trtllm-llmapi-launch trtllm-serve M", "tensorrt-llm"),
+        ("vllm bench serve", None),
+        ("vllm", None),
+        ("python -m vllm", None),
+        ("sleep 1", None),
+        ("", None),
+    ],
+)
+def test_auto(command: str, name: str | None) -> None:
+    chosen = choose("auto", command.split())
+    assert (chosen.name if chosen else None) == name
+
+
+@pytest.mark.parametrize(
+    "shell", ["sh -c", "bash -c", "bash -euc", "/bin/bash -lc", "env A=b bash -c", "busybox sh -c"]
+)
+def test_a_shells_text_is_left_alone(shell: str) -> None:
+    argv = (*shell.split(), "vllm serve M --port 1", "vllm", "serve")
+    assert choose("auto", argv) is None
+    for framework in FRAMEWORKS:
+        if framework.name != "ray":  # which wraps a command whole
+            assert framework.plan(place(0), argv, {}).argv == argv
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda each: each.name)
+def test_an_empty_command_is_no_crash(framework: object) -> None:
+    chosen = next(each for each in FRAMEWORKS if each is framework)
+    assert chosen.plan(place(0, 1), (), {}).argv == ()
