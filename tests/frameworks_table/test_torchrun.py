@@ -90,7 +90,7 @@ def test_variables_stand_for_flags() -> None:
         ("--nnodes two", {}, "--nnodes two: the Unit has 2 instances"),
         ("--node_rank=1", {}, "--node-rank 1: this instance has rank 0"),
         ("--standalone", {}, "--standalone: the Unit has 2 instances"),
-        ("", {"PET_NNODES": "3"}, "PET_NNODES=3: the Unit has 2 instances"),
+        ("", {"PET_NNODES": "3"}, "PET_NNODES=3: the Unit has 2 instances; leave it out$"),
         ("", {"PET_NODE_RANK": "1"}, "PET_NODE_RANK=1: this instance has rank 0"),
     ],
 )

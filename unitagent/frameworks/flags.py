@@ -79,11 +79,12 @@ class Missing:
             self._added += [flag.name, str(value)]
             self.origins[flag.name] = why
 
-    def require(self, flag: Flag, value: int, fact: str, remedy: str) -> None:
+    def require(self, flag: Flag, value: int, fact: str, remedy: str = "") -> None:
         """Add a flag; what the user said about it has to be the same number."""
         said = self._said(flag, str(value))
         if said is not None and not _holds(said[1], value):
-            self.problem(f"{said[0]}: {fact}; leave it out or write {remedy}")
+            other = f" or write {remedy}" if remedy and said[0].startswith("-") else ""
+            self.problem(f"{said[0]}: {fact}; leave it out{other}")
         self.offer(flag, value, f"{fact[0].upper()}{fact[1:]}.")
 
     def problem(self, text: str) -> None:

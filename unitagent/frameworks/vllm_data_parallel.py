@@ -81,7 +81,7 @@ def _engines(context: Context, local: int, missing: Missing, *, balanced: bool) 
     if context.rank or balanced:
         first = context.rank * local
         fact = f"the replicas of rank {context.rank} are counted from {first}"
-        missing.require(_START_RANK, first, fact, "nothing")
+        missing.require(_START_RANK, first, fact)
 
 
 def _external(context: Context, replicas: int, missing: Missing) -> None:
