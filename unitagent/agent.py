@@ -7,7 +7,9 @@ this loop writes the state; whatever takes time runs as a task that ends by putt
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock
 _INSIDE = 1.0  # seconds between two looks at the workload's processes
+_SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
 _LAST_WORDS = 0.5  # seconds for the end of the workload's output
 
 
@@ -86,6 +89,8 @@ class Agent:
         """The workload's main process ended."""
         self._tail = tail
         self._rooms.metrics.observe_exit(ended.status)
+        if ended.signal == signal.SIGINT and self._rooms.workload.has_terminal:
+            self._put(ev.StopAsked)  # Ctrl-C on a terminal reaches the workload only; it is meant for both
         self._put(ev.WorkloadExited, ended)
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
@@ -237,8 +242,10 @@ class Agent:
 
     async def _look_inside(self) -> None:
         """Notice a workload that lives on without a process that it cannot do without."""
-        while True:
+        for second in itertools.count(1):
             await asyncio.sleep(_INSIDE)
+            if second % _SHARED_MEMORY == 0:
+                await self._rooms.workload.look()
             corpse = await self._rooms.workload.dead_inside()
             if corpse is not None and self.state.work is Work.ALIVE:
                 self._put(ev.WorkloadSick, self._sick(corpse))

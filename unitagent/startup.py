@@ -31,6 +31,7 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.redis import RedisStore
 from unitagent.views import Views
 from unitagent.workload import command, leftovers
+from unitagent.workload.background import in_background
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Birth, birth, install
@@ -100,7 +101,7 @@ class Place:
 
 
 async def _end_former(unit: str, rank: int) -> None:
-    former = await asyncio.to_thread(leftovers.end_former, unit, rank)
+    former = await in_background(lambda: leftovers.end_former(unit, rank))
     if former.ended:
         _log.warning("ended %d processes that a former agent of this rank left behind", len(former.ended))
     if former.left:
