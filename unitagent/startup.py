@@ -159,7 +159,8 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation), hca)
     health = launcher.rehearse().health is not None
     agent = Agent(first(rules(settings, me, health=health), me, time.monotonic()), where)
-    workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not sys.stderr.isatty())
+    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
     peers = Peers(settings.secret, place.address.ip, _PEER_SECONDS, agent.on_hangup)
     agent.furnish(
