@@ -1,9 +1,9 @@
 """What one agent costs: memory and start-up, against torchrun, on this machine.
 
 Start-up: from exec to the start of the worker of a Unit of one instance (unitagent with its embedded store,
-torchrun with its c10d store), and the run of `unitagent --version`; the floor is the worker alone. Memory: of the
-launcher alone and with its other processes (the embedded store), not of the worker, some seconds after the start.
-PSS counts shared pages in parts, USS not at all.
+torchrun with its c10d store), and the run of `unitagent --version`; the floor is the worker alone.
+Memory: of the launcher alone and with its other processes (the embedded store), not of the worker, some
+seconds after the start. PSS counts shared pages in parts, USS not at all.
 """
 
 from __future__ import annotations

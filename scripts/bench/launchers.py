@@ -1,7 +1,7 @@
 """The launchers that the benchmarks compare, started alike: N of them on 127.0.0.x, one worker under each.
 
-The worker is a shell script that appends its start time, rank and pid to a file and sleeps, so that launchers
-are measured and not an interpreter's start.
+The worker is a shell script that writes down its start and sleeps, so that launchers are measured and not an
+interpreter's start.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ TORCHRUN = str(ROOT / ".venv-frameworks" / "bin" / "torchrun")
 
 PATIENCE = 120.0  # seconds for anything to happen
 
-# One write below the pipe size to a file opened for appending: lines of several workers never mix.
-WORKER = 'echo "$(date +%s.%N) ${RANK_ID:-${GROUP_RANK:-0}} $$" >>"$0"; exec sleep 100000'
+WORKER = ["sh", str(Path(__file__).with_name("worker.sh"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def unitagent(size: int, log: Path) -> Group:
     commands = []
     for rank, ip in enumerate(f"127.0.0.{number + 1}" for number in range(size)):
         own = ["--rank", str(rank), "--rank-ip", ip, "--http-address", f"{ip}:{port}"]
-        commands.append([UNITAGENT, "run", *options, *own, "--", "sh", "-c", WORKER, str(log)])
+        commands.append([UNITAGENT, "run", *options, *own, "--", *WORKER, str(log)])
     return Group(commands, log, {"UNIT_SECRET": "bench"})
 
 
@@ -122,7 +121,7 @@ def torchrun(size: int, log: Path) -> Group:
     options = ["--nnodes", str(size), "--nproc-per-node", "1", "--max-restarts", "100000", "--no-python"]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "bench"]
     commands = [
-        [TORCHRUN, *options, *meeting, "--local-addr", f"127.0.0.{rank + 1}", "sh", "-c", WORKER, str(log)]
+        [TORCHRUN, *options, *meeting, "--local-addr", f"127.0.0.{rank + 1}", *WORKER, str(log)]
         for rank in range(size)
     ]
     return Group(commands, log, {"OMP_NUM_THREADS": "1"})
@@ -130,7 +129,7 @@ def torchrun(size: int, log: Path) -> Group:
 
 def bare(_size: int, log: Path) -> Group:
     """The worker alone: the floor."""
-    return Group([["sh", "-c", WORKER, str(log)]], log, {})
+    return Group([[*WORKER, str(log)]], log, {})
 
 
 LAUNCHERS = {"unitagent": unitagent, "torchrun": torchrun, "bare": bare}

@@ -1,8 +1,8 @@
 """Crash of one workload to all workloads restarted: unitagent against torchrun.
 
 N launchers of each kind stand on 127.0.0.x of this machine with the same trivial worker. In turn, one worker
-of each is killed with SIGKILL, at a random moment; measured is the time from the kill to the start of the last
-of the N new workers. Both launchers restart without a pause. Every round starts both anew.
+of each is killed with SIGKILL, at a random moment; measured is the time from the kill to the start of the
+last of the N new workers. Both launchers restart without a pause. Every round starts both anew.
 """
 
 from __future__ import annotations
