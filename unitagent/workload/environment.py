@@ -97,6 +97,7 @@ def _offered(gang: GangInfo) -> dict[str, str]:
         "MASTER_ADDR": gang.master_address,
         "PET_NNODES": str(gang.size),
         "PET_NODE_RANK": str(gang.rank),
-        "PET_MASTER_ADDR": gang.master_address,
+        # torchrun joins address and port by a colon, so its help asks for brackets around IPv6.
+        "PET_MASTER_ADDR": f"[{gang.master_address}]" if ":" in gang.master_address else gang.master_address,
         "PET_MASTER_PORT": str(gang.master_port),
     }
