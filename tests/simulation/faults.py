@@ -37,7 +37,8 @@ def _burst(world: World) -> None:
 def _store(world: World) -> None:
     for _ in range(world.rng.randint(1, 4)):
         at = FAULTS_FROM + world.rng.uniform(0.0, FAULTS_SPAN - 6)
-        world.after(at, world.rng.choice(_STORE), world)
+        kinds = _STORE if world.plan.probes else _WHOLE_STORE
+        world.after(at, world.rng.choice(kinds), world)
 
 
 def _follower(world: World) -> None:
@@ -109,6 +110,13 @@ def _crash(world: World) -> None:
 def _several(world: World) -> None:
     for rank in world.rng.sample(sorted(world.slots), world.rng.randint(1, len(world.slots))):
         world.after(world.rng.uniform(0.0, 1.0), _break_rank, world, rank)
+
+
+def _aftershock(world: World) -> None:
+    """One fails, and while the others come together again, others do."""
+    _crash(world)
+    for _ in range(world.rng.randint(1, 3)):
+        world.after(world.rng.uniform(0.0, 3.0), world.rng.choice((_crash, _kill, _lose, _cut, _freeze)), world)
 
 
 def _kill(world: World) -> None:
@@ -217,13 +225,21 @@ def _up(world: World) -> None:
 def _cut(world: World) -> None:
     one = _somebody(world)
     world.story.add(world.now, one.incarnation, "cannot reach the store")
+    _without_probes(world, one)
     world.boards.cut.add(one.ip)
     world.after(world.rng.uniform(0.3, 10.0), world.boards.cut.discard, one.ip)
+
+
+def _without_probes(world: World, one: Instance) -> None:
+    """Where peers cannot be asked, whoever is silent for a lease is lost."""
+    if not world.plan.probes:
+        world.watch.struck(one.rank, "silent")
 
 
 def _staggered(world: World) -> None:
     for one in world.slots.values():
         if world.rng.random() < 0.8:
+            _without_probes(world, one)
             world.after(world.rng.uniform(0.0, 3.0), world.boards.cut.add, one.ip)
             world.after(world.rng.uniform(3.0, 10.0), world.boards.cut.discard, one.ip)
 
@@ -265,7 +281,8 @@ def _lossy(world: World) -> None:
 
 
 _STORE: tuple[Fault, ...] = (_outage, _cut, _staggered, _wipe, _failover, _split, _lossy)
+_WHOLE_STORE: tuple[Fault, ...] = (_outage, _wipe, _failover, _lossy)
 _ANY: tuple[Fault, ...] = (
     *_STORE, _crash, _several, _kill, _lose, _hang, _freeze, _restart, _signal, _partition, _apart, _pair,
-    _crash, _kill,
+    _crash, _kill, _aftershock,
 )  # fmt: skip

@@ -96,7 +96,7 @@ def draw(rng: Random, seed: int) -> Plan:
         guard=guard,
         mode=Mode.JOB if profile is Profile.JOB else Mode.SERVICE,
         restart=Restart.RECREATE if guard and rng.random() < 0.2 else Restart.INPLACE,
-        probes=profile is Profile.STORE or rng.random() < 0.85,
+        probes=rng.random() < 0.85,
         health=rng.random() < 0.6,
         tick=rng.choice((0.25, 0.4, 0.5)),
         load=rng.uniform(0.2, 1.5),

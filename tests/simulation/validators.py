@@ -59,6 +59,7 @@ class Watch:
         self.started: dict[int, float] = {}
         self._stood: set[tuple[str, int]] = set()
         self._spawned: set[tuple[str, str]] = set()
+        self._tables: dict[str, Gang] = {}
         self._since: dict[tuple[str, str], float] = {}
         self._ordered: dict[str, float] = {}
 
@@ -109,11 +110,13 @@ class Watch:
         if self.plan.guard and (one.incarnation, gang.id) in self._spawned:
             self.broken("2 token", f"{one.incarnation} starts {gang.id} twice")
         self._spawned.add((one.incarnation, gang.id))
+        if self._tables.setdefault(gang.id, gang) != gang:
+            self.broken("2 token", f"{gang.id} was issued for two tables")
         if self._forgotten():
             return
         for other in self.gangs.get(gang.generation, []):
             same_leader = other.incarnations[0] == gang.incarnations[0] and other.ips[0] == gang.ips[0]
-            same = other.id == gang.id if self.plan.guard else same_leader
+            same = other == gang if self.plan.guard else same_leader
             if not same or other.master_port != gang.master_port:
                 self.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
 

@@ -116,6 +116,7 @@ def _exchanged(state: State, event: Exchanged) -> State:
         order=reply.order,
         leases=state.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2),
         doubts={},
+        suspects=state.suspects if state.rules.probes else {},
     )
 
 
@@ -188,9 +189,8 @@ def _peer_answered(state: State, event: PeerAnswered) -> State:
 
 def _heard(state: State, event: PeerAnswered) -> State:
     """A living peer vouches for itself, and tells of a generation that I may have missed."""
-    suspects = {rank: why for rank, why in state.suspects.items() if rank != event.rank}
     heard = {**state.heard, event.rank: state.now}
-    return replace(state, heard=heard, suspects=suspects, generation=max(state.generation, event.generation))
+    return replace(state, heard=heard, generation=max(state.generation, event.generation))
 
 
 def _judge(state: State, event: PeerAnswered, record: Record) -> State:
@@ -203,7 +203,10 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
         doubts[event.rank] = against
     if not state.connected:
         return replace(state, doubts=doubts)
-    if not against or not state.in_gang or record.generation != state.me.generation:
+    if not against:
+        suspects = {rank: why for rank, why in state.suspects.items() if rank != event.rank}
+        return replace(state, suspects=suspects)
+    if not state.in_gang or record.generation != state.me.generation:
         return state
     return replace(state, suspects={**state.suspects, event.rank: against}, look=True)
 
