@@ -70,13 +70,14 @@ class Server:
             time.sleep(0.02)
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError), self._connect() as probe:
+        with contextlib.suppress(OSError), self.connect() as probe:
             probe.settimeout(1)
             probe.sendall(b"PING\r\n")
             return probe.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
-    def _connect(self) -> socket.socket:
+    def connect(self) -> socket.socket:
+        """A raw connection to it."""
         if not self.socket_path:
             return socket.create_connection(("127.0.0.1", self.port), timeout=1)
         probe = socket.socket(socket.AF_UNIX)
@@ -86,7 +87,7 @@ class Server:
     def command(self, *words: str | int | bytes) -> bytes:
         """Send one command and give the raw start of the answer."""
         parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        with self._connect() as client:
+        with self.connect() as client:
             client.settimeout(DEADLINE)
             if self.password:
                 _ask(client, [b"AUTH", self.password.encode()])
@@ -123,7 +124,10 @@ def start_redis(
     port: int | None = None,
     plain: bool = True,
 ) -> Server:
-    """Start one server that keeps nothing on disk; ``plain=False`` leaves the port to ``extra`` (TLS)."""
+    """Start one server that keeps nothing on disk; ``plain=False`` listens on a socket file only.
+
+    ``{port}`` in ``extra`` is the port, for servers that use it in another way (TLS, sentinels).
+    """
     server = binary or redis_binary()
     assert server, "no redis-server on PATH"
     port = port or free_port()
@@ -132,7 +136,9 @@ def start_redis(
     argv += ["--requirepass", password] if password else []
     unix = "" if plain else str(tmp_path / f"{port}.sock")
     argv += ["--unixsocket", unix] if unix else []
-    started = Server([*argv, *extra], port, tmp_path, password, unix)
+    started = Server(
+        [*argv, *(word.replace("{port}", str(port)) for word in extra)], port, tmp_path, password, unix
+    )
     started.start()
     return started
 

@@ -109,6 +109,8 @@ def join_host(host: tuple[str, int]) -> str:
 
 
 def _parse(url: SplitResult) -> Address:
+    if url.fragment or "@" in url.path:
+        raise ValueError("special characters of a password have to be percent-encoded (# is %23, / is %2F)")
     secure = url.scheme.startswith("rediss")
     kind = _kind(url.scheme.replace("rediss", "redis", 1))
     options = _options(url.query, secure=secure)

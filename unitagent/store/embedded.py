@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -115,10 +115,7 @@ class RedisStore:
 
     async def read_output(self, generation: int) -> Output | None:
         """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
-        key = self._keys.output(generation)
-        raw = await self._operate(lambda connection: call(connection, "GET", key))
-        output = wire.decode_output(raw) if raw else None
-        return output if output is not None and output.generation == generation else None
+        return await self._operate(lambda connection: self._read_output(connection, generation))
 
     async def close(self) -> None:
         """Let go of the connection; the store can be used again afterwards."""
@@ -169,6 +166,11 @@ class RedisStore:
         board = script.pairs(await call(connection, "HGETALL", self._keys.board))
         seconds, micros = await call(connection, "TIME")
         return View(self._warnings).snapshot(board, int(seconds) * 1_000_000 + int(micros))
+
+    async def _read_output(self, connection: AbstractConnection, generation: int) -> Output | None:
+        raw = await call(connection, "GET", self._keys.output(generation))
+        output = None if raw is None else wire.decode_output(raw)
+        return output if output is not None and output.generation == generation else None
 
 
 async def _run(connection: AbstractConnection, words: tuple[script.Word, ...]) -> Any:

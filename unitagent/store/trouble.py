@@ -5,6 +5,9 @@ Server errors are told by their code (the first word of an error reply).
 
 from __future__ import annotations
 
+import errno
+import os
+
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -28,9 +31,12 @@ REMEDIES = {
     "DENIED": "runs in protected mode: it has no password and accepts loopback only",
 }
 _PHRASES = {
+    "Connection closed by server": "closed the connection",
     "max number of clients reached": "has no connection left (maxclients)",
     "without any password configured": "has no password, but UNIT_REDIS_URL or UNIT_SECRET gives one",
     "DB index is out of range": "does not have the database that UNIT_REDIS_URL names",
+    "Protocol error: unauthenticated": REMEDIES["NOAUTH"],  # said of long commands instead of NOAUTH
+    "user executing the script can't run": REMEDIES["NOPERM"],
     "unknown command": "lacks a command that is needed; Redis 6 or Valkey 7.2 and later have all of them",
 }
 _LONGEST = 200  # characters of somebody else's words
@@ -44,10 +50,14 @@ def explain(error: BaseException, place: str) -> StoreError:
         return StoreError(f"the store at {place} does not answer in time")
     if isinstance(error, RedisError):
         return StoreError(f"the store at {place} {_of_server(error)}")
-    return StoreError(f"the store at {place} cannot be reached: {_reason(error)}")
+    if isinstance(error, OSError):
+        return StoreError(f"the store at {place} cannot be reached: {_reason(error)}")
+    return StoreError(f"the store at {place} gave an answer that no store gives ({type(error).__name__})")
 
 
 def _of_server(error: RedisError) -> str:
+    if isinstance(error.__cause__, RedisError):
+        error = error.__cause__
     text = str(error)
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
     for phrase, remedy in _PHRASES.items():
@@ -62,5 +72,8 @@ def _of_server(error: RedisError) -> str:
 
 def _reason(error: BaseException) -> str:
     """Give the words for an error of the operating system or of TLS."""
-    words = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number)
+    words = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
     return str(words or type(error).__name__)[:_LONGEST]

@@ -1,0 +1,93 @@
+"""URLs: what they mean, and what is said of those that mean nothing."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unitagent.errors import ConfigurationError
+from unitagent.store.address import Address, Kind, Login, embedded_url, parse
+
+GOOD = {
+    "redis://h": Address(kind=Kind.DIRECT, hosts=(("h", 6379),)),
+    "redis://h:1/2": Address(kind=Kind.DIRECT, hosts=(("h", 1),), db=2),
+    "redis://h?db=3": Address(kind=Kind.DIRECT, hosts=(("h", 6379),), db=3),
+    "redis://[::1]": Address(kind=Kind.DIRECT, hosts=(("::1", 6379),)),
+    "redis://u:p%40@[fd00::2]:7/": Address(kind=Kind.DIRECT, hosts=(("fd00::2", 7),), login=Login("u", "p@")),
+    "rediss://h": Address(kind=Kind.DIRECT, hosts=(("h", 6379),), tls={}),
+    "rediss://h?ssl_ca_certs=/c&ssl_check_hostname=no": Address(
+        kind=Kind.DIRECT, hosts=(("h", 6379),), tls={"ssl_ca_certs": "/c", "ssl_check_hostname": False}
+    ),
+    "unix:///run/r.sock?db=1": Address(kind=Kind.UNIX, path="/run/r.sock", db=1),
+    "unix://:pw@/run/r.sock": Address(kind=Kind.UNIX, path="/run/r.sock", login=Login("", "pw")),
+    "redis+sentinel://:pw@a,b:7/main/4?sentinel_password=sp": Address(
+        kind=Kind.SENTINEL,
+        hosts=(("a", 26379), ("b", 7)),
+        service="main",
+        db=4,
+        login=Login("", "pw"),
+        sentinel_login=Login("", "sp"),
+    ),
+    "redis+cluster://a,[::2]:7": Address(kind=Kind.CLUSTER, hosts=(("a", 6379), ("::2", 7))),
+}
+BAD = {
+    "": "unknown scheme",
+    "h:6379": "unknown scheme",
+    "http://h": "unknown scheme",
+    "redis://": "host is missing",
+    "redis://:pw@": "host is missing",
+    "redis://h:": "port of host 'h'",
+    "redis://h:0": "port of host 'h'",
+    "redis://h:65536": "port of host 'h'",
+    "redis://h:²": "port of host 'h'",
+    "redis://a,b": "one host is expected",
+    "redis://h/x": "database",
+    "redis://h/1/2": "database",
+    "redis+cluster://h/1": "only database 0",
+    "redis+sentinel://h": "name of the primary is missing",
+    "unix://h/path": "absolute path",
+    "unix://": "absolute path",
+    "redis://h?ssl_certfile=/c": "needs a scheme with TLS",
+    "rediss://h?ssl_cert_reqs=maybe": "none, optional, required",
+    "redis://h?colour=blue": "unknown option 'colour'",
+    "redis://[::1": "Invalid IPv6",
+    "redis://:pass#word@h": "percent-encoded",
+    "redis://:pass/word@h": "percent-encoded",
+}
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_a_good_url(url: str) -> None:
+    assert parse(url) == GOOD[url]
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_a_bad_url_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse(url)
+    assert str(raised.value).startswith("UNIT_REDIS_URL: ")
+    assert BAD[url] in str(raised.value)
+    assert "word" not in str(raised.value).replace("password", "")
+
+
+@given(st.text() | st.text().map("redis://".__add__) | st.text().map("rediss+sentinel://h/".__add__))
+def test_any_text_is_an_address_or_a_configuration_error(url: str) -> None:
+    with contextlib.suppress(ConfigurationError):
+        assert isinstance(parse(url), Address)
+
+
+@given(st.text(min_size=1))
+def test_any_secret_survives_the_url_of_the_embedded_store(secret: str) -> None:
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        return
+    assert parse(embedded_url("fd00::1", 9471, secret)).login.password == secret
+    assert secret not in repr(parse(embedded_url("h", 1, "x" + secret))) or len(secret) < 3
+
+
+def test_no_secret_means_no_login() -> None:
+    assert embedded_url("10.0.0.1", 9471, None) == "redis://10.0.0.1:9471"

@@ -1,0 +1,212 @@
+"""Whatever somebody writes under our keys: said once, ignored or removed, never a crash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.listening import story
+from tests.records import exchange, failed, record
+from unitagent.core.model import Order, OrderKind
+from unitagent.store import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers import Server
+    from unitagent.store.redis import RedisStore
+
+    Open = Callable[..., RedisStore]
+
+BOARD, CHANGES = "unitagent:{u}:board", "unitagent:{u}:changes"
+MINE = exchange(record(0, "a"), generation=3)
+
+
+@pytest.mark.parametrize("key", [BOARD, CHANGES])
+@pytest.mark.parametrize(
+    "words", [("SET", b"x"), ("LPUSH", b"x"), ("SADD", b"x"), ("XADD", b"*", b"f", b"v")]
+)
+def test_a_key_of_another_type_is_removed_and_said_once(
+    server: Server, open_store: Open, warned: list[str], key: str, words: tuple[str | bytes, ...]
+) -> None:
+    @story
+    async def tell() -> None:
+        store = open_store()
+        await store.exchange(MINE)
+        for _ in range(2):
+            server.command("DEL", key)
+            server.command(words[0], key, *words[1:])
+            reply = await store.exchange(MINE)
+            assert (reply.holder, set(reply.records), reply.generation) == ("a", {0}, 3)
+            assert reply.age < 1  # it counts as a new board
+
+    tell()
+    assert len(warned) == 1
+    assert key in warned[0]
+
+
+@story
+async def test_a_record_that_cannot_be_read_is_ignored_and_its_holder_keeps_the_rank(
+    server: Server, open_store: Open, warned: list[str]
+) -> None:
+    other, store = open_store(1, "b"), open_store()
+    await other.exchange(exchange(record(1, "b")))
+    await store.exchange(MINE)
+    server.command("HSET", BOARD, "r1", b"\xff{")
+    server.command("ZADD", CHANGES, 2**52, "1")
+    for _ in range(3):
+        assert set((await store.exchange(MINE)).records) == {0}
+    newcomer = open_store(1, "c")
+    assert (await newcomer.exchange(exchange(record(1, "c")))).holder == "b"
+    assert set((await other.exchange(exchange(record(1, "b")))).records) == {0, 1}
+    assert "record of rank 1" in warned[0]
+
+
+@story
+async def test_values_of_nonsense_in_every_field_do_no_harm(
+    server: Server, open_store: Open, warned: list[str]
+) -> None:
+    fields = (
+        "born",
+        "generation",
+        "version",
+        "failure",
+        "order",
+        "h0",
+        "b0",
+        "r0",
+        "h1",
+        "b1",
+        "r1",
+        "rx",
+        "b-1",
+    )
+    for value in (
+        b"",
+        b"nan",
+        b"-5",
+        b"1e999",
+        b"9" * 40,
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{}",
+        b"7 {}",
+        b"x" * 100_000,
+    ):
+        store = open_store()
+        await store.exchange(MINE)
+        for field in fields:
+            server.command("HSET", BOARD, field, value)
+        for member in ("1", "x", b"\xff", "-1", "1025", "00"):
+            server.command("ZADD", CHANGES, 2**53, member)
+        request = exchange(
+            record(0, "a", generation=4), take="", generation=4, failure=failed(3), judge=(0, 1)
+        )
+        reply = await store.exchange(request)
+        assert set(reply.records) <= {0}
+        assert reply.generation >= 4
+        assert reply.age >= 0
+        snapshot = await store.read()
+        assert set(snapshot.records) <= {0}
+        server.command("FLUSHALL")
+    assert warned
+
+
+@story
+async def test_an_unreadable_failure_is_replaced_by_one_of_a_later_generation(
+    server: Server, open_store: Open
+) -> None:
+    store = open_store()
+    server.command("HSET", BOARD, "failure", b"garbage")
+    assert (await store.exchange(exchange(failure=failed(1)))).failure == failed(1)
+    server.command("HSET", BOARD, "failure", b"5 garbage")
+    assert (await store.exchange(exchange())).failure is None
+    assert (await store.exchange(exchange(failure=failed(6)))).failure == failed(6)
+
+
+@story
+async def test_a_deleted_list_of_changes_is_filled_again(server: Server, open_store: Open) -> None:
+    store = open_store()
+    await store.exchange(MINE)
+    server.command("DEL", CHANGES)
+    await store.exchange(MINE)
+    assert set((await open_store(1, "b").exchange(exchange())).records) == {0}
+
+
+@story
+async def test_output_of_another_type_is_an_error_in_words_or_nothing(
+    server: Server, open_store: Open
+) -> None:
+    store = open_store()
+    server.command("SET", "unitagent:{u}:output:1", b"\x00garbage")
+    assert await store.read_output(1) is None
+    server.command("DEL", "unitagent:{u}:output:1")
+    server.command("LPUSH", "unitagent:{u}:output:1", b"x")
+    await store.put_output(1, 0, ["line"])
+    assert (await store.read_output(1)) is not None
+
+
+@story
+async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> None:
+    store = open_store()
+    order = Order(kind=OrderKind.RESTART, generation=1, reason="bad \udc80 byte")
+    await store.order(order)
+    assert (await store.exchange(MINE)).order == Order(
+        kind=OrderKind.RESTART, generation=1, reason="bad ? byte"
+    )
+    await store.put_output(2, 0, ["\udcff" * 10_000] * 100)
+    output = await store.read_output(2)
+    assert output is not None
+    assert (len(output.lines), len(output.lines[0])) == (20, 400)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rank": 1},
+        {"rank": -1},
+        {"size": 0},
+        {"size": 1025},
+        {"incarnation": ""},
+        {"port": 70000},
+        {"generation": -1},
+        {"generation": 2**60},
+        {"state": "sleeping"},
+        {"generation": True},
+        {"ip": None},
+    ],
+)
+def test_a_record_out_of_its_ranges_is_no_record(change: dict[str, object]) -> None:
+    good = asdict(record(0, "a"))
+    assert wire.decode_record(json.dumps(good).encode(), 0) == record(0, "a")
+    assert wire.decode_record(json.dumps(good | change).encode(), 0) is None
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    raw = json.dumps(asdict(record(0, "a")) | {"colour": "blue"}).encode()
+    assert wire.decode_record(raw, 0) == record(0, "a")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.binary()
+    | st.text().map(str.encode)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+def test_decoding_anything_gives_a_value_or_nothing(raw: bytes) -> None:
+    for decode in (wire.decode_failure, wire.decode_order, wire.decode_output, wire.decode_beat):
+        decode(raw)
+    wire.decode_record(raw, 0)
+    assert 0 <= wire.decode_number(raw) < 2**53
+
+
+def test_deeply_nested_garbage_is_nothing() -> None:
+    assert wire.decode_record(b"[" * 100_000, 0) is None

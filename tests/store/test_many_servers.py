@@ -1,0 +1,182 @@
+"""Stores of several servers: the primary that sentinels name, the cluster node that owns the Unit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.listening import Heard, story, until
+from tests.records import exchange, record
+from tests.servers import Server, free_port, running, start_redis
+from unitagent.errors import StoreError
+from unitagent.store.redis import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MINE = exchange(record(0, "a"), generation=3)
+
+
+async def answered(store: RedisStore) -> None:
+    """Wait for the first answer after an outage."""
+    async with asyncio.timeout(15):
+        while True:
+            with contextlib.suppress(StoreError):
+                assert (await store.exchange(MINE)).holder == "a"
+                return
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    """A primary and its replica."""
+    with running(tmp_path, password="pw") as primary:  # noqa: S106
+        follow = ("--replicaof", f"127.0.0.1 {primary.port}", "--masterauth", "pw")
+        with running(tmp_path, password="pw", extra=follow) as replica:  # noqa: S106
+            asyncio.run(until(lambda: b"master_link_status:up" in replica.command("INFO", "replication")))
+            yield primary, replica
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path, pair: tuple[Server, Server]) -> Iterator[list[Server]]:
+    """Three sentinels with a password of their own."""
+    primary, replica = pair
+    started: list[Server] = []
+    for number in range(3):
+        port = free_port()
+        config = tmp_path / f"sentinel-{number}.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\nrequirepass spw\nsentinel sentinel-pass spw\n"
+            f"sentinel monitor main 127.0.0.1 {primary.port} 2\nsentinel auth-pass main pw\n"
+            "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n"
+        )
+        argv = [pair[0].argv[0], str(config), "--sentinel"]
+        started.append(Server(argv, port, tmp_path, "spw"))
+        started[-1].start()
+    asyncio.run(until(lambda: all(_sees_all(sentinel, replica) for sentinel in started)))
+    yield started
+    for sentinel in started:
+        sentinel.stop()
+
+
+def _sees_all(sentinel: Server, replica: Server) -> bool:
+    known = sentinel.command("SENTINEL", "MASTER", "main")
+    replicas = sentinel.command("SENTINEL", "REPLICAS", "main")
+    return b"num-other-sentinels\r\n$1\r\n2" in known and str(replica.port).encode() in replicas
+
+
+def _url(sentinels: list[Server], service: str = "main", password: str = "spw") -> str:  # noqa: S107
+    hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+    return f"redis+sentinel://:pw@{hosts}/{service}?sentinel_password={password}"
+
+
+@pytest.mark.slow
+def test_a_failover_of_sentinels_is_followed(pair: tuple[Server, Server], sentinels: list[Server]) -> None:
+    @story
+    async def tell() -> None:
+        primary, replica = pair
+        mine = RedisStore("u", _url(sentinels), timeout=1, rank=0, incarnation="a")
+        other = RedisStore("u", _url(sentinels), timeout=1, rank=1, incarnation="b")
+        await answered(mine)
+        sentinels[0].kill()  # the first in the list: the others are asked
+        async with Heard(mine) as heard:
+            primary.kill()
+            await answered(mine)
+            assert b"role:master" in replica.command("INFO", "replication")
+            await until(lambda: heard.count >= 1)
+            before = heard.count
+            await other.exchange(exchange(record(1, "b"), notify=True))
+            await until(lambda: heard.count > before)
+
+    tell()
+
+
+@pytest.mark.slow
+def test_sentinels_that_do_not_help_are_told(sentinels: list[Server]) -> None:
+    @story
+    async def tell() -> None:
+        for url, words in (
+            (_url(sentinels, service="other"), "knows no primary for other"),
+            (_url(sentinels, password="wrong"), "refused the user or password"),  # noqa: S106
+        ):
+            with pytest.raises(StoreError) as raised:
+                await RedisStore("u", url, timeout=1).read()
+            assert words in str(raised.value)
+            assert "could name the server to use" in str(raised.value)
+
+    tell()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[list[Server]]:
+    """Three primaries that share the slots, without replicas."""
+    nodes: list[Server] = []
+    for number in range(3):
+        config = f"nodes-{number}.conf"
+        extra = (
+            "--cluster-enabled",
+            "yes",
+            "--cluster-config-file",
+            config,
+            "--cluster-node-timeout",
+            "1000",
+        )
+        bus = ("--cluster-port", str(free_port()))
+        nodes.append(start_redis(tmp_path, extra=(*extra, *bus)))
+        low, high = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+        assert nodes[-1].command("CLUSTER", "ADDSLOTSRANGE", low, high) == b"+OK\r\n"
+    for node in nodes[1:]:
+        nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, node.argv[-1])
+    asyncio.run(
+        until(lambda: all(b"cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes), 20)
+    )
+    yield nodes
+    for node in nodes:
+        node.stop()
+
+
+@pytest.mark.slow
+def test_each_unit_finds_its_node_of_a_cluster(cluster: list[Server]) -> None:
+    @story
+    async def tell() -> None:
+        url = f"redis+cluster://127.0.0.1:{cluster[2].port},127.0.0.1:{cluster[0].port}"
+        for unit in ("one", "two", "three", "four"):
+            mine = RedisStore(unit, url, timeout=3, rank=0, incarnation="a")
+            async with Heard(mine) as heard:
+                assert (await mine.exchange(MINE)).holder == "a"
+                other = RedisStore(unit, url, timeout=3, rank=1, incarnation="b")
+                reply = await other.exchange(exchange(record(1, "b"), notify=True))
+                assert set(reply.records) == {0, 1}
+                await until(lambda: heard.count == 1)
+            assert set((await mine.read()).records) == {0, 1}
+        cluster[2].kill()
+        sizes = [node.command("DBSIZE") for node in cluster[:2]]
+        assert sizes != [b":0\r\n"] * 2
+
+    tell()
+
+
+@pytest.mark.slow
+def test_a_slot_that_moves_is_followed(cluster: list[Server]) -> None:
+    @story
+    async def tell() -> None:
+        url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
+        mine = RedisStore("u", url, timeout=3, rank=0, incarnation="a")
+        await answered(mine)
+        slot = int(cluster[0].command("CLUSTER", "KEYSLOT", "{u}").strip(b":\r\n"))
+        owner = next(node for node in cluster if node.command("DBSIZE") != b":0\r\n")
+        heir = next(node for node in cluster if node is not owner)
+        owner.command("FLUSHALL")  # an empty slot may be handed over at once
+        name = heir.command("CLUSTER", "MYID").split(b"\r\n")[1]
+        for node in (heir, owner):
+            node.command("CLUSTER", "SETSLOT", slot, "NODE", name)
+        with pytest.raises(StoreError, match="another node"):
+            await mine.exchange(MINE)
+        await answered(mine)
+        assert heir.command("DBSIZE") != b":0\r\n"
+
+    tell()
