@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.cabling import STORE_IP, Cabling
-from tests.network.containers import Container, agent_command
+from tests.network.containers import ROOT, Container, agent_command
 from tests.network.lives import Life, Watcher, overlaps
 from tests.network.redis_server import PORT, RedisServer
 from tests.network.waiting import until
 
 PROGRAMS = Path(__file__).parent / "programs"
-_PASSED_ON = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
+_PASSED_ON = ("PATH", "VIRTUAL_ENV", "LANG")
 
 
 def workload(*traits: str) -> list[str]:
@@ -65,10 +66,19 @@ class Lab:
         self.start_all(*traits, **env)
         return self.wait_ready()
 
+    def form_on(self, hosts: Iterable[int], **env: object) -> None:
+        """Form a Unit on these hosts only, numbered from 0."""
+        hosts = list(hosts)
+        for host in hosts:
+            self.start(host, UNIT_SIZE=len(hosts), **env)
+        self.wait_ready(hosts=hosts)
+
     def wait_ready(self, above: int = 0, hosts: Iterable[int] | None = None) -> dict[str, Any]:
         """Wait until all hosts say that a generation above this one is ready; rank 0's status then."""
         asked = range(self.size) if hosts is None else hosts
-        self.until(lambda: all(self.is_ready(host, above) for host in asked), f"ready above generation {above}")
+        self.until(
+            lambda: all(self.is_ready(host, above) for host in asked), f"ready above generation {above}"
+        )
         return self.agents[0].status()
 
     def is_ready(self, host: int, above: int = 0) -> bool:
@@ -86,25 +96,48 @@ class Lab:
         """Wait for the end of the agents on these hosts and return their exit codes."""
         return [self.agents[host].code() for host in (range(self.size) if hosts is None else hosts)]
 
-    def events(self, event: str, *, rank: int | None = None, generation: int | None = None) -> list[dict[str, Any]]:
+    def events(
+        self, event: str, *, rank: int | None = None, generation: int | None = None
+    ) -> list[dict[str, Any]]:
         """What the workloads noted, oldest first."""
         lines = [line for file in self.folder.glob("*.jsonl") for line in file.read_text().splitlines()]
         found = [json.loads(line) for line in lines]
         wanted = [
             line
             for line in found
-            if line["event"] == event and rank in (None, line["rank"]) and generation in (None, line["generation"])
+            if line["event"] == event
+            and rank in (None, line["rank"])
+            and generation in (None, line["generation"])
         ]
         return sorted(wanted, key=lambda line: float(line["at"]))
 
     def begun(self, generation: int) -> list[dict[str, Any]]:
         """Wait until a workload of this generation has begun on every rank; their notes in rank order."""
-        self.until(lambda: len(self.ranks(generation)) == self.size, f"all ranks began generation {generation}")
+        self.until(
+            lambda: len(self.ranks(generation)) == self.size, f"all ranks began generation {generation}"
+        )
         found = self.events("begin", generation=generation)
         return sorted(found, key=lambda line: int(line["rank"]))
 
     def ranks(self, generation: int) -> set[int]:
         return {line["rank"] for line in self.events("begin", generation=generation)}
+
+    def watched(self, host: int) -> list[Life]:
+        """The living processes of workloads on a host."""
+        return [life for life in self.watcher.alive() if life.host == f"host{host}"]
+
+    def undisturbed(self) -> bool:
+        """Whether every workload process that was ever started still lives."""
+        return all(life.died is None for life in self.watcher.lives())
+
+    def serving(self) -> bool:
+        """Whether nothing ended, and every agent says that the Unit serves."""
+        return self.undisturbed() and all(self.agents[host].ready() for host in range(self.size))
+
+    def with_clock(self, step: float) -> list[str]:
+        """The command line of an agent whose wall clock is wrong by so many seconds."""
+        program = str(PROGRAMS / "clock.py")
+        return [sys.executable, program, str(step), "run", "--", *workload()]
 
     def generations(self) -> list[int]:
         """The generations in which some workload began."""
@@ -113,8 +146,18 @@ class Lab:
     def main(self, rank: int, generation: int) -> Life:
         """The living main process of a rank's workload."""
         return next(
-            life for life in self.watcher.alive() if life.main and (life.rank, life.generation) == (rank, generation)
+            life
+            for life in self.watcher.alive()
+            if life.main and (life.rank, life.generation) == (rank, generation)
         )
+
+    def strike(self, rank: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the main process of a rank's running workload."""
+        life = max(
+            (life for life in self.watcher.alive() if life.main and life.rank == rank),
+            key=lambda life: life.generation,
+        )
+        os.kill(life.pid, number)
 
     def check(self) -> None:
         """Hold that no two generations overlapped anywhere, at any time so far."""
@@ -145,4 +188,5 @@ class Lab:
             "UNIT_GUARD": "true",
             "UNIT_REDIS_URL": f"redis://{STORE_IP}:{PORT}/0",
             "UNIT_LOG_FORMAT": "text",
+            "PYTHONPATH": str(ROOT),
         }

@@ -39,7 +39,9 @@ class RedisServer:
         }  # fmt: skip
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         leash = ["setpriv", "--pdeathsig", "KILL", "--"]
-        self._popen = subprocess.Popen([*self._namespace.enter(), *leash, program, *words], start_new_session=True)
+        self._popen = subprocess.Popen(
+            [*self._namespace.enter(), *leash, program, *words], start_new_session=True
+        )
         until(self._answers, "redis answers")
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
 """A workload that notes what happens to it, one JSON line each, with the monotonic time.
 
 The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``, ``after=SECONDS``,
-``lingers=SECONDS`` (between SIGTERM and its end), ``until=PATH`` (exits 0 once that file is there), ``only=RANK``
+``lingers=SECONDS`` (between SIGTERM and its end), ``until=PATH`` (waits for that file before it exits), ``only=RANK``
 (the traits after it are meant for that rank alone).
 """
 
@@ -68,11 +68,13 @@ def main():
         Path(f"/dev/shm/workload-{os.getpid()}").write_bytes(b"x" * 4096)
     if "after" in traits:
         time.sleep(float(traits["after"]))
+    while "until" in traits and not Path(traits["until"]).exists():
+        time.sleep(0.05)
     if "exits" in traits:
         note("exit", code=int(traits["exits"]))
         sys.exit(int(traits["exits"]))
-    while not ("until" in traits and Path(traits["until"]).exists()):
-        time.sleep(0.05 if "until" in traits else 60)
+    while True:
+        time.sleep(60)
 
 
 main()

@@ -1,0 +1,97 @@
+"""Asked to stop: rank 0's workload ends first, the others are held until then, and nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from tests.network.lab import Lab
+from tests.network.waiting import throughout
+
+QUICK = {"UNIT_DEREGISTER_SECONDS": 0.2, "UNIT_DRAIN_SECONDS": 1}
+
+
+def ended_first(lab: Lab, generation: int) -> None:
+    """Hold that rank 0's workload was gone before any other was asked to stop."""
+    leader = next(
+        life for life in lab.watcher.lives() if life.main and (life.rank, life.generation) == (0, generation)
+    )
+    asked = [note for note in lab.events("term", generation=generation) if note["rank"] != 0]
+    assert len(asked) == lab.size - 1
+    assert leader.died is not None
+    assert all(note["at"] >= leader.died for note in asked)
+
+
+def test_all_are_asked_at_once(lab: Lab) -> None:
+    generation = lab.form("only=0", "lingers=1", **QUICK)["generation"]
+    for host in range(3):
+        lab.agents[host].signal(signal.SIGTERM)
+    assert lab.codes() == [0, 0, 0]
+    ended_first(lab, generation)
+    assert not lab.watcher.alive()
+
+
+def test_one_is_asked_and_its_replacement_forms_the_unit_again(lab: Lab) -> None:
+    generation = lab.form("only=0", "lingers=0.5", **QUICK)["generation"]
+    lab.agents[1].signal(signal.SIGTERM)
+    assert lab.codes([1]) == [0]
+    ended_first(lab, generation)
+    others = (0, 2)
+    lab.until(
+        lambda: all(lab.agents[host].status()["instances"][host]["state"] == "idle" for host in others),
+        "the others stand at the next barrier",
+    )
+    throughout(lambda: lab.generations() == [generation], "started without rank 1", 0.5)
+    lab.start(1)
+    lab.wait_ready(above=generation)
+
+
+def test_the_leader_is_asked(lab: Lab) -> None:
+    generation = lab.form(**QUICK, UNIT_GUARD="false")["generation"]
+    lab.agents[0].signal(signal.SIGTERM)
+    assert lab.codes([0]) == [0]
+    ended_first(lab, generation)
+    lab.start(0, UNIT_GUARD="false")
+    lab.wait_ready(above=generation)
+    assert all(lab.agents[host].running for host in (1, 2))
+
+
+def test_without_guard_a_follower_goes_alone(lab: Lab) -> None:
+    generation = lab.form(**QUICK, UNIT_GUARD="false")["generation"]
+    lab.agents[2].signal(signal.SIGTERM)
+    assert lab.codes([2]) == [0]
+    assert {life.rank for life in lab.watcher.alive()} == {0, 1}
+    assert not lab.events("term", rank=0)
+    lab.start(2, UNIT_GUARD="false")
+    lab.wait_ready()
+    assert lab.generations() == [generation]
+
+
+def test_without_guard_followers_are_held_when_all_go(lab: Lab) -> None:
+    generation = lab.form("only=0", "lingers=1", **QUICK, UNIT_GUARD="false")["generation"]
+    for host in (2, 1, 0):
+        lab.agents[host].signal(signal.SIGTERM)
+    assert lab.codes() == [0, 0, 0]
+    ended_first(lab, generation)
+
+
+def test_traffic_is_turned_away_first(lab: Lab) -> None:
+    lab.form("only=0", "lingers=1", UNIT_DEREGISTER_SECONDS=1)
+    assert lab.agents[0].get("/traffic")[0] == 200
+    lab.agents[0].signal(signal.SIGTERM)
+    lab.until(lambda: lab.agents[0].get("/traffic")[0] == 404, "traffic is turned away")
+    assert not lab.events("term", rank=0)
+    assert lab.codes([0]) == [0]
+
+
+def test_a_second_signal_stops_at_once(lab: Lab) -> None:
+    lab.form("ignores-term")
+    for host in range(3):
+        lab.agents[host].signal(signal.SIGTERM)
+    time.sleep(1.1)  # a second signal within a second is the first one, delivered twice
+    second = time.monotonic()
+    for host in range(3):
+        lab.agents[host].signal(signal.SIGTERM)
+    assert lab.codes() == [0, 0, 0]
+    assert all(life.died is not None for life in lab.watcher.lives())
+    assert max(life.died or 0.0 for life in lab.watcher.lives()) > second

@@ -1,0 +1,61 @@
+"""One live incarnation per rank: who is there keeps it, who comes waits, who comes back too late is fenced."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.network.conftest import MakeLab
+from tests.network.waiting import throughout
+
+
+def test_a_newcomer_for_a_held_rank_waits(make_lab: MakeLab) -> None:
+    """As when a second Unit has the same name."""
+    lab = make_lab(4)
+    lab.form_on(range(3))
+    newcomer = lab.start(3, RANK_ID=0, UNIT_SIZE=3)
+    lab.until(lambda: newcomer.said("rank 0 of Unit lab is held by another instance (host0)"), "it is told")
+    throughout(lambda: lab.agents[0].ready() and lab.generations() == [1], "the Unit was disturbed", 1.0)
+    lab.agents[0].kill()
+    lab.until(lambda: newcomer.ready(), "the newcomer has taken over")
+    assert newcomer.status()["instances"][0]["hostname"] == "host3"
+
+
+@pytest.mark.slow
+def test_an_old_container_that_comes_back_is_fenced(make_lab: MakeLab) -> None:
+    lab = make_lab(4)
+    lab.form_on(range(3))
+    lab.net.cut(1)
+    lab.until(lambda: not lab.watched(1), "the isolated instance stops its workload")
+    lab.start(3, RANK_ID=1, UNIT_SIZE=3)
+    lab.wait_ready(above=1, hosts=(0, 2, 3))
+    generation = lab.agents[0].status()["generation"]
+    lab.net.heal()
+    assert lab.agents[1].code() == 76
+    throughout(
+        lambda: lab.is_ready(0) and lab.agents[0].status()["generation"] == generation, "disturbed", 1.0
+    )
+
+
+@pytest.mark.slow
+def test_an_agent_that_sleeps_is_waited_for_or_fenced(make_lab: MakeLab) -> None:
+    """Its workload runs on without it, so nobody may take the rank's place in a new start before it wakes."""
+    lab = make_lab(3)
+    generation = lab.form()["generation"]
+    lab.agents[1].signal(signal.SIGSTOP)
+    lab.until(lambda: lab.agents[0].status()["generation"] > generation, "the sleeper is noticed")
+    throughout(lambda: lab.generations() == [generation], "started without the sleeper", 2.0)
+    lab.agents[1].signal(signal.SIGCONT)
+    lab.wait_ready(above=generation)
+
+
+def test_a_clock_an_hour_ahead_changes_nothing(make_lab: MakeLab) -> None:
+    lab = make_lab(3)
+    lab.start(0)
+    lab.start(1, command=lab.with_clock(3600))
+    lab.start(2)
+    generation = lab.wait_ready()["generation"]
+    throughout(lambda: lab.generations() == [generation], "the clock caused a restart", 1.0)
+    lab.strike(1)
+    lab.wait_ready(above=generation)
