@@ -212,7 +212,8 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
 
 
 def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
-    late = state.leases.unchanged(event.rank) > state.rules.lease
+    # The question was asked a heartbeat early; an answer that comes a blink before the lease ends counts.
+    late = state.leases.unchanged(event.rank) > state.rules.lease - state.rules.heartbeat / 4
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
             return "its workload is down and it cannot tell the store" if late or not state.connected else ""

@@ -45,8 +45,7 @@ def enter(state: State) -> Result:
 def _target(state: State) -> int:
     """The generation to stand in: mine while it can still open, else the highest known, or a new one."""
     if state.me.generation == 0:
-        taken = state.took.generation if state.took is not None and state.leads else 0
-        return max(state.generation, taken + 1)
+        return max(state.generation, 1)
     through = state.in_gang and not state.done and not _waits_to_rejoin(state)
     return max(state.generation, state.me.generation + 1 if through else state.me.generation)
 

@@ -68,6 +68,8 @@ def publish(state: State) -> Result:
     record = state.me if may_take is not None else None
     if not _due(state, record):
         return state, ()
+    if record is not None and not state.joined:
+        state = joining.claim(state)
     exchange = Exchange(
         record=record,
         take=may_take or "",
@@ -78,8 +80,6 @@ def publish(state: State) -> Result:
     )
     state = replace(state, in_flight=True, exchanging=record, look=False, notify=False,
                     next_beat=state.now + state.rules.heartbeat)  # fmt: skip
-    if record is not None and not state.joined:
-        state = replace(state, took=state.records.get(state.rules.rank))
     return state, (exchange,)
 
 

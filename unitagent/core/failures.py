@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import budget
-from unitagent.core.actions import AskPeer, Level
+from unitagent.core.actions import Action, AskPeer, Level
 from unitagent.core.exits import Code
 from unitagent.core.model import Failure, InstanceState, Mode, OrderKind, Reason, Restart
 from unitagent.core.state import Marks, Result, State, go, judged, members, mine, name, say
@@ -39,8 +39,9 @@ def judge(state: State) -> Result:
 def _worth_asking(state: State, rank: int) -> bool:
     if rank in state.hung_up and state.rules.probes:
         return True
-    late = rank in state.suspects or state.leases.unchanged(rank) > state.rules.lease
-    return late and state.now >= state.ask_again.get(rank, 0.0)
+    # A heartbeat before the lease ends, so that the answer, or its absence, is there when it does.
+    nearly = state.leases.unchanged(rank) > state.rules.lease - state.rules.heartbeat
+    return (nearly or rank in state.suspects) and state.now >= state.ask_again.get(rank, 0.0)
 
 
 def obey(state: State) -> Result:
@@ -60,7 +61,7 @@ def obey(state: State) -> Result:
         and state.generation == order.generation
     ):
         why = f"a restart was asked for: {order.reason or 'no reason given'}"
-        return replace(state, ended=_failure(state, state.rules.rank, Reason.REQUESTED, why)), ()
+        return replace(state, ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
     return state, ()
 
 
@@ -74,7 +75,7 @@ def end_generation(state: State) -> Result:
     state = replace(state, ended=None)
     if not state.rules.guard and failure.reason is not Reason.REQUESTED:
         return _alone(state, failure)
-    state = _remember(state, failure)
+    state = remember(state, failure)
     state = replace(state, generation=failure.generation + 1, notify=True)
     return state, say(Level.ERROR, f"generation {failure.generation} ended: {failure.detail}")
 
@@ -87,12 +88,12 @@ def follow_leader(state: State) -> Result:
     leader = state.records.get(0)
     if leader is None or leader.incarnation == state.gang.incarnations[0]:
         return state, ()
-    failure = _failure(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
+    failure = failure_of(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
-    return go(_remember(state, failure), Code.RECREATE, why), say(Level.ERROR, why)
+    return go(remember(state, failure), Code.RECREATE, why), say(Level.ERROR, why)
 
 
-def _remember(state: State, failure: Failure) -> State:
+def remember(state: State, failure: Failure) -> State:
     """Of one generation only the first failure is kept: later ones are its consequences."""
     if state.failure is not None and state.failure.generation >= failure.generation:
         return state
@@ -103,7 +104,7 @@ def _alone(state: State, failure: Failure) -> Result:
     """Without guard: what the failure means for this instance only."""
     if failure.rank == state.rules.rank:
         code = Code.UNEXPECTED if state.exit is None else state.exit.status or Code.UNEXPECTED
-        return go(_remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
+        return go(remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
     return state, ()
 
 
@@ -114,7 +115,7 @@ def _startup_timeout(state: State) -> Failure | None:
         return None
     limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = name(state, state.rules.rank)
-    return _failure(state, state.rules.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}")
+    return failure_of(state, state.rules.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}")
 
 
 def _of_peers(state: State) -> Failure | None:
@@ -126,7 +127,7 @@ def _of_peers(state: State) -> Failure | None:
         if rank == state.rules.rank or record is None:
             continue
         if record.incarnation != incarnation and state.rules.guard:
-            return _failure(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
+            return failure_of(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
     if not state.rules.guard:
         return None
     return next(filter(None, (_lost(state, rank, why) for rank, why in sorted(state.suspects.items()))), None)
@@ -137,10 +138,10 @@ def _lost(state: State, rank: int, why: str) -> Failure | None:
     if record is None or record.left or record.asked or record.generation != state.me.generation:
         return None
     silent = state.leases.age(rank, state.now) or 0.0
-    return _failure(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=silent)
+    return failure_of(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=silent)
 
 
-def _failure(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
+def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
     record = state.me if rank == state.rules.rank else state.records.get(rank)
     return Failure(
         generation=state.me.generation,
@@ -160,7 +161,7 @@ def lost_contact(state: State) -> Result:
     if state.generation > state.me.generation:
         return state, ()
     why = f"{name(state, state.rules.rank)} was cut off from the store and from its peers"
-    state = _remember(state, _failure(state, state.rules.rank, Reason.LOST, why))
+    state = remember(state, failure_of(state, state.rules.rank, Reason.LOST, why))
     return replace(state, generation=state.me.generation + 1, notify=True), ()
 
 
@@ -172,7 +173,17 @@ def note(state: State) -> Result:
     detect = state.failure.detect if state.failure is not None else 0.0
     stopped = None if state.up else state.now
     marks = Marks(generation=state.me.generation, failed=state.now, detect=detect, stopped=stopped)
-    return replace(state, marks=marks), ()
+    return replace(state, marks=marks), _told(state)
+
+
+def _told(state: State) -> tuple[Action, ...]:
+    """The first failure in one sentence, for those who did not find it themselves."""
+    failure, generation = state.failure, state.me.generation
+    if failure is None or failure.generation != generation:
+        return say(Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed")
+    if failure.rank == state.rules.rank:
+        return ()
+    return say(Level.WARNING, f"generation {generation} ended: {failure.detail}")
 
 
 def count(state: State) -> Result:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unitagent.core import failures
 from unitagent.core.actions import AskPeer, Level, Say, Stop
 from unitagent.core.exits import Code
-from unitagent.core.model import Record
+from unitagent.core.model import Reason, Record
 from unitagent.core.state import Result, State, Work, go, name, say
 
 ISOLATION_MARGIN = 2.0  # seconds after its lease by which an isolated holder has stopped its workload
@@ -80,6 +81,21 @@ def may_take(state: State) -> str | None:
         return state.holder
     refused = state.refused.get(state.rules.rank) == state.holder and still > 2 * state.rules.heartbeat
     return state.holder if refused else None
+
+
+def claim(state: State) -> State:
+    """What I say with my first record. A generation that my predecessor took part in is over (with guard, or at
+    rank 0), and this very exchange says so: I may not live to say it with the next.
+    """
+    took = state.records.get(state.rules.rank)
+    state = replace(state, took=took)
+    if took is None or not state.leads:
+        return state
+    if took.state.started and not (took.asked or took.left):
+        why = f"{name(state, took.rank)} was rebuilt"
+        replaced = failures.failure_of(state, took.rank, Reason.REPLACED, why)
+        state = failures.remember(state, replace(replaced, generation=took.generation))
+    return replace(state, generation=max(state.generation, took.generation + 1))
 
 
 def _is_where_i_am(state: State, holder: Record) -> bool:
