@@ -65,8 +65,7 @@ async def connect(endpoint: Endpoint, lane: Lane, timeout: float) -> AbstractCon
     """
     if endpoint.path:
         unix = UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint))
-        await unix.connect()  # type: ignore[no-untyped-call]
-        return unix
+        return await _opened(unix)
     addresses = await lane.run(lambda: resolve(endpoint.host, endpoint.port))
     *spare, last = addresses
     for address in spare:
@@ -99,7 +98,17 @@ async def _connect_to(endpoint: Endpoint, address: str, lane: Lane) -> AbstractC
         connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
         await lane.run(connection.ssl_context.get)
     connection.address = address
-    await connection.connect()  # type: ignore[no-untyped-call]
+    return await _opened(connection)
+
+
+async def _opened(connection: AbstractConnection) -> AbstractConnection:
+    """Connect, and hear one answer: a server that is deaf or refuses us is none, and is told as such."""
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+        await call(connection, "PING")
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
     return connection
 
 

@@ -35,7 +35,6 @@ _PHRASES = {
     "max number of clients reached": "has no connection left (maxclients)",
     "without any password configured": "has no password, but UNIT_REDIS_URL or UNIT_SECRET gives one",
     "DB index is out of range": "does not have the database that UNIT_REDIS_URL names",
-    "Protocol error: unauthenticated": REMEDIES["NOAUTH"],  # said of long commands instead of NOAUTH
     "user executing the script can't run": REMEDIES["NOPERM"],
     "unknown command": "lacks a command that is needed; Redis 6 or Valkey 7.2 and later have all of them",
 }

