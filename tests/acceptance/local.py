@@ -1,0 +1,143 @@
+"""A Unit of ``unitagent local`` under test: what a user types, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+DEADLINE = 60.0  # seconds; catches a hang, promises no speed
+UNITAGENT = [sys.executable, "-m", "unitagent"]
+# Writes its environment, whole or not at all, and stays.
+WORKLOAD = [
+    "sh",
+    "-c",
+    'env >"$0/new.$RANK_ID"; mv "$0/new.$RANK_ID" "$0/$UNIT_GENERATION.$RANK_ID"; exec sleep 1000',
+]
+
+
+def until(look: Callable[[], T], why: str) -> T:
+    """Return the first true answer of ``look``."""
+    deadline = time.monotonic() + DEADLINE
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {why}"
+        time.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    """A port that is free on 127.0.0.1, with a free one above it for the embedded store."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def clean(**variables: str) -> dict[str, str]:
+    """This process's environment without anything that an agent reads, and these variables."""
+    ours = ("UNIT_", "RANK_", "COMM_", "MASTER_")
+    return {name: text for name, text in os.environ.items() if not name.startswith(ours)} | variables
+
+
+def unitagent(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself."""
+    return subprocess.run(
+        [*UNITAGENT, *words],
+        env=clean(**variables), stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+
+
+class LocalUnit:
+    """One ``unitagent local``."""
+
+    def __init__(
+        self, folder: Path, *options: str, size: int = 2, workload: Sequence[str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.output = folder / "output"
+        words = [
+            *options,
+            "--size",
+            str(size),
+            "--unit",
+            "tested",
+            "--http-address",
+            f"127.0.0.1:{self.port}",
+        ]
+        with self.output.open("wb") as file:
+            self.popen = subprocess.Popen(
+                [*UNITAGENT, "local", *words, "--", *(workload or [*WORKLOAD, str(folder)])],
+                env=clean(), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            )  # fmt: skip
+        self._seen: dict[int, psutil.Process] = {}
+
+    def address(self, rank: int) -> str:
+        return f"127.0.0.{rank + 1}:{self.port}"
+
+    def status(self, rank: int = 0) -> dict[str, Any]:
+        """What ``status --json`` prints at a rank; empty while there is no answer."""
+        self._remember()
+        done = unitagent("status", "--json", "--unit", "tested", "--http-address", self.address(rank))
+        seen: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        return seen
+
+    def ready(self, generation: int = 1) -> dict[str, Any]:
+        """Wait until it serves in this generation."""
+
+        def look() -> dict[str, Any]:
+            assert self.popen.poll() is None, self.output.read_text()
+            seen = self.status()
+            return seen if seen.get("ready") and seen["generation"] >= generation else {}
+
+        return until(look, f"ready in generation {generation}")
+
+    def probe(self, kind: str, rank: int) -> subprocess.CompletedProcess[str]:
+        return unitagent("probe", kind, "--address", self.address(rank))
+
+    def environment(self, generation: int, rank: int) -> dict[str, str]:
+        """What the workload was given."""
+        path = self.folder / f"{generation}.{rank}"
+        until(path.exists, f"rank {rank} starts in generation {generation}")
+        return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self._remember()
+        self.popen.send_signal(signal.SIGINT)
+        return self.popen.wait(DEADLINE)
+
+    def survivors(self) -> list[psutil.Process]:
+        return [
+            one for one in self._seen.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def close(self) -> None:
+        self._remember()
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait(DEADLINE)
+        for process in self.survivors():
+            process.kill()
+
+    def _remember(self) -> None:
+        if self.popen.poll() is None:
+            for process in psutil.Process(self.popen.pid).children(recursive=True):
+                self._seen.setdefault(process.pid, process)
