@@ -106,6 +106,12 @@ class StoreState:
             age=max(0.0, now - (now if board.born is None else board.born)),
         )
 
+    def order(self, order: Order, now: float) -> None:
+        """Keep an operator's wish; it makes the Unit known, too."""
+        board = self.board
+        board.order = order
+        board.born = now if board.born is None else board.born
+
     def snapshot(self, now: float) -> UnitSnapshot:
         """What an operator reads."""
         board = self.board
@@ -177,7 +183,7 @@ class FakeStore:
 
     async def order(self, order: Order) -> None:
         self.server.check()
-        self.server.state.board.order = order
+        self.server.state.order(order, self.server.clock())
         self.server.push(self)
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:

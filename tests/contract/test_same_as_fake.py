@@ -1,0 +1,154 @@
+"""Any history of exchanges gets the same answers from the fake and from a real server.
+
+The simulations run on the fake; this is why they say something about production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fakestore import FakeServer, FakeStore
+from tests.records import exchange, failed, record
+from unitagent.core.model import InstanceState, Order, OrderKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.contract.conftest import Board
+    from unitagent.core.model import Reply
+    from unitagent.store.protocol import Store
+
+RANKS, LIVES, GENERATIONS = range(3), "ab", range(4)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens: an exchange of an agent, or something to the whole store."""
+
+    what: str
+    rank: int
+    life: str
+    state: InstanceState
+    generation: int
+    take: str
+    failure: int
+    judge: tuple[int, ...]
+
+    @property
+    def incarnation(self) -> str:
+        return f"{self.life}{self.rank}"
+
+
+STEPS = st.builds(
+    Step,
+    what=st.sampled_from(["put"] * 8 + ["look", "look", "order", "wipe", "reconnect", "fail over"]),
+    rank=st.sampled_from(RANKS),
+    life=st.sampled_from(LIVES),
+    state=st.sampled_from([InstanceState.WAITING, InstanceState.IDLE]),
+    generation=st.sampled_from(GENERATIONS),
+    take=st.sampled_from(["", "a0", "b0", "a1"]),
+    failure=st.sampled_from((-1, *GENERATIONS)),
+    judge=st.lists(st.sampled_from(RANKS)).map(tuple),
+)
+
+
+class World:
+    """One store in both kinds, and the agents that use it."""
+
+    def __init__(self, board: Board) -> None:
+        self.fake, self.board = FakeServer(), board
+        self.agents: dict[str, tuple[Store, Store]] = {}
+        self.saved = (self.fake.state.copy(), self._dump())
+
+    async def step(self, step: Step) -> None:
+        match step.what:
+            case "wipe":
+                self.fake.state.wipe()
+                self.board.wipe()
+            case "fail over":
+                copies = self.fake.state.copy(), self._dump()
+                self.fake.state.restore(self.saved[0])
+                await self._restore(self.saved[1])
+                self.saved = copies
+            case "order":
+                wish = Order(kind=OrderKind.RESTART, generation=step.generation)
+                await self._both(step, lambda store: store.order(wish))
+            case "reconnect":
+                await self._both(step, lambda store: store.close())
+            case _:
+                await self._exchange(step)
+
+    async def _exchange(self, step: Step) -> None:
+        mine = replace(record(step.rank, step.incarnation, step.generation), state=step.state)
+        request = exchange(
+            mine if step.what == "put" else None,
+            take=step.take,
+            generation=step.generation,
+            failure=failed(step.failure, step.rank) if step.failure >= 0 else None,
+            judge=step.judge,
+        )
+        expected, real = await self._both(step, lambda store: store.exchange(request))
+        assert _timeless(real) == _timeless(expected)
+
+    async def _both(self, step: Step, do: Callable[[Store], object]) -> list[Reply]:
+        pair = self.agents.get(step.incarnation)
+        if pair is None:
+            pair = (
+                FakeStore(self.fake, step.rank, step.incarnation),
+                self.board.store(step.rank, step.incarnation),
+            )
+            self.agents[step.incarnation] = pair
+        return [await do(store) for store in pair]  # type: ignore[misc]
+
+    async def check_reading(self) -> None:
+        expected, real = await FakeStore(self.fake).read(), await self.board.store().read()
+        assert (real.records, real.generation) == (expected.records, expected.generation)
+        assert (real.failure, real.order) == (expected.failure, expected.order)
+        assert set(real.ages) == set(expected.ages)
+        assert (real.age is None) == (expected.age is None)
+
+    def _dump(self) -> dict[str, bytes]:
+        assert self.board.server is not None
+        return {key: self.board.server.command("DUMP", key) for key in KEYS}
+
+    async def _restore(self, dumps: dict[str, bytes]) -> None:
+        """What agents see of a failover: the keys as the replica had them, behind a new connection."""
+        assert self.board.server is not None
+        for key, dump in dumps.items():
+            self.board.server.command("DEL", key)
+            if dump != b"$-1\r\n":
+                self.board.server.command("RESTORE", key, 0, dump.partition(b"\r\n")[2][:-2])
+        for pair in self.agents.values():
+            await pair[1].close()
+
+    async def close(self) -> None:
+        for pair in self.agents.values():
+            await pair[1].close()
+
+
+KEYS = ("unitagent:{u}:board", "unitagent:{u}:changes")
+
+
+def _timeless(reply: Reply) -> Reply:
+    return replace(reply, age=0.0)
+
+
+@pytest.mark.parametrize("backend", ["redis", "valkey"], indirect=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, max_size=25))
+def test_any_history_gets_the_same_answers(board: Board, steps: list[Step]) -> None:
+    async def tell() -> None:
+        world = World(board)
+        for step in steps:
+            await world.step(step)
+        await world.check_reading()
+        await world.close()
+
+    board.wipe()
+    asyncio.run(tell())
