@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unitagent.settings import Resolved
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
+_VALUED = ("--format",)  # options beside those of the table that take a value, of commands with a COMMAND
 
 # Promised in the README's list of commands, and refused until a release has them.
 NOT_YET = {
@@ -71,7 +72,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     """Take the workload's command off, whose options are not ours."""
     if not argv or argv[0] not in ("run", "local", "env"):
         return argv, []
-    options, command = split_command(argv[1:])
+    options, command = split_command(argv[1:], _VALUED)
     return [argv[0], *options], command
 
 
@@ -152,11 +153,16 @@ def _probe(namespace: argparse.Namespace) -> int:
 
 
 def _env(namespace: argparse.Namespace) -> int:
-    from unitagent.operator import environment  # noqa: PLC0415
+    from unitagent.operator import environment, rehearsal  # noqa: PLC0415
 
     found = _resolve(namespace)
     for warning in found.warnings:
         print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
+    if namespace.rehearse:
+        from unitagent.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
+
+        print(rehearsal.shown(rehearse(found), namespace.format))  # noqa: T201
+        return 0
     print(environment.shown(found, namespace.format))  # noqa: T201
     return 0
 
@@ -181,6 +187,8 @@ def _probe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _env_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("shell", "json"), default="shell")
+    what = "the command line and environment that this rank, or --rank N, would run COMMAND with"
+    parser.add_argument("--command", dest="rehearse", action="store_true", help=what)
     add_arguments(parser)
 
 
@@ -208,7 +216,8 @@ COMMANDS: dict[str, Command] = {
               "unitagent local --size N [RUN OPTIONS] [--] COMMAND [ARG...]"),
     "probe": (_probe, _probe_arguments, "ask an agent's probe address: exit 0 for yes, 1 for no", None),
     "status": (_status, _status_arguments, "the Unit as a table or as JSON", None),
-    "env": (_env, _env_arguments, "what this instance resolved and which rule gave each value", None),
+    "env": (_env, _env_arguments, "what this instance resolved and which rule gave each value",
+            "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
     "drain": (_order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end", None),
     "restart": (_order, partial(_order_arguments, "restart"), "ask the Unit to restart as a whole", None),
 }  # fmt: skip

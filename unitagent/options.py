@@ -42,12 +42,13 @@ def flags(namespace: argparse.Namespace) -> Mapping[str, str]:
     }
 
 
-def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_command(words: Sequence[str], others: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """Split what follows ``run`` into options and COMMAND: from ``--``, or from the first plain word, on.
 
     A switch that stands alone is spelled out, so that argparse does not take COMMAND for its value.
+    ``others`` are options beside the table's that take a value.
     """
-    valued = {row.flag for row in VARIABLES.values() if not row.switch}
+    valued = {row.flag for row in VARIABLES.values() if not row.switch}.union(others)
     switches = {row.flag for row in VARIABLES.values() if row.switch}
     options: list[str] = []
     rest = list(words)

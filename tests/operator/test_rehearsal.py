@@ -1,0 +1,145 @@
+"""``unitagent env --command``: what a rank would run, without running it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.operator.command import run
+from unitagent.operator.rehearsal import Rehearsal, masked_value, masked_words, shown
+
+HERE = {
+    "COMM_IFNAME": "lo",
+    "RANK_IP": "127.0.0.2",
+    "UNIT_SIZE": "2",
+    "RANK_ID": "1",
+    "UNIT_ID": "u",
+    "MASTER_ADDRESS": "127.0.0.1",
+}
+VLLM = ("--", "vllm", "serve", "m", "--tensor-parallel-size", "2")
+
+
+def test_a_rank_s_command_and_environment_with_their_origins() -> None:
+    environ = HERE | {"UNIT_FRAMEWORK": "auto"}
+    done = run("env", "--command", "--format", "json", *VLLM, environ=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    seen = json.loads(done.stdout)
+    assert seen["rank"] == 1
+    assert seen["command"] == [
+        "vllm", "serve", "m", "--tensor-parallel-size", "2", "--nnodes", "2", "--node-rank", "1",
+        "--master-addr", "127.0.0.1", "--master-port", "29500", "--headless",
+    ]  # fmt: skip
+    assert seen["flags"].keys() == {"--nnodes", "--node-rank", "--master-addr", "--master-port", "--headless"}
+    assert seen["environment"]["VLLM_HOST_IP"]["value"] == "127.0.0.2"
+    assert "stands in" in seen["environment"]["MASTER_PORT"]["source"]
+    assert seen["environment"].keys().isdisjoint(HERE)  # only what is added or changed
+
+
+def test_rank_as_usual_overrules_the_environment() -> None:
+    environ = HERE | {"UNIT_FRAMEWORK": "vllm"}
+    done = run("env", "--command", "--rank", "0", "--format=json", *VLLM, environ=environ)
+    seen = json.loads(done.stdout)
+    assert seen["environment"]["RANK_ID"] == {"value": "0", "source": "flag --rank"}
+    assert "--headless" not in seen["command"]
+    assert seen["environment"]["MASTER_ADDRESS"] == {
+        "value": "127.0.0.2",
+        "source": "rank 0: our own address",
+    }
+
+
+def test_a_shell_reads_the_text(tmp_path: Path) -> None:
+    environ = HERE | {
+        "MASTER_ADDRESS": "",
+        "UNIT_REDIS_URL": "redis://:hush@127.0.0.1",
+        "VLLM_PORT": "tcp://10.0.0.1:80",
+    }
+    done = run("env", "--command", "--", "sh", "-c", "echo $UNIT_RANK_IPS '{RANK_ID}'", environ=environ)
+    assert "hush" not in done.stdout
+    assert "unset UNIT_REDIS_URL" in done.stdout
+    script = tmp_path / "script"
+    script.write_text(done.stdout + '\necho "${VLLM_PORT-none}"')
+    said = subprocess.run(["/bin/sh", script], env=environ, capture_output=True, text=True, check=True)
+    assert said.stdout == "127.0.0.2,127.0.0.2 1\nnone\n"
+
+
+def test_nothing_is_run(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    assert run("env", "--command", "--", "touch", str(trace), environ=HERE).returncode == 0
+    assert not trace.exists()
+
+
+def test_another_machine_s_address_is_used_as_given() -> None:
+    environ = {name: text for name, text in HERE.items() if name != "COMM_IFNAME"} | {"RANK_IP": "192.0.2.77"}
+    done = run("env", "--command", "--format", "json", "--", "true", environ=environ)
+    assert json.loads(done.stdout)["environment"]["VLLM_HOST_IP"]["value"] == "192.0.2.77"
+    assert "used as given" in done.stderr
+
+
+def test_the_service_file_s_variables_are_said_to_be_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "service.json"
+    env = [{"name": "HF_TOKEN", "value": "hush"}, {"name": "A", "value": "b"}]
+    file.write_text(json.dumps({"unit": {"size": 2}, "containers": [{"script": "serve it", "env": env}]}))
+    done = run("env", "--command", "--format", "json", environ=HERE | {"UNIT_CONFIG": str(file)})
+    seen = json.loads(done.stdout)
+    assert seen["command"] == ["serve", "it"]
+    assert seen["environment"]["A"] == {"value": "b", "source": f"service file {file}: containers[0].env"}
+    assert seen["environment"]["HF_TOKEN"]["value"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "said"),
+    [
+        (("--command",), HERE, "no COMMAND given"),
+        (("--command", "--", "true"), HERE | {"RANK_ID": "auto", "UNIT_REDIS_URL": "redis://r"}, "--rank N"),
+        (("--command", *VLLM, "--nnodes", "3"), HERE | {"UNIT_FRAMEWORK": "vllm"}, "--nnodes"),
+        (("--command", "--", "true"), HERE | {"RANK_IP": "", "COMM_IFNAME": "nic9"}, "COMM_IFNAME='nic9'"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[str, str], said: str) -> None:
+    done = run("env", *words, environ=environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("unitagent: error: ")
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    ("words", "masked"),
+    [
+        ("serve --api-key a b --port 1", "serve --api-key *** *** --port 1"),
+        ("serve --api-key=a --hf_token b", "serve --api-key=*** --hf_token ***"),
+        ("env HF_TOKEN=a serve", "env HF_TOKEN=*** serve"),
+        ("serve --tokenizer t --max-num-batched-tokens 9", "serve --tokenizer t --max-num-batched-tokens 9"),
+        ("serve redis://:a@h/0", "serve redis://***@h/0"),
+    ],
+)
+def test_secrets_of_a_command_line_are_masked(words: str, masked: str) -> None:
+    assert " ".join(masked_words(words.split())) == masked
+
+
+def test_secrets_inside_a_shell_text_are_masked() -> None:
+    assert list(masked_words(["-c", "A_TOKEN=x serve --api-key y --port 1"])) == [
+        "-c",
+        "A_TOKEN=*** serve --api-key *** --port 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "seen"),
+    [
+        ("HF_TOKEN", "a", "***"),
+        ("API_KEY", "a", "***"),
+        ("PROXY", "http://u:p@h", "http://***@h"),
+        ("A", "b", "b"),
+    ],
+)
+def test_secrets_of_variables_are_masked(name: str, value: str, seen: str) -> None:
+    assert masked_value(name, value) == seen
+
+
+def test_values_are_quoted_for_the_shell() -> None:
+    rehearsal = Rehearsal(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
+    assert shown(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"

@@ -1,0 +1,116 @@
+"""What ``run`` would start on one rank, found out without joining or starting anything.
+
+What only a Unit of living ranks knows (the others' addresses, the master port, the generation) is stood in
+for, and its origin says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+
+from unitagent.discovery.network import find_address
+from unitagent.discovery.rdma import find_hca
+from unitagent.errors import ConfigurationError
+from unitagent.launch import Launch, Launcher
+from unitagent.operator.rehearsal import Rehearsal
+from unitagent.settings import Resolved
+
+_CARD_SECONDS = 3.0  # a person waits for this answer
+_UNSET = "not set"
+
+_STAND_INS = {
+    "MASTER_PORT": "stands in for the port that rank 0 finds free in each generation",
+    "UNIT_GENERATION": "stands in for the generation that the Unit has reached",
+    "UNIT_RANK_IPS": "our own address stands in for those of ranks not met yet",
+    "PET_MASTER_PORT": "MASTER_PORT, for torchrun",
+}
+
+
+def rehearse(found: Resolved) -> Rehearsal:
+    """Find the card and complete the command for the rank of these settings.
+
+    Raises:
+        ConfigurationError: no command, no rank, no address, or flags that contradict the Unit.
+
+    """
+    settings = found.settings
+    if not settings.command:
+        raise ConfigurationError("no COMMAND given: write `unitagent env --command -- COMMAND [ARG...]`")
+    if settings.rank is None:
+        raise ConfigurationError("RANK_ID=auto: the store gives a rank to `run` only; say one with --rank N")
+    card = asyncio.run(_card(settings.ifname, settings.rank_ip))
+    launcher = Launcher(found, settings.rank, card, marker="", hca=_hca(settings.rdma, card[0]))
+    launch = launcher.rehearse(settings.master_address)
+    return Rehearsal(
+        rank=settings.rank,
+        argv=launch.argv,
+        flags={name: why for name, why in launch.origins.items() if name.startswith("-")},
+        environment=_changed(launch, found),
+        removed=_removed(launch.env),
+    )
+
+
+async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
+    """Find card and address as ``run`` does; an address that was given may be another machine's."""
+    try:
+        address = await find_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _say)
+    except ConfigurationError as error:
+        if rank_ip is None:
+            raise
+        _say(f"{error.problems[0]}; it is used as given")
+        return ifname or "", rank_ip
+    return address.ifname, address.ip
+
+
+def _say(what: str) -> None:
+    print(f"unitagent: warning: {what}", file=sys.stderr)  # noqa: T201
+
+
+def _hca(rdma: str, ifname: str) -> str:
+    hca = find_hca(ifname) if rdma == "auto" and not os.environ.get("NCCL_IB_HCA") else None
+    return hca.nccl if hca and hca.usable else ""
+
+
+def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:
+    return {
+        name: (value, _origin(name, launch, found))
+        for name, value in sorted(launch.env.items())
+        if value and os.environ.get(name) != value
+    }
+
+
+def _origin(name: str, launch: Launch, found: Resolved) -> str:
+    if name in launch.origins:
+        return launch.origins[name]
+    if name in _STAND_INS:
+        return _STAND_INS[name]
+    if name in found.environment:
+        return f"service file {found.settings.config}: containers[0].env"
+    if name == "NCCL_IB_HCA":
+        return "UNIT_RDMA=auto: the RDMA port of the card"
+    if name in found.sources:
+        return _resolved(name, found)
+    return "given to frameworks where the user set nothing"
+
+
+def _resolved(name: str, found: Resolved) -> str:
+    """Tell where a variable of ours comes from; what nobody said was found on this machine."""
+    source = found.sources[name]
+    if name == "MASTER_ADDRESS" and found.settings.rank == 0:
+        return "rank 0: our own address"
+    if name == "MASTER_ADDRESS":
+        told = "our own address" if source == _UNSET else source
+        return f"{told}; stands in for the address that rank 0 tells"
+    return "found on this machine" if source == _UNSET else source
+
+
+def _removed(given: Mapping[str, str]) -> dict[str, str]:
+    """Tell what the workload does not get; variables without a value count as unset anyway."""
+    return {
+        name: "a Kubernetes service link, not a port" if text.startswith("tcp://") else "not for the workload"
+        for name, text in sorted(os.environ.items())
+        if text and name not in given
+    }
