@@ -28,6 +28,7 @@ from unitagent.log import Where
 from unitagent.probes.health import HealthProbe
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
+from unitagent.probes.stall import StallProbe
 from unitagent.store.protocol import Store
 from unitagent.workload.inside import Corpse
 from unitagent.workload.process import Workload
@@ -55,13 +56,15 @@ class Rooms:
 class Agent:
     """One instance's agent, from the first exchange to its exit code."""
 
-    def __init__(self, state: State, where: Where) -> None:
+    def __init__(self, state: State, where: Where, stall: float = 0.0) -> None:
         self.state = state
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
         self._health: HealthProbe | None = None
+        self._stall: StallProbe | None = None
+        self._stall_seconds = stall
         self._launch: Launch | None = None
         self._tail: list[str] = []
         self._ports: frozenset[int] = frozenset()
@@ -219,11 +222,17 @@ class Agent:
         if self.state.rules.health and self._launch.health is not None:
             self._health = self._launch.health(lambda healthy, why: self._put(ev.HealthChecked, healthy, why))
             self._health.start()
+        if self._stall_seconds and self._launch.gauges is not None:
+            self._stall = StallProbe(self._launch.gauges, self._stall_seconds, self._on_stall)
+            self._stall.start()
 
     def _stop(self, grace: float) -> None:
         if self._health is not None:
             self._health.stop()
             self._health = None
+        if self._stall is not None:
+            self._stall.stop()
+            self._stall = None
         if self._stopping is None:
             self._stopping = self._start(self._stop_workload(grace))
         elif grace == 0:
@@ -251,15 +260,22 @@ class Agent:
                 self._put(ev.WorkloadSick, self._sick(corpse))
 
     def _sick(self, corpse: Corpse) -> Failure:
+        which = f"process {corpse.pid} ({corpse.name})"
+        why = f"{which} {corpse.exit.describe()}, and its parent has not noticed"
+        return self._failure(Reason(corpse.exit.reason), why, corpse.exit.signal)
+
+    def _on_stall(self, why: str) -> None:
+        self._put(ev.WorkloadSick, self._failure(Reason.STALLED, why))
+
+    def _failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
         me = self.state.me
-        which = f"process {corpse.pid} ({corpse.name}) of rank {me.rank} ({me.ip})"
         return Failure(
             generation=me.generation,
             rank=me.rank,
             ip=me.ip,
-            reason=Reason(corpse.exit.reason),
-            detail=f"{which} {corpse.exit.describe()}, and its parent has not noticed",
-            signal=corpse.exit.signal,
+            reason=reason,
+            detail=f"rank {me.rank} ({me.ip}): {why}",
+            signal=number,
             at=time.time(),
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unitagent.core.model import Gang
 from unitagent.probes.health import HealthProbe, check_for
 from unitagent.probes.inflight import Inflight
+from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved
 from unitagent.workload.environment import GangInfo, fill, workload_environment
 
@@ -27,6 +28,7 @@ class Launch:
         origins: flag or variable that a framework added -> a sentence why.
         health: builds the probe of its health; None where there is nothing to ask.
         inflight: counts its requests in flight; None where that is not known.
+        gauges: where its engine tells of its progress; None where it does not.
 
     """
 
@@ -35,6 +37,7 @@ class Launch:
     origins: Mapping[str, str]
     health: Callable[[OnHealth], HealthProbe] | None
     inflight: Inflight | None
+    gauges: Gauges | None = None
 
 
 class Launcher:
@@ -72,7 +75,12 @@ class Launcher:
         if plan is None:
             return Launch(argv, env, {}, self._health(None), self._inflight(None))
         return Launch(
-            list(plan.argv), {**env, **plan.env}, plan.origins, self._health(plan), self._inflight(plan)
+            argv=list(plan.argv),
+            env={**env, **plan.env},
+            origins=plan.origins,
+            health=self._health(plan),
+            inflight=self._inflight(plan),
+            gauges=self._gauges(plan),
         )
 
     def rehearse(self, master: str | None = None) -> Launch:
@@ -138,6 +146,11 @@ class Launcher:
             failures=settings.health_failures,
             on_result=on_result,
         )
+
+    def _gauges(self, plan: Plan) -> Gauges | None:
+        if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
+            return None
+        return Gauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
 
     def _checked_port(self) -> str | None:
         """A service file's ``tcp_socket`` check, as a URL."""

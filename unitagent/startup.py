@@ -158,7 +158,8 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     hca = await _rdma(settings, place.address.ifname)
     launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation), hca)
     health = launcher.rehearse().health is not None
-    agent = Agent(first(rules(settings, me, health=health), me, time.monotonic()), where)
+    state = first(rules(settings, me, health=health), me, time.monotonic())
+    agent = Agent(state, where, settings.stall)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)

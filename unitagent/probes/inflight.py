@@ -36,7 +36,9 @@ class Inflight:
 
     async def count(self) -> int:
         """Return how many requests are in flight; connections stand for them where gauges are missing."""
-        told = await self._told() if self._metrics_url and self._gauges else None
+        told = (
+            await read_total(self._metrics_url, self._gauges) if self._metrics_url and self._gauges else None
+        )
         return await asyncio.to_thread(connections, self._port) if told is None else told
 
     async def wait_idle(self) -> None:
@@ -44,15 +46,19 @@ class Inflight:
         while await self.count():  # noqa: ASYNC110 (nothing tells us)
             await asyncio.sleep(_POLL)
 
-    async def _told(self) -> int | None:
-        try:
-            fetched = await fetch(Get(url=self._metrics_url, timeout=_GAUGES_TIMEOUT, limit=_LIMIT))
-        except FetchError:
-            return None
-        if fetched.code != 200:  # noqa: PLR2004
-            return None
-        text = fetched.body.decode(errors="replace")
-        return await asyncio.to_thread(total, text, self._gauges)
+
+async def read_total(url: str, names: frozenset[str]) -> int | None:
+    """Fetch Prometheus text and add up the samples of ``names``; None when that cannot be told."""
+    text = await _metrics(url)
+    return None if text is None else await asyncio.to_thread(total, text, names)
+
+
+async def _metrics(url: str) -> str | None:
+    try:
+        fetched = await fetch(Get(url=url, timeout=_GAUGES_TIMEOUT, limit=_LIMIT))
+    except FetchError:
+        return None
+    return fetched.body.decode(errors="replace") if fetched.code == 200 else None  # noqa: PLR2004
 
 
 def total(text: str, gauges: frozenset[str]) -> int | None:
