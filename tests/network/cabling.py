@@ -55,7 +55,7 @@ class Cabling:
         self._repair()
 
     def impair(self, delay: float, loss: float, segments: Iterable[Segment] = ("front", "comm")) -> None:
-        """Delay every frame by ``delay`` seconds and lose this share of them, on whole segments."""
+        """Delay what hosts send by ``delay`` seconds and lose this share of it, on whole segments."""
         self._repair()
         ports = [port for segment in segments for port in self._ports(segment)]
         self._switch.ip(*(f"link set {port} nomaster" for port in ports))

@@ -62,9 +62,11 @@ class Lab:
             self.start(host, *traits, **env)
 
     def form(self, *traits: str, **env: object) -> dict[str, Any]:
-        """Start all hosts and wait until the Unit is ready everywhere; rank 0's status then."""
+        """Start all hosts and wait until the Unit is ready and its workloads run; rank 0's status then."""
         self.start_all(*traits, **env)
-        return self.wait_ready()
+        status = self.wait_ready()
+        self.begun(status["generation"])
+        return status
 
     def form_on(self, hosts: Iterable[int], **env: object) -> None:
         """Form a Unit on these hosts only, numbered from 0."""

@@ -68,8 +68,8 @@ TROUBLES = {
     "no room for clients": Trouble(_no_room, lambda lab: lab.store.configure("maxclients", 1000), 8.0),
     "stopped": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 20.0),
     "frozen": Trouble(lambda lab: lab.store.freeze(), lambda lab: lab.store.thaw(), 15.0),
-    "100 ms away": Trouble(_lag(0.05), lambda lab: lab.net.heal(), 10.0),
-    "2 s away": Trouble(_lag(1.0), lambda lab: lab.net.heal(), 15.0),
+    "100 ms away": Trouble(_lag(0.1), lambda lab: lab.net.heal(), 10.0),
+    "2 s away": Trouble(_lag(2.0), lambda lab: lab.net.heal(), 15.0),
     "stopped for a minute": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 60.0),
 }  # fmt: skip
 QUICK = ("FLUSHALL", "killed and restarted empty", "wrong types")
