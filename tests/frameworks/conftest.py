@@ -1,0 +1,28 @@
+"""Real frameworks in labs: labs come from the network tests, the frameworks from the project's script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.frameworks.installed import TORCH, trouble
+from tests.network.conftest import make_lab
+
+__all__ = ["make_lab"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs the environment of the frameworks, whose imports alone may take long."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.frameworks)
+            item.add_marker(pytest.mark.timeout(480))
+
+
+@pytest.fixture(scope="session")
+def torch() -> Path:
+    """The programs of an environment with a PyTorch that works."""
+    if why := trouble(TORCH, "torch"):
+        pytest.skip(f"{why}; run scripts/frameworks-venv.sh")
+    return TORCH

@@ -1,0 +1,23 @@
+"""Where the real frameworks are: a virtual environment of their own, apart from the agent's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+PROGRAMS = Path(__file__).parent / "programs"
+TORCH = Path(__file__).parents[2] / ".venv-frameworks" / "bin"
+
+
+def path(environment: Path) -> str:
+    """``PATH`` of an image with this environment."""
+    return f"{environment}:{os.environ['PATH']}"
+
+
+def trouble(environment: Path, package: str) -> str:
+    """Why this package cannot be used; empty if it can. An installation may be there and broken."""
+    done = subprocess.run(
+        [environment / "python", "-c", f"import {package}"], capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else f"{environment}: import {package}: {done.stderr.strip()[-300:]}"
