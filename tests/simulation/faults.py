@@ -22,7 +22,7 @@ def schedule(world: World) -> None:
 
 def _anything(world: World) -> None:
     early = world.rng.random() < 0.25
-    for _ in range(world.rng.randint(1, 6)):
+    for _ in range(world.rng.randint(1, 9)):
         at = world.rng.uniform(1.6 if early else FAULTS_FROM, FAULTS_FROM + FAULTS_SPAN - 1)
         world.after(at, world.rng.choice(_ANY), world)
 
@@ -284,5 +284,5 @@ _STORE: tuple[Fault, ...] = (_outage, _cut, _staggered, _wipe, _failover, _split
 _WHOLE_STORE: tuple[Fault, ...] = (_outage, _wipe, _failover, _lossy)
 _ANY: tuple[Fault, ...] = (
     *_STORE, _crash, _several, _kill, _lose, _hang, _freeze, _restart, _signal, _partition, _apart, _pair,
-    _crash, _kill, _aftershock,
+    _crash, _kill, _aftershock, _aftershock, _partition,
 )  # fmt: skip

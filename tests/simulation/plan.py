@@ -31,7 +31,7 @@ _WEIGHTS = {
 
 FAULTS_FROM = 7.0  # seconds; by then an undisturbed Unit is ready
 FAULTS_SPAN = 16.0
-FEW_RESTARTS = 2
+FEW_RESTARTS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def draw(rng: Random, seed: int) -> Plan:
     """The plan of this seed."""
     profile = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     guard = {Profile.BURST: True, Profile.FOLLOWER: False}.get(profile, rng.random() < 0.65)
-    few = profile is Profile.ANYTHING and guard and rng.random() < 0.1
+    few = profile is Profile.ANYTHING and guard and rng.random() < 0.2
     return Plan(
         seed=seed,
         profile=profile,

@@ -117,8 +117,15 @@ class Watch:
         for other in self.gangs.get(gang.generation, []):
             same_leader = other.incarnations[0] == gang.incarnations[0] and other.ips[0] == gang.ips[0]
             same = other == gang if self.plan.guard else same_leader
+            if self._nobody_remembers(other):
+                continue
             if not same or other.master_port != gang.master_port:
                 self.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
+
+    def _nobody_remembers(self, gang: Gang) -> bool:
+        """Whether all who knew of this generation are gone, the store among them: its number may come again."""
+        alive = any(one.alive and one.incarnation in gang.incarnations for one in self.world.lives)
+        return not alive and self.forgetful > self.started[gang.generation]
 
     def _no_overlap(self, one: Instance, gang: Gang) -> None:
         """1 and 3: nothing older lives on a rank that takes part, and each rank lives once."""
@@ -226,9 +233,9 @@ class Watch:
             self.broken("7 isolated", f"{one.incarnation} goes on alone")
 
     def _alone(self, one: Instance) -> bool:
-        if self.world.boards.of(one.ip) is not None or one.workload is None:
+        gang = one.state.gang
+        if self.world.boards.of(one.ip) is not None or gang is None:
             return False
-        gang = one.workload.gang
         ranks = range(1, self.plan.size) if one.rank == 0 else (0,)
         return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
 
@@ -239,9 +246,8 @@ class Watch:
 
     def _honest(self, one: Instance) -> None:
         """Probes: nobody says ready for long while a member's workload is down."""
-        if not self.plan.probes and self.world.boards.of(one.ip) is None:
-            return
-        lies = one.ready and one.workload is not None and not self.world.complete(one.workload.gang)
+        blind = not self.plan.probes and self.world.boards.of(one.ip) is None
+        lies = not blind and one.ready and one.workload is not None and not self.world.complete(one.workload.gang)
         clear = not self.world.torn and self.world.lossy == 0
         connected = self.world.boards.of(one.ip) is not None
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
@@ -250,9 +256,11 @@ class Watch:
                 self.broken("readyz", f"{one.incarnation} says ready while a workload is down")
 
     def _connected(self, one: Instance) -> bool:
+        """Whether it holds its rank, and has seen the one store and its peers for long enough to judge a lease."""
+        since = one.state.leases.contact
+        judges = since is not None and one.clock - since > LEASE + HOLD and not self.world.severed(one.ip)
         same_server = self.world.boards.of(one.ip) is self.world.boards.main
-        holds = one.state.joined and not one.state.fenced
-        return same_server and holds and not self.world.severed(one.ip)
+        return judges and same_server and one.state.joined and not one.state.fenced
 
     def _agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank."""

@@ -216,7 +216,8 @@ def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
     late = state.leases.unchanged(event.rank) > state.rules.lease - state.rules.heartbeat / 4
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
-            return "its workload is down and it cannot tell the store" if late or not state.connected else ""
+            untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
+            return "its workload is down and it cannot tell the store" if untold else ""
         case Opinion.ALIVE if event.rank == 0 and not event.ready and not state.connected:
             return "it knows that the Unit does not serve"
         case Opinion.ALIVE:

@@ -60,8 +60,14 @@ def _leases(state: State) -> Check:
         and state.leases.unchanged(peer.rank) > state.rules.lease
         and state.heard.get(peer.rank, 0.0) < state.now - state.rules.lease
     ]
+    unseen = [
+        peer.rank
+        for peer in judged(state)
+        if not state.leases.alive(peer.rank, peer.incarnation) and peer.rank not in state.heard
+    ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
+    why += [f"rank {rank} has yet to show a sign of life" for rank in unseen]
     return Check("leases", not why, "; ".join(why))
 
 

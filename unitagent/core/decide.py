@@ -53,7 +53,7 @@ def decide(state: State, event: Event) -> Result:
         for rule in RULES:
             state, more = rule(state)
             actions += more
-            if any(isinstance(action, Quit) for action in more):
+            if more and isinstance(more[-1], Quit):
                 return state, tuple(actions)
         if state is before or state == before:
             return state, tuple(actions)

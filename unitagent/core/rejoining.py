@@ -23,7 +23,8 @@ def rejoin(state: State) -> Result:
     differing = differences([state.records[0], state.me])
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
-    return start(mine(state, generation=gang.generation), gang)
+    fresh = replace(state.leases, by_rank={})  # of those that I have not seen beat I know nothing
+    return start(mine(replace(state, leases=fresh), generation=gang.generation), gang)
 
 
 def may_rejoin(state: State) -> bool:
