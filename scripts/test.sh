@@ -28,7 +28,10 @@ is_root || say "not root: tests in network and PID namespaces (marker root) are 
 
 PATH=$VENV/bin:$PATH
 export PATH
-ruff check .
-ruff format --check .
-mypy
-exec pytest "${markers[@]}" "$@"
+failed=''
+check() { "$@" || failed="$failed ${*:1:2},"; }
+check ruff check .
+check ruff format --check .
+check mypy
+check pytest "${markers[@]}" "$@"
+[ -z "$failed" ] || fail "failed:${failed%,}"
