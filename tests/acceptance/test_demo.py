@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 def test_the_demonstration_observes_everything() -> None:
     done = subprocess.run(
         ["bash", "scripts/demo.sh"],
-        cwd=ROOT, env=clean(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, env=clean(), stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     steps = [line.split()[0] for line in done.stdout.splitlines() if line and not line.startswith(" ")]
