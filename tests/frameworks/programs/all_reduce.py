@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch  # type: ignore[import-not-found]  # it lives in the environment of the frameworks
-from torch import distributed  # type: ignore[import-not-found]
+from torch import distributed
 
 _PAUSE = 0.1
 
