@@ -8,6 +8,7 @@ seconds after the start. PSS counts shared pages in parts, USS not at all.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -50,9 +51,10 @@ def _measure(kind: str, settle: float, costs: Costs) -> None:
             _add(costs, "start", worker.at - group.begun)
             if kind == "bare":
                 return
-            time.sleep(settle)
             launcher = group.launchers[0].pid
             everyone = [launcher, *(pid for pid in _descendants(launcher) if pid != worker.pid)]
+            _add(costs, "cpu", sum(map(_cpu, everyone)))
+            time.sleep(settle)
             for measure in MEASURES:
                 _add(costs, measure, _memory(launcher)[measure])
                 _add(costs, f"{measure} all", sum(_memory(pid)[measure] for pid in everyone))
@@ -77,6 +79,12 @@ def _descendants(pid: int) -> Iterator[int]:
             yield from _descendants(child)
 
 
+def _cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used, which another load on the machine changes little."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(pid: int) -> dict[str, float]:
     """MB of one process, as the kernel rolls them up."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
@@ -94,6 +102,7 @@ def _document(found: Mapping[str, Costs]) -> dict[str, object]:
 
 def _tables(found: Mapping[str, Costs]) -> str:
     rows = [_row("exec to worker started, s", "start", 3, found)]
+    rows += [_row("CPU until then, s", "cpu", 2, found)]
     rows += [_row(f"{name.upper()} of the agent, MB", name, 1, found) for name in MEASURES]
     rows += [_row(f"{name.upper()} with its store, MB", f"{name} all", 1, found) for name in MEASURES]
     text = figures.table(["", "unitagent", "torchrun", "ratio"], rows)
