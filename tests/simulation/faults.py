@@ -202,6 +202,8 @@ def _apart(world: World) -> None:
 
 def _pair(world: World) -> None:
     one, other = _somebody(world), _somebody(world)
+    world.watch.struck(one.rank, "cut off from a peer")
+    world.watch.struck(other.rank, "cut off from a peer")
     world.story.add(world.now, one.incarnation, f"cannot reach {other.incarnation}")
     world.sever_pair(one.ip, other.ip)
 

@@ -162,7 +162,8 @@ class Watch:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's."""
         own = {one.rank, 0}
         since = self.started.get(one.state.me.generation, 0.0) - FORGOTTEN
-        reasons = [s for s in self.strikes if s.at >= since and (self.plan.guard or s.rank in own)]
+        all_for_one = self.plan.guard or self.plan.mode is Mode.JOB  # a job whose rank 0 is done starts again
+        reasons = [s for s in self.strikes if s.at >= since and (all_for_one or s.rank in own)]
         if not reasons and not self._forgotten():
             self.broken("5/6 restart", f"{one.incarnation} stops its workload for no reason")
         if not reasons and self.plan.profile is Profile.STORE:
@@ -250,8 +251,10 @@ class Watch:
         lies = not blind and one.ready and one.workload is not None and not self.world.complete(one.workload.gang)
         clear = not self.world.torn and self.world.lossy == 0
         connected = self.world.boards.of(one.ip) is not None
+        contact = one.state.leases.contact
+        judges = not connected or (contact is not None and one.clock - contact > LEASE + HOLD)
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
-            holds = lies and clear and connected is sees
+            holds = lies and clear and judges and connected is sees
             if self._lasting(f"lies {sees}", one.incarnation, holds) > UNREADY_WITHIN:
                 self.broken("readyz", f"{one.incarnation} says ready while a workload is down")
 

@@ -14,7 +14,7 @@ from unitagent.core.model import InstanceState, Mode
 from unitagent.core.state import Result, State, Work, go, members, mine, say
 
 LEADER_SHARE = 0.8  # of the stop grace is rank 0's; what is left is for the ranks that wait for it
-HOLD = 1.0  # seconds that a lone instance waits to learn whether rank 0 is going too
+HOLD = 1.0  # seconds that a lone instance waits to learn whether rank 0 is going too; twice that for the store
 FAREWELL = 1.0  # seconds that the last record may take to reach the store
 
 
@@ -99,8 +99,11 @@ def go_alone(state: State) -> Result:
     if not alone or not state.up or state.work is Work.STOPPING:
         return state, ()
     since = state.asked or state.now
-    if state.now < since + HOLD and state.in_gang and state.rules.size > 1 and state.connected:
-        return state, ()
+    if state.in_gang and state.rules.size > 1 and state.connected:
+        if state.now < since + HOLD:
+            return state, ()
+        if not state.current and state.now < since + 2 * HOLD:
+            return replace(state, look=True), ()  # a last look: the push may have been lost
     return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))
 
 

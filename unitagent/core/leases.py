@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from unitagent.core.model import Beat
 
 
+_NOT_SHOWN = -1  # in the place of a beat's count
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The last beat seen of a rank, and when I saw it change."""
@@ -18,6 +21,11 @@ class Lease:
     beat: Beat
     changed: float
     moved: bool = False  # seen to change at least once, so its holder was alive then
+
+
+def _missing(old: Lease, now: float) -> Lease:
+    """A store that lost a beat shows nothing of its rank: from here on it has a lease to show itself again."""
+    return old if old.beat.count == _NOT_SHOWN else replace(old, beat=replace(old.beat, count=_NOT_SHOWN), changed=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Leases:
     def seen(self, beats: Mapping[int, Beat], now: float, gap: float) -> Leases:
         """After an answer of the store; a pause of more than ``gap`` seconds counts as broken contact."""
         broken = self.contact is None or self.last is None or now - self.last > gap
-        by_rank = dict(self.by_rank)
+        by_rank = {rank: old if rank in beats else _missing(old, now) for rank, old in self.by_rank.items()}
         for rank, beat in beats.items():
             old = by_rank.get(rank)
             if old is None or old.beat.incarnation != beat.incarnation:
