@@ -57,6 +57,7 @@ def test_all_fail_at_once(lab: Lab) -> None:
     for pid in [lab.main(rank, generation).pid for rank in range(3)]:
         os.kill(pid, signal.SIGKILL)
     lab.wait_ready(above=generation)
+    lab.until(lambda: lab.generations() == [1, 2], "the second start is on record")
     throughout(lambda: lab.generations() == [1, 2], "more than one restart", 1.5, pause=0.3)
 
 
