@@ -27,7 +27,6 @@ NOT_YET = {
     "events": "the Unit's history",
     "timeline": "each rank's states over time",
     "endpoints": "rank-0 addresses of all ready Units",
-    "doctor": "preflight checks of this container",
     "render": "the service file as manifests for an existing engine",
     "completion": "completion for bash, zsh and fish",
 }
@@ -167,6 +166,16 @@ def _env(namespace: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(namespace: argparse.Namespace) -> int:
+    from unitagent import examining  # noqa: PLC0415
+    from unitagent.operator.doctor import finding  # noqa: PLC0415
+
+    peers = [examining.peer(text) for text in namespace.peer]
+    findings = examining.examine(lambda identity: _resolve(namespace, identity=identity), peers)
+    print(finding.as_json(findings) if namespace.json else finding.as_text(findings))  # noqa: T201
+    return finding.exit_code(findings)
+
+
 def _status(namespace: argparse.Namespace) -> int:
     from unitagent import watching  # noqa: PLC0415
 
@@ -189,6 +198,13 @@ def _env_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("shell", "json"), default="shell")
     what = "the command line and environment that this rank, or --rank N, would run COMMAND with"
     parser.add_argument("--command", dest="rehearse", action="store_true", help=what)
+    add_arguments(parser)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the verdicts as one JSON object")
+    help_line = "also try to connect there; may be given again"
+    parser.add_argument("--peer", action="append", default=[], metavar="IP:PORT", help=help_line)
     add_arguments(parser)
 
 
@@ -218,6 +234,7 @@ COMMANDS: dict[str, Command] = {
     "status": (_status, _status_arguments, "the Unit as a table or as JSON", None),
     "env": (_env, _env_arguments, "what this instance resolved and which rule gave each value",
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
+    "doctor": (_doctor, _doctor_arguments, "preflight checks of this container, each with a remedy", None),
     "drain": (_order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end", None),
     "restart": (_order, partial(_order_arguments, "restart"), "ask the Unit to restart as a whole", None),
 }  # fmt: skip

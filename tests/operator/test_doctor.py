@@ -1,0 +1,140 @@
+"""``unitagent doctor`` as a person runs it: every look at something real."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.local import LocalUnit, free_port, until
+from tests.operator.command import run
+from tests.servers import Server, running
+
+ALONE = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "lo", "RANK_IP": "127.0.0.1"}
+
+
+def examined(*words: str, **environ: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """Run it; give the exit code, and the findings of each check."""
+    given = ALONE | {"UNIT_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"} | environ
+    done = run("doctor", "--json", *words, environ=given)
+    assert done.stderr == ""
+    seen: dict[str, Any] = json.loads(done.stdout)
+    checks: dict[str, list[dict[str, str]]] = {}
+    for found in seen["checks"]:
+        assert bool(found["remedy"]) == (found["verdict"] != "ok")
+        checks.setdefault(found["check"], []).append(found)
+    assert done.returncode == (seen["verdict"] == "fail")
+    return done.returncode, checks
+
+
+def test_an_instance_that_can_start() -> None:
+    code, checks = examined()
+    assert code == 0
+    assert checks["settings"][0]["detail"] == "rank 0 of 1 of Unit u"
+    assert checks["address"][0]["detail"] == "lo has 127.0.0.1"
+    assert [port["verdict"] for port in checks["port"]] == ["ok", "ok"]
+    assert {"store", "shm", "memlock", "nofile", "variables", "init", "grace"} <= checks.keys()
+
+
+def test_missing_identity_hides_nothing_else() -> None:
+    code, checks = examined(RANK_ID="", UNIT_SIZE="")
+    assert code == 1
+    assert "UNIT_SIZE" in checks["settings"][0]["detail"]
+    assert {"address", "port", "shm", "init"} <= checks.keys()
+
+
+def test_settings_that_cannot_be_read_at_all_hide_nothing_of_the_machine() -> None:
+    code, checks = examined(UNIT_LEASE_SECONDS="soon")
+    assert code == 1
+    assert "UNIT_LEASE_SECONDS" in checks["settings"][0]["detail"]
+    assert {"shm", "init"} <= checks.keys()
+
+
+def test_a_card_that_is_not_there() -> None:
+    code, checks = examined(COMM_IFNAME="nic9", RANK_IP="")
+    assert code == 1
+    assert "COMM_IFNAME='nic9'" in checks["address"][0]["detail"]
+
+
+def test_a_port_that_somebody_holds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        code, checks = examined(UNIT_HTTP_ADDRESS=f"127.0.0.1:{port}")
+    assert code == 1
+    assert checks["port"][0]["verdict"] == "fail"
+    assert f"127.0.0.1:{port}" in checks["port"][0]["detail"]
+
+
+def test_ports_that_the_agent_here_holds(tmp_path: Path) -> None:
+    unit = LocalUnit(tmp_path, size=1)
+    try:
+        until((tmp_path / "1.0").exists, "the workload runs")
+        code, checks = examined(UNIT_HTTP_ADDRESS=f"127.0.0.1:{unit.port}", UNIT_ID="tested")
+    finally:
+        unit.close()
+    assert code == 0
+    assert [port["verdict"] for port in checks["port"]] == ["ok", "ok"]
+    assert checks["rights"][0]["verdict"] == "ok"  # the embedded store was asked
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Any:
+    with running(tmp_path, password="hush") as started:  # noqa: S106
+        yield started
+
+
+def test_a_store_that_answers(server: Server) -> None:
+    code, checks = examined(UNIT_REDIS_URL=server.url)
+    assert code == 0
+    assert [checks[name][0]["verdict"] for name in ("store", "rights", "clock")] == ["ok", "ok", "ok"]
+
+
+def test_no_password_is_shown(server: Server) -> None:
+    wrong = f"redis://:wrong-hush@127.0.0.1:{server.port}"
+    done = run("doctor", environ=ALONE | {"UNIT_REDIS_URL": wrong, "UNIT_SECRET": "hushed"})
+    assert done.returncode == 1
+    assert "refused the user or password" in done.stdout
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_store_that_is_not_there() -> None:
+    code, checks = examined(UNIT_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    assert code == 1
+    assert "cannot be reached" in checks["store"][0]["detail"]
+
+
+def test_rank_0_s_store_may_not_be_there_yet() -> None:
+    code, checks = examined(RANK_ID="1", UNIT_SIZE="2", MASTER_ADDRESS="localhost")
+    assert code == 0
+    assert checks["store"][0]["verdict"] == "warn"
+    assert "127.0.0.1" in checks["leader"][0]["detail"]
+
+
+def test_ways_to_peers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+        here, gone = peer.getsockname()[1], free_port()
+        _, checks = examined("--peer", f"127.0.0.1:{here}", "--peer", f"127.0.0.1:{gone}")
+    assert [found["verdict"] for found in checks["peer"]] == ["ok", "warn"]
+
+
+def test_variables_in_the_way() -> None:
+    _, checks = examined(VLLM_PORT="tcp://10.0.0.1:80", NCCL_IB_GID_INDEX="3")
+    assert {found["verdict"] for found in checks["variables"]} == {"warn"}
+    assert len(checks["variables"]) == 2
+
+
+@pytest.mark.parametrize("peer", ["here", "127.0.0.1", "127.0.0.1:0", "localhost:80", "off", "[::1]"])
+def test_a_peer_that_is_none(peer: str) -> None:
+    done = run("doctor", "--peer", peer, environ=ALONE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--peer={peer!r}: accepted is" in done.stderr
+
+
+def test_a_person_reads_lines() -> None:
+    done = run("doctor", environ=ALONE | {"UNIT_HTTP_ADDRESS": "off"})
+    lines = done.stdout.splitlines()
+    assert lines[0] == "ok    settings  rank 0 of 1 of Unit u"
+    assert lines[-1].endswith(" ok")

@@ -1,0 +1,261 @@
+"""What the doctor makes of what it saw: tables, with no machine behind them."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+
+from unitagent.operator.doctor import devices, finding, limits, network, process, store, variables
+from unitagent.operator.doctor.finding import Finding, Verdict, fail, ok, warn
+
+OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
+PLENTY = limits.Limits(shm=2**34, memlock=limits.UNLIMITED, files=(2**20, 2**20))
+PLACE = variables.Place(ip="10.0.0.2", ifname="eth1", rank=1, size=2)
+
+
+def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+    assert all(bool(found.remedy) == (found.verdict is not OK) for found in findings)
+    return {found.check: found.verdict for found in findings}
+
+
+@pytest.mark.parametrize(
+    ("seen", "rdma", "shm", "memlock", "nofile"),
+    [
+        (PLENTY, True, OK, OK, OK),
+        (limits.Limits(None, 65536, (1024, 2**20)), False, WARN, OK, OK),
+        (limits.Limits(2**26, 65536, (1024, 4096)), True, WARN, WARN, WARN),
+        (limits.Limits(2**30, 0, (limits.UNLIMITED, limits.UNLIMITED)), True, OK, WARN, OK),
+        (limits.Limits(2**30 - 1, 0, (1024, limits.UNLIMITED)), False, WARN, OK, OK),
+    ],
+)
+def test_limits(seen: limits.Limits, rdma: bool, shm: Verdict, memlock: Verdict, nofile: Verdict) -> None:
+    judged = verdicts(list(limits.judge(seen, rdma=rdma)))
+    assert judged == {"shm": shm, "memlock": memlock, "nofile": nofile}
+
+
+def test_limits_are_read_of_this_process() -> None:
+    seen = limits.measure()
+    assert seen.files[0] <= seen.files[1] or limits.UNLIMITED in seen.files
+    assert seen.shm is None or seen.shm >= 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VLLM_PORT=tcp://10.0.0.1:80",
+        "SGLANG_PORT=tcp://10.0.0.1:80",
+        "HOST_IP=192.0.2.1",
+        "VLLM_HOST_IP=192.0.2.1",
+        "GLOO_SOCKET_IFNAME=eth0",
+        "NCCL_SOCKET_IFNAME==eth10",
+        "NCCL_SOCKET_IFNAME=^eth",
+        "PET_NNODES=3",
+        "PET_NNODES=1:2",
+        "PET_NODE_RANK=0",
+        "PET_RDZV_BACKEND=c10d",
+        "NCCL_IB_GID_INDEX=3",
+        "NCCL_IB_HCA=mlx5_1",
+    ],
+)
+def test_a_variable_in_the_way_is_named(text: str) -> None:
+    name, _, value = text.partition("=")
+    found = variables.judge({name: value, "PATH": "/bin"}, PLACE)
+    assert [(one.check, one.verdict) for one in found] == [("variables", WARN)]
+    assert found[0].detail.startswith(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VLLM_PORT=5000",
+        "HOST_IP=10.0.0.2",
+        "SGLANG_HOST_IP=",
+        "GLOO_SOCKET_IFNAME=eth0,eth1",
+        "NCCL_SOCKET_IFNAME==eth1",
+        "NCCL_SOCKET_IFNAME=eth",
+        "NCCL_SOCKET_IFNAME=^docker,lo",
+        "PET_NNODES=2",
+        "PET_NODE_RANK=1",
+        "PET_NPROC_PER_NODE=8",
+        "NCCL_IB_HCA==mlx5_1",
+        "NCCL_IB_HCA=^mlx5_1",
+    ],
+)
+def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
+    name, _, value = text.partition("=")
+    assert [found.verdict for found in variables.judge({name: value}, PLACE)] == [OK]
+
+
+def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
+    given = {"VLLM_HOST_IP": "1.2.3.4", "GLOO_SOCKET_IFNAME": "x", "PET_NNODES": "9", "PET_NODE_RANK": "8"}
+    assert [found.verdict for found in variables.judge(given, variables.Place())] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("pid", "first", "subreaper", "verdict"),
+    [
+        (1, "unitagent", True, OK),
+        (1, "sh", False, OK),
+        (7, "tini", True, OK),
+        (7, "", True, OK),
+        (7, "bash", True, WARN),
+        (7, "tini", False, FAIL),
+    ],
+)
+def test_who_stands_above_the_agent(pid: int, first: str, subreaper: bool, verdict: Verdict) -> None:
+    assert verdicts([process.judge_init(pid, first, subreaper=subreaper)]) == {"init": verdict}
+
+
+@pytest.mark.parametrize(
+    ("grace", "source", "runtime", "verdict"),
+    [
+        (25, "default", "", OK),
+        (25, "default", "Kubernetes", OK),
+        (30, "environment", "Kubernetes", WARN),
+        (25, "default", "Docker", WARN),
+        (8, "environment", "Docker", OK),
+        (120, "service file s.json: eas.termination_grace_period", "Kubernetes", OK),
+    ],
+)
+def test_the_stop_grace_against_what_is_usual(
+    grace: float, source: str, runtime: str, verdict: Verdict
+) -> None:
+    assert verdicts([process.judge_grace(grace, source, runtime)]) == {"grace": verdict}
+
+
+MLX = devices.Devices(("mlx5_0",), "mlx5_0 port 1")
+
+
+@pytest.mark.parametrize(
+    ("seen", "wanted", "judged"),
+    [
+        (devices.Devices(()), False, {}),
+        (devices.Devices(()), True, {"rdma": WARN}),
+        (devices.Devices(("mlx5_0",)), False, {"rdma": OK}),
+        (devices.Devices(("mlx5_0",)), True, {"rdma": WARN}),
+        (MLX, False, {"rdma": OK}),
+        (devices.Devices(("mlx5_0",), "mlx5_0 port 1", ("port state DOWN",)), True, {"rdma": WARN}),
+    ],
+)
+def test_devices(seen: devices.Devices, wanted: bool, judged: dict[str, Verdict]) -> None:
+    assert verdicts(list(devices.judge(seen, "net0", wanted=wanted))) == judged
+
+
+@pytest.mark.parametrize(
+    ("ip", "size", "verdict"),
+    [("10.0.0.1", 2, OK), ("127.0.0.1", 1, OK), ("127.0.0.1", 2, WARN), ("::1", 2, WARN), ("fd00::1", 2, OK)],
+)
+def test_the_address(ip: str, size: int, verdict: Verdict) -> None:
+    assert network.judge_address("eth1", ip, size).verdict is verdict
+
+
+def lookup(*addresses: str, seconds: float = 0.01, trouble: str = "") -> network.Lookup:
+    return network.Lookup("leader", addresses, seconds, trouble)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rank", "needed", "verdict"),
+    [
+        (lookup("10.0.0.1"), 1, True, OK),
+        (lookup("10.0.0.1", seconds=3), 1, True, WARN),
+        (lookup(trouble="Name or service not known"), 1, True, FAIL),
+        (lookup(trouble="Name or service not known"), 1, False, WARN),
+        (lookup("10.0.0.2", "10.9.9.9"), 0, True, OK),
+        (lookup("10.9.9.9"), 0, True, WARN),
+        (lookup("10.9.9.9"), None, False, OK),
+    ],
+)
+def test_the_leader_s_name(seen: network.Lookup, rank: int | None, needed: bool, verdict: Verdict) -> None:
+    assert verdicts([network.judge_leader(seen, rank, "10.0.0.2", needed=needed)]) == {"leader": verdict}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "taken", "agent", "verdict"),
+    [
+        ("", False, False, OK),
+        ("Address already in use", True, False, FAIL),
+        ("Address already in use", True, True, OK),
+        ("Permission denied", False, True, FAIL),
+    ],
+)
+def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Verdict) -> None:
+    port = network.Port("probes", "::1", 80, trouble, taken)
+    judged = network.judge_port(port, agent=agent)
+    assert judged.verdict is verdict
+    assert "[::1]:80" in judged.detail
+
+
+@pytest.mark.parametrize(
+    ("source", "trouble", "verdict"),
+    [
+        ("10.0.0.2", 0, OK),
+        ("127.0.0.1", 0, OK),
+        ("172.17.0.2", 0, WARN),
+        ("10.0.0.2", errno.ECONNREFUSED, WARN),
+        ("10.0.0.2", errno.ETIMEDOUT, FAIL),
+        ("10.0.0.2", errno.EHOSTUNREACH, FAIL),
+        ("", errno.ENETUNREACH, FAIL),
+    ],
+)
+def test_the_way_to_a_peer(source: str, trouble: int, verdict: Verdict) -> None:
+    way = network.Way("10.0.0.3", 9470, source, 0.001, trouble)
+    assert verdicts([network.judge_way(way, "10.0.0.2")]) == {"peer": verdict}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ahead", "refused", "judged"),
+    [
+        ([0.001] * 5, 0.01, (), (OK, OK, OK)),
+        ([0.001, 0.3, 0.4, 0.3, 0.001], 0, (), (WARN, OK, OK)),
+        ([0.001] * 5, -30, (), (OK, OK, WARN)),
+        ([0.001] * 5, 30, ("SET: no",), (OK, FAIL, WARN)),
+    ],
+)
+def test_the_store(
+    seconds: list[float], ahead: float, refused: tuple[str, ...], judged: tuple[Verdict, ...]
+) -> None:
+    found = store.judge(store.Asked("h:1", seconds, ahead, refused), 1.0)
+    assert tuple(verdicts(list(found)).items()) == tuple(
+        zip(("store", "rights", "clock"), judged, strict=True)
+    )
+
+
+def test_a_clock_that_is_behind_is_not_said_to_be_ahead() -> None:
+    assert "30.0 s behind the store's" in list(store.judge(store.Asked("h", [0.1], 30), 1.0))[2].detail
+    assert "30.0 s ahead of the store's" in list(store.judge(store.Asked("h", [0.1], -30), 1.0))[2].detail
+
+
+def test_rank_0_s_own_store_may_start_later() -> None:
+    assert store.judge_trouble("no", elsewhere=True).verdict is WARN
+    assert store.judge_trouble("no", elsewhere=False).verdict is FAIL
+    assert store.judge_embedded("h:1", secret=False, loopback=False).verdict is WARN
+    assert store.judge_embedded("h:1", secret=True, loopback=False).verdict is OK
+    assert store.judge_embedded("h:1", secret=False, loopback=True).verdict is OK
+
+
+@pytest.mark.parametrize(
+    ("findings", "worst", "code"),
+    [
+        ([], "ok", 0),
+        ([ok("a", "b")], "ok", 0),
+        ([warn("a", "b", "c"), ok("a", "b")], "warn", 0),
+        ([fail("a", "b", "c"), warn("a", "b", "c")], "fail", 1),
+    ],
+)
+def test_the_worst_verdict_decides(findings: list[Finding], worst: str, code: int) -> None:
+    assert finding.exit_code(findings) == code
+    seen = json.loads(finding.as_json(findings))
+    assert seen["verdict"] == worst
+    assert [one["check"] for one in seen["checks"]] == [found.check for found in findings]
+
+
+def test_a_person_reads_remedies_below_their_findings() -> None:
+    lines = finding.as_text([ok("a", "fine"), fail("b", "broken", "mend it")]).splitlines()
+    assert lines == [
+        "ok    a         fine",
+        "fail  b         broken",
+        f"{'':<16}-> mend it",
+        "1 fail, 0 warn, 1 ok",
+    ]

@@ -1,0 +1,93 @@
+"""What a store is asked by ``unitagent doctor``: the time, and one command for each kind of right.
+
+The invariant: nothing is written. Every command that could write is given a key that never exists, in a form
+that changes existing ones only, or with a word too many; a server checks the right first, and whether it may
+write at all. Only HSETNX has no such form, and is believed to go with HSET.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ResponseError
+
+from unitagent.operator.doctor.store import Asked
+from unitagent.store.connection import call
+from unitagent.store.dial import Dialer
+from unitagent.store.keys import Keys
+from unitagent.store.trouble import explain
+
+_ROUNDS = 5
+_HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
+
+
+async def ask(url: Callable[[], str], keys: Keys, timeout: float) -> Asked:  # noqa: ASYNC109 (of the whole)
+    """Connect as an agent does, and ask within ``timeout`` seconds.
+
+    Raises:
+        StoreError: it could not be reached, or let us not in.
+
+    """
+    dialer = Dialer(url, keys.board)
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await dialer.dial(timeout)
+            try:
+                rounds = [await _round(connection) for _ in range(_ROUNDS)]
+                refused = [
+                    f"{words[0]}: {said}"
+                    for words in _words(keys)
+                    if (said := await _refused(connection, words, dialer.place))
+                ]
+            finally:
+                await connection.disconnect(nowait=True)
+    except Exception as error:
+        raise explain(error, dialer.place) from error
+    _, ahead = min(rounds)  # the quickest round trip tells the time best
+    return Asked(dialer.place, [took for took, _ in rounds], ahead, refused)
+
+
+async def _round(connection: AbstractConnection) -> tuple[float, float]:
+    """Give the seconds of a round trip, and those by which the server's clock is ahead of ours."""
+    before, at = time.perf_counter(), time.time()
+    seconds, micros = await call(connection, "TIME")
+    took = time.perf_counter() - before
+    return took, int(seconds) + int(micros) / 1e6 - (at + took / 2)
+
+
+def _words(keys: Keys) -> Iterator[tuple[str | int, ...]]:
+    """Yield one command for each kind of right. ``spare`` never exists, so none of them finds work to do."""
+    spare = f"{keys.board}:doctor"
+    yield ("PING",)
+    yield "HGETALL", keys.board
+    yield "HGET", spare, "none"
+    yield "GET", spare
+    yield "TYPE", spare
+    yield "TTL", spare
+    yield "ZSCORE", spare, "none"
+    yield "ZRANGEBYSCORE", spare, 0, 0
+    yield "DEL", spare
+    yield "HDEL", spare, "none"
+    yield "EXPIRE", spare, 1
+    yield "ZADD", spare, "XX", 0, "none"
+    yield "SET", spare, "", "XX"
+    yield "HSET", spare, "field", "value", "field without value"
+    yield "EVALSHA", "0" * 40, 1, spare
+    yield "EVAL", "return 0", 1  # one key less than announced
+    yield "PUBLISH", f"{keys.look}:doctor", ""
+    yield "SUBSCRIBE", f"{keys.look}:doctor"
+
+
+async def _refused(connection: AbstractConnection, words: tuple[str | int, ...], place: str) -> str:
+    """Tell why a command is refused; empty when it is not."""
+    try:
+        await call(connection, *words)
+    except NoScriptError:
+        return ""
+    except ResponseError as error:
+        harmless = any(said in str(error) for said in _HARMLESS)
+        return "" if harmless else str(explain(error, place))
+    return ""

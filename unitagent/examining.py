@@ -1,0 +1,205 @@
+"""``unitagent doctor``: looks at everything an agent would need here, at once, and changes nothing.
+
+The invariant: no privilege is needed, nothing is written, and each look ends in time whatever it meets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+
+from unitagent import values
+from unitagent.asking import ask
+from unitagent.discovery.network import find_address
+from unitagent.discovery.rdma import find_hca
+from unitagent.embedding import StoreAddress, store_address
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator import probe
+from unitagent.operator.doctor import devices, limits, network, process, store, variables
+from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+from unitagent.settings import Resolved, Settings
+from unitagent.store.address import join_host
+from unitagent.store.embedded import find_server
+from unitagent.store.keys import Keys
+from unitagent.store.lane import Lane
+from unitagent.workload import proc
+from unitagent.workload.reaper import become_subreaper
+
+_CARD_SECONDS = 2.0
+_PATIENCE = 5.0  # seconds for a store, a resolver or a peer
+
+Peer = tuple[str, int]
+Findings = Sequence[Finding]
+
+
+def peer(text: str) -> Peer:
+    """Read an operand of ``--peer``.
+
+    Raises:
+        ConfigurationError: it is no address with a port.
+
+    """
+    try:
+        host, port = values.listening(text)
+        return str(ip_address(host)), port
+    except ValueError as error:
+        accepted = "IP:PORT or [IPv6 address]:PORT"
+        raise ConfigurationError(f"--peer={text!r}: accepted is {accepted}") from error
+
+
+def examine(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
+    """Look at everything; ``resolve`` settles the settings, with or without an identity."""
+    found, findings = _settled(resolve)
+    return [*findings, *asyncio.run(_look(found, peers))]
+
+
+def _settled(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
+    """Settle as much as can be settled: a missing rank must not hide a missing card."""
+    problems: list[Finding] = []
+    for identity in (True, False):
+        try:
+            found = resolve(identity)
+        except ConfigurationError as error:
+            remedy = "`unitagent env` shows what is settled once this is corrected"
+            problems = problems or [fail("settings", problem, remedy) for problem in error.problems]
+            continue
+        warnings = [warn("settings", text, "see `unitagent env`") for text in found.warnings]
+        return found, [*problems, *warnings] or [ok("settings", _who(found))]
+    return None, problems
+
+
+def _who(found: Resolved) -> str:
+    settings, platform = found.settings, f" ({found.platform})" if found.platform else ""
+    rank = "a free rank" if settings.rank is None else f"rank {settings.rank}"
+    return f"{rank} of {settings.size} of Unit {settings.unit}{platform}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """This instance, as far as it is known; ``agent`` when one answers at its probe address."""
+
+    found: Resolved
+    place: variables.Place
+    agent: bool
+
+    @property
+    def settings(self) -> Settings:
+        return self.found.settings
+
+
+async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
+    if found is None:
+        return await asyncio.to_thread(_machine, None, variables.Place())
+    ifname, ip, addressed = await _address(found.settings)
+    place = variables.Place(ip, ifname, found.settings.rank, found.settings.size)
+    here = _Here(found, place, await asyncio.to_thread(_agent_answers, found.settings))
+    looks: list[Awaitable[Findings]] = [
+        _leader(here),
+        _store(here),
+        asyncio.to_thread(_ports, here),
+        asyncio.to_thread(_machine, found, place),
+        *(Lane().run(partial(_way, one, ip)) for one in peers),
+    ]
+    return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
+
+
+async def _address(settings: Settings) -> tuple[str, str, Finding]:
+    try:
+        address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None)
+    except ConfigurationError as error:
+        remedy = "check that the network is attached to this container"
+        return settings.ifname or "", "", fail("address", str(error), remedy)
+    judged = network.judge_address(address.ifname, address.ip, settings.size)
+    return address.ifname, address.ip, judged
+
+
+def _agent_answers(settings: Settings) -> bool:
+    if not settings.http_port:
+        return False
+    return probe.ask(probe.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS)[0]
+
+
+async def _leader(here: _Here) -> Findings:
+    settings = here.settings
+    if settings.master_address is None:
+        return []
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            lookup = await Lane().run(partial(network.look_up, settings.master_address))
+    except TimeoutError:
+        lookup = network.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
+    return [network.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
+
+
+def _has_url(settings: Settings) -> bool:
+    return settings.redis_url is not None or settings.redis_url_file is not None
+
+
+async def _store(here: _Here) -> Findings:
+    settings = here.settings
+    if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
+        return []  # said already: no rank, or no address for the store to listen at
+    try:
+        where = store_address(settings, here.place.ip)
+    except ConfigurationError as error:
+        return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
+    if where.embedded_here and not here.agent:
+        return [_embedded(where)]
+    try:
+        asked = await ask(where.url, Keys(settings.unit), _PATIENCE)
+    except StoreError as error:
+        return [store.judge_trouble(str(error), elsewhere=not _has_url(settings))]
+    return list(store.judge(asked, settings.store_operation_timeout))
+
+
+def _embedded(where: StoreAddress) -> Finding:
+    try:
+        find_server()
+    except ConfigurationError as error:
+        return fail("store", str(error), "pip install unitagent[embedded], or set UNIT_REDIS_URL")
+    place, loopback = join_host((where.ip, where.port)), ip_address(where.ip).is_loopback
+    return store.judge_embedded(place, secret=where.secret is not None, loopback=loopback)
+
+
+def _ports(here: _Here) -> Findings:
+    settings, ip = here.settings, here.place.ip
+    wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
+    if settings.rank == 0 and ip and not _has_url(settings):
+        wanted.append(("the embedded store", ip, store_address(settings, ip).port))
+    tried = (network.try_port(what, host, port) for what, host, port in wanted if port)
+    return [network.judge_port(port, agent=here.agent) for port in tried]
+
+
+def _machine(found: Resolved | None, place: variables.Place) -> Findings:
+    """Judge what needs no network: devices, limits, variables, processes."""
+    seen, rdma = _devices(place.ifname), found is not None and found.settings.rdma == "auto"
+    first = proc.read(1)
+    findings = [
+        *limits.judge(limits.measure(), rdma=bool(seen.names)),
+        *devices.judge(seen, place.ifname, wanted=rdma),
+        *variables.judge(os.environ, place),
+        process.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
+    ]
+    if found is not None:
+        grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
+        findings.append(process.judge_grace(grace, source, process.engine(os.environ)))
+    return findings
+
+
+def _devices(ifname: str) -> devices.Devices:
+    folder = Path("/sys/class/infiniband")
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    hca = find_hca(ifname) if ifname and names else None
+    if hca is None:
+        return devices.Devices(names)
+    told = f"{hca.name} port {hca.port} ({hca.link_layer}, {len(hca.gids)} GIDs)"
+    return devices.Devices(names, told, hca.problems)
+
+
+def _way(to: Peer, ip: str) -> Findings:
+    return [network.judge_way(network.try_way(*to, _PATIENCE), ip)]

@@ -1,0 +1,1 @@
+"""``unitagent doctor``: what each group of checks makes of what it saw. Nothing in here changes anything."""

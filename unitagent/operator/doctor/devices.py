@@ -1,0 +1,42 @@
+"""The RDMA devices of this machine, and whether the card's own can be used in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from unitagent.operator.doctor.finding import Finding, ok, warn
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What was found.
+
+    Attributes:
+        names: of all devices that the kernel shows.
+        own: the port that belongs to our card, as a person reads it; empty for none.
+        problems: why that one cannot be used; empty when it can.
+
+    """
+
+    names: Sequence[str]
+    own: str = ""
+    problems: Sequence[str] = ()
+
+
+def judge(devices: Devices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
+    """Judge them; a machine without RDMA, where nobody asked for it, has nothing to say."""
+    without = "all traffic between ranks goes over TCP"
+    if devices.own and not devices.problems:
+        yield ok("rdma", f"{devices.own} belongs to {ifname} and can be used")
+    elif devices.own:
+        remedy = (
+            "docker run --device=/dev/infiniband, or the RDMA device plugin in Kubernetes; check the link"
+        )
+        yield warn("rdma", f"{devices.own} belongs to {ifname}: {'; '.join(devices.problems)}", remedy)
+    elif wanted:
+        seen = ", ".join(devices.names) or "none at all"
+        said = f"UNIT_RDMA=auto, but no RDMA device belongs to {ifname} (there is {seen}): {without}"
+        yield warn("rdma", said, "set COMM_IFNAME to the RDMA card, or UNIT_RDMA=off")
+    elif devices.names:
+        yield ok("rdma", f"no device belongs to {ifname} (there is {', '.join(devices.names)}): {without}")

@@ -1,0 +1,163 @@
+"""Address, name of the leader, ports and ways to others, as the kernel and the resolver tell them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+
+_SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
+
+
+def judge_address(ifname: str, ip: str, size: int) -> Finding:
+    """Judge the address that the others are told."""
+    said = f"{ifname} has {ip}"
+    if size > 1 and ip_address(ip).is_loopback:
+        remedy = "set COMM_IFNAME to a card that the others reach"
+        return warn("address", f"{said}, which only instances on this machine can reach", remedy)
+    return ok("address", said)
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the resolver made of a name; ``trouble`` is empty when it gave addresses."""
+
+    name: str
+    addresses: tuple[str, ...]
+    seconds: float
+    trouble: str = ""
+
+
+def look_up(name: str) -> Lookup:
+    """Ask the resolver; blocks for as long as it likes."""
+    before = time.perf_counter()
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        return Lookup(name, (), time.perf_counter() - before, said)
+    addresses = tuple(dict.fromkeys(str(where[0]) for *_, where in found))
+    return Lookup(name, addresses, time.perf_counter() - before)
+
+
+def judge_leader(lookup: Lookup, rank: int | None, ip: str, *, needed: bool) -> Finding:
+    """Judge MASTER_ADDRESS; ``needed`` when the store is the embedded one, which is found by it."""
+    said = f"MASTER_ADDRESS={lookup.name}"
+    if lookup.trouble:
+        remedy = (
+            "check the name and /etc/resolv.conf; a headless Service needs publishNotReadyAddresses: true, "
+            "or names exist only once the pods are ready"
+        )
+        verdict = fail if needed else warn
+        return verdict("leader", f"{said} cannot be resolved: {lookup.trouble}", remedy)
+    told = f"{said} is {', '.join(lookup.addresses)}"
+    if rank == 0 and ip and ip not in lookup.addresses and not ip_address(ip).is_loopback:
+        remedy = (
+            "let it name rank 0's own address (a headless Service), or set COMM_IFNAME to the card it means"
+        )
+        return warn("leader", f"{told}, but this is rank 0 and has {ip}", remedy)
+    if lookup.seconds > _SLOW:
+        return warn("leader", f"{told}, after {lookup.seconds:.1f} s", "use a nearer DNS server, or an IP")
+    return ok("leader", told)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that somebody here will listen on; ``trouble`` is empty when it can be had."""
+
+    what: str
+    host: str
+    number: int
+    trouble: str = ""
+    taken: bool = False
+
+
+def try_port(what: str, host: str, number: int) -> Port:
+    """Bind it and let go at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((host, number))
+            trial.listen()
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        return Port(what, host, number, error.strerror or str(error), taken)
+    return Port(what, host, number)
+
+
+def judge_port(port: Port, *, agent: bool) -> Finding:
+    """Judge a port; ``agent`` when one answers at the probe address, so that ports are rightly taken."""
+    said = f"{port.what} at {_joined(port.host, port.number)}"
+    if not port.trouble:
+        return ok("port", f"{said} is free")
+    if port.taken and agent:
+        return ok("port", f"{said} is held, and an agent runs here already")
+    remedy = "end who holds it (ss -ltnp), or choose another with UNIT_HTTP_ADDRESS"
+    return fail("port", f"{said} cannot be had: {port.trouble}", remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a connection to a peer went.
+
+    Attributes:
+        source: our address on the way to it; empty when there is no route.
+        trouble: errno, 0 when it was made.
+
+    """
+
+    host: str
+    port: int
+    source: str
+    seconds: float
+    trouble: int = 0
+
+
+def try_way(host: str, port: int, timeout: float) -> Way:
+    """Connect and hang up."""
+    before = time.perf_counter()
+    try:
+        with socket.create_connection((host, port), timeout) as made:
+            return Way(host, port, str(made.getsockname()[0]), time.perf_counter() - before)
+    except OSError as error:
+        trouble = error.errno or errno.ETIMEDOUT
+        return Way(host, port, _source(host), time.perf_counter() - before, trouble)
+
+
+def _source(host: str) -> str:
+    """Give the address that we would use, by the routing table alone: nothing is sent."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.connect((host, 9))
+        except OSError:
+            return ""
+        return str(trial.getsockname()[0])
+
+
+def judge_way(way: Way, ip: str) -> Finding:
+    """Judge the way to a peer; ``ip`` is our address for the others, empty when unknown."""
+    said = _joined(way.host, way.port)
+    if not way.source:
+        return fail("peer", f"there is no route to {said}", "check the card's network and the routing table")
+    if way.trouble == errno.ECONNREFUSED:
+        told = f"{said} is reached, but nobody listens there or a firewall rejects"
+        return warn("peer", told, "start the agent there, and let the ranks' ports through")
+    if way.trouble:
+        told = f"{said} does not answer from {way.source}: {os.strerror(way.trouble)}"
+        return fail("peer", told, "let all TCP ports through between the ranks; check security groups")
+    told = f"{said} answers after {way.seconds * 1000:.1f} ms"
+    if ip and way.source != ip and not ip_address(way.source).is_loopback:
+        remedy = "set COMM_IFNAME to the card with that address, or give peers' addresses on this card"
+        return warn("peer", f"{told}, but the way there leaves from {way.source}, not {ip}", remedy)
+    return ok("peer", told)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

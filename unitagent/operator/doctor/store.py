@@ -1,0 +1,77 @@
+"""The store as an agent would find it: how far it is, what it permits, and what time it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+
+_MOST_OF_TIMEOUT = 0.25  # a store that needs more of an operation's time leaves no room for a bad moment
+_FAR_APART = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a store answered.
+
+    Attributes:
+        place: the server, for people.
+        seconds: of each round trip.
+        ahead: seconds by which its clock is before ours; negative when it is behind.
+        refused: what it did not permit, one sentence each.
+
+    """
+
+    place: str
+    seconds: Sequence[float]
+    ahead: float
+    refused: Sequence[str] = ()
+
+
+def judge(asked: Asked, timeout: float) -> Iterator[Finding]:
+    """Judge the answers; ``timeout`` is what one operation of an agent may take, in seconds."""
+    yield _latency(asked, timeout)
+    yield _rights(asked)
+    yield _clock(asked)
+
+
+def _latency(asked: Asked, timeout: float) -> Finding:
+    usual = sorted(asked.seconds)[len(asked.seconds) // 2]
+    said = f"{asked.place} answers after {usual * 1000:.1f} ms"
+    if usual > timeout * _MOST_OF_TIMEOUT:
+        remedy = "use a nearer store, or raise UNIT_LEASE_SECONDS"
+        return warn("store", f"{said}, and an agent waits {timeout:g} s at most", remedy)
+    return ok("store", said)
+
+
+def _rights(asked: Asked) -> Finding:
+    if asked.refused:
+        remedy = "give the user of UNIT_REDIS_URL the rights of the ACL line in the README, at the primary"
+        return fail("rights", "; ".join(asked.refused), remedy)
+    return ok("rights", "all that is needed is permitted")
+
+
+def _clock(asked: Asked) -> Finding:
+    if abs(asked.ahead) < _FAR_APART:
+        return ok("clock", f"agrees with the store's within {abs(asked.ahead) * 1000:.0f} ms")
+    way = "behind" if asked.ahead > 0 else "ahead of"
+    said = f"this machine's is {abs(asked.ahead):.1f} s {way} the store's: times of logs will not match"
+    return warn("clock", f"{said} (leases do not depend on it)", "let NTP or chrony set it")
+
+
+def judge_trouble(trouble: str, *, elsewhere: bool) -> Finding:
+    """Judge a store that could not be asked; ``elsewhere`` when it is rank 0's own, which may start later."""
+    if elsewhere:
+        remedy = "start rank 0, and let its store's port (one above the probes') through"
+        return warn("store", f"{trouble}; it is there as soon as rank 0 runs", remedy)
+    return fail("store", trouble, "start it, correct UNIT_REDIS_URL, or let its port through")
+
+
+def judge_embedded(place: str, *, secret: bool, loopback: bool) -> Finding:
+    """Judge the store that rank 0 is going to run."""
+    said = f"this is rank 0 and runs the store at {place}"
+    if not secret and not loopback:
+        remedy = "set UNIT_SECRET or UNIT_SECRET_FILE to the same value on all ranks"
+        return warn("store", f"{said}, without a password: whoever reaches it can disturb the Unit", remedy)
+    return ok("store", said)

@@ -1,0 +1,96 @@
+"""Variables that contradict this instance's place, or that engines are known to misread.
+
+Only what a user, an image or a platform has set: these win over what the agent would offer.
+Sources: vLLM, SGLang and torchrun as of 2026; NCCL's documentation of NCCL_IB_GID_INDEX and NCCL_IB_HCA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from unitagent.operator.doctor.finding import Finding, ok, warn
+
+_CHECK = "variables"
+_LINKS = ("VLLM_PORT", "SGLANG_PORT")
+_ADDRESSES = ("VLLM_HOST_IP", "SGLANG_HOST_IP", "HOST_IP")
+_GID_INDEXES = ("NCCL_IB_GID_INDEX", "UCX_IB_GID_INDEX", "NVSHMEM_IB_GID_INDEX")
+_RENDEZVOUS = ("PET_RDZV_", "PET_STANDALONE")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of this instance; empty or None where it is not."""
+
+    ip: str = ""
+    ifname: str = ""
+    rank: int | None = None
+    size: int = 0
+
+
+def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
+    """Judge the environment; one ``ok`` when nothing is in the way."""
+    given = {name: text for name, text in environ.items() if text}
+    found = [
+        *_links(given),
+        *_addresses(given, place.ip),
+        *_cards(given, place.ifname),
+        *_torchrun(given, place),
+        *_rdma(given),
+    ]
+    return found or [ok(_CHECK, "none contradicts this instance's place")]
+
+
+def _links(given: Mapping[str, str]) -> Iterator[Finding]:
+    for name in _LINKS:
+        if given.get(name, "").startswith("tcp://"):
+            said = f"{name}={given[name]} is a Kubernetes service link; the agent keeps it from the workload"
+            yield warn(_CHECK, said, "enableServiceLinks: false in the pod's spec, or rename the Service")
+
+
+def _addresses(given: Mapping[str, str], ip: str) -> Iterator[Finding]:
+    for name in _ADDRESSES:
+        if ip and given.get(name, ip) != ip:
+            said = f"{name}={given[name]} is not this instance's address {ip}, and engines would use it"
+            yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME or RANK_IP to the card that is meant")
+
+
+def _cards(given: Mapping[str, str], ifname: str) -> Iterator[Finding]:
+    for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"):
+        if ifname and name in given and not _means(given[name], ifname):
+            said = f"{name}={given[name]} leaves out the card {ifname}"
+            yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME to the card that is meant")
+
+
+def _means(text: str, ifname: str) -> bool:
+    """Whether a list of cards as NCCL reads it means this one; Gloo's has neither ``=`` nor ``^``."""
+    names = text.lstrip("=^").split(",")
+    if text.startswith("="):
+        return ifname in names
+    among = any(ifname.startswith(name) for name in names)
+    return among != text.startswith("^")
+
+
+def _torchrun(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
+    remedy = "unset it, the agent sets it for each rank"
+    meant = {"PET_NNODES": str(place.size), "PET_NODE_RANK": str(place.rank)} if place.size else {}
+    for name in sorted(given):
+        if name in meant and given[name] != meant[name]:
+            said = (
+                f"{name}={given[name]}, which torchrun reads as a flag, is not this instance's {meant[name]}"
+            )
+            yield warn(_CHECK, said, remedy)
+        elif name.startswith(_RENDEZVOUS):
+            said = f"{name} is set, which torchrun reads as a flag: ranks would meet elsewhere than at rank 0"
+            yield warn(_CHECK, said, "unset it")
+
+
+def _rdma(given: Mapping[str, str]) -> Iterator[Finding]:
+    for name in _GID_INDEXES:
+        if name in given:
+            said = f"{name}={given[name]} is fixed, but the right index differs from machine to machine"
+            yield warn(_CHECK, said, f"unset {name}: NCCL 2.21 and later find it")
+    hca = given.get("NCCL_IB_HCA", "=")
+    if not hca.startswith(("=", "^")):
+        said = f"NCCL_IB_HCA={hca} also means every device whose name only begins so"
+        yield warn(_CHECK, said, f"NCCL_IB_HCA=={hca}")
