@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,6 +116,28 @@ async def test_values_of_nonsense_in_every_field_do_no_harm(
         assert set(snapshot.records) <= {0}
         server.command("FLUSHALL")
     assert warned
+
+
+@story
+async def test_values_of_a_size_that_we_never_write_are_not_even_sent(
+    server: Server, open_store: Open, warned: list[str]
+) -> None:
+    huge = replace(record(1, "b"), hostname="x" * 1_000_000)
+    await open_store(1, "b").exchange(exchange(huge))
+    assert set((await open_store().exchange(MINE)).records) == {0}
+    assert set((await open_store(1, "b").exchange(exchange(record(1, "b")))).records) == {0, 1}
+    assert warned == []
+
+
+@story
+async def test_a_flood_of_garbage_does_not_fill_the_log(
+    server: Server, open_store: Open, warned: list[str]
+) -> None:
+    server.command("ZADD", CHANGES, *(word for rank in range(1, 1024) for word in (1, rank)))
+    server.command("HSET", BOARD, *(word for rank in range(1, 1024) for word in (f"r{rank}", "garbage")))
+    for _ in range(2):
+        assert set((await open_store().exchange(MINE)).records) == {0}
+    assert 0 < len(warned) <= 200
 
 
 @story
