@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -85,14 +86,17 @@ class Unit:
 
 
 def free_port() -> int:
-    """A port that is free on 127.0.0.1, with a free one above it for the embedded store."""
+    """A port of 127.0.0.1 that is free, as is the one above it, where the embedded store goes.
+
+    From below the range out of which the kernel takes ports for connections, so that it stays free.
+    """
     while True:
+        port = random.randrange(12000, 22000, 2)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port
 

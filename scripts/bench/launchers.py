@@ -7,6 +7,7 @@ interpreter's start.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -67,8 +68,8 @@ class Group:
         """Wait for the starts of ``count`` different ranks; the last one of each."""
         deadline = time.monotonic() + PATIENCE
         while len(found := {start.rank: start for start in self.starts(after)}) < count:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(found)} of {count} workers after {PATIENCE:.0f} s; {self._tail()}")
+            if time.monotonic() > deadline or any(launcher.poll() is not None for launcher in self.launchers):
+                raise RuntimeError(f"only {len(found)} of {count} workers started; {self._tail()}")
             time.sleep(0.005)
         return [found[rank] for rank in sorted(found)]
 
@@ -142,13 +143,16 @@ def require_torchrun() -> None:
 
 
 def free_port() -> int:
-    """A port that is free on 127.0.0.1, with a free one above it for the embedded store."""
+    """A port of 127.0.0.1 that is free, as is the one above it, where the embedded store goes.
+
+    From below the range out of which the kernel takes ports for connections, so that it stays free.
+    """
     while True:
+        port = random.randrange(12000, 22000, 2)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port
