@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A virtual environment of its own for real frameworks, .venv-frameworks: PyTorch and NumPy, for the tests with
-# the marker frameworks and for the benchmarks.
+# the marker frameworks and for the benchmarks. With --ray another one beside it, .venv-ray.
 #
 #   scripts/frameworks-venv.sh [--ray]
 #
@@ -13,4 +13,7 @@ set -euo pipefail
 FRAMEWORKS=$ROOT/.venv-frameworks
 make_venv "$FRAMEWORKS"
 pip_install "$FRAMEWORKS" torch torch==2.13.0 numpy
-[ "${1:-}" != --ray ] || pip_install "$FRAMEWORKS" ray 'ray[default]'
+if [ "${1:-}" = --ray ]; then
+    make_venv "$ROOT/.venv-ray"
+    pip_install "$ROOT/.venv-ray" ray 'ray[default]==2.60.0'
+fi

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.installed import TORCH, trouble
+from tests.frameworks.installed import RAY, TORCH, trouble
 from tests.network.conftest import make_lab
 
 __all__ = ["make_lab"]
@@ -23,6 +23,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def torch() -> Path:
     """The programs of an environment with a PyTorch that works."""
-    if why := trouble(TORCH, "torch"):
-        pytest.skip(f"{why}; run scripts/frameworks-venv.sh")
-    return TORCH
+    return _working(TORCH, "torch", "scripts/frameworks-venv.sh")
+
+
+@pytest.fixture(scope="session")
+def ray() -> Path:
+    """The programs of an environment with a Ray that works."""
+    return _working(RAY, "ray", "scripts/frameworks-venv.sh --ray")
+
+
+def _working(environment: Path, package: str, remedy: str) -> Path:
+    if why := trouble(environment, package):
+        pytest.skip(f"{why}; run {remedy}")
+    return environment

@@ -1,4 +1,4 @@
-"""Where the real frameworks are: a virtual environment of their own, apart from the agent's."""
+"""Where the real frameworks are: virtual environments of their own, apart from the agent's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
-TORCH = Path(__file__).parents[2] / ".venv-frameworks" / "bin"
+_ROOT = Path(__file__).parents[2]
+TORCH = _ROOT / ".venv-frameworks" / "bin"
+RAY = _ROOT / ".venv-ray" / "bin"
 
 
 def path(environment: Path) -> str:
@@ -17,7 +19,8 @@ def path(environment: Path) -> str:
 
 def trouble(environment: Path, package: str) -> str:
     """Why this package cannot be used; empty if it can. An installation may be there and broken."""
-    done = subprocess.run(
-        [environment / "python", "-c", f"import {package}"], capture_output=True, text=True, check=False
-    )
-    return "" if done.returncode == 0 else f"{environment}: import {package}: {done.stderr.strip()[-300:]}"
+    python = environment / "python"
+    if not python.exists():
+        return f"{python} is not there"
+    done = subprocess.run([python, "-c", f"import {package}"], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"{python}: import {package}: {done.stderr.strip()[-300:]}"

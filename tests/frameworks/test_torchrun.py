@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.frameworks.engine import contained
 from tests.frameworks.installed import PROGRAMS, path
-from tests.frameworks.naming import named
 from tests.network.conftest import MakeLab
 from tests.network.containers import agent_command
 from tests.network.lab import Lab
@@ -47,7 +47,7 @@ def test_a_job_loses_a_process(
     job = ["torchrun", "--nproc-per-node", str(EACH), *given, str(PROGRAMS / "all_reduce.py")]
     environment = {"UNIT_FRAMEWORK": framework, "PATH": path(torch), "OMP_NUM_THREADS": 1}
     for host in range(INSTANCES):
-        lab.start(host, command=named(lab, host, agent_command(*job)), **environment)
+        lab.start(host, command=contained(lab, host, agent_command(*job)), **environment)
     wait_for_sums(lab, 1)
     for rank in range(INSTANCES):
         words = command_line(lab.main(rank, 1))
