@@ -160,6 +160,8 @@ class Watch:
 
     def _rightly(self, one: Instance) -> None:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's."""
+        if self._alone(one):
+            return
         own = {one.rank, 0}
         since = self.started.get(one.state.me.generation, 0.0) - FORGOTTEN
         all_for_one = self.plan.guard or self.plan.mode is Mode.JOB  # a job whose rank 0 is done starts again
@@ -213,12 +215,16 @@ class Watch:
 
     def look(self) -> None:
         """Once every ``LOOK`` seconds."""
-        living = [one for one in self.world.lives if one.alive and not one.paused]
-        awake = [one for one in living if self.world.now - one.woken > WAKING]
+        awake = [one for one in self.world.lives if one.alive and self._awake(one)]
+        wide = {one.incarnation for one in awake} | {"all"}
+        self._since = {about: since for about, since in self._since.items() if about[1] in wide}
         for one in awake:
             self._isolated(one)
             self._honest(one)
         self._agreed([one for one in awake if self._connected(one)])
+
+    def _awake(self, one: Instance) -> bool:
+        return not one.paused and self.world.now - one.woken > WAKING
 
     def _lasting(self, what: str, who: str, holds: bool) -> float:
         """Seconds that something has been so."""

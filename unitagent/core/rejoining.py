@@ -79,10 +79,11 @@ def _has_rejoined(gang: Gang, record: Record) -> bool:
 
 def come_too_late(state: State) -> Result:
     """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
-    if not state.current or state.rules.mode is not Mode.JOB or state.me.state is not InstanceState.IDLE:
+    waits = state.me.state is InstanceState.IDLE or (state.cut_off and not state.up)
+    if not waits or not state.current or state.leads or state.rules.mode is not Mode.JOB:
         return state, ()
     leader = state.records.get(0)
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
-    if state.leads or leader is None or not over or leader.generation != state.me.generation:
+    if leader is None or not over or leader.generation != state.me.generation:
         return state, ()
     return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True), ()
