@@ -41,6 +41,7 @@ end
 if order ~= '' then redis.call('HSET', board, 'order', order) end
 
 local holder = rank ~= '' and get('h' .. rank) or ''
+if holder:find('[^%w._-]') then holder = '' end -- no incarnation has such a name: garbage fences nobody
 if record ~= '' and (holder == '' or holder == me or holder == take) then
   if redis.call('HGET', board, 'r' .. rank) ~= record or not redis.call('ZSCORE', changes, rank) then
     version = math.max(version + 1, now) -- by the clock too, so that a failover never repeats one
