@@ -47,16 +47,15 @@ class Cabling:
                 self._queue("replace", host, segment, direction)
                 self._cut.add((host, segment, direction))
 
-    def heal(self) -> None:
-        """Take all cuts and impairments away."""
-        for host, segment, direction in tuple(self._cut):
-            self._queue("del", host, segment, direction)
-        self._cut.clear()
-        self._repair()
+    def heal(self, host: int | None = None) -> None:
+        """Take the cuts of a host away, or of all hosts."""
+        for cut in [cut for cut in self._cut if host in (None, cut[0])]:
+            self._queue("del", *cut)
+            self._cut.discard(cut)
 
     def impair(self, delay: float, loss: float, segments: Iterable[Segment] = ("front", "comm")) -> None:
         """Delay what hosts send by ``delay`` seconds and lose this share of it, on whole segments."""
-        self._repair()
+        self.repair()
         ports = [port for segment in segments for port in self._ports(segment)]
         self._switch.ip(*(f"link set {port} nomaster" for port in ports))
         words = [str(delay), str(loss), "1", *ports]
@@ -72,7 +71,8 @@ class Cabling:
         for namespace in (*self.hosts, self.store, self._switch):
             namespace.close()
 
-    def _repair(self) -> None:
+    def repair(self) -> None:
+        """Take the impairment away."""
         if self._unplug_impairment():
             ports = ((segment, port) for segment in SEGMENTS for port in self._ports(segment))
             self._switch.ip(*(f"link set {port} master {segment}" for segment, port in ports))

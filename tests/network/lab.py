@@ -40,6 +40,7 @@ class Lab:
         self.name = secrets.token_hex(4)
         self.agents: dict[int, Container] = {}
         self.all: list[Container] = []
+        self._given: dict[int, tuple[list[str], dict[str, str]]] = {}
         self.watcher = Watcher(self.name)
         self.net = Cabling(size)
         self.store = RedisServer(self.net.store, folder)
@@ -52,7 +53,12 @@ class Lab:
         named = {name: str(value) for name, value in env.items() if value is not None}
         unset = {name for name, value in env.items() if value is None}
         given = {name: value for name, value in {**self._env(host), **named}.items() if name not in unset}
-        container = Container(f"host{host}", self.net.hosts[host], self.folder, words, given)
+        self._given[host] = (words, given)
+        return self.rebuild(host)
+
+    def rebuild(self, host: int) -> Container:
+        """Start a container on that host once more as it was started last."""
+        container = Container(f"host{host}", self.net.hosts[host], self.folder, *self._given[host])
         self.agents[host] = container
         self.all.append(container)
         return container

@@ -23,6 +23,7 @@ class RedisServer:
     def __init__(self, namespace: Namespace, folder: Path) -> None:
         self._namespace = namespace
         self._folder = folder
+        self._only: redis.Redis | None = None
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,6 +65,20 @@ class RedisServer:
 
     def configure(self, name: str, value: Any) -> None:
         self.client.config_set(name, value)
+
+    def crowd(self) -> None:
+        """Be full of clients: the only place is the lab's own."""
+        self._only = redis.Redis(unix_socket_path=str(self._socket), single_connection_client=True)
+        self._only.config_set("maxclients", 1)
+        self._only.client_kill_filter(_type="normal", skipme=True)
+        self._only.client_kill_filter(_type="pubsub", skipme=True)
+
+    def make_room(self) -> None:
+        """Undo :meth:`crowd`."""
+        assert self._only is not None
+        self._only.config_set("maxclients", 1000)
+        self._only.close()
+        self._only = None
 
     def _signal(self, number: int) -> None:
         assert self._popen is not None

@@ -81,7 +81,7 @@ def test_loss_and_delay_restart_nothing(lab: Lab) -> None:
     lab.form()
     lab.net.impair(delay=0.2, loss=0.3)
     throughout(lab.undisturbed, "a bad line restarted the Unit", 30.0, pause=0.3)
-    lab.net.heal()
+    lab.net.repair()
     lab.wait_ready()
     assert lab.generations() == [1]
 

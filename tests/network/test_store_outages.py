@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import redis
 
 from tests.network.lab import Lab
 from tests.network.waiting import throughout
@@ -25,12 +23,6 @@ class Trouble:
     seconds: float = 2.0
 
 
-def _no_room(lab: Lab) -> None:
-    lab.store.configure("maxclients", 1)
-    with contextlib.suppress(redis.RedisError):
-        lab.store.client.client_kill_filter(_type="normal")
-
-
 def _garbage(lab: Lab) -> None:
     client = lab.store.client
     keys = list(client.scan_iter("unitagent:*"))
@@ -41,7 +33,7 @@ def _garbage(lab: Lab) -> None:
 
 
 def _garbled(lab: Lab) -> None:
-    """Right types, wrong contents, in every field but the holders' names."""
+    """Right types, wrong contents."""
     client = lab.store.client
     for key in client.scan_iter("unitagent:*", _type="hash"):
         for field in client.hkeys(key):
@@ -65,11 +57,11 @@ TROUBLES = {
     "read-only": Trouble(
         lambda lab: lab.store.client.replicaof("127.0.0.1", "1"), lambda lab: lab.store.client.replicaof("NO", "ONE"), 8.0
     ),
-    "no room for clients": Trouble(_no_room, lambda lab: lab.store.configure("maxclients", 1000), 8.0),
+    "no room for clients": Trouble(lambda lab: lab.store.crowd(), lambda lab: lab.store.make_room(), 8.0),
     "stopped": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 20.0),
     "frozen": Trouble(lambda lab: lab.store.freeze(), lambda lab: lab.store.thaw(), 15.0),
-    "100 ms away": Trouble(_lag(0.1), lambda lab: lab.net.heal(), 10.0),
-    "2 s away": Trouble(_lag(2.0), lambda lab: lab.net.heal(), 15.0),
+    "100 ms away": Trouble(_lag(0.1), lambda lab: lab.net.repair(), 10.0),
+    "2 s away": Trouble(_lag(2.0), lambda lab: lab.net.repair(), 15.0),
     "stopped for a minute": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 60.0),
 }  # fmt: skip
 QUICK = ("FLUSHALL", "killed and restarted empty", "wrong types")

@@ -1,0 +1,77 @@
+"""Run an agent that is broken on purpose: ``sabotaged.py NAME run …``. The checker has to notice each of these.
+
+What is broken is replaced in the memory of this process; nothing in the package knows of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from unitagent.core import absorb, decide, failures, outage
+from unitagent.core.model import Gang
+from unitagent.workload.process import Workload
+
+
+def leaves_the_old_one() -> None:
+    """The next generation is entered while the old workload is still being ended."""
+    real = Workload._end
+
+    async def end(self: Workload, *, polite: bool) -> None:
+        self._detached = asyncio.ensure_future(real(self, polite=polite))  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        self.pid = self._ending = None
+
+    Workload._end = end  # type: ignore[method-assign]
+
+
+def never_isolates() -> None:
+    """Cut off from everything, it serves on."""
+    outage.is_isolated = lambda _state: False
+
+
+def panics_without_store() -> None:
+    """An outage of the store alone makes it stop."""
+    outage.is_isolated = lambda state: not state.connected and state.leases.last is not None
+
+
+def trusts_the_store() -> None:
+    """Its generation follows the store's, downwards too."""
+    real = absorb._exchanged
+
+    def exchanged(state: Any, event: Any) -> Any:
+        return replace(real(state, event), generation=event.reply.generation)
+
+    absorb._exchanged = exchanged
+
+
+def ignores_failures() -> None:
+    """The end of its workload is nobody's concern."""
+    _replace_rule(failures.end_generation, lambda state: (state, ()))
+
+
+def mixes_up_the_leader() -> None:
+    """Every rank takes itself for the leader when it tells its workload where rank 0 is."""
+    Gang.master_address = property(lambda gang: gang.ips[-1] if gang.generation % 2 == 0 else gang.ips[0])  # type: ignore[method-assign,assignment]
+
+
+def _replace_rule(old: Callable[..., Any], new: Callable[..., Any]) -> None:
+    decide.RULES = tuple(new if rule is old else rule for rule in decide.RULES)
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "leaves-the-old-one": leaves_the_old_one,
+    "never-isolates": never_isolates,
+    "panics-without-store": panics_without_store,
+    "trusts-the-store": trusts_the_store,
+    "ignores-failures": ignores_failures,
+    "mixes-up-the-leader": mixes_up_the_leader,
+}
+
+if __name__ == "__main__":
+    SABOTAGES[sys.argv.pop(1)]()
+    runpy.run_module("unitagent", run_name="__main__", alter_sys=True)
