@@ -24,15 +24,15 @@ ROUNDS = 5
 PATIENCE = 200.0  # seconds for a Ray cluster of three on a machine with other work
 
 
-@pytest.mark.parametrize("victim", [1, 0])
-def test_a_killed_raylet_restarts_the_unit(make_lab: MakeLab, ray: Path, victim: int) -> None:
+@pytest.mark.parametrize(("victim", "rank"), [("raylet", 1), ("raylet", 0), ("gcs_server", 0)])
+def test_a_killed_part_restarts_the_unit(make_lab: MakeLab, ray: Path, victim: str, rank: int) -> None:
     lab = make_lab(SIZE)
     job = ["python", str(PROGRAMS / "ray_spread.py")]
     for host in range(SIZE):
         words = contained(lab, host, agent_command(*job))
         lab.start(host, command=words, UNIT_FRAMEWORK="ray", PATH=path(ray), RAY_TMPDIR=SCRATCH)
     wait_for_rounds(lab, 1)
-    os.kill(raylet(lab, victim), signal.SIGKILL)
+    os.kill(pid_of(lab, rank, victim), signal.SIGKILL)
     wait_for_rounds(lab, 2)
     assert {line["rank"] for line in lab.events("round")} == {0}
     for line in lab.events("round"):
@@ -50,12 +50,9 @@ def wait_for_rounds(lab: Lab, generation: int) -> None:
     lab.until(lambda: len(rounds()) >= ROUNDS, f"{ROUNDS} rounds in generation {generation}", PATIENCE)
 
 
-def raylet(lab: Lab, rank: int) -> int:
-    """The pid of the living raylet of a rank."""
-    found = [life.pid for life in lab.watched(rank) if name(life.pid) == "raylet"]
+def pid_of(lab: Lab, rank: int, name: str) -> int:
+    """The pid of a rank's only living process of this name."""
+    pids = [life.pid for life in lab.watched(rank)]
+    found = [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == name]
     assert len(found) == 1, found
     return found[0]
-
-
-def name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
