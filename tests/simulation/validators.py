@@ -160,7 +160,8 @@ class Watch:
 
     def _rightly(self, one: Instance) -> None:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's."""
-        if self._alone(one):
+        last = one.state.leases.last
+        if self._alone(one) or (one.state.cut_off and last is not None and one.clock - last > LEASE):
             return
         own = {one.rank, 0}
         since = self.started.get(one.state.me.generation, 0.0) - FORGOTTEN

@@ -28,6 +28,8 @@ def enter(state: State) -> Result:
     if target == state.me.generation:
         return state, ()
     state = replace(state, generation=max(state.generation, target), entered=state.now, cut_off=False)
+    if state.draining is not None:  # others wait for my workload's end
+        state = replace(state, notify=True)
     state = mine(
         state,
         generation=target,

@@ -23,8 +23,9 @@ def rejoin(state: State) -> Result:
     differing = differences([state.records[0], state.me])
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
-    fresh = replace(state.leases, by_rank={})  # of those that I have not seen beat I know nothing
-    return start(mine(replace(state, leases=fresh), generation=gang.generation), gang)
+    if state.cut_off or state.me.gang != state.records[0].gang:  # of those that I have not seen beat I know nothing
+        state = replace(state, leases=replace(state.leases, by_rank={}))
+    return start(mine(state, generation=gang.generation), gang)
 
 
 def may_rejoin(state: State) -> bool:

@@ -1,0 +1,193 @@
+"""A Unit on a table: the production ``decide`` of all ranks, one store, and no time but what a test lets pass.
+
+Every action is carried out at once, in the order given, except the ends of workloads, which a test gives itself.
+What was done is kept as short words, so that a test can compare a whole story.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from tests.fakestore import StoreState
+from unitagent.core import actions as act
+from unitagent.core import checks
+from unitagent.core.decide import decide
+from unitagent.core.events import (
+    Exchanged,
+    Opinion,
+    PeerAnswered,
+    PeersReached,
+    PortFound,
+    Pushed,
+    Spawned,
+    StoreFailed,
+    Tick,
+    WorkloadExited,
+    WorkloadGone,
+)
+from unitagent.core.exits import Exit
+from unitagent.core.model import Record, Rules
+from unitagent.core.state import State, Work, first
+
+STEP = 0.25
+
+
+class Unit:
+    """N agents and their store.
+
+    Attributes:
+        did: what the agents did, as ``rank word``, oldest first; exchanges and sentences are left out.
+        said: what they told the operator.
+        codes: exit codes of the agents that have ended, by rank.
+        cut: ranks that cannot reach the store.
+        silent: ranks that answer no question.
+        slow: ranks whose stopped workloads end only when the test says so.
+
+    """
+
+    def __init__(self, size: int, **rules: Any) -> None:
+        self.now = 100.0
+        self.size = size
+        self.rules = rules
+        self.store = StoreState()
+        self.agents: dict[int, State] = {}
+        self.did: list[str] = []
+        self.said: list[str] = []
+        self.codes: dict[int, int] = {}
+        self.cut: set[int] = set()
+        self.silent: set[int] = set()
+        self.slow: set[int] = set()
+        self._queue: deque[tuple[int, str, Any, tuple[Any, ...]]] = deque()
+        self._lives = 0
+
+    def create(self, *ranks: int, **record: Any) -> None:
+        """Start agents, and let everything settle."""
+        for rank in ranks:
+            self._lives += 1
+            incarnation = f"i{self._lives}"
+            size = record.pop("size", self.size)
+            own = Rules(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
+            ip = record.pop("ip", f"10.0.0.{rank}")
+            me = Record(rank=rank, incarnation=incarnation, size=size, ip=ip, port=9470, **record)
+            self.agents[rank] = first(own, me, self.now)
+            self.codes.pop(rank, None)
+            self.tell(rank, Tick)
+
+    def tell(self, rank: int, kind: Any, *facts: Any) -> None:
+        """One event for one agent, and all that follows from it at this moment."""
+        self._put(rank, kind, *facts)
+        while self._queue:
+            to, incarnation, event, told = self._queue.popleft()
+            state = self.agents.get(to)
+            if state is not None and state.me.incarnation == incarnation:
+                self._step(to, event(self.now, *told))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds / STEP)):
+            self.now += STEP
+            for rank in range(self.size):
+                if rank in self.agents:
+                    self.tell(rank, Tick)
+
+    def crash(self, rank: int, code: int | None = 1, signal: int | None = None) -> None:
+        """The main process of a workload ends by itself."""
+        self.tell(rank, WorkloadExited, Exit(code, signal))
+
+    def finish(self, rank: int) -> None:
+        """A stopped workload's last process is gone."""
+        self.tell(rank, WorkloadGone)
+
+    def kill(self, rank: int) -> None:
+        """The container is gone, without a word."""
+        del self.agents[rank]
+
+    def take(self) -> list[str]:
+        """What was done since the last time that somebody looked."""
+        did, self.did = self.did, []
+        return did
+
+    def ready(self) -> set[int]:
+        """The ranks that say ready."""
+        return {rank for rank, state in self.agents.items() if checks.is_ready(state)}
+
+    def generations(self) -> set[int]:
+        """In which generations the agents stand."""
+        return {state.me.generation for state in self.agents.values()}
+
+    def formed(self) -> Unit:
+        """All ranks are there and run."""
+        self.create(*range(self.size))
+        self.wait(2)
+        assert self.ready() == set(range(self.size))
+        self.take()
+        return self
+
+    def _put(self, rank: int, kind: Any, *facts: Any) -> None:
+        self._queue.append((rank, self.agents[rank].me.incarnation, kind, facts))
+
+    def _step(self, rank: int, event: Any) -> None:
+        self.agents[rank], actions = decide(self.agents[rank], event)
+        for action in actions:
+            self._do(rank, action)
+
+    def _do(self, rank: int, action: act.Action) -> None:
+        match action:
+            case act.Say():
+                self.said.append(action.text)
+            case act.Exchange():
+                self._exchange(rank, action)
+            case act.FindPort():
+                self._put(rank, PortFound, action.generation, 20000 + action.generation)
+            case act.CheckPeers():
+                self._put(rank, PeersReached, action.gang, tuple(peer.rank for peer in action.peers), ())
+            case act.AskPeer():
+                self._ask(rank, action.peer)
+            case act.Spawn():
+                self.did.append(f"{rank} spawn {action.gang.generation}")
+                self._put(rank, Spawned, 1000 + rank)
+            case act.Stop():
+                self._stop(rank, action.grace)
+            case act.AwaitDrain():
+                self.did.append(f"{rank} await drain")
+            case act.Quit():
+                self.did.append(f"{rank} quit {action.code}")
+                self.codes[rank] = action.code
+                del self.agents[rank]
+
+    def _exchange(self, rank: int, request: act.Exchange) -> None:
+        if rank in self.cut:
+            self._put(rank, StoreFailed, "cut")
+            return
+        incarnation = self.agents[rank].me.incarnation
+        reply, pushed = self.store.exchange(rank, incarnation, request, self.now)
+        self._put(rank, Exchanged, reply)
+        for other in self._others(rank) if pushed else ():
+            if other not in self.cut:
+                self._put(other, Pushed)
+
+    def _others(self, rank: int) -> Iterable[int]:
+        return (other for other in self.agents if other != rank)
+
+    def _ask(self, rank: int, peer: Record) -> None:
+        other = self.agents.get(peer.rank)
+        about = (peer.rank, peer.incarnation)
+        if {rank, peer.rank} & self.silent:
+            self._put(rank, PeerAnswered, *about, Opinion.SILENT)
+        elif other is None:
+            self._put(rank, PeerAnswered, *about, Opinion.REFUSED)
+        elif other.me.incarnation != peer.incarnation:
+            self._put(rank, PeerAnswered, *about, Opinion.OTHER)
+        else:
+            now, ready = other.me, checks.is_ready(other)
+            self._put(rank, PeerAnswered, *about, Opinion.ALIVE, now.generation, now.state.started, ready)
+
+    def _stop(self, rank: int, grace: float) -> None:
+        self.did.append(f"{rank} stop {grace:g}")
+        if rank in self.slow:
+            return
+        if self.agents[rank].exit is None or self.agents[rank].work is not Work.STOPPING:
+            self._put(rank, WorkloadExited, Exit(None, 15))
+        self._put(rank, WorkloadGone)
