@@ -1,0 +1,124 @@
+"""What each command does. What it needs is imported when it runs, so that a health check starts quickly."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unitagent.errors import ConfigurationError
+from unitagent.options import flags
+
+if TYPE_CHECKING:
+    from unitagent.settings import Resolved
+
+DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
+
+
+def not_yet(namespace: argparse.Namespace) -> int:
+    """Refuse a command that is promised only."""
+    raise ConfigurationError(f"`unitagent {namespace.name}` is not supported yet")
+
+
+def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
+    """Settle what flags, environment, service file and platform say."""
+    from unitagent.resolution import resolve  # noqa: PLC0415
+
+    read = partial(Path.read_text, encoding="utf-8")
+    return resolve(
+        flags(namespace),
+        os.environ,
+        socket.gethostname(),  # its domain is read from /etc/hosts: a resolver that is down takes seconds
+        lambda path: read(Path(path)),
+        command=namespace.command,
+        identity=identity,
+    )
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Be one instance of a Unit."""
+    from unitagent.log import Where, set_up  # noqa: PLC0415
+
+    found = _resolve(namespace)
+    settings = found.settings
+    where = Where(settings.unit, settings.rank)
+    listener = set_up(where, settings.log_format, settings.log_level)
+    try:
+        from unitagent import startup  # noqa: PLC0415
+
+        return asyncio.run(startup.run(found, where))
+    finally:
+        listener.stop()
+
+
+def local(namespace: argparse.Namespace) -> int:
+    """Run a whole Unit on this machine."""
+    from unitagent.operator import local as here  # noqa: PLC0415
+
+    options = dict(flags(namespace))
+    size = options.pop("UNIT_SIZE", None) or os.environ.get("UNIT_SIZE", "")
+    plan = here.plan(size, options, namespace.command)
+    return here.run(plan)
+
+
+def probe(namespace: argparse.Namespace) -> int:
+    """Ask an agent."""
+    from unitagent.operator import probe as prober  # noqa: PLC0415
+    from unitagent.values import listening  # noqa: PLC0415
+
+    given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
+    try:
+        host, port = listening(given)
+    except ValueError as error:
+        where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
+        accepted = "host:port or [IPv6 address]:port"
+        raise ConfigurationError(f"{where}={given!r}: accepted is {accepted}") from error
+    if not port:
+        raise ConfigurationError("UNIT_HTTP_ADDRESS=off: there is no probe address to ask; give --address")
+    return prober.probe(namespace.kind, host, port, namespace.timeout)
+
+
+def env(namespace: argparse.Namespace) -> int:
+    """Show the settings, or what would be run."""
+    from unitagent.operator import environment, rehearsal  # noqa: PLC0415
+
+    found = _resolve(namespace)
+    for warning in found.warnings:
+        print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
+    if namespace.rehearse:
+        from unitagent.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
+
+        print(rehearsal.shown(rehearse(found), namespace.format))  # noqa: T201
+        return 0
+    print(environment.shown(found, namespace.format))  # noqa: T201
+    return 0
+
+
+def doctor(namespace: argparse.Namespace) -> int:
+    """Examine this container."""
+    from unitagent import examining  # noqa: PLC0415
+    from unitagent.operator.doctor import finding  # noqa: PLC0415
+
+    peers = [examining.peer(text) for text in namespace.peer]
+    findings = examining.examine(lambda identity: _resolve(namespace, identity=identity), peers)
+    print(finding.as_json(findings) if namespace.json else finding.as_text(findings))  # noqa: T201
+    return finding.exit_code(findings)
+
+
+def status(namespace: argparse.Namespace) -> int:
+    """Show the Unit."""
+    from unitagent import watching  # noqa: PLC0415
+
+    return watching.show(_resolve(namespace, identity=False).settings, namespace)
+
+
+def order(namespace: argparse.Namespace) -> int:
+    """Ask something of the Unit."""
+    from unitagent import watching  # noqa: PLC0415
+
+    return watching.order(_resolve(namespace, identity=False).settings, namespace)
