@@ -92,12 +92,6 @@ def _completion(namespace: argparse.Namespace) -> int:
     return 0
 
 
-def _render(namespace: argparse.Namespace) -> int:
-    from unitagent import rendering  # noqa: PLC0415
-
-    return rendering.render(namespace.engine, namespace.file)
-
-
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", choices=("compose", "swarm", "lws"))
     parser.add_argument("file", metavar="SERVICE.json", help="a service file of EAS")
@@ -157,6 +151,8 @@ COMMANDS: dict[str, Command] = {
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
     "doctor": (commands.doctor, _doctor_arguments,
                "preflight checks of this container, each with a remedy", None),
+    "render": (commands.render, _render_arguments,
+               "the service file as manifests for an existing engine", None),
     "drain": (commands.order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end", None),
     "restart": (commands.order, partial(_order_arguments, "restart"),
                 "ask the Unit to restart as a whole", None),

@@ -122,3 +122,10 @@ def order(namespace: argparse.Namespace) -> int:
     from unitagent import watching  # noqa: PLC0415
 
     return watching.order(_resolve(namespace, identity=False).settings, namespace)
+
+
+def render(namespace: argparse.Namespace) -> int:
+    """Print a service file as manifests for an engine."""
+    from unitagent import rendering  # noqa: PLC0415
+
+    return rendering.render(namespace.engine, namespace.file)

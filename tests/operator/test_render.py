@@ -1,0 +1,272 @@
+"""One service file, three engines: what it states is in the manifest, or said not to be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unitagent.errors import ConfigurationError
+from unitagent.rendering import ENGINES, rendered
+from unitagent.variables import VARIABLES
+
+EAS = {
+    "metadata": {
+        "name": "deepseek_r1",
+        "instance": 2,
+        "gpu": 8,
+        "cpu": 64,
+        "memory": 512000,
+        "shm_size": 64,
+        "rolling_strategy": {"max_surge": "10%", "max_unavailable": 1},
+    },
+    "containers": [
+        {
+            "image": "your/engine:1",
+            "port": 8000,
+            "script": "bash -c 'exec serve $RANK_ID {{x}}'",
+            "env": [{"name": "MODEL", "value": "$(HOME) {{.Slot}} on"}],
+            "liveness_check": {"http_get": {"path": "/health", "port": 8000}},
+        }
+    ],
+    "unit": {"size": 3, "guard": True},
+    "eas.termination_grace_period": 60,
+}
+IMAGE = "containers[0].image='your/engine:1' has to have unitagent in it (docker/Dockerfile, BASE_IMAGE)"
+
+
+def render(engine: str, document: dict[str, Any] = EAS) -> tuple[list[Any], list[str]]:
+    text, warnings = rendered(engine, json.dumps(document), "service.json")
+    return list(yaml.safe_load_all(text)), warnings
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    return {**EAS, **parts}
+
+
+def with_metadata(**parts: Any) -> dict[str, Any]:
+    return changed(metadata=EAS["metadata"] | parts)  # type: ignore[operator]
+
+
+def with_container(**parts: Any) -> dict[str, Any]:
+    return changed(containers=[EAS["containers"][0] | parts])  # type: ignore[index]
+
+
+def environment(entries: list[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries)
+
+
+def substituted(text: str) -> str:
+    """What Compose, Swarm and the kubelet make of a text whose dollars are all doubled."""
+    assert text.replace("$$", "").count("$") == 0
+    return text.replace("$$", "$")
+
+
+def container(engine: str) -> tuple[list[str], dict[str, str]]:
+    """An instance's command line and environment, as its process gets them."""
+    documents, _ = render(engine)
+    if engine == "lws":
+        template = documents[0]["spec"]["leaderWorkerTemplate"]["workerTemplate"]
+        found = template["spec"]["containers"][0]
+        variables = {entry["name"]: entry.get("value", "") for entry in found["env"]}
+        return list(map(substituted, found["args"])), {n: substituted(t) for n, t in variables.items()}
+    name = {"compose": "deepseek-r1-1-2", "swarm": "deepseek-r1-1"}[engine]
+    found = documents[0]["services"][name]
+    texts = [text.replace('{{"{{"}}', "{{") for text in found["environment"]]
+    return list(map(substituted, found["command"])), environment(list(map(substituted, texts)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_workload_gets_its_command_line_and_variables_unchanged(engine: str) -> None:
+    command, variables = container(engine)
+    assert command == ["bash", "-c", "exec serve $RANK_ID {{x}}"]
+    assert variables["MODEL"] == "$(HOME) {{.Slot}} on"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_agent_gets_what_the_file_states(engine: str) -> None:
+    _, variables = container(engine)
+    ours = {name for name in variables if name.startswith(("UNIT_", "RANK_", "COMM_", "MASTER_"))}
+    assert ours <= VARIABLES.keys()
+    assert variables["UNIT_GUARD"] == "true"
+    assert variables["UNIT_STOP_GRACE_SECONDS"] == "55"
+    assert variables["UNIT_HEALTH_URL"] == "http://127.0.0.1:8000/health"
+
+
+@pytest.mark.parametrize(
+    ("engine", "entrypoint"),
+    [
+        ("compose", ["unitagent", "run", "--"]),
+        ("swarm", ["sh", "-c", 'RANK_ID=$$((TASK_SLOT - 1)) exec unitagent run -- "$$@"', "sh"]),
+    ],
+)
+def test_the_agent_is_the_entrypoint(engine: str, entrypoint: list[str]) -> None:
+    services = render(engine)[0][0]["services"]
+    assert services.pop("redis", None) is not None or engine == "compose"
+    assert all(service["entrypoint"] == entrypoint for service in services.values())
+
+
+def test_compose_tells_each_instance_its_place() -> None:
+    services = render("compose")[0][0]["services"]
+    assert list(services) == [f"deepseek-r1-{unit}-{rank}" for unit in (0, 1) for rank in (0, 1, 2)]
+    place = environment(services["deepseek-r1-1-2"]["environment"])
+    assert (place["UNIT_ID"], place["RANK_ID"], place["UNIT_SIZE"]) == ("deepseek-r1-1", "2", "3")
+    assert place["MASTER_ADDRESS"] == "deepseek-r1-1-0"
+    published = [name for name, service in services.items() if "ports" in service]
+    assert published == ["deepseek-r1-0-0", "deepseek-r1-1-0"]
+
+
+def test_swarm_has_a_slot_for_each_rank_and_replaces_a_unit_as_a_whole() -> None:
+    unit = render("swarm")[0][0]["services"]["deepseek-r1-0"]
+    assert unit["deploy"]["replicas"] == 3
+    assert unit["deploy"]["update_config"]["parallelism"] == 0
+    assert environment(unit["environment"])["TASK_SLOT"] == "{{.Task.Slot}}"
+    assert unit["volumes"][0]["tmpfs"]["size"] == 64 * 1024**3
+
+
+def test_a_group_of_kubernetes_is_a_unit() -> None:
+    group, traffic, budget = render("lws")[0]
+    assert group["spec"]["replicas"] == 2
+    assert group["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"] == {
+        "maxSurge": "10%",
+        "maxUnavailable": 1,
+    }
+    template = group["spec"]["leaderWorkerTemplate"]
+    assert template["size"] == 3
+    pod = template["workerTemplate"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 60
+    assert pod["containers"][0]["resources"]["limits"] == {
+        "cpu": "64",
+        "memory": "512000Mi",
+        "nvidia.com/gpu": "8",
+    }
+    assert traffic["spec"]["selector"]["leaderworkerset.sigs.k8s.io/worker-index"] == "0"
+    assert budget["kind"] == "PodDisruptionBudget"
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("compose", {"metadata.rolling_strategy"}),
+        ("swarm", {"metadata.rolling_strategy", "containers[0].port"}),
+        ("lws", set()),
+    ],
+)
+def test_what_an_engine_cannot_express_is_said(engine: str, said: set[str]) -> None:
+    _, warnings = render(engine, with_metadata(name="plain"))
+    assert IMAGE in warnings
+    assert {line.partition(" is not in the manifest")[0] for line in warnings if line != IMAGE} == said
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        (changed(storage=[{"mount_path": "/m"}]), "storage"),
+        (changed(**{"autoscaler.min": 1}), "autoscaler"),
+        (changed(processor_path="p"), "processor_path"),
+        (with_metadata(rdma=4), "metadata.rdma"),
+        (with_container(prepare={}), "containers[0].prepare"),
+        (
+            with_container(liveness_check={"exec": {"command": ["true"]}}),
+            "containers[0].liveness_check.exec",
+        ),
+        (with_container(env=[{"name": "UNIT_SECRET", "value": "x"}]), "containers[0].env UNIT_SECRET"),
+    ],
+)
+def test_what_no_engine_expresses_is_said(document: dict[str, Any], path: str) -> None:
+    _, warnings = render("lws", document)
+    assert [line for line in warnings if line.startswith(f"{path} is not in the manifest")]
+
+
+def test_a_name_that_engines_refuse_is_changed_and_that_is_said() -> None:
+    documents, warnings = render("lws", with_metadata(name="7_Oil.Model-"))
+    assert documents[0]["metadata"]["name"] == "inference-7-oil-model"
+    assert any("inference-7-oil-model" in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ({}, "containers[0].image missing"),
+        (with_container(script=""), "containers[0].script missing"),
+        (with_metadata(instance="two"), "metadata.instance='two'"),
+        (with_metadata(gpu=-1), "metadata.gpu=-1"),
+        (with_metadata(rolling_strategy={"max_surge": "some"}), "rolling_strategy.max_surge='some'"),
+        (with_container(env=[{"name": "UNIT_SIZE", "value": "x"}]), "containers[0].env UNIT_SIZE='x'"),
+        (with_metadata(instance=100), "metadata.instance=100 with unit.size=3"),
+    ],
+)
+def test_an_impossible_file_is_refused_with_the_path(document: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        render("compose", document)
+    assert problem in str(caught.value)
+
+
+KEYS = (
+    *(
+        "name",
+        "instance",
+        "gpu",
+        "cpu",
+        "memory",
+        "shm_size",
+        "rolling_strategy",
+        "max_surge",
+        "image",
+        "port",
+    ),
+    *(
+        "script",
+        "env",
+        "value",
+        "unit",
+        "size",
+        "guard",
+        "rolling_strategy.max_surge",
+        "metadata",
+        "containers",
+    ),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2000) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(ENGINES)), st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5))
+def test_any_file_gives_a_manifest_or_an_error(engine: str, parts: dict[str, Any]) -> None:
+    for document in (parts, changed(**parts), with_metadata(**parts), with_container(**parts)):
+        try:
+            text, _ = rendered(engine, json.dumps(document), "service.json")
+        except ConfigurationError:
+            continue
+        assert all(isinstance(found, dict) for found in yaml.safe_load_all(text))
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "unitagent", "render", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_prints_the_manifest_and_warns_on_stderr(tmp_path: Path) -> None:
+    file = tmp_path / "service.json"
+    file.write_text(json.dumps(EAS))
+    ended = command("swarm", str(file))
+    assert ended.returncode == 0
+    assert "deepseek-r1-1" in yaml.safe_load(ended.stdout)["services"]
+    assert f"unitagent: warning: {IMAGE}" in ended.stderr.splitlines()
+
+
+def test_a_file_that_is_not_there_is_an_error_in_one_line(tmp_path: Path) -> None:
+    ended = command("lws", str(tmp_path / "none.json"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("unitagent: error: ")
+    assert len(ended.stderr.splitlines()) == 1

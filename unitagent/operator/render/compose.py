@@ -1,0 +1,80 @@
+"""A service on one machine: each instance a service of Compose, since only then its rank can be told to it.
+
+The store is the embedded one of each Unit's rank 0, which the others find by its name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unitagent.errors import ConfigurationError
+from unitagent.operator.render.service import Service, doubled, limits, pairs
+
+_MOST = 250  # containers that one file should hold, and one machine can
+
+ABOUT = """\
+Before the first start, make what protects the Units' stores (the folder, not the file, keeps others out):
+  mkdir -m 700 secrets && od -An -N24 -tx1 /dev/urandom | tr -d ' \\n' >secrets/unit-secret
+Where rank 0 answers on this machine: docker compose port NAME-0-0 PORT"""
+
+
+def compose(service: Service) -> list[object]:
+    """Give the one document of a Compose file.
+
+    Raises:
+        ConfigurationError: more containers than one machine holds.
+
+    """
+    if service.units * service.size > _MOST:
+        raise ConfigurationError(
+            f"metadata.instance={service.units} with unit.size={service.size}: accepted for one machine are "
+            f"{_MOST} instances altogether; render for swarm or lws"
+        )
+    services = {
+        f"{service.name}-{unit}-{rank}": _instance(service, unit, rank)
+        for unit in range(service.units)
+        for rank in range(service.size)
+    }
+    secrets = {"unit-secret": {"file": "./secrets/unit-secret"}}
+    return [doubled({"services": services, "secrets": secrets})]
+
+
+def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
+    place = {
+        "UNIT_ID": f"{service.name}-{unit}",
+        "UNIT_SIZE": str(service.size),
+        "RANK_ID": str(rank),
+        "MASTER_ADDRESS": f"{service.name}-{unit}-0",
+        "UNIT_SECRET_FILE": "/run/secrets/unit-secret",
+    }
+    found: dict[str, Any] = {
+        "image": service.image,
+        "entrypoint": ["unitagent", "run", "--"],
+        "command": list(service.command),
+        "environment": pairs({**service.variables, **place}),
+        "secrets": ["unit-secret"],
+        "restart": "on-failure",
+        "stop_grace_period": f"{service.grace}s",
+        "healthcheck": {
+            "test": ["CMD", "unitagent", "probe", "live"],
+            "interval": "5s",
+            "timeout": "4s",
+            "start_period": "130s",
+            "retries": 3,
+        },
+    }
+    if service.port and rank == 0:
+        found["ports"] = [str(service.port)]
+    if service.shm:
+        found["shm_size"] = f"{service.shm}g"
+    return found | _resources(service)
+
+
+def _resources(service: Service) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if bounds := limits(service):
+        found["limits"] = bounds
+    if service.gpu:
+        device = {"driver": "nvidia", "count": service.gpu, "capabilities": ["gpu"]}
+        found["reservations"] = {"devices": [device]}
+    return {"deploy": {"resources": found}} if found else {}

@@ -1,0 +1,141 @@
+"""A service on Kubernetes as a LeaderWorkerSet: each Unit a group, whose pods are told rank, size, leader.
+
+The store is the embedded one of each leader. The reasons for each field stand in the repository's
+``docker/kubernetes/leaderworkerset.yaml``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unitagent.operator.render.service import PROBE_PORT, Service, doubled
+
+_PREFIX = "leaderworkerset.sigs.k8s.io"
+_TOLD = frozenset({"UNIT_ID", "UNIT_SIZE", "RANK_ID", "MASTER_ADDRESS"})
+
+ABOUT = """\
+Before the first start, make what protects the Units' stores:
+  kubectl create secret generic NAME --from-literal=unit-secret="$(openssl rand -hex 24)"
+with NAME that of the LeaderWorkerSet."""
+
+
+def lws(service: Service) -> list[object]:
+    """Give the documents: the group, the Service for traffic, the budget for disruptions."""
+    documents: list[object] = [_group(service)]
+    if service.port:
+        documents.append(_traffic(service))
+    documents.append(_budget(service))
+    return documents
+
+
+def _group(service: Service) -> dict[str, Any]:
+    rollout = {
+        "maxSurge": 1 if service.surge is None else service.surge,
+        "maxUnavailable": 0 if service.unavailable is None else service.unavailable,
+    }
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": service.name},
+        "spec": {
+            "replicas": service.units,
+            "startupPolicy": "LeaderCreated",
+            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": rollout},
+            "leaderWorkerTemplate": {
+                "size": service.size,
+                "restartPolicy": "RecreateGroupOnPodRestart",
+                "workerTemplate": {"metadata": {"labels": {"app": service.name}}, "spec": _pod(service)},
+            },
+        },
+    }
+
+
+def _pod(service: Service) -> dict[str, Any]:
+    secret = {"name": "secret", "secret": {"secretName": service.name, "defaultMode": 0o444}}
+    memory: dict[str, Any] = {"medium": "Memory"}
+    if service.shm:
+        memory["sizeLimit"] = f"{service.shm}Gi"
+    return {
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": service.grace,
+        "containers": [_container(service)],
+        "volumes": [secret, {"name": "shm", "emptyDir": memory}],
+    }
+
+
+def _container(service: Service) -> dict[str, Any]:
+    ports = [{"name": "unit", "containerPort": PROBE_PORT}]
+    if service.port:
+        ports.insert(0, {"name": "http", "containerPort": service.port})
+    found: dict[str, Any] = {
+        "name": "instance",
+        "image": service.image,
+        "command": ["unitagent", "run", "--"],
+        "args": doubled(list(service.command)),
+        "env": _environment(service),
+        "ports": ports,
+        "startupProbe": _probe("/livez", period=2, failures=75),
+        "livenessProbe": _probe("/livez", period=5, failures=6),
+        "readinessProbe": _probe("/readyz", period=2, failures=1),
+        "volumeMounts": [
+            {"name": "secret", "mountPath": "/etc/unit", "readOnly": True},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # where it is mounted
+        ],
+    }
+    bounds = _limits(service)
+    return found | ({"resources": {"limits": bounds}} if bounds else {})
+
+
+def _environment(service: Service) -> list[dict[str, Any]]:
+    told = {name: text for name, text in service.variables.items() if name not in _TOLD}
+    told["UNIT_SECRET_FILE"] = "/etc/unit/unit-secret"  # noqa: S105  # its path
+    found: list[dict[str, Any]] = [{"name": name, "value": doubled(text)} for name, text in told.items()]
+    if "UNIT_REVISION" not in told:
+        label = {"fieldPath": f"metadata.labels['{_PREFIX}/template-revision-hash']"}
+        found.append({"name": "UNIT_REVISION", "valueFrom": {"fieldRef": label}})
+    return found
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "unit"},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _limits(service: Service) -> dict[str, str]:
+    found = {}
+    if service.cpu:
+        found["cpu"] = f"{service.cpu:g}"
+    if service.memory:
+        found["memory"] = f"{service.memory}Mi"
+    if service.gpu:
+        found["nvidia.com/gpu"] = str(service.gpu)
+    return found
+
+
+def _traffic(service: Service) -> dict[str, Any]:
+    selector = {f"{_PREFIX}/name": service.name, f"{_PREFIX}/worker-index": "0"}
+    port = {"name": "http", "port": service.port, "targetPort": "http"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"{service.name}-traffic"},
+        "spec": {"selector": selector, "ports": [port]},
+    }
+
+
+def _budget(service: Service) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": service.name},
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": {f"{_PREFIX}/name": service.name}},
+        },
+    }

@@ -1,0 +1,180 @@
+"""``unitagent render``: from a service file to the manifest of an engine, and what that leaves out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unitagent.discovery import service_file
+from unitagent.discovery.json_reader import Reader
+from unitagent.discovery.service_file import ServiceFile
+from unitagent.errors import ConfigurationError
+from unitagent.operator.render import compose, lws, swarm
+from unitagent.operator.render.service import GRACE_MARGIN, Service
+from unitagent.operator.render.unexpressed import unexpressed
+from unitagent.operator.render.yaml_text import documents
+from unitagent.variables import NOT_YET, VARIABLES
+
+ENGINES = {
+    "compose": (compose.compose, compose.ABOUT),
+    "swarm": (swarm.swarm, swarm.ABOUT),
+    "lws": (lws.lws, lws.ABOUT),
+}
+_MOST = 1000  # Units, cards and GiB; more is a mistake
+_LONGEST = 40  # characters of a name, so that the engines can add to it
+_GIVEN = frozenset(
+    {
+        "UNIT_ID",
+        "UNIT_SIZE",
+        "RANK_ID",
+        "RANK_IP",
+        "MASTER_ADDRESS",
+        "UNIT_CONFIG",
+        "UNIT_HTTP_ADDRESS",
+        "UNIT_REDIS_URL",
+        "UNIT_REDIS_URL_FILE",
+        "UNIT_SECRET",
+        "UNIT_SECRET_FILE",
+    }
+)  # each manifest gives an instance its place and its store
+
+
+def render(engine: str, path: str) -> int:
+    """Print the manifest on stdout and what it leaves out on stderr; 0.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or does not say what a manifest needs.
+
+    """
+    text, warnings = rendered(engine, _contents(path), path)
+    for warning in warnings:
+        print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
+    print(text, end="")  # noqa: T201
+    return 0
+
+
+def rendered(engine: str, text: str, path: str) -> tuple[str, list[str]]:
+    """Give the manifest of a service file's text, and the warnings.
+
+    Raises:
+        ConfigurationError: all problems found.
+
+    """
+    file = service_file.parse(text, path, VARIABLES)
+    root = Reader("", json.loads(text.removeprefix("\ufeff")))
+    service = _service(root, file)
+    if root.problems:
+        raise ConfigurationError(*(f"{path}: {problem}; correct the file" for problem in root.problems))
+    make, about = ENGINES[engine]
+    manifest = documents(make(service), f"{service.name}: made by `unitagent render {engine}`.\n{about}")
+    return manifest, list(_warnings(engine, root, file, service))
+
+
+def _contents(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+        raise ConfigurationError(f"{path}: {reason}; accepted is the path of a service file") from error
+
+
+def _service(root: Reader, file: ServiceFile) -> Service:
+    metadata, containers = root.object("metadata"), root.objects("containers")
+    container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
+    settings, parsed = _settings(root, file)
+    image, rolling = container.text("image"), _rolling(root, metadata)
+    if image is None:
+        root.problems.append("containers[0].image missing: accepted is the name of an image")
+    if not file.command:
+        root.problems.append("containers[0].script missing: accepted is the workload's command line")
+    return Service(
+        name=_label(metadata.text("name")),
+        image=image or "",
+        units=_units(metadata),
+        size=parsed.get("UNIT_SIZE", 1),
+        command=file.command,
+        settings=settings,
+        environment=file.environment,
+        port=parsed.get("UNIT_TRAFFIC_PORT"),
+        grace=math.ceil(parsed.get("UNIT_STOP_GRACE_SECONDS", 25)) + GRACE_MARGIN,
+        gpu=metadata.whole("gpu", 0, _MOST) or 0,
+        cpu=metadata.number("cpu"),
+        memory=metadata.whole("memory", 1, 10**9),
+        shm=metadata.whole("shm_size", 0, _MOST),
+        surge=_portion(rolling, "max_surge"),
+        unavailable=_portion(rolling, "max_unavailable"),
+    )
+
+
+def _settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
+    """Give the agent's variables that go into the manifest, and all of them parsed."""
+    parsed = {}
+    for name, stated in file.values.items():
+        variable = VARIABLES[name]
+        try:
+            parsed[name] = variable.kind.parse(stated.text)
+        except ValueError:
+            shown, accepted = variable.shown(stated.text), variable.kind.accepted
+            root.problems.append(f"{stated.path}={shown!r}: accepted is {accepted}")
+    kept = {n: stated.text for n, stated in file.values.items() if n not in _GIVEN | NOT_YET}
+    return kept, parsed
+
+
+def _units(metadata: Reader) -> int:
+    units = metadata.whole("instance", 0, _MOST)
+    return 1 if units is None else units
+
+
+def _label(name: str | None) -> str:
+    """Make a DNS label of a name, as all engines take it."""
+    label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_LONGEST].strip("-")
+    return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
+
+
+def _rolling(root: Reader, metadata: Reader) -> Reader:
+    """Find the strategy, which stands at three places in Alibaba's pages."""
+    found: dict[str, Any] = {}
+    for place in (root, metadata):
+        found |= place.object("rolling_strategy").content
+        for key, value in place.content.items():
+            first, _, second = key.partition(".")
+            if first == "rolling_strategy" and second:
+                found[second] = value
+    return Reader("rolling_strategy", found, root.problems, root.unknown)
+
+
+def _portion(rolling: Reader, key: str) -> int | str | None:
+    value = rolling.content.get(key)
+    if isinstance(value, str):
+        if re.fullmatch(r"[0-9]{1,3}%", value):
+            return value
+        rolling.refuse(key, f"a whole number from 0 to {_MOST}, or a percentage")
+        return None
+    return rolling.whole(key, 0, _MOST)
+
+
+def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) -> Iterator[str]:
+    yield from file.warnings
+    if (stated := root.object("metadata").text("name")) and stated != service.name:
+        yield f"metadata.name={stated!r} is {service.name} in the manifest, where names are DNS labels"
+    for name, said in file.values.items():
+        if name in _GIVEN and name in said.path:
+            yield f"{said.path} is not in the manifest, which gives each instance its place and its store"
+    yield f"containers[0].image={service.image!r} has to have unitagent in it (docker/Dockerfile, BASE_IMAGE)"
+    yield from unexpressed(engine, dict.fromkeys(_stated(root)))
+
+
+def _stated(root: Reader) -> Iterator[str]:
+    """Yield the paths of what the file states, as deep as anybody asks; dotted keys count as objects."""
+    yield from (key.partition(".")[0] for key in root.content)
+    yield from (f"metadata.{key.partition('.')[0]}" for key in root.object("metadata").content)
+    for container in root.objects("containers")[:1]:
+        for key, value in container.content.items():
+            yield f"{container.path}.{key}"
+            if isinstance(value, dict):
+                yield from (f"{container.path}.{key}.{inner}" for inner in value)
