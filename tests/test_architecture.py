@@ -1,4 +1,4 @@
-"""Imports run one way: cli -> agent -> rooms -> core. Small files, small functions."""
+"""The shape of the package: which way imports run, and how large its parts are."""
 
 from __future__ import annotations
 
@@ -8,96 +8,67 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "unitagent"
-FILES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = ("store", "workload", "discovery", "frameworks", "probes")
-PURE = {
-    "__future__",
-    "dataclasses",
-    "enum",
-    "typing",
-    "collections.abc",
-    "collections",
-    "itertools",
-    "functools",
-}
-LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+ROOT = Path(__file__).resolve().parent.parent / "unitagent"
+FILES = sorted(ROOT.rglob("*.py"))
+ROOMS = {"store", "workload", "discovery", "frameworks", "probes", "operator"}
+SHELL = {"agent", "launch", "startup", "claim", "cli", "local", "__main__"}  # where the rooms may meet
+PURE = {"__future__", "dataclasses", "enum", "typing", "collections", "itertools"}
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 50
 
 
-def name(path: Path) -> str:
-    return str(path.relative_to(PACKAGE))
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, those for type checking included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(file: Path) -> Iterator[str]:
+    """All modules that a file imports, at its head or late."""
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name(path)} imports relatively"
-            yield from _targets(str(node.module), [alias.name for alias in node.names])
+            assert node.level == 0, f"{file}: relative import"
+            module = node.module or ""
+            yield from (f"{module}.{alias.name}" if module == "unitagent" else module for alias in node.names)
 
 
-def _targets(module: str, names: list[str]) -> Iterator[str]:
-    """``from package import module`` means the module."""
-    folder = PACKAGE.parent / module.replace(".", "/")
-    for each in names:
-        inner = (folder / f"{each}.py").exists() or (folder / each).is_dir()
-        yield f"{module}.{each}" if inner else module
+def place(file: Path) -> str:
+    """The room that a file is in, or its own name at the top of the package."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
 
 
-def room(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).parts
-    return parts[0] if len(parts) > 1 else ""
+def ours(file: Path) -> set[str]:
+    """The rooms and top modules of this package that a file imports."""
+    return {name.split(".")[1] for name in imported(file) if name.startswith("unitagent.")}
 
 
-def allowed(here: str, module: str) -> bool:
-    """Whether a file in this folder may import this module of ours."""
-    if module in ("unitagent", "unitagent.errors"):
-        return here != "core"
-    target = module.split(".")[1]
-    if here == "core":
-        return target == "core"
-    if here in ROOMS:
-        return target in ("core", here)
-    if here == "operator":
-        return target not in ("cli", "agent", "startup", "views")
-    return True
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_room_does_not_know_its_siblings_or_the_shell(file: Path):
+    room = place(file)
+    if room not in ROOMS:
+        return
+    assert not ours(file) & (ROOMS - {room}), "siblings never import each other"
+    assert not ours(file) & SHELL, "imports run one way: shell, rooms, core"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_imports_run_one_way(path: Path) -> None:
-    ours = [module for module in imports(path) if module.split(".")[0] == "unitagent"]
-    assert [module for module in ours if not allowed(room(path), module)] == []
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) == "core"], ids=name)
-def test_the_core_is_pure(path: Path) -> None:
-    outside = {module for module in imports(path) if module.split(".")[0] != "unitagent"}
+@pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda file: file.name)
+def test_the_core_is_pure(file: Path):
+    outside = {name.split(".")[0] for name in imported(file)} - {"unitagent"}
     assert outside <= PURE
+    assert ours(file) <= {"core"}
+    names = {node.id for node in ast.walk(tree(file)) if isinstance(node, ast.Name)}
+    assert not names & {"open", "print", "input", "eval", "exec"}
 
 
-def test_only_the_start_up_knows_the_agent() -> None:
-    knowing = {name(path) for path in FILES if "unitagent.agent" in set(imports(path))}
-    assert knowing == {"startup.py", "views.py"}
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_is_large(file: Path):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_files_and_functions_are_small(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= LONGEST_FILE
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, f"{name(path)}: {node.name}"
-
-
-def test_one_place_waits_for_children() -> None:
-    """A second ``waitpid`` would steal exit codes from the reaper."""
-    waiting = {
-        name(path)
-        for path in FILES
-        if any(
-            word in path.read_text(encoding="utf-8") for word in ("os.waitpid(", "asyncio.create_subprocess")
-        )
-    }
-    assert waiting == {"workload/reaper.py"}
+def test_there_is_no_drawer_for_odds_and_ends():
+    names = {part for file in FILES for part in file.relative_to(ROOT).with_suffix("").parts}
+    assert not names & {"utils", "helpers", "common", "manager", "misc"}

@@ -1,0 +1,125 @@
+"""What probes and ``/status`` say: the keys that others rely on, and the answers of a Unit's life."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.core.unit import Unit
+from unitagent.core import checks
+from unitagent.core.events import StopAsked
+from unitagent.core.model import Mode
+from unitagent.core.status import status
+
+KEYS = {
+    "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
+    "traffic", "draining", "failure", "store", "instances", "recovery",
+}  # fmt: skip
+FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
+INSTANCE = {
+    "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
+}  # fmt: skip
+RECOVERY = {"detect", "stop", "barrier", "start", "ready", "total"}
+
+
+def told(unit: Unit, rank: int = 0) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(status(unit.agents[rank]))))
+
+
+def test_every_key_is_there_before_anything_happened():
+    unit = Unit(2)
+    unit.create(0)
+    now = told(unit)
+    assert now.keys() == KEYS
+    assert set(now["recovery"]) == RECOVERY
+    assert set(now["recovery"].values()) == {None}
+    assert set(now["store"]) == {"connected", "since"}
+    assert [set(one) for one in now["instances"]] == [INSTANCE, INSTANCE]
+    assert (now["phase"], now["failure"], now["ready"]) == ("forming", None, False)
+    assert [one["state"] for one in now["instances"]] == ["idle", "waiting"]
+
+
+def test_a_running_unit():
+    now = told(Unit(2, guard=True).formed(), 1)
+    assert (now["phase"], now["ready"], now["traffic"], now["draining"]) == ("running", True, False, False)
+    assert (now["master_address"], now["master_port"], now["generation"]) == ("10.0.0.0", 20001, 1)
+    assert [one["state"] for one in now["instances"]] == ["healthy", "running"]
+    assert told(Unit(1).formed())["traffic"]
+
+
+def test_a_failure_is_kept_and_its_recovery_timed():
+    unit = Unit(2, guard=True, backoff=(0.0,)).formed()
+    unit.slow = {0, 1}
+    unit.crash(1, None, 9)
+    unit.wait(1)
+    assert told(unit)["phase"] == "restarting"
+    unit.finish(0)
+    unit.finish(1)
+    unit.wait(1)
+    now = told(unit)
+    assert set(now["failure"]) == FAILURE
+    assert (now["failure"]["reason"], now["failure"]["signal"], now["failure"]["rank"]) == ("signal", 9, 1)
+    assert (now["phase"], now["restarts"]) == ("running", 1)
+    spans = [now["recovery"][name] for name in ("detect", "stop", "barrier", "start", "ready")]
+    assert all(span is not None and span >= 0 for span in spans)
+    assert now["recovery"]["total"] == round(sum(spans), 3)
+    assert now["recovery"]["stop"] == 1.0
+
+
+def test_the_states_of_an_end():
+    unit = Unit(2, guard=True, deregister=5.0).formed()
+    unit.tell(1, StopAsked)
+    assert told(unit)["phase"] == "draining"
+    assert told(unit)["draining"]
+    done = Unit(2, mode=Mode.JOB).formed()
+    done.crash(0, 0)
+    assert told(done)["phase"] == "running"
+
+
+def test_a_lost_rank_is_shown_as_lost():
+    unit = Unit(3).formed()
+    unit.cut = unit.silent = {2}
+    unit.wait(7)
+    assert [one["state"] for one in told(unit)["instances"]] == ["healthy", "running", "lost"]
+    assert told(unit)["instances"][2]["lease_seconds"] > 5
+
+
+def test_readyz_is_the_same_on_every_rank():
+    unit = Unit(3, guard=True, backoff=(0.0,)).formed()
+    answers = {checks.ready(state).code for state in unit.agents.values()}
+    assert answers == {200}
+    unit.slow = {0, 1, 2}
+    unit.crash(2)
+    assert {checks.ready(state).code for state in unit.agents.values()} == {503}
+
+
+def test_traffic_is_rank_0s():
+    unit = Unit(2, guard=True, deregister=5.0).formed()
+    assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [200, 404]
+    unit.tell(1, StopAsked)
+    assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [404, 404]
+
+
+def test_traffic_that_is_not_ready_yet_may_come_back():
+    unit = Unit(2, health=True)
+    unit.create(0, 1)
+    assert checks.traffic(unit.agents[0]).code == 503
+
+
+def test_startupz_stays_once_ready():
+    unit = Unit(2, guard=True)
+    unit.create(0)
+    assert checks.startup(unit.agents[0]).code == 503
+    unit.create(1)
+    unit.wait(2)
+    unit.slow = {0, 1}
+    unit.crash(1)
+    assert checks.startup(unit.agents[0]).code == 200
+    assert checks.live().code == 200
+
+
+def test_each_refusal_says_why():
+    unit = Unit(2)
+    unit.create(0)
+    answer = checks.ready(unit.agents[0])
+    assert all(check.reason for check in answer.checks if not check.ok)

@@ -1,0 +1,37 @@
+"""The production ``decide`` in seeded worlds full of trouble; ``scripts/simulate.py`` runs many more of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.simulation.plan import Profile
+from tests.simulation.run import simulate
+
+SEEDS, AT_ONCE = 500, 50
+
+# Worlds that showed a defect of the core once, and what was wrong.
+TRACK_RECORD = {}
+
+
+@pytest.mark.parametrize("start", range(0, SEEDS, AT_ONCE))
+def test_every_guarantee_holds(start: int):
+    bad = [out.violations[0] for out in map(simulate, range(start, start + AT_ONCE)) if out.violations]
+    assert not bad
+
+
+@pytest.mark.parametrize("seed", TRACK_RECORD, ids=lambda seed: f"{seed}-{TRACK_RECORD[seed]}")
+def test_no_defect_comes_back(seed: int):
+    assert not simulate(seed).violations
+
+
+def test_a_seed_is_one_story():
+    one, other = simulate(7, told=True), simulate(7, told=True)
+    assert one == other
+    assert len(one.story) > 20
+
+
+def test_every_kind_of_world_is_drawn():
+    kinds = Counter(simulate(seed).plan.profile for seed in range(40))
+    assert set(kinds) == set(Profile)
