@@ -1,0 +1,210 @@
+"""The manifests of docker/ hold together, and agree with the program on names, ports and times."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from unitagent import values
+from unitagent.variables import VARIABLES
+
+DOCKER = Path(__file__).parents[2] / "docker"
+KUBERNETES = sorted((DOCKER / "kubernetes").glob("*.yaml"))
+STACKS = [DOCKER / "compose.yaml", DOCKER / "swarm.yaml"]
+OURS = ("UNIT_", "RANK_", "COMM_", "MASTER_")
+DOCKERFILE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+by_name = pytest.mark.parametrize("path", [*KUBERNETES, *STACKS], ids=lambda path: path.name)
+kubernetes = pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
+stacks = pytest.mark.parametrize("path", STACKS, ids=lambda path: path.name)
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def below(content: object, key: str) -> Iterator[Any]:
+    """Every value of ``key``, however deep."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == key:
+                yield value
+            yield from below(value, key)
+    elif isinstance(content, list):
+        for item in content:
+            yield from below(item, key)
+
+
+def defaults(text: str) -> str:
+    """Compose's ``${NAME:-default}``."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def services(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = documents(path)[0]["services"]
+    return found
+
+
+def environments(path: Path) -> Iterator[dict[str, Any]]:
+    if path in STACKS:
+        yield from (service.get("environment", {}) for service in services(path).values())
+    for entries in below(documents(path), "env"):
+        yield {entry["name"]: entry.get("value") for entry in entries}
+
+
+def pods(path: Path) -> list[dict[str, Any]]:
+    """All pod specs: what has containers."""
+    found = [
+        *below(documents(path), "spec"),
+        *(template["spec"] for template in below(documents(path), "workerTemplate")),
+    ]
+    return [spec for spec in found if "containers" in spec]
+
+
+def seconds(text: str) -> int:
+    return int(text.removesuffix("s"))
+
+
+@by_name
+def test_every_variable_is_one_of_ours_with_a_value_that_we_accept(path: Path) -> None:
+    seen = 0
+    for environment in environments(path):
+        for name, value in environment.items():
+            if name.startswith(OURS):
+                assert name in VARIABLES
+                seen += 1
+                text = defaults(value) if isinstance(value, str) else ""
+                if text and "{{" not in text:
+                    VARIABLES[name].kind.parse(text)
+    assert seen
+
+
+@stacks
+def test_the_engine_waits_longer_than_the_agent(path: Path) -> None:
+    instances = [found for found in services(path).values() if "UNIT_ID" in found.get("environment", {})]
+    assert instances
+    for found in instances:
+        stop = float(found["environment"]["UNIT_STOP_GRACE_SECONDS"])
+        assert stop < seconds(found["stop_grace_period"]) <= 60
+
+
+@stacks
+def test_secrets_and_networks_and_configs_that_are_used_exist(path: Path) -> None:
+    whole = documents(path)[0]
+    for found in services(path).values():
+        assert set(found.get("secrets", ())) <= whole["secrets"].keys()
+        assert set(found["networks"]) <= whole["networks"].keys()
+    for config in whole.get("configs", {}).values():
+        assert (path.parent / config["file"]).is_file()
+
+
+@stacks
+def test_no_password_is_in_a_command_line_or_an_environment(path: Path) -> None:
+    assert "--requirepass " not in path.read_text(encoding="utf-8").replace("argument --requirepass", "")
+    assert all("UNIT_REDIS_URL" not in environment for environment in environments(path))
+
+
+def test_the_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
+    script = tmp_path / "secrets.sh"
+    script.write_bytes((DOCKER / "secrets.sh").read_bytes())
+    made = []
+    for _ in range(2):
+        subprocess.run(["sh", script], check=True)
+        made.append([(tmp_path / "secrets" / name).read_text() for name in ("redis.conf", "redis-url")])
+    assert made[0] == made[1]
+    password = made[0][0].removeprefix("requirepass ").strip()
+    assert made[0][1] == f"redis://:{password}@redis:6379/0\n"
+    assert values.has_password(made[0][1].strip())
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_compose_gives_each_rank_once() -> None:
+    units: dict[str, list[str]] = {}
+    for environment in environments(DOCKER / "compose.yaml"):
+        if "UNIT_ID" in environment:
+            units.setdefault(environment["UNIT_ID"], []).append(environment["RANK_ID"])
+    assert units == {"explicit": ["0", "1"], "scaled": ["auto"]}
+
+
+def test_swarm_runs_as_many_tasks_as_the_unit_has_ranks() -> None:
+    unit = services(DOCKER / "swarm.yaml")["unit"]
+    assert unit["deploy"]["replicas"] == unit["environment"]["UNIT_SIZE"]
+    assert unit["deploy"]["endpoint_mode"] == "dnsrr"
+
+
+@kubernetes
+def test_a_pod_can_start_as_it_is_described(path: Path) -> None:
+    assert pods(path)
+    for pod in pods(path):
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for container in pod["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+            ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+            assert ports["unit"] == 9470
+            for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+                assert container[kind]["httpGet"]["port"] in ports
+
+
+@kubernetes
+def test_probes_ask_for_what_the_platform_may_act_on(path: Path) -> None:
+    for pod in pods(path):
+        for container in pod["containers"]:
+            paths = [
+                container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")
+            ]
+            assert paths == ["/livez", "/livez", "/readyz"]
+            # 60 s for the card and 60 s for the store come first, and end with a reason of their own.
+            startup = container["startupProbe"]
+            assert startup["periodSeconds"] * startup["failureThreshold"] > 120
+
+
+@kubernetes
+def test_a_pod_has_the_grace_the_rights_and_the_secret_that_an_agent_needs(path: Path) -> None:
+    for pod in pods(path):
+        variables = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+        assert float(variables["UNIT_STOP_GRACE_SECONDS"]) < pod["terminationGracePeriodSeconds"]
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsUser"] == int(re.findall(r"ARG UID=(\d+)", DOCKERFILE)[0])
+        mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert variables["UNIT_SECRET_FILE"] == f"{mounts['secret']}/unit-secret"
+        assert mounts["shm"] == "/dev/shm"  # noqa: S108  # where engines look for it
+
+
+@kubernetes
+def test_services_and_budgets_select_the_pods(path: Path) -> None:
+    """Labels that controllers put on pods by themselves, or that the template has."""
+    known = {key: value for labels in below(documents(path), "labels") for key, value in labels.items()}
+    for found in documents(path):
+        selector = found["spec"].get("selector", {})
+        for key, value in selector.get("matchLabels", selector).items():
+            assert known.get(key) == value or "kubernetes.io/" in key or "k8s.io/" in key
+
+
+def test_a_service_does_not_spoil_the_environment() -> None:
+    names = [found["metadata"]["name"] for path in KUBERNETES for found in documents(path)]
+    assert names
+    assert not [name for name in names if name.startswith("unit")]
+
+
+def test_the_stateful_set_and_the_job_have_as_many_pods_as_the_unit_has_ranks() -> None:
+    stateful, jobs = DOCKER / "kubernetes" / "statefulset.yaml", DOCKER / "kubernetes" / "jobset.yaml"
+    assert [documents(stateful)[-1]["spec"]["replicas"]] == sizes(stateful)
+    (job,) = next(below(documents(jobs), "replicatedJobs"))
+    assert [job["template"]["spec"]["parallelism"]] == sizes(jobs)
+    assert [job["template"]["spec"]["completions"]] == sizes(jobs)
+
+
+def sizes(path: Path) -> list[int]:
+    return [int(environment["UNIT_SIZE"]) for environment in environments(path)]
+
+
+def test_the_image_asks_the_agent_and_is_stopped_as_the_agent_expects() -> None:
+    assert 'ENTRYPOINT ["unitagent", "run", "--"]' in DOCKERFILE
+    assert 'CMD ["unitagent", "probe", "live"]' in DOCKERFILE
+    assert "STOPSIGNAL SIGTERM" in DOCKERFILE
+    assert DOCKERFILE.index("USER ${UID}") < DOCKERFILE.index("ENTRYPOINT")
