@@ -98,7 +98,9 @@ def judge_port(port: Port, *, agent: bool) -> Finding:
         return ok("port", f"{said} is free")
     if port.taken and agent:
         return ok("port", f"{said} is held, and an agent runs here already")
-    remedy = "end who holds it (ss -ltnp), or choose another with UNIT_HTTP_ADDRESS"
+    remedy = "choose another address or port with UNIT_HTTP_ADDRESS (the store's is one above it)"
+    if port.taken:
+        remedy = f"end who holds it (ss -ltnp), or {remedy}"
     return fail("port", f"{said} cannot be had: {port.trouble}", remedy)
 
 
