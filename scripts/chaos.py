@@ -1,6 +1,6 @@
-"""Random faults against a Unit of 4 in network namespaces, with a real store, and a checker over what happened.
+"""Random faults against a Unit of 4 in network namespaces, with a real store, and a checker over it all.
 
-``chaos.py --rounds 300 --seed 7 --report DIRECTORY`` writes ``chaos.json`` and ``chaos.svg`` there. Needs root.
+``chaos.py --rounds 300 --seed 7 --report DIR`` writes ``chaos.json`` and ``chaos.svg`` there; needs root.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.chaos.checker import violations  # noqa: E402
-from tests.chaos.faults import KINDS  # noqa: E402
-from tests.chaos.picture import picture  # noqa: E402
-from tests.chaos.report import report, table  # noqa: E402
-from tests.chaos.run import Plan, run  # noqa: E402
-from tests.chaos.sabotaged import SABOTAGES  # noqa: E402
+from tests.chaos.checker import violations
+from tests.chaos.faults import KINDS
+from tests.chaos.picture import picture
+from tests.chaos.report import report, table
+from tests.chaos.run import Plan, run
+from tests.chaos.sabotaged import SABOTAGES
 
 
 def main() -> int:

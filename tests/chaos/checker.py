@@ -60,7 +60,7 @@ def one_incarnation(history: History) -> Iterator[str]:
                 and old.born < new.born
                 and old.outlives(new.born)
             ):
-                yield f"rank {old.rank}: workloads of two incarnations, pids {old.pid} and {new.pid}, lived together"
+                yield f"rank {old.rank}: pids {old.pid} and {new.pid} of two incarnations lived together"
 
 
 def only_forward(history: History) -> Iterator[str]:
@@ -73,7 +73,8 @@ def only_forward(history: History) -> Iterator[str]:
     seen: dict[str, int] = {}
     for sample in sorted(history.samples, key=lambda sample: sample.at):
         if sample.generation < seen.get(sample.incarnation, 0):
-            yield f"rank {sample.host} went back from generation {seen[sample.incarnation]} to {sample.generation}"
+            known = seen[sample.incarnation]
+            yield f"rank {sample.host} went back from generation {known} to {sample.generation}"
         seen[sample.incarnation] = sample.generation
 
 
@@ -111,7 +112,8 @@ def isolated_stop(history: History) -> Iterator[str]:
             limit = fault.struck + ISOLATED
             for life in history.lives:
                 if life.rank == fault.rank and life.born < fault.struck and life.outlives(limit):
-                    yield f"{_name(one)}: pid {life.pid} of rank {fault.rank} lived on for more than {ISOLATED:g} s"
+                    who = f"pid {life.pid} of rank {fault.rank}"
+                    yield f"{_name(one)}: {who} lived on for more than {ISOLATED:g} s"
 
 
 def true_readiness(history: History) -> Iterator[str]:
@@ -123,14 +125,16 @@ def true_readiness(history: History) -> Iterator[str]:
     for sample in history.samples:
         died = deaths.get(sample.generation)
         if sample.ready and died is not None and sample.at > died + READY_LAG:
-            yield f"rank {sample.host} said ready {sample.at - died:.1f} s after a workload of that generation died"
+            late = sample.at - died
+            yield f"rank {sample.host} said ready {late:.1f} s after a workload of its generation died"
 
 
 def codes(history: History) -> Iterator[str]:
     """A container that nobody killed ends with a code that says why."""
     for end in history.ends:
         if end.code not in CODES or (end.asked and end.code != 0):
-            yield f"the agent of rank {end.rank} ended with {end.code}{' although it was asked to' if end.asked else ''}"
+            asked = " although it was asked to stop" if end.asked else ""
+            yield f"the agent of rank {end.rank} ended with {end.code}{asked}"
 
 
 def _mains(history: History) -> list[Life]:

@@ -1,4 +1,4 @@
-"""What happened, as seen from outside: faults, processes, notes of the workloads, and what the agents answered."""
+"""What happened, seen from outside: faults, processes, notes of the workloads, answers of the agents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.network.lives import Life
 
 @dataclass(slots=True)
 class Fault:
-    """One fault that was struck; ``mended`` is None for one that needs no mending. Times are monotonic seconds."""
+    """A fault at a rank; ``mended`` is None where there is nothing to mend. Times are monotonic seconds."""
 
     kind: str
     rank: int

@@ -8,9 +8,16 @@ from html import escape
 from tests.chaos.history import History, Sample
 
 COLOURS = {
-    "waiting": "#d0d0d0", "idle": "#9ecae1", "starting": "#c7e9c0", "running": "#74c476", "healthy": "#31a354",
-    "stopping": "#fdae6b", "exited": "#e6550d", "lost": "#a50f15", "silent": "#ffffff",
-}  # fmt: skip
+    "waiting": "#d0d0d0",
+    "idle": "#9ecae1",
+    "starting": "#c7e9c0",
+    "running": "#74c476",
+    "healthy": "#31a354",
+    "stopping": "#fdae6b",
+    "exited": "#e6550d",
+    "lost": "#a50f15",
+    "silent": "#ffffff",
+}
 BAND, SECOND, LANE, MARGIN, LABEL = 60.0, 18, 14, 50, 30  # seconds, then pixels
 SILENCE = 1.2  # seconds without an answer before a rank is drawn as silent
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ from pathlib import Path
 
 from tests.chaos.faults import KINDS
 from tests.chaos.history import End, Fault, History, Round, Sampler
+from tests.network.containers import agent_command
 from tests.network.lab import Lab, workload
 
 SIZE = 4
 SETTLE = 1.5  # seconds to look on after a round
-BACK = 60.0  # seconds in which a Unit without faults has to be ready
 TRAITS = ("only=1", "ignores-term", "only=2", "daemon", "only=3", "lingers=0.3")
 ENV = {
     "UNIT_MAX_RESTARTS": 1_000_000, "UNIT_BACKOFF_SECONDS": "0", "UNIT_RESTART_GRACE_SECONDS": 0.5,
-    "UNIT_STOP_GRACE_SECONDS": 6, "UNIT_DRAIN_SECONDS": 1, "UNIT_DEREGISTER_SECONDS": 0.2,
+    "UNIT_STOP_GRACE_SECONDS": 3, "UNIT_DRAIN_SECONDS": 1, "UNIT_DEREGISTER_SECONDS": 0.2,
 }  # fmt: skip
 SABOTAGED = Path(__file__).parent / "sabotaged.py"
 Tell = Callable[[str], None]
@@ -35,6 +34,7 @@ class Plan:
         kinds: faults to choose from.
         pairs: share of the rounds that strike two faults.
         sabotage: name of what is broken in the agents on purpose; empty for nothing.
+        back: seconds in which a Unit without faults has to be ready.
 
     """
 
@@ -43,6 +43,7 @@ class Plan:
     kinds: Sequence[str] = tuple(KINDS)
     pairs: float = 0.4
     sabotage: str = ""
+    back: float = 60.0
 
 
 def run(plan: Plan, folder: Path, tell: Tell) -> History:
@@ -56,7 +57,7 @@ def run(plan: Plan, folder: Path, tell: Tell) -> History:
         chance = random.Random(plan.seed)
         for number in range(plan.rounds):
             faults = _draw(plan, chance, number)
-            history.rounds.append(_round(lab, number, faults, chance))
+            history.rounds.append(_round(lab, number, faults, chance, plan.back))
             tell(_told(history.rounds[-1], history.began))
             if history.rounds[-1].stuck:
                 break
@@ -86,9 +87,11 @@ class _Platform(Lab):
 
     def open(self, sabotage: str) -> None:
         """Start everything; ready afterwards."""
-        command = [sys.executable, str(SABOTAGED), sabotage, "run", "--", *workload(*TRAITS)]
+        words = agent_command(*workload(*TRAITS))
+        if sabotage:
+            words[1:3] = [str(SABOTAGED), sabotage]
         for host in range(self.size):
-            self.start(host, *TRAITS, command=command if sabotage else None, **ENV)
+            self.launch(host, words, **ENV)
         self.wait_ready()
 
     def revive(self) -> None:
@@ -111,7 +114,9 @@ def _draw(plan: Plan, chance: random.Random, number: int) -> list[tuple[str, int
     return faults
 
 
-def _round(lab: _Platform, number: int, drawn: list[tuple[str, int]], chance: random.Random) -> Round:
+def _round(
+    lab: _Platform, number: int, drawn: list[tuple[str, int]], chance: random.Random, back: float
+) -> Round:
     before = _generation(lab)
     one = Round(number, [], before)
     due: list[tuple[float, Fault]] = []
@@ -129,17 +134,17 @@ def _round(lab: _Platform, number: int, drawn: list[tuple[str, int]], chance: ra
         if KINDS[fault.kind].hold != (0.0, 0.0):
             fault.mended = time.monotonic()
         lab.down.discard(fault.rank)
-    _await_ready(lab, one)
+    _await_ready(lab, one, back)
     return one
 
 
-def _await_ready(lab: _Platform, one: Round) -> None:
+def _await_ready(lab: _Platform, one: Round, back: float) -> None:
     above = one.before if any(KINDS[fault.kind].restarts for fault in one.faults) else one.before - 1
     try:
-        lab.until(lambda: _all_ready(lab, above), f"ready above generation {above}", BACK)
+        lab.until(lambda: _all_ready(lab, above), f"ready above generation {above}", back)
         one.ready = time.monotonic()
         time.sleep(SETTLE)
-        lab.until(lambda: _all_ready(lab, above), "still ready", BACK)
+        lab.until(lambda: _all_ready(lab, above), "still ready", back)
     except AssertionError as error:
         one.stuck = str(error).partition("\n")[0]
         (lab.folder / "stuck.txt").write_text(str(error))

@@ -1,4 +1,4 @@
-"""Run an agent that is broken on purpose: ``sabotaged.py NAME run …``. The checker has to notice each of these.
+"""Run an agent that is broken on purpose: ``sabotaged.py NAME run …``. The checker must notice each one.
 
 What is broken is replaced in the memory of this process; nothing in the package knows of it.
 """
@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from unitagent.core import absorb, decide, failures, outage
+from unitagent.core import decide, failures, outage
 from unitagent.core.model import Gang
+from unitagent.launch import Launcher
+from unitagent.workload.environment import GangInfo
 from unitagent.workload.process import Workload
 
 
@@ -31,22 +33,12 @@ def leaves_the_old_one() -> None:
 
 def never_isolates() -> None:
     """Cut off from everything, it serves on."""
-    outage.is_isolated = lambda _state: False
+    outage.is_isolated = lambda state: False
 
 
 def panics_without_store() -> None:
     """An outage of the store alone makes it stop."""
     outage.is_isolated = lambda state: not state.connected and state.leases.last is not None
-
-
-def trusts_the_store() -> None:
-    """Its generation follows the store's, downwards too."""
-    real = absorb._exchanged
-
-    def exchanged(state: Any, event: Any) -> Any:
-        return replace(real(state, event), generation=event.reply.generation)
-
-    absorb._exchanged = exchanged
 
 
 def ignores_failures() -> None:
@@ -55,8 +47,13 @@ def ignores_failures() -> None:
 
 
 def mixes_up_the_leader() -> None:
-    """Every rank takes itself for the leader when it tells its workload where rank 0 is."""
-    Gang.master_address = property(lambda gang: gang.ips[-1] if gang.generation % 2 == 0 else gang.ips[0])  # type: ignore[method-assign,assignment]
+    """Every rank tells its workload that rank 0 is here."""
+    real = Launcher._info
+
+    def info(self: Launcher, gang: Gang) -> GangInfo:
+        return replace(real(self, gang), master_address=self._ip)
+
+    Launcher._info = info  # type: ignore[method-assign]
 
 
 def _replace_rule(old: Callable[..., Any], new: Callable[..., Any]) -> None:
@@ -67,7 +64,6 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     "leaves-the-old-one": leaves_the_old_one,
     "never-isolates": never_isolates,
     "panics-without-store": panics_without_store,
-    "trusts-the-store": trusts_the_store,
     "ignores-failures": ignores_failures,
     "mixes-up-the-leader": mixes_up_the_leader,
 }

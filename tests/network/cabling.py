@@ -1,8 +1,8 @@
-"""The cables of a lab: N hosts with two cards each, a store behind a router, a switch in a namespace of its own.
+"""The cables of a lab: N hosts with two cards each, a store behind a router, a switch in between.
 
-``eth0`` (10.88.0.k) is the default route and leads to the store; ``eth1`` (10.88.1.k) joins the hosts and is the
-card that agents choose. Packets are lost without a word to anybody, by queues of length 0 at the ends of a cable:
-each end drops what is sent into it, so each direction can be cut alone.
+``eth0`` (10.88.0.k) is the default route and leads to the store; ``eth1`` (10.88.1.k) joins the hosts and is
+the card that agents choose. Packets are lost without a word to anybody, by queues of length 0 at the ends of
+a cable: each end drops what is sent into it, so each direction can be cut alone.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ class Cabling:
         return f"10.88.{list(SEGMENTS).index(segment)}.{host + 1}"
 
     def cut(
-        self, host: int, segments: Iterable[Segment] = ("front", "comm"), directions: Iterable[Direction] = ("in", "out")
-    ) -> None:  # fmt: skip
+        self,
+        host: int,
+        segments: Iterable[Segment] = tuple(SEGMENTS),
+        directions: Iterable[Direction] = ("in", "out"),
+    ) -> None:
         """Lose all packets on these cables of a host."""
         for segment in segments:
             for direction in directions:
@@ -58,11 +61,14 @@ class Cabling:
         self.repair()
         ports = [port for segment in segments for port in self._ports(segment)]
         self._switch.ip(*(f"link set {port} nomaster" for port in ports))
-        words = [str(delay), str(loss), "1", *ports]
+        program = [sys.executable, "-S", "-E", str(_IMPAIR), str(delay), str(loss), "1", *ports]
+        leash = ["setpriv", "--pdeathsig", "KILL", "--"]
         self._impairing = subprocess.Popen(
-            [*self._switch.enter(), "setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-S", "-E", str(_IMPAIR), *words],
-            stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            [*self._switch.enter(), *leash, *program],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         assert self._impairing.stdout is not None
         assert self._impairing.stdout.readline() == "ready\n"
 
@@ -116,5 +122,8 @@ class Cabling:
                 f"route add default via {_ROUTER}",
             )
         self.store.ip(
-            "link set lo up", f"addr add {STORE_IP}/32 dev lo", f"addr add {_ROUTER}/24 dev eth0", "link set eth0 up"
-        )  # fmt: skip
+            "link set lo up",
+            f"addr add {STORE_IP}/32 dev lo",
+            f"addr add {_ROUTER}/24 dev eth0",
+            "link set eth0 up",
+        )

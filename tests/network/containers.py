@@ -20,8 +20,9 @@ from tests.network.waiting import DEADLINE, until
 ROOT = Path(__file__).parents[2]
 _PROBE_PORT = 9470
 _PREPARE = 'hostname "$1" && mount -t tmpfs none /dev/shm && shift && exec "$@"'
-_CONTAINER = ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
-              "--mount", "--uts", "--", "sh", "-c", _PREPARE, "sh"]  # fmt: skip
+_LEASH = ["setpriv", "--pdeathsig", "KILL", "--"]
+_UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "--uts", "--"]
+_CONTAINER = [*_LEASH, *_UNSHARE, "sh", "-c", _PREPARE, "sh"]
 
 
 class Container:
@@ -43,8 +44,13 @@ class Container:
         with self.log.open("wb") as output:
             self._popen = subprocess.Popen(
                 [*namespace.enter(), *_CONTAINER, name, *words],
-                env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+                env=dict(env),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -76,7 +82,7 @@ class Container:
         """Ask the probe address over loopback: code and body; code 0 when nobody answers."""
         client = http.client.HTTPConnection("127.0.0.1", _PROBE_PORT, timeout=timeout)
         try:
-            client.sock = self._namespace.socket()
+            client.sock = self._namespace.connection()
             client.sock.settimeout(timeout)
             client.sock.connect(("127.0.0.1", _PROBE_PORT))
             client.request("GET", path)

@@ -47,9 +47,12 @@ class Lab:
         if store:
             self.store.start()
 
-    def start(self, host: int, *traits: str, command: list[str] | None = None, **env: object) -> Container:
-        """Start a container with rank ``host`` on that host, in place of the one before."""
-        words = command or agent_command(*workload(*traits))
+    def start(self, host: int, *traits: str, **env: object) -> Container:
+        """Start an agent with rank ``host`` on that host, in place of the one before."""
+        return self.launch(host, agent_command(*workload(*traits)), **env)
+
+    def launch(self, host: int, words: list[str], **env: object) -> Container:
+        """Start a container with this command; a variable that is None is unset."""
         named = {name: str(value) for name, value in env.items() if value is not None}
         unset = {name for name, value in env.items() if value is None}
         given = {name: value for name, value in {**self._env(host), **named}.items() if name not in unset}

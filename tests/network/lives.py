@@ -1,6 +1,6 @@
-"""When each process of a workload was born and when it died, as the kernel tells: its process events carry the
-monotonic time of every fork, exec and exit. A process belongs to the generation that its environment names when
-it is executed, or to its parent's; so daemons that left group and session are counted too.
+"""When each process of a workload was born and when it died, as the kernel tells: its process events carry
+the monotonic time of every fork, exec and exit. A process belongs to the generation that its environment
+names when it is executed, or to its parent's; so daemons that left group and session are counted too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long a fault took to be noticed and to be over, from the kernel's stamps of the workloads' processes."""
+"""How long a fault took to be noticed and to be over, by the kernel's stamps of the workloads' processes."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from socket import AF_INET, SOCK_STREAM, socket
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -43,22 +43,21 @@ class Namespace:
         """Run commands of ``tc``."""
         self._batch("tc", commands)
 
-    def socket(self, family: int = socket.AF_INET) -> socket.socket:
-        """A TCP socket that stays inside, whoever uses it."""
+    def connection(self, family: int = AF_INET) -> socket:
+        """A TCP socket, not connected, that stays inside whoever uses it."""
         return _in_a_thread(lambda: self._socket(family))
 
     def close(self) -> None:
         os.close(self._fd)
 
     def _batch(self, program: str, commands: tuple[str, ...]) -> None:
-        done = subprocess.run(
-            [*self.enter(), program, "-batch", "-"], input="\n".join(commands), text=True, capture_output=True, check=False
-        )  # fmt: skip
+        words = [*self.enter(), program, "-batch", "-"]
+        done = subprocess.run(words, input="\n".join(commands), text=True, capture_output=True, check=False)
         assert done.returncode == 0, f"{program} {commands}: {done.stderr}"
 
-    def _socket(self, family: int) -> socket.socket:
+    def _socket(self, family: int) -> socket:
         _checked(_libc.setns(self._fd, _CLONE_NEWNET))
-        return socket.socket(family, socket.SOCK_STREAM)
+        return socket(family, SOCK_STREAM)
 
 
 def _made() -> int:

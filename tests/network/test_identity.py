@@ -1,4 +1,4 @@
-"""One live incarnation per rank: who is there keeps it, who comes waits, who comes back too late is fenced."""
+"""One live incarnation per rank: who is there keeps it, who comes waits, who is back too late is fenced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_newcomer_for_a_held_rank_waits(make_lab: MakeLab) -> None:
     lab.until(lambda: newcomer.said("rank 0 of Unit lab is held by another instance (host0)"), "it is told")
     throughout(lambda: lab.agents[0].ready() and lab.generations() == [1], "the Unit was disturbed", 1.0)
     lab.agents[0].kill()
-    lab.until(lambda: newcomer.ready(), "the newcomer has taken over")
+    lab.until(newcomer.ready, "the newcomer has taken over")
     assert newcomer.status()["instances"][0]["hostname"] == "host3"
 
 
@@ -53,7 +53,7 @@ def test_an_agent_that_sleeps_is_waited_for_or_fenced(make_lab: MakeLab) -> None
 def test_a_clock_an_hour_ahead_changes_nothing(make_lab: MakeLab) -> None:
     lab = make_lab(3)
     lab.start(0)
-    lab.start(1, command=lab.with_clock(3600))
+    lab.launch(1, lab.with_clock(3600))
     lab.start(2)
     generation = lab.wait_ready()["generation"]
     throughout(lambda: lab.generations() == [generation], "the clock caused a restart", 1.0)

@@ -1,4 +1,4 @@
-"""Cut cables. Whoever is cut off from everything stops in time; whoever still has the store or the peers serves on."""
+"""Cut cables: who is cut off from everything stops in time, who has the store or the peers serves on."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_loss_and_delay_restart_nothing(lab: Lab) -> None:
 
 
 def test_a_rank_that_dies_alone_in_the_dark(lab: Lab) -> None:
-    """Its workload crashes while it is cut off from the store: acted on at the latest when the store is back."""
+    """Its workload crashes while it is cut off from the store: acted on when the store is back, or before."""
     lab.form()
     lab.net.cut(1, ["front"])
     lab.strike(1)

@@ -55,7 +55,9 @@ TROUBLES = {
         lambda lab: lab.store.configure("maxmemory", 1), lambda lab: lab.store.configure("maxmemory", 0), 8.0
     ),
     "read-only": Trouble(
-        lambda lab: lab.store.client.replicaof("127.0.0.1", "1"), lambda lab: lab.store.client.replicaof("NO", "ONE"), 8.0
+        lambda lab: lab.store.client.replicaof("127.0.0.1", "1"),
+        lambda lab: lab.store.client.replicaof("NO", "ONE"),
+        8.0,
     ),
     "no room for clients": Trouble(lambda lab: lab.store.crowd(), lambda lab: lab.store.make_room(), 8.0),
     "stopped": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 20.0),

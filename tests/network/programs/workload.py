@@ -1,19 +1,22 @@
 """A workload that notes what happens to it, one JSON line each, with the monotonic time.
 
-The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``, ``after=SECONDS``,
-``lingers=SECONDS`` (between SIGTERM and its end), ``until=PATH`` (waits for that file before it exits), ``only=RANK``
-(the traits after it are meant for that rank alone). On SIGUSR1 it exits with 0 at once.
+The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``,
+``after=SECONDS``, ``lingers=SECONDS`` (between SIGTERM and its end), ``until=PATH`` (waits for that file before
+it exits), ``only=RANK`` (the traits after it are that rank's alone). On SIGUSR1 it exits with 0 at once.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
-def note(event, **more):
+def note(event: str, **more: object) -> None:
     where = Path(os.environ["LAB_EVENTS"]) / f"{os.environ['LAB_HOST']}.jsonl"
     line = {"event": event, "at": time.monotonic(), "pid": os.getpid(), **more}
     line |= {"rank": int(os.environ["RANK_ID"]), "generation": int(os.environ["UNIT_GENERATION"])}
@@ -21,8 +24,9 @@ def note(event, **more):
         file.write(json.dumps(line) + "\n")
 
 
-def read_traits(words):
-    traits, mine = {}, True
+def read_traits(words: list[str]) -> dict[str, str]:
+    traits: dict[str, str] = {}
+    mine = True
     for word in words:
         name, _, value = word.partition("=")
         if name == "only":
@@ -32,8 +36,8 @@ def read_traits(words):
     return traits
 
 
-def on_term(traits):
-    def handle(number, frame):
+def on_term(traits: dict[str, str]) -> Callable[..., None]:
+    def handle(number: int, _frame: object) -> None:
         note("term", signal=number)
         time.sleep(float(traits.get("lingers", 0)))
         note("end")
@@ -42,7 +46,7 @@ def on_term(traits):
     return handle
 
 
-def leave_daemon():
+def leave_daemon() -> None:
     """A child that left session and group and ignores SIGTERM, as engines leave them behind."""
     if os.fork():
         return
@@ -55,7 +59,7 @@ def leave_daemon():
         time.sleep(60)
 
 
-def main():
+def main() -> None:
     traits = read_traits(sys.argv[1:])
     if "ignores-term" in traits:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -66,7 +70,7 @@ def main():
     if "daemon" in traits:
         leave_daemon()
     if "shm" in traits:
-        Path(f"/dev/shm/workload-{os.getpid()}").write_bytes(b"x" * 4096)
+        Path(f"/dev/shm/workload-{os.getpid()}").write_bytes(b"x" * 4096)  # noqa: S108
     if "after" in traits:
         time.sleep(float(traits["after"]))
     while "until" in traits and not Path(traits["until"]).exists():
