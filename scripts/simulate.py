@@ -1,4 +1,4 @@
-"""Run the simulator: ``simulate.py --seeds 20000 [--jobs 2]``, or tell one seed's story: ``simulate.py --seed 17 --story``."""
+"""Simulate Units: ``simulate.py --seeds 20000 [--jobs 2]``; tell one story: ``simulate.py --seed 17 --story``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.simulation.run import Outcome, simulate  # noqa: E402
+from tests.simulation.run import Outcome, simulate
 
 SHOWN = 20
 
@@ -49,8 +49,13 @@ def _many(seeds: range, jobs: int) -> int:
     rate = len(seeds) / (time.monotonic() - begun)
     for outcome in sorted(bad, key=lambda one: one.plan.seed)[:SHOWN]:
         print(f"seed {outcome.plan.seed} ({outcome.plan.profile}): {outcome.violations[0]}")
-    kinds = Counter(violation.partition("[")[2].partition("]")[0] for one in bad for violation in one.violations[:1])
-    print(f"{len(seeds)} seeds, {len(bad)} bad, {rate:.0f} seeds/s, slowest to heal {max(healed):.1f} s, {dict(kinds)}")
+    kinds = Counter(
+        violation.partition("[")[2].partition("]")[0] for one in bad for violation in one.violations[:1]
+    )
+    print(
+        f"{len(seeds)} seeds, {len(bad)} bad, {rate:.0f} seeds/s, "
+        f"slowest to heal {max(healed):.1f} s, {dict(kinds)}"
+    )
     return 1 if bad else 0
 
 

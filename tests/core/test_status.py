@@ -26,7 +26,7 @@ def told(unit: Unit, rank: int = 0) -> dict[str, Any]:
     return dict(json.loads(json.dumps(status(unit.agents[rank]))))
 
 
-def test_every_key_is_there_before_anything_happened():
+def test_every_key_is_there_before_anything_happened() -> None:
     unit = Unit(2)
     unit.create(0)
     now = told(unit)
@@ -39,7 +39,7 @@ def test_every_key_is_there_before_anything_happened():
     assert [one["state"] for one in now["instances"]] == ["idle", "waiting"]
 
 
-def test_a_running_unit():
+def test_a_running_unit() -> None:
     now = told(Unit(2, guard=True).formed(), 1)
     assert (now["phase"], now["ready"], now["traffic"], now["draining"]) == ("running", True, False, False)
     assert (now["master_address"], now["master_port"], now["generation"]) == ("10.0.0.0", 20001, 1)
@@ -47,7 +47,7 @@ def test_a_running_unit():
     assert told(Unit(1).formed())["traffic"]
 
 
-def test_a_failure_is_kept_and_its_recovery_timed():
+def test_a_failure_is_kept_and_its_recovery_timed() -> None:
     unit = Unit(2, guard=True, backoff=(0.0,)).formed()
     unit.slow = {0, 1}
     unit.crash(1, None, 9)
@@ -66,7 +66,7 @@ def test_a_failure_is_kept_and_its_recovery_timed():
     assert now["recovery"]["stop"] == 1.0
 
 
-def test_the_states_of_an_end():
+def test_the_states_of_an_end() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
     unit.tell(1, StopAsked)
     assert told(unit)["phase"] == "draining"
@@ -76,7 +76,7 @@ def test_the_states_of_an_end():
     assert told(done)["phase"] == "running"
 
 
-def test_a_lost_rank_is_shown_as_lost():
+def test_a_lost_rank_is_shown_as_lost() -> None:
     unit = Unit(3).formed()
     unit.cut = unit.silent = {2}
     unit.wait(7)
@@ -84,7 +84,7 @@ def test_a_lost_rank_is_shown_as_lost():
     assert told(unit)["instances"][2]["lease_seconds"] > 5
 
 
-def test_readyz_is_the_same_on_every_rank():
+def test_readyz_is_the_same_on_every_rank() -> None:
     unit = Unit(3, guard=True, backoff=(0.0,)).formed()
     answers = {checks.ready(state).code for state in unit.agents.values()}
     assert answers == {200}
@@ -93,20 +93,20 @@ def test_readyz_is_the_same_on_every_rank():
     assert {checks.ready(state).code for state in unit.agents.values()} == {503}
 
 
-def test_traffic_is_rank_0s():
+def test_traffic_is_rank_0s() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
     assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [200, 404]
     unit.tell(1, StopAsked)
     assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [404, 404]
 
 
-def test_traffic_that_is_not_ready_yet_may_come_back():
+def test_traffic_that_is_not_ready_yet_may_come_back() -> None:
     unit = Unit(2, health=True)
     unit.create(0, 1)
     assert checks.traffic(unit.agents[0]).code == 503
 
 
-def test_startupz_stays_once_ready():
+def test_startupz_stays_once_ready() -> None:
     unit = Unit(2, guard=True)
     unit.create(0)
     assert checks.startup(unit.agents[0]).code == 503
@@ -118,7 +118,7 @@ def test_startupz_stays_once_ready():
     assert checks.live().code == 200
 
 
-def test_each_refusal_says_why():
+def test_each_refusal_says_why() -> None:
     unit = Unit(2)
     unit.create(0)
     answer = checks.ready(unit.agents[0])

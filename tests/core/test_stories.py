@@ -18,7 +18,7 @@ from unitagent.core.model import Mode, Order, OrderKind, Reason, Restart
 CALM = {"backoff": (0.0,)}
 
 
-def test_two_ranks_form_a_unit():
+def test_two_ranks_form_a_unit() -> None:
     unit = Unit(2)
     unit.create(0)
     unit.wait(3)
@@ -28,14 +28,14 @@ def test_two_ranks_form_a_unit():
     assert unit.ready() == {0, 1}
 
 
-def test_a_unit_of_one_is_a_unit_too():
+def test_a_unit_of_one_is_a_unit_too() -> None:
     unit = Unit(1)
     unit.create(0)
     assert unit.take() == ["0 spawn 1"]
     assert unit.ready() == {0}
 
 
-def test_all_ranks_get_the_same_table():
+def test_all_ranks_get_the_same_table() -> None:
     unit = Unit(3).formed()
     gangs = {state.gang for state in unit.agents.values()}
     assert len(gangs) == 1
@@ -46,7 +46,7 @@ def test_all_ranks_get_the_same_table():
 
 
 @pytest.mark.parametrize(("code", "signal"), [(1, None), (0, None), (None, 9)])
-def test_with_guard_any_exit_restarts_all_once(code: int | None, signal: int | None):
+def test_with_guard_any_exit_restarts_all_once(code: int | None, signal: int | None) -> None:
     unit = Unit(3, guard=True, **CALM).formed()
     unit.crash(2, code, signal)
     did = unit.take()
@@ -62,7 +62,7 @@ def test_with_guard_any_exit_restarts_all_once(code: int | None, signal: int | N
     assert {len(state.restarts) for state in unit.agents.values()} == {1}
 
 
-def test_failures_together_make_one_generation():
+def test_failures_together_make_one_generation() -> None:
     unit = Unit(3, guard=True, **CALM).formed()
     unit.slow = {0, 1, 2}
     for rank in range(3):
@@ -74,7 +74,7 @@ def test_failures_together_make_one_generation():
     assert {len(state.restarts) for state in unit.agents.values()} == {1}
 
 
-def test_the_first_failure_is_the_one_kept():
+def test_the_first_failure_is_the_one_kept() -> None:
     unit = Unit(3, guard=True, **CALM).formed()
     unit.crash(2, 7)
     unit.wait(1)
@@ -84,7 +84,7 @@ def test_the_first_failure_is_the_one_kept():
     assert failures == {(2, 1, 8)}
 
 
-def test_no_workload_starts_while_an_old_process_lives():
+def test_no_workload_starts_while_an_old_process_lives() -> None:
     unit = Unit(2, guard=True, **CALM).formed()
     unit.slow = {1}
     unit.crash(0)
@@ -94,7 +94,7 @@ def test_no_workload_starts_while_an_old_process_lives():
     assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
 
 
-def test_the_pause_before_a_restart_grows():
+def test_the_pause_before_a_restart_grows() -> None:
     unit = Unit(2, guard=True, backoff=(0.0, 3.0)).formed()
     unit.crash(0)
     assert "0 spawn 2" in unit.take()
@@ -106,7 +106,7 @@ def test_the_pause_before_a_restart_grows():
     assert "0 spawn 3" in unit.take()
 
 
-def test_a_rebuilt_instance_restarts_all_with_guard():
+def test_a_rebuilt_instance_restarts_all_with_guard() -> None:
     unit = Unit(2, guard=True, **CALM).formed()
     unit.kill(1)
     unit.create(1)
@@ -119,7 +119,7 @@ def test_a_rebuilt_instance_restarts_all_with_guard():
     assert (failure.generation, failure.rank, failure.reason) == (1, 1, Reason.REPLACED)
 
 
-def test_a_hang_up_and_a_refusal_are_a_loss_at_once():
+def test_a_hang_up_and_a_refusal_are_a_loss_at_once() -> None:
     unit = Unit(2, guard=True, **CALM).formed()
     unit.kill(1)
     unit.tell(0, PeerHungUp, 1, "i2")
@@ -129,7 +129,7 @@ def test_a_hang_up_and_a_refusal_are_a_loss_at_once():
     assert failure.reason is Reason.LOST
 
 
-def test_a_silent_peer_is_lost_after_its_lease():
+def test_a_silent_peer_is_lost_after_its_lease() -> None:
     unit = Unit(2, guard=True, **CALM).formed()
     unit.cut = unit.silent = {1}
     unit.wait(4)
@@ -138,7 +138,7 @@ def test_a_silent_peer_is_lost_after_its_lease():
     assert "0 stop 5" in unit.take()
 
 
-def test_a_peer_without_the_store_that_answers_is_not_lost():
+def test_a_peer_without_the_store_that_answers_is_not_lost() -> None:
     unit = Unit(3, guard=True).formed()
     unit.cut = {2}
     unit.wait(30)
@@ -146,7 +146,7 @@ def test_a_peer_without_the_store_that_answers_is_not_lost():
     assert unit.ready() == {0, 1, 2}
 
 
-def test_an_outage_of_the_store_changes_nothing():
+def test_an_outage_of_the_store_changes_nothing() -> None:
     unit = Unit(3, guard=True).formed()
     unit.cut = {0, 1, 2}
     unit.wait(30)
@@ -158,7 +158,7 @@ def test_an_outage_of_the_store_changes_nothing():
     assert unit.generations() == {1}
 
 
-def test_a_crash_while_the_store_is_away_turns_readiness_off_and_restarts_all_later():
+def test_a_crash_while_the_store_is_away_turns_readiness_off_and_restarts_all_later() -> None:
     unit = Unit(3, guard=True, **CALM).formed()
     unit.cut = {0, 1, 2}
     unit.wait(1)
@@ -172,7 +172,7 @@ def test_a_crash_while_the_store_is_away_turns_readiness_off_and_restarts_all_la
     assert unit.ready() == {0, 1, 2}
 
 
-def test_an_isolated_instance_stops_at_once_and_comes_back():
+def test_an_isolated_instance_stops_at_once_and_comes_back() -> None:
     unit = Unit(3, guard=True, **CALM).formed()
     unit.cut = unit.silent = {2}
     unit.wait(7)
@@ -183,7 +183,7 @@ def test_an_isolated_instance_stops_at_once_and_comes_back():
     assert unit.ready() == {0, 1, 2}
 
 
-def test_a_newcomer_waits_for_a_living_holder():
+def test_a_newcomer_waits_for_a_living_holder() -> None:
     unit = Unit(2).formed()
     holder = unit.agents.pop(1)
     unit.create(1, ip="10.0.0.9")
@@ -196,7 +196,7 @@ def test_a_newcomer_waits_for_a_living_holder():
     assert any("rank 1 of Unit u is held by another instance" in text for text in unit.said)
 
 
-def test_who_lost_its_rank_is_fenced():
+def test_who_lost_its_rank_is_fenced() -> None:
     unit = Unit(2).formed()
     old = unit.agents.pop(1)
     unit.create(1)
@@ -207,7 +207,7 @@ def test_who_lost_its_rank_is_fenced():
     assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
 
 
-def test_without_guard_a_failure_is_its_own():
+def test_without_guard_a_failure_is_its_own() -> None:
     unit = Unit(3).formed()
     unit.crash(1, 3)
     assert unit.take() == ["1 stop 5", "1 quit 3"]
@@ -219,13 +219,13 @@ def test_without_guard_a_failure_is_its_own():
     assert unit.ready() == {0, 1, 2}
 
 
-def test_without_guard_an_unasked_exit_0_becomes_1():
+def test_without_guard_an_unasked_exit_0_becomes_1() -> None:
     unit = Unit(2).formed()
     unit.crash(1, 0)
     assert unit.take() == ["1 stop 5", "1 quit 1"]
 
 
-def test_without_guard_a_rebuilt_rank_0_ends_the_others_with_75():
+def test_without_guard_a_rebuilt_rank_0_ends_the_others_with_75() -> None:
     unit = Unit(3).formed()
     unit.kill(0)
     unit.wait(2)
@@ -238,7 +238,7 @@ def test_without_guard_a_rebuilt_rank_0_ends_the_others_with_75():
     assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
 
 
-def test_a_rank_rebuilt_while_rank_0_is_away_waits_for_it():
+def test_a_rank_rebuilt_while_rank_0_is_away_waits_for_it() -> None:
     unit = Unit(2).formed()
     unit.kill(0)
     unit.crash(1)
@@ -250,7 +250,7 @@ def test_a_rank_rebuilt_while_rank_0_is_away_waits_for_it():
     assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
 
 
-def test_the_budget_ends_all_with_70():
+def test_the_budget_ends_all_with_70() -> None:
     unit = Unit(2, guard=True, max_restarts=1, **CALM).formed()
     unit.crash(1)
     unit.wait(1)
@@ -259,7 +259,7 @@ def test_the_budget_ends_all_with_70():
     assert unit.codes == {0: 70, 1: 70}
 
 
-def test_recreate_ends_all_with_75():
+def test_recreate_ends_all_with_75() -> None:
     unit = Unit(2, guard=True, restart=Restart.RECREATE).formed()
     unit.crash(1)
     unit.wait(2)
@@ -268,7 +268,7 @@ def test_recreate_ends_all_with_75():
     assert sorted(unit.take()[-2:]) == ["0 spawn 2", "1 spawn 2"]
 
 
-def test_a_job_is_done_when_all_ranks_are():
+def test_a_job_is_done_when_all_ranks_are() -> None:
     unit = Unit(3, mode=Mode.JOB).formed()
     unit.crash(0, 0)
     unit.crash(1, 0)
@@ -280,7 +280,7 @@ def test_a_job_is_done_when_all_ranks_are():
     assert unit.take()[-1] == "0 quit 0"  # rank 0 last: the store may be in its container
 
 
-def test_a_job_restarts_as_a_whole_when_one_fails_after_others_are_done():
+def test_a_job_restarts_as_a_whole_when_one_fails_after_others_are_done() -> None:
     unit = Unit(2, mode=Mode.JOB, guard=True, **CALM).formed()
     unit.crash(0, 0)
     unit.crash(1, 1)
@@ -288,7 +288,7 @@ def test_a_job_restarts_as_a_whole_when_one_fails_after_others_are_done():
     assert sorted(unit.take()) == ["0 spawn 2", "0 stop 5", "1 spawn 2", "1 stop 5"]
 
 
-def test_a_drain_stops_rank_0_first():
+def test_a_drain_stops_rank_0_first() -> None:
     unit = Unit(3, guard=True, deregister=2.0, drain=5.0).formed()
     unit.tell(2, StopAsked)
     assert unit.ready() == set()
@@ -309,7 +309,7 @@ def test_a_drain_stops_rank_0_first():
     assert unit.ready() == {0, 1, 2}
 
 
-def test_requests_that_never_end_do_not_hold_a_drain():
+def test_requests_that_never_end_do_not_hold_a_drain() -> None:
     unit = Unit(2, guard=True, deregister=1.0, drain=5.0).formed()
     unit.tell(0, StopAsked)
     unit.wait(5.75)
@@ -318,7 +318,7 @@ def test_requests_that_never_end_do_not_hold_a_drain():
     assert unit.take()[0].startswith("0 stop")
 
 
-def test_without_guard_a_lone_instance_goes_alone():
+def test_without_guard_a_lone_instance_goes_alone() -> None:
     unit = Unit(3).formed()
     unit.tell(2, StopAsked)
     unit.wait(3)
@@ -326,7 +326,7 @@ def test_without_guard_a_lone_instance_goes_alone():
     assert unit.codes == {2: 0}
 
 
-def test_without_guard_a_rank_is_held_while_rank_0_drains():
+def test_without_guard_a_rank_is_held_while_rank_0_drains() -> None:
     unit = Unit(2, deregister=3.0).formed()
     unit.tell(1, StopAsked)
     unit.tell(0, StopAsked)
@@ -340,7 +340,7 @@ def test_without_guard_a_rank_is_held_while_rank_0_drains():
     assert unit.codes == {0: 0, 1: 0}
 
 
-def test_a_second_signal_stops_at_once():
+def test_a_second_signal_stops_at_once() -> None:
     unit = Unit(2, guard=True).formed()
     unit.tell(0, StopAsked)
     unit.wait(0.5)
@@ -351,7 +351,7 @@ def test_a_second_signal_stops_at_once():
     assert unit.take()[0] == "0 stop 0"
 
 
-def test_an_order_to_drain_counts_for_its_generation_only():
+def test_an_order_to_drain_counts_for_its_generation_only() -> None:
     unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
     unit.store.board.order = Order(kind=OrderKind.DRAIN, generation=1)
     unit.wait(3)
@@ -361,7 +361,7 @@ def test_an_order_to_drain_counts_for_its_generation_only():
     assert unit.ready() == {0, 1}
 
 
-def test_an_order_to_restart_is_free_of_charge():
+def test_an_order_to_restart_is_free_of_charge() -> None:
     unit = Unit(2, guard=True, max_restarts=0).formed()
     unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1)
     unit.wait(3)
@@ -369,7 +369,7 @@ def test_an_order_to_restart_is_free_of_charge():
     assert unit.generations() == {2}
 
 
-def test_ranks_that_count_the_unit_differently_end_with_77():
+def test_ranks_that_count_the_unit_differently_end_with_77() -> None:
     unit = Unit(3)
     unit.create(0)
     unit.wait(2)
@@ -378,7 +378,7 @@ def test_ranks_that_count_the_unit_differently_end_with_77():
     assert unit.codes == {1: 77}
 
 
-def test_strict_ranks_that_differ_end_with_77():
+def test_strict_ranks_that_differ_end_with_77() -> None:
     unit = Unit(2, strict=True)
     unit.create(0, fingerprint="command=aa")
     unit.create(1, fingerprint="command=bb")
@@ -387,7 +387,7 @@ def test_strict_ranks_that_differ_end_with_77():
     assert any("rank 1: command" in text for text in unit.said)
 
 
-def test_revisions_wait_for_each_other():
+def test_revisions_wait_for_each_other() -> None:
     unit = Unit(2)
     unit.create(0, revision="a")
     unit.create(1, revision="b")
@@ -396,14 +396,14 @@ def test_revisions_wait_for_each_other():
     assert any("has revision b, this is a" in text for text in unit.said)
 
 
-def test_a_barrier_can_time_out():
+def test_a_barrier_can_time_out() -> None:
     unit = Unit(2, barrier_timeout=5.0)
     unit.create(0)
     unit.wait(7)
     assert unit.codes == {0: 124}
 
 
-def test_a_store_that_was_never_reached_ends_with_69():
+def test_a_store_that_was_never_reached_ends_with_69() -> None:
     unit = Unit(2, store_timeout=5.0)
     unit.cut = {0}
     unit.create(0)
@@ -411,7 +411,7 @@ def test_a_store_that_was_never_reached_ends_with_69():
     assert unit.codes == {0: 69}
 
 
-def test_what_cannot_be_killed_ends_with_75():
+def test_what_cannot_be_killed_ends_with_75() -> None:
     unit = Unit(2, guard=True).formed()
     unit.slow = {1}
     unit.crash(1)
@@ -419,7 +419,7 @@ def test_what_cannot_be_killed_ends_with_75():
     assert unit.codes == {1: 75}
 
 
-def test_rank_0_is_ready_when_its_health_check_passes():
+def test_rank_0_is_ready_when_its_health_check_passes() -> None:
     unit = Unit(2, health=True, guard=True, **CALM)
     unit.create(0, 1)
     unit.wait(1)
@@ -434,7 +434,7 @@ def test_rank_0_is_ready_when_its_health_check_passes():
     assert unit.generations() == {2}
 
 
-def test_a_start_that_takes_too_long_has_failed():
+def test_a_start_that_takes_too_long_has_failed() -> None:
     unit = Unit(2, health=True, guard=True, startup=5.0, **CALM)
     unit.create(0, 1)
     unit.wait(6)

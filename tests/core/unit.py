@@ -1,6 +1,6 @@
-"""A Unit on a table: the production ``decide`` of all ranks, one store, and no time but what a test lets pass.
+"""A Unit on a table: the production ``decide`` of all ranks, one store, and no time but what a test passes.
 
-Every action is carried out at once, in the order given, except the ends of workloads, which a test gives itself.
+Every action is carried out at once, in the order given; how workloads end by themselves is the test's to say.
 What was done is kept as short words, so that a test can compare a whole story.
 """
 

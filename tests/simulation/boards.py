@@ -1,4 +1,4 @@
-"""The store of a simulated world: one server, or for a while an old and a new primary, with all their trouble."""
+"""The store of a simulated world: one server, or for a while an old and a new primary, with their trouble."""
 
 from __future__ import annotations
 

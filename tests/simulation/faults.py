@@ -116,7 +116,9 @@ def _aftershock(world: World) -> None:
     """One fails, and while the others come together again, others do."""
     _crash(world)
     for _ in range(world.rng.randint(1, 3)):
-        world.after(world.rng.uniform(0.0, 3.0), world.rng.choice((_crash, _kill, _lose, _cut, _freeze)), world)
+        world.after(
+            world.rng.uniform(0.0, 3.0), world.rng.choice((_crash, _kill, _lose, _cut, _freeze)), world
+        )
 
 
 def _kill(world: World) -> None:

@@ -88,7 +88,7 @@ class Instance:
         event = kind(self.clock, *facts)
         before = self.state
         self.state, actions = decide.decide(before, event)
-        self.world.story.step(self.world.now, self.incarnation, event, before, self.state, actions)
+        self.world.story.step(self.world.now, event, before, self.state, actions)
         self.world.watch.decided(self, before)
         for action in actions:
             self._do(action)
@@ -220,7 +220,7 @@ class Instance:
             failed = 0
         elif self.state.me.state == "healthy":
             failed += 1
-            if failed == 3:  # noqa: PLR2004
+            if failed == 3:
                 self.hear(HealthChecked, False, "it does not answer")
                 return
         self.world.after(0.7, self._check_health, workload, failed)
@@ -236,5 +236,3 @@ class Instance:
     def ready(self) -> bool:
         """What its ``/readyz`` says."""
         return self.alive and checks.is_ready(self.state)
-
-

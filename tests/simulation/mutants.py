@@ -98,7 +98,12 @@ def _no_fence() -> Any:
 def _old_failures() -> Any:
     def note(state: State) -> Result:
         known = state.failure
-        old = state.current and state.in_gang and known is not None and known.generation == state.me.generation - 1
+        old = (
+            state.current
+            and state.in_gang
+            and known is not None
+            and known.generation == state.me.generation - 1
+        )
         if old and state.me.state.serving and state.generation == state.me.generation:
             return replace(state, generation=state.generation + 1), ()
         return failures.note(state)

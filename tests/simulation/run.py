@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.simulation import faults
+from tests.simulation.lookouts import LOOK
 from tests.simulation.plan import Plan, Profile
-from tests.simulation.validators import LOOK
 from tests.simulation.world import World
 from unitagent.core.exits import Code
 from unitagent.core.model import Mode
@@ -73,7 +73,7 @@ def _live(world: World) -> float:
 
 def _pass(world: World) -> None:
     world.run(world.now + LOOK)
-    world.watch.look()
+    world.watch.lookout.look()
 
 
 def _well(world: World) -> bool:
@@ -85,13 +85,17 @@ def _well(world: World) -> bool:
     if any(one.state.completed for one in world.lives) or any(one.code == Code.BUDGET for one in world.lives):
         return True
     members = world.members()
-    generations = {one.workload.gang.generation for one in members if one.workload is not None and one.workload.main}
+    generations = {
+        one.workload.gang.generation for one in members if one.workload is not None and one.workload.main
+    }
     return len(generations) == 1 and len(members) == world.plan.size and all(one.ready for one in members)
 
 
 def _completed(world: World) -> bool:
-    return world.plan.mode is Mode.JOB and len(world.slots) == world.plan.size and all(
-        one.code == 0 for one in world.slots.values()
+    return (
+        world.plan.mode is Mode.JOB
+        and len(world.slots) == world.plan.size
+        and all(one.code == 0 for one in world.slots.values())
     )
 
 

@@ -23,7 +23,7 @@ class Story:
         if self.told:
             self.lines.append(f"{now:8.3f}  {who:<8} {what}")
 
-    def step(self, now: float, who: str, event: Any, before: State, after: State, did: tuple[Any, ...]) -> None:
+    def step(self, now: float, event: Any, before: State, after: State, did: tuple[Any, ...]) -> None:
         """What an agent learned, what changed in it, and what it does."""
         if not self.told:
             return
@@ -32,7 +32,7 @@ class Story:
         quiet = all(isinstance(action, Exchange | AskPeer) for action in did)
         if isinstance(event, Tick | Exchanged | PeerAnswered | HealthChecked) and not changes and quiet:
             return
-        self.add(now, who, f"{_event(event)}: {changes}{' => ' if acts else ''}{acts}")
+        self.add(now, after.me.incarnation, f"{_event(event)}: {changes}{' => ' if acts else ''}{acts}")
 
 
 def _event(event: Any) -> str:
@@ -47,7 +47,18 @@ def _event(event: Any) -> str:
     return f"{type(event).__name__}[{' '.join(told)}]"
 
 
-_SHOWN = ("generation", "work", "leaving", "ended", "cut_off", "draining", "fenced", "suspects", "doubts", "asked")
+_SHOWN = (
+    "generation",
+    "work",
+    "leaving",
+    "ended",
+    "cut_off",
+    "draining",
+    "fenced",
+    "suspects",
+    "doubts",
+    "asked",
+)
 
 
 def _changes(before: State, after: State) -> Iterator[str]:

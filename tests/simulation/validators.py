@@ -1,4 +1,4 @@
-"""The guarantees of the contract, watched from outside: by what processes live where, not by what agents believe.
+"""The guarantees of the contract, watched from outside: by what processes live where, not by what agents say.
 
 Each violation names the guarantee that it breaks by its number in the contract's "what must always hold".
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.simulation.lookouts import LEASE, LOOK, WAKING, Lookout
 from tests.simulation.plan import Plan, Profile
 from unitagent.core.exits import Code
 from unitagent.core.model import Gang, Mode, Restart
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.instance import Instance
     from tests.simulation.world import World
 
-LEASE = 5.0
-ISOLATED_WITHIN = LEASE + 2.0
-UNREADY_WITHIN = LEASE + 4.0  # of a member's death, in the worst case without a packet and without the store
-AGREED_WITHIN = 4.0
-WAKING = 3.0  # seconds that a thawed agent needs to learn what it missed
 FORGOTTEN = 15.0  # seconds after which a store that lost its memory has it back from the agents
-LOOK = 0.5
 STOP_GRACE = 15.0
 LEADER_UNTIL = 0.8 * STOP_GRACE
 HOLD = 1.0
@@ -60,7 +55,7 @@ class Watch:
         self._stood: set[tuple[str, int]] = set()
         self._spawned: set[tuple[str, str]] = set()
         self._tables: dict[str, Gang] = {}
-        self._since: dict[tuple[str, str], float] = {}
+        self.lookout = Lookout(self)
         self._ordered: dict[str, float] = {}
 
     @property
@@ -72,7 +67,7 @@ class Watch:
         """A violation."""
         line = f"{self.world.now:.3f}: [{guarantee}] {what}"
         self.world.story.add(self.world.now, "VIOLATED", f"[{guarantee}] {what}")
-        if len(self.violations) < 5:  # noqa: PLR2004
+        if len(self.violations) < 5:
             self.violations.append(line)
 
     # what is told
@@ -123,7 +118,7 @@ class Watch:
                 self.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
 
     def _nobody_remembers(self, gang: Gang) -> bool:
-        """Whether all who knew of this generation are gone, the store among them: its number may come again."""
+        """Whether all who knew of this generation are gone, the store too: its number may come again."""
         alive = any(one.alive and one.incarnation in gang.incarnations for one in self.world.lives)
         return not alive and self.forgetful > self.started[gang.generation]
 
@@ -161,7 +156,7 @@ class Watch:
     def _rightly(self, one: Instance) -> None:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's."""
         last = one.state.leases.last
-        if self._alone(one) or (one.state.cut_off and last is not None and one.clock - last > LEASE):
+        if self.lookout.alone(one) or (one.state.cut_off and last is not None and one.clock - last > LEASE):
             return
         own = {one.rank, 0}
         since = self.started.get(one.state.me.generation, 0.0) - FORGOTTEN
@@ -179,7 +174,11 @@ class Watch:
         if one.rank == 0 or leader is None or work is None or not leader.alive or leader.gang != work.gang:
             return
         begun = min(
-            (s.at for s in self.strikes if s.what in ("signal", "order") and (self.plan.guard or s.rank == 0)),
+            (
+                s.at
+                for s in self.strikes
+                if s.what in ("signal", "order") and (self.plan.guard or s.rank == 0)
+            ),
             default=None,
         )
         alone = begun is None or (one.asked is not None and begun > one.asked + HOLD)
@@ -194,7 +193,7 @@ class Watch:
             never.discard(Code.RECREATE)
         else:
             never.add(Code.RECREATE)
-        if plan.max_restarts > 10:  # noqa: PLR2004
+        if plan.max_restarts > 10:
             never.add(Code.BUDGET)
         asked = one.asked is not None or one.incarnation in self._ordered or plan.mode is Mode.JOB
         if code in never or (code == 0 and not asked):
@@ -212,77 +211,9 @@ class Watch:
         elif self.world.now > asked + STOP_GRACE + LOOK:
             self.broken("8 grace", f"{one.incarnation} took {self.world.now - asked:.1f} s")
 
-    # what is seen now and then
-
-    def look(self) -> None:
-        """Once every ``LOOK`` seconds."""
-        awake = [one for one in self.world.lives if one.alive and self._awake(one)]
-        wide = {one.incarnation for one in awake} | {"all"}
-        self._since = {about: since for about, since in self._since.items() if about[1] in wide}
-        for one in awake:
-            self._isolated(one)
-            self._honest(one)
-        self._agreed([one for one in awake if self._connected(one)])
-
-    def _awake(self, one: Instance) -> bool:
-        return not one.paused and self.world.now - one.woken > WAKING
-
-    def _lasting(self, what: str, who: str, holds: bool) -> float:
-        """Seconds that something has been so."""
-        if not holds:
-            self._since.pop((what, who), None)
-            return 0.0
-        return self.world.now - self._since.setdefault((what, who), self.world.now)
-
-    def _isolated(self, one: Instance) -> None:
-        """7: cut off from the store and from rank 0, an instance stops in time."""
-        alone = one.working and self.plan.probes and self.plan.size > 1 and self._alone(one)
-        if self._lasting("alone", one.incarnation, alone) > ISOLATED_WITHIN:
-            self.broken("7 isolated", f"{one.incarnation} goes on alone")
-
-    def _alone(self, one: Instance) -> bool:
-        gang = one.state.gang
-        if self.world.boards.of(one.ip) is not None or gang is None:
-            return False
-        ranks = range(1, self.plan.size) if one.rank == 0 else (0,)
-        return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
-
-    def _answers(self, one: Instance, ip: str, incarnation: str) -> bool:
-        there = self.world.at(ip)
-        same = there is not None and there.incarnation == incarnation
-        return same and self.world.reaches(one.ip, ip) and not self.world.frozen(ip)
-
-    def _honest(self, one: Instance) -> None:
-        """Probes: nobody says ready for long while a member's workload is down."""
-        blind = not self.plan.probes and self.world.boards.of(one.ip) is None
-        lies = not blind and one.ready and one.workload is not None and not self.world.complete(one.workload.gang)
-        clear = not self.world.torn and self.world.lossy == 0
-        connected = self.world.boards.of(one.ip) is not None
-        contact = one.state.leases.contact
-        judges = not connected or (contact is not None and one.clock - contact > LEASE + HOLD)
-        for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
-            holds = lies and clear and judges and connected is sees
-            if self._lasting(f"lies {sees}", one.incarnation, holds) > UNREADY_WITHIN:
-                self.broken("readyz", f"{one.incarnation} says ready while a workload is down")
-
-    def _connected(self, one: Instance) -> bool:
-        """Whether it holds its rank, and has seen the one store and its peers for long enough to judge a lease."""
-        since = one.state.leases.contact
-        judges = since is not None and one.clock - since > LEASE + HOLD and not self.world.severed(one.ip)
-        same_server = self.world.boards.of(one.ip) is self.world.boards.main
-        return judges and same_server and one.state.joined and not one.state.fenced
-
-    def _agreed(self, connected: list[Instance]) -> None:
-        """Probes: the same answer on every rank."""
-        said = {one.ready for one in connected}
-        split = len(said) > 1 and not self.world.torn
-        if self._lasting("split", "all", split) > AGREED_WITHIN:
-            ready = [one.incarnation for one in connected if one.ready]
-            self.broken("readyz", f"only {ready} of {[one.incarnation for one in connected]} say ready")
-
     def burst(self) -> None:
         """4: however many failures came together, one new generation, and one restart counted."""
-        if len(self.gangs) != 2:  # noqa: PLR2004
+        if len(self.gangs) != 2:
             self.broken("4 once", f"generations {sorted(self.gangs)} were started")
         for one in self.world.members():
             if len(one.state.restarts) > 1:

@@ -28,7 +28,9 @@ class Workload:
 
     """
 
-    def __init__(self, owner: Instance, gang: Gang, stubborn: bool, on_end: Callable[[Workload], None]) -> None:
+    def __init__(
+        self, owner: Instance, gang: Gang, stubborn: bool, on_end: Callable[[Workload], None]
+    ) -> None:
         self.owner = owner
         self.gang = gang
         self.alive = self.main = True

@@ -1,4 +1,4 @@
-"""A world in which everything that happens follows from one seed: clock, network, store, containers, platform."""
+"""A world in which all that happens follows from one seed: clock, network, store, containers, platform."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ class World:
     def push(self, sender: Instance) -> None:
         """Tell everybody else on the sender's server to look."""
         for one in self.lives:
-            if one is not sender and one.alive and self.boards.together(sender.ip, one.ip):
-                if self.rng.random() >= LOST_PUSHES:
-                    self.after(self.rng.uniform(0.001, 0.03), one.hear, Pushed)
+            hears = one is not sender and one.alive and self.boards.together(sender.ip, one.ip)
+            if hears and self.rng.random() >= LOST_PUSHES:
+                self.after(self.rng.uniform(0.001, 0.03), one.hear, Pushed)
 
     def port(self) -> int:
         """A free port."""
@@ -190,7 +190,9 @@ class World:
         running = {
             one.rank
             for one in self.lives
-            if one.workload is not None and one.workload.main and one.workload.gang.generation == gang.generation
+            if one.workload is not None
+            and one.workload.main
+            and one.workload.gang.generation == gang.generation
         }
         return len(running) == self.plan.size
 

@@ -9,7 +9,6 @@ from unitagent.core.events import (
     Event,
     Exchanged,
     HealthChecked,
-    Opinion,
     PeerAnswered,
     PeerHungUp,
     PeersReached,
@@ -25,6 +24,7 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
+from unitagent.core.opinions import peer_answered, peer_hung_up
 from unitagent.core.state import State, Work, members, mine, name
 
 RETRY = 0.25  # seconds between tries of a store that does not answer
@@ -55,9 +55,9 @@ def absorb(state: State, event: Event) -> State:
         case PeersReached():
             return _peers_reached(state, event)
         case PeerAnswered():
-            return _peer_answered(state, event)
+            return peer_answered(state, event)
         case PeerHungUp():
-            return _peer_hung_up(state, event)
+            return peer_hung_up(state, event)
         case _:
             return _of_workload(state, event)
 
@@ -121,7 +121,7 @@ def _exchanged(state: State, event: Exchanged) -> State:
 
 
 def _remembered(state: State) -> dict[int, Record]:
-    """While I run, a store that forgot a member of my gang does not make me forget it; its lease is judged on."""
+    """While I run, a store that forgot a member of my gang does not make me forget it."""
     return {peer.rank: peer for peer in members(state)} if state.in_gang and state.up else {}
 
 
@@ -164,85 +164,6 @@ def _peers_reached(state: State, event: PeersReached) -> State:
         reached=state.reached | frozenset(roster.items()),
         unreached=event.unreached,
     )
-
-
-def _about(state: State, rank: int, incarnation: str) -> Record | None:
-    """The record of the incarnation that an event is about, if that is still the one I know."""
-    record = state.records.get(rank)
-    return record if record is not None and record.incarnation == incarnation else None
-
-
-def _peer_answered(state: State, event: PeerAnswered) -> State:
-    ask_again = {**state.ask_again, event.rank: state.now + state.rules.heartbeat}
-    state = replace(
-        state, asking=state.asking - {event.rank}, ask_again=ask_again, answered=state.answered | {event.rank}
-    )
-    record = _about(state, event.rank, event.incarnation)
-    if record is None:
-        return replace(state, hung_up=state.hung_up - {event.rank})
-    refused = event.incarnation if event.opinion is Opinion.REFUSED else ""
-    state = replace(state, refused={**state.refused, event.rank: refused})
-    if event.opinion is Opinion.ALIVE:
-        state = _heard(state, event)
-    return _judge(state, event, record)
-
-
-def _heard(state: State, event: PeerAnswered) -> State:
-    """A living peer vouches for itself, and tells of a generation that I may have missed."""
-    heard = {**state.heard, event.rank: state.now}
-    return replace(state, heard=heard, generation=max(state.generation, event.generation))
-
-
-def _judge(state: State, event: PeerAnswered, record: Record) -> State:
-    """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
-    hung_up = event.rank in state.hung_up
-    state = replace(state, hung_up=state.hung_up - {event.rank})
-    against = _against(state, event, hung_up=hung_up)
-    doubts = {rank: why for rank, why in state.doubts.items() if rank != event.rank}
-    if against:
-        doubts[event.rank] = against
-    if not state.connected:
-        return replace(state, doubts=doubts)
-    if not against:
-        suspects = {rank: why for rank, why in state.suspects.items() if rank != event.rank}
-        return replace(state, suspects=suspects)
-    if not state.in_gang or record.generation != state.me.generation:
-        return state
-    return replace(state, suspects={**state.suspects, event.rank: against}, look=True)
-
-
-def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
-    # The question was asked a heartbeat early; an answer that comes a blink before the lease ends counts.
-    late = state.leases.unchanged(event.rank) > state.rules.lease - state.rules.heartbeat / 4
-    match event.opinion:
-        case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
-            untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
-            return "its workload is down and it cannot tell the store" if untold else ""
-        case Opinion.ALIVE if event.rank == 0 and not event.ready and not state.connected:
-            return "it knows that the Unit does not serve"
-        case Opinion.ALIVE:
-            return ""
-        case Opinion.OTHER:
-            return "another incarnation answers at its address"
-        case Opinion.REFUSED if _answered_before(state, event) or late:
-            return "its address refuses connections, so its agent is dead"
-        case Opinion.SILENT if late:
-            return f"no sign of life for {state.rules.lease:g} s, and it does not answer"
-        case _:
-            silent_for = state.now - state.heard.get(event.rank, state.leases.last or state.now)
-            lost = not state.connected and silent_for > state.rules.lease
-            return "it does not answer" if lost and not hung_up else ""
-
-
-def _answered_before(state: State, event: PeerAnswered) -> bool:
-    """An address that never answered may be a firewall that rejects; one that did has lost its agent."""
-    return (event.rank, event.incarnation) in state.reached
-
-
-def _peer_hung_up(state: State, event: PeerHungUp) -> State:
-    if _about(state, event.rank, event.incarnation) is None:
-        return state
-    return replace(state, hung_up=state.hung_up | {event.rank})
 
 
 def _workload_exited(state: State, event: WorkloadExited) -> State:

@@ -96,7 +96,7 @@ def _confirmed(state: State, record: Record, gang: Gang) -> bool:
 
 
 def _anew(state: State) -> State:
-    """Some have started without me here: with guard, or at rank 0, only a new generation brings us together."""
+    """Some have started without me: with guard, or at rank 0, only a new generation brings us together."""
     if not state.leads:
         return state
     return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True)

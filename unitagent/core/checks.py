@@ -108,7 +108,7 @@ def ready(state: State) -> Answer:
 
 
 def traffic(state: State) -> Answer:
-    """``/traffic``: ready, and this is rank 0; 404 tells a balancer to finish what it has and send no more."""
+    """``/traffic``: ready, and this is rank 0; 404 tells a balancer to finish and send nothing."""
     elsewhere = f"traffic goes to rank 0, this is rank {state.rules.rank}"
     found = (Check("rank", state.rules.rank == 0, elsewhere), *unit_checks(state))
     if all(check.ok for check in found):

@@ -14,7 +14,9 @@ from unitagent.core.model import InstanceState, Mode
 from unitagent.core.state import Result, State, Work, go, members, mine, say
 
 LEADER_SHARE = 0.8  # of the stop grace is rank 0's; what is left is for the ranks that wait for it
-HOLD = 1.0  # seconds that a lone instance waits to learn whether rank 0 is going too; twice that for the store
+HOLD = (
+    1.0  # seconds that a lone instance waits to learn whether rank 0 is going too; twice that for the store
+)
 FAREWELL = 1.0  # seconds that the last record may take to reach the store
 
 

@@ -142,6 +142,7 @@ def _lost(state: State, rank: int, why: str) -> Failure | None:
 
 
 def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
+    """A failure of my generation, as I saw it; ``detect`` is how long it had gone unnoticed."""
     record = state.me if rank == state.rules.rank else state.records.get(rank)
     return Failure(
         generation=state.me.generation,
@@ -180,14 +181,16 @@ def _told(state: State) -> tuple[Action, ...]:
     """The first failure in one sentence, for those who did not find it themselves."""
     failure, generation = state.failure, state.me.generation
     if failure is None or failure.generation != generation:
-        return say(Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed")
+        return say(
+            Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
+        )
     if failure.rank == state.rules.rank:
         return ()
     return say(Level.WARNING, f"generation {generation} ended: {failure.detail}")
 
 
 def count(state: State) -> Result:
-    """Once my workload is gone: charge the restart to the budget, then go on, exit for a rebuild, or give up."""
+    """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up."""
     over = state.in_gang and not state.up and state.generation > state.me.generation
     if not over or state.leaving or state.asked is not None or state.counted == state.me.generation:
         return state, ()
@@ -229,7 +232,8 @@ def fail_together(state: State) -> Result:
     """A member of my gang holds that the budget is spent: then it is, for all."""
     if not state.current or state.leaving or not any(record.failed for record in members(state)):
         return state, ()
-    why = f"the restart budget of the Unit is spent; last: {state.failure.detail if state.failure else 'unknown'}"
+    last = state.failure.detail if state.failure else "unknown"
+    why = f"the restart budget of the Unit is spent; last: {last}"
     return mine(go(state, Code.BUDGET, why), failed=True), ()
 
 

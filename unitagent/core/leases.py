@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 from unitagent.core.model import Beat
 
-
 _NOT_SHOWN = -1  # in the place of a beat's count
 
 
@@ -24,8 +23,12 @@ class Lease:
 
 
 def _missing(old: Lease, now: float) -> Lease:
-    """A store that lost a beat shows nothing of its rank: from here on it has a lease to show itself again."""
-    return old if old.beat.count == _NOT_SHOWN else replace(old, beat=replace(old.beat, count=_NOT_SHOWN), changed=now)
+    """A store that lost a beat shows nothing of its rank, which has a lease from here on to show itself."""
+    return (
+        old
+        if old.beat.count == _NOT_SHOWN
+        else replace(old, beat=replace(old.beat, count=_NOT_SHOWN), changed=now)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class Leases:
         return replace(self, contact=None)
 
     def unchanged(self, rank: int) -> float:
-        """Seconds that the store has shown a rank's beat standing still, in my unbroken contact; 0 when I cannot
-        judge. What the store has not shown me, because I slept or it did, is no evidence.
+        """Seconds that the store has shown a rank's beat standing still, in my unbroken contact; 0 when I
+        cannot judge. What the store has not shown me, because I slept or it did, is no evidence.
         """
         lease = self.by_rank.get(rank)
         if lease is None or self.contact is None or self.last is None:

@@ -51,7 +51,8 @@ def isolate(state: State) -> Result:
     """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
     if state.cut_off or not state.up or not is_isolated(state):
         return state, ()
-    why = f"cut off from the store and from the peers for {state.rules.lease:g} s: the workload is stopped at once"
+    alone = f"cut off from the store and from the peers for {state.rules.lease:g} s"
+    why = f"{alone}: the workload is stopped at once"
     state = replace(state, cut_off=True, work=Work.STOPPING, grace=0.0)
     return mine(state, state=InstanceState.STOPPING), (Say(Level.ERROR, why), Stop(0.0))
 

@@ -1,4 +1,4 @@
-"""Without guard a rebuilt instance other than 0 goes into the running generation alone, and nobody else moves.
+"""Without guard a rebuilt instance other than 0 goes into the running generation alone; nobody else moves.
 
 Rank 0 is the witness: where it runs, the barrier has opened. So whoever stands outside while a living rank 0
 runs starts alone; and while rank 0 does not run, everybody waits for it at the barrier.
@@ -23,7 +23,9 @@ def rejoin(state: State) -> Result:
     differing = differences([state.records[0], state.me])
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
-    if state.cut_off or state.me.gang != state.records[0].gang:  # of those that I have not seen beat I know nothing
+    if (
+        state.cut_off or state.me.gang != state.records[0].gang
+    ):  # of those that I have not seen beat I know nothing
         state = replace(state, leases=replace(state.leases, by_rank={}))
     return start(mine(state, generation=gang.generation), gang)
 
@@ -65,7 +67,9 @@ def admit(state: State) -> Result:
     everywhere = range(state.rules.size)
     gang = replace(
         old,
-        incarnations=tuple(rebuilt[r].incarnation if r in rebuilt else old.incarnations[r] for r in everywhere),
+        incarnations=tuple(
+            rebuilt[r].incarnation if r in rebuilt else old.incarnations[r] for r in everywhere
+        ),
         ips=tuple(rebuilt[r].ip if r in rebuilt else old.ips[r] for r in everywhere),
     )
     suspects = {rank: why for rank, why in state.suspects.items() if rank not in rebuilt}

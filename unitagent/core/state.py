@@ -12,7 +12,6 @@ from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases, neighbours
 from unitagent.core.model import Failure, Gang, Mode, Order, Record, Rules
 
-
 ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
 
 
@@ -63,7 +62,7 @@ class State:
         took: the record whose place my own took, when I joined.
         gang: the last gang I started with; without guard, with the members that were rebuilt since.
         refused: the incarnation, by rank, whose address refused a connection when it was last asked.
-        answered: ranks that I have asked, and whose answer or silence I know, since I lost the store or slept.
+        answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         ended: failure of my own instance that has yet to end its generation.
 
