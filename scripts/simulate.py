@@ -1,4 +1,4 @@
-"""Simulate Units: ``simulate.py --seeds 20000 [--jobs 2]``; tell one story: ``simulate.py --seed 17 --story``."""
+"""Simulate: ``simulate.py --seeds 20000 [--jobs 2]``; tell one story: ``simulate.py --seed 17 --story``."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ def may_take(state: State) -> str | None:
 
 
 def claim(state: State) -> State:
-    """What I say with my first record. With guard, or at rank 0, my predecessor's generation is over, and this
-    very exchange says so: I may not live to say it with the next.
+    """What I say with my first record. With guard, or at rank 0, my predecessor's generation is over, and
+    this very exchange says so: I may not live to say it with the next.
     """
     took = state.records.get(state.rules.rank)
     state = replace(state, took=took)

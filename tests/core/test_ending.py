@@ -1,0 +1,113 @@
+"""How a Unit ends, or goes on after being asked to: the exact sequence of what its agents do."""
+
+from __future__ import annotations
+
+from tests.core.unit import Unit
+from unitagent.core.events import (
+    Drained,
+    StopAsked,
+)
+from unitagent.core.model import Mode, Order, OrderKind
+
+CALM = {"backoff": (0.0,)}
+
+
+def test_a_job_is_done_when_all_ranks_are() -> None:
+    unit = Unit(3, mode=Mode.JOB).formed()
+    unit.crash(0, 0)
+    unit.crash(1, 0)
+    unit.wait(2)
+    assert unit.codes == {}
+    unit.crash(2, 0)
+    unit.wait(1)
+    assert unit.codes == {0: 0, 1: 0, 2: 0}
+    assert unit.take()[-1] == "0 quit 0"  # rank 0 last: the store may be in its container
+
+
+def test_a_job_restarts_as_a_whole_when_one_fails_after_others_are_done() -> None:
+    unit = Unit(2, mode=Mode.JOB, guard=True, **CALM).formed()
+    unit.crash(0, 0)
+    unit.crash(1, 1)
+    unit.wait(1)
+    assert sorted(unit.take()) == ["0 spawn 2", "0 stop 5", "1 spawn 2", "1 stop 5"]
+
+
+def test_a_drain_stops_rank_0_first() -> None:
+    unit = Unit(3, guard=True, deregister=2.0, drain=5.0).formed()
+    unit.tell(2, StopAsked)
+    assert unit.ready() == set()
+    assert unit.take() == []
+    unit.wait(2)
+    assert unit.take() == ["0 await drain"]
+    unit.wait(2)
+    assert unit.take() == []
+    unit.tell(0, Drained)
+    did = unit.take()
+    assert did[0].startswith("0 stop")
+    assert sorted(word.split()[0] for word in did if "stop" in word) == ["0", "1", "2"]
+    unit.wait(1)
+    assert unit.codes == {2: 0}
+    assert {state.me.generation for state in unit.agents.values()} == {2}
+    unit.create(2)
+    unit.wait(1)
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_requests_that_never_end_do_not_hold_a_drain() -> None:
+    unit = Unit(2, guard=True, deregister=1.0, drain=5.0).formed()
+    unit.tell(0, StopAsked)
+    unit.wait(5.75)
+    assert unit.take() == ["0 await drain"]
+    unit.wait(0.5)
+    assert unit.take()[0].startswith("0 stop")
+
+
+def test_without_guard_a_lone_instance_goes_alone() -> None:
+    unit = Unit(3).formed()
+    unit.tell(2, StopAsked)
+    unit.wait(3)
+    assert [word.split()[:2] for word in unit.take()] == [["2", "stop"], ["2", "quit"]]
+    assert unit.codes == {2: 0}
+
+
+def test_without_guard_a_rank_is_held_while_rank_0_drains() -> None:
+    unit = Unit(2, deregister=3.0).formed()
+    unit.tell(1, StopAsked)
+    unit.tell(0, StopAsked)
+    unit.wait(2)
+    assert unit.take() == []
+    unit.wait(2)
+    unit.tell(0, Drained)
+    unit.wait(1)
+    stops = [word.split()[0] for word in unit.take() if "stop" in word]
+    assert stops == ["0", "1"]
+    assert unit.codes == {0: 0, 1: 0}
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.tell(0, StopAsked)
+    unit.wait(0.5)
+    unit.tell(0, StopAsked)  # too soon: a terminal and a manager may both deliver the first one
+    assert unit.take() == []
+    unit.wait(1)
+    unit.tell(0, StopAsked)
+    assert unit.take()[0] == "0 stop 0"
+
+
+def test_an_order_to_drain_counts_for_its_generation_only() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
+    unit.store.board.order = Order(kind=OrderKind.DRAIN, generation=1)
+    unit.wait(3)
+    assert unit.codes == {0: 0, 1: 0}
+    unit.create(0, 1)
+    unit.wait(2)
+    assert unit.ready() == {0, 1}
+
+
+def test_an_order_to_restart_is_free_of_charge() -> None:
+    unit = Unit(2, guard=True, max_restarts=0).formed()
+    unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1)
+    unit.wait(3)
+    assert unit.ready() == {0, 1}
+    assert unit.generations() == {2}

@@ -1,0 +1,211 @@
+"""How a Unit meets failures, each story as the exact sequence of what its agents do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.unit import Unit
+from unitagent.core.events import (
+    PeerHungUp,
+    WorkloadStuck,
+)
+from unitagent.core.model import Reason, Restart
+
+CALM = {"backoff": (0.0,)}
+
+
+@pytest.mark.parametrize(("code", "signal"), [(1, None), (0, None), (None, 9)])
+def test_with_guard_any_exit_restarts_all_once(code: int | None, signal: int | None) -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.crash(2, code, signal)
+    did = unit.take()
+    assert did[0] == "2 stop 5"
+    assert sorted(did) == sorted(
+        [f"{rank} stop 5" for rank in range(3)] + [f"{rank} spawn 2" for rank in range(3)]
+    )
+    assert max(did.index(f"{rank} stop 5") for rank in range(3)) < min(
+        did.index(f"{rank} spawn 2") for rank in range(3)
+    )
+    unit.wait(2)
+    assert unit.ready() == {0, 1, 2}
+    assert {len(state.restarts) for state in unit.agents.values()} == {1}
+
+
+def test_failures_together_make_one_generation() -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.slow = {0, 1, 2}
+    for rank in range(3):
+        unit.crash(rank)
+    for rank in range(3):
+        unit.finish(rank)
+    unit.wait(2)
+    assert unit.generations() == {2}
+    assert {len(state.restarts) for state in unit.agents.values()} == {1}
+
+
+def test_the_first_failure_is_the_one_kept() -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.crash(2, 7)
+    unit.wait(1)
+    unit.crash(1, 8)
+    unit.wait(1)
+    failures = {(f.generation, f.rank, f.exit_code) for s in unit.agents.values() if (f := s.failure)}
+    assert failures == {(2, 1, 8)}
+
+
+def test_the_pause_before_a_restart_grows() -> None:
+    unit = Unit(2, guard=True, backoff=(0.0, 3.0)).formed()
+    unit.crash(0)
+    assert "0 spawn 2" in unit.take()
+    unit.wait(1)
+    unit.crash(0)
+    unit.wait(2)
+    assert "0 spawn 3" not in unit.take()
+    unit.wait(2)
+    assert "0 spawn 3" in unit.take()
+
+
+def test_a_rebuilt_instance_restarts_all_with_guard() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.kill(1)
+    unit.create(1)
+    unit.wait(1)
+    did = unit.take()
+    assert did[0] == "0 stop 5"
+    assert sorted(did[1:]) == ["0 spawn 2", "1 spawn 2"]
+    failure = unit.agents[0].failure
+    assert failure is not None
+    assert (failure.generation, failure.rank, failure.reason) == (1, 1, Reason.REPLACED)
+
+
+def test_a_hang_up_and_a_refusal_are_a_loss_at_once() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.kill(1)
+    unit.tell(0, PeerHungUp, 1, "i2")
+    assert unit.take() == ["0 stop 5"]
+    failure = unit.agents[0].failure
+    assert failure is not None
+    assert failure.reason is Reason.LOST
+
+
+def test_a_silent_peer_is_lost_after_its_lease() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.cut = unit.silent = {1}
+    unit.wait(4)
+    assert unit.take() == []
+    unit.wait(3)
+    assert "0 stop 5" in unit.take()
+
+
+def test_a_peer_without_the_store_that_answers_is_not_lost() -> None:
+    unit = Unit(3, guard=True).formed()
+    unit.cut = {2}
+    unit.wait(30)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_an_outage_of_the_store_changes_nothing() -> None:
+    unit = Unit(3, guard=True).formed()
+    unit.cut = {0, 1, 2}
+    unit.wait(30)
+    unit.store.wipe()
+    unit.cut = set()
+    unit.wait(10)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
+    assert unit.generations() == {1}
+
+
+def test_a_crash_while_the_store_is_away_turns_readiness_off_and_restarts_all_later() -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.cut = {0, 1, 2}
+    unit.wait(1)
+    unit.crash(2)
+    unit.wait(3)
+    assert unit.ready() == set()
+    assert unit.take() == ["2 stop 5"]
+    unit.cut = set()
+    unit.wait(2)
+    assert unit.generations() == {2}
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_an_isolated_instance_stops_at_once_and_comes_back() -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.cut = unit.silent = {2}
+    unit.wait(7)
+    assert "2 stop 0" in unit.take()
+    unit.cut, unit.silent = set(), set()
+    unit.wait(3)
+    assert unit.generations() == {2}
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_without_guard_a_failure_is_its_own() -> None:
+    unit = Unit(3).formed()
+    unit.crash(1, 3)
+    assert unit.take() == ["1 stop 5", "1 quit 3"]
+    unit.wait(2)
+    assert unit.ready() == set()
+    unit.create(1)
+    unit.wait(3)
+    assert unit.take() == ["1 spawn 1"]
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_without_guard_an_unasked_exit_0_becomes_1() -> None:
+    unit = Unit(2).formed()
+    unit.crash(1, 0)
+    assert unit.take() == ["1 stop 5", "1 quit 1"]
+
+
+def test_without_guard_a_rebuilt_rank_0_ends_the_others_with_75() -> None:
+    unit = Unit(3).formed()
+    unit.kill(0)
+    unit.wait(2)
+    assert unit.take() == []
+    unit.create(0)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["1 quit 75", "1 stop 5", "2 quit 75", "2 stop 5"]
+    unit.create(1, 2)
+    unit.wait(1)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_a_rank_rebuilt_while_rank_0_is_away_waits_for_it() -> None:
+    unit = Unit(2).formed()
+    unit.kill(0)
+    unit.crash(1)
+    unit.create(1)
+    unit.wait(4)
+    assert unit.take() == ["1 stop 5", "1 quit 1"]
+    unit.create(0)
+    unit.wait(3)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
+
+
+def test_the_budget_ends_all_with_70() -> None:
+    unit = Unit(2, guard=True, max_restarts=1, **CALM).formed()
+    unit.crash(1)
+    unit.wait(1)
+    unit.crash(1)
+    unit.wait(2)
+    assert unit.codes == {0: 70, 1: 70}
+
+
+def test_recreate_ends_all_with_75() -> None:
+    unit = Unit(2, guard=True, restart=Restart.RECREATE).formed()
+    unit.crash(1)
+    unit.wait(2)
+    assert unit.codes == {0: 75, 1: 75}
+    unit.create(0, 1)
+    assert sorted(unit.take()[-2:]) == ["0 spawn 2", "1 spawn 2"]
+
+
+def test_what_cannot_be_killed_ends_with_75() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.slow = {1}
+    unit.crash(1)
+    unit.tell(1, WorkloadStuck, "process 7 is in uninterruptible sleep")
+    assert unit.codes == {1: 75}

@@ -1,0 +1,140 @@
+"""How a Unit comes together, each story as the exact sequence of what its agents do."""
+
+from __future__ import annotations
+
+from tests.core.unit import Unit
+from unitagent.core.events import (
+    HealthChecked,
+    Tick,
+)
+from unitagent.core.model import Reason
+
+CALM = {"backoff": (0.0,)}
+
+
+def test_two_ranks_form_a_unit() -> None:
+    unit = Unit(2)
+    unit.create(0)
+    unit.wait(3)
+    assert unit.take() == []  # one of two: nothing starts
+    unit.create(1)
+    assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+    assert unit.ready() == {0, 1}
+
+
+def test_a_unit_of_one_is_a_unit_too() -> None:
+    unit = Unit(1)
+    unit.create(0)
+    assert unit.take() == ["0 spawn 1"]
+    assert unit.ready() == {0}
+
+
+def test_all_ranks_get_the_same_table() -> None:
+    unit = Unit(3).formed()
+    gangs = {state.gang for state in unit.agents.values()}
+    assert len(gangs) == 1
+    gang = gangs.pop()
+    assert gang is not None
+    assert (gang.master_address, gang.master_port) == ("10.0.0.0", 20001)
+    assert gang.ips == ("10.0.0.0", "10.0.0.1", "10.0.0.2")
+
+
+def test_no_workload_starts_while_an_old_process_lives() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.slow = {1}
+    unit.crash(0)
+    unit.wait(4)
+    assert unit.take() == ["0 stop 5", "1 stop 5"]
+    unit.finish(1)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
+
+
+def test_a_newcomer_waits_for_a_living_holder() -> None:
+    unit = Unit(2).formed()
+    holder = unit.agents.pop(1)
+    unit.create(1, ip="10.0.0.9")
+    for _ in range(40):
+        newcomer, unit.agents[1] = unit.agents[1], holder
+        unit.wait(0.5)
+        holder, unit.agents[1] = unit.agents[1], newcomer
+        unit.tell(1, Tick)
+        assert not unit.agents[1].joined
+    assert any("rank 1 of Unit u is held by another instance" in text for text in unit.said)
+
+
+def test_who_lost_its_rank_is_fenced() -> None:
+    unit = Unit(2).formed()
+    old = unit.agents.pop(1)
+    unit.create(1)
+    unit.wait(10)
+    assert unit.agents[1].joined
+    unit.agents[1] = old
+    unit.wait(2)
+    assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
+
+
+def test_ranks_that_count_the_unit_differently_end_with_77() -> None:
+    unit = Unit(3)
+    unit.create(0)
+    unit.wait(2)
+    unit.create(1, size=2)
+    unit.wait(3)
+    assert unit.codes == {1: 77}
+
+
+def test_strict_ranks_that_differ_end_with_77() -> None:
+    unit = Unit(2, strict=True)
+    unit.create(0, fingerprint="command=aa")
+    unit.create(1, fingerprint="command=bb")
+    unit.wait(2)
+    assert 77 in unit.codes.values()
+    assert any("rank 1: command" in text for text in unit.said)
+
+
+def test_revisions_wait_for_each_other() -> None:
+    unit = Unit(2)
+    unit.create(0, revision="a")
+    unit.create(1, revision="b")
+    unit.wait(10)
+    assert unit.take() == []
+    assert any("has revision b, this is a" in text for text in unit.said)
+
+
+def test_a_barrier_can_time_out() -> None:
+    unit = Unit(2, barrier_timeout=5.0)
+    unit.create(0)
+    unit.wait(7)
+    assert unit.codes == {0: 124}
+
+
+def test_a_store_that_was_never_reached_ends_with_69() -> None:
+    unit = Unit(2, store_timeout=5.0)
+    unit.cut = {0}
+    unit.create(0)
+    unit.wait(6)
+    assert unit.codes == {0: 69}
+
+
+def test_rank_0_is_ready_when_its_health_check_passes() -> None:
+    unit = Unit(2, health=True, guard=True, **CALM)
+    unit.create(0, 1)
+    unit.wait(1)
+    assert unit.ready() == set()
+    unit.tell(0, HealthChecked, True)
+    unit.wait(1)
+    assert unit.ready() == {0, 1}
+    unit.tell(0, HealthChecked, False, "timed out")
+    failure = unit.agents[0].failure
+    assert failure is not None
+    assert failure.reason is Reason.UNHEALTHY
+    assert unit.generations() == {2}
+
+
+def test_a_start_that_takes_too_long_has_failed() -> None:
+    unit = Unit(2, health=True, guard=True, startup=5.0, **CALM)
+    unit.create(0, 1)
+    unit.wait(6)
+    failure = unit.agents[1].failure
+    assert failure is not None
+    assert failure.reason is Reason.STARTUP_TIMEOUT
+    assert unit.generations() == {2}
