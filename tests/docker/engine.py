@@ -1,0 +1,121 @@
+"""A Docker engine and the image under test, by the command line that users have."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+ROOT = Path(__file__).parents[2]
+BASE = "unitagent-base"
+PATIENCE = 60.0  # seconds until a container must be as expected, on a machine that is busy
+PYTHON = "3.11"  # of the base image
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that answers.
+
+    Attributes:
+        environment: with the address of the engine.
+        names: of what was made, to be removed at the end.
+
+    """
+
+    environment: dict[str, str]
+    names: list[str] = field(default_factory=list)
+
+    def docker(self, *words: str, code: int | None = 0) -> str:
+        """What ``docker`` prints, both streams; ``code`` None accepts any."""
+        ended = subprocess.run(
+            ["docker", *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE * 5,
+            check=False,
+        )
+        assert code is None or ended.returncode == code, f"docker {' '.join(words)}: {ended.stdout}"
+        return ended.stdout.strip()
+
+    def run(self, *options: str, command: tuple[str, ...], name: str = "", **variables: str) -> str:
+        """Start a container; its name."""
+        name = name or f"unitagent-test-{uuid4().hex[:8]}"
+        self.names.append(name)
+        places = {"UNIT_SIZE": "1", "RANK_ID": "0"} | variables
+        given = [word for key, text in places.items() for word in ("--env", f"{key}={text}")]
+        self.docker("run", "--detach", "--name", name, *given, *options, IMAGE, *command)
+        return name
+
+    def state(self, name: str) -> dict[str, Any]:
+        """The container's state as the engine sees it."""
+        found: dict[str, Any] = json.loads(self.docker("inspect", "--format", "{{json .State}}", name))
+        return found
+
+    def health(self, name: str) -> str:
+        """What the image's HEALTHCHECK says."""
+        return str(self.state(name)["Health"]["Status"])
+
+    def wait(self, name: str) -> int:
+        """The container's exit code."""
+        return int(self.docker("wait", name))
+
+    def ready(self, name: str) -> bool:
+        """Whether the container's Unit serves."""
+        return self.docker("exec", name, "unitagent", "probe", "ready", code=None).startswith("ok")
+
+    def until(self, name: str, true: Callable[[], bool]) -> None:
+        """Wait until something is true; what the container said is in the failure."""
+        deadline = time.monotonic() + PATIENCE
+        while not true():
+            assert time.monotonic() < deadline, self.docker("logs", name)
+            time.sleep(0.2)
+
+    def remove(self) -> None:
+        """Remove all containers of the tests."""
+        while self.names:
+            self.docker("rm", "--force", "--volumes", self.names.pop(), code=None)
+
+
+IMAGE = "unitagent-test"
+
+
+def build(engine: Engine, folder: Path) -> None:
+    """Build the image without a network: the wheels are brought along."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("unitagent", "docker"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "wheels"))
+    _wheels(folder, folder / "docker" / "wheels")
+    arguments = ["--build-arg", f"BASE_IMAGE={BASE}", "--file", str(folder / "docker" / "Dockerfile")]
+    engine.docker("build", "--network", "none", *arguments, "--tag", IMAGE, str(folder))
+    # What the build left of itself and of an older image.
+    engine.docker("image", "prune", "--force")
+
+
+def _wheels(project: Path, wheels: Path) -> None:
+    _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(project))
+    machine = platform.machine()
+    tags = [f"manylinux{tag}_{machine}" for tag in ("_2_28", "_2_17", "2014")]
+    places = [word for tag in tags for word in ("--platform", tag)]
+    # async-timeout: redis needs it on the base's Python, and pip asks the Python that it runs on.
+    wanted = [f"{project}[embedded,cli]", "async-timeout"]
+    _pip(
+        "download", "--only-binary=:all:", "--python-version", PYTHON, *places, "--dest", str(wheels), *wanted
+    )
+
+
+def _pip(*words: str) -> None:
+    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False, env=os.environ)
+    assert ended.returncode == 0, ended.stderr
