@@ -134,19 +134,26 @@ async def test_an_address_that_is_not_ours_is_told_in_the_words_of_the_server(re
 
 def test_it_dies_with_its_agent() -> None:
     program = f"""
-import time
+import asyncio, time
 from unitagent.store.embedded import EmbeddedServer
-print(EmbeddedServer("127.0.0.1", {free_port()}, None).spawn(), flush=True)
+server = EmbeddedServer("127.0.0.1", {free_port()}, None)
+pid = server.spawn()
+asyncio.run(server.ready())
+print(pid, flush=True)
 time.sleep(60)
 """
     agent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert agent.stdout is not None
     pid = int(agent.stdout.readline())
-    asyncio.run(until(lambda: "-server" in Path(f"/proc/{pid}/cmdline").read_text()))
+    assert not _is_gone(pid)
     agent.kill()
     agent.wait()
     agent.stdout.close()
-    asyncio.run(until(lambda: _is_gone(pid)))
+    try:
+        asyncio.run(until(lambda: _is_gone(pid)))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _is_gone(pid: int) -> bool:
