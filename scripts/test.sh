@@ -29,9 +29,13 @@ is_root || say "not root: tests in network and PID namespaces (marker root) are 
 PATH=$VENV/bin:$PATH
 export PATH
 failed=''
-check() { "$@" || failed="$failed ${*:1:2},"; }
-check ruff check .
-check ruff format --check .
-check mypy
-check pytest "${markers[@]}" "$@"
+check() {
+    local name=$1
+    shift
+    "$@" || failed="$failed $name,"
+}
+check 'ruff check' ruff check .
+check 'ruff format' ruff format --check .
+check mypy mypy
+check pytest pytest "${markers[@]}" "$@"
 [ -z "$failed" ] || fail "failed:${failed%,}"
