@@ -3,5 +3,5 @@
 # is killed, all restart together, everything stops. Exit 0 only if all of that was observed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-setup_venv embedded,cli
+setup_venv embedded
 exec "$VENV/bin/python" "$ROOT/scripts/demo.py" "$@"

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from unitagent.variables import GROUPS, NOT_YET, Variable
+from unitagent.settings.variables import GROUPS, NOT_YET, Variable
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 _PLACE = re.compile(r"(?<=<!-- variables -->\n).*?(?=<!-- /variables -->)", re.DOTALL)
@@ -33,7 +33,7 @@ def main() -> int:
 def _compare(text: str, wanted: str) -> int:
     if text == wanted:
         return 0
-    print(f"{README.name} differs from unitagent/variables.py: run scripts/readme.py", file=sys.stderr)
+    print(f"{README.name} differs from the table of variables: run scripts/readme.py", file=sys.stderr)
     return 1
 
 

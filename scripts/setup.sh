@@ -54,7 +54,7 @@ pip_install() {
     printf '%s\n' "$now" >"$stamp"
 }
 
-# Make .venv with this project and the extras $1, as in "embedded,cli".
+# Make .venv with this project and the extras $1, as in "embedded,test".
 setup_venv() {
     make_venv "$VENV"
     pip_install "$VENV" "unitagent-${1//,/-}" -e ".[$1]"

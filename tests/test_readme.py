@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from unitagent.cli import COMMANDS
+from unitagent.settings.variables import VARIABLES
 from unitagent.store.keys import PERMISSIONS
-from unitagent.variables import VARIABLES
 
 ROOT = Path(__file__).parents[1]
 

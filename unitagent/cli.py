@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.options import add_arguments, split_command
+from unitagent.settings.options import add_arguments, split_command
 
 _WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options are not ours
 _VALUED = ("--format",)  # options beside those of the table that take a value, of commands with a COMMAND

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError
-from unitagent.options import flags
+from unitagent.settings.options import flags
 
 if TYPE_CHECKING:
     from unitagent.settings import Resolved
@@ -27,7 +27,7 @@ def not_yet(namespace: argparse.Namespace) -> int:
 
 def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
     """Settle what flags, environment, service file and platform say."""
-    from unitagent.resolution import resolve  # noqa: PLC0415
+    from unitagent.settings.resolution import resolve  # noqa: PLC0415
 
     read = partial(Path.read_text, encoding="utf-8")
     return resolve(
@@ -69,7 +69,7 @@ def local(namespace: argparse.Namespace) -> int:
 def probe(namespace: argparse.Namespace) -> int:
     """Ask an agent."""
     from unitagent.operator import probe as prober  # noqa: PLC0415
-    from unitagent.values import listening  # noqa: PLC0415
+    from unitagent.settings.values import listening  # noqa: PLC0415
 
     given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
     try:

@@ -87,7 +87,8 @@ class EmbeddedStore:
         """Start it and wait until it answers.
 
         Raises:
-            ConfigurationError: there is no server program, or its port is taken.
+            ConfigurationError: there is no server program.
+        StoreError: it did not come up; its port may be taken.
 
         """
         self._spawn()

@@ -13,7 +13,6 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
-from unitagent import values
 from unitagent.asking import ask
 from unitagent.discovery.network import find_address
 from unitagent.discovery.rdma import find_hca
@@ -22,7 +21,7 @@ from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import probe
 from unitagent.operator.doctor import devices, limits, network, process, store, variables
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
-from unitagent.settings import Resolved, Settings
+from unitagent.settings import Resolved, Settings, values
 from unitagent.store.address import join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys

@@ -18,7 +18,7 @@ from unitagent.operator.render import compose, lws, swarm
 from unitagent.operator.render.service import GRACE_MARGIN, Service
 from unitagent.operator.render.unexpressed import unexpressed
 from unitagent.operator.render.yaml_text import documents
-from unitagent.variables import NOT_YET, VARIABLES
+from unitagent.settings.variables import NOT_YET, VARIABLES
 
 ENGINES = {
     "compose": (compose.compose, compose.ABOUT),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.local import LocalUnit, free_port, unitagent
 from unitagent import __version__
-from unitagent.variables import VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 SECRET = "told-to-nobody"  # noqa: S105
 

@@ -109,7 +109,7 @@ def _wheels(project: Path, wheels: Path) -> None:
     tags = [f"manylinux{tag}_{machine}" for tag in ("_2_28", "_2_17", "2014")]
     places = [word for tag in tags for word in ("--platform", tag)]
     # async-timeout: redis needs it on the base's Python, and pip asks the Python that it runs on.
-    wanted = [f"{project}[embedded,cli]", "async-timeout"]
+    wanted = [f"{project}[embedded]", "async-timeout"]
     _pip(
         "download", "--only-binary=:all:", "--python-version", PYTHON, *places, "--dest", str(wheels), *wanted
     )

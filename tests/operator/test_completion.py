@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.operator.command import run
-from unitagent.variables import VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 _DEADLINE = 30
 

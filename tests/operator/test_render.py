@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from unitagent.errors import ConfigurationError
 from unitagent.rendering import ENGINES, rendered
-from unitagent.variables import VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 EAS = {
     "metadata": {

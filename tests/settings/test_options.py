@@ -6,8 +6,8 @@ import argparse
 
 import pytest
 
-from unitagent.options import add_arguments, flags, split_command
-from unitagent.variables import VARIABLES
+from unitagent.settings.options import add_arguments, flags, split_command
+from unitagent.settings.variables import VARIABLES
 
 
 @pytest.fixture

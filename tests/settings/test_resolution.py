@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from unitagent.core.model import Mode, Restart
 from unitagent.discovery.platforms import TABLE
 from unitagent.errors import ConfigurationError
-from unitagent.resolution import resolve
-from unitagent.variables import NOT_YET, VARIABLES
+from unitagent.settings.resolution import resolve
+from unitagent.settings.variables import NOT_YET, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.errors import ConfigurationError
-from unitagent.values import listening
-from unitagent.variables import VARIABLES
+from unitagent.settings.values import listening
+from unitagent.settings.variables import VARIABLES
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
 _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitagent import values
-from unitagent.variables import NOT_YET, VARIABLES
+from unitagent.settings import values
+from unitagent.settings.variables import NOT_YET, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from unitagent.layers import Given
+    from unitagent.settings.layers import Given
 
 Parsed = dict[str, Any]  # variable -> value; a variable whose text was refused is absent
 

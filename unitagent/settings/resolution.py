@@ -10,12 +10,11 @@ import posixpath
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
-from unitagent import layers, rules
 from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError
-from unitagent.layers import Given
-from unitagent.settings import Resolved, Settings
-from unitagent.variables import VARIABLES
+from unitagent.settings import Resolved, Settings, layers, rules
+from unitagent.settings.layers import Given
+from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

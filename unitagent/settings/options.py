@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.variables import GROUPS, VARIABLES, Variable
+from unitagent.settings.variables import GROUPS, VARIABLES, Variable
 
 if TYPE_CHECKING:
     import argparse

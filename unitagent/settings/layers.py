@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.discovery import platforms, service_file
 from unitagent.errors import ConfigurationError
-from unitagent.variables import VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
