@@ -40,6 +40,8 @@ def _redis() -> dict[str, Any]:
         "command": ["redis-server", "/run/secrets/redis.conf"],
         "secrets": ["redis.conf"],
         "networks": ["cards"],
+        # Straight to the task: Swarm's virtual addresses forget connections that are silent for 15 minutes.
+        "deploy": {"endpoint_mode": "dnsrr"},
     }
 
 
