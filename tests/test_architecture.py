@@ -12,9 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent / "unitagent"
 FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = {"store", "workload", "discovery", "frameworks", "probes", "operator"}
 SHELL = {  # where the rooms may meet
-    "agent", "asking", "claim", "cli", "commands", "embedding", "examining", "launch", "rehearsing", "rendering",
-    "startup", "views", "watching", "__main__",
-}  # fmt: skip
+    "agent",
+    "asking",
+    "claim",
+    "cli",
+    "commands",
+    "embedding",
+    "examining",
+    "launch",
+    "rehearsing",
+    "rendering",
+    "startup",
+    "views",
+    "watching",
+    "__main__",
+}
 INTERFACES = {"unitagent.store.protocol"}  # records that say what a room gives; they do nothing
 PURE = {"__future__", "dataclasses", "enum", "typing", "collections", "itertools"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 50

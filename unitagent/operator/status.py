@@ -94,5 +94,3 @@ def _row(one: dict[str, Any]) -> str:
     lease = "-" if age is None else f"{age:.1f}s"
     ip, host = one["ip"] or "-", (one["hostname"] or "-")[:20]
     return f"{one['rank']:>4}  {one['state']:<9} {ip:<16} {host:<20} {one['generation']:>4} {lease:>7}"
-
-
