@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from tests.chaos.faults import KINDS
+from tests.chaos.faults import KINDS, must_restart
 from tests.chaos.history import History, Round
 from tests.network.lives import Life, overlaps
 
 LEASE = 5.0
 ISOLATED = LEASE + 2.0  # seconds in which an instance that is cut off has to stop
-READY_LAG = LEASE + 2.0  # seconds after a workload's death in which readiness may still be told
+READY_LAG = LEASE + 2.0  # seconds after a workload's death in which readiness may still be told,
+BLIND_LAG = 2 * LEASE + 2.0  # and while the store is away, when every agent has to find out for itself
 CODES = {0, 75, 76}  # a container that nobody killed ends asked, to be rebuilt, or fenced
 
 
@@ -86,7 +87,7 @@ def restarts(history: History) -> Iterator[str]:
         causes = sum(KINDS[fault.kind].restarts for fault in one.faults)
         if one.stuck:
             yield f"{_name(one)}: the Unit did not come back: {one.stuck}"
-        elif causes and not started:
+        elif must_restart([fault.kind for fault in one.faults]) and not started:
             yield f"{_name(one)}: nothing restarted"
         elif not causes and started and not isolating(one):
             yield f"{_name(one)}: a needless restart"
@@ -124,9 +125,18 @@ def true_readiness(history: History) -> Iterator[str]:
             deaths[life.generation] = min(deaths.get(life.generation, life.died), life.died)
     for sample in history.samples:
         died = deaths.get(sample.generation)
-        if sample.ready and died is not None and sample.at > died + READY_LAG:
-            late = sample.at - died
-            yield f"rank {sample.host} said ready {late:.1f} s after a workload of its generation died"
+        if sample.ready and died is not None and sample.at > died + _lag(history, died):
+            when, late = sample.at - history.began, sample.at - died
+            yield f"at {when:.1f} s rank {sample.host} said ready {late:.1f} s after a workload had died"
+
+
+def _lag(history: History, died: float) -> float:
+    away = any(
+        KINDS[fault.kind].of_store and KINDS[fault.kind].cuts and abs(fault.struck - died) < BLIND_LAG
+        for one in history.rounds
+        for fault in one.faults
+    )
+    return BLIND_LAG if away else READY_LAG
 
 
 def codes(history: History) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -28,6 +28,7 @@ class Kind:
         restarts: the Unit has to restart because of it; else it must not.
         cuts: what somebody cannot reach meanwhile, ``store`` or ``peers``; both together isolate.
         of_store: it happens to the store, not to a rank.
+        silent: only the store shows it, so it may pass unnoticed while the store is away.
 
     """
 
@@ -37,6 +38,7 @@ class Kind:
     restarts: bool = True
     cuts: frozenset[str] = frozenset()
     of_store: bool = False
+    silent: bool = False
 
 
 LONG, SHORT, OUTAGE = (8.0, 11.0), (1.0, 2.5), (2.0, 9.0)
@@ -108,7 +110,9 @@ KINDS: dict[str, Kind] = {
     "container killed": Kind(strike=_kill, mend=_rebuild, hold=(0.1, 1.5)),
     "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild),
     "machine gone": Kind(strike=_go_dark, mend=_replace_machine, hold=LONG, cuts=STORE | PEERS),
-    "agent hangs": Kind(strike=_signal_agent(signal.SIGSTOP), mend=_signal_agent(signal.SIGCONT), hold=LONG),
+    "agent hangs": Kind(
+        strike=_signal_agent(signal.SIGSTOP), mend=_signal_agent(signal.SIGCONT), hold=LONG, silent=True
+    ),
     "cut off": Kind(strike=lambda lab, rank: lab.net.cut(rank), mend=_heal, hold=LONG, cuts=STORE | PEERS),
     "deaf": Kind(
         strike=lambda lab, rank: lab.net.cut(rank, directions=["in"]),
@@ -163,3 +167,9 @@ KINDS: dict[str, Kind] = {
         lambda lab, _: lab.net.impair(0.1, 0.0, ["front"]), lambda lab, _: lab.net.repair()
     ),
 }
+
+
+def must_restart(kinds: Sequence[str]) -> bool:
+    """Whether these faults together leave the Unit no choice."""
+    away = any(KINDS[kind].of_store and KINDS[kind].cuts for kind in kinds)
+    return any(KINDS[kind].restarts and not (KINDS[kind].silent and away) for kind in kinds)

@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.faults import KINDS
+from tests.chaos.faults import KINDS, must_restart
 from tests.chaos.history import End, Fault, History, Round, Sampler
 from tests.network.containers import agent_command
 from tests.network.lab import Lab, workload
 
 SIZE = 4
 SETTLE = 1.5  # seconds to look on after a round
+GOODBYE = 20.0  # seconds in which an agent that was asked to stop has ended
+NEVER = -1  # the exit code of an agent that did not end
 TRAITS = ("only=1", "ignores-term", "only=2", "daemon", "only=3", "lingers=0.3")
 ENV = {
     "UNIT_MAX_RESTARTS": 1_000_000, "UNIT_BACKOFF_SECONDS": "0", "UNIT_RESTART_GRACE_SECONDS": 0.5,
@@ -139,7 +141,7 @@ def _round(
 
 
 def _await_ready(lab: _Platform, one: Round, back: float) -> None:
-    above = one.before if any(KINDS[fault.kind].restarts for fault in one.faults) else one.before - 1
+    above = one.before - (not must_restart([fault.kind for fault in one.faults]))
     try:
         lab.until(lambda: _all_ready(lab, above), f"ready above generation {above}", back)
         one.ready = time.monotonic()
@@ -165,8 +167,11 @@ def _finish(lab: Lab, history: History) -> None:
     for agent in lab.agents.values():
         agent.signal(signal.SIGTERM)
     for rank, agent in lab.agents.items():
-        with contextlib.suppress(AssertionError):
-            history.ends.append(End(time.monotonic(), rank, agent.code(), asked=True))
+        try:
+            code = agent.code(GOODBYE)
+        except AssertionError:
+            code = NEVER
+        history.ends.append(End(time.monotonic(), rank, code, asked=True))
 
 
 def _told(one: Round, began: float) -> str:

@@ -10,10 +10,10 @@ import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from unitagent.core import decide, failures, outage
+from unitagent.core import decide, ending, outage
 from unitagent.core.model import Gang
+from unitagent.core.state import Result, State, Work
 from unitagent.launch import Launcher
 from unitagent.workload.environment import GangInfo
 from unitagent.workload.process import Workload
@@ -41,9 +41,14 @@ def panics_without_store() -> None:
     outage.is_isolated = lambda state: not state.connected and state.leases.last is not None
 
 
-def ignores_failures() -> None:
-    """The end of its workload is nobody's concern."""
-    _replace_rule(failures.end_generation, lambda state: (state, ()))
+def ignores_the_others() -> None:
+    """It serves on when another rank's failure has ended the generation."""
+    real = ending.wind_down
+
+    def wind_down(state: State) -> Result:
+        return real(state) if state.work is Work.OVER or state.leaving else (state, ())
+
+    decide.RULES = tuple(wind_down if rule is real else rule for rule in decide.RULES)
 
 
 def mixes_up_the_leader() -> None:
@@ -56,15 +61,11 @@ def mixes_up_the_leader() -> None:
     Launcher._info = info  # type: ignore[method-assign]
 
 
-def _replace_rule(old: Callable[..., Any], new: Callable[..., Any]) -> None:
-    decide.RULES = tuple(new if rule is old else rule for rule in decide.RULES)
-
-
 SABOTAGES: dict[str, Callable[[], None]] = {
     "leaves-the-old-one": leaves_the_old_one,
     "never-isolates": never_isolates,
     "panics-without-store": panics_without_store,
-    "ignores-failures": ignores_failures,
+    "ignores-the-others": ignores_the_others,
     "mixes-up-the-leader": mixes_up_the_leader,
 }
 

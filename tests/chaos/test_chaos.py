@@ -19,7 +19,7 @@ SABOTAGES = {
     "leaves-the-old-one": ("workload killed", "was alive"),
     "never-isolates": ("cut off", "lived on for more than"),
     "panics-without-store": ("store stopped", "a needless restart"),
-    "ignores-failures": ("all workloads killed", "did not come back"),
+    "ignores-the-others": ("workload killed", "did not come back"),
     "mixes-up-the-leader": ("workload killed", "were told different things"),
 }
 

@@ -1,7 +1,7 @@
 """A workload that notes what happens to it, one JSON line each, with the monotonic time.
 
 The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``,
-``after=SECONDS``, ``lingers=SECONDS`` (between SIGTERM and its end), ``until=PATH`` (waits for that file before
+``after=SECONDS``, ``lingers=SECONDS`` (from SIGTERM to its end), ``until=PATH`` (waits for that file before
 it exits), ``only=RANK`` (the traits after it are that rank's alone). On SIGUSR1 it exits with 0 at once.
 """
 
