@@ -139,7 +139,7 @@ class Watch:
         if other.incarnation in gang.incarnations:
             return False
         asleep = other.paused or self.world.now - other.woken < WAKING
-        return asleep or self._forgotten() or not self.plan.probes or self.world.severed(other.ip)
+        return asleep or self._forgotten() or not self.plan.probes
 
     def _forgotten(self) -> bool:
         return self.world.now - self.forgetful < FORGOTTEN or self.world.boards.old is not None
