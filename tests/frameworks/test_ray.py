@@ -30,7 +30,7 @@ def test_a_killed_part_restarts_the_unit(make_lab: MakeLab, ray: Path, victim: s
     job = ["python", str(PROGRAMS / "ray_spread.py")]
     for host in range(SIZE):
         words = contained(lab, host, agent_command(*job))
-        lab.start(host, command=words, UNIT_FRAMEWORK="ray", PATH=path(ray), RAY_TMPDIR=SCRATCH)
+        lab.launch(host, words, UNIT_FRAMEWORK="ray", PATH=path(ray), RAY_TMPDIR=SCRATCH)
     wait_for_rounds(lab, 1)
     os.kill(pid_of(lab, rank, victim), signal.SIGKILL)
     wait_for_rounds(lab, 2)

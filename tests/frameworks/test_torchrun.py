@@ -47,7 +47,7 @@ def test_a_job_loses_a_process(
     job = ["torchrun", "--nproc-per-node", str(EACH), *given, str(PROGRAMS / "all_reduce.py")]
     environment = {"UNIT_FRAMEWORK": framework, "PATH": path(torch), "OMP_NUM_THREADS": 1}
     for host in range(INSTANCES):
-        lab.start(host, command=contained(lab, host, agent_command(*job)), **environment)
+        lab.launch(host, contained(lab, host, agent_command(*job)), **environment)
     wait_for_sums(lab, 1)
     for rank in range(INSTANCES):
         words = command_line(lab.main(rank, 1))
