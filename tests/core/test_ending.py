@@ -105,6 +105,17 @@ def test_an_order_to_drain_counts_for_its_generation_only() -> None:
     assert unit.ready() == {0, 1}
 
 
+def test_an_order_to_restart_what_has_yet_to_start_changes_nothing() -> None:
+    unit = Unit(2, guard=True)
+    unit.create(0)
+    unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1)
+    unit.wait(2)
+    unit.create(1)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+    assert unit.ready() == {0, 1}
+
+
 def test_an_order_to_restart_is_free_of_charge() -> None:
     unit = Unit(2, guard=True, max_restarts=0).formed()
     unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from unitagent.core import budget
 from unitagent.core.actions import Action, AskPeer, Level
 from unitagent.core.exits import Code
-from unitagent.core.model import Failure, InstanceState, Mode, OrderKind, Reason, Restart
+from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
 from unitagent.core.state import Marks, Result, State, go, judged, members, mine, name, say
 
 
@@ -54,15 +54,17 @@ def obey(state: State) -> Result:
     if order.kind is OrderKind.DRAIN and state.asked is None:
         said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
         return mine(replace(state, asked=state.now), asked=True), said
-    if (
-        order.kind is OrderKind.RESTART
-        and state.in_gang
-        and state.up
-        and state.generation == order.generation
-    ):
-        why = f"a restart was asked for: {order.reason or 'no reason given'}"
-        return replace(state, ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
-    return state, ()
+    return _restart(state, order) if order.kind is OrderKind.RESTART else (state, ())
+
+
+def _restart(state: State, order: Order) -> Result:
+    """A Unit that has yet to start in this generation starts anyway: the wish is fulfilled without a restart."""
+    if not state.in_gang:
+        return replace(state, restarts_anyway=order.generation), ()
+    if not state.up or state.restarts_anyway == order.generation or state.generation > order.generation:
+        return state, ()
+    why = f"a restart was asked for: {order.reason or 'no reason given'}"
+    return replace(state, ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
 
 
 def end_generation(state: State) -> Result:

@@ -63,6 +63,7 @@ class State:
         gang: the last gang I started with; without guard, with the members that were rebuilt since.
         refused: the incarnation, by rank, whose address refused a connection when it was last asked.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
+        restarts_anyway: the generation whose order to restart found me still at its barrier.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         ended: failure of my own instance that has yet to end its generation.
 
@@ -93,6 +94,7 @@ class State:
     failure: Failure | None = None
     failure_stored: bool = True
     order: Order | None = None
+    restarts_anyway: int = 0
 
     # the barrier
     entered: float = 0.0
