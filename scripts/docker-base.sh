@@ -13,8 +13,10 @@ setup_tools debootstrap:debootstrap
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 say "making $image"
+# The mirror that this machine's own apt uses.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$folder" \
-    "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$folder.log" 2>&1 ||
+    "${DEBIAN_MIRROR:-$mirror}" >"$folder.log" 2>&1 ||
     { tail -n 15 "$folder.log" >&2; fail "debootstrap failed (its log stands above)"; }
 rm -f "$folder.log"
 # The packages themselves and their lists are not needed any more.

@@ -294,6 +294,11 @@ def test_what_has_no_effect_yet_is_refused(name: str) -> None:
     settled({name: VARIABLES[name].default or ""})
 
 
+def test_the_name_in_a_service_file_is_no_request() -> None:
+    named = json.dumps({"metadata": {"name": "chat"}, "unit": {"size": 1}, "containers": [{"script": "true"}]})
+    assert settled({"UNIT_CONFIG": "/named"}, named=named).service == "chat"
+
+
 def test_a_short_grace_shortens_the_defaults_within_it() -> None:
     settings = settled({"UNIT_STOP_GRACE_SECONDS": "5"})
     assert (settings.drain, settings.deregister) == (3, 0.4)
