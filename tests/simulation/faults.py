@@ -254,6 +254,12 @@ def _wipe(world: World) -> None:
     world.boards.main.wipe()
 
 
+def _wipe_while_cut(world: World) -> None:
+    """Who cannot reach the store cannot tell it again what it has forgotten."""
+    _cut(world)
+    world.after(world.rng.uniform(0.0, 1.0), _wipe, world)
+
+
 def _failover(world: World) -> None:
     world.boards.replicate()
     world.after(world.rng.uniform(0.1, 5.0), _promote, world)
@@ -284,7 +290,7 @@ def _lossy(world: World) -> None:
     world.after(world.rng.uniform(1.0, 6.0), setattr, world, "lossy", 0.0)
 
 
-_STORE: tuple[Fault, ...] = (_outage, _cut, _staggered, _wipe, _failover, _split, _lossy)
+_STORE: tuple[Fault, ...] = (_outage, _cut, _staggered, _wipe, _failover, _split, _lossy, _wipe_while_cut)
 _WHOLE_STORE: tuple[Fault, ...] = (_outage, _wipe, _failover, _lossy)
 _ANY: tuple[Fault, ...] = (
     *_STORE, _crash, _several, _kill, _lose, _hang, _freeze, _restart, _signal, _partition, _apart, _pair,

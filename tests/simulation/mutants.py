@@ -87,10 +87,6 @@ def _without_the_last() -> Any:
     return patch.multiple(barrier, stands=stands, _confirmed=confirmed)
 
 
-def _one_stage() -> Any:
-    return patch.object(barrier, "_confirmed", lambda *_: True)
-
-
 def _no_fence() -> Any:
     return _facts(lambda before, event, after: replace(after, fenced=False))
 
@@ -154,10 +150,6 @@ def _forget_what_the_store_forgot() -> Any:
     return patch.object(facts, "_remembered", lambda state: {})
 
 
-def _never_leave_the_barrier() -> Any:
-    return patch.object(barrier, "_anew", lambda state: state)
-
-
 def _keep_the_dead_in_the_gang() -> Any:
     right = facts._workload_gone
 
@@ -175,7 +167,6 @@ MUTANTS = (
     Mutant("no second opinion", _no_second_opinion, 0),
     Mutant("leases are judged right after a reconnect", _judge_at_once, 0),
     Mutant("the barrier opens without the last rank", _without_the_last, 0),
-    Mutant("the barrier opens when all are there, confirmed or not", _one_stage, 0),
     Mutant("no fence", _no_fence, 0),
     Mutant("reports about an older generation count", _old_failures, 0),
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 0),
@@ -186,7 +177,6 @@ MUTANTS = (
     Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 0),
     Mutant("ready when my own workload runs", _ready_alone, 0),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 0),
-    Mutant("who was left behind at a barrier waits", _never_leave_the_barrier, 0),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 0),
 )
 

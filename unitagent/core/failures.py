@@ -58,7 +58,7 @@ def obey(state: State) -> Result:
 
 
 def _restart(state: State, order: Order) -> Result:
-    """A Unit that has yet to start in this generation starts anyway: the wish is fulfilled without a restart."""
+    """A Unit that has yet to start in this generation starts anyway: the wish is fulfilled without more."""
     if not state.in_gang:
         return replace(state, restarts_anyway=order.generation), ()
     if not state.up or state.restarts_anyway == order.generation or state.generation > order.generation:

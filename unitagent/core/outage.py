@@ -60,10 +60,16 @@ def isolate(state: State) -> Result:
 def is_isolated(state: State) -> bool:
     """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
     last = state.leases.last
-    if state.connected or last is None or not state.rules.probes:
+    if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return False
     vouch = {peer.rank for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0}
-    if not vouch or not vouch <= state.answered:
-        return False
-    heard = max(state.heard.get(rank, last) for rank in vouch)
-    return state.now - max(last, heard) > state.rules.lease
+    heard = max((state.heard.get(rank, last) for rank in vouch), default=last)
+    return vouch <= state.answered and state.now - max(last, heard) > state.rules.lease
+
+
+def _can_be_vouched_for(state: State) -> bool:
+    """Whether there is somebody to ask: rank 0 even when it has left, for then nobody answers for it."""
+    if state.rules.rank == 0:
+        return bool(_confidants(state))
+    leader = state.records.get(0)
+    return leader is not None and leader.port != 0
