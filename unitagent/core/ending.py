@@ -13,7 +13,10 @@ from unitagent.core.exits import Code
 from unitagent.core.model import InstanceState, Mode
 from unitagent.core.state import Result, State, Work, go, members, mine, say
 
-LEADER_SHARE = 0.8  # of the stop grace is rank 0's; what is left is for the ranks that wait for it
+LEADER_SHARE = 0.8  # of the stop grace is rank 0's
+HELD_SHARE = (
+    0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
+)
 HOLD = (
     1.0  # seconds that a lone instance waits to learn whether rank 0 is going too; twice that for the store
 )
@@ -80,7 +83,7 @@ def _has_traffic(state: State) -> bool:
 
 
 def _drain_follower(state: State, since: float) -> Result:
-    held_until = since + LEADER_SHARE * state.rules.stop_grace
+    held_until = since + HELD_SHARE * state.rules.stop_grace
     if not _leader_stopped(state) and state.now < held_until and state.work is Work.ALIVE:
         return state, ()
     return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))

@@ -68,8 +68,8 @@ def is_isolated(state: State) -> bool:
 
 
 def _can_be_vouched_for(state: State) -> bool:
-    """Whether there is somebody to ask: rank 0 even when it has left, for then nobody answers for it."""
+    """Whether there is somebody to ask: rank 0 even when it is gone, for then nobody answers for it."""
     if state.rules.rank == 0:
         return bool(_confidants(state))
     leader = state.records.get(0)
-    return leader is not None and leader.port != 0
+    return leader is None or leader.port != 0
