@@ -12,6 +12,7 @@ from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases, neighbours
 from unitagent.core.model import Failure, Gang, Mode, Order, Record, Rules
 
+SMALL = 8  # instances; up to here everybody holds a connection to everybody
 ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
 
 
@@ -198,9 +199,14 @@ def members(state: State) -> Iterator[Record]:
 
 
 def watched(state: State) -> tuple[Record, ...]:
-    """The gang members whose leases I judge."""
-    ring = neighbours(state.rules.rank, state.rules.size)
-    return tuple(record for record in members(state) if record.rank in ring)
+    """The gang members that I hold a connection to: my two neighbours in the ring and rank 0; in a small Unit
+    all of them, so that all know of a death at once; and rank 0, which has the traffic, watches all it can.
+    """
+    size, rank = state.rules.size, state.rules.rank
+    if size <= (ALL_BEATS if rank == 0 else SMALL):
+        return tuple(members(state))
+    near = {0, *neighbours(rank, size)}
+    return tuple(record for record in members(state) if record.rank in near)
 
 
 def judged(state: State) -> tuple[Record, ...]:
