@@ -5,6 +5,7 @@ and no process of a test outlives the run.
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,13 @@ _LACKING = {
     "root": (os.geteuid() != 0, "needs root, for network and PID namespaces"),
     "frameworks": (not FRAMEWORKS.exists(), "needs .venv-frameworks: run scripts/frameworks-venv.sh"),
 }
+
+
+def pytest_configure() -> None:
+    """Begin as from a terminal: what runs in the background (nohup, a CI job) is born with signals ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(trylast=True)
