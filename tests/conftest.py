@@ -24,7 +24,7 @@ _LACKING = {
 
 
 def pytest_configure() -> None:
-    """Begin as from a terminal: what runs in the background (nohup, a CI job) is born with signals ignored."""
+    """Begin as from a terminal: what runs in the background (nohup, CI) is born with signals ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)

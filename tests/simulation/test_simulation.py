@@ -21,9 +21,9 @@ def test_every_guarantee_holds(start: int) -> None:
     assert not bad
 
 
-@pytest.mark.parametrize("seed", TRACK_RECORD, ids=lambda seed: f"{seed}-{TRACK_RECORD[seed]}")
-def test_no_defect_comes_back(seed: int) -> None:
-    assert not simulate(seed).violations
+def test_no_defect_comes_back() -> None:
+    back = {seed: found for seed, found in TRACK_RECORD.items() if simulate(seed).violations}
+    assert not back
 
 
 def test_a_seed_is_one_story() -> None:
