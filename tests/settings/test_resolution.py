@@ -295,7 +295,9 @@ def test_what_has_no_effect_yet_is_refused(name: str) -> None:
 
 
 def test_the_name_in_a_service_file_is_no_request() -> None:
-    named = json.dumps({"metadata": {"name": "chat"}, "unit": {"size": 1}, "containers": [{"script": "true"}]})
+    named = json.dumps(
+        {"metadata": {"name": "chat"}, "unit": {"size": 1}, "containers": [{"script": "true"}]}
+    )
     assert settled({"UNIT_CONFIG": "/named"}, named=named).service == "chat"
 
 
