@@ -133,7 +133,7 @@ def _lose(world: World) -> None:
 
 def _hang(world: World) -> None:
     leader = world.slots.get(0)
-    if leader is not None and leader.workload is not None and world.plan.health:
+    if leader is not None and leader.workload is not None and leader.state.me.state == "healthy":
         world.watch.struck(0, "hang")
         leader.workload.sick = True
 

@@ -1,6 +1,6 @@
 """The core with one thing wrong: a simulation that cannot tell these from the real one proves nothing.
 
-Each mutant patches a single function of the core. ``KILLED_BY`` keeps a seed that is known to tell it apart.
+Each mutant patches a single function of the core, and keeps a seed whose world is known to tell it apart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
-from unitagent.core import barrier, checks, decide, ending, failures, joining, outage
+from unitagent.core import barrier, checks, decide, ending, failures, joining, outage, rejoining
 from unitagent.core.events import Event, Exchanged
 from unitagent.core.leases import Leases
 from unitagent.core.model import Gang, InstanceState, Mode
@@ -160,24 +160,46 @@ def _keep_the_dead_in_the_gang() -> Any:
     return patch.object(facts, "_workload_gone", gone)
 
 
+def _claim_nothing() -> Any:
+    return patch.object(
+        joining, "claim", lambda state: replace(state, took=state.records.get(state.rules.rank))
+    )
+
+
+def _wait_no_longer_than_rank_0() -> Any:
+    return patch.object(ending, "HELD_SHARE", ending.LEADER_SHARE)
+
+
+def _nobody_rejoins() -> Any:
+    return _rule(rejoining.rejoin, None)
+
+
+def _nobody_is_admitted() -> Any:
+    return _rule(rejoining.admit, None)
+
+
 MUTANTS = (
     Mutant("the token is the number only", _number_only, 0),
-    Mutant("the generation follows the store's counter", _trust_the_counter, 0),
+    Mutant("the generation follows the store's counter", _trust_the_counter, 46),
     Mutant("a generation is announced before the old workload is dead", _announce_before_dead, 0),
-    Mutant("no second opinion", _no_second_opinion, 0),
-    Mutant("leases are judged right after a reconnect", _judge_at_once, 0),
-    Mutant("the barrier opens without the last rank", _without_the_last, 0),
-    Mutant("no fence", _no_fence, 0),
-    Mutant("reports about an older generation count", _old_failures, 0),
-    Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 0),
-    Mutant("each restart is charged twice", _charge_twice, 0),
-    Mutant("no isolation", _no_isolation, 0),
-    Mutant("a drain has no order", _no_order, 0),
-    Mutant("a newcomer takes a held rank at once", _take_at_once, 0),
+    Mutant("no second opinion", _no_second_opinion, 7),
+    Mutant("leases are judged right after a reconnect", _judge_at_once, 260),
+    Mutant("the barrier opens without the last rank", _without_the_last, 16),
+    Mutant("no fence", _no_fence, 47),
+    Mutant("reports about an older generation count", _old_failures, 9),
+    Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),
+    Mutant("each restart is charged twice", _charge_twice, 9),
+    Mutant("no isolation", _no_isolation, 21),
+    Mutant("a drain has no order", _no_order, 6),
+    Mutant("a newcomer takes a held rank at once", _take_at_once, 108),
     Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 0),
-    Mutant("ready when my own workload runs", _ready_alone, 0),
-    Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 0),
-    Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 0),
+    Mutant("ready when my own workload runs", _ready_alone, 145),
+    Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
+    Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
+    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 18),
+    Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 2108),
+    Mutant("without guard nobody rejoins", _nobody_rejoins, 0),
+    Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 0),
 )
 
 

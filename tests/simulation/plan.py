@@ -74,7 +74,7 @@ class Plan:
             restart=self.restart,
             probes=self.probes,
             health=self.health,
-            startup=12.0 if self.health else 0.0,
+            startup=12.0 if self.health and self.guard else 0.0,
             stop_grace=15.0,
             restart_grace=2.0,
             drain=5.0,
