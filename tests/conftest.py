@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ from tests.leaks import Leaks
 
 NO_SKIP = bool(os.environ.get("UNITAGENT_NO_SKIP"))
 FRAMEWORKS = Path(__file__).parents[1] / ".venv-frameworks" / "bin" / "python"
+
+LEAKS = pytest.StashKey[Leaks]()
+LEFT = pytest.StashKey[list[str]]()
 
 _LACKING = {
     "root": (os.geteuid() != 0, "needs root, for network and PID namespaces"),
@@ -63,9 +66,19 @@ def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
     report.longrepr = f"{report.nodeid}: {reason}\nUNITAGENT_NO_SKIP is set: nothing may be skipped here"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _leaks() -> Iterator[None]:
-    """Every descendant of this run carries its mark, daemons too; at the end none may be alive."""
-    leaks = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
-    yield
-    assert not (left := leaks.left()), "processes outlive the tests: " + "; ".join(left)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Mark every descendant of this run, daemons too."""
+    session.config.stash[LEAKS] = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run, and no single test, when a process outlives it."""
+    session.config.stash[LEFT] = left = session.config.stash[LEAKS].left()
+    if left and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the processes."""
+    for line in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"LEFT RUNNING by the tests: {line}", red=True)
