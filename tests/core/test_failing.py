@@ -209,3 +209,40 @@ def test_what_cannot_be_killed_ends_with_75() -> None:
     unit.crash(1)
     unit.tell(1, WorkloadStuck, "process 7 is in uninterruptible sleep")
     assert unit.codes == {1: 75}
+
+
+def test_a_store_that_shows_my_predecessor_again_is_told_who_holds_the_rank() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    replica = unit.store.copy()
+    unit.kill(1)
+    unit.create(1)
+    unit.wait(2)
+    unit.take()
+    unit.store.restore(replica)
+    unit.wait(10)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1}
+    assert unit.store.board.holders[1] == unit.agents[1].me.incarnation
+
+
+def test_when_rank_0_is_gone_and_the_store_too_nobody_vouches_for_the_others() -> None:
+    unit = Unit(3).formed()
+    unit.crash(0)
+    unit.cut = {1, 2}
+    unit.wait(4)
+    assert unit.take() == ["0 stop 5", "0 quit 1"]
+    unit.wait(3)
+    assert sorted(unit.take()) == ["1 stop 0", "2 stop 0"]
+
+
+def test_who_has_lost_the_store_learns_from_rank_0_that_its_generation_is_over() -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.cut = {2}
+    unit.wait(2)
+    unit.crash(1)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 stop 5", "1 stop 5", "2 stop 5"]
+    unit.cut = set()
+    unit.wait(2)
+    assert unit.ready() == {0, 1, 2}
+    assert unit.generations() == {2}

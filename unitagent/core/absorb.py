@@ -109,7 +109,7 @@ def _exchanged(state: State, event: Exchanged) -> State:
         holder=reply.holder,
         joined=state.joined or holds,
         fenced=state.fenced or (state.joined and not holds),
-        records={**_remembered(state), **reply.records},
+        records=_remembering(state, reply.records),
         generation=max(state.generation, *known),
         failure=failure,
         failure_stored=stored,
@@ -120,9 +120,21 @@ def _exchanged(state: State, event: Exchanged) -> State:
     )
 
 
-def _remembered(state: State) -> dict[int, Record]:
-    """While I run, a store that forgot a member of my gang does not make me forget it."""
-    return {peer.rank: peer for peer in members(state)} if state.in_gang and state.up else {}
+def _remembering(state: State, shown: dict[int, Record]) -> dict[int, Record]:
+    """While I run, a store that forgot a member of my gang, or shows its dead predecessor, does not make
+    me forget it.
+    """
+    if not (state.in_gang and state.up):
+        return shown
+    lost = {peer.rank: peer for peer in members(state) if _is_lost(state, shown.get(peer.rank), peer)}
+    return {**shown, **lost}
+
+
+def _is_lost(state: State, shown: Record | None, member: Record) -> bool:
+    if shown is None or shown.incarnation == member.incarnation:
+        return shown is None
+    bygone = 0 < shown.generation < state.me.generation
+    return bygone and not state.leases.alive(shown.rank, shown.incarnation)
 
 
 def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
