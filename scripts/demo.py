@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
+from unitagent.workload import proc
 
 T = TypeVar("T")
 
@@ -40,13 +40,14 @@ class Unit:
         self.output = output
         self.address = f"127.0.0.1:{free_port()}"
         self.argv = ["local", "--size", str(SIZE), "--guard", "--", "sh", "-c", WORKLOAD]
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("UNIT_")}
         with output.open("wb") as file:
             self.popen = subprocess.Popen(
                 [UNITAGENT, *self.argv],
-                env={**os.environ, "UNIT_ID": "demo", "UNIT_HTTP_ADDRESS": self.address},
+                env=kept | {"UNIT_ID": "demo", "UNIT_HTTP_ADDRESS": self.address},
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, process_group=0,
             )  # fmt: skip
-        self.processes = {self.popen.pid: psutil.Process(self.popen.pid)}
+        self.processes: dict[tuple[int, int], proc.Process] = {}
 
     def status(self, *options: str) -> str:
         argv = [UNITAGENT, "status", "--unit", "demo", "--http-address", self.address, *options]
@@ -58,8 +59,7 @@ class Unit:
         """The status as an object, empty as long as nobody answers; remembers every process there is."""
         if self.popen.poll() is not None:
             raise MissedError(f"unitagent local ended with code {self.popen.returncode}")
-        for process in psutil.Process(self.popen.pid).children(recursive=True):
-            self.processes.setdefault(process.pid, process)
+        self._remember()
         text = self.status("--json")
         return json.loads(text) if text else {}
 
@@ -76,13 +76,22 @@ class Unit:
         except subprocess.TimeoutExpired:
             raise MissedError(f"the Unit did not end within {STOP:.0f} s of SIGINT") from None
 
-    def left(self) -> list[psutil.Process]:
-        return [one for one in self.processes.values() if one.is_running() and one.status() != "zombie"]
+    def _remember(self) -> None:
+        table = proc.table()
+        for process in [table[self.popen.pid], *proc.descendants(table, self.popen.pid)]:
+            self.processes[process.ticks, process.pid] = process
+
+    def left(self) -> list[proc.Process]:
+        """Every process of the Unit, of any generation, that still runs."""
+        now = [proc.read(process.pid) for process in self.processes.values()]
+        return [one for one in now if one and one.alive and (one.ticks, one.pid) in self.processes]
 
     def close(self) -> None:
         """Whatever happened: nothing of ours stays."""
+        if self.popen.poll() is None:
+            self._remember()
         for process in self.left():
-            process.kill()
+            proc.kill(process)
 
 
 def free_port() -> int:
@@ -137,7 +146,7 @@ def recover(unit: Unit, before: dict[str, Any]) -> None:
     if after["generation"] != before["generation"] + 1:
         raise MissedError(f"one new generation: {before['generation']} was followed by {after['generation']}")
     old, new = ([one["pid"] for one in seen["instances"]] for seen in (before, after))
-    if set(old) & set(new) or any(map(psutil.pid_exists, old)):
+    if set(old) & set(new) or any(map(proc.read, old)):
         raise MissedError(f"every workload is a new one: pids {old} before, {new} after")
     show(f"every rank runs again: {listed(old)} are gone, {listed(new)} serve\n")
     show("$ unitagent status\n" + unit.status().rstrip())
