@@ -200,6 +200,7 @@ def test_recreate_ends_all_with_75() -> None:
     unit.wait(2)
     assert unit.codes == {0: 75, 1: 75}
     unit.create(0, 1)
+    assert {state.me.restarts for state in unit.agents.values()} == {1}
     assert sorted(unit.take()[-2:]) == ["0 spawn 2", "1 spawn 2"]
 
 
@@ -246,3 +247,12 @@ def test_who_has_lost_the_store_learns_from_rank_0_that_its_generation_is_over()
     unit.wait(2)
     assert unit.ready() == {0, 1, 2}
     assert unit.generations() == {2}
+
+
+def test_a_connection_to_a_living_peer_that_broke_is_held_anew() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.watched.clear()
+    unit.tell(0, PeerHungUp, 1, "i2")
+    assert unit.take() == []
+    assert unit.watched == [(0, (1,))]
+    assert unit.ready() == {0, 1}

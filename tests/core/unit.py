@@ -40,6 +40,7 @@ class Unit:
     Attributes:
         did: what the agents did, as ``rank word``, oldest first; exchanges and sentences are left out.
         said: what they told the operator.
+        watched: who asked to hold connections to whom.
         codes: exit codes of the agents that have ended, by rank.
         cut: ranks that cannot reach the store.
         silent: ranks that answer no question.
@@ -55,6 +56,7 @@ class Unit:
         self.agents: dict[int, State] = {}
         self.did: list[str] = []
         self.said: list[str] = []
+        self.watched: list[tuple[int, tuple[int, ...]]] = []
         self.codes: dict[int, int] = {}
         self.cut: set[int] = set()
         self.silent: set[int] = set()
@@ -150,6 +152,8 @@ class Unit:
                 self._put(rank, Spawned, 1000 + rank)
             case act.Stop():
                 self._stop(rank, action.grace)
+            case act.WatchPeers():
+                self.watched.append((rank, tuple(peer.rank for peer in action.peers)))
             case act.AwaitDrain():
                 self.did.append(f"{rank} await drain")
             case act.Quit():

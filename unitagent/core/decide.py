@@ -70,6 +70,7 @@ def publish(state: State) -> Result:
         return state, ()
     if record is not None and not state.joined:
         state = joining.claim(state)
+        record = state.me
     exchange = Exchange(
         record=record,
         take=may_take or "",
@@ -132,6 +133,7 @@ RULES: tuple[Rule, ...] = (
     outage.ask_around,
     outage.isolate,
     failures.judge,
+    failures.watch_again,
     failures.obey,
     failures.follow_leader,
     failures.end_generation,

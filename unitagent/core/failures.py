@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import budget
-from unitagent.core.actions import Action, AskPeer, Level
+from unitagent.core.actions import Action, AskPeer, Level, WatchPeers
 from unitagent.core.exits import Code
 from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
-from unitagent.core.state import Marks, Result, State, go, judged, members, mine, name, say
+from unitagent.core.state import Marks, Result, State, go, judged, members, mine, name, say, watched
 
 
 def judge(state: State) -> Result:
@@ -34,6 +34,14 @@ def judge(state: State) -> Result:
         silent = f"no sign of life for {state.rules.lease:g} s"
         return replace(state, suspects={**state.suspects, **{peer.rank: silent for peer in late}}), ()
     return replace(state, asking=state.asking | {peer.rank for peer in late}), tuple(map(AskPeer, late))
+
+
+def watch_again(state: State) -> Result:
+    """A connection that broke though its peer is still a member is held anew."""
+    if not state.watch_again:
+        return state, ()
+    state = replace(state, watch_again=False)
+    return state, (WatchPeers(watched(state)),) if state.in_gang and state.up else ()
 
 
 def _worth_asking(state: State, rank: int) -> bool:

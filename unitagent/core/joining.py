@@ -9,8 +9,8 @@ from dataclasses import replace
 from unitagent.core import failures
 from unitagent.core.actions import AskPeer, Level, Say, Stop
 from unitagent.core.exits import Code
-from unitagent.core.model import Reason, Record
-from unitagent.core.state import Result, State, Work, go, name, say
+from unitagent.core.model import Reason, Record, Restart
+from unitagent.core.state import Result, State, Work, go, mine, name, say
 
 ISOLATION_MARGIN = 2.0  # seconds after its lease by which an isolated holder has stopped its workload
 
@@ -91,6 +91,8 @@ def claim(state: State) -> State:
     state = replace(state, took=took)
     if took is None or not state.leads:
         return state
+    if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
+        state = mine(state, restarts=took.restarts)
     if took.state.started and not (took.asked or took.left):
         why = f"{name(state, took.rank)} was rebuilt"
         replaced = failures.failure_of(state, took.rank, Reason.REPLACED, why)

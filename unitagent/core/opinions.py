@@ -38,7 +38,7 @@ def _heard(state: State, event: PeerAnswered) -> State:
 def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
     hung_up = event.rank in state.hung_up
-    state = replace(state, hung_up=state.hung_up - {event.rank})
+    state = replace(state, hung_up=state.hung_up - {event.rank}, watch_again=state.watch_again or hung_up)
     against = _against(state, event, hung_up=hung_up)
     doubts = {rank: why for rank, why in state.doubts.items() if rank != event.rank}
     if against:

@@ -63,6 +63,7 @@ class State:
         took: the record whose place my own took, when I joined.
         gang: the last gang I started with; without guard, with the members that were rebuilt since.
         refused: the incarnation, by rank, whose address refused a connection when it was last asked.
+        watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
         restarts_anyway: the generation whose order to restart found me still at its barrier.
         suspects: gang members that did not stand the second opinion, with the reason in words.
@@ -123,6 +124,7 @@ class State:
     asking: frozenset[int] = frozenset()
     ask_again: Mapping[int, float] = field(default_factory=dict)
     hung_up: frozenset[int] = frozenset()
+    watch_again: bool = False
     suspects: Mapping[int, str] = field(default_factory=dict)
     heard: Mapping[int, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
