@@ -137,8 +137,8 @@ class Unit:
 
     def _do(self, rank: int, action: act.Action) -> None:
         match action:
-            case act.Say():
-                self.said.append(action.text)
+            case act.Say() | act.WatchPeers() | act.AwaitDrain():
+                self._note(rank, action)
             case act.Exchange():
                 self._exchange(rank, action)
             case act.FindPort():
@@ -152,14 +152,19 @@ class Unit:
                 self._put(rank, Spawned, 1000 + rank)
             case act.Stop():
                 self._stop(rank, action.grace)
-            case act.WatchPeers():
-                self.watched.append((rank, tuple(peer.rank for peer in action.peers)))
-            case act.AwaitDrain():
-                self.did.append(f"{rank} await drain")
             case act.Quit():
                 self.did.append(f"{rank} quit {action.code}")
                 self.codes[rank] = action.code
                 del self.agents[rank]
+
+    def _note(self, rank: int, action: act.Say | act.WatchPeers | act.AwaitDrain) -> None:
+        match action:
+            case act.Say():
+                self.said.append(action.text)
+            case act.WatchPeers():
+                self.watched.append((rank, tuple(peer.rank for peer in action.peers)))
+            case act.AwaitDrain():
+                self.did.append(f"{rank} await drain")
 
     def _exchange(self, rank: int, request: act.Exchange) -> None:
         if rank in self.cut:
