@@ -21,7 +21,7 @@ elif [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
 fi
 
 setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
-    openssl:openssl
+    openssl:openssl haproxy:haproxy
 setup_venv embedded,test,lint
 [ -z "$all" ] || "$ROOT/scripts/frameworks-venv.sh" --ray
 is_root || say "not root: tests in network and PID namespaces (marker root) are skipped"

@@ -13,6 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = {"store", "workload", "discovery", "frameworks", "probes", "operator"}
 SHELL = {  # where the rooms may meet
     "agent",
+    "announcing",
     "asking",
     "claim",
     "cli",
@@ -22,6 +23,7 @@ SHELL = {  # where the rooms may meet
     "launch",
     "rehearsing",
     "rendering",
+    "routing",
     "startup",
     "views",
     "watching",

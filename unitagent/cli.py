@@ -20,7 +20,6 @@ _VALUED = ("--format",)  # options beside those of the table that take a value, 
 NOT_YET = {
     "events": "the Unit's history",
     "timeline": "each rank's states over time",
-    "endpoints": "rank-0 addresses of all ready Units",
 }
 
 
@@ -127,6 +126,15 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
+def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = ("json", "haproxy", "envoy", "prometheus")
+    parser.add_argument("--format", choices=kinds, default="json", help="for whom; default json")
+    parser.add_argument("--watch", metavar="FILE", help="keep this file up to date, until Ctrl-C or SIGTERM")
+    help_line = "with --watch: a line for the shell, run after each change of the file"
+    parser.add_argument("--on-change", metavar="CMD", help=help_line)
+    add_arguments(parser)
+
+
 def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", metavar="TEXT", help="kept in the Unit's history")
     parser.add_argument("--wait", action="store_true", help="until it is done")
@@ -153,6 +161,8 @@ COMMANDS: dict[str, Command] = {
                "preflight checks of this container, each with a remedy", None),
     "render": (commands.render, _render_arguments,
                "the service file as manifests for an existing engine", None),
+    "endpoints": (commands.endpoints, _endpoints_arguments,
+                  "where rank 0 of each ready Unit of the store takes traffic", None),
     "drain": (commands.order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end", None),
     "restart": (commands.order, partial(_order_arguments, "restart"),
                 "ask the Unit to restart as a whole", None),

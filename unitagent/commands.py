@@ -117,6 +117,13 @@ def status(namespace: argparse.Namespace) -> int:
     return watching.show(_resolve(namespace, identity=False).settings, namespace)
 
 
+def endpoints(namespace: argparse.Namespace) -> int:
+    """Show where the traffic of all Units goes."""
+    from unitagent import routing  # noqa: PLC0415
+
+    return routing.endpoints(_resolve(namespace, identity=False).settings, namespace)
+
+
 def order(namespace: argparse.Namespace) -> int:
     """Ask something of the Unit."""
     from unitagent import watching  # noqa: PLC0415

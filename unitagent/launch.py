@@ -29,6 +29,7 @@ class Launch:
         health: builds the probe of its health; None where there is nothing to ask.
         inflight: counts its requests in flight; None where that is not known.
         gauges: where its engine tells of its progress; None where it does not.
+        traffic_port: where it takes user traffic at rank 0; None where that is not known.
 
     """
 
@@ -38,6 +39,7 @@ class Launch:
     health: Callable[[OnHealth], HealthProbe] | None
     inflight: Inflight | None
     gauges: Gauges | None = None
+    traffic_port: int | None = None
 
 
 class Launcher:
@@ -73,7 +75,8 @@ class Launcher:
         argv = fill(self._settings.command, env)
         plan = self._plan(gang, argv, env)
         if plan is None:
-            return Launch(argv, env, {}, self._health(None), self._inflight(None))
+            known = self._settings.traffic_port
+            return Launch(argv, env, {}, self._health(None), self._inflight(None), traffic_port=known)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
@@ -81,6 +84,7 @@ class Launcher:
             health=self._health(plan),
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
+            traffic_port=self._settings.traffic_port or plan.traffic_port,
         )
 
     def rehearse(self, master: str | None = None) -> Launch:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from unitagent.agent import Agent, Rooms
+from unitagent.announcing import Announcer
 from unitagent.claim import claim
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
@@ -29,6 +30,7 @@ from unitagent.probes.peers import Peers
 from unitagent.probes.server import ProbeServer
 from unitagent.settings import Resolved, Settings
 from unitagent.store.redis import RedisStore
+from unitagent.store.registry import Registry
 from unitagent.views import Views
 from unitagent.workload import command, leftovers
 from unitagent.workload.background import in_background
@@ -85,10 +87,10 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     if settings.rank is not None:
         await _end_former(settings.unit, settings.rank)
     incarnation = secrets.token_hex(8)
-    async with _store(settings, incarnation, address, here.reaper) as store:
+    async with _store(settings, incarnation, address, here.reaper) as (store, registry):
         me = await _identity(settings, incarnation, address, store)
         where.rank = me.rank
-        return await _serve(found, where, here, Place(address, me, store))
+        return await _serve(found, where, here, Place(address, me, store, registry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Place:
     address: Address
     me: Record
     store: RedisStore
+    registry: Registry
 
 
 async def _end_former(unit: str, rank: int) -> None:
@@ -111,8 +114,8 @@ async def _end_former(unit: str, rank: int) -> None:
 @contextlib.asynccontextmanager
 async def _store(
     settings: Settings, incarnation: str, address: Address, reaper: Reaper
-) -> AsyncIterator[RedisStore]:
-    """The store, with its server when it is embedded here."""
+) -> AsyncIterator[tuple[RedisStore, Registry]]:
+    """The store and its list of Units, with their server when it is embedded here."""
     where, server = store_address(settings, address.ip), None
     if where.embedded_here:
         server = EmbeddedStore(where, reaper)
@@ -125,7 +128,7 @@ async def _store(
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
     )
     try:
-        yield store
+        yield store, Registry(where.url, timeout=settings.store_operation_timeout)
     finally:
         await store.close()
         if server is not None:
@@ -157,8 +160,8 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     card = (place.address.ifname, place.address.ip)
     hca = await _rdma(settings, place.address.ifname)
     launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation), hca)
-    health = launcher.rehearse().health is not None
-    state = first(rules(settings, me, health=health), me, time.monotonic())
+    rehearsed = launcher.rehearse()
+    state = first(rules(settings, me, health=rehearsed.health is not None), me, time.monotonic())
     agent = Agent(state, where, settings.stall)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
@@ -167,7 +170,9 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     agent.furnish(
         Rooms(store=place.store, workload=workload, peers=peers, launcher=launcher, metrics=metrics)
     )
-    async with _probes(settings, Views(agent, metrics)):
+    views = Views(agent, metrics)
+    announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)
+    async with _probes(settings, views), announcer.running() if me.rank == 0 else contextlib.nullcontext():
         return await agent.run(here.born)
 
 

@@ -52,3 +52,7 @@ class Views:
     def identity(self) -> tuple[int, str]:
         """Return my rank and incarnation."""
         return self._agent.state.rules.rank, self._agent.state.rules.incarnation
+
+    def generation(self) -> int:
+        """Return the generation that I stand in."""
+        return self._agent.state.me.generation

@@ -10,6 +10,7 @@ import http.client
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -74,10 +75,18 @@ def _from_agent(settings: Settings) -> dict[str, Any] | None:
 
 def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
     """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
+    return RedisStore(settings.unit, _url(settings, seen), timeout=_ASK)
+
+
+def _url(settings: Settings, seen: dict[str, Any] | None) -> Callable[[], str]:
     leader = (seen or {}).get("master_address") or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
-    where = store_address(onlooker, "")
-    return RedisStore(settings.unit, where.url, timeout=_ASK)
+    return store_address(onlooker, "").url
+
+
+def store_url(settings: Settings) -> Callable[[], str]:
+    """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
+    return _url(settings, None if _has_url(settings) else _from_agent(settings))
 
 
 def order(settings: Settings, namespace: argparse.Namespace) -> int:

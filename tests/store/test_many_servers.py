@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.entries import entry
 from tests.listening import Heard, story, until
 from tests.records import exchange, record
 from tests.servers import Server, free_port, running, start_redis
 from unitagent.errors import StoreError
 from unitagent.store.redis import RedisStore
+from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +158,19 @@ def test_each_unit_finds_its_node_of_a_cluster(cluster: list[Server]) -> None:
         cluster[2].kill()
         sizes = [node.command("DBSIZE") for node in cluster[:2]]
         assert sizes != [b":0\r\n"] * 2
+
+    tell()
+
+
+@pytest.mark.slow
+def test_the_list_of_units_has_a_node_of_its_own(cluster: list[Server]) -> None:
+    @story
+    async def tell() -> None:
+        url = f"redis+cluster://127.0.0.1:{cluster[2].port},127.0.0.1:{cluster[0].port}"
+        for unit in ("one", "two", "three", "four"):
+            await Registry(url, timeout=3).announce(entry(unit), first=True)
+        assert set((await Registry(url, timeout=3).read()).units) == {"one", "two", "three", "four"}
+        assert sorted(node.command("DBSIZE") for node in cluster) == [b":0\r\n", b":0\r\n", b":1\r\n"]
 
     tell()
 

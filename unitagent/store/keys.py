@@ -13,6 +13,9 @@ PERMISSIONS = (
     "+publish +subscribe +ping +hgetall +get +set"
 )
 
+# A hash of all Units, written by each one's rank 0. No Unit's own key ends so, whatever the Unit is called.
+REGISTRY = "unitagent:{registry}:units"
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:

@@ -47,6 +47,48 @@ class Output:
     lines: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What rank 0 announces of its Unit to whoever sends it traffic.
+
+    Attributes:
+        service: that the Unit belongs to; its own name when nobody grouped it.
+        ip: rank 0's address on the chosen card.
+        port: where its workload takes user traffic; 0 when that is not known.
+        probe_port: of its agent; 0 for none.
+        traffic: whether ``/traffic`` is 200.
+        lease: seconds after which this is no longer so, unless it is announced again.
+
+    """
+
+    unit: str
+    service: str
+    incarnation: str
+    generation: int
+    ip: str
+    port: int
+    probe_port: int
+    traffic: bool
+    lease: float
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """An entry as it hangs in the store, and when it was put there: seconds of the server's clock."""
+
+    at: float
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """All entries by Unit, and the seconds of the server's clock when they were read."""
+
+    now: float
+    units: Mapping[str, Sight]
+
+
 class Store(Protocol):
     """One Unit's notice-board.
 

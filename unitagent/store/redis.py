@@ -1,5 +1,4 @@
-"""The store on Redis or Valkey. One connection carries all operations, one after the other; any failure drops
-it and forgets what was read, so the next operation starts afresh and no break of contact is hidden.
+"""The store on Redis or Valkey. A break of its connection is never hidden: what was read before is forgotten.
 
 The least that a server must permit, as a line for its ACL::
 
@@ -12,10 +11,9 @@ with ``+select`` when the URL names a database and ``+cluster|slots`` on a Clust
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
 
@@ -23,20 +21,19 @@ from unitagent.store import script, wire
 from unitagent.store.connection import call
 from unitagent.store.dial import Dialer
 from unitagent.store.keys import DAY, Keys
+from unitagent.store.line import Line
 from unitagent.store.protocol import Output, UnitSnapshot
 from unitagent.store.pushes import Listener
-from unitagent.store.trouble import explain
 from unitagent.store.view import View, Warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
     from unitagent.core.actions import Exchange
     from unitagent.core.model import Order, Reply
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 LAST_LINES = 20
 LONGEST_LINE = 400  # characters; the end of a line says more than its beginning
@@ -79,10 +76,8 @@ class RedisStore:
         self._view = View(self._warnings)
         self._count = 0
         self._read_all = 0.0
-        self._lock = asyncio.Lock()
-        self._dialer = Dialer(url, self._keys.board)
+        self._line = Line(url, self._keys.board, timeout, self._view.forget)
         self._hearing = Dialer(url, self._keys.board)
-        self._connection: AbstractConnection | None = None
 
     def set_rank(self, rank: int) -> None:
         """Say which rank this agent wants; until then an exchange only looks."""
@@ -90,7 +85,7 @@ class RedisStore:
 
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
-        return await self._operate(lambda connection: self._exchange(connection, request))
+        return await self._line.operate(lambda connection: self._exchange(connection, request))
 
     async def listen(self, on_push: Callable[[], None]) -> None:
         """Call ``on_push`` whenever another agent said "look", until cancelled."""
@@ -100,50 +95,26 @@ class RedisStore:
 
     async def read(self) -> UnitSnapshot:
         """Read the whole Unit and change nothing."""
-        return await self._operate(self._read)
+        return await self._line.operate(self._read)
 
     async def order(self, order: Order) -> None:
         """Leave an operator's wish, and push."""
-        await self._operate(lambda connection: _run(connection, script.order_words(self._keys, order)))
+        await self._line.operate(lambda connection: _run(connection, script.order_words(self._keys, order)))
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""
         last = tuple(line[-LONGEST_LINE:] for line in lines[-LAST_LINES:])
         text = wire.encode(Output(generation=generation, rank=rank, lines=last))
         key = self._keys.output(generation)
-        await self._operate(lambda connection: call(connection, "SET", key, text, "EX", DAY))
+        await self._line.operate(lambda connection: call(connection, "SET", key, text, "EX", DAY))
 
     async def read_output(self, generation: int) -> Output | None:
         """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
-        return await self._operate(lambda connection: self._read_output(connection, generation))
+        return await self._line.operate(lambda connection: self._read_output(connection, generation))
 
     async def close(self) -> None:
         """Let go of the connection; the store can be used again afterwards."""
-        async with self._lock:
-            await self._drop()
-
-    async def _operate(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        """Do one operation within the timeout, as the only one."""
-        try:
-            async with asyncio.timeout(self._timeout), self._lock:
-                return await self._attempt(work)
-        except Exception as error:
-            raise explain(error, self._dialer.place) from error
-
-    async def _attempt(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = await self._dialer.dial(self._timeout)
-            return await work(self._connection)
-        except BaseException:  # cancelled in the middle, the next answer would be the wrong one
-            await self._drop()
-            raise
-
-    async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        self._view.forget()
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        await self._line.close()
 
     async def _exchange(self, connection: AbstractConnection, request: Exchange) -> Reply:
         now = time.monotonic()

@@ -1,0 +1,160 @@
+"""What ``unitagent endpoints`` writes, for whom, and how: real files, real commands, a real HAProxy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.entries import entry
+from tests.operator.command import run
+from unitagent.errors import ConfigurationError
+from unitagent.operator.endpoints.formats import FORMATS, rendered
+from unitagent.operator.endpoints.target import Target
+
+TWO = (
+    entry("chat-2", service="chat", ip="10.0.0.2", revision="7"),
+    entry("chat-1", service="chat"),
+    entry("code", ip="fd00::1", probe_port=0),
+)
+
+
+def test_json() -> None:
+    first, second, third = json.loads(rendered("json", TWO, None))
+    assert first == {
+        "service": "chat",
+        "unit": "chat-1",
+        "revision": "",
+        "generation": 1,
+        "address": "10.0.0.1",
+        "port": 8000,
+        "probe_port": 9470,
+    }
+    assert (second["unit"], second["revision"], third["address"]) == ("chat-2", "7", "fd00::1")
+    assert json.loads(rendered("json", (), "chat")) == []
+
+
+def test_envoy() -> None:
+    seen = json.loads(rendered("envoy", TWO, None))
+    chat, code = seen["resources"]
+    assert chat["@type"] == "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+    assert (chat["cluster_name"], code["cluster_name"]) == ("chat", "code")
+    assert [one["endpoint"]["address"]["socket_address"] for one in chat["endpoints"][0]["lb_endpoints"]] == [
+        {"address": "10.0.0.1", "port_value": 8000},
+        {"address": "10.0.0.2", "port_value": 8000},
+    ]
+    empty = json.loads(rendered("envoy", (), "chat"))
+    assert empty["resources"][0]["endpoints"] == [{"lb_endpoints": []}]
+    assert empty["version_info"] != seen["version_info"]
+
+
+def test_prometheus() -> None:
+    chat, _, code = json.loads(rendered("prometheus", TWO, None))
+    assert chat["targets"] == ["10.0.0.1:8000"]
+    assert chat["labels"] == {
+        "service": "chat",
+        "unit": "chat-1",
+        "revision": "",
+        "__meta_unitagent_agent": "10.0.0.1:9470",
+    }
+    assert code["targets"] == ["[fd00::1]:8000"]
+    assert "__meta_unitagent_agent" not in code["labels"]
+
+
+DEFAULTS = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+    option httpchk GET /traffic
+    default-server inter 500ms
+frontend users
+    bind 127.0.0.1:1
+    default_backend chat
+"""
+
+
+@pytest.mark.parametrize("entries", [TWO, ()], ids=["units", "none"])
+def test_haproxy_takes_the_file(tmp_path: Path, entries: tuple[()]) -> None:
+    (tmp_path / "1.cfg").write_text(DEFAULTS)
+    (tmp_path / "2.cfg").write_text(rendered("haproxy", entries, "chat"))
+    argv = ["haproxy", "-c", "-f", str(tmp_path / "1.cfg"), "-f", str(tmp_path / "2.cfg")]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert said.returncode == 0, said.stderr
+
+
+def test_haproxy_checks_at_the_agent() -> None:
+    lines = rendered("haproxy", TWO, None).splitlines()
+    assert "    server chat-2 10.0.0.2:8000 check port 9470" in lines
+    assert "    server code [fd00::1]:8000" in lines
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_order_of_units_does_not_change_the_text(kind: str) -> None:
+    assert rendered(kind, TWO, None) == rendered(kind, TWO[::-1], None)
+
+
+def test_a_file_is_moved_into_place_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    target = Target(path, None)
+    assert target.put("one")
+    assert path.stat().st_mode & 0o777 == 0o644
+    former = path.stat().st_ino
+    assert not target.put("one")
+    assert path.stat().st_ino == former
+    path.chmod(0o640)
+    assert target.put("two")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("two", 0o640)
+    assert path.stat().st_ino != former
+    assert list(tmp_path.iterdir()) == [path]
+    assert not target.due
+
+
+def test_a_file_that_says_so_already_is_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    target = Target(path, "true")
+    assert not target.put("one")
+    assert not target.due
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"--watch .*No such file or directory; accepted is"):
+        Target(tmp_path / "nowhere" / "file", None).put("text")
+
+
+def test_the_command_hears_of_a_change_until_it_takes_it(tmp_path: Path) -> None:
+    path, told = tmp_path / "file", tmp_path / "told"
+    target = Target(path, f"cat {path} >{told}; exit 3")
+    target.put("one")
+    assert target.due
+    assert "ended with code 3; it is tried again" in target.tell()
+    assert told.read_text() == "one"
+    assert not target.due  # but in a while
+
+
+def test_the_command_is_given_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
+        monkeypatch.setenv(name, "s3cret")
+    told = tmp_path / "told"
+    target = Target(tmp_path / "file", f"env >{told}")
+    target.put("one")
+    assert target.tell() == ""
+    assert "PATH=" in told.read_text()
+    assert "s3cret" not in told.read_text()
+    assert not target.due
+
+
+def test_a_command_without_a_file_is_refused() -> None:
+    done = run("endpoints", "--on-change", "true")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give --watch FILE" in done.stderr
+
+
+def test_a_store_that_is_not_there_is_told() -> None:
+    done = run("endpoints", environ={"UNIT_REDIS_URL": "redis://127.0.0.1:1"})
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "cannot be reached" in done.stderr

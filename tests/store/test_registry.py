@@ -1,0 +1,140 @@
+"""The list of all Units, on a real server: who may write a line, and who may not any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.entries import entry
+from tests.listening import story
+from tests.servers import Server, running
+from unitagent.errors import StoreError
+from unitagent.store.keys import PERMISSIONS, REGISTRY
+from unitagent.store.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD = b"1 5000 1 gone "  # written in 1970, for five seconds, by somebody who is gone
+
+
+@pytest.fixture
+def registry(server: Server, warned: list[str]) -> Registry:
+    return Registry(server.url, timeout=2, warn=warned.append)
+
+
+@story
+async def test_what_is_announced_is_read_with_its_time(registry: Registry) -> None:
+    one, two = entry("one", revision="é 1"), entry("two", traffic=False)
+    await registry.announce(one, first=True)
+    await registry.announce(two)
+    seen = await registry.read()
+    assert {unit: sight.entry for unit, sight in seen.units.items()} == {"one": one, "two": two}
+    assert all(0 <= seen.now - sight.at < 5 for sight in seen.units.values())
+    await registry.announce(one)
+    assert (await registry.read()).units["one"].at >= seen.units["one"].at
+
+
+@story
+async def test_only_its_writer_takes_a_line_out(registry: Registry) -> None:
+    await registry.announce(entry(incarnation="new"))
+    await registry.withdraw("u", "old")
+    assert (await registry.read()).units
+    await registry.withdraw("u", "new")
+    assert not (await registry.read()).units
+
+
+@story
+async def test_a_former_rank_0_does_not_overwrite_the_one_that_replaced_it(registry: Registry) -> None:
+    await registry.announce(entry(incarnation="new", generation=2, ip="10.0.0.2"))
+    await registry.announce(entry(incarnation="old", generation=1))
+    assert (await registry.read()).units["u"].entry.incarnation == "new"
+    await registry.announce(entry(incarnation="newer", generation=3))
+    assert (await registry.read()).units["u"].entry.incarnation == "newer"
+
+
+@story
+async def test_a_unit_that_starts_over_takes_the_line_of_one_that_is_gone(
+    registry: Registry, server: Server
+) -> None:
+    server.command("HSET", REGISTRY, "u", b"1 5000 99 gone {}")
+    await registry.announce(entry())
+    assert (await registry.read()).units["u"].entry == entry()
+
+
+@story
+async def test_the_first_one_takes_out_who_has_been_gone_for_a_day(
+    registry: Registry, server: Server
+) -> None:
+    for unit, raw in (("gone", OLD + b"{}"), ("garbage", b"\xff"), ("empty", b"")):
+        server.command("HSET", REGISTRY, unit, raw)
+    await registry.announce(entry("here"))
+    assert server.command("HLEN", REGISTRY) == b":4\r\n"
+    await registry.announce(entry("new"), first=True)
+    assert server.command("HLEN", REGISTRY) == b":2\r\n"
+    assert 0 < int(server.command("TTL", REGISTRY).strip(b":\r\n")) <= 86400
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"x",
+        b"1 1 1 a",
+        OLD,
+        OLD + b"{}",
+        OLD + b'{"unit":7}',
+        OLD + b"[" * 5000,
+        OLD + b"\xff\xfe",
+        OLD + b'{"unit":"other","service":"s","incarnation":"a","generation":1,"ip":"","port":1,'
+        b'"probe_port":1,"traffic":true,"lease":5}',
+        OLD + b'{"unit":"u","service":"s","incarnation":"a","generation":1,"ip":"","port":70000,'
+        b'"probe_port":1,"traffic":true,"lease":5}',
+    ],
+)
+def test_garbage_is_ignored_and_told_once(
+    registry: Registry, server: Server, warned: list[str], raw: bytes
+) -> None:
+    @story
+    async def tell() -> None:
+        server.command("HSET", REGISTRY, "u", raw)
+        await registry.announce(entry("fine"))
+        for _ in range(2):
+            assert set((await registry.read()).units) == {"fine"}
+        assert len(warned) == 1
+        await registry.announce(entry("u"))
+        assert set((await registry.read()).units) == {"fine", "u"}
+
+    tell()
+
+
+@story
+async def test_a_key_of_another_type_is_replaced(registry: Registry, server: Server) -> None:
+    server.command("SET", REGISTRY, "of another type")
+    with pytest.raises(StoreError):
+        await registry.read()
+    await registry.announce(entry())
+    assert set((await registry.read()).units) == {"u"}
+
+
+@story
+async def test_a_server_that_was_emptied_is_told_again(registry: Registry, server: Server) -> None:
+    await registry.announce(entry(), first=True)
+    server.command("FLUSHALL")
+    server.command("SCRIPT", "FLUSH")
+    assert not (await registry.read()).units
+    await registry.announce(entry())
+    assert set((await registry.read()).units) == {"u"}
+
+
+@story
+async def test_the_least_permissions_suffice(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.command(
+            *("ACL", "SETUSER", "small", "on", ">pw", "~unitagent:*", "&unitagent:*", *PERMISSIONS.split())
+        )
+        small = Registry(f"redis://small:pw@127.0.0.1:{server.port}", timeout=5)
+        await small.announce(entry(), first=True)
+        assert set((await small.read()).units) == {"u"}
+        await small.withdraw("u", "a")

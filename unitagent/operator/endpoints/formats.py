@@ -1,0 +1,95 @@
+"""The same list for each kind of reader. The text depends on the list alone: equal text is no change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from unitagent.store.protocol import Entry
+
+
+def rendered(kind: str, entries: Sequence[Entry], service: str | None) -> str:
+    """Give the list as ``kind``; a ``service`` that was asked for is there even when it has no Unit."""
+    services: dict[str, Sequence[Entry]] = {service: ()} if service else {}
+    by_service = sorted(entries, key=lambda one: (one.service, one.unit))
+    services |= {name: tuple(units) for name, units in groupby(by_service, lambda one: one.service)}
+    return FORMATS[kind](services)
+
+
+def _json(services: Mapping[str, Sequence[Entry]]) -> str:
+    return _dumped([_plain(one) for units in services.values() for one in units])
+
+
+def _plain(one: Entry) -> dict[str, Any]:
+    return {
+        "service": one.service,
+        "unit": one.unit,
+        "revision": one.revision,
+        "generation": one.generation,
+        "address": one.ip,
+        "port": one.port,
+        "probe_port": one.probe_port,
+    }
+
+
+def _haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
+    """A backend for each service. How it balances and checks stands in the ``defaults`` before this file."""
+    lines = ["# Written by `unitagent endpoints`: rank 0 of each Unit that takes traffic."]
+    for name, units in services.items():
+        lines += ["", f"backend {name}", *map(_server, units)]
+    return "\n".join(lines) + "\n"
+
+
+def _server(one: Entry) -> str:
+    check = f" check port {one.probe_port}" if one.probe_port else ""
+    return f"    server {one.unit} {_joined(one.ip, one.port)}{check}"
+
+
+def _envoy(services: Mapping[str, Sequence[Entry]]) -> str:
+    """A file for ``path_config_source``, whose clusters are named after the services.
+
+    Its form is the JSON of ``envoy.service.discovery.v3.DiscoveryResponse``.
+    """
+    resources = [_assignment(name, units) for name, units in services.items()]
+    version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()[:16]
+    return _dumped({"version_info": version, "resources": resources})
+
+
+def _assignment(name: str, units: Sequence[Entry]) -> dict[str, Any]:
+    addresses = [{"socket_address": {"address": one.ip, "port_value": one.port}} for one in units]
+    ends = [{"endpoint": {"address": address}, "health_status": "HEALTHY"} for address in addresses]
+    kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+    return {"@type": kind, "cluster_name": name, "endpoints": [{"lb_endpoints": ends}]}
+
+
+def _prometheus(services: Mapping[str, Sequence[Entry]]) -> str:
+    """Targets as ``http_sd`` and ``file_sd`` take them; the agent's own metrics are one relabelling away."""
+    return _dumped([_target(one) for units in services.values() for one in units])
+
+
+def _target(one: Entry) -> dict[str, Any]:
+    labels = {"service": one.service, "unit": one.unit, "revision": one.revision}
+    if one.probe_port:
+        labels["__meta_unitagent_agent"] = _joined(one.ip, one.probe_port)
+    return {"targets": [_joined(one.ip, one.port)], "labels": labels}
+
+
+def _joined(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Sequence[Entry]]], str]] = {
+    "json": _json,
+    "haproxy": _haproxy,
+    "envoy": _envoy,
+    "prometheus": _prometheus,
+}

@@ -1,0 +1,105 @@
+"""The file that ``--watch`` keeps, and the command that is told of a change.
+
+The invariant: a reader sees the old file or the new one, whole; a change is told until the command takes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from unitagent.errors import ConfigurationError
+
+_MODE = 0o644  # others read it
+_LONGEST = 60.0  # seconds that the command may take
+_AGAIN = 5.0  # seconds before a command that failed is tried again
+_SECRET = ("UNIT_REDIS_URL", "UNIT_SECRET")
+
+
+class Target:
+    """A file, and the command to run after each change of it."""
+
+    def __init__(self, path: Path, command: str | None) -> None:
+        self.path = path
+        self._command = command
+        self._due: float | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether the command is to be run, for a change or once more."""
+        return self._command is not None and self._due is not None and time.monotonic() >= self._due
+
+    def put(self, text: str) -> bool:
+        """Have the file say this; false when it does so already.
+
+        Raises:
+            ConfigurationError: it cannot be read or written.
+
+        """
+        try:
+            if self._text() == text:
+                return False
+            self._replace(text)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--watch {self.path}: {error.strerror or error}; accepted is a file in a folder that "
+                "this user may write to, since it is replaced as a whole"
+            ) from error
+        self._due = time.monotonic()
+        return True
+
+    def tell(self) -> str:
+        """Run the command; returns why it failed, or nothing."""
+        try:
+            code = _run(self._command or "")
+        except subprocess.TimeoutExpired:
+            trouble = f"it took more than {_LONGEST:g} s and was killed"
+        else:
+            trouble = f"it ended with code {code}" if code else ""
+        self._due = time.monotonic() + _AGAIN if trouble else None
+        return f"--on-change {self._command!r}: {trouble}; it is tried again" if trouble else ""
+
+    def _text(self) -> str | None:
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def _replace(self, text: str) -> None:
+        """Move a whole file into place: Envoy looks at moves only, and nobody may see half of one."""
+        number, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        try:
+            with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, not a path
+                file.write(text)
+                os.fchmod(number, self._mode())
+            os.replace(name, self.path)  # noqa: PTH105
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)  # noqa: PTH108
+            raise
+
+    def _mode(self) -> int:
+        try:
+            return self.path.stat().st_mode & 0o777
+        except OSError:
+            return _MODE
+
+
+def _run(command: str) -> int:
+    """Run a line of the shell, in a group of its own, that can be ended with all it started."""
+    env = {name: text for name, text in os.environ.items() if name not in _SECRET}
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command], env=env, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return process.wait(_LONGEST)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise

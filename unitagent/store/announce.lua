@@ -1,0 +1,33 @@
+-- Rank 0 of a Unit writes down where its traffic goes, or takes that back.
+-- KEYS: units (hash: unit -> "<at> <lease> <generation> <incarnation> <entry>", milliseconds of this server).
+local units = KEYS[1]
+local unit, me, generation, lease, entry, tidy = unpack(ARGV)
+local DAY = 86400
+
+local kind = redis.call('TYPE', units).ok
+if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', units) end -- of another type: not ours
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function head(raw) -- when it was written, for how long, by whom; garbage is as old as can be
+  local at, lasts, born, holder = raw:match('^(%d+) (%d+) (%d+) (%S+) ')
+  return tonumber(at or 0), tonumber(lasts or 0), tonumber(born or 0), holder or ''
+end
+
+local at, lasts, born, holder = head(redis.call('HGET', units, unit) or '')
+if entry == '' then
+  if holder == me then redis.call('HDEL', units, unit) end
+  return now
+end
+-- A former rank 0 that wakes up does not overwrite the one that replaced it.
+if holder ~= me and born > tonumber(generation) and now - at <= lasts then return now end
+redis.call('HSET', units, unit,
+  string.format('%.0f %s %s %s %s', now, lease, generation, me, entry))
+if tidy == '1' then
+  local all = redis.call('HGETALL', units)
+  for index = 1, #all, 2 do
+    if now - head(all[index + 1]) > DAY * 1000 then redis.call('HDEL', units, all[index]) end
+  end
+end
+if redis.call('TTL', units) < DAY / 2 then redis.call('EXPIRE', units, DAY) end
+return now

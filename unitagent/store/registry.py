@@ -1,0 +1,109 @@
+"""The list of all Units of a store, and where the traffic of each one goes. Rank 0 keeps its own line in it.
+
+The invariant: it is written and read in one key of its own, beside the boards of the Units, so a Cluster may
+keep it on another server than any of them, and its troubles are none of a Unit's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from unitagent.store import wire
+from unitagent.store.connection import call
+from unitagent.store.keys import REGISTRY
+from unitagent.store.line import Line
+from unitagent.store.protocol import Entry, Sight, Sights
+from unitagent.store.script import Word, pairs
+from unitagent.store.view import Warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio.connection import AbstractConnection
+
+_log = logging.getLogger(__name__)
+_SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
+_SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
+_LONGEST = 4096  # bytes of an entry worth reading
+
+
+class Registry:
+    """All Units of a store.
+
+    Every method raises :class:`unitagent.errors.StoreError` as those of a ``Store`` do.
+
+    Args:
+        url: where the store is; a callable is asked at each connect, in a thread.
+        timeout: seconds that any operation may take, connecting included.
+        warn: says a sentence about garbage in the store; each is said once.
+
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        *,
+        timeout: float,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self._line = Line(url, REGISTRY, timeout)
+        self._warnings = Warnings(warn)
+
+    async def announce(self, entry: Entry, *, first: bool = False) -> None:
+        """Write down what is so now; the ``first`` time also take out who has been gone for a day."""
+        lasts, text = int(entry.lease * 1000), msgspec.json.encode(entry)
+        words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
+        await self._line.operate(lambda connection: _run(connection, words))
+
+    async def withdraw(self, unit: str, incarnation: str) -> None:
+        """Take the line of a Unit out, unless somebody else has written it."""
+        words = (unit, incarnation, 0, 0, b"", 0)
+        await self._line.operate(lambda connection: _run(connection, words))
+
+    async def read(self) -> Sights:
+        """Read all lines, and what time it is there."""
+        return await self._line.operate(self._read)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._line.close()
+
+    async def _read(self, connection: AbstractConnection) -> Sights:
+        lines = pairs(await call(connection, "HGETALL", REGISTRY))
+        seconds, micros = await call(connection, "TIME")
+        sights = {}
+        for name, raw in lines.items():
+            sight = _sight(name, raw)
+            if sight is None:
+                self._warnings.once(f"the store's line of Unit {name[:128]!r} cannot be read; ignored it")
+            else:
+                sights[sight.entry.unit] = sight
+        return Sights(int(seconds) + int(micros) / 1e6, sights)
+
+
+def _sight(name: bytes, raw: bytes) -> Sight | None:
+    """Read one line; what is not exactly of our making is None."""
+    if len(raw) > _LONGEST:
+        return None
+    at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
+    try:
+        entry = msgspec.json.decode(text, type=Entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    ports = (entry.port, entry.probe_port)
+    possible = entry.unit.encode() == name and all(0 <= port <= wire.MAX_PORT for port in ports)
+    return Sight(wire.decode_number(at) / 1e3, entry) if possible and entry.lease > 0 else None
+
+
+async def _run(connection: AbstractConnection, words: tuple[Word, ...]) -> Any:
+    """Run the script by its name, or send it to a server that has yet to learn it."""
+    try:
+        return await call(connection, "EVALSHA", _SHA, 1, REGISTRY, *words)
+    except NoScriptError:
+        return await call(connection, "EVAL", _SOURCE, 1, REGISTRY, *words)
