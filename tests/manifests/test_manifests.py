@@ -59,11 +59,7 @@ def environments(path: Path) -> Iterator[dict[str, Any]]:
 
 def pods(path: Path) -> list[dict[str, Any]]:
     """All pod specs: what has containers."""
-    found = [
-        *below(documents(path), "spec"),
-        *(template["spec"] for template in below(documents(path), "workerTemplate")),
-    ]
-    return [spec for spec in found if "containers" in spec]
+    return [spec for spec in below(documents(path), "spec") if "containers" in spec]
 
 
 def seconds(text: str) -> int:
@@ -146,21 +142,64 @@ def test_a_pod_can_start_as_it_is_described(path: Path) -> None:
             assert {mount["name"] for mount in container["volumeMounts"]} == volumes
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
             assert ports["unit"] == 9470
-            for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
-                assert container[kind]["httpGet"]["port"] in ports
+            for _, probe in probes(pod):
+                assert probe["httpGet"]["port"] in (*ports, *ports.values())
+
+
+def probes(pod: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Kind and probe, of sidecars too."""
+    for container in (*pod.get("initContainers", ()), *pod["containers"]):
+        yield from ((kind, probe) for kind, probe in container.items() if kind.endswith("Probe"))
+
+
+def longest(probe: dict[str, Any]) -> int:
+    """Seconds until the kubelet acts."""
+    return int(probe["periodSeconds"] * probe["failureThreshold"])
 
 
 @kubernetes
 def test_probes_ask_for_what_the_platform_may_act_on(path: Path) -> None:
+    accepted = {
+        "startupProbe": {"/livez", "/startupz"},
+        "livenessProbe": {"/livez"},
+        "readinessProbe": {"/readyz"},
+    }
     for pod in pods(path):
-        for container in pod["containers"]:
-            paths = [
-                container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")
-            ]
-            assert paths == ["/livez", "/livez", "/readyz"]
-            # 60 s for the card and 60 s for the store come first, and end with a reason of their own.
-            startup = container["startupProbe"]
-            assert startup["periodSeconds"] * startup["failureThreshold"] > 120
+        kinds = [kind for kind, _ in probes(pod)]
+        assert kinds.count("readinessProbe") == 1
+        for kind, probe in probes(pod):
+            assert probe["httpGet"]["path"] in accepted[kind]
+            if kind == "startupProbe":
+                # The card may take 60 s, and ends with a reason of its own; weights may take half an hour.
+                least = 1800 if probe["httpGet"]["path"] == "/startupz" else 60
+                assert longest(probe) > least
+
+
+@kubernetes
+def test_a_sidecar_does_not_hold_up_the_container_that_it_waits_for(path: Path) -> None:
+    """The engine's container starts when its sidecars have passed their startup probes."""
+    for pod in pods(path):
+        for sidecar in pod.get("initContainers", ()):
+            assert "startupProbe" not in sidecar
+            assert ("readinessProbe" in sidecar) == (sidecar.get("restartPolicy") == "Always")
+
+
+def test_what_an_init_container_carries_in_is_what_is_run() -> None:
+    (pod,) = pods(DOCKER / "kubernetes" / "leaderworkerset.yaml")
+    (carrier,), (instance,) = pod["initContainers"], pod["containers"]
+    *_, source, target = carrier["command"]
+    (to,), (at,) = carrier["volumeMounts"], [m for m in instance["volumeMounts"] if m["name"] == "agent"]
+    assert (source, target) == ("/opt/unitagent/.", f"{to['mountPath']}/")
+    assert (to["name"], at["mountPath"]) == ("agent", "/opt/unitagent")
+    assert instance["command"] == ["/opt/unitagent/unitagent", "run", "--"]
+
+
+@kubernetes
+def test_a_worker_waits_for_the_store_of_a_leader_that_starts_much_later(path: Path) -> None:
+    """With the store embedded; an agent that gives up (69) would have its whole group made anew."""
+    for environment in environments(path):
+        if "UNIT_REDIS_URL_FILE" not in environment:
+            assert float(environment["UNIT_STORE_TIMEOUT_SECONDS"]) >= 1800
 
 
 @kubernetes
@@ -172,6 +211,7 @@ def test_a_pod_has_the_grace_the_rights_and_the_secret_that_an_agent_needs(path:
         assert pod["securityContext"]["runAsUser"] == int(re.findall(r"ARG UID=(\d+)", DOCKERFILE)[0])
         mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
         assert variables["UNIT_SECRET_FILE"] == f"{mounts['secret']}/unit-secret"
+        assert variables.get("UNIT_REDIS_URL_FILE") in {None, f"{mounts['secret']}/redis-url"}
         assert mounts["shm"] == "/dev/shm"  # noqa: S108  # where engines look for it
 
 
@@ -192,8 +232,10 @@ def test_a_service_does_not_spoil_the_environment() -> None:
 
 
 def test_the_stateful_set_and_the_job_have_as_many_pods_as_the_unit_has_ranks() -> None:
-    stateful, jobs = DOCKER / "kubernetes" / "statefulset.yaml", DOCKER / "kubernetes" / "jobset.yaml"
-    assert [documents(stateful)[-1]["spec"]["replicas"]] == sizes(stateful)
+    folder = DOCKER / "kubernetes"
+    for stateful in (folder / "statefulset.yaml", folder / "sidecar.yaml"):
+        assert [documents(stateful)[-1]["spec"]["replicas"]] == sizes(stateful)
+    jobs = folder / "jobset.yaml"
     (job,) = next(below(documents(jobs), "replicatedJobs"))
     assert [job["template"]["spec"]["parallelism"]] == sizes(jobs)
     assert [job["template"]["spec"]["completions"]] == sizes(jobs)
