@@ -212,8 +212,8 @@ class Agent:
 
     def _spawn(self, gang: Gang) -> None:
         try:
-            self._launch = self._rooms.launcher.launch(gang)
-            pid = self._rooms.workload.spawn(self._launch.argv, self._launch.env)
+            self._launch = launch = self._rooms.launcher.launch(gang)
+            pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.daemons)
         except CommandError as error:
             _log.error("%s", error)
             self._put(ev.WorkloadExited, Exit(error.exit_code, None))
@@ -260,9 +260,7 @@ class Agent:
                 self._put(ev.WorkloadSick, self._sick(corpse))
 
     def _sick(self, corpse: Corpse) -> Failure:
-        which = f"process {corpse.pid} ({corpse.name})"
-        why = f"{which} {corpse.exit.describe()}, and its parent has not noticed"
-        return self._failure(Reason(corpse.exit.reason), why, corpse.exit.signal)
+        return self._failure(Reason(corpse.exit.reason), corpse.describe(), corpse.exit.signal)
 
     def _on_stall(self, why: str) -> None:
         self._put(ev.WorkloadSick, self._failure(Reason.STALLED, why))

@@ -76,11 +76,17 @@ def test_alone() -> None:
 
 
 def test_a_job_is_sent_to_the_job_server_of_rank_0() -> None:
-    assert plan("ray", "ray job submit -- a", place()).env == {
-        "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:40001"
-    }
-    assert plan("ray", "ray job submit -- a", place(1)).env == {}
-    assert plan("ray", "ray job submit -- a", place(), RAY_API_SERVER_ADDRESS="http://h:1").env == {}
+    server = "RAY_API_SERVER_ADDRESS"
+    assert plan("ray", "ray job submit -- a", place()).env[server] == "http://127.0.0.1:40001"
+    assert server not in plan("ray", "ray job submit -- a", place(1)).env
+    assert server not in plan("ray", "ray job submit -- a", place(), **{server: "http://h:1"}).env
+
+
+def test_a_node_that_is_told_to_stop_stops() -> None:
+    drain = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+    assert plan("ray", "python a.py", place(1)).env == {drain: "0"}
+    assert plan("ray", "python a.py", place(1), **{drain: "9"}).env == {}
+    assert plan("ray", "python a.py", place(1)).daemons == ("gcs_server", "raylet")
 
 
 def test_the_head_waits_for_all_that_live_and_then_is_the_command(env: dict[str, str]) -> None:

@@ -30,6 +30,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--grace", type=float, default=20.0)
     parser.add_argument("--kill-seconds", type=float, default=10.0)
     parser.add_argument("--service", help="a shell command to run as a service child")
+    parser.add_argument("--daemon", action="append", default=[], help="name of a process that it needs")
     parser.add_argument("--inherit-stderr", action="store_true")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
@@ -85,6 +86,11 @@ class Harness:
         self.reaper.watch(child.pid, lambda ended: self.tell("service", status=ended.status), service=True)
         child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
+    async def look_inside(self) -> None:
+        while (corpse := await self.workload.dead_inside()) is None:  # noqa: ASYNC110 (one look after another)
+            await asyncio.sleep(0.05)
+        self.tell("sick", said=corpse.describe())
+
     async def once(self) -> int:
         gang = environment.GangInfo(
             rank=0, size=1, unit="harness", generation=1, rank_ip="127.0.0.1", comm_ifname="lo",
@@ -93,10 +99,12 @@ class Harness:
         )  # fmt: skip
         env = environment.workload_environment(os.environ, gang)
         argv = environment.fill(command.resolve(self.options.command, env), env)
-        self.tell("spawned", pid=self.workload.spawn(argv, env))
+        self.tell("spawned", pid=self.workload.spawn(argv, env, self.options.daemon))
         asked = asyncio.create_task(self.stop_asked.wait())
+        looking = asyncio.create_task(self.look_inside())
         await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
+        looking.cancel()
         began = time.monotonic()
         self.tell("stopping")
         stuck = await self.workload.stop(self.options.grace)

@@ -1,14 +1,25 @@
-"""A killed process that its parent does not reap is found; an exited one, or a reaped one, is not."""
+"""A killed process that its parent does not reap is found, and a daemon that the workload cannot do without;
+an exited one, a reaped one, or any other daemon is not.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
+
+from tests.process.conftest import Agent, until
+from unitagent.core.exits import Exit
 from unitagent.workload import proc
 from unitagent.workload.inside import Corpse, Inside, corpses
+
+Start = Callable[..., Agent]
 
 _BEGET = """
 import os, signal, sys
@@ -66,3 +77,52 @@ def _parent_of(pid: int) -> int:
     found = proc.read(pid)
     assert found is not None
     return found.parent
+
+
+# Daemons called keeper and other, then a main process that outlives them.
+_KEEPERS = """
+cp "$(command -v sleep)" "$0/keeper"; cp "$(command -v sleep)" "$0/other"
+(trap '' TERM; setsid "$0/keeper" 1000 & setsid "$0/other" 1000 &)
+exec sleep 1000
+"""
+
+
+def _daemon(agent: int, name: str) -> int:
+    def look() -> list[int]:
+        return [p.pid for p in proc.table().values() if p.name == name and p.parent == agent]
+
+    return until(look, f"{name} is the agent's own child")[0]
+
+
+def test_the_death_of_a_daemon_that_is_needed_is_told(start: Start, tmp_path: Path) -> None:
+    agent = start("--daemon", "keeper", "--", "sh", "-c", _KEEPERS, str(tmp_path))
+    keeper = _daemon(agent.pid, "keeper")
+    os.kill(_daemon(agent.pid, "other"), signal.SIGKILL)
+    os.kill(keeper, signal.SIGKILL)
+    said = agent.event("sick")["said"]
+    assert "(keeper) was killed by signal 9" in said
+    assert said.endswith("the workload cannot do without it")
+    agent.send(signal.SIGTERM)
+    agent.finish()
+
+
+def test_daemons_get_no_grace_of_their_own(start: Start, tmp_path: Path) -> None:
+    agent = start("--daemon", "keeper", "--grace", "1000", "--", "sh", "-c", _KEEPERS, str(tmp_path))
+    _daemon(agent.pid, "keeper")
+    agent.send(signal.SIGTERM)
+    agent.finish()
+    assert agent.event("stopped")["left"] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(Exit(0, None), False), (Exit(None, 15), False), (Exit(143, None), False), (Exit(1, None), True)],
+)
+def test_a_daemon_that_was_stopped_is_no_failure(status: Exit, told: bool) -> None:
+    inside = Inside()
+    inside.begin(("keeper",))
+    inside.orphan_died(1, "other", Exit(None, 9))
+    inside.orphan_died(2, "keeper", status)
+    assert (inside.look(()) is not None) is told
+    inside.begin()
+    assert inside.look(()) is None

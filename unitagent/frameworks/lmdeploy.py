@@ -77,8 +77,9 @@ def _masters(context: Context, env: Mapping[str, str]) -> dict[str, str]:
 def _on_ray(context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
     executor = "LMDEPLOY_EXECUTOR_BACKEND"
     added = {} if env.get(executor) else {executor: "ray"}
-    origins = ray_cluster.ORIGINS | dict.fromkeys(added, "The PyTorch engine spans machines by Ray.")
-    return Plan(argv=ray_cluster.clustered(context, argv), env=added, origins=origins)
+    plan = ray_cluster.plan(context, argv, env)
+    origins = dict.fromkeys(added, "The PyTorch engine spans machines by Ray.")
+    return replace(plan, env={**plan.env, **added}, origins={**plan.origins, **origins})
 
 
 def _served(plan: Plan, command: Command) -> Plan:

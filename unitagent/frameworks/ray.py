@@ -8,6 +8,7 @@ left alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from unitagent.frameworks import ray_cluster
 from unitagent.frameworks.adapter import Context, Plan
@@ -32,15 +33,11 @@ class Ray:
         if context.size == 1 or recognize(argv, _OWN) or ray_cluster.is_clustered(argv):
             return Plan(argv=argv)
         jobs = recognize(argv, _JOBS) is not None
-        return Plan(
-            argv=ray_cluster.clustered(context, argv, dashboard=jobs),
-            env=_job_server(context) if jobs and not env.get(_JOB_SERVER) else {},
-            origins=ray_cluster.ORIGINS
-            | ({_JOB_SERVER: "Rank 0's job server is the one to ask."} if jobs else {}),
+        plan = ray_cluster.plan(context, argv, env, dashboard=jobs)
+        if not jobs or context.rank or env.get(_JOB_SERVER):
+            return plan
+        return replace(
+            plan,
+            env={**plan.env, _JOB_SERVER: f"http://127.0.0.1:{context.master_port + 1}"},
+            origins={**plan.origins, _JOB_SERVER: "Rank 0's job server is the one to ask."},
         )
-
-
-def _job_server(context: Context) -> Mapping[str, str]:
-    if context.rank:
-        return {}
-    return {_JOB_SERVER: f"http://127.0.0.1:{context.master_port + 1}"}

@@ -10,16 +10,21 @@ Sources: Ray 2.60, ``ray start --help``. Nodes are counted by ``Alive``, since `
 dead as well; ranks wait for the head's port, since a node that comes too early may never connect
 (dynamo#14108). There is no limit to the waiting: a rank that dies ends the generation,
 ``UNIT_STARTUP_SECONDS`` ends one that does not come up.
+
+A stop. The head's daemons stand in a session of their own, so that SIGTERM reaches the command alone and it
+may use the cluster to its end; GCS and raylet that get it together wait for each other for ever. A node would
+drain itself for 30 s; the Unit has drained as a whole before its ranks are stopped.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unitagent.frameworks.adapter import Plan
 from unitagent.frameworks.serving import bracketed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from unitagent.frameworks.adapter import Context
 
@@ -33,7 +38,8 @@ _HEAD = (
     """\
 size=$1 ip=$2 port=$3 address=$4 dashboard=$5
 shift 5
-ray start --head --node-ip-address="$ip" --port="$port" --include-dashboard="$dashboard" \\
+$(command -v setsid) ray start --head --node-ip-address="$ip" --port="$port" \\
+  --include-dashboard="$dashboard" \\
   --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1)) --ray-client-server-port=$((port + 2)) \\
   --disable-usage-stats || exit
 """
@@ -73,17 +79,29 @@ exec ray start --address="$3" --node-ip-address="$4" --block
 """
 )
 
-ORIGINS = {
+_DAEMONS = ("gcs_server", "raylet")
+_NODE_DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+_ORIGINS = {
     "ray start": "Ray needs a node on every rank, at the address that the other ranks reach.",
     "RAY_ADDRESS": "Rank 0's command joins this Unit's cluster and no other.",
+    _NODE_DRAIN: "The Unit drains as a whole; a node has nothing left to wait for.",
 }
 
 
-def clustered(context: Context, argv: Sequence[str], *, dashboard: bool = False) -> tuple[str, ...]:
-    """Return what a rank runs: rank 0 the head and then ``argv``, the others a node.
+def plan(context: Context, argv: Sequence[str], env: Mapping[str, str], *, dashboard: bool = False) -> Plan:
+    """Return the plan of a rank: rank 0 the head and then ``argv``, the others a node.
 
     The job server of ``ray job submit`` is part of the dashboard.
     """
+    return Plan(
+        argv=_clustered(context, argv, dashboard=dashboard),
+        env={} if env.get(_NODE_DRAIN) else {_NODE_DRAIN: "0"},
+        origins=_ORIGINS,
+        daemons=_DAEMONS,
+    )
+
+
+def _clustered(context: Context, argv: Sequence[str], *, dashboard: bool) -> tuple[str, ...]:
     port = str(context.master_port)
     address = f"{bracketed(context.master_address)}:{port}"
     if context.rank:
@@ -105,5 +123,5 @@ def clustered(context: Context, argv: Sequence[str], *, dashboard: bool = False)
 
 
 def is_clustered(argv: Sequence[str]) -> bool:
-    """Whether this is what :func:`clustered` made."""
+    """Whether this is what :func:`plan` made."""
     return any(tuple(argv[:3]) == ("/bin/sh", "-c", text) for text in (_HEAD, _NODE))

@@ -53,7 +53,7 @@ class Vllm:
         if context.size == 1:
             return _served(Plan(argv=argv), command, health=True)
         if _runs_on_ray(command):
-            return _on_ray(context, argv, command)
+            return _on_ray(context, argv, command, env)
         return _completed(context, command, env)
 
 
@@ -98,13 +98,13 @@ def _runs_on_ray(command: Command) -> bool:
     return "ray" in (_EXECUTOR.value(command.words), vllm_data_parallel.BACKEND.value(command.words))
 
 
-def _on_ray(context: Context, argv: tuple[str, ...], command: Command) -> Plan:
+def _on_ray(context: Context, argv: tuple[str, ...], command: Command, env: Mapping[str, str]) -> Plan:
     """Ray gives vLLM the GPUs of all ranks; its native flags and Ray exclude each other."""
     if (_NNODES.number(command.words) or 1) > 1:
         raise ConfigurationError(
             f"--nnodes {_NNODES.value(command.words)}: vLLM takes no such flag with Ray; leave one out"
         )
-    plan = Plan(argv=ray_cluster.clustered(context, argv), origins=ray_cluster.ORIGINS)
+    plan = ray_cluster.plan(context, argv, env)
     return _served(plan, command, health=True) if context.rank == 0 else plan
 
 

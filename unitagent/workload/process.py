@@ -25,7 +25,7 @@ from unitagent.workload.stderr import Stderr
 from unitagent.workload.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import Birth
@@ -92,12 +92,20 @@ class Workload:
         self._terminal = Terminal()
         self._oom = OomCounter()
         self._inside = Inside()
+        self._daemons: frozenset[str] = frozenset()
+        reaper.on_orphan = self._inside.orphan_died
         self._shm = SharedMemory()
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], daemons: Collection[str] = ()) -> int:
         """Start the command and return its pid; it inherits stdin, stdout and the working directory.
+
+        Args:
+            argv: the command.
+            env: its whole environment.
+            daemons: names of processes that it leaves to us and cannot do without. They hold nothing worth a
+                grace of their own: with the main process gone, what is left is killed.
 
         Raises:
             CommandError: it is not there (any more) or the kernel refuses it.
@@ -107,7 +115,8 @@ class Workload:
             raise RuntimeError("a workload is only spawned after the one before is gone")
         path = command.locate(argv[0], env)
         self._oom.start()
-        self._inside.forget()
+        self._daemons = frozenset(daemons)
+        self._inside.begin(daemons)
         self._shm.remember()
         self.pid = self._start(path, argv, env)
         self._reaper.watch(self.pid, self._ended)
@@ -160,7 +169,7 @@ class Workload:
             await asyncio.wait_for(look, _SAMPLE_SECONDS)
 
     async def dead_inside(self) -> Corpse | None:
-        """Find a killed process of the workload that its parent does not reap; to be asked now and then."""
+        """Find a process of the workload whose death it has not noticed; to be asked now and then."""
         if self.pid is None:
             return None
         spared = frozenset(self._reaper.services)
@@ -223,7 +232,7 @@ class Workload:
         asked_rest = False
         while not self._reaper.alone():
             left = self._deadline - _now()
-            if left <= 0:
+            if left <= 0 or (self.pid is None and self._daemons):
                 return False
             if self.pid is None and not asked_rest:
                 asked_rest = True

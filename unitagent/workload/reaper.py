@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def become_subreaper() -> bool:
@@ -44,12 +45,14 @@ class Reaper:
         services: pids of living service children; they and what they begot are never stopped with the
             workload.
         strangers: how many orphans have been reaped so far.
+        on_orphan: told pid, name and end of each of them.
 
     """
 
     def __init__(self) -> None:
         self.services: set[int] = set()
         self.strangers = 0
+        self.on_orphan: Callable[[int, str, Exit], None] | None = None
         self._watched: dict[int, Callable[[Exit], None]] = {}
         self._changed = asyncio.Event()
 
@@ -77,8 +80,8 @@ class Reaper:
     def reap(self) -> bool:
         """Collect all who have died; True when there is no child left at all."""
         try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                self._bury(*ended)
+            while dead := os.waitid(os.P_ALL, 0, _LOOK):
+                self._bury(dead.si_pid)
         except ChildProcessError:
             return True
         return False
@@ -101,13 +104,20 @@ class Reaper:
         """Let :meth:`change` return."""
         self._changed.set()
 
-    def _bury(self, pid: int, status: int) -> None:
+    def _bury(self, pid: int) -> None:
+        on_exit = self._watched.pop(pid, None)
+        dead = proc.read(pid) if on_exit is None else None  # its name is gone once it is reaped
+        _, status = os.waitpid(pid, 0)
         self.services.discard(pid)
         self.wake()
-        on_exit = self._watched.pop(pid, None)
         ended = from_wait_status(status)
-        if on_exit is None:
-            self.strangers += 1
-            _log.debug("reaped process %d of the workload: it %s", pid, ended.describe())
-        else:
+        if on_exit is not None:
             on_exit(ended)
+        else:
+            self._bury_orphan(pid, dead.name if dead else "", ended)
+
+    def _bury_orphan(self, pid: int, name: str, ended: Exit) -> None:
+        self.strangers += 1
+        _log.debug("reaped process %d (%s) of the workload: it %s", pid, name, ended.describe())
+        if self.on_orphan is not None:
+            self.on_orphan(pid, name, ended)
