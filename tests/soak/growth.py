@@ -1,0 +1,88 @@
+"""Whether something grows: what was seen over many restarts, and how much each measure rose.
+
+The slope is the median of those between all pairs of looks (Theil and Sen), so that one look at a bad moment
+does not decide.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+_WARM_UP = 0.2  # of the looks: caches and pools fill first
+_AT_MOST = 400  # looks that are compared pair by pair
+
+# What may be added over a whole run, whatever its length: KiB of memory (an interpreter's heap settles for
+# long), open files, threads, keys of the store.
+ALLOWED = {"memory": 1024.0, "files": 0.5, "threads": 0.5, "keys": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen at one moment: of all agents the largest, and of the store.
+
+    Attributes:
+        memory: proportional share (PSS), in KiB.
+
+    """
+
+    restarts: int
+    memory: float
+    files: float
+    threads: float
+    keys: float
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One measure over a run, the warm-up left out.
+
+    Attributes:
+        grown: fitted, from the first look to the last.
+        in_1000: the same, for 1,000 restarts.
+
+    """
+
+    first: float
+    last: float
+    largest: float
+    grown: float
+    in_1000: float
+    flat: bool
+
+
+def judge(looks: Sequence[Look]) -> dict[str, Growth]:
+    """Each measure's growth over these looks, oldest first."""
+    settled = looks[round(len(looks) * _WARM_UP) :]
+    return {measure: _growth(settled, measure, allowed) for measure, allowed in ALLOWED.items()}
+
+
+def _growth(looks: Sequence[Look], measure: str, allowed: float) -> Growth:
+    values: list[float] = [getattr(look, measure) for look in looks]
+    restarts = looks[-1].restarts - looks[0].restarts
+    slope = _slope([(look.restarts, value) for look, value in zip(looks, values, strict=True)])
+    grown = slope * restarts
+    return Growth(
+        values[0], values[-1], max(values), round(grown, 1), round(1000 * slope, 1), flat=grown <= allowed
+    )
+
+
+def _slope(points: Sequence[tuple[int, float]]) -> float:
+    thinned = points[:: max(1, len(points) // _AT_MOST)]
+    return statistics.median(
+        (after[1] - before[1]) / (after[0] - before[0]) for before, after in combinations(thinned, 2)
+    )
+
+
+def table(found: dict[str, Growth], restarts: int) -> str:
+    """The same for a person."""
+    lines = [f"over {restarts} restarts, of the agent with the most; memory is PSS in KiB"]
+    for measure, one in found.items():
+        told = "flat" if one.flat else f"GREW by more than {ALLOWED[measure]:g}"
+        lines.append(
+            f"  {measure:<8} {one.first:>8g} to {one.last:>8g}, at most {one.largest:>8g}; "
+            f"grown {one.grown:g}, {one.in_1000:g} in 1,000 restarts: {told}"
+        )
+    return "\n".join(lines)

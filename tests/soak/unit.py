@@ -1,0 +1,117 @@
+"""A real Unit on this machine, killed again and again, and what its agents use meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.soak.growth import Look
+from unitagent.workload import proc
+
+_READY = 60.0  # seconds, generous: a busy machine is no failure
+_SETTLE = 1.0  # seconds from ready to the look, so that what a restart needs has been given back
+_TELL = 20  # looks
+_WORKLOAD = 'echo "rank $RANK_ID works" >&2; (sleep 1000 &); exec sleep 1000'
+
+
+class Unit:
+    """One ``unitagent local`` with its embedded store."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.size = size
+        self.port = _free_port()
+        self.output = folder / "output"
+        words = ["--size", str(size), "--guard", "--http-address", f"127.0.0.1:{self.port}"]
+        words += ["--max-restarts", "1000000", "--restart-window-seconds", "60", "--backoff-seconds", "0"]
+        with self.output.open("wb") as file:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "unitagent", "local", *words, "--", "sh", "-c", _WORKLOAD],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            )  # fmt: skip
+        self._store = redis.Redis(host="127.0.0.1", port=self.port + 1, socket_timeout=5)
+
+    def ready(self, above: int) -> dict[str, Any]:
+        """Wait until a generation above this one serves on every rank; rank 0's status then."""
+        deadline = time.monotonic() + _READY
+        while time.monotonic() < deadline and self._popen.poll() is None:
+            seen = [self._status(rank) for rank in range(self.size)]
+            if all(one.get("ready") and one["generation"] > above for one in seen):
+                return seen[0]
+            time.sleep(0.1)
+        raise AssertionError(f"not ready above generation {above}:\n{self.output.read_text()[-4000:]}")
+
+    def look(self, restarts: int) -> Look:
+        """Measure all agents: the children of ``unitagent local``."""
+        pids = [one.pid for one in proc.table().values() if one.parent == self._popen.pid]
+        return Look(
+            restarts=restarts,
+            memory=max(map(_memory, pids)),
+            files=max(_entries(pid, "fd") for pid in pids),
+            threads=max(_entries(pid, "task") for pid in pids),
+            keys=self._store.info("keyspace").get("db0", {}).get("keys", 0),
+        )
+
+    def close(self) -> int:
+        """Ctrl-C; the exit code."""
+        self._store.close()
+        self._popen.send_signal(signal.SIGINT)
+        return self._popen.wait(_READY)
+
+    def _status(self, rank: int) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.{rank + 1}:{self.port}/status", timeout=5) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except (OSError, ValueError):
+            return {}
+
+
+def soak(unit: Unit, seconds: float, every: float, tell: Callable[[Look], None]) -> list[Look]:
+    """Kill a workload at this pace for so long; one look before each kill."""
+    chance, looks = random.Random(1), []
+    end = time.monotonic() + seconds
+    seen = unit.ready(0)
+    while time.monotonic() < end:
+        due = time.monotonic() + every
+        time.sleep(_SETTLE)
+        looks.append(unit.look(seen["restarts"]))
+        if len(looks) % _TELL == 1:
+            tell(looks[-1])
+        time.sleep(max(0.0, due - time.monotonic()))
+        os.kill(chance.choice(seen["instances"])["pid"], signal.SIGKILL)
+        seen = unit.ready(seen["generation"])
+    return looks
+
+
+def _memory(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("Pss:")))
+
+
+def _entries(pid: int, folder: str) -> int:
+    return len(list(Path(f"/proc/{pid}/{folder}").iterdir()))
+
+
+def _free_port() -> int:
+    """A port that is free, as is the one above it, where the embedded store goes."""
+    while True:
+        port = random.randrange(12000, 19000, 2)
+        with socket.socket() as probes, socket.socket() as store:
+            try:
+                probes.bind(("0.0.0.0", port))
+                store.bind(("0.0.0.0", port + 1))
+            except OSError:
+                continue
+            return port
