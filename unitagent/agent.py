@@ -21,8 +21,9 @@ from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, Work
-from unitagent.discovery.ports import find_master_port
+from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
+from unitagent.last_words import LastWords
 from unitagent.launch import Launch, Launcher
 from unitagent.log import Where
 from unitagent.probes.health import HealthProbe
@@ -66,13 +67,15 @@ class Agent:
         self._stall: StallProbe | None = None
         self._stall_seconds = stall
         self._launch: Launch | None = None
-        self._tail: list[str] = []
+        self._keeping: asyncio.Task[None] | None = None
         self._ports: frozenset[int] = frozenset()
         self._rooms: Rooms
+        self._last_words: LastWords
 
     def furnish(self, rooms: Rooms) -> None:
         """Give the rooms, which were built with this agent's callbacks."""
         self._rooms = rooms
+        self._last_words = LastWords(rooms.store)
 
     async def run(self, born: Birth) -> int:
         """Live until ``Quit``; returns the exit code."""
@@ -90,7 +93,7 @@ class Agent:
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
-        self._tail = tail
+        self._last_words.heard(self.state.me.generation, tail)
         self._rooms.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._rooms.workload.has_terminal:
             self._put(ev.StopAsked)  # Ctrl-C on a terminal reaches the workload only; it is meant for both
@@ -127,6 +130,8 @@ class Agent:
         self.state, actions = decide(before, event)
         self._where.generation = self.state.me.generation
         self._measure(before)
+        if (output := self._last_words.take(self.state)) is not None:
+            self._keeping = self._start(self._last_words.keep(output))
         for action in actions:
             if isinstance(action, act.Quit):
                 return action.code
@@ -186,12 +191,6 @@ class Agent:
             self._rooms.metrics.observe_store_contact(time.monotonic())
             self._put(ev.Exchanged, reply)
 
-    async def _keep_output(self, generation: int, tail: list[str]) -> None:
-        try:
-            await self._rooms.store.put_output(generation, self.state.rules.rank, tail)
-        except StoreError as error:
-            _log.debug("the workload's last lines could not be stored: %s", error)
-
     # the peers
 
     async def _ask(self, action: act.AskPeer) -> None:
@@ -213,7 +212,9 @@ class Agent:
     def _spawn(self, gang: Gang) -> None:
         try:
             self._launch = launch = self._rooms.launcher.launch(gang)
-            pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.daemons)
+            block = range(gang.master_port, gang.master_port + ABOVE + 1)
+            ports = block if self.state.rules.rank == 0 else ()
+            pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.daemons, ports=ports)
         except CommandError as error:
             _log.error("%s", error)
             self._put(ev.WorkloadExited, Exit(error.exit_code, None))
@@ -237,9 +238,6 @@ class Agent:
             self._stopping = self._start(self._stop_workload(grace))
         elif grace == 0:
             self._rooms.workload.hurry()
-        if self._tail and self.state.me.exit_code:
-            self._start(self._keep_output(self.state.me.generation, self._tail))
-            self._tail = []
 
     async def _stop_workload(self, grace: float) -> None:
         stuck = await self._rooms.workload.stop(grace)
@@ -247,7 +245,7 @@ class Agent:
         if stuck is None:
             self._put(ev.WorkloadGone)
         else:
-            self._put(ev.WorkloadStuck, stuck.describe())
+            self._put(ev.WorkloadStuck, stuck.why)
 
     async def _look_inside(self) -> None:
         """Notice a workload that lives on without a process that it cannot do without."""
@@ -284,6 +282,8 @@ class Agent:
         self._put(ev.Drained)
 
     async def _close(self) -> None:
+        if self._keeping is not None:
+            await asyncio.wait((self._keeping,), timeout=_LAST_WORDS)
         for task in tuple(self._tasks):
             task.cancel()
         self._rooms.peers.close()

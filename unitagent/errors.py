@@ -36,3 +36,9 @@ class CommandError(UnitAgentError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class RebuildError(UnitAgentError):
+    """Only the platform can help, by building this container anew."""
+
+    exit_code = 75

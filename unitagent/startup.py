@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -22,6 +23,7 @@ from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
 from unitagent.discovery.network import Address, find_address
 from unitagent.embedding import EmbeddedStore, store_address
+from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.fingerprint import fingerprint
 from unitagent.launch import Launcher
 from unitagent.log import Where
@@ -66,15 +68,19 @@ async def run(found: Resolved, where: Where) -> int:
     here = Here(birth(), Reaper())
     here.reaper.install()
     early = asyncio.ensure_future(_live(found, where, here))
+    asked: list[int] = []
 
-    def stop(_number: int) -> None:
+    def stop(number: int) -> None:
+        asked.append(number)
         early.cancel()
 
     install(here.born, on_stop=stop, forward=lambda _: None)
     try:
         return await early
     except asyncio.CancelledError:
-        _log.info("asked to stop before joining")
+        if not asked:  # an end that nobody asked for must not look like success
+            raise UnitAgentError("internal error: the agent was cancelled although no signal came") from None
+        _log.info("asked to stop by %s before joining", signal.Signals(asked[0]).name)
         return 0
     finally:
         here.reaper.close()
@@ -108,7 +114,11 @@ async def _end_former(unit: str, rank: int) -> None:
     if former.ended:
         _log.warning("ended %d processes that a former agent of this rank left behind", len(former.ended))
     if former.left:
-        _log.error("processes of a former agent of this rank cannot be ended: %s", former.left)
+        left = ", ".join(map(str, former.left))
+        raise RebuildError(
+            f"not even SIGKILL ended processes of a former agent of rank {rank}: {left}; until they are gone "
+            "nothing may start in their place: rebuild this container, or this machine"
+        )
 
 
 @contextlib.asynccontextmanager

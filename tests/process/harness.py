@@ -29,6 +29,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=Path, default=Path(os.devnull))
     parser.add_argument("--grace", type=float, default=20.0)
     parser.add_argument("--kill-seconds", type=float, default=10.0)
+    parser.add_argument("--gpus", default="/dev/nvidia", help="how the paths of devices begin")
+    parser.add_argument("--ports", type=int, nargs="*", default=(), help="meant for the workload alone")
+    parser.add_argument("--release-seconds", type=float, default=0.5)
     parser.add_argument("--service", help="a shell command to run as a service child")
     parser.add_argument("--daemon", action="append", default=[], help="name of a process that it needs")
     parser.add_argument("--inherit-stderr", action="store_true")
@@ -51,6 +54,8 @@ class Harness:
             on_exit=self.on_exit,
             capture_stderr=not options.inherit_stderr,
             kill_seconds=options.kill_seconds,
+            release_seconds=options.release_seconds,
+            gpus=options.gpus,
         )
 
     def tell(self, name: str, **facts: Any) -> None:
@@ -99,7 +104,8 @@ class Harness:
         )  # fmt: skip
         env = environment.workload_environment(os.environ, gang)
         argv = environment.fill(command.resolve(self.options.command, env), env)
-        self.tell("spawned", pid=self.workload.spawn(argv, env, self.options.daemon))
+        pid = self.workload.spawn(argv, env, self.options.daemon, ports=self.options.ports)
+        self.tell("spawned", pid=pid)
         asked = asyncio.create_task(self.stop_asked.wait())
         looking = asyncio.create_task(self.look_inside())
         await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +117,7 @@ class Harness:
         left = proc.descendants(proc.table(), os.getpid(), self.reaper.services)
         self.tell(
             "stopped",
-            stuck=stuck and stuck.describe(),
+            stuck=stuck and stuck.why,
             left=[process.name for process in left],
             services=len(self.reaper.services),
             strangers=self.reaper.strangers,

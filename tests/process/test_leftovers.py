@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -153,21 +152,6 @@ def test_after_a_real_agents_sudden_death(tmp_path: Path) -> None:
         assert not alive(main)
     finally:
         agent.close()
-
-
-@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_held_ports(family: socket.AddressFamily, address: str) -> None:
-    with socket.socket(family) as listening, socket.socket(family) as bound:
-        listening.bind((address, 0))
-        listening.listen()
-        bound.bind((address, 0))
-        ports = [one.getsockname()[1] for one in (listening, bound)]
-        assert leftovers.held_ports(ports) == (ports[0],)
-    assert leftovers.held_ports(ports) == ()
-
-
-def test_gpu_holders_without_a_gpu() -> None:
-    assert leftovers.gpu_holders() == ()
 
 
 @pytest.fixture

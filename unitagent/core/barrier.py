@@ -13,8 +13,8 @@ from dataclasses import replace
 from unitagent.core.actions import Action, CheckPeers, FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import Code
 from unitagent.core.leases import neighbours
-from unitagent.core.model import Gang, InstanceState, Record
-from unitagent.core.state import Result, State, Work, go, mine, name, ranks, say, watched
+from unitagent.core.model import Gang, InstanceState, Record, ranks
+from unitagent.core.state import Result, State, Work, go, mine, name, say, watched
 
 FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last

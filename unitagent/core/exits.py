@@ -72,9 +72,11 @@ class Exit:
         if self.signal is None:
             told = f"exited with code {self.code}"
         else:
-            told = f"was killed by signal {self.signal} ({signal_name(self.signal)})"
+            told = f"was killed by signal {self.signal}"
         if self.oom:
-            return f"{told}: out of memory, the kernel's OOM killer struck"
+            return f"{told}, out of memory"
+        if self.signal is not None:
+            told = f"{told} ({signal_name(self.signal)})"
         if self.signal == _KILLED:
             return f"{told}: out of memory, or killed from outside"
         return told

@@ -85,9 +85,8 @@ def end_generation(state: State) -> Result:
     state = replace(state, ended=None)
     if not state.rules.guard and failure.reason is not Reason.REQUESTED:
         return _alone(state, failure)
-    state = remember(state, failure)
-    state = replace(state, generation=failure.generation + 1, notify=True)
-    return state, say(Level.ERROR, f"generation {failure.generation} ended: {failure.detail}")
+    state = replace(remember(state, failure), generation=failure.generation + 1, notify=True)
+    return state, say(Level.ERROR, _in_full(state, failure).sentence)
 
 
 def follow_leader(state: State) -> Result:
@@ -107,7 +106,15 @@ def remember(state: State, failure: Failure) -> State:
     """Of one generation only the first failure is kept: later ones are its consequences."""
     if state.failure is not None and state.failure.generation >= failure.generation:
         return state
-    return replace(state, failure=failure, failure_stored=False)
+    return replace(state, failure=_in_full(state, failure), failure_stored=False)
+
+
+def _in_full(state: State, failure: Failure) -> Failure:
+    """The failure, with whether it takes all the others down."""
+    everybody = failure.reason is Reason.REQUESTED or (
+        failure.reason is Reason.REPLACED and failure.rank == 0
+    )
+    return replace(failure, stops=state.rules.size if state.rules.guard or everybody else 0)
 
 
 def _alone(state: State, failure: Failure) -> Result:
@@ -196,7 +203,7 @@ def _told(state: State) -> tuple[Action, ...]:
         )
     if failure.rank == state.rules.rank:
         return ()
-    return say(Level.WARNING, f"generation {generation} ended: {failure.detail}")
+    return say(Level.WARNING, failure.sentence)
 
 
 def count(state: State) -> Result:

@@ -5,8 +5,11 @@ A *record* is what one agent says about itself; the store is the notice-board th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+_NAMED = 16  # ranks; a sentence with more of them is not read
 
 
 class InstanceState(StrEnum):
@@ -117,11 +120,12 @@ class Failure:
     Attributes:
         rank: the instance that failed.
         ip: its address, so that a person finds the machine.
-        detail: one sentence.
+        detail: one clause, that begins with the rank.
         exit_code: of the workload, when it exited.
         signal: that killed the workload.
         at: seconds since the epoch, by the clock of the agent that reports it.
         detect: seconds from the failure (or the last sign of life) to this report.
+        stops: size of the Unit when all its ranks stop because of it, else 0.
 
     """
 
@@ -134,6 +138,24 @@ class Failure:
     signal: int | None = None
     at: float = 0.0
     detect: float = 0.0
+    stops: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What happened, to whom, and who went down with it."""
+        ended = " ended" if self.stops or self.rank == 0 else ""
+        told = f"generation {self.generation}{ended}: {self.detail}"
+        asked_for = self.reason is Reason.REQUESTED  # then nobody failed
+        stopped = [rank for rank in range(self.stops) if asked_for or rank != self.rank]
+        if not stopped:
+            return told
+        who = ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
+        return f"{told}; {who} stopped"
+
+
+def ranks(numbers: Sequence[int]) -> str:
+    """``rank 2`` or ``ranks 0, 1, 2``."""
+    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
 
 
 class OrderKind(StrEnum):

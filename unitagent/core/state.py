@@ -222,11 +222,6 @@ def name(state: State, rank: int) -> str:
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
 
 
-def ranks(numbers: tuple[int, ...] | list[int]) -> str:
-    """``rank 2`` or ``ranks 0, 1, 2``."""
-    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
-
-
 def go(state: State, code: int, why: str) -> State:
     """The state of an agent that has made up its mind to end; the first reason stays."""
     return state if state.leaving else replace(state, leaving=Leaving(code, why))

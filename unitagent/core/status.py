@@ -55,7 +55,7 @@ def failure(found: Failure | None) -> dict[str, Any] | None:
         "generation": found.generation,
         "rank": found.rank,
         "reason": found.reason.value,
-        "detail": found.detail,
+        "detail": found.sentence,
         "exit_code": found.exit_code,
         "signal": found.signal,
         "at": round(found.at, 3),

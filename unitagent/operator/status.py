@@ -83,8 +83,7 @@ def table(seen: dict[str, Any], output: Sequence[str] = ()) -> str:
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
     lines += [_row(one) for one in seen["instances"]]
     if seen["failure"]:
-        found = seen["failure"]
-        lines.append(f"last failure: generation {found['generation']} ended: {found['detail']}")
+        lines.append(f"last failure: {seen['failure']['detail']}")
     lines += [f"  | {line}" for line in output]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What may be left when an agent or a workload is gone: its processes, its ports, its hold on the GPUs.
+"""What a former agent of this rank may have left running.
 
 An agent that dies without a word (SIGKILL, OOM) leaves its workload behind. Every process of a workload
 carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its environment, so the next agent
@@ -11,16 +11,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.workload import proc
 from unitagent.workload.environment import MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Mapping
 
-_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 _POLL_SECONDS = 0.02
 
 
@@ -78,18 +76,6 @@ def find_former(unit: str, rank: int) -> list[proc.Process]:
     ]
 
 
-def held_ports(ports: Collection[int]) -> tuple[int, ...]:
-    """Which of these TCP ports somebody in our network namespace listens on. Blocks."""
-    listening = set(_listening("/proc/net/tcp")) | set(_listening("/proc/net/tcp6"))
-    return tuple(sorted(listening & set(ports)))
-
-
-def gpu_holders() -> tuple[tuple[int, str], ...]:
-    """Pid and name of all whom we can see holding ``/dev/nvidia*``. Blocks."""
-    found = (process for process in proc.table().values() if _holds_gpu(process.pid))
-    return tuple((process.pid, process.name) for process in found)
-
-
 def _proc_is_ours() -> bool:
     """Whether ``/proc`` shows our own PID namespace; else every pid in it means somebody else."""
     return proc.link("/proc/self") == str(os.getpid())
@@ -134,18 +120,3 @@ def _same_namespaces(pid: int) -> bool:
 def _still(process: proc.Process) -> bool:
     now = proc.read(process.pid)
     return now is not None and now.ticks == process.ticks and now.alive
-
-
-def _listening(path: str) -> Iterator[int]:
-    try:
-        with Path(path).open() as file:
-            rows = [line.split() for line in file][1:]
-    except OSError:
-        return
-    for row in rows:
-        if row[3] == _LISTEN:
-            yield int(row[1].rpartition(":")[2], 16)
-
-
-def _holds_gpu(pid: int) -> bool:
-    return any(target.startswith("/dev/nvidia") for _, target in proc.open_files(pid))

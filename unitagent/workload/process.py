@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from unitagent.core.exits import Exit
 from unitagent.workload import command, proc
 from unitagent.workload.background import in_background
+from unitagent.workload.held import Holdings
 from unitagent.workload.inside import Corpse, Inside
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.shm import SharedMemory
@@ -30,29 +32,18 @@ if TYPE_CHECKING:
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import Birth
 
+_log = logging.getLogger(__name__)
+
 _LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
 _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
-_SAMPLE_SECONDS = 0.5  # at most so long may a look at the workload's shared memory hold a stop up
+_SAMPLE_SECONDS = 0.5  # at most so long may a look at what the workload has hold a stop up
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Processes that outlived SIGKILL.
+    """Something of the workload that does not go away, in a clause for a person."""
 
-    Attributes:
-        states: the letter of each in ``/proc/PID/stat``; ``D`` hangs in the kernel.
-
-    """
-
-    pids: tuple[int, ...]
-    states: tuple[str, ...]
-    names: tuple[str, ...]
-
-    def describe(self) -> str:
-        """One clause for a person."""
-        each = zip(self.pids, self.names, self.states, strict=True)
-        told = ", ".join(f"{pid} ({name}, state {state})" for pid, name, state in each)
-        return f"not even SIGKILL ended {told or 'a process that cannot be seen'}"
+    why: str
 
 
 class Workload:
@@ -71,6 +62,8 @@ class Workload:
         on_exit: Callable[[Exit, list[str]], None],
         capture_stderr: bool = True,
         kill_seconds: float = 10.0,
+        release_seconds: float = 5.0,
+        gpus: str = "/dev/nvidia",
     ) -> None:
         """Prepare; nothing is started.
 
@@ -81,6 +74,8 @@ class Workload:
             capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
                 inherited.
             kill_seconds: from the first SIGKILL to giving up on whoever is left.
+            release_seconds: from the last process's end to giving up on what others still hold of it.
+            gpus: how the paths of GPU devices begin.
 
         """
         self.pid: int | None = None
@@ -95,10 +90,19 @@ class Workload:
         self._daemons: frozenset[str] = frozenset()
         reaper.on_orphan = self._inside.orphan_died
         self._shm = SharedMemory()
+        self._holdings = Holdings(gpus)
+        self._release_seconds = release_seconds
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str], daemons: Collection[str] = ()) -> int:
+    def spawn(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        daemons: Collection[str] = (),
+        *,
+        ports: Collection[int] = (),
+    ) -> int:
         """Start the command and return its pid; it inherits stdin, stdout and the working directory.
 
         Args:
@@ -106,6 +110,7 @@ class Workload:
             env: its whole environment.
             daemons: names of processes that it leaves to us and cannot do without. They hold nothing worth a
                 grace of their own: with the main process gone, what is left is killed.
+            ports: that are free and meant for it; they are looked at again when it is gone.
 
         Raises:
             CommandError: it is not there (any more) or the kernel refuses it.
@@ -119,6 +124,7 @@ class Workload:
         self._inside.begin(daemons)
         self._shm.remember()
         self.pid = self._start(path, argv, env)
+        self._holdings.begin(self.pid, ports)
         self._reaper.watch(self.pid, self._ended)
         self._terminal.give(self.pid)
         return self.pid
@@ -157,16 +163,19 @@ class Workload:
             self._reaper.wake()
 
     async def look(self) -> None:
-        """Note what shared memory the workload uses now, to recognize it when it is left behind.
+        """Note what shared memory and sockets the workload has now, to recognize them when they stay.
 
-        Done at the beginning of each stop. A crash comes without warning, so an agent that is not PID 1 of
-        its own container (where everything new is the workload's) may call this every half minute or so.
+        Done at the beginning of each stop. A crash comes without warning, so an agent may call this every
+        half minute or so.
         """
-        if self._shm.exclusive:
-            return
-        look = in_background(lambda: self._shm.sample(process.pid for process in self._living()))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(look, _SAMPLE_SECONDS)
+            await asyncio.wait_for(in_background(self._sample), _SAMPLE_SECONDS)
+
+    def _sample(self) -> None:
+        pids = [process.pid for process in self._living()]
+        self._holdings.sample(pids)
+        if not self._shm.exclusive:  # else everything new is the workload's
+            self._shm.sample(pids)
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
@@ -217,9 +226,7 @@ class Workload:
                 await self.look()
             stuck = None if polite and await self._ask() else await self._force()
             self._terminal.take_back()
-            if stuck is None:
-                await in_background(self._shm.clean)
-            return stuck
+            return await self._release() if stuck is None else stuck
         finally:
             self._ending = None
             self._deadline = math.inf
@@ -251,10 +258,18 @@ class Workload:
         give_up = _now() + self._kill_seconds
         while not self._reaper.alone():
             if _now() >= give_up:
-                return _stuck(await in_background(self._living))
+                return _unkillable(await in_background(self._living))
             await in_background(self._kill_all)
             await self._reaper.change(_ROUND_SECONDS)
         return None
+
+    async def _release(self) -> Stuck | None:
+        """Give back what outlives processes; a port that stays is told, without a GPU nothing can start."""
+        await in_background(self._shm.clean)
+        left = await in_background(lambda: self._holdings.wait(self._release_seconds))
+        for port in left.ports:
+            _log.warning("the workload is gone, but %s", port)
+        return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
     def _kill_all(self) -> None:
         for process in self._living():
@@ -264,12 +279,10 @@ class Workload:
         return proc.descendants(proc.table(), os.getpid(), frozenset(self._reaper.services))
 
 
-def _stuck(processes: list[proc.Process]) -> Stuck:
-    return Stuck(
-        tuple(process.pid for process in processes),
-        tuple(process.state for process in processes),
-        tuple(process.name for process in processes),
-    )
+def _unkillable(processes: list[proc.Process]) -> Stuck:
+    """Say who outlived SIGKILL; state D hangs in the kernel."""
+    told = ", ".join(f"{one.pid} ({one.name}, state {one.state})" for one in processes)
+    return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
 
 
 def _now() -> float:

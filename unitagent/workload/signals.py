@@ -68,23 +68,35 @@ def forwardable(born: Birth) -> frozenset[int]:
     return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _PYTHON - _OURS_ALONE - born.ignored
 
 
+class _Arrival:
+    """Python's handler of one signal: it hands the signal to the loop, which calls the reaction of then."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, react: Callable[[int], object]) -> None:
+        self.loop = loop
+        self.react = react
+
+    def __call__(self, number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self.loop.call_soon_threadsafe(lambda: self.react(number))
+
+
 def listen(number: int, react: Callable[[int], object]) -> None:
     """Call ``react`` in the running loop for each signal of this number; none is lost.
 
     asyncio's own way loses signals: it passes them as bytes through the socket that also wakes the loop up,
     and when other threads have filled that (some 280 wake-ups within one turn of the loop are enough) the
     byte is dropped. Python's flag for a signal that has come is never dropped, so the flag decides and the
-    byte only wakes.
+    byte only wakes. Called again, it changes the reaction and nothing else, so that a signal that comes just
+    then is not lost either.
     """
     loop = asyncio.get_running_loop()
+    present = signal.getsignal(number)
+    if isinstance(present, _Arrival) and present.loop is loop:
+        present.react = react
+        return
     loop.add_signal_handler(number, _only_wake)
     signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
-
-    def arrived(received: int, _frame: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(react, received)
-
-    signal.signal(number, arrived)
+    signal.signal(number, _Arrival(loop, react))
     signal.siginterrupt(number, False)
 
 

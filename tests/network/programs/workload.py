@@ -2,7 +2,8 @@
 
 The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``,
 ``after=SECONDS``, ``lingers=SECONDS`` (from SIGTERM to its end), ``until=PATH`` (waits for that file before
-it exits), ``only=RANK`` (the traits after it are that rank's alone). On SIGUSR1 it exits with 0 at once.
+it exits), ``says=LINES`` (so many on stderr), ``eats`` (all memory there is, in the end), ``only=RANK`` (the
+traits after it are that rank's alone). On SIGUSR1 it exits with 0 at once.
 """
 
 from __future__ import annotations
@@ -71,10 +72,15 @@ def main() -> None:
         leave_daemon()
     if "shm" in traits:
         Path(f"/dev/shm/workload-{os.getpid()}").write_bytes(b"x" * 4096)  # noqa: S108
+    for number in range(int(traits.get("says", 0))):
+        sys.stderr.write(f"line {number + 1} of rank {os.environ['RANK_ID']}\n")
     if "after" in traits:
         time.sleep(float(traits["after"]))
     while "until" in traits and not Path(traits["until"]).exists():
         time.sleep(0.05)
+    eaten = []
+    while "eats" in traits:
+        eaten.append(b"x" * 4_000_000)
     if "exits" in traits:
         note("exit", code=int(traits["exits"]))
         sys.exit(int(traits["exits"]))

@@ -1,0 +1,68 @@
+"""A failure as one sentence: when, who, how, and who went down with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.unit import Unit
+from unitagent.core.model import Failure, Order, OrderKind, Reason
+from unitagent.core.status import status
+
+
+def failure(**changes: object) -> Failure:
+    known: dict[str, object] = {"generation": 4, "rank": 3, "ip": "10.0.0.7", "reason": Reason.SIGNAL}
+    return Failure(**{**known, "detail": "rank 3 (10.0.0.7) was killed", **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (failure(stops=4), "generation 4 ended: rank 3 (10.0.0.7) was killed; ranks 0, 1, 2 stopped"),
+        (failure(stops=2, rank=1), "generation 4 ended: rank 3 (10.0.0.7) was killed; rank 0 stopped"),
+        (failure(stops=100), "generation 4 ended: rank 3 (10.0.0.7) was killed; 99 other ranks stopped"),
+        (failure(stops=1, rank=0), "generation 4 ended: rank 3 (10.0.0.7) was killed"),
+        (failure(), "generation 4: rank 3 (10.0.0.7) was killed"),
+        (failure(rank=0), "generation 4 ended: rank 3 (10.0.0.7) was killed"),
+        (
+            failure(stops=2, rank=1, reason=Reason.REQUESTED, detail="a restart was asked for"),
+            "generation 4 ended: a restart was asked for; ranks 0, 1 stopped",
+        ),
+    ],
+)
+def test_the_sentence(found: Failure, sentence: str) -> None:
+    assert found.sentence == sentence
+
+
+def details(unit: Unit) -> set[str]:
+    return {status(state)["failure"]["detail"] for state in unit.agents.values()}
+
+
+def test_with_guard_all_others_stop() -> None:
+    unit = Unit(3, guard=True, backoff=(0.0,)).formed()
+    unit.crash(2, 7)
+    unit.wait(1)
+    sentence = "generation 1 ended: rank 2 (10.0.0.2) exited with code 7; ranks 0, 1 stopped"
+    assert details(unit) == {sentence}
+    assert unit.said.count(sentence) == 3
+
+
+def test_without_guard_nobody_else_does() -> None:
+    unit = Unit(3).formed()
+    unit.crash(2, 7)
+    unit.wait(1)
+    assert details(unit) == {"generation 1: rank 2 (10.0.0.2) exited with code 7"}
+
+
+def test_without_guard_all_stop_when_it_was_asked_for_or_rank_0_was_rebuilt() -> None:
+    unit = Unit(2).formed()
+    unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1, reason="new weights")
+    unit.wait(3)
+    sentence = "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
+    assert details(unit) == {sentence}
+    unit.kill(0)
+    unit.create(0)
+    unit.wait(1)
+    assert unit.agents[0].failure is not None
+    assert (
+        unit.agents[0].failure.sentence == "generation 2 ended: rank 0 (10.0.0.0) was rebuilt; rank 1 stopped"
+    )

@@ -1,0 +1,45 @@
+"""The last output of a workload, kept in the store beside the failure that it explains.
+
+The invariant: of one generation the output kept is that of the failure kept. Who failed first is known only
+when the store has said so, hence nothing is written before; and who merely followed writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from unitagent.core.state import State
+from unitagent.errors import StoreError
+from unitagent.store.protocol import Output, Store
+
+_log = logging.getLogger(__name__)
+
+
+class LastWords:
+    """Of one instance's workloads, one after the other."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._generation = 0
+        self._lines: list[str] = []
+
+    def heard(self, generation: int, lines: list[str]) -> None:
+        """The workload of this generation has ended; these were its last lines."""
+        self._generation, self._lines = generation, lines
+
+    def take(self, state: State) -> Output | None:
+        """The lines, once, when the store keeps a failure as its first one that they belong to."""
+        failure, lines = state.failure, self._lines
+        if failure is None or not lines or not state.failure_stored:
+            return None
+        if (failure.generation, failure.rank) != (self._generation, state.rules.rank):
+            return None
+        self._lines = []
+        return Output(generation=failure.generation, rank=failure.rank, lines=tuple(lines))
+
+    async def keep(self, output: Output) -> None:
+        """Write them."""
+        try:
+            await self._store.put_output(output.generation, output.rank, output.lines)
+        except StoreError as error:
+            _log.debug("the workload's last lines could not be stored: %s", error)

@@ -1,0 +1,119 @@
+"""What a workload may hold beside its processes: ports that it listened on, and GPUs.
+
+Both go with the last process that has them open. That need not be one of ours: an ``sshd`` of the container
+starts an engine's workers, a socket is handed to somebody else. So once no process of ours is left we look
+whether they went too.
+
+A GPU counts as held by a process that was born after the workload (a monitor that has been there all along is
+none of our business), and only when it is the workload's GPU: one that it was seen to use, or any when we are
+PID 1, because then all whom we can see are in this container.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unitagent.workload import proc
+
+_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_POLL_SECONDS = 0.1
+
+Inode = str  # as a link in /proc/PID/fd shows it: ``socket:[1234]``
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What did not go away, each as a clause for a person."""
+
+    ports: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.ports or self.gpus)
+
+
+class Holdings:
+    """What one workload at a time has."""
+
+    def __init__(self, gpus: str = "/dev/nvidia") -> None:
+        """Prepare; ``gpus`` is how the paths of the devices begin."""
+        self._gpus = gpus
+        self._since: int | None = None
+        self._block: frozenset[int] = frozenset()
+        self._sockets: set[Inode] = set()
+        self._devices: set[str] = set()
+        self._alone = os.getpid() == 1
+
+    def begin(self, pid: int, ports: Collection[int]) -> None:
+        """A workload has been spawned; ``ports`` were free then and are meant for it alone."""
+        main = proc.read(pid)
+        self._since = main.ticks if main else None
+        self._block, self._sockets, self._devices = frozenset(ports), set(), set()
+
+    def sample(self, pids: Collection[int]) -> None:
+        """Note what these processes of the workload have open now. Blocks: not for the loop."""
+        for target in (target for pid in pids for _, target in proc.open_files(pid)):
+            if target.startswith("socket:"):
+                self._sockets.add(target)
+            elif target.startswith(self._gpus):
+                self._devices.add(target)
+
+    def wait(self, limit: float) -> Left:
+        """Wait until all is free, at most ``limit`` seconds, and return what is not. Blocks."""
+        deadline = time.monotonic() + limit
+        while (left := self._look()) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return left
+
+    def _look(self) -> Left:
+        return Left(tuple(self._held_ports()), tuple(self._held_gpus()))
+
+    def _held_ports(self) -> Iterator[str]:
+        if not (self._sockets or self._block):
+            return
+        for inode, port in listening():
+            if inode in self._sockets or port in self._block:
+                yield f"port {port} is still listened on by {_owner(inode)}"
+
+    def _held_gpus(self) -> Iterator[str]:
+        for process, device in gpu_holders(self._gpus):
+            ours = self._alone or device in self._devices
+            if ours and self._since is not None and process.ticks >= self._since:
+                yield f"{device} is still held by process {process.pid} ({process.name})"
+
+
+def listening() -> Iterator[tuple[Inode, int]]:
+    """Socket and port of all TCP listeners in our network namespace. Blocks."""
+    for path in _TABLES:
+        try:
+            with Path(path).open() as file:
+                rows = [line.split() for line in file][1:]
+        except OSError:
+            continue
+        for row in rows:
+            if row[3] == _LISTEN:
+                yield f"socket:[{row[9]}]", int(row[1].rpartition(":")[2], 16)
+
+
+def gpu_holders(devices: str) -> Iterator[tuple[proc.Process, str]]:
+    """Whom we can see holding which GPU; ``devices`` is how their paths begin, a number follows. Blocks."""
+    folder, _, beginning = devices.rpartition("/")
+    if not any(Path(folder or "/").glob(f"{beginning}[0-9]*")):
+        return
+    for process in proc.table().values():
+        opened = {target for _, target in proc.open_files(process.pid) if target.startswith(devices)}
+        for device in sorted(opened):
+            if device.removeprefix(devices).isdecimal():  # nvidiactl and its like are everybody's
+                yield process, device
+
+
+def _owner(inode: Inode) -> str:
+    for process in proc.table().values():
+        if any(target == inode for _, target in proc.open_files(process.pid)):
+            return f"process {process.pid} ({process.name})"
+    return "a process that cannot be seen"
