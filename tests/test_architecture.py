@@ -21,6 +21,7 @@ SHELL = {  # where the rooms may meet
     "embedding",
     "examining",
     "launch",
+    "mounts",
     "rehearsing",
     "rendering",
     "routing",

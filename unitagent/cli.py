@@ -94,6 +94,8 @@ def _completion(namespace: argparse.Namespace) -> int:
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", choices=("compose", "swarm", "lws"))
     parser.add_argument("file", metavar="SERVICE.json", help="a service file of EAS")
+    help_line = "image that brings the agent (compose and lws), for services whose own image has none"
+    parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
 
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:

@@ -135,4 +135,4 @@ def render(namespace: argparse.Namespace) -> int:
     """Print a service file as manifests for an engine."""
     from unitagent import rendering  # noqa: PLC0415
 
-    return rendering.render(namespace.engine, namespace.file)
+    return rendering.render(namespace.engine, namespace.file, namespace.agent_image)

@@ -14,6 +14,7 @@ from unitagent.discovery import service_file
 from unitagent.discovery.json_reader import Reader
 from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError
+from unitagent.mounts import mounts, other_storage
 from unitagent.operator.render import compose, lws, swarm
 from unitagent.operator.render.service import GRACE_MARGIN, Service
 from unitagent.operator.render.unexpressed import unexpressed
@@ -25,6 +26,8 @@ ENGINES = {
     "swarm": (swarm.swarm, swarm.ABOUT),
     "lws": (lws.lws, lws.ABOUT),
 }
+CARRYING = ("compose", "lws")  # these can bring the agent into an image that has none
+_QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
 _MOST = 1000  # Units, cards and GiB; more is a mistake
 _LONGEST = 40  # characters of a name, so that the engines can add to it
 _GIVEN = frozenset(
@@ -44,21 +47,26 @@ _GIVEN = frozenset(
 )  # each manifest gives an instance its place and its store
 
 
-def render(engine: str, path: str) -> int:
+def render(engine: str, path: str, carrier: str | None = None) -> int:
     """Print the manifest on stdout and what it leaves out on stderr; 0.
+
+    Args:
+        engine: one of ``ENGINES``.
+        path: of the service file.
+        carrier: the image that brings the agent into instances of images that have none.
 
     Raises:
         ConfigurationError: the file cannot be read, or does not say what a manifest needs.
 
     """
-    text, warnings = rendered(engine, _contents(path), path)
+    text, warnings = rendered(engine, _contents(path), path, carrier)
     for warning in warnings:
         print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
     print(text, end="")  # noqa: T201
     return 0
 
 
-def rendered(engine: str, text: str, path: str) -> tuple[str, list[str]]:
+def rendered(engine: str, text: str, path: str, carrier: str | None = None) -> tuple[str, list[str]]:
     """Give the manifest of a service file's text, and the warnings.
 
     Raises:
@@ -67,7 +75,7 @@ def rendered(engine: str, text: str, path: str) -> tuple[str, list[str]]:
     """
     file = service_file.parse(text, path, VARIABLES)
     root = Reader("", json.loads(text.removeprefix("\ufeff")))
-    service = _service(root, file)
+    service = _service(root, file, carrier if engine in CARRYING else None)
     if root.problems:
         raise ConfigurationError(*(f"{path}: {problem}; correct the file" for problem in root.problems))
     make, about = ENGINES[engine]
@@ -83,7 +91,7 @@ def _contents(path: str) -> str:
         raise ConfigurationError(f"{path}: {reason}; accepted is the path of a service file") from error
 
 
-def _service(root: Reader, file: ServiceFile) -> Service:
+def _service(root: Reader, file: ServiceFile, carrier: str | None) -> Service:
     metadata, containers = root.object("metadata"), root.objects("containers")
     container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
     settings, parsed = _settings(root, file)
@@ -95,6 +103,7 @@ def _service(root: Reader, file: ServiceFile) -> Service:
     return Service(
         name=_label(metadata.text("name")),
         image=image or "",
+        carrier=carrier,
         units=_units(metadata),
         size=parsed.get("UNIT_SIZE", 1),
         command=file.command,
@@ -105,6 +114,8 @@ def _service(root: Reader, file: ServiceFile) -> Service:
         gpu=metadata.whole("gpu", 0, _MOST) or 0,
         cpu=metadata.number("cpu"),
         memory=metadata.whole("memory", 1, 10**9),
+        disk=_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
+        mounts=mounts(root),
         shm=metadata.whole("shm_size", 0, _MOST),
         surge=_portion(rolling, "max_surge"),
         unavailable=_portion(rolling, "max_unavailable"),
@@ -148,6 +159,14 @@ def _rolling(root: Reader, metadata: Reader) -> Reader:
     return Reader("rolling_strategy", found, root.problems, root.unknown)
 
 
+def _matching(reader: Reader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
+    text = reader.text(key)
+    if text is None or pattern.fullmatch(text):
+        return text
+    reader.refuse(key, accepted)
+    return None
+
+
 def _portion(rolling: Reader, key: str) -> int | str | None:
     value = rolling.content.get(key)
     if isinstance(value, str):
@@ -165,8 +184,25 @@ def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) ->
     for name, said in file.values.items():
         if name in _GIVEN and name in said.path:
             yield f"{said.path} is not in the manifest, which gives each instance its place and its store"
-    yield f"containers[0].image={service.image!r} has to have unitagent in it (docker/Dockerfile, BASE_IMAGE)"
+    yield from _unused_checks(file)
+    if not service.carrier:
+        how = "docker/Dockerfile, BASE_IMAGE" + ("; or --agent-image" if engine in CARRYING else "")
+        yield f"containers[0].image={service.image!r} has to have unitagent in it ({how})"
     yield from unexpressed(engine, dict.fromkeys(_stated(root)))
+
+
+def _unused_checks(file: ServiceFile) -> Iterator[str]:
+    asked = [
+        kind for kind in ("liveness_check", "health_check") if kind in file.checks and file.checks[kind].url
+    ]
+    yield from (
+        f"containers[0].{kind} is not in the manifest: the agent asks {asked[0]} alone" for kind in asked[1:]
+    )
+    if "startup_check" in file.checks and "UNIT_STARTUP_SECONDS" not in file.values:
+        yield (
+            "containers[0].startup_check is not in the manifest: it needs a failure_threshold, and a "
+            "liveness_check or health_check with http_get, by which the agent knows that startup is over"
+        )
 
 
 def _stated(root: Reader) -> Iterator[str]:
@@ -178,3 +214,4 @@ def _stated(root: Reader) -> Iterator[str]:
             yield f"{container.path}.{key}"
             if isinstance(value, dict):
                 yield from (f"{container.path}.{key}.{inner}" for inner in value)
+    yield from other_storage(root)

@@ -51,8 +51,8 @@ versions = pytest.mark.parametrize("version", [OLDEST, NEWEST])
 files = pytest.mark.parametrize("file", [FULL, BARE], ids=["full", "bare"])
 
 
-def render(engine: str, file: dict[str, Any]) -> list[Any]:
-    return list(yaml.safe_load_all(rendered(engine, json.dumps(file), "service.json")[0]))
+def render(engine: str, file: dict[str, Any], carrier: str | None = None) -> list[Any]:
+    return list(yaml.safe_load_all(rendered(engine, json.dumps(file), "service.json", carrier)[0]))
 
 
 @versions
@@ -65,7 +65,7 @@ def test_kubernetes_accepts_the_manifests(path: Path, version: str) -> None:
 @versions
 @files
 def test_kubernetes_accepts_what_render_makes(file: dict[str, Any], version: str) -> None:
-    for document in render("lws", file):
+    for document in [*render("lws", file), *render("lws", file, "agent:1")]:
         assert problems(document, version) == []
 
 
@@ -77,7 +77,7 @@ def test_compose_accepts_the_manifests(path: Path) -> None:
 @files
 @pytest.mark.parametrize("engine", ["compose", "swarm"])
 def test_compose_accepts_what_render_makes(engine: str, file: dict[str, Any]) -> None:
-    for document in render(engine, file):
+    for document in [*render(engine, file), *render(engine, file, "agent:1")]:
         assert compose_problems(document) == []
 
 

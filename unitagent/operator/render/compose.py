@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.render.service import Service, doubled, limits, pairs
+from unitagent.operator.render.service import BUNDLE, Service, doubled, limits, mounted, pairs, volumes
 
 _MOST = 250  # containers that one file should hold, and one machine can
 
@@ -30,13 +30,32 @@ def compose(service: Service) -> list[object]:
             f"metadata.instance={service.units} with unit.size={service.size}: accepted for one machine are "
             f"{_MOST} instances altogether; render for swarm or lws"
         )
-    services = {
+    services: dict[str, Any] = {
         f"{service.name}-{unit}-{rank}": _instance(service, unit, rank)
         for unit in range(service.units)
         for rank in range(service.size)
     }
-    secrets = {"unit-secret": {"file": "./secrets/unit-secret"}}
-    return [doubled({"services": services, "secrets": secrets})]
+    whole: dict[str, Any] = {
+        "services": services,
+        "secrets": {"unit-secret": {"file": "./secrets/unit-secret"}},
+    }
+    kept = volumes(service)
+    if service.carrier:
+        services["agent"] = _carrier(service.carrier)
+        kept["agent"] = {}
+    return [doubled(whole | ({"volumes": kept} if kept else {}))]
+
+
+def _carrier(image: str) -> dict[str, Any]:
+    """Copy the agent into a volume, which instances of any image then find where they would have it."""
+    return {
+        "image": image,
+        # The volume is the superuser's, whoever the image's user is.
+        "user": "0",
+        "entrypoint": ["cp", "-rf", f"{BUNDLE}/.", "/agent/"],
+        "command": [],
+        "volumes": [{"type": "volume", "source": "agent", "target": "/agent"}],
+    }
 
 
 def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
@@ -49,14 +68,14 @@ def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
     }
     found: dict[str, Any] = {
         "image": service.image,
-        "entrypoint": ["unitagent", "run", "--"],
+        "entrypoint": [service.program, "run", "--"],
         "command": list(service.command),
         "environment": pairs({**service.variables, **place}),
         "secrets": ["unit-secret"],
         "restart": "on-failure",
         "stop_grace_period": f"{service.grace}s",
         "healthcheck": {
-            "test": ["CMD", "unitagent", "probe", "live"],
+            "test": ["CMD", service.program, "probe", "live"],
             "interval": "5s",
             "timeout": "4s",
             "start_period": "130s",
@@ -67,7 +86,15 @@ def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         found["ports"] = [str(service.port)]
     if service.shm:
         found["shm_size"] = f"{service.shm}g"
-    return found | _resources(service)
+    return found | _volumes(service) | _resources(service)
+
+
+def _volumes(service: Service) -> dict[str, Any]:
+    found = mounted(service)
+    if not service.carrier:
+        return {"volumes": found} if found else {}
+    found.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
+    return {"volumes": found, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
 
 
 def _resources(service: Service) -> dict[str, Any]:

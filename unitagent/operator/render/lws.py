@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from unitagent.operator.render.service import PROBE_PORT, Service, doubled
+from unitagent.errors import ConfigurationError
+from unitagent.operator.render.service import BUNDLE, PROBE_PORT, Service, doubled
 
 _PREFIX = "leaderworkerset.sigs.k8s.io"
+_NONE = (0, "0%")
+_AWAY = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 _TOLD = frozenset({"UNIT_ID", "UNIT_SIZE", "RANK_ID", "MASTER_ADDRESS"})
 
 ABOUT = """\
@@ -20,7 +23,12 @@ with NAME that of the LeaderWorkerSet."""
 
 
 def lws(service: Service) -> list[object]:
-    """Give the documents: the group, the Service for traffic, the budget for disruptions."""
+    """Give the documents: the group, the Service for traffic, the budget for disruptions.
+
+    Raises:
+        ConfigurationError: an update could not take a single step.
+
+    """
     documents: list[object] = [_group(service)]
     if service.port:
         documents.append(_traffic(service))
@@ -29,10 +37,6 @@ def lws(service: Service) -> list[object]:
 
 
 def _group(service: Service) -> dict[str, Any]:
-    rollout = {
-        "maxSurge": 1 if service.surge is None else service.surge,
-        "maxUnavailable": 0 if service.unavailable is None else service.unavailable,
-    }
     return {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
         "kind": "LeaderWorkerSet",
@@ -40,7 +44,7 @@ def _group(service: Service) -> dict[str, Any]:
         "spec": {
             "replicas": service.units,
             "startupPolicy": "LeaderCreated",
-            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": rollout},
+            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": _steps(service)},
             "leaderWorkerTemplate": {
                 "size": service.size,
                 "restartPolicy": "RecreateGroupOnPodRestart",
@@ -50,18 +54,70 @@ def _group(service: Service) -> dict[str, Any]:
     }
 
 
+def _steps(service: Service) -> dict[str, int | str]:
+    """A new Unit first where nothing is said; the controller refuses none of both."""
+    surge = 1 if service.surge is None else service.surge
+    unavailable = service.unavailable
+    if unavailable is None:
+        unavailable = 1 if surge in _NONE else 0
+    if surge in _NONE and unavailable in _NONE:
+        raise ConfigurationError(
+            f"rolling_strategy: max_surge={surge} with max_unavailable={unavailable} lets no update begin; "
+            "accepted is at least one of them above 0"
+        )
+    return {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
 def _pod(service: Service) -> dict[str, Any]:
+    found = {
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": service.grace,
+        # The other instances have stopped after a lease; to wait five minutes for the node gains nothing.
+        "tolerations": [
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+            for key in _AWAY
+        ],
+        "containers": [_container(service)],
+        "volumes": _volumes(service),
+    }
+    return found | ({"initContainers": [_carrier(service.carrier)]} if service.carrier else {})
+
+
+def _carrier(image: str) -> dict[str, Any]:
+    """Copy the agent to where the instance, of any image, then finds it."""
+    return {
+        "name": "agent",
+        "image": image,
+        "command": ["cp", "-r", f"{BUNDLE}/.", "/agent/"],
+        "volumeMounts": [{"name": "agent", "mountPath": "/agent"}],
+    }
+
+
+def _volumes(service: Service) -> list[dict[str, Any]]:
     secret = {"name": "secret", "secret": {"secretName": service.name, "defaultMode": 0o444}}
     memory: dict[str, Any] = {"medium": "Memory"}
     if service.shm:
         memory["sizeLimit"] = f"{service.shm}Gi"
-    return {
-        "enableServiceLinks": False,
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": service.grace,
-        "containers": [_container(service)],
-        "volumes": [secret, {"name": "shm", "emptyDir": memory}],
-    }
+    found: list[dict[str, Any]] = [secret, {"name": "shm", "emptyDir": memory}]
+    if service.carrier:
+        found.append({"name": "agent", "emptyDir": {}})
+    for index, mount in enumerate(service.mounts):
+        nfs = {"server": mount.server, "path": mount.source, "readOnly": mount.read_only}
+        found.append({"name": f"storage-{index}", "nfs": nfs})
+    return found
+
+
+def _mounted(service: Service) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": "secret", "mountPath": "/etc/unit", "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # where it is mounted
+    ]
+    if service.carrier:
+        found.append({"name": "agent", "mountPath": BUNDLE, "readOnly": True})
+    for index, mount in enumerate(service.mounts):
+        found.append({"name": f"storage-{index}", "mountPath": mount.target, "readOnly": mount.read_only})
+    return found
 
 
 def _container(service: Service) -> dict[str, Any]:
@@ -71,17 +127,14 @@ def _container(service: Service) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": "instance",
         "image": service.image,
-        "command": ["unitagent", "run", "--"],
+        "command": [service.program, "run", "--"],
         "args": doubled(list(service.command)),
         "env": _environment(service),
         "ports": ports,
         "startupProbe": _probe("/livez", period=2, failures=75),
         "livenessProbe": _probe("/livez", period=5, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=1),
-        "volumeMounts": [
-            {"name": "secret", "mountPath": "/etc/unit", "readOnly": True},
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # where it is mounted
-        ],
+        "volumeMounts": _mounted(service),
     }
     bounds = _limits(service)
     return found | ({"resources": {"limits": bounds}} if bounds else {})
@@ -89,6 +142,8 @@ def _container(service: Service) -> dict[str, Any]:
 
 def _environment(service: Service) -> list[dict[str, Any]]:
     told = {name: text for name, text in service.variables.items() if name not in _TOLD}
+    # The store comes with the leader's pod, which may start much later than its workers.
+    told.setdefault("UNIT_STORE_TIMEOUT_SECONDS", "3600")
     told["UNIT_SECRET_FILE"] = "/etc/unit/unit-secret"  # noqa: S105  # its path
     found: list[dict[str, Any]] = [{"name": name, "value": doubled(text)} for name, text in told.items()]
     if "UNIT_REVISION" not in told:
@@ -112,6 +167,8 @@ def _limits(service: Service) -> dict[str, str]:
         found["cpu"] = f"{service.cpu:g}"
     if service.memory:
         found["memory"] = f"{service.memory}Mi"
+    if service.disk:
+        found["ephemeral-storage"] = service.disk
     if service.gpu:
         found["nvidia.com/gpu"] = str(service.gpu)
     return found

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 GRACE_MARGIN = 5  # seconds from the agent's last SIGKILL to the engine's
 PROBE_PORT = 9470
+BUNDLE = "/opt/unitagent"  # where the agent's bundle stands, in its image and where it is carried to
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory of an NFS server.
+
+    Attributes:
+        target: where an instance finds it.
+        server: its name or address.
+        source: the directory's path there.
+
+    """
+
+    target: str
+    server: str
+    source: str
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +34,7 @@ class Service:
 
     Attributes:
         name: a DNS label, the base of every name in a manifest.
+        carrier: the image that has the agent's bundle; None when the service's own image has the agent.
         units: how many Units.
         size: instances in each.
         command: the workload's argv.
@@ -25,6 +45,8 @@ class Service:
         gpu: cards for each instance; 0 for none.
         cpu: processors for each instance.
         memory: of each instance, in MiB.
+        disk: of each instance, as Kubernetes writes quantities.
+        mounts: storage that an instance finds.
         shm: size of ``/dev/shm``, in GiB.
         surge: Units more, while an update lasts, than there should be: a number or a percentage.
         unavailable: Units fewer.
@@ -33,6 +55,7 @@ class Service:
 
     name: str
     image: str
+    carrier: str | None = None
     units: int
     size: int
     command: tuple[str, ...]
@@ -43,9 +66,16 @@ class Service:
     gpu: int = 0
     cpu: float | None = None
     memory: int | None = None
+    disk: str | None = None
+    mounts: tuple[Mount, ...] = ()
     shm: int | None = None
     surge: int | str | None = None
     unavailable: int | str | None = None
+
+    @property
+    def program(self) -> str:
+        """The agent, in an instance."""
+        return f"{BUNDLE}/unitagent" if self.carrier else "unitagent"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -56,6 +86,24 @@ class Service:
 def pairs(variables: Mapping[str, str]) -> list[str]:
     """Environment as Compose and Swarm take it; a list, for any text can be a variable's name."""
     return [f"{name}={text}" for name, text in variables.items()]
+
+
+def volumes(service: Service) -> dict[str, Any]:
+    """Storage as Compose and Swarm make it."""
+    found = {}
+    for index, mount in enumerate(service.mounts):
+        mode = ",ro" if mount.read_only else ""
+        options = {"type": "nfs", "o": f"addr={mount.server}{mode}", "device": f":{mount.source}"}
+        found[f"storage-{index}"] = {"driver": "local", "driver_opts": options}
+    return found
+
+
+def mounted(service: Service) -> list[dict[str, Any]]:
+    """Storage as an instance of Compose and Swarm finds it."""
+    return [
+        {"type": "volume", "source": f"storage-{index}", "target": mount.target, "read_only": mount.read_only}
+        for index, mount in enumerate(service.mounts)
+    ]
 
 
 def doubled(content: object) -> object:

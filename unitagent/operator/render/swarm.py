@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unitagent.operator.render.service import Service, doubled, limits, pairs
+from unitagent.operator.render.service import Service, doubled, limits, mounted, pairs, volumes
 
 _ENTRYPOINT = ["sh", "-c", 'RANK_ID=$((TASK_SLOT - 1)) exec unitagent run -- "$@"', "sh"]
 _GIB = 1024**3
@@ -31,6 +31,8 @@ def swarm(service: Service) -> list[object]:
         "networks": {"cards": {"driver": "overlay", "attachable": True}},
         "secrets": {name: {"file": f"./secrets/{name}"} for name in ("redis.conf", "redis-url")},
     }
+    if kept := volumes(service):
+        stack["volumes"] = kept
     return [doubled(stack)]
 
 
@@ -64,10 +66,11 @@ def _unit(service: Service, unit: int) -> dict[str, Any]:
         "stop_grace_period": f"{service.grace}s",
         "deploy": _deploy(service),
     }
+    found_there = mounted(service)
     if service.shm:
         shm = {"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": service.shm * _GIB}}  # noqa: S108
-        found["volumes"] = [shm]
-    return found
+        found_there.append(shm)
+    return found | ({"volumes": found_there} if found_there else {})
 
 
 def _deploy(service: Service) -> dict[str, Any]:
