@@ -43,7 +43,6 @@ from unitagent.workload.signals import Birth, birth, install
 _log = logging.getLogger(__name__)
 
 _CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
-_PEER_SECONDS = 1.0  # for one question to a peer
 _REFRESHED_A_SECOND = 10  # instances; so often are all records read again, and not only changed ones
 _LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
 
@@ -176,7 +175,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    peers = Peers(settings.secret, place.address.ip, _PEER_SECONDS, agent.on_hangup)
+    peers = Peers(settings.secret, place.address.ip, settings.peer_timeout, agent.on_hangup)
     agent.furnish(
         Rooms(store=place.store, workload=workload, peers=peers, launcher=launcher, metrics=metrics)
     )

@@ -65,7 +65,8 @@ def test_the_defaults() -> None:
     assert (settings.mode, settings.restart, settings.guard) == (Mode.SERVICE, Restart.INPLACE, False)
     assert (settings.max_restarts, settings.restart_window) == (10, 3600)
     assert settings.backoff == (0, 1, 2, 5, 10, 30, 60)
-    assert (settings.lease, settings.heartbeat, settings.store_operation_timeout) == (5, 1, 1)
+    assert (settings.lease, settings.heartbeat, settings.store_operation_timeout) == (5, 1, 1.8)
+    assert settings.peer_timeout == 2
     assert (settings.stop_grace, settings.restart_grace, settings.drain, settings.deregister) == (
         25,
         5,

@@ -9,7 +9,7 @@ from tests.fakestore import Board, StoreState
 from unitagent.core.actions import Exchange
 from unitagent.core.model import Order, Reply
 
-TIMEOUT = 1.5  # seconds; lease > heartbeat + 2 x this, as the settings demand
+TIMEOUT = 1.8  # seconds; lease > heartbeat + 2 x this, as the settings demand
 
 
 class Boards:

@@ -31,7 +31,7 @@ from unitagent.core.state import first
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ASK_TIMEOUT = 1.0  # seconds
+ASK_TIMEOUT = 2.0  # seconds
 PROBE_PORT = 9470
 
 

@@ -63,11 +63,11 @@ def _announce_before_dead() -> Any:
 
 
 def _no_second_opinion() -> Any:
-    def judge(state: State) -> Result:
-        after, actions = failures.judge(replace(state, rules=replace(state.rules, probes=False)))
-        return replace(after, rules=state.rules), actions
+    def end(state: State) -> Result:
+        after, actions = failures.end_generation(replace(state, mute=frozenset(state.records)))
+        return replace(after, mute=state.mute), actions
 
-    return _rule(failures.judge, judge)
+    return _rule(failures.end_generation, end)
 
 
 def _judge_at_once() -> Any:

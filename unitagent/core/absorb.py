@@ -98,6 +98,7 @@ def _exchanged(state: State, event: Exchanged) -> State:
     holds = reply.holder == state.me.incarnation
     known = [reply.generation, *(record.generation for record in reply.records.values())]
     failure, stored = _newer_failure(state.failure, reply.failure)
+    leases = state.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2)
     return replace(
         state,
         in_flight=False,
@@ -114,9 +115,9 @@ def _exchanged(state: State, event: Exchanged) -> State:
         failure=failure,
         failure_stored=stored,
         order=reply.order,
-        leases=state.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2),
+        leases=leases,
         doubts={},
-        suspects=state.suspects if state.rules.probes else {},
+        mute=frozenset(rank for rank in state.mute if leases.unchanged(rank) > 0),
     )
 
 

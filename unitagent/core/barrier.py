@@ -169,7 +169,8 @@ def start(state: State, gang: Gang) -> Result:
     opened = replace(state.marks, opened=state.now, spawned=None, ready=None)
     state = replace(
         state, gang=gang, work=Work.ALIVE, marks=opened, exit=None, ended=None,
-        suspects={}, asking=frozenset(), hung_up=frozenset(), ask_again={}, cut_off=False, grace=0.0,
+        suspects={}, mute=frozenset(), asking=frozenset(), hung_up=frozenset(), ask_again={},
+        cut_off=False, grace=0.0,
     )  # fmt: skip
     state = mine(
         state,

@@ -133,6 +133,7 @@ RULES: tuple[Rule, ...] = (
     outage.ask_around,
     outage.isolate,
     failures.judge,
+    failures.look_in_time,
     failures.watch_again,
     failures.obey,
     failures.follow_leader,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from unitagent.core.actions import Action, AwaitDrain, Level, Quit, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.model import InstanceState, Mode
-from unitagent.core.state import Result, State, Work, go, members, mine, say
+from unitagent.core.state import Result, State, Work, go, members, mine, say, silent
 
 LEADER_SHARE = 0.8  # of the stop grace is rank 0's
 HELD_SHARE = (
@@ -95,7 +95,7 @@ def _leader_stopped(state: State) -> bool:
     if leader is None:
         return True
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
-    return moved_on or 0 in state.suspects
+    return moved_on or 0 in state.suspects or silent(state, 0)
 
 
 def go_alone(state: State) -> Result:

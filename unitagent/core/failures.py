@@ -12,28 +12,55 @@ from dataclasses import replace
 from unitagent.core import budget
 from unitagent.core.actions import Action, AskPeer, Level, WatchPeers
 from unitagent.core.exits import Code
-from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
-from unitagent.core.state import Marks, Result, State, go, judged, members, mine, name, say, watched
+from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Record, Restart
+from unitagent.core.state import (
+    Marks,
+    Result,
+    State,
+    go,
+    judged,
+    members,
+    mine,
+    name,
+    overdue,
+    say,
+    silent,
+    watched,
+)
 
 
 def judge(state: State) -> Result:
-    """Ask the members that are late, or that hung up, for their own word before they count as lost."""
-    if not (state.in_gang and state.up and state.connected):
+    """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
+    if not (state.in_gang and state.up and state.connected and state.rules.probes):
         return state, ()
-    late = [
+    quiet = [
+        peer
+        for peer in _doing_their_part(state)
+        if peer.rank not in state.asking and _worth_asking(state, peer.rank)
+    ]
+    if not quiet:
+        return state, ()
+    return replace(state, asking=state.asking | {peer.rank for peer in quiet}), tuple(map(AskPeer, quiet))
+
+
+def _doing_their_part(state: State) -> tuple[Record, ...]:
+    """The members that I judge and that are in my generation, with no leave to end."""
+    return tuple(
         peer
         for peer in judged(state)
-        if peer.rank not in state.asking
-        and not (peer.left or peer.asked)
-        and peer.generation == state.me.generation
-        and _worth_asking(state, peer.rank)
-    ]
-    if not late:
+        if not (peer.left or peer.asked) and peer.generation == state.me.generation
+    )
+
+
+def look_in_time(state: State) -> Result:
+    """Look at the store when the lease of a mute member ends, and not at the next heartbeat."""
+    if state.look or not (state.in_gang and state.up and state.connected):
         return state, ()
-    if not state.rules.probes:
-        silent = f"no sign of life for {state.rules.lease:g} s"
-        return replace(state, suspects={**state.suspects, **{peer.rank: silent for peer in late}}), ()
-    return replace(state, asking=state.asking | {peer.rank for peer in late}), tuple(map(AskPeer, late))
+    ends = state.rules.lease - state.rules.heartbeat / 2
+    due = any(
+        (state.leases.age(rank, state.now) or 0.0) > ends and not overdue(state, rank) for rank in state.mute
+    )
+    return replace(state, look=due), ()
 
 
 def watch_again(state: State) -> Result:
@@ -45,11 +72,12 @@ def watch_again(state: State) -> Result:
 
 
 def _worth_asking(state: State, rank: int) -> bool:
-    if rank in state.hung_up and state.rules.probes:
+    if rank in state.hung_up:
         return True
-    # A heartbeat before the lease ends, so that the answer, or its absence, is there when it does.
-    nearly = state.leases.unchanged(rank) > state.rules.lease - state.rules.heartbeat
-    return (nearly or rank in state.suspects) and state.now >= state.ask_again.get(rank, 0.0)
+    # Early enough that the answer, or its absence, is there when the lease ends.
+    patience = max(1.5 * state.rules.heartbeat, state.rules.lease - 3 * state.rules.heartbeat)
+    quiet = state.leases.unchanged(rank) > patience
+    return (quiet or rank in state.suspects) and state.now >= state.ask_again.get(rank, 0.0)
 
 
 def obey(state: State) -> Result:
@@ -147,15 +175,27 @@ def _of_peers(state: State) -> Failure | None:
             return failure_of(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
     if not state.rules.guard:
         return None
-    return next(filter(None, (_lost(state, rank, why) for rank, why in sorted(state.suspects.items()))), None)
+    return next(
+        (
+            _lost(state, peer.rank, why)
+            for peer in _doing_their_part(state)
+            if (why := _against(state, peer.rank))
+        ),
+        None,
+    )
 
 
-def _lost(state: State, rank: int, why: str) -> Failure | None:
-    record = next((member for member in members(state) if member.rank == rank), None)
-    if record is None or record.left or record.asked or record.generation != state.me.generation:
-        return None
-    silent = state.leases.age(rank, state.now) or 0.0
-    return failure_of(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=silent)
+def _against(state: State, rank: int) -> str:
+    """Why a member counts as lost, or nothing."""
+    if rank in state.suspects or not silent(state, rank):
+        return state.suspects.get(rank, "")
+    asked = ", and it does not answer" if state.rules.probes else ""
+    return f"no sign of life for {state.rules.lease:g} s{asked}"
+
+
+def _lost(state: State, rank: int, why: str) -> Failure:
+    since = state.leases.age(rank, state.now) or 0.0
+    return failure_of(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=since)
 
 
 def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:

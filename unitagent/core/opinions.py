@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
 from unitagent.core.model import Mode, Record
-from unitagent.core.state import State
+from unitagent.core.state import State, overdue
 
 
 def peer_answered(state: State, event: PeerAnswered) -> State:
@@ -24,6 +24,8 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
         return replace(state, hung_up=state.hung_up - {event.rank})
     refused = event.incarnation if event.opinion is Opinion.REFUSED else ""
     state = replace(state, refused={**state.refused, event.rank: refused})
+    silent = event.opinion is Opinion.SILENT
+    state = replace(state, mute=state.mute | {event.rank} if silent else state.mute - {event.rank})
     if event.opinion is Opinion.ALIVE:
         state = _heard(state, event)
     return _judge(state, event, record)
@@ -54,8 +56,7 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
 
 
 def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
-    # The question was asked a heartbeat early; an answer that comes a blink before the lease ends counts.
-    late = state.leases.unchanged(event.rank) > state.rules.lease - state.rules.heartbeat / 4
+    late = overdue(state, event.rank)
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
             untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
@@ -68,8 +69,6 @@ def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
             return "another incarnation answers at its address"
         case Opinion.REFUSED if _answered_before(state, event) or late:
             return "its address refuses connections, so its agent is dead"
-        case Opinion.SILENT if late:
-            return f"no sign of life for {state.rules.lease:g} s, and it does not answer"
         case _:
             silent_for = state.now - state.heard.get(event.rank, state.leases.last or state.now)
             lost = not state.connected and silent_for > state.rules.lease

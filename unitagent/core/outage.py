@@ -26,8 +26,8 @@ def tell(state: State) -> Result:
 
 
 def ask_around(state: State) -> Result:
-    """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away."""
-    if state.connected or not state.looked or not state.up or not state.rules.probes or not state.in_gang:
+    """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away or dawdles."""
+    if _in_touch(state) or not state.looked or not state.up or not state.rules.probes or not state.in_gang:
         return state, ()
     due = tuple(
         peer
@@ -37,6 +37,11 @@ def ask_around(state: State) -> Result:
     if not due:
         return state, ()
     return replace(state, asking=state.asking | {peer.rank for peer in due}), tuple(map(AskPeer, due))
+
+
+def _in_touch(state: State) -> bool:
+    last = state.leases.last
+    return state.connected and last is not None and state.now - last <= 2 * state.rules.heartbeat
 
 
 def _confidants(state: State) -> tuple[Record, ...]:

@@ -67,6 +67,7 @@ class State:
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
         restarts_anyway: the generation whose order to restart found me still at its barrier.
         suspects: gang members that did not stand the second opinion, with the reason in words.
+        mute: ranks that did not answer when they were asked, and have not beaten since.
         ended: failure of my own instance that has yet to end its generation.
 
     """
@@ -126,6 +127,7 @@ class State:
     hung_up: frozenset[int] = frozenset()
     watch_again: bool = False
     suspects: Mapping[int, str] = field(default_factory=dict)
+    mute: frozenset[int] = frozenset()
     heard: Mapping[int, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
     answered: frozenset[int] = frozenset()
@@ -214,6 +216,19 @@ def watched(state: State) -> tuple[Record, ...]:
 def judged(state: State) -> tuple[Record, ...]:
     """The gang members whose beats I read: all of them, unless the Unit is large."""
     return tuple(members(state)) if state.rules.size <= ALL_BEATS else watched(state)
+
+
+def overdue(state: State, rank: int) -> bool:
+    """Whether a rank's lease is over, as the last snapshot shows it. A change of its beat is seen up to a
+    heartbeat late; half of one is made up for, where its own silence is the second witness.
+    """
+    allowance = state.rules.heartbeat / 2 if state.rules.probes else 0.0
+    return state.leases.unchanged(rank) > state.rules.lease - allowance
+
+
+def silent(state: State, rank: int) -> bool:
+    """Whether a rank's lease is over and it did not answer either, where it could be asked."""
+    return overdue(state, rank) and (rank in state.mute or not state.rules.probes)
 
 
 def name(state: State, rank: int) -> str:

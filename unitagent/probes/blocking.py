@@ -23,18 +23,18 @@ def perform(get: Get, line: Line) -> Fetched:
     try:
         with requests.Session() as session:
             session.trust_env = False
-            adapter = _Adapter(line, get.source)
+            adapter = _Adapter(line)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
             return _receive(session, get)
     except FetchError:
         raise
     except Exception as error:  # a connection cut in the middle can raise anything
-        raise FetchError(_why(error), refused=_refused(error)) from error
+        raise FetchError(_why(error)) from error
 
 
 def _receive(session: requests.Session, get: Get) -> Fetched:
-    headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "unitagent", **get.headers}
+    headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "unitagent"}
     with session.get(
         get.url, headers=headers, timeout=get.timeout, stream=True, allow_redirects=False
     ) as response:
@@ -42,21 +42,15 @@ def _receive(session: requests.Session, get: Get) -> Fetched:
         if len(body) > get.limit:
             raise FetchError(f"more than {get.limit} bytes")
         response.raw.read(1, decode_content=False)  # raises when less has come than was announced
-        return Fetched(response.status_code, response.headers, body)
+        return Fetched(response.status_code, body)
 
 
 class _Adapter(HTTPAdapter):
-    """Connects from ``source`` and puts each socket it makes on the line."""
+    """Puts each socket it makes on the line."""
 
-    def __init__(self, line: Line, source: str) -> None:
+    def __init__(self, line: Line) -> None:
         self._line = line
-        self._source = source
         super().__init__()
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        if self._source:
-            options["source_address"] = (self._source, 0)
-        super().init_poolmanager(*args, **options)
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
@@ -71,13 +65,6 @@ def _held(base: type[Any], line: Line) -> type[Any]:
             line.hold(self.sock)
 
     return Held
-
-
-def _refused(error: BaseException) -> bool:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConnectionRefusedError):
-        cause = cause.__cause__ or cause.__context__
-    return cause is not None
 
 
 def _why(error: BaseException) -> str:

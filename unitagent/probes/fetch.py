@@ -15,29 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A response; ``headers`` is a mapping that ignores case."""
+    """A response."""
 
     code: int
-    headers: Mapping[str, str]
     body: bytes
 
 
 class FetchError(Exception):
-    """No usable response.
-
-    Attributes:
-        refused: the machine answered that nobody listens on the port.
-
-    """
-
-    def __init__(self, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.refused = refused
+    """No usable response."""
 
 
 @dataclass(slots=True)
@@ -73,15 +63,12 @@ class Get:
     Attributes:
         timeout: seconds for the whole of it, name resolution and body included.
         limit: bytes of body that are accepted.
-        source: address of ours to ask from, or empty.
 
     """
 
     url: str
     timeout: float
     limit: int
-    source: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def fetch(get: Get) -> Fetched:

@@ -16,7 +16,7 @@ import msgspec
 from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
 from unitagent.probes.connect import reach
-from unitagent.probes.fetch import Fetched, FetchError, Get, fetch
+from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
     INCARNATION_HEADER,
     NONCE_HEADER,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from unitagent.core.model import Record
 
-_LIMIT = 1 << 20  # bytes of a peer's answer
-_ASKED_AT_ONCE = 8
+_ASKED_AT_ONCE = 32
+_INSIST = 0.5  # seconds without an answer after which a question is asked once more, beside the first
 _CHECKED_AT_ONCE = 32
 _MAX_PORT = 65535
 _RANK_DIGITS = 4  # sizes end at 1024
@@ -60,7 +60,8 @@ class Peers:
     """The other agents of the Unit, reached from our card at the addresses in their records.
 
     Attributes:
-        timeout: seconds for one question, or for one connection.
+        timeout: seconds for one question, or for one connection. On a line that loses packets the retries
+            of TCP come too late, so a question is asked again on new connections; one answer is enough.
         on_hangup: called with rank and incarnation when the connection to a watched peer breaks.
 
     """
@@ -78,19 +79,19 @@ class Peers:
         """Ask a peer's ``/status`` who it is and whether its workload is up. Never raises."""
         if not _addressable(record):
             return _SILENT
-        nonce = secrets.token_hex(16)
-        get = Get(
-            url=f"http://{_bracketed(record.ip)}:{record.port}/status",
-            timeout=self._timeout,
-            limit=_LIMIT,
-            source=self._rank_ip,
-            headers={NONCE_HEADER: nonce},
-        )
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        tries: list[asyncio.Task[None]] = []
         try:
-            async with self._asking:
-                return judge(record, await fetch(get), self._secret, nonce)
-        except FetchError as error:
-            return Verdict(Opinion.REFUSED) if error.refused else _SILENT
+            async with self._asking, asyncio.timeout(self._timeout):
+                while not verdict.done():
+                    tries.append(asyncio.create_task(self._try(record, verdict)))
+                    await asyncio.wait([verdict], timeout=_INSIST)
+                return verdict.result()
+        except TimeoutError:
+            return _SILENT
+        finally:
+            for attempt in tries:
+                attempt.cancel()
 
     async def check(self, records: Collection[Record]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Tell which ranks accept a connection from our card, and which do not; without a port, they do."""
@@ -108,6 +109,21 @@ class Peers:
         """Let go of all connections."""
         self._tripwires.watch(())
 
+    async def _try(self, record: Record, verdict: asyncio.Future[Verdict]) -> None:
+        """Ask on a connection of its own, and settle the verdict unless nothing came back."""
+        nonce = secrets.token_hex(16)
+        try:
+            answered = await get((record.ip, record.port), "/status", {NONCE_HEADER: nonce}, self._rank_ip)
+            found = judge(record, answered, self._secret, nonce)
+        except ConnectionRefusedError:
+            found = Verdict(Opinion.REFUSED)
+        except ValueError:
+            found = _SILENT
+        except OSError:
+            return
+        if not verdict.done():
+            verdict.set_result(found)
+
     async def _connects(self, record: Record, slots: asyncio.Semaphore) -> bool:
         if record.port == 0:
             return True
@@ -118,22 +134,22 @@ class Peers:
             return not why
 
 
-def judge(record: Record, fetched: Fetched, secret: str | None, nonce: str) -> Verdict:
+def judge(record: Record, answered: Answered, secret: str | None, nonce: str) -> Verdict:
     """Decide what an answer says about the agent that wrote ``record``."""
-    rank = _rank(fetched)
-    incarnation = fetched.headers.get(INCARNATION_HEADER, "")
-    if fetched.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
+    rank = _rank(answered)
+    incarnation = answered.headers.get(INCARNATION_HEADER.lower(), "")
+    if answered.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
         return _SILENT
-    signature = fetched.headers.get(SIGNATURE_HEADER, "")
-    if secret and not verify(secret, Claim(nonce, rank, incarnation, fetched.body), signature):
+    signature = answered.headers.get(SIGNATURE_HEADER.lower(), "")
+    if secret and not verify(secret, Claim(nonce, rank, incarnation, answered.body), signature):
         return _SILENT
     if incarnation != record.incarnation:
         return Verdict(Opinion.OTHER)
-    return _alive(record, fetched.body) if rank == record.rank else _SILENT
+    return _alive(record, answered.body) if rank == record.rank else _SILENT
 
 
-def _rank(fetched: Fetched) -> int | None:
-    text = fetched.headers.get(RANK_HEADER, "")
+def _rank(answered: Answered) -> int | None:
+    text = answered.headers.get(RANK_HEADER.lower(), "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _RANK_DIGITS else None
 
 
@@ -166,7 +182,3 @@ def _addressable(record: Record) -> bool:
     except ValueError:
         return False
     return 0 < record.port <= _MAX_PORT
-
-
-def _bracketed(ip: str) -> str:
-    return f"[{ip}]" if ":" in ip else ip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from unitagent.core.model import Record
 
-RETRY = 3.0  # seconds between attempts, and after a break
+AT_ONCE, RETRY = 0.1, 3.0  # seconds between attempts: the first pause, and the longest
 
 
 class _Peer(NamedTuple):
@@ -44,35 +44,45 @@ class Tripwires:
         self._timeout = timeout
         self._on_hangup = on_hangup
         self._held: dict[_Peer, asyncio.Task[None]] = {}
+        self._pauses: dict[_Peer, float] = {}  # before the next attempt, after breaks that came quickly
 
     def watch(self, records: Iterable[Record]) -> None:
         """Watch these and no others; naming the same ones again changes nothing."""
         wanted = {_Peer(record.rank, record.incarnation, record.ip, record.port) for record in records}
         for peer in self._held.keys() - wanted:
             self._held.pop(peer).cancel()
+            self._pauses.pop(peer, None)
         for peer in wanted:
             task = self._held.get(peer)
             if task is None or task.done():
-                pause = 0.0 if task is None else RETRY
-                self._held[peer] = asyncio.create_task(self._hold(peer, pause), name=f"watch {peer.rank}")
+                self._held[peer] = asyncio.create_task(self._hold(peer), name=f"watch {peer.rank}")
 
-    async def _hold(self, peer: _Peer, pause: float) -> None:
-        await asyncio.sleep(pause)
+    async def _hold(self, peer: _Peer) -> None:
+        await asyncio.sleep(self._pauses.get(peer, 0.0))
         wire = await self._connected(peer)
+        since = asyncio.get_running_loop().time()
         try:
             await wire.broken
         finally:
             wire.cut()
+        lasted = asyncio.get_running_loop().time() - since
+        self._pauses[peer] = _longer(self._pauses.get(peer, 0.0)) if lasted < RETRY else AT_ONCE
         self._on_hangup(peer.rank, peer.incarnation)
 
     async def _connected(self, peer: _Peer) -> _Wire:
+        pause = 0.0
         while True:
             with suppress(OSError):
                 _, wire = await connect(
                     _Wire(), peer.ip, peer.port, within=self._timeout, source=self._source
                 )
                 return wire
-            await asyncio.sleep(RETRY)
+            pause = _longer(pause)
+            await asyncio.sleep(pause)
+
+
+def _longer(pause: float) -> float:
+    return min(RETRY, max(AT_ONCE, 2 * pause))
 
 
 class _Wire(asyncio.Protocol):

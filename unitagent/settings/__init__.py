@@ -77,8 +77,15 @@ class Settings:
 
     @property
     def store_operation_timeout(self) -> float:
-        """How long one store operation may take, so that two and a heartbeat always fit into the lease."""
-        return (self.lease - self.heartbeat) / 4
+        """How long one store operation may take: patient with a line that loses packets, where the retries of
+        TCP bring an answer sooner than a new connection does; and two and a heartbeat fit into the lease.
+        """
+        return 0.45 * (self.lease - self.heartbeat)
+
+    @property
+    def peer_timeout(self) -> float:
+        """How long a peer may take to answer a question, so that its silence is known when its lease ends."""
+        return min(2 * self.heartbeat, 0.4 * self.lease)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,80 @@
+"""One GET to a peer, on the event loop: no thread, no pool, and nothing to import when one has just died.
+
+The invariant: it waits only where it can be cancelled, and reads no more than a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h11
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LIMIT = 1 << 20  # bytes of a peer's answer
+_CHUNK = 1 << 16  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A whole response; the names of its headers are in lower case."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def get(address: tuple[str, int], path: str, headers: Mapping[str, str], source: str = "") -> Answered:
+    """Ask once, from ``source`` when that is given; the caller bounds the time.
+
+    Raises:
+        ValueError: what came back is no HTTP response, is cut short, or is too long.
+        ConnectionRefusedError: the machine answers that nobody listens there.
+        OSError: no connection, or it broke.
+
+    """
+    local = (source, 0) if source else None
+    reader, writer = await asyncio.open_connection(*address, local_addr=local)
+    try:
+        theirs = h11.Connection(h11.CLIENT)
+        request = h11.Request(method="GET", target=path, headers=_headers(address[0], headers))
+        writer.write(theirs.send(request) or b"")
+        writer.write(theirs.send(h11.EndOfMessage()) or b"")
+        return await _read(theirs, reader)
+    except h11.ProtocolError as error:
+        raise ValueError(f"no HTTP response: {error}") from error
+    finally:
+        writer.transport.abort()
+
+
+def _headers(host: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    bracketed = f"[{host}]" if ":" in host else host
+    return [("Host", bracketed), ("Connection", "close"), ("User-Agent", "unitagent"), *headers.items()]
+
+
+async def _read(theirs: h11.Connection, reader: asyncio.StreamReader) -> Answered:
+    response, body = None, b""
+    while True:
+        event = theirs.next_event()
+        match event:
+            case h11.NEED_DATA:
+                theirs.receive_data(await reader.read(_CHUNK))
+            case h11.Response():
+                response = event
+            case h11.Data():
+                body += event.data
+                if len(body) > _LIMIT:
+                    raise ValueError(f"more than {_LIMIT} bytes")
+            case h11.EndOfMessage() if response is not None:
+                return Answered(response.status_code, _readable(response), body)
+            case h11.InformationalResponse():
+                continue
+            case _:
+                raise ValueError("the connection ended before the response did")
+
+
+def _readable(response: h11.Response) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
