@@ -76,12 +76,9 @@ def test_packets_in_but_none_out(lab: Lab) -> None:
     lab.wait_ready(above=1)
 
 
-HARSH = "two lost segments in a row outlast the timeouts of the store and of the peers at a lease of 5 s"
-
-
 @pytest.mark.parametrize(
     ("delay", "loss"),
-    [(0.05, 0.1), pytest.param(0.2, 0.3, marks=pytest.mark.xfail(strict=False, reason=HARSH))],
+    [(0.05, 0.1), (0.2, 0.3)],
 )
 def test_loss_and_delay_restart_nothing(lab: Lab, delay: float, loss: float) -> None:
     """Each host's cards lose a share of what is sent, and delay the rest."""
