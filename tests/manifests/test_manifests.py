@@ -187,9 +187,8 @@ def test_a_sidecar_does_not_hold_up_the_container_that_it_waits_for(path: Path) 
 def test_what_an_init_container_carries_in_is_what_is_run() -> None:
     (pod,) = pods(DOCKER / "kubernetes" / "leaderworkerset.yaml")
     (carrier,), (instance,) = pod["initContainers"], pod["containers"]
-    *_, source, target = carrier["command"]
     (to,), (at,) = carrier["volumeMounts"], [m for m in instance["volumeMounts"] if m["name"] == "agent"]
-    assert (source, target) == ("/opt/unitagent/.", f"{to['mountPath']}/")
+    assert carrier["command"] == ["/opt/unitagent/unitagent", "--copy-to", to["mountPath"]]
     assert (to["name"], at["mountPath"]) == ("agent", "/opt/unitagent")
     assert instance["command"] == ["/opt/unitagent/unitagent", "run", "--"]
 

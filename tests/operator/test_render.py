@@ -254,7 +254,7 @@ def pod(carrier: str | None = None, document: dict[str, Any] = EAS) -> dict[str,
 def test_kubernetes_carries_the_agent_into_any_image() -> None:
     (carrier,), (instance,) = pod("agent:1")["initContainers"], pod("agent:1")["containers"]
     assert carrier["image"] == "agent:1"
-    assert carrier["command"][-2:] == ["/opt/unitagent/.", carrier["volumeMounts"][0]["mountPath"] + "/"]
+    assert carrier["command"][-2:] == ["--copy-to", carrier["volumeMounts"][0]["mountPath"]]
     assert {"name": "agent", "mountPath": "/opt/unitagent", "readOnly": True} in instance["volumeMounts"]
     assert instance["command"][0] == "/opt/unitagent/unitagent"
     assert "initContainers" not in pod()
@@ -264,7 +264,8 @@ def test_compose_carries_the_agent_into_any_image() -> None:
     documents, warnings = render("compose", carrier="agent:1")
     services = documents[0]["services"]
     carrier = services.pop("agent")
-    assert (carrier["image"], carrier["volumes"][0]["source"]) == ("agent:1", "agent")
+    assert carrier["image"] == "agent:1"
+    assert carrier["volumes"] == [{"type": "volume", "source": "agent", "target": "/opt/unitagent"}]
     for service in services.values():
         assert service["volumes"][-1]["target"] == "/opt/unitagent"
         assert service["entrypoint"][0] == service["healthcheck"]["test"][1] == "/opt/unitagent/unitagent"

@@ -15,6 +15,7 @@ _MOST = 250  # containers that one file should hold, and one machine can
 ABOUT = """\
 Before the first start, make what protects the Units' stores (the folder, not the file, keeps others out):
   mkdir -m 700 secrets && od -An -N24 -tx1 /dev/urandom | tr -d ' \\n' >secrets/unit-secret
+Another --agent-image takes effect after: docker compose down --volumes
 Where rank 0 answers on this machine: docker compose port NAME-0-0 PORT"""
 
 
@@ -47,15 +48,9 @@ def compose(service: Service) -> list[object]:
 
 
 def _carrier(image: str) -> dict[str, Any]:
-    """Copy the agent into a volume, which instances of any image then find where they would have it."""
-    return {
-        "image": image,
-        # The volume is the superuser's, whoever the image's user is.
-        "user": "0",
-        "entrypoint": ["cp", "-rf", f"{BUNDLE}/.", "/agent/"],
-        "command": [],
-        "volumes": [{"type": "volume", "source": "agent", "target": "/agent"}],
-    }
+    """Bring the agent into a volume: an empty one gets what the image has where it is mounted."""
+    volume = {"type": "volume", "source": "agent", "target": BUNDLE}
+    return {"image": image, "entrypoint": [f"{BUNDLE}/unitagent", "--version"], "volumes": [volume]}
 
 
 def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _carrier(image: str) -> dict[str, Any]:
     return {
         "name": "agent",
         "image": image,
-        "command": ["cp", "-r", f"{BUNDLE}/.", "/agent/"],
+        "command": [f"{BUNDLE}/unitagent", "--copy-to", "/agent"],
         "volumeMounts": [{"name": "agent", "mountPath": "/agent"}],
     }
 
