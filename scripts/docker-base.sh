@@ -1,24 +1,34 @@
 #!/usr/bin/env bash
-# Make the image $1 (by default unitagent-base) from Debian's packages alone, with Python and without a
-# registry; nothing is done when it is there.
+# Make the images that the tests build on, from Debian's packages alone and without a registry: unitagent-base, with
+# Python, and unitagent-bare, without, but with what stands around a Unit. What is there already stays.
 #
-#   scripts/docker-engine.sh scripts/docker-base.sh [IMAGE]
+#   scripts/docker-engine.sh scripts/docker-base.sh
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-image=${1:-unitagent-base}
-docker image inspect "$image" >/dev/null 2>&1 && exit
+# Make the image $1 with the packages ${@:2} besides Debian's smallest set.
+make_image() {
+    local image=$1 packages folder
+    shift
+    docker image inspect "$image" >/dev/null 2>&1 && return
+    packages=$(IFS=,; echo "$*")
+    folder=$work/$image
+    say "making $image"
+    debootstrap --variant=minbase --include="$packages" bookworm "$folder" "$mirror" >"$folder.log" 2>&1 ||
+        { tail -n 15 "$folder.log" >&2; fail "debootstrap failed (its log stands above)"; }
+    # The packages themselves and their lists are not needed any more.
+    rm -rf "$folder"/var/cache/apt/archives/*.deb "$folder"/var/lib/apt/lists/*
+    tar -C "$folder" -c . | docker import - "$image" >/dev/null
+    rm -rf "$folder"
+}
+
 is_root || fail "only root can make a base image"
 setup_tools debootstrap:debootstrap
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-say "making $image"
-# The mirror that this machine's own apt uses.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# The mirror that this machine's own apt uses, when it has Debian's packages.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$folder" \
-    "${DEBIAN_MIRROR:-$mirror}" >"$folder.log" 2>&1 ||
-    { tail -n 15 "$folder.log" >&2; fail "debootstrap failed (its log stands above)"; }
-rm -f "$folder.log"
-# The packages themselves and their lists are not needed any more.
-rm -rf "$folder"/var/cache/apt/archives/*.deb "$folder"/var/lib/apt/lists/*
-tar -C "$folder" -c . | docker import - "$image" >/dev/null
+mirror=${DEBIAN_MIRROR:-${mirror:-http://deb.debian.org/debian}}
+# The bundle is packed with Python's shared library, by binutils.
+make_image unitagent-base python3 python3-venv libpython3.11 binutils ca-certificates iproute2
+make_image unitagent-bare redis-server haproxy

