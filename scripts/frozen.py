@@ -23,12 +23,19 @@ def clean() -> None:
         os.environ["LD_LIBRARY_PATH"] = before
 
 
+def copy(bundle: Path, folder: Path) -> int:
+    """Copy what is in the bundle; ``copytree`` would also change the folder, which may be somebody else's."""
+    for path in sorted(bundle.rglob("*")):
+        place = folder / path.relative_to(bundle)
+        place.mkdir(parents=True, exist_ok=True) if path.is_dir() else shutil.copy(path, place)
+    return 0
+
+
 def main() -> int:
     """Stand in for Python where that is asked for, copy the bundle where no ``cp`` is, else be the agent."""
     match sys.argv[1:]:
         case ["--copy-to", folder]:
-            shutil.copytree(Path(sys.executable).parent, folder, symlinks=True, dirs_exist_ok=True)
-            return 0
+            return copy(Path(sys.executable).parent, Path(folder))
         case ["-I", "-S", "-c", code, *words]:
             sys.argv = ["-c", *words]
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102  # what -c means

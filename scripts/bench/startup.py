@@ -1,4 +1,4 @@
-"""How long an agent takes from its own start to its workload's end, in a Unit of one: several programs compared.
+"""How long agents take from their start to their workload's end, in a Unit of one, compared.
 
     scripts/bench/startup.py .venv/bin/unitagent /opt/unitagent/unitagent
 
@@ -25,7 +25,7 @@ def seconds(argv: Sequence[str]) -> float:
 
 
 def main(programs: Sequence[str]) -> None:
-    for words, what in ((["--version"], "to print its version"), (JOB, "to run a job, embedded store included")):
+    for words, what in ((["--version"], "to print its version"), (JOB, "for a job, embedded store and all")):
         taken: dict[str, list[float]] = {program: [] for program in programs}
         for _ in range(TURNS):
             for program in programs:

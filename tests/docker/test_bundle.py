@@ -42,12 +42,19 @@ def carried(engine: Engine) -> str:
     return CARRIED
 
 
-@pytest.fixture
-def volume(engine: Engine) -> Iterator[str]:
+# A volume that is empty gets what the image has there; an init container's is filled by the bundle itself.
+FILLS = [
+    ("--volume", "{}:/opt/unitagent", BUNDLE, "--version"),
+    ("--volume", "{}:/agent", BUNDLE, "--copy-to", "/agent"),
+]
+
+
+@pytest.fixture(params=FILLS, ids=["filled", "copied"])
+def volume(engine: Engine, request: pytest.FixtureRequest) -> Iterator[str]:
     """A volume that holds the bundle."""
     name = fresh()
     try:
-        engine.docker("run", "--rm", "--volume", f"{name}:/opt/unitagent", BUNDLE, "--version")
+        engine.docker("run", "--rm", *(word.replace("{}", name) for word in request.param))
         yield name
     finally:
         engine.remove()
@@ -71,6 +78,10 @@ def test_a_volume_carries_it_into_an_image_as_it_is(engine: Engine, volume: str)
     places = ("--volume", f"{volume}:/opt/unitagent:ro", "--entrypoint", PROGRAM)
     name = engine.run(*places, *NOTHING, image=BARE, command=("run", "--", *SLEEP))
     engine.until(name, lambda: engine.ready(name, PROGRAM))
+
+
+def test_a_stranger_copies_it_into_a_folder_that_is_not_his(engine: Engine) -> None:
+    engine.docker("run", "--rm", *NOTHING, BUNDLE, "--copy-to", "/tmp")  # noqa: S108
 
 
 def test_it_needs_not_even_a_c_library(engine: Engine) -> None:
