@@ -18,7 +18,7 @@ What the rules keep, and where:
    rebuilt from the agents' memories.
 4. Failures propose *my* generation plus one (``failures.end_generation``): many reports, one restart.
 5. A lease is judged by change on my own clock in unbroken contact (``leases``), and a late peer is asked
-   before it counts as lost (``failures.judge``).
+   before it counts as lost (``judging.judge``).
 6. No store: hold; no store and no peers: stop (``outage``).
 7. One live incarnation per rank (``joining``): who loses the rank stops at once and ends.
 """
@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from unitagent.core import barrier, checks, ending, failures, joining, outage, rejoining
+from unitagent.core import barrier, checks, ending, failures, joining, judging, outage, rejoining
 from unitagent.core.absorb import absorb
 from unitagent.core.actions import Action, Exchange, Level, Quit, Say
 from unitagent.core.events import Event
@@ -132,9 +132,9 @@ RULES: tuple[Rule, ...] = (
     outage.tell,
     outage.ask_around,
     outage.isolate,
-    failures.judge,
-    failures.look_in_time,
-    failures.watch_again,
+    judging.judge,
+    judging.look_in_time,
+    judging.watch_again,
     failures.obey,
     failures.follow_leader,
     failures.end_generation,

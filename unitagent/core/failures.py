@@ -10,74 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import budget
-from unitagent.core.actions import Action, AskPeer, Level, WatchPeers
+from unitagent.core.actions import Action, Level
 from unitagent.core.exits import Code
-from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Record, Restart
-from unitagent.core.state import (
-    Marks,
-    Result,
-    State,
-    go,
-    judged,
-    members,
-    mine,
-    name,
-    overdue,
-    say,
-    silent,
-    watched,
-)
-
-
-def judge(state: State) -> Result:
-    """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
-    if not (state.in_gang and state.up and state.connected and state.rules.probes):
-        return state, ()
-    quiet = [
-        peer
-        for peer in _doing_their_part(state)
-        if peer.rank not in state.asking and _worth_asking(state, peer.rank)
-    ]
-    if not quiet:
-        return state, ()
-    return replace(state, asking=state.asking | {peer.rank for peer in quiet}), tuple(map(AskPeer, quiet))
-
-
-def _doing_their_part(state: State) -> tuple[Record, ...]:
-    """The members that I judge and that are in my generation, with no leave to end."""
-    return tuple(
-        peer
-        for peer in judged(state)
-        if not (peer.left or peer.asked) and peer.generation == state.me.generation
-    )
-
-
-def look_in_time(state: State) -> Result:
-    """Look at the store when the lease of a mute member ends, and not at the next heartbeat."""
-    if state.look or not (state.in_gang and state.up and state.connected):
-        return state, ()
-    ends = state.rules.lease - state.rules.heartbeat / 2
-    due = any(
-        (state.leases.age(rank, state.now) or 0.0) > ends and not overdue(state, rank) for rank in state.mute
-    )
-    return replace(state, look=due), ()
-
-
-def watch_again(state: State) -> Result:
-    """A connection that broke though its peer is still a member is held anew."""
-    if not state.watch_again:
-        return state, ()
-    state = replace(state, watch_again=False)
-    return state, (WatchPeers(watched(state)),) if state.in_gang and state.up else ()
-
-
-def _worth_asking(state: State, rank: int) -> bool:
-    if rank in state.hung_up:
-        return True
-    # Early enough that the answer, or its absence, is there when the lease ends.
-    patience = max(1.5 * state.rules.heartbeat, state.rules.lease - 3 * state.rules.heartbeat)
-    quiet = state.leases.unchanged(rank) > patience
-    return (quiet or rank in state.suspects) and state.now >= state.ask_again.get(rank, 0.0)
+from unitagent.core.judging import of_peers
+from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
+from unitagent.core.state import Marks, Result, State, failure_of, go, members, mine, name, say
 
 
 def obey(state: State) -> Result:
@@ -107,7 +44,7 @@ def end_generation(state: State) -> Result:
     """Find what ended my generation; with guard, say so to all by proposing the next one."""
     if not state.in_gang or state.generation > state.me.generation or state.leaving:
         return replace(state, ended=None) if state.ended else state, ()
-    failure = state.ended or _startup_timeout(state) or _of_peers(state)
+    failure = state.ended or _startup_timeout(state) or of_peers(state)
     if failure is None or state.draining is not None:
         return state, ()
     state = replace(state, ended=None)
@@ -161,55 +98,6 @@ def _startup_timeout(state: State) -> Failure | None:
     limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = name(state, state.rules.rank)
     return failure_of(state, state.rules.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}")
-
-
-def _of_peers(state: State) -> Failure | None:
-    """A member that was replaced or is lost, as one snapshot of the store shows it."""
-    if not state.current or state.gang is None:
-        return None
-    for rank, incarnation in enumerate(state.gang.incarnations):
-        record = state.records.get(rank)
-        if rank == state.rules.rank or record is None:
-            continue
-        if record.incarnation != incarnation and state.rules.guard:
-            return failure_of(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
-    if not state.rules.guard:
-        return None
-    return next(
-        (
-            _lost(state, peer.rank, why)
-            for peer in _doing_their_part(state)
-            if (why := _against(state, peer.rank))
-        ),
-        None,
-    )
-
-
-def _against(state: State, rank: int) -> str:
-    """Why a member counts as lost, or nothing."""
-    if rank in state.suspects or not silent(state, rank):
-        return state.suspects.get(rank, "")
-    asked = ", and it does not answer" if state.rules.probes else ""
-    return f"no sign of life for {state.rules.lease:g} s{asked}"
-
-
-def _lost(state: State, rank: int, why: str) -> Failure:
-    since = state.leases.age(rank, state.now) or 0.0
-    return failure_of(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=since)
-
-
-def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
-    """A failure of my generation, as I saw it; ``detect`` is how long it had gone unnoticed."""
-    record = state.me if rank == state.rules.rank else state.records.get(rank)
-    return Failure(
-        generation=state.me.generation,
-        rank=rank,
-        ip=record.ip if record else "",
-        reason=reason,
-        detail=detail,
-        at=state.now + state.rules.epoch,
-        detect=detect,
-    )
 
 
 def lost_contact(state: State) -> Result:

@@ -10,7 +10,7 @@ from unitagent.core import failures
 from unitagent.core.actions import AskPeer, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.model import Reason, Record, Restart
-from unitagent.core.state import Result, State, Work, go, mine, name, say
+from unitagent.core.state import Result, State, Work, failure_of, go, mine, name, say
 
 ISOLATION_MARGIN = 2.0  # seconds after its lease by which an isolated holder has stopped its workload
 
@@ -95,7 +95,7 @@ def claim(state: State) -> State:
         state = mine(state, restarts=took.restarts)
     if took.state.started and not (took.asked or took.left):
         why = f"{name(state, took.rank)} was rebuilt"
-        replaced = failures.failure_of(state, took.rank, Reason.REPLACED, why)
+        replaced = failure_of(state, took.rank, Reason.REPLACED, why)
         state = failures.remember(state, replace(replaced, generation=took.generation))
     return replace(state, generation=max(state.generation, took.generation + 1))
 

@@ -10,7 +10,7 @@ from typing import Any
 from unitagent.core.actions import Action, Level, Say
 from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases, neighbours
-from unitagent.core.model import Failure, Gang, Mode, Order, Record, Rules
+from unitagent.core.model import Failure, Gang, Mode, Order, Reason, Record, Rules
 
 SMALL = 8  # instances; up to here everybody holds a connection to everybody
 ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
@@ -235,6 +235,20 @@ def name(state: State, rank: int) -> str:
     """A rank as people read it: with its address, so that they find the machine."""
     record = state.me if rank == state.rules.rank else state.records.get(rank)
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
+
+
+def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
+    """A failure of my generation, as I saw it; ``detect`` is how long it had gone unnoticed."""
+    record = state.me if rank == state.rules.rank else state.records.get(rank)
+    return Failure(
+        generation=state.me.generation,
+        rank=rank,
+        ip=record.ip if record else "",
+        reason=reason,
+        detail=detail,
+        at=state.now + state.rules.epoch,
+        detect=detect,
+    )
 
 
 def go(state: State, code: int, why: str) -> State:
