@@ -20,6 +20,7 @@ SHELL = {  # where the rooms may meet
     "commands",
     "embedding",
     "examining",
+    "last_words",
     "launch",
     "mounts",
     "rehearsing",

@@ -25,6 +25,22 @@ def test_a_signal_is_not_lost_when_the_loop_is_flooded() -> None:
     assert asyncio.run(scene()) == signal.SIGUSR1
 
 
+def test_a_signal_that_is_under_way_finds_the_reaction_of_its_arrival() -> None:
+    """An agent that has joined takes signals over from its start-up: none is lost, none has two effects."""
+
+    async def scene() -> list[str]:
+        told: list[str] = []
+        arrived: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        signals.listen(signal.SIGUSR1, lambda _: told.append("old"))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        signals.listen(signal.SIGUSR1, arrived.set_result)
+        await asyncio.wait_for(arrived, 30)
+        return told
+
+    assert asyncio.run(scene()) == []
+    assert asyncio.run(scene()) == []  # in a loop of its own
+
+
 def test_what_is_passed_on() -> None:
     passed = signals.forwardable(Birth(frozenset(), frozenset()))
     assert passed >= {signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}

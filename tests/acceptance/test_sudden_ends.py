@@ -1,0 +1,145 @@
+"""An agent that dies without a word outside of a container, and processes that nobody can end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from tests.process.fuse import HangingFolder
+from unitagent import startup
+from unitagent.errors import UnitAgentError
+from unitagent.log import Where
+from unitagent.settings.resolution import resolve
+from unitagent.workload import proc
+
+OWN = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
+
+
+class Agent:
+    """One ``unitagent run`` that is not PID 1."""
+
+    def __init__(self, folder: Path, unit: str, script: str) -> None:
+        self.output = folder / "output"
+        words = [*OWN, "--unit", unit, "--http-address", f"127.0.0.1:{free_port()}"]
+        with self.output.open("ab") as file:
+            self.popen = subprocess.Popen(
+                [*UNITAGENT, "run", *words, "--", "sh", "-c", script],
+                env=clean(FOLDER=str(folder)), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            )  # fmt: skip
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def close(self) -> None:
+        for one in proc.descendants(proc.table(), self.popen.pid):
+            proc.kill(one)
+        self.popen.kill()
+        self.popen.wait(DEADLINE)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Agent]]:
+    agents: list[Agent] = []
+
+    def begin(script: str) -> Agent:
+        agents.append(Agent(tmp_path, f"sudden-{tmp_path.name}", script))
+        return agents[-1]
+
+    yield begin
+    for agent in agents:
+        agent.close()
+
+
+def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
+    start: Callable[[str], Agent], tmp_path: Path
+) -> None:
+    """Its embedded store goes with it; its workload, a daemon of that included, when the next agent starts."""
+    pids = tmp_path / "pids"
+    first = start(
+        f"setsid sleep 1000 & echo $! > {pids}.new; echo $$ >> {pids}.new; mv {pids}.new {pids}; wait"
+    )
+    until(pids.exists, "the workload runs")
+    old = [int(word) for word in pids.read_text().split()]
+    below = proc.descendants(proc.table(), first.popen.pid)
+    store = next(one.pid for one in below if "server" in one.name)
+    first.popen.send_signal(signal.SIGKILL)
+    first.popen.wait(DEADLINE)
+    until(lambda: proc.read(store) is None, "the store has ended")
+    assert all(proc.read(pid) for pid in old)
+    alive = "".join(f"kill -0 {pid} && exit 9; " for pid in old)
+    second = start(f"{alive} touch $FOLDER/alone; exec sleep 1000")
+    until((tmp_path / "alone").exists, "the next one starts when nothing of the old one is left")
+    second.popen.send_signal(signal.SIGTERM)
+    assert second.popen.wait(DEADLINE) == 0
+    assert "that a former agent of this rank left behind" in second.said()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_what_cannot_be_killed_has_the_container_rebuilt(
+    start: Callable[[str], Agent], tmp_path: Path
+) -> None:
+    """The agent says so and exits with 75; so does the next one, for as long as the process is there."""
+    folder = tmp_path / "hanging"
+    folder.mkdir()
+    try:
+        hanging = HangingFolder(folder)
+    except OSError as error:
+        pytest.skip(f"no FUSE here: {error}")
+    try:
+        first = start(f"cat {folder}/file & sleep 1; exit 3")
+        assert first.popen.wait(DEADLINE) == 75
+        assert "not even SIGKILL ended" in first.said()
+        assert "(cat, state D); this container must be rebuilt" in first.said()
+        second = start("exec sleep 1000")
+        assert second.popen.wait(DEADLINE) == 75
+        said = second.said().splitlines()[-1]
+        assert said.startswith(
+            "unitagent: error: not even SIGKILL ended processes of a former agent of rank 0"
+        )
+    finally:
+        hanging.close()
+
+
+def test_a_signal_before_joining_ends_with_0_and_is_named() -> None:
+    """It waits for a card that is not there."""
+    words = [
+        "--unit",
+        "early",
+        "--size",
+        "2",
+        "--rank",
+        "1",
+        "--rank-ip",
+        "127.0.0.1",
+        "--comm-ifname",
+        "no-such-card",
+    ]
+    address = ["--http-address", f"127.0.0.1:{free_port()}", "--redis-url", "redis://127.0.0.1:1"]
+    with subprocess.Popen(
+        [*UNITAGENT, "run", *words, *address, "--", "true"], env=clean(), stdin=-3, stderr=-1, text=True
+    ) as waiting:
+        try:
+            assert waiting.stderr is not None
+            assert "no-such-card" in waiting.stderr.readline()
+            waiting.send_signal(signal.SIGTERM)
+            assert waiting.wait(DEADLINE) == 0
+            assert "asked to stop by SIGTERM before joining" in waiting.stderr.read()
+        finally:
+            waiting.kill()
+
+
+def test_an_end_that_nobody_asked_for_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(*_: object) -> int:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(startup, "_live", cancelled)
+    found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: Path(path).read_text())
+    with pytest.raises(UnitAgentError, match="although no signal came"):
+        asyncio.run(startup.run(found, Where("u", 0)))

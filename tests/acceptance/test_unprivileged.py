@@ -1,0 +1,140 @@
+"""An agent needs no privilege: everything works as user nobody without a single capability."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.local import DEADLINE, clean, free_port, until
+from unitagent.workload import proc
+
+pytestmark = pytest.mark.root  # to have privileges to drop
+
+ROOT = Path(__file__).parents[2]
+SHM = Path("/dev/shm")  # noqa: S108 - the place itself
+NOBODY = 65534
+DROP = [
+    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all",
+    "--inh-caps=-all", "--no-new-privs", "--",
+]  # fmt: skip
+PID1 = ["--pid", "--fork", "--kill-child", "--mount-proc"]
+DAEMON = "setsid sh -c 'exec 9>/dev/shm/$LEFT; exec sleep 1001' &"
+WORKLOAD = f'grep CapEff /proc/self/status >> "$SEEN"; {DAEMON} exec sleep 1000'
+
+
+class Unprivileged:
+    """``unitagent WORDS`` as nobody; repository and interpreter are bound to where nobody may enter."""
+
+    def __init__(self, folder: Path, *words: str, pid1: bool = False) -> None:
+        self.seen, self.output = folder / "seen", folder / "output"
+        self.port, self.pid1 = free_port(), pid1
+        self.shm = SHM / f"unprivileged-{self.port}"
+        binds = {ROOT: folder / "repository", Path(sys.base_prefix): folder / "python"}
+        for target in binds.values():
+            target.mkdir()
+        mounts = [f"mount --bind {source} {target}" for source, target in binds.items()]
+        script = " && ".join([*mounts, f"cd {folder}", 'exec "$@"'])
+        inside = ["unshare", "--mount", *(PID1 if pid1 else []), "sh", "-c", script, "sh", *DROP]
+        interpreter = folder / "python" / "bin" / Path(os.path.realpath(sys.executable)).name
+        address = ["--http-address", f"127.0.0.1:{self.port}"]
+        agent = [str(interpreter), "-B", "-m", "unitagent", *words, *address, "--", "sh", "-c", WORKLOAD]
+        packages = folder / "repository" / Path(sysconfig.get_path("purelib")).relative_to(ROOT)
+        path = f"{folder / 'repository'}:{packages}"
+        libraries = str(folder / "python" / "lib")
+        env = clean(
+            PYTHONPATH=path, LD_LIBRARY_PATH=libraries, SEEN=str(self.seen), LEFT=self.shm.name
+        )  # fmt: skip
+        with self.output.open("wb") as file:
+            self.popen = subprocess.Popen([*inside, *agent], env=env, stdin=-3, stdout=file, stderr=file)
+
+    def ready(self, above: int = 0) -> dict[str, Any]:
+        """Wait until it serves in a generation above this one; its status then."""
+        return until(lambda: self._ready(above), f"ready above generation {above}")
+
+    def _ready(self, above: int) -> dict[str, Any]:
+        assert self.popen.poll() is None, self.output.read_text()
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
+                seen: dict[str, Any] = json.load(answer)
+            return seen if seen["ready"] and seen["generation"] > above else {}
+        return {}
+
+    def sleeping(self, seconds: int) -> list[int]:
+        """Pids of the workload's processes that sleep for so long."""
+        words = b"sleep\0%d\0" % seconds
+        below = proc.descendants(proc.table(), self.popen.pid)
+        return [one.pid for one in below if Path(f"/proc/{one.pid}/cmdline").read_bytes() == words]
+
+    def stop(self) -> int:
+        """SIGTERM to PID 1, or to who stands for it; the exit code."""
+        first = self.popen.pid
+        if self.pid1:
+            first = next(one.pid for one in proc.table().values() if one.parent == self.popen.pid)
+        os.kill(first, signal.SIGTERM)
+        return self.popen.wait(DEADLINE)
+
+    def close(self) -> None:
+        for one in proc.descendants(proc.table(), self.popen.pid):
+            proc.kill(one)
+        self.popen.kill()
+        self.popen.wait(DEADLINE)
+
+
+Start = Callable[..., Unprivileged]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    made: list[Unprivileged] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chown(folder, NOBODY, NOBODY)
+        folder.chmod(0o755)
+
+        def begin(*words: str, pid1: bool = False) -> Unprivileged:
+            made.append(Unprivileged(folder, *words, pid1=pid1))
+            return made[-1]
+
+        yield begin
+        for one in made:
+            one.close()
+
+
+def works(unit: Unprivileged, size: int) -> None:
+    """It forms, restarts after a kill, leaves nothing behind, and ends with 0."""
+    generation = unit.ready()["generation"]
+    assert {line.split()[1] for line in unit.seen.read_text().splitlines()} == {"0" * 16}
+    until(lambda: len(unit.sleeping(1001)) == size and unit.shm.exists(), "the daemons use shared memory")
+    old = [*unit.sleeping(1000), *unit.sleeping(1001)]
+    assert len(old) == 2 * size
+    assert {Path(f"/proc/{pid}").stat().st_uid for pid in old} == {NOBODY}
+    os.kill(old[0], signal.SIGKILL)
+    failure = unit.ready(generation)["failure"]
+    assert (failure["reason"], failure["signal"]) == ("signal", 9)
+    until(lambda: len(unit.sleeping(1001)) == size, "the daemons are there again")
+    new = [*unit.sleeping(1000), *unit.sleeping(1001)]
+    assert not set(old) & set(new)
+    assert unit.stop() == 0, unit.output.read_text()
+    assert not any(proc.read(pid) for pid in new)
+    assert not unit.shm.exists()
+
+
+def test_a_whole_unit(start: Start) -> None:
+    works(start("local", "--size", "2", "--guard"), 2)
+
+
+def test_pid_1_of_a_container(start: Start) -> None:
+    own = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
+    works(start("run", *own, pid1=True), 1)
