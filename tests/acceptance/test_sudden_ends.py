@@ -59,7 +59,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Agent]]:
 def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
     start: Callable[[str], Agent], tmp_path: Path
 ) -> None:
-    """Its embedded store goes with it; its workload, a daemon of that included, when the next agent starts."""
+    """Its embedded store goes with it; its workload, and a daemon of that, when the next agent starts."""
     pids = tmp_path / "pids"
     first = start(
         f"setsid sleep 1000 & echo $! > {pids}.new; echo $$ >> {pids}.new; mv {pids}.new {pids}; wait"
