@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from unitagent.cli import COMMANDS
 from unitagent.settings.variables import VARIABLES
 from unitagent.store.keys import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "docker/EAS.md", "docker/kubernetes/README.md")]
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def test_the_table_of_variables_is_the_program_s() -> None:
@@ -20,16 +24,41 @@ def test_the_table_of_variables_is_the_program_s() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_variable_it_names_exists() -> None:
+@pages
+def test_every_variable_it_names_exists(page: Path) -> None:
     given = {"UNIT_GENERATION", "UNIT_RANK_IPS"}  # to the workload
-    named = set(re.findall(r"\bUNIT_[A-Z_]+\b", (ROOT / "README.md").read_text()))
-    assert named - VARIABLES.keys() == given
+    text = re.sub(r"NOMAD_META_UNIT_SIZE", "", page.read_text())
+    named = set(re.findall(r"\bUNIT_[A-Z_]*[A-Z]\b(?!_)", text))
+    assert named
+    assert named - VARIABLES.keys() <= given
 
 
-def test_every_command_it_shows_exists() -> None:
-    shown = set(re.findall(r"^\s*(?:\$ )?unitagent ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+@pages
+def test_every_command_it_shows_exists(page: Path) -> None:
+    shown = set(re.findall(r"(?:^\s*(?:\$ )?|`)unitagent ([a-z]+)", page.read_text(), re.MULTILINE))
     assert shown
     assert shown <= COMMANDS.keys()
+
+
+def test_it_shows_every_command() -> None:
+    table = (ROOT / "README.md").read_text().partition("\n## Commands\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`unitagent ([a-z]+)", table)) == COMMANDS.keys()
+
+
+@pages
+def test_what_it_links_to_is_there(page: Path) -> None:
+    headings = {_anchor(line) for line in re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)}
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    assert targets
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-")
 
 
 def test_the_acl_line_has_what_the_program_asks() -> None:
