@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def test_compose_accepts_the_manifests(path: Path) -> None:
 def test_compose_accepts_what_render_makes(engine: str, file: dict[str, Any]) -> None:
     for document in [*render(engine, file), *render(engine, file, "agent:1")]:
         assert compose_problems(document) == []
+
+
+def readme(first: str) -> dict[str, Any]:
+    """The README's YAML that begins with this word."""
+    text = (DOCKER.parent / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"```yaml\n({first}.*?)```", text, re.DOTALL)
+    document: dict[str, Any] = yaml.safe_load(found)
+    return document
+
+
+def test_compose_accepts_what_the_readme_shows() -> None:
+    assert compose_problems(readme("x-unit")) == []
+
+
+def test_kubernetes_accepts_what_the_readme_shows() -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "chat-0"}, "spec": readme("containers")}
+    assert problems(pod, NEWEST) == []
 
 
 # Of a service, what `docker stack deploy` ignores or refuses though the Compose Specification has it.
