@@ -15,6 +15,7 @@ SHELL = {  # where the rooms may meet
     "agent",
     "announcing",
     "asking",
+    "checking",
     "claim",
     "cli",
     "commands",

@@ -26,7 +26,7 @@ from unitagent.errors import CommandError, StoreError
 from unitagent.last_words import LastWords
 from unitagent.launch import Launch, Launcher
 from unitagent.log import Where
-from unitagent.probes.health import HealthProbe
+from unitagent.probes.health import HealthProbe, Verdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.probes.stall import StallProbe
@@ -221,7 +221,7 @@ class Agent:
             return
         self._put(ev.Spawned, pid)
         if self.state.rules.health and self._launch.health is not None:
-            self._health = self._launch.health(lambda healthy, why: self._put(ev.HealthChecked, healthy, why))
+            self._health = self._launch.health(self._on_verdict)
             self._health.start()
         if self._stall_seconds and self._launch.gauges is not None:
             self._stall = StallProbe(self._launch.gauges, self._stall_seconds, self._on_stall)
@@ -259,6 +259,11 @@ class Agent:
 
     def _sick(self, corpse: Corpse) -> Failure:
         return self._failure(Reason(corpse.exit.reason), corpse.describe(), corpse.exit.signal)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        if not (verdict.healthy or verdict.fatal):
+            _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
+        self._put(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
     def _on_stall(self, why: str) -> None:
         self._put(ev.WorkloadSick, self._failure(Reason.STALLED, why))

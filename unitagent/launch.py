@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unitagent.checking import UNASKED, Asking, Commands, OnVerdict
 from unitagent.core.model import Gang
-from unitagent.probes.health import HealthProbe, check_for
+from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved
@@ -16,8 +17,6 @@ from unitagent.workload.environment import GangInfo, fill, workload_environment
 
 if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Plan
-
-OnHealth = Callable[[bool, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Launch:
     argv: list[str]
     env: dict[str, str]
     origins: Mapping[str, str]
-    health: Callable[[OnHealth], HealthProbe] | None
+    health: Callable[[OnVerdict], HealthProbe] | None
     inflight: Inflight | None
     gauges: Gauges | None = None
     traffic_port: int | None = None
@@ -47,7 +46,16 @@ class Launch:
 class Launcher:
     """Knows the user's command and settings; each gang makes a ``Launch`` of them."""
 
-    def __init__(self, found: Resolved, rank: int, card: tuple[str, str], marker: str, hca: str = "") -> None:
+    def __init__(
+        self,
+        found: Resolved,
+        rank: int,
+        card: tuple[str, str],
+        marker: str,
+        *,
+        hca: str = "",
+        commands: Commands = UNASKED,
+    ) -> None:
         """Remember what stays the same.
 
         Args:
@@ -56,6 +64,7 @@ class Launcher:
             card: name of the network card, and our address on it.
             marker: by which a later agent knows our processes.
             hca: value for ``NCCL_IB_HCA``; empty when nobody asked for it.
+            commands: makes checks of commands; not needed where nothing is going to be asked.
 
         """
         self._found = found
@@ -63,6 +72,7 @@ class Launcher:
         self._rank = rank
         self._ifname, self._ip = card
         self._marker = marker
+        self._commands = commands
         self._offered = {"NCCL_IB_HCA": hca} if hca else {}
 
     def launch(self, gang: Gang) -> Launch:
@@ -78,12 +88,12 @@ class Launcher:
         plan = self._plan(gang, argv, env)
         if plan is None:
             known = self._settings.traffic_port
-            return Launch(argv, env, {}, self._health(None), self._inflight(None), traffic_port=known)
+            return Launch(argv, env, {}, self._health(None, env), self._inflight(None), traffic_port=known)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            health=self._health(plan),
+            health=self._health(plan, {**env, **plan.env}),
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
@@ -138,31 +148,13 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _health(self, plan: Plan | None) -> Callable[[OnHealth], HealthProbe] | None:
-        """Rank 0's health: by the user's word, the service file's, or the framework's."""
-        settings = self._settings
-        url = settings.health_url or self._checked_port() or (plan.health if plan else None)
-        if url is None or self._rank != 0:
-            return None
-        least = (plan.health_timeout if plan else None) or 0.0
-        check = check_for(url)
-        return lambda on_result: HealthProbe(
-            check,
-            interval=settings.health_interval,
-            timeout=max(settings.health_timeout, least),
-            failures=settings.health_failures,
-            on_result=on_result,
-        )
+    def _health(self, plan: Plan | None, env: Mapping[str, str]) -> Callable[[OnVerdict], HealthProbe] | None:
+        return Asking(self._found, plan, env, self._commands).probe() if self._rank == 0 else None
 
     def _gauges(self, plan: Plan) -> Gauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
             return None
         return Gauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
-
-    def _checked_port(self) -> str | None:
-        """A service file's ``tcp_socket`` check, as a URL."""
-        checks = (self._found.checks.get(kind) for kind in ("liveness_check", "health_check"))
-        return next((f"tcp://127.0.0.1:{check.port}" for check in checks if check and check.port), None)
 
     def _inflight(self, plan: Plan | None) -> Inflight | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)

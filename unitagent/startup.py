@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from unitagent.agent import Agent, Rooms
 from unitagent.announcing import Announcer
+from unitagent.checking import Commands
 from unitagent.claim import claim
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
@@ -36,6 +37,7 @@ from unitagent.store.registry import Registry
 from unitagent.views import Views
 from unitagent.workload import command, leftovers
 from unitagent.workload.background import in_background
+from unitagent.workload.errand import Errand
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Birth, birth, install
@@ -168,7 +170,9 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     settings, me = found.settings, place.me
     card = (place.address.ifname, place.address.ip)
     hca = await _rdma(settings, place.address.ifname)
-    launcher = Launcher(found, me.rank, card, leftovers.marker(me.incarnation), hca)
+    launcher = Launcher(
+        found, me.rank, card, leftovers.marker(me.incarnation), hca=hca, commands=_commands(here)
+    )
     rehearsed = launcher.rehearse()
     state = first(rules(settings, me, health=rehearsed.health is not None), me, time.monotonic())
     agent = Agent(state, where, settings.stall)
@@ -183,6 +187,11 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)
     async with _probes(settings, views), announcer.running() if me.rank == 0 else contextlib.nullcontext():
         return await agent.run(here.born)
+
+
+def _commands(here: Here) -> Commands:
+    """Checks of commands run as children of this process."""
+    return lambda argv, env: Errand(here.reaper, here.born, argv, env).run
 
 
 async def _rdma(settings: Settings, ifname: str) -> str:

@@ -38,7 +38,7 @@ FULL: dict[str, Any] = {
                 "failure_threshold": 4,
             },
             "readiness_check": {"tcp_socket": {"port": 9000}},
-            "liveness_check": {"exec": {"command": ["test", "-e", "/alive"]}},
+            "liveness_check": {"exec": {"command": ["test", "-e", "/alive"]}, "period_seconds": 7},
         }
     ],
     "eas.termination_grace_period": 30,
@@ -61,10 +61,7 @@ def test_a_full_file() -> None:
         "UNIT_GUARD": "true",
         "UNIT_TRAFFIC_PORT": "8000",
         "UNIT_STOP_GRACE_SECONDS": "25",
-        "UNIT_HEALTH_URL": "http://127.0.0.1:8000/health",
-        "UNIT_HEALTH_INTERVAL_SECONDS": "20",
-        "UNIT_HEALTH_TIMEOUT_SECONDS": "5",
-        "UNIT_HEALTH_FAILURES": "4",
+        "UNIT_HEALTH_INTERVAL_SECONDS": "7",
         "UNIT_STARTUP_SECONDS": "4200",
         "UNIT_STRICT": "true",
     }
@@ -73,7 +70,7 @@ def test_a_full_file() -> None:
     assert file.sigterm is True
     assert file.warnings == ()
     assert file.values["UNIT_SIZE"].path == "unit.size"
-    assert file.values["UNIT_HEALTH_URL"].path == "containers[0].health_check"
+    assert file.values["UNIT_HEALTH_INTERVAL_SECONDS"].path == "containers[0].liveness_check"
 
 
 def test_all_forms_of_checks() -> None:
@@ -82,7 +79,18 @@ def test_all_forms_of_checks() -> None:
     assert checks["startup_check"].failures == 120
     assert checks["readiness_check"].port == 9000
     assert checks["liveness_check"].command == ("test", "-e", "/alive")
-    assert checks["liveness_check"].period is None
+    assert checks["liveness_check"].failures is None
+
+
+def test_health_check_is_asked_where_there_is_no_liveness_check() -> None:
+    container = {key: value for key, value in FULL["containers"][0].items() if key != "liveness_check"}
+    told = stated({"containers": [container]})
+    assert {name: text for name, text in told.items() if name.startswith("UNIT_HEALTH")} == {
+        "UNIT_HEALTH_URL": "http://127.0.0.1:8000/health",
+        "UNIT_HEALTH_INTERVAL_SECONDS": "20",
+        "UNIT_HEALTH_TIMEOUT_SECONDS": "5",
+        "UNIT_HEALTH_FAILURES": "4",
+    }
 
 
 @pytest.mark.parametrize(
@@ -130,9 +138,19 @@ def test_readiness_alone_is_no_health() -> None:
     )
 
 
-def test_a_startup_check_without_health_limits_nothing() -> None:
-    container = {"port": 80, "startup_check": {"http_get": {"path": "/"}, "failure_threshold": 3}}
-    assert "UNIT_STARTUP_SECONDS" not in stated({"containers": [container]})
+def test_a_startup_check_limits_the_start() -> None:
+    check: dict[str, Any] = {"http_get": {"path": "/"}}
+    assert stated({"containers": [{"port": 80, "startup_check": check}]}).keys() == {"UNIT_TRAFFIC_PORT"}
+    check |= {"failure_threshold": 3, "initial_delay_seconds": 5}
+    assert stated({"containers": [{"port": 80, "startup_check": check}]})["UNIT_STARTUP_SECONDS"] == "35"
+
+
+def test_what_a_check_would_ignore_is_told() -> None:
+    check = {"http_get": {"port": 80, "http_headers": [], "host": "elsewhere"}}
+    assert (
+        "containers[0].health_check.http_get.host"
+        in read({"containers": [{"health_check": check}]}).warnings[0]
+    )
 
 
 def test_unknown_keys_are_one_warning() -> None:

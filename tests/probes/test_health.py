@@ -13,7 +13,7 @@ from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop, until
 from unitagent.errors import ConfigurationError
 from unitagent.probes import health
-from unitagent.probes.health import HealthProbe, check_for
+from unitagent.probes.health import HealthProbe, Question, Verdict, check_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,14 +47,13 @@ class Engine:
 class Watched:
     """A probe with what it has reported."""
 
-    def __init__(self, url: str, *, failures: int = 3, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, *, failures: int = 3, timeout: float = 5.0, interval: float = 0.01) -> None:
         self.told: list[tuple[bool, str]] = []
+        question = Question(check=check_for(url), interval=interval, timeout=timeout, failures=failures)
         self.probe = HealthProbe(
-            check_for(url),
-            interval=0.01,
-            timeout=timeout,
-            failures=failures,
-            on_result=lambda healthy, detail: self.told.append((healthy, detail)),
+            [question],
+            life=question,
+            on_verdict=lambda verdict: self.told.append((verdict.healthy, verdict.detail)),
         )
 
     @property
@@ -97,12 +96,9 @@ async def test_fewer_failures_in_a_row_do_not_count() -> None:
         except StopIteration:
             return await asyncio.sleep(60, "")
 
+    question = Question(check=check, interval=0, timeout=1, failures=3)
     probe = HealthProbe(
-        check,
-        interval=0,
-        timeout=1,
-        failures=3,
-        on_result=lambda healthy, detail: told.append((healthy, detail)),
+        [question], life=question, on_verdict=lambda verdict: told.append((verdict.healthy, verdict.detail))
     )
     probe.start()
     await until(lambda: probe.detail == "h")
@@ -194,8 +190,7 @@ async def test_the_first_good_answer_is_waited_for_more_often(monkeypatch: pytes
     monkeypatch.setattr(health, "STARTING_INTERVAL", 0.01)
     engine = Engine()
     async with engine.serving() as url:
-        watched = Watched(url)
-        watched.probe._interval = 60.0
+        watched = Watched(url, interval=60.0)
         watched.probe.start()
         await until(lambda: engine.asked > 3)
         watched.probe.stop()
@@ -224,3 +219,60 @@ def test_no_password_in_an_error() -> None:
     with pytest.raises(ConfigurationError) as error:
         check_for("ftp://me:hidden@host/")
     assert "hidden" not in str(error.value)
+
+
+def saying_in_turn(*answers: str) -> Callable[[float], Awaitable[str]]:
+    """A check with these answers; then it never answers again."""
+    left = iter(answers)
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109
+        for answer in left:
+            return answer
+        return await asyncio.sleep(60, "")
+
+    return check
+
+
+def asking(*answers: str, failures: int = 3, successes: int = 1) -> Question:
+    check = saying_in_turn(*answers)
+    return Question(check=check, interval=0, timeout=1, failures=failures, successes=successes)
+
+
+@in_loop
+async def test_all_first_questions_are_passed_in_order() -> None:
+    told: list[Verdict] = []
+    first = [asking("a", "", "x"), asking("b", "", "c", "", "", successes=2), asking("last")]
+    probe = HealthProbe(first, on_verdict=told.append)
+    probe.start()
+    await until(lambda: probe.detail == "last")
+    assert told == []
+    probe.stop()
+    probe = HealthProbe([*first[:0], asking(""), asking("a", "")], on_verdict=told.append)
+    probe.start()
+    await until(lambda: told)
+    assert told == [Verdict(healthy=True, detail="ok")]
+
+
+@in_loop
+async def test_traffic_comes_and_goes_without_a_failure() -> None:
+    told: list[Verdict] = []
+    traffic = asking("a", "b", "c", "", "d", "", "", "e", failures=2, successes=2)
+    probe = HealthProbe([asking("")], traffic=traffic, on_verdict=told.append)
+    probe.start()
+    await until(lambda: probe.detail == "e")
+    probe.stop()
+    changes = [(verdict.healthy, verdict.fatal) for verdict in told]
+    assert changes == [(True, True), (False, False), (True, False)]
+    assert told[1].detail == "b (2 times in a row)"
+
+
+@in_loop
+async def test_life_and_traffic_are_asked_side_by_side() -> None:
+    told: list[Verdict] = []
+    probe = HealthProbe(
+        [asking("")], life=asking("", "dead", failures=1), traffic=asking(), on_verdict=told.append
+    )
+    probe.start()
+    await until(lambda: len(told) > 1)
+    probe.stop()
+    assert told[1] == Verdict(healthy=False, detail="dead (1 times in a row)")

@@ -9,16 +9,19 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unitagent.core.exits import Exit
 from unitagent.errors import CommandError
 from unitagent.workload import command, environment, leftovers, proc, signals
+from unitagent.workload.errand import Errand
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.terminal import Terminal
@@ -34,6 +37,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--release-seconds", type=float, default=0.5)
     parser.add_argument("--service", help="a shell command to run as a service child")
     parser.add_argument("--daemon", action="append", default=[], help="name of a process that it needs")
+    parser.add_argument("--errand", help="a command line to run again and again beside the workload")
+    parser.add_argument("--errand-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
@@ -96,6 +101,12 @@ class Harness:
             await asyncio.sleep(0.05)
         self.tell("sick", said=corpse.describe())
 
+    async def run_errands(self, env: Mapping[str, str]) -> None:
+        errand = Errand(self.reaper, self.born, shlex.split(self.options.errand), env)
+        while True:
+            self.tell("errand", said=await errand.run(self.options.errand_seconds))
+            await asyncio.sleep(0.01)
+
     async def once(self) -> int:
         gang = environment.GangInfo(
             rank=0, size=1, unit="harness", generation=1, rank_ip="127.0.0.1", comm_ifname="lo",
@@ -107,10 +118,13 @@ class Harness:
         pid = self.workload.spawn(argv, env, self.options.daemon, ports=self.options.ports)
         self.tell("spawned", pid=pid)
         asked = asyncio.create_task(self.stop_asked.wait())
-        looking = asyncio.create_task(self.look_inside())
+        beside = [asyncio.create_task(self.look_inside())]
+        if self.options.errand:
+            beside.append(asyncio.create_task(self.run_errands(env)))
         await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
-        looking.cancel()
+        for task in beside:
+            task.cancel()
         began = time.monotonic()
         self.tell("stopping")
         stuck = await self.workload.stop(self.options.grace)

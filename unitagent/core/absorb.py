@@ -69,7 +69,9 @@ def _of_workload(state: State, event: Event) -> State:
         case Spawned():
             settled = InstanceState.RUNNING if _unproven(state) else InstanceState.HEALTHY
             marks = replace(state.marks, spawned=state.now)
-            return mine(replace(state, spawned=state.now, marks=marks), pid=event.pid, state=settled)
+            return mine(
+                replace(state, spawned=state.now, proven=False, marks=marks), pid=event.pid, state=settled
+            )
         case WorkloadExited():
             return _workload_exited(state, event)
         case WorkloadGone():
@@ -212,7 +214,9 @@ def _health_checked(state: State, event: HealthChecked) -> State:
     if state.work is not Work.ALIVE or not state.me.state.started:
         return state
     if event.healthy:
-        return mine(state, state=InstanceState.HEALTHY)
+        return mine(replace(state, proven=True), state=InstanceState.HEALTHY)
+    if not event.fatal:
+        return mine(state, state=InstanceState.RUNNING)
     sick = Failure(
         generation=state.me.generation,
         rank=state.rules.rank,

@@ -129,11 +129,15 @@ class WorkloadStuck:
 
 @dataclass(frozen=True, slots=True)
 class HealthChecked:
-    """One answer of the workload's health check, already counted against its threshold."""
+    """One answer of the workload's health check, already counted against its threshold.
+
+    One that is not ``fatal`` keeps traffic away and ends nothing.
+    """
 
     now: float
     healthy: bool
     detail: str = ""
+    fatal: bool = True
 
 
 @dataclass(frozen=True, slots=True)

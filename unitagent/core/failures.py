@@ -93,7 +93,7 @@ def _alone(state: State, failure: Failure) -> Result:
 def _startup_timeout(state: State) -> Failure | None:
     if state.rules.startup <= 0 or state.me.state is not InstanceState.RUNNING or state.rules.rank != 0:
         return None
-    if state.now - state.spawned <= state.rules.startup:
+    if state.proven or state.now - state.spawned <= state.rules.startup:
         return None
     limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = name(state, state.rules.rank)

@@ -68,6 +68,7 @@ class State:
         restarts_anyway: the generation whose order to restart found me still at its barrier.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: ranks that did not answer when they were asked, and have not beaten since.
+        proven: this workload has been healthy, whatever it is now.
         ended: failure of my own instance that has yet to end its generation.
 
     """
@@ -115,6 +116,7 @@ class State:
     work: Work = Work.ABSENT
     grace: float = 0.0
     spawned: float = 0.0
+    proven: bool = False
     exit: Exit | None = None
     ended: Failure | None = None
     stuck: str = ""

@@ -69,7 +69,7 @@ def read_check(container: Reader, kind: str) -> Check | None:
 def _url(check: Reader, container: Reader) -> str | None:
     """Give the URL; the path defaults to / as in Kubernetes, the port to the container's."""
     get = check.object("http_get")
-    get.knows("path", "port", "scheme", "host", "http_headers")
+    get.knows("path", "port", "scheme")
     scheme, path, port = (
         (get.text("scheme") or "http").lower(),
         get.text("path") or "/",

@@ -179,20 +179,17 @@ def _within(grace: float) -> float:
 
 def _check_values(checks: Mapping[str, Check]) -> Iterator[tuple[str, Stated]]:
     """Health is what the file restarts a container for; readiness alone never does, so it is no health."""
-    health = next(
-        (c for kind in ("liveness_check", "health_check") if (c := checks.get(kind)) and c.url), None
-    )
-    if not health:
-        return
-    told = {
-        "UNIT_HEALTH_URL": health.url,
-        "UNIT_HEALTH_INTERVAL_SECONDS": health.period,
-        "UNIT_HEALTH_TIMEOUT_SECONDS": health.timeout,
-        "UNIT_HEALTH_FAILURES": health.failures,
-    }
-    for variable, value in told.items():
-        if value is not None:
-            yield variable, Stated(f"{value:g}" if isinstance(value, float) else str(value), health.path)
+    life = checks.get("liveness_check") or checks.get("health_check")
+    if life:
+        told = {
+            "UNIT_HEALTH_URL": life.url,
+            "UNIT_HEALTH_INTERVAL_SECONDS": life.period,
+            "UNIT_HEALTH_TIMEOUT_SECONDS": life.timeout,
+            "UNIT_HEALTH_FAILURES": life.failures,
+        }
+        for variable, value in told.items():
+            if value is not None:
+                yield variable, Stated(f"{value:g}" if isinstance(value, float) else str(value), life.path)
     startup = checks.get("startup_check")
     if startup and startup.failures:
         allowed = (startup.initial_delay or 0) + (startup.period or _USUAL_PERIOD) * startup.failures

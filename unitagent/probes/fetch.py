@@ -63,12 +63,14 @@ class Get:
     Attributes:
         timeout: seconds for the whole of it, name resolution and body included.
         limit: bytes of body that are accepted.
+        verified: whether the certificate of an ``https`` server has to be a good one.
 
     """
 
     url: str
     timeout: float
     limit: int
+    verified: bool = True
 
 
 async def fetch(get: Get) -> Fetched:

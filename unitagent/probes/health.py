@@ -1,13 +1,15 @@
 """The workload's own health, asked at rank 0 again and again.
 
-The invariant: one bad answer proves nothing. Before the first good one the workload is still starting; after
-it, only ``failures`` bad ones in a row mean that it is sick.
+The invariant: one bad answer proves nothing. Until each question has had its good answers the workload is
+still starting, however bad the others are; after that, only ``failures`` bad ones in a row mean anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -39,7 +41,7 @@ def check_for(url: str) -> Check:
         host, port = None, None
     else:
         if host and parts.scheme in {"http", "https"}:
-            return lambda timeout: _ask(url, timeout)
+            return lambda timeout: _get(url, timeout)
         if host and port and parts.scheme == "tcp":
             return lambda timeout: reach(host, port, within=timeout)
     raise ConfigurationError(
@@ -52,42 +54,68 @@ def _without_password(url: str) -> str:
     return re.sub(r"//[^/]*@", "//***@", url)
 
 
-class HealthProbe:
-    """Asks one check for as long as one generation's workload runs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, and how many answers decide.
 
     Attributes:
-        check: what to ask; see ``check_for``.
         interval: seconds between the end of one question and the next.
         timeout: seconds for one question, its whole answer included.
-        failures: how many in a row make a healthy workload sick.
-        on_result: called when health changes: True at a good answer after none or after a sick report, False
-            when it has become sick; with one line of detail.
+        failures: bad answers in a row that turn a good opinion.
+        successes: good answers in a row that turn a bad one, the first included.
+        eager: ask more often than ``interval`` says while the workload starts.
 
+    """
+
+    check: Check
+    interval: float
+    timeout: float
+    failures: int = 3
+    successes: int = 1
+    eager: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A change of health.
+
+    Attributes:
+        detail: one line.
+        fatal: whether ill health ends the generation; else it only keeps traffic away until it is over.
+
+    """
+
+    healthy: bool
+    detail: str
+    fatal: bool = True
+
+
+class HealthProbe:
+    """Asks for as long as one generation's workload runs.
+
+    First each question in order until it has its good answers; then the workload is healthy. From then on
+    ``life`` and ``traffic`` are asked side by side: the one says whether the workload is sick, the other
+    whether it takes requests.
     """
 
     def __init__(
         self,
-        check: Check,
+        first: Sequence[Question],
         *,
-        interval: float,
-        timeout: float,
-        failures: int,
-        on_result: Callable[[bool, str], None],
+        life: Question | None = None,
+        traffic: Question | None = None,
+        on_verdict: Callable[[Verdict], None],
     ) -> None:
-        self._check = check
-        self._interval = interval
-        self._timeout = timeout
-        self._failures = failures
-        self._on_result = on_result
+        self._first = first
+        self._lasting = [(each, fatal) for each, fatal in ((life, True), (traffic, False)) if each]
+        self._on_verdict = on_verdict
         self._task: asyncio.Task[None] | None = None
-        self._healthy: bool | None = None
-        self._failed = 0
         self.detail = "not asked yet"
 
     def start(self) -> None:
         """Begin for a new workload, with nothing known."""
         self.stop()
-        self._healthy, self._failed, self.detail = None, 0, "not asked yet"
+        self.detail = "not asked yet"
         self._task = asyncio.create_task(self._run(), name="health")
 
     def stop(self) -> None:
@@ -97,27 +125,40 @@ class HealthProbe:
             self._task = None
 
     async def _run(self) -> None:
+        for question in self._first:
+            await self._begin(question)
+        self._on_verdict(Verdict(healthy=True, detail="ok"))
+        await asyncio.gather(*(self._watch(question, fatal=fatal) for question, fatal in self._lasting))
+
+    async def _begin(self, question: Question) -> None:
+        pause = min(STARTING_INTERVAL, question.interval) if question.eager else question.interval
+        good = 0
+        while good < question.successes:
+            if good or self.detail != "not asked yet":
+                await asyncio.sleep(pause)
+            good = 0 if await self._ask(question) else good + 1
+
+    async def _watch(self, question: Question, *, fatal: bool) -> None:
+        well, against = True, 0
         while True:
-            self._count(await self._check(self._timeout))
-            starting = self._healthy is None
-            await asyncio.sleep(min(STARTING_INTERVAL, self._interval) if starting else self._interval)
+            await asyncio.sleep(question.interval)
+            problem = await self._ask(question)
+            against = against + 1 if bool(problem) == well else 0
+            if against == (question.failures if well else question.successes):
+                detail = f"{problem} ({against} times in a row)" if well else "ok"
+                well, against = not well, 0
+                self._on_verdict(Verdict(well, detail, fatal))
 
-    def _count(self, problem: str) -> None:
+    async def _ask(self, question: Question) -> str:
+        problem = await question.check(question.timeout)
         self.detail = problem or "ok"
-        self._failed = self._failed + 1 if problem else 0
-        if not problem and not self._healthy:
-            self._report(healthy=True, detail="ok")
-        elif self._healthy and self._failed >= self._failures:
-            self._report(healthy=False, detail=f"{problem} ({self._failed} times in a row)")
-
-    def _report(self, *, healthy: bool, detail: str) -> None:
-        self._healthy = healthy
-        self._on_result(healthy, detail)
+        return problem
 
 
-async def _ask(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
+async def _get(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
+    """As a kubelet does, take any certificate: the server is our own, and nothing is told to it."""
     try:
-        fetched = await fetch(Get(url=url, timeout=timeout, limit=_LIMIT))
+        fetched = await fetch(Get(url=url, timeout=timeout, limit=_LIMIT, verified=False))
     except FetchError as error:
         return str(error)
     return "" if 200 <= fetched.code < 400 else f"answered {fetched.code}"  # noqa: PLR2004

@@ -99,6 +99,7 @@ class Resolved:
         platform: name of the platform that was recognised, None when none was.
         environment: what the service file adds to the workload's environment where nothing else sets it.
         checks: the service file's checks by their keys there.
+        sigterm: its ``rpc.enable_sigterm``; None when it does not say.
 
     """
 
@@ -109,3 +110,4 @@ class Resolved:
     platform: str | None
     environment: Mapping[str, str]
     checks: Mapping[str, Check]
+    sigterm: bool | None = None

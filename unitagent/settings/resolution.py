@@ -190,6 +190,14 @@ class _Resolution:
                 "no COMMAND is given; put the workload's command after `unitagent run --`"
             )
 
+    def ask_for_sigterm(self, path: str) -> None:
+        """EAS takes traffic away and then ends a container without a word, unless it is told to say it."""
+        if not self.file.sigterm:
+            self.warnings.append(
+                f"UNIT_CONFIG={path!r}: rpc.enable_sigterm is not true, so EAS ends instances without a "
+                "signal, and their requests in flight are lost; set it to true"
+            )
+
     def result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
         """Make the record of what was parsed."""
         if "UNIT_REDIS_URL" in parsed and self.given["UNIT_ID"].source == "default":
@@ -197,6 +205,8 @@ class _Resolution:
                 "UNIT_ID is not set and no platform names the Unit, so it is called unit; set UNIT_ID, "
                 "or a second Unit in the same store will be taken for this one"
             )
+        if self.platform and self.platform.name == "EAS" and parsed.get("UNIT_CONFIG"):
+            self.ask_for_sigterm(parsed["UNIT_CONFIG"])
         found = {name: self.given.get(name) for name in VARIABLES}
         return Resolved(
             settings=_settings(parsed, argv),
@@ -206,6 +216,7 @@ class _Resolution:
             platform=self.platform.name if self.platform else None,
             environment=self.file.environment,
             checks=self.file.checks,
+            sigterm=self.file.sigterm,
         )
 
 
