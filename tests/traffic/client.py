@@ -1,0 +1,105 @@
+"""A steady stream of requests, and what became of each one.
+
+The invariant: requests start by the clock, not when earlier ones have ended; nothing is ever sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+SHORT, LONG = 0.1, 3.0  # seconds that a request takes; every tenth is long, above UNIT_DEREGISTER_SECONDS
+LONGEST = 30.0  # seconds for any answer
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One request; times by the monotonic clock. ``trouble`` is empty for one that was answered whole."""
+
+    start: float
+    end: float
+    unit: str = ""
+    trouble: str = ""
+
+
+@dataclass
+class Client:
+    """Sends ``rate`` requests a second, every other one on a connection that is kept for more."""
+
+    port: int
+    rate: float = 40.0
+    results: list[Result] = field(default_factory=list)
+    _kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until told to stop, and wait for all answers."""
+        tasks = set()
+        began = time.monotonic()
+        for number in itertools.count():
+            await asyncio.sleep(max(0.0, began + number / self.rate - time.monotonic()))
+            if stop.is_set():
+                break
+            tasks.add(asyncio.create_task(self._request(number)))
+        await asyncio.gather(*tasks)
+        for _, writer in self._kept:
+            writer.close()
+
+    @property
+    def failed(self) -> list[Result]:
+        return [result for result in self.results if result.trouble]
+
+    def answered_by(self, since: float = 0.0) -> dict[str, int]:
+        """How many each Unit has answered of those that began ``since``."""
+        found = [one.unit.split()[0] for one in self.results if not one.trouble and one.start >= since]
+        return {unit: found.count(unit) for unit in sorted(set(found))}
+
+    async def _request(self, number: int) -> None:
+        start, keep = time.monotonic(), number % 2 == 0
+        unit = trouble = ""
+        try:
+            async with asyncio.timeout(LONGEST):
+                unit = await self._ask(LONG if number % 10 == 0 else SHORT, keep=keep)
+        except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
+            trouble = f"{type(error).__name__}: {error}"
+        self.results.append(Result(start, time.monotonic(), unit, trouble))
+
+    async def _ask(self, seconds: float, *, keep: bool) -> str:
+        if keep and self._kept:
+            reader, writer = self._kept.pop()
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        whole = False
+        try:
+            closing = "" if keep else "Connection: close\r\n"
+            writer.write(f"GET /{seconds} HTTP/1.1\r\nHost: units\r\n{closing}\r\n".encode())
+            unit, whole = await _answer(reader)
+        finally:
+            if keep and whole:
+                self._kept.append((reader, writer))
+            else:
+                writer.close()
+        return unit
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[str, bool]:
+    """Read a whole answer; returns who gave it, and whether the connection may be used again."""
+    status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+    if status.split()[1] != "200":
+        raise ValueError(status)
+    headers = dict(_headers(lines))
+    if "transfer-encoding" in headers:
+        while size := int((await reader.readuntil(b"\r\n")), 16):
+            await reader.readexactly(size + 2)
+        await reader.readexactly(2)
+    else:
+        await reader.readexactly(int(headers["content-length"]))
+    return headers["x-unit"], headers.get("connection", "") != "close"
+
+
+def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        name, _, value = line.partition(":")
+        yield name.lower(), value.strip()
