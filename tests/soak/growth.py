@@ -24,7 +24,7 @@ class Look:
     """What was seen at one moment: of all agents the largest, and of the store.
 
     Attributes:
-        memory: proportional share (PSS), in KiB.
+        memory: proportional share (PSS) of what is no file, in KiB.
 
     """
 
@@ -78,7 +78,7 @@ def _slope(points: Sequence[tuple[int, float]]) -> float:
 
 def table(found: dict[str, Growth], restarts: int) -> str:
     """The same for a person."""
-    lines = [f"over {restarts} restarts, of the agent with the most; memory is PSS in KiB"]
+    lines = [f"over {restarts} restarts, of the agent with the most; memory is PSS without files, in KiB"]
     for measure, one in found.items():
         told = "flat" if one.flat else f"GREW by more than {ALLOWED[measure]:g}"
         lines.append(

@@ -1,0 +1,70 @@
+"""A Unit of one instance, started as its user would, and all that anybody can see of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from unitagent.workload import proc
+
+
+class Solo:
+    """``unitagent run`` of size 1; its workload notes its environment in each generation."""
+
+    def __init__(self, folder: Path, *options: str, **variables: str) -> None:
+        self.folder, self.output, self.port = folder, folder / "output", free_port()
+        words = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
+        words += ["--http-address", f"127.0.0.1:{self.port}", "--unit", "solo", "--log-level", "debug"]
+        script = f"env > {folder}/new && mv {folder}/new {folder}/env.$UNIT_GENERATION; exec sleep 1000"
+        self.env = clean(**variables)
+        with self.output.open("wb") as file:
+            self.popen = subprocess.Popen(
+                [*UNITAGENT, "run", *words, *options, "--", "sh", "-c", script],
+                env=self.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            )  # fmt: skip
+
+    def get(self, path: str) -> str:
+        """What the probe address answers; empty when it does not."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.get("/status") or "{}")
+        return found
+
+    def ready(self, above: int = 0) -> dict[str, Any]:
+        """Wait until a generation above this one serves; its status then."""
+
+        def look() -> dict[str, Any]:
+            assert self.popen.poll() is None, self.output.read_text()
+            seen = self.status()
+            return seen if seen.get("ready") and seen["generation"] > above else {}
+
+        return until(look, f"ready above generation {above}")
+
+    def command_lines(self) -> str:
+        """Of the agent and of all that it started."""
+        pids = [self.popen.pid, *(one.pid for one in proc.descendants(proc.table(), self.popen.pid))]
+        return "\n".join(Path(f"/proc/{pid}/cmdline").read_text(errors="replace") for pid in pids)
+
+    def run(self, *words: str) -> str:
+        """Output of another command, with the same environment."""
+        address = ["--http-address", f"127.0.0.1:{self.port}", "--unit", "solo"]
+        done = subprocess.run(
+            [*UNITAGENT, *words, *address], env=self.env, stdin=-3, capture_output=True, text=True,
+            timeout=DEADLINE, check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def close(self) -> None:
+        for one in proc.descendants(proc.table(), self.popen.pid):
+            proc.kill(one)
+        self.popen.kill()
+        self.popen.wait(DEADLINE)

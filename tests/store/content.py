@@ -1,0 +1,65 @@
+"""What somebody may write under our keys, as Hypothesis strategies of commands for a server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.records import failed, record
+from unitagent.core.model import Order, OrderKind
+from unitagent.store.keys import KEPT_OUTPUTS, REGISTRY, Keys
+
+Words = tuple[str | bytes, ...]
+Writes = st.SearchStrategy[list[Words]]
+
+_JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([-1, 0, 1, 1024, 2**53, 10**30, 0.5, 1e308])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+_ODD = [b"", b"nan", b"\xff\xfe", b"[]", b"null", b"{}", b"7 {}", b"a b c", b"[" * 5000, b"x" * 20_000]
+
+GARBAGE = st.sampled_from(_ODD) | _JSON.map(lambda value: b"\xff" + json.dumps(value).encode())
+
+
+def _near(value: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """A value of ours with some fields changed or added."""
+    fields = st.sampled_from(sorted(value)) | st.text(max_size=5)
+    changes = st.dictionaries(fields, _JSON, min_size=1, max_size=3)
+    return changes.map(lambda changed: json.dumps(value | changed).encode())
+
+
+LIES = (
+    st.binary(max_size=40)
+    | _JSON.map(lambda value: json.dumps(value).encode())
+    | st.tuples(st.integers(0, 9), _near(asdict(failed(1)))).map(lambda pair: b"%d %s" % pair)
+    | _near(asdict(record(1, "b", size=2)))
+    | _near(asdict(Order(kind=OrderKind.RESTART, generation=1)))
+    | st.sampled_from([b"9007199254740991", b"b 1 1", b"b 9007199254740991 -1", b"1e3", b"0x10", b"00"])
+)
+
+
+def writes(unit: str, fields: list[str], values: st.SearchStrategy[bytes]) -> Writes:
+    """Commands that put ``values`` into these fields of the board, and anything into all other keys."""
+    keys = Keys(unit)
+    outputs = [keys.output(number) for number in range(KEPT_OUTPUTS)]
+    field = st.sampled_from(fields) | st.text(min_size=3, max_size=5)
+    members = st.sampled_from(["0", "1", "x", "-1", "1025", "", "00"])
+    scores = st.sampled_from(["1", "1e15", "inf", "-inf", "9e15"])
+    places = st.sampled_from([keys.changes, REGISTRY, *outputs])
+    types = st.sampled_from([("SET",), ("LPUSH",), ("SADD",), ("XADD", "*", "f"), ("HSET", "f")])
+    return st.one_of(
+        st.builds(lambda name, value: [("HSET", keys.board, name, value)], field, values),
+        st.builds(lambda name, value: [("HSET", REGISTRY, name, value)], st.text(max_size=5), values),
+        st.builds(lambda score, member: [("ZADD", keys.changes, score, member)], scores, members),
+        st.builds(lambda place: [("DEL", place)], places),
+        st.builds(
+            lambda place, kind, value: [("DEL", place), (kind[0], place, *kind[1:], value)],
+            *(places, types, values),
+        ),
+    )

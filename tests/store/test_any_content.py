@@ -1,0 +1,82 @@
+"""Any content of our keys, on a real server: an answer that holds what it promises, or an error in words."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.records import exchange, failed, record
+from tests.servers import Server, running
+from tests.store.content import GARBAGE, LIES, Words, writes
+from unitagent.errors import StoreError
+from unitagent.store.redis import RedisStore
+from unitagent.store.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIELDS = [
+    "born",
+    "generation",
+    "version",
+    "failure",
+    "order",
+    "r0",
+    "h0",
+    "b0",
+    "r1",
+    "h1",
+    "b1",
+    "r1024",
+    "rx",
+]
+MINE = record(0, "a", generation=4, size=2)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("content")) as server:
+        yield server
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.lists(writes("u", FIELDS, GARBAGE | LIES), min_size=1, max_size=6))
+def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: list[list[Words]]) -> None:
+    warned: list[str] = []
+    refused: list[str] = []
+
+    async def read() -> None:
+        mine = RedisStore("u", shared.url, timeout=5, rank=0, incarnation="a", warn=warned.append)
+        registry = Registry(shared.url, timeout=5, warn=warned.append)
+        try:
+            reply = await mine.exchange(
+                exchange(MINE, generation=4, failure=failed(3), judge=(0, 1), notify=True)
+            )
+            assert 4 <= reply.generation < 2**53
+            assert reply.age >= 0
+            assert all(rank == one.rank < one.size for rank, one in reply.records.items())
+            await mine.put_output(1, 0, ["line"])
+            snapshot = await mine.read()
+            assert all(rank == one.rank < one.size for rank, one in snapshot.records.items())
+            await mine.read_output(1)
+            await registry.read()
+        except StoreError as error:
+            refused.append(str(error))
+        finally:
+            await mine.close()
+            await registry.close()
+
+    shared.command("FLUSHALL")
+    for command in (command for one in content for command in one):
+        shared.command(*command)
+    asyncio.run(read())
+    assert len(warned) <= 200
+    assert all(said.startswith("the store at ") for said in refused)
