@@ -122,3 +122,21 @@ def test_an_order_to_restart_is_free_of_charge() -> None:
     unit.wait(3)
     assert unit.ready() == {0, 1}
     assert unit.generations() == {2}
+
+
+def test_a_job_that_was_stopped_is_not_done() -> None:
+    """The others exit with 0 when they are told to end, and wait for the replacement all the same."""
+    unit = Unit(2, guard=True, mode=Mode.JOB, deregister=0.0, drain=0.0).formed()
+    unit.slow = {0, 1}
+    unit.tell(1, StopAsked)
+    unit.crash(0, 0)
+    unit.finish(0)
+    unit.wait(1)
+    unit.crash(1, 0)
+    unit.finish(1)
+    unit.wait(2)
+    assert unit.codes == {1: 0}
+    unit.slow = set()
+    unit.create(1)
+    unit.wait(2)
+    assert unit.generations() == {2}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
+
+import pytest
 
 from tests.network.lab import Lab
 from tests.network.waiting import throughout
@@ -22,13 +25,46 @@ def ended_first(lab: Lab, generation: int) -> None:
     assert all(note["at"] >= leader.died for note in asked)
 
 
-def test_all_are_asked_at_once(lab: Lab) -> None:
-    generation = lab.form("only=0", "lingers=1", **QUICK)["generation"]
-    for host in range(3):
-        lab.agents[host].signal(signal.SIGTERM)
+def ask_all(lab: Lab) -> None:
+    """SIGTERM to all agents, in the same millisecond."""
+    pids = [lab.agents[host].pid for host in range(lab.size)]
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("mode", ["service", "job"])
+def test_all_are_asked_at_once(lab: Lab, mode: str) -> None:
+    generation = lab.form("only=0", "lingers=1", **QUICK, UNIT_MODE=mode)["generation"]
+    ask_all(lab)
     assert lab.codes() == [0, 0, 0]
     ended_first(lab, generation)
     assert not lab.watcher.alive()
+
+
+GRACE, LATE = 6.0, 3.0
+
+
+def test_all_are_gone_within_the_grace_whatever_they_do(lab: Lab) -> None:
+    """No workload listens to SIGTERM; rank 0's is killed first, and still the others' turn comes in time."""
+    generation = lab.form("ignores-term", **QUICK, UNIT_STOP_GRACE_SECONDS=GRACE)["generation"]
+    began = time.monotonic()
+    ask_all(lab)
+    assert lab.codes() == [0, 0, 0]
+    lives = [life for life in lab.watcher.lives() if life.main and life.generation == generation]
+    ends = {life.rank: life.died or 0.0 for life in lives}
+    assert ends[0] == min(ends.values())
+    assert max(ends.values()) - began < GRACE + LATE
+
+
+def test_one_of_a_job_is_asked(lab: Lab) -> None:
+    """A job that was stopped is not done: the others wait for the replacement and start again with it."""
+    generation = lab.form(**QUICK, UNIT_MODE="job")["generation"]
+    lab.agents[1].signal(signal.SIGTERM)
+    assert lab.codes([1]) == [0]
+    ended_first(lab, generation)
+    lab.start(1, UNIT_MODE="job")
+    lab.wait_ready(above=generation)
+    assert all(lab.agents[host].running for host in range(3))
 
 
 def test_one_is_asked_and_its_replacement_forms_the_unit_again(lab: Lab) -> None:

@@ -166,8 +166,11 @@ class State:
 
     @property
     def done(self) -> bool:
-        """Whether my part of a job ended well, and nobody has proposed another generation."""
-        ended_well = self.exit is not None and self.exit.status == 0 and not self.up
+        """Whether my part of a job ended well, and nobody has proposed another generation.
+
+        In a drain it was told to end, and what it says to that is no success.
+        """
+        ended_well = self.exit is not None and self.exit.status == 0 and not self.up and self.draining is None
         return ended_well and self.rules.mode is Mode.JOB and self.generation == self.me.generation
 
     @property
