@@ -61,5 +61,15 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-")
 
 
+def test_the_contents_name_every_section() -> None:
+    text = (ROOT / "README.md").read_text()
+    contents = re.search(r"^Contents: (.+?)\n\n", text, re.MULTILINE | re.DOTALL)
+    assert contents
+    listed = re.findall(r"\[([^\]]+)\]\(#", contents[1])
+    assert listed == [
+        heading for heading in re.findall(r"^## (.+)$", text, re.MULTILINE) if heading != "Words"
+    ]
+
+
 def test_the_acl_line_has_what_the_program_asks() -> None:
     assert f"nocommands {PERMISSIONS}\n" in (ROOT / "README.md").read_text()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from unitagent.core.exits import Code
 from unitagent.settings import values
 from unitagent.settings.variables import VARIABLES
 
@@ -238,6 +239,26 @@ def test_the_stateful_set_and_the_job_have_as_many_pods_as_the_unit_has_ranks() 
     (job,) = next(below(documents(jobs), "replicatedJobs"))
     assert [job["template"]["spec"]["parallelism"]] == sizes(jobs)
     assert [job["template"]["spec"]["completions"]] == sizes(jobs)
+
+
+def test_a_job_tells_mistakes_from_failures_by_the_program_s_own_codes() -> None:
+    jobs = DOCKER / "kubernetes" / "jobset.yaml"
+    (rules,) = [policy["rules"] for policy in below(documents(jobs), "podFailurePolicy")]
+    (codes,) = [rule["onExitCodes"] for rule in rules if "onExitCodes" in rule]
+    mistakes = {Code.CONFIGURATION, Code.DISAGREE, Code.NOT_EXECUTABLE, Code.NOT_FOUND}
+    assert set(codes["values"]) == mistakes
+    assert codes["containerName"] in {
+        container["name"] for pod in pods(jobs) for container in pod["containers"]
+    }
+
+
+def test_the_page_says_what_each_code_leads_to() -> None:
+    text = (DOCKER / "kubernetes" / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Exit codes")[2].partition("\n## ")[0]
+    told = {
+        int(code) for row in re.findall(r"^\| ([0-9, ]+) \|", table, re.MULTILINE) for code in row.split(",")
+    }
+    assert told == set(Code) - {Code.UNEXPECTED}  # without guard alone, as the workload's own
 
 
 def sizes(path: Path) -> list[int]:
