@@ -29,6 +29,7 @@ ENGINES = {
 CARRYING = ("compose", "lws")  # these can bring the agent into an image that has none
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
 _MOST = 1000  # Units, cards and GiB; more is a mistake
+_OVERLAP = 60  # seconds of grace; source: moby#36111
 _LONGEST = 40  # characters of a name, so that the engines can add to it
 _GIVEN = frozenset(
     {
@@ -185,6 +186,11 @@ def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) ->
         if name in _GIVEN and name in said.path:
             yield f"{said.path} is not in the manifest, which gives each instance its place and its store"
     yield from _unused_checks(file)
+    if engine == "swarm" and service.grace > _OVERLAP:
+        yield (
+            f"stop_grace_period={service.grace}s: past {_OVERLAP} s Swarm starts the next task beside the one that "
+            "ends; it waits until the rank is free"
+        )
     if not service.carrier:
         how = "docker/Dockerfile, BASE_IMAGE" + ("; or --agent-image" if engine in CARRYING else "")
         yield f"containers[0].image={service.image!r} has to have unitagent in it ({how})"

@@ -197,6 +197,14 @@ def test_what_no_engine_expresses_is_said(document: dict[str, Any], path: str) -
     assert [line for line in warnings if line.startswith(f"{path} is not in the manifest")]
 
 
+@pytest.mark.parametrize(
+    ("engine", "grace", "said"), [("swarm", 61, 1), ("swarm", 60, 0), ("compose", 61, 0)]
+)
+def test_swarm_overlaps_tasks_that_take_more_than_a_minute_to_end(engine: str, grace: int, said: int) -> None:
+    _, warnings = render(engine, changed(**{"eas.termination_grace_period": grace}))
+    assert len([line for line in warnings if line.startswith(f"stop_grace_period={grace}s")]) == said
+
+
 def test_a_name_that_engines_refuse_is_changed_and_that_is_said() -> None:
     documents, warnings = render("lws", with_metadata(name="7_Oil.Model-"))
     assert documents[0]["metadata"]["name"] == "inference-7-oil-model"
