@@ -166,6 +166,14 @@ KINDS: dict[str, Kind] = {
     "store 100 ms away": _of_store(
         lambda lab, _: lab.net.impair(0.1, 0.0, ["front"]), lambda lab, _: lab.net.repair()
     ),
+    "bad line": Kind(
+        strike=lambda lab, _: lab.net.impair(0.2, 0.3),
+        mend=lambda lab, _: lab.net.repair(),
+        hold=LONG,
+        restarts=False,
+        cuts=STORE | PEERS,
+        of_store=True,
+    ),
 }
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import failures
-from unitagent.core.actions import AskPeer, Level, Say, Stop
+from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
+from unitagent.core.judging import ask, may_ask
 from unitagent.core.model import Reason, Record, Restart
 from unitagent.core.state import Result, State, Work, failure_of, go, mine, name, say
 
@@ -114,13 +115,13 @@ def wait_for_rank(state: State) -> Result:
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "
         f"({holder.hostname or holder.ip}); waiting until it leaves or its lease ends"
     )
-    actions: tuple[Say | AskPeer, ...] = ()
+    actions: tuple[Action, ...] = ()
     if why not in state.warned:
         state = replace(state, warned=state.warned | {why})
         actions = (Say(Level.WARNING, why),)
-    due = state.ask_again.get(holder.rank, 0.0) <= state.now
-    if state.rules.probes and holder.port and due and holder.rank not in state.asking:
-        return replace(state, asking=state.asking | {holder.rank}), (*actions, AskPeer(holder))
+    if state.rules.probes and holder.port and may_ask(state, holder.rank):
+        state, question = ask(state, (holder,))
+        return state, (*actions, *question)
     return state, actions
 
 

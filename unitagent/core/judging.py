@@ -5,6 +5,7 @@ The invariant: a lease that is over is one witness, and never enough where the p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from unitagent.core.actions import AskPeer, WatchPeers
@@ -16,14 +17,22 @@ def judge(state: State) -> Result:
     """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
     if not (state.in_gang and state.up and state.connected and state.rules.probes):
         return state, ()
-    quiet = [
-        peer
-        for peer in _doing_their_part(state)
-        if peer.rank not in state.asking and _worth_asking(state, peer.rank)
-    ]
+    quiet = [peer for peer in _doing_their_part(state) if _worth_asking(state, peer.rank)]
     if not quiet:
         return state, ()
-    return replace(state, asking=state.asking | {peer.rank for peer in quiet}), tuple(map(AskPeer, quiet))
+    return ask(state, quiet)
+
+
+def may_ask(state: State, rank: int) -> bool:
+    """Whether no question to this rank is open, and the last one was a heartbeat ago."""
+    return rank not in state.asking and state.now >= state.ask_again.get(rank, 0.0)
+
+
+def ask(state: State, peers: Collection[Record]) -> Result:
+    """Ask these for their own word."""
+    ranks = frozenset(peer.rank for peer in peers)
+    again = {**state.ask_again, **dict.fromkeys(ranks, state.now + state.rules.heartbeat)}
+    return replace(state, asking=state.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
 
 
 def _doing_their_part(state: State) -> tuple[Record, ...]:
@@ -56,11 +65,11 @@ def watch_again(state: State) -> Result:
 
 def _worth_asking(state: State, rank: int) -> bool:
     if rank in state.hung_up:
-        return True
+        return rank not in state.asking
     # Early enough that the answer, or its absence, is there when the lease ends.
     patience = max(1.5 * state.rules.heartbeat, state.rules.lease - 3 * state.rules.heartbeat)
     quiet = state.leases.unchanged(rank) > patience
-    return (quiet or rank in state.suspects) and state.now >= state.ask_again.get(rank, 0.0)
+    return (quiet or rank in state.suspects) and may_ask(state, rank)
 
 
 def of_peers(state: State) -> Failure | None:

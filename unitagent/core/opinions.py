@@ -15,17 +15,14 @@ from unitagent.core.state import State, overdue
 
 def peer_answered(state: State, event: PeerAnswered) -> State:
     """What an answer, or its absence, adds to the facts."""
-    ask_again = {**state.ask_again, event.rank: state.now + state.rules.heartbeat}
-    state = replace(
-        state, asking=state.asking - {event.rank}, ask_again=ask_again, answered=state.answered | {event.rank}
-    )
+    state = replace(state, asking=state.asking - {event.rank}, answered=state.answered | {event.rank})
     record = about(state, event.rank, event.incarnation)
     if record is None:
         return replace(state, hung_up=state.hung_up - {event.rank})
     refused = event.incarnation if event.opinion is Opinion.REFUSED else ""
     state = replace(state, refused={**state.refused, event.rank: refused})
-    silent = event.opinion is Opinion.SILENT
-    state = replace(state, mute=state.mute | {event.rank} if silent else state.mute - {event.rank})
+    mute = event.opinion is Opinion.SILENT
+    state = replace(state, mute=state.mute | {event.rank} if mute else state.mute - {event.rank})
     if event.opinion is Opinion.ALIVE:
         state = _heard(state, event)
     return _judge(state, event, record)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unitagent.core.actions import AskPeer, Level, Say, Stop
+from unitagent.core.actions import Level, Say, Stop
+from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import neighbours
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.state import ALL_BEATS, Result, State, Work, members, mine, say
@@ -29,14 +30,10 @@ def ask_around(state: State) -> Result:
     """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away or dawdles."""
     if _in_touch(state) or not state.looked or not state.up or not state.rules.probes or not state.in_gang:
         return state, ()
-    due = tuple(
-        peer
-        for peer in _confidants(state)
-        if peer.rank not in state.asking and state.now >= state.ask_again.get(peer.rank, 0.0)
-    )
+    due = tuple(peer for peer in _confidants(state) if may_ask(state, peer.rank))
     if not due:
         return state, ()
-    return replace(state, asking=state.asking | {peer.rank for peer in due}), tuple(map(AskPeer, due))
+    return ask(state, due)
 
 
 def _in_touch(state: State) -> bool:

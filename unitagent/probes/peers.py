@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unitagent.core.model import Record
 
 _ASKED_AT_ONCE = 32
-_INSIST = 0.5  # seconds without an answer after which a question is asked once more, beside the first
+_INSIST = 0.2  # seconds without an answer after which a question is asked once more, beside the first
 _CHECKED_AT_ONCE = 32
 _MAX_PORT = 65535
 _RANK_DIGITS = 4  # sizes end at 1024
