@@ -188,8 +188,8 @@ def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) ->
     yield from _unused_checks(file)
     if engine == "swarm" and service.grace > _OVERLAP:
         yield (
-            f"stop_grace_period={service.grace}s: past {_OVERLAP} s Swarm starts the next task beside the one that "
-            "ends; it waits until the rank is free"
+            f"stop_grace_period={service.grace}s: past {_OVERLAP} s Swarm starts the next task beside the "
+            "one that ends; it waits until the rank is free"
         )
     if not service.carrier:
         how = "docker/Dockerfile, BASE_IMAGE" + ("; or --agent-image" if engine in CARRYING else "")
