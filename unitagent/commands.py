@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import sys
 from functools import partial
@@ -41,7 +42,12 @@ def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolve
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Be one instance of a Unit."""
+    """Be one instance of a Unit.
+
+    Most of its start is spent on imports. A request to stop that comes meanwhile would be lost on PID 1 and
+    kill anybody else, so it is held back until the agent can listen.
+    """
+    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}))
     from unitagent.log import Where, set_up  # noqa: PLC0415
 
     found = _resolve(namespace)
@@ -51,7 +57,7 @@ def run(namespace: argparse.Namespace) -> int:
     try:
         from unitagent import startup  # noqa: PLC0415
 
-        return asyncio.run(startup.run(found, where))
+        return asyncio.run(startup.run(found, where, mask))
     finally:
         listener.stop()
 

@@ -57,8 +57,10 @@ class Here:
     reaper: Reaper
 
 
-async def run(found: Resolved, where: Where) -> int:
+async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
     """Be one instance of the Unit; returns the exit code.
+
+    ``mask``: the signals that were blocked when this process began, to be so again when we can listen.
 
     Raises:
         UnitAgentError: what a person has to know; its ``exit_code`` is the one to end with.
@@ -66,7 +68,7 @@ async def run(found: Resolved, where: Where) -> int:
     """
     for warning in found.warnings:
         _log.warning("%s", warning)
-    here = Here(birth(), Reaper())
+    here = Here(birth(mask), Reaper())
     here.reaper.install()
     early = asyncio.ensure_future(_live(found, where, here))
     asked: list[int] = []
@@ -76,6 +78,7 @@ async def run(found: Resolved, where: Where) -> int:
         early.cancel()
 
     install(here.born, on_stop=stop, forward=lambda _: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         return await early
     except asyncio.CancelledError:

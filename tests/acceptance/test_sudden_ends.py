@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import os
+import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from tests.process.conftest import NAMESPACE
 from tests.process.fuse import HangingFolder
-from unitagent import startup
-from unitagent.errors import UnitAgentError
-from unitagent.log import Where
-from unitagent.settings.resolution import resolve
 from unitagent.workload import proc
 
 OWN = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
@@ -135,11 +135,49 @@ def test_a_signal_before_joining_ends_with_0_and_is_named() -> None:
             waiting.kill()
 
 
-def test_an_end_that_nobody_asked_for_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def cancelled(*_: object) -> int:
-        raise asyncio.CancelledError
+@pytest.mark.parametrize("prefix", [[], pytest.param(NAMESPACE, marks=pytest.mark.root)])
+def test_a_signal_while_it_still_starts_is_not_lost(prefix: list[str]) -> None:
+    """Half of a start is imports; PID 1 would not even notice, and anybody else would be killed."""
+    words = [*OWN, "--unit", "early", "--http-address", f"127.0.0.1:{free_port()}"]
+    with subprocess.Popen(
+        [*prefix, *UNITAGENT, "run", *words, "--", "sleep", "1000"], env=clean(), stdin=-3, stderr=-1
+    ) as starting:
+        try:
+            pid = until(lambda: _holding(starting.pid, inside=bool(prefix)), "it holds signals back")
+            os.kill(pid, signal.SIGTERM)
+            assert starting.wait(DEADLINE) == 0
+        finally:
+            starting.kill()
 
-    monkeypatch.setattr(startup, "_live", cancelled)
-    found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: Path(path).read_text())
-    with pytest.raises(UnitAgentError, match="although no signal came"):
-        asyncio.run(startup.run(found, Where("u", 0)))
+
+def _holding(pid: int, *, inside: bool) -> int:
+    """The agent's pid, once SIGTERM has come to be blocked there or is caught; ``inside`` a namespace."""
+    below = [one.pid for one in proc.descendants(proc.table(), pid)]
+    agent = (below[0] if below else 0) if inside else pid
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{agent}/status").read_text()
+        masks = re.findall(r"Sig(?:Blk|Cgt):\s+(\w+)", text)
+        return agent if any(int(mask, 16) >> signal.SIGTERM - 1 & 1 for mask in masks) else 0
+    return 0
+
+
+CANCELLED = """
+import asyncio
+from unitagent import startup
+from unitagent.log import Where
+from unitagent.settings.resolution import resolve
+
+async def cancelled(*_):
+    raise asyncio.CancelledError
+
+startup._live = cancelled
+found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
+asyncio.run(startup.run(found, Where("u", 0)))
+"""
+
+
+def test_an_end_that_nobody_asked_for_is_no_success() -> None:
+    words = [sys.executable, "-c", CANCELLED]
+    done = subprocess.run(words, env=clean(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "although no signal came" in done.stderr

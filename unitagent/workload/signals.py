@@ -54,11 +54,14 @@ class Birth:
         return (_TERMINAL | _PYTHON) - self.ignored
 
 
-def birth() -> Birth:
-    """Read our signal state; to be called once, before :func:`install` changes it."""
+def birth(mask: frozenset[int] | None = None) -> Birth:
+    """Read our signal state; to be called once, before :func:`install` changes it.
+
+    ``mask``: what was blocked at birth, if that is not what is blocked now.
+    """
     numbers = signal.valid_signals() - _PYTHON
     return Birth(
-        mask=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        mask=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())) if mask is None else mask,
         ignored=frozenset(number for number in numbers if signal.getsignal(number) == signal.SIG_IGN),
     )
 
