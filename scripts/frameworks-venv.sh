@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Virtual environments of their own for real frameworks, for the tests with the marker frameworks and for the
-# benchmarks: .venv-frameworks has PyTorch and NumPy. With --ray another one beside it, .venv-ray; with --vllm only
-# .venv-vllm, which has a CPU build of vLLM (Linux on x86-64, 3 GB) and a model of a million random weights.
+# benchmarks: .venv-frameworks has PyTorch and NumPy. With --ray another one beside it, .venv-ray. With --parsers
+# also DeepSpeed, and SGLang and LMDeploy without what they depend on: their parsers are all that is needed of them.
+# With --vllm only .venv-vllm, which has a CPU build of vLLM (Linux on x86-64, 3 GB) and a model of a million random
+# weights.
 #
-#   scripts/frameworks-venv.sh [--ray | --vllm]
+#   scripts/frameworks-venv.sh [--ray] [--parsers]
+#   scripts/frameworks-venv.sh --vllm
 #
 # Versions are pinned: figures are compared between runs, and builds of PyTorch differ by gigabytes. Where pip would
 # take a CUDA build, point it at the CPU builds:
@@ -34,7 +37,16 @@ fi
 FRAMEWORKS=$ROOT/.venv-frameworks
 make_venv "$FRAMEWORKS"
 pip_install "$FRAMEWORKS" torch torch==2.13.0 numpy
-if [ "${1:-}" = --ray ]; then
-    make_venv "$ROOT/.venv-ray"
-    pip_install "$ROOT/.venv-ray" ray 'ray[default]==2.60.0'
-fi
+for option; do
+    case $option in
+    --ray)
+        make_venv "$ROOT/.venv-ray"
+        pip_install "$ROOT/.venv-ray" ray 'ray[default]==2.60.0'
+        ;;
+    --parsers)
+        pip_install "$FRAMEWORKS" deepspeed deepspeed==0.19.8 msgspec
+        pip_install "$FRAMEWORKS" parsers --no-deps sglang==0.5.23 lmdeploy==0.18.0
+        ;;
+    *) fail "no such option: $option" ;;
+    esac
+done

@@ -23,7 +23,7 @@ fi
 setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
     openssl:openssl haproxy:haproxy
 setup_venv embedded,test,lint
-[ -z "$all" ] || "$ROOT/scripts/frameworks-venv.sh" --ray
+[ -z "$all" ] || "$ROOT/scripts/frameworks-venv.sh" --ray --parsers
 is_root || say "not root: tests in network and PID namespaces (marker root) are skipped"
 
 PATH=$VENV/bin:$PATH

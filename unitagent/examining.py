@@ -27,9 +27,12 @@ from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys
 from unitagent.store.lane import Lane
 from unitagent.workload import proc
+from unitagent.workload.held import gpu_holders
+from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
 
 _CARD_SECONDS = 2.0
+_GPUS = "/dev/nvidia"  # how the paths of GPUs begin; a number follows
 _PATIENCE = 5.0  # seconds for a store, a resolver or a peer
 
 Peer = tuple[str, int]
@@ -181,6 +184,7 @@ def _machine(found: Resolved | None, place: variables.Place) -> Findings:
     findings = [
         *limits.judge(limits.measure(), rdma=bool(seen.names)),
         *devices.judge(seen, place.ifname, wanted=rdma),
+        *gpus(_GPUS),
         *variables.judge(os.environ, place),
         process.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
@@ -188,6 +192,18 @@ def _machine(found: Resolved | None, place: variables.Place) -> Findings:
         grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
         findings.append(process.judge_grace(grace, source, process.engine(os.environ)))
     return findings
+
+
+def gpus(beginning: str) -> Findings:
+    """Judge the GPUs whose devices' paths begin so."""
+    folder, _, name = beginning.rpartition("/")
+    number = len(list(Path(folder).glob(f"{name}[0-9]*")))
+    holders = [
+        (holder.pid, holder.name, device)
+        for holder, device in gpu_holders(beginning)
+        if not has_agent(holder.pid)
+    ]
+    return list(devices.judge_gpus(number, holders))
 
 
 def _devices(ifname: str) -> devices.Devices:

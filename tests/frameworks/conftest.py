@@ -38,7 +38,21 @@ def vllm() -> Path:
     return _working(VLLM, "vllm", "scripts/frameworks-venv.sh --vllm")
 
 
-def _working(environment: Path, package: str, remedy: str) -> Path:
-    if why := trouble(environment, package):
+@pytest.fixture(scope="session")
+def deepspeed() -> Path:
+    """The programs of an environment with a DeepSpeed that works."""
+    return _working(TORCH, "deepspeed", "scripts/frameworks-venv.sh --parsers")
+
+
+@pytest.fixture(scope="session")
+def parsers() -> Path:
+    """The programs of an environment with engines that are there without their dependencies."""
+    for package in ("sglang", "lmdeploy"):
+        _working(TORCH, package, "scripts/frameworks-venv.sh --parsers", complete=False)
+    return TORCH
+
+
+def _working(environment: Path, package: str, remedy: str, *, complete: bool = True) -> Path:
+    if why := trouble(environment, package, complete=complete):
         pytest.skip(f"{why}; run {remedy}")
     return environment

@@ -4,7 +4,6 @@ next generation. The user's command names neither ranks nor addresses.
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from pathlib import Path
@@ -13,17 +12,15 @@ import pytest
 
 from tests.frameworks.engine import contained
 from tests.frameworks.installed import PROGRAMS, path
+from tests.frameworks.sums import hold_sums, wait_for_sums, worker
 from tests.network.conftest import MakeLab
 from tests.network.containers import agent_command
-from tests.network.lab import Lab
 from tests.network.lives import Life
 
 pytestmark = pytest.mark.root
 
 INSTANCES, EACH = 2, 2
 PROCESSES = INSTANCES * EACH
-STEPS = 10
-PATIENCE = 150.0  # seconds for a generation to compute; four imports of PyTorch on a machine with other work
 
 FLAGS = {
     "none": set[str](),
@@ -48,51 +45,19 @@ def test_a_job_loses_a_process(
     environment = {"UNIT_FRAMEWORK": framework, "PATH": path(torch), "OMP_NUM_THREADS": 1}
     for host in range(INSTANCES):
         lab.launch(host, contained(lab, host, agent_command(*job)), **environment)
-    wait_for_sums(lab, 1)
+    wait_for_sums(lab, PROCESSES, 1)
     for rank in range(INSTANCES):
         words = command_line(lab.main(rank, 1))
         assert words[-len(job) + 1 :] == job[1:]
         assert {word for word in words[: -len(job) + 1] if word.startswith("--")} == FLAGS[added]
     os.kill(worker(lab, rank=1, local_rank=1).pid, signal.SIGKILL)
-    wait_for_sums(lab, 2)
-    hold_sums(lab)
+    wait_for_sums(lab, PROCESSES, 2)
+    hold_sums(lab, INSTANCES, EACH)
     status = lab.wait_ready(above=1)
     assert (status["generation"], status["restarts"]) == (2, 1)
     assert status["failure"]["generation"] == 1
     # torchrun says it by its own exit, unless it is so slow that the agent has seen the dead process first
     assert status["failure"]["reason"] in {"exit", "signal"}
-
-
-def wait_for_sums(lab: Lab, generation: int) -> None:
-    """Wait until every process has computed ``STEPS`` sums."""
-
-    def done() -> bool:
-        steps = [line for line in lab.events("sum", generation=generation) if line["step"] == STEPS]
-        return len(steps) == PROCESSES
-
-    lab.until(done, f"{PROCESSES} processes computed {STEPS} sums in generation {generation}", PATIENCE)
-
-
-def hold_sums(lab: Lab) -> None:
-    """All sums so far are right, in a world of the right size and in order of rank."""
-    for generation, step in itertools.product((1, 2), range(1, STEPS + 1)):
-        lines = [line for line in lab.events("sum", generation=generation) if line["step"] == step]
-        assert sorted(line["process"] for line in lines) == list(range(PROCESSES))
-        assert {line["world"] for line in lines} == {PROCESSES}
-        assert {line["sum"] for line in lines} == {sum(range(1, PROCESSES + 1)) * step * generation}
-        assert all(line["process"] // EACH == line["rank"] for line in lines)
-
-
-def worker(lab: Lab, rank: int, local_rank: int) -> Life:
-    """The living process that torchrun started with this local rank."""
-    mark = f"LOCAL_RANK={local_rank}".encode()
-    found = [
-        life
-        for life in lab.watched(rank)
-        if mark in Path(f"/proc/{life.pid}/environ").read_bytes().split(b"\0")
-    ]
-    assert len(found) == 1, found
-    return found[0]
 
 
 def command_line(life: Life) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from tests.acceptance.local import LocalUnit, free_port, until
 from tests.operator.command import run
 from tests.servers import Server, running
+from unitagent.examining import gpus
+from unitagent.workload import leftovers
 
 ALONE = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "lo", "RANK_IP": "127.0.0.1"}
 
@@ -118,6 +122,22 @@ def test_ways_to_peers() -> None:
         here, gone = peer.getsockname()[1], free_port()
         _, checks = examined("--peer", f"127.0.0.1:{here}", "--peer", f"127.0.0.1:{gone}")
     assert [found["verdict"] for found in checks["peer"]] == ["ok", "warn"]
+
+
+def test_gpus_that_others_hold(tmp_path: Path) -> None:
+    (gpu := tmp_path / "nvidia0").touch()
+    beginning = str(tmp_path / "nvidia")
+    hold = ["sh", "-c", 'exec 9<"$0"; echo ready; read line', str(gpu)]
+    mine = {**os.environ, "UNIT_AGENT": leftovers.marker("me")}
+    assert [found.verdict for found in gpus(beginning)] == ["ok"]
+    for environ, verdict in ((mine, "ok"), (dict(os.environ), "warn")):
+        with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            found = gpus(beginning)
+            assert [one.verdict for one in found] == [verdict]
+            assert (f"{gpu} by process {holder.pid} (sh)" in found[0].detail) == (verdict == "warn")
+    assert gpus("/nowhere/nvidia") == []
 
 
 def test_variables_in_the_way() -> None:

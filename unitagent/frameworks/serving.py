@@ -12,7 +12,7 @@ from unitagent.frameworks.flags import Flag
 
 _PORT = Flag("--port")
 _HOST = Flag("--host")
-_TLS = Flag("--ssl-certfile", ("--ssl-keyfile",))
+_TLS = Flag("--ssl-certfile", ("--ssl-keyfile", "--ssl"))
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "[::1]"}
 
 

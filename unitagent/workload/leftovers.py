@@ -76,6 +76,11 @@ def find_former(unit: str, rank: int) -> list[proc.Process]:
     ]
 
 
+def has_agent(pid: int) -> bool:
+    """Whether a process belongs to the workload of an agent that is alive. Blocks."""
+    return _agent_lives(_environment(pid).get(MARKER, ""), proc.table()) is True
+
+
 def _proc_is_ours() -> bool:
     """Whether ``/proc`` shows our own PID namespace; else every pid in it means somebody else."""
     return proc.link("/proc/self") == str(os.getpid())

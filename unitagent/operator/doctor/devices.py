@@ -1,4 +1,4 @@
-"""The RDMA devices of this machine, and whether the card's own can be used in here."""
+"""This machine's devices: RDMA, and whether the card's own can be used in here; GPUs, and who has them."""
 
 from __future__ import annotations
 
@@ -40,3 +40,21 @@ def judge(devices: Devices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
         yield warn("rdma", said, "set COMM_IFNAME to the RDMA card, or UNIT_RDMA=off")
     elif devices.names:
         yield ok("rdma", f"no device belongs to {ifname} (there is {', '.join(devices.names)}): {without}")
+
+
+def judge_gpus(gpus: int, holders: Sequence[tuple[int, str, str]]) -> Iterator[Finding]:
+    """Judge who holds GPUs beside the workload of an agent; a machine without GPUs has nothing to say.
+
+    Args:
+        gpus: how many devices there are.
+        holders: pid, name and device of each who can be seen to hold one.
+
+    """
+    if holders:
+        told = ", ".join(f"{device} by process {pid} ({name})" for pid, name, device in holders)
+        remedy = (
+            "end them (`kill PID`), or give this container GPUs of its own: an engine wants all of the memory"
+        )
+        yield warn("gpus", f"held: {told}", remedy)
+    elif gpus:
+        yield ok("gpus", f"none of the {gpus} is held by a process that can be seen here and is no workload")

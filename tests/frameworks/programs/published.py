@@ -1,0 +1,106 @@
+"""What the parsers that frameworks publish make of command lines: JSON lists of words in, JSON out.
+
+    published.py sglang|lmdeploy|deepspeed [options]
+
+With ``options``: each option of the parser, with whether it takes a value. The engines are installed without
+their gigabytes of dependencies, so of each package only the modules that make its parser are real; the rest
+is hollow, as nothing of it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.abc
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+from unittest.mock import MagicMock
+
+
+class Hollow(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports everything of a package hollow but ``real`` modules and what is in them."""
+
+    def __init__(self, package: str, *real: str) -> None:
+        self.package = package
+        self.real = tuple(f"{package}.{name}" for name in real)
+        found = importlib.util.find_spec(package)
+        self.folders = list((found and found.submodule_search_locations) or [])
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> ModuleSpec | None:
+        if name.split(".", maxsplit=1)[0] != self.package or name.startswith(self.real):
+            return None
+        return ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        below = spec.name.split(".")[1:]
+        module: Any = MagicMock()
+        module.__path__ = ["/".join([folder, *below]) for folder in self.folders]
+        return module  # type: ignore[no-any-return]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: it is hollow."""
+
+
+def sglang() -> argparse.ArgumentParser:
+    Hollow("sglang", "srt.arg_groups")
+    arguments = importlib.import_module("sglang.srt.arg_groups.arg_utils")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model-path")
+    for name in ("Parallel", "Serving", "Observability"):
+        fields = importlib.import_module(f"sglang.srt.arg_groups.fields.{name.lower()}")
+        arguments.add_cli_args_from_dataclass(parser, getattr(fields, name))
+    return parser
+
+
+def lmdeploy() -> argparse.ArgumentParser:
+    Hollow("lmdeploy", "cli.cli", "cli.serve", "cli.utils", "version")
+    commands = importlib.import_module("lmdeploy.cli.serve").SubCliServe
+    commands.add_parser_api_server()
+    parser: argparse.ArgumentParser = commands.subparsers.choices["api_server"]
+    return parser
+
+
+def deepspeed() -> argparse.ArgumentParser:
+    """Its parser is made in the function that parses, so it is caught there."""
+    runner = importlib.import_module("deepspeed.launcher.runner")
+    caught: list[argparse.ArgumentParser] = []
+    real = argparse.ArgumentParser.parse_args
+
+    def catch(self: argparse.ArgumentParser, args: Sequence[str] | None = None) -> Any:
+        caught.append(self)
+        return real(self, args)
+
+    argparse.ArgumentParser.parse_args = catch  # type: ignore[method-assign,assignment]
+    runner.parse_args(["a.py"])
+    argparse.ArgumentParser.parse_args = real  # type: ignore[method-assign]
+    return caught[0]
+
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "sglang": sglang,
+    "lmdeploy": lmdeploy,
+    "deepspeed": deepspeed,
+}
+
+
+def plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+
+
+def main() -> None:
+    parser = PARSERS[sys.argv[1]]()
+    if sys.argv[2:] == ["options"]:
+        shown = [action for action in parser._actions if action.option_strings]
+        told: object = {name: action.nargs != 0 for action in shown for name in action.option_strings}
+    else:
+        parsed = [vars(parser.parse_args(words)) for words in json.load(sys.stdin)]
+        told = [{name: plain(value) for name, value in each.items()} for each in parsed]
+    sys.stdout.write(f"\n{json.dumps(told)}\n")  # the answer is the last line: frameworks talk when imported
+
+
+main()

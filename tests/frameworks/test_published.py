@@ -1,0 +1,56 @@
+"""The parsers that SGLang and LMDeploy publish understand what the adapters make of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.frameworks.installed import published
+from tests.frameworks_table.places import PORT, place, plan
+from unitagent.frameworks.adapter import Context
+
+PLACES = [(rank, base) for rank in (0, 1, 2) for base in ("10.0.0.", "fd00::")]
+
+
+def read(parsers: Path, start: str, flags: str, at: Context) -> dict[str, Any]:
+    """What the parser makes of the arguments of a rank's engine."""
+    framework = start.split(maxsplit=1)[0]
+    argv = plan(framework, f"{start} {flags}", at).argv
+    found: list[dict[str, Any]] = published(parsers, framework, given=[argv[len(start.split()) :]])
+    return found[0]
+
+
+@pytest.mark.parametrize(("rank", "base"), PLACES)
+def test_sglang(parsers: Path, rank: int, base: str) -> None:
+    flags = "--model-path M --tp-size 24 --enable-metrics --port 8000"
+    seen = read(parsers, "sglang serve", flags, place(rank, 3, base))
+    host = f"[{base}1]" if ":" in base else f"{base}1"
+    assert (seen["nnodes"], seen["node_rank"], seen["dist_init_addr"]) == (3, rank, f"{host}:{PORT}")
+    assert (seen["enable_metrics"], seen["port"], seen["tp_size"]) == (True, 8000, 24)
+
+
+@pytest.mark.parametrize(("rank", "base"), PLACES)
+def test_lmdeploy(parsers: Path, rank: int, base: str) -> None:
+    flags = "M --tp 24 --server-port 8000"
+    seen = read(parsers, "lmdeploy serve api_server", flags, place(rank, 3, base))
+    host = f"[{base}1]" if ":" in base else f"{base}1"
+    assert (seen["nnodes"], seen["node_rank"], seen["dist_init_addr"]) == (3, rank, f"{host}:{PORT}")
+    assert (seen["model_path"], seen["tp"], seen["server_port"]) == ("M", 24, 8000)
+
+
+def test_the_names_that_the_adapters_read_are_published(parsers: Path) -> None:
+    """What a user may say about place and door must be found under every name that the engine knows."""
+    sglang = published(parsers, "sglang", "options")
+    assert {
+        "--nnodes",
+        "--node-rank",
+        "--dist-init-addr",
+        "--nccl-init-addr",
+        "--enable-metrics",
+    } <= sglang.keys()
+    assert {"--port", "--host", "--ssl-certfile", "--ssl-keyfile"} <= sglang.keys()
+    lmdeploy = published(parsers, "lmdeploy", "options")
+    assert {"--nnodes", "--node-rank", "--dist-init-addr", "--backend", "--dp"} <= lmdeploy.keys()
+    assert {"--server-port", "--server-name", "--ssl"} <= lmdeploy.keys()
