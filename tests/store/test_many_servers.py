@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.entries import entry
+from tests.groups import primary_and_replica, sentinel_url, three_nodes, three_sentinels
 from tests.listening import Heard, story, until
 from tests.records import exchange, record
-from tests.servers import Server, free_port, running, start_redis
+from tests.servers import Server
 from unitagent.errors import StoreError
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
@@ -35,45 +36,14 @@ async def answered(store: RedisStore) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
-    """A primary and its replica."""
-    with running(tmp_path, password="pw") as primary:  # noqa: S106
-        follow = ("--replicaof", f"127.0.0.1 {primary.port}", "--masterauth", "pw")
-        with running(tmp_path, password="pw", extra=follow) as replica:  # noqa: S106
-            asyncio.run(until(lambda: b"master_link_status:up" in replica.command("INFO", "replication")))
-            yield primary, replica
+    with primary_and_replica(tmp_path) as servers:
+        yield servers
 
 
 @pytest.fixture
 def sentinels(tmp_path: Path, pair: tuple[Server, Server]) -> Iterator[list[Server]]:
-    """Three sentinels with a password of their own."""
-    primary, replica = pair
-    started: list[Server] = []
-    for number in range(3):
-        port = free_port()
-        config = tmp_path / f"sentinel-{number}.conf"
-        config.write_text(
-            f"port {port}\nbind 127.0.0.1\nrequirepass spw\nsentinel sentinel-pass spw\n"
-            f"sentinel monitor main 127.0.0.1 {primary.port} 2\nsentinel auth-pass main pw\n"
-            "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n"
-        )
-        argv = [pair[0].argv[0], str(config), "--sentinel"]
-        started.append(Server(argv, port, tmp_path, "spw"))
-        started[-1].start()
-    asyncio.run(until(lambda: all(_sees_all(sentinel, replica) for sentinel in started)))
-    yield started
-    for sentinel in started:
-        sentinel.stop()
-
-
-def _sees_all(sentinel: Server, replica: Server) -> bool:
-    known = sentinel.command("SENTINEL", "MASTER", "main")
-    replicas = sentinel.command("SENTINEL", "REPLICAS", "main")
-    return b"num-other-sentinels\r\n$1\r\n2" in known and str(replica.port).encode() in replicas
-
-
-def _url(sentinels: list[Server], service: str = "main", password: str = "spw") -> str:  # noqa: S107
-    hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-    return f"redis+sentinel://:pw@{hosts}/{service}?sentinel_password={password}"
+    with three_sentinels(tmp_path, *pair) as servers:
+        yield servers
 
 
 @pytest.mark.slow
@@ -81,8 +51,8 @@ def test_a_failover_of_sentinels_is_followed(pair: tuple[Server, Server], sentin
     @story
     async def tell() -> None:
         primary, replica = pair
-        mine = RedisStore("u", _url(sentinels), timeout=1, rank=0, incarnation="a")
-        other = RedisStore("u", _url(sentinels), timeout=1, rank=1, incarnation="b")
+        mine = RedisStore("u", sentinel_url(sentinels), timeout=1, rank=0, incarnation="a")
+        other = RedisStore("u", sentinel_url(sentinels), timeout=1, rank=1, incarnation="b")
         await answered(mine)
         sentinels[0].kill()  # the first in the list: the others are asked
         async with Heard(mine) as heard:
@@ -102,8 +72,8 @@ def test_sentinels_that_do_not_help_are_told(sentinels: list[Server]) -> None:
     @story
     async def tell() -> None:
         for url, words in (
-            (_url(sentinels, service="other"), "knows no primary for other"),
-            (_url(sentinels, password="wrong"), "refused the user or password"),  # noqa: S106
+            (sentinel_url(sentinels, service="other"), "knows no primary for other"),
+            (sentinel_url(sentinels, password="wrong"), "refused the user or password"),  # noqa: S106
         ):
             with pytest.raises(StoreError) as raised:
                 await RedisStore("u", url, timeout=1).read()
@@ -115,30 +85,8 @@ def test_sentinels_that_do_not_help_are_told(sentinels: list[Server]) -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[Server]]:
-    """Three primaries that share the slots, without replicas."""
-    nodes: list[Server] = []
-    for number in range(3):
-        config = f"nodes-{number}.conf"
-        extra = (
-            "--cluster-enabled",
-            "yes",
-            "--cluster-config-file",
-            config,
-            "--cluster-node-timeout",
-            "1000",
-        )
-        bus = ("--cluster-port", str(free_port()))
-        nodes.append(start_redis(tmp_path, extra=(*extra, *bus)))
-        low, high = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
-        assert nodes[-1].command("CLUSTER", "ADDSLOTSRANGE", low, high) == b"+OK\r\n"
-    for node in nodes[1:]:
-        nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, node.argv[-1])
-    asyncio.run(
-        until(lambda: all(b"cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes), 20)
-    )
-    yield nodes
-    for node in nodes:
-        node.stop()
+    with three_nodes(tmp_path) as servers:
+        yield servers
 
 
 @pytest.mark.slow
