@@ -12,7 +12,7 @@ from unitagent.core.model import Gang
 from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
-from unitagent.settings import Resolved
+from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import GangInfo, fill, workload_environment
 
 if TYPE_CHECKING:
@@ -41,6 +41,20 @@ class Launch:
     gauges: Gauges | None = None
     traffic_port: int | None = None
     daemons: tuple[str, ...] = ()
+
+
+def find_rdma(settings: Settings, ifname: str, warn: Callable[[str], None]) -> str:
+    """Give the value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found. Blocks."""
+    if settings.rdma != "auto" or os.environ.get("NCCL_IB_HCA"):
+        return ""
+    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
+
+    found = find_hca(ifname)
+    if found is not None and found.usable:
+        return str(found.nccl)
+    why = "; ".join(found.problems) if found else "none belongs to it"
+    warn(f"UNIT_RDMA=auto: no RDMA device of card {ifname} can be used: {why}")
+    return ""
 
 
 class Launcher:

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Mapping
 
 from unitagent.discovery.network import find_address
-from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError
-from unitagent.launch import Launch, Launcher
+from unitagent.launch import Launch, Launcher, find_rdma
 from unitagent.operator.rehearsal import Rehearsal
 from unitagent.settings import Resolved
 
@@ -42,12 +41,13 @@ def rehearse(found: Resolved) -> Rehearsal:
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto: the store gives a rank to `run` only; say one with --rank N")
     card = asyncio.run(_card(settings.ifname, settings.rank_ip))
-    launcher = Launcher(found, settings.rank, card, marker="", hca=_hca(settings.rdma, card[0]))
+    hca = find_rdma(settings, card[0], _say)
+    launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
     launch = launcher.rehearse(settings.master_address)
     return Rehearsal(
         rank=settings.rank,
         argv=launch.argv,
-        flags={name: why for name, why in launch.origins.items() if name.startswith("-")},
+        flags={name: why for name, why in launch.origins.items() if name not in launch.env},
         environment=_changed(launch, found),
         removed=_removed(launch.env),
     )
@@ -67,11 +67,6 @@ async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
 
 def _say(what: str) -> None:
     print(f"unitagent: warning: {what}", file=sys.stderr)  # noqa: T201
-
-
-def _hca(rdma: str, ifname: str) -> str:
-    hca = find_hca(ifname) if rdma == "auto" and not os.environ.get("NCCL_IB_HCA") else None
-    return hca.nccl if hca and hca.usable else ""
 
 
 def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:

@@ -26,7 +26,7 @@ from unitagent.discovery.network import Address, find_address
 from unitagent.embedding import EmbeddedStore, store_address
 from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.fingerprint import fingerprint
-from unitagent.launch import Launcher
+from unitagent.launch import Launcher, find_rdma
 from unitagent.log import Where
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
@@ -172,7 +172,7 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
 async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:
     settings, me = found.settings, place.me
     card = (place.address.ifname, place.address.ip)
-    hca = await _rdma(settings, place.address.ifname)
+    hca = await asyncio.to_thread(find_rdma, settings, place.address.ifname, _log.warning)
     launcher = Launcher(
         found, me.rank, card, leftovers.marker(me.incarnation), hca=hca, commands=_commands(here)
     )
@@ -195,20 +195,6 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
 def _commands(here: Here) -> Commands:
     """Checks of commands run as children of this process."""
     return lambda argv, env: Errand(here.reaper, here.born, argv, env).run
-
-
-async def _rdma(settings: Settings, ifname: str) -> str:
-    """The value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found."""
-    if settings.rdma != "auto" or os.environ.get("NCCL_IB_HCA"):
-        return ""
-    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
-
-    found = await asyncio.to_thread(find_hca, ifname)
-    if found is None or not found.usable:
-        why = "; ".join(found.problems) if found else "none belongs to it"
-        _log.warning("UNIT_RDMA=auto: no RDMA device of card %s can be used: %s", ifname, why)
-        return ""
-    return str(found.nccl)
 
 
 @contextlib.asynccontextmanager

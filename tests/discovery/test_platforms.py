@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
-from unitagent.discovery.platforms import Platform, detect, full_name
+from unitagent.discovery.platforms import TABLE, Platform, detect, full_name
 from unitagent.discovery.schedulers import first_host
 from unitagent.errors import ConfigurationError
 
@@ -183,6 +184,21 @@ def test_a_platform_tells_what_it_knows(
 )
 def test_nothing_is_guessed(environ: dict[str, str], hostname: str) -> None:
     assert detect(environ, hostname) is None
+
+
+def test_every_platform_has_a_row_in_the_readme() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = text.partition("\n## Platforms\n")[2].partition("\n## ")[0]
+    told = {name for name, *_ in TOLD}
+    assert {rule.name for rule in TABLE} < told
+    spelled = {
+        "EAS": "PAI-EAS",
+        "LWS": "LeaderWorkerSet",
+        "AIBrix": "AIBrix PodSet",
+        "Job": "JobSet, indexed Job",
+    }
+    for name in told:
+        assert re.search(rf"^\| {spelled.get(name, name)}\b", rows, re.MULTILINE), name
 
 
 def test_the_size_may_have_been_given_elsewhere() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.frameworks_table.places import place
@@ -76,3 +79,9 @@ def test_a_shells_text_is_left_alone(shell: str) -> None:
 def test_an_empty_command_is_no_crash(framework: object) -> None:
     chosen = next(each for each in FRAMEWORKS if each is framework)
     assert chosen.plan(place(0, 1), (), {}).argv == ()
+
+
+def test_every_framework_has_a_row_in_the_readme() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = text.partition("\n## Frameworks\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", rows, re.MULTILINE)) == {each.name for each in FRAMEWORKS}

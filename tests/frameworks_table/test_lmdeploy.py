@@ -50,4 +50,5 @@ def test_where_it_serves() -> None:
     assert plan("lmdeploy", START, place()).health == "http://127.0.0.1:23333/health"
     made = plan("lmdeploy", f"{START} --server-port 9 --server-name 10.0.0.1", place())
     assert (made.traffic_port, made.health) == (9, "http://10.0.0.1:9/health")
+    assert plan("lmdeploy", f"{START} --ssl", place()).health == "tcp://127.0.0.1:23333"
     assert plan("lmdeploy", START, place(1)).traffic_port is None

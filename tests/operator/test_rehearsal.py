@@ -143,3 +143,19 @@ def test_secrets_of_variables_are_masked(name: str, value: str, seen: str) -> No
 def test_values_are_quoted_for_the_shell() -> None:
     rehearsal = Rehearsal(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
     assert shown(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"
+
+
+def test_what_is_run_before_the_command_is_explained_too() -> None:
+    environ = HERE | {"UNIT_FRAMEWORK": "ray"}
+    done = run("env", "--command", "--format=json", "--", "python", "a.py", environ=environ)
+    seen = json.loads(done.stdout)
+    assert seen["flags"].keys() == {"ray start", "RAY_ADDRESS"}
+    assert "drains as a whole" in seen["environment"]["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]["source"]
+    mpi = run("env", "--command", "--format=json", "--rank=0", "--", "trtllm-serve", "m", "--tp_size", "2",
+              environ=HERE | {"UNIT_FRAMEWORK": "auto"})  # fmt: skip
+    assert json.loads(mpi.stdout)["flags"].keys() == {"mpirun"}
+
+
+def test_rdma_that_cannot_be_had_is_said() -> None:
+    done = run("env", "--command", "--", "true", environ=HERE | {"UNIT_RDMA": "auto"})
+    assert "no RDMA device of card lo can be used: none belongs to it" in done.stderr

@@ -350,6 +350,24 @@ def test_a_service_file_gives_command_environment_and_checks() -> None:
     assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)
 
 
+@pytest.mark.parametrize(
+    ("environ", "rpc", "sigterm", "warned"),
+    [
+        ({"MASTER_ADDRESS": "10.0.0.1"}, {}, None, True),
+        ({"MASTER_ADDRESS": "10.0.0.1"}, {"enable_sigterm": False}, False, True),
+        ({"MASTER_ADDRESS": "10.0.0.1"}, {"enable_sigterm": True}, True, False),
+        ({}, {}, None, False),
+    ],
+)
+def test_eas_has_to_be_asked_for_a_signal(
+    environ: dict[str, str], rpc: dict[str, bool], sigterm: bool | None, warned: bool
+) -> None:
+    service = json.dumps({"metadata": {"rpc": rpc}, "containers": [{"script": "serve"}]})
+    result = found(ALONE | environ | {"UNIT_CONFIG": "/s"}, s=service)
+    assert result.sigterm is sigterm
+    assert any("rpc.enable_sigterm" in warning for warning in result.warnings) is warned
+
+
 def test_commands_that_join_nothing_need_no_identity() -> None:
     result = resolve({}, {"UNIT_REDIS_URL": "redis://h", "LWS_GROUP_SIZE": "2"}, "h", files(), identity=False)
     assert (result.settings.size, result.settings.rank) == (0, None)

@@ -26,7 +26,7 @@ class Rehearsal:
 
     Attributes:
         argv: the command line.
-        flags: flag that was added to it -> why.
+        flags: flag, or program before the user's own, that was added to it -> why.
         environment: variable that is added or changed -> its value, and who gave it.
         removed: variable that the workload does not get -> why.
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 _EAS = "a matter of EAS alone"
 _IMAGE = "put it into the image"
-_BY_URL = "the agent asks the workload by http_get only"
+_BY_URL = "only http_get fits into a variable; mount the file and set UNIT_CONFIG, then it is asked"
 _HEALTHY = "failures count once the workload has been healthy"
 _ONCE = "one success is enough"
 _ALL = {
