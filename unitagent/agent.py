@@ -214,7 +214,7 @@ class Agent:
             self._launch = launch = self._rooms.launcher.launch(gang)
             block = range(gang.master_port, gang.master_port + ABOVE + 1)
             ports = block if self.state.rules.rank == 0 else ()
-            pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.daemons, ports=ports)
+            pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.vital, ports=ports)
         except CommandError as error:
             _log.error("%s", error)
             self._put(ev.WorkloadExited, Exit(error.exit_code, None))
@@ -250,7 +250,7 @@ class Agent:
     async def _look_inside(self) -> None:
         """Notice a workload that lives on without a process that it cannot do without."""
         for second in itertools.count(1):
-            await asyncio.sleep(_INSIDE)
+            await self._rooms.workload.rest(_INSIDE)
             if second % _SHARED_MEMORY == 0:
                 await self._rooms.workload.look()
             corpse = await self._rooms.workload.dead_inside()
@@ -258,7 +258,10 @@ class Agent:
                 self._put(ev.WorkloadSick, self._sick(corpse))
 
     def _sick(self, corpse: Corpse) -> Failure:
-        return self._failure(Reason(corpse.exit.reason), corpse.describe(), corpse.exit.signal)
+        ended = corpse.exit
+        if ended is None:
+            return self._failure(Reason.EXIT, corpse.describe())
+        return self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
 
     def _on_verdict(self, verdict: Verdict) -> None:
         if not (verdict.healthy or verdict.fatal):

@@ -29,7 +29,7 @@ class Launch:
         inflight: counts its requests in flight; None where that is not known.
         gauges: where its engine tells of its progress; None where it does not.
         traffic_port: where it takes user traffic at rank 0; None where that is not known.
-        daemons: names of processes that it leaves to the agent and cannot do without.
+        vital: beginnings of the names of processes that it cannot do without.
 
     """
 
@@ -40,7 +40,7 @@ class Launch:
     inflight: Inflight | None
     gauges: Gauges | None = None
     traffic_port: int | None = None
-    daemons: tuple[str, ...] = ()
+    vital: tuple[str, ...] = ()
 
 
 def find_rdma(settings: Settings, ifname: str, warn: Callable[[str], None]) -> str:
@@ -111,7 +111,7 @@ class Launcher:
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
-            daemons=plan.daemons,
+            vital=plan.vital,
         )
 
     def rehearse(self, master: str | None = None) -> Launch:

@@ -86,7 +86,7 @@ def test_a_node_that_is_told_to_stop_stops() -> None:
     drain = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
     assert plan("ray", "python a.py", place(1)).env == {drain: "0"}
     assert plan("ray", "python a.py", place(1), **{drain: "9"}).env == {}
-    assert plan("ray", "python a.py", place(1)).daemons == ("gcs_server", "raylet")
+    assert plan("ray", "python a.py", place(1)).vital == ("gcs_server", "raylet")
 
 
 def test_the_head_waits_for_all_that_live_and_then_is_the_command(env: dict[str, str]) -> None:

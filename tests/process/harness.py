@@ -36,7 +36,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ports", type=int, nargs="*", default=(), help="meant for the workload alone")
     parser.add_argument("--release-seconds", type=float, default=0.5)
     parser.add_argument("--service", help="a shell command to run as a service child")
-    parser.add_argument("--daemon", action="append", default=[], help="name of a process that it needs")
+    parser.add_argument("--vital", action="append", default=[], help="beginning of a name that it needs")
     parser.add_argument("--errand", help="a command line to run again and again beside the workload")
     parser.add_argument("--errand-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
@@ -97,8 +97,9 @@ class Harness:
         child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
     async def look_inside(self) -> None:
-        while (corpse := await self.workload.dead_inside()) is None:  # noqa: ASYNC110 (one look after another)
-            await asyncio.sleep(0.05)
+        while (corpse := await self.workload.dead_inside()) is None:
+            self.tell("look")
+            await self.workload.rest(0.05)
         self.tell("sick", said=corpse.describe())
 
     async def run_errands(self, env: Mapping[str, str]) -> None:
@@ -115,7 +116,7 @@ class Harness:
         )  # fmt: skip
         env = environment.workload_environment(os.environ, gang)
         argv = environment.fill(command.resolve(self.options.command, env), env)
-        pid = self.workload.spawn(argv, env, self.options.daemon, ports=self.options.ports)
+        pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
         asked = asyncio.create_task(self.stop_asked.wait())
         beside = [asyncio.create_task(self.look_inside())]

@@ -1,9 +1,10 @@
-"""A killed process that its parent does not reap is found, and a daemon that the workload cannot do without;
-an exited one, a reaped one, or any other daemon is not.
+"""A killed process that its parent does not reap is found, and one that the workload cannot do without; an
+exited one, a reaped one, or any other daemon is not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Agent, until
+from tests.process.conftest import DEADLINE, Agent, until
 from unitagent.core.exits import Exit
 from unitagent.workload import proc
-from unitagent.workload.inside import Corpse, Inside, corpses
+from unitagent.workload.inside import Corpse, Inside, corpses, family
+from unitagent.workload.vital import Bells
 
 Start = Callable[..., Agent]
 
@@ -55,22 +57,22 @@ def test_a_killed_child_that_nobody_reaps_is_named_at_the_second_look() -> None:
         assert inside.look(()) is None
         found = inside.look(())
         assert found is not None
-        assert (found.pid, found.exit.signal) == (child, 9)
+        assert (found.pid, found.exit) == (child, Exit(None, signal.SIGKILL))
 
 
 def test_an_exited_child_is_only_untidy() -> None:
     with _parent("exited") as child:
-        assert child not in _pids(corpses(()))
+        assert child not in _pids(corpses(family()))
 
 
 def test_a_child_that_was_reaped_has_been_noticed() -> None:
     with _parent("reaped") as child:
-        assert child not in _pids(corpses(()))
+        assert child not in _pids(corpses(family()))
 
 
 def test_service_children_and_their_kin_are_not_the_workloads() -> None:
     with _parent("killed") as child:
-        assert child not in _pids(corpses({_parent_of(child)}))
+        assert child not in _pids(corpses(family({_parent_of(child)})))
 
 
 def _parent_of(pid: int) -> int:
@@ -95,7 +97,7 @@ def _daemon(agent: int, name: str) -> int:
 
 
 def test_the_death_of_a_daemon_that_is_needed_is_told(start: Start, tmp_path: Path) -> None:
-    agent = start("--daemon", "keeper", "--", "sh", "-c", _KEEPERS, str(tmp_path))
+    agent = start("--vital", "keep", "--", "sh", "-c", _KEEPERS, str(tmp_path))
     keeper = _daemon(agent.pid, "keeper")
     os.kill(_daemon(agent.pid, "other"), signal.SIGKILL)
     os.kill(keeper, signal.SIGKILL)
@@ -107,7 +109,7 @@ def test_the_death_of_a_daemon_that_is_needed_is_told(start: Start, tmp_path: Pa
 
 
 def test_daemons_get_no_grace_of_their_own(start: Start, tmp_path: Path) -> None:
-    agent = start("--daemon", "keeper", "--grace", "1000", "--", "sh", "-c", _KEEPERS, str(tmp_path))
+    agent = start("--vital", "keep", "--grace", "1000", "--", "sh", "-c", _KEEPERS, str(tmp_path))
     _daemon(agent.pid, "keeper")
     agent.send(signal.SIGTERM)
     agent.finish()
@@ -126,3 +128,53 @@ def test_a_daemon_that_was_stopped_is_no_failure(status: Exit, told: bool) -> No
     assert (inside.look(()) is not None) is told
     inside.begin()
     assert inside.look(()) is None
+
+
+# Children called keeper and other, of a main process that reaps them and lives on. Every child of a shell is
+# at first a shell of that name: the short-lived ones begin as keepers as well.
+_NURSERY = """
+cp "$(command -v sh)" "$0/keeper"; cp "$(command -v sleep)" "$0/other"
+"$0/keeper" -c 'while :; do (:); sleep 0.01; done' & "$0/other" 1000 &
+wait; sleep 1000
+"""
+
+
+def _child(agent: int, name: str) -> int:
+    def look() -> list[int]:
+        table = proc.table()
+        family = proc.descendants(table, agent)
+        return [one.pid for one in family if one.name == name and table[one.parent].name != name]
+
+    return until(look, f"{name} is there")[0]
+
+
+def test_the_end_of_a_child_that_is_needed_is_told_however_it_ended(start: Start, tmp_path: Path) -> None:
+    agent = start("--vital", "keep", "--", "sh", "-c", _NURSERY, str(tmp_path))
+    keeper = _child(agent.pid, "keeper")
+    os.kill(_child(agent.pid, "other"), signal.SIGTERM)
+    seen = len(agent.events("look"))
+    until(lambda: len(agent.events("look")) > seen + 5, "it looked again and again")
+    assert not agent.events("sick")
+    os.kill(keeper, signal.SIGTERM)
+    said = agent.event("sick")["said"]
+    assert "(keeper) " in said
+    assert said.endswith("the workload cannot do without it")
+    agent.send(signal.SIGTERM)
+    agent.finish()
+
+
+def test_a_bell_rings_at_the_end_of_a_process() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as short, subprocess.Popen(["sleep", "1000"]) as long:
+
+        async def listen() -> None:
+            bells = Bells()
+            bells.hang({short.pid, long.pid})
+            short.kill()
+            await bells.wait(1000)
+            bells.hang(())
+
+        try:
+            asyncio.run(asyncio.wait_for(listen(), DEADLINE))
+        finally:
+            short.kill()
+            long.kill()

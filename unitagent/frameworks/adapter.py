@@ -52,8 +52,9 @@ class Plan:
         progress_metric: counter of ``metrics_url`` that moves with every step of the engine; frozen while
             requests run it means a stall.
         metrics_url: Prometheus text of the engine.
-        daemons: names of processes (at most 15 characters, as the kernel keeps them) that the command starts
-            and leaves, that it cannot do without and that need no grace once its main process has ended.
+        vital: beginnings of the names (at most 15 characters, as the kernel keeps them) of processes that the
+            command starts, daemons or not, that it cannot do without and that need no grace once its main
+            process has ended.
         stop_rank0_only: rank 0's stop ends the engine on the other ranks, which make nothing of a SIGTERM.
 
     """
@@ -67,7 +68,7 @@ class Plan:
     running_metrics: tuple[str, ...] = ()
     progress_metric: str | None = None
     metrics_url: str | None = None
-    daemons: tuple[str, ...] = ()
+    vital: tuple[str, ...] = ()
     stop_rank0_only: bool = False
 
 

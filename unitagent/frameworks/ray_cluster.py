@@ -97,7 +97,7 @@ def plan(context: Context, argv: Sequence[str], env: Mapping[str, str], *, dashb
         argv=_clustered(context, argv, dashboard=dashboard),
         env={} if env.get(_NODE_DRAIN) else {_NODE_DRAIN: "0"},
         origins=_ORIGINS,
-        daemons=_DAEMONS,
+        vital=_DAEMONS,
     )
 
 

@@ -34,6 +34,7 @@ _NO_STATS = Flag("--disable-log-stats")
 _DOOR = Door(8000, elsewhere=(Flag("--uds"),))
 _RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _STEPS = "vllm:iteration_tokens_total_count"
+_VITAL = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself ends seconds after one of them, or never
 
 
 class Vllm:
@@ -51,7 +52,7 @@ class Vllm:
         if command is None:
             return Plan(argv=argv)
         if context.size == 1:
-            return _served(Plan(argv=argv), command, health=True)
+            return _served(Plan(argv=argv, vital=_VITAL), command, health=True)
         if _runs_on_ray(command):
             return _on_ray(context, argv, command, env)
         return _completed(context, command, env)
@@ -65,7 +66,7 @@ def _completed(context: Context, command: Command, env: Mapping[str, str]) -> Pl
     _roles(context, missing, command, headless=layout.headless)
     added = missing.words()
     start = _servable(command) if layout.headless else command
-    plan = Plan(argv=start.appended(added), origins=missing.origins)
+    plan = Plan(argv=start.appended(added), origins=missing.origins, vital=_VITAL)
     return plan if layout.headless else _served(plan, command, health=context.rank == 0)
 
 

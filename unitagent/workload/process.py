@@ -25,6 +25,7 @@ from unitagent.workload.oom import OomCounter
 from unitagent.workload.shm import SharedMemory
 from unitagent.workload.stderr import Stderr
 from unitagent.workload.terminal import Terminal
+from unitagent.workload.vital import Bells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -87,7 +88,8 @@ class Workload:
         self._terminal = Terminal()
         self._oom = OomCounter()
         self._inside = Inside()
-        self._daemons: frozenset[str] = frozenset()
+        self._bells = Bells()
+        self._vital: tuple[str, ...] = ()
         reaper.on_orphan = self._inside.orphan_died
         self._shm = SharedMemory()
         self._holdings = Holdings(gpus)
@@ -99,7 +101,7 @@ class Workload:
         self,
         argv: Sequence[str],
         env: Mapping[str, str],
-        daemons: Collection[str] = (),
+        vital: Collection[str] = (),
         *,
         ports: Collection[int] = (),
     ) -> int:
@@ -108,8 +110,8 @@ class Workload:
         Args:
             argv: the command.
             env: its whole environment.
-            daemons: names of processes that it leaves to us and cannot do without. They hold nothing worth a
-                grace of their own: with the main process gone, what is left is killed.
+            vital: beginnings of the names of processes that it cannot do without, daemons among them. They
+                hold nothing worth a grace of their own: with the main process gone, what is left is killed.
             ports: that are free and meant for it; they are looked at again when it is gone.
 
         Raises:
@@ -120,8 +122,8 @@ class Workload:
             raise RuntimeError("a workload is only spawned after the one before is gone")
         path = command.locate(argv[0], env)
         self._oom.start()
-        self._daemons = frozenset(daemons)
-        self._inside.begin(daemons)
+        self._vital = tuple(vital)
+        self._inside.begin(vital)
         self._shm.remember()
         self.pid = self._start(path, argv, env)
         self._holdings.begin(self.pid, ports)
@@ -179,13 +181,18 @@ class Workload:
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
-        if self.pid is None:
-            return None
-        spared = frozenset(self._reaper.services)
-        corpse = await in_background(lambda: self._inside.look(spared))
+        pid, spared = self.pid, frozenset(self._reaper.services)
+        corpse = await in_background(lambda: self._inside.look(spared)) if pid is not None else None
+        if self.pid != pid:  # what was looked at has ended meanwhile
+            corpse = None
+        self._bells.hang(self._inside.vital if self.pid is not None and corpse is None else ())
         if corpse is None or not self._oom.struck():
             return corpse
-        return replace(corpse, exit=replace(corpse.exit, oom=True))
+        return replace(corpse, exit=replace(corpse.exit or Exit(None, signal.SIGKILL), oom=True))
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, or until a look inside is worth it."""
+        await self._bells.wait(seconds)
 
     async def close(self, limit: float = 1.0) -> None:
         """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
@@ -239,7 +246,7 @@ class Workload:
         asked_rest = False
         while not self._reaper.alone():
             left = self._deadline - _now()
-            if left <= 0 or (self.pid is None and self._daemons):
+            if left <= 0 or (self.pid is None and self._vital):
                 return False
             if self.pid is None and not asked_rest:
                 asked_rest = True

@@ -1,0 +1,74 @@
+"""Processes inside a workload that it cannot do without, known by the beginnings of their names.
+
+Their parent sees them die as well, but some clean up for seconds before they give up, or never do. The
+invariant: one that stood there at two looks in a row and is gone at a later one is told, however it ended. A
+fork has its parent's name until it executes something else, and counts for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Collection, Sequence
+
+from unitagent.workload.proc import Process
+
+
+class Vital:
+    """The vital processes of one workload."""
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self._names = tuple(names)
+        self._before: frozenset[tuple[int, int]] = frozenset()
+        self._known: dict[tuple[int, int], Process] = {}
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Who is to stay alive."""
+        return frozenset(pid for pid, _ in self._known)
+
+    def look(self, family: Sequence[Process]) -> Process | None:
+        """Return one that is gone from the descendants of this process; None while there is none."""
+        names = {process.pid: process.name for process in family}
+        now = {(one.pid, one.ticks): one for one in family if self._matches(one, names.get(one.parent))}
+        self._known |= {key: now[key] for key in now.keys() & self._before}
+        self._before = frozenset(now)
+        return next((one for key, one in self._known.items() if key not in now), None)
+
+    def _matches(self, process: Process, parents_name: str | None) -> bool:
+        """Whether it counts; whose parent we are, because its own died, is told of when we reap it."""
+        named = process.alive and process.name.startswith(self._names)
+        return named and parents_name not in (None, process.name)
+
+
+class Bells:
+    """Rings when one of some processes ends; where the kernel has no pidfd it never does."""
+
+    def __init__(self) -> None:
+        self._handles: dict[int, int] = {}
+        self._rung = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Return after so long, or when it rings."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._rung.wait(), seconds)
+        self._rung.clear()
+
+    def hang(self, pids: Collection[int]) -> None:
+        """Ring for these from now on, and for no others."""
+        for pid in self._handles.keys() - pids:
+            self._take_down(pid)
+        for pid in pids - self._handles.keys():
+            with contextlib.suppress(OSError):
+                self._handles[pid] = os.pidfd_open(pid)
+                asyncio.get_running_loop().add_reader(self._handles[pid], self._ring, pid)
+
+    def _ring(self, pid: int) -> None:
+        self._take_down(pid)
+        self._rung.set()
+
+    def _take_down(self, pid: int) -> None:
+        handle = self._handles.pop(pid)
+        asyncio.get_running_loop().remove_reader(handle)
+        os.close(handle)
