@@ -49,6 +49,9 @@ def run(namespace: argparse.Namespace) -> int:
     """
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}))
     from unitagent.log import Where, set_up  # noqa: PLC0415
+    from unitagent.memory import share_one_heap  # noqa: PLC0415
+
+    share_one_heap()
 
     found = _resolve(namespace)
     settings = found.settings
