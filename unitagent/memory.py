@@ -1,8 +1,8 @@
 """One heap for all threads of the agent.
 
-glibc gives threads heaps of their own as soon as two of them allocate at once, and keeps what these once needed
-(2 to 4 MiB here). An agent has many short threads and little to allocate: one heap is as fast, and it stays as
-small as it is.
+glibc gives threads heaps of their own as soon as two of them allocate at once, and keeps what these once
+needed (2 to 4 MiB here). An agent has many short threads and little to allocate: one heap is as fast, and it
+stays as small as it is.
 """
 
 from __future__ import annotations
