@@ -1,4 +1,6 @@
-"""A steady stream of requests, and what became of each one.
+"""A steady stream of requests, and what became of each one. As a program it sends until SIGTERM, then tells:
+
+    client.py HOST PORT
 
 The invariant: requests start by the clock, not when earlier ones have ended; nothing is ever sent twice.
 """
@@ -7,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,6 +36,7 @@ class Client:
 
     port: int
     rate: float = 40.0
+    host: str = "127.0.0.1"
     results: list[Result] = field(default_factory=list)
     _kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
@@ -70,7 +76,7 @@ class Client:
         if keep and self._kept:
             reader, writer = self._kept.pop()
         else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await asyncio.open_connection(self.host, self.port)
         whole = False
         try:
             closing = "" if keep else "Connection: close\r\n"
@@ -103,3 +109,16 @@ def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
     for line in lines:
         name, _, value = line.partition(":")
         yield name.lower(), value.strip()
+
+
+async def main(host: str, port: int) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    client = Client(port, host=host)
+    await client.run(stop)
+    failed = [one.trouble for one in client.failed]
+    print(json.dumps({"requests": len(client.results), "failed": failed, "answered": client.answered_by()}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

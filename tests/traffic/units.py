@@ -117,7 +117,7 @@ class Unit:
                 "COMM_IFNAME": "lo",
                 "UNIT_TRAFFIC_PORT": str(self.port),
                 "UNIT_HTTP_ADDRESS": f"{ip}:{self.probe_port}",
-                "UNIT_HEALTH_URL": f"http://{self.ip(0)}:{self.port}/health",
+                "UNIT_HEALTH_URL": f"http://{self.ip(0)}:{self.port}/",
                 "UNIT_HEALTH_INTERVAL_SECONDS": "0.5",
                 "UNIT_LOG_FORMAT": "text",
             }

@@ -2,7 +2,7 @@
 
     engine.py HOST PORT
 
-``GET /health`` is 200. ``GET /SECONDS`` answers a piece every 50 ms for so long. Ranks above 0 only stay.
+``GET /SECONDS`` answers a piece every 50 ms for so long, ``GET /`` one piece. Ranks above 0 only stay.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 
 PIECE = 0.05  # seconds
-WHO = f"{os.environ['UNIT_ID']} {os.environ['UNIT_GENERATION']}"
+WHO = f"{os.environ['UNIT_ID']} {os.environ.get('REVISION', '')}"
 
 
 async def serve(host: str, port: int) -> None:
@@ -31,7 +31,7 @@ async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 async def answer(path: str, writer: asyncio.StreamWriter) -> None:
-    seconds = 0.0 if path == "health" else float(path)
+    seconds = float(path or 0)
     writer.write(f"HTTP/1.1 200 OK\r\nX-Unit: {WHO}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
     for _ in range(max(1, round(seconds / PIECE))):
         writer.write(b"6\r\ntoken \r\n")
