@@ -26,7 +26,7 @@ def test_the_table_of_variables_is_the_program_s() -> None:
 
 @pages
 def test_every_variable_it_names_exists(page: Path) -> None:
-    given = {"UNIT_GENERATION", "UNIT_RANK_IPS"}  # to the workload
+    given = {"UNIT_GENERATION", "UNIT_RANK_IPS", "UNIT_IMAGE"}  # to the workload, and to Compose
     text = re.sub(r"NOMAD_META_UNIT_SIZE", "", page.read_text())
     named = set(re.findall(r"\bUNIT_[A-Z_]*[A-Z]\b(?!_)", text))
     assert named
