@@ -26,6 +26,7 @@ from unitagent.store.address import join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys
 from unitagent.store.lane import Lane
+from unitagent.watching import from_agent
 from unitagent.workload import proc
 from unitagent.workload.held import gpu_holders
 from unitagent.workload.leftovers import has_agent
@@ -105,9 +106,16 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
         _store(here),
         asyncio.to_thread(_ports, here),
         asyncio.to_thread(_machine, found, place),
-        *(Lane().run(partial(_way, one, ip)) for one in peers),
+        *(Lane().run(partial(_way, one, ip)) for one in [*peers, *await asyncio.to_thread(_others, here)]),
     ]
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
+
+
+def _others(here: _Here) -> list[Peer]:
+    """Name the other ranks that the agent of this container has met."""
+    seen = (from_agent(here.settings) if here.agent else None) or {}
+    ips = [one.get("ip") for one in seen.get("instances", ()) if one.get("rank") != here.settings.rank]
+    return [(ip, here.settings.http_port) for ip in ips if ip]
 
 
 async def _address(settings: Settings) -> tuple[str, str, Finding]:

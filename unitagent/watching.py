@@ -39,7 +39,7 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
 
 async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """The agent of this container knows most; the store knows the workload's last output."""
-    seen = None if _has_url(settings) else await asyncio.to_thread(_from_agent, settings)
+    seen = None if _has_url(settings) else await asyncio.to_thread(from_agent, settings)
     store = _open(settings, seen)
     try:
         if seen is None:
@@ -60,7 +60,8 @@ def _has_url(settings: Settings) -> bool:
     return settings.redis_url is not None or settings.redis_url_file is not None
 
 
-def _from_agent(settings: Settings) -> dict[str, Any] | None:
+def from_agent(settings: Settings) -> dict[str, Any] | None:
+    """What the agent of this container says; None when none answers. Blocks."""
     host, port = probe.reachable(settings.http_host), settings.http_port or DEFAULT_PROBE_PORT
     connection = http.client.HTTPConnection(host, port, timeout=_ASK)
     try:
@@ -86,7 +87,7 @@ def _url(settings: Settings, seen: dict[str, Any] | None) -> Callable[[], str]:
 
 def store_url(settings: Settings) -> Callable[[], str]:
     """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
-    return _url(settings, None if _has_url(settings) else _from_agent(settings))
+    return _url(settings, None if _has_url(settings) else from_agent(settings))
 
 
 def order(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -95,7 +96,7 @@ def order(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
-    store = _open(settings, await asyncio.to_thread(_from_agent, settings))
+    store = _open(settings, await asyncio.to_thread(from_agent, settings))
     try:
         snapshot = await store.read()
         if not snapshot.records:

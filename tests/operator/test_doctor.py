@@ -124,6 +124,18 @@ def test_ways_to_peers() -> None:
     assert [found["verdict"] for found in checks["peer"]] == ["ok", "warn"]
 
 
+def test_ways_to_the_ranks_that_the_agent_here_has_met(tmp_path: Path) -> None:
+    unit = LocalUnit(tmp_path, size=2)
+    try:
+        unit.ready()
+        given = {"UNIT_HTTP_ADDRESS": f"127.0.0.1:{unit.port}", "UNIT_ID": "tested", "UNIT_SIZE": "2"}
+        _, checks = examined(**given)
+    finally:
+        unit.close()
+    assert [found["verdict"] for found in checks["peer"]] == ["ok"]
+    assert checks["peer"][0]["detail"].startswith(f"127.0.0.2:{unit.port} answers")
+
+
 def test_gpus_that_others_hold(tmp_path: Path) -> None:
     (gpu := tmp_path / "nvidia0").touch()
     beginning = str(tmp_path / "nvidia")
