@@ -24,6 +24,7 @@ setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux
     openssl:openssl haproxy:haproxy
 setup_venv embedded,test,lint
 [ -z "$all" ] || "$ROOT/scripts/frameworks-venv.sh" --ray --parsers
+[ -z "$all" ] || [ "$(uname -sm)" != "Linux x86_64" ] || "$ROOT/scripts/frameworks-venv.sh" --vllm
 is_root || say "not root: tests in network and PID namespaces (marker root) are skipped"
 
 PATH=$VENV/bin:$PATH

@@ -185,3 +185,11 @@ def test_every_flag_that_was_added_says_why() -> None:
 
 def test_ipv6() -> None:
     assert "--master-addr fd00::1 " in line("vllm", "vllm serve M", place(1, 2, "fd00::"))
+
+
+@pytest.mark.parametrize(("rank", "size"), [(0, 1), (0, 2), (1, 2)])
+def test_it_cannot_do_without_its_workers_and_its_engine(rank: int, size: int) -> None:
+    vital = plan("vllm", "vllm serve M", place(rank, size)).vital
+    assert "VLLM::Worker_TP0"[:15].startswith(vital)
+    assert "VLLM::EngineCore"[:15].startswith(vital)
+    assert not "VLLM::APIServer".startswith(vital)

@@ -1,0 +1,69 @@
+"""A real vLLM of two instances under faults: how soon they are noticed, and when it serves again.
+
+Runs the tests of tests/frameworks/test_vllm.py so many times, one Unit after the other, and tells for each
+fault how many seconds after it both ranks' /readyz and rank 0's /traffic said no, the last vLLM was spawned
+anew, and the first completion was there. Needs root and scripts/frameworks-venv.sh --vllm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import figures
+
+TESTS = "tests/frameworks/test_vllm.py"
+STEPS = ("detected", "restarted", "served")
+ROOT = Path(__file__).parents[2]
+
+Found = dict[str, dict[str, list[float]]]
+
+
+def main() -> int:
+    options = figures.parser(__doc__)
+    options.add_argument("--rounds", type=int, default=3, help="of all faults (default 3)")
+    options.add_argument("-k", metavar="WORDS", default="", help="only such tests, as pytest takes it")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "times.jsonl"
+        failed = [_round(file, chosen.k) for _ in range(chosen.rounds)].count(False)
+        found = _read(file)
+    figures.publish(chosen, {"vllm": _document(found)}, lambda: _table(found))
+    return min(failed, 1)
+
+
+def _round(file: Path, words: str) -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", TESTS, "-k", words]
+    environment = {**os.environ, "UNITAGENT_TIMES": str(file)}
+    return subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode == 0
+
+
+def _read(file: Path) -> Found:
+    found: Found = defaultdict(lambda: defaultdict(list))
+    for line in file.read_text().splitlines() if file.exists() else ():
+        times = json.loads(line)
+        for step in STEPS:
+            found[times["fault"]][step].append(times[step])
+    return found
+
+
+def _document(found: Found) -> dict[str, Any]:
+    return {
+        fault: {step: figures.summary(samples) for step, samples in steps.items()}
+        for fault, steps in found.items()
+    }
+
+
+def _table(found: Found) -> str:
+    rows = [[fault, *(figures.shown(steps[step], 2) for step in STEPS)] for fault, steps in found.items()]
+    return figures.table(["fault", *STEPS], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""A real vLLM spread over two instances loses a part, and the Unit serves again by itself.
+
+One Unit lives through all of it, since its start is what takes long. Each test leaves it serving.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.frameworks.vllm_unit import PATIENCE, SIZE, VllmUnit
+from tests.network.lab import Lab
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+CUT = 20.0  # seconds
+LONG = 100  # tokens, which take seconds
+
+
+@pytest.fixture(scope="module")
+def unit(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmUnit]:
+    """A Unit that has served a completion."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces and process events need root")
+    lab = Lab(SIZE, tmp_path_factory.mktemp("vllm"))
+    try:
+        started = VllmUnit(lab)
+        started.wait_serving()
+        yield started
+        lab.check()
+    finally:
+        lab.close()
+
+
+@pytest.mark.parametrize("part", ["main", "worker"])
+@pytest.mark.parametrize("rank", [1, 0])
+def test_a_process_is_killed_while_idle(unit: VllmUnit, rank: int, part: str) -> None:
+    pid = getattr(unit, part)(rank)
+    times = unit.survive(f"rank {rank} {part}", lambda: os.kill(pid, signal.SIGKILL))
+    assert f"rank {rank} " in times.reason
+
+
+def test_a_link_is_cut(unit: VllmUnit) -> None:
+    cut = time.monotonic()
+
+    def heal() -> None:
+        time.sleep(max(0.0, cut + CUT - time.monotonic()))  # the fault lasts that long
+        unit.lab.net.heal(1)
+
+    unit.survive("rank 1 cut off", lambda: unit.lab.net.cut(1), heal)
+
+
+@pytest.mark.parametrize("rank", [1, 0])
+def test_an_agent_is_asked_to_stop_with_a_request_in_flight(unit: VllmUnit, rank: int) -> None:
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(unit.complete(LONG)))
+    asking.start()
+    unit.lab.until(unit.busy, "the request is in flight")
+    unit.survive(
+        f"rank {rank} asked, in flight", lambda: ask_to_stop(unit, rank), lambda: replace(unit, rank)
+    )
+    asking.join()
+    assert answers == [LONG]
+
+
+@pytest.mark.parametrize("rank", [1, 0])
+def test_an_agent_is_asked_to_stop_during_imports(unit: VllmUnit, rank: int) -> None:
+    generation = unit.generation()
+    os.kill(unit.main(rank), signal.SIGKILL)
+    unit.lab.until(lambda: unit.started(generation + 1), "both ranks started again")
+    unit.survive(
+        f"rank {rank} asked, in imports", lambda: ask_to_stop(unit, rank), lambda: replace(unit, rank)
+    )
+
+
+def ask_to_stop(unit: VllmUnit, rank: int) -> None:
+    unit.lab.agents[rank].signal(signal.SIGTERM)
+
+
+def replace(unit: VllmUnit, rank: int) -> None:
+    """Do what a platform does with a container that ended."""
+    assert unit.lab.agents[rank].code(PATIENCE) == 0
+    unit.lab.rebuild(rank)
