@@ -14,6 +14,7 @@ import pytest
 
 from tests.process.conftest import DEADLINE, Agent, program
 from tests.process.fuse import HangingFolder
+from unitagent.workload import listeners, proc
 from unitagent.workload.held import Holdings, Left, gpu_holders
 
 if TYPE_CHECKING:
@@ -47,6 +48,21 @@ def test_a_socket_of_the_workload_that_somebody_else_has_too(
         (said,) = holdings.wait(0).ports
         assert said.startswith(f"port {port} is still listened on by process {os.getpid()} (")
     assert holdings.wait(0) == Left()
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_both_ways_to_learn_who_listens_agree(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family) as ours, socket.socket(family) as bound:
+        for one in (ours, bound):
+            one.bind((address, 0))
+        ours.listen()
+        inode = proc.link(f"/proc/self/fd/{ours.fileno()}")
+        mine = (inode, ours.getsockname()[1])
+        for look in (listeners._ask(family), listeners._read(), listeners.listening()):
+            found = list(look)
+            assert found.count(mine) == 1
+            assert bound.getsockname()[1] not in {port for _, port in found}
+    assert mine not in listeners.listening()
 
 
 def test_a_port_that_was_meant_for_the_workload(holdings: Holdings) -> None:

@@ -18,12 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unitagent.workload import proc
+from unitagent.workload.listeners import Inode, listening
 
-_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
-_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _POLL_SECONDS = 0.1
-
-Inode = str  # as a link in /proc/PID/fd shows it: ``socket:[1234]``
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +82,6 @@ class Holdings:
             ours = self._alone or device in self._devices
             if ours and self._since is not None and process.ticks >= self._since:
                 yield f"{device} is still held by process {process.pid} ({process.name})"
-
-
-def listening() -> Iterator[tuple[Inode, int]]:
-    """Socket and port of all TCP listeners in our network namespace. Blocks."""
-    for path in _TABLES:
-        try:
-            with Path(path).open() as file:
-                rows = [line.split() for line in file][1:]
-        except OSError:
-            continue
-        for row in rows:
-            if row[3] == _LISTEN:
-                yield f"socket:[{row[9]}]", int(row[1].rpartition(":")[2], 16)
 
 
 def gpu_holders(devices: str) -> Iterator[tuple[proc.Process, str]]:
