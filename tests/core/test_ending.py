@@ -53,6 +53,17 @@ def test_a_drain_stops_rank_0_first() -> None:
     assert unit.ready() == {0, 1, 2}
 
 
+def test_a_rank_that_was_given_back_is_not_fenced_by_who_takes_it() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
+    unit.cut.add(1)
+    unit.tell(0, StopAsked)
+    unit.wait(0.5)
+    assert unit.agents[0].me.left, "said farewell, and stays for rank 1, which may read it here"
+    unit.store.board.holders[0] = "newcomer"
+    unit.wait(2)
+    assert unit.codes == {0: 0}
+
+
 def test_requests_that_never_end_do_not_hold_a_drain() -> None:
     unit = Unit(2, guard=True, deregister=1.0, drain=5.0).formed()
     unit.tell(0, StopAsked)

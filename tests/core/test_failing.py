@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.unit import Unit
+from tests.fakestore import StoreState
 from unitagent.core.events import (
     PeerHungUp,
     WorkloadStuck,
@@ -171,6 +172,19 @@ def test_without_guard_a_rebuilt_rank_0_ends_the_others_with_75() -> None:
     unit.create(1, 2)
     unit.wait(1)
     assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_a_rebuilt_rank_0_whose_store_went_with_it_is_told_the_generation_by_those_who_leave() -> None:
+    unit = Unit(2).formed()
+    unit.kill(0)
+    unit.store, unit.cut = StoreState(), {1}
+    unit.create(0)
+    unit.cut = set()
+    unit.wait(5)
+    assert unit.take() == ["1 stop 5", "1 quit 75"]
+    unit.create(1)
+    unit.wait(5)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
 
 
 def test_a_rank_rebuilt_while_rank_0_is_away_waits_for_it() -> None:

@@ -1,10 +1,12 @@
-"""One engine and one image for all tests of this folder that need them."""
+"""One engine with the images, and the manifests, for all tests of this folder that need them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         finally:
             here.remove()
             running.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder docker, with its passwords made."""
+    folder = tmp_path_factory.mktemp("manifests") / "docker"
+    shutil.copytree(ROOT / "docker", folder, ignore=shutil.ignore_patterns("wheels", "secrets"))
+    subprocess.run(["sh", folder / "secrets.sh"], check=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -37,12 +37,12 @@ class Engine:
 
     Attributes:
         environment: with the address of the engine.
-        names: of what was made, to be removed at the end.
+        undoing: the commands that remove what a test made, to be run in the reverse order.
 
     """
 
     environment: dict[str, str]
-    names: list[str] = field(default_factory=list)
+    undoing: list[tuple[str, ...]] = field(default_factory=list)
 
     def docker(self, *words: str, code: int | None = 0) -> str:
         """What ``docker`` prints, both streams; ``code`` None accepts any."""
@@ -63,10 +63,17 @@ class Engine:
     ) -> str:
         """Start a container; its name."""
         name = name or fresh()
-        self.names.append(name)
+        self.undoing.append(("rm", "--force", "--volumes", name))
         places = {"UNIT_SIZE": "1", "RANK_ID": "0"} | variables
         given = [word for key, text in places.items() for word in ("--env", f"{key}={text}")]
         self.docker("run", "--detach", "--name", name, *given, *options, image, *command)
+        return name
+
+    def network(self, *options: str) -> str:
+        """Make a network; its name."""
+        name = fresh()
+        self.docker("network", "create", *options, name)
+        self.undoing.append(("network", "rm", name))
         return name
 
     def state(self, name: str) -> dict[str, Any]:
@@ -86,17 +93,31 @@ class Engine:
         """Whether the container's Unit serves."""
         return self.docker("exec", name, program, "probe", "ready", code=None).startswith("ok")
 
-    def until(self, name: str, true: Callable[[], bool]) -> None:
-        """Wait until something is true; what the container said is in the failure."""
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait until something is true; what all containers said is in the failure."""
         deadline = time.monotonic() + PATIENCE
         while not true():
-            assert time.monotonic() < deadline, self.docker("logs", name)
+            assert time.monotonic() < deadline, self.said()
             time.sleep(0.2)
 
+    def said(self) -> str:
+        """The last lines of each container's log."""
+        names = self.docker("ps", "--all", "--format", "{{.Names}}").split()
+        return "\n".join(f"{name}:\n{self.docker('logs', '--tail', '30', name)}" for name in names)
+
+    def generation(self, name: str, program: str = "unitagent") -> int:
+        """The Unit's generation as this container's agent sees it."""
+        return int(self.status(name, program)["generation"])
+
+    def status(self, name: str, program: str = "unitagent") -> dict[str, Any]:
+        """The Unit as this container's agent sees it."""
+        found: dict[str, Any] = json.loads(self.docker("exec", name, program, "status", "--json"))
+        return found
+
     def remove(self) -> None:
-        """Remove all containers of the tests."""
-        while self.names:
-            self.docker("rm", "--force", "--volumes", self.names.pop(), code=None)
+        """Remove all that the tests made."""
+        while self.undoing:
+            self.docker(*self.undoing.pop(), code=None)
 
 
 def build(engine: Engine, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -50,20 +49,17 @@ FILLS = [
 
 
 @pytest.fixture(params=FILLS, ids=["filled", "copied"])
-def volume(engine: Engine, request: pytest.FixtureRequest) -> Iterator[str]:
+def volume(engine: Engine, request: pytest.FixtureRequest) -> str:
     """A volume that holds the bundle."""
     name = fresh()
-    try:
-        engine.docker("run", "--rm", *(word.replace("{}", name) for word in request.param))
-        yield name
-    finally:
-        engine.remove()
-        engine.docker("volume", "rm", name)
+    engine.undoing.append(("volume", "rm", name))
+    engine.docker("run", "--rm", *(word.replace("{}", name) for word in request.param))
+    return name
 
 
 def test_it_runs_where_no_python_is(engine: Engine, carried: str) -> None:
     name = engine.run(image=carried, command=SLEEP)
-    engine.until(name, lambda: engine.ready(name, PROGRAM))
+    engine.until(lambda: engine.ready(name, PROGRAM))
     assert not engine.docker("exec", name, "find", "/usr/bin", "/usr/lib", "/usr/local", "-name", "*python3*")
     engine.docker("stop", "--time", "60", name)
     assert engine.state(name)["ExitCode"] == 0
@@ -71,13 +67,13 @@ def test_it_runs_where_no_python_is(engine: Engine, carried: str) -> None:
 
 def test_it_needs_no_rights_no_user_and_no_writable_image(engine: Engine, carried: str) -> None:
     name = engine.run(*NOTHING, image=carried, command=SLEEP)
-    engine.until(name, lambda: engine.ready(name, PROGRAM))
+    engine.until(lambda: engine.ready(name, PROGRAM))
 
 
 def test_a_volume_carries_it_into_an_image_as_it_is(engine: Engine, volume: str) -> None:
     places = ("--volume", f"{volume}:/opt/unitagent:ro", "--entrypoint", PROGRAM)
     name = engine.run(*places, *NOTHING, image=BARE, command=("run", "--", *SLEEP))
-    engine.until(name, lambda: engine.ready(name, PROGRAM))
+    engine.until(lambda: engine.ready(name, PROGRAM))
 
 
 def test_a_stranger_copies_it_into_a_folder_that_is_not_his(engine: Engine) -> None:
@@ -102,10 +98,10 @@ def test_the_workload_has_its_own_library_path(engine: Engine, carried: str, giv
 def test_the_embedded_store_ends_with_its_agent(engine: Engine, carried: str) -> None:
     words = ("-c", f"{PROGRAM} local --size 1 -- sleep 1000 & exec sleep 1000")
     name = engine.run("--init", "--entrypoint", "sh", image=carried, command=words)
-    engine.until(name, lambda: servers(engine, name) == 1)
+    engine.until(lambda: servers(engine, name) == 1)
     killed = "kill -9 $(awk '/PPid/ {print $2}' $(dirname $(grep -l valkey /proc/[0-9]*/comm))/status)"
     engine.docker("exec", name, "sh", "-c", killed)
-    engine.until(name, lambda: servers(engine, name) == 0)
+    engine.until(lambda: servers(engine, name) == 0)
 
 
 def servers(engine: Engine, name: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from uuid import uuid4
+import os
+import pty
+import select
+import subprocess
 
 import pytest
 
-from tests.docker.engine import Engine
+from tests.docker.engine import IMAGE, PATIENCE, Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,16 +22,16 @@ ORPHANS = ("sh", "-c", "while :; do (setsid sh -c 'sleep 0.1; exit 3' & ); sleep
 
 def test_a_container_is_healthy_while_its_agent_is_alive(engine: Engine) -> None:
     name = engine.run(*QUICK, command=SERVE, UNIT_HEALTH_URL=HEALTH)
-    engine.until(name, lambda: engine.health(name) == "healthy")
+    engine.until(lambda: engine.health(name) == "healthy")
     engine.docker("kill", "--signal", "STOP", name)
-    engine.until(name, lambda: engine.health(name) == "unhealthy")
+    engine.until(lambda: engine.health(name) == "unhealthy")
     engine.docker("kill", "--signal", "CONT", name)
-    engine.until(name, lambda: engine.health(name) == "healthy")
+    engine.until(lambda: engine.health(name) == "healthy")
 
 
 def test_stopping_a_container_lets_the_workload_finish_and_ends_with_0(engine: Engine) -> None:
     name = engine.run(command=POLITE)
-    engine.until(name, lambda: "hello" in engine.docker("logs", name))
+    engine.until(lambda: "hello" in engine.docker("logs", name))
     engine.docker("stop", "--time", "60", name)
     assert engine.state(name)["ExitCode"] == 0
     assert "goodbye" in engine.docker("logs", name)
@@ -50,10 +52,10 @@ def test_a_wrong_option_ends_the_container_with_2(engine: Engine) -> None:
 
 def test_nobody_elses_children_become_zombies(engine: Engine) -> None:
     name = engine.run(command=ORPHANS)
-    engine.until(name, lambda: engine.ready(name))
+    engine.until(lambda: engine.ready(name))
     # Fifty orphans on; one that ended in this very moment may still be seen.
     last = int(engine.docker("exec", name, "sh", "-c", "echo $$"))
-    engine.until(name, lambda: int(engine.docker("exec", name, "sh", "-c", "echo $$")) > last + 150)
+    engine.until(lambda: int(engine.docker("exec", name, "sh", "-c", "echo $$")) > last + 150)
     states = engine.docker("exec", name, "sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; :").splitlines()
     assert states
     assert len([state for state in states if state.rpartition(")")[2].split()[0] == "Z"]) <= 2
@@ -62,33 +64,46 @@ def test_nobody_elses_children_become_zombies(engine: Engine) -> None:
 def test_it_needs_no_rights_no_user_and_no_writable_image(engine: Engine) -> None:
     name = engine.run(
         *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--user", "4242:4242"),  # noqa: S108
+        *("--security-opt", "no-new-privileges"),
         command=SERVE,
         UNIT_HEALTH_URL=HEALTH,
     )
-    engine.until(name, lambda: engine.ready(name))
+    engine.until(lambda: engine.ready(name))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_with_guard_the_loss_of_any_container_restarts_the_unit(engine: Engine, rank: int) -> None:
-    network = f"unitagent-test-{uuid4().hex[:8]}"
-    names = [f"{network}-{number}" for number in (0, 1)]
-    engine.docker("network", "create", network)
-    try:
-        for number, name in enumerate(names):
-            place = {"UNIT_SIZE": "2", "RANK_ID": str(number), "MASTER_ADDRESS": names[0]}
-            rules = {"UNIT_GUARD": "true", "UNIT_SECRET": network, "UNIT_LEASE_SECONDS": "2"}
-            engine.run("--network", network, command=SERVE, name=name, **place, **rules)
-        engine.until(names[1], lambda: all(map(engine.ready, names)))
-        engine.docker("kill", names[rank])
-        engine.docker("start", names[rank])
-        engine.until(names[1], lambda: all(map(engine.ready, names)) and generation(engine, names[0]) == 2)
-        assert engine.state(names[1 - rank])["StartedAt"] < engine.state(names[rank])["StartedAt"]
-        assert generation(engine, names[1]) == 2
-    finally:
-        engine.remove()
-        engine.docker("network", "rm", network)
+def test_somebody_at_a_terminal_speaks_with_the_workload(engine: Engine) -> None:
+    """``docker run -it``: keys reach it, Ctrl-C too, and the container's code is its own."""
+    words = [
+        "run",
+        "--interactive",
+        "--tty",
+        "--rm",
+        "--env",
+        "UNIT_SIZE=1",
+        "--env",
+        "RANK_ID=0",
+        IMAGE,
+        "sh",
+    ]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["docker", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=engine.environment
+    ) as run:
+        os.close(theirs)
+        os.write(ours, b"tty; echo $((20 + 1)) here; sleep 1000\n")
+        said = read_until(ours, "21 here")
+        assert "/dev/pts/0" in said
+        os.write(ours, b"\x03")
+        os.write(ours, b"echo code $?\n")
+        read_until(ours, "code 130")
+        os.write(ours, b"exit 7\n")
+        assert run.wait(PATIENCE) == 7
 
 
-def generation(engine: Engine, name: str) -> int:
-    seen = json.loads(engine.docker("exec", name, "unitagent", "status", "--json"))
-    return int(seen["generation"])
+def read_until(terminal: int, wanted: str) -> str:
+    said = ""
+    while wanted not in said:
+        ready, _, _ = select.select([terminal], [], [], PATIENCE)
+        assert ready, said
+        said += os.read(terminal, 65536).decode(errors="replace")
+    return said

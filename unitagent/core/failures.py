@@ -64,7 +64,9 @@ def follow_leader(state: State) -> Result:
         return state, ()
     failure = failure_of(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
-    return go(remember(state, failure), Code.RECREATE, why), say(Level.ERROR, why)
+    # Its store may be as new as itself: my last words tell it which generation is over.
+    state = replace(remember(state, failure), generation=max(state.generation, failure.generation + 1))
+    return go(state, Code.RECREATE, why), say(Level.ERROR, why)
 
 
 def remember(state: State, failure: Failure) -> State:

@@ -20,6 +20,8 @@ def fence(state: State) -> Result:
     """My rank belongs to another incarnation: end, and take the workload down at once."""
     if not state.fenced or (state.leaving and state.leaving.code == Code.FENCED):
         return state, ()
+    if state.me.left:  # I gave it back
+        return state, ()
     held_by = state.records.get(state.rules.rank)
     where = f" on {held_by.hostname or held_by.ip}" if held_by else ""
     why = f"fenced: another live instance{where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
