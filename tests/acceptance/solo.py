@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from unitagent.workload import proc
 class Solo:
     """``unitagent run`` of size 1; its workload notes its environment in each generation."""
 
-    def __init__(self, folder: Path, *options: str, **variables: str) -> None:
+    def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = (), **variables: str) -> None:
         self.folder, self.output, self.port = folder, folder / "output", free_port()
         words = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
         words += ["--http-address", f"127.0.0.1:{self.port}", "--unit", "solo", "--log-level", "debug"]
@@ -23,7 +24,7 @@ class Solo:
         self.env = clean(**variables)
         with self.output.open("wb") as file:
             self.popen = subprocess.Popen(
-                [*UNITAGENT, "run", *words, *options, "--", "sh", "-c", script],
+                [*prefix, *UNITAGENT, "run", *words, *options, "--", "sh", "-c", script],
                 env=self.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
 

@@ -27,7 +27,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     made: list[Solo] = []
 
     def begin(*options: str, **variables: str) -> Solo:
-        made.append(Solo(tmp_path, *options, **variables))
+        made.append(Solo(tmp_path, *options, prefix=(), **variables))
         return made[-1]
 
     yield begin

@@ -2,12 +2,14 @@
 
 The invariant: no client keeps another one out. A connection that says nothing may stay (peers hold one, to
 notice at once when this agent dies), but a request once begun is over within ``DEADLINE`` seconds, and when
-there are more than ``LIMIT`` connections, the address that holds most of them loses its oldest.
+there are more than ``LIMIT`` connections (fewer where files are few), the address that holds most of them
+loses its oldest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 
 LIMIT = 512
 DEADLINE = 5.0  # seconds
+_BACKLOG = 256
+
+
+def room() -> tuple[int, int]:
+    """How many connections there may be, and how many may arrive at once.
+
+    The agent needs file descriptors for its work too: together they never take more than two thirds.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return LIMIT, _BACKLOG
+    return max(1, min(LIMIT, files // 2)), max(1, min(_BACKLOG, files // 8))
 
 
 class Connections:

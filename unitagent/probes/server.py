@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from unitagent.errors import ConfigurationError
 from unitagent.probes.answers import Request, Response, respond
-from unitagent.probes.connections import Connection, Connections
+from unitagent.probes.connections import Connection, Connections, room
 from unitagent.probes.signature import NONCE_HEADER
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class ProbeServer:
     def __init__(self, answers: Answers, secret: str | None = None) -> None:
         self._answers = answers
         self._secret = secret
-        self._connections = Connections()
+        limit, self._backlog = room()
+        self._connections = Connections(limit)
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -56,7 +57,7 @@ class ProbeServer:
         state = ServerState()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(config, state, self._connections), sock=listener, backlog=256
+            lambda: Connection(config, state, self._connections), sock=listener, backlog=self._backlog
         )
         return int(listener.getsockname()[1])
 

@@ -1,0 +1,56 @@
+"""A real agent with few file descriptors to spare, and clients that take all they can get."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.solo import Solo
+
+FILES = 256  # descriptors that the agent may have
+GROWTH = 8 << 20  # bytes
+GET = b"GET /livez HTTP/1.1\r\nHost: unit\r\n\r\n"
+RUDE = [
+    b"",
+    GET,
+    GET * 200,
+    b"GET /livez HT",
+    b"\x16\x03\x01\x02\x00\x01",
+    b"x" * 100_000,
+    GET + b"\xff" * 5000,
+]
+
+
+@pytest.fixture
+def solo(tmp_path: Path) -> Iterator[Solo]:
+    solo = Solo(tmp_path, "--log-level", "info", prefix=["prlimit", f"--nofile={FILES}", "--"])
+    yield solo
+    solo.close()
+
+
+def test_it_answers_and_restarts_all_the_same(solo: Solo) -> None:
+    seen = solo.ready()
+    agent = psutil.Process(solo.popen.pid)
+    memory = agent.memory_info().rss
+    with contextlib.ExitStack() as held:
+        for number in range(1000):
+            client = held.enter_context(socket.create_connection(("127.0.0.1", solo.port), timeout=10))
+            client.setblocking(False)
+            with contextlib.suppress(OSError):
+                client.send(RUDE[number % len(RUDE)])
+        assert solo.get("/livez") == "ok\n"
+        os.kill(seen["instances"][0]["pid"], signal.SIGKILL)
+        after = solo.ready(seen["generation"])
+        assert (after["restarts"], after["store"]["connected"]) == (1, True)
+        assert agent.num_fds() < FILES
+    assert solo.get("/livez") == "ok\n"
+    assert agent.memory_info().rss - memory < GROWTH
+    assert "Traceback" not in solo.output.read_text()
+    assert "internal error" not in solo.output.read_text()
