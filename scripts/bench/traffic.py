@@ -18,7 +18,13 @@ import figures  # noqa: E402
 from tests.traffic import stories  # noqa: E402
 from tests.traffic.stories import BY, Story, stage  # noqa: E402
 
-TOLD = (stories.crash, stories.loss, stories.update, stories.drain)  # the drain leaves one Unit
+TOLD = (
+    stories.hiccup,
+    stories.crash,
+    stories.loss,
+    stories.update,
+    stories.drain,
+)  # the drain leaves one Unit
 
 
 def main() -> int:
@@ -40,6 +46,8 @@ def _round(by: str) -> list[Story]:
                 f"{len(story.client.results)} requests, {len(story.excused)} + {len(story.dropped)} failed"
             )
             figures.progress(f"{by}, {story.name}: {counts}, {story.seconds:.1f} s")
+            if story.dropped:
+                figures.progress(on.balancer.said)
     return told
 
 

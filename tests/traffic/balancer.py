@@ -56,7 +56,9 @@ class Balancer:
 
     @property
     def said(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+        """What HAProxy and the agents said of who is up, and of requests that were not answered."""
+        lines = (line for path in sorted(self.folder.glob("*.log")) for line in path.read_text().splitlines())
+        return "\n".join(line for line in lines if "unitagent" in line or "Server " in line or " 50" in line)
 
     def _start(self, text: str, more: Sequence[str]) -> None:
         text, found = re.subn(r"bind :8000", f"bind 127.0.0.1:{self.port}", text)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.local import free_port
@@ -16,6 +17,7 @@ from tests.traffic.client import Client, Result
 from tests.traffic.units import Unit
 
 CALM = 1.5  # seconds of plain traffic before and after
+HICCUP = 1.0  # seconds without an answer of an agent
 BY = ("checks", "endpoints")  # how HAProxy knows
 
 
@@ -40,7 +42,6 @@ class Story:
     seconds: float
     client: Client
     crashed: float | None = None
-    notes: list[str] = field(default_factory=list)
 
     @property
     def excused(self) -> list[Result]:
@@ -103,6 +104,18 @@ def crash(on: Stage) -> Story:
 def loss(on: Stage) -> Story:
     """Rank 0's machine is gone, and is replaced a while later."""
     return asyncio.run(_told("loss", on, lambda: _loss(on.units[0])))
+
+
+def hiccup(on: Stage) -> Story:
+    """Both agents of rank 0 are slow to answer for once, as on a machine that is out of breath."""
+    return asyncio.run(_told("hiccup", on, lambda: _hiccup(on)))
+
+
+def _hiccup(on: Stage) -> None:
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for unit in on.units:
+            unit.agents[0].send_signal(number)
+        time.sleep(HICCUP)
 
 
 def _update(on: Stage) -> None:

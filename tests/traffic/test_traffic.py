@@ -19,7 +19,7 @@ def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
 
 
 # In this order: the drain leaves one Unit.
-@pytest.mark.parametrize("tell", [stories.crash, stories.loss, stories.update, stories.drain])
+@pytest.mark.parametrize("tell", [stories.hiccup, stories.crash, stories.loss, stories.update, stories.drain])
 def test_no_request_is_dropped(on: Stage, tell: Callable[[Stage], Story]) -> None:
     story = tell(on)
     assert not story.dropped, on.balancer.said
