@@ -1,4 +1,8 @@
-"""A real Unit on this machine, killed again and again, and what its agents use meanwhile."""
+"""A real Unit on this machine, killed again and again, and what its agents use meanwhile.
+
+As root it lives in a PID namespace of its own: an agent reads ``/proc``, and what the machine does besides must
+not decide how much memory that takes.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from unitagent.workload import proc
 _READY = 60.0  # seconds, generous: a busy machine is no failure
 _SETTLE = 1.0  # seconds from ready to the look, so that what a restart needs has been given back
 _TELL = 20  # looks
+_ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 _WORKLOAD = 'echo "rank $RANK_ID works" >&2; (sleep 1000 &); exec sleep 1000'
 
 
@@ -35,9 +40,10 @@ class Unit:
         self.output = folder / "output"
         words = ["--size", str(size), "--guard", "--http-address", f"127.0.0.1:{self.port}"]
         words += ["--max-restarts", "1000000", "--restart-window-seconds", "60", "--backoff-seconds", "0"]
+        alone = _ALONE if os.geteuid() == 0 else []
         with self.output.open("wb") as file:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "unitagent", "local", *words, "--", "sh", "-c", _WORKLOAD],
+                [*alone, sys.executable, "-m", "unitagent", "local", *words, "--", "sh", "-c", _WORKLOAD],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
         self._store = redis.Redis(host="127.0.0.1", port=self.port + 1, socket_timeout=5)
@@ -53,8 +59,8 @@ class Unit:
         raise AssertionError(f"not ready above generation {above}:\n{self.output.read_text()[-4000:]}")
 
     def look(self, restarts: int) -> Look:
-        """Measure all agents: the children of ``unitagent local``."""
-        pids = [one.pid for one in proc.table().values() if one.parent == self._popen.pid]
+        """Measure all agents."""
+        pids = [one.pid for one in self._agents()]
         return Look(
             restarts=restarts,
             memory=max(map(_memory, pids)),
@@ -63,10 +69,25 @@ class Unit:
             keys=self._store.info("keyspace").get("db0", {}).get("keys", 0),
         )
 
+    def workloads(self) -> list[int]:
+        """Pids of the workloads' main processes: each leads its group, directly below its agent."""
+        agents = {one.pid for one in self._agents()}
+        below = proc.descendants(proc.table(), self._popen.pid)
+        return [
+            one.pid for one in below if one.parent in agents and one.group == one.pid and one.name == "sleep"
+        ]
+
+    def _agents(self) -> list[proc.Process]:
+        below = proc.descendants(proc.table(), self._popen.pid)
+        return [
+            one for one in below if b"\0unitagent\0run\0" in Path(f"/proc/{one.pid}/cmdline").read_bytes()
+        ]
+
     def close(self) -> int:
         """Ctrl-C; the exit code."""
         self._store.close()
-        self._popen.send_signal(signal.SIGINT)
+        if agents := self._agents():
+            os.kill(agents[0].parent, signal.SIGINT)
         return self._popen.wait(_READY)
 
     def _status(self, rank: int) -> dict[str, Any]:
@@ -90,7 +111,7 @@ def soak(unit: Unit, seconds: float, every: float, tell: Callable[[Look], None])
         if len(looks) % _TELL == 1:
             tell(looks[-1])
         time.sleep(max(0.0, due - time.monotonic()))
-        os.kill(chance.choice(seen["instances"])["pid"], signal.SIGKILL)
+        os.kill(chance.choice(unit.workloads()), signal.SIGKILL)
         seen = unit.ready(seen["generation"])
     return looks
 
