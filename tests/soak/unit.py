@@ -1,7 +1,7 @@
 """A real Unit on this machine, killed again and again, and what its agents use meanwhile.
 
-As root it lives in a PID namespace of its own: an agent reads ``/proc``, and what the machine does besides must
-not decide how much memory that takes.
+As root it lives in a PID namespace of its own: an agent reads ``/proc``, and what the machine does besides
+must not decide how much memory that takes.
 """
 
 from __future__ import annotations
