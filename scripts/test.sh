@@ -40,6 +40,6 @@ check 'ruff format' ruff format --check .
 check mypy mypy
 # Most tests run real processes against real clocks. In CI, on a machine that does other work as well, what fails is
 # tried once more by itself; the report keeps both tries, and what fails twice is a failure.
-tests() { pytest "$@" || { [ -n "${CI:-}" ] && say 'once more what failed' && pytest --last-failed "$@"; }; }
+tests() { pytest "$@" || { [ -n "${CI:-}" ] && say 'once more what failed' && pytest --last-failed --last-failed-no-failures none "$@"; }; }
 check pytest tests "${markers[@]}" "$@"
 [ -z "$failed" ] || fail "failed:${failed%,}"
