@@ -56,6 +56,7 @@ def test_a_clock_an_hour_ahead_changes_nothing(make_lab: MakeLab) -> None:
     lab.launch(1, lab.with_clock(3600))
     lab.start(2)
     generation = lab.wait_ready()["generation"]
+    lab.begun(generation)
     throughout(lambda: lab.generations() == [generation], "the clock caused a restart", 1.0)
     lab.strike(1)
     lab.wait_ready(above=generation)
