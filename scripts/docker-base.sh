@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the images that the tests build on, from Debian's packages alone and without a registry: unitagent-base, with
-# Python, and unitagent-bare, without, but with what stands around a Unit. What is there already stays.
+# Python, and unitagent-bare, without, but with what stands around a Unit. What is there already, of the same packages, stays.
 #
 #   scripts/docker-engine.sh scripts/docker-base.sh
 set -euo pipefail
@@ -10,20 +10,22 @@ set -euo pipefail
 make_image() {
     local image=$1 packages folder
     shift
-    docker image inspect "$image" >/dev/null 2>&1 && return
     packages=$(IFS=,; echo "$*")
     folder=$work/$image
+    [ "$(docker image inspect --format '{{.Config.Labels.packages}}' "$image" 2>/dev/null)" = "$packages" ] && return
+    is_root || fail "only root can make a base image"
     say "making $image"
     debootstrap --variant=minbase --include="$packages" bookworm "$folder" "$mirror" >"$folder.log" 2>&1 ||
         { tail -n 15 "$folder.log" >&2; fail "debootstrap failed (its log stands above)"; }
     # The packages themselves and their lists are not needed any more.
     rm -rf "$folder"/var/cache/apt/archives/*.deb "$folder"/var/lib/apt/lists/*
-    tar -C "$folder" -c . | docker import - "$image" >/dev/null
+    tar -C "$folder" -c . | docker import --change "LABEL packages=$packages" - "$image" >/dev/null
     rm -rf "$folder"
 }
 
-is_root || fail "only root can make a base image"
 setup_tools debootstrap:debootstrap
+# Compose is part of Docker by now; Debian has it as a program of its own.
+docker compose version >/dev/null 2>&1 || setup_tools docker-compose:docker-compose
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # The mirror that this machine's own apt uses, when it has Debian's packages.

@@ -46,7 +46,7 @@ class Kubelet:
             )
         (container,) = spec["containers"]
         name = fresh()
-        self.engine.names.append(name)
+        self.engine.undoing.append(("rm", "--force", "--volumes", name))
         alias = ("--network-alias", LEADER) if rank == 0 else ()
         place = {"LWS_LEADER_ADDRESS": LEADER, "LWS_GROUP_SIZE": "2", "LWS_WORKER_INDEX": str(rank)}
         options = [*self._options(spec, container, volumes), *_variables({**_stated(container), **place})]
@@ -95,14 +95,8 @@ def _variables(environment: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture
-def kubelet(engine: Engine, tmp_path: Path) -> Iterator[Kubelet]:
-    network = fresh()
-    engine.docker("network", "create", network)
-    try:
-        yield Kubelet(engine, tmp_path, network)
-    finally:
-        engine.remove()
-        engine.docker("network", "rm", network)
+def kubelet(engine: Engine, tmp_path: Path) -> Kubelet:
+    return Kubelet(engine, tmp_path, engine.network())
 
 
 def test_the_pods_of_the_manifest_form_a_unit_and_restart_in_place(kubelet: Kubelet) -> None:
@@ -113,7 +107,7 @@ def test_the_pods_of_the_manifest_form_a_unit_and_restart_in_place(kubelet: Kube
 
     def ready() -> None:
         for name in pods:
-            engine.until(name, partial(engine.ready, name, PROGRAM))
+            engine.until(partial(engine.ready, name, PROGRAM))
 
     def status() -> dict[str, Any]:
         found: dict[str, Any] = json.loads(engine.docker("exec", leader, PROGRAM, "status", "--json"))
@@ -123,7 +117,7 @@ def test_the_pods_of_the_manifest_form_a_unit_and_restart_in_place(kubelet: Kube
     before = status()
     pid = before["instances"][1]["pid"]
     engine.docker("exec", worker, "sh", "-c", f"kill -9 {pid}")
-    engine.until(leader, lambda: status()["generation"] > before["generation"])
+    engine.until(lambda: status()["generation"] > before["generation"])
     ready()
     assert status()["failure"]["rank"] == 1
     for name in pods:
