@@ -17,7 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.frameworks)
-            item.add_marker(pytest.mark.timeout(480))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(480))
 
 
 @pytest.fixture(scope="session")
