@@ -47,7 +47,7 @@ def test_two_units_come_up_and_go_down(engine: Engine, project: Project) -> None
         ips = [instance["ip"] for instance in engine.status(name)["instances"]]
         assert all(ipaddress.ip_address(ip) in cards for ip in ips)
     # A drained Unit is not started again, and the other goes on.
-    engine.docker("exec", explicit[1], "unitagent", "drain", "--wait")
+    engine.docker("exec", explicit[1], "unitagent", "drain")
     assert [engine.wait(name) for name in explicit] == [0, 0]
     assert all(map(partial(engine.ready), scaled))
     project.compose("stop")
