@@ -23,8 +23,14 @@ fi
 setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
     openssl:openssl haproxy:haproxy
 setup_venv embedded,test,lint
-[ -z "$all" ] || "$ROOT/scripts/frameworks-venv.sh" --ray --parsers
-[ -z "$all" ] || [ "$(uname -sm)" != "Linux x86_64" ] || "$ROOT/scripts/frameworks-venv.sh" --vllm
+if [ -n "$all" ]; then
+    "$ROOT/scripts/frameworks-venv.sh" --ray --parsers
+    [ "$(uname -sm)" != "Linux x86_64" ] || "$ROOT/scripts/frameworks-venv.sh" --vllm
+    if ! "$ROOT/scripts/docker-engine.sh" true; then
+        say 'no Docker engine runs here, and none can be started: the tests in tests/docker are left out'
+        markers=(--ignore=tests/docker)
+    fi
+fi
 is_root || say "not root: tests in network and PID namespaces (marker root) are skipped"
 
 PATH=$VENV/bin:$PATH
@@ -40,6 +46,7 @@ check 'ruff format' ruff format --check .
 check mypy mypy
 # Most tests run real processes against real clocks. In CI, on a machine that does other work as well, what fails is
 # tried once more by itself; the report keeps both tries, and what fails twice is a failure.
-tests() { pytest "$@" || { [ -n "${CI:-}" ] && say 'once more what failed' && pytest --last-failed --last-failed-no-failures none "$@"; }; }
+tests() { pytest "$@" || { [ -n "${CI:-}" ] && say 'once more what failed' && again "$@"; }; }
+again() { pytest --last-failed --last-failed-no-failures none "$@"; }
 check pytest tests "${markers[@]}" "$@"
 [ -z "$failed" ] || fail "failed:${failed%,}"

@@ -41,9 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure where nothing may be skipped; an expected failure is no skip."""
+    """Turn a skip into a failure where nothing may be skipped; an expected failure is no skip, and a kernel
+    cannot be installed.
+    """
     report = yield
-    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+    if (
+        NO_SKIP
+        and report.skipped
+        and not hasattr(report, "wasxfail")
+        and "this kernel" not in _reason(report)
+    ):
         _forbid(report)
     return report
 
@@ -58,9 +65,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
     report.outcome = "failed"
-    report.longrepr = f"{report.nodeid}: {reason}\nUNITAGENT_NO_SKIP is set: nothing may be skipped here"
+    report.longrepr = (
+        f"{report.nodeid}: {_reason(report)}\nUNITAGENT_NO_SKIP is set: nothing may be skipped here"
+    )
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -91,7 +91,7 @@ def test_what_cannot_be_killed_has_the_container_rebuilt(
     try:
         hanging = HangingFolder(folder)
     except OSError as error:
-        pytest.skip(f"no FUSE here: {error}")
+        pytest.skip(f"this kernel gives no FUSE: {error}")
     try:
         first = start(f"cat {folder}/file & sleep 1; exit 3")
         assert first.popen.wait(DEADLINE) == 75

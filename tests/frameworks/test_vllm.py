@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 CUT = 20.0  # seconds
 LONG = 100  # tokens, which take seconds
+LASTS = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,20 @@ def unit(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmU
         lab.close()
 
 
-@pytest.mark.parametrize("part", ["main", "worker"])
-@pytest.mark.parametrize("rank", [1, 0])
+@pytest.mark.parametrize(
+    ("rank", "part"),
+    [
+        (1, "main"),
+        *(pytest.param(*which, marks=LASTS) for which in ((1, "worker"), (0, "main"), (0, "worker"))),
+    ],
+)
 def test_a_process_is_killed_while_idle(unit: VllmUnit, rank: int, part: str) -> None:
     pid = getattr(unit, part)(rank)
     times = unit.survive(f"rank {rank} {part}", lambda: os.kill(pid, signal.SIGKILL))
     assert f"rank {rank} " in times.reason
 
 
+@LASTS
 def test_a_link_is_cut(unit: VllmUnit) -> None:
     cut = time.monotonic()
 
@@ -56,6 +63,7 @@ def test_a_link_is_cut(unit: VllmUnit) -> None:
     unit.survive("rank 1 cut off", lambda: unit.lab.net.cut(1), heal)
 
 
+@LASTS
 @pytest.mark.parametrize("rank", [1, 0])
 def test_an_agent_is_asked_to_stop_with_a_request_in_flight(unit: VllmUnit, rank: int) -> None:
     answers: list[int] = []
@@ -69,6 +77,7 @@ def test_an_agent_is_asked_to_stop_with_a_request_in_flight(unit: VllmUnit, rank
     assert answers == [LONG]
 
 
+@LASTS
 @pytest.mark.parametrize("rank", [1, 0])
 def test_an_agent_is_asked_to_stop_during_imports(unit: VllmUnit, rank: int) -> None:
     generation = unit.generation()

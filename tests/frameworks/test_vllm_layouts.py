@@ -10,7 +10,7 @@ import pytest
 from tests.frameworks.vllm_unit import SIZE, VllmUnit
 from tests.network.conftest import MakeLab
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(900)]
 
 DATA = ("--data-parallel-size", "2", "--enforce-eager")
 # On a CPU vLLM 0.32 prepares what its pipeline stages exchange only where it compiles.

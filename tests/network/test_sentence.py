@@ -63,7 +63,7 @@ def group() -> Iterator[Path]:
         path.mkdir()
         (path / "memory.limit_in_bytes").write_text("150M")
     except OSError as error:
-        pytest.skip(f"no control groups of version 1 to make: {error}")
+        pytest.skip(f"this kernel gives no control groups of version 1: {error}")
     yield path
     until(lambda: not (path / "cgroup.procs").read_text(), "the group is empty")
     path.rmdir()

@@ -173,7 +173,7 @@ def hanging(tmp_path: Path) -> Iterator[HangingFolder]:
     try:
         hanging = HangingFolder(folder)
     except OSError as error:
-        pytest.skip(f"no FUSE here: {error}")
+        pytest.skip(f"this kernel gives no FUSE: {error}")
     yield hanging
     hanging.close()
 
