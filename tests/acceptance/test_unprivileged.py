@@ -115,8 +115,9 @@ def start() -> Iterator[Start]:
 def works(unit: Unprivileged, size: int) -> None:
     """It forms, restarts after a kill, leaves nothing behind, and ends with 0."""
     generation = unit.ready()["generation"]
-    assert {line.split()[1] for line in unit.seen.read_text().splitlines()} == {"0" * 16}
     until(lambda: len(unit.sleeping(1001)) == size and unit.shm.exists(), "the daemons use shared memory")
+    until(lambda: len(unit.seen.read_text().split()) == 2 * size, "the workloads tell their rights")
+    assert {line.split()[1] for line in unit.seen.read_text().splitlines()} == {"0" * 16}
     old = [*unit.sleeping(1000), *unit.sleeping(1001)]
     assert len(old) == 2 * size
     assert {Path(f"/proc/{pid}").stat().st_uid for pid in old} == {NOBODY}
