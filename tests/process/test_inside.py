@@ -152,8 +152,7 @@ def test_the_end_of_a_child_that_is_needed_is_told_however_it_ended(start: Start
     agent = start("--vital", "keep", "--", "sh", "-c", _NURSERY, str(tmp_path))
     keeper = _child(agent.pid, "keeper")
     os.kill(_child(agent.pid, "other"), signal.SIGTERM)
-    seen = len(agent.events("look"))
-    until(lambda: len(agent.events("look")) > seen + 5, "it looked again and again")
+    _looks(agent, 5)
     assert not agent.events("sick")
     os.kill(keeper, signal.SIGTERM)
     said = agent.event("sick")["said"]
@@ -161,6 +160,34 @@ def test_the_end_of_a_child_that_is_needed_is_told_however_it_ended(start: Start
     assert said.endswith("the workload cannot do without it")
     agent.send(signal.SIGTERM)
     agent.finish()
+
+
+# A launcher called launcher, which can be ended and leaves its child, a keeper, to us.
+_LAUNCHER = """
+cp "$(command -v sleep)" "$0/keeper"; cp "$(command -v sh)" "$0/launcher"
+"$0/launcher" -c '"$0/keeper" 1000 & wait' "$0" &
+wait; exec sleep 1000
+"""
+
+
+def test_the_end_of_its_parent_is_not_its_own(start: Start, tmp_path: Path) -> None:
+    agent = start("--vital", "keep", "--", "sh", "-c", _LAUNCHER, str(tmp_path))
+    keeper = _child(agent.pid, "keeper")
+    _looks(agent, 5)
+    os.kill(_parent_of(keeper), signal.SIGTERM)
+    assert _daemon(agent.pid, "keeper") == keeper
+    _looks(agent, 5)
+    assert not agent.events("sick")
+    os.kill(keeper, signal.SIGKILL)
+    assert "(keeper) was killed by signal 9" in agent.event("sick")["said"]
+    agent.send(signal.SIGTERM)
+    agent.finish()
+
+
+def _looks(agent: Agent, more: int) -> None:
+    """Wait until it has looked at its workload so many times more."""
+    seen = len(agent.events("look"))
+    until(lambda: len(agent.events("look")) > seen + more, "it looked again and again")
 
 
 def test_a_bell_rings_at_the_end_of_a_process() -> None:

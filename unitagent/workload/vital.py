@@ -31,15 +31,17 @@ class Vital:
     def look(self, family: Sequence[Process]) -> Process | None:
         """Return one that is gone from the descendants of this process; None while there is none."""
         names = {process.pid: process.name for process in family}
-        now = {(one.pid, one.ticks): one for one in family if self._matches(one, names.get(one.parent))}
-        self._known |= {key: now[key] for key in now.keys() & self._before}
+        alive = {(one.pid, one.ticks): one for one in family if one.alive}
+        now = {key for key, one in alive.items() if self._matches(one, names.get(one.parent))}
+        gone = next((one for key, one in self._known.items() if key not in alive), None)
+        # One that became ours meanwhile, because its parent died, is told of when we reap it.
+        self._known = {key: alive[key] for key in now & (self._before | self._known.keys())}
         self._before = frozenset(now)
-        return next((one for key, one in self._known.items() if key not in now), None)
+        return gone
 
     def _matches(self, process: Process, parents_name: str | None) -> bool:
-        """Whether it counts; whose parent we are, because its own died, is told of when we reap it."""
-        named = process.alive and process.name.startswith(self._names)
-        return named and parents_name not in (None, process.name)
+        """Whether it counts: named so, with a parent of its own among our descendants that is not like it."""
+        return process.name.startswith(self._names) and parents_name not in (None, process.name)
 
 
 class Bells:
