@@ -189,7 +189,7 @@ def report(state: State) -> Result:
     if state.me.state is not InstanceState.IDLE or state.leaving:
         return state, ()
     waited = state.now - state.entered
-    if 0 < state.rules.barrier_timeout < waited:
+    if 0 < state.rules.barrier_timeout < min(waited, state.now - state.not_before):
         why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"
         return go(state, Code.BARRIER_TIMEOUT, why), ()
     if state.now < state.report_at:
@@ -213,6 +213,9 @@ def missing(state: State) -> str:
         parts.append(f"{mine_name} cannot reach {blocked} from its card (wrong COMM_IFNAME or a firewall?)")
     if not state.connected:
         parts.append("the store does not answer")
+    if state.now < state.not_before:
+        left = state.not_before - state.now
+        parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     unconfirmed = [record.rank for record in there if not record.gang]
     return "; ".join(parts) or f"{ranks(unconfirmed)} still to confirm"
 
