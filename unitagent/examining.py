@@ -187,11 +187,11 @@ def _ports(here: _Here) -> Findings:
 
 def _machine(found: Resolved | None, place: variables.Place) -> Findings:
     """Judge what needs no network: devices, limits, variables, processes."""
-    seen, rdma = _devices(place.ifname), found is not None and found.settings.rdma == "auto"
+    seen, wanted = rdma(place.ifname), found is not None and found.settings.rdma == "auto"
     first = proc.read(1)
     findings = [
         *limits.judge(limits.measure(), rdma=bool(seen.names)),
-        *devices.judge(seen, place.ifname, wanted=rdma),
+        *devices.judge(seen, place.ifname, wanted=wanted),
         *gpus(_GPUS),
         *variables.judge(os.environ, place),
         process.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
@@ -214,14 +214,15 @@ def gpus(beginning: str) -> Findings:
     return list(devices.judge_gpus(number, holders))
 
 
-def _devices(ifname: str) -> devices.Devices:
-    folder = Path("/sys/class/infiniband")
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    hca = find_hca(ifname) if ifname and names else None
+def rdma(ifname: str, root: Path = Path("/")) -> devices.Devices:
+    """See which RDMA devices there are, and the port that belongs to a card, its GID table with it."""
+    names = sorted(path.name for path in (root / "sys/class/infiniband").glob("*"))
+    hca = find_hca(ifname, root) if ifname and names else None
     if hca is None:
         return devices.Devices(names)
-    told = f"{hca.name} port {hca.port} ({hca.link_layer}, {len(hca.gids)} GIDs)"
-    return devices.Devices(names, told, hca.problems)
+    gids = [" ".join((str(gid.index), gid.kind or "of no known kind", gid.gid)) for gid in hca.gids]
+    told = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
+    return devices.Devices(names, told, gids, hca.problems)
 
 
 def _way(to: Peer, ip: str) -> Findings:

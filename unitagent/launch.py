@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.checking import UNASKED, Asking, Commands, OnVerdict
@@ -12,7 +13,7 @@ from unitagent.core.model import Gang
 from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
-from unitagent.settings import Resolved, Settings
+from unitagent.settings import Resolved
 from unitagent.workload.environment import GangInfo, fill, workload_environment
 
 if TYPE_CHECKING:
@@ -43,16 +44,17 @@ class Launch:
     vital: tuple[str, ...] = ()
 
 
-def find_rdma(settings: Settings, ifname: str, warn: Callable[[str], None]) -> str:
+def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")) -> str:
     """Give the value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found. Blocks."""
-    if settings.rdma != "auto" or os.environ.get("NCCL_IB_HCA"):
+    chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
+    if found.settings.rdma != "auto" or chosen:
         return ""
     from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
 
-    found = find_hca(ifname)
-    if found is not None and found.usable:
-        return str(found.nccl)
-    why = "; ".join(found.problems) if found else "none belongs to it"
+    hca = find_hca(ifname, root)
+    if hca is not None and hca.usable:
+        return str(hca.nccl)
+    why = "; ".join(hca.problems) if hca else "none belongs to it"
     warn(f"UNIT_RDMA=auto: no RDMA device of card {ifname} can be used: {why}")
     return ""
 

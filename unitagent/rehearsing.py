@@ -41,7 +41,7 @@ def rehearse(found: Resolved) -> Rehearsal:
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto: the store gives a rank to `run` only; say one with --rank N")
     card = asyncio.run(_card(settings.ifname, settings.rank_ip))
-    hca = find_rdma(settings, card[0], _say)
+    hca = find_rdma(found, card[0], _say)
     launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
     launch = launcher.rehearse(settings.master_address)
     return Rehearsal(

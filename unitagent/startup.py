@@ -172,7 +172,7 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
 async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:
     settings, me = found.settings, place.me
     card = (place.address.ifname, place.address.ip)
-    hca = await asyncio.to_thread(find_rdma, settings, place.address.ifname, _log.warning)
+    hca = await asyncio.to_thread(find_rdma, found, place.address.ifname, _log.warning)
     launcher = Launcher(
         found, me.rank, card, leftovers.marker(me.incarnation), hca=hca, commands=_commands(here)
     )

@@ -136,7 +136,7 @@ MLX = devices.Devices(("mlx5_0",), "mlx5_0 port 1")
         (devices.Devices(("mlx5_0",)), False, {"rdma": OK}),
         (devices.Devices(("mlx5_0",)), True, {"rdma": WARN}),
         (MLX, False, {"rdma": OK}),
-        (devices.Devices(("mlx5_0",), "mlx5_0 port 1", ("port state DOWN",)), True, {"rdma": WARN}),
+        (devices.Devices(("mlx5_0",), "mlx5_0 port 1", problems=("port state DOWN",)), True, {"rdma": WARN}),
     ],
 )
 def test_devices(seen: devices.Devices, wanted: bool, judged: dict[str, Verdict]) -> None:

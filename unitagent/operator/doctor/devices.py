@@ -15,25 +15,28 @@ class Devices:
     Attributes:
         names: of all devices that the kernel shows.
         own: the port that belongs to our card, as a person reads it; empty for none.
-        problems: why that one cannot be used; empty when it can.
+        gids: its GID table, an entry each: index, kind and GID.
+        problems: why it cannot be used; empty when it can.
 
     """
 
     names: Sequence[str]
     own: str = ""
+    gids: Sequence[str] = ()
     problems: Sequence[str] = ()
 
 
 def judge(devices: Devices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
     """Judge them; a machine without RDMA, where nobody asked for it, has nothing to say."""
     without = "all traffic between ranks goes over TCP"
+    table = f"; GIDs: {', '.join(devices.gids)}" if devices.gids else ""
     if devices.own and not devices.problems:
-        yield ok("rdma", f"{devices.own} belongs to {ifname} and can be used")
+        yield ok("rdma", f"{devices.own} belongs to {ifname} and can be used{table}")
     elif devices.own:
         remedy = (
             "docker run --device=/dev/infiniband, or the RDMA device plugin in Kubernetes; check the link"
         )
-        yield warn("rdma", f"{devices.own} belongs to {ifname}: {'; '.join(devices.problems)}", remedy)
+        yield warn("rdma", f"{devices.own} belongs to {ifname}: {'; '.join(devices.problems)}{table}", remedy)
     elif wanted:
         seen = ", ".join(devices.names) or "none at all"
         said = f"UNIT_RDMA=auto, but no RDMA device belongs to {ifname} (there is {seen}): {without}"
