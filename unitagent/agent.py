@@ -26,11 +26,11 @@ from unitagent.errors import CommandError, StoreError
 from unitagent.last_words import LastWords
 from unitagent.launch import Launch, Launcher
 from unitagent.log import Where
-from unitagent.probes.health import HealthProbe, Verdict
+from unitagent.probes.health import Verdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
-from unitagent.probes.stall import StallProbe
 from unitagent.store.protocol import Store
+from unitagent.vigil import Vigil
 from unitagent.workload.inside import Corpse
 from unitagent.workload.process import Workload
 from unitagent.workload.signals import Birth, install
@@ -63,9 +63,7 @@ class Agent:
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
-        self._health: HealthProbe | None = None
-        self._stall: StallProbe | None = None
-        self._stall_seconds = stall
+        self._vigil = Vigil(self._on_verdict, self._on_stall, stall)
         self._launch: Launch | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._ports: frozenset[int] = frozenset()
@@ -220,20 +218,12 @@ class Agent:
             self._put(ev.WorkloadExited, Exit(error.exit_code, None))
             return
         self._put(ev.Spawned, pid)
-        if self.state.rules.health and self._launch.health is not None:
-            self._health = self._launch.health(self._on_verdict)
-            self._health.start()
-        if self._stall_seconds and self._launch.gauges is not None:
-            self._stall = StallProbe(self._launch.gauges, self._stall_seconds, self._on_stall)
-            self._stall.start()
+        self._vigil.begin(launch, health=self.state.rules.health)
 
     def _stop(self, grace: float) -> None:
-        if self._health is not None:
-            self._health.stop()
-            self._health = None
-        if self._stall is not None:
-            self._stall.stop()
-            self._stall = None
+        self._vigil.end()
+        if self._launch is not None and self._launch.deaf:
+            grace = 0.0
         if self._stopping is None:
             self._stopping = self._start(self._stop_workload(grace))
         elif grace == 0:

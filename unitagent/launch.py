@@ -31,6 +31,7 @@ class Launch:
         gauges: where its engine tells of its progress; None where it does not.
         traffic_port: where it takes user traffic at rank 0; None where that is not known.
         vital: beginnings of the names of processes that it cannot do without.
+        deaf: it makes nothing of a SIGTERM, so that a grace would only be lost time.
 
     """
 
@@ -42,6 +43,7 @@ class Launch:
     gauges: Gauges | None = None
     traffic_port: int | None = None
     vital: tuple[str, ...] = ()
+    deaf: bool = False
 
 
 def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")) -> str:
@@ -114,6 +116,7 @@ class Launcher:
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
             vital=plan.vital,
+            deaf=plan.deaf,
         )
 
     def rehearse(self, master: str | None = None) -> Launch:

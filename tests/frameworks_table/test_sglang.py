@@ -47,8 +47,10 @@ def test_health_is_asked_patiently_and_only_at_rank_0() -> None:
     leader, other = (plan("sglang", START, place(rank)) for rank in (0, 1))
     assert (leader.health, leader.health_timeout) == ("http://127.0.0.1:30000/health", 25.0)
     assert (leader.traffic_port, other.traffic_port, other.health) == (30000, None, None)
-    assert leader.stop_rank0_only
-    assert other.stop_rank0_only
+
+
+def test_a_rank_other_than_0_makes_nothing_of_a_sigterm() -> None:
+    assert [plan("sglang", START, place(rank)).deaf for rank in (0, 1)] == [False, True]
 
 
 def test_metrics_only_where_the_user_switched_them_on() -> None:

@@ -55,7 +55,7 @@ class Plan:
         vital: beginnings of the names (at most 15 characters, as the kernel keeps them) of processes that the
             command starts, daemons or not, that it cannot do without and that need no grace once its main
             process has ended.
-        stop_rank0_only: rank 0's stop ends the engine on the other ranks, which make nothing of a SIGTERM.
+        deaf: the engine makes nothing of a SIGTERM on this rank, so that it is ended without a grace.
 
     """
 
@@ -69,7 +69,7 @@ class Plan:
     progress_metric: str | None = None
     metrics_url: str | None = None
     vital: tuple[str, ...] = ()
-    stop_rank0_only: bool = False
+    deaf: bool = False
 
 
 class Framework(Protocol):

@@ -46,9 +46,8 @@ class SgLang:
         missing = Missing(command.words, env)
         if context.size > 1:
             _place(context, missing)
-        plan = Plan(
-            argv=command.appended(missing.words()), origins=missing.origins, stop_rank0_only=context.size > 1
-        )
+        words = command.appended(missing.words())
+        plan = Plan(argv=words, origins=missing.origins, deaf=context.rank > 0)
         return _served(plan, command) if context.rank == 0 else plan
 
 

@@ -64,11 +64,11 @@ class TensorRtLlm:
             return Plan(argv=argv)
         if context.rank:
             origin = {"sshd": "Rank 0 starts the processes of this rank over ssh."}
-            return Plan(argv=("/bin/sh", "-c", _SSHD, "sshd"), origins=origin, stop_rank0_only=True)
+            return Plan(argv=("/bin/sh", "-c", _SSHD, "sshd"), origins=origin)
         if context.size == 1 or recognize(argv, _MPI):
             return _served(Plan(argv=argv), command)
         origin = {"mpirun": "TensorRT-LLM is one MPI world, which rank 0 starts on all ranks."}
-        plan = Plan(argv=_mpirun(context, argv, command, env), origins=origin, stop_rank0_only=True)
+        plan = Plan(argv=_mpirun(context, argv, command, env), origins=origin)
         return _served(plan, command)
 
 
