@@ -99,7 +99,7 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
     if found is None:
         return await asyncio.to_thread(_machine, None, variables.Place())
     ifname, ip, addressed = await _address(found.settings)
-    place = variables.Place(ip, ifname, found.settings.rank, found.settings.size)
+    place = _place(found, ip, ifname)
     here = _Here(found, place, await asyncio.to_thread(_agent_answers, found.settings))
     looks: list[Awaitable[Findings]] = [
         _leader(here),
@@ -109,6 +109,14 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
         *(Lane().run(partial(_way, one, ip)) for one in [*peers, *await asyncio.to_thread(_others, here)]),
     ]
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
+
+
+def _place(found: Resolved, ip: str, ifname: str) -> variables.Place:
+    settings, told = found.settings, found.settings.master_address or ""
+    leader = tuple(filter(None, (ip, told) if settings.rank == 0 else (told,)))
+    return variables.Place(
+        ip, ifname, settings.rank, settings.size, leader, torchrun=found.platform == "Kubeflow"
+    )
 
 
 def _others(here: _Here) -> list[Peer]:
@@ -188,12 +196,13 @@ def _ports(here: _Here) -> Findings:
 def _machine(found: Resolved | None, place: variables.Place) -> Findings:
     """Judge what needs no network: devices, limits, variables, processes."""
     seen, wanted = rdma(place.ifname), found is not None and found.settings.rdma == "auto"
-    first = proc.read(1)
+    first, stated = proc.read(1), found.environment if found else {}
+    given = {**stated, **{name: text for name, text in os.environ.items() if text}}
     findings = [
         *limits.judge(limits.measure(), rdma=bool(seen.names)),
         *devices.judge(seen, place.ifname, wanted=wanted),
         *gpus(_GPUS),
-        *variables.judge(os.environ, place),
+        *variables.judge(given, place),
         process.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
     if found is not None:

@@ -158,6 +158,25 @@ def test_variables_in_the_way() -> None:
     assert len(checks["variables"]) == 2
 
 
+def test_torchrun_s_variables_in_the_way_and_those_of_the_platform() -> None:
+    given = {"RANK_ID": "0", "UNIT_SIZE": "1", "PET_MASTER_ADDR": "192.0.2.1", "PET_MASTER_PORT": "29500"}
+    _, checks = examined(**given)
+    assert [found["detail"].partition("=")[0] for found in checks["variables"]] == [
+        "PET_MASTER_ADDR",
+        "PET_MASTER_PORT",
+    ]
+    _, checks = examined(**given, PET_NNODES="1", PET_NODE_RANK="0")
+    assert [found["verdict"] for found in checks["variables"]] == ["ok"]
+
+
+def test_variables_of_the_service_file_count_too(tmp_path: Path) -> None:
+    (file := tmp_path / "service.json").write_text(
+        json.dumps({"containers": [{"script": "true", "env": [{"name": "HOST_IP", "value": "192.0.2.1"}]}]})
+    )
+    _, checks = examined(UNIT_CONFIG=str(file))
+    assert checks["variables"][0]["detail"].startswith("HOST_IP=192.0.2.1")
+
+
 @pytest.mark.parametrize("peer", ["here", "127.0.0.1", "127.0.0.1:0", "localhost:80", "off", "[::1]"])
 def test_a_peer_that_is_none(peer: str) -> None:
     done = run("doctor", "--peer", peer, environ=ALONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 
@@ -12,7 +13,7 @@ from unitagent.operator.doctor.finding import Finding, Verdict, fail, ok, warn
 
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 PLENTY = limits.Limits(shm=2**34, memlock=limits.UNLIMITED, files=(2**20, 2**20))
-PLACE = variables.Place(ip="10.0.0.2", ifname="eth1", rank=1, size=2)
+PLACE = variables.Place(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
 
 
 def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
@@ -49,12 +50,20 @@ def test_limits_are_read_of_this_process() -> None:
         "HOST_IP=192.0.2.1",
         "VLLM_HOST_IP=192.0.2.1",
         "GLOO_SOCKET_IFNAME=eth0",
+        "GLOO_SOCKET_IFNAME==eth1",
+        "GLOO_SOCKET_IFNAME=eth",
+        "GLOO_SOCKET_IFNAME=^lo,docker",
         "NCCL_SOCKET_IFNAME==eth10",
         "NCCL_SOCKET_IFNAME=^eth",
+        "NCCL_SOCKET_IFNAME=^=eth1",
         "PET_NNODES=3",
         "PET_NNODES=1:2",
         "PET_NODE_RANK=0",
         "PET_RDZV_BACKEND=c10d",
+        "PET_MASTER_ADDR=10.0.0.9",
+        "PET_MASTER_PORT=29500",
+        "PET_MAX_RESTARTS=3",
+        "MASTER_ADDR=localhost",
         "NCCL_IB_GID_INDEX=3",
         "NCCL_IB_HCA=mlx5_1",
     ],
@@ -76,6 +85,9 @@ def test_a_variable_in_the_way_is_named(text: str) -> None:
         "NCCL_SOCKET_IFNAME==eth1",
         "NCCL_SOCKET_IFNAME=eth",
         "NCCL_SOCKET_IFNAME=^docker,lo",
+        "NCCL_SOCKET_IFNAME=^=eth",
+        "MASTER_ADDR=10.0.0.1",
+        "PET_MASTER_ADDR=[fd00::1]",
         "PET_NNODES=2",
         "PET_NODE_RANK=1",
         "PET_NPROC_PER_NODE=8",
@@ -88,8 +100,20 @@ def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
     assert [found.verdict for found in variables.judge({name: value}, PLACE)] == [OK]
 
 
+def test_who_reads_host_ip_is_said_as_it_is() -> None:
+    (found,) = variables.judge({"HOST_IP": "192.0.2.1"}, PLACE)
+    assert "which vLLM warns of and SGLang reads; the agent gives SGLANG_HOST_IP" in found.detail
+
+
+def test_a_platform_s_own_torchrun_variables_are_not_held_against_it() -> None:
+    given = {"PET_NNODES": "2", "PET_MASTER_ADDR": "j-node-0-0.j", "PET_MASTER_PORT": "29500"}
+    own = dataclasses.replace(PLACE, torchrun=True)
+    assert [found.verdict for found in variables.judge(given, own)] == [OK]
+
+
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
     given = {"VLLM_HOST_IP": "1.2.3.4", "GLOO_SOCKET_IFNAME": "x", "PET_NNODES": "9", "PET_NODE_RANK": "8"}
+    given |= {"MASTER_ADDR": "10.0.0.9", "PET_MASTER_ADDR": "10.0.0.9"}
     assert [found.verdict for found in variables.judge(given, variables.Place())] == [OK]
 
 

@@ -6,26 +6,49 @@ Sources: vLLM, SGLang and torchrun as of 2026; NCCL's documentation of NCCL_IB_G
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.operator.doctor.finding import Finding, ok, warn
 
 _CHECK = "variables"
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
-_ADDRESSES = ("VLLM_HOST_IP", "SGLANG_HOST_IP", "HOST_IP")
+_ADDRESSES = {
+    "VLLM_HOST_IP": "and vLLM would use it",
+    "SGLANG_HOST_IP": "and SGLang would use it",
+    "HOST_IP": "which vLLM warns of and SGLang reads; the agent gives SGLANG_HOST_IP, which goes before it",
+}
+_LEADERS = ("MASTER_ADDR", "PET_MASTER_ADDR")
+_FLAGS = {
+    "PET_MASTER_PORT": (
+        "every generation has a port of its own",
+        "unset it, the agent gives each generation's",
+    ),
+    "PET_MAX_RESTARTS": (
+        "it would restart workers beside the agent, which restarts all ranks together",
+        "unset it; UNIT_MAX_RESTARTS is the Unit's budget",
+    ),
+}
 _GID_INDEXES = ("NCCL_IB_GID_INDEX", "UCX_IB_GID_INDEX", "NVSHMEM_IB_GID_INDEX")
 _RENDEZVOUS = ("PET_RDZV_", "PET_STANDALONE")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is known of this instance; empty or None where it is not."""
+    """What is known of this instance; empty or None where it is not.
+
+    Attributes:
+        leader: names and addresses of rank 0.
+        torchrun: whether the platform itself sets torchrun's variables; the workload does not get those.
+
+    """
 
     ip: str = ""
     ifname: str = ""
     rank: int | None = None
     size: int = 0
+    leader: Sequence[str] = ()
+    torchrun: bool = False
 
 
 def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
@@ -35,7 +58,7 @@ def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
         *_links(given),
         *_addresses(given, place.ip),
         *_cards(given, place.ifname),
-        *_torchrun(given, place),
+        *([] if place.torchrun else [*_leader(given, place.leader), *_torchrun(given, place)]),
         *_rdma(given),
     ]
     return found or [ok(_CHECK, "none contradicts this instance's place")]
@@ -49,26 +72,37 @@ def _links(given: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _addresses(given: Mapping[str, str], ip: str) -> Iterator[Finding]:
-    for name in _ADDRESSES:
+    for name, then in _ADDRESSES.items():
         if ip and given.get(name, ip) != ip:
-            said = f"{name}={given[name]} is not this instance's address {ip}, and engines would use it"
+            said = f"{name}={given[name]} is not this instance's address {ip}, {then}"
             yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME or RANK_IP to the card that is meant")
 
 
 def _cards(given: Mapping[str, str], ifname: str) -> Iterator[Finding]:
-    for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"):
-        if ifname and name in given and not _means(given[name], ifname):
+    for name, means in (("NCCL_SOCKET_IFNAME", _nccl_means), ("GLOO_SOCKET_IFNAME", _gloo_means)):
+        if ifname and name in given and not means(given[name], ifname):
             said = f"{name}={given[name]} leaves out the card {ifname}"
             yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME to the card that is meant")
 
 
-def _means(text: str, ifname: str) -> bool:
-    """Whether a list of cards as NCCL reads it means this one; Gloo's has neither ``=`` nor ``^``."""
-    names = text.lstrip("=^").split(",")
-    if text.startswith("="):
-        return ifname in names
-    among = any(ifname.startswith(name) for name in names)
-    return among != text.startswith("^")
+def _nccl_means(text: str, ifname: str) -> bool:
+    """Whether NCCL's list means this card: beginnings of names, whole ones after ``=``, all others after ``^``."""
+    others, listed = text.startswith("^"), text.removeprefix("^")
+    names = listed.removeprefix("=").split(",")
+    among = ifname in names if listed.startswith("=") else ifname.startswith(tuple(names))
+    return among != others
+
+
+def _gloo_means(text: str, ifname: str) -> bool:
+    """Whether Gloo's list means this card: it knows whole names and nothing else."""
+    return ifname in text.split(",")
+
+
+def _leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
+    for name in _LEADERS:
+        if leader and name in given and given[name].strip("[]") not in leader:
+            said = f"{name}={given[name]} is not where rank 0 is ({leader[0]}): workloads would meet there"
+            yield warn(_CHECK, said, "unset it, the agent sets it for each generation")
 
 
 def _torchrun(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
@@ -80,6 +114,9 @@ def _torchrun(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
                 f"{name}={given[name]}, which torchrun reads as a flag, is not this instance's {meant[name]}"
             )
             yield warn(_CHECK, said, remedy)
+        elif name in _FLAGS:
+            then, how = _FLAGS[name]
+            yield warn(_CHECK, f"{name}={given[name]}, which torchrun reads as a flag: {then}", how)
         elif name.startswith(_RENDEZVOUS):
             said = f"{name} is set, which torchrun reads as a flag: ranks would meet elsewhere than at rank 0"
             yield warn(_CHECK, said, "unset it")
