@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks_table.places import place
+from tests.frameworks_table.places import place, plan
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.registry import FRAMEWORKS, NAMES, choose
+from unitagent.settings.variables import VARIABLES
 
 
 def test_names() -> None:
@@ -50,6 +51,21 @@ def test_an_unknown_name(name: str) -> None:
         ("deepspeed a.py", "deepspeed"),
         ("ray job submit -- vllm serve M", "ray"),
         ("ray job submit -- bash -c x", "ray"),
+        ("ray job submit -- torchrun a.py", "ray"),
+        ("python train.py --launcher torchrun --lr 1", None),
+        ("python train.py torchrun", None),
+        ("python train.py --strategy deepspeed", None),
+        ("python3.12 -m train torchrun", None),
+        ("trainer --launcher torchrun", None),
+        ("trainer --strategy deepspeed a.py", None),
+        ("deepspeed a.py --launcher torchrun", "deepspeed"),
+        ("torchrun a.py ray job submit", "torchrun"),
+        ("python -u -m debugpy --listen 1 -m vllm.entrypoints.openai.api_server", "vllm"),
+        ("numactl --localalloc -m 0 torchrun a.py", "torchrun"),
+        ("numactl --localalloc torchrun a.py", "torchrun"),
+        ("conda run --no-capture-output torchrun a.py", "torchrun"),
+        ("uv run --python=3.12 torchrun a.py", "torchrun"),
+        ("env --chdir=/src -- torchrun a.py", "torchrun"),
         ("lmdeploy serve api_server M", "lmdeploy"),
         ("mpirun trtllm-llmapi-launch trtllm-serve M", "tensorrt-llm"),
         ("vllm bench serve", None),
@@ -75,10 +91,33 @@ def test_a_shells_text_is_left_alone(shell: str) -> None:
             assert framework.plan(place(0), argv, {}).argv == argv
 
 
+@pytest.mark.parametrize(
+    ("framework", "command"),
+    [
+        ("vllm", "vllm bench serve"),
+        ("vllm", "/opt/bin/vllm run-batch -i x"),
+        ("vllm", "python -m vllm.entrypoints.cli.main bench serve"),
+        ("sglang", "sglang generate"),
+        ("lmdeploy", "lmdeploy chat M"),
+        ("torchrun", "python train.py --launcher torchrun"),
+        ("deepspeed", "python train.py --strategy deepspeed"),
+    ],
+)
+def test_a_command_that_does_something_else_is_left_alone(framework: str, command: str) -> None:
+    made = plan(framework, command, place(1))
+    assert (" ".join(made.argv), made.env, made.origins, made.traffic_port) == (command, {}, {}, None)
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda each: each.name)
 def test_an_empty_command_is_no_crash(framework: object) -> None:
     chosen = next(each for each in FRAMEWORKS if each is framework)
     assert chosen.plan(place(0, 1), (), {}).argv == ()
+
+
+def test_the_variable_accepts_every_framework() -> None:
+    kind = VARIABLES["UNIT_FRAMEWORK"].kind
+    assert [kind.parse(name) for name in NAMES] == list(NAMES)
+    assert set(re.split(r", | or ", kind.accepted)) == set(NAMES)
 
 
 def test_every_framework_has_a_row_in_the_readme() -> None:

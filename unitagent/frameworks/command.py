@@ -1,7 +1,8 @@
 """Where the engine's own words begin in a command that may be wrapped.
 
 The invariant: the text of ``sh -c TEXT`` is the user's program and is never touched. Such a command gets its
-rank by the variables of the workload and by the placeholders (``{RANK_ID}`` …) in TEXT.
+rank by the variables of the workload and by the placeholders (``{RANK_ID}`` …) in TEXT. The same holds for
+the arguments of another program: ``python train.py --launcher torchrun`` is a command of ``train.py``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 _TEXT_OPTION = re.compile(r"-[a-z]*c")
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*")
+# Long options without a value, such as numactl's or conda's: what follows one is the program.
+_SWITCH = re.compile(r"--(no-.*|localalloc|live-stream|allow-run-as-root|oversubscribe|reset-env|foreground)")
 
 Start = tuple[str, ...]
 """Words that start an engine; the first may stand behind a path: ``("vllm", "serve")``."""
@@ -46,23 +50,54 @@ class Command:
 
 
 def recognize(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
-    """Split at the first of ``starts``; None if there is none, or if it is a shell's text."""
-    ends = (at + len(start) for at in range(len(argv)) for start in starts if _begins(argv[at:], start))
+    """Split at the first of ``starts``; None if there is none, or if it is a program's argument."""
+    ends = (at + len(start) for at in _programs(argv) for start in starts if _begins(argv[at:], start))
     end = next(ends, None)
     return None if end is None or is_shell_text(argv[:end]) else Command(argv[:end], argv[end:])
 
 
 def vouched(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
-    """Split a command of which the user said what it is: a wrapper of their own passes its arguments on."""
+    """Split a command of which the user said what it is: a wrapper of their own passes its arguments on.
+
+    The engine's own program with another subcommand (``vllm bench``) is none.
+    """
     if not argv or is_shell_text(argv):
         return None
-    return recognize(argv, starts) or Command(argv[:1], argv[1:])
+    return recognize(argv, starts) or (None if _does_else(argv, starts) else Command(argv[:1], argv[1:]))
+
+
+def _does_else(argv: tuple[str, ...], starts: Sequence[Start]) -> bool:
+    """Whether it is the engine's own program or module, without the words that make it serve."""
+    modules = {start[1] for start in starts if start[0] == "-m" and len(start) > 2}  # noqa: PLR2004 (-m MODULE)
+    own_module = any(word == "-m" and name in modules for word, name in itertools.pairwise(argv))
+    return own_module or _program(argv[0]) in {start[0] for start in starts}
 
 
 def is_shell_text(argv: Sequence[str]) -> bool:
     """Whether the program is a shell with its program text as an argument."""
     pairs = itertools.pairwise(argv)
     return any(_program(word) in _SHELLS and _TEXT_OPTION.fullmatch(option) for word, option in pairs)
+
+
+def _programs(argv: tuple[str, ...]) -> Iterator[int]:
+    """Yield where a program may stand.
+
+    Not behind a Python script, whose arguments are its own; behind a Python module only as another module
+    (``python -m debugpy -m vllm…``).
+    """
+    python = module = False
+    for at, word in enumerate(argv):
+        if word == "-m" if module else not _takes_value(argv[at - 1] if at else ""):
+            yield at
+        if word.endswith(".py") and not word.startswith("-"):
+            return
+        module = module or (python and word == "-m")
+        python = python or _PYTHON.fullmatch(_program(word)) is not None
+
+
+def _takes_value(option: str) -> bool:
+    """Whether the next word may well be the value of this one, such as ``--launcher``."""
+    return option.startswith("--") and option != "--" and "=" not in option and not _SWITCH.fullmatch(option)
 
 
 def _begins(argv: tuple[str, ...], start: Start) -> bool:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Framework
 
 FRAMEWORKS: tuple[Framework, ...] = (
+    Ray(),
     Torchrun(),
     DeepSpeed(),
-    Ray(),
     TensorRtLlm(),
     LmDeploy(),
     SgLang(),
