@@ -20,7 +20,7 @@ from unitagent.probes.question import Answered
 
 HELD = "s3"
 SILENT = Verdict(Opinion.SILENT)
-ALIVE = Verdict(Opinion.ALIVE, 7, working=True)
+ALIVE = Verdict(Opinion.ALIVE, 7, working=True, ready=True)
 
 
 def peers(secret: str | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
@@ -66,7 +66,13 @@ async def test_whether_a_peer_works(state: InstanceState) -> None:
     async with serving(FakeAnswers(shown=shown)) as port:
         verdict = await peers().ask(record(port))
     works = state in {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.HEALTHY}
-    assert verdict == Verdict(Opinion.ALIVE, 9, works)
+    assert verdict == Verdict(Opinion.ALIVE, 9, works, ready=True)
+
+
+@in_loop
+async def test_a_peer_tells_that_the_unit_does_not_serve() -> None:
+    async with serving(FakeAnswers(shown=status(ready=False))) as port:
+        assert await peers().ask(record(port)) == ALIVE._replace(ready=False)
 
 
 @in_loop
@@ -92,6 +98,7 @@ async def test_a_peer_that_accepts_and_says_nothing_is_silent() -> None:
         reply(b"{}"),
         reply(b"[" * 100_000),
         reply(b'{"x":' * 100_000),
+        reply(honest(ready="yes")),
         reply(honest(instances=[])),
         reply(honest(instances=[instance(incarnation="other")])),
         reply(honest(instances=[instance(rank=3)])),
@@ -243,7 +250,9 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
 near = st.builds(
-    lambda fields, other: json.dumps({"instances": [{**instance(), **fields}, other]}).encode(),
+    lambda fields, other: json.dumps(
+        {"ready": True, "instances": [{**instance(), **fields}, other]}
+    ).encode(),
     st.dictionaries(st.sampled_from(["rank", "incarnation", "state", "generation"]), json_values, max_size=2),
     json_values,
 )

@@ -40,17 +40,19 @@ _RANK_DIGITS = 4  # sizes end at 1024
 
 
 class Verdict(NamedTuple):
-    """What came of asking a peer; the last two count only when it is alive.
+    """What came of asking a peer; all but the first count only when it is alive.
 
     Attributes:
         generation: the one the peer stands in.
         working: its workload is up in that generation.
+        ready: it holds that the whole Unit serves.
 
     """
 
     opinion: Opinion
     generation: int = 0
     working: bool = False
+    ready: bool = False
 
 
 _SILENT = Verdict(Opinion.SILENT)
@@ -161,6 +163,7 @@ class _Instance(msgspec.Struct, frozen=True):
 
 
 class _Status(msgspec.Struct, frozen=True):
+    ready: bool
     instances: list[_Instance]
 
 
@@ -171,7 +174,7 @@ def _alive(record: Record, body: bytes) -> Verdict:
         return _SILENT
     for instance in status.instances:
         if (instance.rank, instance.incarnation) == (record.rank, record.incarnation):
-            return Verdict(Opinion.ALIVE, instance.generation, instance.state.started)
+            return Verdict(Opinion.ALIVE, instance.generation, instance.state.started, status.ready)
     return _SILENT
 
 
