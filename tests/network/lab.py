@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -106,6 +107,15 @@ class Lab:
     def codes(self, hosts: Iterable[int] | None = None) -> list[int]:
         """Wait for the end of the agents on these hosts and return their exit codes."""
         return [self.agents[host].code() for host in (range(self.size) if hosts is None else hosts)]
+
+    def told(self, *words: str) -> str:
+        """What a command of ``unitagent`` prints on host 0."""
+        env = {"PATH": os.environ["PATH"], "UNIT_REDIS_URL": f"redis://{STORE_IP}:{PORT}/0"}
+        done = subprocess.run(
+            [*self.net.hosts[0].enter(), sys.executable, "-m", "unitagent", *words],
+            env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        return done.stdout
 
     def events(
         self, event: str, *, rank: int | None = None, generation: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -41,7 +42,7 @@ def test_all_are_asked_at_once(lab: Lab, mode: str) -> None:
     assert not lab.watcher.alive()
 
 
-GRACE, LATE = 6.0, 3.0
+GRACE, LATE = 6.0, 1.0
 
 
 def test_all_are_gone_within_the_grace_whatever_they_do(lab: Lab) -> None:
@@ -121,13 +122,12 @@ def test_traffic_is_turned_away_first(lab: Lab) -> None:
 
 
 def test_a_second_signal_stops_at_once(lab: Lab) -> None:
-    lab.form("ignores-term")
-    for host in range(3):
-        lab.agents[host].signal(signal.SIGTERM)
+    """Nobody listens to SIGTERM and the grace is long, so whatever ends soon ends by the second signal."""
+    lab.form("ignores-term", UNIT_STOP_GRACE_SECONDS=100)
+    ask_all(lab)
     time.sleep(1.1)  # a second signal within a second is the first one, delivered twice
+    assert not any(life.died for life in lab.watcher.lives())
     second = time.monotonic()
-    for host in range(3):
-        lab.agents[host].signal(signal.SIGTERM)
+    ask_all(lab)
     assert lab.codes() == [0, 0, 0]
-    assert all(life.died is not None for life in lab.watcher.lives())
-    assert max(life.died or 0.0 for life in lab.watcher.lives()) > second
+    assert max(life.died or math.inf for life in lab.watcher.lives()) < second + 5

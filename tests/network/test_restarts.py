@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 
@@ -74,13 +75,39 @@ def test_the_agent_dies_with_its_container(lab: Lab) -> None:
 
 
 def test_the_budget_is_spent(lab: Lab) -> None:
-    lab.start_all("only=1", "after=0.1", "exits=5", UNIT_MAX_RESTARTS=2, UNIT_BACKOFF_SECONDS="0")
+    quick = {"UNIT_MAX_RESTARTS": 2, "UNIT_BACKOFF_SECONDS": "0"}
+    lab.start_all("only=1", "after=0.1", "exits=5", **quick)
     assert lab.codes() == [70, 70, 70]
     assert any(lab.agents[host].said("UNIT_MAX_RESTARTS=2") for host in range(3))
     assert all(lab.agents[host].said("exit 70", "spent", "exited with code 5") for host in range(3))
     assert lab.generations() == [1, 2, 3]
-    lab.start_all(UNIT_MAX_RESTARTS=2)  # rebuilt, with a fresh budget
-    lab.wait_ready(above=3)
+    seen = json.loads(lab.told("status", "--unit", "lab", "--json"))
+    failure = seen["failure"]
+    assert (seen["phase"], failure["rank"], failure["reason"]) == ("failed", 1, "exit")
+    lab.start_all(**quick)  # rebuilt, with a fresh budget, which is 2 again and not what was left of the old
+    generation = lab.wait_ready(above=3)["generation"]
+    for rank in (0, 2):
+        lab.strike(rank)
+        generation = lab.wait_ready(above=generation)["generation"]
+    lab.strike(1)
+    assert lab.codes() == [70, 70, 70]
+
+
+def test_restarts_are_paused_between_and_forgotten_after_the_window(lab: Lab) -> None:
+    """Two restarts are allowed within 4 s, and no third one here comes so soon after the first."""
+    window = {"UNIT_MAX_RESTARTS": 2, "UNIT_RESTART_WINDOW_SECONDS": 4, "UNIT_BACKOFF_SECONDS": "0,1"}
+    generation = lab.form(**window)["generation"]
+    pauses: list[float] = []
+    for rank in (0, 1, 2, 0, 1):
+        old = lab.main(rank, generation)
+        lab.strike(rank)
+        generation = lab.wait_ready(above=generation)["generation"]
+        first = min(life.born for life in lab.watcher.lives() if life.generation == generation)
+        assert old.died is not None
+        pauses.append(first - old.died)
+        throughout(lambda: lab.is_ready(0), "not at rest", 1.5)
+    assert pauses[0] < 1 <= pauses[1]
+    assert generation == 6
 
 
 def test_the_platform_rebuilds(lab: Lab) -> None:

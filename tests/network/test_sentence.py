@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.network.cabling import STORE_IP
-from tests.network.containers import ROOT, agent_command
+from tests.network.containers import agent_command
 from tests.network.lab import Lab, workload
-from tests.network.redis_server import PORT
 from tests.network.waiting import until
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 
 
 def shown(lab: Lab) -> str:
-    """What ``unitagent status`` prints on host 0."""
-    env = {"PATH": os.environ["PATH"], "UNIT_REDIS_URL": f"redis://{STORE_IP}:{PORT}/0"}
-    done = subprocess.run(
-        [*lab.net.hosts[0].enter(), sys.executable, "-m", "unitagent", "status", "--unit", "lab"],
-        env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    return done.stdout
+    return lab.told("status", "--unit", "lab")
 
 
 def details(lab: Lab) -> set[str]:
