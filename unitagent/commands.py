@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.errors import ConfigurationError
+from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.settings.options import flags
 
 if TYPE_CHECKING:
@@ -56,13 +56,19 @@ def run(namespace: argparse.Namespace) -> int:
     found = _resolve(namespace)
     settings = found.settings
     where = Where(settings.unit, settings.rank)
-    listener = set_up(where, settings.log_format, settings.log_level)
+    writing = set_up(where, settings.log_format, settings.log_level)
+    code = UnitAgentError.exit_code
     try:
         from unitagent import startup  # noqa: PLC0415
 
-        return asyncio.run(startup.run(found, where, mask))
+        code = asyncio.run(startup.run(found, where, mask))
+    except UnitAgentError as error:
+        code = error.exit_code
+        raise
     finally:
-        listener.stop()
+        if not writing.close():
+            os._exit(code)  # nobody reads what there is to say, and saying it would take for ever
+    return code
 
 
 def local(namespace: argparse.Namespace) -> int:

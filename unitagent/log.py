@@ -1,20 +1,23 @@
 """Log lines of the agent on stderr: sentences for a person, or JSON for a collector.
 
-The invariant: writing a line never blocks. A thread does the writing; when the reader of our stderr is stuck,
-a bounded number of lines waits and the newest are dropped.
+The invariant: writing a line never blocks, nor does ending. A thread does the writing; when the reader of our
+stderr is stuck, a bounded number of lines waits and the newest are dropped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
+import select
 import sys
 import time
 from logging.handlers import QueueHandler, QueueListener
 
 NAME = "unitagent"
 _WAITING_LINES = 10_000
+_LAST_LINES = 1.0  # seconds
 
 
 class Where:
@@ -79,10 +82,36 @@ class _Dropping(QueueHandler):
         """Drop a line that does not fit: an unread log must not stop the agent."""
 
 
-def set_up(where: Where, log_format: str | None, level: str) -> QueueListener:
+class Writing(QueueListener):
+    """The thread that writes."""
+
+    def close(self, limit: float = _LAST_LINES) -> bool:
+        """Let the last lines out, which may take ``limit`` seconds.
+
+        Returns whether stderr takes more. If it does not, the thread may be stuck in a write, and so would be
+        whoever writes there now, the interpreter at its own end included.
+        """
+        until = time.monotonic() + limit
+        with contextlib.suppress(queue.Full):
+            self.enqueue_sentinel()
+        if self._thread is not None:
+            self._thread.join(limit)
+            if self._thread.is_alive():
+                return False
+        return _takes_more(until - time.monotonic())
+
+
+def _takes_more(within: float) -> bool:
+    try:
+        return bool(select.select((), (sys.stderr,), (), max(0.0, within))[1])
+    except (OSError, ValueError):  # closed: then a write fails at once
+        return True
+
+
+def set_up(where: Where, log_format: str | None, level: str) -> Writing:
     """Send the package's log to stderr; without a format, text on a terminal and JSON elsewhere.
 
-    Returns what must be stopped at the end, so that the last lines come out.
+    Returns what must be closed at the end, so that the last lines come out.
     """
     chosen = log_format or ("text" if sys.stderr.isatty() else "json")
     handler = _Dropping(queue.Queue(_WAITING_LINES))
@@ -91,6 +120,7 @@ def set_up(where: Where, log_format: str | None, level: str) -> QueueListener:
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
-    listener = QueueListener(handler.queue, logging.StreamHandler(sys.stderr))
-    listener.start()
-    return listener
+    logging.lastResort = handler  # of the libraries' warnings, which would be written here and now
+    writing = Writing(handler.queue, logging.StreamHandler(sys.stderr))
+    writing.start()
+    return writing
