@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.checking import UNASKED, Asking, Commands, OnVerdict
+from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
+from unitagent.discovery.rendezvous import rendezvous
 from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
-from unitagent.settings import Resolved
+from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import GangInfo, fill, workload_environment
 
 if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Plan
+
+
+_ENDING = 1.0  # seconds that an engine takes to end once it is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,26 @@ def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: P
     return ""
 
 
+def replaced_by_ours(found: Resolved) -> frozenset[str]:
+    """Name what the platform that gave the rank has set for its own rendezvous.
+
+    That one is the same in every generation, where processes of an older one could meet the new ones.
+    """
+    told = found.sources["RANK_ID"].startswith("platform ")
+    return rendezvous(found.platform, os.environ) if told else frozenset()
+
+
+def _patience(settings: Settings) -> int:
+    """How long an engine may take for requests in flight after SIGTERM.
+
+    What is left of rank 0's share of a wanted stop when the drain has taken its time. But the same signal
+    ends an engine after a failure, when it would wait for requests that can never finish: half of that grace
+    at most.
+    """
+    left = LEADER_SHARE * settings.stop_grace - settings.deregister - settings.drain - _ENDING
+    return max(1, int(min(left, settings.restart_grace / 2)))
+
+
 class Launcher:
     """Knows the user's command and settings; each gang makes a ``Launch`` of them."""
 
@@ -100,7 +125,8 @@ class Launcher:
             ConfigurationError: the user's flags contradict the Unit.
 
         """
-        given = {name: text for name, text in os.environ.items() if text}
+        replaced = replaced_by_ours(self._found)
+        given = {name: text for name, text in os.environ.items() if text and name not in replaced}
         env = workload_environment({**self._offered, **self._found.environment, **given}, self._info(gang))
         argv = fill(self._settings.command, env)
         plan = self._plan(gang, argv, env)
@@ -134,7 +160,8 @@ class Launcher:
         """What the framework of the command adds; None where there is none."""
         if self._settings.framework == "none":
             return None
-        from unitagent.frameworks.adapter import Context  # noqa: PLC0415 (most workloads are plain commands)
+        from unitagent.discovery.installed import version_of  # noqa: PLC0415 (most run plain commands)
+        from unitagent.frameworks.adapter import Context  # noqa: PLC0415
         from unitagent.frameworks.registry import choose  # noqa: PLC0415
 
         framework = choose(self._settings.framework, argv)
@@ -150,6 +177,8 @@ class Launcher:
             master_port=gang.master_port,
             rank_ips=gang.ips,
             ifname=self._ifname,
+            version=version_of(framework.name, argv, env.get("PATH")),
+            patience=_patience(self._settings),
         )
         return framework.plan(context, tuple(argv), env)
 

@@ -13,12 +13,14 @@ from collections.abc import Mapping
 
 from unitagent.discovery.network import find_address
 from unitagent.errors import ConfigurationError
-from unitagent.launch import Launch, Launcher, find_rdma
+from unitagent.launch import Launch, Launcher, find_rdma, replaced_by_ours
 from unitagent.operator.rehearsal import Rehearsal
 from unitagent.settings import Resolved
 
 _CARD_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
+
+_PLATFORMS = "{}'s own rendezvous is the same in every generation"
 
 _STAND_INS = {
     "MASTER_PORT": "stands in for the port that rank 0 finds free in each generation",
@@ -49,7 +51,7 @@ def rehearse(found: Resolved) -> Rehearsal:
         argv=launch.argv,
         flags={name: why for name, why in launch.origins.items() if name not in launch.env},
         environment=_changed(launch, found),
-        removed=_removed(launch.env),
+        removed=_removed(launch.env, found),
     )
 
 
@@ -80,6 +82,8 @@ def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:
 def _origin(name: str, launch: Launch, found: Resolved) -> str:
     if name in launch.origins:
         return launch.origins[name]
+    if name in replaced_by_ours(found):
+        return f"in place of {os.environ[name]!r}: {_PLATFORMS.format(found.platform)}"
     if name in _STAND_INS:
         return _STAND_INS[name]
     if name in found.environment:
@@ -102,10 +106,16 @@ def _resolved(name: str, found: Resolved) -> str:
     return "found on this machine" if source == _UNSET else source
 
 
-def _removed(given: Mapping[str, str]) -> dict[str, str]:
+def _removed(given: Mapping[str, str], found: Resolved) -> dict[str, str]:
     """Tell what the workload does not get; variables without a value count as unset anyway."""
     return {
-        name: "a Kubernetes service link, not a port" if text.startswith("tcp://") else "not for the workload"
+        name: _why_removed(name, text, found)
         for name, text in sorted(os.environ.items())
         if text and name not in given
     }
+
+
+def _why_removed(name: str, text: str, found: Resolved) -> str:
+    if name in replaced_by_ours(found):
+        return _PLATFORMS.format(found.platform)
+    return "a Kubernetes service link, not a port" if text.startswith("tcp://") else "not for the workload"

@@ -8,7 +8,9 @@ from unitagent.frameworks.registry import choose
 PORT = 40000
 
 
-def place(rank: int = 0, size: int = 2, base: str = "10.0.0.") -> Context:
+def place(
+    rank: int = 0, size: int = 2, base: str = "10.0.0.", *, version: str = "", patience: int = 2
+) -> Context:
     ips = tuple(f"{base}{each + 1}" for each in range(size))
     return Context(
         rank=rank,
@@ -20,6 +22,8 @@ def place(rank: int = 0, size: int = 2, base: str = "10.0.0.") -> Context:
         master_port=PORT,
         rank_ips=ips,
         ifname="eth1",
+        version=version,
+        patience=patience,
     )
 
 

@@ -112,6 +112,7 @@ def test_each_large_replica_has_a_server_behind_an_external_balancer(rank: int, 
     [
         (0, "--node-rank 1", "--node-rank 1: this instance has rank 0"),
         (0, "--headless", "--headless: rank 0 has to take requests"),
+        (1, "--no-headless", "--no-headless: requests go to rank 0, not to rank 1"),
         (0, "-dp 3", "--data-parallel-size 3: a Unit of 2 instances"),
         (0, "-dp 4 -dpl 1", "--data-parallel-size-local 1: each of 2 instances runs 2"),
         (
@@ -127,6 +128,32 @@ def test_each_large_replica_has_a_server_behind_an_external_balancer(rank: int, 
 def test_contradictions(rank: int, flags: str, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         line("vllm", f"vllm serve M {flags}", place(rank))
+
+
+@pytest.mark.parametrize(
+    ("rank", "version", "patience", "flags", "added"),
+    [
+        (0, "0.18.0", 2, "", " --shutdown-timeout 2"),
+        (0, "0.33.0+cpu", 9, " -dp 2", " --shutdown-timeout 9"),
+        (0, "1.0.0rc1", 2, "", " --shutdown-timeout 2"),
+        (0, "0.33.0", 2, " --shutdown-timeout 60", ""),
+        (0, "0.33.0", 0, "", ""),
+        (1, "0.33.0", 2, "", ""),
+        (0, "0.17.9", 2, "", ""),
+        (0, "0.1.dev5+g123", 2, "", ""),
+        (0, "", 2, "", ""),
+    ],
+)
+def test_requests_in_flight_may_finish(
+    rank: int, version: str, patience: int, flags: str, added: str
+) -> None:
+    command = f"vllm serve M{flags}"
+    made = line("vllm", command, place(rank, version=version, patience=patience))
+    assert made == line("vllm", command, place(rank)) + added
+    if "-dp" not in flags:
+        on_ray = f"{command} --distributed-executor-backend ray"
+        made = line("vllm", on_ray, place(rank, version=version, patience=patience))
+        assert made == line("vllm", on_ray, place(rank)) + added
 
 
 @pytest.mark.parametrize("flags", ["--distributed-executor-backend ray", "-dp 4 -dpb=ray"])

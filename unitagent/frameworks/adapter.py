@@ -23,6 +23,9 @@ class Context:
             parallel master, +2 Ray's client server; SGLang's attention data parallelism takes +1 to +6.
         rank_ips: of all ranks, in rank order.
         ifname: the network card for traffic between ranks; empty when unknown.
+        version: of the engine; empty when unknown.
+        patience: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
+            nobody has said.
 
     """
 
@@ -35,6 +38,8 @@ class Context:
     master_port: int
     rank_ips: tuple[str, ...]
     ifname: str
+    version: str = ""
+    patience: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,12 @@ The invariant: rank 0 is the only one with an API server unless the user chose a
 own, in which every rank has one. Flags in a file (``--config``) are not seen.
 
 Sources: vLLM 0.33 ``engine/arg_utils.py`` and ``entrypoints/cli/serve.py``; native multi-node came with
-0.11.1.
+0.11.1, ``--shutdown-timeout`` with 0.18.0: without it SIGTERM breaks requests in flight.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,14 +27,17 @@ _NNODES = Flag("--nnodes", ("-n",))
 _NODE_RANK = Flag("--node-rank", ("-r",))
 _MASTER_ADDR = Flag("--master-addr")
 _MASTER_PORT = Flag("--master-port")
-_HEADLESS = Flag("--headless", ("--no-headless",))
+_HEADLESS = Flag("--headless")
+_NOT_HEADLESS = Flag("--no-headless")
 _API_SERVERS = Flag("--api-server-count", ("-asc",))
 _EXECUTOR = Flag("--distributed-executor-backend")
+_SHUTDOWN_TIMEOUT = Flag("--shutdown-timeout")
 _NO_STATS = Flag("--disable-log-stats")
 
 _DOOR = Door(8000, elsewhere=(Flag("--uds"),))
 _RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _STEPS = "vllm:iteration_tokens_total_count"
+_SHUTDOWN_TIMEOUT_SINCE = (0, 18)
 _VITAL = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself ends seconds after one of them, or never
 
 
@@ -54,7 +58,7 @@ class Vllm:
         if context.size == 1:
             return _served(Plan(argv=argv, vital=_VITAL), command, health=True)
         if _runs_on_ray(command):
-            return _on_ray(context, argv, command, env)
+            return _on_ray(context, command, env)
         return _completed(context, command, env)
 
 
@@ -64,6 +68,7 @@ def _completed(context: Context, command: Command, env: Mapping[str, str]) -> Pl
     if layout.native:
         _native(context, missing)
     _roles(context, missing, command, headless=layout.headless)
+    _ending(context, missing)
     added = missing.words()
     start = _servable(command) if layout.headless else command
     plan = Plan(argv=start.appended(added), origins=missing.origins, vital=_VITAL)
@@ -80,12 +85,22 @@ def _native(context: Context, missing: Missing) -> None:
 
 def _roles(context: Context, missing: Missing, command: Command, *, headless: bool) -> None:
     if headless:
+        if _NOT_HEADLESS.among(command.words):
+            missing.problem(f"--no-headless: requests go to rank 0, not to rank {context.rank}; leave it out")
         missing.switch(_HEADLESS, f"Rank {context.rank} only computes; requests go to rank 0.")
         missing.override(_API_SERVERS, 0, "A rank without requests may not have API servers.")
-    elif "--headless" in command.words:
+    elif _HEADLESS.among(command.words):
         missing.problem(
             f"--headless: rank {context.rank} has to take requests; leave it out, the others get it"
         )
+
+
+def _ending(context: Context, missing: Missing) -> None:
+    release = re.match(r"(\d+)\.(\d+)", context.version)
+    known = release is not None and (int(release[1]), int(release[2])) >= _SHUTDOWN_TIMEOUT_SINCE
+    if known and context.rank == 0 and context.patience:
+        why = "At a stop, requests still in flight after the drain may finish for so many seconds."
+        missing.offer(_SHUTDOWN_TIMEOUT, context.patience, why)
 
 
 def _servable(command: Command) -> Command:
@@ -99,13 +114,16 @@ def _runs_on_ray(command: Command) -> bool:
     return "ray" in (_EXECUTOR.value(command.words), vllm_data_parallel.BACKEND.value(command.words))
 
 
-def _on_ray(context: Context, argv: tuple[str, ...], command: Command, env: Mapping[str, str]) -> Plan:
+def _on_ray(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
     """Ray gives vLLM the GPUs of all ranks; its native flags and Ray exclude each other."""
     if (_NNODES.number(command.words) or 1) > 1:
         raise ConfigurationError(
             f"--nnodes {_NNODES.value(command.words)}: vLLM takes no such flag with Ray; leave one out"
         )
-    plan = ray_cluster.plan(context, argv, env)
+    missing = Missing(command.words, env)
+    _ending(context, missing)
+    plan = ray_cluster.plan(context, command.appended(missing.words()), env)
+    plan = replace(plan, origins={**plan.origins, **missing.origins})
     return _served(plan, command, health=True) if context.rank == 0 else plan
 
 

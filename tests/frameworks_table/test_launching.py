@@ -1,0 +1,77 @@
+"""What the settings, the platform and the installed engine make of a command: ``unitagent env --command``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.operator.command import run
+
+HERE = {"COMM_IFNAME": "lo", "RANK_IP": "127.0.0.2", "UNIT_ID": "u", "UNIT_FRAMEWORK": "auto"}
+UNIT = HERE | {"UNIT_SIZE": "2", "RANK_ID": "0"}
+KUBEFLOW = HERE | {
+    "PET_NODE_RANK": "1",
+    "PET_NNODES": "2:2",
+    "PET_NPROC_PER_NODE": "8",
+    "PET_MASTER_ADDR": "job-node-0-0.job",
+    "PET_MASTER_PORT": "29500",
+    "PET_RDZV_BACKEND": "c10d",
+    "PET_RDZV_ENDPOINT": "job-node-0-0.job:29400",
+    "PET_RDZV_ID": "job",
+    "PET_MAX_RESTARTS": "3",
+    "MASTER_ADDR": "job-node-0-0.job",
+    "MASTER_PORT": "23456",
+}
+PLACE = ["--nnodes", "2", "--node-rank", "1", "--master-addr", "127.0.0.1", "--master-port", "29500"]
+
+
+def rehearsed(command: str, environ: dict[str, str]) -> dict[str, Any]:
+    done = run("env", "--command", "--format", "json", "--", *command.split(), environ=environ)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+def test_kubeflows_rendezvous_makes_way_for_the_units() -> None:
+    seen = rehearsed("torchrun a.py", KUBEFLOW | {"MASTER_ADDRESS": "127.0.0.1"})
+    assert seen["command"] == ["torchrun", *PLACE, "a.py"]
+    given = seen["environment"]
+    assert {name: given[name]["value"] for name in ("PET_NNODES", "PET_MASTER_ADDR", "MASTER_ADDR")} == {
+        "PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "MASTER_ADDR": "127.0.0.1",
+    }  # fmt: skip
+    why = "Kubeflow's own rendezvous is the same in every generation"
+    assert given["PET_MASTER_ADDR"]["source"] == f"in place of 'job-node-0-0.job': {why}"
+    gone = ("PET_MAX_RESTARTS", "PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT", "PET_RDZV_ID")
+    assert seen["removed"] == dict.fromkeys(gone, why)
+
+
+def test_they_are_the_users_where_the_user_gave_the_rank() -> None:
+    given = {"UNIT_SIZE": "2", "RANK_ID": "1", "MASTER_ADDRESS": "127.0.0.1", "PET_RDZV_BACKEND": ""}
+    seen = rehearsed("torchrun a.py", KUBEFLOW | given | {"PET_RDZV_ENDPOINT": ""})
+    assert seen["command"] == ["torchrun", *PLACE[2:4], *PLACE[6:], "a.py"]
+    assert seen["removed"] == {}
+
+
+@pytest.mark.parametrize(
+    ("graces", "seconds"),
+    [
+        ({}, "2"),
+        ({"UNIT_STOP_GRACE_SECONDS": "100"}, "2"),  # an engine that fails is not to wait for longer
+        ({"UNIT_STOP_GRACE_SECONDS": "100", "UNIT_RESTART_GRACE_SECONDS": "20"}, "10"),
+        ({"UNIT_DRAIN_SECONDS": "0", "UNIT_RESTART_GRACE_SECONDS": "60"}, "17"),
+        ({"UNIT_STOP_GRACE_SECONDS": "4"}, "1"),
+    ],
+)
+def test_how_long_vllm_may_take_for_requests_in_flight(
+    tmp_path: Path, graces: dict[str, str], seconds: str
+) -> None:
+    (tmp_path / "lib/python3.12/site-packages/vllm-0.32.0+cpu.dist-info").mkdir(parents=True)
+    program = tmp_path / "bin" / "vllm"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    seen = rehearsed(f"{program} serve M", UNIT | graces)
+    assert seen["command"][-2:] == ["--shutdown-timeout", seconds]
