@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unitagent.discovery.platforms import TABLE, Platform, detect, full_name
+from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.discovery.schedulers import first_host
 from unitagent.errors import ConfigurationError
 
@@ -49,6 +50,13 @@ PYTORCH_JOB = {
     "MASTER_ADDR": "pj-master-0",
     "MASTER_PORT": "23456",
 }
+JAX = {
+    "JAX_NUM_PROCESSES": "2",
+    "JAX_PROCESS_ID": "1",
+    "JAX_COORDINATOR_ADDRESS": "job-node-0-0.job:1234",
+    "JAX_COORDINATOR_PORT": "1234",
+    "JOB_COMPLETION_INDEX": "1",
+}
 VOLCANO = {"VC_TASK_INDEX": "1", "VC_WORKER_NUM": "2", "VC_WORKER_HOSTS": "j-worker-0.j,j-worker-1.j"}
 VOLCANO_PYTORCH = {
     "VC_TASK_INDEX": "0",
@@ -85,7 +93,15 @@ NOMAD = {
 }
 
 JOB = {"JOB_COMPLETION_INDEX": "0"}
-SET = {"UNIT_SIZE": "2"}
+SET = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+KUBERAY = {
+    "RAY_CLUSTER_NAME": "ray",
+    "RAY_IP": "ray-head-svc",
+    "FQ_RAY_IP": "ray-head-svc.ns.svc.cluster.local",
+    "RAY_ADDRESS": "ray-head-svc.ns.svc.cluster.local:6379",
+}
+OMPI = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "16", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+KSERVE = {"HEAD_SVC": "llama-head-1", "RAY_NODE_COUNT": "2", "REQUEST_GPU_COUNT": "1", "ISVC_NAME": "llama"}
 
 
 def without(environ: dict[str, str], *names: str) -> dict[str, str]:
@@ -115,6 +131,7 @@ TOLD = [
     ("Kubeflow", TRAINER, "job-node-0-1", (1, 2, "job-node-0-0.job", "job")),
     ("Kubeflow", PYTORCH_JOB, "pj-worker-0", (1, 2, "pj-master-0", "pj")),
     ("Kubeflow", PYTORCH_JOB | {"PET_NNODES": "2:2"}, "p", (1, 2, "pj-master-0", "pj")),
+    ("Kubeflow", JAX, "job-node-0-1", (1, 2, "job-node-0-0.job", "job")),
     ("Volcano", VOLCANO, "j-worker-1", (1, 2, "j-worker-0.j", "j-worker")),
     ("Volcano", {"VK_TASK_INDEX": "1", "VC_WORKER_NUM": "2"}, "p", (1, 2, None, None)),
     ("Volcano", VOLCANO_PYTORCH, "j-worker-0", (1, 3, "j-master-0.j", "j")),
@@ -153,13 +170,22 @@ TOLD = [
         "web-3.svc.ns.svc.cluster.local",
         (3, None, "web-0.svc.ns.svc.cluster.local", "web"),
     ),
-    ("StatefulSet", {"UNIT_SIZE": "4"}, "my-web-0", (0, None, None, "my-web")),
+    ("StatefulSet", SET, "my-web-0", (0, None, None, "my-web")),
+    ("KubeRay", KUBERAY, "ray-gpu-worker-xk2b7", (None, None, "ray-head-svc.ns.svc.cluster.local", "ray")),
+    ("KubeRay", {"RAY_CLUSTER_NAME": "ray", "RAY_IP": "127.0.0.1"}, "ray-head", (None, None, None, "ray")),
+    ("KServe InferenceService", KSERVE, "p", (None, 2, "llama-head-1", None)),
+    ("KServe InferenceService", without(KSERVE, "HEAD_SVC"), "p", (None, 2, None, None)),
+    ("KServe InferenceService", {"HEAD_SVC": "llama-head-1"}, "p", (None, None, "llama-head-1", None)),
+    ("KServe InferenceService", {"WORKER_SVC": "w", "HEAD_SVC": "tcp://h"}, "p", (None, None, None, None)),
 ]
 
 
 @pytest.mark.parametrize(("name", "environ", "hostname", "told"), TOLD)
 def test_a_platform_tells_what_it_knows(
-    name: str, environ: dict[str, str], hostname: str, told: tuple[int, int | None, str | None, str | None]
+    name: str,
+    environ: dict[str, str],
+    hostname: str,
+    told: tuple[int | None, int | None, str | None, str | None],
 ) -> None:
     found = detect(environ, hostname)
     assert found is not None
@@ -171,12 +197,17 @@ def test_a_platform_tells_what_it_knows(
     [
         ({}, "laptop"),
         ({}, "web-3"),
-        ({"UNIT_SIZE": "2"}, "laptop"),
-        ({"UNIT_SIZE": "2"}, "web-03"),
+        ({"UNIT_SIZE": "2"}, "gpu-1"),  # a bare machine, or Compose's `hostname:`
+        ({"UNIT_SIZE": "2"}, "app-engine-1"),  # a container of Compose, if it knew its name
+        ({"UNIT_SIZE": "2"}, "3f2a9c1d7b60"),  # a container of Compose or a task of Swarm
+        (OMPI, "node-1"),
+        (SET, "web-03"),
+        ({"REQUEST_GPU_COUNT": "1"}, "p"),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "api-5d9c8b7f-24567"),
         (dict.fromkeys(LWS, ""), "big-3"),
-        (without(KTHENA, "WORKER_INDEX"), "p"),
         (without(KTHENA, "ENTRY_ADDRESS"), "p"),
+        ({"ENTRY_ADDRESS": KTHENA["ENTRY_ADDRESS"]}, "p"),
+        (without(JAX, "JOB_COMPLETION_INDEX") | {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234"}, "p"),
         ({"RANK": "1", "WORLD_SIZE": "16", "MASTER_ADDR": "a"}, "p"),
         ({"RANK_ID": "auto", "MASTER_ADDRESS": "a"}, "p"),
         ({"MASTER_ADDRESS": "a"}, "p"),
@@ -190,7 +221,7 @@ def test_every_platform_has_a_row_in_the_readme() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     rows = text.partition("\n## Platforms\n")[2].partition("\n## ")[0]
     told = {name for name, *_ in TOLD}
-    assert {rule.name for rule in TABLE} < told
+    assert {rule.name for rule in (*TABLE, *RAY_PODS)} < told
     spelled = {
         "EAS": "PAI-EAS",
         "LWS": "LeaderWorkerSet",
@@ -201,10 +232,9 @@ def test_every_platform_has_a_row_in_the_readme() -> None:
         assert re.search(rf"^\| {spelled.get(name, name)}\b", rows, re.MULTILINE), name
 
 
-def test_the_size_may_have_been_given_elsewhere() -> None:
-    assert detect({}, "web-1", sized=True) == Platform(
-        "StatefulSet", 1, unit="web", notes=("hostname web-1",)
-    )
+def test_a_pod_may_be_known_by_its_service_account_alone() -> None:
+    told = Platform("StatefulSet", 1, unit="web", notes=("hostname web-1",))
+    assert detect({}, "web-1", in_cluster=True) == told
 
 
 @pytest.mark.parametrize(
@@ -215,11 +245,15 @@ def test_the_size_may_have_been_given_elsewhere() -> None:
         (without(LWS, "LWS_LEADER_ADDRESS"), "LWS_LEADER_ADDRESS"),
         (LWS | {"LWS_GROUP_SIZE": ""}, "LWS_GROUP_SIZE"),
         (without(RBG, "RBG_LWP_WORKER_INDEX"), "RBG_LWP_WORKER_INDEX"),
+        (without(KTHENA, "WORKER_INDEX"), "WORKER_INDEX"),
+        (without(KTHENA, "GROUP_SIZE"), "GROUP_SIZE"),
         (without(AIBRIX, "POD_GROUP_SIZE"), "POD_GROUP_SIZE"),
         (without(GROVE, "GROVE_PCLQ_POD_INDEX"), "GROVE_PCLQ_POD_INDEX"),
         (without(GROVE, "GROVE_PCSG_TEMPLATE_NUM_PODS"), "GROVE_PCSG_TEMPLATE_NUM_PODS"),
         (without(TRAINER, "PET_NODE_RANK"), "PET_NODE_RANK"),
         (without(TRAINER, "PET_NNODES"), "PET_NNODES"),
+        (without(JAX, "JAX_PROCESS_ID"), "JAX_PROCESS_ID"),
+        (without(JAX, "JAX_NUM_PROCESSES"), "JAX_NUM_PROCESSES"),
         (without(BATCH, "AWS_BATCH_JOB_MAIN_NODE_INDEX"), "AWS_BATCH_JOB_MAIN_NODE_INDEX"),
         (
             without(BATCH, "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"),
@@ -232,7 +266,7 @@ def test_the_size_may_have_been_given_elsewhere() -> None:
 )
 def test_half_a_set_names_the_missing_half(environ: dict[str, str], missing: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{missing} missing"):
-        detect(environ, "host")
+        detect(environ | SET, "x-0-r-0-1")  # a name that alone would make this rank 1 of a StatefulSet
 
 
 @pytest.mark.parametrize(
@@ -257,7 +291,25 @@ def test_impossible_values_name_the_variable(environ: dict[str, str], said: str)
 @pytest.mark.parametrize(
     ("earlier", "later"),
     list(
-        itertools.pairwise((LWS, RBG, KTHENA, AIBRIX, GROVE, TRAINER, VOLCANO, JOB, BATCH, SLURM, NOMAD, SET))
+        itertools.pairwise(
+            (
+                LWS,
+                RBG,
+                KTHENA,
+                AIBRIX,
+                GROVE,
+                TRAINER,
+                JAX,
+                VOLCANO,
+                JOB,
+                BATCH,
+                SLURM,
+                NOMAD,
+                SET,
+                KUBERAY,
+                KSERVE,
+            )
+        )
     ),
 )
 def test_the_order_of_the_table(earlier: dict[str, str], later: dict[str, str]) -> None:

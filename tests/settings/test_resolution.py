@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from unitagent.core.model import Mode, Restart
 from unitagent.discovery.platforms import TABLE
+from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
 from unitagent.settings.resolution import resolve
 from unitagent.settings.variables import NOT_YET, VARIABLES
@@ -123,9 +124,25 @@ def test_explicit_rank_and_size_need_no_platform_to_be_right() -> None:
 
 
 def test_a_stateful_set_finds_its_leader_in_its_hosts_file() -> None:
-    hosts = files(**{"etc/hosts": "10.0.0.9\tweb-1.web.ns.svc.cluster.local\tweb-1\n"})
-    result = resolve({}, {"UNIT_SIZE": "2"}, "web-1", hosts)
+    hosts = {"etc/hosts": "10.0.0.9\tweb-1.web.ns.svc.cluster.local\tweb-1\n"}
+    account = {"var/run/secrets/kubernetes.io/serviceaccount/namespace": "ns"}
+    result = resolve({}, {"UNIT_SIZE": "2"}, "web-1", files(**hosts, **account))
     assert (result.settings.rank, result.settings.master_address) == (1, "web-0.web.ns.svc.cluster.local")
+
+
+def test_a_machine_is_no_pod_for_its_name() -> None:
+    with pytest.raises(ConfigurationError, match="RANK_ID missing: UNIT_SIZE=2"):
+        found({"UNIT_SIZE": "2"}, hostname="gpu-1")
+
+
+def test_a_platform_without_ranks_still_tells_what_it_knows() -> None:
+    environ = {"RAY_CLUSTER_NAME": "ray", "FQ_RAY_IP": "ray-head-svc.ns.svc", "UNIT_SIZE": "2"}
+    settings = found(environ | {"RANK_ID": "1"}).settings
+    assert (settings.unit, settings.master_address) == ("ray", "ray-head-svc.ns.svc")
+    settings = found(environ | {"RANK_ID": "auto", "UNIT_REDIS_URL": "redis://h"}).settings
+    assert (settings.unit, settings.rank) == ("ray", None)
+    settings = found({"HEAD_SVC": "llama-head-1", "RAY_NODE_COUNT": "3", "RANK_ID": "1"}).settings
+    assert (settings.size, settings.master_address) == (3, "llama-head-1")
 
 
 def test_empty_counts_as_unset() -> None:
@@ -254,6 +271,12 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
         ({"RANK_ID": "2", "UNIT_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}, "a rank from 0 to 1"),
         ({"RANK_ID": "1", "UNIT_SIZE": "2"}, "MASTER_ADDRESS missing"),
         ({"RANK_ID": "auto", "UNIT_SIZE": "2"}, "UNIT_REDIS_URL missing"),
+        ({"RAY_CLUSTER_NAME": "ray"}, "RANK_ID and UNIT_SIZE missing: KubeRay tells neither"),
+        (
+            {"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"},
+            "KServe InferenceService tells no rank; set RANK_ID to 0 … ",
+        ),
+        ({"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"}, "or to auto to claim a free one in the store"),
         ({"LWS_GROUP_SIZE": "2"}, "LWS_WORKER_INDEX, LWS_LEADER_ADDRESS missing"),
         (LWS | {"LWS_WORKER_INDEX": "4"}, "RANK_ID=4 (platform LWS"),
         (LWS | {"LWS_LEADER_ADDRESS": "a b"}, "MASTER_ADDRESS='a b' (platform LWS"),
@@ -384,9 +407,9 @@ def test_a_secret_file_that_is_no_text() -> None:
 
 
 PLATFORM_NAMES = {
-    *(name for rule in TABLE for name in rule.marks + rule.needs),
+    *(name for rule in (*TABLE, *RAY_PODS) for name in rule.marks + rule.needs),
     *("GROUP_SIZE", "WORKER_INDEX", "GROVE_PCSG_NAME", "VC_A_NUM", "SLURM_NODEID", "SLURM_NNODES"),
-    *("SLURM_NODELIST", "KUBERNETES_SERVICE_HOST"),
+    *("SLURM_NODELIST", "KUBERNETES_SERVICE_HOST", "FQ_RAY_IP", "RAY_NODE_COUNT", "JAX_PROCESS_ID"),
 }
 NAMES = st.sampled_from([*VARIABLES, *sorted(PLATFORM_NAMES)]) | st.text(max_size=8).map(
     lambda t: "UNIT_" + t

@@ -12,6 +12,7 @@ from unitagent.discovery.platform import (
     Environ,
     Platform,
     Rule,
+    apply,
     first_label,
     rank_in,
     sibling,
@@ -38,10 +39,10 @@ def _direct(name: str, rank: str, size: str, leader: str, unit: str | None = Non
 
 
 def _kthena(environ: Environ, hostname: str) -> Platform | None:
-    """Kthena's names are so general that only all three together say anything."""
-    if not all(environ.get(name) for name in _KTHENA.needs):
+    """Kthena's names are so general that a leader alone says nothing; with one of the others it does."""
+    if not (environ.get("GROUP_SIZE") or environ.get("WORKER_INDEX")):
         return None
-    return _KTHENA.read(environ, hostname)
+    return apply(_KTHENA, environ, hostname)
 
 
 _KTHENA = _direct("Kthena", "WORKER_INDEX", "GROUP_SIZE", "ENTRY_ADDRESS")
@@ -128,6 +129,34 @@ def _kubeflow(environ: Environ, _hostname: str) -> Platform:
     )
 
 
+def _jax(environ: Environ, hostname: str) -> Platform | None:
+    """Read a TrainJob's variables, where a process is a node; its leader's name tells them from anybody's."""
+    if not _TRAIN_JOB.fullmatch(environ["JAX_COORDINATOR_ADDRESS"]):
+        return None
+    return apply(_JAX, environ, hostname)
+
+
+def _read_jax(environ: Environ, _hostname: str) -> Platform:
+    leader, _, _ = environ["JAX_COORDINATOR_ADDRESS"].partition(":")
+    return Platform(
+        "Kubeflow",
+        rank_in(environ, "JAX_PROCESS_ID"),
+        size_in(environ, "JAX_NUM_PROCESSES"),
+        leader,
+        unit_name(first_label(leader).removesuffix("-node-0-0")),
+        (", ".join(_JAX.needs),),
+    )
+
+
+_TRAIN_JOB = re.compile(r"(.+)-node-0-0\.\1(?::[0-9]+)?")
+_JAX = Rule(
+    "Kubeflow (JAX)",
+    ("JAX_COORDINATOR_ADDRESS",),
+    ("JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_COORDINATOR_ADDRESS"),
+    _read_jax,
+)
+
+
 def _volcano(environ: Environ, _hostname: str) -> Platform:
     """Read a job of one task, or one with the pytorch plugin, where RANK and WORLD_SIZE do count pods."""
     if all(environ.get(name) for name in _VOLCANO_PYTORCH):
@@ -163,10 +192,10 @@ def _indexed_job(environ: Environ, hostname: str) -> Platform:
     return Platform("Job", rank, None, leader or None, unit_name(base), ("JOB_COMPLETION_INDEX",))
 
 
-def stateful_set(environ: Environ, hostname: str, *, sized: bool) -> Platform | None:
-    """Read ``<set>-<ordinal>``: of a pod's name in a cluster, or anywhere once a size has been given."""
+def stateful_set(hostname: str) -> Platform | None:
+    """Read ``<set>-<ordinal>`` of a pod's name; elsewhere a machine may be called so for any reason."""
     found = re.fullmatch(r".+?-(0|[1-9][0-9]{0,3})", first_label(hostname))
-    if not found or not (sized or environ.get("KUBERNETES_SERVICE_HOST")):
+    if not found:
         return None
     base, leader = sibling(hostname, found[1]) or (None, None)
     return Platform(
@@ -187,6 +216,7 @@ CONTROLLERS: tuple[Rule, ...] = (
     Rule("AIBrix", ("PODSET_NAME",), ("POD_GROUP_INDEX", "POD_GROUP_SIZE"), _aibrix),
     Rule("Grove", ("GROVE_PCLQ_NAME",), ("GROVE_PCLQ_POD_INDEX",), _grove),
     Rule("Kubeflow", ("PET_NODE_RANK", "PET_NNODES"), ("PET_NODE_RANK", "PET_NNODES"), _kubeflow),
+    Rule("Kubeflow", ("JAX_COORDINATOR_ADDRESS",), (), _jax),
     Rule("Volcano", ("VC_TASK_INDEX", "VK_TASK_INDEX"), (), _volcano),
     Rule("Job", ("JOB_COMPLETION_INDEX",), (), _indexed_job),
 )

@@ -27,7 +27,8 @@ class Platform:
         rank: this instance's rank, if told.
         size: instances in the Unit, if told.
         leader: DNS name or IP of rank 0, if told.
-        unit: a name for the Unit that all its instances derive alike and no other Unit does, if there is one.
+        unit: a name for the Unit that all its instances derive alike and no other Unit of the same namespace
+            does, if there is one; namespaces are not in it.
         notes: the variables used, and what a person should know, for ``unitagent env`` and the log.
 
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from unitagent.discovery.kubernetes import CONTROLLERS, stateful_set
 from unitagent.discovery.platform import Environ, Platform, Rule, apply, rank_in
+from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.discovery.schedulers import SCHEDULERS
 
 __all__ = ["Platform", "detect", "full_name"]
@@ -29,13 +30,13 @@ TABLE: tuple[Rule, ...] = (
 )
 
 
-def detect(environ: Environ, hostname: str, *, sized: bool | None = None) -> Platform | None:
+def detect(environ: Environ, hostname: str, *, in_cluster: bool = False) -> Platform | None:
     """Find out what platform this is and what it tells; None when nothing fits.
 
     Args:
         environ: the environment; an empty variable counts as unset.
         hostname: this machine's name, with its domain where that is known.
-        sized: whether the Unit's size has been given; by default whether ``UNIT_SIZE`` is in the environment.
+        in_cluster: whether anything but the environment says that this is a pod of Kubernetes.
 
     Raises:
         ConfigurationError: a platform's variables are incomplete or impossible.
@@ -43,9 +44,10 @@ def detect(environ: Environ, hostname: str, *, sized: bool | None = None) -> Pla
     """
     found = (apply(rule, environ, hostname) for rule in TABLE)
     platform = next((platform for platform in found if platform), None)
-    if platform:
-        return platform
-    return stateful_set(environ, hostname, sized=bool(environ.get("UNIT_SIZE")) if sized is None else sized)
+    if platform is None and (in_cluster or environ.get("KUBERNETES_SERVICE_HOST")):
+        platform = stateful_set(hostname)
+    last = (apply(rule, environ, hostname) for rule in RAY_PODS)
+    return platform or next((platform for platform in last if platform), None)
 
 
 def full_name(hostname: str, hosts: str) -> str:

@@ -96,7 +96,7 @@ def contents(variable: str, path: str, read_file: Callable[[str], str]) -> str:
 
 
 def find_platform(
-    environ: Mapping[str, str], hostname: str, read_file: Callable[[str], str], *, sized: bool
+    environ: Mapping[str, str], hostname: str, read_file: Callable[[str], str]
 ) -> Platform | None:
     """Detect the platform, knowing the host by the name that ``/etc/hosts`` gives it, domain included.
 
@@ -107,7 +107,14 @@ def find_platform(
     if "." not in hostname:
         with suppress(OSError, ValueError):  # only the leader's name follows from it, and that is asked for
             hostname = platforms.full_name(hostname, read_file("/etc/hosts"))
-    return platforms.detect(environ, hostname, sized=sized)
+    return platforms.detect(environ, hostname, in_cluster=_in_cluster(read_file))
+
+
+def _in_cluster(read_file: Callable[[str], str]) -> bool:
+    """Whether a pod's identity is mounted here: its namespace lies beside its token."""
+    with suppress(OSError, ValueError):
+        return bool(read_file("/var/run/secrets/kubernetes.io/serviceaccount/namespace"))
+    return False
 
 
 def platform_layer(platform: Platform) -> Layer:

@@ -50,7 +50,8 @@ def resolve(
     work.open_files()
     parsed = work.parse()
     work.fit_drain(parsed)
-    work.problems.extend(rules.broken(work.given, parsed, identity=identity and not work.unread))
+    told_by = work.platform.name if work.platform else None
+    work.problems.extend(rules.broken(work.given, parsed, told_by, identity=identity and not work.unread))
     argv = tuple(command) or work.file.command
     if identity and not command:
         work.refuse_itself(argv)
@@ -110,9 +111,7 @@ class _Resolution:
         """Ask the platform for what nobody has said; where all has been said, its mistakes do not matter."""
         explicit = self.given.keys() >= {"RANK_ID", "UNIT_SIZE"}
         try:
-            platform = layers.find_platform(
-                environ, hostname, self.read_file, sized="UNIT_SIZE" in self.given
-            )
+            platform = layers.find_platform(environ, hostname, self.read_file)
         except ConfigurationError as error:
             if identity and not explicit:
                 self.problems.extend(error.problems)

@@ -18,14 +18,24 @@ if TYPE_CHECKING:
 Parsed = dict[str, Any]  # variable -> value; a variable whose text was refused is absent
 
 
-def broken(given: Mapping[str, Given], parsed: Parsed, *, identity: bool) -> Iterator[str]:
-    """Yield every problem between the values; with ``identity`` also those of rank and size."""
+def broken(
+    given: Mapping[str, Given], parsed: Parsed, platform: str | None, *, identity: bool
+) -> Iterator[str]:
+    """Yield every problem between the values; with ``identity`` also those of rank and size.
+
+    Args:
+        given: what was said, and by whom.
+        parsed: what it means.
+        platform: name of the one that was recognised.
+        identity: whether rank and size have to be known.
+
+    """
     yield from _visible_password(given)
     yield from _not_yet(given, parsed)
     yield from _lease(given, parsed)
     yield from _stop(given, parsed)
     if identity:
-        yield from _rank_and_size(given, parsed)
+        yield from _rank_and_size(given, parsed, platform)
         yield from _store(given, parsed)
 
 
@@ -75,12 +85,16 @@ def _stop(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
         )
 
 
-def _rank_and_size(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+_NOBODY = "no known platform told them"
+
+
+def _rank_and_size(given: Mapping[str, Given], parsed: Parsed, platform: str | None) -> Iterator[str]:
     rank, size = "RANK_ID" in given, "UNIT_SIZE" in given
     if not rank and not size:
         yield (
-            "RANK_ID and UNIT_SIZE missing: no known platform told them; set UNIT_SIZE to the number of "
-            "instances, or UNIT_CONFIG to a service file, and RANK_ID to 0 … UNIT_SIZE-1, or to auto"
+            f"RANK_ID and UNIT_SIZE missing: {f'{platform} tells neither' if platform else _NOBODY}; "
+            "set UNIT_SIZE to the number of instances, or UNIT_CONFIG to a service file, and RANK_ID to "
+            "0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
         )
     elif not size:
         yield (
@@ -89,8 +103,9 @@ def _rank_and_size(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
         )
     elif not rank:
         yield (
-            f"RANK_ID missing: {_said(given, 'UNIT_SIZE')} says how many instances there are, nothing says "
-            "which this is; set RANK_ID to 0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
+            f"RANK_ID missing: {_said(given, 'UNIT_SIZE')} says how many instances there are, "
+            f"{f'{platform} tells no' if platform else 'nothing tells a'} rank; set RANK_ID to "
+            "0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
         )
     elif parsed.get("RANK_ID") is not None and parsed["RANK_ID"] >= parsed.get("UNIT_SIZE", float("inf")):
         yield (
