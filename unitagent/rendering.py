@@ -186,6 +186,8 @@ def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) ->
         if name in _GIVEN and name in said.path:
             yield f"{said.path} is not in the manifest, which gives each instance its place and its store"
     yield from _unused_checks(file)
+    if engine == "compose":
+        yield from compose.on_one_machine(service)
     if engine == "swarm" and service.grace > _OVERLAP:
         yield (
             f"stop_grace_period={service.grace}s: past {_OVERLAP} s Swarm starts the next task beside the "

@@ -125,6 +125,37 @@ def test_compose_tells_each_instance_its_place() -> None:
     assert published == ["deepseek-r1-0-0", "deepseek-r1-1-0"]
 
 
+def test_compose_gives_no_two_instances_the_same_card() -> None:
+    documents, warnings = render("compose", with_metadata(gpu=2))
+    devices = [
+        service["deploy"]["resources"]["reservations"]["devices"]
+        for service in documents[0]["services"].values()
+    ]
+    assert [device["device_ids"] for (device,) in devices] == [
+        [str(2 * place), str(2 * place + 1)] for place in range(6)
+    ]
+    assert [
+        line for line in warnings if line.startswith("metadata.gpu=2 for each of 6") and "12 cards" in line
+    ]
+
+
+@pytest.mark.parametrize(("instance", "said"), [(1, 0), (2, 1)])
+def test_compose_has_a_port_for_each_unit_and_says_so(instance: int, said: int) -> None:
+    _, warnings = render("compose", with_metadata(instance=instance))
+    assert len([line for line in warnings if line.startswith("containers[0].port=8000: each Unit")]) == said
+
+
+@pytest.mark.parametrize(("check", "seconds"), [({}, 3600), ({"failure_threshold": 120}, 7200)])
+def test_swarm_waits_for_a_unit_that_serves_longer_than_its_start_may_take(
+    check: dict[str, Any], seconds: int
+) -> None:
+    startup = {"http_get": {"path": "/health"}, "period_seconds": 30, **check}
+    unit = render("swarm", with_container(startup_check=startup))[0][0]["services"]["deepseek-r1-0"]
+    assert unit["healthcheck"]["test"][-1] == "startup"
+    assert unit["healthcheck"]["start_period"] == f"{seconds}s"
+    assert unit["deploy"]["update_config"]["monitor"] == "60s"
+
+
 def test_swarm_has_a_slot_for_each_rank_and_replaces_a_unit_as_a_whole() -> None:
     unit = render("swarm")[0][0]["services"]["deepseek-r1-0"]
     assert unit["deploy"]["replicas"] == 3
@@ -162,7 +193,7 @@ def test_a_group_of_kubernetes_is_a_unit() -> None:
     ],
 )
 def test_what_an_engine_cannot_express_is_said(engine: str, said: set[str]) -> None:
-    _, warnings = render(engine, with_metadata(name="plain"))
+    _, warnings = render(engine, with_metadata(name="plain", instance=1, gpu=0))
     left_out = {
         line.partition(" is not in the manifest")[0] for line in warnings if not line.startswith(IMAGE)
     }

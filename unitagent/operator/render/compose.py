@@ -5,6 +5,7 @@ The store is the embedded one of each Unit's rank 0, which the others find by it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import ConfigurationError
@@ -15,6 +16,7 @@ _MOST = 250  # containers that one file should hold, and one machine can
 ABOUT = """\
 Before the first start, make what protects the Units' stores (the folder, not the file, keeps others out):
   mkdir -m 700 secrets && od -An -N24 -tx1 /dev/urandom | tr -d ' \\n' >secrets/unit-secret
+  chmod 644 secrets/unit-secret
 Another --agent-image takes effect after: docker compose down --volumes
 Where rank 0 answers on this machine: docker compose port NAME-0-0 PORT"""
 
@@ -32,7 +34,7 @@ def compose(service: Service) -> list[object]:
             f"{_MOST} instances altogether; render for swarm or lws"
         )
     services: dict[str, Any] = {
-        f"{service.name}-{unit}-{rank}": _instance(service, unit, rank)
+        _called(service, unit, rank): _instance(service, unit, rank)
         for unit in range(service.units)
         for rank in range(service.size)
     }
@@ -47,6 +49,25 @@ def compose(service: Service) -> list[object]:
     return [doubled(whole | ({"volumes": kept} if kept else {}))]
 
 
+def on_one_machine(service: Service) -> Iterator[str]:
+    """Yield a sentence for each thing that becomes another one where all instances share a machine."""
+    instances = service.units * service.size
+    if service.gpu and instances > 1:
+        yield (
+            f"metadata.gpu={service.gpu} for each of {instances} instances on one machine: it needs "
+            f"{instances * service.gpu} cards; the manifest gives each instance its own, by number"
+        )
+    if service.port and service.units > 1:
+        yield (
+            f"containers[0].port={service.port}: each Unit's rank 0 is published at a port of its own, "
+            "which the engine chooses; one address for all is a balancer's (docker/haproxy.cfg)"
+        )
+
+
+def _called(service: Service, unit: int, rank: int) -> str:
+    return f"{service.name}-{unit}-{rank}"
+
+
 def _carrier(image: str) -> dict[str, Any]:
     """Bring the agent into a volume: an empty one gets what the image has where it is mounted."""
     volume = {"type": "volume", "source": "agent", "target": BUNDLE}
@@ -58,7 +79,7 @@ def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         "UNIT_ID": f"{service.name}-{unit}",
         "UNIT_SIZE": str(service.size),
         "RANK_ID": str(rank),
-        "MASTER_ADDRESS": f"{service.name}-{unit}-0",
+        "MASTER_ADDRESS": _called(service, unit, 0),
         "UNIT_SECRET_FILE": "/run/secrets/unit-secret",
     }
     found: dict[str, Any] = {
@@ -81,7 +102,7 @@ def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         found["ports"] = [str(service.port)]
     if service.shm:
         found["shm_size"] = f"{service.shm}g"
-    return found | _volumes(service) | _resources(service)
+    return found | _volumes(service) | _resources(service, unit * service.size + rank)
 
 
 def _volumes(service: Service) -> dict[str, Any]:
@@ -92,11 +113,13 @@ def _volumes(service: Service) -> dict[str, Any]:
     return {"volumes": found, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
 
 
-def _resources(service: Service) -> dict[str, Any]:
+def _resources(service: Service, place: int) -> dict[str, Any]:
+    """Give the instance at this place its share; a ``count`` of cards would mean the machine's first ones."""
     found: dict[str, Any] = {}
     if bounds := limits(service):
         found["limits"] = bounds
     if service.gpu:
-        device = {"driver": "nvidia", "count": service.gpu, "capabilities": ["gpu"]}
+        cards = [str(place * service.gpu + card) for card in range(service.gpu)]
+        device = {"driver": "nvidia", "device_ids": cards, "capabilities": ["gpu"]}
         found["reservations"] = {"devices": [device]}
     return {"deploy": {"resources": found}} if found else {}

@@ -6,20 +6,23 @@ that the store cannot be at rank 0.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from unitagent.operator.render.service import Service, doubled, limits, mounted, pairs, volumes
 
 _ENTRYPOINT = ["sh", "-c", 'RANK_ID=$((TASK_SLOT - 1)) exec unitagent run -- "$@"', "sh"]
 _GIB = 1024**3
+_LOAD = 3600.0  # seconds until an instance that never served is given up, unless the file allows it more
 
 ABOUT = """\
 Before the first start, make the password that the secrets hold (the folder keeps others out):
   mkdir -m 700 secrets && p=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')
   printf 'requirepass %s\\n' "$p" >secrets/redis.conf
   printf 'redis://:%s@redis:6379/0\\n' "$p" >secrets/redis-url
-Each Unit is a service; traffic for rank 0 needs a balancer on the network cards that asks for GET /traffic at
-port 9470. An update goes with another UNIT_REVISION."""
+Each Unit is a service; traffic for rank 0 needs a balancer on the network cards, which finds all instances
+by the name unit and asks them for GET /traffic at port 9470 (docker/haproxy.cfg). An update goes with another
+UNIT_REVISION; a task of it that has not served within start_period ends, and the former ones come back."""
 
 
 def swarm(service: Service) -> list[object]:
@@ -62,7 +65,8 @@ def _unit(service: Service, unit: int) -> dict[str, Any]:
         "command": list(service.command),
         "environment": pairs({"UNIT_REVISION": "1", **variables, **place, "TASK_SLOT": "{{.Task.Slot}}"}),
         "secrets": ["redis-url"],
-        "networks": ["cards"],
+        "networks": {"cards": {"aliases": ["unit"]}},
+        "healthcheck": _served(service),
         "stop_grace_period": f"{service.grace}s",
         "deploy": _deploy(service),
     }
@@ -73,13 +77,31 @@ def _unit(service: Service, unit: int) -> dict[str, Any]:
     return found | ({"volumes": found_there} if found_there else {})
 
 
+def _served(service: Service) -> dict[str, Any]:
+    """To Swarm a task is running, and an update has succeeded, once this passes: so it asks for the Unit."""
+    startup = float(service.settings.get("UNIT_STARTUP_SECONDS", 0))
+    return {
+        "test": ["CMD", "unitagent", "probe", "startup"],
+        "interval": "5s",
+        "timeout": "4s",
+        # Machines do not begin together: some still pull the image.
+        "start_period": f"{math.ceil(max(_LOAD, 2 * startup))}s",
+        "retries": 3,
+    }
+
+
 def _deploy(service: Service) -> dict[str, Any]:
     """Replace all tasks at once, the old ones first: a Unit is one thing."""
     found: dict[str, Any] = {
         "replicas": service.size,
         "endpoint_mode": "dnsrr",
         "restart_policy": {"condition": "on-failure", "delay": "1s"},
-        "update_config": {"parallelism": 0, "order": "stop-first", "failure_action": "rollback"},
+        "update_config": {
+            "parallelism": 0,
+            "order": "stop-first",
+            "failure_action": "rollback",
+            "monitor": "60s",
+        },
         "rollback_config": {"parallelism": 0, "order": "stop-first"},
     }
     resources: dict[str, Any] = {}
