@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the passwords that compose.yaml and swarm.yaml mount, in the folder secrets beside this script. What is
+# Make the passwords that compose.yaml, rollout/ and swarm/ mount, in the folder secrets beside this script. What is
 # there already stays.
 set -eu
 folder=$(cd "$(dirname "$0")" && pwd)/secrets

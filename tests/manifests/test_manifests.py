@@ -17,12 +17,20 @@ from unitagent.settings.variables import VARIABLES
 
 DOCKER = Path(__file__).parents[2] / "docker"
 KUBERNETES = sorted((DOCKER / "kubernetes").glob("*.yaml"))
-STACKS = [DOCKER / "compose.yaml", DOCKER / "swarm.yaml"]
+STACKS = [DOCKER / "compose.yaml", *sorted(DOCKER.glob("[rs]*/*.yaml"))]  # rollout, swarm
+UNITS = [path for path in STACKS if path.name != "traffic.yaml"]
 OURS = ("UNIT_", "RANK_", "COMM_", "MASTER_")
 DOCKERFILE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
-by_name = pytest.mark.parametrize("path", [*KUBERNETES, *STACKS], ids=lambda path: path.name)
-kubernetes = pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
-stacks = pytest.mark.parametrize("path", STACKS, ids=lambda path: path.name)
+
+
+def parametrized(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(DOCKER)))
+
+
+by_name = parametrized([*KUBERNETES, *UNITS])
+kubernetes = parametrized(KUBERNETES)
+stacks = parametrized(STACKS)
+units = parametrized(UNITS)
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -42,8 +50,8 @@ def below(content: object, key: str) -> Iterator[Any]:
 
 
 def defaults(text: str) -> str:
-    """Compose's ``${NAME:-default}``."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    """Compose's ``${NAME:-default}``; empty for ``${NAME:?reason}``, which has none."""
+    return re.sub(r"\$\{\w+:(?:-([^}]*)|\?[^}]*)\}", r"\1", text)
 
 
 def services(path: Path) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def test_every_variable_is_one_of_ours_with_a_value_that_we_accept(path: Path) -
     assert seen
 
 
-@stacks
+@units
 def test_the_engine_waits_longer_than_the_agent(path: Path) -> None:
     instances = [found for found in services(path).values() if "UNIT_ID" in found.get("environment", {})]
     assert instances
@@ -129,7 +137,7 @@ def test_compose_gives_each_rank_once() -> None:
 
 
 def test_swarm_runs_as_many_tasks_as_the_unit_has_ranks() -> None:
-    unit = services(DOCKER / "swarm.yaml")["unit"]
+    unit = services(DOCKER / "swarm" / "unit.yaml")["unit"]
     assert unit["deploy"]["replicas"] == unit["environment"]["UNIT_SIZE"]
     assert unit["deploy"]["endpoint_mode"] == "dnsrr"
 
