@@ -155,15 +155,68 @@ def test_what_a_check_would_ignore_is_told() -> None:
 
 def test_unknown_keys_are_one_warning() -> None:
     file = read({"unti": {}, "unit": {"size": 1, "gaurd": True}, "containers": [{"prot": 1}, {}]})
-    assert "unti, containers[0].prot, unit.gaurd" in file.warnings[0]
+    assert "unti, unit.gaurd, containers[0].prot" in file.warnings[0]
     assert "only the first" in file.warnings[1]
     assert len(file.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({"metadata": {"instnace": 2}}, "metadata.instnace"),
+        ({"metadata": {"rpc": {"enable_sigtrem": True}}}, "metadata.rpc.enable_sigtrem"),
+        ({"metadata": {"rpc.enable_sigtrem": True}}, "metadata.rpc.enable_sigtrem"),
+        ({"rpc.enable_sigtrem": True}, "rpc.enable_sigtrem"),
+        ({"eas": {"termination_grace": 30}}, "eas.termination_grace"),
+        ({"eas.termination_grace": 30}, "eas.termination_grace"),
+        ({"runtime": {"grace": 30}}, "runtime.grace"),
+        ({"cloud": {"networking": {"vpc": "v"}}}, "cloud.networking.vpc"),
+        ({"networking": {"gatewya": "g"}}, "networking.gatewya"),
+        ({"options.prioritty": 1}, "options.prioritty"),
+        ({"rolling_strategy.max_srge": 1}, "rolling_strategy.max_srge"),
+        ({"foo.bar": 1}, "foo.bar"),
+    ],
+)
+def test_an_unknown_key_is_listed_wherever_it_stands(document: dict[str, Any], path: str) -> None:
+    assert read(document).warnings == (f"UNIT_CONFIG='/s.json': unknown keys ignored: {path}",)
+
+
+def test_what_eas_is_known_to_take_is_no_unknown_key() -> None:
+    file = read({
+        "metadata": {
+            "name": "a", "instance": 1, "workspace_id": "1", "resource": "r", "quota_id": "q", "cpu": 1,
+            "quota_type": "Lingjun", "gpu": 1, "memory": 1, "disk": "30Gi", "shm_size": 1, "rdma": 1,
+            "enable_grpc": True, "resource_burstable": True, "rolling_strategy.max_surge": 1,
+            "scheduling.spread.policy": "host", "eas.termination_grace_period": 30, "rpc.keepalive": 1,
+        },
+        "containers": [{"image": "i", "prepare": {"pythonRequirements": []}, "resources": {}}],
+        "cloud": {
+            "computing": {"instances": [{"type": "t"}]},
+            "networking": {"vpc_id": "v", "vswitch_id": "a,b", "security_group_id": "s"},
+        },
+        "storage": [{"mount_path": "/m", "oss": {"path": "oss://b", "readOnly": True}}],
+        "networking": {"gateway": "g", "nlb": []},
+        "autoscaler": {"min": 1, "max": 2, "scaleStrategies": []},
+        "features": {"eas.aliyun.com/gpu-driver-version": "550"},
+        "options": {"priority": 1}, "labels": {"a.b": "c"}, "dockerAuth": "x", "token": "t",
+    })  # fmt: skip
+    assert file.warnings == ()
+
+
+def test_an_empty_check_is_said_to_ask_nothing() -> None:
+    file = read({"containers": [{"health_check": {}, "liveness_check": None}]})
+    assert file.checks == {}
+    assert file.warnings == (
+        "UNIT_CONFIG='/s.json': containers[0].health_check is empty, so nothing is asked",
+    )
 
 
 @pytest.mark.parametrize(
     ("document", "said"),
     [
         ([], "a JSON object"),
+        ({"metadata": {"instance": "2"}}, "metadata.instance='2': accepted is a whole number from 0 to"),
+        ({"metadata": {"instance": -1}}, "metadata.instance=-1"),
         ({"unit": []}, "unit=a list: accepted is an object"),
         ({"unit": {"size": "2"}}, "unit.size='2': accepted is a whole number from 1 to 1024"),
         ({"unit": {"size": True}}, "unit.size=True"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent.discovery.health_checks import KINDS, Check, read_check
 from unitagent.discovery.json_reader import Reader
+from unitagent.discovery.service_keys import KEYS, note_unknown, undotted
 from unitagent.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,36 +22,7 @@ if TYPE_CHECKING:
 
 _LARGEST_UNIT = 1024
 _HIGHEST_PORT = 65535
-_TOP = (
-    "name",
-    "metadata",
-    "containers",
-    "unit",
-    "cloud",
-    "storage",
-    "networking",
-    "autoscaler",
-    "runtime",
-    "features",
-    "options",
-    "labels",
-    "token",
-    "rpc",
-    "eas",
-    "rolling_strategy",
-    "scheduling",
-    "model_path",
-    "model_entry",
-    "model_config",
-    "processor",
-    "processor_path",
-    "processor_type",
-    "processor_mainclass",
-    "processor_entry",
-    "warm_up_data_path",
-    "source",
-    "dockerAuth",
-)
+_MOST_UNITS = 1_000_000
 _CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "resources", "name", *KINDS)
 
 
@@ -96,12 +68,12 @@ def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
         ConfigurationError: it is no JSON object, or members have wrong types; lists all of them.
 
     """
-    root = Reader("", _undotted(_load(text, path)))
-    metadata = Reader("metadata", _undotted(root.object("metadata").content), root.problems, root.unknown)
-    containers = root.objects("containers")
+    root = Reader("", undotted(_load(text, path), KEYS))
+    metadata, containers = root.object("metadata"), root.objects("containers")
     container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
-    root.knows(*_TOP)
+    note_unknown(root, KEYS)
     container.knows(*_CONTAINER)
+    metadata.whole("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
     checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
     environment = dict(_environment(container))
     result = ServiceFile(
@@ -112,7 +84,9 @@ def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
         command=_command(container),
         environment={n: v for n, v in environment.items() if n not in variables},
         sigterm=_sigterm(root, metadata),
-        warnings=tuple(_warnings(root, path, len(containers))),
+        warnings=tuple(
+            f"UNIT_CONFIG={path!r}: {said}" for said in _warnings(root, container, len(containers))
+        ),
     )
     if root.problems:
         raise ConfigurationError(
@@ -133,19 +107,8 @@ def _load(text: str, path: str) -> dict[str, Any]:
     return document
 
 
-def _undotted(content: dict[str, Any]) -> dict[str, Any]:
-    """Turn keys like ``eas.termination_grace_period`` into objects, for Alibaba's pages use both forms."""
-    plain = {key: value for key, value in content.items() if key.count(".") != 1}
-    for key, value in content.items():
-        first, _, second = key.partition(".")
-        if key not in plain and isinstance(plain.setdefault(first, {}), dict):
-            plain[first] = {second: value, **plain[first]}
-    return plain
-
-
 def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple[str, Stated]]:
     unit = root.object("unit")
-    unit.knows("size", "guard")
     name = metadata.text("name")
     if name:
         yield "UNIT_SERVICE", Stated(name, "metadata.name")
@@ -240,8 +203,11 @@ def _sigterm(root: Reader, metadata: Reader) -> bool | None:
     return next((flag for flag in said if flag is not None), None)
 
 
-def _warnings(root: Reader, path: str, containers: int) -> Iterator[str]:
+def _warnings(root: Reader, container: Reader, containers: int) -> Iterator[str]:
     if root.unknown:
-        yield f"UNIT_CONFIG={path!r}: unknown keys ignored: {', '.join(root.unknown)}"
+        yield f"unknown keys ignored: {', '.join(root.unknown)}"
+    for kind in KINDS:
+        if container.content.get(kind) == {}:
+            yield f"{container.where(kind)} is empty, so nothing is asked"
     if containers > 1:
-        yield f"UNIT_CONFIG={path!r}: {containers} containers, of which only the first is read"
+        yield f"{containers} containers, of which only the first is read"
