@@ -122,8 +122,11 @@ def _place(found: Resolved, ip: str, ifname: str) -> variables.Place:
 def _others(here: _Here) -> list[Peer]:
     """Name the other ranks that the agent of this container has met."""
     seen = (from_agent(here.settings) if here.agent else None) or {}
-    ips = [one.get("ip") for one in seen.get("instances", ()) if one.get("rank") != here.settings.rank]
-    return [(ip, here.settings.http_port) for ip in ips if ip]
+    mine = here.settings.rank, here.place.ip  # with RANK_ID=auto the address alone tells which is this one
+    others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
+    return [
+        (one["ip"], here.settings.http_port) for one in others if one.get("ip") not in {None, "", mine[1]}
+    ]
 
 
 async def _address(settings: Settings) -> tuple[str, str, Finding]:

@@ -130,10 +130,12 @@ def test_ways_to_the_ranks_that_the_agent_here_has_met(tmp_path: Path) -> None:
         unit.ready()
         given = {"UNIT_HTTP_ADDRESS": f"127.0.0.1:{unit.port}", "UNIT_ID": "tested", "UNIT_SIZE": "2"}
         _, checks = examined(**given)
+        _, unsaid = examined(**given, RANK_ID="auto", UNIT_REDIS_URL=f"redis://127.0.0.1:{unit.port + 1}")
     finally:
         unit.close()
-    assert [found["verdict"] for found in checks["peer"]] == ["ok"]
-    assert checks["peer"][0]["detail"].startswith(f"127.0.0.2:{unit.port} answers")
+    for seen in (checks, unsaid):
+        assert [found["verdict"] for found in seen["peer"]] == ["ok"]
+        assert seen["peer"][0]["detail"].startswith(f"127.0.0.2:{unit.port} answers")
 
 
 def test_gpus_that_others_hold(tmp_path: Path) -> None:
@@ -175,6 +177,13 @@ def test_variables_of_the_service_file_count_too(tmp_path: Path) -> None:
     )
     _, checks = examined(UNIT_CONFIG=str(file))
     assert checks["variables"][0]["detail"].startswith("HOST_IP=192.0.2.1")
+
+
+def test_a_store_s_port_that_is_none() -> None:
+    code, checks = examined(UNIT_HTTP_ADDRESS="127.0.0.1:65535")
+    assert code == 1
+    assert "UNIT_HTTP_ADDRESS=127.0.0.1:65535" in checks["settings"][0]["detail"]
+    assert "127.0.0.1:65536 cannot be had: a port is 65535 at most" in checks["port"][1]["detail"]
 
 
 @pytest.mark.parametrize("peer", ["here", "127.0.0.1", "127.0.0.1:0", "localhost:80", "off", "[::1]"])

@@ -277,6 +277,7 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
             "KServe InferenceService tells no rank; set RANK_ID to 0 … ",
         ),
         ({"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"}, "or to auto to claim a free one in the store"),
+        (ALONE | {"UNIT_HTTP_ADDRESS": "127.0.0.1:65535"}, "UNIT_HTTP_ADDRESS=127.0.0.1:65535 (environment)"),
         ({"LWS_GROUP_SIZE": "2"}, "LWS_WORKER_INDEX, LWS_LEADER_ADDRESS missing"),
         (LWS | {"LWS_WORKER_INDEX": "4"}, "RANK_ID=4 (platform LWS"),
         (LWS | {"LWS_LEADER_ADDRESS": "a b"}, "MASTER_ADDRESS='a b' (platform LWS"),
@@ -304,6 +305,11 @@ def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:
     told = problems(environ, f="x", empty="\n", itself=itself, broken="{")
     assert [problem for problem in told if said in problem], told
     assert len(told) == 1
+
+
+def test_the_highest_port_will_do_where_no_store_is_above_it() -> None:
+    assert settled({"UNIT_HTTP_ADDRESS": "h:65535", "UNIT_REDIS_URL": "redis://h"}).http_port == 65535
+    assert settled({"UNIT_HTTP_ADDRESS": "h:65534"}).http_port == 65534
 
 
 def test_all_problems_at_once() -> None:

@@ -118,6 +118,11 @@ def _store(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
     """Without a store of its own a Unit's is at rank 0, which the others then have to be told."""
     if "UNIT_REDIS_URL" in given or "UNIT_REDIS_URL_FILE" in given or "RANK_ID" not in parsed:
         return
+    if parsed.get("UNIT_HTTP_ADDRESS", ("", 0))[1] == values.HIGHEST_PORT:
+        yield (
+            f"{_said(given, 'UNIT_HTTP_ADDRESS')}: the store at rank 0 listens one port above; accepted is a "
+            f"port below {values.HIGHEST_PORT}; lower it, or set UNIT_REDIS_URL to a store of its own"
+        )
     if parsed["RANK_ID"] is None:
         yield (
             f"UNIT_REDIS_URL missing: {_said(given, 'RANK_ID')} claims a rank in the store, and without "

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _LONGEST_HOST = 253
 _LONGEST_INTERFACE = 15  # IFNAMSIZ less the closing zero
-_HIGHEST_PORT = 65535
+HIGHEST_PORT = 65535
 _HIGHEST_DATABASE = 99_999
 _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -63,7 +63,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 size = whole(1, LARGEST_UNIT)
-port = whole(1, _HIGHEST_PORT)
+port = whole(1, HIGHEST_PORT)
 
 
 def rank(value: str) -> int | None:

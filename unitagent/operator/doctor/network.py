@@ -88,6 +88,8 @@ def try_port(what: str, host: str, number: int) -> Port:
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         return Port(what, host, number, error.strerror or str(error), taken)
+    except OverflowError:  # the store's port is one above another
+        return Port(what, host, number, "a port is 65535 at most")
     return Port(what, host, number)
 
 

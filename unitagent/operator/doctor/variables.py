@@ -86,7 +86,7 @@ def _cards(given: Mapping[str, str], ifname: str) -> Iterator[Finding]:
 
 
 def _nccl_means(text: str, ifname: str) -> bool:
-    """Whether NCCL's list means this card: beginnings of names, whole ones after ``=``, all others after ``^``."""
+    """Whether NCCL's list means a card: beginnings of names, after ``=`` whole ones, after ``^`` others."""
     others, listed = text.startswith("^"), text.removeprefix("^")
     names = listed.removeprefix("=").split(",")
     among = ifname in names if listed.startswith("=") else ifname.startswith(tuple(names))
