@@ -13,6 +13,9 @@ set -euo pipefail
 
 PREFIX=/opt/unitagent
 folder=$(realpath -m "${1:-$ROOT/dist/unitagent}")
+# It is replaced as a whole, so it has to be a former bundle, or nothing that anybody would miss.
+[ ! -e "$folder" ] || [ -d "$folder/_internal" ] || rmdir "$folder" 2>/dev/null ||
+    fail "$folder is there, is not empty and is no bundle: name another folder, or remove it"
 setup_tools objcopy:binutils
 python=$(find_python)
 "$python" -c 'import sysconfig; exit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))' ||

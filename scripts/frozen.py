@@ -27,7 +27,11 @@ def copy(bundle: Path, folder: Path) -> int:
     """Copy what is in the bundle; ``copytree`` would also change the folder, which may be somebody else's."""
     for path in sorted(bundle.rglob("*")):
         place = folder / path.relative_to(bundle)
-        place.mkdir(parents=True, exist_ok=True) if path.is_dir() else shutil.copy(path, place)
+        try:
+            place.mkdir(parents=True, exist_ok=True) if path.is_dir() else shutil.copy(path, place)
+        except OSError as error:
+            print(f"unitagent: error: {place}: {error.strerror}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -93,9 +93,9 @@ class Engine:
         """Whether the container's Unit serves."""
         return self.docker("exec", name, program, "probe", "ready", code=None).startswith("ok")
 
-    def until(self, true: Callable[[], bool]) -> None:
+    def until(self, true: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait until something is true; what all containers said is in the failure."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not true():
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,23 @@ def test_a_volume_carries_it_into_an_image_as_it_is(engine: Engine, volume: str)
     places = ("--volume", f"{volume}:/opt/unitagent:ro", "--entrypoint", PROGRAM)
     name = engine.run(*places, *NOTHING, image=BARE, command=("run", "--", *SLEEP))
     engine.until(lambda: engine.ready(name, PROGRAM))
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(engine: Engine) -> None:
+    full = ("--tmpfs", "/agent:size=1m", "--name", fresh())
+    engine.undoing.append(("rm", "--force", full[-1]))
+    said = engine.docker("run", *full, BUNDLE, "--copy-to", "/agent", code=1)
+    assert re.fullmatch(r"unitagent: error: /agent\S*: No space left on device", said)
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced_by_one(tmp_path: Path) -> None:
+    kept = tmp_path / "thesis.tex"
+    kept.touch()
+    argv = ["bash", str(ROOT / "scripts" / "bundle.sh"), str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 1
+    assert f"{tmp_path} is there, is not empty and is no bundle" in done.stderr
+    assert kept.exists()
 
 
 def test_a_stranger_copies_it_into_a_folder_that_is_not_his(engine: Engine) -> None:

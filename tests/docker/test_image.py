@@ -6,10 +6,11 @@ import os
 import pty
 import select
 import subprocess
+import time
 
 import pytest
 
-from tests.docker.engine import IMAGE, PATIENCE, Engine
+from tests.docker.engine import BASE, BUNDLE, IMAGE, PATIENCE, Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -35,6 +36,25 @@ def test_stopping_a_container_lets_the_workload_finish_and_ends_with_0(engine: E
     engine.docker("stop", "--time", "60", name)
     assert engine.state(name)["ExitCode"] == 0
     assert "goodbye" in engine.docker("logs", name)
+
+
+def test_stopping_a_container_is_over_before_the_engine_loses_patience(engine: Engine) -> None:
+    """A plain ``docker stop`` gives 10 s, less than UNIT_STOP_GRACE_SECONDS; then comes SIGKILL, and 137."""
+    name = engine.run(command=SERVE, UNIT_HEALTH_URL=HEALTH, UNIT_TRAFFIC_PORT="8000")
+    engine.until(lambda: engine.ready(name))
+    began = time.monotonic()
+    engine.docker("stop", name)
+    assert time.monotonic() - began < 9
+    assert engine.state(name)["ExitCode"] == 0
+
+
+def test_the_agent_adds_little_to_an_image(engine: Engine) -> None:
+    sizes = {
+        name: int(engine.docker("image", "inspect", "--format", "{{.Size}}", name))
+        for name in (BASE, IMAGE, BUNDLE)
+    }
+    assert sizes[IMAGE] - sizes[BASE] < 80e6
+    assert sizes[BUNDLE] < 40e6
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import yaml
 
 from tests.docker.engine import BARE, BUNDLE, ROOT, Engine, fresh
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 MANIFEST = ROOT / "docker" / "kubernetes" / "leaderworkerset.yaml"
 PROGRAM = "/opt/unitagent/unitagent"
 LEADER = "inference-0.inference.default"
