@@ -1,8 +1,8 @@
 """Requests through HAProxy to two Units, while these are updated, drained, crashed and lost.
 
 A client sends at a steady rate, every other request on a connection that is kept, every tenth of 3 s, to a
-workload that cuts its requests on SIGTERM. HAProxy has the two configurations of docker/: one asks every
-instance for /traffic, the other is fed by `unitagent endpoints`. No request is sent twice by the client.
+workload that cuts its requests on SIGTERM. HAProxy has the configurations of docker/: one asks every instance
+for /traffic, one by agent-check, one is fed by `unitagent endpoints`. No request is sent twice by the client.
 """
 
 from __future__ import annotations
@@ -42,10 +42,7 @@ def _round(by: str) -> list[Story]:
         for tell in TOLD:
             told.append(tell(on))
             story = told[-1]
-            counts = (
-                f"{len(story.client.results)} requests, {len(story.excused)} + {len(story.dropped)} failed"
-            )
-            figures.progress(f"{by}, {story.name}: {counts}, {story.seconds:.1f} s")
+            figures.progress(f"{by}, {story.numbers}")
             if story.dropped:
                 figures.progress(on.balancer.said)
     return told

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.probes.agents import HOST, FakeAnswers, ask, say, serving, status
 from tests.probes.loops import in_loop, until
+from unitagent.core.checks import Answer
 from unitagent.probes import connections
 from unitagent.probes.connections import LIMIT
 
@@ -41,6 +42,47 @@ async def test_malformed_and_huge_headers_are_400(data: bytes) -> None:
     async with serving() as port:
         assert (await say(port, data)).startswith(b"HTTP/1.1 400 ")
         assert (await ask(port, "/livez")).code == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "line"), [(200, b"up ready\n"), (404, b"drain\n"), (503, b"down\n"), (500, b"down\n")]
+)
+@in_loop
+async def test_the_line_of_an_agent_check_is_answered(code: int, line: bytes) -> None:
+    async with serving(FakeAnswers({"traffic": Answer(code, ())})) as port:
+        assert await say(port, b"traffic\n") == line
+
+
+@in_loop
+async def test_an_agent_check_may_follow_requests() -> None:
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(GET)
+        await reader.readuntil(b"ok\n")
+        writer.write(b"traffic\n")
+        assert await reader.read() == b"up ready\n"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "words", [b"traffic\n\n", b"traffic \n\n", b"Traffic\r\n\r\n", b"traffic\ntraffic\n\n"]
+)
+@in_loop
+async def test_what_only_begins_like_an_agent_check_is_400(words: bytes) -> None:
+    async with serving() as port:
+        assert (await say(port, words)).startswith(b"HTTP/1.1 400 ")
+
+
+@in_loop
+async def test_an_agent_check_within_a_header_is_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "DEADLINE", 0.3)
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(GET + b"GET /livez HT")
+        await reader.readuntil(b"ok\n")
+        writer.write(b"traffic\n")
+        assert b"up ready" not in await reader.read()
+        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +229,9 @@ def _sockets(port: int) -> int:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     st.lists(
-        st.sampled_from([GET, b"GET ", b"\r\n", b"\r\n\r\n", b"\0", b"Host: u", b": ", b"HEAD /status"])
+        st.sampled_from(
+            [GET, b"GET ", b"\r\n", b"\r\n\r\n", b"\0", b"traffic\n", b"Host: u", b": ", b"HEAD /status"]
+        )
         | st.binary(max_size=40)
     )
 )

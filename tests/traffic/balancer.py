@@ -1,4 +1,4 @@
-"""The two HAProxy configurations that the project ships, on loopback: nothing but addresses is changed."""
+"""The HAProxy configurations that the project ships, on loopback: nothing but addresses is changed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class Balancer:
         self.port = port
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def by_checks(self, units: Sequence[Unit]) -> None:
-        """Every instance is asked for ``/traffic``; nobody tells HAProxy anything."""
-        text = (DOCKER / "haproxy.cfg").read_text()
+    def by_asking(self, units: Sequence[Unit], config: str) -> None:
+        """Every instance is asked, as that file says how; nobody tells HAProxy anything."""
+        text = (DOCKER / config).read_text()
+        asked = ("port", "agent-port") if "agent-check" in text else ("port",)
         servers = [
-            f"    server {unit.name}-{rank} {unit.ip(rank)}:{unit.port} port {unit.probe_port}"
+            f"    server {unit.name}-{rank} {unit.ip(rank)}:{unit.port} "
+            + " ".join(f"{word} {unit.probe_port}" for word in asked)
             for unit in units
             for rank in range(unit.size)
         ]

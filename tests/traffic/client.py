@@ -20,12 +20,19 @@ SHORT, LONG = 0.1, 3.0  # seconds that a request takes; every tenth is long, abo
 LONGEST = 30.0  # seconds for any answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
-    """One request; times by the monotonic clock. ``trouble`` is empty for one that was answered whole."""
+    """One request.
+
+    Attributes:
+        start: by the monotonic clock, as ``end`` is.
+        unit: that began to answer; empty when none did.
+        trouble: empty for one that was answered whole.
+
+    """
 
     start: float
-    end: float
+    end: float = 0.0
     unit: str = ""
     trouble: str = ""
 
@@ -59,20 +66,20 @@ class Client:
 
     def answered_by(self, since: float = 0.0) -> dict[str, int]:
         """How many each Unit has answered of those that began ``since``."""
-        found = [one.unit.split()[0] for one in self.results if not one.trouble and one.start >= since]
+        found = [one.unit for one in self.results if not one.trouble and one.start >= since]
         return {unit: found.count(unit) for unit in sorted(set(found))}
 
     async def _request(self, number: int) -> None:
-        start, keep = time.monotonic(), number % 2 == 0
-        unit = trouble = ""
+        result, keep = Result(time.monotonic()), number % 2 == 0
         try:
             async with asyncio.timeout(LONGEST):
-                unit = await self._ask(LONG if number % 10 == 0 else SHORT, keep=keep)
+                await self._ask(result, LONG if number % 10 == 0 else SHORT, keep=keep)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
-            trouble = f"{type(error).__name__}: {error}"
-        self.results.append(Result(start, time.monotonic(), unit, trouble))
+            result.trouble = f"{type(error).__name__}: {error}"
+        result.end = time.monotonic()
+        self.results.append(result)
 
-    async def _ask(self, seconds: float, *, keep: bool) -> str:
+    async def _ask(self, result: Result, seconds: float, *, keep: bool) -> None:
         if keep and self._kept:
             reader, writer = self._kept.pop()
         else:
@@ -81,28 +88,32 @@ class Client:
         try:
             closing = "" if keep else "Connection: close\r\n"
             writer.write(f"GET /{seconds} HTTP/1.1\r\nHost: units\r\n{closing}\r\n".encode())
-            unit, whole = await _answer(reader)
+            headers = await _head(reader)
+            result.unit = headers["x-unit"].split()[0]
+            await _body(reader, headers)
+            whole = headers.get("connection", "") != "close"
         finally:
             if keep and whole:
                 self._kept.append((reader, writer))
             else:
                 writer.close()
-        return unit
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[str, bool]:
-    """Read a whole answer; returns who gave it, and whether the connection may be used again."""
+async def _head(reader: asyncio.StreamReader) -> dict[str, str]:
+    """Read the headers of an answer, which has to be a good one."""
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
     if status.split()[1] != "200":
         raise ValueError(status)
-    headers = dict(_headers(lines))
+    return dict(_headers(lines))
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
     if "transfer-encoding" in headers:
         while size := int((await reader.readuntil(b"\r\n")), 16):
             await reader.readexactly(size + 2)
         await reader.readexactly(2)
     else:
         await reader.readexactly(int(headers["content-length"]))
-    return headers["x-unit"], headers.get("connection", "") != "close"
 
 
 def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,27 @@ from tests.traffic.units import Unit
 
 CALM = 1.5  # seconds of plain traffic before and after
 HICCUP = 1.0  # seconds without an answer of an agent
-BY = ("checks", "endpoints")  # how HAProxy knows
+ASKING = {"checks": "haproxy.cfg", "agent": "haproxy-agent.cfg"}
+BY = (*ASKING, "endpoints")  # how HAProxy knows
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A Unit lost rank 0's workload; times by the monotonic clock.
+
+    Attributes:
+        began: before the kill.
+        ended: when nothing was left of it.
+
+    """
+
+    unit: str
+    began: float
+    ended: float
+
+    def excuses(self, one: Result) -> bool:
+        """Whether a request was under way on the Unit, or had yet to be answered by any."""
+        return one.unit in ("", self.unit) and one.start <= self.ended and one.end >= self.began
 
 
 @dataclass
@@ -27,31 +47,32 @@ class Stage:
 
     units: list[Unit]
     balancer: Balancer
+    by: str
 
 
 @dataclass
 class Story:
-    """What became of the requests of one story.
-
-    Attributes:
-        crashed: when a crash was complete, by the monotonic clock; None in a story without one.
-
-    """
+    """What became of the requests of one story."""
 
     name: str
     seconds: float
     client: Client
-    crashed: float | None = None
+    crash: Crash | None = None
 
     @property
     def excused(self) -> list[Result]:
-        """Failed requests that were under way when a Unit crashed."""
-        return [one for one in self.client.failed if self.crashed is not None and one.start <= self.crashed]
+        """Failed requests that were on a Unit when it crashed."""
+        return [one for one in self.client.failed if self.crash is not None and self.crash.excuses(one)]
 
     @property
     def dropped(self) -> list[Result]:
         """Failed requests for which there is no excuse."""
         return [one for one in self.client.failed if one not in self.excused]
+
+    @property
+    def numbers(self) -> str:
+        counts = f"{len(self.client.results)} requests, {len(self.excused)} + {len(self.dropped)} failed"
+        return f"{self.name}: {counts}, {self.seconds:.1f} s"
 
 
 @contextlib.contextmanager
@@ -65,12 +86,12 @@ def stage(folder: Path, by: str) -> Iterator[Stage]:
                 unit.start()
             for unit in units:
                 unit.ready()
-            if by == "checks":
-                balancer.by_checks(units)
+            if by in ASKING:
+                balancer.by_asking(units, ASKING[by])
             else:
                 balancer.by_endpoints(units[0].environ({}))
             asyncio.run(_reachable(balancer.port))
-            yield Stage(units, balancer)
+            yield Stage(units, balancer, by)
         finally:
             balancer.stop()
             for unit in units:
@@ -132,29 +153,34 @@ def _drain(unit: Unit) -> None:
     assert unit.ended() == [0, 0], unit.said
 
 
-def _crash(unit: Unit) -> float:
-    unit.kill_workload()
-    crashed = time.monotonic()
+def _crash(unit: Unit) -> Crash:
+    return _killed(unit, unit.kill_workload, lambda: None)
+
+
+def _loss(unit: Unit) -> Crash:
+    def replace() -> None:
+        time.sleep(CALM)
+        unit.replace()
+
+    return _killed(unit, unit.kill_agent, replace)
+
+
+def _killed(unit: Unit, kill: Callable[[], None], then: Callable[[], None]) -> Crash:
+    began = time.monotonic()
+    kill()
+    crash = Crash(unit.name, began, time.monotonic())
+    then()
     unit.ready()
-    return crashed
+    return crash
 
 
-def _loss(unit: Unit) -> float:
-    unit.kill_agent()
-    crashed = time.monotonic()
-    time.sleep(CALM)
-    unit.replace()
-    unit.ready()
-    return crashed
-
-
-async def _told(name: str, on: Stage, happen: Callable[[], float | None]) -> Story:
+async def _told(name: str, on: Stage, happen: Callable[[], Crash | None]) -> Story:
     began = time.monotonic()
     async with _traffic(on.balancer.port) as client:
         await asyncio.sleep(CALM)
-        crashed = await asyncio.to_thread(happen)
+        crash = await asyncio.to_thread(happen)
         await asyncio.sleep(CALM)
-    return Story(name, time.monotonic() - began, client, crashed)
+    return Story(name, time.monotonic() - began, client, crash)
 
 
 @contextlib.asynccontextmanager

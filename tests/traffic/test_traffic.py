@@ -20,8 +20,12 @@ def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
 
 # In this order: the drain leaves one Unit.
 @pytest.mark.parametrize("tell", [stories.hiccup, stories.crash, stories.loss, stories.update, stories.drain])
-def test_no_request_is_dropped(on: Stage, tell: Callable[[Stage], Story]) -> None:
+def test_no_request_is_dropped(
+    on: Stage, tell: Callable[[Stage], Story], capsys: pytest.CaptureFixture[str]
+) -> None:
     story = tell(on)
+    with capsys.disabled():
+        print(f"\n{on.by}, {story.numbers}")  # noqa: T201 (figures, for whoever watches)
     assert not story.dropped, on.balancer.said
     assert len(story.client.results) > 40
     answered = story.client.answered_by()

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from unitagent.probes.agent_check import ASKED
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import uvicorn
     from uvicorn.server import ServerState
 
@@ -71,11 +75,21 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One client: uvicorn's HTTP/1.1 protocol with a deadline for what the client has begun."""
+    """One client: uvicorn's HTTP/1.1 protocol with a deadline for what the client has begun.
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, connections: Connections) -> None:
+    HAProxy's agent-check speaks no HTTP: where a request could begin, its line is answered by ``agent_line``.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        connections: Connections,
+        agent_line: Callable[[], bytes],
+    ) -> None:
         super().__init__(config, state, {})
         self._all = connections
+        self._agent_line = agent_line
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,6 +108,10 @@ class Connection(H11Protocol):
         """Let h11 read, and watch the clock until the request is over."""
         if self._deadline is None:
             self._deadline = self.loop.call_later(DEADLINE, self.transport.abort)
+        if data == ASKED and self._resting():
+            self.transport.write(self._agent_line())
+            self.transport.close()  # by the deadline, should earlier answers never be read
+            return
         super().data_received(data)
         if self._resting():
             self._disarm()

@@ -1,4 +1,4 @@
-"""The probe address: HTTP answers from the agent's own event loop.
+"""The probe address: HTTP answers, and HAProxy's line, from the agent's own event loop.
 
 The invariant: an answer proves that the loop runs. There is no thread and no second loop, so an agent that
 hangs fails its liveness probe; and nothing that a client sends raises out of here.
@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from unitagent.errors import ConfigurationError
+from unitagent.probes import agent_check
 from unitagent.probes.answers import Request, Response, respond
 from unitagent.probes.connections import Connection, Connections, room
 from unitagent.probes.signature import NONCE_HEADER
@@ -57,7 +58,9 @@ class ProbeServer:
         state = ServerState()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(config, state, self._connections), sock=listener, backlog=self._backlog
+            lambda: Connection(config, state, self._connections, self._agent_line),
+            sock=listener,
+            backlog=self._backlog,
         )
         return int(listener.getsockname()[1])
 
@@ -81,6 +84,9 @@ class ProbeServer:
         await send({"type": "http.response.start", "status": response.code, "headers": _headers(response)})
         await send({"type": "http.response.body", "body": response.body})
 
+    def _agent_line(self) -> bytes:
+        return agent_check.line(self._respond(_TRAFFIC, {}).code)
+
     def _respond(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
         nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
         query = scope["query_string"].decode("latin-1")
@@ -92,6 +98,7 @@ class ProbeServer:
             return Response(500, b"internal error of the agent; its log says more\n")
 
 
+_TRAFFIC: Message = {"method": "GET", "path": "/traffic", "query_string": b""}
 _BODY = Response(413, b"a request must not have a body\n", headers=(("Connection", "close"),))
 
 
