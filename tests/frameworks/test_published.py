@@ -28,6 +28,8 @@ def test_sglang(parsers: Path, rank: int, base: str) -> None:
     seen = read(parsers, "sglang serve", flags, place(rank, 3, base))
     host = f"[{base}1]" if ":" in base else f"{base}1"
     assert (seen["nnodes"], seen["node_rank"], seen["dist_init_addr"]) == (3, rank, f"{host}:{PORT}")
+    listens = {"10.0.0.": "0.0.0.0", "fd00::": "::"}[base] if rank == 0 else "127.0.0.1"
+    assert seen["host"] == listens
     assert (seen["enable_metrics"], seen["port"], seen["tp_size"]) == (True, 8000, 24)
 
 
@@ -37,6 +39,7 @@ def test_lmdeploy(parsers: Path, rank: int, base: str) -> None:
     seen = read(parsers, "lmdeploy serve api_server", flags, place(rank, 3, base))
     host = f"[{base}1]" if ":" in base else f"{base}1"
     assert (seen["nnodes"], seen["node_rank"], seen["dist_init_addr"]) == (3, rank, f"{host}:{PORT}")
+    assert seen["server_name"] == "0.0.0.0"
     assert (seen["model_path"], seen["tp"], seen["server_port"]) == ("M", 24, 8000)
 
 

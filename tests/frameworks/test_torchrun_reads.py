@@ -72,6 +72,16 @@ def test_torchrun_understands_a_rank(torch: Path, base: str, rank: int) -> None:
         (planned(base, rank, "--rdzv_backend=c10d --nnodes 1:2"), elastic(base, rank) | {"nodes": [1, 2]}),
         (planned(base, rank, PET_RDZV_BACKEND="c10d"), elastic(base, rank)),
         (planned(base, rank, "--rdzv-backend c10d --rdzv-id j"), elastic(base, rank) | {"run": "j"}),
+        (
+            planned(base, rank, "--rdzv-backend c10d --rdzv-conf join_timeout=9 --rdzv-id u-3"),
+            elastic(base, rank),
+        ),
+        (planned(base, rank, PET_RDZV_BACKEND="c10d", PET_RDZV_CONF="timeout=9"), elastic(base, rank)),
+        (
+            planned(base, rank, "--rdzv-backend c10d --rdzv-endpoint h:1"),
+            elastic(base, rank) | {"endpoint": ["h", 1], "is_host": None},
+        ),
+        (planned(base, rank, PET_RDZV_ENDPOINT="h:1"), expected(base, rank, endpoint=["h", 1])),
         (planned(base, rank, "--rdzv-endpoint h:1"), expected(base, rank, endpoint=["h", 1])),
         ((PROGRAM, offered(place(rank, 2, base))), expected(base, rank)),  # the variables alone
     ]

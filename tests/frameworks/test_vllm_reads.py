@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.frameworks.installed import PROGRAMS
 from tests.frameworks_table.places import PORT, place, plan
+from unitagent.discovery.installed import version_of
 
 READER = PROGRAMS / "vllm_reads.py"
 LEADER = "10.0.0.1"
@@ -28,6 +29,14 @@ def planned(rank: int, size: int, flags: str) -> list[str]:
     return list(plan("vllm", f"vllm serve M {flags}", place(rank, size)).argv[1:])
 
 
+def known(vllm: Path, rank: int, flags: str = "") -> list[str]:
+    """The same when the version of the installed vLLM is known, as it is to an agent."""
+    version = version_of("vllm", [str(vllm / "vllm"), "serve", "M"], None)
+    assert version
+    at = place(rank, version=version, patience=7)
+    return list(plan("vllm", f"vllm serve M {flags}", at).argv[1:])
+
+
 def native(rank: int, size: int = 2, **differs: object) -> dict[str, object]:
     """What vLLM is to understand with its multi-node executor, unless something differs."""
     return {
@@ -39,6 +48,7 @@ def native(rank: int, size: int = 2, **differs: object) -> dict[str, object]:
         "master_port": PORT,
         "data_parallel_size": 1,
         "data_parallel_start_rank": None,
+        "shutdown_timeout": 0,
     } | differs
 
 
@@ -59,6 +69,9 @@ def test_vllm_understands_every_rank(vllm: Path) -> None:
     cases: list[tuple[list[str], dict[str, object]]] = [
         (planned(0, 2, "-tp 2"), native(0)),
         (planned(1, 2, "-tp 2"), native(1)),
+        (known(vllm, 0), native(0, shutdown_timeout=7)),
+        (known(vllm, 1), native(1)),
+        (known(vllm, 0, "--shutdown-timeout=60"), native(0, shutdown_timeout=60)),
         (planned(3, 4, "-tp 2 -pp 2"), native(3, 4)),
         (planned(1, 2, "--nnodes=2 -r 1 --master_addr=h"), native(1, master_addr="h")),
         (planned(1, 2, "-n 2 --api-server-count 4"), native(1, api_server_count=0)),

@@ -49,3 +49,10 @@ def plan(framework: str, command: str, at: Context, **env: str) -> Plan:
 def line(framework: str, command: str, at: Context, **env: str) -> str:
     """Return the planned command."""
     return " ".join(plan(framework, command, at, **env).argv)
+
+
+def bare(framework: str, command: str, at: Context, **env: str) -> str:
+    """Return the planned command, to which no variable belongs."""
+    made = plan(framework, command, at, **env)
+    assert made.env == {}
+    return " ".join(made.argv)

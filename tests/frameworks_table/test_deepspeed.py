@@ -6,25 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks_table.places import line, place, plan
+from tests.frameworks_table.places import bare, line, place, plan
 from unitagent.errors import ConfigurationError
 
 ADDED = "--no_ssh --node_rank 1 --master_addr 10.0.0.1 --master_port 40000"
 
 
+def added(rank: int) -> str:
+    return ADDED.replace("rank 1", f"rank {rank}")
+
+
 @pytest.mark.parametrize(
-    ("size", "command", "expected"),
+    ("rank", "size", "command", "expected"),
     [
-        (1, "deepspeed a.py", "deepspeed a.py"),
-        (2, "deepspeed -H h --num_gpus 8 a.py", f"deepspeed {ADDED} -H h --num_gpus 8 a.py"),
-        (2, "deepspeed --no_ssh --hostfile=h a.py", f"deepspeed {ADDED[9:]} --no_ssh --hostfile=h a.py"),
-        (2, "deepspeed -H h a.py --node_rank 7", f"deepspeed {ADDED} -H h a.py --node_rank 7"),
-        (2, "python -m deepspeed -H h --module m", f"python -m deepspeed {ADDED} -H h --module m"),
-        (2, "bash train.sh", "bash train.sh"),
+        (0, 1, "deepspeed a.py", "deepspeed a.py"),
+        (0, 2, "deepspeed -H h a.py", f"deepspeed {added(0)} -H h a.py"),
+        (0, 4, "deepspeed -H h a.py", f"deepspeed {added(0)} -H h a.py"),
+        (3, 4, "deepspeed -H h a.py", f"deepspeed {added(3)} -H h a.py"),
+        (1, 2, "deepspeed -H h --num_gpus 8 a.py", f"deepspeed {ADDED} -H h --num_gpus 8 a.py"),
+        (1, 2, "deepspeed --no_ssh --hostfile=h a.py", f"deepspeed {ADDED[9:]} --no_ssh --hostfile=h a.py"),
+        (1, 2, "deepspeed -H h a.py --node_rank 7", f"deepspeed {ADDED} -H h a.py --node_rank 7"),
+        (1, 2, "python -m deepspeed -H h --module m", f"python -m deepspeed {ADDED} -H h --module m"),
+        (1, 2, "bash train.sh", "bash train.sh"),
     ],
 )
-def test_place(size: int, command: str, expected: str) -> None:
-    assert line("deepspeed", command, place(size - 1, size)) == expected
+def test_place(rank: int, size: int, command: str, expected: str) -> None:
+    assert bare("deepspeed", command, place(rank, size)) == expected
 
 
 @pytest.mark.parametrize("flags", ["--node_rank 0", "--num_nodes 3"])

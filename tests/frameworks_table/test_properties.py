@@ -38,6 +38,8 @@ WORDS = (
         "ray",
         "--rdzv-backend=c10d",
         "--rdzv-id",
+        "--rdzv-conf=timeout=9",
+        "--rdzv-endpoint=h:1",
         "--hostfile",
         "-H",
         "--no_ssh",

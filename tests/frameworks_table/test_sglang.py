@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.frameworks_table.places import line, place, plan
+from tests.frameworks_table.places import bare, line, place, plan
 from unitagent.errors import ConfigurationError
 
 START = "sglang serve --model-path M"
 
 
-def added(rank: int) -> str:
-    return f"--nnodes 2 --node-rank {rank} --dist-init-addr 10.0.0.1:40000"
+def added(rank: int, size: int = 2) -> str:
+    host = "" if rank else " --host 0.0.0.0"
+    return f"--nnodes {size} --node-rank {rank} --dist-init-addr 10.0.0.1:40000{host}"
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,9 @@ def added(rank: int) -> str:
         (0, 1, START, START),
         (0, 2, START, f"{START} {added(0)}"),
         (1, 2, START, f"{START} {added(1)}"),
+        (0, 4, START, f"{START} {added(0, 4)}"),
+        (3, 4, START, f"{START} {added(3, 4)}"),
+        (0, 2, f"{START} --host h", f"{START} --host h {added(0)[:-15]}"),
         (
             1,
             2,
@@ -30,11 +34,13 @@ def added(rank: int) -> str:
     ],
 )
 def test_place(rank: int, size: int, command: str, expected: str) -> None:
-    assert line("sglang", command, place(rank, size)) == expected
+    assert bare("sglang", command, place(rank, size)) == expected
 
 
 def test_ipv6() -> None:
-    assert line("sglang", START, place(0, 2, "fd00::")).endswith("--dist-init-addr [fd00::1]:40000")
+    made = plan("sglang", START, place(0, 2, "fd00::"))
+    assert made.argv[-4:] == ("--dist-init-addr", "[fd00::1]:40000", "--host", "::")
+    assert made.health == "http://[::1]:30000/health"
 
 
 @pytest.mark.parametrize("flags", ["--nnodes 4", "--node-rank=0"])

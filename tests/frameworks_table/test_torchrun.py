@@ -60,6 +60,42 @@ def c10d(rank: int) -> str:
             "torchrun --rdzv-backend c10d --nnodes 1:4 --rdzv-id j a.py",
             f"torchrun {ELASTIC} --rdzv-backend c10d --nnodes 1:4 --rdzv-id j a.py",
         ),
+        (  # a store of the user's: who hosts it is theirs to say
+            0,
+            2,
+            "torchrun --rdzv-backend c10d --rdzv-endpoint other:1 a.py",
+            (
+                "torchrun --nnodes 2 --rdzv-id u-3 --local-addr 10.0.0.1 --rdzv-backend c10d "
+                "--rdzv-endpoint other:1 a.py"
+            ),
+        ),
+        (
+            0,
+            2,
+            "torchrun --rdzv-backend c10d --rdzv-endpoint 10.0.0.1:7 a.py",
+            (
+                "torchrun --nnodes 2 --rdzv-conf is_host=true --rdzv-id u-3 --local-addr 10.0.0.1 "
+                "--rdzv-backend c10d --rdzv-endpoint 10.0.0.1:7 a.py"
+            ),
+        ),
+        (
+            0,
+            2,
+            "torchrun --rdzv-backend c10d --rdzv_conf=timeout=9 --rdzv-id j a.py --rdzv-conf x",
+            (
+                "torchrun --nnodes 2 --rdzv-endpoint 10.0.0.1:40000 --local-addr 10.0.0.1 "
+                "--rdzv-backend c10d --rdzv_conf=timeout=9 --rdzv-id j --rdzv-conf timeout=9,is_host=true a.py --rdzv-conf x"
+            ),
+        ),
+        (
+            1,
+            2,
+            "torchrun --rdzv-backend c10d --rdzv-conf is_host=true --rdzv-id j a.py",
+            (
+                "torchrun --nnodes 2 --rdzv-endpoint 10.0.0.1:40000 --local-addr 10.0.0.2 "
+                "--rdzv-backend c10d --rdzv-conf is_host=true --rdzv-id j a.py"
+            ),
+        ),
         (
             1,
             2,
@@ -80,6 +116,12 @@ def test_variables_stand_for_flags() -> None:
         "torchrun", "torchrun a.py", place(1), PET_MASTER_ADDR="h", PET_MASTER_PORT="7", PET_NNODES="1:2"
     )
     assert kept == "torchrun --node-rank 1 a.py"
+    met = line("torchrun", "torchrun a.py", place(1), PET_RDZV_ENDPOINT="h:1")
+    assert met == "torchrun --nnodes 2 --node-rank 1 a.py"
+    own = {"PET_RDZV_BACKEND": "c10d", "PET_RDZV_CONF": "timeout=9"}
+    merged = c10d(1).replace(" --rdzv-conf is_host=false", "") + " --rdzv-conf timeout=9,is_host=false"
+    assert line("torchrun", "torchrun a.py", place(1), **own) == f"torchrun {merged} a.py"
+    assert "is_host" not in line("torchrun", "torchrun a.py", place(), **own, PET_RDZV_ENDPOINT="other:1")
 
 
 @pytest.mark.parametrize(

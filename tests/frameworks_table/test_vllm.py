@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.frameworks_table.places import line, place, plan
+from tests.frameworks_table.places import bare, line, place, plan
 from unitagent.errors import ConfigurationError
 
 NATIVE_0 = "--nnodes 2 --node-rank 0 --master-addr 10.0.0.1 --master-port 40000"
@@ -61,7 +61,7 @@ LOCAL = "--data-parallel-address 10.0.0.1 --data-parallel-rpc-port 40001 --data-
     ],
 )
 def test_native(rank: int, size: int, command: str, expected: str) -> None:
-    assert line("vllm", command, place(rank, size)) == expected
+    assert bare("vllm", command, place(rank, size)) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_native(rank: int, size: int, command: str, expected: str) -> None:
     ],
 )
 def test_data_parallel(rank: int, flags: str, added: str) -> None:
-    assert line("vllm", f"vllm serve M {flags}", place(rank)) == f"vllm serve M {flags} {added}"
+    assert bare("vllm", f"vllm serve M {flags}", place(rank)) == f"vllm serve M {flags} {added}"
 
 
 @pytest.mark.parametrize(("rank", "headless"), [(0, False), (1, True), (2, True), (3, True)])

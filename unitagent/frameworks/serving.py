@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from unitagent.frameworks.flags import Flag
 
 _PORT = Flag("--port")
-_HOST = Flag("--host")
+HOST = Flag("--host")
 _TLS = Flag("--ssl-certfile", ("--ssl-keyfile", "--ssl"))
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "[::1]"}
 
@@ -28,7 +28,7 @@ class Door:
 
     port: int
     port_flag: Flag = _PORT
-    host_flag: Flag = _HOST
+    host_flag: Flag = HOST
     elsewhere: tuple[Flag, ...] = ()
 
     def opened(self, words: Sequence[str]) -> OpenDoor | None:
@@ -59,6 +59,11 @@ class OpenDoor:
     def metrics(self) -> str | None:
         """Where its metrics are."""
         return None if self.tls else f"http://{self.host}:{self.port}/metrics"
+
+
+def everywhere(address: str) -> str:
+    """Return what to listen at so that requests to ``address`` arrive, and the agent's own questions too."""
+    return "::" if ":" in address else "0.0.0.0"
 
 
 def bracketed(address: str) -> str:

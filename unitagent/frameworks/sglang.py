@@ -9,13 +9,13 @@ gives up after 20 (``http_server.py``); a rank other than 0 ignores SIGTERM, ran
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import Command, recognize, vouched
+from unitagent.frameworks.command import recognize, vouched
 from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import Door, bracketed
+from unitagent.frameworks.serving import HOST, Door, bracketed, everywhere
 
 _STARTS = (("sglang", "serve"), ("-m", "sglang.launch_server"), ("-m", "sglang.cli.main", "serve"))
 
@@ -46,9 +46,9 @@ class SgLang:
         missing = Missing(command.words, env)
         if context.size > 1:
             _place(context, missing)
-        words = command.appended(missing.words())
-        plan = Plan(argv=words, origins=missing.origins, deaf=context.rank > 0)
-        return _served(plan, command) if context.rank == 0 else plan
+        added = missing.words()
+        plan = Plan(argv=command.appended(added), origins=missing.origins, deaf=context.rank > 0)
+        return _served(plan, (*command.words, *added)) if context.rank == 0 else plan
 
 
 def _place(context: Context, missing: Missing) -> None:
@@ -56,13 +56,16 @@ def _place(context: Context, missing: Missing) -> None:
     missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
     where = f"{bracketed(context.master_address)}:{context.master_port}"
     missing.offer(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
+    if context.rank == 0:
+        why = "Requests come from other machines; by default SGLang takes its own machine's only."
+        missing.offer(HOST, everywhere(context.rank_ip), why)
 
 
-def _served(plan: Plan, command: Command) -> Plan:
-    door = _DOOR.opened(command.words)
+def _served(plan: Plan, words: Sequence[str]) -> Plan:
+    door = _DOOR.opened(words)
     if door is None:
         return plan
     plan = replace(plan, traffic_port=door.port, health=door.health, health_timeout=_HEALTH_SECONDS)
-    if door.metrics is None or not _METRICS.among(command.words):
+    if door.metrics is None or not _METRICS.among(words):
         return plan
     return replace(plan, metrics_url=door.metrics, running_metrics=_RUNNING)

@@ -5,8 +5,9 @@ Open MPI, sshd at ``/usr/sbin`` and a key that all ranks accept; rank k listens 
 Dynamo's operator has it (``backend_trtllm.go``). Containers are rebuilt with new host keys, so these are
 not checked.
 
-Sources: TensorRT-LLM ``tensorrt_llm/llmapi/trtllm-llmapi-launch``. After the crash of a rank
-``trtllm-serve`` may stay alive and answer 503 for ever, so health is what tells.
+Sources: TensorRT-LLM ``tensorrt_llm/llmapi/trtllm-llmapi-launch``, and its manual of ``trtllm-serve``, which
+listens at localhost by default. After the crash of a rank it may stay alive and answer 503 for ever, so
+health is what tells.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dataclasses import replace
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import Command, recognize, vouched
-from unitagent.frameworks.flags import Flag
-from unitagent.frameworks.serving import Door
+from unitagent.frameworks.flags import Flag, Missing
+from unitagent.frameworks.serving import HOST, Door, everywhere
 
 _LAUNCH = "trtllm-llmapi-launch"
 _STARTS = (("trtllm-serve",),)
@@ -56,20 +57,35 @@ class TensorRtLlm:
         """Complete ``argv`` for one rank.
 
         Raises:
-            ConfigurationError: the flags do not tell how many processes there are, or they do not divide.
+            ConfigurationError: the flags do not tell how many processes there are, or they do not divide; or
+                the Unit has IPv6 addresses.
 
         """
         command = vouched(argv, _STARTS)
         if command is None:
             return Plan(argv=argv)
+        if context.size > 1 and not recognize(argv, _MPI):
+            _refuse_ipv6(context)
         if context.rank:
             origin = {"sshd": "Rank 0 starts the processes of this rank over ssh."}
             return Plan(argv=("/bin/sh", "-c", _SSHD, "sshd"), origins=origin)
         if context.size == 1 or recognize(argv, _MPI):
             return _served(Plan(argv=argv), command)
+        missing = Missing(command.words, env)
+        missing.offer(HOST, everywhere(context.rank_ip), "Requests come from other machines.")
+        argv = _mpirun(context, command.appended(missing.words()), command, env)
         origin = {"mpirun": "TensorRT-LLM is one MPI world, which rank 0 starts on all ranks."}
-        plan = Plan(argv=_mpirun(context, argv, command, env), origins=origin)
+        plan = Plan(argv=argv, origins={**origin, **missing.origins})
         return _served(plan, command)
+
+
+def _refuse_ipv6(context: Context) -> None:
+    odd = next((ip for ip in context.rank_ips if ":" in ip), None)
+    if odd:
+        raise ConfigurationError(
+            f"RANK_IP={odd}: mpirun takes hosts as ADDRESS:SLOTS, where IPv6 has no place; set RANK_IP to an "
+            "IPv4 address on every rank"
+        )
 
 
 def _mpirun(

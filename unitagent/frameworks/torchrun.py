@@ -12,6 +12,7 @@ name whether it is the one to host the store, which fails on a second network ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import recognize
@@ -31,6 +32,7 @@ _CONF = Flag("--rdzv-conf", variable="PET_RDZV_CONF")
 _LOCAL_ADDR = Flag("--local-addr", variable="PET_LOCAL_ADDR")
 _STANDALONE = Flag("--standalone")
 
+_WHY_HOST = "Rank 0 hosts the store; guessing by host name fails on a second card."
 _WITHOUT_VALUE = frozenset(
     {"--standalone", "-m", "--module", "--no-python", "--run-path", "--use-env", "--virtual-local-rank"}
 )
@@ -52,8 +54,26 @@ class Torchrun:
             return Plan(argv=argv)
         words = tuple(own_options(command.words, _WITHOUT_VALUE))
         missing = Missing(words, env)
-        _place(context, missing, words, _BACKEND.value(words) or env.get("PET_RDZV_BACKEND") or "static")
+        asked = _Asked(words, env)
+        _place(context, missing, asked)
+        rest = command.words[len(words) :]
+        command = replace(command, words=(*words, *_merged(context, missing, asked), *rest))
         return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the user asked for: flags, and variables in their place."""
+
+    words: tuple[str, ...]
+    env: Mapping[str, str]
+
+    def value(self, flag: Flag) -> str:
+        return flag.value(self.words) or self.env.get(flag.variable, "")
+
+    @property
+    def backend(self) -> str:
+        return self.value(_BACKEND) or "static"
 
 
 def own_options(words: tuple[str, ...], without_value: frozenset[str]) -> Iterator[str]:
@@ -68,32 +88,45 @@ def own_options(words: tuple[str, ...], without_value: frozenset[str]) -> Iterat
             yield from (value for value in [next(rest, None)] if value is not None)
 
 
-def _place(context: Context, missing: Missing, words: tuple[str, ...], backend: str) -> None:
-    if _STANDALONE.among(words):
+def _place(context: Context, missing: Missing, asked: _Asked) -> None:
+    if _STANDALONE.among(asked.words):
         missing.problem(f"--standalone: the Unit has {context.size} instances; leave it out")
     missing.require(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
-    if backend == "static":
-        _static(context, missing, words)
-    elif backend == "c10d":
-        _c10d(context, missing)
-    if backend != "static":
-        run = f"{context.unit}-{context.generation}"
-        missing.offer(_RUN_ID, run, "Ranks of another generation must not meet this one.")
-        missing.offer(_LOCAL_ADDR, context.rank_ip, "The other ranks reach this one at this address.")
+    if asked.backend == "static":
+        _static(context, missing, asked)
+        return
+    if asked.backend == "c10d":
+        where = f"{bracketed(context.master_address)}:{context.master_port}"
+        missing.offer(_ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation.")
+        if not asked.value(_CONF) and _meets_at_rank_0(context, asked):
+            missing.offer(_CONF, _host(context), _WHY_HOST)
+    run = f"{context.unit}-{context.generation}"
+    missing.offer(_RUN_ID, run, "Ranks of another generation must not meet this one.")
+    missing.offer(_LOCAL_ADDR, context.rank_ip, "The other ranks reach this one at this address.")
 
 
-def _static(context: Context, missing: Missing, words: tuple[str, ...]) -> None:
+def _static(context: Context, missing: Missing, asked: _Asked) -> None:
     missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    if _ENDPOINT.among(words):  # stands for address and port
+    if asked.value(_ENDPOINT):  # stands for address and port
         return
     missing.offer(_MASTER_ADDR, bracketed(context.master_address), "The ranks meet at the address of rank 0.")
     missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
 
 
-def _c10d(context: Context, missing: Missing) -> None:
-    where = f"{bracketed(context.master_address)}:{context.master_port}"
-    missing.offer(_ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation.")
-    host = "true" if context.rank == 0 else "false"
-    missing.offer(
-        _CONF, f"is_host={host}", "Rank 0 hosts the store; guessing by host name fails on a second card."
-    )
+def _merged(context: Context, missing: Missing, asked: _Asked) -> tuple[str, ...]:
+    """Repeat the user's configuration with what it lacks; the last one counts, so it stands behind theirs."""
+    conf = asked.value(_CONF)
+    if asked.backend != "c10d" or not conf or "is_host=" in conf or not _meets_at_rank_0(context, asked):
+        return ()
+    missing.origins[_CONF.name] = _WHY_HOST
+    return (_CONF.name, f"{conf},{_host(context)}")
+
+
+def _meets_at_rank_0(context: Context, asked: _Asked) -> bool:
+    """Whether the store of c10d is one of the ranks; at an address of the user's it may be anybody's."""
+    endpoint = asked.value(_ENDPOINT)
+    return not endpoint or endpoint.rsplit(":", 1)[0].strip("[]") == context.master_address
+
+
+def _host(context: Context) -> str:
+    return f"is_host={'false' if context.rank else 'true'}"

@@ -16,7 +16,8 @@ _PARALLEL = (
     "data_parallel_rank",
 )
 _MEETING = ("master_addr", "master_port", "data_parallel_address", "data_parallel_rpc_port")
-_READ = ("model_tag", "nnodes", "node_rank", "headless", "api_server_count", *_PARALLEL, *_MEETING)
+_ROLE = ("headless", "api_server_count", "shutdown_timeout")
+_READ = ("model_tag", "nnodes", "node_rank", *_ROLE, *_PARALLEL, *_MEETING)
 
 
 def read(words: list[str]) -> dict[str, Any]:
