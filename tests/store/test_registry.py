@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from tests.entries import entry
@@ -76,6 +77,30 @@ async def test_the_first_one_takes_out_who_has_been_gone_for_a_day(
     assert 0 < int(server.command("TTL", REGISTRY).strip(b":\r\n")) <= 86400
 
 
+def line(**others: object) -> bytes:
+    """A line of the Unit u that is well formed but for this."""
+    return OLD + msgspec.json.encode(entry(**{"unit": "u", **others}))  # type: ignore[arg-type]
+
+
+def test_a_line_like_these_is_read(registry: Registry, server: Server) -> None:
+    @story
+    async def tell() -> None:
+        server.command("HSET", REGISTRY, "u", line(ip="fd00::1"))
+        assert (await registry.read()).units["u"].entry.ip == "fd00::1"
+
+    tell()
+
+
+def test_a_name_that_no_unit_may_have_is_ignored(registry: Registry, server: Server) -> None:
+    @story
+    async def tell() -> None:
+        name = "u 10.0.0.9:1\n    server v"
+        server.command("HSET", REGISTRY, name, line(unit=name, service="s"))
+        assert not (await registry.read()).units
+
+    tell()
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -87,10 +112,17 @@ async def test_the_first_one_takes_out_who_has_been_gone_for_a_day(
         OLD + b'{"unit":7}',
         OLD + b"[" * 5000,
         OLD + b"\xff\xfe",
-        OLD + b'{"unit":"other","service":"s","incarnation":"a","generation":1,"ip":"","port":1,'
-        b'"probe_port":1,"traffic":true,"lease":5}',
-        OLD + b'{"unit":"u","service":"s","incarnation":"a","generation":1,"ip":"","port":70000,'
-        b'"probe_port":1,"traffic":true,"lease":5}',
+        line(unit="other"),
+        line(service=""),
+        line(service="s" * 129),
+        line(service="s\n    server evil 10.0.0.9:1"),
+        line(ip=""),
+        line(ip="leader"),
+        line(ip="10.0.0.1 backup"),
+        line(ip="fe80::1%x\n    server evil 10.0.0.9:1"),
+        line(port=70000),
+        line(probe_port=-1),
+        line(lease=0.0),
     ],
 )
 def test_garbage_is_ignored_and_told_once(

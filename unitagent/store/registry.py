@@ -7,7 +7,9 @@ keep it on another server than any of them, and its troubles are none of a Unit'
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,9 @@ _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
 _SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
 _LONGEST = 4096  # bytes of an entry worth reading
+# What balancers' configuration is made of must be unable to say anything else there. No address has a zone.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 
 
 class Registry:
@@ -96,9 +101,21 @@ def _sight(name: bytes, raw: bytes) -> Sight | None:
         entry = msgspec.json.decode(text, type=Entry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    ports = (entry.port, entry.probe_port)
-    possible = entry.unit.encode() == name and all(0 <= port <= wire.MAX_PORT for port in ports)
-    return Sight(wire.decode_number(at) / 1e3, entry) if possible and entry.lease > 0 else None
+    return Sight(wire.decode_number(at) / 1e3, entry) if _possible(name, entry) else None
+
+
+def _possible(name: bytes, entry: Entry) -> bool:
+    named = entry.unit.encode() == name and all(map(_NAME.fullmatch, (entry.unit, entry.service)))
+    ports = all(0 <= port <= wire.MAX_PORT for port in (entry.port, entry.probe_port))
+    return named and ports and _is_address(entry.ip) and entry.lease > 0
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return _ADDRESS.fullmatch(text) is not None
 
 
 async def _run(connection: AbstractConnection, words: tuple[Word, ...]) -> Any:
