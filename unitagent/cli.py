@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.settings.options import add_arguments, split_command
+from unitagent.settings.values import LONGEST_SECONDS, seconds
 
 _WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options are not ours
+_LEAST_PATIENCE = 0.001  # seconds; 0 would mean not to wait for an answer at all
 _VALUED = ("--format",)  # options beside those of the table that take a value, of commands with a COMMAND
 
 # Promised in the README's list of commands, and refused until a release has them.
@@ -24,7 +26,10 @@ NOT_YET = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line, and takes no option but one that is spelled out."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (see `{self.prog} --help`)")
@@ -51,8 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     words, command = _split(argv)
-    parser = _parser()
-    namespace = parser.parse_args(words)
+    namespace, odd = _parser().parse_known_args(words)
+    if odd:
+        name = next(word for word in words if word in COMMANDS)
+        raise ConfigurationError(f"unknown: {' '.join(odd)} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
@@ -98,10 +105,18 @@ def _render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
 
 
+def _seconds(text: str) -> float:
+    try:
+        return seconds(_LEAST_PATIENCE)(text)
+    except ValueError as error:
+        accepted = f"a number of seconds from {_LEAST_PATIENCE:g} to {LONGEST_SECONDS:.0f}"
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted is {accepted}") from error
+
+
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
     parser.add_argument("--address", metavar="HOST:PORT", help="default: UNIT_HTTP_ADDRESS")
-    parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="default 2")
+    parser.add_argument("--timeout", type=_seconds, default=2.0, metavar="SECONDS", help="default 2")
 
 
 def _env_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,17 +171,21 @@ COMMANDS: dict[str, Command] = {
               "unitagent local --size N [RUN OPTIONS] [--] COMMAND [ARG...]"),
     "probe": (commands.probe, _probe_arguments,
               "ask an agent's probe address: exit 0 for yes, 1 for no", None),
-    "status": (commands.status, _status_arguments, "the Unit as a table or as JSON", None),
+    "status": (commands.status, _status_arguments, "the Unit as a table or as JSON",
+               "unitagent status [--json] [--watch] [OPTIONS]"),
     "env": (commands.env, _env_arguments, "what this instance resolved and which rule gave each value",
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
     "doctor": (commands.doctor, _doctor_arguments,
-               "preflight checks of this container, each with a remedy", None),
+               "preflight checks of this container, each with a remedy",
+               "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
     "render": (commands.render, _render_arguments,
                "the service file as manifests for an existing engine", None),
     "endpoints": (commands.endpoints, _endpoints_arguments,
-                  "where rank 0 of each ready Unit of the store takes traffic", None),
-    "drain": (commands.order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end", None),
+                  "where rank 0 of each ready Unit of the store takes traffic",
+                  "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
+    "drain": (commands.order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end",
+              "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
     "restart": (commands.order, partial(_order_arguments, "restart"),
-                "ask the Unit to restart as a whole", None),
+                "ask the Unit to restart as a whole", "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
     "completion": (_completion, _completion_arguments, "a script that completes unitagent's words", None),
 }  # fmt: skip

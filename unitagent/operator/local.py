@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.errors import ConfigurationError
-from unitagent.settings.values import listening
+from unitagent.settings.values import listening, whole
 from unitagent.settings.variables import VARIABLES
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
@@ -44,15 +44,24 @@ def plan(size: str, options: Mapping[str, str], command: Sequence[str]) -> Plan:
         ConfigurationError: an option that a Unit on one machine cannot have.
 
     """
-    if not size.isdecimal() or not 1 <= int(size) <= _LARGEST:
-        raise ConfigurationError(f"--size={size!r}: accepted is a whole number from 1 to {_LARGEST}")
+    instances = _instances(size)
     if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
         why = "`unitagent local` decides that for each instance; leave it out"
         raise ConfigurationError(f"{', '.join(odd)}: {why}")
     if not command:
         raise ConfigurationError("no COMMAND given: write `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}
-    return Plan(int(size), _port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
+    return Plan(instances, _port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
+
+
+def _instances(size: str) -> int:
+    accepted = f"accepted is a whole number from 1 to {_LARGEST}"
+    if not size:
+        raise ConfigurationError(f"--size N missing, and UNIT_SIZE is not set: {accepted}")
+    try:
+        return whole(1, _LARGEST)(size)
+    except ValueError as error:
+        raise ConfigurationError(f"--size (UNIT_SIZE)={size!r}: {accepted}") from error
 
 
 def _port(address: str | None) -> int:

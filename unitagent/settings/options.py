@@ -69,4 +69,5 @@ def _metavar(row: Variable) -> str:
 def _help(row: Variable) -> str:
     default = row.known or row.default
     notes = ([f"default {default}"] if default else []) + [row.name]
-    return f"{row.meaning} ({'; '.join(notes)})".replace("%", "%%")
+    choice = f"; {row.kind.accepted}" if row.kind.choice else ""
+    return f"{row.meaning}{choice} ({'; '.join(notes)})".replace("%", "%%")

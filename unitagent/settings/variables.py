@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A parser, which raises ``ValueError``, with the words for what it accepts."""
+    """A parser that raises ``ValueError``, and the words for what it accepts; ``choice`` if these are all."""
 
     parse: Callable[[str], Any]
     accepted: str
+    choice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,12 @@ STORE = Kind(
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
     "or redis+cluster://host:port,host:port, with / @ : and ? in a password percent-encoded",
 )
-MODE = Kind(lambda text: Mode(text.lower()), "service or job")
-RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate")
+MODE = Kind(lambda text: Mode(text.lower()), "service or job", choice=True)
+RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
 
 
 def _choice(*words: str) -> Kind:
-    return Kind(values.choice(*words), ", ".join(words[:-1]) + " or " + words[-1])
+    return Kind(values.choice(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True)
 
 
 V = Variable

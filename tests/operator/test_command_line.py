@@ -1,0 +1,62 @@
+"""What a person reads who types something else than there is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.operator.command import run
+
+PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "the following arguments are required: COMMAND (see `unitagent --help`)"),
+        ("nonsense", "invalid choice: 'nonsense'"),
+        ("run --nonsense true", "unknown: --nonsense (see `unitagent run --help`)"),
+        ("run --siz 2 true", "unknown: --siz (see `unitagent run --help`)"),
+        ("--nonsense status", "unknown: --nonsense (see `unitagent status --help`)"),
+        ("doctor extra", "unknown: extra (see `unitagent doctor --help`)"),
+        ("drain --wiat", "unknown: --wiat (see `unitagent drain --help`)"),
+        ("status --rank", "argument --rank: expected one argument (see `unitagent status --help`)"),
+        ("env --format xml", "argument --format: invalid choice: 'xml'"),
+        ("probe live --timeout x", "--timeout: 'x': accepted is a number of seconds from 0.001"),
+        ("probe live --timeout -1", "--timeout: '-1': accepted is a number of seconds from 0.001"),
+        ("probe live --timeout nan", "--timeout: 'nan': accepted is a number of seconds from 0.001"),
+        ("local -- true", "--size N missing, and UNIT_SIZE is not set: accepted is a whole number"),
+        ("local --size 0 -- true", "--size (UNIT_SIZE)='0': accepted is a whole number from 1 to 250"),
+        ("local --size " + "9" * 5000 + " -- true", "accepted is a whole number from 1 to 250"),
+    ],
+)
+def test_a_wrong_word_is_one_line_with_what_is_accepted(line: str, said: str) -> None:
+    done = run(*line.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("unitagent: error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "local", "env", "doctor", "status", "endpoints", "drain", "restart"]
+)
+def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str) -> None:
+    text = run(command, "--help").stdout
+    usage, _, rest = text.partition("\n\n")
+    assert usage.startswith(f"usage: unitagent {command} ")
+    assert "\n" not in usage
+    assert "find the card's RDMA device for NCCL; off or auto (default off; UNIT_RDMA)" in " ".join(
+        rest.split()
+    )
+
+
+def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
+    lines = run("env", environ=PLACE).stdout.splitlines()
+    told = {line.partition("=")[0]: line.partition("# ")[2] for line in lines}
+    assert told["COMM_IFNAME"] == "not set; default net0, eth1, default route's"
+    assert told["UNIT_REDIS_URL"] == "not set; default embedded at rank 0"
+    assert told["MASTER_ADDRESS"] == told["UNIT_SERVICE"] == "not set"
+    seen = json.loads(run("env", "--format", "json", environ=PLACE).stdout)
+    assert seen["RANK_IP"] == {"value": None, "source": "not set; default first usable one of the card"}
