@@ -28,6 +28,7 @@ SHELL = {  # where the rooms may meet
     "rendering",
     "routing",
     "startup",
+    "tasks",
     "vigil",
     "views",
     "watching",

@@ -11,8 +11,8 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unitagent.core import actions as act
@@ -20,7 +20,7 @@ from unitagent.core import events as ev
 from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.state import State, Work
+from unitagent.core.state import State, Work, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.last_words import LastWords
@@ -30,6 +30,7 @@ from unitagent.probes.health import Verdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
+from unitagent.tasks import Tasks
 from unitagent.vigil import Vigil
 from unitagent.workload.inside import Corpse
 from unitagent.workload.process import Workload
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock
 _INSIDE = 1.0  # seconds between two looks at the workload's processes
 _SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
+_AGAIN = 1.0  # seconds between two searches for a port
 _LAST_WORDS = 0.5  # seconds for the end of the workload's output
 
 
@@ -61,7 +63,7 @@ class Agent:
         self.state = state
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._stopping: asyncio.Task[None] | None = None
         self._vigil = Vigil(self._on_verdict, self._on_stall, stall)
         self._launch: Launch | None = None
@@ -78,13 +80,17 @@ class Agent:
     async def run(self, born: Birth) -> int:
         """Live until ``Quit``; returns the exit code."""
         install(born, on_stop=self._on_signal, forward=self._rooms.workload.signal)
-        self._start(self._look_inside())
-        self._start(self._rooms.store.listen(lambda: self._put(ev.Pushed)))
+        self._look_on()
+        self._tasks.start(self._rooms.store.listen(lambda: self._put(ev.Pushed)))
         self._put(ev.Tick)
         code = None
-        while code is None:
-            code = self._step(await self._next())
-        await self._close()
+        try:
+            while code is None:
+                code = self._step(await self._next())
+        finally:
+            if code is None:  # an error of ours; outside of a container the workload would live on
+                await self._rooms.workload.stop(0.0)
+            await self._close()
         return code
 
     # what comes in
@@ -129,7 +135,7 @@ class Agent:
         self._where.generation = self.state.me.generation
         self._measure(before)
         if (output := self._last_words.take(self.state)) is not None:
-            self._keeping = self._start(self._last_words.keep(output))
+            self._keeping = self._tasks.start(self._last_words.keep(output))
         for action in actions:
             if isinstance(action, act.Quit):
                 return action.code
@@ -148,33 +154,23 @@ class Agent:
             case act.Say():
                 _log.log(action.level, "%s", action.text)
             case act.Exchange():
-                self._start(self._exchange(action))
+                self._tasks.start(
+                    self._exchange(action), lambda error: self._put(ev.StoreFailed, repr(error))
+                )
             case act.AskPeer():
-                self._start(self._ask(action))
+                self._tasks.start(self._ask(action))
             case act.CheckPeers():
-                self._start(self._check(action))
+                self._tasks.start(self._check(action))
             case act.WatchPeers():
                 self._rooms.peers.watch(action.peers)
             case act.FindPort():
-                self._start(self._find_port(action))
+                self._tasks.start(self._find_port(action))
             case act.Spawn():
                 self._spawn(action.gang)
             case act.Stop():
                 self._stop(action.grace)
             case act.AwaitDrain():
-                self._start(self._await_drain())
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("internal error: %r", error)
-            _log.debug("why", exc_info=error)
+                self._tasks.start(self._await_drain())
 
     # the store
 
@@ -203,9 +199,18 @@ class Agent:
     # the workload
 
     async def _find_port(self, action: act.FindPort) -> None:
-        port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
+        try:
+            port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
+        except (OSError, RuntimeError) as error:  # no port, or no thread to look for one
+            _log.warning("cannot find a free master port, and will look again: %s", error)
+            asyncio.get_running_loop().call_later(_AGAIN, self._find_again, action)
+            return
         self._ports = frozenset({port})
         self._put(ev.PortFound, action.generation, port)
+
+    def _find_again(self, action: act.FindPort) -> None:
+        if action.generation == self.state.me.generation:
+            self._perform(action)
 
     def _spawn(self, gang: Gang) -> None:
         try:
@@ -225,7 +230,7 @@ class Agent:
         if self._launch is not None and self._launch.deaf:
             grace = 0.0
         if self._stopping is None:
-            self._stopping = self._start(self._stop_workload(grace))
+            self._stopping = self._tasks.start(self._stop_workload(grace), self._not_stopped)
         elif grace == 0:
             self._rooms.workload.hurry()
 
@@ -236,6 +241,13 @@ class Agent:
             self._put(ev.WorkloadGone)
         else:
             self._put(ev.WorkloadStuck, stuck.why)
+
+    def _not_stopped(self, error: BaseException) -> None:
+        self._stopping = None
+        self._put(ev.WorkloadStuck, f"the workload could not be ended: {error!r}")
+
+    def _look_on(self) -> None:
+        self._tasks.start(self._look_inside(), lambda _: self._look_on())
 
     async def _look_inside(self) -> None:
         """Notice a workload that lives on without a process that it cannot do without."""
@@ -262,16 +274,9 @@ class Agent:
         self._put(ev.WorkloadSick, self._failure(Reason.STALLED, why))
 
     def _failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
-        me = self.state.me
-        return Failure(
-            generation=me.generation,
-            rank=me.rank,
-            ip=me.ip,
-            reason=reason,
-            detail=f"rank {me.rank} ({me.ip}): {why}",
-            signal=number,
-            at=time.time(),
-        )
+        rank = self.state.rules.rank
+        found = failure_of(self.state, rank, reason, f"{name(self.state, rank)}: {why}")
+        return replace(found, signal=number)
 
     async def _await_drain(self) -> None:
         inflight = self._launch.inflight if self._launch is not None else None
@@ -282,9 +287,7 @@ class Agent:
     async def _close(self) -> None:
         if self._keeping is not None:
             await asyncio.wait((self._keeping,), timeout=_LAST_WORDS)
-        for task in tuple(self._tasks):
-            task.cancel()
+        await self._tasks.close()
         self._rooms.peers.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._rooms.workload.close(_LAST_WORDS)
         await self._rooms.store.close()

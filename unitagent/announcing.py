@@ -35,6 +35,7 @@ class Announcer:
         self._place = (ip, port)
         self._said: Entry | None = None
         self._heard = True
+        self._due = 0.0
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -49,25 +50,28 @@ class Announcer:
             await self._registry.close()
 
     async def _run(self) -> None:
-        due = 0.0
         while True:
-            entry = self._entry()
-            known = self._said is not None or entry.traffic
-            if known and (entry != self._said or time.monotonic() >= due):
-                due = time.monotonic() + self._settings.heartbeat
-                await self._announce(entry)
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not be for ever, nor unseen
+                self._complain(error)
             await asyncio.sleep(_LOOK)
 
-    async def _announce(self, entry: Entry) -> None:
-        first, self._said = self._said is None, entry
-        try:
+    async def _look(self) -> None:
+        entry = self._entry()
+        known = self._said is not None or entry.traffic
+        if known and (entry != self._said or time.monotonic() >= self._due):
+            self._due = time.monotonic() + self._settings.heartbeat
+            first, self._said = self._said is None, entry
             await self._registry.announce(entry, first=first)
-        except StoreError as error:
-            if self._heard:
-                _log.info("traffic of this Unit cannot be announced to the store: %s", error)
-            self._heard = False
-        else:
             self._heard = True
+
+    def _complain(self, error: Exception) -> None:
+        """Say it once, until it has been heard again."""
+        if self._heard:
+            level = logging.INFO if isinstance(error, StoreError) else logging.ERROR
+            _log.log(level, "traffic of this Unit cannot be announced to the store: %s", error)
+        self._heard = False
 
     def _entry(self) -> Entry:
         settings, (ip, port) = self._settings, self._place

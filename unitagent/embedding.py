@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unitagent.core.exits import Exit
-from unitagent.errors import ConfigurationError
+from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.settings import Settings
 from unitagent.store.embedded import EmbeddedServer, embedded_url
 from unitagent.workload.reaper import Reaper
@@ -117,4 +117,17 @@ class EmbeddedStore:
             return
         _log.error("the embedded store %s; it is started again", ended.describe())
         self._gone.clear()
-        asyncio.get_running_loop().call_later(_RESPAWN, self._spawn)
+        self._start_later()
+
+    def _start_later(self) -> None:
+        asyncio.get_running_loop().call_later(_RESPAWN, self._start_again)
+
+    def _start_again(self) -> None:
+        """Try until there is a process, or a file, to be had."""
+        if self._ending:
+            return
+        try:
+            self._spawn()
+        except (OSError, UnitAgentError) as error:
+            _log.error("the embedded store cannot be started: %s", error)
+            self._start_later()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -276,3 +277,25 @@ async def test_life_and_traffic_are_asked_side_by_side() -> None:
     await until(lambda: len(told) > 1)
     probe.stop()
     assert told[1] == Verdict(healthy=False, detail="dead (1 times in a row)")
+
+
+@in_loop
+async def test_without_a_thread_to_ask_with_it_is_unwell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork bomb of the workload's, say: the probe goes on asking, and its answers count."""
+    engine = Engine()
+    async with engine.serving() as url:
+        watched = Watched(url)
+        engine.code = 200
+        watched.probe.start()
+        await until(lambda: watched.told)
+        with monkeypatch.context() as exhausted:
+            exhausted.setattr(threading.Thread, "start", _no_thread)
+            await until(lambda: len(watched.told) == 2)
+        await until(lambda: len(watched.told) == 3)
+        assert watched.results == [True, False, True]
+        assert watched.told[1] == (False, "can't start new thread (3 times in a row)")
+        watched.probe.stop()
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

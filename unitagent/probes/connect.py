@@ -25,6 +25,8 @@ async def connect(
             return await loop.create_connection(lambda: protocol, host, port, local_addr=local)
     except (UnicodeError, OverflowError) as error:
         raise OSError(f"{host}:{port} is not an address") from error
+    except RuntimeError as error:  # no thread is left to resolve the name in
+        raise OSError(str(error)) from error
 
 
 async def reach(host: str, port: int, *, within: float, source: str = "") -> str:

@@ -109,7 +109,10 @@ async def _in_thread(function: Callable[[], Fetched]) -> Fetched:
         else:
             _call(loop, _settle, result, outcome, None)
 
-    threading.Thread(target=work, name="fetch", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="fetch", daemon=True).start()
+    except RuntimeError as error:  # there are as many as there may be
+        raise FetchError(str(error)) from None
     return await result
 
 

@@ -1,0 +1,134 @@
+"""What an agent does when something of its own fails that never should: no thread, no port, an error of ours.
+
+The faults are put in by a module that Python imports at its start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.local import DEADLINE, until
+from tests.acceptance.solo import Solo
+from unitagent.workload import proc
+
+FAILING = """
+import {module} as place
+
+def failing(kept, error, which, calls=[]):
+    def called(*words, **options):
+        calls.append(None)
+        if len(calls) in which:
+            raise error
+        return kept(*words, **options)
+    return called
+
+place.{name} = failing(place.{name}, {error}, {which})
+"""
+NO_THREAD = 'RuntimeError("can\'t start new thread")'
+Start = Callable[..., Solo]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Solo] = []
+
+    def begin(fault: str, **variables: str) -> Solo:
+        (tmp_path / "sitecustomize.py").write_text(fault)
+        started.append(Solo(tmp_path, PYTHONPATH=str(tmp_path), **variables))
+        return started[-1]
+
+    yield begin
+    for agent in started:
+        agent.close()
+
+
+def failing(function: str, error: str, which: str) -> str:
+    """Let calls of a function fail; ``which``: their numbers, from 1."""
+    module, name = function.split(":")
+    return FAILING.format(module=module, name=name, error=error, which=which)
+
+
+def workload(agent: Solo) -> proc.Process:
+    found = proc.read(agent.ready()["instances"][0]["pid"])
+    assert found is not None
+    return found
+
+
+def gone(process: proc.Process) -> bool:
+    now = proc.read(process.pid)
+    return now is None or now.ticks != process.ticks
+
+
+def test_an_error_of_ours_leaves_no_workload(start: Start) -> None:
+    """It ends with 1 and says so in one line."""
+    fault = """
+import os, unitagent.agent as place
+kept = place.Agent._measure
+
+def measure(self, before):
+    kept(self, before)
+    if os.path.exists(os.environ["PYTHONPATH"] + "/now"):
+        raise ZeroDivisionError("for a test")
+
+place.Agent._measure = measure
+"""
+    agent = start(fault)
+    process = workload(agent)
+    (agent.folder / "now").touch()
+    assert agent.popen.wait(DEADLINE) == 1
+    assert gone(process)
+    assert "Traceback" not in agent.output.read_text()
+    assert "error: internal error: ZeroDivisionError: for a test" in agent.output.read_text()
+
+
+@pytest.mark.parametrize("error", ["OSError('no 8 free ports')", NO_THREAD])
+def test_a_master_port_is_looked_for_again(start: Start, error: str) -> None:
+    agent = start(failing("unitagent.agent:find_master_port", error, "(1, 2)"))
+    agent.ready()
+    assert agent.output.read_text().count("cannot find a free master port") == 2
+
+
+def test_an_exchange_that_fails_oddly_is_one_that_failed(start: Start) -> None:
+    agent = start(failing("unitagent.store.redis:RedisStore.exchange", NO_THREAD, "range(1, 4)"))
+    agent.ready()
+
+
+def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start) -> None:
+    fault = failing("unitagent.workload.process:Workload._end", "OSError(24, 'Too many open files')", "(1,)")
+    agent = start(fault)
+    os.kill(workload(agent).pid, signal.SIGKILL)
+    assert agent.popen.wait(DEADLINE) == 75
+    assert "the workload could not be ended: OSError(24, 'Too many open files')" in agent.output.read_text()
+
+
+def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
+    agent = start(failing("unitagent.store.embedded:EmbeddedServer.spawn", "OSError(11, 'none')", "(2, 3)"))
+    agent.ready()
+    first = _store(agent)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: _store(agent) not in (0, first), "it runs again")
+    until(lambda: agent.status()["store"]["connected"], "it is used again")
+    assert agent.output.read_text().count("the embedded store cannot be started") == 2
+
+
+def _store(agent: Solo) -> int:
+    below = proc.descendants(proc.table(), agent.popen.pid)
+    return next((one.pid for one in below if "-server" in one.name and one.alive), 0)
+
+
+def test_traffic_is_announced_whatever_went_wrong_before(start: Start) -> None:
+    fault = failing("unitagent.store.registry:Registry.announce", "ValueError('for a test')", "(1, 2)")
+    agent = start(fault, UNIT_TRAFFIC_PORT="8000")
+    agent.ready()
+    until(lambda: _entries(agent), "it is announced")
+    assert agent.output.read_text().count("cannot be announced to the store: for a test") == 1
+
+
+def _entries(agent: Solo) -> bool:
+    url = f"redis://127.0.0.1:{agent.port + 1}"
+    return '"port": 8000' in agent.run("endpoints", "--redis-url", url)
