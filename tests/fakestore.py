@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import Beat, Failure, Order, Record, Reply
+from unitagent.core.model import LEAP, Beat, Failure, Order, Record, Reply
 from unitagent.errors import StoreError
 from unitagent.store.protocol import Output, UnitSnapshot
 
@@ -74,10 +74,12 @@ class StoreState:
         board = self.board
         if board.born is None:
             board.born = now
-        board.generation = max(board.generation, request.generation)
-        self._keep_failure(request.failure)
+        credible = request.generation + LEAP
+        known = board.generation if board.generation <= credible else 0
+        board.generation = max(known, request.generation)
+        self._keep_failure(request.failure, credible)
         self._counts[incarnation] += 1
-        holder = "" if rank is None else board.holders.get(rank, "")
+        holder = "" if rank is None else self._holder(rank)
         if rank is not None and request.record and holder in ("", incarnation, request.take):
             holder = incarnation
             self._put(rank, request.record, incarnation, now)
@@ -88,10 +90,15 @@ class StoreState:
         self.board.holders[rank] = incarnation
         self.board.beats[rank] = (Beat(incarnation, self._counts[incarnation]), now)
 
-    def _keep_failure(self, failure: Failure | None) -> None:
+    def _holder(self, rank: int) -> str:
+        """Who holds a rank: a name that never beat holds none."""
+        holder, beat = self.board.holders.get(rank, ""), self.board.beats.get(rank)
+        return holder if beat is not None and beat[0].incarnation == holder else ""
+
+    def _keep_failure(self, failure: Failure | None, credible: int) -> None:
         kept = self.board.failure
-        if failure and (kept is None or failure.generation > kept.generation):
-            self.board.failure = failure
+        if kept is None or kept.generation > credible or (failure and failure.generation > kept.generation):
+            self.board.failure = failure or kept
 
     def _reply(self, rank: int | None, holder: str, request: Exchange, now: float) -> Reply:
         board = self.board

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.fakestore import FakeServer, FakeStore
 from tests.records import exchange, failed, record
 from unitagent.core.model import InstanceState, Order, OrderKind
+from unitagent.store import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class Step:
 
 STEPS = st.builds(
     Step,
-    what=st.sampled_from(["put"] * 8 + ["look", "look", "order", "wipe", "reconnect", "fail over"]),
+    what=st.sampled_from(["put"] * 8 + ["look", "look", "order", "wipe", "reconnect", "fail over", "forge"]),
     rank=st.sampled_from(RANKS),
     life=st.sampled_from(LIVES),
     state=st.sampled_from([InstanceState.WAITING, InstanceState.IDLE]),
@@ -79,10 +80,24 @@ class World:
             case "order":
                 wish = Order(kind=OrderKind.RESTART, generation=step.generation)
                 await self._both(step, lambda store: store.order(wish))
+            case "forge":
+                self._forge(step)
             case "reconnect":
                 await self._both(step, lambda store: store.close())
             case _:
                 await self._exchange(step)
+
+    def _forge(self, step: Step) -> None:
+        """Somebody writes a name in the place of a holder, and generations that no restarts lead to."""
+        assert self.board.server is not None
+        board, lie = self.fake.state.board, 2**53 - 1 - step.generation
+        board.holders[step.rank] = step.take or "nan"
+        board.generation = lie
+        forged: dict[str, str | int | bytes] = {f"h{step.rank}": step.take or "nan", "generation": lie}
+        if step.failure >= 0:
+            board.failure = failed(lie)
+            forged["failure"] = wire.encode_failure(failed(lie))
+        self.board.server.command("HSET", KEYS[0], *(word for pair in forged.items() for word in pair))
 
     async def _exchange(self, step: Step) -> None:
         mine = replace(record(step.rank, step.incarnation, step.generation), state=step.state)

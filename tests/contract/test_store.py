@@ -58,6 +58,15 @@ async def test_a_held_rank_is_taken_from_exactly_the_incarnation_that_is_named(b
 
 
 @story
+async def test_a_generation_that_no_restarts_lead_to_is_replaced_by_the_agents(board: Board) -> None:
+    store = board.store(0, "a")
+    lie = failed(2**53 - 1)
+    assert (await store.exchange(exchange(generation=2**53 - 1, failure=lie))).generation == 2**53 - 1
+    reply = await store.exchange(exchange(generation=7, failure=failed(6)))
+    assert (reply.generation, reply.failure) == (7, failed(6))
+
+
+@story
 async def test_who_only_looks_leaves_no_trace(board: Board) -> None:
     mine, looker = board.store(0, "a"), board.store(1, "b")
     await looker.exchange(exchange(judge=(0, 1)))

@@ -7,7 +7,7 @@ from unitagent.core.events import (
     Drained,
     StopAsked,
 )
-from unitagent.core.model import Mode, Order, OrderKind
+from unitagent.core.model import Beat, Mode, Order, OrderKind
 
 CALM = {"backoff": (0.0,)}
 
@@ -60,6 +60,7 @@ def test_a_rank_that_was_given_back_is_not_fenced_by_who_takes_it() -> None:
     unit.wait(0.5)
     assert unit.agents[0].me.left, "said farewell, and stays for rank 1, which may read it here"
     unit.store.board.holders[0] = "newcomer"
+    unit.store.board.beats[0] = (Beat("newcomer", 1), unit.now)
     unit.wait(2)
     assert unit.codes == {0: 0}
 

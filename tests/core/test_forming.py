@@ -100,6 +100,42 @@ def test_revisions_wait_for_each_other() -> None:
     assert any("has revision b, this is a" in text for text in unit.said)
 
 
+def test_strict_ranks_of_different_revisions_end_with_77() -> None:
+    unit = Unit(3, strict=True)
+    unit.create(0, revision="a")
+    unit.wait(2)
+    unit.create(1, revision="b")
+    unit.create(2, revision="a")
+    unit.wait(3)
+    assert unit.codes == {1: 77}
+    assert any("rank 0 (10.0.0.0) has UNIT_REVISION=a, rank 1 has b" in text for text in unit.said)
+    unit.create(1, revision="a")
+    unit.wait(1)
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_strict_ranks_do_not_hear_of_a_revision_whose_agent_is_gone() -> None:
+    unit = Unit(2, strict=True, guard=True)
+    unit.create(0, 1, revision="a")
+    for rank in (0, 1):
+        unit.kill(rank)
+    unit.create(0, revision="b")
+    unit.create(1, revision="b")
+    unit.wait(10)
+    assert unit.codes == {}
+    assert unit.ready() == {0, 1}
+
+
+def test_ranks_that_differ_are_told_once_and_start() -> None:
+    unit = Unit(3)
+    for rank in range(3):
+        unit.create(rank, fingerprint=f"command=aa NCCL_ALGO={rank // 2}")
+    unit.wait(2)
+    assert unit.ready() == {0, 1, 2}
+    told = [text for text in unit.said if "must be equal" in text]
+    assert told == ["these differ from rank 0's and must be equal on all ranks: rank 2: NCCL_ALGO"] * 3
+
+
 def test_a_barrier_can_time_out() -> None:
     unit = Unit(2, barrier_timeout=5.0)
     unit.create(0)

@@ -67,6 +67,24 @@ async def test_a_record_that_cannot_be_read_is_ignored_and_its_holder_keeps_the_
     assert "record of rank 1" in warned[0]
 
 
+@pytest.mark.parametrize("name", ["nan", "b", "deadbeefdeadbeef", "a 1 1", "", b"\xff"])
+def test_a_name_in_the_place_of_a_holder_fences_nobody(
+    server: Server, open_store: Open, name: str | bytes
+) -> None:
+    """Whatever it looks like: who holds a rank has beaten there."""
+
+    @story
+    async def tell() -> None:
+        store = open_store()
+        await store.exchange(MINE)
+        server.command("HSET", BOARD, "h0", name)
+        assert (await store.exchange(MINE)).holder == "a"
+        server.command("HSET", BOARD, "h1", name)
+        assert (await open_store(1, "c").exchange(exchange(record(1, "c")))).holder == "c"
+
+    tell()
+
+
 @story
 async def test_values_of_nonsense_in_every_field_do_no_harm(
     server: Server, open_store: Open, warned: list[str]

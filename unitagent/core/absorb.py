@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unitagent.core.credence import sift
 from unitagent.core.events import (
     Drained,
     Event,
@@ -96,7 +97,8 @@ def _unproven(state: State) -> bool:
 
 
 def _exchanged(state: State, event: Exchanged) -> State:
-    reply, sent = event.reply, state.exchanging
+    state, reply = sift(state, event.reply)
+    sent = state.exchanging
     holds = reply.holder == state.me.incarnation
     known = [reply.generation, *(record.generation for record in reply.records.values())]
     failure, stored = _newer_failure(state.failure, reply.failure)

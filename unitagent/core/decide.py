@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from unitagent.core import barrier, checks, ending, failures, joining, judging, outage, rejoining
+from unitagent.core import barrier, checks, credence, ending, failures, joining, judging, outage, rejoining
 from unitagent.core.absorb import absorb
 from unitagent.core.actions import Action, Exchange, Level, Quit, Say
 from unitagent.core.events import Event
@@ -104,7 +104,7 @@ def _urgent(state: State) -> bool:
 def _beats(state: State) -> tuple[int, ...]:
     if state.rules.size <= ALL_BEATS:
         return tuple(range(state.rules.size))
-    wanted = {0, *neighbours(state.rules.rank, state.rules.size), *joining.odd_sizes(state)}
+    wanted = {0, *neighbours(state.rules.rank, state.rules.size), *joining.at_odds(state)}
     return tuple(sorted(wanted))
 
 
@@ -126,9 +126,10 @@ Rule = Callable[[State], Result]
 RULES: tuple[Rule, ...] = (
     joining.fence,
     joining.give_up_store,
-    joining.agree_on_size,
+    joining.agree,
     joining.wait_for_rank,
     joining.joined,
+    credence.warn,
     outage.tell,
     outage.ask_around,
     outage.isolate,

@@ -39,33 +39,42 @@ def give_up_store(state: State) -> Result:
     return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
 
 
-def agree_on_size(state: State) -> Result:
-    """Ranks that count the Unit differently never meet: the newcomer, or the higher rank, ends with 77."""
+def agree(state: State) -> Result:
+    """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
     if not state.current or state.up or state.leaving:
         return state, ()
     for record in state.records.values():
-        if _disagrees(state, record):
-            why = (
-                f"the ranks disagree on the size: {name(state, record.rank)} says UNIT_SIZE={record.size}, "
-                f"rank {state.rules.rank} says {state.rules.size}"
-            )
-            return go(state, Code.DISAGREE, why), ()
+        at_odds = _at_odds(state, record)
+        if at_odds and _must_go(state, record):
+            return go(state, Code.DISAGREE, at_odds), ()
     return state, ()
 
 
-def _disagrees(state: State, record: Record) -> bool:
-    """Whether this record is of a living agent that counts otherwise, and it is I who have to go."""
-    if record.size == state.rules.size or record.left or record.rank == state.rules.rank:
+def _at_odds(state: State, record: Record) -> str:
+    """In which way this record and I can never stand at one barrier; "" when we can."""
+    who, me = name(state, record.rank), f"rank {state.rules.rank}"
+    if record.size != state.rules.size:
+        said = f"{who} says UNIT_SIZE={record.size}, {me} says {state.rules.size}"
+        return f"the ranks disagree on the size: {said}"
+    if state.rules.strict and record.revision != state.me.revision:
+        said = f"{who} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
+        return f"the ranks disagree on the revision, and UNIT_STRICT is set: {said}"
+    return ""
+
+
+def _must_go(state: State, record: Record) -> bool:
+    """Whether that agent lives, and it is I who have to go."""
+    if record.left or record.rank == state.rules.rank:
         return False
     alive = state.leases.alive(record.rank, record.incarnation)
     return alive and (not state.joined or record.rank < state.rules.rank)
 
 
-def odd_sizes(state: State) -> tuple[int, ...]:
-    """Ranks whose beats I watch because they count the Unit differently."""
+def at_odds(state: State) -> tuple[int, ...]:
+    """Ranks whose beats I watch because one of us has to go."""
     if state.up:
         return ()
-    return tuple(rank for rank, record in state.records.items() if record.size != state.rules.size)
+    return tuple(rank for rank, record in state.records.items() if _at_odds(state, record))
 
 
 def may_take(state: State) -> str | None:
@@ -91,8 +100,13 @@ def claim(state: State) -> State:
     this very exchange says so: I may not live to say it with the next.
     """
     took = state.records.get(state.rules.rank)
+    return state if took is None else succeed(state, took)
+
+
+def succeed(state: State, took: Record) -> State:
+    """What follows from whose place I take."""
     state = replace(state, took=took)
-    if took is None or not state.leads:
+    if not state.leads:
         return state
     if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
         state = mine(state, restarts=took.restarts)

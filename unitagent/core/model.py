@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+LEAP = 10**9  # generations; one so far ahead of mine has not come about by restarts
 _NAMED = 16  # ranks; a sentence with more of them is not read
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unitagent.core import credence
 from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
 from unitagent.core.model import Mode, Record
 from unitagent.core.state import State, overdue
@@ -31,7 +32,7 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
 def _heard(state: State, event: PeerAnswered) -> State:
     """A living peer vouches for itself, and tells of a generation that I may have missed."""
     heard = {**state.heard, event.rank: state.now}
-    return replace(state, heard=heard, generation=max(state.generation, event.generation))
+    return credence.heard(replace(state, heard=heard), event.generation)
 
 
 def _judge(state: State, event: PeerAnswered, record: Record) -> State:

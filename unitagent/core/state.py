@@ -66,6 +66,7 @@ class State:
         watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
         restarts_anyway: the generation whose order to restart found me still at its barrier.
+        incredible: a generation that was named and is not believed.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: ranks that did not answer when they were asked, and have not beaten since.
         proven: this workload has been healthy, whatever it is now.
@@ -99,6 +100,7 @@ class State:
     failure_stored: bool = True
     order: Order | None = None
     restarts_anyway: int = 0
+    incredible: int = 0
 
     # the barrier
     entered: float = 0.0

@@ -4,6 +4,7 @@
 local board, changes = KEYS[1], KEYS[2]
 local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel = unpack(ARGV, 1, 12)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
+local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
 
 local function get(field)
   local value = redis.call('HGET', board, field)
@@ -30,18 +31,20 @@ local now = time[1] * 1000000 + time[2]
 redis.call('HSETNX', board, 'born', exact(now) .. ' ' .. me)
 local born, version, highest = get('born'), number(get('version')), number(get('generation'))
 
-if number(generation) > highest then
+local credible = number(generation) + LEAP
+if number(generation) > highest or highest > credible then
   highest = number(generation)
   redis.call('HSET', board, 'generation', generation)
 end
 local failed = get('failure'):match('^%d+') -- its first word is the generation that failed
+if failed and number(failed) > credible then failed = nil end
 if failure ~= '' and (not failed or number(failure:match('^%d+')) > number(failed)) then
   redis.call('HSET', board, 'failure', failure)
 end
 if order ~= '' then redis.call('HSET', board, 'order', order) end
 
 local holder = rank ~= '' and get('h' .. rank) or ''
-if holder:find('[^%w._-]') then holder = '' end -- no incarnation has such a name: garbage fences nobody
+if get('b' .. rank):sub(1, #holder + 1) ~= holder .. ' ' then holder = '' end -- who never beat fences nobody
 if record ~= '' and (holder == '' or holder == me or holder == take) then
   if redis.call('HGET', board, 'r' .. rank) ~= record or not redis.call('ZSCORE', changes, rank) then
     version = math.max(version + 1, now) -- by the clock too, so that a failover never repeats one

@@ -1,0 +1,49 @@
+"""Which generations are believed. One that no restarts can have led to was made up, or is a broken value; it
+would be the last, since a store counts no further than a double does.
+
+The invariant: what is not believed counts as not said, so its owner's next word puts it right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import Level
+from unitagent.core.model import LEAP, Reply
+from unitagent.core.state import Result, State, say
+
+
+def believed(state: State, generation: int) -> bool:
+    """Whether restarts can have led from the generation that I know to this one."""
+    return generation <= state.generation + LEAP
+
+
+def sift(state: State, reply: Reply) -> tuple[State, Reply]:
+    """The reply without what is not believed, and the state that remembers that there was something."""
+    said = [reply.generation, *(record.generation for record in reply.records.values())]
+    said += [reply.failure.generation] if reply.failure else []
+    if believed(state, max(said)):
+        return state, reply
+    records = {rank: one for rank, one in reply.records.items() if believed(state, one.generation)}
+    failure = reply.failure if reply.failure and believed(state, reply.failure.generation) else None
+    generation = reply.generation if believed(state, reply.generation) else state.generation
+    state = replace(state, incredible=max(said))
+    return state, replace(reply, generation=generation, records=records, failure=failure)
+
+
+def heard(state: State, generation: int) -> State:
+    """The state that has heard of this generation from a peer."""
+    if not believed(state, generation):
+        return replace(state, incredible=generation)
+    return replace(state, generation=max(state.generation, generation))
+
+
+def warn(state: State) -> Result:
+    """Say once that somebody named a generation that cannot be."""
+    if not state.incredible or "incredible" in state.warned:
+        return state, ()
+    state = replace(state, warned=state.warned | {"incredible"})
+    why = (
+        f"generation {state.incredible} was named, by the store or by a peer, and this is {state.generation}"
+    )
+    return state, say(Level.WARNING, f"{why}: no restarts lead there; ignored it")
