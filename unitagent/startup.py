@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from unitagent.agent import Agent, Rooms
 from unitagent.announcing import Announcer
 from unitagent.checking import Commands
-from unitagent.claim import claim
+from unitagent.claim import Claimed, claim
+from unitagent.core import joining
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
 from unitagent.discovery.network import Address, find_address
@@ -98,17 +99,18 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
         await _end_former(settings.unit, settings.rank)
     incarnation = secrets.token_hex(8)
     async with _store(settings, incarnation, address, here.reaper) as (store, registry):
-        me = await _identity(settings, incarnation, address, store)
-        where.rank = me.rank
-        return await _serve(found, where, here, Place(address, me, store, registry))
+        claimed = await _identity(settings, incarnation, address, store)
+        where.rank = claimed.me.rank
+        return await _serve(found, where, here, Place(address, claimed.me, claimed.took, store, registry))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this instance stands in the Unit."""
+    """Where this instance stands in the Unit; ``took``: the record whose place it has taken already."""
 
     address: Address
     me: Record
+    took: Record | None
     store: RedisStore
     registry: Registry
 
@@ -151,7 +153,7 @@ async def _store(
             await server.stop()
 
 
-async def _identity(settings: Settings, incarnation: str, address: Address, store: RedisStore) -> Record:
+async def _identity(settings: Settings, incarnation: str, address: Address, store: RedisStore) -> Claimed:
     me = Record(
         rank=settings.rank or 0,
         incarnation=incarnation,
@@ -162,11 +164,14 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
         revision=settings.revision,
         fingerprint=fingerprint(settings.command, os.environ),
     )
-    if settings.rank is None:
-        me = await claim(store, me, settings.lease, settings.store_timeout)
-        await _end_former(settings.unit, me.rank)
-    store.set_rank(me.rank)
-    return me
+    if settings.rank is not None:
+        store.set_rank(me.rank)
+        return Claimed(me)
+    claimed = await claim(
+        store, me, guard=settings.guard, lease=settings.lease, store_timeout=settings.store_timeout
+    )
+    await _end_former(settings.unit, claimed.me.rank)
+    return claimed
 
 
 async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:
@@ -178,6 +183,8 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     )
     rehearsed = launcher.rehearse()
     state = first(rules(settings, me, health=rehearsed.health is not None), me, time.monotonic())
+    if place.took is not None:
+        state = joining.succeed(state, place.took)
     agent = Agent(state, where, settings.stall)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
