@@ -53,7 +53,7 @@ def test_the_agent_adds_little_to_an_image(engine: Engine) -> None:
         name: int(engine.docker("image", "inspect", "--format", "{{.Size}}", name))
         for name in (BASE, IMAGE, BUNDLE)
     }
-    assert sizes[IMAGE] - sizes[BASE] < 80e6
+    assert sizes[IMAGE] - sizes[BASE] < 40e6
     assert sizes[BUNDLE] < 40e6
 
 
