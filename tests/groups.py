@@ -59,6 +59,30 @@ def sentinel_url(sentinels: list[Server], service: str = "main", password: str =
 
 
 @contextlib.contextmanager
+def one_sentinel(folder: Path, primary: Server) -> Iterator[Server]:
+    """A sentinel that knows only this primary."""
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {primary.port} 1\n")
+    sentinel = Server([primary.argv[0], str(config), "--sentinel"], port, folder)
+    sentinel.start()
+    try:
+        yield sentinel
+    finally:
+        sentinel.stop()
+
+
+@contextlib.contextmanager
+def one_node(folder: Path) -> Iterator[Server]:
+    """A cluster of one."""
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with running(folder, extra=options) as node:
+        node.command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        asyncio.run(until(lambda: b"cluster_state:ok" in node.command("CLUSTER", "INFO")))
+        yield node
+
+
+@contextlib.contextmanager
 def three_nodes(folder: Path) -> Iterator[list[Server]]:
     """A cluster of three primaries that share the slots, without replicas."""
     nodes: list[Server] = []

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.groups import one_node, one_sentinel
 from tests.listening import Heard, story, until
 from tests.records import exchange, failed, record
 from tests.servers import running
 from unitagent.core.model import Order, OrderKind
 from unitagent.errors import StoreError
 from unitagent.store import redis as redis_store
-from unitagent.store.keys import PERMISSIONS
+from unitagent.store.keys import CLUSTER, PERMISSIONS, SELECT, SENTINEL
 from unitagent.store.redis import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.servers import Server
 
@@ -66,9 +67,7 @@ async def test_a_password_for_a_server_without_one_is_told(tmp_path: Path) -> No
 @story
 async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        server.command(
-            *("ACL", "SETUSER", "small", "on", ">pw", "~unitagent:*", "&unitagent:*", *PERMISSIONS.split())
-        )
+        let_in(server, PERMISSIONS)
         url = f"redis://small:pw@127.0.0.1:{server.port}"
         mine = store(url)
         async with Heard(RedisStore("u", url, timeout=5, incarnation="b")) as heard:
@@ -124,10 +123,61 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_the_documented_acl_line_is_the_one_that_works() -> None:
-    documented = str(redis_store.__doc__)
-    for word in PERMISSIONS.split():
-        assert word in documented.split()
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_documented_acl_lines_are_those_that_work() -> None:
+    readme = README.read_text(encoding="utf-8")
+    for words in (PERMISSIONS, SELECT, CLUSTER, SENTINEL):
+        assert words in readme
+        assert words in " ".join(str(redis_store.__doc__).split())
+
+
+def let_in(server: Server, *permissions: str) -> None:
+    """Give the user ``small`` these permissions, and no other."""
+    allowed = [word for words in permissions for word in words.split()]
+    keys = ("resetkeys", "~unitagent:*", "resetchannels", "&unitagent:*", "nocommands")
+    assert server.command("ACL", "SETUSER", "small", "on", ">pw", *keys, *allowed) == b"+OK\r\n"
+
+
+@story
+async def test_a_database_needs_one_permission_more(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        url = f"redis://small:pw@127.0.0.1:{server.port}/1"
+        let_in(server, PERMISSIONS)
+        assert "does not permit this user" in await refused(url)
+        let_in(server, PERMISSIONS, SELECT)
+        assert (await store(url).exchange(MINE)).holder == "a"
+        async with Heard(store(url)) as heard:
+            await RedisStore("u", url, timeout=5, incarnation="b").exchange(exchange(notify=True))
+            await until(lambda: heard.count == 1)
+
+
+@story
+async def test_sentinels_need_to_permit_one_question(tmp_path: Path) -> None:
+    with running(tmp_path) as primary, one_sentinel(tmp_path, primary) as sentinel:
+        let_in(primary, PERMISSIONS)
+        login = "sentinel_username=small&sentinel_password=pw"
+        url = f"redis+sentinel://small:pw@127.0.0.1:{sentinel.port}/main?{login}"
+        let_in(sentinel, "+ping")
+        assert "does not permit this user" in await refused(url)
+        let_in(sentinel, SENTINEL)
+        assert (await store(url).exchange(MINE)).holder == "a"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Server]:
+    with one_node(tmp_path) as started:
+        yield started
+
+
+@story
+async def test_a_cluster_needs_one_permission_more(node: Server) -> None:
+    url = f"redis+cluster://small:pw@127.0.0.1:{node.port}"
+    let_in(node, PERMISSIONS)
+    assert "does not permit this user" in await refused(url)
+    let_in(node, PERMISSIONS, CLUSTER)
+    assert (await store(url).exchange(MINE)).holder == "a"
 
 
 @story

@@ -95,6 +95,19 @@ async def test_a_lane_gives_results_and_errors_and_survives_who_gives_up() -> No
     assert await lane.run(lambda: 7) == 7
 
 
+@story
+async def test_a_machine_without_a_thread_to_spare_is_told_and_tried_again(server: Server) -> None:
+    store = RedisStore("u", f"redis://localhost:{server.port}", timeout=2, rank=0, incarnation="a")
+    before = threading.stack_size(2**46)  # no address space holds that: no thread can start
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="cannot be reached: Resource temporarily unavailable"):
+                await store.exchange(MINE)
+    finally:
+        threading.stack_size(before)
+    assert (await store.exchange(MINE)).holder == "a"
+
+
 def test_a_hung_call_does_not_delay_the_end_of_the_loop() -> None:
     release = threading.Event()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,11 +25,20 @@ class Lane:
         self._free = asyncio.Semaphore(1)
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Run ``call`` in a thread and give what it gives, or raise what it raises."""
+        """Run ``call`` in a thread and give what it gives, or raise what it raises.
+
+        Raises:
+            OSError: there is no thread to be had.
+
+        """
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        threading.Thread(target=self._work, args=(loop, answer, call), daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(loop, answer, call), daemon=True).start()
+        except RuntimeError as error:  # the machine has no thread left; it may have one at the next try
+            self._free.release()
+            raise OSError(errno.EAGAIN, str(error)) from error
         return await answer
 
     def _work(
