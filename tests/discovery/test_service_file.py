@@ -203,6 +203,16 @@ def test_what_eas_is_known_to_take_is_no_unknown_key() -> None:
     assert file.warnings == ()
 
 
+def test_what_a_script_takes_the_place_of_is_said() -> None:
+    (said,) = read({"containers": [{"script": "a", "command": "b"}]}).warnings
+    assert said == "UNIT_CONFIG='/s.json': containers[0].command is ignored beside script"
+
+
+def test_the_name_at_either_of_its_places() -> None:
+    assert read({"name": "old"}).values["UNIT_SERVICE"].path == "name"
+    assert read({"name": "old", "metadata": {"name": "new"}}).values["UNIT_SERVICE"].text == "new"
+
+
 def test_an_empty_check_is_said_to_ask_nothing() -> None:
     file = read({"containers": [{"health_check": {}, "liveness_check": None}]})
     assert file.checks == {}

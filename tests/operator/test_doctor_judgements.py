@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import socket
 
 import pytest
 
@@ -226,6 +227,15 @@ def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Verdict) -> Non
 def test_the_way_to_a_peer(source: str, trouble: int, verdict: Verdict) -> None:
     way = network.Way("10.0.0.3", 9470, source, 0.001, trouble)
     assert verdicts([network.judge_way(way, "10.0.0.2")]) == {"peer": verdict}
+
+
+def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    way = network.try_way("fd00::3", 9470, 0.1)
+    assert "no route to [fd00::3]:9470" in network.judge_way(way, "10.0.0.2").detail
 
 
 @pytest.mark.parametrize(

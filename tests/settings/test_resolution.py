@@ -200,6 +200,16 @@ def test_url_and_secret_from_files() -> None:
     assert result.texts["UNIT_REDIS_URL"] == "redis://***@h"
 
 
+def test_a_flag_wins_over_a_file_that_the_environment_names_and_the_other_way_round() -> None:
+    given = ALONE | {"UNIT_REDIS_URL_FILE": "/url"}
+    settings = found(given, {"UNIT_REDIS_URL": "redis://flag"}, url="redis://file").settings
+    assert (settings.redis_url, settings.redis_url_file) == ("redis://flag", None)
+    given = ALONE | {"UNIT_REDIS_URL": "redis://environment", "UNIT_SECRET": "a"}
+    files = {"UNIT_REDIS_URL_FILE": "/url", "UNIT_SECRET_FILE": "/secret"}
+    settings = found(given, files, url="redis://file", secret="b").settings  # noqa: S106 - what is tested
+    assert (settings.redis_url, settings.redis_url_file, settings.secret) == ("redis://file", "/url", "b")
+
+
 REFUSED = [
     ("UNIT_SIZE", text) for text in ("0", "1025", "-1", "1.5", "1e3", "two", "٣", "1_0", "9" * 5000, "nan")
 ]
@@ -357,7 +367,8 @@ def test_a_password_from_the_environment_is_taken_and_not_shown() -> None:
 
 def test_warnings() -> None:
     environ = ALONE | {"UNIT_GAURD": "1", "UNIT_PORT": "tcp://10.0.0.1:80", "UNIT_REDIS_URL": "redis://h"}
-    told = found(environ | {"UNIT_SERVICE_HOST": "10.0.0.1", "UNIT_RANK_IPS": "10.0.0.1"}).warnings
+    environ |= {"UNIT_SERVICE_HOST": "10.0.0.1", "UNIT_RANK_IPS": "10.0.0.1", "UNIT_AGENT": "1"}
+    told = found(environ).warnings
     assert len(told) == 3
     assert "UNIT_PORT='tcp://10.0.0.1:80' was put there by a Kubernetes service link" in told[0]
     assert "UNIT_GUARD may be meant" in told[1]

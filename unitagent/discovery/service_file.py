@@ -109,9 +109,10 @@ def _load(text: str, path: str) -> dict[str, Any]:
 
 def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple[str, Stated]]:
     unit = root.object("unit")
-    name = metadata.text("name")
-    if name:
-        yield "UNIT_SERVICE", Stated(name, "metadata.name")
+    for place in (metadata, root):
+        if name := place.text("name"):
+            yield "UNIT_SERVICE", Stated(name, place.where("name"))
+            break
     size, guard = unit.whole("size", 1, _LARGEST_UNIT), unit.flag("guard")
     port = container.whole("port", 1, _HIGHEST_PORT)
     if size is not None:
@@ -209,5 +210,8 @@ def _warnings(root: Reader, container: Reader, containers: int) -> Iterator[str]
     for kind in KINDS:
         if container.content.get(kind) == {}:
             yield f"{container.where(kind)} is empty, so nothing is asked"
+    for key in ("command", "args"):
+        if container.content.get("script") and container.content.get(key):
+            yield f"{container.where(key)} is ignored beside script"
     if containers > 1:
         yield f"{containers} containers, of which only the first is read"

@@ -6,8 +6,10 @@ does not care where it came from.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unitagent.settings.values import boolean
 from unitagent.settings.variables import GROUPS, VARIABLES, Variable
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def flags(namespace: argparse.Namespace) -> Mapping[str, str]:
 def split_command(words: Sequence[str], others: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """Split what follows ``run`` into options and COMMAND: from ``--``, or from the first plain word, on.
 
-    A switch that stands alone is spelled out, so that argparse does not take COMMAND for its value.
+    A switch that stands alone is spelled out, so that argparse does not take COMMAND for its value. A word
+    for yes or no after it is its value where a ``--`` is still to come, and COMMAND where there is none.
     ``others`` are options beside the table's that take a value.
     """
     valued = {row.flag for row in VARIABLES.values() if not row.switch}.union(others)
@@ -54,10 +57,19 @@ def split_command(words: Sequence[str], others: Sequence[str] = ()) -> tuple[lis
     rest = list(words)
     while rest and rest[0] != "--" and rest[0].startswith("-"):
         word = rest.pop(0)
-        options.append(f"{word}=true" if word in switches else word)
+        if word in switches:
+            word += f"={rest.pop(0) if '--' in rest[1:] and _says_yes_or_no(rest[0]) else 'true'}"
+        options.append(word)
         if word in valued and rest:
             options.append(rest.pop(0))
     return options, rest[1:] if rest[:1] == ["--"] else rest
+
+
+def _says_yes_or_no(word: str) -> bool:
+    with suppress(ValueError):
+        boolean(word)
+        return True
+    return False
 
 
 def _metavar(row: Variable) -> str:

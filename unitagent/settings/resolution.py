@@ -137,11 +137,15 @@ class _Resolution:
         self.given.maps.append(layer)
 
     def open_files(self) -> None:
-        """Read the URL and the secret that stand in files."""
+        """Read the URL and the secret that stand in files; of value and file the higher source's counts."""
         for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
             variable = name + "_FILE"
             path = self.given.get(variable)
-            if path and name in self.given:
+            by_value, by_file = self._layer_of(name), self._layer_of(variable)
+            if by_value < by_file:
+                for layer in self.given.maps:
+                    layer.pop(variable, None)
+            elif path and by_value == by_file:
                 self.problems.append(
                     f"{name} ({self.given[name].source}) and {variable}={path.text!r} ({path.source}) are "
                     "both set; accepted is one of the two; unset the other"
@@ -153,6 +157,11 @@ class _Resolution:
                     self.problems.extend(error.problems)
                 else:
                     self.given.maps[0][name] = Given(text, f"file {path.text}")
+
+    def _layer_of(self, name: str) -> int:
+        """How far down a variable is first said; past all layers when it is not."""
+        layers_with_it = (place for place, layer in enumerate(self.given.maps) if name in layer)
+        return next(layers_with_it, len(self.given.maps))
 
     def parse(self) -> dict[str, Any]:
         """Parse every text; a variable whose text is refused is left out, and its problem noted."""

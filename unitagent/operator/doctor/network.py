@@ -137,12 +137,12 @@ def try_way(host: str, port: int, timeout: float) -> Way:
 def _source(host: str) -> str:
     """Give the address that we would use, by the routing table alone: nothing is sent."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as trial:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
             trial.connect((host, 9))
-        except OSError:
-            return ""
-        return str(trial.getsockname()[0])
+            return str(trial.getsockname()[0])
+    except OSError:  # no route, or a kernel without that family
+        return ""
 
 
 def judge_way(way: Way, ip: str) -> Finding:
