@@ -18,6 +18,7 @@ from unitagent.discovery.network import find_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.embedding import StoreAddress, store_address
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.launch import replaced_by_ours
 from unitagent.operator import probe
 from unitagent.operator.doctor import devices, limits, network, process, store, variables
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
@@ -114,9 +115,7 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
 def _place(found: Resolved, ip: str, ifname: str) -> variables.Place:
     settings, told = found.settings, found.settings.master_address or ""
     leader = tuple(filter(None, (ip, told) if settings.rank == 0 else (told,)))
-    return variables.Place(
-        ip, ifname, settings.rank, settings.size, leader, torchrun=found.platform == "Kubeflow"
-    )
+    return variables.Place(ip, ifname, settings.rank, settings.size, leader)
 
 
 def _others(here: _Here) -> list[Peer]:
@@ -199,19 +198,27 @@ def _ports(here: _Here) -> Findings:
 def _machine(found: Resolved | None, place: variables.Place) -> Findings:
     """Judge what needs no network: devices, limits, variables, processes."""
     seen, wanted = rdma(place.ifname), found is not None and found.settings.rdma == "auto"
-    first, stated = proc.read(1), found.environment if found else {}
-    given = {**stated, **{name: text for name, text in os.environ.items() if text}}
+    first = proc.read(1)
     findings = [
         *limits.judge(limits.measure(), rdma=bool(seen.names)),
         *devices.judge(seen, place.ifname, wanted=wanted),
         *gpus(_GPUS),
-        *variables.judge(given, place),
+        *variables.judge(_given(found), place),
         process.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
     if found is not None:
         grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
         findings.append(process.judge_grace(grace, source, process.engine(os.environ)))
     return findings
+
+
+def _given(found: Resolved | None) -> dict[str, str]:
+    """Give what a workload's environment is made from, without what makes way for the agent's own."""
+    environ = {name: text for name, text in os.environ.items() if text}
+    if found is None:
+        return environ
+    replaced = replaced_by_ours(found)
+    return {**found.environment, **{name: text for name, text in environ.items() if name not in replaced}}
 
 
 def gpus(beginning: str) -> Findings:

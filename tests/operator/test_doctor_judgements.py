@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import socket
@@ -104,12 +103,6 @@ def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
 def test_who_reads_host_ip_is_said_as_it_is() -> None:
     (found,) = variables.judge({"HOST_IP": "192.0.2.1"}, PLACE)
     assert "which vLLM warns of and SGLang reads; the agent gives SGLANG_HOST_IP" in found.detail
-
-
-def test_a_platform_s_own_torchrun_variables_are_not_held_against_it() -> None:
-    given = {"PET_NNODES": "2", "PET_MASTER_ADDR": "j-node-0-0.j", "PET_MASTER_PORT": "29500"}
-    own = dataclasses.replace(PLACE, torchrun=True)
-    assert [found.verdict for found in variables.judge(given, own)] == [OK]
 
 
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:

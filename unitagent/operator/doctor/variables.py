@@ -39,7 +39,6 @@ class Place:
 
     Attributes:
         leader: names and addresses of rank 0.
-        torchrun: whether the platform itself sets torchrun's variables; the workload does not get those.
 
     """
 
@@ -48,7 +47,6 @@ class Place:
     rank: int | None = None
     size: int = 0
     leader: Sequence[str] = ()
-    torchrun: bool = False
 
 
 def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
@@ -58,7 +56,8 @@ def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
         *_links(given),
         *_addresses(given, place.ip),
         *_cards(given, place.ifname),
-        *([] if place.torchrun else [*_leader(given, place.leader), *_torchrun(given, place)]),
+        *_leader(given, place.leader),
+        *_torchrun(given, place),
         *_rdma(given),
     ]
     return found or [ok(_CHECK, "none contradicts this instance's place")]
