@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status
 from tests.probes.loops import in_loop, until
-from unitagent.core.events import Opinion
+from unitagent.core.events import Opinion, PeerAnswered
 from unitagent.core.model import InstanceState
 from unitagent.probes.peers import Peers, Verdict, judge
 from unitagent.probes.question import Answered
@@ -73,6 +74,11 @@ async def test_whether_a_peer_works(state: InstanceState) -> None:
 async def test_a_peer_tells_that_the_unit_does_not_serve() -> None:
     async with serving(FakeAnswers(shown=status(ready=False))) as port:
         assert await peers().ask(record(port)) == ALIVE._replace(ready=False)
+
+
+def test_the_core_is_told_all_that_came_of_asking() -> None:
+    told = [field.name for field in fields(PeerAnswered)]
+    assert told == ["now", "rank", "incarnation", *Verdict._fields]
 
 
 @in_loop

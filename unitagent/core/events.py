@@ -84,7 +84,7 @@ class PeerAnswered:
     opinion: Opinion
     generation: int = 0
     working: bool = False
-    ready: bool = True
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
