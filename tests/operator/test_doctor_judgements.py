@@ -102,7 +102,7 @@ def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
 
 def test_who_reads_host_ip_is_said_as_it_is() -> None:
     (found,) = variables.judge({"HOST_IP": "192.0.2.1"}, PLACE)
-    assert "which vLLM warns of and SGLang reads; the agent gives SGLANG_HOST_IP" in found.detail
+    assert "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP" in found.detail
 
 
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
@@ -183,6 +183,8 @@ def lookup(*addresses: str, seconds: float = 0.01, trouble: str = "") -> network
         (lookup("10.0.0.2", "10.9.9.9"), 0, True, OK),
         (lookup("10.9.9.9"), 0, True, WARN),
         (lookup("10.9.9.9"), None, False, OK),
+        (lookup("127.0.0.1", "::1"), 1, True, WARN),
+        (lookup("127.0.0.1", "10.0.0.1"), 1, True, OK),
     ],
 )
 def test_the_leader_s_name(seen: network.Lookup, rank: int | None, needed: bool, verdict: Verdict) -> None:

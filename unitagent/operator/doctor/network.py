@@ -61,9 +61,17 @@ def judge_leader(lookup: Lookup, rank: int | None, ip: str, *, needed: bool) -> 
             "let it name rank 0's own address (a headless Service), or set COMM_IFNAME to the card it means"
         )
         return warn("leader", f"{told}, but this is rank 0 and has {ip}", remedy)
+    if rank and ip and not ip_address(ip).is_loopback and _all_loopback(lookup.addresses):
+        return warn(
+            "leader", f"{told}, which is this machine and not rank 0's", "let it name rank 0's address"
+        )
     if lookup.seconds > _SLOW:
         return warn("leader", f"{told}, after {lookup.seconds:.1f} s", "use a nearer DNS server, or an IP")
     return ok("leader", told)
+
+
+def _all_loopback(addresses: tuple[str, ...]) -> bool:
+    return all(ip_address(address).is_loopback for address in addresses)
 
 
 @dataclass(frozen=True, slots=True)

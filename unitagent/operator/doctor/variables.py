@@ -14,9 +14,9 @@ from unitagent.operator.doctor.finding import Finding, ok, warn
 _CHECK = "variables"
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
 _ADDRESSES = {
-    "VLLM_HOST_IP": "and vLLM would use it",
-    "SGLANG_HOST_IP": "and SGLang would use it",
-    "HOST_IP": "which vLLM warns of and SGLang reads; the agent gives SGLANG_HOST_IP, which goes before it",
+    "VLLM_HOST_IP": "vLLM would use it",
+    "SGLANG_HOST_IP": "SGLang would use it",
+    "HOST_IP": "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP that the agent gives",
 }
 _LEADERS = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _FLAGS = {
@@ -73,14 +73,17 @@ def _links(given: Mapping[str, str]) -> Iterator[Finding]:
 def _addresses(given: Mapping[str, str], ip: str) -> Iterator[Finding]:
     for name, then in _ADDRESSES.items():
         if ip and given.get(name, ip) != ip:
-            said = f"{name}={given[name]} is not this instance's address {ip}, {then}"
+            said = f"{name}={given[name]} is not this instance's address {ip}: {then}"
             yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME or RANK_IP to the card that is meant")
 
 
 def _cards(given: Mapping[str, str], ifname: str) -> Iterator[Finding]:
-    for name, means in (("NCCL_SOCKET_IFNAME", _nccl_means), ("GLOO_SOCKET_IFNAME", _gloo_means)):
+    for name, means, how in (
+        ("NCCL_SOCKET_IFNAME", _nccl_means, ""),
+        ("GLOO_SOCKET_IFNAME", _gloo_means, ", for Gloo takes whole names only"),
+    ):
         if ifname and name in given and not means(given[name], ifname):
-            said = f"{name}={given[name]} leaves out the card {ifname}"
+            said = f"{name}={given[name]} leaves out the card {ifname}{how}"
             yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME to the card that is meant")
 
 
