@@ -1,7 +1,10 @@
 """What must be equal on all ranks, as short hashes that ranks compare at the barrier.
 
 Only variables that the ranks of one gang negotiate by, or that change what is computed, are compared; what
-names a card, an address or a device may well differ from machine to machine.
+names a card, an address, a device or a file may well differ from machine to machine (``NCCL_IB_HCA`` is the
+card's on each). Parts of a name count as a whole, so that ``VLLM_LOGITS_…`` is none about a log.
+
+The invariant: nothing secret is hashed; a short one could be found from its hash.
 """
 
 from __future__ import annotations
@@ -9,32 +12,36 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-_PREFIXES = ("NCCL_", "GLOO_", "VLLM_", "SGLANG_", "TORCH_NCCL_")
-_MAY_DIFFER = (
-    "HOST",
-    "IFNAME",
-    "HCA",
-    "_IP",
-    "DEBUG",
-    "LOG",
-    "PORT",
-    "PATH",
-    "CACHE",
-    "FILE",
-    "KEY",
-    "TOKEN",
+_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "VLLM_", "SGLANG_", "LMDEPLOY_", "TLLM_", "TRTLLM_", "RAY_")
+_COMPARED = frozenset({"PET_NPROC_PER_NODE"})
+_PARTS_THAT_MAY_DIFFER = frozenset(
+    {
+        *("HOST", "HOSTID", "IP", "ADDRESS", "PORT", "IFNAME", "HCA", "GID", "RANK"),
+        *("DEBUG", "LOG", "LOGS", "LOGGING", "PATH", "FILE", "DIR", "TMPDIR", "ROOT"),
+        *("KEY", "TOKEN", "SECRET", "PASSWORD"),
+    }
+)
+_MAY_DIFFER = frozenset(
+    {
+        *("VLLM_ASSETS_CACHE", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_GPU_NIC_PCIE_MAPPING"),
+        *("NCCL_RAS_ADDR", "RAY_OVERRIDE_RESOURCES", "RAY_OVERRIDE_LABELS"),
+    }
 )
 
 
-def fingerprint(command: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Words ``name=hash``: of the command as the user wrote it, and of each variable that must agree."""
-    words = [f"COMMAND={_hash(chr(0).join(command))}"]
+def fingerprint(command: Sequence[str], framework: str, environ: Mapping[str, str]) -> str:
+    """Words ``name=hash``: of the user's command, of what completes it, and of variables that must agree."""
+    words = [f"COMMAND={_hash(chr(0).join(command))}", f"UNIT_FRAMEWORK={_hash(framework)}"]
     words += [f"{name}={_hash(text)}" for name, text in sorted(environ.items()) if text and _compared(name)]
     return " ".join(words)
 
 
 def _compared(name: str) -> bool:
-    return name.startswith(_PREFIXES) and not any(part in name for part in _MAY_DIFFER)
+    if name in _COMPARED:
+        return True
+    parts = set(name.split("_"))
+    own = parts & _PARTS_THAT_MAY_DIFFER and "MASTER" not in parts  # where they meet is the same for all
+    return name.startswith(_PREFIXES) and name not in _MAY_DIFFER and not own
 
 
 def _hash(text: str) -> str:

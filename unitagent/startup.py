@@ -96,10 +96,11 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     command.resolve(settings.command, os.environ)
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.rank is not None:
+        Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
         await _end_former(settings.unit, settings.rank)
     incarnation = secrets.token_hex(8)
     async with _store(settings, incarnation, address, here.reaper) as (store, registry):
-        claimed = await _identity(settings, incarnation, address, store)
+        claimed = await _identity(found, incarnation, address, store)
         where.rank = claimed.me.rank
         return await _serve(found, where, here, Place(address, claimed.me, claimed.took, store, registry))
 
@@ -153,7 +154,8 @@ async def _store(
             await server.stop()
 
 
-async def _identity(settings: Settings, incarnation: str, address: Address, store: RedisStore) -> Claimed:
+async def _identity(found: Resolved, incarnation: str, address: Address, store: RedisStore) -> Claimed:
+    settings = found.settings
     me = Record(
         rank=settings.rank or 0,
         incarnation=incarnation,
@@ -162,7 +164,7 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
         port=settings.http_port,
         hostname=socket.gethostname(),
         revision=settings.revision,
-        fingerprint=fingerprint(settings.command, os.environ),
+        fingerprint=_fingerprint(found),
     )
     if settings.rank is not None:
         store.set_rank(me.rank)
@@ -172,6 +174,12 @@ async def _identity(settings: Settings, incarnation: str, address: Address, stor
     )
     await _end_former(settings.unit, claimed.me.rank)
     return claimed
+
+
+def _fingerprint(found: Resolved) -> str:
+    """Of what the workload is given by the user, the service file included."""
+    given = {name: text for name, text in os.environ.items() if text}
+    return fingerprint(found.settings.command, found.settings.framework, {**found.environment, **given})
 
 
 async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:

@@ -84,7 +84,8 @@ def c10d(rank: int) -> str:
             "torchrun --rdzv-backend c10d --rdzv_conf=timeout=9 --rdzv-id j a.py --rdzv-conf x",
             (
                 "torchrun --nnodes 2 --rdzv-endpoint 10.0.0.1:40000 --local-addr 10.0.0.1 "
-                "--rdzv-backend c10d --rdzv_conf=timeout=9 --rdzv-id j --rdzv-conf timeout=9,is_host=true a.py --rdzv-conf x"
+                "--rdzv-backend c10d --rdzv_conf=timeout=9 --rdzv-id j "
+                "--rdzv-conf timeout=9,is_host=true a.py --rdzv-conf x"
             ),
         ),
         (
