@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.chaos.checker import violations
 from tests.chaos.faults import KINDS
 from tests.chaos.picture import picture
+from tests.chaos.plan import Plan
 from tests.chaos.report import report, table
-from tests.chaos.run import Plan, run
+from tests.chaos.run import run
 from tests.chaos.sabotaged import SABOTAGES
 
 

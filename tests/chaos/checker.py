@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from tests.chaos.faults import KINDS, must_restart
-from tests.chaos.history import History, Round
+from tests.chaos.detection import noticed_in_time
+from tests.chaos.faults import KINDS, LEASE, must_restart
+from tests.chaos.history import Fault, History, Round
 from tests.network.lives import Life, overlaps
 
-LEASE = 5.0
 ISOLATED = LEASE + 2.0  # seconds in which an instance that is cut off has to stop
 READY_LAG = LEASE + 2.0  # seconds after a workload's death in which readiness may still be told,
 BLIND_LAG = 2 * LEASE + 2.0  # and while the store is away, when every agent has to find out for itself
-CODES = {0, 75, 76}  # a container that nobody killed ends asked, to be rebuilt, or fenced
+BACK = 2.0  # seconds after an outage in which everybody tells the store his news
+ISOLATING = ("cut off", "cut off and replaced", "deaf", "mute")
 
 
 def violations(history: History) -> list[str]:
@@ -108,7 +109,7 @@ def isolated_stop(history: History) -> Iterator[str]:
     """Whoever is cut off from everything has stopped in time."""
     for one in history.rounds:
         for fault in one.faults:
-            if fault.kind != "cut off" or fault.mended is None or fault.mended - fault.struck < ISOLATED:
+            if fault.kind not in ISOLATING or fault.mended is None or fault.mended - fault.struck < ISOLATED:
                 continue
             limit = fault.struck + ISOLATED
             for life in history.lives:
@@ -125,26 +126,32 @@ def true_readiness(history: History) -> Iterator[str]:
             deaths[life.generation] = min(deaths.get(life.generation, life.died), life.died)
     for sample in history.samples:
         died = deaths.get(sample.generation)
-        if sample.ready and died is not None and sample.at > died + _lag(history, died):
-            when, late = sample.at - history.began, sample.at - died
-            yield f"at {when:.1f} s rank {sample.host} said ready {late:.1f} s after a workload had died"
+        late = sample.ready and died is not None and sample.at > died + _lag(history, died)
+        if late and died is not None and not _is_just_back(history, sample.at):
+            when, after = sample.at - history.began, sample.at - died
+            yield f"at {when:.1f} s rank {sample.host} said ready {after:.1f} s after a workload had died"
 
 
 def _lag(history: History, died: float) -> float:
-    away = any(
-        KINDS[fault.kind].of_store and KINDS[fault.kind].cuts and abs(fault.struck - died) < BLIND_LAG
-        for one in history.rounds
-        for fault in one.faults
-    )
+    away = any(abs(fault.struck - died) < BLIND_LAG for fault in _outages(history))
     return BLIND_LAG if away else READY_LAG
 
 
+def _is_just_back(history: History, at: float) -> bool:
+    return any(fault.mended and -1 < at - fault.mended < BACK for fault in _outages(history))
+
+
+def _outages(history: History) -> list[Fault]:
+    kinds = {kind for kind, one in KINDS.items() if one.of_store and one.cuts}
+    return [fault for one in history.rounds for fault in one.faults if fault.kind in kinds]
+
+
 def codes(history: History) -> Iterator[str]:
-    """A container that nobody killed ends with a code that says why."""
+    """A container that nobody killed ends when it has to, with the code that says why."""
     for end in history.ends:
-        if end.code not in CODES or (end.asked and end.code != 0):
-            asked = " although it was asked to stop" if end.asked else ""
-            yield f"the agent of rank {end.rank} ended with {end.code}{asked}"
+        if end.code != end.due:
+            due = "it should have gone on" if end.due is None else f"{end.due} was due"
+            yield f"the agent of rank {end.rank} ended with {end.code}, but {due}"
 
 
 def _mains(history: History) -> list[Life]:
@@ -162,6 +169,7 @@ CHECKS: tuple[Callable[[History], Iterator[str]], ...] = (
     one_incarnation,
     only_forward,
     restarts,
+    noticed_in_time,
     isolated_stop,
     true_readiness,
     codes,

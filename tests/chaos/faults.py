@@ -7,15 +7,21 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import redis
 
-from tests.network.lab import Lab
+from tests.chaos.rebuilding import Platform
+from tests.network.cabling import Direction, Segment
 
-Act = Callable[[Lab, int], object]
+Act = Callable[[Platform, int], object]
+Where = Literal["rank", "spare", "store", "everywhere"]
+LEASE = 5.0
+AT_ONCE, IN_TIME = 1.5, LEASE + 2.0  # seconds; what is refused is known at once, what is silent by the lease
 
 
-def _nothing(_lab: Lab, _rank: int) -> None:
+def _nothing(_lab: Platform, _rank: int) -> None:
     pass
 
 
@@ -27,7 +33,9 @@ class Kind:
         hold: bounds of the seconds between strike and mend.
         restarts: the Unit has to restart because of it; else it must not.
         cuts: what somebody cannot reach meanwhile, ``store`` or ``peers``; both together isolate.
-        of_store: it happens to the store, not to a rank.
+        where: it happens to one rank; to one rank with the help of the spare machine and a store that works;
+            to the store; or to everybody.
+        noticed: seconds in which another rank's workload has ended because of it, when it comes alone.
         silent: only the store shows it, so it may pass unnoticed while the store is away.
 
     """
@@ -37,8 +45,13 @@ class Kind:
     hold: tuple[float, float] = (0.0, 0.0)
     restarts: bool = True
     cuts: frozenset[str] = frozenset()
-    of_store: bool = False
+    where: Where = "rank"
+    noticed: float | None = None
     silent: bool = False
+
+    @property
+    def of_store(self) -> bool:
+        return self.where == "store"
 
 
 LONG, SHORT, OUTAGE = (8.0, 11.0), (1.0, 2.5), (2.0, 9.0)
@@ -49,7 +62,7 @@ def _signal_workload(number: int) -> Act:
     return lambda lab, rank: lab.strike(rank, number)
 
 
-def _kill_all_workloads(lab: Lab, _rank: int) -> None:
+def _kill_all_workloads(lab: Platform, _rank: int) -> None:
     newest = max(life.generation for life in lab.watcher.lives())
     for pid in [life.pid for life in lab.watcher.alive() if life.main and life.generation == newest]:
         with contextlib.suppress(ProcessLookupError):
@@ -60,27 +73,78 @@ def _signal_agent(number: int) -> Act:
     return lambda lab, rank: lab.agents[rank].signal(number)
 
 
-def _kill(lab: Lab, rank: int) -> None:
+def _kill(lab: Platform, rank: int) -> None:
     lab.agents[rank].kill()
 
 
-def _rebuild(lab: Lab, rank: int) -> None:
+def _rebuild(lab: Platform, rank: int) -> None:
     lab.agents[rank].code()
     lab.rebuild(rank)
 
 
-def _go_dark(lab: Lab, rank: int) -> None:
-    lab.net.cut(rank)
-    lab.agents[rank].kill()
+def _rebuild_who_was_asked(lab: Platform, rank: int) -> None:
+    lab.note_end(rank, lab.agents[rank], due=0)
+    lab.rebuild(rank)
 
 
-def _replace_machine(lab: Lab, rank: int) -> None:
-    lab.net.heal(rank)
+def _ask_all(lab: Platform, _rank: int) -> None:
+    for agent in lab.agents.values():
+        agent.signal(signal.SIGTERM)
+
+
+def _rebuild_all(lab: Platform, _rank: int) -> None:
+    for rank, agent in lab.agents.items():
+        lab.note_end(rank, agent, due=0)
+    for rank in tuple(lab.agents):
+        lab.rebuild(rank)
+
+
+def _cut(lab: Platform, rank: int) -> None:
+    lab.net.cut(lab.place[rank])
+
+
+def _cut_one_way(direction: Direction) -> Act:
+    return lambda lab, rank: lab.net.cut(lab.place[rank], directions=[direction])
+
+
+def _cut_from(segment: Segment) -> Act:
+    return lambda lab, rank: lab.net.cut(lab.place[rank], [segment])
+
+
+def _heal(lab: Platform, rank: int) -> None:
+    lab.net.heal(lab.place[rank])
+
+
+def _go_dark(lab: Platform, rank: int) -> None:
+    _cut(lab, rank)
+    _kill(lab, rank)
+
+
+def _replace_machine(lab: Platform, rank: int) -> None:
+    _heal(lab, rank)
     _rebuild(lab, rank)
 
 
-def _heal(lab: Lab, rank: int) -> None:
-    lab.net.heal(rank)
+def _replace_and_heal(lab: Platform, rank: int) -> None:
+    """The replacement has the rank when the old one is back."""
+    lab.replace(rank)
+    lab.net.heal(lab.place[-1])
+    lab.fence(rank)
+
+
+def sick(folder: Path) -> Path:
+    """While this file exists rank 0's workload says that it is not healthy."""
+    return folder / "sick"
+
+
+def _crash_in_the_dark(lab: Platform, rank: int) -> None:
+    """A workload is killed when everybody knows that the store is gone."""
+    lab.store.stop()
+    lab.until(
+        lambda: not any(agent.status().get("store", {}).get("connected") for agent in lab.agents.values()),
+        "the outage is noticed",
+    )
+    lab.strike(rank)
 
 
 def _store(act: Callable[[redis.Redis], object]) -> Act:
@@ -91,7 +155,7 @@ def _configure(name: str, value: int) -> Act:
     return lambda lab, _rank: lab.store.configure(name, value)
 
 
-def _garbage(lab: Lab, _rank: int) -> None:
+def _garbage(lab: Platform, _rank: int) -> None:
     client = lab.store.client
     for key in list(client.scan_iter("unitagent:*")):
         client.delete(key)
@@ -100,51 +164,57 @@ def _garbage(lab: Lab, _rank: int) -> None:
 
 def _of_store(strike: Act, mend: Act = _nothing, *, outage: bool = False) -> Kind:
     hold, cuts = (OUTAGE, STORE) if outage else (SHORT, frozenset[str]())
-    return Kind(strike=strike, mend=mend, hold=hold, restarts=False, cuts=cuts, of_store=True)
+    return Kind(strike=strike, mend=mend, hold=hold, restarts=False, cuts=cuts, where="store")
 
+
+def _unreachable(strike: Act, mend: Act = _heal, where: Where = "rank") -> Kind:
+    return Kind(strike=strike, mend=mend, hold=LONG, cuts=STORE | PEERS, noticed=IN_TIME, where=where)
+
+
+_STOP_AGENT, _WAKE_AGENT = _signal_agent(signal.SIGSTOP), _signal_agent(signal.SIGCONT)
 
 KINDS: dict[str, Kind] = {
-    "workload killed": Kind(strike=_signal_workload(signal.SIGKILL)),
-    "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1)),
+    "workload killed": Kind(strike=_signal_workload(signal.SIGKILL), noticed=AT_ONCE),
+    "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1), noticed=AT_ONCE),
     "all workloads killed": Kind(strike=_kill_all_workloads),
-    "container killed": Kind(strike=_kill, mend=_rebuild, hold=(0.1, 1.5)),
-    "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild),
-    "machine gone": Kind(strike=_go_dark, mend=_replace_machine, hold=LONG, cuts=STORE | PEERS),
-    "agent hangs": Kind(
-        strike=_signal_agent(signal.SIGSTOP), mend=_signal_agent(signal.SIGCONT), hold=LONG, silent=True
+    "health fails": Kind(
+        strike=lambda lab, _: sick(lab.folder).touch(),
+        mend=lambda lab, _: sick(lab.folder).unlink(),
+        hold=(5.0, 6.0),
+        noticed=5.0,
     ),
-    "cut off": Kind(strike=lambda lab, rank: lab.net.cut(rank), mend=_heal, hold=LONG, cuts=STORE | PEERS),
-    "deaf": Kind(
-        strike=lambda lab, rank: lab.net.cut(rank, directions=["in"]),
-        mend=_heal,
-        hold=LONG,
-        cuts=STORE | PEERS,
-    ),
-    "mute": Kind(
-        strike=lambda lab, rank: lab.net.cut(rank, directions=["out"]),
-        mend=_heal,
-        hold=LONG,
-        cuts=STORE | PEERS,
-    ),
-    "agent pauses": Kind(
-        strike=_signal_agent(signal.SIGSTOP), mend=_signal_agent(signal.SIGCONT), hold=SHORT, restarts=False
-    ),
-    "cut off from the store": Kind(
-        strike=lambda lab, rank: lab.net.cut(rank, ["front"]),
-        mend=_heal,
+    "container killed": Kind(strike=_kill, mend=_rebuild, hold=(0.1, 1.5), noticed=AT_ONCE),
+    "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild_who_was_asked),
+    "everybody asked to stop": Kind(strike=_ask_all, mend=_rebuild_all, where="everywhere"),
+    "machine gone": _unreachable(_go_dark, _replace_machine),
+    "agent hangs": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=LONG, silent=True, noticed=IN_TIME),
+    "cut off": _unreachable(_cut),
+    "cut off and replaced": _unreachable(_cut, _replace_and_heal, where="spare"),
+    "deaf": _unreachable(_cut_one_way("in")),
+    "mute": _unreachable(_cut_one_way("out")),
+    "newcomer for a held rank": Kind(
+        strike=lambda lab, rank: lab.visit(rank),
+        mend=lambda lab, rank: lab.leave(rank),
         hold=OUTAGE,
         restarts=False,
-        cuts=STORE,
+        where="spare",
+    ),
+    "agent pauses": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=SHORT, restarts=False),
+    "cut off from the store": Kind(
+        strike=_cut_from("front"), mend=_heal, hold=OUTAGE, restarts=False, cuts=STORE
     ),
     "cut off from the peers": Kind(
-        strike=lambda lab, rank: lab.net.cut(rank, ["comm"]),
-        mend=_heal,
-        hold=OUTAGE,
-        restarts=False,
-        cuts=PEERS,
+        strike=_cut_from("comm"), mend=_heal, hold=OUTAGE, restarts=False, cuts=PEERS
     ),
     "store stopped": _of_store(
         lambda lab, _: lab.store.stop(), lambda lab, _: lab.store.start(), outage=True
+    ),
+    "store stopped, workload killed": Kind(
+        strike=_crash_in_the_dark,
+        mend=lambda lab, _: lab.store.start(),
+        hold=(20.0, 22.0),
+        cuts=STORE,
+        where="store",
     ),
     "store frozen": _of_store(
         lambda lab, _: lab.store.freeze(), lambda lab, _: lab.store.thaw(), outage=True
@@ -172,9 +242,15 @@ KINDS: dict[str, Kind] = {
         hold=LONG,
         restarts=False,
         cuts=STORE | PEERS,
-        of_store=True,
+        where="store",
     ),
 }
+
+
+def may_meet(one: str, other: str) -> bool:
+    """Whether two kinds may strike at once: one at a rank, the other at another, the store or a spare."""
+    places = {KINDS[one].where, KINDS[other].where}
+    return "rank" in places and "everywhere" not in places
 
 
 def must_restart(kinds: Sequence[str]) -> bool:

@@ -63,12 +63,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A container that ended by itself."""
+    """A container that ended without being killed.
+
+    Attributes:
+        due: the code that it should have ended with; None when it should not have ended.
+
+    """
 
     at: float
     rank: int
     code: int
-    asked: bool
+    due: int | None
 
 
 @dataclass(slots=True)

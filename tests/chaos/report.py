@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.chaos.checker import isolating
+from tests.chaos.detection import detected
 from tests.chaos.faults import KINDS
-from tests.chaos.history import Fault, History, Round
+from tests.chaos.history import History, Round
 
 
 def report(history: History, violations: Sequence[str]) -> dict[str, Any]:
@@ -28,13 +29,13 @@ def report(history: History, violations: Sequence[str]) -> dict[str, Any]:
 def table(figures: dict[str, Any]) -> str:
     """The figures for people."""
     lines = [
-        f"{'fault':26} {'n':>3}  {'detected after':>17}  {'recovered after':>17}",
-        f"{'':26} {'':3}  {'median':>8} {'max':>8}  {'median':>8} {'max':>8}",
+        f"{'fault':30} {'n':>3}  {'detected after':>17}  {'recovered after':>17}",
+        f"{'':30} {'':3}  {'median':>8} {'max':>8}  {'median':>8} {'max':>8}",
     ]
     rows = [*figures["faults"].items(), ("any two at once", figures["pairs"])]
     for kind, row in rows:
         cells = [_cell(row[name], pick) for name in ("detected", "recovered") for pick in ("median", "max")]
-        lines.append(f"{kind:26} {row['n']:3}  {cells[0]} {cells[1]}  {cells[2]} {cells[3]}")
+        lines.append(f"{kind:30} {row['n']:3}  {cells[0]} {cells[1]}  {cells[2]} {cells[3]}")
     lines.append(
         f"{figures['rounds']} rounds in {figures['seconds']} s, {figures['generations']} generations,"
     )
@@ -48,9 +49,9 @@ def _cell(row: dict[str, float] | None, pick: str) -> str:
 
 def _figures(history: History, kind: str) -> dict[str, Any]:
     rounds = _alone(history, kind)
-    detected = [_detected(history, one, one.faults[0]) for one in rounds if KINDS[kind].restarts]
+    seen = [detected(history, one) for one in rounds if KINDS[kind].restarts]
     recovered = [_recovered(history, one) for one in rounds if KINDS[kind].restarts]
-    return {"n": len(rounds), "detected": _summary(detected), "recovered": _summary(recovered)}
+    return {"n": len(rounds), "detected": _summary(seen), "recovered": _summary(recovered)}
 
 
 def _pairs(history: History) -> dict[str, Any]:
@@ -61,17 +62,6 @@ def _pairs(history: History) -> dict[str, Any]:
 
 def _alone(history: History, kind: str) -> list[Round]:
     return [one for one in history.rounds if [fault.kind for fault in one.faults] == [kind]]
-
-
-def _detected(history: History, one: Round, fault: Fault) -> float | None:
-    """From the strike to the end of the first workload that ended because of it, on another rank."""
-    ends = [
-        life.died
-        for life in history.lives
-        if life.main and life.generation == one.before and life.rank != fault.rank and life.died is not None
-    ]
-    first = min((died for died in ends if died >= fault.struck), default=None)
-    return None if first is None else first - fault.struck
 
 
 def _recovered(history: History, one: Round) -> float | None:

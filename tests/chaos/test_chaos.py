@@ -10,11 +10,11 @@ import pytest
 
 from tests.chaos.checker import violations
 from tests.chaos.picture import picture
+from tests.chaos.plan import USUAL, Plan
 from tests.chaos.report import report
-from tests.chaos.run import Plan, run
+from tests.chaos.run import run
 
 REPORT = "UNITAGENT_CHAOS_REPORT"  # names a directory for the figures and the picture
-ROUNDS, SEED = 30, 20
 SABOTAGES = {
     "leaves-the-old-one": ("workload killed", "was alive"),
     "never-isolates": ("cut off", "lived on for more than"),
@@ -33,7 +33,7 @@ def _needs_root() -> None:
 
 
 def test_nothing_is_violated(tmp_path: Path) -> None:
-    history = run(Plan(rounds=ROUNDS, seed=SEED), tmp_path, print)
+    history = run(USUAL, tmp_path, print)
     found = violations(history)
     if REPORT in os.environ:
         where = Path(os.environ[REPORT])
@@ -41,7 +41,7 @@ def test_nothing_is_violated(tmp_path: Path) -> None:
         (where / "chaos.json").write_text(json.dumps(report(history, found), indent=1))
         (where / "chaos.svg").write_text(picture(history))
     assert not found, "\n".join(found)
-    assert len(history.rounds) == ROUNDS
+    assert len(history.rounds) == USUAL.rounds
 
 
 @pytest.mark.parametrize("name", SABOTAGES)

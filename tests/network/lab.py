@@ -33,9 +33,9 @@ def workload(*traits: str) -> list[str]:
 
 
 class Lab:
-    """N hosts; ``agents[k]`` is the last container started on host k."""
+    """N hosts, and spare ones; ``agents[k]`` is the last container started on host k."""
 
-    def __init__(self, size: int, folder: Path, *, store: bool = True) -> None:
+    def __init__(self, size: int, folder: Path, *, store: bool = True, spare: int = 0) -> None:
         self.size = size
         self.folder = folder
         self.name = secrets.token_hex(4)
@@ -43,7 +43,7 @@ class Lab:
         self.all: list[Container] = []
         self._given: dict[int, tuple[list[str], dict[str, str]]] = {}
         self.watcher = Watcher(self.name)
-        self.net = Cabling(size)
+        self.net = Cabling(size + spare)
         self.store = RedisServer(self.net.store, folder)
         if store:
             self.store.start()
@@ -155,10 +155,10 @@ class Lab:
         """Whether nothing ended, and every agent says that the Unit serves."""
         return self.undisturbed() and all(self.agents[host].ready() for host in range(self.size))
 
-    def with_clock(self, step: float) -> list[str]:
-        """The command line of an agent whose wall clock is wrong by so many seconds."""
+    def with_clock(self, step: float, when: Path | None = None) -> list[str]:
+        """The command line of an agent whose wall clock is wrong by so many seconds once that file exists."""
         program = str(PROGRAMS / "clock.py")
-        return [sys.executable, program, str(step), "run", "--", *workload()]
+        return [sys.executable, program, f"{step},{when or ''}", "run", "--", *workload()]
 
     def generations(self) -> list[int]:
         """The generations in which some workload began."""

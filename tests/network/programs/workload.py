@@ -2,8 +2,10 @@
 
 The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``,
 ``after=SECONDS``, ``lingers=SECONDS`` (from SIGTERM to its end), ``until=PATH`` (waits for that file before
-it exits), ``says=LINES`` (so many on stderr), ``eats`` (all memory there is, in the end), ``only=RANK`` (the
-traits after it are that rank's alone). On SIGUSR1 it exits with 0 at once.
+it exits), ``says=LINES`` (so many on stderr), ``eats`` (all memory there is, in the end), ``serves=PORT``
+(answers 200 over HTTP, and 500 while the file of ``sick=PATH`` exists), ``loses=PATH`` (once that file is
+there, a child is killed that nobody reaps), ``only=RANK`` (the traits after it are that rank's alone). On
+SIGUSR1 it exits with 0 at once.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,13 +63,39 @@ def leave_daemon() -> None:
         time.sleep(60)
 
 
-def main() -> None:
-    traits = read_traits(sys.argv[1:])
+def serve(port: int, sick: Path) -> None:
+    from http.server import BaseHTTPRequestHandler  # noqa: PLC0415 - slow to import
+    from socketserver import ThreadingTCPServer  # noqa: PLC0415 - HTTPServer asks DNS for its own name
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(500 if sick.exists() else 200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    ThreadingTCPServer.allow_reuse_address = ThreadingTCPServer.daemon_threads = True
+    threading.Thread(target=ThreadingTCPServer(("", port), Answers).serve_forever, daemon=True).start()
+
+
+def lose_a_child(when: Path) -> None:
+    child = os.fork()
+    while not child or not when.exists():
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    note("lost", child=child)
+
+
+def listen(traits: dict[str, str]) -> None:
     if "ignores-term" in traits:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGTERM, on_term(traits))
     signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(0))
+
+
+def begin(traits: dict[str, str]) -> None:
     note("begin", env=dict(os.environ))
     if "daemon" in traits:
         leave_daemon()
@@ -74,6 +103,13 @@ def main() -> None:
         Path(f"/dev/shm/workload-{os.getpid()}").write_bytes(b"x" * 4096)  # noqa: S108
     for number in range(int(traits.get("says", 0))):
         sys.stderr.write(f"line {number + 1} of rank {os.environ['RANK_ID']}\n")
+    if "serves" in traits:
+        serve(int(traits["serves"]), Path(traits.get("sick", "/nowhere")))
+
+
+def live(traits: dict[str, str]) -> None:
+    if "loses" in traits:
+        lose_a_child(Path(traits["loses"]))
     if "after" in traits:
         time.sleep(float(traits["after"]))
     while "until" in traits and not Path(traits["until"]).exists():
@@ -86,6 +122,13 @@ def main() -> None:
         sys.exit(int(traits["exits"]))
     while True:
         time.sleep(60)
+
+
+def main() -> None:
+    traits = read_traits(sys.argv[1:])
+    listen(traits)
+    begin(traits)
+    live(traits)
 
 
 main()
