@@ -69,11 +69,10 @@ class Asking:
         check = asked or (check_for(url) if url else None)
         if check is None:
             return None
-        least = (self.plan.health_timeout if self.plan else None) or 0.0
         return Question(
             check=check,
             interval=settings.health_interval,
-            timeout=max(settings.health_timeout, least),
+            timeout=settings.health_timeout,
             failures=settings.health_failures,
             successes=(stated.successes if stated else None) or 1,
             eager=not (stated and stated.command),

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.vllm_unit import PATIENCE, SIZE, VllmUnit
+from tests.frameworks.vllm_unit import DEATH_NOTICED, PATIENCE, SIZE, VllmUnit
+from tests.frameworks_table.places import place, plan
 from tests.network.lab import Lab
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 CUT = 20.0  # seconds
+CUT_NOTICED = 5.0 + 2.0  # its lease, and the slack of a machine with other work
 LONG = 100  # tokens, which take seconds
 LASTS = pytest.mark.long
 
@@ -39,6 +41,12 @@ def unit(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmU
         lab.close()
 
 
+def test_its_metrics_have_the_names_that_are_read(unit: VllmUnit) -> None:
+    made = plan("vllm", "vllm serve M", place())
+    for name in (*made.running_metrics, made.progress_metric):
+        assert unit.metric(str(name)), name
+
+
 @pytest.mark.parametrize(
     ("rank", "part"),
     [
@@ -50,6 +58,7 @@ def test_a_process_is_killed_while_idle(unit: VllmUnit, rank: int, part: str) ->
     pid = getattr(unit, part)(rank)
     times = unit.survive(f"rank {rank} {part}", lambda: os.kill(pid, signal.SIGKILL))
     assert f"rank {rank} " in times.reason
+    assert times.detected < DEATH_NOTICED
 
 
 @LASTS
@@ -60,7 +69,8 @@ def test_a_link_is_cut(unit: VllmUnit) -> None:
         time.sleep(max(0.0, cut + CUT - time.monotonic()))  # the fault lasts that long
         unit.lab.net.heal(1)
 
-    unit.survive("rank 1 cut off", lambda: unit.lab.net.cut(1), heal)
+    times = unit.survive("rank 1 cut off", lambda: unit.lab.net.cut(1), heal)
+    assert times.detected < CUT_NOTICED
 
 
 @LASTS

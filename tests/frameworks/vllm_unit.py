@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from unitagent.workload import proc
 SIZE = 2
 PORT = 8000
 PATIENCE = 240.0  # seconds until both ranks have loaded, on a machine with other work
+DEATH_NOTICED = 1.5  # seconds: one, and the slack of a machine with other work
 MODEL = VLLM.parent / "tiny-model"
 TENSOR_PARALLEL = ("--tensor-parallel-size", "2", "--enforce-eager")
 _SMALL = ("--dtype", "bfloat16", "--max-model-len", "1024", "--max-num-seqs", "4")
@@ -85,9 +87,13 @@ class VllmUnit:
 
     def busy(self) -> bool:
         """Whether the engine works on a request."""
+        return any(self.metric("vllm:num_requests_running").values())
+
+    def metric(self, name: str) -> dict[str, float]:
+        """What the engines say of a metric: engine -> value; empty when there is no such."""
         _, text = self._ask("GET", "/metrics", None, 10.0)
-        found = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running")]
-        return any(float(line.split()[-1]) for line in found)
+        line = re.compile(rf'{name}{{.*engine="(\d+)".*}} (\S+)')
+        return {found[1]: float(found[2]) for found in map(line.fullmatch, text.splitlines()) if found}
 
     def _ask(self, method: str, where: str, body: str | None, timeout: float) -> tuple[int, str]:
         client = http.client.HTTPConnection("127.0.0.1", PORT, timeout=timeout)

@@ -12,7 +12,7 @@ from unitagent.core.model import Record
 from unitagent.probes.server import ProbeServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 HOST = "127.0.0.1"
 GOOD = Answer(200, (Check("workload", ok=True), Check("leases", ok=True)))
@@ -96,13 +96,13 @@ async def serving(answers: FakeAnswers | None = None, secret: str | None = None)
 
 
 @asynccontextmanager
-async def saying(answer: bytes, *, close: bool = True) -> AsyncIterator[int]:
-    """Serve the same bytes to whoever asks something."""
+async def saying(answer: bytes | Callable[[], bytes], *, close: bool = True) -> AsyncIterator[int]:
+    """Serve these bytes to whoever asks something, the same every time or made anew."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.read(65536)
-            writer.write(answer)
+            writer.write(answer if isinstance(answer, bytes) else answer())
             await writer.drain()
             if not close:
                 await reader.read()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 
 from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop
@@ -23,8 +25,8 @@ steps_count {steps}
 """.encode()
 
 
-async def stalls(answer: bytes, within: float) -> list[str]:
-    """What the probe says of an engine that always gives this answer."""
+async def stalls(answer: bytes | Callable[[], bytes], within: float) -> list[str]:
+    """What the probe says of an engine that gives this answer."""
     said: list[str] = []
     told = asyncio.Event()
 
@@ -47,6 +49,19 @@ async def test_a_frozen_counter_with_requests_running_is_a_stall() -> None:
     said = await stalls(text(running=2, steps=7), within=20)
     assert len(said) == 1
     assert "UNIT_STALL_SECONDS" in said[0]
+
+
+@in_loop
+async def test_a_moving_counter_with_requests_running_is_none() -> None:
+    steps = itertools.count()
+    asked: list[int] = []
+
+    def answer() -> bytes:
+        asked.append(next(steps))
+        return text(running=2, steps=asked[-1])
+
+    assert await stalls(answer, within=5 * SECONDS) == []
+    assert len(asked) > 1
 
 
 @in_loop

@@ -51,7 +51,6 @@ class Plan:
         origins: flag or variable that was added -> a sentence why.
         health: ``http`` URL that answers 200, or ``tcp`` one that can be reached, when the engine serves;
             only at rank 0, None where there is nothing to ask.
-        health_timeout: least seconds for that question; None when the usual will do.
         traffic_port: where users' requests come in; None where they do not.
         running_metrics: gauges of ``metrics_url`` that add up to the requests in flight.
         progress_metric: counter of ``metrics_url`` that moves with every step of the engine; frozen while
@@ -68,7 +67,6 @@ class Plan:
     env: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     health: str | None = None
-    health_timeout: float | None = None
     traffic_port: int | None = None
     running_metrics: tuple[str, ...] = ()
     progress_metric: str | None = None

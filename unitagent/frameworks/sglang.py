@@ -3,8 +3,8 @@
 The invariant: health is asked at rank 0 only; the other ranks answer 200 whatever happens to them.
 
 Sources: SGLang 0.5.23. ``/health`` makes one token through all ranks, which takes a second at least and
-gives up after 20 (``http_server.py``); a rank other than 0 ignores SIGTERM, rank 0 stops it
-(``entrypoints/engine.py``).
+gives up after 20 (``http_server.py``), and ``UNIT_HEALTH_TIMEOUT_SECONDS`` has to be longer; a rank other
+than 0 ignores SIGTERM, rank 0 stops it (``entrypoints/engine.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ _INIT_ADDR = Flag("--dist-init-addr", ("--nccl-init-addr",))
 _METRICS = Flag("--enable-metrics")
 
 _DOOR = Door(30000)
-_HEALTH_SECONDS = 25.0
 _RUNNING = ("sglang:num_running_reqs", "sglang:num_queue_reqs")
 
 
@@ -65,7 +64,7 @@ def _served(plan: Plan, words: Sequence[str]) -> Plan:
     door = _DOOR.opened(words)
     if door is None:
         return plan
-    plan = replace(plan, traffic_port=door.port, health=door.health, health_timeout=_HEALTH_SECONDS)
+    plan = replace(plan, traffic_port=door.port, health=door.health)
     if door.metrics is None or not _METRICS.among(words):
         return plan
     return replace(plan, metrics_url=door.metrics, running_metrics=_RUNNING)
