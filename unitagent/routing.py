@@ -29,6 +29,11 @@ def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the list, or keep a file of it."""
     if namespace.on_change and not namespace.watch:
         raise ConfigurationError("--on-change CMD is run when the file of --watch changes: give --watch FILE")
+    if namespace.format == "envoy" and not settings.service:
+        raise ConfigurationError(
+            "--format envoy: the file is of one cluster, and Envoy refuses it with any other; "
+            "give --service NAME (UNIT_SERVICE), and keep a file for each service"
+        )
     if namespace.watch:
         target = Target(Path(namespace.watch), namespace.on_change)
         return asyncio.run(_Watch(settings, namespace.format, target).run())

@@ -37,16 +37,16 @@ def test_json() -> None:
 
 
 def test_envoy() -> None:
-    seen = json.loads(rendered("envoy", TWO, None))
-    chat, code = seen["resources"]
+    seen = json.loads(rendered("envoy", TWO[:2], "chat"))
+    (chat,) = seen["resources"]
     assert chat["@type"] == "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-    assert (chat["cluster_name"], code["cluster_name"]) == ("chat", "code")
+    assert chat["cluster_name"] == "chat"
     assert [one["endpoint"]["address"]["socket_address"] for one in chat["endpoints"][0]["lb_endpoints"]] == [
         {"address": "10.0.0.1", "port_value": 8000},
         {"address": "10.0.0.2", "port_value": 8000},
     ]
     empty = json.loads(rendered("envoy", (), "chat"))
-    assert empty["resources"][0]["endpoints"] == [{"lb_endpoints": []}]
+    assert [one["endpoints"] for one in empty["resources"]] == [[{"lb_endpoints": []}]]
     assert empty["version_info"] != seen["version_info"]
 
 
@@ -152,6 +152,12 @@ def test_a_command_without_a_file_is_refused() -> None:
     done = run("endpoints", "--on-change", "true")
     assert (done.returncode, done.stdout) == (2, "")
     assert "give --watch FILE" in done.stderr
+
+
+def test_envoy_needs_a_service() -> None:
+    done = run("endpoints", "--format", "envoy", environ={"UNIT_REDIS_URL": "redis://127.0.0.1:1"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give --service NAME" in done.stderr
 
 
 def test_a_store_that_is_not_there_is_told() -> None:

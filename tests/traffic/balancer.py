@@ -42,7 +42,7 @@ class Balancer:
         """``unitagent endpoints`` writes the servers down, and has HAProxy read them anew."""
         servers, pid = self.folder / "servers.cfg", self.folder / "haproxy.pid"
         words = ["endpoints", "--service", "chat", "--format", "haproxy", "--watch", str(servers)]
-        words += ["--on-change", f"[ ! -e {pid} ] || kill -USR2 $(cat {pid})"]
+        words += ["--on-change", f"kill -USR2 $(cat {pid})"]
         argv = [sys.executable, "-m", "unitagent", *words]
         self._run(argv, "endpoints", environ)
         until(servers.exists, "the file of endpoints is written")

@@ -109,13 +109,26 @@ def _envoy(file: Path, port: int) -> dict[str, Any]:
     return {"node": node, "static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def test_prometheus(tmp_path: Path, start: Start) -> None:
+def _by_file(file: Path, start: Start) -> dict[str, Any]:
+    return {"file_sd_configs": [{"files": [str(file)]}]}
+
+
+def _by_http(file: Path, start: Start) -> dict[str, Any]:
+    """Any web server that tells the type of its files by their names."""
+    port = free_port()
+    folder = ["--bind", "127.0.0.1", "--directory", str(file.parent)]
+    start([sys.executable, "-m", "http.server", *folder, str(port)])
+    return {"http_sd_configs": [{"url": f"http://127.0.0.1:{port}/{file.name}", "refresh_interval": "1s"}]}
+
+
+@pytest.mark.parametrize("discovery", [_by_file, _by_http], ids=["file_sd", "http_sd"])
+def test_prometheus(tmp_path: Path, start: Start, discovery: Callable[[Path, Start], dict[str, Any]]) -> None:
     binary, port = prometheus_binary(), free_port()
     if binary is None:
         pytest.skip("needs Prometheus: scripts/test.sh brings it")
     with told(tmp_path, "prometheus") as (unit, file):
         config = tmp_path / "prometheus.yaml"
-        config.write_text(json.dumps(_prometheus(file)))
+        config.write_text(json.dumps(_prometheus(discovery(file, start))))
         data = f"--storage.tsdb.path={tmp_path / 'data'}"
         start([binary, f"--config.file={config}", data, f"--web.listen-address=127.0.0.1:{port}"])
         until(lambda: _scraped(port) == [("up", "chat", "chat-1")], "Prometheus scrapes rank 0's agent")
@@ -123,10 +136,10 @@ def test_prometheus(tmp_path: Path, start: Start) -> None:
         until(lambda: _scraped(port) == [], "Prometheus knows no Unit any more")
 
 
-def _prometheus(file: Path) -> dict[str, Any]:
+def _prometheus(discovery: dict[str, Any]) -> dict[str, Any]:
     """Scrapes the agents of rank 0, by one relabelling."""
     agents = {"source_labels": ["__meta_unitagent_agent"], "target_label": "__address__"}
-    job = {"job_name": "units", "file_sd_configs": [{"files": [str(file)]}], "relabel_configs": [agents]}
+    job = {"job_name": "units", "relabel_configs": [agents], **discovery}
     return {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
 
 

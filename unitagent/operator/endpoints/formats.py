@@ -51,9 +51,10 @@ def _server(one: Entry) -> str:
 
 
 def _envoy(services: Mapping[str, Sequence[Entry]]) -> str:
-    """A file for ``path_config_source``, whose clusters are named after the services.
+    """A file for ``path_config_source``, whose cluster is named after the service.
 
-    Its form is the JSON of ``envoy.service.discovery.v3.DiscoveryResponse``.
+    Its form is the JSON of ``envoy.service.discovery.v3.DiscoveryResponse``. Envoy takes exactly one
+    assignment for a cluster: it refuses a file with more, and one with none changes nothing.
     """
     resources = [_assignment(name, units) for name, units in services.items()]
     version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()[:16]
