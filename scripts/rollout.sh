@@ -9,18 +9,24 @@
 #   --settle SECONDS   between that and the drain of the old Unit: longer than the balancer needs to notice
 #                      (default 5)
 #   --divert COMMAND   run when the new Unit is ready, with OLD and NEW in its environment, where traffic does
-#                      not follow /traffic or `unitagent endpoints` by itself
+#                      not follow /traffic or `unitagent endpoints` by itself; run again with the two swapped
+#                      when NEW fails after that. When it fails itself, traffic has to be where it was
 #
 # The instances of NEW are created in parallel; when all are ready traffic is diverted, OLD is drained, and its
-# containers are deleted together. When NEW does not become ready, NEW is deleted, OLD stays as it was, and the
-# exit code is 1. COMPOSE_PROJECT_NAME and UNIT_REVISION are set to NEW for the file, unless the latter is set.
+# containers are deleted together, with the networks and volumes of its project. When NEW does not become ready,
+# NEW is deleted, OLD stays as it was, and the exit code is 1.
+#
+# Every container of NEW is an instance, but those that have ended with 0: what carries the agent into a volume.
+# UNITAGENT says where an instance has its agent (default unitagent; /opt/unitagent/unitagent for the bundle).
+# COMPOSE_PROJECT_NAME and UNIT_REVISION are set to NEW for the file, unless the latter is set.
 set -euo pipefail
 
-say() { printf 'rollout: %s\n' "$*" >&2; }
+# A terminal that is gone keeps nothing from being taken back.
+say() { printf 'rollout: %s\n' "$*" >&2 || true; }
 fail() { say "$*"; exit "${code:-1}"; }
 usage() { code=2 fail "$* (see scripts/rollout.sh --help)"; }
 
-files=() old='' timeout=600 settle=5 divert=''
+files=() old='' diverted='' timeout=600 settle=5 divert=''
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -43,6 +49,8 @@ done
 for number in "$timeout" "$settle"; do
     [[ $number =~ ^[0-9]+$ ]] || usage "'$number' is not a whole number of seconds"
 done
+# Without the base, 08 would be an octal number, and none.
+timeout=$((10#$timeout)) settle=$((10#$settle))
 new=$1
 [ "$new" != "$old" ] || usage "NEW and OLD are both $new: a new Unit is a new project"
 
@@ -51,43 +59,56 @@ compose() {
 }
 of() { docker "$1" ls -q --filter "label=com.docker.compose.project=$2" "${@:3}"; }
 
-# End all containers of a project at once, each within its own grace, and delete them together.
+# End all containers of a project at once, each within its own grace, and delete them together. The project's name
+# does not come again, so what only it could use goes too.
 delete() {
-    local containers networks
+    local containers networks volumes
     mapfile -t containers < <(of container "$1" -a)
     mapfile -t networks < <(of network "$1")
+    mapfile -t volumes < <(of volume "$1")
     [ ${#containers[@]} = 0 ] || docker stop "${containers[@]}" >/dev/null
     [ ${#containers[@]} = 0 ] || docker rm --force --volumes "${containers[@]}" >/dev/null
     [ ${#networks[@]} = 0 ] || docker network rm "${networks[@]}" >/dev/null
+    [ ${#volumes[@]} = 0 ] || docker volume rm "${volumes[@]}" >/dev/null
 }
 
+# Move traffic from $1 to $2.
+move() { OLD=$1 NEW=$2 sh -c "$divert"; }
+
 abort() {
-    trap - INT TERM
+    trap - INT TERM HUP
+    if [ -n "$diverted" ] && [ -n "$old" ]; then
+        say "$*; diverting back to $old"
+        move "$new" "$old" || fail "--divert failed on the way back: $old and $new both stay, look where traffic goes"
+        sleep "$settle"
+    fi
     say "$*; $new is deleted${old:+, $old stays}"
     local container
     for container in $(of container "$new" -a); do
         say "last lines of $(docker inspect --format '{{.Name}}' "$container"):"
-        docker logs --tail 5 "$container" 2>&1 | sed 's/^/    /' >&2
+        docker logs --tail 5 "$container" 2>&1 | sed 's/^/    /' >&2 || true
     done
     delete "$new"
     exit 1
 }
 
-# True when every instance says that the whole Unit serves.
+# True when every instance, and there are some, says that the whole Unit serves.
 ready() {
-    local container containers
-    mapfile -t containers < <(of container "$new" -a)
-    [ ${#containers[@]} -gt 0 ] || return
-    for container in "${containers[@]}"; do
+    local container instances=0
+    for container in $(of container "$new" -a); do
+        [ "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$container")" = "exited 0" ] && continue
         docker exec "$container" "${UNITAGENT:-unitagent}" probe ready >/dev/null 2>&1 || return
+        instances=$((instances + 1))
     done
+    [ $instances -gt 0 ]
 }
 
-[ -z "$(of container "$new" -a)" ] || fail "$new has containers already: give the new Unit a new name"
+[ -z "$(of container "$new" -a)$(of volume "$new")" ] ||
+    fail "$new has containers or volumes already: give the new Unit a new name"
 [ -z "$old" ] || [ -n "$(of container "$old")" ] || fail "$old has no running containers: leave --from out"
 export COMPOSE_PROJECT_NAME=$new UNIT_REVISION=${UNIT_REVISION:-$new}
 
-trap 'abort "interrupted"' INT TERM
+trap 'abort "interrupted"' INT TERM HUP
 say "creating $new"
 compose -p "$new" "${files[@]}" up -d >&2 || abort "it cannot be created"
 deadline=$((SECONDS + timeout))
@@ -97,14 +118,16 @@ until ready; do
 done
 say "$new is ready"
 if [ -n "$divert" ]; then
-    OLD=$old NEW=$new sh -c "$divert" || abort "--divert failed"
+    # Said before it is so: what is interrupted halfway is taken back as well.
+    diverted=yes
+    move "$old" "$new" || { diverted=''; abort "--divert failed"; }
 fi
 [ -n "$old" ] || exit 0
 sleep "$settle"
 ready || abort "it is not ready any more"
 
 # From here on there is no way back: the old Unit turns traffic away.
-trap '' INT TERM
+trap '' INT TERM HUP
 say "draining $old"
 delete "$old"
 say "$old is replaced by $new"

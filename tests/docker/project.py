@@ -53,6 +53,13 @@ class Project:
         return int(self.engine.docker("inspect", "--format", "{{.RestartCount}}", container))
 
 
+def told(manifest: str) -> str:
+    """The commands that a manifest's comment says to run before its first start."""
+    commands = [line.removeprefix("#   ") for line in manifest.splitlines() if line.startswith("#   ")]
+    assert commands
+    return "\n".join(commands)
+
+
 def _program(engine: Engine) -> list[str]:
     argv = ["docker", "compose", "version"]
     plugin = subprocess.run(argv, env=engine.environment, capture_output=True, check=False)

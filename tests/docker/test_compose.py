@@ -55,6 +55,23 @@ def test_two_units_come_up_and_go_down(engine: Engine, project: Project) -> None
     assert [project.restarts(name) for name in (*explicit, *scaled)] == [0] * (2 + SIZE)
 
 
+def test_a_spare_waits_and_takes_the_rank_that_another_one_leaves(engine: Engine, project: Project) -> None:
+    first = project.containers("scaled")
+    for name in first:
+        engine.until(partial(engine.ready, name))
+    project.compose("up", "--detach", "--scale", f"scaled={SIZE + 1}", "scaled")
+    (spare,) = set(project.containers("scaled")) - set(first)
+    engine.until(lambda: "waiting for a free rank" in engine.docker("logs", spare))
+    gone = next(name for name in first if own_rank(engine, name) == 1)
+    engine.docker("rm", "--force", "--volumes", gone)
+    rest = [spare, *(name for name in first if name != gone)]
+    engine.until(lambda: all(map(engine.ready, rest)))
+    assert own_rank(engine, spare) == 1
+    project.compose("down", "--timeout", "30")
+    filters = ("--filter", f"label=com.docker.compose.project={project.name}")
+    assert not engine.docker("ps", "--all", "--quiet", *filters)
+
+
 def own_rank(engine: Engine, name: str) -> int:
     """The rank whose host is this container."""
     instances = engine.status(name)["instances"]

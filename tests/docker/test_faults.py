@@ -5,7 +5,10 @@ With guard any fault makes one new generation; without, only one of rank 0 does.
 
 from __future__ import annotations
 
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -45,21 +48,63 @@ def again(engine: Engine, names: list[str], generation: int) -> None:
     assert [engine.generation(name) for name in names] == [generation] * len(names)
 
 
+@contextmanager
+def endings(engine: Engine, name: str) -> Iterator[list[int]]:
+    """The codes with which a container has ended in the block, once that is over."""
+    codes: list[int] = []
+    since = engine.docker("info", "--format", "{{.SystemTime}}")
+    filters = ("--since", since, "--filter", f"container={name}", "--filter", "event=die")
+    shown = ("--format", "{{.Actor.Attributes.exitCode}}")
+    # Followed, since the engine remembers few events, and each question to a container is three.
+    with subprocess.Popen(
+        ["docker", "events", *filters, *shown], env=engine.environment, stdout=subprocess.PIPE, text=True
+    ) as following:
+        yield codes
+        following.terminate()
+        codes += map(int, following.communicate()[0].split())
+
+
+def lives(engine: Engine, name: str) -> list[tuple[str, int]]:
+    """Agent and workload of each rank."""
+    return [(one["incarnation"], one["pid"]) for one in engine.status(name)["instances"]]
+
+
 @each
 @guarded
 def test_a_container_that_is_killed_comes_back(engine: Engine, rank: int, guard: bool) -> None:
+    """With guard the other restarts in place; without, rank 0 takes its container along, rank 1 nobody."""
     names = unit(engine, guard=guard)
-    engine.docker("kill", names[rank])
-    engine.docker("start", names[rank])
-    again(engine, names, 2 if guard or rank == 0 else 1)
+    other, before = 1 - rank, lives(engine, names[0])
+    with endings(engine, names[other]) as codes:
+        engine.docker("kill", names[rank])
+        engine.docker("start", names[rank])
+        again(engine, names, 2 if guard or rank == 0 else 1)
+    assert codes == ([75] if not guard and rank == 0 else [])
+    touched(before[other], lives(engine, names[0])[other], agent=bool(codes), workload=guard or rank == 0)
+    if guard:
+        failure = engine.status(names[other])["failure"]
+        assert failure["rank"] == rank
+        assert failure["reason"] in {"lost", "replaced"}
 
 
 @each
 @guarded
 def test_a_container_that_is_restarted_comes_back(engine: Engine, rank: int, guard: bool) -> None:
+    """Rank 0, or with guard any, drains the Unit: no other container ends for it, and it is no failure."""
     names = unit(engine, guard=guard)
-    engine.docker("restart", "--time", "30", names[rank])
-    again(engine, names, 2 if guard or rank == 0 else 1)
+    other, before = 1 - rank, lives(engine, names[0])
+    with endings(engine, names[other]) as codes:
+        engine.docker("restart", "--time", "30", names[rank])
+        again(engine, names, 2 if guard or rank == 0 else 1)
+    assert codes == []
+    touched(before[other], lives(engine, names[0])[other], agent=False, workload=guard or rank == 0)
+    assert engine.status(names[other])["failure"] is None
+
+
+def touched(before: tuple[str, int], after: tuple[str, int], *, agent: bool, workload: bool) -> None:
+    """Whether these are others than before; in another container the same number may be another process."""
+    assert (after[0] != before[0]) == agent
+    assert (after != before) == workload
 
 
 @each
@@ -94,11 +139,18 @@ def test_a_card_of_traffic_that_is_unplugged_disturbs_nobody(engine: Engine) -> 
 
 
 def test_memory_that_runs_out_is_said_and_restarts_the_unit(engine: Engine) -> None:
-    limits = ("--memory", "256m", "--memory-swap", "256m")
-    name = engine.run(*limits, command=EATER, UNIT_GUARD="true", UNIT_BACKOFF_SECONDS="0")
-    engine.until(lambda: engine.ready(name) and engine.generation(name) == 2)
-    assert engine.status(name)["failure"]["reason"] == "oom"
-    assert engine.state(name)["Running"]
+    network = engine.network()
+    names = [f"{network}-{rank}" for rank in range(2)]
+    for rank, name in enumerate(names):
+        limits = ("--network", network, "--memory", "256m", "--memory-swap", "256m")
+        place = {"UNIT_SIZE": "2", "RANK_ID": str(rank), "MASTER_ADDRESS": names[0], "UNIT_GUARD": "true"}
+        engine.run(*limits, command=EATER if rank == 1 else SERVE, name=name, **place, **RULES)
+    again(engine, names, 2)
+    for name in names:
+        failure = engine.status(name)["failure"]
+        assert (failure["rank"], failure["reason"]) == (1, "oom")
+        assert engine.state(name)["Running"]
+        assert engine.docker("inspect", "--format", "{{.RestartCount}}", name) == "0"
 
 
 def two_cards(engine: Engine, traffic: str, cards: str) -> list[str]:

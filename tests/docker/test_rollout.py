@@ -146,6 +146,25 @@ def test_traffic_that_cannot_be_diverted_takes_the_new_unit_back(rollouts: Rollo
     assert len(rollouts.containers(standing)) == 2
 
 
+def test_a_new_unit_that_fails_after_the_diversion_gives_the_traffic_back(rollouts: Rollouts) -> None:
+    standing, new = f"{rollouts.name}-2", f"{rollouts.name}-6"
+    before = rollouts.containers(standing)
+    note = rollouts.folder / "moves"
+    # A container that somebody has killed is not started again, so that the new Unit stays incomplete.
+    kill = "docker kill $(docker ps -q --filter label=com.docker.compose.project=$NEW | head -n 1)"
+    divert = f'echo "$OLD $NEW $(docker ps -q | wc -l)" >>{note}; [ "$NEW" = {standing} ] || {kill}'
+    with rollouts.traffic() as told:
+        done = rollouts.roll(new, "--from", standing, "--divert", divert)
+    assert done.returncode == 1
+    assert f"it is not ready any more; {new} is deleted, {standing} stays" in done.stderr
+    there, back = (line.rsplit(" ", 1) for line in note.read_text().splitlines())
+    assert [there[0], back[0]] == [f"{standing} {new}", f"{new} {standing}"]
+    assert int(back[1]) == int(there[1]) - 1, "the new Unit is deleted after the way back, not before"
+    assert set(told["answered"]) <= {standing, new}
+    assert not rollouts.containers(new)
+    assert rollouts.containers(standing) == before
+
+
 def test_one_name_for_two_revisions_is_one_barrier_for_neither(rollouts: Rollouts) -> None:
     standing, new = f"{rollouts.name}-2", f"{rollouts.name}-5"
     (rollouts.folder / "same.json").write_text(
@@ -173,6 +192,7 @@ def test_one_name_for_two_revisions_is_one_barrier_for_neither(rollouts: Rollout
         (["--from", "a", "a"], "a new Unit is a new project"),
         (["--timeout", "soon", "a"], "'soon' is not a whole number of seconds"),
         (["--what", "a"], "unknown option --what"),
+        (["--timeout", "08", "a", "b"], "one project NEW is expected"),
     ],
 )
 def test_wrong_words_are_told_before_anything_is_made(words: list[str], said: str) -> None:
