@@ -6,11 +6,12 @@ Sources: Kubeflow's training-operator 1.9 and Trainer 2. ``PET_NPROC_PER_NODE`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 _KUBEFLOW = re.compile(r"PET_(NNODES|NODE_RANK|MASTER_\w+|RDZV_\w+|MAX_RESTARTS)|MASTER_(ADDR|PORT)")
 
 
-def rendezvous(platform: str | None, names: Iterable[str]) -> frozenset[str]:
-    """Pick those of ``platform`` out of the names of variables."""
-    return frozenset(filter(_KUBEFLOW.fullmatch, names)) if platform == "Kubeflow" else frozenset()
+def rendezvous(platform: str | None, names: Collection[str]) -> frozenset[str]:
+    """Pick those of ``platform`` out of the names of variables; its jobs of JAX meet otherwise."""
+    torchrun = platform == "Kubeflow" and "PET_NODE_RANK" in names
+    return frozenset(filter(_KUBEFLOW.fullmatch, names)) if torchrun else frozenset()
