@@ -153,7 +153,7 @@ def test_what_is_run_before_the_command_is_explained_too() -> None:
     assert "drains as a whole" in seen["environment"]["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]["source"]
     mpi = run("env", "--command", "--format=json", "--rank=0", "--", "trtllm-serve", "m", "--tp_size", "2",
               environ=HERE | {"UNIT_FRAMEWORK": "auto"})  # fmt: skip
-    assert json.loads(mpi.stdout)["flags"].keys() == {"mpirun"}
+    assert json.loads(mpi.stdout)["flags"].keys() == {"mpirun", "--host"}
 
 
 def test_rdma_that_cannot_be_had_is_said() -> None:
