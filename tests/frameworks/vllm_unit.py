@@ -131,7 +131,7 @@ class VllmUnit:
     def _processes(self, host: int) -> Iterator[proc.Process]:
         agent = self.lab.agents[host].pid
         for one in proc.descendants(proc.table(), agent):
-            if one.alive:
+            if one.alive and not _watches(one.pid):
                 yield one
 
     def refusing(self) -> bool:
@@ -167,6 +167,14 @@ class VllmUnit:
     def _reason(self) -> str:
         failure: dict[str, Any] | None = self.lab.agents[0].status()["failure"]
         return failure["detail"] if failure else ""
+
+
+def _watches(pid: int) -> bool:
+    """Whether it is the agent's own, which lives as long as the agent."""
+    try:
+        return b"unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _leads(life: Life, generation: int) -> bool:
