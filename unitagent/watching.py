@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from unitagent.core.model import InstanceState, Order, OrderKind
+from unitagent.core.model import Order, OrderKind
 from unitagent.embedding import DEFAULT_PROBE_PORT, store_address
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import probe, status
+from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
-from unitagent.store.protocol import Store, UnitSnapshot
+from unitagent.store.protocol import Store
 from unitagent.store.redis import RedisStore
 
 _EVERY = 1.0  # seconds between two looks
@@ -101,24 +102,29 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
         snapshot = await store.read()
         if not snapshot.records:
             raise ConfigurationError(f"UNIT_ID={settings.unit}: the store knows no such Unit")
-        await store.order(Order(kind=kind, generation=snapshot.generation, reason=reason))
+        order = Order(kind=kind, generation=snapshot.generation, reason=reason)
+        await store.order(order)
+        print(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", file=sys.stderr)  # noqa: T201
         if wait:
-            await _wait(store, kind, snapshot.generation)
+            await _wait(store, Outcome(order, settings.lease, time.monotonic()), settings)
     finally:
         await store.close()
-    print(f"asked Unit {settings.unit} to {kind.value} (generation {snapshot.generation})", file=sys.stderr)  # noqa: T201
     return 0
 
 
-async def _wait(store: Store, kind: OrderKind, generation: int) -> None:
-    while not _is_done(await store.read(), kind, generation):  # noqa: ASYNC110 (the event is elsewhere)
+async def _wait(store: Store, outcome: Outcome, settings: Settings) -> None:
+    """Look until it is done; an embedded store ends with rank 0, any other is only away."""
+    answered = time.monotonic()
+    while True:
+        snapshot = None
+        try:
+            snapshot = await store.read()
+            answered = time.monotonic()
+        except StoreError:
+            if time.monotonic() - answered > max(settings.store_timeout, outcome.quiet):
+                raise
+            if _has_url(settings):
+                outcome.lose(time.monotonic())
+        if outcome.see(snapshot, time.monotonic()):
+            return
         await asyncio.sleep(_EVERY / 4)
-
-
-def _is_done(snapshot: UnitSnapshot, kind: OrderKind, generation: int) -> bool:
-    if kind is OrderKind.DRAIN:
-        return all(record.left for record in snapshot.records.values())
-    standing = snapshot.records.values()
-    return all(record.generation > generation and record.state.serving for record in standing) and (
-        snapshot.records[0].state is InstanceState.HEALTHY
-    )

@@ -60,11 +60,11 @@ class Unit:
             child for child in psutil.Process(self.agents[0].pid).children() if str(ENGINE) in child.cmdline()
         )
 
-    def kill_agent(self) -> None:
-        """SIGKILL rank 0's agent with its workload, as when its machine goes; returns as above."""
-        agent = psutil.Process(self.agents[0].pid)
+    def kill_agent(self, rank: int = 0) -> None:
+        """SIGKILL a rank's agent with its workload, as when its machine goes; returns as above."""
+        agent = psutil.Process(self.agents[rank].pid)
         _kill([agent, *agent.children(recursive=True)])
-        self.agents[0].wait()
+        self.agents[rank].wait()
 
     def replace(self, rank: int = 0) -> None:
         """A new container for a rank."""
