@@ -31,7 +31,8 @@ class RedisServer:
         """A fresh client of the lab's own."""
         return redis.Redis(unix_socket_path=str(self._socket), socket_timeout=5)
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """Start it, with more options if there are any."""
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         assert program is not None, "these tests need a redis-server or valkey-server on PATH"
         options = {
@@ -41,7 +42,7 @@ class RedisServer:
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         leash = ["setpriv", "--pdeathsig", "KILL", "--"]
         self._popen = subprocess.Popen(
-            [*self._namespace.enter(), *leash, program, *words], start_new_session=True
+            [*self._namespace.enter(), *leash, program, *words, *more], start_new_session=True
         )
         until(self._answers, "redis answers")
 
