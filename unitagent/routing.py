@@ -23,6 +23,7 @@ from unitagent.watching import store_url
 
 _EVERY = 0.25  # seconds between two looks
 _ASK = 2.0  # seconds for an answer of the store
+_PARTING = 2.0  # seconds for a command that runs when we are asked to stop
 
 
 def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -66,6 +67,7 @@ class _Watch:
         self._addressed = Addressed()
         self._started = time.monotonic()
         self._lost = False
+        self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Look, write, tell; returns the exit code."""
@@ -76,12 +78,24 @@ class _Watch:
         try:
             while not stop.is_set():
                 await self._look(registry)
-                if self._target.due and (trouble := await asyncio.to_thread(self._target.tell)):
-                    _warn(trouble)
+                if self._target.due and (self._telling is None or self._telling.done()):
+                    self._telling = asyncio.create_task(self._tell())
                 await _pause(stop)
         finally:
+            await self._part()
             await registry.close()
         return 0
+
+    async def _tell(self) -> None:
+        """Run the command beside the looks: one that hangs keeps no dead Unit in the file."""
+        if trouble := await asyncio.to_thread(self._target.tell):
+            _warn(trouble)
+
+    async def _part(self) -> None:
+        if self._telling is not None:
+            await asyncio.wait([self._telling], timeout=_PARTING)
+            self._target.end()
+            await self._telling
 
     async def _look(self, registry: Registry) -> None:
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.entries import entry
+from tests.network.waiting import until
 from tests.operator.command import run
 from unitagent.errors import ConfigurationError
 from unitagent.operator.endpoints.formats import FORMATS, rendered
@@ -134,6 +136,20 @@ def test_the_command_hears_of_a_change_until_it_takes_it(tmp_path: Path) -> None
     assert "ended with code 3; it is tried again" in target.tell()
     assert told.read_text() == "one"
     assert not target.due  # but in a while
+
+
+def test_a_change_while_the_command_runs_is_told_as_well(tmp_path: Path) -> None:
+    told, go = tmp_path / "told", tmp_path / "go"
+    target = Target(tmp_path / "file", f"touch {told}; until [ -e {go} ]; do sleep 0.01; done")
+    target.put("one")
+    telling = threading.Thread(target=target.tell)
+    telling.start()
+    until(told.exists, "the command runs")
+    assert not target.due
+    target.put("two")
+    go.touch()
+    telling.join(30)
+    assert target.due
 
 
 def test_the_command_is_given_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

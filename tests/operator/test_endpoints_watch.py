@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.acceptance.local import LocalUnit, unitagent
@@ -32,10 +33,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 class Watch:
     """One ``unitagent endpoints --watch``."""
 
-    def __init__(self, url: str, folder: Path, *words: str) -> None:
+    def __init__(self, url: str, folder: Path, command: str = "") -> None:
         self.path, self.told, self.said = folder / "file.json", folder / "told", folder / "said"
-        argv = [*UNITAGENT, "endpoints", "--lease-seconds", "2", "--watch", str(self.path), *words]
-        argv += ["--on-change", f"echo x >>{self.told}"]
+        argv = [*UNITAGENT, "endpoints", "--lease-seconds", "2", "--watch", str(self.path)]
+        argv += ["--on-change", f"echo $$ >>{self.told}; {command}"]
         environ = {"PATH": os.environ["PATH"], "UNIT_REDIS_URL": url}
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL, stderr=said)
@@ -44,7 +45,11 @@ class Watch:
         return [one["unit"] for one in json.loads(self.path.read_text())] if self.path.exists() else None
 
     def changes(self) -> int:
-        return len(self.told.read_text().split()) if self.told.exists() else 0
+        return len(self.commands())
+
+    def commands(self) -> list[int]:
+        """Process ids of all that were run."""
+        return [int(word) for word in self.told.read_text().split()] if self.told.exists() else []
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -92,6 +97,38 @@ async def test_the_last_file_outlives_the_store_and_not_the_unit(server: Server,
     await until(lambda: watch.units() == [])
     await until(lambda: watch.changes() == 2)
     assert watch.stop() == 0
+
+
+@story
+async def test_a_command_that_hangs_holds_nothing_up_and_is_not_left_behind(
+    server: Server, tmp_path: Path
+) -> None:
+    watch = Watch(server.url, tmp_path, "sleep 1000")
+    try:
+        async with announced(server):
+            await until(lambda: watch.units() == ["u"])
+            await until(lambda: len(watch.commands()) == 1)
+        await until(lambda: watch.units() == [])
+        (group,) = watch.commands()  # the second has to wait for its turn
+        assert members(group)
+        assert watch.stop() == 0
+        await until(lambda: not members(group))
+    finally:
+        watch.process.kill()
+        watch.process.wait()
+
+
+def members(group: int) -> list[str]:
+    """Who runs in a group of processes."""
+    found = ((one, one.info["status"]) for one in psutil.process_iter(["status"]))
+    return [str(one) for one, status in found if status != psutil.STATUS_ZOMBIE and _group(one.pid) == group]
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 @story

@@ -1,6 +1,7 @@
 """The file that ``--watch`` keeps, and the command that is told of a change.
 
-The invariant: a reader sees the old file or the new one, whole; a change is told until the command takes it.
+The invariant: a reader sees the old file or the new one, whole; a change is told until the command takes it,
+by one command at a time, none of which is left behind.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Target:
         self.path = path
         self._command = command
         self._due: float | None = None
+        self._running: subprocess.Popen[bytes] | None = None
+        self._ended = False
 
     @property
     def due(self) -> bool:
@@ -54,15 +57,34 @@ class Target:
         return True
 
     def tell(self) -> str:
-        """Run the command; returns why it failed, or nothing."""
+        """Run the command; returns why it failed, or nothing. Blocks; the file may change meanwhile."""
+        self._due = None
+        trouble = self._trouble()
+        if not trouble or self._ended:
+            return ""
+        self._due = self._due or time.monotonic() + _AGAIN
+        return f"--on-change {self._command!r}: {trouble}; it is tried again"
+
+    def end(self) -> None:
+        """Kill the command that runs, or is about to, with all that it started."""
+        self._ended = True
+        if self._running is not None:
+            _kill(self._running)
+
+    def _trouble(self) -> str:
         try:
-            code = _run(self._command or "")
+            self._running = running = _started(self._command or "")
+        except OSError as error:
+            return f"it could not be started: {error.strerror or error}"
+        if self._ended:
+            _kill(running)
+        try:
+            code = running.wait(_LONGEST)
         except subprocess.TimeoutExpired:
-            trouble = f"it took more than {_LONGEST:g} s and was killed"
-        else:
-            trouble = f"it ended with code {code}" if code else ""
-        self._due = time.monotonic() + _AGAIN if trouble else None
-        return f"--on-change {self._command!r}: {trouble}; it is tried again" if trouble else ""
+            _kill(running)
+            running.wait()
+            return f"it took more than {_LONGEST:g} s and was killed"
+        return f"it ended with code {code}" if code else ""
 
     def _text(self) -> str | None:
         try:
@@ -90,16 +112,15 @@ class Target:
             return _MODE
 
 
-def _run(command: str) -> int:
-    """Run a line of the shell, in a group of its own, that can be ended with all it started."""
+def _started(command: str) -> subprocess.Popen[bytes]:
+    """Start a line of the shell, in a group of its own, that can be ended with all it started."""
     env = {name: text for name, text in os.environ.items() if name not in _SECRET}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         ["/bin/sh", "-c", command], env=env, stdin=subprocess.DEVNULL, start_new_session=True
     )
-    try:
-        return process.wait(_LONGEST)
-    except BaseException:
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:  # else its group may be that of a service it has started
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
