@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 _TEXT_OPTION = re.compile(r"-[a-z]*c")
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
-# Long options without a value, such as numactl's or conda's: what follows one is the program.
-_SWITCH = re.compile(r"--(no-.*|localalloc|live-stream|allow-run-as-root|oversubscribe|reset-env|foreground)")
+# Long options without a value: numactl's, conda's, mpirun's, setpriv's, timeout's and uv's.
+_SWITCH = re.compile(
+    r"--(no-.*|localalloc|live-stream|allow-run-as-root|oversubscribe|reset-env|foreground|frozen|locked|offline)"
+)
 
 Start = tuple[str, ...]
 """Words that start an engine; the first may stand behind a path: ``("vllm", "serve")``."""
@@ -51,7 +53,7 @@ class Command:
 
 def recognize(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
     """Split at the first of ``starts``; None if there is none, or if it is a program's argument."""
-    ends = (at + len(start) for at in _programs(argv) for start in starts if _begins(argv[at:], start))
+    ends = (at + len(start) for at in _programs(argv) for start in starts if _starts(argv, at, start))
     end = next(ends, None)
     return None if end is None or is_shell_text(argv[:end]) else Command(argv[:end], argv[end:])
 
@@ -87,7 +89,7 @@ def _programs(argv: tuple[str, ...]) -> Iterator[int]:
     """
     python = module = False
     for at, word in enumerate(argv):
-        if word == "-m" if module else not _takes_value(argv[at - 1] if at else ""):
+        if word == "-m" or not module:
             yield at
         if word.endswith(".py") and not word.startswith("-"):
             return
@@ -95,13 +97,15 @@ def _programs(argv: tuple[str, ...]) -> Iterator[int]:
         python = python or _PYTHON.fullmatch(_program(word)) is not None
 
 
+def _starts(argv: tuple[str, ...], at: int, start: Start) -> bool:
+    """Whether the engine starts here; one word alone may also be the value of the option before it."""
+    begins = _program(argv[at]) == start[0] and argv[at + 1 : at + len(start)] == start[1:]
+    return begins and not (len(start) == 1 and at and _takes_value(argv[at - 1]))
+
+
 def _takes_value(option: str) -> bool:
     """Whether the next word may well be the value of this one, such as ``--launcher``."""
     return option.startswith("--") and option != "--" and "=" not in option and not _SWITCH.fullmatch(option)
-
-
-def _begins(argv: tuple[str, ...], start: Start) -> bool:
-    return _program(argv[0]) == start[0] and argv[1 : len(start)] == start[1:]
 
 
 def _program(word: str) -> str:
