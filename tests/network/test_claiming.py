@@ -52,7 +52,8 @@ def test_a_unit_whose_containers_are_all_rebuilt_begins_a_new_generation(lab: La
     lab.codes()
     for host in range(SIZE):
         lab.rebuild(host)
-    assert lab.wait_ready()["generation"] > before
+    assert lab.wait_ready()["generation"] == before + 1
+    lab.begun(before + 1)
     assert lab.generations() == [before, before + 1]
 
 
