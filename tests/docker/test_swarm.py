@@ -175,10 +175,13 @@ def test_an_update_replaces_all_tasks_at_once(engine: Engine, swarm: Swarm, unit
 def test_an_update_that_cannot_start_brings_the_former_tasks_back(
     engine: Engine, swarm: Swarm, unit: str
 ) -> None:
+    """Its agents live on for much longer than Swarm watches, restarting what ends at once."""
     service = f"{unit}_unit"
     old = swarm.tasks(service)
-    few = {"UNIT_MAX_RESTARTS": "2", "UNIT_BACKOFF_SECONDS": "0"}
-    swarm.unit(unit, "2", command=["sh", "-c", "echo no model; exit 1"], environment=few)
+    few = {"UNIT_MAX_RESTARTS": "2", "UNIT_BACKOFF_SECONDS": "10"}
+    watched = {"update_config": {"monitor": "1s"}}
+    broken = ["sh", "-c", "echo no model; exit 1"]
+    swarm.unit(unit, "2", command=broken, environment=few, deploy=watched)
     state = ("service", "inspect", "--format", "{{.UpdateStatus.State}}", service)
     engine.until(lambda: engine.docker(*state) == "rollback_completed", patience=300)
     new = swarm.serving(service, tuple(old))
