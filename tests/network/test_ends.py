@@ -57,6 +57,21 @@ def test_all_are_gone_within_the_grace_whatever_they_do(lab: Lab) -> None:
     assert max(ends.values()) - began < GRACE + LATE
 
 
+def test_all_are_asked_while_the_store_is_away(lab: Lab) -> None:
+    generation = lab.form("only=0", "lingers=1", **QUICK, UNIT_STOP_GRACE_SECONDS=GRACE)["generation"]
+    lab.store.stop()
+    lab.until(
+        lambda: not any(lab.agents[host].status()["store"]["connected"] for host in range(3)),
+        "the outage is noticed",
+    )
+    began = time.monotonic()
+    ask_all(lab)
+    assert lab.codes() == [0, 0, 0]
+    assert time.monotonic() - began < GRACE + LATE
+    ended_first(lab, generation)
+    assert not lab.watcher.alive()
+
+
 def test_one_of_a_job_is_asked(lab: Lab) -> None:
     """A job that was stopped is not done: the others wait for the replacement and start again with it."""
     generation = lab.form(**QUICK, UNIT_MODE="job")["generation"]

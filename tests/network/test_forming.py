@@ -109,6 +109,18 @@ def test_one_size_is_not_the_others(lab: Lab) -> None:
     lab.wait_ready()
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_sizes_that_differ_from_the_start(lab: Lab, odd: int) -> None:
+    """All come at once: nothing starts, and whoever gives up says who says what."""
+    for host in range(3):
+        lab.start(host, UNIT_SIZE=4 if host == odd else 3)
+    lab.until(lambda: any(not box.running for box in lab.all), "somebody gives up")
+    gone = [box for box in lab.all if not box.running]
+    assert {box.code() for box in gone} == {77}
+    assert all(box.said("says UNIT_SIZE=", "says 4") or box.said("says UNIT_SIZE=4") for box in gone)
+    assert not lab.watcher.lives()
+
+
 def test_no_store(make_lab: MakeLab) -> None:
     lab = make_lab(1, store=False)
     lab.start(0, UNIT_STORE_TIMEOUT_SECONDS=1)

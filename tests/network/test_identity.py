@@ -9,6 +9,8 @@ import pytest
 from tests.network.conftest import MakeLab
 from tests.network.waiting import throughout
 
+LEASE = 5.0
+
 
 def test_a_newcomer_for_a_held_rank_waits(make_lab: MakeLab) -> None:
     """As when a second Unit has the same name."""
@@ -20,6 +22,20 @@ def test_a_newcomer_for_a_held_rank_waits(make_lab: MakeLab) -> None:
     lab.agents[0].kill()
     lab.until(newcomer.ready, "the newcomer has taken over")
     assert newcomer.status()["instances"][0]["hostname"] == "host3"
+
+
+@pytest.mark.slow
+def test_a_second_unit_of_the_same_name_waits(make_lab: MakeLab) -> None:
+    """Each of its agents is told who holds its rank, and the first Unit does not notice."""
+    lab = make_lab(6)
+    lab.form_on(range(3))
+    others = {rank: lab.start(3 + rank, RANK_ID=rank, UNIT_SIZE=3) for rank in range(3)}
+    for rank, other in others.items():
+        held = f"rank {rank} of Unit lab is held by another instance (host{rank})"
+        lab.until(lambda box=other, words=held: box.said(words), held)  # type: ignore[misc]
+    throughout(lambda: lab.agents[0].ready() and lab.undisturbed(), "disturbed", LEASE + 2, pause=0.2)
+    assert lab.generations() == [1]
+    assert all(other.running for other in others.values())
 
 
 @pytest.mark.slow
@@ -60,3 +76,18 @@ def test_a_clock_an_hour_ahead_changes_nothing(make_lab: MakeLab) -> None:
     throughout(lambda: lab.generations() == [generation], "the clock caused a restart", 1.0)
     lab.strike(1)
     lab.wait_ready(above=generation)
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_clock_that_is_set_while_the_unit_runs(make_lab: MakeLab, step: int) -> None:
+    lab = make_lab(3)
+    now = lab.folder / "now"
+    lab.start(0)
+    lab.launch(1, lab.with_clock(step, now))
+    lab.start(2)
+    generation = lab.wait_ready()["generation"]
+    now.touch()
+    throughout(lab.serving, "the clock disturbed the Unit", LEASE + 2, pause=0.2)
+    lab.strike(1)
+    lab.begun(lab.wait_ready(above=generation)["generation"])
+    assert lab.generations() == [generation, generation + 1]
