@@ -32,7 +32,7 @@ from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
 from unitagent.tasks import Tasks
 from unitagent.vigil import Vigil
-from unitagent.workload.inside import Corpse
+from unitagent.workload.leash import Leash
 from unitagent.workload.process import Workload
 from unitagent.workload.signals import Birth, install
 
@@ -54,6 +54,7 @@ class Rooms:
     peers: Peers
     launcher: Launcher
     metrics: Metrics
+    leash: Leash
 
 
 class Agent:
@@ -67,6 +68,7 @@ class Agent:
         self._stopping: asyncio.Task[None] | None = None
         self._vigil = Vigil(self._on_verdict, self._on_stall, stall)
         self._launch: Launch | None = None
+        self._beat = 0.0
         self._keeping: asyncio.Task[None] | None = None
         self._ports: frozenset[int] = frozenset()
         self._rooms: Rooms
@@ -133,6 +135,7 @@ class Agent:
         before = self.state
         self.state, actions = decide(before, event)
         self._where.generation = self.state.me.generation
+        self._feed_watchdog()
         self._measure(before)
         if (output := self._last_words.take(self.state)) is not None:
             self._keeping = self._tasks.start(self._last_words.keep(output))
@@ -141,6 +144,14 @@ class Agent:
                 return action.code
             self._perform(action)
         return None
+
+    def _feed_watchdog(self) -> None:
+        """The workload may live for a lease after our last beat, or as long as we hold without a store."""
+        state = self.state
+        if state.up:
+            self._rooms.leash.feed(self._beat if state.connected else state.now, state.rules.lease)
+        else:
+            self._rooms.leash.rest()
 
     def _measure(self, before: State) -> None:
         now, failure = self.state, self.state.failure
@@ -175,6 +186,7 @@ class Agent:
     # the store
 
     async def _exchange(self, action: act.Exchange) -> None:
+        began = time.monotonic()
         try:
             reply = await self._rooms.store.exchange(action)
         except StoreError as error:
@@ -182,6 +194,7 @@ class Agent:
             _log.debug("%s", error)
             self._put(ev.StoreFailed, str(error))
         else:
+            self._beat = began
             self._rooms.metrics.observe_store_contact(time.monotonic())
             self._put(ev.Exchanged, reply)
 
@@ -199,18 +212,16 @@ class Agent:
     # the workload
 
     async def _find_port(self, action: act.FindPort) -> None:
-        try:
-            port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
-        except (OSError, RuntimeError) as error:  # no port, or no thread to look for one
-            _log.warning("cannot find a free master port, and will look again: %s", error)
-            asyncio.get_running_loop().call_later(_AGAIN, self._find_again, action)
-            return
-        self._ports = frozenset({port})
-        self._put(ev.PortFound, action.generation, port)
-
-    def _find_again(self, action: act.FindPort) -> None:
-        if action.generation == self.state.me.generation:
-            self._perform(action)
+        while action.generation == self.state.me.generation:
+            try:
+                port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
+            except (OSError, RuntimeError) as error:  # no port, or no thread to look for one
+                _log.warning("cannot find a free master port, and will look again: %s", error)
+                await asyncio.sleep(_AGAIN)
+            else:
+                self._ports = frozenset({port})
+                self._put(ev.PortFound, action.generation, port)
+                return
 
     def _spawn(self, gang: Gang) -> None:
         try:
@@ -257,13 +268,9 @@ class Agent:
                 await self._rooms.workload.look()
             corpse = await self._rooms.workload.dead_inside()
             if corpse is not None and self.state.work is Work.ALIVE:
-                self._put(ev.WorkloadSick, self._sick(corpse))
-
-    def _sick(self, corpse: Corpse) -> Failure:
-        ended = corpse.exit
-        if ended is None:
-            return self._failure(Reason.EXIT, corpse.describe())
-        return self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
+                ended = corpse.exit or Exit(0, None)
+                failure = self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
+                self._put(ev.WorkloadSick, failure)
 
     def _on_verdict(self, verdict: Verdict) -> None:
         if not (verdict.healthy or verdict.fatal):

@@ -39,6 +39,7 @@ from unitagent.views import Views
 from unitagent.workload import command, leftovers
 from unitagent.workload.background import in_background
 from unitagent.workload.errand import Errand
+from unitagent.workload.leash import Leash
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Birth, birth, install
@@ -52,10 +53,11 @@ _LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """This process: what it was born with, and the one who reaps for it."""
+    """This process: what it was born with, who reaps for it, and who watches over it."""
 
     born: Birth
     reaper: Reaper
+    leash: Leash
 
 
 async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
@@ -69,8 +71,9 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
     """
     for warning in found.warnings:
         _log.warning("%s", warning)
-    here = Here(birth(mask), Reaper())
+    here = Here(birth(mask), Reaper(), Leash())
     here.reaper.install()
+    here.leash.start(here.reaper)
     early = asyncio.ensure_future(_live(found, where, here))
     asked: list[int] = []
 
@@ -88,6 +91,7 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
         _log.info("asked to stop by %s before joining", signal.Signals(asked[0]).name)
         return 0
     finally:
+        await here.leash.close()
         here.reaper.close()
 
 
@@ -199,7 +203,14 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     metrics = Metrics(me.rank)
     peers = Peers(settings.secret, place.address.ip, settings.peer_timeout, agent.on_hangup)
     agent.furnish(
-        Rooms(store=place.store, workload=workload, peers=peers, launcher=launcher, metrics=metrics)
+        Rooms(
+            store=place.store,
+            workload=workload,
+            peers=peers,
+            launcher=launcher,
+            metrics=metrics,
+            leash=here.leash,
+        )
     )
     views = Views(agent, metrics)
     announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)

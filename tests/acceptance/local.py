@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from unitagent.workload import proc
+
 T = TypeVar("T")
 
 DEADLINE = 60.0  # seconds; catches a hang, promises no speed
@@ -66,6 +68,12 @@ def unitagent(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
         env=clean(**variables), stdin=subprocess.DEVNULL, capture_output=True,
         text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
+
+
+def watchdog(agent: int) -> int:
+    """Return the pid of the watchdog of this agent."""
+    children = [one.pid for one in proc.table().values() if one.parent == agent]
+    return next(pid for pid in children if "unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 class LocalUnit:

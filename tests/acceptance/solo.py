@@ -14,13 +14,14 @@ from unitagent.workload import proc
 
 
 class Solo:
-    """``unitagent run`` of size 1; its workload notes its environment in each generation."""
+    """``unitagent run`` of size 1; its workload notes its environment, and runs $DAEMON."""
 
     def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = (), **variables: str) -> None:
         self.folder, self.output, self.port = folder, folder / "output", free_port()
         words = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
         words += ["--http-address", f"127.0.0.1:{self.port}", "--unit", "solo", "--log-level", "debug"]
-        script = f"env > {folder}/new && mv {folder}/new {folder}/env.$UNIT_GENERATION; exec sleep 1000"
+        note = f"env > {folder}/new && mv {folder}/new {folder}/env.$UNIT_GENERATION"
+        script = f'{note}; eval "$DAEMON"; exec sleep 1000'
         self.env = clean(**variables)
         with self.output.open("wb") as file:
             self.popen = subprocess.Popen(

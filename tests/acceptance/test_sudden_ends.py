@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until, watchdog
 from tests.process.conftest import NAMESPACE
 from tests.process.fuse import HangingFolder
 from unitagent.workload import proc
@@ -59,7 +59,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Agent]]:
 def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
     start: Callable[[str], Agent], tmp_path: Path
 ) -> None:
-    """Its embedded store goes with it; its workload, and a daemon of that, when the next agent starts."""
+    """Its embedded store goes with it; its workload, and a daemon of that, when the next agent starts, where
+    not even its watchdog was left.
+    """
     pids = tmp_path / "pids"
     first = start(
         f"setsid sleep 1000 & echo $! > {pids}.new; echo $$ >> {pids}.new; mv {pids}.new {pids}; wait"
@@ -68,6 +70,7 @@ def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
     old = [int(word) for word in pids.read_text().split()]
     below = proc.descendants(proc.table(), first.popen.pid)
     store = next(one.pid for one in below if "server" in one.name)
+    os.kill(watchdog(first.popen.pid), signal.SIGKILL)
     first.popen.send_signal(signal.SIGKILL)
     first.popen.wait(DEADLINE)
     until(lambda: proc.read(store) is None, "the store has ended")

@@ -1,0 +1,138 @@
+"""The agent's end of its watchdog (:mod:`watchdog`).
+
+The invariant: a watchdog that is slow, stopped or dead costs the agent nothing. It is never waited for, and
+an agent without one is better than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import marshal
+import math
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from unitagent.workload import proc
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from unitagent.core.exits import Exit
+    from unitagent.workload.reaper import Reaper
+
+_log = logging.getLogger(__name__)
+
+MARGIN = 1.0  # seconds after the lease; a second later another may take the rank
+_APART = 0.2  # seconds between two words
+_END = 1.0  # seconds that a killed watchdog may take
+_WATCHDOG = "unitagent.workload.watchdog"
+_REST = "rest"
+# A bundle has no file of the code, and the code is no word for a command line: it comes first in the pipe.
+_START = (
+    "import marshal, os, sys; exec(marshal.loads(os.read(0, int(sys.argv[1]))), {'__name__': '__main__'})"
+)
+
+
+class Leash:
+    """Holds a watchdog, once it is started.
+
+    Attributes:
+        pid: of the watchdog; 0 while there is none.
+
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self._pipe = -1
+        self._spared: Collection[int] = ()
+        self._armed = False
+        self._since = -math.inf
+        self._closing = False
+        self._gone = asyncio.Event()
+
+    def start(self, reaper: Reaper) -> None:
+        """Start the watchdog, as a service child; it spares the others."""
+        if proc.link("/proc/self") != str(os.getpid()):  # another namespace's: there every pid means another
+            return
+        ear, self._pipe = os.pipe()
+        code = _code()
+        os.set_blocking(self._pipe, False)
+        os.write(self._pipe, code)
+        try:
+            self.pid = _spawn(ear, len(code))
+        except OSError as error:
+            _log.warning("no watchdog (%s): should this agent hang, its workload lives on", error)
+        else:
+            self._spared = reaper.services
+            reaper.watch(self.pid, self._died, service=True)
+        finally:
+            os.close(ear)
+
+    def feed(self, since: float, lease: float) -> None:
+        """Let the workload live until ``lease`` and a margin after ``since``; to be called often.
+
+        Args:
+            since: when, on the monotonic clock, the agent was in touch last.
+            lease: in seconds.
+
+        """
+        now = time.monotonic()
+        if self._armed and now - self._since > lease + MARGIN:
+            self._armed = False
+            _log.warning(
+                "this agent stood still for %.1f s; unless its machine did too, its workload has been ended",
+                now - self._since,
+            )
+        left = since + lease + MARGIN - now
+        if left > 0 and (not self._armed or since - self._since >= _APART):
+            self._armed, self._since = True, since
+            self._say(f"{left:.3f}", *map(str, self._spared))
+
+    def rest(self) -> None:
+        """There is no workload."""
+        if self._armed:
+            self._armed = False
+            self._say(_REST)
+
+    async def close(self) -> None:
+        """Let go: a watchdog that is armed still kills what is left, another is ended."""
+        self._closing = True
+        if self._pipe >= 0:
+            os.close(self._pipe)
+        if self.pid and not self._armed:
+            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), _END)
+
+    def _died(self, ended: Exit) -> None:
+        self.pid = 0
+        self._gone.set()
+        if not self._closing:
+            _log.warning("the watchdog %s: should this agent hang, its workload lives on", ended.describe())
+
+    def _say(self, *words: str) -> None:
+        with contextlib.suppress(OSError):  # it is gone, or it stands still and the pipe is full
+            os.write(self._pipe, f"{' '.join(words)}\n".encode())
+
+
+def _code() -> bytes:
+    spec = importlib.util.find_spec(_WATCHDOG)
+    loader: Any = spec.loader if spec is not None else None
+    return marshal.dumps(loader.get_code(_WATCHDOG))
+
+
+def _spawn(ear: int, length: int) -> int:
+    """Spawn it deaf to all signals but SIGKILL and SIGSTOP: it ends with the agent, and not before."""
+    actions = [
+        (os.POSIX_SPAWN_DUP2, ear, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    argv = [sys.executable, "-I", "-S", "-c", _START, str(length), "unitagent-watchdog", str(os.getpid())]
+    return os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsigmask=signal.valid_signals())

@@ -1,0 +1,182 @@
+"""The watchdog: ends the workload of an agent that hangs, or that was killed outside of a container.
+
+A process of its own beside the agent (see :mod:`leash`). It is told over a pipe for how long the workload may
+live without another word, and whom to spare. When that time is over, or the pipe ends because the agent did,
+it kills: nothing of the workload meets the one that takes its rank, a lease and 2 s after the last beat.
+
+The invariants. An agent that ends in order has disarmed it, and it kills nobody. Time counts only as this
+process sees it pass, half a second at most between two looks: what froze both of them, a paused container or
+machine, is no silence. It kills nobody who is not a descendant of its agent or, once that is gone, bears its
+mark (see :mod:`leftovers`) or is in a group with, or descends from, one that does.
+
+It runs in a bare interpreter and imports next to nothing, not even the rest of this package: 3 MB. For that
+it does without the pidfd that keeps a signal from a pid's next owner, and looks just before.
+"""
+
+# ruff: noqa: PTH123, PTH208
+# (pathlib is half a megabyte)
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+REST = "rest"
+MARK = b"UNIT_AGENT="
+_KILL = 9
+_NEVER = float("inf")
+_LOOK = 0.5  # seconds that count for one look at most
+_ROUND, _ROUNDS = 0.05, 100  # seconds between rounds of SIGKILL, and how many there are
+_WORDS = 4096  # bytes
+
+
+class Process:
+    """One line of ``/proc/PID/stat`` (proc(5))."""
+
+    def __init__(self, pid: int, line: bytes) -> None:
+        fields = line.rpartition(b") ")[2].split()
+        self.pid = pid
+        self.alive = fields[0] not in b"ZX"
+        self.parent, self.group, self.ticks = int(fields[1]), int(fields[2]), int(fields[19])
+
+
+def read(pid: int, what: str = "stat") -> bytes:
+    """Return a file of a process; empty when it is gone or not ours to read."""
+    try:
+        with open(f"/proc/{pid}/{what}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def find(pid: int) -> Process | None:
+    """Return the process of this number."""
+    line = read(pid)
+    return Process(pid, line) if line else None
+
+
+def everybody() -> list[Process]:
+    """All processes that can be seen."""
+    found = (find(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    return [process for process in found if process is not None]
+
+
+def begotten(processes: list[Process], roots: set[int], spared: set[int]) -> list[Process]:
+    """Descendants of ``roots``; spared ones and what they begot are left out."""
+    found: list[Process] = []
+    while roots:
+        spared = spared | roots
+        born = [one for one in processes if one.parent in roots and one.pid not in spared]
+        roots = {one.pid for one in born}
+        found += born
+    return found
+
+
+def marked(processes: list[Process], agent: Process) -> list[Process]:
+    """Who bears the mark of this agent, with their groups and descendants."""
+    ending = b":%d:%d" % (agent.pid, agent.ticks)
+    own = {one.pid for one in processes if _mark(one.pid).endswith(ending)}
+    groups = {one.group for one in processes if one.pid in own} - {agent.group, 0}
+    kin = [one for one in processes if one.pid in own or one.group in groups]
+    return [*kin, *begotten(processes, {one.pid for one in kin}, set())]
+
+
+def _mark(pid: int) -> bytes:
+    return next((word for word in read(pid, "environ").split(b"\0") if word.startswith(MARK)), b"")
+
+
+def kill(process: Process) -> None:
+    """End exactly this one."""
+    now = find(process.pid)
+    if now is not None and now.ticks == process.ticks:
+        try:
+            os.kill(process.pid, _KILL)
+        except OSError:
+            return
+
+
+class Watch:
+    """Over one agent, whose words come on descriptor 0."""
+
+    def __init__(self, agent: Process) -> None:
+        self._agent = agent
+        self._armed = False
+        self._left = _NEVER
+        self._spared: set[int] = set()
+        self._heard = b""
+
+    def keep(self) -> None:
+        """Watch until the agent has ended."""
+        listening = True
+        while listening:
+            seconds = min(self._left, _LOOK)
+            if self._said(None if self._left == _NEVER else seconds):
+                listening = self._listen()
+                continue
+            self._left -= seconds
+            if self._left <= 0:
+                self._end_all(hanging=True)
+                self._left = _NEVER
+        if self._armed:
+            self._await_end()
+            self._end_all(hanging=False)
+
+    def _said(self, within: float | None) -> bool:
+        return bool(select.select((0,), (), (), within)[0])
+
+    def _listen(self) -> bool:
+        """Take what was said; whether more may come."""
+        data = os.read(0, _WORDS)
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        if lines:
+            word, *pids = lines[-1].decode().split()
+            self._armed = word != REST
+            self._left = float(word) if self._armed else _NEVER
+            self._spared = set(map(int, pids))
+        return bool(data)
+
+    def _await_end(self) -> None:
+        """Its pipe is closed before its children have gone to another parent."""
+        for _ in range(_ROUNDS):
+            now = find(self._agent.pid)
+            if now is None or now.ticks != self._agent.ticks or not now.alive:
+                return
+            time.sleep(_ROUND)
+
+    def _end_all(self, *, hanging: bool) -> None:
+        """SIGKILL, again and again until nobody is left, or the agent that hung has spoken."""
+        for _ in range(_ROUNDS):
+            if hanging and self._said(0):
+                return
+            found = [process for process in self._workload(hanging=hanging) if process.alive]
+            if not found:
+                return
+            for process in found:
+                kill(process)
+            time.sleep(_ROUND)
+
+    def _workload(self, *, hanging: bool) -> list[Process]:
+        if not hanging:
+            return marked(everybody(), self._agent)
+        return begotten(everybody(), {self._agent.pid}, {*self._spared, os.getpid()})
+
+
+def main() -> None:
+    """Keep of what the agent has only the pipe: no terminal, no folder, nobody else's pipes."""
+    os.setsid()
+    os.chdir("/")
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:  # noqa: PLR2004
+            try:
+                os.close(int(name))
+            except OSError:  # that of this look
+                continue
+    agent = find(int(sys.argv[-1]))
+    if agent is not None and agent.pid == os.getppid():
+        Watch(agent).keep()
+
+
+if __name__ == "__main__":
+    main()
