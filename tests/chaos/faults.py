@@ -132,6 +132,14 @@ def _replace_and_heal(lab: Platform, rank: int) -> None:
     lab.fence(rank)
 
 
+def _replace_and_wake(lab: Platform, rank: int) -> None:
+    """The replacement has the rank when the old one wakes."""
+    old = lab.agents[rank]
+    lab.replace(rank)
+    old.signal(signal.SIGCONT)
+    lab.fence(rank)
+
+
 def sick(folder: Path) -> Path:
     """While this file exists rank 0's workload says that it is not healthy."""
     return folder / "sick"
@@ -188,6 +196,9 @@ KINDS: dict[str, Kind] = {
     "everybody asked to stop": Kind(strike=_ask_all, mend=_rebuild_all, where="everywhere"),
     "machine gone": _unreachable(_go_dark, _replace_machine),
     "agent hangs": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=LONG, silent=True, noticed=IN_TIME),
+    "agent hangs and is replaced": Kind(
+        strike=_STOP_AGENT, mend=_replace_and_wake, hold=LONG, noticed=IN_TIME, where="spare"
+    ),
     "cut off": _unreachable(_cut),
     "cut off and replaced": _unreachable(_cut, _replace_and_heal, where="spare"),
     "deaf": _unreachable(_cut_one_way("in")),
