@@ -74,10 +74,8 @@ class StoreState:
         board = self.board
         if board.born is None:
             board.born = now
-        credible = request.generation + LEAP
-        known = board.generation if board.generation <= credible else 0
-        board.generation = max(known, request.generation)
-        self._keep_failure(request.failure, credible)
+        self._count(request.generation)
+        self._keep_failure(request.failure, request.generation + LEAP)
         self._counts[incarnation] += 1
         holder = "" if rank is None else self._holder(rank)
         if rank is not None and request.record and holder in ("", incarnation, request.take):
@@ -94,6 +92,10 @@ class StoreState:
         """Who holds a rank: a name that never beat holds none."""
         holder, beat = self.board.holders.get(rank, ""), self.board.beats.get(rank)
         return holder if beat is not None and beat[0].incarnation == holder else ""
+
+    def _count(self, generation: int) -> None:
+        known = self.board.generation
+        self.board.generation = generation if known > generation + LEAP else max(known, generation)
 
     def _keep_failure(self, failure: Failure | None, credible: int) -> None:
         kept = self.board.failure
@@ -116,6 +118,7 @@ class StoreState:
     def order(self, order: Order, now: float) -> None:
         """Keep an operator's wish; it makes the Unit known, too."""
         board = self.board
+        self._count(0)
         board.order = order
         board.born = now if board.born is None else board.born
 
