@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.acceptance.local import LocalUnit
 from tests.acceptance.solo import Solo
 
 FILES = 256  # descriptors that the agent may have
@@ -54,3 +57,47 @@ def test_it_answers_and_restarts_all_the_same(solo: Solo) -> None:
     assert agent.memory_info().rss - memory < GROWTH
     assert "Traceback" not in solo.output.read_text()
     assert "internal error" not in solo.output.read_text()
+
+
+@pytest.mark.slow
+def test_a_flood_of_questions_restarts_nobody(tmp_path: Path) -> None:
+    unit = LocalUnit(tmp_path, "--guard")
+    try:
+        former = unit.ready()
+        flood(unit.port, seconds=10)  # two leases
+        after = unit.ready()
+        assert (after["restarts"], after["generation"]) == (0, former["generation"]), after["failure"]
+    finally:
+        unit.close()
+
+
+def flood(port: int, seconds: float) -> None:
+    """Keep 500 connections full of the dearest question, and read all answers."""
+    many = b"GET /metrics HTTP/1.1\r\nHost: unit\r\n\r\n" * 200
+    deadline, count = time.monotonic() + seconds, 0
+    with selectors.DefaultSelector() as ready:
+        for _ in range(500):
+            connect(port, ready)
+        while time.monotonic() < deadline:
+            for key, events in ready.select(0.1):
+                client: socket.socket = key.fileobj  # type: ignore[assignment]
+                try:
+                    if events & selectors.EVENT_WRITE:
+                        client.send(many)
+                    if events & selectors.EVENT_READ:
+                        count += len(client.recv(1 << 20))
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    ready.unregister(client)
+                    client.close()
+                    connect(port, ready)
+        for key in list(ready.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+    assert count
+
+
+def connect(port: int, ready: selectors.BaseSelector) -> None:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.setblocking(False)
+    ready.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE)

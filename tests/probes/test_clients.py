@@ -198,6 +198,29 @@ async def test_a_thousand_idle_connections_leave_room_for_probes() -> None:
             writer.close()
 
 
+class Counting(FakeAnswers):
+    count = 0
+
+    def live(self) -> Answer:
+        self.count += 1
+        return super().live()
+
+
+@in_loop
+async def test_the_loop_has_its_turn_after_each_answer_to_a_crowd() -> None:
+    answers = Counting()
+    async with serving(answers) as port:
+        clients = [await asyncio.open_connection(HOST, port) for _ in range(100)]
+        for _, writer in clients:
+            writer.write(GET * 5)
+        while answers.count < 500:
+            before = answers.count
+            await asyncio.sleep(0)
+            assert answers.count - before <= 1
+        for _, writer in clients:
+            writer.close()
+
+
 @in_loop
 async def test_connections_come_and_go_without_a_trace() -> None:
     async with serving() as port:
