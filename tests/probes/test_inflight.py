@@ -75,7 +75,10 @@ async def test_connections_count_where_gauges_cannot_be_read(answer: bytes) -> N
             )
 
 
-@pytest.mark.parametrize(("number", "expected"), [("0.0", 0), ("0.1", 1), ("NaN", None), ("+Inf", None)])
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [("0.0", 0), ("0.1", 1), ("NaN", None), ("+Inf", None), ('1e308\ng{of="another"} 1e308', None)],
+)
 def test_in_doubt_a_request_is_in_flight(number: str, expected: int | None) -> None:
     assert total(f"g {number}\n", frozenset({"g"})) == expected
 

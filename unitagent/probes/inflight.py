@@ -70,7 +70,8 @@ def total(text: str, gauges: frozenset[str]) -> int | None:
     except (ValueError, KeyError, IndexError):
         return None
     values = [each.value for family in families for each in family.samples if each.name in gauges]
-    return ceil(sum(values)) if values and all(map(isfinite, values)) else None
+    found = sum(values)
+    return ceil(found) if values and isfinite(found) else None
 
 
 def connections(port: int) -> int:
