@@ -55,8 +55,26 @@ def test_an_old_container_that_comes_back_is_fenced(make_lab: MakeLab) -> None:
 
 
 @pytest.mark.slow
+def test_the_workload_of_a_hanging_agent_never_meets_the_new_one(make_lab: MakeLab) -> None:
+    """Its watchdog has ended it when its rank is taken; when it wakes up, it is fenced."""
+    lab = make_lab(4)
+    lab.form_on(range(3))
+    old = lab.watched(1)
+    assert old
+    lab.agents[1].signal(signal.SIGSTOP)
+    lab.start(3, RANK_ID=1, UNIT_SIZE=3)
+    lab.wait_ready(above=1, hosts=(0, 2, 3))
+    assert not lab.watched(1)
+    begun = min(life.born for life in lab.watched(3))
+    assert not any(life.outlives(begun) for life in old)
+    lab.agents[1].signal(signal.SIGCONT)
+    assert lab.agents[1].code() == 76
+    assert not lab.watched(1)
+
+
+@pytest.mark.slow
 def test_an_agent_that_sleeps_is_waited_for_or_fenced(make_lab: MakeLab) -> None:
-    """Its workload runs on without it, so nobody may take the rank's place in a new start before it wakes."""
+    """Nobody may take the rank's place in a new start before it wakes."""
     lab = make_lab(3)
     generation = lab.form()["generation"]
     lab.agents[1].signal(signal.SIGSTOP)
