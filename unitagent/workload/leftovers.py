@@ -1,9 +1,10 @@
 """What a former agent of this rank may have left running.
 
 An agent that dies without a word (SIGKILL, OOM), and its watchdog with it, leaves its workload behind. Every
-process of a workload carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its environment,
-so the next agent of the same rank can tell that the agent is gone and end what it left. A process that wiped
-its environment (to show a title) is found as a descendant or group member of one that did not.
+process of a workload carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its
+environment, so the next agent of the same rank can tell that the agent is gone, and end what it left. A
+process that wiped its environment (to show a title) is found as a descendant or group member of one that did
+not.
 """
 
 from __future__ import annotations
