@@ -13,7 +13,6 @@ from tests.network.lives import Life, overlaps
 ISOLATED = LEASE + 2.0  # seconds in which an instance that is cut off has to stop
 READY_LAG = LEASE + 2.0  # seconds after a workload's death in which readiness may still be told,
 BLIND_LAG = 2 * LEASE + 2.0  # and while the store is away, when every agent has to find out for itself
-BACK = 2.0  # seconds after an outage in which everybody tells the store his news
 ISOLATING = ("cut off", "cut off and replaced", "deaf", "mute")
 
 
@@ -127,7 +126,7 @@ def true_readiness(history: History) -> Iterator[str]:
     for sample in history.samples:
         died = deaths.get(sample.generation)
         late = sample.ready and died is not None and sample.at > died + _lag(history, died)
-        if late and died is not None and not _is_just_back(history, sample.at):
+        if late and died is not None:
             when, after = sample.at - history.began, sample.at - died
             yield f"at {when:.1f} s rank {sample.host} said ready {after:.1f} s after a workload had died"
 
@@ -135,10 +134,6 @@ def true_readiness(history: History) -> Iterator[str]:
 def _lag(history: History, died: float) -> float:
     away = any(abs(fault.struck - died) < BLIND_LAG for fault in _outages(history))
     return BLIND_LAG if away else READY_LAG
-
-
-def _is_just_back(history: History, at: float) -> bool:
-    return any(fault.mended and -1 < at - fault.mended < BACK for fault in _outages(history))
 
 
 def _outages(history: History) -> list[Fault]:

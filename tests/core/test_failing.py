@@ -136,6 +136,9 @@ def test_a_crash_while_the_store_is_away_turns_readiness_off_and_restarts_all_la
     unit.wait(3)
     assert unit.ready() == set()
     assert unit.take() == ["2 stop 5"]
+    unit.cut = {2}
+    unit.wait(1)
+    assert unit.ready() == set(), "what it cannot tell yet is not forgotten"
     unit.cut = set()
     unit.wait(2)
     assert unit.generations() == {2}

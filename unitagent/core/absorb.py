@@ -24,6 +24,7 @@ from unitagent.core.events import (
     WorkloadSick,
     WorkloadStuck,
 )
+from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
 from unitagent.core.opinions import peer_answered, peer_hung_up
 from unitagent.core.state import State, Work, members, mine, name
@@ -120,9 +121,14 @@ def _exchanged(state: State, event: Exchanged) -> State:
         failure_stored=stored,
         order=reply.order,
         leases=leases,
-        doubts={},
+        doubts={} if _all_are_back(state, leases) else state.doubts,
         mute=frozenset(rank for rank in state.mute if leases.unchanged(rank) > 0),
     )
+
+
+def _all_are_back(state: State, leases: Leases) -> bool:
+    """Whether all whose beats I see have told the store, in this contact of mine, what happened before."""
+    return all(leases.renewed(peer.rank) for peer in members(state))
 
 
 def _remembering(state: State, shown: dict[int, Record]) -> dict[int, Record]:

@@ -70,6 +70,11 @@ class Leases:
             return 0.0
         return max(0.0, self.last - max(lease.changed, self.contact))
 
+    def renewed(self, rank: int) -> bool:
+        """Whether a rank's beat changed since my contact began; also of one whose beats I do not see."""
+        lease = self.by_rank.get(rank)
+        return lease is None or self.contact is None or lease.changed > self.contact
+
     def age(self, rank: int, now: float) -> float | None:
         """Seconds since a rank's beat changed, for people to read; None when nothing was seen."""
         lease = self.by_rank.get(rank)

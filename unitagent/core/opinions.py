@@ -40,11 +40,12 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     hung_up = event.rank in state.hung_up
     state = replace(state, hung_up=state.hung_up - {event.rank}, watch_again=state.watch_again or hung_up)
     against = _against(state, event, hung_up=hung_up)
-    doubts = {rank: why for rank, why in state.doubts.items() if rank != event.rank}
     if against:
-        doubts[event.rank] = against
+        state = replace(state, doubts={**state.doubts, event.rank: against})
+    elif not state.connected:  # with a store, its snapshots settle doubts
+        state = replace(state, doubts={rank: why for rank, why in state.doubts.items() if rank != event.rank})
     if not state.connected:
-        return replace(state, doubts=doubts)
+        return state
     if not against:
         suspects = {rank: why for rank, why in state.suspects.items() if rank != event.rank}
         return replace(state, suspects=suspects)
