@@ -10,29 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "unitagent"
 FILES = sorted(ROOT.rglob("*.py"))
-ROOMS = {"store", "workload", "discovery", "frameworks", "probes", "operator"}
-SHELL = {  # where the rooms may meet
-    "agent",
-    "announcing",
-    "asking",
-    "checking",
-    "claim",
-    "cli",
-    "commands",
-    "embedding",
-    "examining",
-    "last_words",
-    "launch",
-    "mounts",
-    "rehearsing",
-    "rendering",
-    "routing",
-    "startup",
-    "tasks",
-    "vigil",
-    "views",
-    "watching",
-    "__main__",
+ROOMS = {"store", "workload", "discovery", "frameworks", "probes"}
+SHELL = {"agent", "operator", "commands", "cli", "__main__"}  # where the rooms may meet
+MEETING = {  # of the operator's files; the others make words of what they are given
+    "doctor/examination.py",
+    "doctor/rights.py",
+    "endpoints/routing.py",
+    "render/mounts.py",
+    "render/rendering.py",
+    "rehearsing.py",
+    "watching.py",
 }
 INTERFACES = {"unitagent.store.protocol"}  # records that say what a room gives; they do nothing
 PURE = {"__future__", "dataclasses", "enum", "typing", "collections", "itertools"}
@@ -73,6 +60,17 @@ def test_a_room_does_not_know_its_siblings_or_the_shell(file: Path) -> None:
         return
     assert not ours(file) & (ROOMS - {room}), "siblings never import each other"
     assert not ours(file) & SHELL, "imports run one way: shell, rooms, core"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "agent").glob("*.py")), ids=lambda file: file.name)
+def test_an_agent_knows_no_operator(file: Path) -> None:
+    assert not ours(file) & {"operator", "commands", "cli"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "operator").rglob("*.py")), ids=str)
+def test_what_an_operator_sees_is_made_of_what_it_is_given(file: Path) -> None:
+    if str(file.relative_to(ROOT / "operator")) not in MEETING:
+        assert not ours(file) & (ROOMS | {"agent"})
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda file: file.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unitagent.fingerprint import fingerprint
+from unitagent.agent.fingerprint import fingerprint
 
 
 def names(**environ: str) -> set[str]:

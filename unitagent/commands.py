@@ -59,7 +59,7 @@ def run(namespace: argparse.Namespace) -> int:
     writing = set_up(where, settings.log_format, settings.log_level)
     code = UnitAgentError.exit_code
     try:
-        from unitagent import startup  # noqa: PLC0415
+        from unitagent.agent import startup  # noqa: PLC0415
 
         code = asyncio.run(startup.run(found, where, mask))
     except UnitAgentError as error:
@@ -106,7 +106,7 @@ def env(namespace: argparse.Namespace) -> int:
     for warning in found.warnings:
         print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
     if namespace.rehearse:
-        from unitagent.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
+        from unitagent.operator.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
 
         print(rehearsal.shown(rehearse(found), namespace.format))  # noqa: T201
         return 0
@@ -116,38 +116,37 @@ def env(namespace: argparse.Namespace) -> int:
 
 def doctor(namespace: argparse.Namespace) -> int:
     """Examine this container."""
-    from unitagent import examining  # noqa: PLC0415
-    from unitagent.operator.doctor import finding  # noqa: PLC0415
+    from unitagent.operator.doctor import examination, finding  # noqa: PLC0415
 
-    peers = [examining.peer(text) for text in namespace.peer]
-    findings = examining.examine(lambda identity: _resolve(namespace, identity=identity), peers)
+    peers = [examination.peer(text) for text in namespace.peer]
+    findings = examination.examine(lambda identity: _resolve(namespace, identity=identity), peers)
     print(finding.as_json(findings) if namespace.json else finding.as_text(findings))  # noqa: T201
     return finding.exit_code(findings)
 
 
 def status(namespace: argparse.Namespace) -> int:
     """Show the Unit."""
-    from unitagent import watching  # noqa: PLC0415
+    from unitagent.operator import watching  # noqa: PLC0415
 
     return watching.show(_resolve(namespace, identity=False).settings, namespace)
 
 
 def endpoints(namespace: argparse.Namespace) -> int:
     """Show where the traffic of all Units goes."""
-    from unitagent import routing  # noqa: PLC0415
+    from unitagent.operator.endpoints import routing  # noqa: PLC0415
 
     return routing.endpoints(_resolve(namespace, identity=False).settings, namespace)
 
 
 def order(namespace: argparse.Namespace) -> int:
     """Ask something of the Unit."""
-    from unitagent import watching  # noqa: PLC0415
+    from unitagent.operator import watching  # noqa: PLC0415
 
     return watching.order(_resolve(namespace, identity=False).settings, namespace)
 
 
 def render(namespace: argparse.Namespace) -> int:
     """Print a service file as manifests for an engine."""
-    from unitagent import rendering  # noqa: PLC0415
+    from unitagent.operator.render import rendering  # noqa: PLC0415
 
     return rendering.render(namespace.engine, namespace.file, namespace.agent_image)

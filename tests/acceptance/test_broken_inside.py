@@ -67,7 +67,7 @@ def gone(process: proc.Process) -> bool:
 def test_an_error_of_ours_leaves_no_workload(start: Start) -> None:
     """It ends with 1 and says so in one line."""
     fault = """
-import os, unitagent.agent as place
+import os, unitagent.agent.loop as place
 kept = place.Agent._measure
 
 def measure(self, before):
@@ -88,7 +88,7 @@ place.Agent._measure = measure
 
 @pytest.mark.parametrize("error", ["OSError('no 8 free ports')", NO_THREAD])
 def test_a_master_port_is_looked_for_again(start: Start, error: str) -> None:
-    agent = start(failing("unitagent.agent:find_master_port", error, "(1, 2)"))
+    agent = start(failing("unitagent.agent.loop:find_master_port", error, "(1, 2)"))
     agent.ready()
     assert agent.output.read_text().count("cannot find a free master port") == 2
 

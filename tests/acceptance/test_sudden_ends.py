@@ -166,7 +166,7 @@ def _holding(pid: int, *, inside: bool) -> int:
 
 CANCELLED = """
 import asyncio
-from unitagent import startup
+from unitagent.agent import startup
 from unitagent.log import Where
 from unitagent.settings.resolution import resolve
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+from unitagent.agent.launch import Launcher
 from unitagent.core import decide, ending, outage
 from unitagent.core.model import Gang
 from unitagent.core.state import Result, State, Work
-from unitagent.launch import Launcher
 from unitagent.workload.environment import GangInfo
 from unitagent.workload.process import Workload
 

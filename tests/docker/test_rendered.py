@@ -12,7 +12,7 @@ import pytest
 
 from tests.docker.engine import BARE, BUNDLE, ROOT, Engine
 from tests.docker.project import Project, told
-from unitagent.rendering import rendered
+from unitagent.operator.render.rendering import rendered
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 PROGRAM = "/opt/unitagent/unitagent"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.docker.engine import BARE, IMAGE, ROOT, Engine, fresh
 from tests.docker.project import told
-from unitagent.rendering import rendered
+from unitagent.operator.render.rendering import rendered
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from unitagent.rendering import rendered
+from unitagent.operator.render.rendering import rendered
 
 KUBERNETES = Path(__file__).parents[2] / "docker" / "kubernetes"
 RANK = 1

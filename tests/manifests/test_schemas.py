@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.manifests.validating import NEWEST, OLDEST, compose_problems, problems
-from unitagent.rendering import rendered
+from unitagent.operator.render.rendering import rendered
 
 DOCKER = Path(__file__).parents[2] / "docker"
 KUBERNETES = sorted((DOCKER / "kubernetes").glob("*.yaml"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Server, redis_binary, running, valkey_binary
-from unitagent.asking import ask
 from unitagent.errors import StoreError
+from unitagent.operator.doctor.rights import ask
 from unitagent.operator.doctor.store import Asked
 from unitagent.store.keys import PERMISSIONS, Keys
 

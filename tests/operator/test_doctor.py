@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.local import LocalUnit, free_port, until
 from tests.operator.command import run
 from tests.servers import Server, running
-from unitagent.examining import gpus
+from unitagent.operator.doctor.examination import gpus
 from unitagent.workload import leftovers
 
 ALONE = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "lo", "RANK_IP": "127.0.0.1"}

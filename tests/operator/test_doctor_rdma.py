@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.discovery.sysfs import LOCAL, MAPPED, Sysfs
-from unitagent.examining import rdma
-from unitagent.launch import Launcher, find_rdma
+from unitagent.agent.launch import Launcher, find_rdma
 from unitagent.operator.doctor import devices
+from unitagent.operator.doctor.examination import rdma
 from unitagent.settings.resolution import resolve
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitagent.errors import ConfigurationError
-from unitagent.rendering import ENGINES, rendered
+from unitagent.operator.render.rendering import ENGINES, rendered
 from unitagent.settings.variables import VARIABLES
 
 EAS = {

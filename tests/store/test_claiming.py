@@ -12,8 +12,8 @@ import pytest
 from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
-from unitagent import claim as claiming
-from unitagent.claim import Claimed, claim
+from unitagent.agent import claim as claiming
+from unitagent.agent.claim import Claimed, claim
 from unitagent.core.model import Record
 
 if TYPE_CHECKING:

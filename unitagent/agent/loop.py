@@ -15,6 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unitagent.agent.last_words import LastWords
+from unitagent.agent.launch import Launch, Launcher
+from unitagent.agent.tasks import Tasks
+from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
 from unitagent.core import events as ev
 from unitagent.core.decide import decide
@@ -23,15 +27,11 @@ from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, Work, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
-from unitagent.last_words import LastWords
-from unitagent.launch import Launch, Launcher
 from unitagent.log import Where
 from unitagent.probes.health import Verdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
-from unitagent.tasks import Tasks
-from unitagent.vigil import Vigil
 from unitagent.workload.leash import Leash
 from unitagent.workload.process import Workload
 from unitagent.workload.signals import Birth, install

@@ -13,21 +13,21 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
-from unitagent.asking import ask
+from unitagent.agent.embedding import StoreAddress, store_address
+from unitagent.agent.launch import replaced_by_ours
 from unitagent.discovery.network import find_address
 from unitagent.discovery.rdma import find_hca
-from unitagent.embedding import StoreAddress, store_address
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.launch import replaced_by_ours
 from unitagent.operator import probe
 from unitagent.operator.doctor import devices, limits, network, process, store, variables
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+from unitagent.operator.doctor.rights import ask
+from unitagent.operator.watching import from_agent
 from unitagent.settings import Resolved, Settings, values
 from unitagent.store.address import join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys
 from unitagent.store.lane import Lane
-from unitagent.watching import from_agent
 from unitagent.workload import proc
 from unitagent.workload.held import gpu_holders
 from unitagent.workload.leftovers import has_agent

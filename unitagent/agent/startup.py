@@ -16,18 +16,19 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from unitagent.agent import Agent, Rooms
-from unitagent.announcing import Announcer
-from unitagent.checking import Commands
-from unitagent.claim import Claimed, claim
+from unitagent.agent.announcing import Announcer
+from unitagent.agent.checking import Commands
+from unitagent.agent.claim import Claimed, claim
+from unitagent.agent.embedding import EmbeddedStore, store_address
+from unitagent.agent.fingerprint import fingerprint
+from unitagent.agent.launch import Launcher, find_rdma
+from unitagent.agent.loop import Agent, Rooms
+from unitagent.agent.views import Views
 from unitagent.core import joining
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
 from unitagent.discovery.network import Address, find_address
-from unitagent.embedding import EmbeddedStore, store_address
 from unitagent.errors import RebuildError, UnitAgentError
-from unitagent.fingerprint import fingerprint
-from unitagent.launch import Launcher, find_rdma
 from unitagent.log import Where
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
@@ -35,7 +36,6 @@ from unitagent.probes.server import ProbeServer
 from unitagent.settings import Resolved, Settings
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
-from unitagent.views import Views
 from unitagent.workload import command, leftovers
 from unitagent.workload.background import in_background
 from unitagent.workload.errand import Errand

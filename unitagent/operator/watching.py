@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
 from unitagent.core.model import Order, OrderKind
-from unitagent.embedding import DEFAULT_PROBE_PORT, store_address
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import probe, status
 from unitagent.operator.outcome import Outcome

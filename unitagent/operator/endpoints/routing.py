@@ -16,10 +16,10 @@ from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator.endpoints.formats import rendered
 from unitagent.operator.endpoints.outlook import Outlook
 from unitagent.operator.endpoints.target import Target
+from unitagent.operator.watching import store_url
 from unitagent.settings import Settings
 from unitagent.store.protocol import Entry
 from unitagent.store.registry import Registry
-from unitagent.watching import store_url
 
 _EVERY = 0.25  # seconds between two looks
 _ASK = 2.0  # seconds for an answer of the store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unitagent.checking import OnVerdict
-from unitagent.launch import Launch
+from unitagent.agent.checking import OnVerdict
+from unitagent.agent.launch import Launch
 from unitagent.probes.health import HealthProbe
 from unitagent.probes.stall import StallProbe
 

@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Mapping
 
+from unitagent.agent.launch import Launch, Launcher, find_rdma, replaced_by_ours
 from unitagent.discovery.network import find_address
 from unitagent.errors import ConfigurationError
-from unitagent.launch import Launch, Launcher, find_rdma, replaced_by_ours
 from unitagent.operator.rehearsal import Rehearsal
 from unitagent.settings import Resolved
 

@@ -14,8 +14,8 @@ from unitagent.discovery import service_file
 from unitagent.discovery.json_reader import Reader
 from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError
-from unitagent.mounts import mounts, other_storage
 from unitagent.operator.render import compose, lws, swarm
+from unitagent.operator.render.mounts import mounts, other_storage
 from unitagent.operator.render.service import GRACE_MARGIN, Service
 from unitagent.operator.render.unexpressed import unexpressed
 from unitagent.operator.render.yaml_text import documents

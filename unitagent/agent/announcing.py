@@ -12,12 +12,12 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
+from unitagent.agent.views import Views
 from unitagent.core.checks import OK
 from unitagent.errors import StoreError
 from unitagent.settings import Settings
 from unitagent.store.protocol import Entry
 from unitagent.store.registry import Registry
-from unitagent.views import Views
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from unitagent.agent import Agent
+from unitagent.agent.loop import Agent
 from unitagent.core import checks
 from unitagent.core.state import State
 from unitagent.core.status import status

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.checking import UNASKED, Asking, Commands, OnVerdict
+from unitagent.agent.checking import UNASKED, Asking, Commands, OnVerdict
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
 from unitagent.discovery.rendezvous import rendezvous

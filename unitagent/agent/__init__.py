@@ -1,0 +1,1 @@
+"""``unitagent run``: the shell around the core, where the rooms meet."""
