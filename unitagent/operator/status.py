@@ -14,7 +14,7 @@ from unitagent.store.protocol import UnitSnapshot
 
 
 def status(unit: str, snapshot: UnitSnapshot, lease: float) -> dict[str, Any]:
-    """The Unit; ``guard`` and ``recovery`` are known to the agents only and stay null."""
+    """The Unit; ``guard`` and ``recovery`` are known to the agents only and are null here."""
     size = max((record.size for record in snapshot.records.values()), default=0)
     instances = [_instance(snapshot, rank, lease) for rank in range(size)]
     leader = snapshot.records.get(0)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import json
 import sys
 import time
@@ -15,16 +14,16 @@ from dataclasses import replace
 from typing import Any
 
 from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
-from unitagent.core.model import Order, OrderKind
+from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.operator import probe, status
+from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
 from unitagent.store.protocol import Store
 from unitagent.store.redis import RedisStore
 
 _EVERY = 1.0  # seconds between two looks
-_ASK = 2.0  # seconds for an agent's answer
+_ASK = 2.0  # seconds for the store's answer
 
 
 def show(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -46,6 +45,7 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
         if seen is None:
             snapshot = await store.read()
             seen = status.status(settings.unit, snapshot, settings.lease)
+            seen |= await asyncio.to_thread(_from_leader, settings.unit, snapshot.records.get(0))
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError:
@@ -57,22 +57,20 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     return seen, list(output.lines) if output else []
 
 
+def _from_leader(unit: str, leader: Record | None) -> dict[str, Any]:
+    """What the store does not know; the table for people has none of it."""
+    if leader is None or leader.left or not leader.port:
+        return {}
+    return agents.known_to_agents_only(unit, leader.ip, leader.port)
+
+
 def _has_url(settings: Settings) -> bool:
     return settings.redis_url is not None or settings.redis_url_file is not None
 
 
 def from_agent(settings: Settings) -> dict[str, Any] | None:
     """What the agent of this container says; None when none answers. Blocks."""
-    host, port = probe.reachable(settings.http_host), settings.http_port or DEFAULT_PROBE_PORT
-    connection = http.client.HTTPConnection(host, port, timeout=_ASK)
-    try:
-        connection.request("GET", "/status")
-        seen = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
-    return seen if isinstance(seen, dict) and "instances" in seen else None
+    return agents.seen(settings.http_host, settings.http_port or DEFAULT_PROBE_PORT)
 
 
 def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:

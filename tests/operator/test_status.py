@@ -1,0 +1,83 @@
+"""``unitagent status`` of a Unit that is known by its store alone."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.solo import Solo
+from tests.servers import running
+from unitagent.operator import agents
+
+STEPS = {"detect", "stop", "barrier", "start", "ready", "total"}
+
+
+def test_what_only_agents_know_is_asked_of_rank_0(tmp_path: Path) -> None:
+    with running(tmp_path) as redis:
+        solo = Solo(tmp_path, "--backoff-seconds", "0", UNIT_REDIS_URL=redis.url)
+        try:
+            os.kill(solo.ready()["instances"][0]["pid"], signal.SIGKILL)
+            solo.ready(above=1)
+            seen = json.loads(solo.run("status", "--json"))
+            assert (seen["guard"], seen["generation"]) == (True, 2)
+            assert set(seen["recovery"]) == STEPS
+            assert seen["recovery"]["total"] > 0
+            solo.popen.kill()
+            solo.popen.wait()
+            seen = json.loads(solo.run("status", "--json"))
+            assert seen["guard"] is None
+            assert set(seen["recovery"].values()) == {None}
+        finally:
+            solo.close()
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of something that answers whatever the test says."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(request.param)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def body(**changes: object) -> bytes:
+    seen = {"unit": "u", "guard": True, "recovery": {"total": 1.0}, "instances": []}
+    return json.dumps({**seen, **changes}).encode()
+
+
+@pytest.mark.parametrize("told", [body()], indirect=True)
+def test_an_agent_of_the_unit_is_believed(told: int) -> None:
+    found = agents.known_to_agents_only("u", "127.0.0.1", told)
+    assert found == {"guard": True, "recovery": {"total": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"", b"[]", b"{}", b"[" * 100_000, b"\xff",
+        body(unit="another"), body(guard="yes"), body(recovery=None), body(recovery={"total": "x"}),
+        body(instances=None),
+    ],
+    ids=range(10), indirect=True,
+)  # fmt: skip
+def test_what_is_no_answer_of_the_unit_counts_as_none(told: int) -> None:
+    assert agents.known_to_agents_only("u", "127.0.0.1", told) == {}
