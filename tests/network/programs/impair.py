@@ -7,6 +7,7 @@ on unfinished checksums and segments (PACKET_VNET_HDR), so nothing is altered on
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 import select
@@ -46,7 +47,8 @@ def main() -> None:
             _, _, source, frame = heapq.heappop(waiting)
             for end in ends:
                 if end is not source:
-                    end.send(frame)
+                    with contextlib.suppress(OSError):  # the port is down, or full: a frame is lost
+                        end.send(frame)
 
 
 main()
