@@ -35,6 +35,15 @@ def test_noise_and_a_start_are_no_growth() -> None:
     assert all(one.flat for one in judge([*start, *later]).values())
 
 
+@pytest.mark.parametrize(("steps", "flat"), [((200,), True), ((120, 240), False)])
+def test_one_step_of_the_interpreters_table_is_no_growth(steps: tuple[int, ...], flat: bool) -> None:
+    calm = [replace(STEADY, restarts=number, memory=33_000 + number % 7) for number in range(360)]
+    stepped = [
+        replace(look, memory=look.memory + 950 * sum(look.restarts > step for step in steps)) for look in calm
+    ]
+    assert judge(stepped)["memory"].flat is flat
+
+
 @pytest.mark.parametrize(
     ("measure", "rise"), [("memory", 8.0), ("files", 0.02), ("threads", 0.02), ("keys", 0.02)]
 )
