@@ -38,6 +38,7 @@ def solo(tmp_path: Path) -> Iterator[Solo]:
     solo.close()
 
 
+@pytest.mark.slow
 def test_it_answers_and_restarts_all_the_same(solo: Solo) -> None:
     seen = solo.ready()
     agent = psutil.Process(solo.popen.pid)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.acceptance.local import UNITAGENT, clean, free_port, unitagent, until
 
 SCRIPT = 'touch "$0/begun.$UNIT_GENERATION"; exec sleep 1000'
@@ -57,6 +59,7 @@ def present(folder: Path, name: str) -> dict[str, Any]:
     return {"exec": {"command": ["test", "-e", str(folder / name)]}, **FAST}
 
 
+@pytest.mark.slow
 def test_startup_then_readiness_then_liveness(tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("started", "open", "alive")}
     checks = {

@@ -57,6 +57,7 @@ def test_a_unit_whose_containers_are_all_rebuilt_begins_a_new_generation(lab: La
     assert lab.generations() == [before, before + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", [True, False])
 def test_an_order_to_drain_is_not_obeyed_by_those_who_are_rebuilt_after_it(lab: Lab, guard: bool) -> None:
     before = lab.form(RANK_ID="auto", UNIT_GUARD=guard)["generation"]

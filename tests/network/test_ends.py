@@ -57,6 +57,7 @@ def test_all_are_gone_within_the_grace_whatever_they_do(lab: Lab) -> None:
     assert max(ends.values()) - began < GRACE + LATE
 
 
+@pytest.mark.slow
 def test_all_are_asked_while_the_store_is_away(lab: Lab) -> None:
     generation = lab.form("only=0", "lingers=1", **QUICK, UNIT_STOP_GRACE_SECONDS=GRACE)["generation"]
     lab.store.stop()

@@ -96,6 +96,7 @@ def test_a_clock_an_hour_ahead_changes_nothing(make_lab: MakeLab) -> None:
     lab.wait_ready(above=generation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3600, -3600])
 def test_a_clock_that_is_set_while_the_unit_runs(make_lab: MakeLab, step: int) -> None:
     lab = make_lab(3)

@@ -56,6 +56,7 @@ def test_the_health_of_the_leader_fails(lab: Lab) -> None:
     back_once(lab)
 
 
+@pytest.mark.slow
 def test_a_start_takes_longer_than_allowed(lab: Lab) -> None:
     sick = lab.folder / "sick"
     sick.touch()
@@ -75,6 +76,7 @@ def vllm(lab: Lab) -> Path:
     return program
 
 
+@pytest.mark.slow
 def test_an_engine_makes_no_step(lab: Lab, vllm: Path) -> None:
     stalled = lab.folder / "stalled"
     given = {"UNIT_FRAMEWORK": "vllm", "UNIT_STALL_SECONDS": 2, "UNIT_BACKOFF_SECONDS": "0"}

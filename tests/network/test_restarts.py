@@ -93,6 +93,7 @@ def test_the_budget_is_spent(lab: Lab) -> None:
     assert lab.codes() == [70, 70, 70]
 
 
+@pytest.mark.slow
 def test_restarts_are_paused_between_and_forgotten_after_the_window(lab: Lab) -> None:
     """Two restarts are allowed within 4 s, and no third one here comes so soon after the first."""
     window = {"UNIT_MAX_RESTARTS": 2, "UNIT_RESTART_WINDOW_SECONDS": 4, "UNIT_BACKOFF_SECONDS": "0,1"}

@@ -57,6 +57,7 @@ def test_a_store_that_ends_with_the_unit_is_no_failure(tmp_path: Path) -> None:
         solo.close()
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_gone_holds_no_drain_up(tmp_path: Path) -> None:
     with running(tmp_path) as redis:
         unit = Unit(1, tmp_path, redis.url, free_port(), free_port())
