@@ -15,7 +15,7 @@ make_image() {
     [ "$(docker image inspect --format '{{.Config.Labels.packages}}' "$image" 2>/dev/null)" = "$packages" ] && return
     is_root || fail "only root can make a base image"
     say "making $image"
-    debootstrap --variant=minbase --include="$packages" bookworm "$folder" "$mirror" >"$folder.log" 2>&1 ||
+    debootstrap --variant=minbase --include="$packages" bookworm "$folder" ${mirror:+"$mirror"} >"$folder.log" 2>&1 ||
         { tail -n 15 "$folder.log" >&2; fail "debootstrap failed (its log stands above)"; }
     # The packages themselves and their lists are not needed any more.
     rm -rf "$folder"/var/cache/apt/archives/*.deb "$folder"/var/lib/apt/lists/*
@@ -28,9 +28,9 @@ setup_tools debootstrap:debootstrap
 docker compose version >/dev/null 2>&1 || setup_tools docker-compose:docker-compose
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The mirror that this machine's own apt uses, when it has Debian's packages.
+# The mirror that this machine's own apt uses, when it has Debian's packages; else the one that debootstrap knows.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
-mirror=${DEBIAN_MIRROR:-${mirror:-http://deb.debian.org/debian}}
+mirror=${DEBIAN_MIRROR:-$mirror}
 # The bundle is packed with Python's shared library, by binutils.
 make_image unitagent-base python3 python3-venv libpython3.11 binutils ca-certificates iproute2
 make_image unitagent-bare redis-server haproxy

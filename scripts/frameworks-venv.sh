@@ -9,8 +9,7 @@
 #   scripts/frameworks-venv.sh --vllm
 #
 # Versions are pinned: figures are compared between runs, and builds of PyTorch differ by gigabytes. Where pip would
-# take a CUDA build, point it at the CPU builds:
-#   PIP_INDEX_URL=https://download.pytorch.org/whl/cpu scripts/frameworks-venv.sh
+# take a CUDA build, point PIP_INDEX_URL at PyTorch's index of CPU builds.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
