@@ -21,7 +21,7 @@ from tests.network.cabling import STORE_IP, Cabling
 from tests.network.containers import ROOT, Container, agent_command
 from tests.network.lives import Life, Watcher, overlaps
 from tests.network.redis_server import PORT, RedisServer
-from tests.network.waiting import until
+from tests.network.waiting import throughout, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 _PASSED_ON = ("PATH", "VIRTUAL_ENV", "LANG")
@@ -101,6 +101,13 @@ class Lab:
         """Wait for a condition; when it does not come true, tell what every agent said last."""
         try:
             until(look, why, deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.story()}") from None
+
+    def hold(self, look: Callable[[], object], why: str, seconds: float) -> None:
+        """Watch that a condition stays true; when it does not, tell what every agent said last."""
+        try:
+            throughout(look, why, seconds, pause=0.3)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story()}") from None
 

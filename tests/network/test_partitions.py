@@ -97,7 +97,7 @@ def test_loss_and_delay_restart_nothing(lab: Lab, delay: float, loss: float) -> 
     """Each host's cards lose a share of what is sent, and delay the rest."""
     lab.form()
     lab.net.impair(delay, loss)
-    throughout(lab.undisturbed, "a bad line restarted the Unit", 30.0, pause=0.3)
+    lab.hold(lab.undisturbed, "a bad line restarted the Unit", 30.0)
     lab.net.repair()
     lab.wait_ready()
     assert lab.generations() == [1]
