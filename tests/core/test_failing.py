@@ -116,6 +116,20 @@ def test_a_peer_without_the_store_that_answers_is_not_lost() -> None:
     assert unit.ready() == {0, 1, 2}
 
 
+def test_a_peer_without_the_store_that_answers_now_and_then_is_not_lost() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.cut = {1}
+    for _ in range(8):
+        unit.silent = {1}
+        unit.wait(3)
+        unit.silent = set()
+        unit.wait(1.25)
+    assert unit.take() == []
+    unit.silent = {1}
+    unit.wait(6)
+    assert "0 stop 5" in unit.take(), "its last answer is a lease ago"
+
+
 def test_an_outage_of_the_store_changes_nothing() -> None:
     unit = Unit(3, guard=True).formed()
     unit.cut = {0, 1, 2}

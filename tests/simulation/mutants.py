@@ -64,8 +64,8 @@ def _announce_before_dead() -> Any:
 
 def _no_second_opinion() -> Any:
     def end(state: State) -> Result:
-        after, actions = failures.end_generation(replace(state, mute=frozenset(state.records)))
-        return replace(after, mute=state.mute), actions
+        after, actions = failures.end_generation(replace(state, mute=frozenset(state.records), heard={}))
+        return replace(after, mute=state.mute, heard=state.heard), actions
 
     return _rule(failures.end_generation, end)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.core.model import InstanceState
-from unitagent.core.state import judged, members
+from unitagent.core.state import judged, members, vouched
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -58,7 +58,7 @@ def _leases(state: State) -> Check:
         for peer in judged(state)
         if not peer.left
         and state.leases.unchanged(peer.rank) > state.rules.lease
-        and state.heard.get(peer.rank, 0.0) < state.now - state.rules.lease
+        and not vouched(state, peer.rank)
     ]
     unseen = [
         peer.rank
@@ -131,6 +131,5 @@ def shown_state(state: State, rank: int) -> InstanceState:
     if record is None:
         return InstanceState.WAITING
     still = state.leases.unchanged(rank) > state.rules.lease and not record.left
-    vouched = state.heard.get(rank, 0.0) > state.now - state.rules.lease
-    lost = rank in state.suspects or (still and not vouched)
+    lost = rank in state.suspects or (still and not vouched(state, rank))
     return InstanceState.LOST if lost else record.state

@@ -38,7 +38,7 @@ def ask_around(state: State) -> Result:
 
 def _in_touch(state: State) -> bool:
     last = state.leases.last
-    return state.connected and last is not None and state.now - last <= 2 * state.rules.heartbeat
+    return state.connected and last is not None and state.now - last <= 1.5 * state.rules.heartbeat
 
 
 def _confidants(state: State) -> tuple[Record, ...]:

@@ -233,9 +233,15 @@ def overdue(state: State, rank: int) -> bool:
     return state.leases.unchanged(rank) > state.rules.lease - allowance
 
 
+def vouched(state: State, rank: int) -> bool:
+    """Whether a rank answered within the lease: its own word is as good a sign of life as a beat."""
+    return state.now - state.heard.get(rank, float("-inf")) < state.rules.lease
+
+
 def silent(state: State, rank: int) -> bool:
-    """Whether a rank's lease is over and it did not answer either, where it could be asked."""
-    return overdue(state, rank) and (rank in state.mute or not state.rules.probes)
+    """Whether a rank's lease is over and it does not answer either, where it can be asked."""
+    mute = rank in state.mute and not vouched(state, rank)
+    return overdue(state, rank) and (mute or not state.rules.probes)
 
 
 def name(state: State, rank: int) -> str:

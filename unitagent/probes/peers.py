@@ -15,6 +15,7 @@ import msgspec
 
 from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
+from unitagent.insist import insist
 from unitagent.probes.connect import reach
 from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
@@ -81,19 +82,11 @@ class Peers:
         """Ask a peer's ``/status`` who it is and whether its workload is up. Never raises."""
         if not _addressable(record):
             return _SILENT
-        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        tries: list[asyncio.Task[None]] = []
         try:
             async with self._asking, asyncio.timeout(self._timeout):
-                while not verdict.done():
-                    tries.append(asyncio.create_task(self._try(record, verdict)))
-                    await asyncio.wait([verdict], timeout=_INSIST)
-                return verdict.result()
+                return await insist(lambda: self._try(record), _INSIST)
         except TimeoutError:
             return _SILENT
-        finally:
-            for attempt in tries:
-                attempt.cancel()
 
     async def check(self, records: Collection[Record]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Tell which ranks accept a connection from our card, and which do not; without a port, they do."""
@@ -111,20 +104,19 @@ class Peers:
         """Let go of all connections."""
         self._tripwires.watch(())
 
-    async def _try(self, record: Record, verdict: asyncio.Future[Verdict]) -> None:
-        """Ask on a connection of its own, and settle the verdict unless nothing came back."""
+    async def _try(self, record: Record) -> Verdict:
+        """Ask on a connection of its own; one that comes to nothing is left to the next try."""
         nonce = secrets.token_hex(16)
         try:
             answered = await get((record.ip, record.port), "/status", {NONCE_HEADER: nonce}, self._rank_ip)
-            found = judge(record, answered, self._secret, nonce)
+            return judge(record, answered, self._secret, nonce)
         except ConnectionRefusedError:
-            found = Verdict(Opinion.REFUSED)
+            return Verdict(Opinion.REFUSED)
         except ValueError:
-            found = _SILENT
+            return _SILENT
         except OSError:
-            return
-        if not verdict.done():
-            verdict.set_result(found)
+            nothing: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            return await nothing
 
     async def _connects(self, record: Record, slots: asyncio.Semaphore) -> bool:
         if record.port == 0:

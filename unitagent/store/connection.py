@@ -64,14 +64,13 @@ async def connect(endpoint: Endpoint, lane: Lane, timeout: float) -> AbstractCon
 
     """
     if endpoint.path:
-        unix = UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint))
-        return await _opened(unix)
+        return await _opened(UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)))
     addresses = await lane.run(lambda: resolve(endpoint.host, endpoint.port))
     *spare, last = addresses
     for address in spare:
         try:
             async with asyncio.timeout(timeout / len(addresses)):
-                return await _connect_to(endpoint, address, lane)
+                return await _checked(await _connect_to(endpoint, address, lane))
         except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
             continue
     return await _connect_to(endpoint, last, lane)
@@ -102,9 +101,17 @@ async def _connect_to(endpoint: Endpoint, address: str, lane: Lane) -> AbstractC
 
 
 async def _opened(connection: AbstractConnection) -> AbstractConnection:
-    """Connect, and hear one answer: a server that is deaf or refuses us is none, and is told as such."""
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
+
+
+async def _checked(connection: AbstractConnection) -> AbstractConnection:
+    """Hear one answer, while there is another address to try: a server that is deaf or refuses us is none."""
+    try:
         await call(connection, "PING")
     except BaseException:
         await connection.disconnect(nowait=True)

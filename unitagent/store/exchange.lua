@@ -43,8 +43,9 @@ if failure ~= '' and (not failed or number(failure:match('^%d+')) > number(faile
 end
 if order ~= '' then redis.call('HSET', board, 'order', order) end
 
-local holder = rank ~= '' and get('h' .. rank) or ''
-if get('b' .. rank):sub(1, #holder + 1) ~= holder .. ' ' then holder = '' end -- who never beat fences nobody
+local holder, beat = rank ~= '' and get('h' .. rank) or '', get('b' .. rank)
+if beat:sub(1, #holder + 1) ~= holder .. ' ' then holder = '' end -- who never beat fences nobody
+if holder == me and number(count) < number(beat:match(' (%d+) ') or '') then record = '' end -- it comes too late
 if record ~= '' and (holder == '' or holder == me or holder == take) then
   if redis.call('HGET', board, 'r' .. rank) ~= record or not redis.call('ZSCORE', changes, rank) then
     version = math.max(version + 1, now) -- by the clock too, so that a failover never repeats one

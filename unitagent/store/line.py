@@ -1,6 +1,8 @@
 """One connection that carries operations, one after the other, to the server that holds one key.
 
-The invariant: any failure drops the connection, so the next operation starts afresh and no break is hidden.
+An operation that dawdles is asked once more on a connection of its own, and the one that is answered first is
+kept. The invariant: any failure drops the connection, so the next operation starts afresh, and ``on_break``
+tells of every change of connection.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from unitagent.insist import insist
 from unitagent.store.dial import Dialer
 from unitagent.store.trouble import explain
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 T = TypeVar("T")
+_TRIES = 6  # that begin within the timeout
 
 
 class Line:
@@ -26,7 +30,7 @@ class Line:
         url: where the server is; a callable is asked at each connect, in a thread.
         key: the key whose server is wanted; in a Cluster every operation has to stay in its slot.
         timeout: seconds that any operation may take, connecting included.
-        on_break: called whenever the connection is let go.
+        on_break: called whenever a connection is let go, and before another is made.
 
     """
 
@@ -44,7 +48,7 @@ class Line:
         self._connection: AbstractConnection | None = None
 
     async def operate(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        """Do one operation within the timeout, as the only one.
+        """Do one operation within the timeout; it must bear to be done twice.
 
         Raises:
             StoreError: it failed, and the connection is gone.
@@ -52,26 +56,34 @@ class Line:
         """
         try:
             async with asyncio.timeout(self._timeout), self._lock:
-                return await self._attempt(work)
+                return await insist(lambda: self._attempt(work), self._timeout / _TRIES)
         except Exception as error:
             raise explain(error, self._dialer.place) from error
 
     async def close(self) -> None:
         """Let go of the connection; the line can be used again afterwards."""
         async with self._lock:
-            await self._drop()
+            connection, self._connection = self._connection, None
+            await self._drop(connection)
 
     async def _attempt(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = await self._dialer.dial(self._timeout)
-            return await work(self._connection)
-        except BaseException:  # cancelled in the middle, the next answer would be the wrong one
-            await self._drop()
-            raise
-
-    async def _drop(self) -> None:
+        """Work on the connection, or on one more while another attempt has it; the first done keeps its."""
         connection, self._connection = self._connection, None
+        try:
+            if connection is None:
+                self._on_break()
+                connection = await self._dialer.dial(self._timeout)
+            result = await work(connection)
+        except BaseException:  # cancelled in the middle, the next answer would be the wrong one
+            await self._drop(connection)
+            raise
+        if self._connection is None:
+            self._connection = connection
+        else:
+            await self._drop(connection)
+        return result
+
+    async def _drop(self, connection: AbstractConnection | None) -> None:
         self._on_break()
         if connection is not None:
             await connection.disconnect(nowait=True)

@@ -85,7 +85,13 @@ class RedisStore:
 
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
-        return await self._line.operate(lambda connection: self._exchange(connection, request))
+        now = time.monotonic()
+        if now - self._read_all >= self._refresh:
+            self._view.forget()
+        answer = await self._line.operate(lambda connection: self._exchange(connection, request))
+        if answer.since == 0:
+            self._read_all = now
+        return self._view.merge(answer)
 
     async def listen(self, on_push: Callable[[], None]) -> None:
         """Call ``on_push`` whenever another agent said "look", until cancelled."""
@@ -116,10 +122,7 @@ class RedisStore:
         """Let go of the connection; the store can be used again afterwards."""
         await self._line.close()
 
-    async def _exchange(self, connection: AbstractConnection, request: Exchange) -> Reply:
-        now = time.monotonic()
-        if now - self._read_all >= self._refresh:
-            self._view.forget()
+    async def _exchange(self, connection: AbstractConnection, request: Exchange) -> script.Answer:
         self._count += 1
         said = script.Call(
             rank=self._rank,
@@ -128,10 +131,7 @@ class RedisStore:
             since=self._view.since,
             epoch=self._view.epoch,
         )
-        answer = script.Answer.read(await _run(connection, said.words(self._keys, request)))
-        if answer.since == 0:
-            self._read_all = now
-        return self._view.merge(answer)
+        return script.Answer.read(await _run(connection, said.words(self._keys, request)))
 
     async def _read(self, connection: AbstractConnection) -> UnitSnapshot:
         board = script.pairs(await call(connection, "HGETALL", self._keys.board))

@@ -33,6 +33,7 @@ REMEDIES = {
 _PHRASES = {
     "Connection closed by server": "closed the connection",
     "max number of clients reached": "has no connection left (maxclients)",
+    "unauthenticated": REMEDIES["NOAUTH"],  # of a command that is long, before it is even read
     "without any password configured": "has no password, but UNIT_REDIS_URL or UNIT_SECRET gives one",
     "DB index is out of range": "does not have the database that UNIT_REDIS_URL names",
     "user executing the script can't run": REMEDIES["NOPERM"],

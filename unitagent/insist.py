@@ -1,0 +1,45 @@
+"""Ask again beside an attempt that dawdles.
+
+Where packets are lost, TCP waits longer from try to try, and a fresh connection is often answered sooner than
+the old one. The invariant: no attempt outlives the call; what is attempted must bear to be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+async def insist(attempt: Callable[[], Coroutine[None, None, T]], every: float) -> T:
+    """Give the first result of several attempts, of which one more begins every so many seconds.
+
+    The caller bounds the time.
+
+    Raises:
+        Exception: what the last attempt raised, once none is left under way.
+
+    """
+    first: asyncio.Future[asyncio.Task[T]] = asyncio.get_running_loop().create_future()
+    under_way: set[asyncio.Task[T]] = set()
+
+    def ended(task: asyncio.Task[T]) -> None:
+        under_way.discard(task)
+        failed = task.cancelled() or task.exception() is not None
+        if not first.done() and not (failed and under_way):
+            first.set_result(task)
+
+    try:
+        while not first.done():
+            under_way.add(task := asyncio.create_task(attempt()))
+            task.add_done_callback(ended)
+            await asyncio.wait([first], timeout=every)
+        return first.result().result()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
