@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
+from unitagent.core import onlooking
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import agents, status
@@ -44,7 +45,7 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     try:
         if seen is None:
             snapshot = await store.read()
-            seen = status.status(settings.unit, snapshot, settings.lease)
+            seen = onlooking.status(settings.unit, snapshot, settings.lease)
             seen |= await asyncio.to_thread(_from_leader, settings.unit, snapshot.records.get(0))
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
