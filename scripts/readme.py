@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from unitagent.settings.variables import GROUPS, NOT_YET, Variable
+from unitagent.settings.variables import GROUPS, Variable
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 _PLACE = re.compile(r"(?<=<!-- variables -->\n).*?(?=<!-- /variables -->)", re.DOTALL)
@@ -59,8 +59,7 @@ def _default(row: Variable) -> str:
 
 
 def _meaning(row: Variable) -> str:
-    later = " (not supported yet)" if row.name in NOT_YET else ""
-    return f"{row.meaning}; {row.kind.accepted}{later}".replace("|", "\\|")
+    return f"{row.meaning}; {row.kind.accepted}".replace("|", "\\|")
 
 
 if __name__ == "__main__":

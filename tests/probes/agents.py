@@ -14,6 +14,8 @@ from unitagent.probes.server import ProbeServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from unitagent.probes.units import Units
+
 HOST = "127.0.0.1"
 GOOD = Answer(200, (Check("workload", ok=True), Check("leases", ok=True)))
 BAD = Answer(503, (Check("workload", ok=True), Check("leases", ok=False, reason="rank 2 is\nlost")))
@@ -62,6 +64,7 @@ class FakeAnswers:
     probes: dict[str, Answer] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=status)
     who: tuple[int, str] = (1, "abc")
+    page: str = "unit"
 
     def live(self) -> Answer:
         return self.probes.get("live", GOOD)
@@ -84,10 +87,15 @@ class FakeAnswers:
     def identity(self) -> tuple[int, str]:
         return self.who
 
+    def dashboard(self) -> str:
+        return self.page
+
 
 @asynccontextmanager
-async def serving(answers: FakeAnswers | None = None, secret: str | None = None) -> AsyncIterator[int]:
-    server = ProbeServer(answers or FakeAnswers(), secret)
+async def serving(
+    answers: FakeAnswers | None = None, secret: str | None = None, units: Units | None = None
+) -> AsyncIterator[int]:
+    server = ProbeServer(answers or FakeAnswers(), secret, units)
     port = await server.start(HOST, 0)
     try:
         yield port

@@ -70,7 +70,8 @@ async def test_verbose_lists_every_check() -> None:
         ("/readyz/", 503),
         ("/readyz/unknown", 404),
         ("/readyzz", 404),
-        ("/", 404),
+        ("/units", 404),
+        ("/units/x", 404),
         ("/status/x", 404),
         ("/readyz?" + "a&" * 100, 400),
     ],
@@ -84,7 +85,10 @@ async def test_which_checks_count(target: str, code: int) -> None:
 @in_loop
 async def test_an_unknown_path_lists_the_known_ones() -> None:
     async with serving() as port:
-        assert "/livez /healthz /readyz /traffic /startupz /status /metrics" in (await ask(port, "/")).text
+        assert (
+            "/livez /healthz /readyz /traffic /startupz /status /metrics"
+            in (await ask(port, "/nothing")).text
+        )
 
 
 @in_loop
@@ -98,7 +102,7 @@ async def test_status_and_metrics() -> None:
     assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-@pytest.mark.parametrize("target", ["/livez", "/readyz?verbose", "/status", "/metrics", "/nothing"])
+@pytest.mark.parametrize("target", ["/livez", "/readyz?verbose", "/status", "/metrics", "/", "/nothing"])
 @in_loop
 async def test_head_is_get_without_the_body(target: str) -> None:
     async with serving() as port:

@@ -16,7 +16,7 @@ from unitagent.discovery.platforms import TABLE
 from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
 from unitagent.settings.resolution import resolve
-from unitagent.settings.variables import NOT_YET, VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -327,11 +327,9 @@ def test_all_problems_at_once() -> None:
     assert len(problems(environ)) == 4  # RANK_ID is missing as well
 
 
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_has_no_effect_yet_is_refused(name: str) -> None:
-    text = {"UNIT_DASHBOARD": "store", "UNIT_SERVICE": "chat"}.get(name, "7")
-    assert "not supported yet" in problems(ALONE | {name: text})[0]
-    settled({name: VARIABLES[name].default or ""})
+@pytest.mark.parametrize("page", ["unit", "store", "off", "OFF"])
+def test_every_page_is_accepted(page: str) -> None:
+    assert settled({"UNIT_DASHBOARD": page}).dashboard == page.lower()
 
 
 def test_the_name_in_a_service_file_is_no_request() -> None:

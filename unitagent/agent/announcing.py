@@ -1,4 +1,4 @@
-"""Rank 0 tells the store where the traffic of its Unit goes, for ``unitagent endpoints``.
+"""Rank 0 tells the store where the traffic of its Unit goes, for ``unitagent endpoints`` and for pages.
 
 The invariant: what is announced is what ``/traffic`` answers, and nothing waits for it: a store that does not
 listen costs a try each heartbeat, and no more.
@@ -26,7 +26,7 @@ _FAREWELL = 0.5  # seconds to take the line out at the end
 
 
 class Announcer:
-    """Announces one Unit, from the first time that it is ready until its agent ends."""
+    """Announces one Unit, from its first generation until its agent ends."""
 
     def __init__(self, registry: Registry, views: Views, settings: Settings, ip: str, port: int) -> None:
         self._registry = registry
@@ -59,8 +59,7 @@ class Announcer:
 
     async def _look(self) -> None:
         entry = self._entry()
-        known = self._said is not None or entry.traffic
-        if known and (entry != self._said or time.monotonic() >= self._due):
+        if entry.generation and (entry != self._said or time.monotonic() >= self._due):
             self._due = time.monotonic() + self._settings.heartbeat
             first, self._said = self._said is None, entry
             await self._registry.announce(entry, first=first)
@@ -87,6 +86,7 @@ class Announcer:
             probe_port=settings.http_port,
             traffic=self._views.traffic().code == OK,
             lease=settings.lease,
+            phase=self._views.phase().value,
         )
 
     async def _withdraw(self) -> None:

@@ -23,6 +23,7 @@ from unitagent.agent.embedding import EmbeddedStore, store_address
 from unitagent.agent.fingerprint import fingerprint
 from unitagent.agent.launch import Launcher, find_rdma
 from unitagent.agent.loop import Agent, Rooms
+from unitagent.agent.onlooker import Onlooker
 from unitagent.agent.views import Views
 from unitagent.core import joining
 from unitagent.core.model import Record, Rules
@@ -212,9 +213,12 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
             leash=here.leash,
         )
     )
-    views = Views(agent, metrics)
+    views = Views(agent, metrics, settings.dashboard)
     announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)
-    async with _probes(settings, views), announcer.running() if me.rank == 0 else contextlib.nullcontext():
+    async with (
+        _probes(settings, views, me.ip),
+        announcer.running() if me.rank == 0 else contextlib.nullcontext(),
+    ):
         return await agent.run(here.born)
 
 
@@ -224,11 +228,13 @@ def _commands(here: Here) -> Commands:
 
 
 @contextlib.asynccontextmanager
-async def _probes(settings: Settings, views: Views) -> AsyncIterator[None]:
+async def _probes(settings: Settings, views: Views, ip: str) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
         return
-    server = ProbeServer(views, settings.secret)
+    shows_all = settings.dashboard == "store"
+    units = Onlooker(store_address(settings, ip).url, views, settings) if shows_all else None
+    server = ProbeServer(views, settings.secret, units)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield

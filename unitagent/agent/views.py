@@ -8,17 +8,19 @@ from typing import Any
 
 from unitagent.agent.loop import Agent
 from unitagent.core import checks
+from unitagent.core.model import Phase
 from unitagent.core.state import State
-from unitagent.core.status import status
+from unitagent.core.status import phase, status
 from unitagent.probes.metrics import Metrics
 
 
 class Views:
     """The ``Answers`` of one agent."""
 
-    def __init__(self, agent: Agent, metrics: Metrics) -> None:
+    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str) -> None:
         self._agent = agent
         self._metrics = metrics
+        self._dashboard = dashboard
 
     @property
     def _state(self) -> State:
@@ -52,6 +54,14 @@ class Views:
     def identity(self) -> tuple[int, str]:
         """Return my rank and incarnation."""
         return self._agent.state.rules.rank, self._agent.state.rules.incarnation
+
+    def dashboard(self) -> str:
+        """Return what the page shows."""
+        return self._dashboard
+
+    def phase(self) -> Phase:
+        """Return what the Unit is doing."""
+        return phase(self._state)
 
     def generation(self) -> int:
         """Return the generation that I stand in."""

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs
 import msgspec
 
 from unitagent.core.checks import Answer
+from unitagent.probes import dashboard
+from unitagent.probes.response import JSON, Response, said
 from unitagent.probes.signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
 
-_TEXT = "text/plain; charset=utf-8"
-_JSON = "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_FIELDS = 64
 
@@ -58,6 +58,9 @@ class Answers(Protocol):
     def identity(self) -> tuple[int, str]:
         """Return my rank and my incarnation."""
 
+    def dashboard(self) -> str:
+        """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -76,33 +79,21 @@ class Request:
     nonce: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What goes back; the server adds the headers that all responses share."""
-
-    code: int
-    body: bytes
-    content_type: str = _TEXT
-    headers: tuple[tuple[str, str], ...] = ()
-
-
 def respond(answers: Answers, request: Request, secret: str | None) -> Response:
     """Answer one request."""
     if request.method not in {"GET", "HEAD"}:
-        return _text(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
+        return said(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
     path, _, check = request.path[1:].partition("/")
     probe = _probe(answers, path)
     if probe is not None:
         return _probed(path, probe, check, request.query)
+    if request.path == "/":
+        return dashboard.page(answers.dashboard())
     if request.path == "/status":
         return _status(answers, request.nonce, secret)
     if request.path == "/metrics":
         return Response(200, answers.metrics(), _PROMETHEUS)
-    return _text(404, "nothing here; paths: " + " ".join(PATHS))
-
-
-def _text(code: int, line: str, *headers: tuple[str, str]) -> Response:
-    return Response(code, f"{line}\n".encode(), headers=headers)
+    return said(404, "nothing here; paths: " + " ".join(PATHS))
 
 
 def _probe(answers: Answers, path: str) -> Answer | None:
@@ -122,11 +113,11 @@ def _probed(path: str, answer: Answer, check: str, query: str) -> Response:
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
-        return _text(400, f"the query has more than {_MAX_FIELDS} fields")
+        return said(400, f"the query has more than {_MAX_FIELDS} fields")
     if check:
         found = tuple(known for known in answer.checks if known.name == check)
         if not found:
-            return _text(404, "no such check; checks: " + " ".join(known.name for known in answer.checks))
+            return said(404, "no such check; checks: " + " ".join(known.name for known in answer.checks))
         answer = _narrowed(answer, found)
     if excluded := fields.get("exclude"):
         kept = tuple(known for known in answer.checks if known.name not in excluded)
@@ -146,7 +137,7 @@ def _told(path: str, answer: Answer, *, verbose: bool) -> Response:
     if verbose:
         listed = [_listed(check) for check in answer.checks]
         lines = [*listed, f"{path} check passed"] if passed else lines + listed
-    return _text(answer.code, "\n".join(lines))
+    return said(answer.code, "\n".join(lines))
 
 
 def _listed(check: Check) -> str:
@@ -163,4 +154,4 @@ def _status(answers: Answers, nonce: str, secret: str | None) -> Response:
     headers = [(RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if secret and valid_nonce(nonce):
         headers.append((SIGNATURE_HEADER, sign(secret, Claim(nonce, rank, incarnation, body))))
-    return Response(200, body, _JSON, tuple(headers))
+    return Response(200, body, JSON, tuple(headers))

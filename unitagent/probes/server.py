@@ -16,14 +16,17 @@ from uvicorn.server import ServerState
 
 from unitagent.errors import ConfigurationError
 from unitagent.probes import agent_check
-from unitagent.probes.answers import Request, Response, respond
+from unitagent.probes.answers import Request, respond
 from unitagent.probes.connections import Connection, Connections, room
+from unitagent.probes.response import Response
 from unitagent.probes.signature import NONCE_HEADER
+from unitagent.probes.units import UnitAnswers, ours
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from unitagent.probes.answers import Answers
+    from unitagent.probes.units import Units
 
     Message = MutableMapping[str, Any]
 
@@ -37,10 +40,17 @@ class ProbeServer:
 
     uvicorn's ``Server`` is not used: it takes over signals and wakes up ten times a second. Its protocol
     class needs neither.
+
+    Args:
+        answers: of this agent.
+        secret: that peers' answers are signed with.
+        units: of the store, where the page shows them all.
+
     """
 
-    def __init__(self, answers: Answers, secret: str | None = None) -> None:
+    def __init__(self, answers: Answers, secret: str | None = None, units: Units | None = None) -> None:
         self._answers = answers
+        self._units = None if units is None else UnitAnswers(units)
         self._secret = secret
         limit, self._backlog = room()
         self._connections = Connections(limit)
@@ -69,6 +79,8 @@ class ProbeServer:
         if self._server is not None:
             self._server.close()
             self._connections.close()
+            if self._units is not None:
+                self._units.close()
             self._server = None
             await asyncio.sleep(0)  # lets the transports call connection_lost
 
@@ -79,10 +91,23 @@ class ProbeServer:
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         headers = dict(scope["headers"])
-        response = _BODY if _has_body(headers) else self._respond(scope, headers)
+        if _has_body(headers):
+            response = _BODY
+        elif self._units is not None and ours(scope["method"], scope["path"]):
+            response = await self._units.respond(scope["path"])
+            await self._turn(scope)
+        else:
+            response = self._respond(scope, headers)
         _log.debug("%s %s -> %d", scope["method"], scope["path"], response.code)
         await send({"type": "http.response.start", "status": response.code, "headers": _headers(response)})
         await send({"type": "http.response.body", "body": response.body})
+
+    async def _turn(self, scope: Message) -> None:
+        """Wait for a turn again: all who have waited for the same would be answered in one."""
+        turn = asyncio.Event()
+        address, *_ = scope["client"] or ("",)
+        self._connections.turns.ask(address, turn, turn.set)
+        await turn.wait()
 
     def _agent_line(self) -> bytes:
         return agent_check.line(self._respond(_TRAFFIC, {}).code)

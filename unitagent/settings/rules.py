@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitagent.settings import values
-from unitagent.settings.variables import NOT_YET, VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +31,6 @@ def broken(
 
     """
     yield from _visible_password(given)
-    yield from _not_yet(given, parsed)
     yield from _lease(given, parsed)
     yield from _stop(given, parsed)
     if identity:
@@ -50,16 +49,6 @@ def _visible_password(given: Mapping[str, Given]) -> Iterator[str]:
             f"--redis-url={values.masked(url.text)}: everybody can read a password in the process list; "
             "accepted is a URL without one; use the variable UNIT_REDIS_URL or UNIT_REDIS_URL_FILE"
         )
-
-
-def _not_yet(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
-    for name in sorted(NOT_YET & parsed.keys()):
-        variable = VARIABLES[name]
-        default = None if variable.default is None else variable.kind.parse(variable.default)
-        # A service file of EAS always names its service; only who asks for the effect is refused.
-        asked = given[name].source == "environment" or given[name].source.startswith("flag")
-        if asked and parsed[name] != default:
-            yield f"{_said(given, name)}: not supported yet; unset it"
 
 
 def _lease(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:

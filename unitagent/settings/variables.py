@@ -244,6 +244,3 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
 }
 
 VARIABLES: dict[str, Variable] = {row.name: row for rows in GROUPS.values() for row in rows}
-
-# Set to anything but their default these are refused: better than an option that silently does nothing.
-NOT_YET: frozenset[str] = frozenset({"UNIT_DASHBOARD"})

@@ -58,6 +58,7 @@ class Entry:
         probe_port: of its agent; 0 for none.
         traffic: whether ``/traffic`` is 200.
         lease: seconds after which this is no longer so, unless it is announced again.
+        phase: what the Unit is doing; empty when that was not told.
 
     """
 
@@ -71,6 +72,7 @@ class Entry:
     traffic: bool
     lease: float
     revision: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True)

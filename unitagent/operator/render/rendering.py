@@ -19,7 +19,7 @@ from unitagent.operator.render.mounts import mounts, other_storage
 from unitagent.operator.render.service import GRACE_MARGIN, Service
 from unitagent.operator.render.unexpressed import unexpressed
 from unitagent.operator.render.yaml_text import documents
-from unitagent.settings.variables import NOT_YET, VARIABLES
+from unitagent.settings.variables import VARIABLES
 
 ENGINES = {
     "compose": (compose.compose, compose.ABOUT),
@@ -133,7 +133,7 @@ def _settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str
         except ValueError:
             shown, accepted = variable.shown(stated.text), variable.kind.accepted
             root.problems.append(f"{stated.path}={shown!r}: accepted is {accepted}")
-    kept = {n: stated.text for n, stated in file.values.items() if n not in _GIVEN | NOT_YET}
+    kept = {n: stated.text for n, stated in file.values.items() if n not in _GIVEN}
     return kept, parsed
 
 
