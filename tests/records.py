@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from unitagent.core.actions import Exchange
+from unitagent.core.history import Kind, Moment
 from unitagent.core.model import Failure, Reason, Record
 
 
@@ -26,3 +29,8 @@ def exchange(
 
 def failed(generation: int, rank: int = 0, detail: str = "") -> Failure:
     return Failure(generation=generation, rank=rank, ip="10.0.0.1", reason=Reason.EXIT, detail=detail)
+
+
+def moment(rank: int = 0, number: int = 0, at: float = 0.0, **known: Any) -> Moment:
+    plain = {"generation": 1, "incarnation": f"i{rank}", "kind": Kind.STATE, "detail": f"moment {number}"}
+    return Moment(rank=rank, number=number, at=at, **{**plain, **known})

@@ -131,9 +131,14 @@ class Unit:
         self._queue.append((rank, self.agents[rank].me.incarnation, kind, facts))
 
     def _step(self, rank: int, event: Any) -> None:
-        self.agents[rank], actions = decide(self.agents[rank], event)
+        before = self.agents[rank]
+        self.agents[rank], actions = decide(before, event)
+        self.stepped(before, self.agents[rank], actions)
         for action in actions:
             self._do(rank, action)
+
+    def stepped(self, before: State, after: State, actions: tuple[act.Action, ...]) -> None:
+        """Look on: an agent has made a step."""
 
     def _do(self, rank: int, action: act.Action) -> None:
         match action:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.records import failed, record
+from tests.records import failed, moment, record
 from unitagent.core.model import Order, OrderKind
 from unitagent.store.keys import KEPT_OUTPUTS, REGISTRY, Keys
 
@@ -39,6 +39,7 @@ LIES = (
     | _JSON.map(lambda value: json.dumps(value).encode())
     | st.tuples(st.integers(0, 9), _near(asdict(failed(1)))).map(lambda pair: b"%d %s" % pair)
     | _near(asdict(record(1, "b", size=2)))
+    | _near(asdict(moment()))
     | _near(asdict(Order(kind=OrderKind.RESTART, generation=1)))
     | st.sampled_from([b"9007199254740991", b"b 1 1", b"b 9007199254740991 -1", b"1e3", b"0x10", b"00"])
 )
@@ -51,12 +52,13 @@ def writes(unit: str, fields: list[str], values: st.SearchStrategy[bytes]) -> Wr
     field = st.sampled_from(fields) | st.text(min_size=3, max_size=5)
     members = st.sampled_from(["0", "1", "x", "-1", "1025", "", "00"])
     scores = st.sampled_from(["1", "1e15", "inf", "-inf", "9e15"])
-    places = st.sampled_from([keys.changes, REGISTRY, *outputs])
+    places = st.sampled_from([keys.changes, keys.history, REGISTRY, *outputs])
     types = st.sampled_from([("SET",), ("LPUSH",), ("SADD",), ("XADD", "*", "f"), ("HSET", "f")])
     return st.one_of(
         st.builds(lambda name, value: [("HSET", keys.board, name, value)], field, values),
         st.builds(lambda name, value: [("HSET", REGISTRY, name, value)], st.text(max_size=5), values),
         st.builds(lambda score, member: [("ZADD", keys.changes, score, member)], scores, members),
+        st.builds(lambda value: [("XADD", keys.history, "*", "at", "1", "moment", value)], values),
         st.builds(lambda place: [("DEL", place)], places),
         st.builds(
             lambda place, kind, value: [("DEL", place), (kind[0], place, *kind[1:], value)],

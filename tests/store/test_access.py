@@ -11,12 +11,13 @@ import pytest
 
 from tests.groups import one_node, one_sentinel
 from tests.listening import Heard, story, until
-from tests.records import exchange, failed, record
+from tests.records import exchange, failed, moment, record
 from tests.servers import running
 from unitagent.core.model import Order, OrderKind
 from unitagent.errors import StoreError
 from unitagent.store import pushes
 from unitagent.store import redis as redis_store
+from unitagent.store.history import History
 from unitagent.store.keys import CLUSTER, PERMISSIONS, SELECT, SENTINEL
 from unitagent.store.redis import RedisStore
 
@@ -81,6 +82,9 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
         await mine.put_output(1, 0, ["line"])
         assert await mine.read_output(1) is not None
         assert set((await mine.read()).records) == {0}
+        history = History("u", url, timeout=5)
+        await history.add([moment()], lambda: 5)
+        assert len((await history.read()).moments) == 1
 
 
 @pytest.mark.parametrize("missing", PERMISSIONS.split())
@@ -113,6 +117,9 @@ def test_no_permission_on_the_list_is_superfluous(
             await mine.put_output(1, 0, ["line"])
             await mine.read_output(1)
             await mine.read()
+            history = History("u", f"redis://small:pw@127.0.0.1:{shared.port}", timeout=5)
+            await history.add([moment()], lambda: 5)
+            await history.read()
             await until(refused)
         except StoreError as error:
             said.append(str(error))

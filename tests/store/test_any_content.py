@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.records import exchange, failed, record
+from tests.records import exchange, failed, moment, record
 from tests.servers import Server, running
 from tests.store.content import GARBAGE, LIES, Words, writes
 from unitagent.errors import StoreError
+from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
 
@@ -55,6 +56,7 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
 
     async def read() -> None:
         mine = RedisStore("u", shared.url, timeout=5, rank=0, incarnation="a", warn=warned.append)
+        history = History("u", shared.url, timeout=5, warn=warned.append)
         registry = Registry(shared.url, timeout=5, warn=warned.append)
         try:
             reply = await mine.exchange(
@@ -68,11 +70,15 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
             assert all(rank == one.rank < one.size for rank, one in snapshot.records.items())
             await mine.read_output(1)
             await registry.read()
+            await history.read()
+            await history.add([moment()], lambda: 5)
+            assert moment().number in [one.number for one in (await history.read()).moments]
         except StoreError as error:
             refused.append(str(error))
         finally:
             await mine.close()
             await registry.close()
+            await history.close()
 
     shared.command("FLUSHALL")
     for command in (command for one in content for command in one):

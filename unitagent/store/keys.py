@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 DAY = 86400  # seconds that an abandoned Unit is remembered
 KEPT_OUTPUTS = 4  # generations whose last output is kept
+KEPT_MOMENTS = 5000  # of a Unit's history, about 2 MB
 
 # All that an agent or an operator asks of a server, in the words of an ACL.
 PERMISSIONS = (
     "+evalsha +eval +type +del +hget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl +expire "
-    "+publish +subscribe +ping +hgetall +get +set"
+    "+publish +subscribe +ping +hgetall +get +set +xadd +xrange"
 )
 SELECT = "+select"  # beside these, for a database other than 0
 CLUSTER = "+cluster|slots"  # beside these, on the nodes of a Cluster
@@ -40,6 +41,11 @@ class Keys:
     def look(self) -> str:
         """The channel on which agents say "look"."""
         return f"unitagent:{{{self.unit}}}:look"
+
+    @property
+    def history(self) -> str:
+        """A stream: what happened, oldest first."""
+        return f"unitagent:{{{self.unit}}}:history"
 
     def output(self, generation: int) -> str:
         """A place for a generation's last output, that it shares with older ones."""

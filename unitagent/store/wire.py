@@ -1,4 +1,5 @@
-"""Records, failures, orders and outputs as bytes: JSON, so that a person with ``redis-cli`` can read them.
+"""Records, failures, orders, outputs and moments as bytes: JSON, so that a person with ``redis-cli`` can
+read them.
 
 The invariant: what cannot be decoded to exactly our types, within their ranges, is None; nothing is guessed.
 Unknown fields are ignored, so that agents of neighbouring versions understand each other.
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from unitagent.core.history import Moment
 from unitagent.core.model import Beat, Failure, Order, Record
 from unitagent.store.protocol import Output
 
@@ -19,7 +21,7 @@ MAX_SIZE = 1024  # instances in a Unit
 MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the script computes with
 MAX_PORT = 65535
 
-Value = Record | Failure | Order | Output
+Value = Record | Failure | Order | Output | Moment
 T = TypeVar("T", bound=Value)
 
 
@@ -58,6 +60,12 @@ def decode_order(raw: bytes) -> Order | None:
 def decode_output(raw: bytes) -> Output | None:
     """Read the last lines of a workload."""
     return _decode(raw, Output)
+
+
+def decode_moment(raw: bytes) -> Moment | None:
+    """Read a moment of a Unit's history."""
+    moment = _decode(raw, Moment)
+    return moment if moment is not None and 0 <= moment.rank < MAX_SIZE else None
 
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:

@@ -69,6 +69,8 @@ def _words(keys: Keys) -> Iterator[tuple[str | int, ...]]:
     yield "TTL", spare
     yield "ZSCORE", spare, "none"
     yield "ZRANGEBYSCORE", spare, 0, 0
+    yield "XRANGE", spare, "-", "+"
+    yield "XADD", spare, "NOMKSTREAM", "*", "field", "value"
     yield "DEL", spare
     yield "HDEL", spare, "none"
     yield "EXPIRE", spare, 1

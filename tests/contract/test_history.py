@@ -1,0 +1,137 @@
+"""A Unit's history on every server that is supported."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.conftest import BACKENDS
+from tests.listening import story
+from tests.records import moment
+from unitagent.core.history import Kind
+from unitagent.core.model import InstanceState
+from unitagent.store import history as module
+from unitagent.store import wire
+from unitagent.store.history import History
+from unitagent.store.keys import DAY
+
+if TYPE_CHECKING:
+    from tests.servers import Server
+    from unitagent.store.history import Page
+
+KEY = "unitagent:{u}:history"
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+
+
+@pytest.fixture
+def server(backend: Server) -> Server:
+    backend.command("FLUSHALL")
+    return backend
+
+
+@pytest.fixture
+def warned() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def history(server: Server, warned: list[str]) -> History:
+    return History("u", server.url, timeout=5, warn=warned.append)
+
+
+def numbers(page: Page) -> list[int]:
+    return [one.number for one in page.moments]
+
+
+@story
+async def test_nothing_has_happened_yet(history: History) -> None:
+    page = await history.read()
+    assert (page.moments, page.last) == ((), b"")
+    assert abs(page.now - time.time()) < 60
+
+
+@story
+async def test_what_is_told_is_read_with_the_store_s_time(history: History) -> None:
+    told = moment(3, 7, at=90, kind=Kind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
+    await history.add([told, moment(3, 8, at=99.5)], lambda: 100)
+    page = await history.read()
+    assert [replace(one, at=0) for one in page.moments] == [replace(told, at=0), moment(3, 8)]
+    assert page.now - page.moments[0].at == pytest.approx(10, abs=5)
+    assert page.moments[1].at - page.moments[0].at == pytest.approx(9.5, abs=1e-5)
+
+
+@story
+async def test_it_is_read_in_pages_and_from_where_one_was(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAGE", 2)
+    await history.add([moment(number=number) for number in range(5)], lambda: 0)
+    pages, last = [], b""
+    while (page := await history.read(last)).last != last:
+        pages.append(numbers(page))
+        last = page.last
+    assert pages == [[0, 1], [2, 3], [4]]
+    await history.add([moment(number=5)], lambda: 0)
+    assert numbers(await history.read(last)) == [5]
+
+
+@story
+async def test_it_is_capped_and_forgotten_after_a_day(
+    history: History, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_MOMENTS", 300)
+    for begin in range(0, 2000, 500):
+        await history.add([moment(number=number) for number in range(begin, begin + 500)], lambda: 0)
+    assert 300 <= int(server.command("XLEN", KEY)[1:]) < 600
+    assert DAY / 2 < int(server.command("TTL", KEY)[1:]) <= DAY
+
+
+@story
+async def test_a_key_of_another_type_is_told_once_and_replaced(
+    history: History, server: Server, warned: list[str]
+) -> None:
+    server.command("SET", KEY, "x")
+    assert (await history.read()).moments == ()
+    await history.add([moment()], lambda: 0)
+    assert numbers(await history.read()) == [0]
+    assert [KEY in said for said in warned] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("f", "v"),
+        ("moment", b"{}", "at", "1"),
+        ("at", "1", "moment", b"[" * 50_000),
+        ("at", "1", "moment", b"\xff"),
+        ("at", "nan", "moment", wire.encode(moment())),
+        ("at", "1", "moment", wire.encode(moment(2000))),
+        ("at", "1", "moment", wire.encode(moment(generation=-1))),
+        ("at", "1", "moment", wire.encode(moment()).replace(b"state", b"dance", 1)),
+        ("at", "1", "moment", wire.encode(moment()), "more", "1"),
+    ],
+    ids=range(9),
+)
+def test_an_entry_that_is_none_is_left_out_and_told_once(
+    history: History, server: Server, warned: list[str], fields: tuple[str | bytes, ...]
+) -> None:
+    @story
+    async def tell() -> None:
+        for _ in range(2):
+            server.command("XADD", KEY, "*", *fields)
+        await history.add([moment(number=4)], lambda: 0)
+        page = await history.read()
+        assert numbers(page) == [4]
+        assert (await history.read(page.last)).moments == ()
+
+    tell()
+    assert warned == ["an entry of the history in the store cannot be read; ignored it"]
+
+
+@story
+async def test_text_that_is_no_unicode_and_a_sentence_without_end(history: History) -> None:
+    await history.add([moment(detail="\udcff" * 10_000)], lambda: 0)
+    assert (await history.read()).moments[0].detail == "?" * 1000

@@ -1,0 +1,191 @@
+"""What the history of a Unit says: exact stories, told once each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.core.unit import Unit
+from unitagent.core.events import Drained
+from unitagent.core.history import Kind, Moment, tell
+from unitagent.core.model import Failure, InstanceState, Order, OrderKind
+
+
+class Told(Unit):
+    """A Unit whose agents tell their history."""
+
+    def __init__(self, size: int, **rules: Any) -> None:
+        super().__init__(size, **rules)
+        self.moments: list[Moment] = []
+        self._found: dict[str, Failure | None] = {}
+
+    def stepped(self, before: Any, after: Any, actions: Any) -> None:
+        incarnation = after.rules.incarnation
+        found = self._found.get(incarnation)
+        self._found[incarnation], told = tell(found, before, after, actions)
+        self.moments += told
+
+    def story(self) -> list[str]:
+        """What was told since somebody last looked, as ``rank kind state``."""
+        moments, self.moments = self.moments, []
+        return [f"{one.rank} {one.kind} {one.state or '-'}" for one in moments]
+
+    def of(self, kind: Kind) -> list[Moment]:
+        return [one for one in self.moments if one.kind is kind]
+
+
+def formed(size: int = 2, **rules: Any) -> Told:
+    unit = Told(size, guard=True, backoff=(0.0,), **rules)
+    unit.formed()
+    unit.moments.clear()
+    return unit
+
+
+def test_a_unit_that_forms() -> None:
+    unit = Told(2, guard=True)
+    unit.formed()
+    assert unit.story() == [
+        "0 joined idle",
+        "0 generation idle",
+        "1 joined idle",
+        "1 generation idle",
+        "0 barrier starting",
+        "0 state healthy",
+        "1 state starting",
+        "1 state running",
+        "0 ready healthy",
+    ]
+
+
+def test_nothing_is_told_while_nothing_happens() -> None:
+    unit = formed()
+    unit.wait(60)
+    assert unit.story() == []
+
+
+def test_a_failure_is_told_once_by_whoever_found_it_before_what_it_caused() -> None:
+    unit = formed(3)
+    at = unit.now
+    unit.crash(2, 7)
+    unit.wait(1)
+    (failure,) = unit.of(Kind.FAILURE)
+    assert (failure.generation, failure.rank, failure.incarnation, failure.at) == (1, 2, "i3", at)
+    assert failure.detail == "generation 1 ended: rank 2 (10.0.0.2) exited with code 7; ranks 0, 1 stopped"
+    assert [one.generation for one in unit.of(Kind.BARRIER)] == [2]
+    assert unit.of(Kind.BARRIER)[0].detail == (
+        "the barrier of generation 2 opened for 3 instances: rank 0 is 10.0.0.0, port 20002"
+    )
+    assert unit.of(Kind.READY)[0].detail == "the Unit serves in generation 2, 0.00 s after the failure"
+    rank2 = [(one.kind, one.state) for one in unit.moments if one.rank == 2 and one.kind is not Kind.FAILURE]
+    assert rank2 == [
+        (Kind.STATE, InstanceState.STOPPING),
+        (Kind.GENERATION, InstanceState.IDLE),
+        (Kind.STATE, InstanceState.STARTING),
+        (Kind.STATE, InstanceState.RUNNING),
+    ]
+
+
+def test_failures_that_come_together_are_one() -> None:
+    unit = formed(3)
+    unit.cut.update({1, 2})
+    unit.crash(1, 1)
+    unit.crash(2, 1)
+    unit.crash(0, 1)
+    unit.cut.clear()
+    unit.wait(5)
+    assert [(one.rank, one.generation) for one in unit.of(Kind.FAILURE)] == [(0, 1)]
+
+
+def test_an_old_failure_is_not_told_again_after_an_outage() -> None:
+    unit = formed(2)
+    unit.crash(1, 1)
+    unit.wait(5)
+    unit.moments.clear()
+    unit.cut.update({0, 1})
+    unit.wait(3)
+    unit.store.wipe()
+    unit.cut.clear()
+    unit.wait(3)
+    assert [one.split()[1] for one in unit.story()] == ["store-lost"] * 2 + ["store-back"] * 2
+
+
+def test_a_failure_found_in_an_outage_is_told_when_the_store_has_it() -> None:
+    unit = formed(2)
+    unit.cut.update({0, 1})
+    unit.wait(1)
+    at = unit.now
+    unit.crash(1, 1)
+    unit.wait(2)
+    assert unit.of(Kind.FAILURE) == []
+    unit.cut.clear()
+    unit.wait(3)
+    assert [(one.rank, one.at) for one in unit.of(Kind.FAILURE)] == [(1, at)]
+
+
+def test_a_rank_that_is_lost_is_told_by_another_and_its_replacement_takes_over() -> None:
+    unit = formed(2)
+    unit.kill(1)
+    unit.wait(10)
+    (failure,) = unit.of(Kind.FAILURE)
+    assert (failure.rank, failure.incarnation, failure.state) == (1, "i1", InstanceState.LOST)
+    unit.create(1, hostname="new")
+    unit.wait(5)
+    (takeover,) = unit.of(Kind.TAKEOVER)
+    assert (takeover.rank, takeover.incarnation) == (1, "i3")
+    assert takeover.detail == "rank 1 (10.0.0.1) joined in the place of incarnation i2 on 10.0.0.1"
+
+
+def test_a_rebuilt_instance_tells_that_it_was_the_failure() -> None:
+    unit = formed(2)
+    unit.kill(1)
+    unit.create(1)
+    unit.wait(8)
+    (failure,) = unit.of(Kind.FAILURE)
+    assert failure.rank == 1
+    assert [one.incarnation for one in unit.of(Kind.TAKEOVER)] == ["i3"]
+
+
+def test_an_order_is_told_once_with_who_and_why() -> None:
+    unit = formed(2)
+    unit.store.board.order = Order(
+        kind=OrderKind.RESTART, generation=1, reason="new weights", by="ops@bastion"
+    )
+    unit.wait(5)
+    (order,) = unit.of(Kind.ORDER)
+    assert (order.rank, order.generation) == (0, 1)
+    assert order.detail == "a restart was asked for by ops@bastion: new weights"
+    unit.kill(0)
+    unit.create(0)
+    unit.wait(20)
+    assert unit.of(Kind.ORDER) == [order]
+
+
+def test_a_drain_to_its_end() -> None:
+    unit = formed(2)
+    unit.store.board.order = Order(kind=OrderKind.DRAIN, generation=1)
+    unit.wait(4)
+    unit.tell(0, Drained)
+    unit.wait(30)
+    exited = "rank 1 (10.0.0.1) is exited, was stopping: its workload was killed by signal 15 (SIGTERM)"
+    assert exited in [one.detail for one in unit.moments]
+    assert [one for one in unit.story() if one.split()[1] != "state"] == [
+        "0 order healthy",
+        "0 drain healthy",
+        "0 drained stopping",
+        "1 quit exited",
+        "0 quit exited",
+    ]
+
+
+def test_who_is_cut_off_or_fenced_says_so() -> None:
+    unit = formed(3)
+    unit.cut.add(2)
+    unit.silent.add(2)
+    unit.wait(12)
+    (isolated,) = unit.of(Kind.ISOLATED)
+    assert (isolated.rank, isolated.state) == (2, InstanceState.STOPPING)
+    unit.store.board.holders[2] = "other"
+    unit.store.board.beats[2] = (unit.store.board.beats[2][0].__class__("other", 1), unit.now)
+    unit.cut.clear()
+    unit.wait(2)
+    assert [one.rank for one in unit.of(Kind.FENCED)] == [2]
+    assert unit.of(Kind.QUIT)[0].detail.startswith("the agent of rank 2 (10.0.0.2) ended with 76: fenced")
