@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def insist(attempt: Callable[[], Coroutine[None, None, T]], every: float) -> T:
-    """Give the first result of several attempts, of which one more begins every so many seconds.
+async def insist(
+    attempt: Callable[[], Coroutine[None, None, T]], every: float, lost: Callable[[], bool] = lambda: True
+) -> T:
+    """Give the first result of several attempts; the caller bounds the time.
 
-    The caller bounds the time.
+    Args:
+        attempt: begins one.
+        every: seconds after which one more begins.
+        lost: tells then whether it may: that those under way do not only wait for somebody slow.
 
     Raises:
         Exception: what the last attempt raised, once none is left under way.
@@ -35,8 +40,9 @@ async def insist(attempt: Callable[[], Coroutine[None, None, T]], every: float) 
 
     try:
         while not first.done():
-            under_way.add(task := asyncio.create_task(attempt()))
-            task.add_done_callback(ended)
+            if not under_way or lost():
+                under_way.add(task := asyncio.create_task(attempt()))
+                task.add_done_callback(ended)
             await asyncio.wait([first], timeout=every)
         return first.result().result()
     finally:

@@ -1,12 +1,22 @@
-"""A line that loses what is sent: an operation is tried once more beside the one that is not answered."""
+"""A line that loses what is sent: an operation is tried once more beside the one that is not answered.
+
+Nothing is lost on loopback, so the tests say so; ``tests/network/test_partitions.py`` has real loss.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.listening import story, until
 from tests.records import exchange, record
 from tests.store.gateway import Gateway
+from unitagent.store import line
+from unitagent.store.connection import Endpoint, connect, has_arrived
+from unitagent.store.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +27,13 @@ if TYPE_CHECKING:
     Open = Callable[..., RedisStore]
 
 
+@pytest.fixture
+def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was sent is ever acknowledged."""
+    monkeypatch.setattr(line, "has_arrived", lambda _connection: False)
+
+
+@pytest.mark.usefixtures("lossy")
 @story
 async def test_a_connection_that_falls_silent_is_replaced_before_the_operation_fails(
     server: Server, open_store: Open
@@ -34,6 +51,7 @@ async def test_a_connection_that_falls_silent_is_replaced_before_the_operation_f
         assert gateway.made == made, "the one that answered is kept"
 
 
+@pytest.mark.usefixtures("lossy")
 @story
 async def test_all_is_read_anew_on_another_connection(server: Server, open_store: Open) -> None:
     async with Gateway(server) as gateway:
@@ -46,6 +64,7 @@ async def test_all_is_read_anew_on_another_connection(server: Server, open_store
         assert set((await store.exchange(exchange(record(0, "a")))).records) == {0}
 
 
+@pytest.mark.usefixtures("lossy")
 @story
 async def test_what_arrives_late_overwrites_nothing(server: Server, open_store: Open) -> None:
     async with Gateway(server) as gateway:
@@ -58,6 +77,40 @@ async def test_what_arrives_late_overwrites_nothing(server: Server, open_store: 
         gateway.let_go()
         await until(lambda: _run(server) > run)
         assert (await watcher.read()).records[0].generation == 3
+
+
+@story
+async def test_a_server_that_is_only_slow_is_asked_once(server: Server, open_store: Open) -> None:
+    async with Gateway(server) as gateway:
+        store = open_store(url=gateway.url)
+        await store.exchange(exchange(record(0, "a")))
+        gateway.hold()
+        asking = asyncio.create_task(store.exchange(exchange(record(0, "a"))))
+        await asyncio.wait([asking], timeout=1.0)
+        assert not asking.done()
+        assert gateway.made == 1
+        gateway.let_go()
+        assert (await asking).holder == "a"
+
+
+@story
+async def test_what_the_other_machine_has_not_taken_has_not_arrived() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        # what is sent is more than buffers hold
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made: list[bool] = []
+        endpoint = Endpoint(host="127.0.0.1", port=deaf.getsockname()[1])
+        connection = await connect(endpoint, Lane(), 5, lambda begun: made.append(has_arrived(begun)))
+        assert made == [False], "it is not even connected"
+        assert has_arrived(connection)
+        sending = asyncio.create_task(
+            connection.send_command("ECHO", b"x" * (1 << 24))
+        )  # more than buffers hold
+        await until(lambda: not has_arrived(connection))
+        sending.cancel()
+        await asyncio.wait([sending])
+        await connection.disconnect(nowait=True)
+        assert not has_arrived(connection)
 
 
 def _run(server: Server) -> int:

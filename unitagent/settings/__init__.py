@@ -77,8 +77,8 @@ class Settings:
 
     @property
     def store_operation_timeout(self) -> float:
-        """How long one store operation may take: patient with a line that loses packets, where the retries of
-        TCP bring an answer sooner than a new connection does; and two and a heartbeat fit into the lease.
+        """How long one store operation may take, tries on new connections included: patient with a line that
+        loses packets, and two and a heartbeat fit into the lease.
         """
         return 0.45 * (self.lease - self.heartbeat)
 

@@ -7,7 +7,10 @@ because every break of contact must be seen.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import termios
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,24 +59,34 @@ class _ToAddressWithTLS(SSLConnection):
         return {**super()._connection_arguments(), "host": self.address, "server_hostname": self.host}
 
 
-async def connect(endpoint: Endpoint, lane: Lane, timeout: float) -> AbstractConnection:  # noqa: ASYNC109
+Begun = Callable[[AbstractConnection], None]
+
+
+async def connect(
+    endpoint: Endpoint,
+    lane: Lane,
+    timeout: float,  # noqa: ASYNC109
+    begun: Begun = lambda _: None,
+) -> AbstractConnection:
     """Connect and log in; of several addresses of a name each gets its share of ``timeout`` seconds.
+
+    ``begun`` is given each connection before it is made.
 
     Raises:
         OSError, redis.exceptions.RedisError, TimeoutError: of the last address tried.
 
     """
     if endpoint.path:
-        return await _opened(UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)))
+        return await _opened(UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), begun)
     addresses = await lane.run(lambda: resolve(endpoint.host, endpoint.port))
     *spare, last = addresses
     for address in spare:
         try:
             async with asyncio.timeout(timeout / len(addresses)):
-                return await _checked(await _connect_to(endpoint, address, lane))
+                return await _checked(await _connect_to(endpoint, address, lane, begun))
         except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
             continue
-    return await _connect_to(endpoint, last, lane)
+    return await _connect_to(endpoint, last, lane, begun)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -88,7 +101,22 @@ async def call(connection: AbstractConnection, *words: str | bytes | int) -> Any
     return await connection.read_response()
 
 
-async def _connect_to(endpoint: Endpoint, address: str, lane: Lane) -> AbstractConnection:
+def has_arrived(connection: AbstractConnection) -> bool:
+    """Whether the server's machine has all that was sent to it. Then only the server itself can be slow."""
+    writer = connection._writer  # noqa: SLF001  # redis-py shows its socket nowhere else
+    if writer is None:
+        return False
+    wire: socket.socket = writer.get_extra_info("socket")
+    if wire.family == socket.AF_UNIX:
+        return True
+    try:
+        unacknowledged = fcntl.ioctl(wire.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ of tcp(7)
+    except (OSError, ValueError):  # it is closed
+        return False
+    return not any(unacknowledged)
+
+
+async def _connect_to(endpoint: Endpoint, address: str, lane: Lane, begun: Begun) -> AbstractConnection:
     arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
     connection: _ToAddress | _ToAddressWithTLS
     if endpoint.tls is None:
@@ -97,10 +125,11 @@ async def _connect_to(endpoint: Endpoint, address: str, lane: Lane) -> AbstractC
         connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
         await lane.run(connection.ssl_context.get)
     connection.address = address
-    return await _opened(connection)
+    return await _opened(connection, begun)
 
 
-async def _opened(connection: AbstractConnection) -> AbstractConnection:
+async def _opened(connection: AbstractConnection, begun: Begun) -> AbstractConnection:
+    begun(connection)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:

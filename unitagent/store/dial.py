@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.address import Address, parse
-from unitagent.store.connection import connect
+from unitagent.store.connection import Begun, connect
 from unitagent.store.lane import Lane
 from unitagent.store.locate import Locator
 
@@ -32,13 +32,16 @@ class Dialer:
         self._locator = Locator(key, self._lane)
         self.place = self._url.place if isinstance(self._url, Address) else "an address not known yet"
 
-    async def dial(self, timeout: float) -> AbstractConnection:  # noqa: ASYNC109
-        """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and tells what is raised."""
+    async def dial(self, timeout: float, begun: Begun = lambda _: None) -> AbstractConnection:  # noqa: ASYNC109
+        """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and tells what is raised.
+
+        ``begun`` is given each connection to the server before it is made.
+        """
         address = await self._address()
         self.place = address.place
         endpoint = await self._locator.locate(address, timeout)
         self.place = endpoint.place
-        return await connect(endpoint, self._lane, timeout)
+        return await connect(endpoint, self._lane, timeout, begun)
 
     async def _address(self) -> Address:
         url = self._url

@@ -1,8 +1,8 @@
 """One connection that carries operations, one after the other, to the server that holds one key.
 
-An operation that dawdles is asked once more on a connection of its own, and the one that is answered first is
-kept. The invariant: any failure drops the connection, so the next operation starts afresh, and ``on_break``
-tells of every change of connection.
+An operation that the network lost is tried once more on a connection of its own, and the one that is answered
+first is kept; a server that is only slow is asked once. The invariant: any failure drops the connection, so
+the next operation starts afresh, and ``on_break`` tells of every change of connection.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.insist import insist
+from unitagent.store.connection import has_arrived
 from unitagent.store.dial import Dialer
 from unitagent.store.trouble import explain
 
@@ -46,6 +47,7 @@ class Line:
         self._on_break = on_break
         self._lock = asyncio.Lock()
         self._connection: AbstractConnection | None = None
+        self._tried: list[AbstractConnection] = []  # for the operation under way
 
     async def operate(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
         """Do one operation within the timeout; it must bear to be done twice.
@@ -56,7 +58,8 @@ class Line:
         """
         try:
             async with asyncio.timeout(self._timeout), self._lock:
-                return await insist(lambda: self._attempt(work), self._timeout / _TRIES)
+                self._tried = []
+                return await insist(lambda: self._attempt(work), self._timeout / _TRIES, self._is_lost)
         except Exception as error:
             raise explain(error, self._dialer.place) from error
 
@@ -72,7 +75,9 @@ class Line:
         try:
             if connection is None:
                 self._on_break()
-                connection = await self._dialer.dial(self._timeout)
+                connection = await self._dialer.dial(self._timeout, self._tried.append)
+            else:
+                self._tried.append(connection)
             result = await work(connection)
         except BaseException:  # cancelled in the middle, the next answer would be the wrong one
             await self._drop(connection)
@@ -82,6 +87,9 @@ class Line:
         else:
             await self._drop(connection)
         return result
+
+    def _is_lost(self) -> bool:
+        return not any(map(has_arrived, self._tried))
 
     async def _drop(self, connection: AbstractConnection | None) -> None:
         self._on_break()
