@@ -41,6 +41,12 @@ def test_a_rank_that_the_store_forgot_has_a_lease_to_come_back() -> None:
     assert seen(leases, 6, r1=2).unchanged(1) == 0
 
 
+def test_a_beat_that_goes_back_is_no_sign_of_life() -> None:
+    leases = seen(seen(seen(Leases(), 0, r1=6), 1, r1=7), 3, r1=6)
+    assert leases.unchanged(1) == 2
+    assert seen(leases, 4, r1=8).unchanged(1) == 0
+
+
 def test_another_incarnation_is_another_lease() -> None:
     leases = seen(seen(Leases(), 0, r1=1), 2, r1=1)
     other = leases.seen({1: Beat("b", 1)}, 3, GAP)

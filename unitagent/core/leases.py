@@ -53,7 +53,7 @@ class Leases:
             old = by_rank.get(rank)
             if old is None or old.beat.incarnation != beat.incarnation:
                 by_rank[rank] = Lease(beat, now)
-            elif old.beat.count != beat.count:
+            elif beat.count > old.beat.count:  # one that goes back is a store's loss, and no sign of life
                 by_rank[rank] = Lease(beat, now, moved=True)
         return Leases(now if broken else self.contact, now, by_rank)
 
