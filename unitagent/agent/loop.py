@@ -17,6 +17,8 @@ from typing import Any
 
 from unitagent.agent.last_words import LastWords
 from unitagent.agent.launch import Launch, Launcher
+from unitagent.agent.measuring import measure
+from unitagent.agent.recording import Recorder
 from unitagent.agent.tasks import Tasks
 from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
@@ -55,6 +57,7 @@ class Rooms:
     launcher: Launcher
     metrics: Metrics
     leash: Leash
+    recorder: Recorder
 
 
 class Agent:
@@ -136,7 +139,8 @@ class Agent:
         self.state, actions = decide(before, event)
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
-        self._measure(before)
+        measure(self._rooms.metrics, before, self.state)
+        self._rooms.recorder.observe(before, self.state, actions)
         if (output := self._last_words.take(self.state)) is not None:
             self._keeping = self._tasks.start(self._last_words.keep(output))
         for action in actions:
@@ -152,13 +156,6 @@ class Agent:
             self._rooms.leash.feed(self._beat if state.connected else state.now, state.rules.lease)
         else:
             self._rooms.leash.rest()
-
-    def _measure(self, before: State) -> None:
-        now, failure = self.state, self.state.failure
-        if now.counted != before.counted and failure is not None:
-            self._rooms.metrics.observe_restart(failure.reason, failure.rank)
-        if now.marks.ready is not None and before.marks.ready is None and now.marks.failed is not None:
-            self._rooms.metrics.observe_recovery(now.marks.detect + now.marks.ready - now.marks.failed)
 
     def _perform(self, action: act.Action) -> None:
         match action:

@@ -24,6 +24,7 @@ from unitagent.agent.fingerprint import fingerprint
 from unitagent.agent.launch import Launcher, find_rdma
 from unitagent.agent.loop import Agent, Rooms
 from unitagent.agent.onlooker import Onlooker
+from unitagent.agent.recording import Recorder
 from unitagent.agent.views import Views
 from unitagent.core import joining
 from unitagent.core.model import Record, Rules
@@ -35,6 +36,7 @@ from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.probes.server import ProbeServer
 from unitagent.settings import Resolved, Settings
+from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
 from unitagent.workload import command, leftovers
@@ -104,10 +106,10 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
         Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
         await _end_former(settings.unit, settings.rank)
     incarnation = secrets.token_hex(8)
-    async with _store(settings, incarnation, address, here.reaper) as (store, registry):
-        claimed = await _identity(found, incarnation, address, store)
+    async with _store(settings, incarnation, address, here.reaper) as stores:
+        claimed = await _identity(found, incarnation, address, stores[0])
         where.rank = claimed.me.rank
-        return await _serve(found, where, here, Place(address, claimed.me, claimed.took, store, registry))
+        return await _serve(found, where, here, Place(address, claimed.me, claimed.took, *stores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Place:
     took: Record | None
     store: RedisStore
     registry: Registry
+    history: History
 
 
 async def _end_former(unit: str, rank: int) -> None:
@@ -136,8 +139,8 @@ async def _end_former(unit: str, rank: int) -> None:
 @contextlib.asynccontextmanager
 async def _store(
     settings: Settings, incarnation: str, address: Address, reaper: Reaper
-) -> AsyncIterator[tuple[RedisStore, Registry]]:
-    """The store and its list of Units, with their server when it is embedded here."""
+) -> AsyncIterator[tuple[RedisStore, Registry, History]]:
+    """The store, its list of Units and the Unit's history, with their server when it is embedded here."""
     where, server = store_address(settings, address.ip), None
     if where.embedded_here:
         server = EmbeddedStore(where, reaper)
@@ -150,7 +153,8 @@ async def _store(
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
     )
     try:
-        yield store, Registry(where.url, timeout=settings.store_operation_timeout)
+        timeout = settings.store_operation_timeout
+        yield store, Registry(where.url, timeout=timeout), History(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
         if server is not None:
@@ -199,6 +203,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     if place.took is not None:
         state = joining.succeed(state, place.took)
     agent = Agent(state, where, settings.stall)
+    recorder = Recorder(place.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
@@ -211,11 +216,13 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
             launcher=launcher,
             metrics=metrics,
             leash=here.leash,
+            recorder=recorder,
         )
     )
     views = Views(agent, metrics, settings.dashboard)
     announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)
     async with (
+        recorder.running(),
         _probes(settings, views, me.ip),
         announcer.running() if me.rank == 0 else contextlib.nullcontext(),
     ):

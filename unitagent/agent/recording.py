@@ -1,0 +1,161 @@
+"""What happens to this instance, told to the store's history of the Unit, beside the agent's loop.
+
+The invariant: nothing waits for it. What the store does not take is kept, up to a bound, and told later;
+while nothing happens nothing is written, and after a while no connection is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol
+
+from unitagent.core.actions import Action
+from unitagent.core.history import Kind, Moment, tell
+from unitagent.core.model import Failure
+from unitagent.core.state import State
+from unitagent.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+_MOST = 1000  # moments kept for a store that does not take them
+_AT_ONCE = 100  # moments in one write
+_GATHER = 0.1  # seconds in which what happens together is gathered for one write
+_CROWD = 500  # instances a second that write when all have something to tell
+_LINGER = 5.0  # seconds that the connection is held for more
+_SHORTEST, _LONGEST = 0.5, 60.0  # seconds before a write is tried again, unless something happens
+_FAREWELL = 0.5  # seconds for the last moments
+
+
+class Keeper(Protocol):
+    """Where moments are kept."""
+
+    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+        """Keep these; ``clock`` is the one that they were dated by."""
+
+    async def close(self) -> None:
+        """Let go of the connection, until the next time."""
+
+
+class Recorder:
+    """Tells the history of one agent."""
+
+    def __init__(self, keeper: Keeper, state: State) -> None:
+        self._keeper = keeper
+        self._epoch = state.rules.epoch
+        self._gather = _GATHER, _GATHER + state.rules.size / _CROWD
+        self._failure: Failure | None = None if state.failure_stored else state.failure
+        self._queue: deque[Moment] = deque()
+        self._count = 0
+        self._dropped = 0
+        self._news = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._heard = True
+        self._defect = False
+
+    def observe(self, before: State, after: State, actions: Sequence[Action]) -> None:
+        """Take in one step of the agent."""
+        if self._defect:
+            return
+        try:
+            self._failure, moments = tell(self._failure, before, after, actions)
+        except Exception as error:  # noqa: BLE001  # an error in here must not become the agent's
+            self._defect = True
+            _log.error("internal error: the Unit's history ends here: %r", error)
+            return
+        for moment in moments:
+            self._take(moment)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tell for the time of a block, and what is left for a moment more."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._ending.set()
+            self._news.set()
+            await asyncio.wait([task], timeout=_FAREWELL)
+            task.cancel()
+            await asyncio.wait([task])
+            await self._keeper.close()
+
+    def _take(self, moment: Moment) -> None:
+        self._queue.append(replace(moment, number=self._count))
+        self._count += 1
+        if len(self._queue) > _MOST:
+            self._queue.popleft()
+            self._dropped += 1
+        self._news.set()
+
+    async def _run(self) -> None:
+        pause = _SHORTEST
+        while self._queue or not self._ending.is_set():
+            if not self._queue:
+                await self._idle()
+                continue
+            await self._rest(random.uniform(*self._gather))  # noqa: S311  # spreads the crowd
+            self._news.clear()
+            if await self._told():
+                pause = _SHORTEST
+            elif self._ending.is_set():
+                return
+            else:
+                await self._any_news(pause)
+                pause = min(2 * pause, _LONGEST)
+
+    async def _idle(self) -> None:
+        """Wait for news, soon without a connection."""
+        self._news.clear()
+        if not await self._any_news(_LINGER):
+            await self._keeper.close()
+            await self._news.wait()
+
+    async def _any_news(self, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        return self._news.is_set()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not at the end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+
+    async def _told(self) -> bool:
+        """Whether the oldest moments have been taken."""
+        batch, dropped = list(islice(self._queue, _AT_ONCE)), self._dropped
+        last = batch[-1].number
+        if dropped:
+            batch.insert(0, _gap(batch[0], dropped))
+        try:
+            await self._keeper.add(batch, lambda: time.monotonic() + self._epoch)
+        except StoreError as error:
+            self._complain(error)
+            return False
+        while self._queue and self._queue[0].number <= last:
+            self._queue.popleft()
+        self._dropped -= dropped
+        self._heard = True
+        return True
+
+    def _complain(self, error: StoreError) -> None:
+        """Say it once, until it has been heard again."""
+        if self._heard:
+            _log.warning("the Unit's history is not written for now: %s", error)
+        self._heard = False
+
+
+def _gap(following: Moment, dropped: int) -> Moment:
+    """What stands for moments that were dropped, under the number of the last one of them."""
+    many = f"{dropped} entries" if dropped > 1 else "one entry"
+    detail = f"{many} of rank {following.rank} are missing here: the store did not take them in time"
+    return replace(following, number=following.number - 1, kind=Kind.GAP, state=None, detail=detail)
