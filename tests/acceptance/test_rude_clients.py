@@ -72,9 +72,12 @@ def test_a_flood_of_questions_restarts_nobody(tmp_path: Path) -> None:
         unit.close()
 
 
-def flood(port: int, seconds: float) -> None:
-    """Keep 500 connections full of the dearest question, and read all answers."""
-    many = b"GET /metrics HTTP/1.1\r\nHost: unit\r\n\r\n" * 200
+def flood(port: int, seconds: float, *paths: str) -> None:
+    """Keep 500 connections full of questions, the dearest if none are given, and read all answers."""
+    many = (
+        b"".join(b"GET %s HTTP/1.1\r\nHost: unit\r\n\r\n" % path.encode() for path in paths or ["/metrics"])
+        * 200
+    )
     deadline, count = time.monotonic() + seconds, 0
     with selectors.DefaultSelector() as ready:
         for _ in range(500):

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds; less than a connection may take over a request
 _KEPT = 1.0  # seconds that an answer is given to whoever asks
-_MOST = 32  # Units looked at together; the list comes on top
+_MOST = 32  # answers at a time; for the list there is always room
 _WAITING = 512  # requests, those of clients that have gone meanwhile included
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _BUSY = said(503, "too much is asked for at once; ask again")
@@ -66,7 +66,7 @@ class UnitAnswers:
             reading.cancel()
 
     def _begin(self, name: str) -> asyncio.Task[Response] | None:
-        if name and len(self._readings) > _MOST:
+        if name and len(self._readings) >= _MOST:
             return None
         reading = self._readings[name] = asyncio.create_task(self._read(name))
         reading.add_done_callback(lambda _: self._forget_later(name))
