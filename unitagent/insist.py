@@ -7,9 +7,12 @@ the old one. The invariant: no attempt outlives the call; what is attempted must
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
@@ -49,3 +52,12 @@ async def insist(
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def has_arrived(wire: socket.socket) -> bool:
+    """Whether the other machine has all that was sent on a TCP connection: only its program is slow then."""
+    try:
+        unacknowledged = fcntl.ioctl(wire.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ of tcp(7)
+    except (OSError, ValueError):  # it is closed
+        return False
+    return not any(unacknowledged)

@@ -223,6 +223,25 @@ async def test_a_question_that_gets_lost_is_asked_again() -> None:
 
 
 @in_loop
+async def test_a_peer_that_is_only_slow_is_asked_once() -> None:
+    """Its machine has the question; asking again would make it slower."""
+    heard = 0
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard += 1
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)
+        writer.write(reply(honest()))
+        writer.close()
+
+    server = await asyncio.start_server(slow, HOST, 0)
+    async with server:
+        assert await peers().ask(record(server.sockets[0].getsockname()[1])) == ALIVE
+    assert heard == 1
+
+
+@in_loop
 async def test_an_ipv6_peer() -> None:
     async with serving() as port:
         assert await peers(source="::1").ask(record(port, ip="::1")) == Verdict(Opinion.REFUSED)

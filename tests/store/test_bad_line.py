@@ -15,7 +15,7 @@ from tests.listening import story, until
 from tests.records import exchange, record
 from tests.store.gateway import Gateway
 from unitagent.store import line
-from unitagent.store.connection import Endpoint, connect, has_arrived
+from unitagent.store.connection import Endpoint, connect, is_heard
 from unitagent.store.lane import Lane
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was sent is ever acknowledged."""
-    monkeypatch.setattr(line, "has_arrived", lambda _connection: False)
+    monkeypatch.setattr(line, "is_heard", lambda _connection: False)
 
 
 @pytest.mark.usefixtures("lossy")
@@ -100,17 +100,17 @@ async def test_what_the_other_machine_has_not_taken_has_not_arrived() -> None:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         made: list[bool] = []
         endpoint = Endpoint(host="127.0.0.1", port=deaf.getsockname()[1])
-        connection = await connect(endpoint, Lane(), 5, lambda begun: made.append(has_arrived(begun)))
+        connection = await connect(endpoint, Lane(), 5, lambda begun: made.append(is_heard(begun)))
         assert made == [False], "it is not even connected"
-        assert has_arrived(connection)
+        assert is_heard(connection)
         sending = asyncio.create_task(
             connection.send_command("ECHO", b"x" * (1 << 24))
         )  # more than buffers hold
-        await until(lambda: not has_arrived(connection))
+        await until(lambda: not is_heard(connection))
         sending.cancel()
         await asyncio.wait([sending])
         await connection.disconnect(nowait=True)
-        assert not has_arrived(connection)
+        assert not is_heard(connection)
 
 
 def _run(server: Server) -> int:

@@ -7,6 +7,7 @@ whole and, where the Unit has a secret, signed for this very question; as refuse
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -15,7 +16,7 @@ import msgspec
 
 from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
-from unitagent.insist import insist
+from unitagent.insist import has_arrived, insist
 from unitagent.probes.connect import reach
 from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
@@ -29,12 +30,14 @@ from unitagent.probes.signature import (
 from unitagent.probes.tripwires import Tripwires
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Collection
 
     from unitagent.core.model import Record
 
 _ASKED_AT_ONCE = 32
-_INSIST = 0.2  # seconds without an answer after which a question is asked once more, beside the first
+_INSIST = 0.1  # seconds after which a question that was lost is asked once more, beside the first
+_DOUBT = 5  # of so many pauses, one ends so though the question has arrived: its answer may be lost
 _CHECKED_AT_ONCE = 32
 _MAX_PORT = 65535
 _RANK_DIGITS = 4  # sizes end at 1024
@@ -82,9 +85,15 @@ class Peers:
         """Ask a peer's ``/status`` who it is and whether its workload is up. Never raises."""
         if not _addressable(record):
             return _SILENT
+        made: list[socket.socket] = []
+        pauses = itertools.count(1)
         try:
             async with self._asking, asyncio.timeout(self._timeout):
-                return await insist(lambda: self._try(record), _INSIST)
+                return await insist(
+                    lambda: self._try(record, made.append),
+                    _INSIST,
+                    lambda: next(pauses) % _DOUBT == 0 or not any(map(has_arrived, made)),
+                )
         except TimeoutError:
             return _SILENT
 
@@ -104,11 +113,12 @@ class Peers:
         """Let go of all connections."""
         self._tripwires.watch(())
 
-    async def _try(self, record: Record) -> Verdict:
+    async def _try(self, record: Record, on_connect: Callable[[socket.socket], None]) -> Verdict:
         """Ask on a connection of its own; one that comes to nothing is left to the next try."""
         nonce = secrets.token_hex(16)
         try:
-            answered = await get((record.ip, record.port), "/status", {NONCE_HEADER: nonce}, self._rank_ip)
+            address, headers = (record.ip, record.port), {NONCE_HEADER: nonce}
+            answered = await get(address, "/status", headers, self._rank_ip, on_connect)
             return judge(record, answered, self._secret, nonce)
         except ConnectionRefusedError:
             return Verdict(Opinion.REFUSED)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import h11
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
 
 _LIMIT = 1 << 20  # bytes of a peer's answer
 _CHUNK = 1 << 16  # bytes
@@ -27,7 +28,13 @@ class Answered:
     body: bytes
 
 
-async def get(address: tuple[str, int], path: str, headers: Mapping[str, str], source: str = "") -> Answered:
+async def get(
+    address: tuple[str, int],
+    path: str,
+    headers: Mapping[str, str],
+    source: str = "",
+    on_connect: Callable[[socket.socket], None] = lambda _: None,
+) -> Answered:
     """Ask once, from ``source`` when that is given; the caller bounds the time.
 
     Raises:
@@ -39,6 +46,7 @@ async def get(address: tuple[str, int], path: str, headers: Mapping[str, str], s
     local = (source, 0) if source else None
     reader, writer = await asyncio.open_connection(*address, local_addr=local)
     try:
+        on_connect(writer.get_extra_info("socket"))
         theirs = h11.Connection(h11.CLIENT)
         request = h11.Request(method="GET", target=path, headers=_headers(address[0], headers))
         writer.write(theirs.send(request) or b"")

@@ -7,15 +7,14 @@ because every break of contact must be seen.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import socket
-import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
+from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
 
 if TYPE_CHECKING:
@@ -101,19 +100,13 @@ async def call(connection: AbstractConnection, *words: str | bytes | int) -> Any
     return await connection.read_response()
 
 
-def has_arrived(connection: AbstractConnection) -> bool:
-    """Whether the server's machine has all that was sent to it. Then only the server itself can be slow."""
+def is_heard(connection: AbstractConnection) -> bool:
+    """Whether the server's machine has all that was sent to it."""
     writer = connection._writer  # noqa: SLF001  # redis-py shows its socket nowhere else
     if writer is None:
         return False
     wire: socket.socket = writer.get_extra_info("socket")
-    if wire.family == socket.AF_UNIX:
-        return True
-    try:
-        unacknowledged = fcntl.ioctl(wire.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ of tcp(7)
-    except (OSError, ValueError):  # it is closed
-        return False
-    return not any(unacknowledged)
+    return wire.family == socket.AF_UNIX or has_arrived(wire)
 
 
 async def _connect_to(endpoint: Endpoint, address: str, lane: Lane, begun: Begun) -> AbstractConnection:

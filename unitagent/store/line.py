@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.insist import insist
-from unitagent.store.connection import has_arrived
+from unitagent.store.connection import is_heard
 from unitagent.store.dial import Dialer
 from unitagent.store.trouble import explain
 
@@ -89,7 +89,7 @@ class Line:
         return result
 
     def _is_lost(self) -> bool:
-        return not any(map(has_arrived, self._tried))
+        return not any(map(is_heard, self._tried))
 
     async def _drop(self, connection: AbstractConnection | None) -> None:
         self._on_break()
