@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -119,6 +120,18 @@ def test_probes_answer_for_the_unit(start: Start) -> None:
     why = elsewhere.stdout + elsewhere.stderr
     assert len(why.splitlines()) == 1
     assert "rank 0" in why
+
+
+@pytest.mark.parametrize("options", [(), ("--dashboard", "off")], ids=["on", "off"])
+def test_it_says_where_its_page_is(start: Start, options: tuple[str, ...]) -> None:
+    unit = start(*options, size=1)
+    unit.ready()
+    first = unit.output.read_text().splitlines()[0]
+    said = f"unitagent: this Unit in a browser: http://127.0.0.1:{unit.port}/"
+    assert (first == said) is not bool(options)
+    if not options:
+        with urllib.request.urlopen(f"http://127.0.0.1:{unit.port}/", timeout=30) as page:
+            assert b"<!doctype html>" in page.read()
 
 
 def test_a_probe_of_nobody_says_so() -> None:

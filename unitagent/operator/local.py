@@ -77,6 +77,8 @@ def _port(address: str | None) -> int:
 
 def run(unit: Plan) -> int:
     """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
+    if (unit.options.get("UNIT_DASHBOARD") or os.environ.get("UNIT_DASHBOARD") or "").lower() != "off":
+        print(f"unitagent: this Unit in a browser: http://127.0.0.1:{unit.port}/", file=sys.stderr)  # noqa: T201
     agents = [_agent(unit, rank) for rank in range(unit.size)]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(agents))
