@@ -16,6 +16,7 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "doctor/examination.py",
     "doctor/rights.py",
     "endpoints/routing.py",
+    "history/looking_back.py",
     "render/mounts.py",
     "render/rendering.py",
     "rehearsing.py",

@@ -18,12 +18,6 @@ _WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options ar
 _LEAST_PATIENCE = 0.001  # seconds; 0 would mean not to wait for an answer at all
 _VALUED = ("--format",)  # options beside those of the table that take a value, of commands with a COMMAND
 
-# Promised in the README's list of commands, and refused until a release has them.
-NOT_YET = {
-    "events": "the Unit's history",
-    "timeline": "each rank's states over time",
-}
-
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and takes no option but one that is spelled out."""
@@ -84,17 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=help_line, description=help_line, usage=usage)
         add(command)
         command.set_defaults(run=run)
-    for name, help_line in NOT_YET.items():
-        command = subparsers.add_parser(name, help=f"{help_line} (not supported yet)", prefix_chars="\0")
-        command.add_argument("arguments", nargs="*")
-        command.set_defaults(run=commands.not_yet, name=name)
     return parser
 
 
 def _completion(namespace: argparse.Namespace) -> int:
     from unitagent.operator import completion  # noqa: PLC0415
 
-    print(completion.script(namespace.shell, _parser(), _WITH_COMMAND, NOT_YET), end="")  # noqa: T201
+    print(completion.script(namespace.shell, _parser(), _WITH_COMMAND), end="")  # noqa: T201
     return 0
 
 
@@ -143,6 +133,35 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
+def _since(text: str) -> float:
+    import time  # noqa: PLC0415 (for those who ask)
+
+    from unitagent.operator.history.since import ACCEPTED, since  # noqa: PLC0415
+
+    try:
+        return since(text, time.time())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted is {ACCEPTED}") from error
+
+
+def _since_argument(parser: argparse.ArgumentParser) -> None:
+    help_line = "leave out what is older: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
+    parser.add_argument("--since", type=_since, metavar="WHEN", help=help_line)
+
+
+def _events_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--follow", action="store_true", help="and what goes on happening, until Ctrl-C")
+    _since_argument(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object for each line")
+    add_arguments(parser)
+
+
+def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--svg", metavar="FILE", help="write it to this file, as a picture")
+    _since_argument(parser)
+    add_arguments(parser)
+
+
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
     parser.add_argument("--format", choices=kinds, default="json", help="for whom; default json")
@@ -173,6 +192,11 @@ COMMANDS: dict[str, Command] = {
               "ask an agent's probe address: exit 0 for yes, 1 for no", None),
     "status": (commands.status, _status_arguments, "the Unit as a table or as JSON",
                "unitagent status [--json] [--watch] [OPTIONS]"),
+    "events": (commands.events, _events_arguments,
+               "the Unit's history, oldest first; an embedded store has it for as long as rank 0 stays",
+               "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),
+    "timeline": (commands.timeline, _timeline_arguments, "each rank's states over time, failures marked",
+                 "unitagent timeline [--since WHEN] [--svg FILE] [OPTIONS]"),
     "env": (commands.env, _env_arguments, "what this instance resolved and which rule gave each value",
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
     "doctor": (commands.doctor, _doctor_arguments,

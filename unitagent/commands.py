@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
 
 
-def not_yet(namespace: argparse.Namespace) -> int:
-    """Refuse a command that is promised only."""
-    raise ConfigurationError(f"`unitagent {namespace.name}` is not supported yet")
-
-
 def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
     """Settle what flags, environment, service file and platform say."""
     from unitagent.settings.resolution import resolve  # noqa: PLC0415
@@ -129,6 +124,20 @@ def status(namespace: argparse.Namespace) -> int:
     from unitagent.operator import watching  # noqa: PLC0415
 
     return watching.show(_resolve(namespace, identity=False).settings, namespace)
+
+
+def events(namespace: argparse.Namespace) -> int:
+    """Tell the Unit's history."""
+    from unitagent.operator.history import looking_back  # noqa: PLC0415
+
+    return looking_back.show(_resolve(namespace, identity=False).settings, namespace)
+
+
+def timeline(namespace: argparse.Namespace) -> int:
+    """Draw the Unit's history."""
+    from unitagent.operator.history import looking_back  # noqa: PLC0415
+
+    return looking_back.draw(_resolve(namespace, identity=False).settings, namespace)
 
 
 def endpoints(namespace: argparse.Namespace) -> int:

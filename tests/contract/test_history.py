@@ -10,13 +10,14 @@ import pytest
 
 from tests.contract.conftest import BACKENDS
 from tests.listening import story
-from tests.records import moment
+from tests.records import exchange, moment, record
 from unitagent.core.history import Kind
 from unitagent.core.model import InstanceState
 from unitagent.store import history as module
 from unitagent.store import wire
 from unitagent.store.history import History
 from unitagent.store.keys import DAY
+from unitagent.store.redis import RedisStore
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -87,6 +88,14 @@ async def test_it_is_capped_and_forgotten_after_a_day(
         await history.add([moment(number=number) for number in range(begin, begin + 500)], lambda: 0)
     assert 300 <= int(server.command("XLEN", KEY)[1:]) < 600
     assert DAY / 2 < int(server.command("TTL", KEY)[1:]) <= DAY
+
+
+@story
+async def test_it_is_not_forgotten_while_nothing_happens(history: History, server: Server) -> None:
+    await history.add([moment()], lambda: 0)
+    server.command("EXPIRE", KEY, 100)
+    await RedisStore("u", server.url, timeout=5, rank=0, incarnation="a").exchange(exchange(record(0, "a")))
+    assert int(server.command("TTL", KEY)[1:]) > DAY / 2
 
 
 @story

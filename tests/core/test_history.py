@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.core.unit import Unit
 from unitagent.core.events import Drained
-from unitagent.core.history import Kind, Moment, tell
+from unitagent.core.history import Kind, Moment, ordered, tell
 from unitagent.core.model import Failure, InstanceState, Order, OrderKind
 
 
@@ -74,7 +74,7 @@ def test_a_failure_is_told_once_by_whoever_found_it_before_what_it_caused() -> N
     assert unit.of(Kind.BARRIER)[0].detail == (
         "the barrier of generation 2 opened for 3 instances: rank 0 is 10.0.0.0, port 20002"
     )
-    assert unit.of(Kind.READY)[0].detail == "the Unit serves in generation 2, 0.00 s after the failure"
+    assert unit.of(Kind.READY)[0].detail == "the Unit serves in generation 2, 0.00 s after generation 1 ended"
     rank2 = [(one.kind, one.state) for one in unit.moments if one.rank == 2 and one.kind is not Kind.FAILURE]
     assert rank2 == [
         (Kind.STATE, InstanceState.STOPPING),
@@ -144,19 +144,17 @@ def test_a_rebuilt_instance_tells_that_it_was_the_failure() -> None:
     assert [one.incarnation for one in unit.of(Kind.TAKEOVER)] == ["i3"]
 
 
-def test_an_order_is_told_once_with_who_and_why() -> None:
+def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     unit = formed(2)
-    unit.store.board.order = Order(
-        kind=OrderKind.RESTART, generation=1, reason="new weights", by="ops@bastion"
-    )
+    unit.store.board.order = order = Order(kind=OrderKind.RESTART, generation=1, reason="new weights")
     unit.wait(5)
-    (order,) = unit.of(Kind.ORDER)
-    assert (order.rank, order.generation) == (0, 1)
-    assert order.detail == "a restart was asked for by ops@bastion: new weights"
-    unit.kill(0)
-    unit.create(0)
-    unit.wait(20)
-    assert unit.of(Kind.ORDER) == [order]
+    (restart,) = unit.of(Kind.RESTART)
+    assert restart.generation == 1
+    assert restart.detail == "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
+    assert unit.of(Kind.FAILURE) == []
+    told = ordered(order, 7.0, "id", "ops@bastion")
+    assert (told.at, told.generation, told.incarnation, told.state) == (7.0, 1, "id", None)
+    assert told.detail == "ops@bastion asked for a restart: new weights"
 
 
 def test_a_drain_to_its_end() -> None:
@@ -168,7 +166,6 @@ def test_a_drain_to_its_end() -> None:
     exited = "rank 1 (10.0.0.1) is exited, was stopping: its workload was killed by signal 15 (SIGTERM)"
     assert exited in [one.detail for one in unit.moments]
     assert [one for one in unit.story() if one.split()[1] != "state"] == [
-        "0 order healthy",
         "0 drain healthy",
         "0 drained stopping",
         "1 quit exited",

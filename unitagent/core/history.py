@@ -26,7 +26,8 @@ class Kind(StrEnum):
     STATE = "state"  # of an instance
     READY = "ready"  # the Unit serves
     FAILURE = "failure"  # the first of a generation
-    ORDER = "order"
+    ORDER = "order"  # what an operator asks for; told by the command
+    RESTART = "restart"  # a generation ended because it was asked to
     DRAIN = "drain"  # it begins
     DRAINED = "drained"  # no request is in flight any more
     ISOLATED = "isolated"
@@ -43,8 +44,8 @@ class Moment:
 
     Attributes:
         at: seconds since the epoch; by the clock of the agent that tells it, until the store has dated it.
-        rank: whom it is about.
-        incarnation: that tells it.
+        rank: whom it is about; 0 where that is the whole Unit.
+        incarnation: that tells it; a command has one too.
         number: how many this incarnation has told before; with it the name of the moment.
         state: of that rank from here on; None when this says nothing about it.
         detail: a sentence for a person.
@@ -108,9 +109,21 @@ def _failure(state: State, failure: Failure) -> Moment:
         generation=failure.generation,
         rank=failure.rank,
         incarnation=state.rules.incarnation,
-        kind=Kind.FAILURE,
+        kind=Kind.RESTART if failure.reason is Reason.REQUESTED else Kind.FAILURE,
         detail=failure.sentence,
         state=InstanceState.LOST if lost else None,
+    )
+
+
+def ordered(order: Order, at: float, incarnation: str, by: str) -> Moment:
+    """What the command that leaves an order tells of it."""
+    return Moment(
+        at=at,
+        generation=order.generation,
+        rank=0,
+        incarnation=incarnation,
+        kind=Kind.ORDER,
+        detail=f"{by} asked for a {order.kind}: {order.reason or 'no reason given'}",
     )
 
 
@@ -149,22 +162,11 @@ def _opened(before: State, after: State) -> Said:
 def _ready(before: State, after: State) -> Said:
     marks = after.marks
     if after.rules.rank == 0 and marks.ready is not None and before.marks.ready != marks.ready:
-        ended = marks.failed
-        took = "" if ended is None else f", {marks.detect + marks.ready - ended:.2f} s after the failure"
+        took = ""
+        if marks.failed is not None:
+            seconds = marks.detect + marks.ready - marks.failed
+            took = f", {seconds:.2f} s after generation {marks.generation} ended"
         yield Kind.READY, f"the Unit serves in generation {after.me.generation}{took}"
-
-
-def _ordered(before: State, after: State) -> Said:
-    order = _heeded(after)
-    if after.rules.rank == 0 and order is not None and order != _heeded(before):
-        by = f" by {order.by}" if order.by else ""
-        yield Kind.ORDER, f"a {order.kind} was asked for{by}: {order.reason or 'no reason given'}"
-
-
-def _heeded(state: State) -> Order | None:
-    """The order that means something to me."""
-    order = state.order
-    return order if order is not None and order.generation == state.me.generation else None
 
 
 def _draining(before: State, after: State) -> Said:
@@ -192,7 +194,7 @@ def _store(before: State, after: State) -> Said:
         yield Kind.STORE_BACK, f"{_who(after)} reaches the store again"
 
 
-_RULES = (_joined, _entered, _opened, _ready, _ordered, _draining, _cut_off, _store)
+_RULES = (_joined, _entered, _opened, _ready, _draining, _cut_off, _store)
 
 
 def _quit(state: State, actions: Sequence[Action]) -> Said:

@@ -168,15 +168,11 @@ class OrderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An operator's wish, about the generation it was given in; it means nothing to a later one.
-
-    ``by``: who asked, as ``user@host``.
-    """
+    """An operator's wish, about the generation it was given in; it means nothing to a later one."""
 
     kind: OrderKind
     generation: int
     reason: str = ""
-    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import json
+import os
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -15,11 +19,13 @@ from typing import Any
 
 from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
 from unitagent.core import onlooking
+from unitagent.core.history import ordered
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
+from unitagent.store.history import History
 from unitagent.store.protocol import Store
 from unitagent.store.redis import RedisStore
 
@@ -96,12 +102,14 @@ def order(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
-    store = _open(settings, await asyncio.to_thread(from_agent, settings))
+    url = await asyncio.to_thread(store_url, settings)
+    store = RedisStore(settings.unit, url, timeout=_ASK)
     try:
         snapshot = await store.read()
         if not snapshot.records:
             raise ConfigurationError(f"UNIT_ID={settings.unit}: the store knows no such Unit")
         order = Order(kind=kind, generation=snapshot.generation, reason=reason)
+        await _tell(History(settings.unit, url, timeout=_ASK), order)
         await store.order(order)
         print(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", file=sys.stderr)  # noqa: T201
         if wait:
@@ -109,6 +117,26 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
     finally:
         await store.close()
     return 0
+
+
+async def _tell(history: History, order: Order) -> None:
+    """Leave it in the Unit's history, with who asks; that is no condition for the order."""
+    moment = ordered(order, time.time(), secrets.token_hex(8), _whoever())
+    try:
+        await history.add([moment], time.time)
+    except StoreError as error:
+        print(f"unitagent: warning: the Unit's history does not tell of it: {error}", file=sys.stderr)  # noqa: T201
+    finally:
+        await history.close()
+
+
+def _whoever() -> str:
+    """A user of a container may have no name."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 async def _wait(store: Store, outcome: Outcome, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 -- One exchange with the notice-board of a Unit: put my record, keep the maxima, answer what is new to me.
 -- It knows nothing of phases, and whatever it loses the agents put back from their memories.
--- KEYS: board (hash: r<rank> record, h<rank> holder, b<rank> beat, and single fields), changes (rank -> version).
+-- KEYS: board (hash: r<rank> record, h<rank> holder, b<rank> beat, and single fields), changes (rank -> version),
+-- and history, which is only kept from being forgotten.
 local board, changes = KEYS[1], KEYS[2]
 local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel = unpack(ARGV, 1, 12)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered

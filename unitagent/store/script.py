@@ -41,7 +41,7 @@ class Call:
         may_put = request.record is not None and self.rank is not None
         judge = [] if self.rank is None else [self.rank]
         return (
-            *(2, keys.board, keys.changes, "" if self.rank is None else self.rank),
+            *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
             *(
                 self.incarnation,
                 self.count,
@@ -57,7 +57,8 @@ class Call:
 def order_words(keys: Keys, order: Order) -> tuple[Word, ...]:
     """Give the same words for an operator, who only leaves a wish and pushes."""
     wish = wire.encode(order)
-    return (2, keys.board, keys.changes, b"", b"", 0, b"", b"", 0, b"", wish, 1, 0, b"", keys.look)
+    own = (3, keys.board, keys.changes, keys.history)
+    return (*own, b"", b"", 0, b"", b"", 0, b"", wish, 1, 0, b"", keys.look)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,13 @@ SHELLS: dict[str, Callable[[Sequence[Command]], str]] = {
 }
 
 
-def script(shell: str, parser: ArgumentParser, workloads: Collection[str], without: Collection[str]) -> str:
+def script(shell: str, parser: ArgumentParser, workloads: Collection[str]) -> str:
     """Write the script for a shell.
 
     Args:
         shell: a key of ``SHELLS``.
         parser: of the whole command line, with a sub-parser for each command.
         workloads: commands that end in another command line.
-        without: commands that are not to be offered.
 
     """
-    commands = [command for command in read(parser, workloads) if command.name not in without]
-    return SHELLS[shell](commands)
+    return SHELLS[shell](list(read(parser, workloads)))

@@ -1,0 +1,196 @@
+"""A Unit's history in words: lines, JSON, a chart and a picture, and from when on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.operator.command import run
+from tests.records import moment
+from unitagent.core.history import Kind, Moment
+from unitagent.core.model import InstanceState as S
+from unitagent.operator.history import chart, events, picture
+from unitagent.operator.history.since import since
+from unitagent.operator.history.spans import Span, Timeline, timeline
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def at(second: float, rank: int, state: S | None, kind: Kind = Kind.STATE, **known: Any) -> Moment:
+    return moment(rank, at=NOON + second, state=state, kind=kind, **known)
+
+
+STORY = [
+    at(0, 0, S.IDLE, Kind.GENERATION),
+    at(0, 1, S.IDLE, Kind.GENERATION),
+    at(10, 0, S.HEALTHY),
+    at(10, 1, S.RUNNING),
+    at(50, 1, None, Kind.FAILURE, detail='generation 1 ended: <b>&"rank 1\x1b[2J" was killed'),
+    at(50, 1, S.STOPPING),
+    at(50.1, 0, S.STOPPING),
+    at(52, 0, S.IDLE, Kind.GENERATION, generation=2),
+    at(52, 1, S.IDLE, Kind.GENERATION, generation=2),
+    at(54, 0, S.HEALTHY, generation=2),
+    at(54, 1, S.RUNNING, generation=2),
+    at(90, 1, S.EXITED, Kind.QUIT, generation=2),
+]
+
+
+def test_a_line_says_when_who_and_what_and_no_terminal_obeys_it() -> None:
+    assert events.line(STORY[4]) == (
+        "2026-01-31T12:00:50.000+00:00  gen 1   rank 1   failure     "
+        'generation 1 ended: <b>&"rank 1 [2J" was killed'
+    )
+    assert events.line(at(0, 0, None, detail="a\nb")).endswith("  a b")
+
+
+def test_the_keys_of_an_object_are_always_the_same() -> None:
+    keys = ["at", "generation", "rank", "incarnation", "kind", "state", "detail"]
+    seen = [json.loads(events.as_json(one)) for one in STORY]
+    assert all(list(one) == keys for one in seen)
+    assert seen[2] == {
+        "at": NOON + 10, "generation": 1, "rank": 0, "incarnation": "i0", "kind": "state",
+        "state": "healthy", "detail": "moment 0",
+    }  # fmt: skip
+    assert seen[4]["state"] is None
+
+
+def test_they_are_told_in_order_and_a_failure_before_what_it_caused() -> None:
+    mixed = [STORY[5], STORY[4], *STORY[6:], *STORY[:4]]
+    assert events.ordered(mixed) == STORY
+
+
+def test_spans_follow_each_rank_to_its_end() -> None:
+    line = timeline(STORY, {}, NOON + 100)
+    assert (line.begin, line.end, line.ranks) == (NOON, NOON + 100, (0, 1))
+    assert [(s.begin - NOON, s.end - NOON, s.state) for s in line.spans if s.rank == 1] == [
+        (0, 10, S.IDLE), (10, 50, S.RUNNING), (50, 52, S.STOPPING), (52, 54, S.IDLE), (54, 90, S.RUNNING),
+    ]  # fmt: skip
+    assert [s for s in line.spans if s.rank == 0][-1] == Span(0, NOON + 54, NOON + 100, S.HEALTHY)
+    assert line.generations == {1: NOON, 2: NOON + 52}
+    assert line.faults == (STORY[4],)
+
+
+def test_a_silent_rank_is_lost_since_its_last_beat_and_one_that_quit_is_not() -> None:
+    line = timeline(STORY, {0: NOON + 95, 1: NOON + 89}, NOON + 100)
+    assert [s for s in line.spans if s.rank == 0][-1] == Span(0, NOON + 95, NOON + 100, S.LOST)
+    assert [s for s in line.spans if s.rank == 1][-1].state is S.RUNNING
+
+
+def test_a_rank_that_another_told_to_be_lost_is_so_until_it_is_replaced() -> None:
+    told = [at(0, 1, S.RUNNING), at(5, 1, S.LOST, Kind.FAILURE), at(9, 1, S.IDLE, Kind.TAKEOVER)]
+    spans = timeline(told, {}, NOON + 10).spans
+    assert [(s.begin - NOON, s.state) for s in spans] == [(0, S.RUNNING), (5, S.LOST), (9, S.IDLE)]
+
+
+def test_from_when_on_cuts_what_was_before_and_keeps_the_state() -> None:
+    line = timeline(STORY, {}, NOON + 100, NOON + 51)
+    assert (line.begin, line.faults, list(line.generations)) == (NOON + 51, (), [2])
+    first = next(s for s in line.spans if s.rank == 1)
+    assert (first.begin, first.state) == (NOON + 51, S.STOPPING)
+
+
+def test_a_unit_that_has_ended_ends_the_picture() -> None:
+    told = [at(0, 0, S.RUNNING), at(5, 0, S.EXITED, Kind.QUIT)]
+    assert timeline(told, {0: NOON + 5}, NOON + 1000).end == NOON + 5
+
+
+def test_a_chart_has_a_row_for_each_rank_and_the_failures_below() -> None:
+    text = chart.chart("u", timeline(STORY, {}, NOON + 100), 57)
+    assert text.splitlines() == [
+        "Unit u: 2026-01-31T12:00:00.000+00:00 to 2026-01-31T12:01:40.000+00:00, a letter is 2 s",
+        "gen    1                         2",
+        "rank 0 -----" + "#" * 20 + "v-" + "#" * 23,
+        "rank 1 -----" + "=" * 20 + "X-" + "=" * 18,
+        "# healthy  = running  . waiting  - idle  s starting  v stopping  _ exited  ? lost  X failure",
+        'X 2026-01-31T12:00:50.000+00:00  generation 1 ended: <b>&"rank 1 [2J" was killed',
+    ]
+
+
+def test_a_restart_of_a_moment_is_seen_in_a_chart_of_a_day() -> None:
+    told = [at(0, 0, S.HEALTHY), at(40000, 0, S.STOPPING), at(40000.01, 0, S.HEALTHY)]
+    (row,) = (
+        one for one in chart.chart("u", timeline(told, {}, NOON + 86400), 80).splitlines() if "rank" in one
+    )
+    assert row.count("v") == 1
+
+
+@pytest.mark.parametrize("width", [0, 1, 40, 1000])
+@pytest.mark.parametrize(
+    "line", [Timeline(NOON, NOON), timeline(STORY[:1], {}, NOON), timeline(STORY, {}, 0)]
+)
+def test_no_width_and_no_history_is_too_small(line: Timeline, width: int) -> None:
+    rows = chart.chart("u", line, width).splitlines()
+    assert all(len(row) <= max(width, 27) for row in rows if row.startswith("rank"))
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_picture_is_xml_with_every_span_and_nothing_of_it_runs() -> None:
+    line = timeline(STORY, {}, NOON + 100)
+    text = picture.picture('<u>&"', line)
+    root = ET.fromstring(text)  # noqa: S314  # our own
+    titles = [one.text or "" for one in root.iter(f"{SVG}title")]
+    assert len(titles) == len(line.spans)
+    assert (
+        "rank 1 running: 2026-01-31T12:00:10.000+00:00 to 2026-01-31T12:00:50.000+00:00, 40.000 s" in titles
+    )
+    words = [one.text or "" for one in root.iter(f"{SVG}text")]
+    assert {"rank 0", "rank 1", "generation 1", "generation 2"} <= set(words)
+    assert any(word.endswith('generation 1 ended: <b>&"rank 1 [2J" was killed') for word in words)
+    assert any(word.startswith('Unit <u>&":') for word in words)
+    assert {one.tag.removeprefix(SVG) for one in root.iter()} <= {
+        "svg", "style", "rect", "title", "text", "path", "circle",
+    }  # fmt: skip
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg\")", text)
+
+
+def test_everything_in_a_picture_lies_within_it() -> None:
+    root = ET.fromstring(picture.picture("u", timeline(STORY, {}, NOON + 100)))  # noqa: S314
+    width, height = float(root.attrib["width"]), float(root.attrib["height"])
+    for one in root.iter():
+        assert 0 <= float(one.get("x", "0")) <= width
+        assert 0 <= float(one.get("y", "0")) <= height
+        assert float(one.get("x", "0")) + float(one.get("width", "0")) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "second"),
+    [
+        ("30s", -30), ("10m", -600), ("2h", -7200), ("1d", -86400), ("90", -90), ("1.5M", -90), ("0", 0),
+        ("2026-01-31T12:00:05", 5), ("2026-01-31T12:00:05Z", 5), ("2026-01-31T13:00:05+01:00", 5),
+        ("2026-01-31", -43200),
+    ],
+)  # fmt: skip
+def test_from_when_on(text: str, second: float) -> None:
+    assert since(text, NOON) == NOON + second
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "x", "-5m", "nan", "inf", "10 years", "9" * 99, "0001-01-01x", "5w"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        since(text, NOON)
+    for command in ("events", "timeline"):
+        done = run(command, f"--since={text}")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert f"argument --since: {text!r}: accepted is a duration such as 30s, 10m" in done.stderr
+        assert f"(see `unitagent {command} --help`)" in done.stderr

@@ -1,0 +1,1 @@
+"""What happened to a Unit, for people and programs."""

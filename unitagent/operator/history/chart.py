@@ -1,0 +1,76 @@
+"""``unitagent timeline`` in a terminal: a row for each rank, a letter for the worst in its share of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unitagent.core.model import InstanceState
+from unitagent.operator.history.events import plain
+from unitagent.operator.history.since import stamp
+from unitagent.operator.history.spans import Timeline
+
+FAULT = "X"
+# What is further down shows through: a restart of a moment is seen in a chart of a day.
+LETTERS = {
+    InstanceState.HEALTHY: "#",
+    InstanceState.RUNNING: "=",
+    InstanceState.WAITING: ".",
+    InstanceState.IDLE: "-",
+    InstanceState.STARTING: "s",
+    InstanceState.STOPPING: "v",
+    InstanceState.EXITED: "_",
+    InstanceState.LOST: "?",
+}
+_DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
+_LEAST = 20  # letters in a row, however narrow the terminal is
+
+
+def chart(unit: str, line: Timeline, width: int) -> str:
+    """Draw it, ``width`` letters wide."""
+    label = f"rank {max(line.ranks, default=0)} "
+    scale = _Scale(line, max(_LEAST, width - len(label)))
+    head = f"Unit {unit}: {stamp(line.begin)} to {stamp(line.end)}, a letter is {scale.step:.3g} s"
+    rows = [head, f"{'gen':<{len(label)}}{scale.generations()}".rstrip()]
+    rows += [f"{f'rank {rank}':<{len(label)}}{scale.row(rank)}".rstrip() for rank in line.ranks]
+    rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), f"{FAULT} failure"]))
+    rows += [f"{FAULT} {stamp(fault.at)}  {plain(fault.detail)}" for fault in line.faults]
+    return "\n".join(rows)
+
+
+class _Scale:
+    """Time as places in a row."""
+
+    def __init__(self, line: Timeline, cells: int) -> None:
+        self._line = line
+        self._cells = cells
+        self.step = max(line.end - line.begin, 0.001) / cells
+
+    def row(self, rank: int) -> str:
+        """What was worst in each place; where a generation failed because of this rank, that."""
+        depths = [-1] * self._cells
+        for span in self._line.spans:
+            if span.rank == rank:
+                first, last = self._place(span.begin), self._place(span.end - self.step / 1000)
+                for place in range(first, max(first, last) + 1):
+                    depths[place] = max(depths[place], _DEPTH[span.state])
+        letters = [" ", *LETTERS.values()]
+        row = [letters[depth + 1] for depth in depths]
+        for fault in self._line.faults:
+            if fault.rank == rank:
+                row[self._place(fault.at)] = FAULT
+        return "".join(row)
+
+    def generations(self) -> str:
+        """Each generation's number where it begins, if there is room."""
+        row = ""
+        for number, place in self._beginnings():
+            if not row or place > len(row):
+                row = f"{row:<{place}}{number}"
+        return row
+
+    def _beginnings(self) -> Iterator[tuple[int, int]]:
+        for number, at in self._line.generations.items():
+            yield number, self._place(at)
+
+    def _place(self, at: float) -> int:
+        return max(0, min(self._cells - 1, int((at - self._line.begin) / self.step)))

@@ -1,0 +1,41 @@
+"""``unitagent events``: a Unit's history, one line for each moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from unitagent.core.history import Kind, Moment
+from unitagent.operator.history.since import stamp
+
+_WIDEST = max(map(len, Kind))
+
+
+def line(moment: Moment) -> str:
+    """For a person: when, in which generation, who, and a sentence."""
+    place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
+    return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {plain(moment.detail)}"
+
+
+def as_json(moment: Moment) -> str:
+    """For a program: an object whose keys are always the same."""
+    keys = {
+        "at": round(moment.at, 3),
+        "generation": moment.generation,
+        "rank": moment.rank,
+        "incarnation": moment.incarnation,
+        "kind": moment.kind.value,
+        "state": moment.state.value if moment.state else None,
+        "detail": moment.detail,
+    }
+    return json.dumps(keys)
+
+
+def plain(text: str) -> str:
+    """One line that no terminal obeys: whoever writes to the store could put anything into it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def ordered(moments: Iterable[Moment]) -> list[Moment]:
+    """Oldest first; of one instant the failure before what it caused."""
+    return sorted(moments, key=lambda moment: (moment.at, moment.kind is not Kind.FAILURE))

@@ -1,0 +1,112 @@
+"""``unitagent timeline --svg``: the same as a picture. One file that needs no other, and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from unitagent.core.model import InstanceState
+from unitagent.operator.history.events import plain
+from unitagent.operator.history.since import stamp
+from unitagent.operator.history.spans import Span, Timeline
+
+# In the order in which they are painted: what is further down is over what is above.
+COLOURS = {
+    InstanceState.HEALTHY: "#31a354",
+    InstanceState.RUNNING: "#74c476",
+    InstanceState.WAITING: "#d0d0d0",
+    InstanceState.IDLE: "#9ecae1",
+    InstanceState.STARTING: "#3182bd",
+    InstanceState.STOPPING: "#fdae6b",
+    InstanceState.EXITED: "#e6550d",
+    InstanceState.LOST: "#a50f15",
+}
+_DEPTH = {state: depth for depth, state in enumerate(COLOURS)}
+_WIDTH, _LABEL, _MARGIN, _TOP = 1000, 70, 10, 90  # pixels
+_LANE, _LINE = 18, 16
+_THINNEST = 1.5  # pixels; a moment is seen, too
+_TICKS = 8
+_STYLE = "text{font:12px sans-serif;fill:#222}.small{font-size:10px}.fault{stroke:#d00;stroke-dasharray:3 2}"
+
+
+def picture(unit: str, line: Timeline) -> str:
+    """Give the text of an SVG file."""
+    bottom = _TOP + _LANE * len(line.ranks)
+    width = _LABEL + _WIDTH + _MARGIN
+    height = bottom + 40 + _LINE * len(line.faults)
+    body = [
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        _text(_MARGIN, 20, f"Unit {unit}: {stamp(line.begin)} to {stamp(line.end)}"),
+        *_legend(),
+        *_lanes(line),
+        *_spans(line),
+        *_ticks(line, bottom),
+        *_generations(line),
+        *_faults(line, bottom),
+    ]
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    inside = "\n".join(body)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_STYLE}</style>\n{inside}\n</svg>\n'
+
+
+def _text(x: float, y: float, text: str, kind: str = "") -> str:
+    named = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{named}>{escape(plain(text))}</text>'
+
+
+def _x(line: Timeline, at: float) -> float:
+    return _LABEL + _WIDTH * (at - line.begin) / max(line.end - line.begin, 0.001)
+
+
+def _legend() -> Iterator[str]:
+    for place, (state, colour) in enumerate(COLOURS.items()):
+        x = _MARGIN + place * 95
+        yield f'<rect x="{x}" y="32" width="12" height="12" fill="{colour}"/>'
+        yield _text(x + 16, 43, state)
+    x = _MARGIN + len(COLOURS) * 95
+    yield f'<path class="fault" d="M{x + 6} 30 V46"/>'
+    yield _text(x + 16, 43, "failure")
+
+
+def _lanes(line: Timeline) -> Iterator[str]:
+    for place, rank in enumerate(line.ranks):
+        yield _text(_MARGIN, _TOP + place * _LANE + 13, f"rank {rank}")
+
+
+def _spans(line: Timeline) -> Iterator[str]:
+    lanes = {rank: _TOP + place * _LANE for place, rank in enumerate(line.ranks)}
+    for span in sorted(line.spans, key=lambda span: _DEPTH[span.state]):
+        x, end = _x(line, span.begin), _x(line, span.end)
+        box = f'x="{x:.1f}" y="{lanes[span.rank]}" width="{max(_THINNEST, end - x):.1f}" height="{_LANE - 3}"'
+        yield f'<rect {box} fill="{COLOURS[span.state]}"><title>{escape(_told(span))}</title></rect>'
+
+
+def _told(span: Span) -> str:
+    lasted = f"{stamp(span.begin)} to {stamp(span.end)}, {span.end - span.begin:.3f} s"
+    return f"rank {span.rank} {span.state}: {lasted}"
+
+
+def _ticks(line: Timeline, bottom: int) -> Iterator[str]:
+    for tick in range(_TICKS):
+        at = line.begin + (line.end - line.begin) * tick / _TICKS
+        x = _x(line, at)
+        yield f'<path d="M{x:.1f} {bottom} v5" stroke="#888"/>'
+        yield _text(x, bottom + 16, stamp(at)[11:23], "small")
+
+
+def _generations(line: Timeline) -> Iterator[str]:
+    for number, at in line.generations.items():
+        yield _text(_x(line, at), _TOP - 22, f"generation {number}", "small")
+
+
+def _faults(line: Timeline, bottom: int) -> Iterator[str]:
+    """Each failure as a line through all ranks, with its number, and its sentence below."""
+    for number, fault in enumerate(line.faults, 1):
+        x = _x(line, fault.at)
+        lane = _TOP + line.ranks.index(fault.rank) * _LANE + _LANE / 2 - 1
+        yield f'<path class="fault" d="M{x:.1f} {_TOP - 4} V{bottom}"/>'
+        yield f'<circle cx="{x:.1f}" cy="{lane:.1f}" r="4" fill="#d00"/>'
+        yield _text(x - 3, _TOP - 8, str(number), "small")
+        yield _text(
+            _MARGIN, bottom + 40 + _LINE * (number - 1), f"{number}  {stamp(fault.at)}  {fault.detail}"
+        )
