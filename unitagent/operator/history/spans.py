@@ -38,7 +38,7 @@ class Timeline:
 
 
 def timeline(
-    moments: Sequence[Moment], silent: Mapping[int, float], now: float, begin: float | None = None
+    moments: Sequence[Moment], silent: Mapping[int, float], now: float, since: float | None = None
 ) -> Timeline:
     """Draw up a history.
 
@@ -46,12 +46,12 @@ def timeline(
         moments: oldest first.
         silent: ranks that have said nothing for their lease, and when they last did.
         now: by the same clock.
-        begin: where to begin; None for the first moment.
+        since: where to begin at the earliest.
 
     """
     if not moments:
-        return Timeline(now if begin is None else begin, now)
-    first = moments[0].at if begin is None else begin
+        return Timeline(now, now)
+    first = max(moments[0].at, since or 0.0)
     spans = [*_spans(moments, silent, now)]
     last = max((span.end for span in spans), default=now)
     shown = (span for span in spans if span.end >= first)
