@@ -60,14 +60,16 @@ class Lookout:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
         if one.rank == 0 and not ranks:
-            return False  # it knows that all others were rebuilt: they wait for the store, it serves on
+            return False  # all others were rebuilt, or have left: they wait for the store, it serves on
         ranks = ranks if one.rank == 0 else [0]
         return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
 
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""
         record, gang = one.state.records.get(rank), one.state.gang
-        return record is not None and gang is not None and record.incarnation == gang.incarnations[rank]
+        if record is None or gang is None or record.left:
+            return False
+        return record.incarnation == gang.incarnations[rank]
 
     def _answers(self, one: Instance, ip: str, incarnation: str) -> bool:
         there = self.watch.world.at(ip)
