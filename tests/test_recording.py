@@ -156,7 +156,10 @@ async def test_a_great_many_are_told_in_several_writes(monkeypatch: pytest.Monke
 
 
 @story
-async def test_the_last_moments_are_told_at_the_end() -> None:
+async def test_the_last_moments_are_told_at_the_end_without_waiting_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "_GATHER", 1000.0)
     shelf = Shelf()
     recorder = Recorder(shelf, START)
     async with recorder.running():

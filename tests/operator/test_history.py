@@ -99,6 +99,23 @@ def test_a_rank_that_another_told_to_be_lost_is_so_until_it_is_replaced() -> Non
     assert [(s.begin - NOON, s.state) for s in spans] == [(0, S.RUNNING), (5, S.LOST), (9, S.IDLE)]
 
 
+def test_who_waits_for_a_rank_or_has_lost_it_says_nothing_about_it() -> None:
+    told = [
+        at(0, 1, S.IDLE, Kind.JOINED, incarnation="old"),
+        at(1, 1, S.RUNNING, incarnation="old"),
+        at(2, 1, S.WAITING, Kind.QUIT, incarnation="waits"),
+        at(3, 1, S.LOST, Kind.FAILURE, incarnation="i0"),
+        at(4, 1, S.IDLE, Kind.TAKEOVER, incarnation="new"),
+        at(5, 1, S.STOPPING, Kind.FENCED, incarnation="old"),
+        at(6, 1, S.EXITED, Kind.QUIT, incarnation="old"),
+        at(7, 1, S.RUNNING, incarnation="new"),
+    ]
+    spans = timeline(told, {}, NOON + 10).spans
+    assert [(s.begin - NOON, s.end - NOON, s.state) for s in spans] == [
+        (0, 1, S.IDLE), (1, 3, S.RUNNING), (3, 4, S.LOST), (4, 7, S.IDLE), (7, 10, S.RUNNING),
+    ]  # fmt: skip
+
+
 def test_from_when_on_cuts_what_was_before_and_keeps_the_state() -> None:
     line = timeline(STORY, {}, NOON + 100, NOON + 51)
     assert (line.begin, line.faults, list(line.generations)) == (NOON + 51, (), [2])

@@ -68,10 +68,10 @@ def timeline(
 def _spans(moments: Sequence[Moment], silent: Mapping[int, float], now: float) -> Iterator[Span]:
     """A rank whose agent ended is in no state, until another takes its place."""
     current: dict[int, tuple[float, InstanceState]] = {}
-    for moment in moments:
+    for moment in _of_holders(moments):
         was = current.get(moment.rank)
         state = None if moment.kind is Kind.QUIT else moment.state
-        if moment.kind is not Kind.QUIT and (state is None or (was and was[1] is state)):
+        if was and was[1] is state:
             continue
         if was:
             yield Span(moment.rank, was[0], moment.at, was[1])
@@ -83,6 +83,17 @@ def _spans(moments: Sequence[Moment], silent: Mapping[int, float], now: float) -
         yield Span(rank, begin, gone, state)
         if gone < now:
             yield Span(rank, gone, now, InstanceState.LOST)
+
+
+def _of_holders(moments: Sequence[Moment]) -> Iterator[Moment]:
+    """What says in which state a rank is: not what one says that waits for it, or has been replaced."""
+    holders: dict[int, str] = {}
+    for moment in moments:
+        if moment.kind in (Kind.JOINED, Kind.TAKEOVER):
+            holders[moment.rank] = moment.incarnation
+        own = holders.get(moment.rank, moment.incarnation) == moment.incarnation
+        if moment.state and (own or moment.kind is Kind.FAILURE):
+            yield moment
 
 
 def _generations(moments: Sequence[Moment]) -> Iterator[tuple[int, float]]:
