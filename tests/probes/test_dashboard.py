@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from tests.probes.agents import FakeAnswers, ask, serving
 from tests.probes.loops import in_loop
+from unitagent.core.model import InstanceState, Phase
 from unitagent.probes import dashboard
 
 VOID = {"meta"}  # elements of the page that have no end
@@ -90,6 +93,13 @@ async def test_a_page_that_is_off_says_why() -> None:
     assert (told.code, told.text) == (404, "there is no page here: UNIT_DASHBOARD=off\n")
 
 
+def test_it_is_packaged() -> None:
+    root = Path(dashboard.__file__).parents[2]
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["unitagent"]
+    assert dashboard._FILE in {file for pattern in patterns for file in (root / "unitagent").glob(pattern)}
+
+
 def test_it_is_well_formed() -> None:
     assert PAGE.open == []
     assert len(PAGE.inside["script"]) == len(PAGE.inside["style"]) == 1
@@ -104,8 +114,6 @@ def test_what_the_script_and_labels_refer_to_is_there() -> None:
 
 
 def test_every_state_and_phase_has_a_sign() -> None:
-    from unitagent.core.model import InstanceState, Phase  # noqa: PLC0415
-
     signs = SCRIPT.partition("const SIGNS = {")[2].partition("};")[0]
     assert {*InstanceState, *Phase} <= set(re.findall(r"(\w+): ", signs))
 
