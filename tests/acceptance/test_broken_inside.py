@@ -68,14 +68,14 @@ def test_an_error_of_ours_leaves_no_workload(start: Start) -> None:
     """It ends with 1 and says so in one line."""
     fault = """
 import os, unitagent.agent.loop as place
-kept = place.Agent._measure
+kept = place.measure
 
-def measure(self, before):
-    kept(self, before)
+def measure(*words):
+    kept(*words)
     if os.path.exists(os.environ["PYTHONPATH"] + "/now"):
         raise ZeroDivisionError("for a test")
 
-place.Agent._measure = measure
+place.measure = measure
 """
     agent = start(fault)
     process = workload(agent)

@@ -11,9 +11,10 @@ import pytest
 from tests.entries import entry
 from tests.groups import primary_and_replica, sentinel_url, three_nodes, three_sentinels
 from tests.listening import Heard, story, until
-from tests.records import exchange, record
+from tests.records import exchange, moment, record
 from tests.servers import Server
 from unitagent.errors import StoreError
+from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
 
@@ -103,6 +104,9 @@ def test_each_unit_finds_its_node_of_a_cluster(cluster: list[Server]) -> None:
                 assert set(reply.records) == {0, 1}
                 await until(lambda: heard.count == 1)
             assert set((await mine.read()).records) == {0, 1}
+            history = History(unit, url, timeout=3)
+            await history.add([moment()], lambda: 0)
+            assert len((await history.read()).moments) == 1
         cluster[2].kill()
         sizes = [node.command("DBSIZE") for node in cluster[:2]]
         assert sizes != [b":0\r\n"] * 2
