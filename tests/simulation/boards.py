@@ -60,7 +60,7 @@ class Boards:
         self.old, self.stale = self.main, stale
         self.main = StoreState()
         self.main.restore(self.old.copy())
-        self.main._counts.update(self.old._counts)
+        self.main._counts = self.old._counts  # each agent's own, whichever server it talks to
 
     def join(self) -> None:
         """The old primary gives up, and its writes are lost."""
