@@ -180,7 +180,11 @@ def test_a_picture_is_xml_with_every_span_and_nothing_of_it_runs() -> None:
 
 
 def test_everything_in_a_picture_lies_within_it() -> None:
-    root = ET.fromstring(picture.picture("u", timeline(STORY, {}, NOON + 100)))  # noqa: S314
+    long = [at(100, 0, None, Kind.FAILURE, generation=2, detail="why " * 200)]
+    more = [at(100 + step, 0, S.IDLE, Kind.GENERATION, generation=3 + step) for step in range(50)]
+    root = ET.fromstring(picture.picture("u", timeline([*STORY, *long, *more], {}, NOON + 100)))  # noqa: S314
+    assert max(len(one.text or "") for one in root.iter(f"{SVG}text")) <= 150
+    assert 1 < len([one for one in root.iter(f"{SVG}text") if "generation" in (one.text or "")]) < 15
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     for one in root.iter():
         assert 0 <= float(one.get("x", "0")) <= width

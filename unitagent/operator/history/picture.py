@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from textwrap import wrap
 
 from unitagent.core.model import InstanceState
 from unitagent.operator.history.events import plain
@@ -26,14 +27,17 @@ _WIDTH, _LABEL, _MARGIN, _TOP = 1000, 70, 10, 90  # pixels
 _LANE, _LINE = 18, 16
 _THINNEST = 1.5  # pixels; a moment is seen, too
 _TICKS = 8
+_NAMED = 80  # pixels that the name of a generation takes
+_LETTERS = 150  # in a line below
 _STYLE = "text{font:12px sans-serif;fill:#222}.small{font-size:10px}.fault{stroke:#d00;stroke-dasharray:3 2}"
 
 
 def picture(unit: str, line: Timeline) -> str:
     """Give the text of an SVG file."""
     bottom = _TOP + _LANE * len(line.ranks)
+    told = _sentences(line)
     width = _LABEL + _WIDTH + _MARGIN
-    height = bottom + 40 + _LINE * len(line.faults)
+    height = bottom + 40 + _LINE * len(told)
     body = [
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         _text(_MARGIN, 20, f"Unit {unit}: {stamp(line.begin)} to {stamp(line.end)}"),
@@ -43,6 +47,7 @@ def picture(unit: str, line: Timeline) -> str:
         *_ticks(line, bottom),
         *_generations(line),
         *_faults(line, bottom),
+        *(_text(_MARGIN, bottom + 40 + _LINE * row, text) for row, text in enumerate(told)),
     ]
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     inside = "\n".join(body)
@@ -95,18 +100,26 @@ def _ticks(line: Timeline, bottom: int) -> Iterator[str]:
 
 
 def _generations(line: Timeline) -> Iterator[str]:
+    """Name those that there is room for."""
+    free = 0.0
     for number, at in line.generations.items():
-        yield _text(_x(line, at), _TOP - 22, f"generation {number}", "small")
+        x = min(_x(line, at), _LABEL + _WIDTH - _NAMED)
+        if x >= free:
+            yield _text(x, _TOP - 22, f"generation {number}", "small")
+            free = x + _NAMED
 
 
 def _faults(line: Timeline, bottom: int) -> Iterator[str]:
-    """Each failure as a line through all ranks, with its number, and its sentence below."""
+    """Draw each failure as a line through all ranks, with its number."""
     for number, fault in enumerate(line.faults, 1):
         x = _x(line, fault.at)
         lane = _TOP + line.ranks.index(fault.rank) * _LANE + _LANE / 2 - 1
         yield f'<path class="fault" d="M{x:.1f} {_TOP - 4} V{bottom}"/>'
         yield f'<circle cx="{x:.1f}" cy="{lane:.1f}" r="4" fill="#d00"/>'
         yield _text(x - 3, _TOP - 8, str(number), "small")
-        yield _text(
-            _MARGIN, bottom + 40 + _LINE * (number - 1), f"{number}  {stamp(fault.at)}  {fault.detail}"
-        )
+
+
+def _sentences(line: Timeline) -> list[str]:
+    """What is written below, in lines that fit."""
+    told = (f"{number}  {stamp(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1))
+    return [part for sentence in told for part in wrap(plain(sentence), _LETTERS)]
