@@ -148,8 +148,8 @@ class Recorder:
         return True
 
     def _complain(self, error: StoreError) -> None:
-        """Say it once, until it has been heard again."""
-        if self._heard:
+        """Say it once, until it has been heard again; at the end there are better last words."""
+        if self._heard and not self._ending.is_set():
             _log.warning("the Unit's history is not written for now: %s", error)
         self._heard = False
 
