@@ -40,7 +40,8 @@ def test_a_wrong_word_is_one_line_with_what_is_accepted(line: str, said: str) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "local", "env", "doctor", "status", "endpoints", "drain", "restart"]
+    "command",
+    ["run", "local", "env", "doctor", "status", "events", "timeline", "endpoints", "drain", "restart"],
 )
 def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str) -> None:
     text = run(command, "--help").stdout
