@@ -101,10 +101,15 @@ class Lookout:
         same_server = self.watch.world.boards.of(one.ip) is self.watch.world.boards.main
         return judges and same_server and one.state.joined and not one.state.fenced
 
+    def _somebody_hangs(self) -> bool:
+        return any(one.alive and one.paused for one in self.watch.world.lives)
+
     def _agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank."""
         said = {one.ready for one in connected}
         split = len(said) > 1 and not self.watch.world.torn
-        if self._lasting("split", "all", split) > AGREED_WITHIN:
+        # What a store lost is told again with the next heartbeat; by who hangs only when it is lost itself.
+        within = LEASE + 1.0 if self._somebody_hangs() else AGREED_WITHIN
+        if self._lasting("split", "all", split) > within:
             ready = [one.incarnation for one in connected if one.ready]
             self.watch.broken("readyz", f"only {ready} of {[one.incarnation for one in connected]} say ready")
