@@ -231,7 +231,7 @@ async def test_a_peer_that_is_only_slow_is_asked_once() -> None:
         nonlocal heard
         heard += 1
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)  # two pauses after which a lost question is asked again
         writer.write(reply(honest()))
         writer.close()
 
