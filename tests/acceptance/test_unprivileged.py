@@ -117,6 +117,7 @@ def works(unit: Unprivileged, size: int) -> None:
     generation = unit.ready()["generation"]
     until(lambda: len(unit.sleeping(1001)) == size and unit.shm.exists(), "the daemons use shared memory")
     until(lambda: len(unit.seen.read_text().split()) == 2 * size, "the workloads tell their rights")
+    until(lambda: len(unit.sleeping(1000)) == size, "the workloads run")
     assert {line.split()[1] for line in unit.seen.read_text().splitlines()} == {"0" * 16}
     old = [*unit.sleeping(1000), *unit.sleeping(1001)]
     assert len(old) == 2 * size
