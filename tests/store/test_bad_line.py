@@ -14,7 +14,7 @@ import pytest
 from tests.listening import story, until
 from tests.records import exchange, record
 from tests.store.gateway import Gateway
-from unitagent.store import line
+from unitagent.store import connection, line
 from unitagent.store.connection import Endpoint, connect, is_heard
 from unitagent.store.lane import Lane
 
@@ -49,6 +49,28 @@ async def test_a_connection_that_falls_silent_is_replaced_before_the_operation_f
         for _ in range(5):
             await store.exchange(exchange(record(0, "a")))
         assert gateway.made == made, "the one that answered is kept"
+
+
+@pytest.mark.usefixtures("lossy")
+@story
+async def test_a_second_try_goes_where_the_first_went_and_looks_nothing_up(
+    server: Server, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name may be gone with its container, and the name server hang."""
+
+    def look_up(host: str, port: int) -> list[str]:
+        looked_up.append((host, port))
+        return ["127.0.0.1"]
+
+    looked_up: list[tuple[str, int]] = []
+    monkeypatch.setattr(connection, "resolve", look_up)
+    async with Gateway(server) as gateway:
+        store = open_store(url=gateway.url.replace("127.0.0.1", "name"))
+        await store.exchange(exchange(record(0, "a")))
+        gateway.hold()
+        await store.exchange(exchange(record(0, "a")))
+        assert gateway.made > 1
+        assert len(looked_up) == 1
 
 
 @pytest.mark.usefixtures("lossy")
@@ -100,17 +122,15 @@ async def test_what_the_other_machine_has_not_taken_has_not_arrived() -> None:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         made: list[bool] = []
         endpoint = Endpoint(host="127.0.0.1", port=deaf.getsockname()[1])
-        connection = await connect(endpoint, Lane(), 5, lambda begun: made.append(is_heard(begun)))
+        wire = await connect(endpoint, Lane(), 5, lambda begun: made.append(is_heard(begun)))
         assert made == [False], "it is not even connected"
-        assert is_heard(connection)
-        sending = asyncio.create_task(
-            connection.send_command("ECHO", b"x" * (1 << 24))
-        )  # more than buffers hold
-        await until(lambda: not is_heard(connection))
+        assert is_heard(wire)
+        sending = asyncio.create_task(wire.send_command("ECHO", b"x" * (1 << 24)))  # more than buffers hold
+        await until(lambda: not is_heard(wire))
         sending.cancel()
         await asyncio.wait([sending])
-        await connection.disconnect(nowait=True)
-        assert not is_heard(connection)
+        await wire.disconnect(nowait=True)
+        assert not is_heard(wire)
 
 
 def _run(server: Server) -> int:

@@ -43,6 +43,7 @@ class Endpoint:
 class _ToAddress(Connection):
     """A connection to an address that is already resolved."""
 
+    endpoint: Endpoint
     address = ""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
@@ -52,6 +53,7 @@ class _ToAddress(Connection):
 class _ToAddressWithTLS(SSLConnection):
     """The same with TLS, where the certificate is still held against the name."""
 
+    endpoint: Endpoint
     address = ""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
@@ -82,10 +84,17 @@ async def connect(
     for address in spare:
         try:
             async with asyncio.timeout(timeout / len(addresses)):
-                return await _checked(await _connect_to(endpoint, address, lane, begun))
+                return await _checked(await connect_to(endpoint, address, lane, begun))
         except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
             continue
-    return await _connect_to(endpoint, last, lane, begun)
+    return await connect_to(endpoint, last, lane, begun)
+
+
+def way_of(connection: AbstractConnection) -> tuple[Endpoint, str] | None:
+    """Where a connection leads, or was to lead: the server, and its address; None for a socket file."""
+    if isinstance(connection, _ToAddress | _ToAddressWithTLS):
+        return connection.endpoint, connection.address
+    return None
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -109,7 +118,10 @@ def is_heard(connection: AbstractConnection) -> bool:
     return wire.family == socket.AF_UNIX or has_arrived(wire)
 
 
-async def _connect_to(endpoint: Endpoint, address: str, lane: Lane, begun: Begun) -> AbstractConnection:
+async def connect_to(
+    endpoint: Endpoint, address: str, lane: Lane, begun: Begun = lambda _: None
+) -> AbstractConnection:
+    """Connect and log in at one address of the server; ``begun`` gets the connection before it is made."""
     arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
     connection: _ToAddress | _ToAddressWithTLS
     if endpoint.tls is None:
@@ -117,7 +129,7 @@ async def _connect_to(endpoint: Endpoint, address: str, lane: Lane, begun: Begun
     else:
         connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
         await lane.run(connection.ssl_context.get)
-    connection.address = address
+    connection.endpoint, connection.address = endpoint, address
     return await _opened(connection, begun)
 
 

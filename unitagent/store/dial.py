@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.address import Address, parse
-from unitagent.store.connection import Begun, connect
+from unitagent.store.connection import Begun, connect, connect_to, way_of
 from unitagent.store.lane import Lane
 from unitagent.store.locate import Locator
 
@@ -32,11 +32,19 @@ class Dialer:
         self._locator = Locator(key, self._lane)
         self.place = self._url.place if isinstance(self._url, Address) else "an address not known yet"
 
-    async def dial(self, timeout: float, begun: Begun = lambda _: None) -> AbstractConnection:  # noqa: ASYNC109
+    async def dial(
+        self,
+        timeout: float,  # noqa: ASYNC109
+        begun: Begun = lambda _: None,
+        beside: AbstractConnection | None = None,
+    ) -> AbstractConnection:
         """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and tells what is raised.
 
-        ``begun`` is given each connection to the server before it is made.
+        ``begun`` is given each connection to the server before it is made. Where another connection leads,
+        one ``beside`` it goes without asking anybody: a name server that hangs is waited for only once.
         """
+        if beside is not None and (way := way_of(beside)) is not None:
+            return await connect_to(*way, self._lane, begun)
         address = await self._address()
         self.place = address.place
         endpoint = await self._locator.locate(address, timeout)

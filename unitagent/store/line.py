@@ -75,7 +75,8 @@ class Line:
         try:
             if connection is None:
                 self._on_break()
-                connection = await self._dialer.dial(self._timeout, self._tried.append)
+                beside = self._tried[-1] if self._tried else None
+                connection = await self._dialer.dial(self._timeout, self._tried.append, beside)
             else:
                 self._tried.append(connection)
             result = await work(connection)
