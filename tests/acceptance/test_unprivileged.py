@@ -30,7 +30,7 @@ DROP = [
     "--inh-caps=-all", "--no-new-privs", "--",
 ]  # fmt: skip
 PID1 = ["--pid", "--fork", "--kill-child", "--mount-proc"]
-DAEMON = "setsid sh -c 'exec 9>/dev/shm/$LEFT; exec sleep 1001' &"
+DAEMON = "setsid sh -c 'exec 9>/dev/shm/$LEFT-$RANK_ID; exec sleep 1001' &"
 WORKLOAD = f'grep CapEff /proc/self/status >> "$SEEN"; {DAEMON} exec sleep 1000'
 
 
@@ -40,7 +40,7 @@ class Unprivileged:
     def __init__(self, folder: Path, *words: str, pid1: bool = False) -> None:
         self.seen, self.output = folder / "seen", folder / "output"
         self.port, self.pid1 = free_port(), pid1
-        self.shm = SHM / f"unprivileged-{self.port}"
+        self.name = f"unprivileged-{self.port}"
         binds = {ROOT: folder / "repository", Path(sys.base_prefix): folder / "python"}
         for target in binds.values():
             target.mkdir()
@@ -54,7 +54,7 @@ class Unprivileged:
         path = f"{folder / 'repository'}:{packages}"
         libraries = str(folder / "python" / "lib")
         env = clean(
-            PYTHONPATH=path, LD_LIBRARY_PATH=libraries, SEEN=str(self.seen), LEFT=self.shm.name
+            PYTHONPATH=path, LD_LIBRARY_PATH=libraries, SEEN=str(self.seen), LEFT=self.name
         )  # fmt: skip
         with self.output.open("wb") as file:
             self.popen = subprocess.Popen([*inside, *agent], env=env, stdin=-3, stdout=file, stderr=file)
@@ -76,6 +76,10 @@ class Unprivileged:
         words = b"sleep\0%d\0" % seconds
         below = proc.descendants(proc.table(), self.popen.pid)
         return [one.pid for one in below if Path(f"/proc/{one.pid}/cmdline").read_bytes() == words]
+
+    def shared(self) -> list[Path]:
+        """What the workloads made in shared memory, a file for each rank."""
+        return list(SHM.glob(f"{self.name}-*"))
 
     def stop(self) -> int:
         """SIGTERM to PID 1, or to who stands for it; the exit code."""
@@ -115,7 +119,7 @@ def start() -> Iterator[Start]:
 def works(unit: Unprivileged, size: int) -> None:
     """It forms, restarts after a kill, leaves nothing behind, and ends with 0."""
     generation = unit.ready()["generation"]
-    until(lambda: len(unit.sleeping(1001)) == size and unit.shm.exists(), "the daemons use shared memory")
+    until(lambda: len(unit.sleeping(1001)) == len(unit.shared()) == size, "the daemons use shared memory")
     until(lambda: len(unit.seen.read_text().split()) == 2 * size, "the workloads tell their rights")
     until(lambda: len(unit.sleeping(1000)) == size, "the workloads run")
     assert {line.split()[1] for line in unit.seen.read_text().splitlines()} == {"0" * 16}
@@ -130,7 +134,7 @@ def works(unit: Unprivileged, size: int) -> None:
     assert not set(old) & set(new)
     assert unit.stop() == 0, unit.output.read_text()
     assert not any(proc.read(pid) for pid in new)
-    assert not unit.shm.exists()
+    assert not unit.shared()
 
 
 def test_a_whole_unit(start: Start) -> None:
