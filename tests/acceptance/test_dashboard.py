@@ -74,6 +74,7 @@ def test_a_page_shows_its_own_unit_or_any_of_the_store(pair: Pair) -> None:
     assert [ask(second, path)[0] for path in ("/units", "/units/first")] == [404, 404]
 
 
+@pytest.mark.slow
 def test_a_unit_that_is_silent_is_not_ready(pair: Pair) -> None:
     first, second = pair
     until(lambda: listed(first).get("second", {}).get("ready"), "it is listed")
@@ -96,6 +97,7 @@ def test_a_unit_that_has_never_been_ready_is_listed(pair: Pair, tmp_path: Path, 
         sick.close()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_delays_no_probe(pair: Pair, redis: Server) -> None:
     first, _ = pair
     ask(first, "/units")

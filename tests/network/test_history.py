@@ -6,6 +6,8 @@ import json
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from tests.network.lab import Lab
 
 KEY = "unitagent:{lab}:history"
@@ -59,6 +61,7 @@ def test_a_failure_a_restart_and_a_takeover_are_told_in_order(lab: Lab) -> None:
     assert any("was killed by signal 9 (SIGKILL)" in word for word in words)
 
 
+@pytest.mark.slow
 def test_what_an_outage_hides_is_told_afterwards_and_the_loop_does_not_wait(lab: Lab) -> None:
     lab.form(UNIT_LEASE_SECONDS=2, UNIT_HEARTBEAT_SECONDS=0.3)
     lab.until(lambda: ("ready", 1, 0) in marked(lab), "the beginning is told")
@@ -77,6 +80,7 @@ def test_what_an_outage_hides_is_told_afterwards_and_the_loop_does_not_wait(lab:
     assert lab.serving()
 
 
+@pytest.mark.slow
 def test_nothing_is_written_while_nothing_happens(lab: Lab) -> None:
     lab.form()
     lab.until(lambda: ("ready", 1, 0) in marked(lab), "the beginning is told")
