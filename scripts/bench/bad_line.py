@@ -26,7 +26,10 @@ from tests.network.cabling import STORE_IP, Cabling  # noqa: E402
 from tests.network.redis_server import PORT, RedisServer  # noqa: E402
 
 IN_TOUCH = ROOT / "tests" / "network" / "programs" / "in_touch.py"
-TRIES = {"as agents do": 6, "without a second try": 1}
+KINDS: dict[str, tuple[int, ...]] = {
+    "as agents do": (),
+    "without a second try": (1,),
+}  # tries, if not its own
 LEASE = 5.0  # seconds
 
 
@@ -46,13 +49,13 @@ def main() -> int:
 
 
 def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    net = Cabling(len(TRIES))
+    net = Cabling(len(KINDS))
     with tempfile.TemporaryDirectory() as folder:
         store = RedisServer(net.store, Path(folder))
         store.start()
         try:
             net.impair(chosen.delay, chosen.loss)
-            running = {kind: _begin(net, host, kind, chosen) for host, kind in enumerate(TRIES)}
+            running = {kind: _begin(net, host, kind, chosen) for host, kind in enumerate(KINDS)}
             return {kind: json.loads(process.communicate()[0]) for kind, process in running.items()}
         finally:
             store.stop()
@@ -60,7 +63,7 @@ def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _begin(net: Cabling, host: int, kind: str, chosen: argparse.Namespace) -> subprocess.Popen[str]:
-    words = (f"redis://{STORE_IP}:{PORT}/0", chosen.agents, chosen.seconds, TRIES[kind])
+    words = (f"redis://{STORE_IP}:{PORT}/0", chosen.agents, chosen.seconds, *KINDS[kind])
     argv = [*net.hosts[host].enter(), sys.executable, str(IN_TOUCH), *map(str, words)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)

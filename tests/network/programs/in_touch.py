@@ -1,4 +1,4 @@
-"""Agents' stores that exchange once a heartbeat: ``in_touch.py URL AGENTS SECONDS TRIES``.
+"""Agents' stores that exchange once a heartbeat: ``in_touch.py URL AGENTS SECONDS [TRIES]``.
 
 It prints how long each of them was out of touch, from answer to answer, and how many operations failed.
 """
@@ -42,8 +42,8 @@ class Agent:
 
 
 async def main() -> None:
-    url, count, seconds, tries = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    line._TRIES = tries
+    url, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    line._TRIES = int(sys.argv[4]) if sys.argv[4:] else line._TRIES
     agents = [Agent(url, number) for number in range(count)]
     until = time.monotonic() + seconds
     await asyncio.gather(*(agent.live(until) for agent in agents))
