@@ -31,7 +31,7 @@ def test_a_unit_of_one_is_a_unit_too() -> None:
 
 def test_all_ranks_get_the_same_table() -> None:
     unit = Unit(3).formed()
-    gangs = {state.gang for state in unit.agents.values()}
+    gangs = {state.workload.gang for state in unit.agents.values()}
     assert len(gangs) == 1
     gang = gangs.pop()
     assert gang is not None
@@ -58,7 +58,7 @@ def test_a_newcomer_waits_for_a_living_holder() -> None:
         unit.wait(0.5)
         holder, unit.agents[1] = unit.agents[1], newcomer
         unit.tell(1, Tick)
-        assert not unit.agents[1].joined
+        assert not unit.agents[1].store.joined
     assert any("rank 1 of Unit u is held by another instance" in text for text in unit.said)
 
 
@@ -67,7 +67,7 @@ def test_who_lost_its_rank_is_fenced() -> None:
     old = unit.agents.pop(1)
     unit.create(1)
     unit.wait(10)
-    assert unit.agents[1].joined
+    assert unit.agents[1].store.joined
     unit.agents[1] = old
     unit.wait(2)
     assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
@@ -160,7 +160,7 @@ def test_rank_0_is_ready_when_its_health_check_passes() -> None:
     unit.wait(1)
     assert unit.ready() == {0, 1}
     unit.tell(0, HealthChecked, False, "timed out")
-    failure = unit.agents[0].failure
+    failure = unit.agents[0].recovery.failure
     assert failure is not None
     assert failure.reason is Reason.UNHEALTHY
     assert unit.generations() == {2}
@@ -170,7 +170,7 @@ def test_a_start_that_takes_too_long_has_failed() -> None:
     unit = Unit(2, health=True, guard=True, startup=5.0, **CALM)
     unit.create(0, 1)
     unit.wait(6)
-    failure = unit.agents[1].failure
+    failure = unit.agents[1].recovery.failure
     assert failure is not None
     assert failure.reason is Reason.STARTUP_TIMEOUT
     assert unit.generations() == {2}

@@ -62,7 +62,6 @@ def test_without_guard_all_stop_when_it_was_asked_for_or_rank_0_was_rebuilt() ->
     unit.kill(0)
     unit.create(0)
     unit.wait(1)
-    assert unit.agents[0].failure is not None
-    assert (
-        unit.agents[0].failure.sentence == "generation 2 ended: rank 0 (10.0.0.0) was rebuilt; rank 1 stopped"
-    )
+    failure = unit.agents[0].recovery.failure
+    assert failure is not None
+    assert failure.sentence == "generation 2 ended: rank 0 (10.0.0.0) was rebuilt; rank 1 stopped"

@@ -29,7 +29,8 @@ from unitagent.core.events import (
 )
 from unitagent.core.exits import Exit
 from unitagent.core.model import Record, Rules
-from unitagent.core.state import State, Work, first
+from unitagent.core.parts import Work
+from unitagent.core.state import State, first
 
 STEP = 0.25
 
@@ -202,6 +203,6 @@ class Unit:
         self.did.append(f"{rank} stop {grace:g}")
         if rank in self.slow:
             return
-        if self.agents[rank].exit is None or self.agents[rank].work is not Work.STOPPING:
+        if self.agents[rank].workload.exit is None or self.agents[rank].workload.work is not Work.STOPPING:
             self._put(rank, WorkloadExited, Exit(None, 15))
         self._put(rank, WorkloadGone)

@@ -55,7 +55,7 @@ class Lookout:
 
     def alone(self, one: Instance) -> bool:
         """Whether neither the store nor anybody who could vouch for it answers."""
-        gang = one.state.gang
+        gang = one.state.workload.gang
         if self.watch.world.boards.of(one.ip) is not None or gang is None:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
@@ -66,7 +66,7 @@ class Lookout:
 
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""
-        record, gang = one.state.records.get(rank), one.state.gang
+        record, gang = one.state.store.records.get(rank), one.state.workload.gang
         if record is None or gang is None or record.left:
             return False
         return record.incarnation == gang.incarnations[rank]
@@ -87,7 +87,7 @@ class Lookout:
         )
         clear = not self.watch.world.torn and self.watch.world.lossy == 0
         connected = self.watch.world.boards.of(one.ip) is not None
-        contact = one.state.leases.contact
+        contact = one.state.store.leases.contact
         judges = not connected or (contact is not None and one.clock - contact > SETTLED)
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
             holds = lies and clear and judges and connected is sees
@@ -96,10 +96,10 @@ class Lookout:
 
     def _connected(self, one: Instance) -> bool:
         """Whether it holds its rank, and has seen the one store and its peers for long enough to judge."""
-        since = one.state.leases.contact
+        since = one.state.store.leases.contact
         judges = since is not None and one.clock - since > SETTLED and not self.watch.world.severed(one.ip)
         same_server = self.watch.world.boards.of(one.ip) is self.watch.world.boards.main
-        return judges and same_server and one.state.joined and not one.state.fenced
+        return judges and same_server and one.state.store.joined and not one.state.store.fenced
 
     def _somebody_hangs(self) -> bool:
         return any(one.alive and one.paused for one in self.watch.world.lives)

@@ -17,7 +17,8 @@ from unitagent.core import barrier, checks, decide, ending, failures, joining, o
 from unitagent.core.events import Event, Exchanged
 from unitagent.core.leases import Leases
 from unitagent.core.model import Gang, InstanceState, Mode
-from unitagent.core.state import Result, State, Work
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State
 
 Rule = Callable[[State], Result]
 
@@ -56,16 +57,18 @@ def _trust_the_counter() -> Any:
 
 def _announce_before_dead() -> Any:
     def enter(state: State) -> Result:
-        after, actions = barrier.enter(replace(state, work=Work.ABSENT))
-        return replace(after, work=state.work), actions
+        after, actions = barrier.enter(state.with_workload(work=Work.ABSENT))
+        return after.with_workload(work=state.workload.work), actions
 
     return _rule(barrier.enter, enter)
 
 
 def _no_second_opinion() -> Any:
     def end(state: State) -> Result:
-        after, actions = failures.end_generation(replace(state, mute=frozenset(state.records), heard={}))
-        return replace(after, mute=state.mute, heard=state.heard), actions
+        after, actions = failures.end_generation(
+            state.with_peers(mute=frozenset(state.store.records), heard={})
+        )
+        return after.with_peers(mute=state.peers.mute, heard=state.peers.heard), actions
 
     return _rule(failures.end_generation, end)
 
@@ -88,14 +91,14 @@ def _without_the_last() -> Any:
 
 
 def _no_fence() -> Any:
-    return _facts(lambda before, event, after: replace(after, fenced=False))
+    return _facts(lambda before, event, after: after.with_store(fenced=False))
 
 
 def _old_failures() -> Any:
     def note(state: State) -> Result:
-        known = state.failure
+        known = state.recovery.failure
         old = (
-            state.current
+            state.store.current
             and state.in_gang
             and known is not None
             and known.generation == state.me.generation - 1
@@ -131,7 +134,7 @@ def _no_order() -> Any:
 
 
 def _take_at_once() -> Any:
-    return patch.object(joining, "may_take", lambda state: state.holder if state.looked else None)
+    return patch.object(joining, "may_take", lambda state: state.store.holder if state.store.looked else None)
 
 
 def _own_failure_is_everybodys() -> Any:
@@ -162,7 +165,7 @@ def _keep_the_dead_in_the_gang() -> Any:
 
 def _claim_nothing() -> Any:
     return patch.object(
-        joining, "claim", lambda state: replace(state, took=state.records.get(state.rules.rank))
+        joining, "claim", lambda state: state.with_store(took=state.store.records.get(state.rules.rank))
     )
 
 

@@ -82,7 +82,9 @@ def _well(world: World) -> bool:
         return False
     if world.retired:
         return True
-    if any(one.state.completed for one in world.lives) or any(one.code == Code.BUDGET for one in world.lives):
+    if any(one.state.shutdown.completed for one in world.lives) or any(
+        one.code == Code.BUDGET for one in world.lives
+    ):
         return True
     members = world.members()
     generations = {

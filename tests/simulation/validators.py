@@ -155,8 +155,10 @@ class Watch:
 
     def _rightly(self, one: Instance) -> None:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's."""
-        last = one.state.leases.last
-        if self.lookout.alone(one) or (one.state.cut_off and last is not None and one.clock - last > LEASE):
+        last = one.state.store.leases.last
+        if self.lookout.alone(one) or (
+            one.state.workload.cut_off and last is not None and one.clock - last > LEASE
+        ):
             return
         own = {one.rank, 0}
         since = self.started.get(one.state.me.generation, 0.0) - FORGOTTEN
@@ -216,5 +218,7 @@ class Watch:
         if len(self.gangs) != 2:
             self.broken("4 once", f"generations {sorted(self.gangs)} were started")
         for one in self.world.members():
-            if len(one.state.restarts) > 1:
-                self.broken("4 budget", f"{one.incarnation} counted {len(one.state.restarts)} restarts")
+            if len(one.state.recovery.restarts) > 1:
+                self.broken(
+                    "4 budget", f"{one.incarnation} counted {len(one.state.recovery.restarts)} restarts"
+                )

@@ -137,7 +137,9 @@ class World:
 
     def members(self) -> list[Instance]:
         """Who holds a rank, as far as it knows itself."""
-        return [one for one in self.lives if one.alive and one.state.joined and not one.state.fenced]
+        return [
+            one for one in self.lives if one.alive and one.state.store.joined and not one.state.store.fenced
+        ]
 
     def quit(self, one: Instance) -> None:
         """An agent ended by itself."""
@@ -173,7 +175,7 @@ class World:
     def _wanted(self, one: Instance) -> bool:
         if self.slots.get(one.rank) is not one or one.rank in self.retired:
             return False
-        succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.completed
+        succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.shutdown.completed
         return one.code not in KEPT_CODES and not succeeded
 
     def _end(self, one: Instance) -> None:

@@ -26,7 +26,8 @@ from unitagent.core import events as ev
 from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.state import State, Work, failure_of, name
+from unitagent.core.parts import Work
+from unitagent.core.state import State, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.log import Where
@@ -128,7 +129,8 @@ class Agent:
 
     def _calm(self) -> bool:
         state = self.state
-        undisturbed = state.asked is None and state.draining is None and state.leaving is None
+        end = state.shutdown
+        undisturbed = end.asked is None and end.draining is None and end.leaving is None
         return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
 
     # what goes out
@@ -264,7 +266,7 @@ class Agent:
             if second % _SHARED_MEMORY == 0:
                 await self._rooms.workload.look()
             corpse = await self._rooms.workload.dead_inside()
-            if corpse is not None and self.state.work is Work.ALIVE:
+            if corpse is not None and self.state.workload.work is Work.ALIVE:
                 ended = corpse.exit or Exit(0, None)
                 failure = self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
                 self._put(ev.WorkloadSick, failure)

@@ -14,7 +14,8 @@ from unitagent.core.actions import Action, CheckPeers, FindPort, Level, Spawn, W
 from unitagent.core.exits import Code
 from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, InstanceState, Record, ranks
-from unitagent.core.state import Result, State, Work, go, mine, name, say, watched
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State, go, mine, name, say, watched
 
 FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
@@ -22,16 +23,21 @@ FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missi
 
 def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
-    if not state.joined or state.up or state.leaving or state.asked is not None or not state.connected:
+    if (
+        not state.store.joined
+        or state.up
+        or state.shutdown.leaving
+        or state.shutdown.asked is not None
+        or not state.connected
+    ):
         return state, ()
     target = _target(state)
     if target == state.me.generation:
         return state, ()
-    state = replace(state, generation=max(state.generation, target), entered=state.now, cut_off=False)
-    if state.draining is not None:  # others wait for my workload's end
-        state = replace(state, notify=True)
+    if state.shutdown.draining is not None:  # others wait for my workload's end
+        state = state.with_store(notify=True)
     state = mine(
-        state,
+        state.knowing(target),
         generation=target,
         state=InstanceState.IDLE,
         gang="",
@@ -39,9 +45,16 @@ def enter(state: State) -> Result:
         pid=None,
         exit_code=None,
     )
-    state = replace(state, exit=None, ended=None, draining=None, drained=False, awaiting_drain=False,
-                    suspects={}, unreached=(), checking="", report_at=state.now + FIRST_REPORT)  # fmt: skip
-    return state, say(Level.INFO, f"at the barrier of generation {target}")
+    return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")
+
+
+def _afresh(state: State) -> State:
+    """Without what was known of the older generation only."""
+    report_at = state.now + FIRST_REPORT
+    state = state.with_barrier(entered=state.now, unreached=(), checking="", report_at=report_at)
+    state = state.with_workload(cut_off=False, exit=None, ended=None)
+    state = state.with_shutdown(draining=None, drained=False, awaiting_drain=False)
+    return state.with_peers(suspects={})
 
 
 def _target(state: State) -> int:
@@ -53,7 +66,7 @@ def _target(state: State) -> int:
 
 
 def _waits_to_rejoin(state: State) -> bool:
-    return state.cut_off and not state.leads
+    return state.workload.cut_off and not state.leads
 
 
 def gang_of(generation: int, roster: list[Record]) -> Gang:
@@ -68,17 +81,17 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
 
 def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
-    if state.me.state is not InstanceState.IDLE or state.leaving:
+    if state.me.state is not InstanceState.IDLE or state.shutdown.leaving:
         return state, ()
-    if state.rules.rank == 0 and state.me.master_port == 0 and state.finding_port != state.me.generation:
-        return replace(state, finding_port=state.me.generation), (FindPort(state.me.generation),)
-    if not state.current:
+    if _lacks_port(state):
+        return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
+    if not state.store.current:
         return state, ()
     roster = _roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
-    if state.last_to_act:  # the others wait for this, and nobody but me knows that it has come
-        state = replace(state, notify=True, last_to_act=False)
+    if state.store.last_to_act:  # the others wait for this, and nobody but me knows that it has come
+        state = state.with_store(notify=True, last_to_act=False)
     gang = gang_of(state.me.generation, roster)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return _anew(state), ()
@@ -89,9 +102,15 @@ def stand(state: State) -> Result:
     return state, ()
 
 
+def _lacks_port(state: State) -> bool:
+    """Whether I have yet to look for the master port."""
+    looked = state.barrier.finding_port == state.me.generation
+    return state.rules.rank == 0 and state.me.master_port == 0 and not looked
+
+
 def _confirmed(state: State, record: Record, gang: Gang) -> bool:
     """Whether the store shows it; my own word counts only once the others can see it too."""
-    shown = state.published if record.rank == state.rules.rank else record
+    shown = state.store.published if record.rank == state.rules.rank else record
     return shown is not None and shown.gang == gang.id
 
 
@@ -99,7 +118,7 @@ def _anew(state: State) -> State:
     """Some have started without me: with guard, or at rank 0, only a new generation brings us together."""
     if not state.leads:
         return state
-    return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True)
+    return state.knowing(state.me.generation + 1).with_store(notify=True)
 
 
 def stands(state: State, record: Record) -> bool:
@@ -110,7 +129,7 @@ def stands(state: State, record: Record) -> bool:
 
 
 def _roster(state: State) -> list[Record] | None:
-    everybody = {**state.records, state.rules.rank: state.me}
+    everybody = {**state.store.records, state.rules.rank: state.me}
     roster = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     full = len(roster) == state.rules.size and all(stands(state, record) for record in roster)
     return roster if full else None
@@ -126,9 +145,9 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
     unchecked = _unchecked(state, roster)
     if unchecked:
         return _check(state, gang, unchecked, said)
-    if state.now < state.not_before:
+    if state.now < state.barrier.not_before:
         return state, said
-    return mine(replace(state, unreached=()), gang=gang.id), said
+    return mine(state.with_barrier(unreached=()), gang=gang.id), said
 
 
 def differences(roster: list[Record]) -> str:
@@ -153,30 +172,24 @@ def _unchecked(state: State, roster: list[Record]) -> tuple[Record, ...]:
         if record.rank != state.rules.rank
         and record.port
         and (state.rules.size <= FULL_CHECK or record.rank in near)
-        and (record.rank, record.incarnation) not in state.reached
+        and (record.rank, record.incarnation) not in state.barrier.reached
     )
 
 
 def _check(state: State, gang: Gang, peers: tuple[Record, ...], said: tuple[Action, ...]) -> Result:
-    if state.checking == gang.id or state.now < state.check_again:
+    if state.barrier.checking == gang.id or state.now < state.barrier.check_again:
         return state, said
-    return replace(state, checking=gang.id), (*said, CheckPeers(gang.id, peers))
+    return state.with_barrier(checking=gang.id), (*said, CheckPeers(gang.id, peers))
 
 
 def start(state: State, gang: Gang) -> Result:
     """Spawn the workload as a member of this gang."""
-    known = [record.restarts for record in state.records.values() if record.generation == gang.generation]
-    opened = replace(state.marks, opened=state.now, spawned=None, ready=None)
-    state = replace(
-        state, gang=gang, work=Work.ALIVE, marks=opened, exit=None, ended=None,
-        suspects={}, mute=frozenset(), asking=frozenset(), hung_up=frozenset(), ask_again={},
-        cut_off=False, grace=0.0,
-    )  # fmt: skip
+    here = [record for record in state.store.records.values() if record.generation == gang.generation]
     state = mine(
-        state,
+        _begun(state, gang),
         state=InstanceState.STARTING,
         gang=gang.id,
-        restarts=max([state.me.restarts, *known]),
+        restarts=max([state.me.restarts, *(record.restarts for record in here)]),
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
@@ -184,37 +197,48 @@ def start(state: State, gang: Gang) -> Result:
     return state, (Spawn(gang), WatchPeers(watched(state)), *said)
 
 
+def _begun(state: State, gang: Gang) -> State:
+    """With a living workload, and nothing held against anybody."""
+    nobody: frozenset[int] = frozenset()
+    state = state.with_workload(
+        gang=gang, work=Work.ALIVE, grace=0.0, exit=None, ended=None, cut_off=False
+    ).with_peers(suspects={}, mute=nobody, asking=nobody, hung_up=nobody, ask_again={})
+    return state.with_recovery(
+        marks=replace(state.recovery.marks, opened=state.now, spawned=None, ready=None)
+    )
+
+
 def report(state: State) -> Result:
     """While waiting, say who is missing and for how long, ever more rarely."""
-    if state.me.state is not InstanceState.IDLE or state.leaving:
+    if state.me.state is not InstanceState.IDLE or state.shutdown.leaving:
         return state, ()
-    waited = state.now - state.entered
-    if 0 < state.rules.barrier_timeout < min(waited, state.now - state.not_before):
+    waited = state.now - state.barrier.entered
+    if 0 < state.rules.barrier_timeout < min(waited, state.now - state.barrier.not_before):
         why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"
         return go(state, Code.BARRIER_TIMEOUT, why), ()
-    if state.now < state.report_at:
+    if state.now < state.barrier.report_at:
         return state, ()
     pause = min(LAST_REPORT, max(FIRST_REPORT, waited))
     barrier = f"the barrier of generation {state.me.generation}"
     sentence = f"waiting for {waited:.0f} s at {barrier}: {missing(state)}"
-    return replace(state, report_at=state.now + pause), say(Level.WARNING, sentence)
+    return state.with_barrier(report_at=state.now + pause), say(Level.WARNING, sentence)
 
 
 def missing(state: State) -> str:
     """What keeps the barrier shut, in words."""
-    everybody = {**state.records, state.rules.rank: state.me}
+    everybody = {**state.store.records, state.rules.rank: state.me}
     absent = [rank for rank in range(state.rules.size) if rank not in everybody]
     there = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     parts = [f"{ranks(absent)} never joined"] if absent else []
     parts += [_why_not(state, record) for record in there if not stands(state, record)]
-    if state.unreached:
-        blocked = ", ".join(name(state, rank) for rank in state.unreached)
+    if state.barrier.unreached:
+        blocked = ", ".join(name(state, rank) for rank in state.barrier.unreached)
         mine_name = name(state, state.rules.rank)
         parts.append(f"{mine_name} cannot reach {blocked} from its card (wrong COMM_IFNAME or a firewall?)")
     if not state.connected:
         parts.append("the store does not answer")
-    if state.now < state.not_before:
-        left = state.not_before - state.now
+    if state.now < state.barrier.not_before:
+        left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     unconfirmed = [record.rank for record in there if not record.gang]
     return "; ".join(parts) or f"{ranks(unconfirmed)} still to confirm"
@@ -228,6 +252,6 @@ def _why_not(state: State, record: Record) -> str:
         return f"{who} says UNIT_SIZE={record.size}"
     if record.revision != state.me.revision:
         return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
-    still = state.leases.unchanged(record.rank)
+    still = state.store.leases.unchanged(record.rank)
     silent = f", no sign of life for {still:.0f} s" if still > state.rules.lease else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

@@ -62,39 +62,39 @@ def decide(state: State, event: Event) -> Result:
 
 def publish(state: State) -> Result:
     """One exchange at a time: at once when there is something to say or to look for, else as a heartbeat."""
-    if state.in_flight or state.fenced:
+    if state.store.in_flight or state.store.fenced:
         return state, ()
     may_take = joining.may_take(state)
     record = state.me if may_take is not None else None
     if not _due(state, record):
         return state, ()
-    if record is not None and not state.joined:
+    if record is not None and not state.store.joined:
         state = joining.claim(state)
         record = state.me
     exchange = Exchange(
         record=record,
         take=may_take or "",
         generation=state.generation,
-        failure=None if state.failure_stored else state.failure,
+        failure=None if state.recovery.failure_stored else state.recovery.failure,
         judge=_beats(state),
-        notify=state.notify or _urgent(state),
+        notify=state.store.notify or _urgent(state),
     )
-    state = replace(state, in_flight=True, exchanging=record, look=False, notify=False,
-                    next_beat=state.now + state.rules.heartbeat)  # fmt: skip
+    later = state.now + state.rules.heartbeat
+    state = state.with_store(in_flight=True, exchanging=record, look=False, notify=False, next_beat=later)
     return state, (exchange,)
 
 
 def _due(state: State, record: Record | None) -> bool:
-    if state.now >= state.next_beat:
+    if state.now >= state.store.next_beat:
         return True
     if not state.connected:
         return False
-    return state.look or state.notify or (record is not None and record != state.published)
+    return state.store.look or state.store.notify or (record is not None and record != state.store.published)
 
 
 def _urgent(state: State) -> bool:
     """Whether others wait for this change of my record."""
-    me, old = state.me, state.published
+    me, old = state.me, state.store.published
     if old is None:
         return False
     told = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
@@ -110,11 +110,13 @@ def _beats(state: State) -> tuple[int, ...]:
 
 def note_ready(state: State) -> Result:
     """The first moment that the whole generation serves ends a recovery."""
-    told = state.published == state.me  # before that the others cannot know, and would not be woken
-    if state.marks.ready is not None or not (state.current and told and checks.is_ready(state)):
+    store, marks = state.store, state.recovery.marks
+    told = store.published == state.me  # before that the others cannot know, and would not be woken
+    if marks.ready is not None or not (store.current and told and checks.is_ready(state)):
         return state, ()
-    marks = replace(state.marks, ready=state.now)
-    state = replace(state, marks=marks, was_ready=True, notify=state.notify or state.last_to_act)
+    marks = replace(marks, ready=state.now)
+    state = state.with_recovery(marks=marks, was_ready=True)
+    state = state.with_store(notify=store.notify or store.last_to_act)
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )

@@ -14,66 +14,77 @@ from unitagent.core.actions import Action, Level
 from unitagent.core.exits import Code
 from unitagent.core.judging import of_peers
 from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
-from unitagent.core.state import Marks, Result, State, failure_of, go, members, mine, name, say
+from unitagent.core.parts import Marks
+from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
 
 
 def obey(state: State) -> Result:
     """An operator's order counts in the generation that it was given in."""
-    order = state.order
-    if not state.current or order is None or order.generation != state.me.generation or state.leaving:
+    order = state.store.order
+    if (
+        not state.store.current
+        or order is None
+        or order.generation != state.me.generation
+        or state.shutdown.leaving
+    ):
         return state, ()
-    if state.took is not None and state.took.generation >= order.generation:
+    if state.store.took is not None and state.store.took.generation >= order.generation:
         return state, ()  # it was meant for my predecessor, who has obeyed or died
-    if order.kind is OrderKind.DRAIN and state.asked is None:
+    if order.kind is OrderKind.DRAIN and state.shutdown.asked is None:
         said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-        return mine(replace(state, asked=state.now), asked=True), said
+        return mine(state.with_shutdown(asked=state.now), asked=True), said
     return _restart(state, order) if order.kind is OrderKind.RESTART else (state, ())
 
 
 def _restart(state: State, order: Order) -> Result:
     """A Unit that has yet to start in this generation starts anyway: the wish is fulfilled without more."""
     if not state.in_gang:
-        return replace(state, restarts_anyway=order.generation), ()
-    if not state.up or state.restarts_anyway == order.generation or state.generation > order.generation:
+        return state.with_store(restarts_anyway=order.generation), ()
+    if not state.up or state.store.restarts_anyway == order.generation or state.generation > order.generation:
         return state, ()
     why = f"a restart was asked for: {order.reason or 'no reason given'}"
-    return replace(state, ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
+    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
 
 
 def end_generation(state: State) -> Result:
     """Find what ended my generation; with guard, say so to all by proposing the next one."""
-    if not state.in_gang or state.generation > state.me.generation or state.leaving:
-        return replace(state, ended=None) if state.ended else state, ()
-    failure = state.ended or _startup_timeout(state) or of_peers(state)
-    if failure is None or state.draining is not None:
+    if not state.in_gang or state.generation > state.me.generation or state.shutdown.leaving:
+        return state.with_workload(ended=None) if state.workload.ended else state, ()
+    failure = state.workload.ended or _startup_timeout(state) or of_peers(state)
+    if failure is None or state.shutdown.draining is not None:
         return state, ()
-    state = replace(state, ended=None)
+    state = state.with_workload(ended=None)
     if not state.rules.guard and failure.reason is not Reason.REQUESTED:
         return _alone(state, failure)
-    state = replace(remember(state, failure), generation=failure.generation + 1, notify=True)
+    state = remember(state, failure).knowing(failure.generation + 1).with_store(notify=True)
     return state, say(Level.ERROR, _in_full(state, failure).sentence)
 
 
 def follow_leader(state: State) -> Result:
     """Without guard a rebuilt rank 0 takes all others with it: their containers are rebuilt too."""
-    apart = state.rules.guard or state.rules.rank == 0 or state.leaving or state.draining is not None
-    if apart or not (state.current and state.in_gang and state.gang):
+    apart = (
+        state.rules.guard
+        or state.rules.rank == 0
+        or state.shutdown.leaving
+        or state.shutdown.draining is not None
+    )
+    if apart or not (state.store.current and state.in_gang and state.workload.gang):
         return state, ()
-    leader = state.records.get(0)
-    if leader is None or leader.incarnation == state.gang.incarnations[0]:
+    leader = state.store.records.get(0)
+    if leader is None or leader.incarnation == state.workload.gang.incarnations[0]:
         return state, ()
     failure = failure_of(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
     # Its store may be as new as itself: my last words tell it which generation is over.
-    state = replace(remember(state, failure), generation=max(state.generation, failure.generation + 1))
+    state = remember(state, failure).knowing(failure.generation + 1)
     return go(state, Code.RECREATE, why), say(Level.ERROR, why)
 
 
 def remember(state: State, failure: Failure) -> State:
     """Of one generation only the first failure is kept: later ones are its consequences."""
-    if state.failure is not None and state.failure.generation >= failure.generation:
+    if state.recovery.failure is not None and state.recovery.failure.generation >= failure.generation:
         return state
-    return replace(state, failure=_in_full(state, failure), failure_stored=False)
+    return state.with_recovery(failure=_in_full(state, failure), failure_stored=False)
 
 
 def _in_full(state: State, failure: Failure) -> Failure:
@@ -87,7 +98,8 @@ def _in_full(state: State, failure: Failure) -> Failure:
 def _alone(state: State, failure: Failure) -> Result:
     """Without guard: what the failure means for this instance only."""
     if failure.rank == state.rules.rank:
-        code = Code.UNEXPECTED if state.exit is None else state.exit.status or Code.UNEXPECTED
+        ended = state.workload.exit
+        code = Code.UNEXPECTED if ended is None else ended.status or Code.UNEXPECTED
         return go(remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
     return state, ()
 
@@ -95,7 +107,7 @@ def _alone(state: State, failure: Failure) -> Result:
 def _startup_timeout(state: State) -> Failure | None:
     if state.rules.startup <= 0 or state.me.state is not InstanceState.RUNNING or state.rules.rank != 0:
         return None
-    if state.proven or state.now - state.spawned <= state.rules.startup:
+    if state.workload.proven or state.now - state.workload.spawned <= state.rules.startup:
         return None
     limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = name(state, state.rules.rank)
@@ -104,29 +116,36 @@ def _startup_timeout(state: State) -> Failure | None:
 
 def lost_contact(state: State) -> Result:
     """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
-    if not state.cut_off or state.up or not state.current or not state.leads or not state.in_gang:
+    if (
+        not state.workload.cut_off
+        or state.up
+        or not state.store.current
+        or not state.leads
+        or not state.in_gang
+    ):
         return state, ()
     if state.generation > state.me.generation:
         return state, ()
     why = f"{name(state, state.rules.rank)} was cut off from the store and from its peers"
     state = remember(state, failure_of(state, state.rules.rank, Reason.LOST, why))
-    return replace(state, generation=state.me.generation + 1, notify=True), ()
+    return state.knowing(state.me.generation + 1).with_store(notify=True), ()
 
 
 def note(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.generation > state.me.generation and state.draining is None
-    if not over or state.marks.generation == state.me.generation:
+    over = state.in_gang and state.generation > state.me.generation and state.shutdown.draining is None
+    if not over or state.recovery.marks.generation == state.me.generation:
         return state, ()
-    detect = state.failure.detect if state.failure is not None else 0.0
+    failure = state.recovery.failure
+    detect = failure.detect if failure is not None else 0.0
     stopped = None if state.up else state.now
     marks = Marks(generation=state.me.generation, failed=state.now, detect=detect, stopped=stopped)
-    return replace(state, marks=marks), _told(state)
+    return state.with_recovery(marks=marks), _told(state)
 
 
 def _told(state: State) -> tuple[Action, ...]:
     """The first failure in one sentence, for those who did not find it themselves."""
-    failure, generation = state.failure, state.me.generation
+    failure, generation = state.recovery.failure, state.me.generation
     if failure is None or failure.generation != generation:
         return say(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
@@ -139,15 +158,20 @@ def _told(state: State) -> tuple[Action, ...]:
 def count(state: State) -> Result:
     """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up."""
     over = state.in_gang and not state.up and state.generation > state.me.generation
-    if not over or state.leaving or state.asked is not None or state.counted == state.me.generation:
+    if (
+        not over
+        or state.shutdown.leaving
+        or state.shutdown.asked is not None
+        or state.recovery.counted == state.me.generation
+    ):
         return state, ()
-    state = replace(state, counted=state.me.generation)
-    if state.draining is not None:
+    state = state.with_recovery(counted=state.me.generation)
+    if state.shutdown.draining is not None:
         return state, ()
     state = mine(state, restarts=state.me.restarts + 1)
     if not _free_of_charge(state):
         state = _charge(state)
-    if state.rules.guard and budget.spent(state.restarts, state.rules.max_restarts):
+    if state.rules.guard and budget.spent(state.recovery.restarts, state.rules.max_restarts):
         return _give_up(state), ()
     if state.rules.restart is Restart.RECREATE:
         return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
@@ -155,42 +179,53 @@ def count(state: State) -> Result:
 
 
 def _free_of_charge(state: State) -> bool:
-    failure = state.failure
+    failure = state.recovery.failure
     asked_for = failure is not None and failure.reason is Reason.REQUESTED
     return failure is not None and asked_for and failure.generation == state.me.generation
 
 
 def _charge(state: State) -> State:
-    at = state.now if state.marks.failed is None else state.marks.failed
-    times = (*budget.within(state.restarts, state.now, state.rules.restart_window), at)
-    return replace(state, restarts=times, not_before=at + budget.pause(times, state.rules.backoff))
+    at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
+    times = (*budget.within(state.recovery.restarts, state.now, state.rules.restart_window), at)
+    pause = budget.pause(times, state.rules.backoff)
+    return state.with_recovery(restarts=times).with_barrier(not_before=at + pause)
 
 
 def _give_up(state: State) -> State:
+    failure = state.recovery.failure
     why = (
-        f"{len(state.restarts) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"{len(state.recovery.restarts) - 1} restarts within {state.rules.restart_window:g} s are spent "
         f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
-        f"{state.failure.detail if state.failure else 'unknown'}"
+        f"{failure.detail if failure else 'unknown'}"
     )
     return mine(go(state, Code.BUDGET, why), failed=True)
 
 
 def fail_together(state: State) -> Result:
     """A member of my gang holds that the budget is spent: then it is, for all."""
-    if not state.current or state.leaving or not any(record.failed for record in members(state)):
+    if (
+        not state.store.current
+        or state.shutdown.leaving
+        or not any(record.failed for record in members(state))
+    ):
         return state, ()
-    last = state.failure.detail if state.failure else "unknown"
+    last = state.recovery.failure.detail if state.recovery.failure else "unknown"
     why = f"the restart budget of the Unit is spent; last: {last}"
     return mine(go(state, Code.BUDGET, why), failed=True), ()
 
 
 def complete(state: State) -> Result:
     """Job mode: the Unit is done when all ranks of a gang exited with 0."""
-    if state.rules.mode is not Mode.JOB or not state.current or not state.done or state.leaving:
+    if (
+        state.rules.mode is not Mode.JOB
+        or not state.store.current
+        or not state.done
+        or state.shutdown.leaving
+    ):
         return state, ()
     others = [member for member in members(state) if member.generation == state.me.generation]
     finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)
     if len(others) != state.rules.size - 1 or not finished:
         return state, ()
-    state = replace(state, completed=True, notify=state.last_to_act)
+    state = state.with_shutdown(completed=True).with_store(notify=state.store.last_to_act)
     return go(state, Code.DONE, "all ranks of the job exited with 0"), ()

@@ -11,29 +11,30 @@ from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.model import Reason, Record, Restart
-from unitagent.core.state import Result, State, Work, failure_of, go, mine, name, say
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State, failure_of, go, mine, name, say
 
 ISOLATION_MARGIN = 2.0  # seconds after its lease by which an isolated holder has stopped its workload
 
 
 def fence(state: State) -> Result:
     """My rank belongs to another incarnation: end, and take the workload down at once."""
-    if not state.fenced or (state.leaving and state.leaving.code == Code.FENCED):
+    if not state.store.fenced or (state.shutdown.leaving and state.shutdown.leaving.code == Code.FENCED):
         return state, ()
     if state.me.left:  # I gave it back
         return state, ()
-    held_by = state.records.get(state.rules.rank)
+    held_by = state.store.records.get(state.rules.rank)
     where = f" on {held_by.hostname or held_by.ip}" if held_by else ""
     why = f"fenced: another live instance{where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
-    state = go(replace(state, leaving=None), Code.FENCED, why)
+    state = go(state.with_shutdown(leaving=None), Code.FENCED, why)
     if not state.up:
         return state, ()
-    return replace(state, work=Work.STOPPING, grace=0.0), (Say(Level.ERROR, why), Stop(0.0))
+    return state.with_workload(work=Work.STOPPING, grace=0.0), (Say(Level.ERROR, why), Stop(0.0))
 
 
 def give_up_store(state: State) -> Result:
     """The store was never reached: say so and end, because nothing was started yet."""
-    if state.looked or state.leaving or state.now - state.started <= state.rules.store_timeout:
+    if state.store.looked or state.shutdown.leaving or state.now - state.started <= state.rules.store_timeout:
         return state, ()
     waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
@@ -41,9 +42,9 @@ def give_up_store(state: State) -> Result:
 
 def agree(state: State) -> Result:
     """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
-    if not state.current or state.up or state.leaving:
+    if not state.store.current or state.up or state.shutdown.leaving:
         return state, ()
-    for record in state.records.values():
+    for record in state.store.records.values():
         at_odds = _at_odds(state, record)
         if at_odds and _must_go(state, record):
             return go(state, Code.DISAGREE, at_odds), ()
@@ -66,46 +67,48 @@ def _must_go(state: State, record: Record) -> bool:
     """Whether that agent lives, and it is I who have to go."""
     if record.left or record.rank == state.rules.rank:
         return False
-    alive = state.leases.alive(record.rank, record.incarnation)
-    return alive and (not state.joined or record.rank < state.rules.rank)
+    alive = state.store.leases.alive(record.rank, record.incarnation)
+    return alive and (not state.store.joined or record.rank < state.rules.rank)
 
 
 def at_odds(state: State) -> tuple[int, ...]:
     """Ranks whose beats I watch because one of us has to go."""
     if state.up:
         return ()
-    return tuple(rank for rank, record in state.records.items() if _at_odds(state, record))
+    return tuple(rank for rank, record in state.store.records.items() if _at_odds(state, record))
 
 
 def may_take(state: State) -> str | None:
     """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
-    if state.joined:  # a store that lost my writes may show my predecessor again
-        return state.took.incarnation if state.took else ""
-    if not state.looked:
+    if state.store.joined:  # a store that lost my writes may show my predecessor again
+        return state.store.took.incarnation if state.store.took else ""
+    if not state.store.looked:
         return None
-    holder = state.records.get(state.rules.rank)
-    if not state.holder or (holder is not None and (holder.left or _is_where_i_am(state, holder))):
-        return state.holder
-    still = state.leases.unchanged(state.rules.rank)
+    holder = state.store.records.get(state.rules.rank)
+    if not state.store.holder or (holder is not None and (holder.left or _is_where_i_am(state, holder))):
+        return state.store.holder
+    still = state.store.leases.unchanged(state.rules.rank)
     stopped = state.rules.lease + ISOLATION_MARGIN
-    vouched = state.now - state.heard.get(state.rules.rank, -stopped) < stopped
+    vouched = state.now - state.peers.heard.get(state.rules.rank, -stopped) < stopped
     if still > stopped and not vouched:
-        return state.holder
-    refused = state.refused.get(state.rules.rank) == state.holder and still > 2 * state.rules.heartbeat
-    return state.holder if refused else None
+        return state.store.holder
+    refused = (
+        state.peers.refused.get(state.rules.rank) == state.store.holder and still > 2 * state.rules.heartbeat
+    )
+    return state.store.holder if refused else None
 
 
 def claim(state: State) -> State:
     """What I say with my first record. With guard, or at rank 0, my predecessor's generation is over, and
     this very exchange says so: I may not live to say it with the next.
     """
-    took = state.records.get(state.rules.rank)
+    took = state.store.records.get(state.rules.rank)
     return state if took is None else succeed(state, took)
 
 
 def succeed(state: State, took: Record) -> State:
     """What follows from whose place I take."""
-    state = replace(state, took=took)
+    state = state.with_store(took=took)
     if not state.leads:
         return state
     if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
@@ -114,7 +117,7 @@ def succeed(state: State, took: Record) -> State:
         why = f"{name(state, took.rank)} was rebuilt"
         replaced = failure_of(state, took.rank, Reason.REPLACED, why)
         state = failures.remember(state, replace(replaced, generation=took.generation))
-    return replace(state, generation=max(state.generation, took.generation + 1))
+    return state.knowing(took.generation + 1)
 
 
 def _is_where_i_am(state: State, holder: Record) -> bool:
@@ -124,8 +127,8 @@ def _is_where_i_am(state: State, holder: Record) -> bool:
 
 def wait_for_rank(state: State) -> Result:
     """Say who holds my rank, and ask that agent whether it lives: a refusal is quicker than its lease."""
-    holder = state.records.get(state.rules.rank)
-    if state.joined or not state.looked or holder is None or may_take(state) is not None:
+    holder = state.store.records.get(state.rules.rank)
+    if state.store.joined or not state.store.looked or holder is None or may_take(state) is not None:
         return state, ()
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "
@@ -143,7 +146,7 @@ def wait_for_rank(state: State) -> Result:
 
 def joined(state: State) -> Result:
     """Say once that the rank is mine."""
-    if not state.joined or "joined" in state.warned:
+    if not state.store.joined or "joined" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"joined"})
     return state, say(Level.INFO, f"joined Unit {state.rules.unit} as {name(state, state.rules.rank)}")

@@ -6,7 +6,6 @@ The invariant: a lease that is over is one witness, and never enough where the p
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from unitagent.core.actions import AskPeer, WatchPeers
 from unitagent.core.model import Failure, Reason, Record
@@ -25,14 +24,14 @@ def judge(state: State) -> Result:
 
 def may_ask(state: State, rank: int) -> bool:
     """Whether no question to this rank is open, and the last one was a heartbeat ago."""
-    return rank not in state.asking and state.now >= state.ask_again.get(rank, 0.0)
+    return rank not in state.peers.asking and state.now >= state.peers.ask_again.get(rank, 0.0)
 
 
 def ask(state: State, peers: Collection[Record]) -> Result:
     """Ask these for their own word."""
     ranks = frozenset(peer.rank for peer in peers)
-    again = {**state.ask_again, **dict.fromkeys(ranks, state.now + state.rules.heartbeat)}
-    return replace(state, asking=state.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
+    again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.rules.heartbeat)}
+    return state.with_peers(asking=state.peers.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
 
 
 def _doing_their_part(state: State) -> tuple[Record, ...]:
@@ -46,38 +45,39 @@ def _doing_their_part(state: State) -> tuple[Record, ...]:
 
 def look_in_time(state: State) -> Result:
     """Look at the store when the lease of a mute member ends, and not at the next heartbeat."""
-    if state.look or not (state.in_gang and state.up and state.connected):
+    if state.store.look or not (state.in_gang and state.up and state.connected):
         return state, ()
     ends = state.rules.lease - state.rules.heartbeat / 2
     due = any(
-        (state.leases.age(rank, state.now) or 0.0) > ends and not overdue(state, rank) for rank in state.mute
+        (state.store.leases.age(rank, state.now) or 0.0) > ends and not overdue(state, rank)
+        for rank in state.peers.mute
     )
-    return replace(state, look=due), ()
+    return state.with_store(look=due), ()
 
 
 def watch_again(state: State) -> Result:
     """A connection that broke though its peer is still a member is held anew."""
-    if not state.watch_again:
+    if not state.peers.watch_again:
         return state, ()
-    state = replace(state, watch_again=False)
+    state = state.with_peers(watch_again=False)
     return state, (WatchPeers(watched(state)),) if state.in_gang and state.up else ()
 
 
 def _worth_asking(state: State, rank: int) -> bool:
-    if rank in state.hung_up:
-        return rank not in state.asking
+    if rank in state.peers.hung_up:
+        return rank not in state.peers.asking
     # Early enough that the answer, or its absence, is there when the lease ends.
     patience = max(1.5 * state.rules.heartbeat, state.rules.lease - 3 * state.rules.heartbeat)
-    quiet = state.leases.unchanged(rank) > patience
-    return (quiet or rank in state.suspects) and may_ask(state, rank)
+    quiet = state.store.leases.unchanged(rank) > patience
+    return (quiet or rank in state.peers.suspects) and may_ask(state, rank)
 
 
 def of_peers(state: State) -> Failure | None:
     """A member that was replaced or is lost, as one snapshot of the store shows it."""
-    if not state.current or state.gang is None:
+    if not state.store.current or state.workload.gang is None:
         return None
-    for rank, incarnation in enumerate(state.gang.incarnations):
-        record = state.records.get(rank)
+    for rank, incarnation in enumerate(state.workload.gang.incarnations):
+        record = state.store.records.get(rank)
         if rank == state.rules.rank or record is None:
             continue
         if record.incarnation != incarnation and state.rules.guard:
@@ -96,12 +96,12 @@ def of_peers(state: State) -> Failure | None:
 
 def _against(state: State, rank: int) -> str:
     """Why a member counts as lost, or nothing."""
-    if rank in state.suspects or not silent(state, rank):
-        return state.suspects.get(rank, "")
+    if rank in state.peers.suspects or not silent(state, rank):
+        return state.peers.suspects.get(rank, "")
     asked = ", and it does not answer" if state.rules.probes else ""
     return f"no sign of life for {state.rules.lease:g} s{asked}"
 
 
 def _lost(state: State, rank: int, why: str) -> Failure:
-    since = state.leases.age(rank, state.now) or 0.0
+    since = state.store.leases.age(rank, state.now) or 0.0
     return failure_of(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=since)
