@@ -41,7 +41,7 @@ from unitagent.workload.signals import Birth, install
 
 _log = logging.getLogger(__name__)
 
-CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock
+BUSY = 0.05  # seconds between two looks at the clock while something is on; a tick of the timing else
 _INSIDE = 1.0  # seconds between two looks at the workload's processes
 _SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
 _AGAIN = 1.0  # seconds between two searches for a port
@@ -122,10 +122,14 @@ class Agent:
     async def _next(self) -> ev.Event:
         """The next event, or a look at the clock: seldom while all is well, often while something is on."""
         try:
-            async with asyncio.timeout(CALM if self._calm() else BUSY):
+            async with asyncio.timeout(self._pause()):
                 return await self._queue.get()
         except TimeoutError:
             return ev.Tick(time.monotonic())
+
+    def _pause(self) -> float:
+        tick = self.state.rules.timing.tick
+        return tick if self._calm() else min(tick, BUSY)
 
     def _calm(self) -> bool:
         state = self.state
@@ -155,7 +159,8 @@ class Agent:
         """The workload may live for a lease after our last beat, or as long as we hold without a store."""
         state = self.state
         if state.up:
-            self._rooms.leash.feed(self._beat if state.connected else state.now, state.rules.lease)
+            last = self._beat if state.connected else state.now
+            self._rooms.leash.feed(last, state.rules.timing.watchdog)
         else:
             self._rooms.leash.rest()
 
@@ -205,8 +210,7 @@ class Agent:
         self._put(ev.PeerAnswered, peer.rank, peer.incarnation, *verdict)
 
     async def _check(self, action: act.CheckPeers) -> None:
-        reached, unreached = await self._rooms.peers.check(action.peers)
-        self._put(ev.PeersReached, action.gang, reached, unreached)
+        self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check(action.peers))
 
     # the workload
 

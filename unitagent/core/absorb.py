@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from unitagent.core.credence import sift
 from unitagent.core.events import (
+    Opinion,
     Drained,
     Event,
     Exchanged,
     HealthChecked,
     PeerAnswered,
     PeerHungUp,
-    PeersReached,
+    PeersChecked,
     PortFound,
     Pushed,
     Spawned,
@@ -25,7 +26,7 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.model import Failure, InstanceState, Mode, Order, Reason, Record, Reply
 from unitagent.core.opinions import peer_answered, peer_hung_up
 from unitagent.core.parts import Work
 from unitagent.core.state import State, members, mine, name
@@ -51,8 +52,8 @@ def absorb(state: State, event: Event) -> State:
             return _store_failed(state)
         case PortFound():
             return _port_found(state, event)
-        case PeersReached():
-            return _peers_reached(state, event)
+        case PeersChecked():
+            return _peers_checked(state, event)
         case PeerAnswered():
             return peer_answered(state, event)
         case PeerHungUp():
@@ -98,9 +99,10 @@ def _unproven(state: State) -> bool:
 
 def _exchanged(state: State, event: Exchanged) -> State:
     state, reply = sift(state, event.reply)
-    leases = state.store.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2)
+    gap = state.rules.timing.contact_gap
+    leases = state.store.leases.seen(reply.beats, state.now, gap, keep=_remembered(state))
     doubts = {} if _all_are_back(state, leases) else state.peers.doubts
-    mute = frozenset(rank for rank in state.peers.mute if leases.unchanged(rank) > 0)
+    mute = frozenset(one for one in state.peers.mute if leases.unchanged(one) > 0)
     failure, stored = _newer_failure(state.recovery.failure, reply.failure)
     state = _snapshot(state, reply).with_store(leases=leases)
     state = state.knowing(max([reply.generation, *(record.generation for record in reply.records.values())]))
@@ -120,33 +122,53 @@ def _snapshot(state: State, reply: Reply) -> State:
         last_to_act=holds and sent is not None and sent != store.published,
         published=sent if holds else None,
         holder=reply.holder,
-        joined=store.joined or holds,
-        fenced=store.fenced or (store.joined and not holds),
-        records=_remembering(state, reply.records),
+        joined=state.now if holds and store.joined is None else store.joined,
+        clock=reply.now,
+        records=_newest(state, reply.records),
         order=reply.order,
+        older_order=store.older_order if store.looked else _number(reply.order),
     )
+
+
+def _number(order: Order | None) -> int:
+    return order.number if order else 0
+
+
+def _remembered(state: State) -> tuple[str, ...]:
+    """Whose beats I remember although the store shows others' in their places: my gang's, and those of whoever
+    I saw alive in my own rank.
+    """
+    leases, gang = state.store.leases, state.workload.gang
+    before = (one for one, lease in leases.of.items() if lease.rank == state.rules.rank and leases.alive(one))
+    return (*before, *(gang.incarnations if gang else ()))
 
 
 def _all_are_back(state: State, leases: Leases) -> bool:
     """Whether all whose beats I see have told the store, in this contact of mine, what happened before."""
-    return all(leases.renewed(peer.rank) for peer in members(state))
+    told = (peer.incarnation for peer in members(state))
+    return all(leases.unseen(one) or leases.beats(one) for one in told)
 
 
-def _remembering(state: State, shown: dict[int, Record]) -> dict[int, Record]:
-    """While I run, a store that forgot a member of my gang, or shows its dead predecessor, does not make
-    me forget it.
+def _newest(state: State, shown: dict[int, Record]) -> dict[int, Record]:
+    """The newest that I know of each rank: a store that was set back shows older ones, and that is no news.
+
+    Of another incarnation than the shown one this is believed only while I run with it, in my gang: at a
+    barrier only those count that the store shows.
     """
+    known = state.store.records
+    old = {rank: known[rank] for rank, record in shown.items() if _is_old_copy(record, known.get(rank))}
     if not (state.in_gang and state.up):
-        return shown
-    lost = {peer.rank: peer for peer in members(state) if _is_lost(state, shown.get(peer.rank), peer)}
-    return {**shown, **lost}
+        return {**shown, **old}
+    lost = {peer.rank: peer for peer in members(state) if _is_lost(shown.get(peer.rank), peer)}
+    return {**shown, **old, **lost}
 
 
-def _is_lost(state: State, shown: Record | None, member: Record) -> bool:
-    if shown is None or shown.incarnation == member.incarnation:
-        return shown is None
-    bygone = 0 < shown.generation < state.me.generation
-    return bygone and not state.store.leases.alive(shown.rank, shown.incarnation)
+def _is_old_copy(shown: Record, known: Record | None) -> bool:
+    return known is not None and shown.incarnation == known.incarnation and not shown.supersedes(known)
+
+
+def _is_lost(shown: Record | None, member: Record) -> bool:
+    return shown is None or not shown.supersedes(member)
 
 
 def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
@@ -176,17 +198,16 @@ def _port_found(state: State, event: PortFound) -> State:
     return mine(state, master_port=event.port)
 
 
-def _peers_reached(state: State, event: PeersReached) -> State:
+def _peers_checked(state: State, event: PeersChecked) -> State:
     if event.gang != state.barrier.checking:
         return state
-    records = state.store.records
-    roster = {rank: records[rank].incarnation for rank in event.reached if rank in records}
+    reached = {one for one, answer in event.answers.items() if answer is Opinion.ALIVE}
     state = state.with_store(look=True)  # to go on from here takes a snapshot of the store
     return state.with_barrier(
         checking="",
         check_again=state.now + state.rules.heartbeat,
-        reached=state.barrier.reached | frozenset(roster.items()),
-        unreached=event.unreached,
+        reached=state.barrier.reached | reached,
+        found={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 
 

@@ -10,6 +10,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unitagent.core.identity import (
+    check_peers,
+    explain_clashes,
+    explain_unproven,
+    find_clashes,
+    find_unproven,
+)
 from unitagent.core.actions import Action, CheckPeers, FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import Code
 from unitagent.core.leases import neighbours
@@ -17,14 +24,13 @@ from unitagent.core.model import Gang, InstanceState, Record, ranks
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, go, mine, name, say, watched
 
-FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
 
 
 def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
     if (
-        not state.store.joined
+        not state.joined
         or state.up
         or state.shutdown.leaving
         or state.shutdown.asked is not None
@@ -51,7 +57,7 @@ def enter(state: State) -> Result:
 def _afresh(state: State) -> State:
     """Without what was known of the older generation only."""
     report_at = state.now + FIRST_REPORT
-    state = state.with_barrier(entered=state.now, unreached=(), checking="", report_at=report_at)
+    state = state.with_barrier(entered=state.now, found={}, checking="", report_at=report_at)
     state = state.with_workload(cut_off=False, exit=None, ended=None)
     state = state.with_shutdown(draining=None, drained=False, awaiting_drain=False)
     return state.with_peers(suspects={})
@@ -132,7 +138,7 @@ def _roster(state: State) -> list[Record] | None:
     everybody = {**state.store.records, state.rules.rank: state.me}
     roster = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     full = len(roster) == state.rules.size and all(stands(state, record) for record in roster)
-    return roster if full else None
+    return roster if full and not find_clashes(roster) else None
 
 
 def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
@@ -142,12 +148,13 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return go(state, Code.DISAGREE, differing), ()
     said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
-    unchecked = _unchecked(state, roster)
-    if unchecked:
-        return _check(state, gang, unchecked, said)
+    unproven = find_unproven(state, roster)
+    if unproven:
+        state, actions = check_peers(state, gang, unproven)
+        return state, (*said, *actions)
     if state.now < state.barrier.not_before:
         return state, said
-    return mine(state.with_barrier(unreached=()), gang=gang.id), said
+    return mine(state.with_barrier(found={}), gang=gang.id), said
 
 
 def differences(roster: list[Record]) -> str:
@@ -159,27 +166,6 @@ def differences(roster: list[Record]) -> str:
         if odd:
             parts.append(f"rank {record.rank}: {', '.join(odd)}")
     return f"these differ from rank 0's and must be equal on all ranks: {'; '.join(parts)}" if parts else ""
-
-
-def _unchecked(state: State, roster: list[Record]) -> tuple[Record, ...]:
-    """Peers that I have not reached yet over my card: the wrong card is a silent hang later."""
-    if not state.rules.probes:
-        return ()
-    near = {0, *neighbours(state.rules.rank, state.rules.size)}
-    return tuple(
-        record
-        for record in roster
-        if record.rank != state.rules.rank
-        and record.port
-        and (state.rules.size <= FULL_CHECK or record.rank in near)
-        and (record.rank, record.incarnation) not in state.barrier.reached
-    )
-
-
-def _check(state: State, gang: Gang, peers: tuple[Record, ...], said: tuple[Action, ...]) -> Result:
-    if state.barrier.checking == gang.id or state.now < state.barrier.check_again:
-        return state, said
-    return state.with_barrier(checking=gang.id), (*said, CheckPeers(gang.id, peers))
 
 
 def start(state: State, gang: Gang) -> Result:
@@ -231,10 +217,7 @@ def missing(state: State) -> str:
     there = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     parts = [f"{ranks(absent)} never joined"] if absent else []
     parts += [_why_not(state, record) for record in there if not stands(state, record)]
-    if state.barrier.unreached:
-        blocked = ", ".join(name(state, rank) for rank in state.barrier.unreached)
-        mine_name = name(state, state.rules.rank)
-        parts.append(f"{mine_name} cannot reach {blocked} from its card (wrong COMM_IFNAME or a firewall?)")
+    parts += [*explain_clashes(there), *explain_unproven(state, there)]
     if not state.connected:
         parts.append("the store does not answer")
     if state.now < state.barrier.not_before:
@@ -252,6 +235,6 @@ def _why_not(state: State, record: Record) -> str:
         return f"{who} says UNIT_SIZE={record.size}"
     if record.revision != state.me.revision:
         return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
-    still = state.store.leases.unchanged(record.rank)
-    silent = f", no sign of life for {still:.0f} s" if still > state.rules.lease else ""
+    late = late_by(state, record)
+    silent = f", no sign of life for {state.rules.lease + late:.0f} s" if late else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

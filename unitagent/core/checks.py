@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.core.model import InstanceState
-from unitagent.core.state import judged, members, vouched
+from unitagent.core.state import judged, late_by, members
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -53,17 +53,12 @@ def _ranks(state: State) -> Check:
 def _leases(state: State) -> Check:
     """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
     against = {**state.peers.doubts, **state.peers.suspects}
-    late = [
-        peer.rank
-        for peer in judged(state)
-        if not peer.left
-        and state.store.leases.unchanged(peer.rank) > state.rules.lease
-        and not vouched(state, peer.rank)
-    ]
+    late = [peer.rank for peer in judged(state) if late_by(state, peer)]
+    leases, heard = state.store.leases, state.peers.heard
     unseen = [
         peer.rank
         for peer in judged(state)
-        if not state.store.leases.alive(peer.rank, peer.incarnation) and peer.rank not in state.peers.heard
+        if not leases.alive(peer.incarnation) and peer.incarnation not in heard
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
@@ -132,6 +127,5 @@ def shown_state(state: State, rank: int) -> InstanceState:
     record = state.store.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    still = state.store.leases.unchanged(rank) > state.rules.lease and not record.left
-    lost = rank in state.peers.suspects or (still and not vouched(state, rank))
+    lost = rank in state.peers.suspects or bool(late_by(state, record))
     return InstanceState.LOST if lost else record.state

@@ -62,13 +62,13 @@ def decide(state: State, event: Event) -> Result:
 
 def publish(state: State) -> Result:
     """One exchange at a time: at once when there is something to say or to look for, else as a heartbeat."""
-    if state.store.in_flight or state.store.fenced:
+    if state.store.in_flight or state.fenced:
         return state, ()
     may_take = joining.may_take(state)
     record = state.me if may_take is not None else None
     if not _due(state, record):
         return state, ()
-    if record is not None and not state.store.joined:
+    if record is not None and not state.joined:
         state = joining.claim(state)
         record = state.me
     exchange = Exchange(
@@ -130,6 +130,7 @@ RULES: tuple[Rule, ...] = (
     joining.give_up_store,
     joining.agree,
     joining.wait_for_rank,
+    joining.confirm_tenure,
     joining.joined,
     credence.warn,
     outage.tell,
@@ -141,6 +142,7 @@ RULES: tuple[Rule, ...] = (
     failures.obey,
     failures.follow_leader,
     failures.end_generation,
+    failures.learn_charges,
     failures.fail_together,
     failures.lost_contact,
     failures.note,

@@ -98,7 +98,7 @@ def _leader_stopped(state: State) -> bool:
     if leader is None:
         return True
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
-    return moved_on or 0 in state.peers.suspects or silent(state, 0)
+    return moved_on or 0 in state.peers.suspects or silent(state, leader)
 
 
 def go_alone(state: State) -> Result:
@@ -143,7 +143,7 @@ def leave(state: State) -> Result:
     leaving = state.shutdown.leaving
     if leaving is None or (state.up and not state.workload.stuck):
         return state, ()
-    if state.store.fenced or state.workload.stuck or not state.store.joined:
+    if state.fenced or state.workload.stuck or not state.joined:
         return state, _quit(state)
     if leaving.until == float("inf"):
         leaving = replace(leaving, until=_farewell_until(state))

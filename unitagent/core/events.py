@@ -66,13 +66,13 @@ class PeersChecked:
 
     Attributes:
         gang: the one that was checked.
-        answers: by rank; a rank is reached only where its very incarnation answered.
+        answers: by the incarnation that was asked for; only itself can say that it is reached.
 
     """
 
     now: float
     gang: str
-    answers: Mapping[int, Opinion]
+    answers: Mapping[str, Opinion]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,27 @@ the same next generation, and a report about an older one changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from unitagent.core import budget
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import Code
 from unitagent.core.judging import of_peers
-from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
+from unitagent.core.model import Charge, Failure, InstanceState, Mode, Order, OrderKind, Reason, Record, Restart
 from unitagent.core.parts import Marks
 from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
 
+REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a new life of the Unit
+
 
 def obey(state: State) -> Result:
-    """An operator's order counts in the generation that it was given in."""
+    """An operator's order is for all who were there when it was given: no older one than I am counts."""
     order = state.store.order
-    if (
-        not state.store.current
-        or order is None
-        or order.generation != state.me.generation
-        or state.shutdown.leaving
-    ):
+    if not state.store.current or order is None or state.shutdown.leaving:
         return state, ()
-    if state.store.took is not None and state.store.took.generation >= order.generation:
-        return state, ()  # it was meant for my predecessor, who has obeyed or died
+    if order.number <= state.store.older_order or not state.joined:
+        return state, ()
     if order.kind is OrderKind.DRAIN and state.shutdown.asked is None:
         said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
         return mine(state.with_shutdown(asked=state.now), asked=True), said
@@ -37,7 +35,11 @@ def obey(state: State) -> Result:
 
 
 def _restart(state: State, order: Order) -> Result:
-    """A Unit that has yet to start in this generation starts anyway: the wish is fulfilled without more."""
+    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway: the wish
+    is fulfilled without more.
+    """
+    if order.generation != state.me.generation:
+        return state, ()
     if not state.in_gang:
         return state.with_store(restarts_anyway=order.generation), ()
     if not state.up or state.store.restarts_anyway == order.generation or state.generation > order.generation:
@@ -171,7 +173,7 @@ def count(state: State) -> Result:
     state = mine(state, restarts=state.me.restarts + 1)
     if not _free_of_charge(state):
         state = _charge(state)
-    if state.rules.guard and budget.spent(state.recovery.restarts, state.rules.max_restarts):
+    if state.rules.guard and budget.is_spent(state.me.charges, state.rules.max_restarts):
         return _give_up(state), ()
     if state.rules.restart is Restart.RECREATE:
         return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
@@ -186,15 +188,51 @@ def _free_of_charge(state: State) -> bool:
 
 def _charge(state: State) -> State:
     at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
-    times = (*budget.within(state.recovery.restarts, state.now, state.rules.restart_window), at)
-    pause = budget.pause(times, state.rules.backoff)
-    return state.with_recovery(restarts=times).with_barrier(not_before=at + pause)
+    charge = Charge(generation=state.me.generation, at=at + state.rules.epoch)
+    return _pausing(_charged(state, (charge,)))
+
+
+def _charged(state: State, charges: Iterable[Charge]) -> State:
+    """With these restarts charged, and those forgotten that the window has left behind."""
+    now, window = state.now + state.rules.epoch, state.rules.restart_window
+    return mine(state, charges=budget.merge((*state.me.charges, *charges), now, window))
+
+
+def _pausing(state: State) -> State:
+    """With the pause that the last charge asks for."""
+    if not state.me.charges:
+        return state
+    since = state.me.charges[-1].at - state.rules.epoch
+    return state.with_barrier(not_before=since + budget.pause_before(state.me.charges, state.rules.backoff))
+
+
+def inherit(state: State, predecessor: Record) -> State:
+    """What the former holder of my rank knew of the budget; one that gave up has closed that account."""
+    if predecessor.failed:
+        return state
+    state = _charged(state, predecessor.charges)
+    return _pausing(state) if state.rules.restart is Restart.RECREATE else state
+
+
+def learn_charges(state: State) -> Result:
+    """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
+    if not state.store.current or not state.joined or state.shutdown.leaving:
+        return state, ()
+    known = {charge.generation for charge in state.me.charges}
+    told = [
+        charge
+        for record in state.store.records.values()
+        if not record.failed
+        for charge in record.charges
+        if charge.generation not in known and charge.generation < state.me.generation
+    ]
+    return (_charged(state, told) if told else state), ()
 
 
 def _give_up(state: State) -> State:
     failure = state.recovery.failure
     why = (
-        f"{len(state.recovery.restarts) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"{len(state.me.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
         f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )
@@ -202,16 +240,28 @@ def _give_up(state: State) -> State:
 
 
 def fail_together(state: State) -> Result:
-    """A member of my gang holds that the budget is spent: then it is, for all."""
-    if (
-        not state.store.current
-        or state.shutdown.leaving
-        or not any(record.failed for record in members(state))
-    ):
+    """Where another rank holds that the budget is spent, it is, for all."""
+    if not state.store.current or state.shutdown.leaving:
+        return state, ()
+    failed = [record for record in state.store.records.values() if record.failed]
+    ours = {peer.incarnation for peer in members(state)}
+    if not any(record.incarnation in ours or _failed_without_me(state, record) for record in failed):
         return state, ()
     last = state.recovery.failure.detail if state.recovery.failure else "unknown"
     why = f"the restart budget of the Unit is spent; last: {last}"
     return mine(go(state, Code.BUDGET, why), failed=True), ()
+
+
+def _failed_without_me(state: State, record: Record) -> bool:
+    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor knew nothing of it.
+
+    A Unit that somebody starts again after it failed begins anew.
+    """
+    former = state.store.predecessor or state.store.records.get(state.rules.rank)
+    if not state.rules.guard or state.workload.gang is not None or former is None or former.failed:
+        return False
+    now = state.now + state.rules.epoch
+    return bool(record.charges) and now - record.charges[-1].at < REBUILT_WITHIN
 
 
 def complete(state: State) -> Result:

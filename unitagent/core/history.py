@@ -136,9 +136,9 @@ def _who(state: State) -> str:
 
 
 def _joined(before: State, after: State) -> Said:
-    if before.store.joined or not after.store.joined:
+    if before.joined or not after.joined:
         return
-    took = after.store.took
+    took = after.store.predecessor
     if took is None:
         yield Kind.JOINED, f"{_who(after)} joined"
     else:

@@ -110,6 +110,13 @@ class Leases:
             return 0.0
         return max(0.0, self.last - max(begin, self.contact))
 
+    def has_turned(self, incarnation: str, age: float, now: float) -> bool:
+        """Whether the last beat that I know of has turned ``age`` seconds old since I looked last."""
+        lease = self.of.get(incarnation)
+        if lease is None or self.contact is None or self.last is None:
+            return False
+        return self.last < max(lease.written, self.contact) + age <= now
+
     def beats(self, incarnation: str) -> bool:
         """Whether the count grew since my contact began: living evidence."""
         lease = self.of.get(incarnation)

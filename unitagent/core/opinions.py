@@ -11,6 +11,8 @@ from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
 from unitagent.core.model import Mode, Record
 from unitagent.core.state import State, overdue
 
+_NOTHING = {Opinion.SILENT, Opinion.SELF, Opinion.STRANGER}  # says nothing of whom I asked for
+
 
 def peer_answered(state: State, event: PeerAnswered) -> State:
     """What an answer, or its absence, adds to the facts."""
@@ -20,20 +22,23 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
     record = about(state, event.rank, event.incarnation)
     if record is None:
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
-    refused = event.incarnation if event.opinion is Opinion.REFUSED else ""
-    state = state.with_peers(refused={**state.peers.refused, event.rank: refused})
-    mute = event.opinion is Opinion.SILENT
+    one, peers = {event.incarnation}, state.peers
     state = state.with_peers(
-        mute=state.peers.mute | {event.rank} if mute else state.peers.mute - {event.rank}
+        refused=peers.refused | one if event.opinion is Opinion.REFUSED else peers.refused - one,
+        mute=peers.mute | one if event.opinion in _NOTHING else peers.mute - one,
     )
     if event.opinion is Opinion.ALIVE:
         state = _heard(state, event)
+    elif event.opinion in _NOTHING and overdue(state, record):  # the second witness has come late
+        state = state.with_store(look=True)
     return _judge(state, event, record)
 
 
 def _heard(state: State, event: PeerAnswered) -> State:
     """A living peer vouches for itself, and tells of a generation that I may have missed."""
-    heard = {**state.peers.heard, event.rank: state.now}
+    recent = state.now - state.rules.timing.takeover
+    heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
+    heard[event.incarnation] = state.now
     return credence.heard(state.with_peers(heard=heard), event.generation)
 
 
@@ -43,7 +48,7 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     state = state.with_peers(
         hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
     )
-    against = _against(state, event, hung_up=hung_up)
+    against = _against(state, event, record, hung_up=hung_up)
     if against:
         state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
     elif not state.connected:  # with a store, its snapshots settle doubts
@@ -60,8 +65,8 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
 
 
-def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
-    late = overdue(state, event.rank)
+def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+    late = overdue(state, record)
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
             untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
@@ -75,14 +80,15 @@ def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
         case Opinion.REFUSED if _answered_before(state, event) or late:
             return "its address refuses connections, so its agent is dead"
         case _:
-            silent_for = state.now - state.peers.heard.get(event.rank, state.store.leases.last or state.now)
+            last = state.store.leases.last or state.now
+            silent_for = state.now - state.peers.heard.get(event.incarnation, last)
             lost = not state.connected and silent_for > state.rules.lease
             return "it does not answer" if lost and not hung_up else ""
 
 
 def _answered_before(state: State, event: PeerAnswered) -> bool:
     """An address that never answered may be a firewall that rejects; one that did has lost its agent."""
-    return (event.rank, event.incarnation) in state.barrier.reached
+    return event.incarnation in state.barrier.reached
 
 
 def peer_hung_up(state: State, event: PeerHungUp) -> State:

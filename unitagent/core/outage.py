@@ -45,7 +45,7 @@ def ask_around(state: State) -> Result:
 
 def _in_touch(state: State) -> bool:
     last = state.store.leases.last
-    return state.connected and last is not None and state.now - last <= 1.5 * state.rules.heartbeat
+    return state.connected and last is not None and state.now - last <= state.rules.timing.out_of_touch
 
 
 def _confidants(state: State) -> tuple[Record, ...]:
@@ -71,9 +71,9 @@ def is_isolated(state: State) -> bool:
     last = state.store.leases.last
     if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return False
-    vouch = {peer.rank for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0}
-    heard = max((state.peers.heard.get(rank, last) for rank in vouch), default=last)
-    return vouch <= state.peers.answered and state.now - max(last, heard) > state.rules.lease
+    vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
+    heard = max((state.peers.heard.get(peer.incarnation, last) for peer in vouch), default=last)
+    return {peer.rank for peer in vouch} <= state.peers.answered and state.now - max(last, heard) > state.rules.lease
 
 
 def _can_be_vouched_for(state: State) -> bool:

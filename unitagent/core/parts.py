@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from unitagent.core.events import Opinion
 from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, Gang, Order, Record
@@ -58,9 +59,10 @@ class StoreView:
         last_to_act: my own change was the last before that snapshot.
         holder: the incarnation that held my rank in that snapshot, or empty.
         looked: the store has answered at least once.
-        joined: my rank is mine, or was.
-        fenced: after that another incarnation held it.
-        took: the record whose place my own took, when I joined.
+        joined: since when my rank is mine; None before that.
+        confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
+        predecessor: the record whose place my own took, when I joined.
+        clock: of the store, when it last answered; see :func:`joining.next_tenure`.
         exchanging: the record that the exchange under way puts there; None when it only looks.
         in_flight: an exchange is under way.
         published: my record as the store is known to have it; None when that is not known.
@@ -69,6 +71,7 @@ class StoreView:
         next_beat: when an exchange is due in any case.
         leases: when the others' beats were seen to change.
         order: the last wish of an operator.
+        older_order: number of the order that was there before me; I obey those with a higher one.
         restarts_anyway: the generation whose order to restart found me still at its barrier.
         incredible: a generation that was named and is not believed.
 
@@ -79,9 +82,10 @@ class StoreView:
     last_to_act: bool = False
     holder: str = ""
     looked: bool = False
-    joined: bool = False
-    fenced: bool = False
-    took: Record | None = None
+    joined: float | None = None
+    confirmed: bool = False
+    predecessor: Record | None = None
+    clock: int = 0
     exchanging: Record | None = None
     in_flight: bool = False
     published: Record | None = None
@@ -90,6 +94,7 @@ class StoreView:
     next_beat: float = 0.0
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
+    older_order: int = 0
     restarts_anyway: int = 0
     incredible: int = 0
 
@@ -103,8 +108,8 @@ class Barrier:
         finding_port: the generation that I look for a master port for, or have looked.
         checking: id of the gang whose members I try to reach, or empty.
         check_again: not before this are they tried again.
-        reached: rank and incarnation of all that I have ever reached from my card.
-        unreached: ranks that I could not reach when I last tried.
+        reached: incarnations that have ever answered me themselves, asked from my card.
+        found: who answered instead of the incarnations that did not, when I last asked.
         not_before: when the pause before a restart is over.
         report_at: when to say next who is missing.
 
@@ -114,8 +119,8 @@ class Barrier:
     finding_port: int = 0
     checking: str = ""
     check_again: float = 0.0
-    reached: frozenset[tuple[int, str]] = frozenset()
-    unreached: tuple[int, ...] = ()
+    reached: frozenset[str] = frozenset()
+    found: Mapping[str, Opinion] = field(default_factory=dict)
     not_before: float = 0.0
     report_at: float = 0.0
 
@@ -153,27 +158,27 @@ class PeerEvidence:
     """What the others said when they were asked directly, and what their silence is worth.
 
     Attributes:
-        refused: the incarnation, by rank, whose address refused a connection when it was last asked.
+        refused: incarnations whose address refused a connection when it was last asked.
         asking: ranks with an open question.
         ask_again: when each rank may be asked again.
         hung_up: ranks whose connection broke, and that have not been asked since.
         watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
         suspects: gang members that did not stand the second opinion, with the reason in words.
-        mute: ranks that did not answer when they were asked, and have not beaten since.
-        heard: when each rank last answered as the incarnation that I know.
+        mute: incarnations that did not answer when they were asked, and have not beaten since.
+        heard: when each incarnation last answered.
         doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
 
     """
 
-    refused: Mapping[int, str] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
     asking: frozenset[int] = frozenset()
     ask_again: Mapping[int, float] = field(default_factory=dict)
     hung_up: frozenset[int] = frozenset()
     watch_again: bool = False
     suspects: Mapping[int, str] = field(default_factory=dict)
-    mute: frozenset[int] = frozenset()
-    heard: Mapping[int, float] = field(default_factory=dict)
+    mute: frozenset[str] = frozenset()
+    heard: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
     answered: frozenset[int] = frozenset()
 
@@ -209,7 +214,6 @@ class Recovery:
     Attributes:
         failure: the first failure of the last generation that failed.
         failure_stored: the store has it, as far as I know.
-        restarts: when those restarts were that count against the budget.
         counted: the last generation whose end was counted.
         was_ready: some generation of my life has been ready.
         marks: when the steps of the last recovery happened.
@@ -218,7 +222,6 @@ class Recovery:
 
     failure: Failure | None = None
     failure_stored: bool = True
-    restarts: tuple[float, ...] = ()
     counted: int = 0
     was_ready: bool = False
     marks: Marks = field(default_factory=Marks)

@@ -6,11 +6,14 @@ runs starts alone; and while rank 0 does not run, everybody waits for it at the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import differences, gang_of, start
 from unitagent.core.exits import Code
+from unitagent.core.identity import check_peers, find_clashes, find_unproven
+from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, InstanceState, Mode, Record
 from unitagent.core.state import Result, State, go, mine, watched
 
@@ -20,12 +23,15 @@ def rejoin(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
         return state, ()
+    unproven = find_unproven(state, (state.store.records[0], *_neighbours(state)))
+    if unproven:
+        return check_peers(state, gang, unproven)
     differing = differences([state.store.records[0], state.me])
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
     if apart:  # of those that I have not seen beat I know nothing
-        state = state.with_store(leases=replace(state.store.leases, by_rank={}))
+        state = state.with_store(leases=replace(state.store.leases, of={}))
     return start(mine(state, generation=gang.generation), gang)
 
 
@@ -33,7 +39,7 @@ def may_rejoin(state: State) -> bool:
     """Whether I stand outside a generation that runs, and may go into it alone."""
     if (
         state.leads
-        or not state.store.joined
+        or not state.joined
         or state.up
         or state.shutdown.leaving
         or state.shutdown.asked is not None
@@ -47,13 +53,19 @@ def _runs(state: State, leader: Record) -> bool:
     """Whether rank 0 is alive and runs the generation that I know, as a Unit that I belong to."""
     here = leader.state.started and leader.generation == state.generation and not leader.asked
     alike = leader.size == state.rules.size and leader.revision == state.me.revision
-    late = state.store.leases.unchanged(0) > state.rules.lease
-    return here and alike and state.store.leases.alive(0, leader.incarnation) and not late
+    leases = state.store.leases
+    late = leases.unchanged(leader.incarnation) > state.rules.lease
+    return here and alike and leases.alive(leader.incarnation) and not late
+
+
+def _neighbours(state: State) -> Iterator[Record]:
+    for rank in neighbours(state.rules.rank, state.rules.size):
+        yield state.store.records[rank]
 
 
 def _running_gang(state: State) -> Gang | None:
     everybody = {**state.store.records, state.rules.rank: state.me}
-    if any(rank not in everybody for rank in range(state.rules.size)):
+    if any(rank not in everybody for rank in range(state.rules.size)) or find_clashes(everybody.values()):
         return None
     if any(everybody[rank].generation != state.generation for rank in everybody if rank != state.rules.rank):
         return None  # somebody's predecessor, as a store shows it that has lost writes

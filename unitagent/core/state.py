@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unitagent.core.actions import Action, Level, Say
-from unitagent.core.leases import neighbours
+from unitagent.core.exits import Code
+from unitagent.core.leases import NEVER, neighbours
 from unitagent.core.model import Failure, Mode, Reason, Record, Rules
 from unitagent.core.parts import (
     Barrier,
@@ -84,6 +85,17 @@ class State:
         return self.store.leases.contact is not None
 
     @property
+    def joined(self) -> bool:
+        """Whether my rank is mine, as far as I know."""
+        return self.store.joined is not None
+
+    @property
+    def fenced(self) -> bool:
+        """Whether my rank belongs to another incarnation, and I end because of it."""
+        leaving = self.shutdown.leaving
+        return leaving is not None and leaving.code == Code.FENCED
+
+    @property
     def up(self) -> bool:
         """Whether a workload of mine may have living processes."""
         return self.workload.work is not Work.ABSENT
@@ -120,8 +132,9 @@ def first(unit_rules: Rules, me: Record, now: float) -> State:
 
 
 def mine(state: State, /, **changes: Any) -> State:
-    """The state with changes to my own record."""
-    return replace(state, me=replace(state.me, **changes))
+    """The state with changes to my own record, which are a new edition of it."""
+    me = replace(state.me, **changes)
+    return state if me == state.me else replace(state, me=replace(me, edition=me.edition + 1))
 
 
 def say(level: Level, text: str) -> tuple[Action, ...]:
@@ -155,23 +168,30 @@ def judged(state: State) -> tuple[Record, ...]:
     return tuple(members(state)) if state.rules.size <= ALL_BEATS else watched(state)
 
 
-def overdue(state: State, rank: int) -> bool:
-    """Whether a rank's lease is over, as the last snapshot shows it. A change of its beat is seen up to a
-    heartbeat late; half of one is made up for, where its own silence is the second witness.
+def overdue(state: State, peer: Record) -> bool:
+    """Whether a lease is over, as the last snapshot shows it. When the last beat was written is known from the
+    store's own clock; where there is no second witness, only from when I saw it.
     """
-    allowance = state.rules.heartbeat / 2 if state.rules.probes else 0.0
-    return state.store.leases.unchanged(rank) > state.rules.lease - allowance
+    leases = state.store.leases
+    since = leases.silence if state.rules.probes else leases.unchanged
+    return since(peer.incarnation) > state.rules.lease
 
 
-def vouched(state: State, rank: int) -> bool:
-    """Whether a rank answered within the lease: its own word is as good a sign of life as a beat."""
-    return state.now - state.peers.heard.get(rank, float("-inf")) < state.rules.lease
+def vouched(state: State, peer: Record) -> bool:
+    """Whether it answered within the lease: its own word is as good a sign of life as a beat."""
+    return state.now - state.peers.heard.get(peer.incarnation, NEVER) < state.rules.lease
 
 
-def silent(state: State, rank: int) -> bool:
-    """Whether a rank's lease is over and it does not answer either, where it can be asked."""
-    mute = rank in state.peers.mute and not vouched(state, rank)
-    return overdue(state, rank) and (mute or not state.rules.probes)
+def silent(state: State, peer: Record) -> bool:
+    """Whether a lease is over and its agent does not answer either, where it can be asked."""
+    mute = peer.incarnation in state.peers.mute and not vouched(state, peer)
+    return overdue(state, peer) and (mute or not state.rules.probes)
+
+
+def late_by(state: State, record: Record) -> float:
+    """Seconds by which a record's agent has overrun its lease, by its beats and its own word; 0 for none."""
+    still = state.store.leases.unchanged(record.incarnation) - state.rules.lease
+    return 0.0 if record.left or vouched(state, record) else max(0.0, still)
 
 
 def name(state: State, rank: int) -> str:

@@ -120,5 +120,6 @@ def _shown(state: State, rank: int, record: Record | None) -> InstanceState:
 def _lease(state: State, rank: int) -> float | None:
     """Seconds since the rank's last sign of life; for myself, since the store last answered."""
     if rank != state.rules.rank:
-        return state.store.leases.age(rank, state.now)
+        record = state.store.records.get(rank)
+        return None if record is None else state.store.leases.age(record.incarnation, state.now)
     return None if state.store.leases.last is None else max(0.0, state.now - state.store.leases.last)

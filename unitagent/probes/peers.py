@@ -105,10 +105,10 @@ class Peers:
         except TimeoutError:
             return _SILENT
 
-    async def check(self, records: Collection[Record]) -> dict[int, Opinion]:
-        """Tell for each rank who answers at its address, asked from our card; several at once."""
+    async def check(self, records: Collection[Record]) -> dict[str, Opinion]:
+        """Tell for each incarnation who answers at its address, asked from our card; several at once."""
         verdicts = await asyncio.gather(*map(self.ask, records))
-        return {record.rank: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)}
+        return {record.incarnation: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)}
 
     def watch(self, records: Collection[Record]) -> None:
         """Hold a connection to each of these, and to no other."""

@@ -174,7 +174,7 @@ async def _store(here: _Here) -> Findings:
         asked = await ask(where.url, Keys(settings.unit), _PATIENCE)
     except StoreError as error:
         return [store.judge_trouble(str(error), elsewhere=not _has_url(settings))]
-    return list(store.judge(asked, settings.store_operation_timeout))
+    return list(store.judge(asked, settings.timing.operation_timeout))
 
 
 def _embedded(where: StoreAddress) -> Finding:
