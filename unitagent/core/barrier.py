@@ -23,13 +23,7 @@ FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missi
 
 def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
-    if (
-        not state.store.joined
-        or state.up
-        or state.shutdown.leaving
-        or state.shutdown.asked is not None
-        or not state.connected
-    ):
+    if state.up or not state.connected:
         return state, ()
     target = _target(state)
     if target == state.me.generation:
@@ -81,8 +75,6 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
 
 def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
-    if state.me.state is not InstanceState.IDLE or state.shutdown.leaving:
-        return state, ()
     if _lacks_port(state):
         return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
     if not state.store.current:
@@ -210,8 +202,6 @@ def _begun(state: State, gang: Gang) -> State:
 
 def report(state: State) -> Result:
     """While waiting, say who is missing and for how long, ever more rarely."""
-    if state.me.state is not InstanceState.IDLE or state.shutdown.leaving:
-        return state, ()
     waited = state.now - state.barrier.entered
     if 0 < state.rules.barrier_timeout < min(waited, state.now - state.barrier.not_before):
         why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"

@@ -34,7 +34,7 @@ def fence(state: State) -> Result:
 
 def give_up_store(state: State) -> Result:
     """The store was never reached: say so and end, because nothing was started yet."""
-    if state.store.looked or state.shutdown.leaving or state.now - state.started <= state.rules.store_timeout:
+    if state.store.looked or state.now - state.started <= state.rules.store_timeout:
         return state, ()
     waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
@@ -42,7 +42,7 @@ def give_up_store(state: State) -> Result:
 
 def agree(state: State) -> Result:
     """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
-    if not state.store.current or state.up or state.shutdown.leaving:
+    if not state.store.current or state.up:
         return state, ()
     for record in state.store.records.values():
         at_odds = _at_odds(state, record)
@@ -92,10 +92,8 @@ def may_take(state: State) -> str | None:
     vouched = state.now - state.peers.heard.get(state.rules.rank, -stopped) < stopped
     if still > stopped and not vouched:
         return state.store.holder
-    refused = (
-        state.peers.refused.get(state.rules.rank) == state.store.holder and still > 2 * state.rules.heartbeat
-    )
-    return state.store.holder if refused else None
+    refused = state.peers.refused.get(state.rules.rank) == state.store.holder
+    return state.store.holder if refused and still > 2 * state.rules.heartbeat else None
 
 
 def claim(state: State) -> State:
