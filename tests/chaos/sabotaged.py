@@ -49,7 +49,7 @@ def ignores_the_others() -> None:
     def wind_down(state: State) -> Result:
         return real(state) if state.workload.work is Work.OVER or state.shutdown.leaving else (state, ())
 
-    decide.RULES = tuple(wind_down if rule is real else rule for rule in decide.RULES)
+    decide.RULES = tuple((wind_down if rule is real else rule, stages) for rule, stages in decide.RULES)
 
 
 def mixes_up_the_leader() -> None:

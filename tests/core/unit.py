@@ -18,7 +18,7 @@ from unitagent.core.events import (
     Exchanged,
     Opinion,
     PeerAnswered,
-    PeersReached,
+    PeersChecked,
     PortFound,
     Pushed,
     Spawned,
@@ -150,7 +150,12 @@ class Unit:
             case act.FindPort():
                 self._put(rank, PortFound, action.generation, 20000 + action.generation)
             case act.CheckPeers():
-                self._put(rank, PeersReached, action.gang, tuple(peer.rank for peer in action.peers), ())
+                self._put(
+                    rank,
+                    PeersChecked,
+                    action.gang,
+                    {peer.incarnation: Opinion.ALIVE for peer in action.peers},
+                )
             case act.AskPeer():
                 self._ask(rank, action.peer)
             case act.Spawn():

@@ -16,7 +16,7 @@ from unitagent.core.events import (
     HealthChecked,
     Opinion,
     PeerAnswered,
-    PeersReached,
+    PeersChecked,
     PortFound,
     Spawned,
     StopAsked,
@@ -62,7 +62,9 @@ class Instance:
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
         rules = world.plan.rules(rank, self.incarnation)
         port = PROBE_PORT if rules.probes else 0
-        me = Record(rank=rank, incarnation=self.incarnation, size=rules.size, ip=ip, port=port)
+        me = Record(
+            rank=rank, incarnation=self.incarnation, size=rules.size, ip=ip, port=port, netns=f"of {ip}"
+        )
         self.state = first(rules, me, self.clock)
         world.after(0.0, self._tick)
 
@@ -196,9 +198,16 @@ class Instance:
             self.hear(PeerAnswered, *about, Opinion.ALIVE, now.generation, now.state.started, other.ready)
 
     def _check(self, action: act.CheckPeers) -> None:
-        reached = {peer.rank: self.world.accepts(self.ip, peer.ip) for peer in action.peers}
-        yes, no = ([rank for rank, there in reached.items() if there is wanted] for wanted in (True, False))
-        self.hear(PeersReached, action.gang, tuple(yes), tuple(no))
+        answers = {peer.incarnation: self._who_answers(peer) for peer in action.peers}
+        self.hear(PeersChecked, action.gang, answers)
+
+    def _who_answers(self, peer: Record) -> Opinion:
+        if not self.world.reaches(self.ip, peer.ip) or self.world.frozen(peer.ip):
+            return Opinion.SILENT
+        other = self.world.at(peer.ip)
+        if other is None:
+            return Opinion.REFUSED
+        return Opinion.ALIVE if other.incarnation == peer.incarnation else Opinion.OTHER
 
     def _spawn(self, gang: Gang) -> None:
         world = self.world

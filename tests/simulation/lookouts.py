@@ -99,7 +99,7 @@ class Lookout:
         since = one.state.store.leases.contact
         judges = since is not None and one.clock - since > SETTLED and not self.watch.world.severed(one.ip)
         same_server = self.watch.world.boards.of(one.ip) is self.watch.world.boards.main
-        return judges and same_server and one.state.store.joined and not one.state.store.fenced
+        return judges and same_server and one.state.joined and not one.state.fenced
 
     def _somebody_hangs(self) -> bool:
         return any(one.alive and one.paused for one in self.watch.world.lives)

@@ -33,8 +33,9 @@ class Mutant:
 
 
 def _rule(old: Rule, new: Rule | None) -> Any:
-    rules = tuple(new if rule is old else rule for rule in decide.RULES)
-    return patch.object(decide, "RULES", tuple(rule for rule in rules if rule is not None))
+    """Another function, or none, in the place of a rule; the stages stay."""
+    table = tuple((new if rule is old else rule, stages) for rule, stages in decide.RULES)
+    return patch.object(decide, "RULES", tuple(row for row in table if row[0] is not None))
 
 
 def _facts(change: Callable[[State, Event, State], State]) -> Any:

@@ -55,7 +55,7 @@ _SHOWN = {
     "ended": attrgetter("workload.ended"),
     "cut_off": attrgetter("workload.cut_off"),
     "draining": attrgetter("shutdown.draining"),
-    "fenced": attrgetter("store.fenced"),
+    "fenced": attrgetter("fenced"),
     "suspects": attrgetter("peers.suspects"),
     "doubts": attrgetter("peers.doubts"),
     "asked": attrgetter("shutdown.asked"),

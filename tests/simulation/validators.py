@@ -218,7 +218,5 @@ class Watch:
         if len(self.gangs) != 2:
             self.broken("4 once", f"generations {sorted(self.gangs)} were started")
         for one in self.world.members():
-            if len(one.state.recovery.restarts) > 1:
-                self.broken(
-                    "4 budget", f"{one.incarnation} counted {len(one.state.recovery.restarts)} restarts"
-                )
+            if len(one.state.me.charges) > 1:
+                self.broken("4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts")

@@ -137,9 +137,7 @@ class World:
 
     def members(self) -> list[Instance]:
         """Who holds a rank, as far as it knows itself."""
-        return [
-            one for one in self.lives if one.alive and one.state.store.joined and not one.state.store.fenced
-        ]
+        return [one for one in self.lives if one.alive and one.state.joined and not one.state.fenced]
 
     def quit(self, one: Instance) -> None:
         """An agent ended by itself."""

@@ -90,7 +90,8 @@ class _Claimant:
             return None
         self._store.set_rank(rank)
         took = reply.records.get(rank)
-        mine = replace(self._me, rank=rank, tenure=next_tenure(reply, took, self._leases, self._timing))
+        observed = _contact(self._leases) >= self._timing.lease
+        mine = replace(self._me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed))
         over = took is not None and (self._guard or rank == 0)  # then so is my predecessor's generation
         put = _put(mine, took, generation=took.generation + 1 if took and over else 0)
         answer = await self._store.exchange(put)
@@ -100,9 +101,9 @@ class _Claimant:
 def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int | None:
     """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
 
-    The one that stood in my own place comes first, since its files may be there. On a store that may have been
-    wiped, with all holders alive, nobody claims before they have had a lease to write to it again; that lease
-    is measured by my own clock where the store's was set back.
+    The one that stood in my own place comes first, since its files may be there. On a store that may have
+    been wiped, with all holders alive, nobody claims before they have had a lease to write to it again; that
+    lease is measured by my own clock where the store's was set back.
     """
     if not is_settled(reply, leases, timing):
         return None
@@ -114,8 +115,11 @@ def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int |
 
 def is_settled(reply: Reply, leases: Leases, timing: Timing) -> bool:
     """Whether all who live have had a lease to write to this store, should it have lost its memory."""
-    looked = 0.0 if leases.contact is None or leases.last is None else leases.last - leases.contact
-    return max(reply.age, looked) >= timing.lease
+    return max(reply.age, _contact(leases)) >= timing.lease
+
+
+def _contact(leases: Leases) -> float:
+    return 0.0 if leases.contact is None or leases.last is None else leases.last - leases.contact
 
 
 def _is_free(rank: int, reply: Reply, leases: Leases, me: Record, timing: Timing) -> bool:
@@ -124,6 +128,11 @@ def _is_free(rank: int, reply: Reply, leases: Leases, me: Record, timing: Timing
         return False  # the store has forgotten it; it has time to write again
     record = reply.records.get(rank)
     return record is None or record.left or leases.unchanged(record.incarnation) > timing.takeover
+
+
+def _beats(reply: Reply) -> dict[int, Beat]:
+    """Everybody's beat; a record without one has stood still since I first saw it."""
+    return {rank: Beat(record.incarnation, 0) for rank, record in reply.records.items()} | reply.beats
 
 
 def _look(size: int) -> Exchange:

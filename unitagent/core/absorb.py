@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from unitagent.core.credence import sift
 from unitagent.core.events import (
-    Opinion,
     Drained,
     Event,
     Exchanged,
     HealthChecked,
+    Opinion,
     PeerAnswered,
     PeerHungUp,
     PeersChecked,
@@ -135,8 +135,8 @@ def _number(order: Order | None) -> int:
 
 
 def _remembered(state: State) -> tuple[str, ...]:
-    """Whose beats I remember although the store shows others' in their places: my gang's, and those of whoever
-    I saw alive in my own rank.
+    """Whose beats I remember although the store shows others' in their places: my gang's, and those of
+    whoever I saw alive in my own rank.
     """
     leases, gang = state.store.leases, state.workload.gang
     before = (one for one, lease in leases.of.items() if lease.rank == state.rules.rank and leases.alive(one))

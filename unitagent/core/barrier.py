@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
+from unitagent.core.exits import Code
 from unitagent.core.identity import (
     check_peers,
     explain_clashes,
@@ -17,25 +19,16 @@ from unitagent.core.identity import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.actions import Action, CheckPeers, FindPort, Level, Spawn, WatchPeers
-from unitagent.core.exits import Code
-from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, InstanceState, Record, ranks
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, go, mine, name, say, watched
+from unitagent.core.state import Result, State, go, late_by, mine, name, say, watched
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
 
 
 def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
-    if (
-        not state.joined
-        or state.up
-        or state.shutdown.leaving
-        or state.shutdown.asked is not None
-        or not state.connected
-    ):
+    if state.up or not state.connected:
         return state, ()
     target = _target(state)
     if target == state.me.generation:
@@ -87,8 +80,6 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
 
 def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
-    if state.me.state is not InstanceState.IDLE or state.shutdown.leaving:
-        return state, ()
     if _lacks_port(state):
         return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
     if not state.store.current:
@@ -196,8 +187,6 @@ def _begun(state: State, gang: Gang) -> State:
 
 def report(state: State) -> Result:
     """While waiting, say who is missing and for how long, ever more rarely."""
-    if state.me.state is not InstanceState.IDLE or state.shutdown.leaving:
-        return state, ()
     waited = state.now - state.barrier.entered
     if 0 < state.rules.barrier_timeout < min(waited, state.now - state.barrier.not_before):
         why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"

@@ -1,8 +1,8 @@
 """The restart budget: how many restarts a window allows, and how long to pause before each.
 
 Restarts are charged by the generation that they ended, so each counts once, whoever reports it. Every agent
-announces what it knows of them with its record: what one forgets, because its container was rebuilt, another or
-its own former record still tells.
+announces what it knows of them with its record: what one forgets, because its container was rebuilt, another
+or its own former record still tells.
 """
 
 from __future__ import annotations

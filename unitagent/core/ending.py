@@ -26,7 +26,7 @@ FAREWELL = 1.0  # seconds that the last record may take to reach the store
 
 def asked(state: State) -> Result:
     """Asked to stop: with nothing running there is nothing to wait for."""
-    if state.shutdown.asked is None or state.shutdown.leaving or state.up:
+    if state.shutdown.asked is None or state.up:
         return state, ()
     return go(state, Code.DONE, "asked to stop"), ()
 
@@ -42,7 +42,7 @@ def hurry(state: State) -> Result:
 
 def begin_drain(state: State) -> Result:
     """The Unit drains when rank 0 was asked to stop or, with guard, any member."""
-    if state.shutdown.draining is not None or not state.in_gang or state.generation > state.me.generation:
+    if state.shutdown.draining is not None or not state.in_gang or state.outrun:
         return state, ()
     others = any(
         peer.asked and peer.generation == state.me.generation and (state.rules.guard or peer.rank == 0)
@@ -107,7 +107,7 @@ def go_alone(state: State) -> Result:
     if not alone or not state.up or state.workload.work is Work.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    if state.in_gang and state.rules.size > 1 and state.connected:
+    if state.rules.size > 1 and state.connected:
         if state.now < since + HOLD:
             return state, ()
         if not state.store.current and state.now < since + 2 * HOLD:
@@ -124,7 +124,7 @@ def wind_down(state: State) -> Result:
     """The generation is over for me: by a failure, because I leave, or because the main process ended."""
     if state.workload.work is Work.STOPPING or not state.up:
         return state, ()
-    over = state.in_gang and state.generation > state.me.generation and state.shutdown.draining is None
+    over = state.outrun and state.shutdown.draining is None
     if over or state.shutdown.leaving or state.workload.work is Work.OVER:
         return _stop(state, state.rules.restart_grace)
     return state, ()

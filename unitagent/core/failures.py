@@ -14,7 +14,7 @@ from unitagent.core import budget
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import Code
 from unitagent.core.judging import of_peers
-from unitagent.core.model import Charge, Failure, InstanceState, Mode, Order, OrderKind, Reason, Record, Restart
+from unitagent.core.model import Charge, Failure, InstanceState, Order, OrderKind, Reason, Record, Restart
 from unitagent.core.parts import Marks
 from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
 
@@ -24,9 +24,7 @@ REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a
 def obey(state: State) -> Result:
     """An operator's order is for all who were there when it was given: no older one than I am counts."""
     order = state.store.order
-    if not state.store.current or order is None or state.shutdown.leaving:
-        return state, ()
-    if order.number <= state.store.older_order or not state.joined:
+    if not state.store.current or order is None or order.number <= state.store.older_order:
         return state, ()
     if order.kind is OrderKind.DRAIN and state.shutdown.asked is None:
         said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
@@ -35,14 +33,14 @@ def obey(state: State) -> Result:
 
 
 def _restart(state: State, order: Order) -> Result:
-    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway: the wish
-    is fulfilled without more.
+    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway: the
+    wish is fulfilled without more.
     """
     if order.generation != state.me.generation:
         return state, ()
     if not state.in_gang:
         return state.with_store(restarts_anyway=order.generation), ()
-    if not state.up or state.store.restarts_anyway == order.generation or state.generation > order.generation:
+    if not state.up or state.outrun or state.store.restarts_anyway == order.generation:
         return state, ()
     why = f"a restart was asked for: {order.reason or 'no reason given'}"
     return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
@@ -50,10 +48,10 @@ def _restart(state: State, order: Order) -> Result:
 
 def end_generation(state: State) -> Result:
     """Find what ended my generation; with guard, say so to all by proposing the next one."""
-    if not state.in_gang or state.generation > state.me.generation or state.shutdown.leaving:
+    if state.outrun:
         return state.with_workload(ended=None) if state.workload.ended else state, ()
     failure = state.workload.ended or _startup_timeout(state) or of_peers(state)
-    if failure is None or state.shutdown.draining is not None:
+    if failure is None:
         return state, ()
     state = state.with_workload(ended=None)
     if not state.rules.guard and failure.reason is not Reason.REQUESTED:
@@ -64,16 +62,10 @@ def end_generation(state: State) -> Result:
 
 def follow_leader(state: State) -> Result:
     """Without guard a rebuilt rank 0 takes all others with it: their containers are rebuilt too."""
-    apart = (
-        state.rules.guard
-        or state.rules.rank == 0
-        or state.shutdown.leaving
-        or state.shutdown.draining is not None
-    )
-    if apart or not (state.store.current and state.in_gang and state.workload.gang):
+    gang, leader = state.workload.gang, state.store.records.get(0)
+    if state.leads or not state.store.current or gang is None:
         return state, ()
-    leader = state.store.records.get(0)
-    if leader is None or leader.incarnation == state.workload.gang.incarnations[0]:
+    if leader is None or leader.incarnation == gang.incarnations[0]:
         return state, ()
     failure = failure_of(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
@@ -118,15 +110,9 @@ def _startup_timeout(state: State) -> Failure | None:
 
 def lost_contact(state: State) -> Result:
     """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
-    if (
-        not state.workload.cut_off
-        or state.up
-        or not state.store.current
-        or not state.leads
-        or not state.in_gang
-    ):
+    if not state.workload.cut_off or state.up or not state.store.current:
         return state, ()
-    if state.generation > state.me.generation:
+    if not state.leads or state.outrun:
         return state, ()
     why = f"{name(state, state.rules.rank)} was cut off from the store and from its peers"
     state = remember(state, failure_of(state, state.rules.rank, Reason.LOST, why))
@@ -135,7 +121,7 @@ def lost_contact(state: State) -> Result:
 
 def note(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.generation > state.me.generation and state.shutdown.draining is None
+    over = state.in_gang and state.outrun and state.shutdown.draining is None
     if not over or state.recovery.marks.generation == state.me.generation:
         return state, ()
     failure = state.recovery.failure
@@ -159,13 +145,7 @@ def _told(state: State) -> tuple[Action, ...]:
 
 def count(state: State) -> Result:
     """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up."""
-    over = state.in_gang and not state.up and state.generation > state.me.generation
-    if (
-        not over
-        or state.shutdown.leaving
-        or state.shutdown.asked is not None
-        or state.recovery.counted == state.me.generation
-    ):
+    if state.up or not state.outrun or state.recovery.counted == state.me.generation:
         return state, ()
     state = state.with_recovery(counted=state.me.generation)
     if state.shutdown.draining is not None:
@@ -241,7 +221,7 @@ def _give_up(state: State) -> State:
 
 def fail_together(state: State) -> Result:
     """Where another rank holds that the budget is spent, it is, for all."""
-    if not state.store.current or state.shutdown.leaving:
+    if not state.store.current:
         return state, ()
     failed = [record for record in state.store.records.values() if record.failed]
     ours = {peer.incarnation for peer in members(state)}
@@ -253,7 +233,8 @@ def fail_together(state: State) -> Result:
 
 
 def _failed_without_me(state: State, record: Record) -> bool:
-    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor knew nothing of it.
+    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor knew nothing of
+    it.
 
     A Unit that somebody starts again after it failed begins anew.
     """
@@ -266,12 +247,7 @@ def _failed_without_me(state: State, record: Record) -> bool:
 
 def complete(state: State) -> Result:
     """Job mode: the Unit is done when all ranks of a gang exited with 0."""
-    if (
-        state.rules.mode is not Mode.JOB
-        or not state.store.current
-        or not state.done
-        or state.shutdown.leaving
-    ):
+    if not state.store.current or not state.done:
         return state, ()
     others = [member for member in members(state) if member.generation == state.me.generation]
     finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)

@@ -1,8 +1,9 @@
 """Who stands at the barrier: incarnations, never places.
 
-A record says where its agent is to be found. Before I start with it, that very incarnation has answered me there,
-from my own card, signed with the Unit's secret where there is one. Whatever else answers is named in a sentence,
-and two records with one address never stand together: one of them leads to the other, or both to somebody else.
+A record says where its agent is to be found. Before I start with it, that very incarnation has answered me
+there, from my own card, signed with the Unit's secret where there is one. Whatever else answers is named in a
+sentence, and two records with one address never stand together: one of them leads to the other, or both to
+somebody else.
 """
 
 from __future__ import annotations
@@ -85,6 +86,4 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
                 unreached.append(who)
     if unreached:
         me = name(state, state.rules.rank)
-        yield (
-            f"{me} cannot reach {', '.join(unreached)} from its card (wrong COMM_IFNAME or a firewall?)"
-        )
+        yield (f"{me} cannot reach {', '.join(unreached)} from its card (wrong COMM_IFNAME or a firewall?)")

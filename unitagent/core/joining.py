@@ -1,14 +1,15 @@
 """Whose rank it is.
 
-The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that has
-stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store that
-is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look, or whose
-agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only remembered
-by the store, because its tenure is lower than mine or because it shows no life for longer than an isolated agent
-lives, fences nobody: I put my record over it and go on.
+The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that
+has stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store
+that is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look,
+or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only
+remembered by the store, because its tenure is lower than mine or because it shows no life for longer than an
+isolated agent lives, fences nobody: I put my record over it and go on.
 
-A newcomer has no tenure yet. It waits until the holder is gone for certain: it said so, its place is mine now, its
-own machine says that nobody listens there while its beat stands still, or it was silent for ``takeover``.
+A newcomer has no tenure yet. It waits until the holder is gone for certain: it said so, its place is mine
+now, its own machine says that nobody listens there while its beat stands still, or it was silent for
+``takeover``.
 """
 
 from __future__ import annotations
@@ -34,9 +35,7 @@ def fence(state: State) -> Result:
     if holder is None or not (rival and holder.outranks(state.me) and is_living(state, holder.incarnation)):
         return state, ()
     where = holder.hostname or holder.ip
-    why = (
-        f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
-    )
+    why = f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
     state = go(state.with_shutdown(leaving=None), Code.FENCED, why)
     if not state.up:
         return state, ()
@@ -111,8 +110,7 @@ def confirm_tenure(state: State) -> Result:
 
 def give_up_store(state: State) -> Result:
     """The store was never reached: say so and end, because nothing was started yet."""
-    waited_long = state.now - state.started > state.rules.store_timeout
-    if state.store.looked or state.shutdown.leaving or not waited_long:
+    if state.store.looked or state.now - state.started <= state.rules.store_timeout:
         return state, ()
     waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
@@ -120,7 +118,7 @@ def give_up_store(state: State) -> Result:
 
 def agree(state: State) -> Result:
     """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
-    if not state.store.current or state.up or state.shutdown.leaving:
+    if not state.store.current or state.up:
         return state, ()
     for record in state.store.records.values():
         at_odds = _at_odds(state, record)

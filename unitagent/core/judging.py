@@ -14,7 +14,7 @@ from unitagent.core.state import Result, State, failure_of, judged, name, silent
 
 def judge(state: State) -> Result:
     """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
-    if not (state.in_gang and state.up and state.connected and state.rules.probes):
+    if not (state.up and state.connected and state.rules.probes):
         return state, ()
     quiet = [peer for peer in _doing_their_part(state) if _worth_asking(state, peer)]
     if not quiet:
@@ -45,7 +45,7 @@ def _doing_their_part(state: State) -> tuple[Record, ...]:
 
 def look_in_time(state: State) -> Result:
     """Look at the store when a member's silence turns long enough to ask it, and when its lease ends."""
-    if state.store.look or not (state.in_gang and state.up and state.connected):
+    if state.store.look or not (state.up and state.connected):
         return state, ()
     ages = (state.rules.timing.ask_after, state.rules.lease) if state.rules.probes else (state.rules.lease,)
     leases = state.store.leases
@@ -62,7 +62,7 @@ def watch_again(state: State) -> Result:
     if not state.peers.watch_again:
         return state, ()
     state = state.with_peers(watch_again=False)
-    return state, (WatchPeers(watched(state)),) if state.in_gang and state.up else ()
+    return state, (WatchPeers(watched(state)),) if state.up else ()
 
 
 def _worth_asking(state: State, peer: Record) -> bool:
@@ -87,11 +87,7 @@ def of_peers(state: State) -> Failure | None:
     if not state.rules.guard:
         return None
     return next(
-        (
-            _lost(state, peer, why)
-            for peer in _doing_their_part(state)
-            if (why := _against(state, peer))
-        ),
+        (_lost(state, peer, why) for peer in _doing_their_part(state) if (why := _against(state, peer))),
         None,
     )
 

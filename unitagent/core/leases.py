@@ -1,10 +1,11 @@
 """Leases judged by change: an incarnation is late when its beat has stood still for a lease on *my* monotonic
-clock, while I had unbroken contact with the store (client-go's leader election judges the same way). Of another
-machine's clock only one thing is believed: how long ago, by its own clock, the store got a beat that I see now;
-and that only within the time since I looked last.
+clock, while I had unbroken contact with the store (client-go's leader election judges the same way). Of
+another machine's clock only one thing is believed: how long ago, by its own clock, the store got a beat that
+I see now; and that only within the time since I looked last.
 
 The invariant: a beat that the store remembers proves nothing. Only a count that grew while I looked is a sign
-of life, and what was once seen of an incarnation is not forgotten because the store shows another in its place.
+of life, and what was once seen of an incarnation is not forgotten because the store shows another in its
+place.
 """
 
 from __future__ import annotations

@@ -29,13 +29,7 @@ def tell(state: State) -> Result:
 
 def ask_around(state: State) -> Result:
     """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away or dawdles."""
-    if (
-        _in_touch(state)
-        or not state.store.looked
-        or not state.up
-        or not state.rules.probes
-        or not state.in_gang
-    ):
+    if _in_touch(state) or not state.up or not state.rules.probes:
         return state, ()
     due = tuple(peer for peer in _confidants(state) if may_ask(state, peer.rank))
     if not due:
@@ -73,7 +67,9 @@ def is_isolated(state: State) -> bool:
         return False
     vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
     heard = max((state.peers.heard.get(peer.incarnation, last) for peer in vouch), default=last)
-    return {peer.rank for peer in vouch} <= state.peers.answered and state.now - max(last, heard) > state.rules.lease
+    return {peer.rank for peer in vouch} <= state.peers.answered and state.now - max(
+        last, heard
+    ) > state.rules.lease
 
 
 def _can_be_vouched_for(state: State) -> bool:

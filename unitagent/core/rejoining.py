@@ -37,16 +37,10 @@ def rejoin(state: State) -> Result:
 
 def may_rejoin(state: State) -> bool:
     """Whether I stand outside a generation that runs, and may go into it alone."""
-    if (
-        state.leads
-        or not state.joined
-        or state.up
-        or state.shutdown.leaving
-        or state.shutdown.asked is not None
-    ):
+    if state.leads or state.up or state.done or not state.store.current:
         return False
     leader = state.store.records.get(0)
-    return state.store.current and leader is not None and not state.done and _runs(state, leader)
+    return leader is not None and _runs(state, leader)
 
 
 def _runs(state: State, leader: Record) -> bool:

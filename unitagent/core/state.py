@@ -106,16 +106,19 @@ class State:
         return self.workload.gang is not None and self.workload.gang.generation == self.me.generation
 
     @property
+    def outrun(self) -> bool:
+        """Whether somebody has proposed another generation than the one that I stand in."""
+        return self.generation > self.me.generation
+
+    @property
     def done(self) -> bool:
         """Whether my part of a job ended well, and nobody has proposed another generation.
 
         In a drain it was told to end, and what it says to that is no success.
         """
-        ended = self.workload.exit
-        ended_well = (
-            ended is not None and ended.status == 0 and not self.up and self.shutdown.draining is None
-        )
-        return ended_well and self.rules.mode is Mode.JOB and self.generation == self.me.generation
+        if self.rules.mode is not Mode.JOB or self.up or self.outrun or self.shutdown.draining is not None:
+            return False
+        return self.workload.exit is not None and self.workload.exit.status == 0
 
     @property
     def leads(self) -> bool:
@@ -169,8 +172,8 @@ def judged(state: State) -> tuple[Record, ...]:
 
 
 def overdue(state: State, peer: Record) -> bool:
-    """Whether a lease is over, as the last snapshot shows it. When the last beat was written is known from the
-    store's own clock; where there is no second witness, only from when I saw it.
+    """Whether a lease is over, as the last snapshot shows it. When the last beat was written is known from
+    the store's own clock; where there is no second witness, only from when I saw it.
     """
     leases = state.store.leases
     since = leases.silence if state.rules.probes else leases.unchanged

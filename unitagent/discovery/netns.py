@@ -39,7 +39,8 @@ def _covers(host: str, ip: str) -> bool:
         there, mine = ip_address(host.strip("[]")), ip_address(ip)
     except ValueError:  # a name may lead anywhere
         return False
-    return there == mine or (there.is_unspecified and (there.version == mine.version or there.version == 6))  # noqa: PLR2004
+    both = there.version == 6  # noqa: PLR2004  # the server takes IPv4 at [::] as well
+    return there == mine or (there.is_unspecified and (both or there.version == mine.version))
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -63,6 +63,5 @@ class Outcome:
             return False
         standing = [snapshot.records.get(rank) for rank in range(leader.size)]
         return all(
-            one is not None and one.generation >= self._least and one.state.serving
-            for one in standing
+            one is not None and one.generation >= self._least and one.state.serving for one in standing
         )

@@ -1,8 +1,8 @@
 """Peers seen directly, without the store: asked for a second opinion, checked for reachability, watched.
 
 The invariant: silence proves nothing, and neither does an address. A peer counts as alive, or as another one,
-only by an answer that is whole, says which incarnation gives it and, where the Unit has a secret, is signed for
-this very question; as refused only by its own machine.
+only by an answer that is whole, says which incarnation gives it and, where the Unit has a secret, is signed
+for this very question; as refused only by its own machine.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class Peers:
     async def check(self, records: Collection[Record]) -> dict[str, Opinion]:
         """Tell for each incarnation who answers at its address, asked from our card; several at once."""
         verdicts = await asyncio.gather(*map(self.ask, records))
-        return {record.incarnation: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)}
+        return {
+            record.incarnation: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)
+        }
 
     def watch(self, records: Collection[Record]) -> None:
         """Hold a connection to each of these, and to no other."""
