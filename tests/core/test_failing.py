@@ -29,7 +29,7 @@ def test_with_guard_any_exit_restarts_all_once(code: int | None, signal: int | N
     )
     unit.wait(2)
     assert unit.ready() == {0, 1, 2}
-    assert {len(state.recovery.restarts) for state in unit.agents.values()} == {1}
+    assert {len(state.me.charges) for state in unit.agents.values()} == {1}
 
 
 def test_failures_together_make_one_generation() -> None:
@@ -41,7 +41,7 @@ def test_failures_together_make_one_generation() -> None:
         unit.finish(rank)
     unit.wait(2)
     assert unit.generations() == {2}
-    assert {len(state.recovery.restarts) for state in unit.agents.values()} == {1}
+    assert {len(state.me.charges) for state in unit.agents.values()} == {1}
 
 
 def test_the_first_failure_is_the_one_kept() -> None:

@@ -58,19 +58,48 @@ def test_a_newcomer_waits_for_a_living_holder() -> None:
         unit.wait(0.5)
         holder, unit.agents[1] = unit.agents[1], newcomer
         unit.tell(1, Tick)
-        assert not unit.agents[1].store.joined
+        assert not unit.agents[1].joined
     assert any("rank 1 of Unit u is held by another instance" in text for text in unit.said)
 
 
 def test_who_lost_its_rank_is_fenced() -> None:
     unit = Unit(2).formed()
-    old = unit.agents.pop(1)
-    unit.create(1)
-    unit.wait(10)
-    assert unit.agents[1].store.joined
-    unit.agents[1] = old
-    unit.wait(2)
+    unit.rival(1, beats=3)
     assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
+
+
+def test_who_is_only_remembered_by_the_store_fences_nobody() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.rival(1, beats=1)
+    unit.wait(10)
+    assert unit.agents[1].joined
+    assert unit.store.board.holders[1] == unit.agents[1].me.incarnation
+
+
+def test_a_store_older_than_two_rebuilds_fences_nobody_and_is_noticed_by_nobody() -> None:
+    unit = Unit(2, guard=True, backoff=()).formed()
+    ancient = unit.store.copy()
+    for _ in range(2):
+        unit.kill(1)
+        unit.create(1)
+        unit.wait(3)
+    unit.take()
+    unit.store.restore(ancient)
+    for _ in range(40):
+        unit.wait(0.25)
+        assert unit.ready() == {0, 1}
+    assert unit.take() == []
+    assert unit.store.board.holders[1] == unit.agents[1].me.incarnation
+
+
+def test_a_later_taking_of_the_rank_has_a_higher_tenure() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.wait(6)
+    first = unit.agents[1].me.tenure
+    assert first >= 1000 * 100, "raised to the store's clock after a lease"
+    unit.kill(1)
+    unit.create(1)
+    assert unit.agents[1].me.tenure > first
 
 
 def test_ranks_that_count_the_unit_differently_end_with_77() -> None:

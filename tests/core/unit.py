@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from tests.fakestore import StoreState
@@ -28,7 +29,7 @@ from unitagent.core.events import (
     WorkloadGone,
 )
 from unitagent.core.exits import Exit
-from unitagent.core.model import Record, Rules
+from unitagent.core.model import Beat, Order, OrderKind, Record, Rules
 from unitagent.core.parts import Work
 from unitagent.core.state import State, first
 
@@ -73,7 +74,8 @@ class Unit:
             size = record.pop("size", self.size)
             own = Rules(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
             ip = record.pop("ip", f"10.0.0.{rank}")
-            me = Record(rank=rank, incarnation=incarnation, size=size, ip=ip, port=9470, **record)
+            place = {"ip": ip, "port": 9470, "netns": f"of {ip}", **record}  # the address tells the machine
+            me = Record(rank=rank, incarnation=incarnation, size=size, **place)
             self.agents[rank] = first(own, me, self.now)
             self.codes.pop(rank, None)
             self.tell(rank, Tick)
@@ -119,6 +121,19 @@ class Unit:
     def generations(self) -> set[int]:
         """In which generations the agents stand."""
         return {state.me.generation for state in self.agents.values()}
+
+    def order(self, kind: OrderKind, reason: str = "") -> Order:
+        """An operator leaves an order in the store."""
+        return self.store.order(Order(kind=kind, generation=0, reason=reason), self.now)
+
+    def rival(self, rank: int, beats: int) -> None:
+        """Another incarnation takes a rank in the store, later than its holder did, and lives for a while."""
+        board, old = self.store.board, self.store.board.records[rank]
+        board.records[rank] = replace(old, incarnation="rival", tenure=old.tenure + 10**15)
+        board.holders[rank] = "rival"
+        for count in range(1, beats + 1):
+            board.beats[rank] = (Beat("rival", count), self.now)
+            self.wait(1)
 
     def formed(self) -> Unit:
         """All ranks are there and run."""

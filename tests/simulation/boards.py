@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 from tests.fakestore import Board, StoreState
 from unitagent.core.actions import Exchange
-from unitagent.core.model import Order, Reply
+from unitagent.core.model import Order, OrderKind, Reply
 
 TIMEOUT = 1.8  # seconds; lease > heartbeat + 2 x this, as the settings demand
 
@@ -72,6 +71,6 @@ class Boards:
         self.cut.clear()
         self.join()
 
-    def order(self, make: Callable[[int], Order]) -> None:
+    def order(self, kind: OrderKind, now: float) -> None:
         """An operator's wish about the generation that the store knows."""
-        self.main.board.order = make(self.main.board.generation)
+        self.main.order(Order(kind=kind, generation=0), now)

@@ -8,7 +8,7 @@ from tests.simulation.instance import Instance
 from tests.simulation.plan import FAULTS_FROM, FAULTS_SPAN, Profile
 from tests.simulation.world import World
 from unitagent.core.exits import Exit
-from unitagent.core.model import Order, OrderKind
+from unitagent.core.model import OrderKind
 
 Fault = Callable[[World], None]
 
@@ -154,7 +154,7 @@ def _restart(world: World) -> None:
 def _order(world: World, kind: OrderKind) -> None:
     world.watch.struck(0, "order")
     world.story.add(world.now, "operator", f"asks to {kind}")
-    world.boards.order(lambda generation: Order(kind=kind, generation=generation))
+    world.boards.order(kind, world.now)
     for one in world.lives:
         if one.alive:
             world.watch.ordered(one)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Quit, Say, Stop
 from unitagent.core.exits import Code
+from unitagent.core.joining import was_taken
 from unitagent.core.model import InstanceState, Mode
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, go, members, mine, say, silent
@@ -143,7 +144,7 @@ def leave(state: State) -> Result:
     leaving = state.shutdown.leaving
     if leaving is None or (state.up and not state.workload.stuck):
         return state, ()
-    if state.fenced or state.workload.stuck or not state.joined:
+    if state.fenced or state.workload.stuck or not state.joined or was_taken(state):
         return state, _quit(state)
     if leaving.until == float("inf"):
         leaving = replace(leaving, until=_farewell_until(state))

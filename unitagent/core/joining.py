@@ -49,6 +49,14 @@ def is_living(state: State, incarnation: str) -> bool:
     return state.store.leases.beats(incarnation) or answered
 
 
+def was_taken(state: State) -> bool:
+    """Whether somebody else has the rank that I gave back."""
+    holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    if not state.me.left or holder in {"", state.me.incarnation}:
+        return False
+    return record is None or record.incarnation != holder or record.outranks(state.me)
+
+
 def is_gone(state: State, incarnation: str) -> bool:
     """Whether it has been silent, in the store and at its address, for longer than it would live isolated."""
     answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.timing.takeover
@@ -63,9 +71,10 @@ def may_take(state: State) -> str | None:
     if holder in {"", state.me.incarnation}:
         return "" if state.joined or not _was_held_lately(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
-        return holder if state.joined or is_gone(state, holder) else None
+        return holder if (state.joined and not state.me.left) or is_gone(state, holder) else None
     if state.joined:
-        return holder if state.me.outranks(record) or is_gone(state, holder) else None
+        mine_still = state.me.outranks(record) or (is_gone(state, holder) and not state.me.left)
+        return holder if mine_still else None
     if record.left or record.stood_here(state.me) or is_gone(state, holder):
         return holder
     still = state.store.leases.unchanged(holder)
