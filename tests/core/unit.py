@@ -29,6 +29,7 @@ from unitagent.core.events import (
     WorkloadGone,
 )
 from unitagent.core.exits import Exit
+from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Beat, Order, OrderKind, Record, Rules
 from unitagent.core.parts import Work
 from unitagent.core.state import State, first
@@ -149,6 +150,7 @@ class Unit:
     def _step(self, rank: int, event: Any) -> None:
         before = self.agents[rank]
         self.agents[rank], actions = decide(before, event)
+        check_invariants(self.agents[rank])
         self.stepped(before, self.agents[rank], actions)
         for action in actions:
             self._do(rank, action)

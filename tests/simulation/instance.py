@@ -25,6 +25,7 @@ from unitagent.core.events import (
     WorkloadGone,
 )
 from unitagent.core.exits import Exit
+from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, Mode, Record, Reply
 from unitagent.core.state import first
 
@@ -90,6 +91,7 @@ class Instance:
         event = kind(self.clock, *facts)
         before = self.state
         self.state, actions = decide.decide(before, event)
+        check_invariants(self.state)
         self.world.story.step(self.world.now, event, before, self.state, actions)
         self.world.watch.decided(self, before)
         for action in actions:

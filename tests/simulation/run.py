@@ -9,6 +9,7 @@ from tests.simulation.lookouts import LOOK
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
 from unitagent.core.exits import Code
+from unitagent.core.invariants import ContradictionError
 from unitagent.core.model import Mode
 
 PATIENCE = 45.0  # seconds after the last fault by which the Unit is well, or has ended as it should
@@ -38,7 +39,7 @@ def simulate(seed: int, told: bool = False) -> Outcome:
     faults.schedule(world)
     try:
         healed = _live(world)
-    except RuntimeError as error:
+    except (RuntimeError, ContradictionError) as error:
         healed = -1.0
         world.watch.broken("decide", str(error)[:500])
     return Outcome(

@@ -31,6 +31,8 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
         state = _heard(state, event)
     elif event.opinion in _NOTHING and overdue(state, record):  # the second witness has come late
         state = state.with_store(look=True)
+    if event.rank == state.rules.rank:  # who holds my rank is no member of my gang
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
     return _judge(state, event, record)
 
 
