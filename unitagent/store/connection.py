@@ -16,11 +16,13 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 
 from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
+from unitagent.store.names import look_up
+from unitagent.store.singleflight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unitagent.store.lane import Lane
+_CERTIFICATES = SingleFlight()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,6 @@ Begun = Callable[[AbstractConnection], None]
 
 async def connect(
     endpoint: Endpoint,
-    lane: Lane,
     timeout: float,  # noqa: ASYNC109
     begun: Begun = lambda _: None,
 ) -> AbstractConnection:
@@ -79,15 +80,15 @@ async def connect(
     """
     if endpoint.path:
         return await _opened(UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), begun)
-    addresses = await lane.run(lambda: resolve(endpoint.host, endpoint.port))
+    addresses = await look_up(endpoint.host)
     *spare, last = addresses
     for address in spare:
         try:
             async with asyncio.timeout(timeout / len(addresses)):
-                return await _checked(await connect_to(endpoint, address, lane, begun))
+                return await _checked(await connect_to(endpoint, address, begun))
         except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
             continue
-    return await connect_to(endpoint, last, lane, begun)
+    return await connect_to(endpoint, last, begun)
 
 
 def way_of(connection: AbstractConnection) -> tuple[Endpoint, str] | None:
@@ -95,12 +96,6 @@ def way_of(connection: AbstractConnection) -> tuple[Endpoint, str] | None:
     if isinstance(connection, _ToAddress | _ToAddressWithTLS):
         return connection.endpoint, connection.address
     return None
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Look a name up; blocks. Each address once, in the order of the system's preference."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
 
 async def call(connection: AbstractConnection, *words: str | bytes | int) -> Any:
@@ -118,9 +113,7 @@ def is_heard(connection: AbstractConnection) -> bool:
     return wire.family == socket.AF_UNIX or has_arrived(wire)
 
 
-async def connect_to(
-    endpoint: Endpoint, address: str, lane: Lane, begun: Begun = lambda _: None
-) -> AbstractConnection:
+async def connect_to(endpoint: Endpoint, address: str, begun: Begun = lambda _: None) -> AbstractConnection:
     """Connect and log in at one address of the server; ``begun`` gets the connection before it is made."""
     arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
     connection: _ToAddress | _ToAddressWithTLS
@@ -128,7 +121,8 @@ async def connect_to(
         connection = _ToAddress(**arguments)
     else:
         connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
-        await lane.run(connection.ssl_context.get)
+        files = connection.ssl_context
+        files.context = await _CERTIFICATES.run(tuple(endpoint.tls.items()), files.get)
     connection.endpoint, connection.address = endpoint, address
     return await _opened(connection, begun)
 

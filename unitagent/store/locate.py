@@ -17,17 +17,14 @@ from unitagent.store.trouble import explain
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.store.lane import Lane
-
 Host = tuple[str, int]
 
 
 class Locator:
     """Finds the server for one key; remembers which servers of a cluster there are."""
 
-    def __init__(self, key: str, lane: Lane) -> None:
+    def __init__(self, key: str) -> None:
         self._slot = key_slot(key.encode())
-        self._lane = lane
         self._nodes: tuple[Host, ...] = ()
 
     async def locate(self, address: Address, timeout: float) -> Endpoint:  # noqa: ASYNC109
@@ -67,7 +64,7 @@ class Locator:
     async def _ask(self, address: Address, host: Host, timeout: float) -> Host | None:  # noqa: ASYNC109
         login = address.sentinel_login if address.kind is Kind.SENTINEL else address.login
         endpoint = Endpoint(host=host[0], port=host[1], login=login, tls=address.tls)
-        connection = await connect(endpoint, self._lane, timeout)
+        connection = await connect(endpoint, timeout)
         try:
             if address.kind is Kind.SENTINEL:
                 return await _primary(connection, address.service)
