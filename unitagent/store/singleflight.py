@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_REUSE = 2  # times as long as it took an answer may be given again; one that came at once never is
+_QUICK = 0.3  # seconds; an answer that took no longer is given to those who wait for it, and never again
+_REUSE = 2  # times as long as it took may a slower one be given again
 _KEEP = 30.0  # seconds at most, also for an answer that nobody waited for
 
 
@@ -51,7 +52,7 @@ class _Flight:
         if not self.answer.done():
             return True
         age, took = now - self.landed, self.landed - self.began
-        again = age < _REUSE * took and self.answer.exception() is None
+        again = took > _QUICK and age < _REUSE * took and self.answer.exception() is None
         return age < _KEEP and (again or not self.taken)
 
 
