@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
@@ -27,12 +28,18 @@ _CERTIFICATES = SingleFlight()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One server, and how to get in; ``path`` is set for a socket file, else host and port."""
+    """One server, and how to get in; ``path`` is set for a socket file, else host and port.
+
+    Attributes:
+        primary: somebody named it as one, and if it says that it is a replica it is left.
+
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
     db: int = 0
+    primary: bool = False
     login: Login = NOBODY
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -79,7 +86,9 @@ async def connect(
 
     """
     if endpoint.path:
-        return await _opened(UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), begun)
+        return await _opened(
+            UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), endpoint, begun
+        )
     addresses = await look_up(endpoint.host)
     *spare, last = addresses
     for address in spare:
@@ -124,17 +133,29 @@ async def connect_to(endpoint: Endpoint, address: str, begun: Begun = lambda _: 
         files = connection.ssl_context
         files.context = await _CERTIFICATES.run(tuple(endpoint.tls.items()), files.get)
     connection.endpoint, connection.address = endpoint, address
-    return await _opened(connection, begun)
+    return await _opened(connection, endpoint, begun)
 
 
-async def _opened(connection: AbstractConnection, begun: Begun) -> AbstractConnection:
+async def _opened(connection: AbstractConnection, endpoint: Endpoint, begun: Begun) -> AbstractConnection:
     begun(connection)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
+        if endpoint.primary:
+            await _refuse_replica(connection)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def _refuse_replica(connection: AbstractConnection) -> None:
+    """Leave a server that says it is a replica; HELLO tells it, and no ACL forbids that."""
+    try:
+        told = await call(connection, "HELLO", 2)
+    except ResponseError:  # a proxy that does not know it; a write will tell
+        return
+    if isinstance(told, list) and dict(zip(told[::2], told[1::2], strict=False)).get(b"role") == b"replica":
+        raise ReadOnlyError("READONLY")
 
 
 async def _checked(connection: AbstractConnection) -> AbstractConnection:

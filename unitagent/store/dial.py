@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 _URLS = SingleFlight()
+_MOST_ASKED = 3  # sentinels or nodes that are believed one after the other, before the next try
 
 
 class Dialer:
@@ -48,9 +49,25 @@ class Dialer:
             return await connect_to(*way, begun)
         address = await self._address()
         self.place = address.place
-        endpoint = await self._locator.locate(address, timeout)
-        self.place = endpoint.place
-        return await connect(endpoint, timeout, begun)
+        return await self._enter(address, timeout, begun)
+
+    def refute(self) -> None:
+        """The server dialled last is of no use: believe another one of those who name it."""
+        self._locator.refute()
+
+    async def _enter(self, address: Address, timeout: float, begun: Begun) -> AbstractConnection:  # noqa: ASYNC109
+        """Connect to the server, or to one that others name in its place."""
+        trouble: dict[str, Exception] = {}
+        for _ in address.hosts[:_MOST_ASKED] or (None,):
+            endpoint = await self._locator.locate(address, timeout)
+            if endpoint.place not in trouble:
+                self.place = endpoint.place
+                try:
+                    return await connect(endpoint, timeout, begun)
+                except Exception as error:  # noqa: BLE001  # told when nobody names another one
+                    trouble[endpoint.place] = error
+            self._locator.refute()
+        raise trouble[self.place]
 
     async def _address(self) -> Address:
         url = self._url
