@@ -19,7 +19,7 @@ from unitagent.agent.last_words import LastWords
 from unitagent.agent.launch import Launch, Launcher
 from unitagent.agent.measuring import measure
 from unitagent.agent.recording import Recorder
-from unitagent.agent.tasks import Tasks
+from unitagent.agent.tasks import Tasks, unmissed
 from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -86,8 +86,8 @@ class Agent:
     async def run(self, born: Birth) -> int:
         """Live until ``Quit``; returns the exit code."""
         install(born, on_stop=self._on_signal, forward=self._rooms.workload.signal)
-        self._look_on()
-        self._tasks.start(self._rooms.store.listen(lambda: self._put(ev.Pushed)))
+        self._tasks.keep_up(self._look_inside, _AGAIN)
+        self._tasks.keep_up(lambda: self._rooms.store.listen(lambda: self._put(ev.Pushed)), _AGAIN)
         self._put(ev.Tick)
         code = None
         try:
@@ -148,7 +148,7 @@ class Agent:
         measure(self._rooms.metrics, before, self.state)
         self._rooms.recorder.observe(before, self.state, actions)
         if (output := self._last_words.take(self.state)) is not None:
-            self._keeping = self._tasks.start(self._last_words.keep(output))
+            self._keeping = self._tasks.start(self._last_words.keep(output), unmissed)
         for action in actions:
             if isinstance(action, act.Quit):
                 return action.code
@@ -173,19 +173,19 @@ class Agent:
                     self._exchange(action), lambda error: self._put(ev.StoreFailed, repr(error))
                 )
             case act.AskPeer():
-                self._tasks.start(self._ask(action))
+                self._tasks.start(self._ask(action), lambda _: self._answered(action, ev.Opinion.SILENT))
             case act.CheckPeers():
-                self._tasks.start(self._check(action))
+                self._tasks.start(self._check(action), lambda _: self._reached_nobody(action))
             case act.WatchPeers():
                 self._rooms.peers.watch(action.peers)
             case act.FindPort():
-                self._tasks.start(self._find_port(action))
+                self._tasks.keep_up(lambda: self._find_port(action), _AGAIN)
             case act.Spawn():
                 self._spawn(action.gang)
             case act.Stop():
                 self._stop(action.grace)
             case act.AwaitDrain():
-                self._tasks.start(self._await_drain())
+                self._tasks.start(self._await_drain(), lambda _: self._put(ev.Drained))
 
     # the store
 
@@ -205,12 +205,16 @@ class Agent:
     # the peers
 
     async def _ask(self, action: act.AskPeer) -> None:
-        peer = action.peer
-        verdict = await self._rooms.peers.ask(peer)
-        self._put(ev.PeerAnswered, peer.rank, peer.incarnation, *verdict)
+        self._answered(action, *await self._rooms.peers.ask(action.peer))
+
+    def _answered(self, action: act.AskPeer, *verdict: Any) -> None:
+        self._put(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
     async def _check(self, action: act.CheckPeers) -> None:
         self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check(action.peers))
+
+    def _reached_nobody(self, action: act.CheckPeers) -> None:
+        self._put(ev.PeersReached, action.gang, (), tuple(peer.rank for peer in action.peers))
 
     # the workload
 
@@ -259,9 +263,6 @@ class Agent:
     def _not_stopped(self, error: BaseException) -> None:
         self._stopping = None
         self._put(ev.WorkloadStuck, f"the workload could not be ended: {error!r}")
-
-    def _look_on(self) -> None:
-        self._tasks.start(self._look_inside(), lambda _: self._look_on())
 
     async def _look_inside(self) -> None:
         """Notice a workload that lives on without a process that it cannot do without."""
