@@ -29,9 +29,7 @@ BROKEN: dict[str, Callable[[State], State]] = {
     ),
     "a gang has as many members as the Unit": lambda s: s.with_workload(gang=replace(STRANGERS, ips=())),
     "an agent is a member of its own gang": lambda s: s.with_workload(gang=STRANGERS),
-    "a record that is published says started only while the workload is alive": lambda s: s.with_workload(
-        work=Work.STOPPING
-    ),
+    "a record says started only while the workload is alive": lambda s: s.with_workload(work=Work.STOPPING),
     "a record of a living workload says started": lambda s: mine(s, state=InstanceState.EXITED),
     "a record says idle at the barrier": lambda s: s.with_workload(gang=None),
     "a record says idle only before its generation starts": lambda s: mine(s, state=InstanceState.IDLE),

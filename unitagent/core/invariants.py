@@ -53,8 +53,7 @@ def _is_in_own_gang(state: State) -> bool:
 
 
 def _started_lives(state: State) -> bool:
-    """A fenced agent's record is not published any more, and stays as it was."""
-    return not state.me.state.started or state.workload.work is Work.ALIVE or state.fenced
+    return not state.me.state.started or state.workload.work is Work.ALIVE
 
 
 def _alive_started(state: State) -> bool:
@@ -184,7 +183,7 @@ INVARIANTS: tuple[tuple[Invariant, str], ...] = (
     (_workload_has_gang, "a workload lives only in the gang of the generation that its agent stands in"),
     (_gang_is_whole, "a gang has as many members as the Unit"),
     (_is_in_own_gang, "an agent is a member of its own gang"),
-    (_started_lives, "a record that is published says started only while the workload is alive"),
+    (_started_lives, "a record says started only while the workload is alive"),
     (_alive_started, "a record of a living workload says started"),
     (_idle_at_the_barrier, "a record says idle at the barrier"),
     (_idle_before_its_start, "a record says idle only before its generation starts"),

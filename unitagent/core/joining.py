@@ -21,7 +21,7 @@ from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
-from unitagent.core.model import Reason, Record, Restart
+from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, failure_of, go, mine, name, say
 
@@ -39,7 +39,7 @@ def fence(state: State) -> Result:
     state = go(state.with_shutdown(leaving=None), Code.FENCED, why)
     if not state.up:
         return state, ()
-    state = state.with_workload(work=Work.STOPPING, grace=0.0)
+    state = mine(state.with_workload(work=Work.STOPPING, grace=0.0), state=InstanceState.STOPPING)
     return state, (Say(Level.ERROR, why), Stop(0.0))
 
 
