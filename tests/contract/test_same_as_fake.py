@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 
 from tests.fakestore import FakeServer, FakeStore
 from tests.records import exchange, failed, record
-from unitagent.core.model import InstanceState, Order, OrderKind
+from unitagent.core.model import Charge, InstanceState, Order, OrderKind
 from unitagent.store import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.contract.conftest import Board
     from unitagent.core.model import Reply
     from unitagent.store.protocol import Store
@@ -66,6 +64,7 @@ class World:
         self.fake, self.board = FakeServer(), board
         self.agents: dict[str, tuple[Store, Store]] = {}
         self.saved = (self.fake.state.copy(), self._dump())
+        self.numbers: tuple[list[int], list[int]] = ([], [])  # of the orders, as each kind gave them
 
     async def step(self, step: Step) -> None:
         match step.what:
@@ -78,14 +77,30 @@ class World:
                 await self._restore(self.saved[1])
                 self.saved = copies
             case "order":
-                wish = Order(kind=OrderKind.RESTART, generation=step.generation)
-                await self._both(step, lambda store: store.order(wish))
+                await self._order(step)
             case "forge":
                 self._forge(step)
             case "reconnect":
-                await self._both(step, lambda store: store.close())
+                await self._pair(step)[1].close()
             case _:
                 await self._exchange(step)
+
+    async def _order(self, step: Step) -> None:
+        """What it claims about its generation and number counts for nothing."""
+        wish = Order(kind=OrderKind.RESTART, generation=step.generation, number=step.rank, reason=step.life)
+        pair = self._pair(step)
+        expected, real = await pair[0].order(wish), await pair[1].order(wish)
+        for numbers, kept in zip(self.numbers, (expected, real), strict=True):
+            assert not numbers or kept.number > numbers[-1]
+            numbers.append(kept.number)
+        assert self._ordinal(1, real) == self._ordinal(0, expected)
+
+    def _ordinal(self, kind: int, order: Order | None) -> Order | None:
+        """The order with its place among all that were given, since its number is made by a clock."""
+        return order and replace(order, number=self.numbers[kind].index(order.number))
+
+    def _timeless(self, kind: int, reply: Reply) -> Reply:
+        return replace(reply, age=0.0, now=0, order=self._ordinal(kind, reply.order))
 
     def _forge(self, step: Step) -> None:
         """Somebody writes a name in the place of a holder, and generations that no restarts lead to."""
@@ -100,7 +115,13 @@ class World:
         self.board.server.command("HSET", KEYS[0], *(word for pair in forged.items() for word in pair))
 
     async def _exchange(self, step: Step) -> None:
-        mine = replace(record(step.rank, step.incarnation, step.generation), state=step.state)
+        mine = replace(
+            record(step.rank, step.incarnation, step.generation),
+            state=step.state,
+            tenure=len(step.judge),
+            netns=step.take,
+            charges=tuple(Charge(generation=one, at=0.5) for one in range(step.generation)),
+        )
         request = exchange(
             mine if step.what == "put" else None,
             take=step.take,
@@ -108,10 +129,11 @@ class World:
             failure=failed(step.failure, step.rank) if step.failure >= 0 else None,
             judge=step.judge,
         )
-        expected, real = await self._both(step, lambda store: store.exchange(request))
-        assert _timeless(real) == _timeless(expected)
+        pair = self._pair(step)
+        expected, real = await pair[0].exchange(request), await pair[1].exchange(request)
+        assert self._timeless(1, real) == self._timeless(0, expected)
 
-    async def _both(self, step: Step, do: Callable[[Store], object]) -> list[Reply]:
+    def _pair(self, step: Step) -> tuple[Store, Store]:
         pair = self.agents.get(step.incarnation)
         if pair is None:
             pair = (
@@ -119,12 +141,13 @@ class World:
                 self.board.store(step.rank, step.incarnation),
             )
             self.agents[step.incarnation] = pair
-        return [await do(store) for store in pair]  # type: ignore[misc]
+        return pair
 
     async def check_reading(self) -> None:
         expected, real = await FakeStore(self.fake).read(), await self.board.store().read()
         assert (real.records, real.generation) == (expected.records, expected.generation)
-        assert (real.failure, real.order) == (expected.failure, expected.order)
+        assert real.failure == expected.failure
+        assert self._ordinal(1, real.order) == self._ordinal(0, expected.order)
         assert set(real.ages) == set(expected.ages)
         assert (real.age is None) == (expected.age is None)
 
@@ -148,10 +171,6 @@ class World:
 
 
 KEYS = ("unitagent:{u}:board", "unitagent:{u}:changes")
-
-
-def _timeless(reply: Reply) -> Reply:
-    return replace(reply, age=0.0)
 
 
 @pytest.mark.parametrize("backend", ["redis", "valkey"], indirect=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.listening import Heard, story, until
 from tests.records import exchange, failed, record
-from unitagent.core.model import Beat, InstanceState, Order, OrderKind
+from unitagent.core.model import Beat, Charge, InstanceState, Order, OrderKind
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Board
@@ -195,14 +195,88 @@ async def test_a_push_reaches_all_others_and_not_its_sender(board: Board) -> Non
 
 @story
 async def test_an_order_is_read_and_pushes(board: Board) -> None:
-    wish = Order(kind=OrderKind.RESTART, generation=4, reason="new weights")
+    wish = Order(kind=OrderKind.RESTART, generation=0, reason="new weights")
     async with Heard(board.store(0, "a")) as mine:
-        await board.store().order(wish)
+        kept = await board.store().order(wish)
         await until(lambda: mine.count == 1)
-    assert (await board.store(0, "a").exchange(exchange())).order == wish
-    later = Order(kind=OrderKind.DRAIN, generation=4)
-    await board.store().order(later)
+    assert replace(kept, number=0) == wish
+    assert (await board.store(0, "a").exchange(exchange())).order == kept
+    later = await board.store().order(Order(kind=OrderKind.DRAIN, generation=0))
+    assert later.kind is OrderKind.DRAIN
     assert (await board.store(0, "a").exchange(exchange())).order == later
+    assert (await board.store().read()).order == later
+
+
+@story
+async def test_an_order_is_of_the_highest_generation_whatever_the_operator_knew(board: Board) -> None:
+    store, operator = board.store(0, "a"), board.store()
+    for known, claimed in ((0, 3), (7, 2), (7, 9), (8, 8)):
+        await store.exchange(exchange(generation=known))
+        kept = await operator.order(Order(kind=OrderKind.RESTART, generation=claimed))
+        assert kept.generation == known
+        assert (await store.exchange(exchange(generation=known))).order == kept
+    later = await store.exchange(exchange(generation=9))
+    assert later.order == kept  # it stays with the generation that it was given in
+    assert later.generation == 9
+
+
+@story
+async def test_the_numbers_of_orders_grow_whatever_the_operator_says(board: Board) -> None:
+    wishes = [Order(kind=OrderKind.DRAIN, generation=0, number=number) for number in (0, 5, 2**52, 1, 0)]
+    numbers = [(await board.store().order(wish)).number for wish in wishes]
+    assert sorted(set(numbers)) == numbers
+    assert 0 < numbers[-1] < 2**52
+
+
+@story
+async def test_orders_of_one_moment_are_numbered_apart(board: Board) -> None:
+    wish = Order(kind=OrderKind.RESTART, generation=0)
+    kept = await asyncio.gather(*(board.store().order(wish) for _ in range(8)))
+    assert len({order.number for order in kept}) == 8
+    last = (await board.store(0, "a").exchange(exchange())).order
+    assert last == max(kept, key=lambda order: order.number)
+
+
+@story
+async def test_an_order_to_a_store_that_lost_its_memory_is_later_than_all_before(board: Board) -> None:
+    wish = Order(kind=OrderKind.RESTART, generation=0)
+    before = await board.store().order(wish)
+    board.wipe()
+    await asyncio.sleep(0.002)
+    assert (await board.store().order(wish)).number > before.number
+
+
+@story
+async def test_a_record_comes_back_whole(board: Board) -> None:
+    whole = replace(
+        record(0, "a"),
+        tenure=2**53 - 1,
+        edition=7,
+        netns="00ff",
+        gang="3:29500:a,b",
+        charges=(Charge(generation=2, at=1.5), Charge(generation=3, at=1795917503.123456)),
+    )
+    await board.store(0, "a").exchange(exchange(whole))
+    assert (await board.store(1, "b").exchange(exchange())).records == {0: whole}
+
+
+@story
+async def test_the_clock_of_the_store_is_told_in_milliseconds(board: Board) -> None:
+    first = (await board.store(0, "a").exchange(exchange())).now
+    await asyncio.sleep(0.05)
+    assert 45 <= (await board.store(1, "b").exchange(exchange())).now - first < 10_000
+    assert first > 0
+
+
+@story
+async def test_a_beat_grows_old_until_the_next(board: Board) -> None:
+    mine, judge = board.store(0, "a"), board.store(1, "b")
+    await mine.exchange(exchange(record(0, "a")))
+    await asyncio.sleep(0.1)
+    old = (await judge.exchange(exchange(judge=(0,)))).beats[0].age
+    assert 0.09 <= old < 10
+    await mine.exchange(exchange(record(0, "a")))
+    assert (await judge.exchange(exchange(judge=(0,)))).beats[0].age < old
 
 
 @story

@@ -9,71 +9,167 @@ from unitagent.core.model import Beat
 GAP = 2.5
 
 
-def seen(leases: Leases, now: float, **counts: int) -> Leases:
-    """``r1=7`` is beat 7 of rank 1."""
-    beats = {int(rank[1:]): Beat("a", count) for rank, count in counts.items()}
+def seen(leases: Leases, now: float, *, age: float = 0.0, **counts: int) -> Leases:
+    """``a=7`` is beat 7 of incarnation ``a``, which the store shows at rank 1; ``b`` and others at rank 2."""
+    beats = {1 if name == "a" else 2: Beat(name, count, age) for name, count in counts.items()}
     return leases.seen(beats, now, GAP)
 
 
+def turned(leases: Leases, now: float, name: str, count: int, *, keep: tuple[str, ...] = ()) -> Leases:
+    """The store shows ``name`` in the place of rank 1."""
+    return leases.seen({1: Beat(name, count)}, now, GAP, keep=keep)
+
+
 def test_a_beat_that_stands_still_is_counted_from_its_last_change() -> None:
-    leases = seen(seen(seen(Leases(), 0, r1=1), 1, r1=2), 2, r1=2)
-    assert leases.unchanged(1) == 1
+    leases = seen(seen(seen(Leases(), 0, a=1), 1, a=2), 2, a=2)
+    assert leases.unchanged("a") == 1
 
 
 def test_time_in_which_the_store_was_not_heard_is_no_evidence() -> None:
-    leases = seen(seen(Leases(), 0, r1=1), 2, r1=1)
-    assert leases.unchanged(1) == 2
-    asleep = seen(leases, 100, r1=1)
-    assert asleep.unchanged(1) == 0
-    assert seen(asleep, 102, r1=1).unchanged(1) == 2
+    leases = seen(seen(Leases(), 0, a=1), 2, a=1)
+    assert leases.unchanged("a") == 2
+    asleep = seen(leases, 100, a=1)
+    assert asleep.unchanged("a") == asleep.silence("a") == 0
+    assert seen(asleep, 102, a=1).unchanged("a") == 2
 
 
 def test_after_a_broken_contact_judging_starts_anew() -> None:
-    leases = seen(seen(Leases(), 0, r1=1), 2, r1=1).broken()
-    assert leases.unchanged(1) == 0
-    assert seen(leases, 3, r1=1).unchanged(1) == 0
+    leases = seen(seen(Leases(), 0, a=1), 2, a=1).broken()
+    assert leases.unchanged("a") == leases.silence("a") == 0
+    assert seen(leases, 3, a=1).unchanged("a") == 0
 
 
 def test_a_rank_that_the_store_forgot_has_a_lease_to_come_back() -> None:
-    leases = seen(seen(seen(Leases(), 0, r1=1), 2, r1=1), 4)
-    assert leases.unchanged(1) == 0
-    assert seen(leases, 6).unchanged(1) == 2
-    assert seen(leases, 6, r1=2).unchanged(1) == 0
+    leases = seen(seen(seen(Leases(), 0, a=1), 2, a=1), 4)
+    assert leases.unchanged("a") == leases.silence("a") == 0
+    assert seen(leases, 6).unchanged("a") == 2
+    assert seen(leases, 6, a=2).unchanged("a") == 0
 
 
 def test_a_beat_that_goes_back_is_no_sign_of_life() -> None:
-    leases = seen(seen(seen(Leases(), 0, r1=6), 1, r1=7), 3, r1=6)
-    assert leases.unchanged(1) == 2
-    assert seen(leases, 4, r1=8).unchanged(1) == 0
+    leases = seen(seen(seen(Leases(), 0, a=6), 1, a=7), 3, a=6)
+    assert leases.unchanged("a") == 2
+    assert seen(leases, 3.5, a=7).unchanged("a") == 2.5  # no more than what I saw before
+    assert seen(leases, 4, a=8).unchanged("a") == 0
 
 
-def test_another_incarnation_is_another_lease() -> None:
-    leases = seen(seen(Leases(), 0, r1=1), 2, r1=1)
-    other = leases.seen({1: Beat("b", 1)}, 3, GAP)
-    assert other.unchanged(1) == 0
-    assert not other.alive(1, "b")
-    assert not other.alive(1, "a")
+def test_who_is_shown_in_anothers_place_has_a_lease_of_its_own() -> None:
+    leases = turned(seen(seen(Leases(), 0, a=1), 2, a=1), 3, "b", 1)
+    assert leases.unchanged("b") == 0
+    assert not leases.alive("b")
+    assert leases.unseen("a")
+
+
+def test_a_store_that_shows_another_and_then_the_first_again_makes_nobody_younger() -> None:
+    leases = seen(seen(Leases(), 0, a=7), 1, a=8)
+    leases = turned(leases, 2, "b", 1, keep=("a",))
+    leases = turned(leases, 4, "a", 8, keep=("a", "b"))
+    assert leases.unchanged("a") == 2  # from when the store ceased to show it
+    assert not leases.beats("b")
+
+
+def test_a_former_holder_is_remembered_only_where_it_is_to_be_kept() -> None:
+    leases = seen(seen(Leases(), 0, a=1), 1, a=2)
+    kept, forgotten = turned(leases, 2, "b", 1, keep=("a",)), turned(leases, 2, "b", 1)
+    former = kept.former(1, besides="b")
+    assert former is not None
+    assert (former.count, former.since, former.shown) == (2, 2, False)
+    assert kept.former(1, besides="a") is None  # the other one is shown
+    assert kept.former(2, besides="b") is None
+    assert forgotten.former(1, besides="b") is None
+    assert leases.former(1, besides="b") is None
+
+
+def test_the_last_of_the_former_holders_is_told() -> None:
+    leases = seen(Leases(), 0, a=1)
+    leases = turned(leases, 1, "b", 1, keep=("a",))
+    leases = turned(leases, 2, "c", 1, keep=("a", "b"))
+    former = leases.former(1, besides="c")
+    assert former is not None
+    assert former == leases.of["b"]
 
 
 def test_alive_is_who_was_seen_to_beat() -> None:
-    leases = seen(Leases(), 0, r1=1)
-    assert not leases.alive(1, "a")
-    assert seen(leases, 1, r1=2).alive(1, "a")
+    leases = seen(Leases(), 0, a=1)
+    assert not leases.alive("a")
+    assert seen(leases, 1, a=2).alive("a")
+
+
+def test_only_a_count_that_grew_in_this_contact_is_living_evidence() -> None:
+    leases = seen(Leases(), 0, a=1)
+    assert not leases.beats("a")  # a store remembers the dead as well
+    leases = seen(leases, 1, a=2)
+    assert leases.beats("a")
+    assert not leases.broken().beats("a")
+    again = seen(leases.broken(), 2, a=2)
+    assert again.alive("a")
+    assert not again.beats("a")
+    assert not seen(leases.broken(), 2, a=3).beats("a")  # it may have grown while I did not look
+    assert seen(again, 3, a=3).beats("a")
+
+
+def test_silence_begins_when_the_store_got_the_beat() -> None:
+    leases = seen(seen(Leases(), 0, a=1), 2, a=2, age=1.5)
+    assert leases.unchanged("a") == 0
+    assert leases.silence("a") == 1.5
+    assert leases.age("a", 3) == 2.5
+    assert seen(leases, 4, a=2, age=99).silence("a") == 3.5  # of a known beat its age is no news
+
+
+def test_no_clock_of_the_store_tells_of_more_than_the_time_since_i_looked_last() -> None:
+    leases = seen(seen(seen(Leases(), 0, a=1), 2, a=1), 4, a=2, age=3600)
+    assert leases.silence("a") == 2
+    assert leases.unchanged("a") == 0
+
+
+def test_a_store_whose_clock_was_set_back_makes_no_beat_later_than_now() -> None:
+    leases = seen(seen(Leases(), 0, a=1), 2, a=2, age=-3600)
+    assert leases.silence("a") == 0
+    assert leases.age("a", 2) == 0
+    assert seen(leases, 4, a=2).silence("a") == 2
+
+
+def test_the_first_look_at_a_beat_tells_nothing_of_how_old_it_is() -> None:
+    assert seen(Leases(), 0, a=1, age=3600).silence("a") == 0
+    assert seen(seen(Leases(), 0), 2, a=1, age=3600).silence("a") == 0
+
+
+def test_a_beat_turns_old_once() -> None:
+    leases = seen(seen(Leases(), 0, a=1), 2, a=2, age=1)  # written at 1
+    assert not leases.has_turned("a", 3, 3.9)
+    assert leases.has_turned("a", 3, 4)
+    assert not seen(leases, 4, a=2).has_turned("a", 3, 4.5)  # I have looked since
+    assert not seen(leases, 3.5, a=3).has_turned("a", 3, 4)
+    assert not leases.broken().has_turned("a", 3, 4)
+    assert not leases.has_turned("b", 3, 4)
 
 
 def test_nobody_is_late_who_was_never_seen() -> None:
-    assert Leases().unchanged(1) == 0
-    assert Leases().age(1, 5.0) is None
+    assert Leases().unchanged("a") == Leases().silence("a") == 0
+    assert Leases().age("a", 5.0) is None
+    assert Leases().unseen("a")
+    assert not seen(Leases(), 0, a=1).unseen("a")
 
 
-@given(st.lists(st.floats(0, 2), min_size=1), st.integers(0, 3))
-def test_nobody_is_late_by_more_than_the_contact_lasted(pauses: list[float], changes: int) -> None:
+def test_of_whom_i_could_not_see_i_know_nothing() -> None:
+    leases = seen(seen(Leases(), 0, a=1, b=1), 2, a=1, b=1).without(["a"])
+    assert leases.unseen("a")
+    assert leases.unchanged("b") == 2
+
+
+LOOKS = st.lists(st.tuples(st.floats(0, 2), st.integers(0, 3), st.floats(-10, 1e9)), min_size=1)
+
+
+@given(LOOKS)
+def test_nobody_is_late_by_more_than_the_contact_lasted(looks: list[tuple[float, int, float]]) -> None:
+    """Whatever the store shows, and whatever its clock says."""
     leases, now = Leases(), 0.0
-    for number, pause in enumerate(pauses):
+    for pause, count, age in looks:
         now += pause
-        leases = seen(leases, now, r1=min(changes, number))
+        leases = seen(leases, now, a=count, age=age)
         assert leases.contact is not None
-        assert 0 <= leases.unchanged(1) <= now - leases.contact
+        assert 0 <= leases.unchanged("a") <= leases.silence("a") <= now - leases.contact
+        assert leases.silence("a") - leases.unchanged("a") <= 2 + 1e-9  # the longest time between two looks
 
 
 @given(st.integers(1, 40))

@@ -8,6 +8,7 @@ import pytest
 
 from unitagent.core.model import InstanceState, Order, OrderKind, Record
 from unitagent.operator.outcome import Outcome
+from unitagent.operator.watching import _has_started
 from unitagent.store.protocol import UnitSnapshot
 
 LEASE = 5.0
@@ -24,8 +25,8 @@ def told(*records: Record, **ages: float) -> UnitSnapshot:
     return UnitSnapshot(generation=1, records={one.rank: one for one in records}, ages=beats)
 
 
-def outcome(kind: OrderKind) -> Outcome:
-    return Outcome(Order(kind=kind, generation=1), LEASE, now=0)
+def outcome(kind: OrderKind, *, started: bool = True) -> Outcome:
+    return Outcome(Order(kind=kind, generation=1), LEASE, now=0, started=started)
 
 
 LEFT = record(0, left=True)
@@ -75,3 +76,36 @@ def test_a_store_that_was_away_has_to_tell_of_nobody_for_as_long_again() -> None
 )
 def test_a_unit_is_restarted_when_all_its_ranks_serve(records: tuple[Record, ...], done: bool) -> None:
     assert outcome(OrderKind.RESTART).see(told(*records), 100) is done
+
+
+@pytest.mark.parametrize(
+    ("generation", "states", "done"),
+    [
+        (1, (HEALTHY, RUNNING), True),
+        (2, (HEALTHY, RUNNING), True),
+        (1, (RUNNING, RUNNING), False),
+        (1, (HEALTHY, IDLE), False),
+        (0, (HEALTHY, RUNNING), False),
+    ],
+)
+def test_a_restart_ordered_at_the_barrier_is_fulfilled_by_that_very_start(
+    generation: int, states: tuple[InstanceState, InstanceState], done: bool
+) -> None:
+    seen = outcome(OrderKind.RESTART, started=False)
+    ranks = [record(rank, generation=generation, state=state) for rank, state in enumerate(states)]
+    assert seen.see(told(*ranks), 100) is done
+
+
+@pytest.mark.parametrize(
+    ("leader", "started"),
+    [
+        (record(0, generation=1, state=RUNNING), True),
+        (record(0, generation=1, state=InstanceState.STARTING), True),
+        (record(0, generation=1, state=IDLE), False),
+        (record(0, generation=1, state=InstanceState.STOPPING), False),
+        (record(0, generation=0, state=HEALTHY), False),  # it has yet to hear that this one has ended
+        (record(1, generation=1, state=RUNNING), False),
+    ],
+)
+def test_whether_the_unit_ran_when_the_order_was_given(leader: Record, started: bool) -> None:
+    assert _has_started(told(leader), Order(kind=OrderKind.RESTART, generation=1)) is started

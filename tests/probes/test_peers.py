@@ -16,16 +16,19 @@ from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, ser
 from tests.probes.loops import in_loop, until
 from unitagent.core.events import Opinion, PeerAnswered
 from unitagent.core.model import InstanceState
-from unitagent.probes.peers import Peers, Verdict, judge
+from unitagent.probes.peers import Asker, Peers, Verdict, judge
 from unitagent.probes.question import Answered
+from unitagent.probes.signature import Claim, sign
 
 HELD = "s3"
 SILENT = Verdict(Opinion.SILENT)
+STRANGER = Verdict(Opinion.STRANGER)
 ALIVE = Verdict(Opinion.ALIVE, 7, working=True, ready=True)
+NAMED = {"x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
 
 
 def peers(secret: str | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
-    return Peers(secret, source, timeout, lambda rank, incarnation: None)
+    return Peers(Asker("me", secret), source, timeout, lambda rank, incarnation: None)
 
 
 def reply(body: bytes, *headers: str, first: str = "HTTP/1.1 200 OK") -> bytes:
@@ -37,19 +40,31 @@ def honest(**changes: Any) -> bytes:
     return json.dumps(status(**changes)).encode()
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [(None, None), (HELD, HELD), (HELD, None)])
+@pytest.mark.parametrize("secret", [None, HELD])
 @in_loop
-async def test_a_peer_that_works_is_alive(theirs: str | None, ours: str | None) -> None:
-    async with serving(None, theirs) as port:
-        assert await peers(ours).ask(record(port)) == ALIVE
+async def test_a_peer_that_works_is_alive(secret: str | None) -> None:
+    async with serving(None, secret) as port:
+        assert await peers(secret).ask(record(port)) == ALIVE
 
 
-@pytest.mark.parametrize("theirs", [None, "other"])
-@pytest.mark.parametrize("incarnation", ["abc", "newer"])
+@pytest.mark.parametrize(("theirs", "ours"), [(None, HELD), ("other", HELD), (HELD, None)])
+@pytest.mark.parametrize("who", [(1, "abc"), (1, "newer"), (0, "zero")])
 @in_loop
-async def test_without_the_secret_nobody_is_believed(theirs: str | None, incarnation: str) -> None:
-    async with serving(FakeAnswers(who=(1, incarnation)), theirs) as port:
-        assert await peers(HELD).ask(record(port)) == SILENT
+async def test_who_does_not_sign_as_i_do_is_a_stranger(
+    theirs: str | None, ours: str | None, who: tuple[int, str]
+) -> None:
+    async with serving(FakeAnswers(who=who), theirs) as port:
+        assert await peers(ours).ask(record(port)) == STRANGER
+
+
+@pytest.mark.parametrize("theirs", [None, HELD, "other"])
+@pytest.mark.parametrize("rank", [0, 1])
+@in_loop
+async def test_an_address_that_leads_back_to_me_is_my_own(theirs: str | None, rank: int) -> None:
+    """Two machines may both have a bridge with the same address; whatever secret, nobody else has my id."""
+    async with serving(FakeAnswers(who=(rank, "me")), theirs) as port:
+        assert await peers(HELD).ask(record(port)) == Verdict(Opinion.SELF)
+        assert await peers().ask(record(port)) == Verdict(Opinion.SELF)
 
 
 @pytest.mark.parametrize("secret", [None, HELD])
@@ -134,11 +149,27 @@ async def test_the_honest_form_of_those_lies_is_believed() -> None:
 
 
 @in_loop
-async def test_a_signature_for_another_question_is_not_believed() -> None:
-    old = reply(honest(), "X-Unitagent-Signature: " + "0" * 64)
-    async with saying(old) as port:
-        assert await peers(HELD).ask(record(port)) == SILENT
-        assert await peers().ask(record(port)) == ALIVE
+async def test_a_signature_for_another_question_is_a_strangers() -> None:
+    old = sign(HELD, Claim("0" * 32, 1, "abc", honest()))
+    async with saying(reply(honest(), f"X-Unitagent-Signature: {old}")) as port:
+        assert await peers(HELD).ask(record(port)) == STRANGER
+        assert await peers().ask(record(port)) == STRANGER
+
+
+@pytest.mark.parametrize(
+    ("claim", "opinion"),
+    [
+        (Claim("n", 1, "abc", honest()), Opinion.ALIVE),
+        (Claim("m", 1, "abc", honest()), Opinion.STRANGER),
+        (Claim("n", 2, "abc", honest()), Opinion.STRANGER),
+        (Claim("n", 1, "newer", honest()), Opinion.STRANGER),
+        (Claim("n", 1, "abc", honest(ready=False)), Opinion.STRANGER),
+    ],
+)
+def test_a_signature_is_for_this_question_this_agent_and_this_answer(claim: Claim, opinion: Opinion) -> None:
+    headers = NAMED | {"x-unitagent-signature": sign(HELD, claim)}
+    verdict = judge(record(1), Answered(200, headers, honest()), Asker("me", HELD), "n")
+    assert verdict.opinion is opinion
 
 
 @in_loop
@@ -249,25 +280,43 @@ async def test_an_ipv6_peer() -> None:
 
 
 @in_loop
-async def test_which_peers_can_be_reached() -> None:
+async def test_who_answers_at_each_address() -> None:
+    """A connection alone proves nothing: only the very incarnation can say that it is reached."""
     with socket.create_server((HOST, 0)) as closed:
         nobody = closed.getsockname()[1]
+    with socket.create_server((HOST, 0)) as mute:
+        async with (
+            serving() as port,
+            serving(FakeAnswers(who=(1, "newer"))) as other,
+            serving(FakeAnswers(who=(1, "me"))) as own,
+            serving(None, HELD) as strange,
+        ):
+            records = {
+                "abc": (port, Opinion.ALIVE),
+                "another": (port, Opinion.OTHER),
+                "replaced": (other, Opinion.OTHER),
+                "here": (own, Opinion.SELF),
+                "foreign": (strange, Opinion.STRANGER),
+                "gone": (nobody, Opinion.REFUSED),
+                "hung": (mute.getsockname()[1], Opinion.SILENT),
+                "portless": (0, Opinion.SILENT),
+                "beyond": (70000, Opinion.SILENT),
+            }
+            asked = [record(where, incarnation=name) for name, (where, _) in records.items()]
+            answers = await peers(timeout=0.5).check([*asked, record(port, incarnation="x", ip="nonsense")])
+    assert answers == {name: opinion for name, (_, opinion) in records.items()} | {"x": Opinion.SILENT}
+
+
+@in_loop
+async def test_more_peers_than_are_asked_at_once() -> None:
     async with serving() as port:
-        records = [
-            *(record(port, rank=rank) for rank in range(100)),
-            record(nobody, rank=100),
-            record(0, rank=101),
-            record(port, rank=102, ip="nonsense"),
-            record(70000, rank=103),
-        ]
-        reached, unreached = await peers().check(records)
-    assert reached == (*range(100), 101)
-    assert unreached == (100, 102, 103)
+        answers = await peers().check([record(port, incarnation=f"i{number}") for number in range(100)])
+    assert answers == {f"i{number}": Opinion.OTHER for number in range(100)}
 
 
 @in_loop
 async def test_nobody_to_reach() -> None:
-    assert await peers().check([]) == ((), ())
+    assert await peers().check([]) == {}
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -286,10 +335,9 @@ near = st.builds(
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
 def test_any_body_is_judged_without_an_error(body: bytes) -> None:
-    headers = {"x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
-    verdict = judge(record(1), Answered(200, headers, body), None, "")
+    verdict = judge(record(1), Answered(200, NAMED, body), Asker("me"), "")
     assert verdict.opinion in {Opinion.ALIVE, Opinion.SILENT}
-    assert judge(record(1), Answered(200, headers, body), HELD, "") == SILENT
+    assert judge(record(1), Answered(200, NAMED, body), Asker("me", HELD), "") == STRANGER
 
 
 @settings(max_examples=40, deadline=None)

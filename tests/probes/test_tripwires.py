@@ -17,7 +17,7 @@ import pytest
 from tests.probes.agents import HOST, ask, record, serving
 from tests.probes.loops import in_loop, until
 from unitagent.probes import tripwires
-from unitagent.probes.peers import Peers
+from unitagent.probes.peers import Asker, Peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def agent() -> Iterator[tuple[int, int]]:
 class Watcher:
     def __init__(self) -> None:
         self.broken: list[tuple[int, str]] = []
-        self.peers = Peers(None, HOST, 1.0, lambda *peer: self.broken.append(peer))
+        self.peers = Peers(Asker("me"), HOST, 1.0, lambda *peer: self.broken.append(peer))
 
 
 class Listener:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitagent.core.model import Mode, Restart
+from unitagent.core.timing import Timing
 from unitagent.discovery.platforms import TABLE
 from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
@@ -66,8 +67,7 @@ def test_the_defaults() -> None:
     assert (settings.mode, settings.restart, settings.guard) == (Mode.SERVICE, Restart.INPLACE, False)
     assert (settings.max_restarts, settings.restart_window) == (10, 3600)
     assert settings.backoff == (0, 1, 2, 5, 10, 30, 60)
-    assert (settings.lease, settings.heartbeat, settings.store_operation_timeout) == (5, 1, 1.8)
-    assert settings.peer_timeout == 2
+    assert (settings.lease, settings.heartbeat, settings.timing) == (5, 1, Timing.of(5, 1))
     assert (settings.stop_grace, settings.restart_grace, settings.drain, settings.deregister) == (
         25,
         5,
@@ -317,6 +317,39 @@ def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:
     assert len(told) == 1
 
 
+@pytest.mark.parametrize(
+    ("lease", "heartbeat", "near"),
+    [
+        ("1.5", "1", ("2", "1")),  # the heartbeat is kept, the lease raised
+        ("5", "3", ("6", "3")),
+        ("0.5", "0.2", ("1", "0.2")),
+        ("5", "0.1", ("5", "0.2")),
+        ("0.3", "0.1", ("1", "0.2")),
+        ("1", "1.2345651", None),  # more digits than are shown
+        ("1", "1234567", None),
+    ],
+)
+def test_a_lease_that_cannot_keep_the_guarantees_is_refused_with_one_that_can(
+    lease: str, heartbeat: str, near: tuple[str, str] | None
+) -> None:
+    (said,) = problems(ALONE | {"UNIT_LEASE_SECONDS": lease, "UNIT_HEARTBEAT_SECONDS": heartbeat})
+    begin = (
+        f"UNIT_LEASE_SECONDS={lease} (environment) with UNIT_HEARTBEAT_SECONDS={heartbeat} (environment): "
+    )
+    assert said.startswith(begin)
+    named = re.search(r"UNIT_LEASE_SECONDS=(\S+) with UNIT_HEARTBEAT_SECONDS=(\S+)$", said)
+    assert named
+    assert near in {None, named.groups()}
+    settings = settled({"UNIT_LEASE_SECONDS": named[1], "UNIT_HEARTBEAT_SECONDS": named[2]})
+    assert settings.timing == Timing.of(float(named[1]), float(named[2]))
+
+
+@pytest.mark.parametrize(("lease", "heartbeat"), [("2", "1"), ("1", "0.5"), ("1", "0.2"), ("600", "1")])
+def test_a_lease_that_keeps_them_just_so_is_accepted(lease: str, heartbeat: str) -> None:
+    settings = settled({"UNIT_LEASE_SECONDS": lease, "UNIT_HEARTBEAT_SECONDS": heartbeat})
+    assert (settings.timing.lease, settings.timing.heartbeat) == (float(lease), float(heartbeat))
+
+
 def test_the_highest_port_will_do_where_no_store_is_above_it() -> None:
     assert settled({"UNIT_HTTP_ADDRESS": "h:65535", "UNIT_REDIS_URL": "redis://h"}).http_port == 65535
     assert settled({"UNIT_HTTP_ADDRESS": "h:65534"}).http_port == 65534
@@ -445,4 +478,4 @@ def test_anything_gives_settings_or_a_configuration_error(
         reader = files(**{"f": content, "etc/hosts": content})
         settings = resolve(flags, environ, hostname, reader).settings
         assert settings.rank is None or settings.rank < settings.size <= 1024
-        assert settings.lease >= 2 * settings.heartbeat > 0
+        assert settings.timing == Timing.of(settings.lease, settings.heartbeat)  # which asserts what it needs

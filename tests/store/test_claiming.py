@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,20 +13,26 @@ from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
 from unitagent.agent import claim as claiming
-from unitagent.agent.claim import Claimed, claim
-from unitagent.core.model import Record
+from unitagent.agent.claim import Claimed, claim, free_rank, is_settled
+from unitagent.core.leases import Leases
+from unitagent.core.model import Beat, Record, Reply
+from unitagent.core.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SIZE, LEASE = 3, 0.4
-SPARE = replace(record(0, "spare", generation=0, size=SIZE), ip="10.0.0.9")
+SIZE, LEASE, TAKEOVER = 3, 0.4, 0.5
+QUICK = replace(Timing.of(1, 0.2), lease=LEASE, takeover=TAKEOVER)
+SPARE = replace(record(0, "spare", generation=0, size=SIZE), ip="10.0.0.9", netns="here")
 
 
 @pytest.fixture(autouse=True)
-def _no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claiming, "ISOLATION_MARGIN", 0.1)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claiming, "_PAUSE", 0.01)
+
+
+def holder(rank: int, size: int = SIZE) -> Record:
+    return replace(record(rank, f"i{rank}", generation=4, size=size), tenure=10 + rank, netns=f"n{rank}")
 
 
 async def keep_beating(server: FakeServer, mine: Record) -> None:
@@ -40,8 +46,7 @@ async def keep_beating(server: FakeServer, mine: Record) -> None:
 async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]]]:
     """All ranks have a living holder, on a store that is older than a lease."""
     server.state.board.born = server.clock() - 60
-    holders = [record(rank, f"i{rank}", generation=4, size=SIZE) for rank in range(SIZE)]
-    beating = {mine.rank: asyncio.create_task(keep_beating(server, mine)) for mine in holders}
+    beating = {rank: asyncio.create_task(keep_beating(server, holder(rank))) for rank in range(SIZE)}
     await until(lambda: len(server.state.board.records) == SIZE)
     try:
         yield beating
@@ -52,7 +57,13 @@ async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]
 
 def claimed(server: FakeServer, me: Record = SPARE, *, guard: bool = True) -> asyncio.Task[Claimed]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(claim(store, me, guard=guard, lease=LEASE, store_timeout=60))
+    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60))
+
+
+async def looked(server: FakeServer, times: int, name: str = "spare") -> None:
+    """The claimant has looked so often from now on."""
+    enough = server.state._counts[name] + times
+    await until(lambda: server.state._counts[name] >= enough)
 
 
 @story
@@ -75,38 +86,241 @@ def test_who_takes_a_rank_says_that_its_predecessors_generation_is_over(guard: b
         async with held(server) as beating:
             beating[1].cancel()
             found = await claimed(server, guard=guard)
-        assert found.me == replace(SPARE, rank=1)
-        assert found.took == record(1, "i1", generation=4, size=SIZE)
+        assert replace(found.me, tenure=0) == replace(SPARE, rank=1)
+        assert found.took == holder(1)
+        assert server.state.board.records[1] == found.me
         assert server.state.board.generation == generation
 
     tell()
 
 
 @story
-async def test_who_comes_back_to_its_address_has_its_rank_at_once() -> None:
+async def test_a_tenure_that_was_observed_for_a_lease_is_as_high_as_the_stores_clock() -> None:
+    server = FakeServer()
+    async with held(server) as beating:
+        beating[1].cancel()
+        begun = server.clock()
+        found = await claimed(server)
+    assert begun * 1000 < found.me.tenure <= server.clock() * 1000
+
+
+@story
+async def test_a_tenure_that_was_not_observed_is_one_above_its_predecessors() -> None:
+    server = FakeServer()
+    async with held(server) as beating:
+        beating[1].cancel()
+        await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
+        found = await claimed(server)
+    assert (found.me.rank, found.me.tenure) == (1, holder(1).tenure + 1)
+    assert found.me.outranks(holder(1))
+
+
+@story
+async def test_who_comes_back_to_its_place_has_its_rank_at_once() -> None:
     server = FakeServer()
     async with held(server):
-        back = replace(SPARE, ip="10.0.0.1", port=9470)
+        back = replace(SPARE, ip="10.0.0.1", netns="n1")
         assert (await claimed(server, back)).me.rank == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"netns": ""}, {"netns": "n0"}, {"netns": "n1", "port": 9471}, {"netns": "n1", "ip": "10.0.0.9"}],
+)
+def test_an_equal_address_is_no_proof_of_place(changes: dict[str, Any]) -> None:
+    """Bridges of two machines have the same addresses; and their agents live."""
+
+    @story
+    async def tell() -> None:
+        server = FakeServer()
+        async with held(server):
+            place: dict[str, Any] = {"ip": "10.0.0.1", "port": 9470} | changes
+            waits = claimed(server, replace(SPARE, **place))
+            await asyncio.sleep(TAKEOVER + 0.2)
+            await looked(server, 3)
+            assert not waits.done()
+            assert server.state.board.holders == {0: "i0", 1: "i1", 2: "i2"}
+            waits.cancel()
+
+    tell()
+
+
+@story
+async def test_two_who_name_no_namespace_have_not_stood_in_one_place() -> None:
+    server = FakeServer()
+    async with held(server) as beating:
+        beating[1].cancel()
+        nowhere = replace(holder(1), netns="")
+        beating[1] = asyncio.create_task(keep_beating(server, nowhere))
+        await until(lambda: server.state.board.records[1] == nowhere)
+        waits = claimed(server, replace(SPARE, ip=nowhere.ip, netns=""))
+        await asyncio.sleep(TAKEOVER + 0.2)
+        assert not waits.done()
+        waits.cancel()
+        beating[1].cancel()
 
 
 @story
 async def test_a_place_of_a_larger_unit_is_no_place_of_this_one() -> None:
     server = FakeServer()
     async with held(server) as beating:
-        gone = record(3, "i3", size=4)
+        gone = holder(3, size=4)
         await FakeStore(server, 3, "i3").exchange(exchange(gone))
         beating[0].cancel()
-        assert (await claimed(server, replace(SPARE, ip=gone.ip))).me.rank == 0
+        back = replace(SPARE, ip=gone.ip, netns=gone.netns)
+        assert back.stood_here(replace(gone, rank=0))
+        assert (await claimed(server, back)).me.rank == 0
+
+
+@pytest.mark.parametrize("born", [0.0, 3600.0])
+def test_nobody_claims_on_a_young_store_before_a_lease_of_its_own_clock(born: float) -> None:
+    """Also where the server's clock was set back, so that the board is born in the future."""
+
+    @story
+    async def tell() -> None:
+        server = FakeServer()
+        loop = asyncio.get_running_loop()
+        server.state.board.born = server.clock() + born
+        begun = loop.time()
+        waits = claimed(server)
+        while loop.time() - begun < LEASE * 0.8:
+            assert not waits.done()
+            await looked(server, 1)
+        found = await waits
+        assert LEASE <= loop.time() - begun < 4 * LEASE
+        assert (found.me.rank, found.took) == (0, None)
+
+    tell()
 
 
 @story
-async def test_nobody_claims_on_a_store_that_is_younger_than_a_lease() -> None:
+async def test_a_store_that_is_older_than_a_lease_gives_a_rank_at_once() -> None:
     server = FakeServer()
     waits = claimed(server)
     await until(lambda: server.state.board.born is not None)
-    server.state.board.born = server.clock() + 3600
-    await until(lambda: server.state._counts["spare"] > 5)
     assert not waits.done()
     server.state.board.born = server.clock() - LEASE
-    assert (await waits) == Claimed(SPARE)
+    assert (await waits) == Claimed(replace(SPARE, tenure=1))
+
+
+@story
+async def test_a_dead_holder_whose_record_is_garbage_is_replaced() -> None:
+    """The fake has no garbage: the beat and the name of the holder are there, and no record."""
+    server = FakeServer()
+    async with held(server) as beating:
+        beating[0].cancel()
+        await asyncio.sleep(0.05)
+        del server.state.board.records[0]
+        async with asyncio.timeout(10 * TAKEOVER):
+            assert (await claimed(server)).me.rank == 0
+
+
+@story
+async def test_garbage_at_one_rank_does_not_keep_another_from_being_claimed() -> None:
+    server = FakeServer()
+    async with held(server) as beating:
+        for rank in (0, 2):
+            beating[rank].cancel()
+        await asyncio.sleep(0.05)
+        del server.state.board.records[0]
+        await FakeStore(server, 2, "i2").exchange(exchange(replace(holder(2), left=True)))
+        async with asyncio.timeout(10 * TAKEOVER):
+            assert (await claimed(server)).me.rank in {0, 2}
+
+
+@story
+async def test_a_new_store_whose_clock_steps_ahead_gives_nobody_a_held_rank() -> None:
+    """The holders are alive, and have yet to write to the store that lost its memory."""
+    ahead = 0.0
+    loop = asyncio.get_running_loop()
+    server = FakeServer(clock=lambda: loop.time() + ahead)
+    await FakeStore(server, 2, "i2").exchange(exchange(holder(2)))  # the first to write again
+    ahead = 3600.0  # as when a machine that has booted hears what time it is
+    waits = claimed(server)
+    await asyncio.sleep(LEASE / 2)
+    done = waits.done()
+    waits.cancel()
+    assert not done
+
+
+class Looks:
+    """What one claimant sees, at a made-up clock."""
+
+    def __init__(self, timing: Timing) -> None:
+        self.timing, self.leases, self.records = (
+            timing,
+            Leases(),
+            {rank: holder(rank) for rank in range(SIZE)},
+        )
+
+    def at(self, now: float, *, age: float = 99.0, beats: dict[int, int] | None = None) -> int | None:
+        """The rank that is free; ``beats`` are the holders' counts, 1 where nothing else is said."""
+        counts = dict.fromkeys(self.records, 1) | (beats or {})
+        shown = {rank: Beat(self.records[rank].incarnation, counts[rank]) for rank in self.records}
+        gap, known = self.timing.contact_gap, tuple(self.leases.of)
+        self.leases = self.leases.seen(shown, now, gap, keep=known)
+        reply = Reply(holder="", generation=4, records=self.records, beats=shown, age=age)
+        return free_rank(reply, self.leases, SPARE, self.timing)
+
+
+@pytest.fixture
+def looks() -> Looks:
+    return Looks(Timing.of(5, 1))
+
+
+def test_a_holder_has_a_takeover_of_silence_before_its_rank_is_free(looks: Looks) -> None:
+    found = [looks.at(now, beats={0: now, 1: now}) for now in range(9)]
+    assert found == [None] * 8 + [2]
+
+
+def test_of_several_that_are_free_the_lowest_is_taken(looks: Looks) -> None:
+    assert [looks.at(now, beats={0: now}) for now in range(9)][-1] == 1
+
+
+def test_who_has_left_is_gone_at_once(looks: Looks) -> None:
+    looks.records[1] = replace(looks.records[1], left=True)
+    assert looks.at(0) == 1
+
+
+def test_a_place_of_my_own_comes_before_a_lower_rank(looks: Looks) -> None:
+    looks.records[0] = replace(looks.records[0], left=True)
+    looks.records[2] = replace(looks.records[2], ip=SPARE.ip, port=SPARE.port, netns=SPARE.netns)
+    assert looks.at(0) == 2
+
+
+def test_what_i_did_not_see_is_no_silence(looks: Looks) -> None:
+    for now in (*range(7), 60, *range(61, 67)):
+        assert looks.at(now) is None
+    assert looks.at(67) is None
+    assert looks.at(67.5) == 0
+
+
+def test_a_holder_that_the_store_has_forgotten_has_time_to_write_again(looks: Looks) -> None:
+    looks.at(0)
+    forgotten = looks.records.pop(0)
+    counts = {1: 1, 2: 1}
+    for now in range(1, 9):  # the store has it not since 1; a takeover later its rank is free
+        counts = dict.fromkeys(counts, now)
+        assert looks.at(now, beats=counts) is None
+    assert looks.at(8.5, beats={1: 9, 2: 9}) == 0
+    looks.records[0] = forgotten
+    assert looks.at(9, beats={0: 2, 1: 10, 2: 10}) is None
+
+
+@pytest.mark.parametrize("age", [0.0, 4.9])
+def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks, age: float) -> None:
+    looks.records.clear()
+    assert [looks.at(now, age=age) for now in range(7)] == [None] * 5 + [0, 0]
+    assert Looks(looks.timing).at(0) is None
+
+
+def test_the_age_of_the_store_or_my_own_contact_settle_it() -> None:
+    timing = Timing.of(5, 1)
+    young, old = (Reply(holder="", generation=0, records={}, beats={}, age=age) for age in (4.9, 5.0))
+    contact = Leases().seen({}, 0, timing.contact_gap)
+    assert is_settled(old, Leases(), timing)
+    assert not is_settled(young, contact, timing)
+    for now in range(1, 6):
+        contact = contact.seen({}, now, timing.contact_gap)
+    assert is_settled(young, contact, timing)
+    assert not is_settled(young, contact.broken(), timing)

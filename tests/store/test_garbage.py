@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.listening import story
 from tests.records import exchange, failed, record
-from unitagent.core.model import Order, OrderKind
+from unitagent.core.budget import MOST
+from unitagent.core.model import Charge, Gang, Order, OrderKind
 from unitagent.store import wire
 
 if TYPE_CHECKING:
@@ -196,10 +197,9 @@ async def test_output_of_another_type_is_an_error_in_words_or_nothing(
 async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> None:
     store = open_store()
     order = Order(kind=OrderKind.RESTART, generation=1, reason="bad \udc80 byte")
-    await store.order(order)
-    assert (await store.exchange(MINE)).order == Order(
-        kind=OrderKind.RESTART, generation=1, reason="bad ? byte"
-    )
+    kept = await store.order(order)
+    assert kept.reason == "bad ? byte"
+    assert (await store.exchange(MINE)).order == kept
     await store.put_output(2, 0, ["\udcff" * 10_000] * 100)
     output = await store.read_output(2)
     assert output is not None
@@ -220,12 +220,102 @@ async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> 
         {"state": "sleeping"},
         {"generation": True},
         {"ip": None},
+        {"tenure": -1},
+        {"tenure": 2**53},
+        {"tenure": 1.5},
+        {"edition": -1},
+        {"edition": 2**53},
+        {"netns": 7},
+        {"charges": None},
+        {"charges": ["x"]},
+        {"charges": [{"generation": 1}]},
+        {"charges": [{"generation": -1, "at": 0.0}]},
+        {"charges": [{"generation": 2**53, "at": 0.0}]},
+        {"charges": [{"generation": 1, "at": "yesterday"}]},
+        {"charges": [{"generation": 1, "at": None}]},
     ],
 )
 def test_a_record_out_of_its_ranges_is_no_record(change: dict[str, object]) -> None:
     good = asdict(record(0, "a"))
     assert wire.decode_record(json.dumps(good).encode(), 0) == record(0, "a")
     assert wire.decode_record(json.dumps(good | change).encode(), 0) is None
+
+
+WISH = json.dumps(asdict(Order(kind=OrderKind.RESTART, generation=1))).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        WISH,
+        b"7 " + WISH,
+        b"x 5 " + WISH,
+        b"7 x " + WISH,
+        b"-7 5 " + WISH,
+        b"7 -5 " + WISH,
+        b"7  5 " + WISH,
+        b"7 5 {",
+        b"7 5 " + WISH + b"x",
+        b"%d 5 " % 10**20 + WISH,
+        b"7 %d " % 10**20 + WISH,
+    ],
+)
+def test_an_order_without_its_generation_and_number_is_none(raw: bytes) -> None:
+    whole = wire.decode_order(b"7 5 " + WISH)
+    assert whole == Order(kind=OrderKind.RESTART, generation=7, number=5)
+    assert wire.decode_order(raw) is None
+
+
+@pytest.mark.parametrize("garbage", [b"x", b"7 " + WISH, b"7 nan " + WISH, b"7 5 {", b"\xff", b"-1 -1 {}"])
+def test_garbage_in_the_place_of_an_order_is_replaced_by_the_next(
+    server: Server, open_store: Open, garbage: bytes
+) -> None:
+    @story
+    async def tell() -> None:
+        store = open_store()
+        first = await store.order(Order(kind=OrderKind.RESTART, generation=0))
+        server.command("HSET", BOARD, "order", garbage)
+        assert (await store.exchange(MINE)).order is None
+        kept = await store.order(Order(kind=OrderKind.DRAIN, generation=0))
+        assert (kept.generation, kept.number > first.number) == (3, True)
+        assert (await store.exchange(MINE)).order == kept
+
+    tell()
+
+
+@pytest.mark.parametrize("number", [2**53 - 2, 2**53 - 1, 2**53, 10**30])
+def test_an_order_behind_a_number_that_no_clock_leads_to_is_a_new_one(
+    server: Server, open_store: Open, number: int
+) -> None:
+    """Agents obey an order once; one with a number that they know already would be no order."""
+
+    @story
+    async def tell() -> None:
+        store = open_store()
+        server.command("HSET", BOARD, "order", b"3 %d " % number + WISH)
+        numbers = [getattr((await store.exchange(MINE)).order, "number", 0)]
+        for _ in range(3):
+            numbers.append((await store.order(Order(kind=OrderKind.RESTART, generation=0))).number)  # noqa: PERF401
+        assert len(set(numbers)) == len(numbers)
+
+    tell()
+
+
+@pytest.mark.parametrize(("size", "charges"), [(2, MOST), (512, 0), (512, MOST), (wire.MAX_SIZE, 0)])
+def test_the_largest_record_of_ours_is_read(open_store: Open, size: int, charges: int) -> None:
+    @story
+    async def tell() -> None:
+        names = tuple(f"{rank:016x}" for rank in range(size))
+        gang = Gang(generation=10**6, incarnations=names, ips=names, master_port=29500)
+        known = tuple(
+            Charge(generation=10**6 - charges + n, at=1795917503.123456 + n) for n in range(charges)
+        )
+        whole = replace(record(1, "b", size=size), gang=gang.id, charges=known)
+        await open_store(1, "b").exchange(exchange(whole))
+        assert set((await open_store().exchange(MINE)).records) == {0, 1}
+
+    tell()
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
