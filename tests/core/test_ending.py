@@ -77,9 +77,24 @@ def test_requests_that_never_end_do_not_hold_a_drain() -> None:
 def test_without_guard_a_lone_instance_goes_alone() -> None:
     unit = Unit(3).formed()
     unit.tell(2, StopAsked)
-    unit.wait(3)
+    unit.wait(4)
+    assert unit.take() == [], "rank 0 may be asked later than its followers"
+    unit.wait(2)
     assert [word.split()[:2] for word in unit.take()] == [["2", "stop"], ["2", "quit"]]
     assert unit.codes == {2: 0}
+
+
+def test_without_guard_followers_that_are_asked_seconds_earlier_stop_after_rank_0() -> None:
+    unit = Unit(3, deregister=0.0, drain=0.0).formed()
+    unit.tell(1, StopAsked)
+    unit.wait(1.5)
+    unit.tell(2, StopAsked)
+    unit.wait(2)
+    unit.tell(0, StopAsked)
+    unit.wait(2)
+    stops = [word.split()[0] for word in unit.take() if "stop" in word]
+    assert stops[0] == "0"
+    assert unit.codes == {0: 0, 1: 0, 2: 0}
 
 
 def test_without_guard_a_rank_is_held_while_rank_0_drains() -> None:

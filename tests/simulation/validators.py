@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORGOTTEN = 15.0  # seconds after which a store that lost its memory has it back from the agents
 STOP_GRACE = 15.0
 LEADER_UNTIL = 0.8 * STOP_GRACE
-HOLD = 1.0
+HOLD = 0.2 * STOP_GRACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,15 +31,17 @@ from unitagent.core.opinions import peer_answered, peer_hung_up
 from unitagent.core.parts import Work
 from unitagent.core.state import State, members, mine, name
 
+LATE_TICKS = 4  # ticks; an agent that has not heard its own clock for longer was starved, or stood still
 RETRY = 0.25  # seconds between tries of a store that does not answer
 SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first one
 
 
 def absorb(state: State, event: Event) -> State:
     """The state with the facts of this event in it."""
-    slept = event.now - state.now > state.rules.lease / 2
-    state = replace(state, now=max(state.now, event.now)).with_store(current=False, last_to_act=False)
-    if slept:
+    pause, now = event.now - state.now, max(state.now, event.now)
+    late = now if pause > LATE_TICKS * state.rules.timing.tick else state.late
+    state = replace(state, now=now, late=late).with_store(current=False, last_to_act=False)
+    if pause > state.rules.lease / 2:
         state = state.with_peers(answered=frozenset())
     match event:
         case Tick():

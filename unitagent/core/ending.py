@@ -19,9 +19,8 @@ LEADER_SHARE = 0.8  # of the stop grace is rank 0's
 HELD_SHARE = (
     0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
 )
-HOLD = (
-    1.0  # seconds that a lone instance waits to learn whether rank 0 is going too; twice that for the store
-)
+HOLD_SHARE = 0.2  # of the stop grace a lone instance waits to learn whether rank 0 is going too
+LAST_LOOK = 1.0  # seconds more for the store to answer, since the push that tells of it may have been lost
 FAREWELL = 1.0  # seconds that the last record may take to reach the store
 
 
@@ -108,11 +107,12 @@ def go_alone(state: State) -> Result:
     if not alone or not state.up or state.workload.work is Work.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    if state.rules.size > 1 and state.connected:
-        if state.now < since + HOLD:
+    hold = since + HOLD_SHARE * state.rules.stop_grace
+    if state.connected and not _leader_stopped(state):
+        if state.now < hold:
             return state, ()
-        if not state.store.current and state.now < since + 2 * HOLD:
-            return state.with_store(look=True), ()  # a last look: the push may have been lost
+        if not state.store.current and state.now < hold + LAST_LOOK:
+            return state.with_store(look=True), ()
     return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))
 
 

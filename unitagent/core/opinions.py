@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from unitagent.core import credence
 from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
+from unitagent.core.leases import NEVER
 from unitagent.core.model import Mode, Record
 from unitagent.core.state import State, overdue
 
@@ -19,6 +20,8 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
     state = state.with_peers(
         asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
     )
+    if event.opinion is Opinion.SILENT and _was_starved(state, event.rank):
+        return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
     record = about(state, event.rank, event.incarnation)
     if record is None:
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
@@ -34,6 +37,12 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
     if event.rank == state.rules.rank:  # who holds my rank is no member of my gang
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
     return _judge(state, event, record)
+
+
+def _was_starved(state: State, rank: int) -> bool:
+    """Whether I stood still while the question was open: then the answer may have come, and waited for me."""
+    asked = state.peers.ask_again.get(rank, NEVER) - state.rules.timing.ask_every
+    return state.late > asked
 
 
 def _heard(state: State, event: PeerAnswered) -> State:

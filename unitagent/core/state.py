@@ -33,6 +33,7 @@ class State:
         me: what I announce, or will announce with the next exchange.
         started: when this agent did.
         now: when the last event happened.
+        late: when I last found that I had stood still, or been starved, for longer than a few ticks.
         generation: the highest I ever heard of; it never goes down, whatever the store says.
         warned: what was said once and is not to be said again.
 
@@ -42,6 +43,7 @@ class State:
     me: Record
     started: float
     now: float
+    late: float = NEVER
     generation: int = 0
     warned: frozenset[str] = frozenset()
     store: StoreView = field(default_factory=StoreView)
