@@ -148,9 +148,9 @@ class Endings:
                 self.watch.broken("4 budget", f"{one.incarnation} counted {len(one.state.restarts)} restarts")
 
     def spent(self) -> None:
-        """Once the budget is spent for one, all end with 70."""
+        """Once the budget is spent for one, all that ran until then end with 70."""
         world = self.watch.world
-        if any(one.code == Code.BUDGET for one in world.lives):
-            others = [one.incarnation for one in world.members() if not one.state.leaving]
-            if others:
-                self.watch.broken("budget", f"it is spent, and {others} live on")
+        ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
+        others = [one.incarnation for one in world.members() if one.state.gang and not one.state.leaving]
+        if ends and others and world.now > max(ends) + world.bounds.told:
+            self.watch.broken("budget", f"it is spent, and {others} live on")

@@ -115,6 +115,7 @@ class Plan:
             health=self.health,
             lease=self.lease,
             heartbeat=self.heartbeat,
+            store_timeout=60.0 * max(1.0, self.pace),
             barrier_timeout=self.barrier_timeout,
             startup=12.0 * max(1.0, self.pace) if self.health and self.guard else 0.0,
             stop_grace=STOP_GRACE,
@@ -137,6 +138,7 @@ def draw(rng: Random, seed: int) -> Plan:
     pace = max(0.4, lease / USUAL_LEASE)
     timing = Timing.of(lease, heartbeat)
     names = rng.uniform(0.5, 6.0) if anything and rng.random() < 0.1 else 0.0
+    auto = rng.random() < 0.08
     return Plan(
         seed=seed,
         profile=profile,
@@ -157,12 +159,12 @@ def draw(rng: Random, seed: int) -> Plan:
         immortal=0.2 if anything and rng.random() < 0.05 else 0.0,
         contagion=rng.choice((0.0, 0.5)) if guard else 0.0,
         names=names,
-        auto=rng.random() < 0.08,
+        auto=auto,
         twins=anything and 1 < size < LARGE and rng.random() < 0.03,
         strict=rng.random() < 0.1,
         barrier_timeout=8.0 * (1 + pace) if anything and rng.random() < 0.05 else 0.0,
         max_restarts=FEW_RESTARTS if few else 100,
-        faults_from=3.5 + names + 3.5 * pace,
+        faults_from=3.5 + names + 3.5 * pace + (timing.takeover if auto else 0.0),
         faults_span=(6.0 if size >= LARGE else 16.0) * pace,
     )
 

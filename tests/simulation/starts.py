@@ -60,6 +60,8 @@ class Starts:
 
     def _same_table(self, one: Instance, gang: Gang) -> None:
         """2: one table for all ranks of a generation; without guard, members that are rebuilt apart."""
+        if gang.master_address != gang.ips[0]:
+            self.watch.broken("2 table", f"{one.incarnation} takes {gang.master_address} for rank 0's address")
         for other in self.gangs.get(gang.generation, []):
             if other == gang or not self._is_remembered(other):
                 continue
