@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.simulation.instance import Instance
     from tests.simulation.watch import Strike, Watch
 
-LEADER_UNTIL = 0.8 * STOP_GRACE
+LEADER_UNTIL = 0.88 * STOP_GRACE
 HOLD = 1.0
 
 
@@ -25,19 +25,23 @@ class Endings:
 
     # workloads
 
-    def stopping(self, one: Instance) -> None:
+    def stopping(self, one: Instance, grace: float) -> None:
         """A workload is told to stop: rightly, and in its turn."""
         if one.state.cut_off:
-            self._isolated(one)
+            self._isolated(one, grace)
         elif not self._reasons(one):
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
             self.watch.broken(about, f"{one.incarnation} stops its workload for no reason")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
             self._in_turn(one)
 
-    def _isolated(self, one: Instance) -> None:
-        """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it."""
+    def _isolated(self, one: Instance, grace: float) -> None:
+        """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it; then
+        there is no time for a grace.
+        """
         world = self.watch.world
+        if grace > world.timing.takeover - world.timing.lease:
+            self.watch.broken("7 isolated", f"{one.incarnation} gives its workload {grace:g} s, cut off")
         if world.now - one.last_answer < 0.99 * world.timing.lease:
             self.watch.broken("7 needless", f"{one.incarnation} takes itself for isolated too early")
         if self.watch.plan.profile is Profile.STORE:

@@ -25,8 +25,10 @@ _ANY: Weights = {
     instances.crash: 2, instances.several: 1, instances.kill: 2, instances.kill_twice: 1, instances.lose: 1,
     instances.aftershock: 2, instances.hang: 1, instances.unwell: 0.5, instances.stall: 1,
     instances.freeze: 1, instances.restart: 1, instances.restart_in_restart: 0.5,
-    instances.drain_order: 0.4, instances.signal: 1,
-    network.partition: 2, network.apart: 1, network.pair: 0.5, network.squatter: 0.5, network.elsewhere: 1,
+    instances.drain_order: 0.4, instances.signal: 1, instances.nap: 1, instances.order_and_kill: 0.6,
+    instances.lose_and_set_back: 0.7,
+    network.partition: 3, network.usurp: 1.5, network.blackout: 0.7,
+    network.apart: 1, network.pair: 0.5, network.squatter: 0.5, network.elsewhere: 1,
     settings.misfit: 0.7,
 }  # fmt: skip
 _SOON = 1.6  # seconds; the earliest trouble, while the Unit forms

@@ -244,6 +244,10 @@ class Instance:
     def _exchange(self, request: act.Exchange) -> None:
         world, timeout = self.world, self.world.timing.operation_timeout
         self._sent += 1
+        lost = world.lossy and world.rng.random() < world.lossy / 2
+        if lost:
+            world.after(timeout, self._unanswered, self._sent)
+            return
         if world.now < self.names_until or world.boards.of(self.host) is None:
             world.after(min(world.rng.choice((0.01, timeout)), timeout), self._unanswered, self._sent)
             return
@@ -257,7 +261,7 @@ class Instance:
         reply = world.boards.exchange(self, self.rank, request, count, world.now)
         if reply is None:
             return
-        world.watch.exchanged(self)
+        world.watch.exchanged(self, request.record)
         if request.notify:
             world.push(self)
         if world.rng.random() >= world.lossy:
@@ -346,7 +350,7 @@ class Instance:
         self.world.after(0.7 * max(1.0, self.world.plan.pace), self._check_health, workload, failed)
 
     def _stop(self, grace: float) -> None:
-        self.world.watch.stopping(self)
+        self.world.watch.stopping(self, grace)
         if self.workload is not None and self.workload.alive:
             self.workload.stop(grace)
         else:

@@ -55,11 +55,11 @@ class Lookout:
 
     def _isolated(self, one: Instance) -> None:
         """7: cut off from the store and from rank 0, an instance stops in time, also one that hangs."""
-        alone = one.working and self.watch.plan.probes and self.watch.plan.size > 1 and self._alone(one)
+        alone = one.working and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
         if self.lasting("alone", one.incarnation, alone) > self.world.bounds.isolated:
             self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
 
-    def _alone(self, one: Instance) -> bool:
+    def is_alone(self, one: Instance) -> bool:
         """Whether neither the store nor anybody who could vouch for it answers."""
         gang = one.state.gang
         if one.paused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitagent.core.events import Event, Exchanged
-from unitagent.core.model import Failure
+from unitagent.core.model import Failure, Record
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 
 
 class Memories:
-    """Who holds which rank in the store, and which failures it keeps."""
+    """Who holds which rank in the store, and which failures it keeps.
+
+    Attributes:
+        confirmed: which incarnation has ever told the store that it confirms which gang.
+
+    """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._holders: dict[int, str] = {}
         self._failure: Failure | None = None
+        self.confirmed: set[tuple[str, str]] = set()
         self._lost_at = float("-inf")
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
@@ -37,8 +43,10 @@ class Memories:
         elif old is not None and old.generation == mine.generation and _about(old) != _about(mine):
             self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, first was {_about(old)}")
 
-    def exchanged(self, one: Instance) -> None:
+    def exchanged(self, one: Instance, said: Record | None) -> None:
         """The store has got a word."""
+        if said is not None and said.gang:
+            self.confirmed.add((one.incarnation, said.gang))
         boards = self.watch.world.boards
         board = boards.main.board
         forgot = boards.lost_at != self._lost_at
@@ -61,11 +69,20 @@ class Memories:
             return
         for other in self.watch.world.living:
             rival = other.rank == one.rank and other is not one and other.state.joined
-            if rival and not other.state.fenced and not other.state.me.left and self._has_beaten(other):
+            rival = rival and not other.state.fenced and not other.state.me.left
+            if rival and self._has_beaten(other):
                 first = other if other.born <= one.born else one
                 second = one if first is other else other
                 what = f"{second.incarnation} holds rank {one.rank}, and so does {first.incarnation}"
                 self.watch.broken("3 claim", what)
+            elif rival and self._is_served_alone(other):
+                self.watch.broken("3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs")
+
+    def _is_served_alone(self, other: Instance) -> bool:
+        """Whether it is cut off from all, and its workload has yet to be stopped."""
+        work = other.workload
+        runs = work is not None and work.main and work.stopped is None
+        return runs and self.watch.plan.probes and self.watch.plan.size > 1 and self.watch.lookout.is_alone(other)
 
     def _has_beaten(self, other: Instance) -> bool:
         """Whether its lease runs: the one store has answered it within that time."""

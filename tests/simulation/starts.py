@@ -28,6 +28,8 @@ class Starts:
         self._stood: set[tuple[str, int]] = set()
         self._spawned: set[tuple[str, str]] = set()
         self._ports: dict[int, int] = {}
+        self._tables: dict[str, Gang] = {}
+        self._leaders: dict[str, str] = {}
 
     def decided(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
@@ -40,6 +42,8 @@ class Starts:
     def spawning(self, one: Instance, gang: Gang) -> None:
         """A workload starts."""
         self._all_stood(one, gang)
+        self._all_told(one, gang)
+        self._same_leader(one, gang)
         self._same_table(one, gang)
         self._new_port(gang)
         self._one_of_each(one, gang)
@@ -58,10 +62,31 @@ class Starts:
         if self.watch.plan.guard and (one.incarnation, gang.id) in self._spawned:
             self.watch.broken("2 token", f"{one.incarnation} starts {gang.id} twice")
 
+    def _all_told(self, one: Instance, gang: Gang) -> None:
+        """2: with guard, only after all have confirmed this very gang in the store: nobody's own word counts."""
+        told = self.watch.memories.confirmed
+        missing = [who for who in gang.incarnations if (who, gang.id) not in told]
+        if self.watch.plan.guard and missing:
+            self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}")
+
+    def _same_leader(self, one: Instance, gang: Gang) -> None:
+        """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was asked."""
+        if self.watch.plan.guard:
+            return
+        old = self._leaders.setdefault(one.incarnation, gang.incarnations[0])
+        self._leaders[one.incarnation] = gang.incarnations[0]
+        if old == gang.incarnations[0]:
+            return
+        former = next(two for two in self.watch.world.lives if two.incarnation == old)
+        if former.asked is None and former.incarnation not in self.watch.orders:
+            self.watch.broken("5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}")
+
     def _same_table(self, one: Instance, gang: Gang) -> None:
         """2: one table for all ranks of a generation; without guard, members that are rebuilt apart."""
         if gang.master_address != gang.ips[0]:
             self.watch.broken("2 table", f"{one.incarnation} takes {gang.master_address} for rank 0's address")
+        if self._tables.setdefault(gang.id, gang) != gang:
+            self.watch.broken("2 token", f"{gang.id} was issued for two tables")
         for other in self.gangs.get(gang.generation, []):
             if other == gang or not self._is_remembered(other):
                 continue

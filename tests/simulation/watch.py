@@ -17,7 +17,7 @@ from tests.simulation.memories import Memories
 from tests.simulation.plan import Plan
 from tests.simulation.starts import Starts
 from unitagent.core.events import Event
-from unitagent.core.model import Gang
+from unitagent.core.model import Gang, Record
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -89,19 +89,19 @@ class Watch:
             self.starts.decided(one, before)
             self.lookout.decided(one, event)
 
-    def exchanged(self, one: Instance) -> None:
+    def exchanged(self, one: Instance, said: Record | None) -> None:
         """An agent's word has reached the store."""
-        self.memories.exchanged(one)
+        self.memories.exchanged(one, said)
 
     def spawning(self, one: Instance, gang: Gang) -> None:
         """A workload starts."""
         self.starts.spawning(one, gang)
 
-    def stopping(self, one: Instance) -> None:
-        """A workload is told to stop."""
+    def stopping(self, one: Instance, grace: float) -> None:
+        """A workload is told to stop within this grace."""
         work = one.workload
         if work is not None and work.main and work.stopped is None:
-            self.endings.stopping(one)
+            self.endings.stopping(one, grace)
 
     def quitting(self, one: Instance) -> None:
         """An agent ends by itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.instance import Instance
-from tests.simulation.trouble.store import cut
+from tests.simulation.trouble.store import cut, set_back
 from tests.simulation.world import World
 from unitagent.core.exits import Exit
 from unitagent.core.model import InstanceState, OrderKind
@@ -59,6 +59,12 @@ def lose(world: World) -> None:
         world.lose(one)
 
 
+def lose_and_set_back(world: World) -> None:
+    """A machine dies, and the store shows it as it was when it lived."""
+    lose(world)
+    world.after(world.span(0.5, 4.0), set_back, world)
+
+
 def hang(world: World) -> None:
     """The leader's health check fails for good."""
     leader = world.holder(0)
@@ -88,15 +94,38 @@ def stall(world: World) -> None:
 def freeze(world: World) -> None:
     one = somebody(world)
     if one.alive and not one.paused:
+        _freeze(world, one, world.span(0.5, 9.0))
+
+
+def _freeze(world: World, one: Instance, length: float) -> None:
+    """It may be taken for lost where it is silent for a lease, late beats before and after it included."""
+    timing = world.timing
+    counts = length + 2 * timing.heartbeat + timing.peer_timeout > timing.lease
+    if counts:
         world.watch.struck(one.rank, "paused")
-        world.story.add(world.now, one.incarnation, "agent is frozen")
+    world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s")
+    one.freeze()
+    world.after(length, thaw, world, one, counts)
+
+
+def nap(world: World) -> None:
+    """All machines stand still together, for less than a lease, and go on one after another: whoever slept
+    judges nobody, so nothing comes of it.
+    """
+    if any(one.paused for one in world.living):
+        return
+    length = world.timing.lease * world.rng.uniform(0.55, 0.9)
+    for one in list(world.living):
+        world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
         one.freeze()
-        world.after(world.span(0.5, 9.0), thaw, world, one)
+        late = world.rng.uniform(0.0, 0.08) * world.timing.lease
+        world.after(length + late, thaw, world, one, False)
 
 
-def thaw(world: World, one: Instance) -> None:
+def thaw(world: World, one: Instance, counts: bool) -> None:
     if one.alive and one.paused:
-        world.watch.struck(one.rank, "thawed")
+        if counts:
+            world.watch.struck(one.rank, "thawed")
         world.story.add(world.now, one.incarnation, "agent is thawed")
         one.thaw()
 
@@ -132,6 +161,12 @@ def restart_in_restart(world: World) -> None:
     """It is asked for while the Unit comes together again."""
     crash(world)
     world.after(world.rng.uniform(0.0, 2.0), restart, world)
+
+
+def order_and_kill(world: World) -> None:
+    """Whom an order was given to dies before it has obeyed; its successor was not meant."""
+    world.kill(somebody(world))
+    order(world, world.rng.choice((OrderKind.DRAIN, OrderKind.RESTART)))
 
 
 def drain_order(world: World) -> None:

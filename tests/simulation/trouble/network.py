@@ -61,9 +61,41 @@ def squatter(world: World) -> None:
         world.replace(one, one.ip)
 
 
+def usurp(world: World) -> None:
+    """A newcomer for a held rank waits, and then its holder is cut off from the store, or from everything."""
+    one = _somebody(world)
+    if not one.alive:
+        return
+    elsewhere_for(world, one)
+    whole = world.rng.random() < 0.6
+    if whole:
+        world.watch.struck(one.rank, "partition")
+        world.after(world.span(0.5, 1.5), world.network.sever, one.host)
+    elif not world.plan.probes:
+        world.watch.struck(one.rank, "silent")
+    world.after(world.span(0.5, 1.5), world.boards.cut.add, one.host)
+    world.after(world.span(6.0, 14.0), _reunite, world, one)
+
+
+def blackout(world: World) -> None:
+    """The store is gone for everybody, and one machine is cut off from all others; then all is back."""
+    one = _somebody(world)
+    world.watch.struck(one.rank, "partition")
+    world.story.add(world.now, one.incarnation, "partitioned, and the store is down")
+    world.network.sever(one.host)
+    world.boards.down = True
+    length = world.timing.takeover + world.span(0.5, 3.0)
+    world.after(length, _reunite, world, one)
+    world.after(length, setattr, world.boards, "down", False)
+
+
+def elsewhere_for(world: World, one: Instance) -> None:
+    world.story.add(world.now, one.incarnation, "somebody else is started for its rank")
+    world.replace(one)
+
+
 def elsewhere(world: World) -> None:
     """A newcomer for a held rank, at an address of its own, while the holder lives."""
     one = _somebody(world)
     if one.alive:
-        world.story.add(world.now, one.incarnation, "somebody else is started for its rank")
-        world.replace(one)
+        elsewhere_for(world, one)
