@@ -121,18 +121,26 @@ class StoreState:
             holder=holder,
             generation=board.generation,
             records=dict(board.records),
-            beats={one: beat for one, (beat, _) in board.beats.items() if one in asked},
+            beats={
+                one: replace(beat, age=max(0.0, now - at))
+                for one, (beat, at) in board.beats.items()
+                if one in asked
+            },
             failure=board.failure,
             order=board.order,
             age=max(0.0, now - (now if board.born is None else board.born)),
+            now=int(now * 1000),
         )
 
-    def order(self, order: Order, now: float) -> None:
-        """Keep an operator's wish; it makes the Unit known, too."""
+    def order(self, order: Order, now: float) -> Order:
+        """Keep an operator's wish, with its generation and number; it makes the Unit known, too."""
         board = self.board
         self._count(0)
-        board.order = order
+        last = board.order.number if board.order else 0
+        number = max(last + 1, int(now * 1e6))
+        board.order = replace(order, generation=board.generation, number=number)
         board.born = now if board.born is None else board.born
+        return board.order
 
     def snapshot(self, now: float) -> UnitSnapshot:
         """What an operator reads."""
@@ -203,10 +211,11 @@ class FakeStore:
         self.server.check()
         return self.server.state.snapshot(self.server.clock())
 
-    async def order(self, order: Order) -> None:
+    async def order(self, order: Order) -> Order:
         self.server.check()
-        self.server.state.order(order, self.server.clock())
+        kept = self.server.state.order(order, self.server.clock())
         self.server.push(self)
+        return kept
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         self.server.check()

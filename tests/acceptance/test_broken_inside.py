@@ -10,9 +10,10 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.acceptance.local import DEADLINE, until
+from tests.acceptance.local import DEADLINE, LocalUnit, until
 from tests.acceptance.solo import Solo
 from unitagent.workload import proc
 
@@ -31,6 +32,7 @@ place.{name} = failing(place.{name}, {error}, {which})
 """
 NO_THREAD = 'RuntimeError("can\'t start new thread")'
 Start = Callable[..., Solo]
+Pair = Callable[[str], LocalUnit]
 
 
 @pytest.fixture
@@ -91,6 +93,56 @@ def test_a_master_port_is_looked_for_again(start: Start, error: str) -> None:
     agent = start(failing("unitagent.agent.loop:find_master_port", error, "(1, 2)"))
     agent.ready()
     assert agent.output.read_text().count("cannot find a free master port") == 2
+
+
+def test_a_search_for_a_port_that_fails_oddly_is_made_again(start: Start) -> None:
+    agent = start(failing("unitagent.agent.loop:find_master_port", "KeyError('for a test')", "(1, 2)"))
+    agent.ready()
+    assert agent.output.read_text().count("internal error: KeyError('for a test')") == 2
+
+
+def test_requests_that_cannot_be_counted_hold_nobody_up(start: Start) -> None:
+    fault = failing("unitagent.probes.inflight:Inflight.wait_idle", "KeyError('for a test')", "(1,)")
+    patient = {"UNIT_DRAIN_SECONDS": "1000", "UNIT_STOP_GRACE_SECONDS": "2000"}
+    agent = start(fault, UNIT_TRAFFIC_PORT="8000", **patient)
+    agent.ready()
+    agent.popen.terminate()
+    assert agent.popen.wait(DEADLINE) == 0
+    assert "internal error: KeyError('for a test')" in agent.output.read_text()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """A Unit of two with a fault in both."""
+    started: list[LocalUnit] = []
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def begin(fault: str) -> LocalUnit:
+        (tmp_path / "sitecustomize.py").write_text(fault)
+        started.append(LocalUnit(tmp_path, "--guard", "--lease-seconds", "2", "--heartbeat-seconds", "0.5"))
+        return started[-1]
+
+    yield begin
+    for unit in started:
+        unit.close()
+
+
+def test_peers_that_cannot_be_checked_are_checked_again(pair: Pair) -> None:
+    unit = pair(failing("unitagent.probes.peers:Peers.check", "KeyError('for a test')", "(1, 2)"))
+    unit.ready()
+    assert "internal error: KeyError('for a test')" in unit.output.read_text()
+
+
+def test_a_peer_that_cannot_be_asked_has_not_answered(pair: Pair) -> None:
+    unit = pair(failing("unitagent.probes.peers:Peers.ask", "KeyError('for a test')", "range(1, 10**6)"))
+    unit.ready()
+    victim = next(child for child in psutil.Process(unit.popen.pid).children() if _rank(child) == "1")
+    victim.kill()
+    until(lambda: (unit.status().get("failure") or {}).get("rank") == 1, "rank 1 is missed")
+
+
+def _rank(agent: psutil.Process) -> str | None:
+    return agent.environ().get("RANK_ID")
 
 
 def test_an_exchange_that_fails_oddly_is_one_that_failed(start: Start) -> None:

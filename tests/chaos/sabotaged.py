@@ -14,7 +14,8 @@ from dataclasses import replace
 from unitagent.agent.launch import Launcher
 from unitagent.core import decide, ending, outage
 from unitagent.core.model import Gang
-from unitagent.core.state import Result, State, Work
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State
 from unitagent.workload.environment import GangInfo
 from unitagent.workload.process import Workload
 
@@ -38,7 +39,7 @@ def never_isolates() -> None:
 
 def panics_without_store() -> None:
     """An outage of the store alone makes it stop."""
-    outage.is_isolated = lambda state: not state.connected and state.leases.last is not None
+    outage.is_isolated = lambda state: not state.connected and state.store.leases.last is not None
 
 
 def ignores_the_others() -> None:
@@ -46,9 +47,9 @@ def ignores_the_others() -> None:
     real = ending.wind_down
 
     def wind_down(state: State) -> Result:
-        return real(state) if state.work is Work.OVER or state.leaving else (state, ())
+        return real(state) if state.workload.work is Work.OVER or state.shutdown.leaving else (state, ())
 
-    decide.RULES = tuple(wind_down if rule is real else rule for rule in decide.RULES)
+    decide.RULES = tuple((wind_down if rule is real else rule, stages) for rule, stages in decide.RULES)
 
 
 def mixes_up_the_leader() -> None:

@@ -44,7 +44,7 @@ def test_the_unit_goes_on_and_a_later_failure_is_acted_on(lie: Callable[[Unit], 
     unit.wait(2)
     assert unit.ready() == {0, 1, 2}
     assert unit.generations() == {2}
-    assert {state.failure and state.failure.rank for state in unit.agents.values()} == {2}
+    assert {state.recovery.failure and state.recovery.failure.rank for state in unit.agents.values()} == {2}
 
 
 def test_it_is_said_once_by_each() -> None:

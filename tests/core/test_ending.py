@@ -7,7 +7,7 @@ from unitagent.core.events import (
     Drained,
     StopAsked,
 )
-from unitagent.core.model import Beat, Mode, Order, OrderKind
+from unitagent.core.model import Beat, Mode, OrderKind
 
 CALM = {"backoff": (0.0,)}
 
@@ -109,7 +109,7 @@ def test_a_second_signal_stops_at_once() -> None:
 
 def test_an_order_to_drain_counts_for_its_generation_only() -> None:
     unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
-    unit.store.board.order = Order(kind=OrderKind.DRAIN, generation=1)
+    unit.order(OrderKind.DRAIN)
     unit.wait(3)
     assert unit.codes == {0: 0, 1: 0}
     unit.create(0, 1)
@@ -120,7 +120,7 @@ def test_an_order_to_drain_counts_for_its_generation_only() -> None:
 def test_an_order_to_restart_what_has_yet_to_start_changes_nothing() -> None:
     unit = Unit(2, guard=True)
     unit.create(0)
-    unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1)
+    unit.order(OrderKind.RESTART)
     unit.wait(2)
     unit.create(1)
     unit.wait(2)
@@ -130,7 +130,7 @@ def test_an_order_to_restart_what_has_yet_to_start_changes_nothing() -> None:
 
 def test_an_order_to_restart_is_free_of_charge() -> None:
     unit = Unit(2, guard=True, max_restarts=0).formed()
-    unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1)
+    unit.order(OrderKind.RESTART)
     unit.wait(3)
     assert unit.ready() == {0, 1}
     assert unit.generations() == {2}

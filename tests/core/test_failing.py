@@ -29,7 +29,7 @@ def test_with_guard_any_exit_restarts_all_once(code: int | None, signal: int | N
     )
     unit.wait(2)
     assert unit.ready() == {0, 1, 2}
-    assert {len(state.restarts) for state in unit.agents.values()} == {1}
+    assert {len(state.me.charges) for state in unit.agents.values()} == {1}
 
 
 def test_failures_together_make_one_generation() -> None:
@@ -41,7 +41,7 @@ def test_failures_together_make_one_generation() -> None:
         unit.finish(rank)
     unit.wait(2)
     assert unit.generations() == {2}
-    assert {len(state.restarts) for state in unit.agents.values()} == {1}
+    assert {len(state.me.charges) for state in unit.agents.values()} == {1}
 
 
 def test_the_first_failure_is_the_one_kept() -> None:
@@ -50,7 +50,8 @@ def test_the_first_failure_is_the_one_kept() -> None:
     unit.wait(1)
     unit.crash(1, 8)
     unit.wait(1)
-    failures = {(f.generation, f.rank, f.exit_code) for s in unit.agents.values() if (f := s.failure)}
+    remembered = [state.recovery.failure for state in unit.agents.values()]
+    failures = {(one.generation, one.rank, one.exit_code) for one in remembered if one}
     assert failures == {(2, 1, 8)}
 
 
@@ -84,7 +85,7 @@ def test_a_rebuilt_instance_restarts_all_with_guard() -> None:
     did = unit.take()
     assert did[0] == "0 stop 5"
     assert sorted(did[1:]) == ["0 spawn 2", "1 spawn 2"]
-    failure = unit.agents[0].failure
+    failure = unit.agents[0].recovery.failure
     assert failure is not None
     assert (failure.generation, failure.rank, failure.reason) == (1, 1, Reason.REPLACED)
 
@@ -94,7 +95,7 @@ def test_a_hang_up_and_a_refusal_are_a_loss_at_once() -> None:
     unit.kill(1)
     unit.tell(0, PeerHungUp, 1, "i2")
     assert unit.take() == ["0 stop 5"]
-    failure = unit.agents[0].failure
+    failure = unit.agents[0].recovery.failure
     assert failure is not None
     assert failure.reason is Reason.LOST
 

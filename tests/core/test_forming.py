@@ -31,7 +31,7 @@ def test_a_unit_of_one_is_a_unit_too() -> None:
 
 def test_all_ranks_get_the_same_table() -> None:
     unit = Unit(3).formed()
-    gangs = {state.gang for state in unit.agents.values()}
+    gangs = {state.workload.gang for state in unit.agents.values()}
     assert len(gangs) == 1
     gang = gangs.pop()
     assert gang is not None
@@ -64,13 +64,42 @@ def test_a_newcomer_waits_for_a_living_holder() -> None:
 
 def test_who_lost_its_rank_is_fenced() -> None:
     unit = Unit(2).formed()
-    old = unit.agents.pop(1)
-    unit.create(1)
+    unit.rival(1, beats=3)
+    assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
+
+
+def test_who_is_only_remembered_by_the_store_fences_nobody() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.rival(1, beats=1)
     unit.wait(10)
     assert unit.agents[1].joined
-    unit.agents[1] = old
-    unit.wait(2)
-    assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
+    assert unit.store.board.holders[1] == unit.agents[1].me.incarnation
+
+
+def test_a_store_older_than_two_rebuilds_fences_nobody_and_is_noticed_by_nobody() -> None:
+    unit = Unit(2, guard=True, backoff=()).formed()
+    ancient = unit.store.copy()
+    for _ in range(2):
+        unit.kill(1)
+        unit.create(1)
+        unit.wait(3)
+    unit.take()
+    unit.store.restore(ancient)
+    for _ in range(40):
+        unit.wait(0.25)
+        assert unit.ready() == {0, 1}
+    assert unit.take() == []
+    assert unit.store.board.holders[1] == unit.agents[1].me.incarnation
+
+
+def test_a_later_taking_of_the_rank_has_a_higher_tenure() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.wait(6)
+    first = unit.agents[1].me.tenure
+    assert first >= 1000 * 100, "raised to the store's clock after a lease"
+    unit.kill(1)
+    unit.create(1)
+    assert unit.agents[1].me.tenure > first
 
 
 def test_ranks_that_count_the_unit_differently_end_with_77() -> None:
@@ -160,7 +189,7 @@ def test_rank_0_is_ready_when_its_health_check_passes() -> None:
     unit.wait(1)
     assert unit.ready() == {0, 1}
     unit.tell(0, HealthChecked, False, "timed out")
-    failure = unit.agents[0].failure
+    failure = unit.agents[0].recovery.failure
     assert failure is not None
     assert failure.reason is Reason.UNHEALTHY
     assert unit.generations() == {2}
@@ -170,7 +199,7 @@ def test_a_start_that_takes_too_long_has_failed() -> None:
     unit = Unit(2, health=True, guard=True, startup=5.0, **CALM)
     unit.create(0, 1)
     unit.wait(6)
-    failure = unit.agents[1].failure
+    failure = unit.agents[1].recovery.failure
     assert failure is not None
     assert failure.reason is Reason.STARTUP_TIMEOUT
     assert unit.generations() == {2}

@@ -7,7 +7,7 @@ from typing import Any
 from tests.core.unit import Unit
 from unitagent.core.events import Drained
 from unitagent.core.history import Kind, Moment, ordered, tell
-from unitagent.core.model import Failure, InstanceState, Order, OrderKind
+from unitagent.core.model import Failure, InstanceState, OrderKind
 
 
 class Told(Unit):
@@ -146,7 +146,7 @@ def test_a_rebuilt_instance_tells_that_it_was_the_failure() -> None:
 
 def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     unit = formed(2)
-    unit.store.board.order = order = Order(kind=OrderKind.RESTART, generation=1, reason="new weights")
+    order = unit.order(OrderKind.RESTART, "new weights")
     unit.wait(5)
     (restart,) = unit.of(Kind.RESTART)
     assert restart.generation == 1
@@ -159,7 +159,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
 
 def test_a_drain_to_its_end() -> None:
     unit = formed(2)
-    unit.store.board.order = Order(kind=OrderKind.DRAIN, generation=1)
+    unit.order(OrderKind.DRAIN)
     unit.wait(4)
     unit.tell(0, Drained)
     unit.wait(30)
@@ -180,9 +180,7 @@ def test_who_is_cut_off_or_fenced_says_so() -> None:
     unit.wait(12)
     (isolated,) = unit.of(Kind.ISOLATED)
     assert (isolated.rank, isolated.state) == (2, InstanceState.STOPPING)
-    unit.store.board.holders[2] = "other"
-    unit.store.board.beats[2] = (unit.store.board.beats[2][0].__class__("other", 1), unit.now)
     unit.cut.clear()
-    unit.wait(2)
+    unit.rival(2, beats=3)
     assert [one.rank for one in unit.of(Kind.FENCED)] == [2]
     assert unit.of(Kind.QUIT)[0].detail.startswith("the agent of rank 2 (10.0.0.2) ended with 76: fenced")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.model import Failure, Order, OrderKind, Reason
+from unitagent.core.model import Failure, OrderKind, Reason
 from unitagent.core.status import status
 
 
@@ -55,14 +55,13 @@ def test_without_guard_nobody_else_does() -> None:
 
 def test_without_guard_all_stop_when_it_was_asked_for_or_rank_0_was_rebuilt() -> None:
     unit = Unit(2).formed()
-    unit.store.board.order = Order(kind=OrderKind.RESTART, generation=1, reason="new weights")
+    unit.order(OrderKind.RESTART, "new weights")
     unit.wait(3)
     sentence = "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
     assert details(unit) == {sentence}
     unit.kill(0)
     unit.create(0)
     unit.wait(1)
-    assert unit.agents[0].failure is not None
-    assert (
-        unit.agents[0].failure.sentence == "generation 2 ended: rank 0 (10.0.0.0) was rebuilt; rank 1 stopped"
-    )
+    failure = unit.agents[0].recovery.failure
+    assert failure is not None
+    assert failure.sentence == "generation 2 ended: rank 0 (10.0.0.0) was rebuilt; rank 1 stopped"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from tests.fakestore import StoreState
@@ -18,7 +19,7 @@ from unitagent.core.events import (
     Exchanged,
     Opinion,
     PeerAnswered,
-    PeersReached,
+    PeersChecked,
     PortFound,
     Pushed,
     Spawned,
@@ -28,8 +29,10 @@ from unitagent.core.events import (
     WorkloadGone,
 )
 from unitagent.core.exits import Exit
-from unitagent.core.model import Record, Rules
-from unitagent.core.state import State, Work, first
+from unitagent.core.invariants import check_invariants
+from unitagent.core.model import Beat, Order, OrderKind, Record, Rules
+from unitagent.core.parts import Work
+from unitagent.core.state import State, first
 
 STEP = 0.25
 
@@ -72,7 +75,8 @@ class Unit:
             size = record.pop("size", self.size)
             own = Rules(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
             ip = record.pop("ip", f"10.0.0.{rank}")
-            me = Record(rank=rank, incarnation=incarnation, size=size, ip=ip, port=9470, **record)
+            place = {"ip": ip, "port": 9470, "netns": f"of {ip}", **record}  # the address tells the machine
+            me = Record(rank=rank, incarnation=incarnation, size=size, **place)
             self.agents[rank] = first(own, me, self.now)
             self.codes.pop(rank, None)
             self.tell(rank, Tick)
@@ -119,6 +123,19 @@ class Unit:
         """In which generations the agents stand."""
         return {state.me.generation for state in self.agents.values()}
 
+    def order(self, kind: OrderKind, reason: str = "") -> Order:
+        """An operator leaves an order in the store."""
+        return self.store.order(Order(kind=kind, generation=0, reason=reason), self.now)
+
+    def rival(self, rank: int, beats: int) -> None:
+        """Another incarnation takes a rank in the store, later than its holder did, and lives for a while."""
+        board, old = self.store.board, self.store.board.records[rank]
+        board.records[rank] = replace(old, incarnation="rival", tenure=old.tenure + 10**15)
+        board.holders[rank] = "rival"
+        for count in range(1, beats + 1):
+            board.beats[rank] = (Beat("rival", count), self.now)
+            self.wait(1)
+
     def formed(self) -> Unit:
         """All ranks are there and run."""
         self.create(*range(self.size))
@@ -133,6 +150,7 @@ class Unit:
     def _step(self, rank: int, event: Any) -> None:
         before = self.agents[rank]
         self.agents[rank], actions = decide(before, event)
+        check_invariants(self.agents[rank])
         self.stepped(before, self.agents[rank], actions)
         for action in actions:
             self._do(rank, action)
@@ -149,7 +167,12 @@ class Unit:
             case act.FindPort():
                 self._put(rank, PortFound, action.generation, 20000 + action.generation)
             case act.CheckPeers():
-                self._put(rank, PeersReached, action.gang, tuple(peer.rank for peer in action.peers), ())
+                self._put(
+                    rank,
+                    PeersChecked,
+                    action.gang,
+                    {peer.incarnation: Opinion.ALIVE for peer in action.peers},
+                )
             case act.AskPeer():
                 self._ask(rank, action.peer)
             case act.Spawn():
@@ -202,6 +225,6 @@ class Unit:
         self.did.append(f"{rank} stop {grace:g}")
         if rank in self.slow:
             return
-        if self.agents[rank].exit is None or self.agents[rank].work is not Work.STOPPING:
+        if self.agents[rank].workload.exit is None or self.agents[rank].workload.work is not Work.STOPPING:
             self._put(rank, WorkloadExited, Exit(None, 15))
         self._put(rank, WorkloadGone)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.instance import Instance
 
 _MOMENTS = 64  # snapshots that are kept
+_EPOCH = 1e6  # seconds; a server's clock may be set back, and not before its beginning
 KEYS = ("record", "holder", "beat", "generation", "failure", "order", "born")
 
 
@@ -59,16 +60,20 @@ class Boards:
         server = self.of(one.host)
         if server is None:
             return None
-        return server.exchange(rank, one.incarnation, request, max(0.0, now + self.shift), count)[0]
+        return server.exchange(rank, one.incarnation, request, self._clock(now), count)[0]
+
+    def _clock(self, now: float) -> float:
+        """What the server takes for the time."""
+        return _EPOCH + now + self.shift
 
     def together(self, one: str, other: str) -> bool:
         """Whether a push from one machine reaches the other."""
         server = self.of(one)
         return server is not None and server is self.of(other)
 
-    def order(self, kind: OrderKind) -> None:
+    def order(self, kind: OrderKind, now: float) -> None:
         """An operator's wish about the generation that the store knows."""
-        self.main.board.order = Order(kind=kind, generation=self.main.board.generation)
+        self.main.order(Order(kind=kind, generation=0), self._clock(now))
 
     # what it remembers
 
@@ -97,10 +102,13 @@ class Boards:
         """It loses single keys: of a kind, and of these ranks where each rank has one."""
         board = self.main.copy()
         for key, ranks in keys.items():
-            many = {"record": board.records, "holder": board.holders, "beat": board.beats}.get(key)
-            for rank in ranks if many is not None else ():
-                many.pop(rank, None) if many is not None else None
-            if key == "generation":
+            if key == "record":
+                board.records = {rank: one for rank, one in board.records.items() if rank not in ranks}
+            elif key == "holder":
+                board.holders = {rank: one for rank, one in board.holders.items() if rank not in ranks}
+            elif key == "beat":
+                board.beats = {rank: one for rank, one in board.beats.items() if rank not in ranks}
+            elif key == "generation":
                 board.generation = 0
             elif key == "failure":
                 board.failure = None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unitagent.agent import claim
+from unitagent.core.joining import next_tenure
 from unitagent.core.leases import Leases
 from unitagent.core.model import Record, Reply
 
@@ -38,21 +39,25 @@ class Claimant:
         self._one.world.after(claim._PAUSE * max(1.0, self._one.world.plan.pace), self._look)
 
     def _choose(self, reply: Reply) -> None:
-        one, lease = self._one, self._one.world.plan.lease
+        one, timing = self._one, self._one.world.timing
         if not one.alive:
             return
-        self._leases = self._leases.seen(claim._beats(reply), one.clock, gap=lease / 2)
-        rank = claim.free_rank(reply, self._leases, self._me, lease)
+        known = tuple(self._leases.of)
+        self._leases = self._leases.seen(claim._beats(reply), one.clock, timing.contact_gap, keep=known)
+        rank = claim.free_rank(reply, self._leases, self._me, timing)
         if rank is None or one.paused:
             self._again()
         else:
-            one.world.after(one.world.rng.uniform(0.002, 0.03), self._put, rank, reply.records.get(rank))
+            one.world.after(one.world.rng.uniform(0.002, 0.03), self._put, rank, reply)
 
-    def _put(self, rank: int, took: Record | None) -> None:
+    def _put(self, rank: int, reply: Reply) -> None:
         one, world = self._one, self._one.world
         if not one.alive:
             return
-        mine = replace(self._me, rank=rank)
+        took = reply.records.get(rank)
+        observed = claim._contact(self._leases) >= world.timing.lease
+        tenure = next_tenure(took, reply.now, observed=observed)
+        mine = replace(self._me, rank=rank, tenure=tenure)
         over = took is not None and (world.plan.guard or rank == 0)
         request = claim._put(mine, took, generation=took.generation + 1 if took and over else 0)
         answer = world.boards.exchange(one, rank, request, one.next_count(), world.now)

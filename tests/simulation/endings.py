@@ -27,7 +27,7 @@ class Endings:
 
     def stopping(self, one: Instance, grace: float) -> None:
         """A workload is told to stop: rightly, and in its turn."""
-        if one.state.cut_off:
+        if one.state.workload.cut_off:
             self._isolated(one, grace)
         elif not self._reasons(one):
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
@@ -148,13 +148,13 @@ class Endings:
         if len(self.watch.starts.gangs) != 2:
             self.watch.broken("4 once", f"generations {sorted(self.watch.starts.gangs)} were started")
         for one in self.watch.world.members():
-            if len(one.state.restarts) > 1:
-                self.watch.broken("4 budget", f"{one.incarnation} counted {len(one.state.restarts)} restarts")
+            if len(one.state.me.charges) > 1:
+                self.watch.broken("4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts")
 
     def spent(self) -> None:
         """Once the budget is spent for one, all that ran until then end with 70."""
         world = self.watch.world
         ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
-        others = [one.incarnation for one in world.members() if one.state.gang and not one.state.leaving]
+        others = [one.incarnation for one in world.members() if one.state.workload.gang and not one.state.shutdown.leaving]
         if ends and others and world.now > max(ends) + world.bounds.told:
             self.watch.broken("budget", f"it is spent, and {others} live on")

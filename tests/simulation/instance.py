@@ -17,7 +17,7 @@ from unitagent.core.events import (
     HealthChecked,
     Opinion,
     PeerAnswered,
-    PeersReached,
+    PeersChecked,
     PortFound,
     Spawned,
     StopAsked,
@@ -27,7 +27,9 @@ from unitagent.core.events import (
     WorkloadSick,
 )
 from unitagent.core.exits import Exit
+from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.parts import Shutdown
 from unitagent.core.state import failure_of, first
 
 if TYPE_CHECKING:
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
 PROBE_PORT = 9470
 BUSY = 0.25  # seconds between two looks at the clock while something is on
 NO_RANK = -1
-STRANGER = Opinion.__members__.get("STRANGER", Opinion.SILENT)
-SELF = Opinion.__members__.get("SELF", Opinion.OTHER)
+_UP = Shutdown()
 
 
 class Instance:
@@ -62,6 +63,7 @@ class Instance:
         self.world, self.slot, self.host, self.ip = world, slot, host, ip
         self.incarnation = f"r{slot}i{number}"
         self.skew = world.rng.uniform(0.0, 1000.0)  # no two monotonic clocks agree
+        self._wall = world.rng.uniform(-0.3, 0.3)  # nor do clocks of the day, quite
         self.alive, self.paused = True, False
         self.born = self.fed = world.now
         self.woken = float("-inf")
@@ -79,7 +81,7 @@ class Instance:
         port = PROBE_PORT if world.plan.probes else 0
         auto = world.plan.auto
         rank = NO_RANK if auto else slot
-        me = Record(rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port)
+        me = Record(rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host)
         me = replace(me, **odd)
         self._start(me)
         if auto:
@@ -88,7 +90,8 @@ class Instance:
             world.after(0.0, self._tick)
 
     def _start(self, me: Record) -> None:
-        rules = replace(self.world.plan.rules(me.rank, self.incarnation), size=me.size)
+        epoch = self._wall - self.skew
+        rules = replace(self.world.plan.rules(me.rank, self.incarnation), size=me.size, epoch=epoch)
         self.state = first(rules, me, self.clock)
 
     def begin(self, me: Record, took: Record | None) -> None:
@@ -119,13 +122,13 @@ class Instance:
     @property
     def contact(self) -> float | None:
         """Since when its contact with the store is unbroken."""
-        since = self.state.leases.contact
+        since = self.state.store.leases.contact
         return None if since is None else since - self.skew
 
     @property
     def last_answer(self) -> float:
         """When the store last answered it."""
-        last = self.state.leases.last
+        last = self.state.store.leases.last
         return float("-inf") if last is None else last - self.skew
 
     def in_contact_since(self, at: float) -> bool:
@@ -145,6 +148,7 @@ class Instance:
         event = kind(self.clock, *facts)
         before = self.state
         self.state, actions = decide.decide(before, event)
+        check_invariants(self.state)
         if self.world.story.told:
             self.world.story.step(self.world.now, event, before, self.state, actions)
         self.fed = self.world.now
@@ -159,7 +163,7 @@ class Instance:
             self.hear(Tick)
         world, state = self.world, self.state
         step = world.plan.tick
-        if step > BUSY and (state.asked is not None or state.leaving or state.draining is not None):
+        if step > BUSY and (state.shutdown != _UP):
             step = BUSY
         world.after(step + world.rng.random() * world.plan.late, self._tick)
 
@@ -303,15 +307,19 @@ class Instance:
         if other is None:
             return Opinion.REFUSED
         if other.secret != self.secret:
-            return STRANGER
+            return Opinion.STRANGER
         if other.incarnation != peer.incarnation:
-            return SELF if other is self else Opinion.OTHER
+            return Opinion.SELF if other is self else Opinion.OTHER
         return Opinion.ALIVE
 
     def _check(self, action: act.CheckPeers) -> None:
-        reached = {peer.rank: self.world.network.listener(self, peer.ip) is not None for peer in action.peers}
-        yes, no = ([rank for rank, there in reached.items() if there is wanted] for wanted in (True, False))
-        self.hear(PeersReached, action.gang, tuple(yes), tuple(no))
+        answers = {peer.incarnation: self._who_answers(peer) for peer in action.peers}
+        self.hear(PeersChecked, action.gang, answers)
+
+    def _who_answers(self, peer: Record) -> Opinion:
+        there = self.world.network.listener(self, peer.ip)
+        silent = there.paused if there else not self.world.network.is_reachable(self, peer.ip)
+        return Opinion.SILENT if silent else self._opinion(peer, there)
 
     # the workload
 

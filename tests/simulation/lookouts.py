@@ -11,6 +11,7 @@ from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.model import Mode
+from unitagent.core.parts import Shutdown
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -61,7 +62,7 @@ class Lookout:
 
     def is_alone(self, one: Instance) -> bool:
         """Whether neither the store nor anybody who could vouch for it answers."""
-        gang = one.state.gang
+        gang = one.state.workload.gang
         if one.paused:
             return True
         if self.world.boards.of(one.host) is not None or gang is None:
@@ -74,7 +75,7 @@ class Lookout:
 
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""
-        record, gang = one.state.records.get(rank), one.state.gang
+        record, gang = one.state.store.records.get(rank), one.state.workload.gang
         if record is None or gang is None or record.left:
             return False
         return record.incarnation == gang.incarnations[rank]
@@ -107,7 +108,7 @@ class Lookout:
         counts = plan.guard and plan.mode is Mode.SERVICE and plan.size > 1 and dead.asked is None
         if not counts or work is None or not work.main or dead.state.me.left or dead.state.fenced:
             return
-        if dead.state.generation > work.gang.generation or dead.state.leaving or dead.state.draining:
+        if dead.state.generation > work.gang.generation or dead.state.shutdown.leaving or dead.state.shutdown.draining:
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
             self.world.after(bound, self._noticed, work.gang.generation, self.world.now, everybody)
@@ -124,7 +125,7 @@ class Lookout:
         """Whether it has run this generation, in contact and awake, since then."""
         work = one.workload
         runs = work is not None and work.alive and work.gang.generation == generation
-        undisturbed = not (one.state.draining or one.state.asked or one.state.leaving or one.state.cut_off)
+        undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.cut_off
         awake = not one.paused and one.woken < since
         return runs and undisturbed and awake and one.in_contact_since(since)
 

@@ -33,7 +33,7 @@ class Memories:
         after = one.state
         if after.generation < before.generation or after.me.generation < before.me.generation:
             self.watch.broken("6 generation", f"{one.incarnation} went back from {before.generation}")
-        mine, old = after.failure, before.failure
+        mine, old = after.recovery.failure, before.recovery.failure
         if mine is None or mine is old:
             return
         if isinstance(event, Exchanged):

@@ -5,20 +5,23 @@ Each mutant patches a single function of the core, and keeps a seed whose world 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
 from unitagent.core import barrier, checks, decide, ending, failures, joining, outage, rejoining
 from unitagent.core.actions import Stop
-from unitagent.core.events import Event, Exchanged, PortFound
-from unitagent.core.leases import Leases
+from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound
+from unitagent.core.exits import Code
+from unitagent.core.leases import NEVER, Lease, Leases
 from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record
-from unitagent.core.state import Result, State, Work, mine
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State, go, mine
 
 Rule = Callable[[State], Result]
 
@@ -33,8 +36,9 @@ class Mutant:
 
 
 def _rule(old: Rule, new: Rule | None) -> Any:
-    rules = tuple(new if rule is old else rule for rule in decide.RULES)
-    return patch.object(decide, "RULES", tuple(rule for rule in rules if rule is not None))
+    """Another function, or none, in the place of a rule; the stages stay."""
+    table = tuple((new if rule is old else rule, stages) for rule, stages in decide.RULES)
+    return patch.object(decide, "RULES", tuple(row for row in table if row[0] is not None))
 
 
 def _facts(change: Callable[[State, Event, State], State]) -> Any:
@@ -57,16 +61,18 @@ def _trust_the_counter() -> Any:
 
 def _announce_before_dead() -> Any:
     def enter(state: State) -> Result:
-        after, actions = barrier.enter(replace(state, work=Work.ABSENT))
-        return replace(after, work=state.work), actions
+        after, actions = barrier.enter(state.with_workload(work=Work.ABSENT))
+        return after.with_workload(work=state.workload.work), actions
 
     return _rule(barrier.enter, enter)
 
 
 def _no_second_opinion() -> Any:
     def end(state: State) -> Result:
-        after, actions = failures.end_generation(replace(state, mute=frozenset(state.records), heard={}))
-        return replace(after, mute=state.mute, heard=state.heard), actions
+        after, actions = failures.end_generation(
+            state.with_peers(mute=frozenset(state.store.records), heard={})
+        )
+        return after.with_peers(mute=state.peers.mute, heard=state.peers.heard), actions
 
     return _rule(failures.end_generation, end)
 
@@ -89,14 +95,14 @@ def _without_the_last() -> Any:
 
 
 def _no_fence() -> Any:
-    return _facts(lambda before, event, after: replace(after, fenced=False))
+    return _rule(joining.fence, None)
 
 
 def _old_failures() -> Any:
     def note(state: State) -> Result:
-        known = state.failure
+        known = state.recovery.failure
         old = (
-            state.current
+            state.store.current
             and state.in_gang
             and known is not None
             and known.generation == state.me.generation - 1
@@ -132,7 +138,7 @@ def _no_order() -> Any:
 
 
 def _take_at_once() -> Any:
-    return patch.object(joining, "may_take", lambda state: state.holder if state.looked else None)
+    return patch.object(joining, "may_take", lambda state: state.store.holder if state.store.looked else None)
 
 
 def _own_failure_is_everybodys() -> Any:
@@ -163,7 +169,7 @@ def _keep_the_dead_in_the_gang() -> Any:
 
 def _claim_nothing() -> Any:
     return patch.object(
-        joining, "claim", lambda state: replace(state, took=state.records.get(state.rules.rank))
+        joining, "claim", lambda state: state.with_store(predecessor=state.store.records.get(state.rules.rank))
     )
 
 
@@ -185,7 +191,7 @@ def _no_charge() -> Any:
 
 def _last_failure_wins() -> Any:
     def remember(state: State, failure: Failure) -> State:
-        return replace(state, failure=failures._in_full(state, failure), failure_stored=False)
+        return state.with_recovery(failure=failures._in_full(state, failure), failure_stored=False)
 
     def newer(known: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
         return (stored, True) if known is None else (known, False)
@@ -202,7 +208,7 @@ def _polite_isolation() -> Any:
         if after is state:
             return after, actions
         polite = tuple(Stop(25.0) if isinstance(one, Stop) else one for one in actions)
-        return replace(after, grace=25.0), polite
+        return after.with_workload(grace=25.0), polite
 
     return _rule(outage.isolate, isolate)
 
@@ -221,7 +227,7 @@ def _leases_never_count() -> Any:
 
 def _an_answer_is_no_sign_of_life() -> Any:
     right = joining.may_take
-    return patch.object(joining, "may_take", lambda state: right(replace(state, heard={})))
+    return patch.object(joining, "may_take", lambda state: right(state.with_peers(heard={})))
 
 
 def _nobody_follows_rank_0() -> Any:
@@ -231,17 +237,25 @@ def _nobody_follows_rank_0() -> Any:
 def _a_store_that_went_back_fences() -> Any:
     def fence(before: State, event: Event, after: State) -> State:
         lost = isinstance(event, Exchanged) and event.reply.generation < before.generation
-        return replace(after, fenced=after.fenced or (lost and after.joined))
+        return go(after, Code.FENCED, "the store went back") if lost and after.joined else after
 
     return _facts(fence)
 
 
+def _take_after(margin: float) -> Any:
+    def is_gone(state: State, incarnation: str) -> bool:
+        answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.lease + margin
+        return state.store.leases.unchanged(incarnation) > state.rules.lease + margin and not answered
+
+    return patch.object(joining, "is_gone", is_gone)
+
+
 def _take_before_the_lease_ends() -> Any:
-    return patch.object(joining, "ISOLATION_MARGIN", -3.0)
+    return _take_after(-0.5)
 
 
 def _take_when_the_lease_ends() -> Any:
-    return patch.object(joining, "ISOLATION_MARGIN", 0.0)
+    return _take_after(0.0)
 
 
 def _my_own_word_counts() -> Any:
@@ -254,24 +268,30 @@ def _my_own_word_counts() -> Any:
 
 def _orders_outlive_their_addressee() -> Any:
     def obey(state: State) -> Result:
-        after, actions = failures.obey(replace(state, took=None))
-        return replace(after, took=state.took), actions
+        after, actions = failures.obey(state.with_store(older_order=0))
+        return after.with_store(older_order=state.store.older_order), actions
 
     return _rule(failures.obey, obey)
 
 
 def _a_pause_is_no_break() -> Any:
     right = Leases.seen
-    return patch.object(Leases, "seen", lambda leases, beats, now, gap: right(leases, beats, now, 1e9))
+
+    def seen(
+        leases: Leases, beats: Mapping[int, Beat], now: float, gap: float, keep: Collection[str] = ()
+    ) -> Leases:
+        return right(leases, beats, now, gap=1e9, keep=keep)
+
+    return patch.object(Leases, "seen", seen)
 
 
 def _what_was_not_answered_is_published() -> Any:
     right = facts._store_failed
-    return patch.object(
-        facts,
-        "_store_failed",
-        lambda state: replace(right(state), published=state.exchanging or state.published),
-    )
+
+    def failed(state: State) -> State:
+        return right(state).with_store(published=state.store.exchanging or state.store.published)
+
+    return patch.object(facts, "_store_failed", failed)
 
 
 def _an_isolation_ends_nothing() -> Any:
@@ -279,20 +299,15 @@ def _an_isolation_ends_nothing() -> Any:
 
 
 def _a_beat_that_goes_back_counts() -> Any:
-    right = Leases.seen
+    right = Leases._renewed
 
-    def seen(leases: Leases, beats: Mapping[int, Beat], now: float, gap: float) -> Leases:
-        by_rank = {
-            rank: replace(lease, beat=replace(lease.beat, count=-1))
-            if rank in beats
-            and beats[rank].incarnation == lease.beat.incarnation
-            and beats[rank].count < lease.beat.count
-            else lease
-            for rank, lease in leases.by_rank.items()
-        }
-        return right(replace(leases, by_rank=by_rank), beats, now, gap)
+    def renewed(leases: Leases, rank: int, beat: Beat, now: float) -> Lease:
+        old = leases.of.get(beat.incarnation)
+        if old is not None and beat.count < old.count:
+            leases = replace(leases, of={**leases.of, beat.incarnation: replace(old, count=-1)})
+        return right(leases, rank, beat, now)
 
-    return patch.object(Leases, "seen", seen)
+    return patch.object(Leases, "_renewed", renewed)
 
 
 def _who_was_asked_to_stop_stands() -> Any:
@@ -302,7 +317,12 @@ def _who_was_asked_to_stop_stands() -> Any:
 
 def _who_took_a_rank_forgets_from_whom() -> Any:
     right = joining.may_take
-    return patch.object(joining, "may_take", lambda state: "" if state.joined else right(state))
+
+    def may_take(state: State) -> str | None:
+        ghost = state.joined and state.store.holder not in {"", state.me.incarnation}
+        return None if ghost else right(state)
+
+    return patch.object(joining, "may_take", may_take)
 
 
 def _the_same_port_again() -> Any:
@@ -319,6 +339,41 @@ def _nobody_fails_together() -> Any:
 
 def _the_last_rank_is_the_master() -> Any:
     return patch.object(Gang, "master_address", property(lambda gang: gang.ips[-1]))
+
+
+def _ghosts_fence() -> Any:
+    return patch.object(joining, "is_living", lambda state, incarnation: True)
+
+
+def _a_lower_tenure_fences() -> Any:
+    return patch.object(Record, "outranks", lambda record, other: True)
+
+
+def _an_address_is_an_identity() -> Any:
+    right = facts._peers_checked
+
+    def checked(state: State, event: PeersChecked) -> State:
+        somebody = {Opinion.SELF, Opinion.OTHER, Opinion.STRANGER}
+        answers = {
+            one: Opinion.ALIVE if said in somebody else said for one, said in event.answers.items()
+        }
+        return right(state, replace(event, answers=answers))
+
+    both = ExitStack()
+    both.enter_context(patch.object(facts, "_peers_checked", checked))
+    both.enter_context(patch.object(barrier, "find_clashes", lambda roster: []))
+    return both
+
+
+def _a_budget_dies_with_its_container() -> Any:
+    both = ExitStack()
+    both.enter_context(patch.object(failures, "inherit", lambda state, predecessor: state))
+    both.enter_context(_rule(failures.learn_charges, None))
+    return both
+
+
+def _an_old_copy_is_news() -> Any:
+    return patch.object(facts, "_is_old_copy", lambda shown, known: False)
 
 
 MUTANTS = (
@@ -364,13 +419,18 @@ MUTANTS = (
     Mutant("the same master port again", _the_same_port_again, 0),
     Mutant("a spent budget is nobody else's", _nobody_fails_together, 0),
     Mutant("the last rank is the master", _the_last_rank_is_the_master, 0),
+    Mutant("whom the store only remembers fences", _ghosts_fence, 0),
+    Mutant("a lower tenure fences a higher one", _a_lower_tenure_fences, 0),
+    Mutant("an address is an identity", _an_address_is_an_identity, 0),
+    Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 0),
+    Mutant("an older copy of a record is news", _an_old_copy_is_news, 0),
 )
 
 
 @contextmanager
 def wrong(mutant: Mutant) -> Iterator[None]:
-    """The core with this one thing wrong."""
-    with mutant.patched():
+    """The core with this one thing wrong. Its states are not looked into: it is to show from outside."""
+    with mutant.patched(), patch.object(instance, "check_invariants"):
         yield
 
 

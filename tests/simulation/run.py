@@ -8,6 +8,7 @@ from tests.simulation import faults
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
 from unitagent.core.exits import Code
+from unitagent.core.invariants import ContradictionError
 from unitagent.core.model import Mode
 
 
@@ -34,7 +35,7 @@ def simulate(seed: int, told: bool = False) -> Outcome:
     faults.schedule(world)
     try:
         healed = _live(world)
-    except RuntimeError as error:
+    except (RuntimeError, ContradictionError) as error:
         healed = -1.0
         world.watch.broken("decide", str(error)[:500])
     return Outcome(
@@ -80,7 +81,9 @@ def _well(world: World) -> bool:
         return False
     if world.retired:
         return True
-    if any(one.state.completed for one in world.lives) or any(one.code == Code.BUDGET for one in world.lives):
+    if any(one.state.shutdown.completed for one in world.lives) or any(
+        one.code == Code.BUDGET for one in world.lives
+    ):
         return True
     members = world.members()
     generations = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Quit, Say, Spawn, WatchPeers
@@ -47,18 +48,18 @@ def _event(event: Any) -> str:
     return f"{type(event).__name__}[{' '.join(told)}]"
 
 
-_SHOWN = (
-    "generation",
-    "work",
-    "leaving",
-    "ended",
-    "cut_off",
-    "draining",
-    "fenced",
-    "suspects",
-    "doubts",
-    "asked",
-)
+_SHOWN = {
+    "generation": attrgetter("generation"),
+    "work": attrgetter("workload.work"),
+    "leaving": attrgetter("shutdown.leaving"),
+    "ended": attrgetter("workload.ended"),
+    "cut_off": attrgetter("workload.cut_off"),
+    "draining": attrgetter("shutdown.draining"),
+    "fenced": attrgetter("fenced"),
+    "suspects": attrgetter("peers.suspects"),
+    "doubts": attrgetter("peers.doubts"),
+    "asked": attrgetter("shutdown.asked"),
+}
 
 
 def _changes(before: State, after: State) -> Iterator[str]:
@@ -66,8 +67,8 @@ def _changes(before: State, after: State) -> Iterator[str]:
         old, new = getattr(before.me, one), getattr(after.me, one)
         if old != new:
             yield f"me.{one} {old or '-'}->{new or '-'}"
-    for one in _SHOWN:
-        old, new = getattr(before, one), getattr(after, one)
+    for one, of in _SHOWN.items():
+        old, new = of(before), of(after)
         if old != new:
             yield f"{one} {old or '-'}->{new or '-'}"
     if before.connected != after.connected:

@@ -158,7 +158,7 @@ class World:
         """Whether the platform starts it again; its back-off after what people have to mend is long."""
         if self.slots.get(one.slot) is not one or one.slot in self.retired:
             return False
-        succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.completed
+        succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.shutdown.completed
         kept = one.code == Code.BUDGET or (one.code == Code.DISAGREE and not self.healed)
         return not kept and not succeeded
 

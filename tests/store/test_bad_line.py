@@ -14,9 +14,8 @@ import pytest
 from tests.listening import story, until
 from tests.records import exchange, record
 from tests.store.gateway import Gateway
-from unitagent.store import connection, line
+from unitagent.store import line, names
 from unitagent.store.connection import Endpoint, connect, is_heard
-from unitagent.store.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,12 +57,12 @@ async def test_a_second_try_goes_where_the_first_went_and_looks_nothing_up(
 ) -> None:
     """The name may be gone with its container, and the name server hang."""
 
-    def look_up(host: str, port: int) -> list[str]:
-        looked_up.append((host, port))
+    def look_up(host: str) -> list[str]:
+        looked_up.append(host)
         return ["127.0.0.1"]
 
-    looked_up: list[tuple[str, int]] = []
-    monkeypatch.setattr(connection, "resolve", look_up)
+    looked_up: list[str] = []
+    monkeypatch.setattr(names, "resolve", look_up)
     async with Gateway(server) as gateway:
         store = open_store(url=gateway.url.replace("127.0.0.1", "name"))
         await store.exchange(exchange(record(0, "a")))
@@ -122,7 +121,7 @@ async def test_what_the_other_machine_has_not_taken_has_not_arrived() -> None:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         made: list[bool] = []
         endpoint = Endpoint(host="127.0.0.1", port=deaf.getsockname()[1])
-        wire = await connect(endpoint, Lane(), 5, lambda begun: made.append(is_heard(begun)))
+        wire = await connect(endpoint, 5, lambda begun: made.append(is_heard(begun)))
         assert made == [False], "it is not even connected"
         assert is_heard(wire)
         sending = asyncio.create_task(wire.send_command("ECHO", b"x" * (1 << 24)))  # more than buffers hold

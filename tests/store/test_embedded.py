@@ -20,8 +20,8 @@ from tests.records import exchange, record
 from tests.servers import free_port, running
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store import embedded
-from unitagent.store.connection import resolve
 from unitagent.store.embedded import EmbeddedServer, embedded_url, find_server
+from unitagent.store.names import resolve
 from unitagent.store.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -196,5 +196,5 @@ def test_a_spawn_of_the_callers_own_is_used() -> None:
 
 
 def test_names_are_resolved_to_addresses() -> None:
-    assert resolve("127.0.0.1", 1) == ["127.0.0.1"]
-    assert set(resolve("localhost", 1)) <= {"127.0.0.1", "::1"}
+    assert resolve("127.0.0.1") == ["127.0.0.1"]
+    assert set(resolve("localhost")) <= {"127.0.0.1", "::1"}

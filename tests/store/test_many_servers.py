@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.entries import entry
-from tests.groups import primary_and_replica, sentinel_url, three_nodes, three_sentinels
+from tests.groups import one_sentinel, primary_and_replica, sentinel_url, three_nodes, three_sentinels
 from tests.listening import Heard, story, until
 from tests.records import exchange, moment, record
-from tests.servers import Server
+from tests.servers import Server, running
 from unitagent.errors import StoreError
 from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
 MINE = exchange(record(0, "a"), generation=3)
@@ -82,6 +82,86 @@ def test_sentinels_that_do_not_help_are_told(sentinels: list[Server]) -> None:
             assert "could name the server to use" in str(raised.value)
 
     tell()
+
+
+@contextlib.contextmanager
+def stale_sentinels(folder: Path, named: Server, count: int) -> Iterator[list[Server]]:
+    """Sentinels that know nobody but a server that was the primary once, or so they believe."""
+    with contextlib.ExitStack() as ends:
+        folders = [folder / f"stale-{number}" for number in range(count)]
+        for each in folders:
+            each.mkdir()
+        yield [ends.enter_context(one_sentinel(each, named)) for each in folders]
+
+
+async def failures_before(work: Callable[[], Awaitable[object]]) -> int:
+    """How often an operation fails before it succeeds."""
+    for failures in range(10):
+        with contextlib.suppress(StoreError):
+            await work()
+            return failures
+    raise AssertionError("it never succeeds")
+
+
+@pytest.mark.parametrize("stale", [1, 2])
+def test_a_replica_that_a_stale_sentinel_names_is_left(
+    tmp_path: Path, pair: tuple[Server, Server], stale: int
+) -> None:
+    primary, replica = pair
+
+    @story
+    async def tell(url: str) -> None:
+        mine = RedisStore("u", url, timeout=2, rank=0, incarnation="a")
+        assert await failures_before(lambda: mine.exchange(MINE)) == 0
+        assert set((await RedisStore("u", url, timeout=2).read()).records) == {0}  # who only reads, too
+        async with Heard(mine) as heard:
+            await mine.close()
+            assert await failures_before(lambda: mine.exchange(MINE)) == 0
+            other = RedisStore("u", url, timeout=2, rank=1, incarnation="b")
+            await other.exchange(exchange(record(1, "b"), notify=True))
+            await until(lambda: heard.count >= 1)
+
+    with stale_sentinels(tmp_path, replica, stale) as wrong, one_sentinel(tmp_path, primary) as right:
+        tell(sentinel_url([*wrong, right], password=""))
+
+
+@pytest.mark.parametrize("end", ["kill", "pause"])
+def test_a_server_that_is_gone_is_not_believed_in_for_ever(
+    tmp_path: Path, pair: tuple[Server, Server], end: str
+) -> None:
+    """Refused at once, another sentinel is asked at once; unanswered, at the next try."""
+    primary, _ = pair
+
+    @story
+    async def tell(url: str) -> None:
+        store = RedisStore("u", url, timeout=0.5, rank=0, incarnation="a")
+        assert await failures_before(lambda: store.exchange(MINE)) <= (0 if end == "kill" else 2)
+
+    with (
+        running(tmp_path) as gone,
+        stale_sentinels(tmp_path, gone, 2) as wrong,
+        one_sentinel(tmp_path, primary) as right,
+    ):
+        getattr(gone, end)()
+        tell(sentinel_url([*wrong, right], password=""))
+
+
+def test_a_primary_that_becomes_a_replica_under_the_connection_is_left(
+    tmp_path: Path, pair: tuple[Server, Server]
+) -> None:
+    old, new = pair
+
+    @story
+    async def tell(url: str) -> None:
+        store = RedisStore("u", url, timeout=2, rank=0, incarnation="a")
+        await store.exchange(MINE)
+        new.command("REPLICAOF", "NO", "ONE")
+        old.command("REPLICAOF", "127.0.0.1", new.port)
+        assert await failures_before(lambda: store.exchange(MINE)) <= 1
+        assert b"role:master" in new.command("INFO", "replication")
+
+    with stale_sentinels(tmp_path, old, 1) as wrong, one_sentinel(tmp_path, new) as right:
+        tell(sentinel_url([*wrong, right], password=""))
 
 
 @pytest.fixture

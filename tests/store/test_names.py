@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.groups import one_node, one_sentinel
 from tests.listening import story, until
 from tests.records import exchange, record
+from tests.servers import running
 from unitagent.errors import StoreError
-from unitagent.store import connection
-from unitagent.store.lane import Lane
+from unitagent.store import names
 from unitagent.store.redis import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.servers import Server
 
@@ -30,11 +34,11 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A resolver that answers only when the event is set."""
     release = threading.Event()
 
-    def resolve(host: str, port: int) -> list[str]:
+    def resolve(host: str) -> list[str]:
         release.wait(20)
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(connection, "resolve", resolve)
+    monkeypatch.setattr(names, "resolve", resolve)
     yield release
     release.set()
 
@@ -43,7 +47,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 async def test_a_hung_resolver_blocks_nobody_and_piles_nothing_up(
     server: Server, stuck: threading.Event
 ) -> None:
-    store = RedisStore("u", f"redis://name:{server.port}", timeout=0.1, rank=0, incarnation="a")
+    store = RedisStore("u", f"redis://hung:{server.port}", timeout=0.1, rank=0, incarnation="a")
     threads = threading.active_count()
     loop_lag = 0.0
     for _ in range(5):
@@ -52,12 +56,51 @@ async def test_a_hung_resolver_blocks_nobody_and_piles_nothing_up(
             before = time.monotonic()
             await asyncio.sleep(0.01)
             loop_lag = max(loop_lag, time.monotonic() - before)
-        assert "does not answer in time" in str(asking.exception())
+        assert "the name server has not answered for hung so far" in str(asking.exception())
     assert threading.active_count() <= threads + 1
     assert loop_lag < 5
     stuck.set()
     await until(lambda: threading.active_count() <= threads)
     assert (await store.exchange(MINE)).holder == "a"
+
+
+@pytest.mark.parametrize("form", ["redis://{}", "redis+sentinel://{}/main", "redis+cluster://{}"])
+def test_a_lookup_that_takes_longer_than_an_operation_only_delays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """For each server that is asked on the way, one lookup at a time."""
+    name = f"slow-{urlsplit(form).scheme}"
+    looked_up: list[str] = []
+
+    def resolve(host: str) -> list[str]:
+        looked_up.append(host)
+        time.sleep(0.5)
+        return ["127.0.0.1"]
+
+    @story
+    async def tell(url: str) -> None:
+        store = RedisStore("u", url, timeout=0.2, rank=0, incarnation="a")
+        failures = 0
+        while True:
+            with contextlib.suppress(StoreError):
+                assert (await store.exchange(MINE)).holder == "a"
+                break
+            failures += 1
+        assert failures > 0
+        assert 1 <= looked_up.count(name) <= 2
+
+    monkeypatch.setattr(names, "resolve", resolve)
+    with contextlib.ExitStack() as ends:
+        asked = _asked(tmp_path, form, ends)
+        tell(form.format(f"{name}:{asked.port}"))
+
+
+def _asked(folder: Path, form: str, ends: contextlib.ExitStack) -> Server:
+    """The server that such a URL names."""
+    if "cluster" in form:
+        return ends.enter_context(one_node(folder))
+    server = ends.enter_context(running(folder))
+    return ends.enter_context(one_sentinel(folder, server)) if "sentinel" in form else server
 
 
 @story
@@ -66,7 +109,7 @@ async def test_all_addresses_of_a_name_are_tried(server: Server, monkeypatch: py
         deaf.bind(("127.0.0.2", server.port))
         deaf.listen(1)
         addresses = ["127.0.0.3", "127.0.0.2", "127.0.0.1"]  # refused, hung, good
-        monkeypatch.setattr(connection, "resolve", lambda host, port: addresses)
+        monkeypatch.setattr(names, "resolve", lambda host: addresses)
         store = RedisStore("u", f"redis://name:{server.port}", timeout=2, rank=0, incarnation="a")
         assert (await store.exchange(MINE)).holder == "a"
     addresses[:] = ["127.0.0.1", "127.0.0.3"]
@@ -76,23 +119,6 @@ async def test_all_addresses_of_a_name_are_tried(server: Server, monkeypatch: py
     addresses.remove("127.0.0.1")
     with pytest.raises(StoreError, match=f"name:{server.port} cannot be reached: Connection refused"):
         await store.exchange(MINE)
-
-
-@story
-async def test_a_lane_gives_results_and_errors_and_survives_who_gives_up() -> None:
-    lane = Lane()
-    assert await lane.run(lambda: 5) == 5
-    with pytest.raises(ZeroDivisionError):
-        await lane.run(lambda: 1 // 0)
-    release = threading.Event()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await lane.run(lambda: release.wait(20))
-    with pytest.raises(TimeoutError):  # one at a time
-        async with asyncio.timeout(0.01):
-            await lane.run(lambda: 6)
-    release.set()
-    assert await lane.run(lambda: 7) == 7
 
 
 @story
@@ -106,15 +132,3 @@ async def test_a_machine_without_a_thread_to_spare_is_told_and_tried_again(serve
     finally:
         threading.stack_size(before)
     assert (await store.exchange(MINE)).holder == "a"
-
-
-def test_a_hung_call_does_not_delay_the_end_of_the_loop() -> None:
-    release = threading.Event()
-
-    async def tell() -> None:
-        async with asyncio.timeout(0.01):
-            await Lane().run(lambda: release.wait(20))
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(tell())
-    release.set()  # the thread ends after its loop, and nobody minds

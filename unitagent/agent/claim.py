@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 
 from unitagent.core.actions import Exchange
 from unitagent.core.exits import Code
-from unitagent.core.joining import ISOLATION_MARGIN
+from unitagent.core.joining import next_tenure
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
+from unitagent.core.timing import Timing
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.protocol import Store
 
 _log = logging.getLogger(__name__)
 
 _PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
+_UNSETTLED = "the store is new, or has lost its memory; whoever holds a rank has a lease to say so"
 
 
 class _NoStoreError(UnitAgentError):
@@ -36,7 +38,7 @@ class Claimed:
     took: Record | None = None
 
 
-async def claim(store: Store, me: Record, *, guard: bool, lease: float, store_timeout: float) -> Claimed:
+async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float) -> Claimed:
     """Claim a rank. Waits while all ranks are held.
 
     Raises:
@@ -45,7 +47,7 @@ async def claim(store: Store, me: Record, *, guard: bool, lease: float, store_ti
     """
     began = time.monotonic()
     reached, report = False, began + _REPORT
-    claimant = _Claimant(store, me, guard=guard, lease=lease)
+    claimant = _Claimant(store, me, guard=guard, timing=timing)
     while True:
         try:
             found = await claimant.attempt()
@@ -58,7 +60,7 @@ async def claim(store: Store, me: Record, *, guard: bool, lease: float, store_ti
                 return found
             reached = True
         if time.monotonic() > report:
-            _log.warning("waiting for a free rank: all %d ranks of the Unit are held", me.size)
+            _log.warning("waiting for a free rank: %s", claimant.why)
             report = time.monotonic() + _REPORT
         await asyncio.sleep(_PAUSE)
 
@@ -66,10 +68,11 @@ async def claim(store: Store, me: Record, *, guard: bool, lease: float, store_ti
 class _Claimant:
     """Who looks for a rank, and what it has seen of the holders' beats."""
 
-    def __init__(self, store: Store, me: Record, *, guard: bool, lease: float) -> None:
+    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing) -> None:
         self._store, self._me = store, me
-        self._guard, self._lease = guard, lease
+        self._guard, self._timing = guard, timing
         self._leases = Leases()
+        self.why = "the store has yet to answer"
 
     async def attempt(self) -> Claimed | None:
         """Look once, and put my record into a free place."""
@@ -78,37 +81,53 @@ class _Claimant:
         except StoreError:
             self._leases = self._leases.broken()
             raise
-        self._leases = self._leases.seen(_beats(reply), time.monotonic(), gap=self._lease / 2)
-        rank = free_rank(reply, self._leases, self._me, self._lease)
+        gap, known = self._timing.contact_gap, tuple(self._leases.of)
+        self._leases = self._leases.seen(_beats(reply), time.monotonic(), gap, keep=known)
+        rank = free_rank(reply, self._leases, self._me, self._timing)
         if rank is None:
+            settled = is_settled(reply, self._leases, self._timing)
+            self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
-        mine, took = replace(self._me, rank=rank), reply.records.get(rank)
+        took = reply.records.get(rank)
+        observed = _contact(self._leases) >= self._timing.lease
+        mine = replace(self._me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed))
         over = took is not None and (self._guard or rank == 0)  # then so is my predecessor's generation
         put = _put(mine, took, generation=took.generation + 1 if took and over else 0)
         answer = await self._store.exchange(put)
         return Claimed(mine, took) if answer.holder == mine.incarnation else None
 
 
-def free_rank(reply: Reply, leases: Leases, me: Record, lease: float) -> int | None:
-    """The rank to claim: the one whose last holder stood at my address, else the lowest free one.
+def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int | None:
+    """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
 
-    On a store that is younger than a lease nobody claims: it may have been wiped, with all holders alive.
+    The one that stood in my own place comes first, since its files may be there. On a store that may have
+    been wiped, with all holders alive, nobody claims before they have had a lease to write to it again; that
+    lease is measured by my own clock where the store's was set back.
     """
-    if reply.age < lease:
+    if not is_settled(reply, leases, timing):
         return None
     everywhere = range(me.size)
-    here = (me.ip, me.port)
-    for rank in everywhere:
-        old = reply.records.get(rank)
-        if old is not None and old.port and (old.ip, old.port) == here:
-            return rank
-    silent = lease + ISOLATION_MARGIN
-    for rank in everywhere:
-        record = reply.records.get(rank)
-        if record is None or record.left or leases.unchanged(rank) > silent:
-            return rank
-    return None
+    mine = (rank for rank in everywhere if (old := reply.records.get(rank)) and old.stood_here(me))
+    free = (rank for rank in everywhere if _is_free(rank, reply, leases, me, timing))
+    return next(mine, next(free, None))
+
+
+def is_settled(reply: Reply, leases: Leases, timing: Timing) -> bool:
+    """Whether all who live have had a lease to write to this store, should it have lost its memory."""
+    return max(reply.age, _contact(leases)) >= timing.lease
+
+
+def _contact(leases: Leases) -> float:
+    return 0.0 if leases.contact is None or leases.last is None else leases.last - leases.contact
+
+
+def _is_free(rank: int, reply: Reply, leases: Leases, me: Record, timing: Timing) -> bool:
+    former = leases.former(rank, besides=me.incarnation)
+    if former is not None and leases.last is not None and leases.last - former.since <= timing.takeover:
+        return False  # the store has forgotten it; it has time to write again
+    record = reply.records.get(rank)
+    return record is None or record.left or leases.unchanged(record.incarnation) > timing.takeover
 
 
 def _beats(reply: Reply) -> dict[int, Beat]:

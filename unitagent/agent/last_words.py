@@ -29,8 +29,8 @@ class LastWords:
 
     def take(self, state: State) -> Output | None:
         """The lines, once, when the store keeps a failure as its first one that they belong to."""
-        failure, lines = state.failure, self._lines
-        if failure is None or not lines or not state.failure_stored:
+        failure, lines = state.recovery.failure, self._lines
+        if failure is None or not lines or not state.recovery.failure_stored:
             return None
         if (failure.generation, failure.rank) != (self._generation, state.rules.rank):
             return None

@@ -19,14 +19,15 @@ from unitagent.agent.last_words import LastWords
 from unitagent.agent.launch import Launch, Launcher
 from unitagent.agent.measuring import measure
 from unitagent.agent.recording import Recorder
-from unitagent.agent.tasks import Tasks
+from unitagent.agent.tasks import Tasks, unmissed
 from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
 from unitagent.core import events as ev
 from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.state import State, Work, failure_of, name
+from unitagent.core.parts import Work
+from unitagent.core.state import State, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.log import Where
@@ -40,7 +41,7 @@ from unitagent.workload.signals import Birth, install
 
 _log = logging.getLogger(__name__)
 
-CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock
+BUSY = 0.05  # seconds between two looks at the clock while something is on; a tick of the timing else
 _INSIDE = 1.0  # seconds between two looks at the workload's processes
 _SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
 _AGAIN = 1.0  # seconds between two searches for a port
@@ -85,8 +86,8 @@ class Agent:
     async def run(self, born: Birth) -> int:
         """Live until ``Quit``; returns the exit code."""
         install(born, on_stop=self._on_signal, forward=self._rooms.workload.signal)
-        self._look_on()
-        self._tasks.start(self._rooms.store.listen(lambda: self._put(ev.Pushed)))
+        self._tasks.keep_up(self._look_inside, _AGAIN)
+        self._tasks.keep_up(lambda: self._rooms.store.listen(lambda: self._put(ev.Pushed)), _AGAIN)
         self._put(ev.Tick)
         code = None
         try:
@@ -121,14 +122,19 @@ class Agent:
     async def _next(self) -> ev.Event:
         """The next event, or a look at the clock: seldom while all is well, often while something is on."""
         try:
-            async with asyncio.timeout(CALM if self._calm() else BUSY):
+            async with asyncio.timeout(self._pause()):
                 return await self._queue.get()
         except TimeoutError:
             return ev.Tick(time.monotonic())
 
+    def _pause(self) -> float:
+        tick = self.state.rules.timing.tick
+        return tick if self._calm() else min(tick, BUSY)
+
     def _calm(self) -> bool:
         state = self.state
-        undisturbed = state.asked is None and state.draining is None and state.leaving is None
+        end = state.shutdown
+        undisturbed = end.asked is None and end.draining is None and end.leaving is None
         return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
 
     # what goes out
@@ -142,7 +148,7 @@ class Agent:
         measure(self._rooms.metrics, before, self.state)
         self._rooms.recorder.observe(before, self.state, actions)
         if (output := self._last_words.take(self.state)) is not None:
-            self._keeping = self._tasks.start(self._last_words.keep(output))
+            self._keeping = self._tasks.start(self._last_words.keep(output), unmissed)
         for action in actions:
             if isinstance(action, act.Quit):
                 return action.code
@@ -153,7 +159,8 @@ class Agent:
         """The workload may live for a lease after our last beat, or as long as we hold without a store."""
         state = self.state
         if state.up:
-            self._rooms.leash.feed(self._beat if state.connected else state.now, state.rules.lease)
+            last = self._beat if state.connected else state.now
+            self._rooms.leash.feed(last, state.rules.timing.watchdog)
         else:
             self._rooms.leash.rest()
 
@@ -166,19 +173,19 @@ class Agent:
                     self._exchange(action), lambda error: self._put(ev.StoreFailed, repr(error))
                 )
             case act.AskPeer():
-                self._tasks.start(self._ask(action))
+                self._tasks.start(self._ask(action), lambda _: self._answered(action, ev.Opinion.SILENT))
             case act.CheckPeers():
-                self._tasks.start(self._check(action))
+                self._tasks.start(self._check(action), lambda _: self._reached_nobody(action))
             case act.WatchPeers():
                 self._rooms.peers.watch(action.peers)
             case act.FindPort():
-                self._tasks.start(self._find_port(action))
+                self._tasks.keep_up(lambda: self._find_port(action), _AGAIN)
             case act.Spawn():
                 self._spawn(action.gang)
             case act.Stop():
                 self._stop(action.grace)
             case act.AwaitDrain():
-                self._tasks.start(self._await_drain())
+                self._tasks.start(self._await_drain(), lambda _: self._put(ev.Drained))
 
     # the store
 
@@ -198,13 +205,16 @@ class Agent:
     # the peers
 
     async def _ask(self, action: act.AskPeer) -> None:
-        peer = action.peer
-        verdict = await self._rooms.peers.ask(peer)
-        self._put(ev.PeerAnswered, peer.rank, peer.incarnation, *verdict)
+        self._answered(action, *await self._rooms.peers.ask(action.peer))
+
+    def _answered(self, action: act.AskPeer, *verdict: Any) -> None:
+        self._put(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
     async def _check(self, action: act.CheckPeers) -> None:
-        reached, unreached = await self._rooms.peers.check(action.peers)
-        self._put(ev.PeersReached, action.gang, reached, unreached)
+        self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check(action.peers))
+
+    def _reached_nobody(self, action: act.CheckPeers) -> None:
+        self._put(ev.PeersReached, action.gang, (), tuple(peer.rank for peer in action.peers))
 
     # the workload
 
@@ -254,9 +264,6 @@ class Agent:
         self._stopping = None
         self._put(ev.WorkloadStuck, f"the workload could not be ended: {error!r}")
 
-    def _look_on(self) -> None:
-        self._tasks.start(self._look_inside(), lambda _: self._look_on())
-
     async def _look_inside(self) -> None:
         """Notice a workload that lives on without a process that it cannot do without."""
         for second in itertools.count(1):
@@ -264,7 +271,7 @@ class Agent:
             if second % _SHARED_MEMORY == 0:
                 await self._rooms.workload.look()
             corpse = await self._rooms.workload.dead_inside()
-            if corpse is not None and self.state.work is Work.ALIVE:
+            if corpse is not None and self.state.workload.work is Work.ALIVE:
                 ended = corpse.exit or Exit(0, None)
                 failure = self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
                 self._put(ev.WorkloadSick, failure)

@@ -51,7 +51,7 @@ class Recorder:
         self._keeper = keeper
         self._epoch = state.rules.epoch
         self._gather = _GATHER, _GATHER + state.rules.size / _CROWD
-        self._failure: Failure | None = None if state.failure_stored else state.failure
+        self._failure: Failure | None = None if state.recovery.failure_stored else state.recovery.failure
         self._queue: deque[Moment] = deque()
         self._count = 0
         self._dropped = 0

@@ -29,11 +29,12 @@ from unitagent.agent.views import Views
 from unitagent.core import joining
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
+from unitagent.discovery.netns import find_own_netns
 from unitagent.discovery.network import Address, find_address
 from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.log import Where
 from unitagent.probes.metrics import Metrics
-from unitagent.probes.peers import Peers
+from unitagent.probes.peers import Asker, Peers
 from unitagent.probes.server import ProbeServer
 from unitagent.settings import Resolved, Settings
 from unitagent.store.history import History
@@ -148,12 +149,12 @@ async def _store(
     store = RedisStore(
         settings.unit,
         where.url,
-        timeout=settings.store_operation_timeout,
+        timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
     )
     try:
-        timeout = settings.store_operation_timeout
+        timeout = settings.timing.operation_timeout
         yield store, Registry(where.url, timeout=timeout), History(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
@@ -171,6 +172,7 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
         size=settings.size,
         ip=address.ip,
         port=settings.http_port,
+        netns=find_own_netns(settings.http_host, settings.http_port, address.ip),
         hostname=socket.gethostname(),
         revision=settings.revision,
         fingerprint=_fingerprint(found),
@@ -179,7 +181,7 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
         store.set_rank(me.rank)
         return Claimed(me)
     claimed = await claim(
-        store, me, guard=settings.guard, lease=settings.lease, store_timeout=settings.store_timeout
+        store, me, guard=settings.guard, timing=settings.timing, store_timeout=settings.store_timeout
     )
     await _end_former(settings.unit, claimed.me.rank)
     return claimed
@@ -207,7 +209,8 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    peers = Peers(settings.secret, place.address.ip, settings.peer_timeout, agent.on_hangup)
+    asker = Asker(me.incarnation, settings.secret)
+    peers = Peers(asker, place.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.furnish(
         Rooms(
             store=place.store,

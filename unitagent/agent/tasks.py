@@ -1,6 +1,7 @@
 """Work that runs beside the agent's loop.
 
-The invariant: none of it fails unseen, and what the core waits for comes, if only as a failure.
+The invariant: none of it fails unseen, and what the core waits for comes, if only as a failure: nothing is
+started without saying what becomes of it then.
 """
 
 from __future__ import annotations
@@ -17,29 +18,48 @@ Mend = Callable[[BaseException], object]
 """Gives the core what work that failed has not given it."""
 
 
+def unmissed(_error: BaseException) -> None:
+    """Mend nothing: nobody waits for this work."""
+
+
 class Tasks:
     """All that is under way."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
-    def start(self, work: Coroutine[Any, Any, None], mend: Mend | None = None) -> asyncio.Task[None]:
-        """Run it; ``mend`` is called when it fails."""
+    def start(self, work: Coroutine[Any, Any, None], mend: Mend) -> asyncio.Task[None]:
+        """Run it; ``mend`` is called when it fails, or is cancelled by anybody but :meth:`close`."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, mend))
         return task
 
+    def keep_up(self, work: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+        """Run it, and when it fails once more after ``pause`` seconds, and so on."""
+
+        async def again() -> None:
+            await asyncio.sleep(pause)
+            await work()
+
+        def renew(_error: BaseException) -> None:
+            self.start(again(), renew)
+
+        self.start(work(), renew)
+
     async def close(self) -> None:
         """End all."""
+        self._closing = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ended(self, mend: Mend | None, task: asyncio.Task[None]) -> None:
+    def _ended(self, mend: Mend, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("internal error: %r", error)
-            _log.debug("why", exc_info=error)
-            if mend is not None:
-                mend(error)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None or self._closing:
+            return
+        _log.error("internal error: %r", error)
+        _log.debug("why", exc_info=error)
+        mend(error)

@@ -10,9 +10,10 @@ from unitagent.core.events import (
     Event,
     Exchanged,
     HealthChecked,
+    Opinion,
     PeerAnswered,
     PeerHungUp,
-    PeersReached,
+    PeersChecked,
     PortFound,
     Pushed,
     Spawned,
@@ -25,9 +26,10 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
+from unitagent.core.model import Failure, InstanceState, Mode, Order, Reason, Record, Reply
 from unitagent.core.opinions import peer_answered, peer_hung_up
-from unitagent.core.state import State, Work, members, mine, name
+from unitagent.core.parts import Work
+from unitagent.core.state import State, members, mine, name
 
 RETRY = 0.25  # seconds between tries of a store that does not answer
 SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first one
@@ -36,26 +38,22 @@ SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both delive
 def absorb(state: State, event: Event) -> State:
     """The state with the facts of this event in it."""
     slept = event.now - state.now > state.rules.lease / 2
-    state = replace(
-        state,
-        now=max(state.now, event.now),
-        current=False,
-        last_to_act=False,
-        answered=frozenset() if slept else state.answered,
-    )
+    state = replace(state, now=max(state.now, event.now)).with_store(current=False, last_to_act=False)
+    if slept:
+        state = state.with_peers(answered=frozenset())
     match event:
         case Tick():
             return state
         case Pushed():
-            return replace(state, look=True)
+            return state.with_store(look=True)
         case Exchanged():
             return _exchanged(state, event)
         case StoreFailed():
             return _store_failed(state)
         case PortFound():
             return _port_found(state, event)
-        case PeersReached():
-            return _peers_reached(state, event)
+        case PeersChecked():
+            return _peers_checked(state, event)
         case PeerAnswered():
             return peer_answered(state, event)
         case PeerHungUp():
@@ -66,27 +64,29 @@ def absorb(state: State, event: Event) -> State:
 
 def _of_workload(state: State, event: Event) -> State:
     match event:
-        case Spawned() if state.work is not Work.ALIVE or not state.me.state.started:
+        case Spawned() if state.workload.work is not Work.ALIVE or not state.me.state.started:
             return mine(state, pid=event.pid)
         case Spawned():
             settled = InstanceState.RUNNING if _unproven(state) else InstanceState.HEALTHY
-            marks = replace(state.marks, spawned=state.now)
+            marks = replace(state.recovery.marks, spawned=state.now)
             return mine(
-                replace(state, spawned=state.now, proven=False, marks=marks), pid=event.pid, state=settled
+                state.with_workload(spawned=state.now, proven=False).with_recovery(marks=marks),
+                pid=event.pid,
+                state=settled,
             )
         case WorkloadExited():
             return _workload_exited(state, event)
         case WorkloadGone():
             return _workload_gone(state)
         case WorkloadStuck():
-            return replace(state, stuck=event.detail)
+            return state.with_workload(stuck=event.detail)
         case HealthChecked():
             return _health_checked(state, event)
         case WorkloadSick():
             current = event.failure.generation == state.me.generation
-            return replace(state, ended=state.ended or event.failure) if current else state
+            return state.with_workload(ended=state.workload.ended or event.failure) if current else state
         case Drained():
-            return replace(state, drained=True)
+            return state.with_shutdown(drained=True)
         case StopAsked():
             return _stop_asked(state)
     return state
@@ -99,53 +99,76 @@ def _unproven(state: State) -> bool:
 
 def _exchanged(state: State, event: Exchanged) -> State:
     state, reply = sift(state, event.reply)
-    sent = state.exchanging
+    gap = state.rules.timing.contact_gap
+    leases = state.store.leases.seen(reply.beats, state.now, gap, keep=_remembered(state))
+    doubts = {} if _all_are_back(state, leases) else state.peers.doubts
+    mute = frozenset(one for one in state.peers.mute if leases.unchanged(one) > 0)
+    failure, stored = _newer_failure(state.recovery.failure, reply.failure)
+    state = _snapshot(state, reply).with_store(leases=leases)
+    state = state.knowing(max([reply.generation, *(record.generation for record in reply.records.values())]))
+    return state.with_peers(doubts=doubts, mute=mute).with_recovery(failure=failure, failure_stored=stored)
+
+
+def _snapshot(state: State, reply: Reply) -> State:
+    """What the store shows now, and what became of my own record."""
+    store = state.store
     holds = reply.holder == state.me.incarnation
-    known = [reply.generation, *(record.generation for record in reply.records.values())]
-    failure, stored = _newer_failure(state.failure, reply.failure)
-    leases = state.leases.seen(reply.beats, state.now, gap=state.rules.lease / 2)
-    return replace(
-        state,
+    sent = store.exchanging
+    return state.with_store(
         in_flight=False,
         exchanging=None,
         looked=True,
         current=True,
-        last_to_act=holds and sent is not None and sent != state.published,
+        last_to_act=holds and sent is not None and sent != store.published,
         published=sent if holds else None,
         holder=reply.holder,
-        joined=state.joined or holds,
-        fenced=state.fenced or (state.joined and not holds),
-        records=_remembering(state, reply.records),
-        generation=max(state.generation, *known),
-        failure=failure,
-        failure_stored=stored,
+        joined=state.now if holds and store.joined is None else store.joined,
+        clock=reply.now,
+        records=_newest(state, reply.records),
         order=reply.order,
-        leases=leases,
-        doubts={} if _all_are_back(state, leases) else state.doubts,
-        mute=frozenset(rank for rank in state.mute if leases.unchanged(rank) > 0),
+        older_order=store.older_order if store.looked else _number(reply.order),
     )
+
+
+def _number(order: Order | None) -> int:
+    return order.number if order else 0
+
+
+def _remembered(state: State) -> tuple[str, ...]:
+    """Whose beats I remember although the store shows others' in their places: my gang's, and those of
+    whoever I saw alive in my own rank.
+    """
+    leases, gang = state.store.leases, state.workload.gang
+    before = (one for one, lease in leases.of.items() if lease.rank == state.rules.rank and leases.alive(one))
+    return (*before, *(gang.incarnations if gang else ()))
 
 
 def _all_are_back(state: State, leases: Leases) -> bool:
     """Whether all whose beats I see have told the store, in this contact of mine, what happened before."""
-    return all(leases.renewed(peer.rank) for peer in members(state))
+    told = (peer.incarnation for peer in members(state))
+    return all(leases.unseen(one) or leases.beats(one) for one in told)
 
 
-def _remembering(state: State, shown: dict[int, Record]) -> dict[int, Record]:
-    """While I run, a store that forgot a member of my gang, or shows its dead predecessor, does not make
-    me forget it.
+def _newest(state: State, shown: dict[int, Record]) -> dict[int, Record]:
+    """The newest that I know of each rank: a store that was set back shows older ones, and that is no news.
+
+    Of another incarnation than the shown one this is believed only while I run with it, in my gang: at a
+    barrier only those count that the store shows.
     """
+    known = state.store.records
+    old = {rank: known[rank] for rank, record in shown.items() if _is_old_copy(record, known.get(rank))}
     if not (state.in_gang and state.up):
-        return shown
-    lost = {peer.rank: peer for peer in members(state) if _is_lost(state, shown.get(peer.rank), peer)}
-    return {**shown, **lost}
+        return {**shown, **old}
+    lost = {peer.rank: peer for peer in members(state) if _is_lost(shown.get(peer.rank), peer)}
+    return {**shown, **old, **lost}
 
 
-def _is_lost(state: State, shown: Record | None, member: Record) -> bool:
-    if shown is None or shown.incarnation == member.incarnation:
-        return shown is None
-    bygone = 0 < shown.generation < state.me.generation
-    return bygone and not state.leases.alive(shown.rank, shown.incarnation)
+def _is_old_copy(shown: Record, known: Record | None) -> bool:
+    return known is not None and shown.incarnation == known.incarnation and not shown.supersedes(known)
+
+
+def _is_lost(shown: Record | None, member: Record) -> bool:
+    return shown is None or not shown.supersedes(member)
 
 
 def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
@@ -156,16 +179,16 @@ def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failur
 
 
 def _store_failed(state: State) -> State:
-    return replace(
-        state,
-        in_flight=False,
-        exchanging=None,
-        published=None,
-        failure_stored=state.failure is None,
-        leases=state.leases.broken(),
-        suspects={},
-        answered=frozenset() if state.connected else state.answered,
-        next_beat=state.now + min(RETRY, state.rules.heartbeat),
+    return (
+        state.with_store(
+            in_flight=False,
+            exchanging=None,
+            published=None,
+            leases=state.store.leases.broken(),
+            next_beat=state.now + min(RETRY, state.rules.heartbeat),
+        )
+        .with_recovery(failure_stored=state.recovery.failure is None)
+        .with_peers(suspects={}, answered=frozenset() if state.connected else state.peers.answered)
     )
 
 
@@ -175,28 +198,27 @@ def _port_found(state: State, event: PortFound) -> State:
     return mine(state, master_port=event.port)
 
 
-def _peers_reached(state: State, event: PeersReached) -> State:
-    if event.gang != state.checking:
+def _peers_checked(state: State, event: PeersChecked) -> State:
+    if event.gang != state.barrier.checking:
         return state
-    roster = {rank: state.records[rank].incarnation for rank in event.reached if rank in state.records}
-    return replace(
-        state,
+    reached = {one for one, answer in event.answers.items() if answer is Opinion.ALIVE}
+    state = state.with_store(look=True)  # to go on from here takes a snapshot of the store
+    return state.with_barrier(
         checking="",
-        look=True,  # to go on from here takes a snapshot of the store
         check_again=state.now + state.rules.heartbeat,
-        reached=state.reached | frozenset(roster.items()),
-        unreached=event.unreached,
+        reached=state.barrier.reached | reached,
+        found={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 
 
 def _workload_exited(state: State, event: WorkloadExited) -> State:
-    over = Work.OVER if state.work is Work.ALIVE else state.work
-    state = mine(replace(state, work=over, exit=event.exit), exit_code=event.exit.status)
-    if over is not Work.OVER or state.draining is not None or state.asked is not None:
+    over = Work.OVER if state.workload.work is Work.ALIVE else state.workload.work
+    state = mine(state.with_workload(work=over, exit=event.exit), exit_code=event.exit.status)
+    if over is not Work.OVER or state.shutdown.draining is not None or state.shutdown.asked is not None:
         return state
     if state.rules.mode is Mode.JOB and event.exit.status == 0:
         return state
-    return replace(state, ended=state.ended or _exit_failure(state, event))
+    return state.with_workload(ended=state.workload.ended or _exit_failure(state, event))
 
 
 def _exit_failure(state: State, event: WorkloadExited) -> Failure:
@@ -213,16 +235,18 @@ def _exit_failure(state: State, event: WorkloadExited) -> Failure:
 
 
 def _workload_gone(state: State) -> State:
-    marks = replace(state.marks, stopped=state.now) if state.marks.stopped is None else state.marks
-    state = replace(state, work=Work.ABSENT, marks=marks)
-    return mine(state, state=InstanceState.WAITING if state.cut_off else InstanceState.EXITED, pid=None)
+    marks = state.recovery.marks
+    if marks.stopped is None:
+        state = state.with_recovery(marks=replace(marks, stopped=state.now))
+    now = InstanceState.WAITING if state.workload.cut_off else InstanceState.EXITED
+    return mine(state.with_workload(work=Work.ABSENT), state=now, pid=None)
 
 
 def _health_checked(state: State, event: HealthChecked) -> State:
-    if state.work is not Work.ALIVE or not state.me.state.started:
+    if state.workload.work is not Work.ALIVE or not state.me.state.started:
         return state
     if event.healthy:
-        return mine(replace(state, proven=True), state=InstanceState.HEALTHY)
+        return mine(state.with_workload(proven=True), state=InstanceState.HEALTHY)
     if not event.fatal:
         return mine(state, state=InstanceState.RUNNING)
     sick = Failure(
@@ -233,11 +257,11 @@ def _health_checked(state: State, event: HealthChecked) -> State:
         detail=f"{name(state, state.rules.rank)} failed its health check: {event.detail}",
         at=state.now + state.rules.epoch,
     )
-    return replace(state, ended=state.ended or sick)
+    return state.with_workload(ended=state.workload.ended or sick)
 
 
 def _stop_asked(state: State) -> State:
-    if state.asked is None:
-        return mine(replace(state, asked=state.now), asked=True)
-    again = state.now - state.asked >= SECOND_SIGNAL
-    return replace(state, hurry=state.hurry or again)
+    if state.shutdown.asked is None:
+        return mine(state.with_shutdown(asked=state.now), asked=True)
+    again = state.now - state.shutdown.asked >= SECOND_SIGNAL
+    return state.with_shutdown(hurry=state.shutdown.hurry or again)

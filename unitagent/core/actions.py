@@ -41,7 +41,7 @@ class FindPort:
 
 @dataclass(frozen=True, slots=True)
 class CheckPeers:
-    """Connect to the probe addresses of these records from my card; ends in ``PeersReached``."""
+    """Ask who answers at the probe addresses of these records, from my card; ends in ``PeersChecked``."""
 
     gang: str
     peers: tuple[Record, ...]

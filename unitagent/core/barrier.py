@@ -10,28 +10,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unitagent.core.actions import Action, CheckPeers, FindPort, Level, Spawn, WatchPeers
+from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import Code
-from unitagent.core.leases import neighbours
+from unitagent.core.identity import (
+    check_peers,
+    explain_clashes,
+    explain_unproven,
+    find_clashes,
+    find_unproven,
+)
 from unitagent.core.model import Gang, InstanceState, Record, ranks
-from unitagent.core.state import Result, State, Work, go, mine, name, say, watched
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State, go, late_by, mine, name, say, watched
 
-FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
 
 
 def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
-    if not state.joined or state.up or state.leaving or state.asked is not None or not state.connected:
+    if state.up or not state.connected:
         return state, ()
     target = _target(state)
     if target == state.me.generation:
         return state, ()
-    state = replace(state, generation=max(state.generation, target), entered=state.now, cut_off=False)
-    if state.draining is not None:  # others wait for my workload's end
-        state = replace(state, notify=True)
+    if state.shutdown.draining is not None:  # others wait for my workload's end
+        state = state.with_store(notify=True)
     state = mine(
-        state,
+        state.knowing(target),
         generation=target,
         state=InstanceState.IDLE,
         gang="",
@@ -39,9 +44,16 @@ def enter(state: State) -> Result:
         pid=None,
         exit_code=None,
     )
-    state = replace(state, exit=None, ended=None, draining=None, drained=False, awaiting_drain=False,
-                    suspects={}, unreached=(), checking="", report_at=state.now + FIRST_REPORT)  # fmt: skip
-    return state, say(Level.INFO, f"at the barrier of generation {target}")
+    return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")
+
+
+def _afresh(state: State) -> State:
+    """Without what was known of the older generation only."""
+    report_at = state.now + FIRST_REPORT
+    state = state.with_barrier(entered=state.now, found={}, checking="", report_at=report_at)
+    state = state.with_workload(cut_off=False, exit=None, ended=None)
+    state = state.with_shutdown(draining=None, drained=False, awaiting_drain=False)
+    return state.with_peers(suspects={})
 
 
 def _target(state: State) -> int:
@@ -53,7 +65,7 @@ def _target(state: State) -> int:
 
 
 def _waits_to_rejoin(state: State) -> bool:
-    return state.cut_off and not state.leads
+    return state.workload.cut_off and not state.leads
 
 
 def gang_of(generation: int, roster: list[Record]) -> Gang:
@@ -68,17 +80,15 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
 
 def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
-    if state.me.state is not InstanceState.IDLE or state.leaving:
-        return state, ()
-    if state.rules.rank == 0 and state.me.master_port == 0 and state.finding_port != state.me.generation:
-        return replace(state, finding_port=state.me.generation), (FindPort(state.me.generation),)
-    if not state.current:
+    if _lacks_port(state):
+        return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
+    if not state.store.current:
         return state, ()
     roster = _roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
-    if state.last_to_act:  # the others wait for this, and nobody but me knows that it has come
-        state = replace(state, notify=True, last_to_act=False)
+    if state.store.last_to_act:  # the others wait for this, and nobody but me knows that it has come
+        state = state.with_store(notify=True, last_to_act=False)
     gang = gang_of(state.me.generation, roster)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return _anew(state), ()
@@ -89,9 +99,15 @@ def stand(state: State) -> Result:
     return state, ()
 
 
+def _lacks_port(state: State) -> bool:
+    """Whether I have yet to look for the master port."""
+    looked = state.barrier.finding_port == state.me.generation
+    return state.rules.rank == 0 and state.me.master_port == 0 and not looked
+
+
 def _confirmed(state: State, record: Record, gang: Gang) -> bool:
     """Whether the store shows it; my own word counts only once the others can see it too."""
-    shown = state.published if record.rank == state.rules.rank else record
+    shown = state.store.published if record.rank == state.rules.rank else record
     return shown is not None and shown.gang == gang.id
 
 
@@ -99,7 +115,7 @@ def _anew(state: State) -> State:
     """Some have started without me: with guard, or at rank 0, only a new generation brings us together."""
     if not state.leads:
         return state
-    return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True)
+    return state.knowing(state.me.generation + 1).with_store(notify=True)
 
 
 def stands(state: State, record: Record) -> bool:
@@ -110,10 +126,10 @@ def stands(state: State, record: Record) -> bool:
 
 
 def _roster(state: State) -> list[Record] | None:
-    everybody = {**state.records, state.rules.rank: state.me}
+    everybody = {**state.store.records, state.rules.rank: state.me}
     roster = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     full = len(roster) == state.rules.size and all(stands(state, record) for record in roster)
-    return roster if full else None
+    return roster if full and not find_clashes(roster) else None
 
 
 def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
@@ -123,12 +139,13 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return go(state, Code.DISAGREE, differing), ()
     said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
-    unchecked = _unchecked(state, roster)
-    if unchecked:
-        return _check(state, gang, unchecked, said)
-    if state.now < state.not_before:
+    unproven = find_unproven(state, roster)
+    if unproven:
+        state, actions = check_peers(state, gang, unproven)
+        return state, (*said, *actions)
+    if state.now < state.barrier.not_before:
         return state, said
-    return mine(replace(state, unreached=()), gang=gang.id), said
+    return mine(state.with_barrier(found={}), gang=gang.id), said
 
 
 def differences(roster: list[Record]) -> str:
@@ -142,41 +159,14 @@ def differences(roster: list[Record]) -> str:
     return f"these differ from rank 0's and must be equal on all ranks: {'; '.join(parts)}" if parts else ""
 
 
-def _unchecked(state: State, roster: list[Record]) -> tuple[Record, ...]:
-    """Peers that I have not reached yet over my card: the wrong card is a silent hang later."""
-    if not state.rules.probes:
-        return ()
-    near = {0, *neighbours(state.rules.rank, state.rules.size)}
-    return tuple(
-        record
-        for record in roster
-        if record.rank != state.rules.rank
-        and record.port
-        and (state.rules.size <= FULL_CHECK or record.rank in near)
-        and (record.rank, record.incarnation) not in state.reached
-    )
-
-
-def _check(state: State, gang: Gang, peers: tuple[Record, ...], said: tuple[Action, ...]) -> Result:
-    if state.checking == gang.id or state.now < state.check_again:
-        return state, said
-    return replace(state, checking=gang.id), (*said, CheckPeers(gang.id, peers))
-
-
 def start(state: State, gang: Gang) -> Result:
     """Spawn the workload as a member of this gang."""
-    known = [record.restarts for record in state.records.values() if record.generation == gang.generation]
-    opened = replace(state.marks, opened=state.now, spawned=None, ready=None)
-    state = replace(
-        state, gang=gang, work=Work.ALIVE, marks=opened, exit=None, ended=None,
-        suspects={}, mute=frozenset(), asking=frozenset(), hung_up=frozenset(), ask_again={},
-        cut_off=False, grace=0.0,
-    )  # fmt: skip
+    here = [record for record in state.store.records.values() if record.generation == gang.generation]
     state = mine(
-        state,
+        _begun(state, gang),
         state=InstanceState.STARTING,
         gang=gang.id,
-        restarts=max([state.me.restarts, *known]),
+        restarts=max([state.me.restarts, *(record.restarts for record in here)]),
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
@@ -184,37 +174,43 @@ def start(state: State, gang: Gang) -> Result:
     return state, (Spawn(gang), WatchPeers(watched(state)), *said)
 
 
+def _begun(state: State, gang: Gang) -> State:
+    """With a living workload, and nothing held against anybody."""
+    nobody: frozenset[int] = frozenset()
+    state = state.with_workload(
+        gang=gang, work=Work.ALIVE, grace=0.0, exit=None, ended=None, cut_off=False
+    ).with_peers(suspects={}, mute=nobody, asking=nobody, hung_up=nobody, ask_again={})
+    return state.with_recovery(
+        marks=replace(state.recovery.marks, opened=state.now, spawned=None, ready=None)
+    )
+
+
 def report(state: State) -> Result:
     """While waiting, say who is missing and for how long, ever more rarely."""
-    if state.me.state is not InstanceState.IDLE or state.leaving:
-        return state, ()
-    waited = state.now - state.entered
-    if 0 < state.rules.barrier_timeout < min(waited, state.now - state.not_before):
+    waited = state.now - state.barrier.entered
+    if 0 < state.rules.barrier_timeout < min(waited, state.now - state.barrier.not_before):
         why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"
         return go(state, Code.BARRIER_TIMEOUT, why), ()
-    if state.now < state.report_at:
+    if state.now < state.barrier.report_at:
         return state, ()
     pause = min(LAST_REPORT, max(FIRST_REPORT, waited))
     barrier = f"the barrier of generation {state.me.generation}"
     sentence = f"waiting for {waited:.0f} s at {barrier}: {missing(state)}"
-    return replace(state, report_at=state.now + pause), say(Level.WARNING, sentence)
+    return state.with_barrier(report_at=state.now + pause), say(Level.WARNING, sentence)
 
 
 def missing(state: State) -> str:
     """What keeps the barrier shut, in words."""
-    everybody = {**state.records, state.rules.rank: state.me}
+    everybody = {**state.store.records, state.rules.rank: state.me}
     absent = [rank for rank in range(state.rules.size) if rank not in everybody]
     there = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     parts = [f"{ranks(absent)} never joined"] if absent else []
     parts += [_why_not(state, record) for record in there if not stands(state, record)]
-    if state.unreached:
-        blocked = ", ".join(name(state, rank) for rank in state.unreached)
-        mine_name = name(state, state.rules.rank)
-        parts.append(f"{mine_name} cannot reach {blocked} from its card (wrong COMM_IFNAME or a firewall?)")
+    parts += [*explain_clashes(there), *explain_unproven(state, there)]
     if not state.connected:
         parts.append("the store does not answer")
-    if state.now < state.not_before:
-        left = state.not_before - state.now
+    if state.now < state.barrier.not_before:
+        left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     unconfirmed = [record.rank for record in there if not record.gang]
     return "; ".join(parts) or f"{ranks(unconfirmed)} still to confirm"
@@ -228,6 +224,6 @@ def _why_not(state: State, record: Record) -> str:
         return f"{who} says UNIT_SIZE={record.size}"
     if record.revision != state.me.revision:
         return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
-    still = state.leases.unchanged(record.rank)
-    silent = f", no sign of life for {still:.0f} s" if still > state.rules.lease else ""
+    late = late_by(state, record)
+    silent = f", no sign of life for {state.rules.lease + late:.0f} s" if late else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

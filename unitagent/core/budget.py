@@ -1,24 +1,40 @@
-"""The restart budget: how many restarts a window allows, and how long to pause before each."""
+"""The restart budget: how many restarts a window allows, and how long to pause before each.
+
+Restarts are charged by the generation that they ended, so each counts once, whoever reports it. Every agent
+announces what it knows of them with its record: what one forgets, because its container was rebuilt, another
+or its own former record still tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-Times = tuple[float, ...]
+from unitagent.core.model import Charge
+
+Charges = tuple[Charge, ...]
+
+MOST = 200  # charges that are kept; a larger budget is not counted across rebuilt containers
 
 
-def within(times: Times, now: float, window: float) -> Times:
-    """The restarts that still count."""
-    return tuple(at for at in times if now - at < window)
+def merge(charges: Iterable[Charge], now: float, window: float) -> Charges:
+    """The restarts that still count, oldest first, each once; ``now`` in seconds since the epoch.
+
+    A clock that is ahead of mine dates nothing later than now, or its charges would never end.
+    """
+    first: dict[int, float] = {}
+    for charge in charges:
+        first[charge.generation] = min(charge.at, now, first.get(charge.generation, now))
+    recent = (Charge(generation=one, at=at) for one, at in sorted(first.items()) if now - at < window)
+    return tuple(recent)[-MOST:]
 
 
-def spent(times: Times, allowed: int) -> bool:
+def is_spent(charges: Charges, allowed: int) -> bool:
     """Whether the last of these restarts was one too many."""
-    return len(times) > allowed
+    return len(charges) > allowed
 
 
-def pause(times: Times, backoff: Sequence[float]) -> float:
+def pause_before(charges: Charges, backoff: Sequence[float]) -> float:
     """Seconds to wait before the last of these restarts; the last value of ``backoff`` repeats."""
-    if not times or not backoff:
+    if not charges or not backoff:
         return 0.0
-    return backoff[min(len(times), len(backoff)) - 1]
+    return backoff[min(len(charges), len(backoff)) - 1]

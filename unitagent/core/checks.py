@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.core.model import InstanceState
-from unitagent.core.state import judged, members, vouched
+from unitagent.core.state import judged, late_by, members
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -52,18 +52,13 @@ def _ranks(state: State) -> Check:
 
 def _leases(state: State) -> Check:
     """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
-    against = {**state.doubts, **state.suspects}
-    late = [
-        peer.rank
-        for peer in judged(state)
-        if not peer.left
-        and state.leases.unchanged(peer.rank) > state.rules.lease
-        and not vouched(state, peer.rank)
-    ]
+    against = {**state.peers.doubts, **state.peers.suspects}
+    late = [peer.rank for peer in judged(state) if late_by(state, peer)]
+    leases, heard = state.store.leases, state.peers.heard
     unseen = [
         peer.rank
         for peer in judged(state)
-        if not state.leases.alive(peer.rank, peer.incarnation) and peer.rank not in state.heard
+        if not leases.alive(peer.incarnation) and peer.incarnation not in heard
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
@@ -72,7 +67,7 @@ def _leases(state: State) -> Check:
 
 
 def _leader(state: State) -> Check:
-    leader = state.me if state.rules.rank == 0 else state.records.get(0)
+    leader = state.me if state.rules.rank == 0 else state.store.records.get(0)
     healthy = leader is not None and leader.state is InstanceState.HEALTHY
     return Check("leader", healthy, "the workload of rank 0 is not healthy yet")
 
@@ -83,7 +78,7 @@ def _draining(state: State) -> Check:
 
 def is_draining(state: State) -> bool:
     """Whether the Unit, or this instance alone, is on its way down because somebody asked."""
-    return state.draining is not None or state.asked is not None
+    return state.shutdown.draining is not None or state.shutdown.asked is not None
 
 
 def unit_checks(state: State) -> tuple[Check, ...]:
@@ -120,16 +115,17 @@ def traffic(state: State) -> Answer:
 def startup(state: State) -> Answer:
     """``/startupz``: some generation of this agent's life has been ready."""
     why = "no generation has been ready yet"
-    return Answer(OK if state.was_ready else UNAVAILABLE, (Check("startup", state.was_ready, why),))
+    return Answer(
+        OK if state.recovery.was_ready else UNAVAILABLE, (Check("startup", state.recovery.was_ready, why),)
+    )
 
 
 def shown_state(state: State, rank: int) -> InstanceState:
     """A rank's state as I would tell it: ``lost`` when it is late and nobody vouches for it."""
     if rank == state.rules.rank:
         return state.me.state
-    record = state.records.get(rank)
+    record = state.store.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    still = state.leases.unchanged(rank) > state.rules.lease and not record.left
-    lost = rank in state.suspects or (still and not vouched(state, rank))
+    lost = rank in state.peers.suspects or bool(late_by(state, record))
     return InstanceState.LOST if lost else record.state

@@ -27,23 +27,22 @@ def sift(state: State, reply: Reply) -> tuple[State, Reply]:
     records = {rank: one for rank, one in reply.records.items() if believed(state, one.generation)}
     failure = reply.failure if reply.failure and believed(state, reply.failure.generation) else None
     generation = reply.generation if believed(state, reply.generation) else state.generation
-    state = replace(state, incredible=max(said))
+    state = state.with_store(incredible=max(said))
     return state, replace(reply, generation=generation, records=records, failure=failure)
 
 
 def heard(state: State, generation: int) -> State:
     """The state that has heard of this generation from a peer."""
     if not believed(state, generation):
-        return replace(state, incredible=generation)
-    return replace(state, generation=max(state.generation, generation))
+        return state.with_store(incredible=generation)
+    return state.knowing(generation)
 
 
 def warn(state: State) -> Result:
     """Say once that somebody named a generation that cannot be."""
-    if not state.incredible or "incredible" in state.warned:
+    if not state.store.incredible or "incredible" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"incredible"})
-    why = (
-        f"generation {state.incredible} was named, by the store or by a peer, and this is {state.generation}"
-    )
-    return state, say(Level.WARNING, f"{why}: no restarts lead there; ignored it")
+    named = f"generation {state.store.incredible} was named, by the store or by a peer"
+    why = f"{named}, and this is {state.generation}: no restarts lead there; ignored it"
+    return state, say(Level.WARNING, why)

@@ -6,6 +6,7 @@ replay of a recorded history run this same function.
 How it works. An event first adds its facts to the state (:mod:`absorb`). Then the rules below look at the
 *whole* state, in this order, again and again until none of them changes anything. A wake-up therefore only
 says "look": whether it was a push, a timer or an answer makes no difference, and none of them can be missed.
+Each rule is asked in some stages of an agent's life only (:mod:`stage`); the table at the end says in which.
 
 What the rules keep, and where:
 
@@ -34,6 +35,7 @@ from unitagent.core.actions import Action, Exchange, Level, Quit, Say
 from unitagent.core.events import Event
 from unitagent.core.leases import neighbours
 from unitagent.core.model import InstanceState, Record
+from unitagent.core.stage import Stage, stage
 from unitagent.core.state import ALL_BEATS, Result, State
 
 _MOST_PASSES = 20
@@ -47,22 +49,35 @@ def decide(state: State, event: Event) -> Result:
 
     """
     state = absorb(state, event)
-    actions: list[Action] = []
+    actions: tuple[Action, ...] = ()
     for _ in range(_MOST_PASSES):
         before = state
-        for rule in RULES:
-            state, more = rule(state)
-            actions += more
-            if more and isinstance(more[-1], Quit):
-                return state, tuple(actions)
-        if state is before or state == before:
-            return state, tuple(actions)
+        state, more = _look(state)
+        actions += more
+        if state == before or (more and isinstance(more[-1], Quit)):
+            return state, actions
     raise RuntimeError(f"the rules do not settle after {event}: {state}")
+
+
+def _look(state: State) -> Result:
+    """Ask each rule once, up to one that ends the agent."""
+    actions: tuple[Action, ...] = ()
+    now = stage(state)
+    for rule, stages in RULES:
+        if now not in stages:
+            continue
+        after, more = rule(state)
+        actions += more
+        if more and isinstance(more[-1], Quit):
+            return after, actions
+        if after is not state:
+            state, now = after, stage(after)
+    return state, actions
 
 
 def publish(state: State) -> Result:
     """One exchange at a time: at once when there is something to say or to look for, else as a heartbeat."""
-    if state.in_flight or state.fenced:
+    if state.store.in_flight or state.fenced:
         return state, ()
     may_take = joining.may_take(state)
     record = state.me if may_take is not None else None
@@ -75,26 +90,26 @@ def publish(state: State) -> Result:
         record=record,
         take=may_take or "",
         generation=state.generation,
-        failure=None if state.failure_stored else state.failure,
+        failure=None if state.recovery.failure_stored else state.recovery.failure,
         judge=_beats(state),
-        notify=state.notify or _urgent(state),
+        notify=state.store.notify or _urgent(state),
     )
-    state = replace(state, in_flight=True, exchanging=record, look=False, notify=False,
-                    next_beat=state.now + state.rules.heartbeat)  # fmt: skip
+    later = state.now + state.rules.heartbeat
+    state = state.with_store(in_flight=True, exchanging=record, look=False, notify=False, next_beat=later)
     return state, (exchange,)
 
 
 def _due(state: State, record: Record | None) -> bool:
-    if state.now >= state.next_beat:
+    if state.now >= state.store.next_beat:
         return True
     if not state.connected:
         return False
-    return state.look or state.notify or (record is not None and record != state.published)
+    return state.store.look or state.store.notify or (record is not None and record != state.store.published)
 
 
 def _urgent(state: State) -> bool:
     """Whether others wait for this change of my record."""
-    me, old = state.me, state.published
+    me, old = state.me, state.store.published
     if old is None:
         return False
     told = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
@@ -110,11 +125,13 @@ def _beats(state: State) -> tuple[int, ...]:
 
 def note_ready(state: State) -> Result:
     """The first moment that the whole generation serves ends a recovery."""
-    told = state.published == state.me  # before that the others cannot know, and would not be woken
-    if state.marks.ready is not None or not (state.current and told and checks.is_ready(state)):
+    store, marks = state.store, state.recovery.marks
+    told = store.published == state.me  # before that the others cannot know, and would not be woken
+    if marks.ready is not None or not (store.current and told and checks.is_ready(state)):
         return state, ()
-    marks = replace(state.marks, ready=state.now)
-    state = replace(state, marks=marks, was_ready=True, notify=state.notify or state.last_to_act)
+    marks = replace(marks, ready=state.now)
+    state = state.with_recovery(marks=marks, was_ready=True)
+    state = state.with_store(notify=store.notify or store.last_to_act)
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
@@ -122,42 +139,54 @@ def note_ready(state: State) -> Result:
 
 
 Rule = Callable[[State], Result]
+Stages = frozenset[Stage]
 
-RULES: tuple[Rule, ...] = (
-    joining.fence,
-    joining.give_up_store,
-    joining.agree,
-    joining.wait_for_rank,
-    joining.joined,
-    credence.warn,
-    outage.tell,
-    outage.ask_around,
-    outage.isolate,
-    judging.judge,
-    judging.look_in_time,
-    judging.watch_again,
-    failures.obey,
-    failures.follow_leader,
-    failures.end_generation,
-    failures.fail_together,
-    failures.lost_contact,
-    failures.note,
-    ending.stuck,
-    ending.begin_drain,
-    ending.hurry,
-    ending.drain,
-    ending.go_alone,
-    ending.wind_down,
-    ending.asked,
-    failures.complete,
-    failures.count,
-    ending.leave,
-    rejoining.admit,
-    rejoining.rejoin,
-    rejoining.come_too_late,
-    barrier.enter,
-    barrier.stand,
-    barrier.report,
-    note_ready,
-    publish,
+JOINING, AT_BARRIER, RUNNING, STOPPING, ISOLATED, DRAINING, LEAVING = (frozenset({one}) for one in Stage)
+EVER = frozenset(Stage)
+STAYING = EVER - LEAVING
+IN_GANG = RUNNING | STOPPING | ISOLATED | DRAINING
+
+# Each rule with the stages in which it may do something, in the order in which they are asked. A drain, and
+# the wish to leave, begin in the midst of something else and hide what that was. So the rules that go on
+# then look themselves whether a workload is up, cut off or in a drain. After ``ending.asked``, whoever was
+# asked to stop and has no workload is leaving.
+RULES: tuple[tuple[Rule, Stages], ...] = (
+    (joining.fence, EVER - JOINING),
+    (joining.give_up_store, JOINING),
+    (joining.agree, STAYING),
+    (joining.wait_for_rank, EVER),  # also who had the rank waits where the store shows a later tenure
+    (joining.confirm_tenure, EVER - JOINING),
+    (joining.joined, EVER - JOINING),
+    (credence.warn, EVER),
+    (outage.tell, EVER),
+    (outage.ask_around, IN_GANG | LEAVING),
+    (outage.isolate, RUNNING | STOPPING | DRAINING | LEAVING),
+    (judging.judge, IN_GANG | LEAVING),
+    (judging.look_in_time, IN_GANG | LEAVING),
+    (judging.watch_again, EVER - JOINING),
+    (failures.obey, STAYING),
+    (failures.follow_leader, IN_GANG - DRAINING),
+    (failures.end_generation, IN_GANG - DRAINING),
+    (failures.learn_charges, STAYING - JOINING),
+    (failures.fail_together, STAYING),
+    (failures.lost_contact, ISOLATED | DRAINING | LEAVING),
+    (failures.note, (IN_GANG - DRAINING) | LEAVING),
+    (ending.stuck, EVER - JOINING),
+    (ending.begin_drain, (IN_GANG - DRAINING) | LEAVING),
+    (ending.hurry, IN_GANG | LEAVING),
+    (ending.drain, DRAINING | LEAVING),
+    (ending.go_alone, RUNNING | LEAVING),
+    (ending.wind_down, RUNNING | DRAINING | LEAVING),
+    (ending.asked, STAYING),
+    (failures.complete, RUNNING | ISOLATED),
+    (failures.count, STOPPING | ISOLATED | DRAINING),
+    (ending.leave, LEAVING),
+    (rejoining.admit, IN_GANG | LEAVING),
+    (rejoining.rejoin, STAYING - JOINING - RUNNING),
+    (rejoining.come_too_late, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
+    (barrier.enter, STAYING - JOINING - RUNNING),
+    (barrier.stand, AT_BARRIER),
+    (barrier.report, AT_BARRIER),
+    (note_ready, RUNNING),
+    (publish, EVER),
 )

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Quit, Say, Stop
 from unitagent.core.exits import Code
+from unitagent.core.joining import was_taken
 from unitagent.core.model import InstanceState, Mode
-from unitagent.core.state import Result, State, Work, go, members, mine, say, silent
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State, go, members, mine, say, silent
 
 LEADER_SHARE = 0.8  # of the stop grace is rank 0's
 HELD_SHARE = (
@@ -25,31 +27,32 @@ FAREWELL = 1.0  # seconds that the last record may take to reach the store
 
 def asked(state: State) -> Result:
     """Asked to stop: with nothing running there is nothing to wait for."""
-    if state.asked is None or state.leaving or state.up:
+    if state.shutdown.asked is None or state.up:
         return state, ()
     return go(state, Code.DONE, "asked to stop"), ()
 
 
 def hurry(state: State) -> Result:
     """A second signal ends every wait."""
-    if not state.hurry or not state.up or (state.work is Work.STOPPING and state.grace == 0):
+    at_once = state.workload.work is Work.STOPPING and state.workload.grace == 0
+    if not state.shutdown.hurry or not state.up or at_once:
         return state, ()
-    state = replace(state, work=Work.STOPPING, grace=0.0)
+    state = state.with_workload(work=Work.STOPPING, grace=0.0)
     return mine(state, state=InstanceState.STOPPING), (Stop(0.0),)
 
 
 def begin_drain(state: State) -> Result:
     """The Unit drains when rank 0 was asked to stop or, with guard, any member."""
-    if state.draining is not None or not state.in_gang or state.generation > state.me.generation:
+    if state.shutdown.draining is not None or not state.in_gang or state.outrun:
         return state, ()
     others = any(
         peer.asked and peer.generation == state.me.generation and (state.rules.guard or peer.rank == 0)
         for peer in members(state)
     )
-    if not others and not (state.asked is not None and state.leads):
+    if not others and not (state.shutdown.asked is not None and state.leads):
         return state, ()
-    since = state.now if state.asked is None else state.asked
-    state = replace(state, draining=since, notify=True)
+    since = state.now if state.shutdown.asked is None else state.shutdown.asked
+    state = state.with_shutdown(draining=since).with_store(notify=True)
     return state, say(
         Level.INFO, f"draining: the workload of rank 0 stops first, within {state.rules.stop_grace:g} s"
     )
@@ -57,34 +60,35 @@ def begin_drain(state: State) -> Result:
 
 def drain(state: State) -> Result:
     """Each rank's turn to stop in a drain."""
-    if state.draining is None or not state.up or state.work is Work.STOPPING:
+    if state.shutdown.draining is None or not state.up or state.workload.work is Work.STOPPING:
         return state, ()
-    return _drain_leader(state) if state.rules.rank == 0 else _drain_follower(state, state.draining)
+    return _drain_leader(state) if state.rules.rank == 0 else _drain_follower(state, state.shutdown.draining)
 
 
 def _drain_leader(state: State) -> Result:
-    since = state.draining or state.now
+    way = state.shutdown
+    since = way.draining or state.now
     deadline = since + LEADER_SHARE * state.rules.stop_grace
     if _has_traffic(state):
         turned_away = since + state.rules.deregister
         if state.now < turned_away:
             return state, ()
-        if not state.awaiting_drain:
-            return replace(state, awaiting_drain=True), (AwaitDrain(),)
-        if not state.drained and state.now < min(turned_away + state.rules.drain, deadline):
+        if not way.awaiting_drain:
+            return state.with_shutdown(awaiting_drain=True), (AwaitDrain(),)
+        if not way.drained and state.now < min(turned_away + state.rules.drain, deadline):
             return state, ()
     return _stop(state, max(0.0, deadline - state.now))
 
 
 def _has_traffic(state: State) -> bool:
     """Whether requests may be in flight that can still be answered."""
-    whole = all(peer.state.started for peer in members(state)) and state.work is Work.ALIVE
+    whole = all(peer.state.started for peer in members(state)) and state.workload.work is Work.ALIVE
     return whole and state.rules.mode is Mode.SERVICE and state.me.state is InstanceState.HEALTHY
 
 
 def _drain_follower(state: State, since: float) -> Result:
     held_until = since + HELD_SHARE * state.rules.stop_grace
-    if not _leader_stopped(state) and state.now < held_until and state.work is Work.ALIVE:
+    if not _leader_stopped(state) and state.now < held_until and state.workload.work is Work.ALIVE:
         return state, ()
     return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))
 
@@ -95,59 +99,60 @@ def _leader_stopped(state: State) -> bool:
     if leader is None:
         return True
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
-    return moved_on or 0 in state.suspects or silent(state, 0)
+    return moved_on or 0 in state.peers.suspects or silent(state, leader)
 
 
 def go_alone(state: State) -> Result:
     """Without guard an instance other than 0 goes without the others, unless rank 0 turns out to go too."""
-    alone = state.asked is not None and state.draining is None and not state.leads
-    if not alone or not state.up or state.work is Work.STOPPING:
+    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
+    if not alone or not state.up or state.workload.work is Work.STOPPING:
         return state, ()
-    since = state.asked or state.now
-    if state.in_gang and state.rules.size > 1 and state.connected:
+    since = state.shutdown.asked or state.now
+    if state.rules.size > 1 and state.connected:
         if state.now < since + HOLD:
             return state, ()
-        if not state.current and state.now < since + 2 * HOLD:
-            return replace(state, look=True), ()  # a last look: the push may have been lost
+        if not state.store.current and state.now < since + 2 * HOLD:
+            return state.with_store(look=True), ()  # a last look: the push may have been lost
     return _stop(state, max(0.0, since + state.rules.stop_grace - state.now))
 
 
 def _stop(state: State, grace: float) -> Result:
-    state = replace(state, work=Work.STOPPING, grace=grace)
+    state = state.with_workload(work=Work.STOPPING, grace=grace)
     return mine(state, state=InstanceState.STOPPING), (Stop(grace),)
 
 
 def wind_down(state: State) -> Result:
     """The generation is over for me: by a failure, because I leave, or because the main process ended."""
-    if state.work is Work.STOPPING or not state.up:
+    if state.workload.work is Work.STOPPING or not state.up:
         return state, ()
-    over = state.in_gang and state.generation > state.me.generation and state.draining is None
-    if over or state.leaving or state.work is Work.OVER:
+    over = state.outrun and state.shutdown.draining is None
+    if over or state.shutdown.leaving or state.workload.work is Work.OVER:
         return _stop(state, state.rules.restart_grace)
     return state, ()
 
 
 def stuck(state: State) -> Result:
     """Something cannot be made to go away: only the platform can, by rebuilding the container."""
-    if not state.stuck or (state.leaving and state.leaving.code == Code.RECREATE):
+    if not state.workload.stuck or (state.shutdown.leaving and state.shutdown.leaving.code == Code.RECREATE):
         return state, ()
-    why = f"{state.stuck}; this container must be rebuilt"
-    return go(replace(state, leaving=None), Code.RECREATE, why), ()
+    why = f"{state.workload.stuck}; this container must be rebuilt"
+    return go(state.with_shutdown(leaving=None), Code.RECREATE, why), ()
 
 
 def leave(state: State) -> Result:
     """Say farewell in the store, so that my rank is free at once, then end."""
-    leaving = state.leaving
-    if leaving is None or (state.up and not state.stuck):
+    leaving = state.shutdown.leaving
+    if leaving is None or (state.up and not state.workload.stuck):
         return state, ()
-    if state.fenced or state.stuck or not state.joined:
+    if state.fenced or state.workload.stuck or not state.joined or was_taken(state):
         return state, _quit(state)
     if leaving.until == float("inf"):
-        state = replace(state, leaving=replace(leaving, until=_farewell_until(state)), notify=True)
+        leaving = replace(leaving, until=_farewell_until(state))
+        state = state.with_shutdown(leaving=leaving).with_store(notify=True)
         last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
         return mine(state, left=True, state=last), ()
-    told = state.published == state.me and not _is_needed(state)
-    if told or state.hurry or state.now >= leaving.until:
+    told = state.store.published == state.me and not _is_needed(state)
+    if told or state.shutdown.hurry or state.now >= leaving.until:
         return state, _quit(state)
     return state, ()
 
@@ -156,7 +161,8 @@ def _farewell_until(state: State) -> float:
     """Rank 0 may have the store in its container, so it stays until the others have read what they need."""
     if not _is_needed(state):
         return state.now + FAREWELL
-    end = float("inf") if state.draining is None else state.draining + state.rules.stop_grace
+    draining = state.shutdown.draining
+    end = float("inf") if draining is None else draining + state.rules.stop_grace
     return max(state.now + FAREWELL, min(state.now + state.rules.lease, end - FAREWELL))
 
 
@@ -164,15 +170,15 @@ def _is_needed(state: State) -> bool:
     """Whether a member has yet to learn from the store what I leave behind."""
     if state.rules.rank != 0:
         return False
-    if state.completed or state.me.failed:
+    if state.shutdown.completed or state.me.failed:
         return any(not peer.left for peer in members(state))
-    ends_for_all = state.rules.guard or state.draining is not None
+    ends_for_all = state.rules.guard or state.shutdown.draining is not None
     here = state.me.generation
     return ends_for_all and any(peer.generation == here and peer.state.started for peer in members(state))
 
 
 def _quit(state: State) -> tuple[Action, ...]:
-    leaving = state.leaving
+    leaving = state.shutdown.leaving
     if leaving is None:
         return ()
     level = Level.INFO if leaving.code == Code.DONE else Level.ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -48,23 +49,30 @@ class PortFound:
     port: int
 
 
+class Opinion(StrEnum):
+    """Who answered at a peer's address, if anybody did."""
+
+    ALIVE = "alive"  # this incarnation
+    REFUSED = "refused"  # the machine: nobody listens there
+    OTHER = "other"  # another incarnation
+    SELF = "self"  # my own agent: the address leads back to this machine
+    STRANGER = "stranger"  # an agent that signs with another secret, or does not sign as I do
+    SILENT = "silent"  # nobody, or with nothing that can be believed
+
+
 @dataclass(frozen=True, slots=True)
-class PeersReached:
-    """The answer to ``CheckPeers``: which probe addresses accept a connection from our card."""
+class PeersChecked:
+    """The answer to ``CheckPeers``: who answered at each peer's probe address, asked from our card.
+
+    Attributes:
+        gang: the one that was checked.
+        answers: by the incarnation that was asked for; only itself can say that it is reached.
+
+    """
 
     now: float
     gang: str
-    reached: tuple[int, ...]
-    unreached: tuple[int, ...]
-
-
-class Opinion(StrEnum):
-    """What came of asking a peer directly."""
-
-    ALIVE = "alive"  # this incarnation answered
-    REFUSED = "refused"  # the machine answered, nobody listens there
-    OTHER = "other"  # another incarnation answered
-    SILENT = "silent"  # no answer, or none that can be believed
+    answers: Mapping[str, Opinion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,7 @@ Event = (
     | Exchanged
     | StoreFailed
     | PortFound
-    | PeersReached
+    | PeersChecked
     | PeerAnswered
     | PeerHungUp
     | Spawned

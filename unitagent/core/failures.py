@@ -7,73 +7,78 @@ the same next generation, and a report about an older one changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from unitagent.core import budget
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import Code
 from unitagent.core.judging import of_peers
-from unitagent.core.model import Failure, InstanceState, Mode, Order, OrderKind, Reason, Restart
-from unitagent.core.state import Marks, Result, State, failure_of, go, members, mine, name, say
+from unitagent.core.model import Charge, Failure, InstanceState, Order, OrderKind, Reason, Record, Restart
+from unitagent.core.parts import Marks
+from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
+
+REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
 
 def obey(state: State) -> Result:
-    """An operator's order counts in the generation that it was given in."""
-    order = state.order
-    if not state.current or order is None or order.generation != state.me.generation or state.leaving:
+    """An operator's order is for all who were there when it was given: no older one than I am counts."""
+    order = state.store.order
+    if not state.store.current or order is None or order.number <= state.store.older_order:
         return state, ()
-    if state.took is not None and state.took.generation >= order.generation:
-        return state, ()  # it was meant for my predecessor, who has obeyed or died
-    if order.kind is OrderKind.DRAIN and state.asked is None:
+    if order.kind is OrderKind.DRAIN and state.shutdown.asked is None:
         said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-        return mine(replace(state, asked=state.now), asked=True), said
+        return mine(state.with_shutdown(asked=state.now), asked=True), said
     return _restart(state, order) if order.kind is OrderKind.RESTART else (state, ())
 
 
 def _restart(state: State, order: Order) -> Result:
-    """A Unit that has yet to start in this generation starts anyway: the wish is fulfilled without more."""
+    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway: the
+    wish is fulfilled without more.
+    """
+    if order.generation != state.me.generation:
+        return state, ()
     if not state.in_gang:
-        return replace(state, restarts_anyway=order.generation), ()
-    if not state.up or state.restarts_anyway == order.generation or state.generation > order.generation:
+        return state.with_store(restarts_anyway=order.generation), ()
+    if not state.up or state.outrun or state.store.restarts_anyway == order.generation:
         return state, ()
     why = f"a restart was asked for: {order.reason or 'no reason given'}"
-    return replace(state, ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
+    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
 
 
 def end_generation(state: State) -> Result:
     """Find what ended my generation; with guard, say so to all by proposing the next one."""
-    if not state.in_gang or state.generation > state.me.generation or state.leaving:
-        return replace(state, ended=None) if state.ended else state, ()
-    failure = state.ended or _startup_timeout(state) or of_peers(state)
-    if failure is None or state.draining is not None:
+    if state.outrun:
+        return state.with_workload(ended=None) if state.workload.ended else state, ()
+    failure = state.workload.ended or _startup_timeout(state) or of_peers(state)
+    if failure is None:
         return state, ()
-    state = replace(state, ended=None)
+    state = state.with_workload(ended=None)
     if not state.rules.guard and failure.reason is not Reason.REQUESTED:
         return _alone(state, failure)
-    state = replace(remember(state, failure), generation=failure.generation + 1, notify=True)
+    state = remember(state, failure).knowing(failure.generation + 1).with_store(notify=True)
     return state, say(Level.ERROR, _in_full(state, failure).sentence)
 
 
 def follow_leader(state: State) -> Result:
     """Without guard a rebuilt rank 0 takes all others with it: their containers are rebuilt too."""
-    apart = state.rules.guard or state.rules.rank == 0 or state.leaving or state.draining is not None
-    if apart or not (state.current and state.in_gang and state.gang):
+    gang, leader = state.workload.gang, state.store.records.get(0)
+    if state.leads or not state.store.current or gang is None:
         return state, ()
-    leader = state.records.get(0)
-    if leader is None or leader.incarnation == state.gang.incarnations[0]:
+    if leader is None or leader.incarnation == gang.incarnations[0]:
         return state, ()
     failure = failure_of(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
     # Its store may be as new as itself: my last words tell it which generation is over.
-    state = replace(remember(state, failure), generation=max(state.generation, failure.generation + 1))
+    state = remember(state, failure).knowing(failure.generation + 1)
     return go(state, Code.RECREATE, why), say(Level.ERROR, why)
 
 
 def remember(state: State, failure: Failure) -> State:
     """Of one generation only the first failure is kept: later ones are its consequences."""
-    if state.failure is not None and state.failure.generation >= failure.generation:
+    if state.recovery.failure is not None and state.recovery.failure.generation >= failure.generation:
         return state
-    return replace(state, failure=_in_full(state, failure), failure_stored=False)
+    return state.with_recovery(failure=_in_full(state, failure), failure_stored=False)
 
 
 def _in_full(state: State, failure: Failure) -> Failure:
@@ -87,7 +92,8 @@ def _in_full(state: State, failure: Failure) -> Failure:
 def _alone(state: State, failure: Failure) -> Result:
     """Without guard: what the failure means for this instance only."""
     if failure.rank == state.rules.rank:
-        code = Code.UNEXPECTED if state.exit is None else state.exit.status or Code.UNEXPECTED
+        ended = state.workload.exit
+        code = Code.UNEXPECTED if ended is None else ended.status or Code.UNEXPECTED
         return go(remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
     return state, ()
 
@@ -95,7 +101,7 @@ def _alone(state: State, failure: Failure) -> Result:
 def _startup_timeout(state: State) -> Failure | None:
     if state.rules.startup <= 0 or state.me.state is not InstanceState.RUNNING or state.rules.rank != 0:
         return None
-    if state.proven or state.now - state.spawned <= state.rules.startup:
+    if state.workload.proven or state.now - state.workload.spawned <= state.rules.startup:
         return None
     limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = name(state, state.rules.rank)
@@ -104,29 +110,30 @@ def _startup_timeout(state: State) -> Failure | None:
 
 def lost_contact(state: State) -> Result:
     """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
-    if not state.cut_off or state.up or not state.current or not state.leads or not state.in_gang:
+    if not state.workload.cut_off or state.up or not state.store.current:
         return state, ()
-    if state.generation > state.me.generation:
+    if not state.leads or state.outrun:
         return state, ()
     why = f"{name(state, state.rules.rank)} was cut off from the store and from its peers"
     state = remember(state, failure_of(state, state.rules.rank, Reason.LOST, why))
-    return replace(state, generation=state.me.generation + 1, notify=True), ()
+    return state.knowing(state.me.generation + 1).with_store(notify=True), ()
 
 
 def note(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.generation > state.me.generation and state.draining is None
-    if not over or state.marks.generation == state.me.generation:
+    over = state.in_gang and state.outrun and state.shutdown.draining is None
+    if not over or state.recovery.marks.generation == state.me.generation:
         return state, ()
-    detect = state.failure.detect if state.failure is not None else 0.0
+    failure = state.recovery.failure
+    detect = failure.detect if failure is not None else 0.0
     stopped = None if state.up else state.now
     marks = Marks(generation=state.me.generation, failed=state.now, detect=detect, stopped=stopped)
-    return replace(state, marks=marks), _told(state)
+    return state.with_recovery(marks=marks), _told(state)
 
 
 def _told(state: State) -> tuple[Action, ...]:
     """The first failure in one sentence, for those who did not find it themselves."""
-    failure, generation = state.failure, state.me.generation
+    failure, generation = state.recovery.failure, state.me.generation
     if failure is None or failure.generation != generation:
         return say(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
@@ -138,16 +145,15 @@ def _told(state: State) -> tuple[Action, ...]:
 
 def count(state: State) -> Result:
     """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up."""
-    over = state.in_gang and not state.up and state.generation > state.me.generation
-    if not over or state.leaving or state.asked is not None or state.counted == state.me.generation:
+    if state.up or not state.outrun or state.recovery.counted == state.me.generation:
         return state, ()
-    state = replace(state, counted=state.me.generation)
-    if state.draining is not None:
+    state = state.with_recovery(counted=state.me.generation)
+    if state.shutdown.draining is not None:
         return state, ()
     state = mine(state, restarts=state.me.restarts + 1)
     if not _free_of_charge(state):
         state = _charge(state)
-    if state.rules.guard and budget.spent(state.restarts, state.rules.max_restarts):
+    if state.rules.guard and budget.is_spent(state.me.charges, state.rules.max_restarts):
         return _give_up(state), ()
     if state.rules.restart is Restart.RECREATE:
         return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
@@ -155,42 +161,97 @@ def count(state: State) -> Result:
 
 
 def _free_of_charge(state: State) -> bool:
-    failure = state.failure
+    failure = state.recovery.failure
     asked_for = failure is not None and failure.reason is Reason.REQUESTED
     return failure is not None and asked_for and failure.generation == state.me.generation
 
 
 def _charge(state: State) -> State:
-    at = state.now if state.marks.failed is None else state.marks.failed
-    times = (*budget.within(state.restarts, state.now, state.rules.restart_window), at)
-    return replace(state, restarts=times, not_before=at + budget.pause(times, state.rules.backoff))
+    at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
+    charge = Charge(generation=state.me.generation, at=at + state.rules.epoch)
+    return _pausing(_charged(state, (charge,)))
+
+
+def _charged(state: State, charges: Iterable[Charge]) -> State:
+    """With these restarts charged, and those forgotten that the window has left behind."""
+    now, window = state.now + state.rules.epoch, state.rules.restart_window
+    return mine(state, charges=budget.merge((*state.me.charges, *charges), now, window))
+
+
+def _pausing(state: State) -> State:
+    """With the pause that the last charge asks for."""
+    if not state.me.charges:
+        return state
+    since = state.me.charges[-1].at - state.rules.epoch
+    return state.with_barrier(not_before=since + budget.pause_before(state.me.charges, state.rules.backoff))
+
+
+def inherit(state: State, predecessor: Record) -> State:
+    """What the former holder of my rank knew of the budget; one that gave up has closed that account."""
+    if predecessor.failed:
+        return state
+    state = _charged(state, predecessor.charges)
+    return _pausing(state) if state.rules.restart is Restart.RECREATE else state
+
+
+def learn_charges(state: State) -> Result:
+    """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
+    if not state.store.current or not state.joined or state.shutdown.leaving:
+        return state, ()
+    known = {charge.generation for charge in state.me.charges}
+    told = [
+        charge
+        for record in state.store.records.values()
+        if not record.failed
+        for charge in record.charges
+        if charge.generation not in known and charge.generation < state.me.generation
+    ]
+    return (_charged(state, told) if told else state), ()
 
 
 def _give_up(state: State) -> State:
+    failure = state.recovery.failure
     why = (
-        f"{len(state.restarts) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"{len(state.me.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
         f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
-        f"{state.failure.detail if state.failure else 'unknown'}"
+        f"{failure.detail if failure else 'unknown'}"
     )
     return mine(go(state, Code.BUDGET, why), failed=True)
 
 
 def fail_together(state: State) -> Result:
-    """A member of my gang holds that the budget is spent: then it is, for all."""
-    if not state.current or state.leaving or not any(record.failed for record in members(state)):
+    """Where another rank holds that the budget is spent, it is, for all."""
+    if not state.store.current:
         return state, ()
-    last = state.failure.detail if state.failure else "unknown"
+    failed = [record for record in state.store.records.values() if record.failed]
+    ours = {peer.incarnation for peer in members(state)}
+    if not any(record.incarnation in ours or _failed_without_me(state, record) for record in failed):
+        return state, ()
+    last = state.recovery.failure.detail if state.recovery.failure else "unknown"
     why = f"the restart budget of the Unit is spent; last: {last}"
     return mine(go(state, Code.BUDGET, why), failed=True), ()
 
 
+def _failed_without_me(state: State, record: Record) -> bool:
+    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor knew nothing of
+    it.
+
+    A Unit that somebody starts again after it failed begins anew.
+    """
+    former = state.store.predecessor or state.store.records.get(state.rules.rank)
+    if not state.rules.guard or state.workload.gang is not None or former is None or former.failed:
+        return False
+    now = state.now + state.rules.epoch
+    return bool(record.charges) and now - record.charges[-1].at < REBUILT_WITHIN
+
+
 def complete(state: State) -> Result:
     """Job mode: the Unit is done when all ranks of a gang exited with 0."""
-    if state.rules.mode is not Mode.JOB or not state.current or not state.done or state.leaving:
+    if not state.store.current or not state.done:
         return state, ()
     others = [member for member in members(state) if member.generation == state.me.generation]
     finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)
     if len(others) != state.rules.size - 1 or not finished:
         return state, ()
-    state = replace(state, completed=True, notify=state.last_to_act)
+    state = state.with_shutdown(completed=True).with_store(notify=state.store.last_to_act)
     return go(state, Code.DONE, "all ranks of the job exited with 0"), ()

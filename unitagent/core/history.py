@@ -82,11 +82,11 @@ def tell(
     if not said and after.me.state is not before.me.state:
         said.append((Kind.STATE, _state(before, after)))
     moments = [_moment(after, kind, detail) for kind, detail in said]
-    if after.failure != before.failure and not after.failure_stored:
-        mine = after.failure
-    if mine is None or not after.failure_stored:
+    if after.recovery.failure != before.recovery.failure and not after.recovery.failure_stored:
+        mine = after.recovery.failure
+    if mine is None or not after.recovery.failure_stored:
         return mine, moments
-    kept = after.failure is not None and _name(after.failure) == _name(mine)
+    kept = after.recovery.failure is not None and _name(after.recovery.failure) == _name(mine)
     return None, [_failure(after, mine), *moments] if kept else moments
 
 
@@ -138,7 +138,7 @@ def _who(state: State) -> str:
 def _joined(before: State, after: State) -> Said:
     if before.joined or not after.joined:
         return
-    took = after.took
+    took = after.store.predecessor
     if took is None:
         yield Kind.JOINED, f"{_who(after)} joined"
     else:
@@ -152,7 +152,7 @@ def _entered(before: State, after: State) -> Said:
 
 
 def _opened(before: State, after: State) -> Said:
-    new, old = after.gang, before.gang
+    new, old = after.workload.gang, before.workload.gang
     if after.rules.rank == 0 and new is not None and (old is None or old.generation != new.generation):
         place = f"rank 0 is {new.master_address}, port {new.master_port}"
         many = f"{after.rules.size} instance{'s' if after.rules.size > 1 else ''}"
@@ -160,8 +160,8 @@ def _opened(before: State, after: State) -> Said:
 
 
 def _ready(before: State, after: State) -> Said:
-    marks = after.marks
-    if after.rules.rank == 0 and marks.ready is not None and before.marks.ready != marks.ready:
+    marks = after.recovery.marks
+    if after.rules.rank == 0 and marks.ready is not None and before.recovery.marks.ready != marks.ready:
         took = ""
         if marks.failed is not None:
             seconds = marks.detect + marks.ready - marks.failed
@@ -172,17 +172,17 @@ def _ready(before: State, after: State) -> Said:
 def _draining(before: State, after: State) -> Said:
     if after.rules.rank != 0:
         return
-    if before.draining is None and after.draining is not None:
+    if before.shutdown.draining is None and after.shutdown.draining is not None:
         yield Kind.DRAIN, "the Unit drains: no new requests, then rank 0's workload stops first"
-    if after.drained and not before.drained:
+    if after.shutdown.drained and not before.shutdown.drained:
         yield Kind.DRAINED, "no request is in flight any more"
 
 
 def _cut_off(before: State, after: State) -> Said:
-    if after.cut_off and not before.cut_off:
+    if after.workload.cut_off and not before.workload.cut_off:
         yield Kind.ISOLATED, f"{_who(after)} is cut off from the store and from its peers: its workload stops"
-    code = after.leaving.code if after.leaving else None
-    if code == Code.FENCED and (before.leaving is None or before.leaving.code != code):
+    code = after.shutdown.leaving.code if after.shutdown.leaving else None
+    if code == Code.FENCED and (before.shutdown.leaving is None or before.shutdown.leaving.code != code):
         yield Kind.FENCED, f"{_who(after)} is fenced: another incarnation holds its rank"
 
 
@@ -204,6 +204,6 @@ def _quit(state: State, actions: Sequence[Action]) -> Said:
 
 
 def _state(before: State, after: State) -> str:
-    ended = after.exit if after.me.state is InstanceState.EXITED else None
+    ended = after.workload.exit if after.me.state is InstanceState.EXITED else None
     how = f": its workload {ended.describe()}" if ended else ""
     return f"{_who(after)} is {after.me.state}, was {before.me.state}{how}"

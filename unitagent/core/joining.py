@@ -1,5 +1,15 @@
-"""Claiming my rank. One live incarnation per rank: a newcomer waits until the holder is gone for certain,
-and a holder whose rank was taken is fenced.
+"""Whose rank it is.
+
+The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that
+has stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store
+that is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look,
+or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only
+remembered by the store, because its tenure is lower than mine or because it shows no life for longer than an
+isolated agent lives, fences nobody: I put my record over it and go on.
+
+A newcomer has no tenure yet. It waits until the holder is gone for certain: it said so, its place is mine
+now, its own machine says that nobody listens there while its beat stands still, or it was silent for
+``takeover``.
 """
 
 from __future__ import annotations
@@ -10,30 +20,106 @@ from unitagent.core import failures
 from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
+from unitagent.core.leases import NEVER
 from unitagent.core.model import Reason, Record, Restart
-from unitagent.core.state import Result, State, Work, failure_of, go, mine, name, say
-
-ISOLATION_MARGIN = 2.0  # seconds after its lease by which an isolated holder has stopped its workload
+from unitagent.core.parts import Work
+from unitagent.core.state import Result, State, failure_of, go, mine, name, say
 
 
 def fence(state: State) -> Result:
     """My rank belongs to another incarnation: end, and take the workload down at once."""
-    if not state.fenced or (state.leaving and state.leaving.code == Code.FENCED):
+    if state.fenced or state.me.left or not state.joined or not state.store.current:
         return state, ()
-    if state.me.left:  # I gave it back
+    holder = state.store.records.get(state.rules.rank)
+    rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
+    if holder is None or not (rival and holder.outranks(state.me) and is_living(state, holder.incarnation)):
         return state, ()
-    held_by = state.records.get(state.rules.rank)
-    where = f" on {held_by.hostname or held_by.ip}" if held_by else ""
-    why = f"fenced: another live instance{where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
-    state = go(replace(state, leaving=None), Code.FENCED, why)
+    where = holder.hostname or holder.ip
+    why = f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
+    state = go(state.with_shutdown(leaving=None), Code.FENCED, why)
     if not state.up:
         return state, ()
-    return replace(state, work=Work.STOPPING, grace=0.0), (Say(Level.ERROR, why), Stop(0.0))
+    state = state.with_workload(work=Work.STOPPING, grace=0.0)
+    return state, (Say(Level.ERROR, why), Stop(0.0))
+
+
+def is_living(state: State, incarnation: str) -> bool:
+    """Whether there is living evidence of it: a beat that grew in this contact, or an answer of late."""
+    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.lease
+    return state.store.leases.beats(incarnation) or answered
+
+
+def was_taken(state: State) -> bool:
+    """Whether somebody else has the rank that I gave back."""
+    holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    if not state.me.left or holder in {"", state.me.incarnation}:
+        return False
+    return record is None or record.incarnation != holder or record.outranks(state.me)
+
+
+def is_gone(state: State, incarnation: str) -> bool:
+    """Whether it has been silent, in the store and at its address, for longer than it would live isolated."""
+    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.timing.takeover
+    return state.store.leases.unchanged(incarnation) > state.rules.timing.takeover and not answered
+
+
+def may_take(state: State) -> str | None:
+    """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
+    if not state.store.looked:
+        return None
+    holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    if holder in {"", state.me.incarnation}:
+        return "" if state.joined or not _was_held_lately(state) else None
+    if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
+        return holder if (state.joined and not state.me.left) or is_gone(state, holder) else None
+    if state.joined:
+        mine_still = state.me.outranks(record) or (is_gone(state, holder) and not state.me.left)
+        return holder if mine_still else None
+    if record.left or record.stood_here(state.me) or is_gone(state, holder):
+        return holder
+    still = state.store.leases.unchanged(holder)
+    patience = min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
+    return holder if holder in state.peers.refused and still > patience else None
+
+
+def _was_held_lately(state: State) -> bool:
+    """Whether I saw somebody hold the rank that the store has forgotten since: it has time to write again."""
+    former = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
+    return former is not None and state.now - former.since <= state.rules.timing.takeover
+
+
+def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
+    """The tenure of who takes a rank.
+
+    Args:
+        predecessor: whose record mine replaces.
+        clock: the store's, in milliseconds.
+        observed: I had unbroken contact for a lease, so nobody who lives can have been forgotten.
+
+    """
+    above = predecessor.tenure + 1 if predecessor else 1
+    return max(above, clock) if observed else above
+
+
+def _is_observed(state: State, since: float) -> bool:
+    leases = state.store.leases
+    if leases.contact is None or leases.last is None:
+        return False
+    return leases.last - max(leases.contact, since) >= state.rules.lease
+
+
+def confirm_tenure(state: State) -> Result:
+    """A tenure that has stood for a lease is above whatever the store may be set back to."""
+    store = state.store
+    mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
+    if store.confirmed or not mine_now or not _is_observed(state, store.joined or 0.0):
+        return state, ()
+    return mine(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
 
 
 def give_up_store(state: State) -> Result:
     """The store was never reached: say so and end, because nothing was started yet."""
-    if state.looked or state.leaving or state.now - state.started <= state.rules.store_timeout:
+    if state.store.looked or state.now - state.started <= state.rules.store_timeout:
         return state, ()
     waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
@@ -41,9 +127,9 @@ def give_up_store(state: State) -> Result:
 
 def agree(state: State) -> Result:
     """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
-    if not state.current or state.up or state.leaving:
+    if not state.store.current or state.up:
         return state, ()
-    for record in state.records.values():
+    for record in state.store.records.values():
         at_odds = _at_odds(state, record)
         if at_odds and _must_go(state, record):
             return go(state, Code.DISAGREE, at_odds), ()
@@ -66,7 +152,7 @@ def _must_go(state: State, record: Record) -> bool:
     """Whether that agent lives, and it is I who have to go."""
     if record.left or record.rank == state.rules.rank:
         return False
-    alive = state.leases.alive(record.rank, record.incarnation)
+    alive = state.store.leases.alive(record.incarnation)
     return alive and (not state.joined or record.rank < state.rules.rank)
 
 
@@ -74,58 +160,42 @@ def at_odds(state: State) -> tuple[int, ...]:
     """Ranks whose beats I watch because one of us has to go."""
     if state.up:
         return ()
-    return tuple(rank for rank, record in state.records.items() if _at_odds(state, record))
-
-
-def may_take(state: State) -> str | None:
-    """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
-    if state.joined:  # a store that lost my writes may show my predecessor again
-        return state.took.incarnation if state.took else ""
-    if not state.looked:
-        return None
-    holder = state.records.get(state.rules.rank)
-    if not state.holder or (holder is not None and (holder.left or _is_where_i_am(state, holder))):
-        return state.holder
-    still = state.leases.unchanged(state.rules.rank)
-    stopped = state.rules.lease + ISOLATION_MARGIN
-    vouched = state.now - state.heard.get(state.rules.rank, -stopped) < stopped
-    if still > stopped and not vouched:
-        return state.holder
-    refused = state.refused.get(state.rules.rank) == state.holder and still > 2 * state.rules.heartbeat
-    return state.holder if refused else None
+    return tuple(rank for rank, record in state.store.records.items() if _at_odds(state, record))
 
 
 def claim(state: State) -> State:
     """What I say with my first record. With guard, or at rank 0, my predecessor's generation is over, and
     this very exchange says so: I may not live to say it with the next.
     """
-    took = state.records.get(state.rules.rank)
-    return state if took is None else succeed(state, took)
+    predecessor = state.store.records.get(state.rules.rank)
+    observed = _is_observed(state, NEVER)
+    tenure = next_tenure(predecessor, state.store.clock, observed=observed)
+    state = mine(state.with_store(confirmed=observed), tenure=tenure)
+    return state if predecessor is None else succeed(state, predecessor)
 
 
-def succeed(state: State, took: Record) -> State:
+def succeed(state: State, predecessor: Record) -> State:
     """What follows from whose place I take."""
-    state = replace(state, took=took)
+    state = state.with_store(predecessor=predecessor)
+    state = failures.inherit(state, predecessor)
     if not state.leads:
         return state
     if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
-        state = mine(state, restarts=took.restarts)
-    if took.state.started and not (took.asked or took.left):
-        why = f"{name(state, took.rank)} was rebuilt"
-        replaced = failure_of(state, took.rank, Reason.REPLACED, why)
-        state = failures.remember(state, replace(replaced, generation=took.generation))
-    return replace(state, generation=max(state.generation, took.generation + 1))
-
-
-def _is_where_i_am(state: State, holder: Record) -> bool:
-    """Its probe address is mine, and it is I who listens there: so its agent is gone."""
-    return state.rules.probes and (holder.ip, holder.port) == (state.me.ip, state.me.port)
+        state = mine(state, restarts=predecessor.restarts)
+    if predecessor.state.started and not (predecessor.asked or predecessor.left):
+        why = f"{name(state, predecessor.rank)} was rebuilt"
+        replaced = failure_of(state, predecessor.rank, Reason.REPLACED, why)
+        state = failures.remember(state, replace(replaced, generation=predecessor.generation))
+    return state.knowing(predecessor.generation + 1)
 
 
 def wait_for_rank(state: State) -> Result:
-    """Say who holds my rank, and ask that agent whether it lives: a refusal is quicker than its lease."""
-    holder = state.records.get(state.rules.rank)
-    if state.joined or not state.looked or holder is None or may_take(state) is not None:
+    """Say who holds my rank, and ask that agent whether it lives: a refusal is quicker than its lease, and an
+    answer is what tells a holder from one that the store only remembers.
+    """
+    holder = state.store.records.get(state.rules.rank)
+    waits = state.store.looked and holder is not None and may_take(state) is None
+    if not waits or holder is None or holder.incarnation == state.me.incarnation:
         return state, ()
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "

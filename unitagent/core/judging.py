@@ -6,18 +6,17 @@ The invariant: a lease that is over is one witness, and never enough where the p
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from unitagent.core.actions import AskPeer, WatchPeers
 from unitagent.core.model import Failure, Reason, Record
-from unitagent.core.state import Result, State, failure_of, judged, name, overdue, silent, watched
+from unitagent.core.state import Result, State, failure_of, judged, name, silent, watched
 
 
 def judge(state: State) -> Result:
     """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
-    if not (state.in_gang and state.up and state.connected and state.rules.probes):
+    if not (state.up and state.connected and state.rules.probes):
         return state, ()
-    quiet = [peer for peer in _doing_their_part(state) if _worth_asking(state, peer.rank)]
+    quiet = [peer for peer in _doing_their_part(state) if _worth_asking(state, peer)]
     if not quiet:
         return state, ()
     return ask(state, quiet)
@@ -25,14 +24,14 @@ def judge(state: State) -> Result:
 
 def may_ask(state: State, rank: int) -> bool:
     """Whether no question to this rank is open, and the last one was a heartbeat ago."""
-    return rank not in state.asking and state.now >= state.ask_again.get(rank, 0.0)
+    return rank not in state.peers.asking and state.now >= state.peers.ask_again.get(rank, 0.0)
 
 
 def ask(state: State, peers: Collection[Record]) -> Result:
     """Ask these for their own word."""
     ranks = frozenset(peer.rank for peer in peers)
-    again = {**state.ask_again, **dict.fromkeys(ranks, state.now + state.rules.heartbeat)}
-    return replace(state, asking=state.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
+    again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.rules.timing.ask_every)}
+    return state.with_peers(asking=state.peers.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
 
 
 def _doing_their_part(state: State) -> tuple[Record, ...]:
@@ -45,39 +44,42 @@ def _doing_their_part(state: State) -> tuple[Record, ...]:
 
 
 def look_in_time(state: State) -> Result:
-    """Look at the store when the lease of a mute member ends, and not at the next heartbeat."""
-    if state.look or not (state.in_gang and state.up and state.connected):
+    """Look at the store when a member's silence turns long enough to ask it, and when its lease ends."""
+    if state.store.look or not (state.up and state.connected):
         return state, ()
-    ends = state.rules.lease - state.rules.heartbeat / 2
+    ages = (state.rules.timing.ask_after, state.rules.lease) if state.rules.probes else (state.rules.lease,)
+    leases = state.store.leases
     due = any(
-        (state.leases.age(rank, state.now) or 0.0) > ends and not overdue(state, rank) for rank in state.mute
+        leases.has_turned(peer.incarnation, age, state.now)
+        for peer in _doing_their_part(state)
+        for age in ages
     )
-    return replace(state, look=due), ()
+    return state.with_store(look=due), ()
 
 
 def watch_again(state: State) -> Result:
     """A connection that broke though its peer is still a member is held anew."""
-    if not state.watch_again:
+    if not state.peers.watch_again:
         return state, ()
-    state = replace(state, watch_again=False)
-    return state, (WatchPeers(watched(state)),) if state.in_gang and state.up else ()
+    state = state.with_peers(watch_again=False)
+    return state, (WatchPeers(watched(state)),) if state.up else ()
 
 
-def _worth_asking(state: State, rank: int) -> bool:
-    if rank in state.hung_up:
-        return rank not in state.asking
-    # Early enough that the answer, or its absence, is there when the lease ends.
-    patience = max(1.5 * state.rules.heartbeat, state.rules.lease - 3 * state.rules.heartbeat)
-    quiet = state.leases.unchanged(rank) > patience
-    return (quiet or rank in state.suspects) and may_ask(state, rank)
+def _worth_asking(state: State, peer: Record) -> bool:
+    """Early enough that its answer, or the absence of one, is there when its lease ends."""
+    rank = peer.rank
+    if rank in state.peers.hung_up:
+        return rank not in state.peers.asking
+    quiet = state.store.leases.silence(peer.incarnation) >= state.rules.timing.ask_after
+    return (quiet or rank in state.peers.suspects) and may_ask(state, rank)
 
 
 def of_peers(state: State) -> Failure | None:
     """A member that was replaced or is lost, as one snapshot of the store shows it."""
-    if not state.current or state.gang is None:
+    if not state.store.current or state.workload.gang is None:
         return None
-    for rank, incarnation in enumerate(state.gang.incarnations):
-        record = state.records.get(rank)
+    for rank, incarnation in enumerate(state.workload.gang.incarnations):
+        record = state.store.records.get(rank)
         if rank == state.rules.rank or record is None:
             continue
         if record.incarnation != incarnation and state.rules.guard:
@@ -85,23 +87,20 @@ def of_peers(state: State) -> Failure | None:
     if not state.rules.guard:
         return None
     return next(
-        (
-            _lost(state, peer.rank, why)
-            for peer in _doing_their_part(state)
-            if (why := _against(state, peer.rank))
-        ),
+        (_lost(state, peer, why) for peer in _doing_their_part(state) if (why := _against(state, peer))),
         None,
     )
 
 
-def _against(state: State, rank: int) -> str:
+def _against(state: State, peer: Record) -> str:
     """Why a member counts as lost, or nothing."""
-    if rank in state.suspects or not silent(state, rank):
-        return state.suspects.get(rank, "")
+    if peer.rank in state.peers.suspects or not silent(state, peer):
+        return state.peers.suspects.get(peer.rank, "")
     asked = ", and it does not answer" if state.rules.probes else ""
     return f"no sign of life for {state.rules.lease:g} s{asked}"
 
 
-def _lost(state: State, rank: int, why: str) -> Failure:
-    since = state.leases.age(rank, state.now) or 0.0
-    return failure_of(state, rank, Reason.LOST, f"{name(state, rank)} is lost: {why}", detect=since)
+def _lost(state: State, peer: Record, why: str) -> Failure:
+    since = state.store.leases.age(peer.incarnation, state.now) or 0.0
+    detail = f"{name(state, peer.rank)} is lost: {why}"
+    return failure_of(state, peer.rank, Reason.LOST, detail, detect=since)

@@ -1,34 +1,42 @@
-"""Leases judged by change: a rank is late when its beat has not changed for a lease on *my* monotonic
-clock, while I had unbroken contact with the store. No clock of another machine is ever compared with mine
-(client-go's leader election judges the same way).
+"""Leases judged by change: an incarnation is late when its beat has stood still for a lease on *my* monotonic
+clock, while I had unbroken contact with the store (client-go's leader election judges the same way). Of
+another machine's clock only one thing is believed: how long ago, by its own clock, the store got a beat that
+I see now; and that only within the time since I looked last.
+
+The invariant: a beat that the store remembers proves nothing. Only a count that grew while I looked is a sign
+of life, and what was once seen of an incarnation is not forgotten because the store shows another in its
+place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from unitagent.core.model import Beat
 
-_NOT_SHOWN = -1  # in the place of a beat's count
+NEVER = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The last beat seen of a rank, and when I saw it change."""
+    """What I have seen of one incarnation's beats; times are on my clock.
 
-    beat: Beat
-    changed: float
-    moved: bool = False  # seen to change at least once, so its holder was alive then
+    Attributes:
+        count: the highest I saw.
+        since: when I began to wait for the next one.
+        written: when the store got the last one, as far as the store can tell; never after ``since``.
+        moved: when I last saw the count grow, so its agent was alive then.
+        shown: the store's last answer had a beat of it.
 
+    """
 
-def _missing(old: Lease, now: float) -> Lease:
-    """A store that lost a beat shows nothing of its rank, which has a lease from here on to show itself."""
-    return (
-        old
-        if old.beat.count == _NOT_SHOWN
-        else replace(old, beat=replace(old.beat, count=_NOT_SHOWN), changed=now)
-    )
+    rank: int
+    count: int
+    since: float
+    written: float
+    moved: float = NEVER
+    shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,52 +46,110 @@ class Leases:
     Attributes:
         contact: since when my contact with the store is unbroken; None while it is lost.
         last: when the store last answered me.
+        of: by incarnation.
 
     """
 
     contact: float | None = None
     last: float | None = None
-    by_rank: Mapping[int, Lease] = field(default_factory=dict)
+    of: Mapping[str, Lease] = field(default_factory=dict)
 
-    def seen(self, beats: Mapping[int, Beat], now: float, gap: float) -> Leases:
-        """After an answer of the store; a pause of more than ``gap`` seconds counts as broken contact."""
+    def seen(self, beats: Mapping[int, Beat], now: float, gap: float, keep: Collection[str] = ()) -> Leases:
+        """After an answer of the store.
+
+        Args:
+            beats: that it showed, by rank.
+            now: on my clock.
+            gap: a longer pause since the last answer counts as broken contact.
+            keep: incarnations to remember although others are shown in their places.
+
+        """
         broken = self.contact is None or self.last is None or now - self.last > gap
-        by_rank = {rank: old if rank in beats else _missing(old, now) for rank, old in self.by_rank.items()}
-        for rank, beat in beats.items():
-            old = by_rank.get(rank)
-            if old is None or old.beat.incarnation != beat.incarnation:
-                by_rank[rank] = Lease(beat, now)
-            elif beat.count > old.beat.count:  # one that goes back is a store's loss, and no sign of life
-                by_rank[rank] = Lease(beat, now, moved=True)
-        return Leases(now if broken else self.contact, now, by_rank)
+        shown = {beat.incarnation: self._renewed(rank, beat, now) for rank, beat in beats.items()}
+        hidden = {
+            incarnation: _hidden(lease, now)
+            for incarnation, lease in self.of.items()
+            if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
+        }
+        return Leases(now if broken else self.contact, now, {**hidden, **shown})
+
+    def _renewed(self, rank: int, beat: Beat, now: float) -> Lease:
+        old = self.of.get(beat.incarnation)
+        if old is None:
+            return Lease(rank=rank, count=beat.count, since=now, written=now)
+        if beat.count <= old.count:  # one that goes back is a store's loss, and no sign of life
+            return replace(old, shown=True)
+        looked = now if self.last is None else self.last
+        written = min(now, max(looked, now - beat.age))
+        return Lease(rank=rank, count=beat.count, since=now, written=written, moved=now)
 
     def broken(self) -> Leases:
         """After an exchange that got no answer."""
         return replace(self, contact=None)
 
-    def unchanged(self, rank: int) -> float:
-        """Seconds that the store has shown a rank's beat standing still, in my unbroken contact; 0 when I
-        cannot judge. What the store has not shown me, because I slept or it did, is no evidence.
+    def without(self, incarnations: Iterable[str]) -> Leases:
+        """After a time in which I could not see them: of these I know nothing."""
+        gone = frozenset(incarnations)
+        return replace(self, of={one: lease for one, lease in self.of.items() if one not in gone})
+
+    def unchanged(self, incarnation: str) -> float:
+        """Seconds that I have seen a beat stand still in my unbroken contact; 0 when I cannot judge. What the
+        store has not shown me, because I slept or it did, is no evidence.
         """
-        lease = self.by_rank.get(rank)
-        if lease is None or self.contact is None or self.last is None:
+        lease = self.of.get(incarnation)
+        return 0.0 if lease is None else self._since(lease.since)
+
+    def silence(self, incarnation: str) -> float:
+        """Seconds since the store got the last beat, as far as it can tell; 0 when I cannot judge. It may be
+        early by a heartbeat where the server's clock was set, so it needs a second witness.
+        """
+        lease = self.of.get(incarnation)
+        return 0.0 if lease is None else self._since(lease.written)
+
+    def _since(self, begin: float) -> float:
+        if self.contact is None or self.last is None:
             return 0.0
-        return max(0.0, self.last - max(lease.changed, self.contact))
+        return max(0.0, self.last - max(begin, self.contact))
 
-    def renewed(self, rank: int) -> bool:
-        """Whether a rank's beat changed since my contact began; also of one whose beats I do not see."""
-        lease = self.by_rank.get(rank)
-        return lease is None or self.contact is None or lease.changed > self.contact
+    def has_turned(self, incarnation: str, age: float, now: float) -> bool:
+        """Whether the last beat that I know of has turned ``age`` seconds old since I looked last."""
+        lease = self.of.get(incarnation)
+        if lease is None or self.contact is None or self.last is None:
+            return False
+        return self.last < max(lease.written, self.contact) + age <= now
 
-    def age(self, rank: int, now: float) -> float | None:
-        """Seconds since a rank's beat changed, for people to read; None when nothing was seen."""
-        lease = self.by_rank.get(rank)
-        return None if lease is None else max(0.0, now - lease.changed)
+    def beats(self, incarnation: str) -> bool:
+        """Whether the count grew since my contact began: living evidence."""
+        lease = self.of.get(incarnation)
+        return lease is not None and self.contact is not None and lease.moved > self.contact
 
-    def alive(self, rank: int, incarnation: str) -> bool:
+    def unseen(self, incarnation: str) -> bool:
+        """Whether I know nothing of its beats, since I do not read them."""
+        return incarnation not in self.of
+
+    def age(self, incarnation: str, now: float) -> float | None:
+        """Seconds since its last beat, for people and for timers; None when nothing was seen."""
+        lease = self.of.get(incarnation)
+        return None if lease is None else max(0.0, now - lease.written)
+
+    def alive(self, incarnation: str) -> bool:
         """Whether this incarnation was ever seen to beat."""
-        lease = self.by_rank.get(rank)
-        return lease is not None and lease.moved and lease.beat.incarnation == incarnation
+        lease = self.of.get(incarnation)
+        return lease is not None and lease.moved > NEVER
+
+    def former(self, rank: int, besides: str) -> Lease | None:
+        """The last other holder of a rank that I have seen and that the store does not show any more."""
+        hidden = [
+            lease
+            for incarnation, lease in self.of.items()
+            if lease.rank == rank and incarnation != besides and not lease.shown
+        ]
+        return max(hidden, key=lambda lease: lease.since, default=None)
+
+
+def _hidden(lease: Lease, now: float) -> Lease:
+    """A store that lost a beat shows nothing of it; its agent has a lease from here on to show itself."""
+    return replace(lease, since=now, written=now, shown=False) if lease.shown else lease
 
 
 def neighbours(rank: int, size: int) -> tuple[int, ...]:

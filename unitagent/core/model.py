@@ -6,8 +6,10 @@ A *record* is what one agent says about itself; the store is the notice-board th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from unitagent.core.timing import Timing
 
 LEAP = 10**9  # generations; one so far ahead of mine has not come about by restarts
 _NAMED = 16  # ranks; a sentence with more of them is not read
@@ -76,21 +78,33 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One restart of the Unit, charged to its budget.
+
+    Attributes: generation: the one that ended; each is charged once, whoever reports it. at: seconds since
+    the epoch. A window of restarts bears what clocks differ by; no lease is judged by it.
+
+    """
+
+    generation: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What one agent announces about itself.
 
-    Attributes:
-        incarnation: random id of this life of the agent.
-        generation: the generation it stands in; 0 before its first barrier.
-        gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
-        ip: its address on the chosen card.
-        port: port of its probe address, 0 for none.
-        master_port: free port found for this generation; only rank 0 sets it.
-        asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
-        left: its agent has ended on purpose; its rank is free at once.
-        failed: it holds that the restart budget of the Unit is spent.
-        restarts: restarts of the Unit it knows of.
-        fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
+    Attributes: incarnation: random id of this life of the agent. tenure: of its rank; each taking of a rank
+    has a higher one than what it replaces (:mod:`joining`). edition: grows with every change of this record,
+    so that an older copy of it is known as such. generation: the generation it stands in; 0 before its first
+    barrier. gang: id of the gang it has confirmed at the barrier of ``generation``, or empty. ip: its address
+    on the chosen card. port: port of its probe address, 0 for none. netns: the network namespace in which it
+    listens at exactly ``ip`` and ``port``; empty when it does not. master_port: free port found for this
+    generation; only rank 0 sets it. asked: it was asked to stop (signal or order), and the Unit or this
+    instance goes down for it. left: its agent has ended on purpose; its rank is free at once. failed: it
+    holds that the restart budget of the Unit is spent. restarts: restarts of the Unit it knows of. charges:
+    those within the budget's window, oldest first; they outlive its container. fingerprint: hash of what must
+    be equal on all ranks, as ``name=hash`` words.
 
     """
 
@@ -99,6 +113,9 @@ class Record:
     size: int
     ip: str
     port: int
+    tenure: int = 0
+    edition: int = 0
+    netns: str = ""
     hostname: str = ""
     revision: str = ""
     fingerprint: str = ""
@@ -112,6 +129,25 @@ class Record:
     left: bool = False
     failed: bool = False
     restarts: int = 0
+    charges: tuple[Charge, ...] = ()
+
+    def outranks(self, other: Record) -> bool:
+        """Whether my tenure of the rank is the later one; two that were taken apart differ by their ids."""
+        return (self.tenure, self.incarnation) > (other.tenure, other.incarnation)
+
+    def stood_here(self, me: Record) -> bool:
+        """Whether it was written by an agent that listened exactly where I listen now. The kernel lets one
+        socket listen at an address of a network namespace, so that agent is gone.
+        """
+        return bool(self.netns) and (self.netns, self.ip, self.port) == (me.netns, me.ip, me.port)
+
+    def supersedes(self, known: Record) -> bool:
+        """Whether this is news, where ``known`` is known: a later tenure, or no older copy of the same
+        record.
+        """
+        if self.incarnation == known.incarnation:
+            return self.edition >= known.edition
+        return self.outranks(known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,19 +204,31 @@ class OrderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An operator's wish, about the generation it was given in; it means nothing to a later one."""
+    """An operator's wish: to drain whoever is there, or to end the generation that it was given in.
+
+    Attributes: generation: the highest that the store knew when it kept the order. number: grows from order
+    to order; an agent obeys those that are newer than itself. 0 until it is kept.
+
+    """
 
     kind: OrderKind
     generation: int
     reason: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A rank's sign of life: it is alive when the number changes, whatever any clock says."""
+    """A rank's sign of life: it is alive when the number grows, whatever any clock says.
+
+    Attributes:
+        age: seconds since the store got it, by the store's own clock.
+
+    """
 
     incarnation: str
     count: int
+    age: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +243,7 @@ class Reply:
         failure: the first failure of the last generation that failed, as the store knows it.
         order: the last operator's wish.
         age: seconds since the store first heard of this Unit (it may have been wiped since).
+        now: the store's clock, in milliseconds since its epoch; it only makes tenures grow.
 
     """
 
@@ -205,6 +254,7 @@ class Reply:
     failure: Failure | None = None
     order: Order | None = None
     age: float = 0.0
+    now: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +286,7 @@ class Rules:
     Attributes:
         probes: whether peers can be asked over HTTP.
         health: whether rank 0's workload has a health check.
+        timing: all that follows from ``lease`` and ``heartbeat``.
         epoch: what added to the core's monotonic ``now`` gives seconds since the epoch.
 
     """
@@ -263,3 +314,7 @@ class Rules:
     restart_window: float = 3600.0
     backoff: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
     epoch: float = 0.0
+    timing: Timing = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timing", Timing.of(self.lease, self.heartbeat))

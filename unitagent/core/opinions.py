@@ -6,56 +6,69 @@ is away, or a *suspicion*, which ends the generation only together with a snapsh
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from unitagent.core import credence
 from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
 from unitagent.core.model import Mode, Record
 from unitagent.core.state import State, overdue
 
+_NOTHING = {Opinion.SILENT, Opinion.SELF, Opinion.STRANGER}  # says nothing of whom I asked for
+
 
 def peer_answered(state: State, event: PeerAnswered) -> State:
     """What an answer, or its absence, adds to the facts."""
-    state = replace(state, asking=state.asking - {event.rank}, answered=state.answered | {event.rank})
+    state = state.with_peers(
+        asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
+    )
     record = about(state, event.rank, event.incarnation)
     if record is None:
-        return replace(state, hung_up=state.hung_up - {event.rank})
-    refused = event.incarnation if event.opinion is Opinion.REFUSED else ""
-    state = replace(state, refused={**state.refused, event.rank: refused})
-    mute = event.opinion is Opinion.SILENT
-    state = replace(state, mute=state.mute | {event.rank} if mute else state.mute - {event.rank})
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+    one, peers = {event.incarnation}, state.peers
+    state = state.with_peers(
+        refused=peers.refused | one if event.opinion is Opinion.REFUSED else peers.refused - one,
+        mute=peers.mute | one if event.opinion in _NOTHING else peers.mute - one,
+    )
     if event.opinion is Opinion.ALIVE:
         state = _heard(state, event)
+    elif event.opinion in _NOTHING and overdue(state, record):  # the second witness has come late
+        state = state.with_store(look=True)
+    if event.rank == state.rules.rank:  # who holds my rank is no member of my gang
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
     return _judge(state, event, record)
 
 
 def _heard(state: State, event: PeerAnswered) -> State:
     """A living peer vouches for itself, and tells of a generation that I may have missed."""
-    heard = {**state.heard, event.rank: state.now}
-    return credence.heard(replace(state, heard=heard), event.generation)
+    recent = state.now - state.rules.timing.takeover
+    heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
+    heard[event.incarnation] = state.now
+    return credence.heard(state.with_peers(heard=heard), event.generation)
 
 
 def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
-    hung_up = event.rank in state.hung_up
-    state = replace(state, hung_up=state.hung_up - {event.rank}, watch_again=state.watch_again or hung_up)
-    against = _against(state, event, hung_up=hung_up)
+    hung_up = event.rank in state.peers.hung_up
+    state = state.with_peers(
+        hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
+    )
+    against = _against(state, event, record, hung_up=hung_up)
     if against:
-        state = replace(state, doubts={**state.doubts, event.rank: against})
+        state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
     elif not state.connected:  # with a store, its snapshots settle doubts
-        state = replace(state, doubts={rank: why for rank, why in state.doubts.items() if rank != event.rank})
+        state = state.with_peers(
+            doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
+        )
     if not state.connected:
         return state
     if not against:
-        suspects = {rank: why for rank, why in state.suspects.items() if rank != event.rank}
-        return replace(state, suspects=suspects)
+        suspects = {rank: why for rank, why in state.peers.suspects.items() if rank != event.rank}
+        return state.with_peers(suspects=suspects)
     if not state.in_gang or record.generation != state.me.generation:
         return state
-    return replace(state, suspects={**state.suspects, event.rank: against}, look=True)
+    return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
 
 
-def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
-    late = overdue(state, event.rank)
+def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+    late = overdue(state, record)
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
             untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
@@ -69,24 +82,25 @@ def _against(state: State, event: PeerAnswered, *, hung_up: bool) -> str:
         case Opinion.REFUSED if _answered_before(state, event) or late:
             return "its address refuses connections, so its agent is dead"
         case _:
-            silent_for = state.now - state.heard.get(event.rank, state.leases.last or state.now)
+            last = state.store.leases.last or state.now
+            silent_for = state.now - state.peers.heard.get(event.incarnation, last)
             lost = not state.connected and silent_for > state.rules.lease
             return "it does not answer" if lost and not hung_up else ""
 
 
 def _answered_before(state: State, event: PeerAnswered) -> bool:
     """An address that never answered may be a firewall that rejects; one that did has lost its agent."""
-    return (event.rank, event.incarnation) in state.reached
+    return event.incarnation in state.barrier.reached
 
 
 def peer_hung_up(state: State, event: PeerHungUp) -> State:
     """A broken connection is a reason to ask, and nothing more."""
     if about(state, event.rank, event.incarnation) is None:
         return state
-    return replace(state, hung_up=state.hung_up | {event.rank})
+    return state.with_peers(hung_up=state.peers.hung_up | {event.rank})
 
 
 def about(state: State, rank: int, incarnation: str) -> Record | None:
     """The record of the incarnation that an event is about, if that is still the one I know."""
-    record = state.records.get(rank)
+    record = state.store.records.get(rank)
     return record if record is not None and record.incarnation == incarnation else None

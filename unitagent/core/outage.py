@@ -11,12 +11,13 @@ from unitagent.core.actions import Level, Say, Stop
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import neighbours
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.state import ALL_BEATS, Result, State, Work, members, mine, say
+from unitagent.core.parts import Work
+from unitagent.core.state import ALL_BEATS, Result, State, members, mine, say
 
 
 def tell(state: State) -> Result:
     """Say once that the store is gone, and once that it is back."""
-    gone = state.looked and not state.connected
+    gone = state.store.looked and not state.connected
     told = "store" in state.warned
     if gone == told:
         return state, ()
@@ -28,7 +29,7 @@ def tell(state: State) -> Result:
 
 def ask_around(state: State) -> Result:
     """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away or dawdles."""
-    if _in_touch(state) or not state.looked or not state.up or not state.rules.probes or not state.in_gang:
+    if _in_touch(state) or not state.up or not state.rules.probes:
         return state, ()
     due = tuple(peer for peer in _confidants(state) if may_ask(state, peer.rank))
     if not due:
@@ -37,8 +38,8 @@ def ask_around(state: State) -> Result:
 
 
 def _in_touch(state: State) -> bool:
-    last = state.leases.last
-    return state.connected and last is not None and state.now - last <= 1.5 * state.rules.heartbeat
+    last = state.store.leases.last
+    return state.connected and last is not None and state.now - last <= state.rules.timing.out_of_touch
 
 
 def _confidants(state: State) -> tuple[Record, ...]:
@@ -51,27 +52,29 @@ def _confidants(state: State) -> tuple[Record, ...]:
 
 def isolate(state: State) -> Result:
     """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
-    if state.cut_off or not state.up or not is_isolated(state):
+    if state.workload.cut_off or not state.up or not is_isolated(state):
         return state, ()
     alone = f"cut off from the store and from the peers for {state.rules.lease:g} s"
     why = f"{alone}: the workload is stopped at once"
-    state = replace(state, cut_off=True, work=Work.STOPPING, grace=0.0)
+    state = state.with_workload(cut_off=True, work=Work.STOPPING, grace=0.0)
     return mine(state, state=InstanceState.STOPPING), (Say(Level.ERROR, why), Stop(0.0))
 
 
 def is_isolated(state: State) -> bool:
     """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
-    last = state.leases.last
+    last = state.store.leases.last
     if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return False
-    vouch = {peer.rank for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0}
-    heard = max((state.heard.get(rank, last) for rank in vouch), default=last)
-    return vouch <= state.answered and state.now - max(last, heard) > state.rules.lease
+    vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
+    heard = max((state.peers.heard.get(peer.incarnation, last) for peer in vouch), default=last)
+    return {peer.rank for peer in vouch} <= state.peers.answered and state.now - max(
+        last, heard
+    ) > state.rules.lease
 
 
 def _can_be_vouched_for(state: State) -> bool:
     """Whether there is somebody to ask: rank 0 even when it is gone, for then nobody answers for it."""
     if state.rules.rank == 0:
         return bool(_confidants(state))
-    leader = state.records.get(0)
+    leader = state.store.records.get(0)
     return leader is None or leader.port != 0

@@ -6,11 +6,14 @@ runs starts alone; and while rank 0 does not run, everybody waits for it at the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import differences, gang_of, start
 from unitagent.core.exits import Code
+from unitagent.core.identity import check_peers, find_clashes, find_unproven
+from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, InstanceState, Mode, Record
 from unitagent.core.state import Result, State, go, mine, watched
 
@@ -20,35 +23,43 @@ def rejoin(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
         return state, ()
-    differing = differences([state.records[0], state.me])
+    unproven = find_unproven(state, (state.store.records[0], *_neighbours(state)))
+    if unproven:
+        return check_peers(state, gang, unproven)
+    differing = differences([state.store.records[0], state.me])
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
-    if (
-        state.cut_off or state.me.gang != state.records[0].gang
-    ):  # of those that I have not seen beat I know nothing
-        state = replace(state, leases=replace(state.leases, by_rank={}))
+    apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
+    if apart:  # of those that I have not seen beat I know nothing
+        state = state.with_store(leases=replace(state.store.leases, of={}))
     return start(mine(state, generation=gang.generation), gang)
 
 
 def may_rejoin(state: State) -> bool:
     """Whether I stand outside a generation that runs, and may go into it alone."""
-    if state.leads or not state.joined or state.up or state.leaving or state.asked is not None:
+    if state.leads or state.up or state.done or not state.store.current:
         return False
-    leader = state.records.get(0)
-    return state.current and leader is not None and not state.done and _runs(state, leader)
+    leader = state.store.records.get(0)
+    return leader is not None and _runs(state, leader)
 
 
 def _runs(state: State, leader: Record) -> bool:
     """Whether rank 0 is alive and runs the generation that I know, as a Unit that I belong to."""
     here = leader.state.started and leader.generation == state.generation and not leader.asked
     alike = leader.size == state.rules.size and leader.revision == state.me.revision
-    late = state.leases.unchanged(0) > state.rules.lease
-    return here and alike and state.leases.alive(0, leader.incarnation) and not late
+    leases = state.store.leases
+    late = leases.unchanged(leader.incarnation) > state.rules.lease
+    return here and alike and leases.alive(leader.incarnation) and not late
+
+
+def _neighbours(state: State) -> Iterator[Record]:
+    for rank in neighbours(state.rules.rank, state.rules.size):
+        yield state.store.records[rank]
 
 
 def _running_gang(state: State) -> Gang | None:
-    everybody = {**state.records, state.rules.rank: state.me}
-    if any(rank not in everybody for rank in range(state.rules.size)):
+    everybody = {**state.store.records, state.rules.rank: state.me}
+    if any(rank not in everybody for rank in range(state.rules.size)) or find_clashes(everybody.values()):
         return None
     if any(everybody[rank].generation != state.generation for rank in everybody if rank != state.rules.rank):
         return None  # somebody's predecessor, as a store shows it that has lost writes
@@ -57,13 +68,13 @@ def _running_gang(state: State) -> Gang | None:
 
 def admit(state: State) -> Result:
     """A member that was rebuilt and has rejoined takes the old one's place in what I know of my gang."""
-    if state.rules.guard or not state.current or state.gang is None or not state.in_gang:
+    old = state.workload.gang
+    if state.rules.guard or not state.store.current or old is None or not state.in_gang:
         return state, ()
-    rebuilt = {record.rank: record for record in state.records.values() if _has_rejoined(state.gang, record)}
+    rebuilt = {record.rank: record for record in state.store.records.values() if _has_rejoined(old, record)}
     rebuilt.pop(state.rules.rank, None)
     if not rebuilt:
         return state, ()
-    old = state.gang
     everywhere = range(state.rules.size)
     gang = replace(
         old,
@@ -72,8 +83,8 @@ def admit(state: State) -> Result:
         ),
         ips=tuple(rebuilt[r].ip if r in rebuilt else old.ips[r] for r in everywhere),
     )
-    suspects = {rank: why for rank, why in state.suspects.items() if rank not in rebuilt}
-    state = replace(state, gang=gang, suspects=suspects)
+    suspects = {rank: why for rank, why in state.peers.suspects.items() if rank not in rebuilt}
+    state = state.with_workload(gang=gang).with_peers(suspects=suspects)
     return state, (WatchPeers(watched(state)),)
 
 
@@ -84,11 +95,11 @@ def _has_rejoined(gang: Gang, record: Record) -> bool:
 
 def come_too_late(state: State) -> Result:
     """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
-    waits = state.me.state is InstanceState.IDLE or (state.cut_off and not state.up)
-    if not waits or not state.current or state.leads or state.rules.mode is not Mode.JOB:
+    waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
+    if not waits or not state.store.current or state.leads or state.rules.mode is not Mode.JOB:
         return state, ()
-    leader = state.records.get(0)
+    leader = state.store.records.get(0)
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
     if leader is None or not over or leader.generation != state.me.generation:
         return state, ()
-    return replace(state, generation=max(state.generation, state.me.generation + 1), notify=True), ()
+    return state.knowing(state.me.generation + 1).with_store(notify=True), ()

@@ -14,7 +14,7 @@ def status(state: State) -> dict[str, Any]:
     """The Unit as this agent sees it; keys and meaning are fixed, they are in the README."""
     ready = checks.is_ready(state)
     draining = checks.is_draining(state)
-    gang = state.gang if state.in_gang else None
+    gang = state.workload.gang if state.in_gang else None
     return {
         "unit": state.rules.unit,
         "size": state.rules.size,
@@ -27,7 +27,7 @@ def status(state: State) -> dict[str, Any]:
         "ready": ready,
         "traffic": ready and state.rules.rank == 0,
         "draining": draining,
-        "failure": failure(state.failure),
+        "failure": failure(state.recovery.failure),
         "store": {"connected": state.connected, "since": _store_since(state)},
         "instances": [_instance(state, rank) for rank in range(state.rules.size)],
         "recovery": recovery(state),
@@ -36,15 +36,15 @@ def status(state: State) -> dict[str, Any]:
 
 def phase(state: State) -> Phase:
     """What the Unit is doing."""
-    if state.me.failed or any(record.failed and not record.left for record in state.records.values()):
+    if state.me.failed or any(record.failed and not record.left for record in state.store.records.values()):
         return Phase.FAILED
-    if state.completed:
+    if state.shutdown.completed:
         return Phase.COMPLETED
     if checks.is_draining(state):
         return Phase.DRAINING
     if state.in_gang and state.generation == state.me.generation and (state.me.state.started or state.done):
         return Phase.RUNNING
-    return Phase.FORMING if state.gang is None else Phase.RESTARTING
+    return Phase.FORMING if state.workload.gang is None else Phase.RESTARTING
 
 
 def failure(found: Failure | None) -> dict[str, Any] | None:
@@ -64,7 +64,7 @@ def failure(found: Failure | None) -> dict[str, Any] | None:
 
 def recovery(state: State) -> dict[str, float | None]:
     """Seconds that the steps of the last restart took; all null until there was one."""
-    marks = state.marks
+    marks = state.recovery.marks
     if marks.failed is None:
         return recovery_of_nothing()
     steps = (marks.failed, marks.stopped, marks.opened, marks.spawned, marks.ready)
@@ -91,12 +91,12 @@ def _span(begin: float | None, end: float | None) -> float | None:
 
 def _store_since(state: State) -> float | None:
     """Seconds since the epoch: since when the store is connected, or when it last answered."""
-    at = state.leases.contact if state.connected else state.leases.last
+    at = state.store.leases.contact if state.connected else state.store.leases.last
     return None if at is None else round(at + state.rules.epoch, 3)
 
 
 def _instance(state: State, rank: int) -> dict[str, Any]:
-    record = state.me if rank == state.rules.rank else state.records.get(rank)
+    record = state.me if rank == state.rules.rank else state.store.records.get(rank)
     lease = _lease(state, rank)
     return {
         "rank": rank,
@@ -120,5 +120,6 @@ def _shown(state: State, rank: int, record: Record | None) -> InstanceState:
 def _lease(state: State, rank: int) -> float | None:
     """Seconds since the rank's last sign of life; for myself, since the store last answered."""
     if rank != state.rules.rank:
-        return state.leases.age(rank, state.now)
-    return None if state.leases.last is None else max(0.0, state.now - state.leases.last)
+        record = state.store.records.get(rank)
+        return None if record is None else state.store.leases.age(record.incarnation, state.now)
+    return None if state.store.leases.last is None else max(0.0, state.now - state.store.leases.last)

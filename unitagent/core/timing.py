@@ -5,23 +5,23 @@ keep them is refused by :func:`refuse`, which names the nearest pair that can; n
 
 Proof sketch. Let *L* be the lease, *H* the heartbeat, and let a healthy store answer well within a second.
 
-*Detect within L + 1.* A member that dies has written its last beat at most now. The store tells how long ago
-that was, by its own clock; a reader that looks once per *H* trusts this only within the time since it looked
-last (:mod:`leases`), so it knows the moment of the beat, and not only the moment at which it saw it. It begins
-to ask the member at ``ask_after``, and an answer, or its absence, takes ``peer_timeout``: both are over by *L*.
-It looks at the store once more when the lease ends, at most one ``tick`` late.
+*Detect within L + 1.* A member that dies wrote its last beat before that. The store tells how long ago it
+got the beat, by its own clock; a reader that looks once per *H* trusts this only within the time since its
+last look (:mod:`leases`), so it knows when the beat was written, and not only when it was seen. It begins
+to ask the member at ``ask_after``, and the answer, or its absence, takes ``peer_timeout``: both are over by
+*L*. The reader looks at the store once more when the lease ends, at most one ``tick`` late.
 
-*Isolate within L + 2.* An agent loses all contact right after an answer of the store. Its next exchange begins
-*H* (and a ``tick``) later and fails within ``operation_timeout``. A question to each peer that could vouch for
-it begins within ``ask_every`` of that, and its silence is known ``peer_timeout`` later. The sum is below
-L + 1.5, and the decision needs one ``tick`` more.
+*Isolate within L + 2.* An agent loses all contact right after an answer of the store. Its next exchange
+begins *H* and a ``tick`` later and fails within ``operation_timeout``. A question to each peer that could
+vouch for it begins within ``ask_every`` of that, and its silence is known ``peer_timeout`` later. The sum
+stays below L + 1.5, and the decision needs one ``tick`` more.
 
-*Take over after that.* A newcomer has to see the beat of a silent holder stand still for ``takeover`` = L + 2, on
-its own clock and from its own first look on, which is later than the holder's last contact.
+*Take over after that.* A newcomer has to see the beat of a silent holder stand still for ``takeover`` = L +
+2, on its own clock and from its own first look on, which is later than the holder's last contact.
 
-*Judge at all.* Two answers of a store that is well are at most ``contact_gap`` apart. A longer pause means that
-the reader itself stood still, and its evidence begins anew. The gap is shorter than the lease, so a lease can
-run out within unbroken contact.
+*Judge at all.* Two answers of a healthy store are at most ``contact_gap`` apart. A longer pause means that
+the reader itself stood still, and its evidence begins anew. The gap is shorter than the lease, so a lease
+can run out within unbroken contact.
 """
 
 from __future__ import annotations

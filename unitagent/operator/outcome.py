@@ -23,14 +23,16 @@ class Outcome:
     Args:
         lease: of the Unit's ranks, in seconds.
         now: when the order was given.
+        started: the Unit ran then; else its start in that very generation fulfils an order to restart.
 
     Attributes:
         quiet: seconds after which whoever says nothing is gone.
 
     """
 
-    def __init__(self, order: Order, lease: float, now: float) -> None:
+    def __init__(self, order: Order, lease: float, now: float, *, started: bool = True) -> None:
         self._order = order
+        self._least = order.generation + started
         self.quiet = lease + STOPPED
         self._known = now  # when the store last told of any rank
 
@@ -55,12 +57,11 @@ class Outcome:
         )
 
     def _restarted(self, snapshot: UnitSnapshot) -> bool:
-        """Whether all ranks serve in a later generation; those of a former size count for nothing."""
+        """Whether all ranks serve in a generation that is new; those of a former size count for nothing."""
         leader = snapshot.records.get(0)
         if leader is None or leader.state is not InstanceState.HEALTHY:
             return False
         standing = [snapshot.records.get(rank) for rank in range(leader.size)]
         return all(
-            one is not None and one.generation > self._order.generation and one.state.serving
-            for one in standing
+            one is not None and one.generation >= self._least and one.state.serving for one in standing
         )

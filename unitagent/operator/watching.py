@@ -26,7 +26,7 @@ from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
 from unitagent.store.history import History
-from unitagent.store.protocol import Store
+from unitagent.store.protocol import Store, UnitSnapshot
 from unitagent.store.redis import RedisStore
 
 _EVERY = 1.0  # seconds between two looks
@@ -108,15 +108,21 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
         snapshot = await store.read()
         if not snapshot.records:
             raise ConfigurationError(f"UNIT_ID={settings.unit}: the store knows no such Unit")
-        order = Order(kind=kind, generation=snapshot.generation, reason=reason)
+        order = await store.order(Order(kind=kind, generation=snapshot.generation, reason=reason))
         await _tell(History(settings.unit, url, timeout=_ASK), order)
-        await store.order(order)
         print(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", file=sys.stderr)  # noqa: T201
         if wait:
-            await _wait(store, Outcome(order, settings.lease, time.monotonic()), settings)
+            outcome = Outcome(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
+            await _wait(store, outcome, settings)
     finally:
         await store.close()
     return 0
+
+
+def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
+    """Whether rank 0 runs in the very generation that the order is about, and not only waits to start."""
+    leader = snapshot.records.get(0)
+    return leader is not None and leader.state.started and leader.generation == order.generation
 
 
 async def _tell(history: History, order: Order) -> None:

@@ -1,7 +1,8 @@
 """Peers seen directly, without the store: asked for a second opinion, checked for reachability, watched.
 
-The invariant: silence proves nothing. A peer counts as alive, or as another one, only by an answer that is
-whole and, where the Unit has a secret, signed for this very question; as refused only by its own machine.
+The invariant: silence proves nothing, and neither does an address. A peer counts as alive, or as another one,
+only by an answer that is whole, says which incarnation gives it and, where the Unit has a secret, is signed
+for this very question; as refused only by its own machine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -17,7 +19,6 @@ import msgspec
 from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
 from unitagent.insist import has_arrived, insist
-from unitagent.probes.connect import reach
 from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
     INCARNATION_HEADER,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 _ASKED_AT_ONCE = 32
 _INSIST = 0.1  # seconds after which a question that was lost is asked once more, beside the first
 _DOUBT = 5  # of so many pauses, one ends so though the question has arrived: its answer may be lost
-_CHECKED_AT_ONCE = 32
 _MAX_PORT = 65535
 _RANK_DIGITS = 4  # sizes end at 1024
 
@@ -62,6 +62,14 @@ class Verdict(NamedTuple):
 _SILENT = Verdict(Opinion.SILENT)
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: my own incarnation, and the secret that my Unit signs with, if it has one."""
+
+    incarnation: str
+    secret: str | None = None
+
+
 class Peers:
     """The other agents of the Unit, reached from our card at the addresses in their records.
 
@@ -73,9 +81,9 @@ class Peers:
     """
 
     def __init__(
-        self, secret: str | None, rank_ip: str, timeout: float, on_hangup: Callable[[int, str], None]
+        self, me: Asker, rank_ip: str, timeout: float, on_hangup: Callable[[int, str], None]
     ) -> None:
-        self._secret = secret
+        self._me = me
         self._rank_ip = rank_ip
         self._timeout = timeout
         self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
@@ -97,13 +105,12 @@ class Peers:
         except TimeoutError:
             return _SILENT
 
-    async def check(self, records: Collection[Record]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Tell which ranks accept a connection from our card, and which do not; without a port, they do."""
-        slots = asyncio.Semaphore(_CHECKED_AT_ONCE)
-        results = await asyncio.gather(*(self._connects(record, slots) for record in records))
-        judged = tuple(zip(records, results, strict=True))
-        reached = tuple(record.rank for record, connected in judged if connected)
-        return reached, tuple(record.rank for record, connected in judged if not connected)
+    async def check(self, records: Collection[Record]) -> dict[str, Opinion]:
+        """Tell for each incarnation who answers at its address, asked from our card; several at once."""
+        verdicts = await asyncio.gather(*map(self.ask, records))
+        return {
+            record.incarnation: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)
+        }
 
     def watch(self, records: Collection[Record]) -> None:
         """Hold a connection to each of these, and to no other."""
@@ -119,7 +126,7 @@ class Peers:
         try:
             address, headers = (record.ip, record.port), {NONCE_HEADER: nonce}
             answered = await get(address, "/status", headers, self._rank_ip, on_connect)
-            return judge(record, answered, self._secret, nonce)
+            return judge(record, answered, self._me, nonce)
         except ConnectionRefusedError:
             return Verdict(Opinion.REFUSED)
         except ValueError:
@@ -128,28 +135,26 @@ class Peers:
             nothing: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
             return await nothing
 
-    async def _connects(self, record: Record, slots: asyncio.Semaphore) -> bool:
-        if record.port == 0:
-            return True
-        if not _addressable(record):
-            return False
-        async with slots:
-            why = await reach(record.ip, record.port, within=self._timeout, source=self._rank_ip)
-            return not why
 
-
-def judge(record: Record, answered: Answered, secret: str | None, nonce: str) -> Verdict:
+def judge(record: Record, answered: Answered, me: Asker, nonce: str) -> Verdict:
     """Decide what an answer says about the agent that wrote ``record``."""
     rank = _rank(answered)
     incarnation = answered.headers.get(INCARNATION_HEADER.lower(), "")
     if answered.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
         return _SILENT
-    signature = answered.headers.get(SIGNATURE_HEADER.lower(), "")
-    if secret and not verify(secret, Claim(nonce, rank, incarnation, answered.body), signature):
-        return _SILENT
+    if incarnation == me.incarnation:
+        return Verdict(Opinion.SELF)
+    if not _is_signed_as_mine(answered, me.secret, Claim(nonce, rank, incarnation, answered.body)):
+        return Verdict(Opinion.STRANGER)
     if incarnation != record.incarnation:
         return Verdict(Opinion.OTHER)
     return _alive(record, answered.body) if rank == record.rank else _SILENT
+
+
+def _is_signed_as_mine(answered: Answered, secret: str | None, claim: Claim) -> bool:
+    """Whether an answer has the signature that an agent with my secret gives; without one, none."""
+    signature = answered.headers.get(SIGNATURE_HEADER.lower(), "")
+    return verify(secret, claim, signature) if secret else not signature
 
 
 def _rank(answered: Answered) -> int | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from unitagent.core.timing import Timing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -76,16 +78,9 @@ class Settings:
     command: tuple[str, ...] = ()
 
     @property
-    def store_operation_timeout(self) -> float:
-        """How long one store operation may take, tries on new connections included: patient with a line that
-        loses packets, and two and a heartbeat fit into the lease.
-        """
-        return 0.45 * (self.lease - self.heartbeat)
-
-    @property
-    def peer_timeout(self) -> float:
-        """How long a peer may take to answer a question, so that its silence is known when its lease ends."""
-        return min(2 * self.heartbeat, 0.4 * self.lease)
+    def timing(self) -> Timing:
+        """All durations of the protocol that follow from lease and heartbeat."""
+        return Timing.of(self.lease, self.heartbeat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitagent.core import timing
 from unitagent.settings import values
 from unitagent.settings.variables import VARIABLES
 
@@ -52,13 +53,12 @@ def _visible_password(given: Mapping[str, Given]) -> Iterator[str]:
 
 
 def _lease(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
-    """A lease outlives one lost heartbeat; what is left of it is shared out to store operations."""
+    """Only pairs that can keep the guarantees; what follows from a pair is in ``core/timing.py``."""
     lease, heartbeat = parsed.get("UNIT_LEASE_SECONDS"), parsed.get("UNIT_HEARTBEAT_SECONDS")
-    if lease is not None and heartbeat is not None and lease < 2 * heartbeat:
-        yield (
-            f"{_said(given, 'UNIT_LEASE_SECONDS')} with {_said(given, 'UNIT_HEARTBEAT_SECONDS')}: accepted "
-            "is a lease of two heartbeats or more; raise UNIT_LEASE_SECONDS or lower UNIT_HEARTBEAT_SECONDS"
-        )
+    if lease is None or heartbeat is None:
+        return
+    if problem := timing.refuse(lease, heartbeat):
+        yield f"{_said(given, 'UNIT_LEASE_SECONDS')} with {_said(given, 'UNIT_HEARTBEAT_SECONDS')}: {problem}"
 
 
 def _stop(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:

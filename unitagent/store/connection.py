@@ -13,24 +13,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
+from unitagent.store.names import look_up
+from unitagent.store.singleflight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unitagent.store.lane import Lane
+_CERTIFICATES = SingleFlight()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One server, and how to get in; ``path`` is set for a socket file, else host and port."""
+    """One server, and how to get in; ``path`` is set for a socket file, else host and port.
+
+    Attributes:
+        primary: somebody named it as one, and if it says that it is a replica it is left.
+
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
     db: int = 0
+    primary: bool = False
     login: Login = NOBODY
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -65,7 +74,6 @@ Begun = Callable[[AbstractConnection], None]
 
 async def connect(
     endpoint: Endpoint,
-    lane: Lane,
     timeout: float,  # noqa: ASYNC109
     begun: Begun = lambda _: None,
 ) -> AbstractConnection:
@@ -78,16 +86,18 @@ async def connect(
 
     """
     if endpoint.path:
-        return await _opened(UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), begun)
-    addresses = await lane.run(lambda: resolve(endpoint.host, endpoint.port))
+        return await _opened(
+            UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), endpoint, begun
+        )
+    addresses = await look_up(endpoint.host)
     *spare, last = addresses
     for address in spare:
         try:
             async with asyncio.timeout(timeout / len(addresses)):
-                return await _checked(await connect_to(endpoint, address, lane, begun))
+                return await _checked(await connect_to(endpoint, address, begun))
         except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
             continue
-    return await connect_to(endpoint, last, lane, begun)
+    return await connect_to(endpoint, last, begun)
 
 
 def way_of(connection: AbstractConnection) -> tuple[Endpoint, str] | None:
@@ -95,12 +105,6 @@ def way_of(connection: AbstractConnection) -> tuple[Endpoint, str] | None:
     if isinstance(connection, _ToAddress | _ToAddressWithTLS):
         return connection.endpoint, connection.address
     return None
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Look a name up; blocks. Each address once, in the order of the system's preference."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
 
 async def call(connection: AbstractConnection, *words: str | bytes | int) -> Any:
@@ -118,9 +122,7 @@ def is_heard(connection: AbstractConnection) -> bool:
     return wire.family == socket.AF_UNIX or has_arrived(wire)
 
 
-async def connect_to(
-    endpoint: Endpoint, address: str, lane: Lane, begun: Begun = lambda _: None
-) -> AbstractConnection:
+async def connect_to(endpoint: Endpoint, address: str, begun: Begun = lambda _: None) -> AbstractConnection:
     """Connect and log in at one address of the server; ``begun`` gets the connection before it is made."""
     arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
     connection: _ToAddress | _ToAddressWithTLS
@@ -128,19 +130,32 @@ async def connect_to(
         connection = _ToAddress(**arguments)
     else:
         connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
-        await lane.run(connection.ssl_context.get)
+        files = connection.ssl_context
+        files.context = await _CERTIFICATES.run(tuple(endpoint.tls.items()), files.get)
     connection.endpoint, connection.address = endpoint, address
-    return await _opened(connection, begun)
+    return await _opened(connection, endpoint, begun)
 
 
-async def _opened(connection: AbstractConnection, begun: Begun) -> AbstractConnection:
+async def _opened(connection: AbstractConnection, endpoint: Endpoint, begun: Begun) -> AbstractConnection:
     begun(connection)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
+        if endpoint.primary:
+            await _refuse_replica(connection)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def _refuse_replica(connection: AbstractConnection) -> None:
+    """Leave a server that says it is a replica; HELLO tells it, and no ACL forbids that."""
+    try:
+        told = await call(connection, "HELLO", 2)
+    except ResponseError:  # a proxy that does not know it; a write will tell
+        return
+    if isinstance(told, list) and dict(zip(told[::2], told[1::2], strict=False)).get(b"role") == b"replica":
+        raise ReadOnlyError("READONLY")
 
 
 async def _checked(connection: AbstractConnection) -> AbstractConnection:

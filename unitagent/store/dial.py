@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.address import Address, parse
 from unitagent.store.connection import Begun, connect, connect_to, way_of
-from unitagent.store.lane import Lane
 from unitagent.store.locate import Locator
+from unitagent.store.singleflight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis.asyncio.connection import AbstractConnection
+
+_URLS = SingleFlight()
+_MOST_ASKED = 3  # sentinels or nodes that are believed one after the other, before the next try
 
 
 class Dialer:
@@ -28,8 +31,7 @@ class Dialer:
 
     def __init__(self, url: str | Callable[[], str], key: str) -> None:
         self._url = parse(url) if isinstance(url, str) else url
-        self._lane = Lane()
-        self._locator = Locator(key, self._lane)
+        self._locator = Locator(key)
         self.place = self._url.place if isinstance(self._url, Address) else "an address not known yet"
 
     async def dial(
@@ -44,18 +46,34 @@ class Dialer:
         one ``beside`` it goes without asking anybody: a name server that hangs is waited for only once.
         """
         if beside is not None and (way := way_of(beside)) is not None:
-            return await connect_to(*way, self._lane, begun)
+            return await connect_to(*way, begun)
         address = await self._address()
         self.place = address.place
-        endpoint = await self._locator.locate(address, timeout)
-        self.place = endpoint.place
-        return await connect(endpoint, self._lane, timeout, begun)
+        return await self._enter(address, timeout, begun)
+
+    def refute(self) -> None:
+        """The server dialled last is of no use: believe another one of those who name it."""
+        self._locator.refute()
+
+    async def _enter(self, address: Address, timeout: float, begun: Begun) -> AbstractConnection:  # noqa: ASYNC109
+        """Connect to the server, or to one that others name in its place."""
+        trouble: dict[str, Exception] = {}
+        for _ in address.hosts[:_MOST_ASKED] or (None,):
+            endpoint = await self._locator.locate(address, timeout)
+            if endpoint.place not in trouble:
+                self.place = endpoint.place
+                try:
+                    return await connect(endpoint, timeout, begun)
+                except Exception as error:  # noqa: BLE001  # told when nobody names another one
+                    trouble[endpoint.place] = error
+            self._locator.refute()
+        raise trouble[self.place]
 
     async def _address(self) -> Address:
         url = self._url
         if isinstance(url, Address):
             return url
-        return await self._lane.run(lambda: _ask(url))
+        return await _URLS.run(url, lambda: _ask(url))
 
 
 def _ask(url: Callable[[], str]) -> Address:

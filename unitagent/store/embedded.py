@@ -22,7 +22,6 @@ from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store.address import Login, embedded_url, join_host
 from unitagent.store.connection import Endpoint, call, connect
 from unitagent.store.keys import PERMISSIONS
-from unitagent.store.lane import Lane
 from unitagent.store.trouble import explain
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ class EmbeddedServer:
         endpoint = Endpoint(host=host, port=port, login=Login(password=self._password))
         try:
             async with asyncio.timeout(_TRY):
-                connection = await connect(endpoint, Lane(), _TRY)
+                connection = await connect(endpoint, _TRY)
                 try:
                     about = bytes(await call(connection, "INFO", "server"))
                 finally:

@@ -42,7 +42,10 @@ if failed and number(failed) > credible then failed = nil end
 if failure ~= '' and (not failed or number(failure:match('^%d+')) > number(failed)) then
   redis.call('HSET', board, 'failure', failure)
 end
-if order ~= '' then redis.call('HSET', board, 'order', order) end
+if order ~= '' then -- led by its generation and its number, so that no race gives it to another one
+  local last = number(get('order'):match('^%d+ (%d+) ') or '')
+  redis.call('HSET', board, 'order', exact(highest) .. ' ' .. exact(math.max(last + 1, now)) .. ' ' .. order)
+end
 
 local holder, beat = rank ~= '' and get('h' .. rank) or '', get('b' .. rank)
 if beat:sub(1, #holder + 1) ~= holder .. ' ' then holder = '' end -- who never beat fences nobody

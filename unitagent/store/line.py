@@ -61,6 +61,7 @@ class Line:
                 self._tried = []
                 return await insist(lambda: self._attempt(work), self._timeout / _TRIES, self._is_lost)
         except Exception as error:
+            self._dialer.refute()
             raise explain(error, self._dialer.place) from error
 
     async def close(self) -> None:

@@ -114,8 +114,8 @@ class Store(Protocol):
     async def read(self) -> UnitSnapshot:
         """Read the whole Unit and change nothing."""
 
-    async def order(self, order: Order) -> None:
-        """Leave an operator's wish, and push."""
+    async def order(self, order: Order) -> Order:
+        """Leave an operator's wish, and push; returns it with the generation and the number it got."""
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""

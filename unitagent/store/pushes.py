@@ -42,6 +42,7 @@ class Listener:
             try:
                 await self._subscribed(on_push)
             except Exception as error:  # noqa: BLE001  # whatever a server does, the next try may work
+                self._dialer.refute()
                 if isinstance(error, NoPermissionError):
                     self._warnings.once(f"pushes cannot be heard: {explain(error, self._dialer.place)}")
             if clock() - began > LONGEST_PAUSE + self._timeout:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
 
+from unitagent.errors import StoreError
 from unitagent.store import script, wire
 from unitagent.store.connection import call
 from unitagent.store.dial import Dialer
@@ -104,9 +105,14 @@ class RedisStore:
         """Read the whole Unit and change nothing."""
         return await self._line.operate(self._read)
 
-    async def order(self, order: Order) -> None:
-        """Leave an operator's wish, and push."""
-        await self._line.operate(lambda connection: _run(connection, script.order_words(self._keys, order)))
+    async def order(self, order: Order) -> Order:
+        """Leave an operator's wish, and push; returns it with the generation and the number it got."""
+        words = script.order_words(self._keys, order)
+        answer = script.Answer.read(await self._line.operate(lambda connection: _run(connection, words)))
+        kept = wire.decode_order(answer.order)
+        if kept is None:
+            raise StoreError("the store did not keep the order: somebody else writes to this Unit's keys")
+        return kept
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""

@@ -55,7 +55,7 @@ class Call:
 
 
 def order_words(keys: Keys, order: Order) -> tuple[Word, ...]:
-    """Give the same words for an operator, who only leaves a wish and pushes."""
+    """Give the same words for an operator, who only leaves a wish and pushes; the store numbers it."""
     wish = wire.encode(order)
     own = (3, keys.board, keys.changes, keys.history)
     return (*own, b"", b"", 0, b"", b"", 0, b"", wish, 1, 0, b"", keys.look)

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from unitagent.errors import StoreError
+from unitagent.store.names import awaited
 
 REMEDIES = {
     "WRONGPASS": "refused the user or password of UNIT_REDIS_URL (embedded store: of UNIT_SECRET)",
@@ -47,12 +48,18 @@ def explain(error: BaseException, place: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if isinstance(error, TimeoutError | RedisTimeoutError):
-        return StoreError(f"the store at {place} does not answer in time")
+        return StoreError(f"the store at {place} {_of_silence(place)}")
     if isinstance(error, RedisError):
         return StoreError(f"the store at {place} {_of_server(error)}")
     if isinstance(error, OSError):
         return StoreError(f"the store at {place} cannot be reached: {_reason(error)}")
     return StoreError(f"the store at {place} gave an answer that no store gives ({type(error).__name__})")
+
+
+def _of_silence(place: str) -> str:
+    if name := awaited(place):
+        return f"cannot be reached yet: the name server has not answered for {name} so far"
+    return "does not answer in time"
 
 
 def _of_server(error: RedisError) -> str:

@@ -5,6 +5,7 @@ The invariant: the view of one board's life is never mixed with another's. ``for
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.core.model import Beat, Record, Reply
@@ -61,10 +62,14 @@ class View:
             holder=answer.holder.decode(errors="replace"),
             generation=answer.generation,
             records=dict(self._records),
-            beats={rank: beat for rank, (beat, _) in self._beats(_by_rank(answer.beats)).items()},
+            beats={
+                rank: replace(beat, age=max(0.0, answer.now / 1e6 - at / 1e3))
+                for rank, (beat, at) in self._beats(_by_rank(answer.beats)).items()
+            },
             failure=self._read("failure", answer.failure, wire.decode_failure),
             order=self._read("order", answer.order, wire.decode_order),
             age=answer.age,
+            now=answer.now // 1000,
         )
 
     def snapshot(self, board: Mapping[bytes, bytes], now: int) -> UnitSnapshot:

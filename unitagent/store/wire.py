@@ -8,7 +8,7 @@ Unknown fields are ignored, so that agents of neighbouring versions understand e
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from unitagent.core.model import Beat, Failure, Order, Record
 from unitagent.store.protocol import Output
 
 MAX_SIZE = 1024  # instances in a Unit
-MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the script computes with
+MAX_EXACT = MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the script computes with
 MAX_PORT = 65535
 
 Value = Record | Failure | Order | Output | Moment
@@ -44,7 +44,9 @@ def decode_record(raw: bytes, rank: int) -> Record | None:
     if record is None or record.rank != rank or not 0 <= record.rank < record.size <= MAX_SIZE:
         return None
     ports = (record.port, record.master_port)
-    return record if record.incarnation and all(0 <= port <= MAX_PORT for port in ports) else None
+    counts = (record.tenure, record.edition, *(charge.generation for charge in record.charges))
+    fits = all(0 <= port <= MAX_PORT for port in ports) and all(0 <= count <= MAX_EXACT for count in counts)
+    return record if record.incarnation and fits else None
 
 
 def decode_failure(raw: bytes) -> Failure | None:
@@ -53,8 +55,12 @@ def decode_failure(raw: bytes) -> Failure | None:
 
 
 def decode_order(raw: bytes) -> Order | None:
-    """Read an operator's wish."""
-    return _decode(raw, Order)
+    """Read an operator's wish, behind the generation and the number that the store gave it."""
+    generation, number, text = (*raw.split(b" ", 2), b"", b"")[:3]
+    order = _decode(text, Order)
+    if order is None or not generation.isdigit() or not number.isdigit():
+        return None
+    return replace(order, generation=decode_number(generation), number=decode_number(number))
 
 
 def decode_output(raw: bytes) -> Output | None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MARGIN = 1.0  # seconds after the lease; a second later another may take the rank
 _APART = 0.2  # seconds between two words
 _END = 1.0  # seconds that a killed watchdog may take
 _WATCHDOG = "unitagent.workload.watchdog"
@@ -74,22 +73,22 @@ class Leash:
         finally:
             os.close(ear)
 
-    def feed(self, since: float, lease: float) -> None:
-        """Let the workload live until ``lease`` and a margin after ``since``; to be called often.
+    def feed(self, since: float, patience: float) -> None:
+        """Let the workload live for ``patience`` seconds after ``since``; to be called often.
 
         Args:
             since: when, on the monotonic clock, the agent was in touch last.
-            lease: in seconds.
+            patience: of the watchdog, in seconds.
 
         """
         now = time.monotonic()
-        if self._armed and now - self._since > lease + MARGIN:
+        if self._armed and now - self._since > patience:
             self._armed = False
             _log.warning(
                 "this agent stood still for %.1f s; unless its machine did too, its workload has been ended",
                 now - self._since,
             )
-        left = since + lease + MARGIN - now
+        left = since + patience - now
         if left > 0 and (not self._armed or since - self._since >= _APART):
             self._armed, self._since = True, since
             self._say(f"{left:.3f}", *map(str, self._spared))

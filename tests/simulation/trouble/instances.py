@@ -147,7 +147,7 @@ def order(world: World, kind: OrderKind) -> None:
     """An operator asks something of the Unit."""
     world.watch.struck(0, f"order {kind}")
     world.story.add(world.now, "operator", f"asks to {kind}")
-    world.boards.order(kind)
+    world.boards.order(kind, world.now)
     for one in list(world.living):
         world.watch.ordered(one)
         world.push(one)

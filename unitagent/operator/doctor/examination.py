@@ -27,8 +27,8 @@ from unitagent.settings import Resolved, Settings, values
 from unitagent.store.address import join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys
-from unitagent.store.lane import Lane
 from unitagent.workload import proc
+from unitagent.workload.background import in_background
 from unitagent.workload.held import gpu_holders
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
@@ -107,7 +107,7 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
         _store(here),
         asyncio.to_thread(_ports, here),
         asyncio.to_thread(_machine, found, place),
-        *(Lane().run(partial(_way, one, ip)) for one in [*peers, *await asyncio.to_thread(_others, here)]),
+        *(in_background(partial(_way, one, ip)) for one in [*peers, *await asyncio.to_thread(_others, here)]),
     ]
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
 
@@ -150,7 +150,7 @@ async def _leader(here: _Here) -> Findings:
         return []
     try:
         async with asyncio.timeout(_PATIENCE):
-            lookup = await Lane().run(partial(network.look_up, settings.master_address))
+            lookup = await in_background(partial(network.look_up, settings.master_address))
     except TimeoutError:
         lookup = network.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
     return [network.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
@@ -174,7 +174,7 @@ async def _store(here: _Here) -> Findings:
         asked = await ask(where.url, Keys(settings.unit), _PATIENCE)
     except StoreError as error:
         return [store.judge_trouble(str(error), elsewhere=not _has_url(settings))]
-    return list(store.judge(asked, settings.store_operation_timeout))
+    return list(store.judge(asked, settings.timing.operation_timeout))
 
 
 def _embedded(where: StoreAddress) -> Finding:

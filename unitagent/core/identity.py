@@ -1,0 +1,89 @@
+"""Who stands at the barrier: incarnations, never places.
+
+A record says where its agent is to be found. Before I start with it, that very incarnation has answered me
+there, from my own card, signed with the Unit's secret where there is one. Whatever else answers is named in a
+sentence, and two records with one address never stand together: one of them leads to the other, or both to
+somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from unitagent.core.actions import Action, CheckPeers
+from unitagent.core.events import Opinion
+from unitagent.core.leases import neighbours
+from unitagent.core.model import Gang, Record, ranks
+from unitagent.core.state import name
+
+if TYPE_CHECKING:
+    from unitagent.core.state import Result, State
+
+FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
+
+
+def find_unproven(state: State, roster: Iterable[Record]) -> tuple[Record, ...]:
+    """Peers that have not answered me themselves: another card, machine or secret is a silent hang later."""
+    if not state.rules.probes:
+        return ()
+    near = {0, *neighbours(state.rules.rank, state.rules.size)}
+    return tuple(
+        record
+        for record in roster
+        if record.rank != state.rules.rank
+        and record.port
+        and (state.rules.size <= FULL_CHECK or record.rank in near)
+        and record.incarnation not in state.barrier.reached
+    )
+
+
+def check_peers(state: State, gang: Gang, peers: tuple[Record, ...]) -> Result:
+    """Ask these who they are, unless that is under way."""
+    if state.barrier.checking == gang.id or state.now < state.barrier.check_again:
+        return state, ()
+    actions: tuple[Action, ...] = (CheckPeers(gang.id, peers),)
+    return state.with_barrier(checking=gang.id), actions
+
+
+def find_clashes(roster: Iterable[Record]) -> list[tuple[Record, ...]]:
+    """Records that name one address and port; the same address with other ports is another place."""
+    at: dict[tuple[str, int], list[Record]] = {}
+    for record in roster:
+        if record.port and not record.left:
+            at.setdefault((record.ip, record.port), []).append(record)
+    return [tuple(there) for there in at.values() if len(there) > 1]
+
+
+def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
+    """One clause for each address that several ranks name."""
+    for there in find_clashes(roster):
+        who = ranks(sorted(record.rank for record in there))
+        both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
+        yield (
+            f"{who} {both} say {there[0].ip}, port {there[0].port}: the same bridge address on two machines? "
+            "Give each an address that the others reach (COMM_IFNAME, RANK_IP), or another port "
+            "(UNIT_HTTP_ADDRESS)"
+        )
+
+
+def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
+    """One clause for each peer that was asked and did not answer itself."""
+    unreached = []
+    for record in roster:
+        found = state.barrier.found.get(record.incarnation)
+        who = name(state, record.rank)
+        match found:
+            case None | Opinion.ALIVE:
+                continue
+            case Opinion.SELF:
+                yield f"this rank itself answers at {who}: its address leads back to this machine (RANK_IP)"
+            case Opinion.OTHER:
+                yield f"another instance answers at the address of {who}, port {record.port}"
+            case Opinion.STRANGER:
+                yield f"{who} has another UNIT_SECRET than rank {state.rules.rank}; all ranks need the same"
+            case _:
+                unreached.append(who)
+    if unreached:
+        me = name(state, state.rules.rank)
+        yield (f"{me} cannot reach {', '.join(unreached)} from its card (wrong COMM_IFNAME or a firewall?)")

@@ -1,0 +1,216 @@
+"""What is always true of an agent's state after a step. The simulator and the tests look after every one; in
+production nobody does, for an agent that meets a contradiction serves better than one that is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from unitagent.core.budget import MOST
+from unitagent.core.model import InstanceState
+from unitagent.core.parts import Work
+from unitagent.core.stage import Stage, stage
+from unitagent.core.state import State
+
+
+class ContradictionError(AssertionError):
+    """A state says two things that cannot both be true."""
+
+
+def check_invariants(state: State) -> None:
+    """Look for a contradiction.
+
+    Raises:
+        ContradictionError: there is one; a defect of this program, never caused by input.
+
+    """
+    for holds, sentence in INVARIANTS:
+        if not holds(state):
+            raise ContradictionError(f"rank {state.rules.rank}, {stage(state)}: not true that {sentence}")
+
+
+def _knows_its_own_generation(state: State) -> bool:
+    return state.generation >= state.me.generation
+
+
+def _is_itself(state: State) -> bool:
+    me, rules = state.me, state.rules
+    return (me.rank, me.size, me.incarnation) == (rules.rank, rules.size, rules.incarnation)
+
+
+def _workload_has_gang(state: State) -> bool:
+    return state.in_gang or not state.up
+
+
+def _gang_is_whole(state: State) -> bool:
+    gang = state.workload.gang
+    return gang is None or len(gang.incarnations) == len(gang.ips) == state.rules.size
+
+
+def _is_in_own_gang(state: State) -> bool:
+    gang = state.workload.gang
+    return gang is None or gang.incarnations[state.rules.rank] == state.me.incarnation
+
+
+def _started_lives(state: State) -> bool:
+    """A fenced agent's record is not published any more, and stays as it was."""
+    return not state.me.state.started or state.workload.work is Work.ALIVE or state.fenced
+
+
+def _alive_started(state: State) -> bool:
+    return state.workload.work is not Work.ALIVE or state.me.state.started
+
+
+def _idle_at_the_barrier(state: State) -> bool:
+    return stage(state) is not Stage.AT_BARRIER or state.me.state is InstanceState.IDLE
+
+
+def _idle_before_its_start(state: State) -> bool:
+    return state.me.state is not InstanceState.IDLE or not (state.in_gang or state.up)
+
+
+def _nothing_before_joining(state: State) -> bool:
+    return state.joined or (state.workload.gang is None and state.me.generation == 0)
+
+
+def _shows_what_it_joined(state: State) -> bool:
+    return state.store.looked or not state.joined
+
+
+def _exchanges_one_record(state: State) -> bool:
+    return state.store.exchanging is None or state.store.in_flight
+
+
+def _fenced_had_a_rank(state: State) -> bool:
+    return not state.fenced or state.joined
+
+
+def _has_tenure(state: State) -> bool:
+    return not state.joined or state.me.tenure > 0
+
+
+def _published_is_no_newer(state: State) -> bool:
+    published = state.store.published
+    return published is None or published.edition <= state.me.edition
+
+
+def _charged_once(state: State) -> bool:
+    generations = [charge.generation for charge in state.me.charges]
+    return generations == sorted(set(generations)) and len(generations) <= MOST
+
+
+def _reached_itself(state: State) -> bool:
+    return state.me.incarnation not in state.barrier.reached | state.peers.heard.keys()
+
+
+def _main_process_over_is_stopped(state: State) -> bool:
+    return state.workload.work is not Work.OVER
+
+
+def _no_grace_without_end(state: State) -> bool:
+    return 0.0 <= state.workload.grace < float("inf")
+
+
+def _cut_off_has_stopped(state: State) -> bool:
+    work = state.workload
+    return not work.cut_off or (state.in_gang and work.work in (Work.STOPPING, Work.ABSENT))
+
+
+def _cut_off_has_no_grace(state: State) -> bool:
+    return not state.workload.cut_off or not state.up or state.workload.grace == 0.0
+
+
+def _drains_its_gang(state: State) -> bool:
+    return state.shutdown.draining is None or state.in_gang
+
+
+def _drain_in_order(state: State) -> bool:
+    way = state.shutdown
+    return not way.awaiting_drain or (way.draining is not None and state.rules.rank == 0)
+
+
+def _says_that_it_was_asked(state: State) -> bool:
+    return state.me.asked == (state.shutdown.asked is not None)
+
+
+def _hurries_when_asked(state: State) -> bool:
+    return state.shutdown.asked is not None or not state.shutdown.hurry
+
+
+def _asked_without_workload_leaves(state: State) -> bool:
+    return state.shutdown.asked is None or state.up or state.shutdown.leaving is not None
+
+
+def _leaving_ends_the_workload(state: State) -> bool:
+    return state.shutdown.leaving is None or state.workload.work in (Work.STOPPING, Work.ABSENT)
+
+
+def _left_for_good(state: State) -> bool:
+    return not state.me.left or (state.shutdown.leaving is not None and not state.up)
+
+
+def _completed_is_leaving(state: State) -> bool:
+    return not state.shutdown.completed or state.shutdown.leaving is not None
+
+
+def _suspects_members_only(state: State) -> bool:
+    others = set(range(state.rules.size)) - {state.rules.rank}
+    return not state.peers.suspects or (state.in_gang and set(state.peers.suspects) <= others)
+
+
+def _asks_now_and_then(state: State) -> bool:
+    return set(state.peers.asking) <= set(state.peers.ask_again)
+
+
+def _own_failure_moves_on(state: State) -> bool:
+    staying = state.in_gang and stage(state) not in (Stage.DRAINING, Stage.LEAVING)
+    return state.workload.ended is None or not staying
+
+
+def _unstored_failure_exists(state: State) -> bool:
+    return state.recovery.failure_stored or state.recovery.failure is not None
+
+
+def _counts_no_future(state: State) -> bool:
+    recovery = state.recovery
+    return max(recovery.counted, recovery.marks.generation) <= state.generation
+
+
+Invariant = Callable[[State], bool]
+
+INVARIANTS: tuple[tuple[Invariant, str], ...] = (
+    (_knows_its_own_generation, "an agent knows of the generation that it stands in"),
+    (_is_itself, "its record has the rank, size and incarnation that it was given"),
+    (_workload_has_gang, "a workload lives only in the gang of the generation that its agent stands in"),
+    (_gang_is_whole, "a gang has as many members as the Unit"),
+    (_is_in_own_gang, "an agent is a member of its own gang"),
+    (_started_lives, "a record that is published says started only while the workload is alive"),
+    (_alive_started, "a record of a living workload says started"),
+    (_idle_at_the_barrier, "a record says idle at the barrier"),
+    (_idle_before_its_start, "a record says idle only before its generation starts"),
+    (_nothing_before_joining, "an agent that never held its rank has no gang and no generation"),
+    (_shows_what_it_joined, "an agent that holds its rank has seen the store"),
+    (_exchanges_one_record, "a record is on its way only with an exchange"),
+    (_fenced_had_a_rank, "only an agent that held its rank loses it to another incarnation"),
+    (_has_tenure, "an agent that holds its rank has a tenure"),
+    (_published_is_no_newer, "what the store has of an agent's record is no newer than its own"),
+    (_charged_once, "each restart is charged once, and no more of them are kept than fit into a record"),
+    (_reached_itself, "no agent takes itself for another one that answered"),
+    (_main_process_over_is_stopped, "a workload without its main process is being stopped"),
+    (_no_grace_without_end, "a workload is given a finite time to end"),
+    (_cut_off_has_stopped, "a workload that is cut off is being stopped, or gone"),
+    (_cut_off_has_no_grace, "a workload that is cut off gets no time to end"),
+    (_drains_its_gang, "an agent drains only the gang that it belongs to"),
+    (_drain_in_order, "only rank 0, and only in a drain, waits for requests in flight"),
+    (_says_that_it_was_asked, "a record says asked exactly when its agent was asked to stop"),
+    (_hurries_when_asked, "nobody hurries without being asked to stop"),
+    (_asked_without_workload_leaves, "an agent that was asked to stop and has no workload leaves"),
+    (_leaving_ends_the_workload, "the workload of an agent that leaves is being stopped, or gone"),
+    (_left_for_good, "a record says left only when its agent leaves and has no workload"),
+    (_completed_is_leaving, "an agent whose job is complete leaves"),
+    (_suspects_members_only, "only other members of the gang are suspected"),
+    (_asks_now_and_then, "each open question has a time before which it is not asked again"),
+    (_own_failure_moves_on, "a failure of its own does not leave a generation as it is"),
+    (_unstored_failure_exists, "what is yet to be stored is there"),
+    (_counts_no_future, "no end of a generation is counted before that generation"),
+)
