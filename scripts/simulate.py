@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.simulation.run import Outcome, simulate
 
-SHOWN = 20
+SHOWN = 60
 
 
 def main() -> int:

@@ -68,25 +68,37 @@ class StoreState:
         self.board = board.copy()
 
     def exchange(
-        self, rank: int | None, incarnation: str, request: Exchange, now: float
+        self, rank: int | None, incarnation: str, request: Exchange, now: float, count: int | None = None
     ) -> tuple[Reply, bool]:
-        """The answer, and whether everybody else was pushed. ``now`` is the server's clock in seconds."""
+        """The answer, and whether everybody else was pushed.
+
+        Args:
+            rank: of who asks, None while it has none.
+            incarnation: that asks.
+            request: what it says.
+            now: the server's clock in seconds.
+            count: of its beats when it sent this, by its own counting; None: it arrives in its turn.
+
+        """
         board = self.board
         if board.born is None:
             board.born = now
         self._count(request.generation)
         self._keep_failure(request.failure, request.generation + LEAP)
-        self._counts[incarnation] += 1
+        if count is None:
+            self._counts[incarnation] += 1
+            count = self._counts[incarnation]
         holder = "" if rank is None else self._holder(rank)
-        if rank is not None and request.record and holder in ("", incarnation, request.take):
+        late = rank is not None and holder == incarnation and count < board.beats[rank][0].count
+        if rank is not None and request.record and holder in ("", incarnation, request.take) and not late:
             holder = incarnation
-            self._put(rank, request.record, incarnation, now)
+            self._put(rank, request.record, Beat(incarnation, count), now)
         return self._reply(rank, holder, request, now), request.notify
 
-    def _put(self, rank: int, record: Record, incarnation: str, now: float) -> None:
+    def _put(self, rank: int, record: Record, beat: Beat, now: float) -> None:
         self.board.records[rank] = record
-        self.board.holders[rank] = incarnation
-        self.board.beats[rank] = (Beat(incarnation, self._counts[incarnation]), now)
+        self.board.holders[rank] = beat.incarnation
+        self.board.beats[rank] = (beat, now)
 
     def _holder(self, rank: int) -> str:
         """Who holds a rank: a name that never beat holds none."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
+from typing import TYPE_CHECKING
 
 from tests.fakestore import Board, StoreState
 from unitagent.core.actions import Exchange
 from unitagent.core.model import Order, OrderKind, Reply
 
-TIMEOUT = 1.8  # seconds; lease > heartbeat + 2 x this, as the settings demand
+if TYPE_CHECKING:
+    from tests.simulation.instance import Instance
+
+_MOMENTS = 64  # snapshots that are kept
+_EPOCH = 1e6  # seconds; a server's clock may be set back, and not before its beginning
+KEYS = ("record", "holder", "beat", "generation", "failure", "order", "born")
 
 
 class Boards:
@@ -16,8 +23,11 @@ class Boards:
 
     Attributes:
         down: nobody reaches it.
-        cut: addresses that cannot reach it.
-        stale: addresses that still talk to the old primary of a split.
+        cut: machines that cannot reach it.
+        stale: machines that still talk to the old primary of a split.
+        lost_at: when the store last lost what it had acknowledged.
+        joined_at: when the last split ended.
+        shift: seconds by which the server's clock is wrong.
 
     """
 
@@ -28,49 +38,106 @@ class Boards:
         self.down = False
         self.cut: set[str] = set()
         self.stale: set[str] = set()
-        self.replica: Board = self.main.copy()
+        self.lost_at = self.joined_at = float("-inf")
+        self.shift = 0.0
+        self._replica: Board = self.main.copy()
+        self._moments: deque[Board] = deque(maxlen=_MOMENTS)
 
-    def of(self, ip: str) -> StoreState | None:
-        """The server that this address talks to."""
-        if self.down or ip in self.cut:
+    def of(self, host: str) -> StoreState | None:
+        """The server that this machine talks to."""
+        if self.down or host in self.cut:
             return None
-        return self.old if self.old is not None and ip in self.stale else self.main
+        return self.old if self.old is not None and host in self.stale else self.main
 
-    def exchange(self, ip: str, rank: int, incarnation: str, request: Exchange, now: float) -> Reply | None:
+    def is_main(self, host: str) -> bool:
+        """Whether this machine talks to the one server that counts."""
+        return not self.down and host not in self.cut and (self.old is None or host not in self.stale)
+
+    def exchange(
+        self, one: Instance, rank: int | None, request: Exchange, count: int, now: float
+    ) -> Reply | None:
         """The answer; None when the store cannot be reached."""
-        server = self.of(ip)
-        return None if server is None else server.exchange(rank, incarnation, request, now)[0]
+        server = self.of(one.host)
+        if server is None:
+            return None
+        return server.exchange(rank, one.incarnation, request, self._clock(now), count)[0]
+
+    def _clock(self, now: float) -> float:
+        """What the server takes for the time."""
+        return _EPOCH + now + self.shift
 
     def together(self, one: str, other: str) -> bool:
-        """Whether a push of one reaches the other."""
+        """Whether a push from one machine reaches the other."""
         server = self.of(one)
         return server is not None and server is self.of(other)
 
+    def order(self, kind: OrderKind, now: float) -> None:
+        """An operator's wish about the generation that the store knows."""
+        self.main.order(Order(kind=kind, generation=0), self._clock(now))
+
+    # what it remembers
+
+    def remember(self) -> None:
+        """One more moment to which it may come back."""
+        self._moments.append(self.main.copy())
+
     def replicate(self) -> None:
         """The replica has everything up to now."""
-        self.replica = self.main.copy()
+        self._replica = self.main.copy()
 
-    def fail_over(self) -> None:
+    def fail_over(self, now: float) -> None:
         """The replica takes over: what was written since then is lost."""
-        self.main.restore(self.replica)
+        self._lose(self._replica, now)
 
-    def split(self, stale: set[str]) -> None:
-        """The replica takes over for all but these addresses."""
+    def set_back(self, now: float) -> None:
+        """It comes back as it was at some earlier moment: a dump, a backup, a replica that had stopped."""
+        moment = self.rng.choice(self._moments) if self._moments else Board()
+        self._lose(moment, now)
+
+    def wipe(self, now: float) -> None:
+        """It restarts empty."""
+        self._lose(Board(), now)
+
+    def forget(self, keys: dict[str, tuple[int, ...]], now: float) -> None:
+        """It loses single keys: of a kind, and of these ranks where each rank has one."""
+        board = self.main.copy()
+        for key, ranks in keys.items():
+            if key == "record":
+                board.records = {rank: one for rank, one in board.records.items() if rank not in ranks}
+            elif key == "holder":
+                board.holders = {rank: one for rank, one in board.holders.items() if rank not in ranks}
+            elif key == "beat":
+                board.beats = {rank: one for rank, one in board.beats.items() if rank not in ranks}
+            elif key == "generation":
+                board.generation = 0
+            elif key == "failure":
+                board.failure = None
+            elif key == "order":
+                board.order = None
+            elif key == "born":
+                board.born = None
+        self._lose(board, now)
+
+    def _lose(self, board: Board, now: float) -> None:
+        self.lost_at = now
+        self.main.restore(board)
+
+    # a split
+
+    def split(self, stale: set[str], now: float) -> None:
+        """The replica takes over for all but these machines."""
         self.old, self.stale = self.main, stale
         self.main = StoreState()
-        self.main.restore(self.old.copy())
-        self.main._counts = self.old._counts  # each agent's own, whichever server it talks to
+        self._lose(self.old.copy(), now)
 
-    def join(self) -> None:
+    def join(self, now: float) -> None:
         """The old primary gives up, and its writes are lost."""
+        if self.old is not None:
+            self.joined_at = self.lost_at = now
         self.old, self.stale = None, set()
 
-    def heal(self) -> None:
+    def heal(self, now: float) -> None:
         """Everybody reaches the one server."""
         self.down = False
         self.cut.clear()
-        self.join()
-
-    def order(self, kind: OrderKind, now: float) -> None:
-        """An operator's wish about the generation that the store knows."""
-        self.main.order(Order(kind=kind, generation=0), now)
+        self.join(now)

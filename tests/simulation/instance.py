@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.boards import TIMEOUT
-from tests.simulation.workload import Workload
+from tests.simulation.claimant import Claimant
+from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.core import actions as act
-from unitagent.core import checks, decide
+from unitagent.core import checks, decide, joining
 from unitagent.core.events import (
     Drained,
     Event,
@@ -23,51 +24,88 @@ from unitagent.core.events import (
     StoreFailed,
     Tick,
     WorkloadGone,
+    WorkloadSick,
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
-from unitagent.core.model import Gang, Mode, Record, Reply
-from unitagent.core.state import first
+from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.parts import Shutdown
+from unitagent.core.state import failure_of, first
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ASK_TIMEOUT = 2.0  # seconds
 PROBE_PORT = 9470
+BUSY = 0.25  # seconds between two looks at the clock while something is on
+NO_RANK = -1
+_UP = Shutdown()
 
 
 class Instance:
     """An agent, its container and its workload.
 
     Attributes:
+        slot: the place that the platform runs it for; also its rank, unless ranks are claimed.
+        host: its machine; ``ip`` is its address there.
+        secret: what it signs with.
         alive: the agent's process exists.
         paused: the agent is frozen; its workload goes on.
         woken: when it was last thawed.
         asked: when it was first told to stop by a signal.
+        died: when its agent ended.
         code: what its agent exited with.
         watching: incarnations whose end it hears of.
+        names_until: until when its first contacts fail.
 
     """
 
-    def __init__(self, world: World, rank: int, ip: str, number: int) -> None:
-        self.world, self.rank, self.ip = world, rank, ip
-        self.incarnation = f"r{rank}i{number}"
+    def __init__(self, world: World, slot: int, host: str, ip: str, number: int) -> None:
+        self.world, self.slot, self.host, self.ip = world, slot, host, ip
+        self.incarnation = f"r{slot}i{number}"
         self.skew = world.rng.uniform(0.0, 1000.0)  # no two monotonic clocks agree
+        self._wall = world.rng.uniform(-0.3, 0.3)  # nor do clocks of the day, quite
         self.alive, self.paused = True, False
-        self.born = world.now
-        self.woken = -1e9
+        self.born = self.fed = world.now
+        self.woken = float("-inf")
         self.asked: float | None = None
+        self.died: float | None = None
         self.code: int | None = None
         self.workload: Workload | None = None
         self.watching: frozenset[str] = frozenset()
+        self.names_until = world.now + world.rng.uniform(0.0, world.plan.names)
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
-        rules = world.plan.rules(rank, self.incarnation)
-        port = PROBE_PORT if rules.probes else 0
-        me = Record(
-            rank=rank, incarnation=self.incarnation, size=rules.size, ip=ip, port=port, netns=f"of {ip}"
-        )
+        self._count = self._freezes = self._sent = 0
+        odd = dict(world.odd.get(slot, {}))
+        self.secret = str(odd.pop("secret", ""))
+        self.odd = bool(odd or self.secret)
+        port = PROBE_PORT if world.plan.probes else 0
+        auto = world.plan.auto
+        rank = NO_RANK if auto else slot
+        me = Record(rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host)
+        me = replace(me, **odd)
+        self._start(me)
+        if auto:
+            Claimant(self, me)
+        else:
+            world.after(0.0, self._tick)
+
+    def _start(self, me: Record) -> None:
+        epoch = self._wall - self.skew
+        rules = replace(self.world.plan.rules(me.rank, self.incarnation), size=me.size, epoch=epoch)
         self.state = first(rules, me, self.clock)
-        world.after(0.0, self._tick)
+
+    def begin(self, me: Record, took: Record | None) -> None:
+        """It has claimed this rank, in the place of that record."""
+        self._start(me)
+        if took is not None:
+            self.state = joining.succeed(self.state, took)
+        self.world.story.add(self.world.now, self.incarnation, f"has claimed rank {me.rank}")
+        self._tick()
+
+    @property
+    def rank(self) -> int:
+        """Its number in the Unit; ``NO_RANK`` while it has none."""
+        return self.state.rules.rank
 
     @property
     def clock(self) -> float:
@@ -78,6 +116,25 @@ class Instance:
     def working(self) -> bool:
         """Whether any process of its workload lives."""
         return self.workload is not None and self.workload.alive
+
+    # what it believes, in the world's time
+
+    @property
+    def contact(self) -> float | None:
+        """Since when its contact with the store is unbroken."""
+        since = self.state.store.leases.contact
+        return None if since is None else since - self.skew
+
+    @property
+    def last_answer(self) -> float:
+        """When the store last answered it."""
+        last = self.state.store.leases.last
+        return float("-inf") if last is None else last - self.skew
+
+    def in_contact_since(self, at: float) -> bool:
+        """Whether it has been in unbroken contact with the one store that counts since then."""
+        boards, since = self.world.boards, self.contact
+        return since is not None and max(since, boards.joined_at) <= at and boards.is_main(self.host)
 
     # what it hears
 
@@ -92,16 +149,23 @@ class Instance:
         before = self.state
         self.state, actions = decide.decide(before, event)
         check_invariants(self.state)
-        self.world.story.step(self.world.now, event, before, self.state, actions)
-        self.world.watch.decided(self, before)
+        if self.world.story.told:
+            self.world.story.step(self.world.now, event, before, self.state, actions)
+        self.fed = self.world.now
+        self.world.watch.decided(self, before, event)
         for action in actions:
             self._do(action)
 
     def _tick(self) -> None:
-        if self.alive:
-            if not self.paused:
-                self.hear(Tick)
-            self.world.after(self.world.plan.tick, self._tick)
+        if not self.alive:
+            return
+        if not self.paused:
+            self.hear(Tick)
+        world, state = self.world, self.state
+        step = world.plan.tick
+        if step > BUSY and (state.shutdown != _UP):
+            step = BUSY
+        world.after(step + world.rng.random() * world.plan.late, self._tick)
 
     def gone(self, workload: Workload) -> None:
         """Proof that nothing of this workload is left."""
@@ -115,8 +179,16 @@ class Instance:
             self.hear(StopAsked)
 
     def freeze(self) -> None:
-        """SIGSTOP to the agent."""
+        """SIGSTOP to the agent; its watchdog goes on, and ends a workload that nobody minds any more."""
         self.paused = True
+        self._freezes += 1
+        timing, state = self.world.timing, self.state
+        minded = self.last_answer if state.connected else self.fed
+        self.world.after(minded + timing.watchdog - self.world.now, self._snap, self._freezes)
+
+    def _snap(self, freeze: int) -> None:
+        if self.paused and freeze == self._freezes and self.workload is not None:
+            self.workload.snap()
 
     def thaw(self) -> None:
         """SIGCONT: what came meanwhile is heard, not always in its order, and timers may come first."""
@@ -124,7 +196,7 @@ class Instance:
             return
         self.paused, self.woken = False, self.world.now
         backlog, self._backlog = self._backlog, []
-        if self.world.rng.random() < 0.5:
+        if self.world.rng.random() < 0.5 and self.rank != NO_RANK:
             self.hear(Tick)
         for kind, facts in backlog:
             late = kind is Exchanged and self.world.rng.random() < 0.5
@@ -132,9 +204,14 @@ class Instance:
 
     def die(self) -> None:
         """The container ends, with all that runs in it."""
-        self.alive = False
+        self.alive, self.paused, self.died = False, False, self.world.now
         if self.workload is not None:
             self.workload.vanish()
+
+    def stall(self) -> None:
+        """Its shell has found that the workload lives and cannot work."""
+        if self.workload is not None and self.workload.main and self.state.me.state.serving:
+            self.hear(WorkloadSick, failure_of(self.state, self.rank, Reason.STALLED, "no token is made"))
 
     # what it does
 
@@ -161,80 +238,124 @@ class Instance:
                 self.code = action.code
                 world.quit(self)
 
+    # the store
+
+    def next_count(self) -> int:
+        """The number of its next beat."""
+        self._count += 1
+        return self._count
+
     def _exchange(self, request: act.Exchange) -> None:
-        rng = self.world.rng
-        if self.world.boards.of(self.ip) is None:
-            self.world.after(rng.choice((0.01, TIMEOUT)), self.hear, StoreFailed, "no store")
+        world, timeout = self.world, self.world.timing.operation_timeout
+        self._sent += 1
+        lost = world.lossy and world.rng.random() < world.lossy / 2
+        if lost:
+            world.after(timeout, self._unanswered, self._sent)
             return
-        self.world.after(rng.uniform(0.001, 0.02), self._arrive, request)
+        if world.now < self.names_until or world.boards.of(self.host) is None:
+            world.after(min(world.rng.choice((0.01, timeout)), timeout), self._unanswered, self._sent)
+            return
+        way = world.way()
+        world.after(way, self._arrive, request, self._sent, self.next_count())
+        world.after(timeout, self._unanswered, self._sent)
 
-    def _arrive(self, request: act.Exchange) -> None:
+    def _arrive(self, request: act.Exchange, sent: int, count: int) -> None:
+        """It may be the word of an agent that has given up waiting, or that is dead."""
         world = self.world
-        reply = world.boards.exchange(self.ip, self.rank, self.incarnation, request, world.now)
-        if request.notify and reply is not None:
-            world.push(self)
-        if reply is None or world.rng.random() < world.lossy:
-            world.after(TIMEOUT, self.hear, StoreFailed, "no answer")
+        reply = world.boards.exchange(self, self.rank, request, count, world.now)
+        if reply is None:
             return
-        world.after(world.rng.uniform(0.001, 0.02), self._answered, reply)
+        world.watch.exchanged(self, request.record)
+        if request.notify:
+            world.push(self)
+        if world.rng.random() >= world.lossy:
+            world.after(world.way(), self._answered, sent, reply)
 
-    def _answered(self, reply: Reply) -> None:
-        self.hear(Exchanged, reply)
+    def _answered(self, sent: int, reply: Reply) -> None:
+        if sent == self._sent:
+            self._sent += 1
+            self.hear(Exchanged, reply)
+
+    def _unanswered(self, sent: int) -> None:
+        if sent == self._sent:
+            self._sent += 1
+            self.hear(StoreFailed, "no answer")
+
+    # the peers
 
     def _ask(self, peer: Record) -> None:
         world = self.world
-        if world.reaches(self.ip, peer.ip) and not world.frozen(peer.ip):
+        there = world.network.listener(self, peer.ip)
+        if world.network.is_reachable(self, peer.ip) and not (there and there.paused):
             world.after(world.rng.uniform(0.002, 0.03), self._judge, peer)
         else:
-            world.after(ASK_TIMEOUT, self.hear, PeerAnswered, peer.rank, peer.incarnation, Opinion.SILENT)
+            silence = world.timing.peer_timeout
+            world.after(silence, self.hear, PeerAnswered, peer.rank, peer.incarnation, Opinion.SILENT)
 
     def _judge(self, peer: Record) -> None:
         about = (peer.rank, peer.incarnation)
-        other = self.world.at(peer.ip)
-        if other is None:
-            self.hear(PeerAnswered, *about, Opinion.REFUSED)
-        elif other.incarnation != peer.incarnation:
-            self.hear(PeerAnswered, *about, Opinion.OTHER)
-        else:
+        other = self.world.network.answerer(self, peer.ip)
+        opinion = self._opinion(peer, other)
+        if other is not None and opinion is Opinion.ALIVE:
             now = other.state.me
-            self.hear(PeerAnswered, *about, Opinion.ALIVE, now.generation, now.state.started, other.ready)
+            self.hear(PeerAnswered, *about, opinion, now.generation, now.state.started, other.ready)
+        else:
+            self.hear(PeerAnswered, *about, opinion)
+
+    def _opinion(self, peer: Record, other: Instance | None) -> Opinion:
+        """What an answer at a peer's address is worth."""
+        if other is None:
+            return Opinion.REFUSED
+        if other.secret != self.secret:
+            return Opinion.STRANGER
+        if other.incarnation != peer.incarnation:
+            return Opinion.SELF if other is self else Opinion.OTHER
+        return Opinion.ALIVE
 
     def _check(self, action: act.CheckPeers) -> None:
         answers = {peer.incarnation: self._who_answers(peer) for peer in action.peers}
         self.hear(PeersChecked, action.gang, answers)
 
     def _who_answers(self, peer: Record) -> Opinion:
-        if not self.world.reaches(self.ip, peer.ip) or self.world.frozen(peer.ip):
-            return Opinion.SILENT
-        other = self.world.at(peer.ip)
-        if other is None:
-            return Opinion.REFUSED
-        return Opinion.ALIVE if other.incarnation == peer.incarnation else Opinion.OTHER
+        there = self.world.network.listener(self, peer.ip)
+        silent = there.paused if there else not self.world.network.is_reachable(self, peer.ip)
+        return Opinion.SILENT if silent else self._opinion(peer, there)
+
+    # the workload
 
     def _spawn(self, gang: Gang) -> None:
         world = self.world
-        self.world.watch.spawning(self, gang)
-        self.workload = Workload(self, gang, world.rng.random() < world.plan.stubborn, world.workload_ended)
+        world.watch.spawning(self, gang)
+        self.workload = Workload(self, gang, self._nature(), world.workload_ended)
         world.after(world.rng.uniform(0.0, 0.05), self.hear, Spawned, 4711)
         if world.plan.health and self.rank == 0:
             world.after(world.plan.load, self._check_health, self.workload, 0)
         if world.plan.mode is Mode.JOB:
-            world.after(world.rng.uniform(3.0, 9.0), self.workload.exit, Exit(0, None))
+            length = world.rng.uniform(3.0, 9.0) * world.plan.pace
+            world.after(length, self.workload.exit, Exit(0, None))
+
+    def _nature(self) -> Nature:
+        rng, plan = self.world.rng, self.world.plan
+        stubborn = rng.random() < plan.stubborn
+        if plan.immortal and rng.random() < plan.immortal:
+            return Nature(stubborn, FOREVER)
+        slow = plan.slow > 0 and rng.random() < plan.slow
+        return Nature(stubborn or slow, rng.uniform(0.5, 4.0) if slow else 0.0)
 
     def _check_health(self, workload: Workload, failed: int) -> None:
         """An engine gets healthy when all its parts run; after that, three failures in a row count."""
         if workload is not self.workload or not workload.main or workload.stopped is not None:
             return
-        well = not workload.sick and (self.state.me.state == "healthy" or self.world.complete(workload.gang))
-        if well:
-            self.hear(HealthChecked, True)
+        healthy = self.state.me.state is InstanceState.HEALTHY
+        if not workload.sick and (healthy or workload.unwell or self.world.complete(workload.gang)):
+            self.hear(HealthChecked, not workload.unwell, "", False)
             failed = 0
-        elif self.state.me.state == "healthy":
+        elif healthy:
             failed += 1
             if failed == 3:
                 self.hear(HealthChecked, False, "it does not answer")
                 return
-        self.world.after(0.7, self._check_health, workload, failed)
+        self.world.after(0.7 * max(1.0, self.world.plan.pace), self._check_health, workload, failed)
 
     def _stop(self, grace: float) -> None:
         self.world.watch.stopping(self, grace)

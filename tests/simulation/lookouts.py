@@ -1,4 +1,4 @@
-"""The guarantees that show only over time: who goes on alone, and what probes say. Looked at now and then.
+"""The guarantees that show only over time: who goes on alone, who notices a death, and what probes say.
 
 The invariant: a doubt has to last for its bound, without a break, before it is a violation.
 """
@@ -7,56 +7,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.simulation.plan import Profile
+from tests.simulation.probing import Probing
+from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
+from unitagent.core.model import Mode
+from unitagent.core.parts import Shutdown
+
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
-    from tests.simulation.validators import Watch
-
-LEASE = 5.0
-ISOLATED_WITHIN = LEASE + 2.0
-UNREADY_WITHIN = LEASE + 4.0  # of a member's death, in the worst case without a packet and without the store
-AGREED_WITHIN = 4.0
-WAKING = 3.0  # seconds that a thawed agent needs to learn what it missed
-SETTLED = LEASE + 1.0  # seconds of unbroken contact in which a lease can be judged
-LOOK = 0.5
+    from tests.simulation.watch import Watch
 
 
 class Lookout:
     """Validators that need to see the same thing for a while."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+        self.watch, self.world = watch, watch.world
         self._since: dict[tuple[str, str], float] = {}
+        self._probing = Probing(watch)
+        self._served: set[str] = set()
 
     def look(self) -> None:
-        """Once every ``LOOK`` seconds."""
-        awake = [one for one in self.watch.world.lives if one.alive and self._awake(one)]
-        wide = {one.incarnation for one in awake} | {"all"}
+        """Once in a while."""
+        awake = [one for one in self.world.living if one.rank >= 0 and self._awake(one)]
+        wide = {one.incarnation for one in self.world.living} | {"all"}
         self._since = {about: since for about, since in self._since.items() if about[1] in wide}
-        for one in awake:
+        for one in self.world.living:
             self._isolated(one)
+            self._replaced(one)
+        for one in awake:
             self._honest(one)
+            self._probing.look(one)
         self._agreed([one for one in awake if self._connected(one)])
+        if self.watch.plan.profile is Profile.STORE and not self.world.healed:
+            self._serving(awake)
 
     def _awake(self, one: Instance) -> bool:
-        return not one.paused and self.watch.world.now - one.woken > WAKING
+        return not one.paused and self.world.now - one.woken > self.world.bounds.waking
 
-    def _lasting(self, what: str, who: str, holds: bool) -> float:
+    def lasting(self, what: str, who: str, holds: bool) -> float:
         """Seconds that something has been so."""
         if not holds:
             self._since.pop((what, who), None)
             return 0.0
-        return self.watch.world.now - self._since.setdefault((what, who), self.watch.world.now)
+        return self.world.now - self._since.setdefault((what, who), self.world.now)
+
+    # 7: who goes on alone
 
     def _isolated(self, one: Instance) -> None:
-        """7: cut off from the store and from rank 0, an instance stops in time."""
-        alone = one.working and self.watch.plan.probes and self.watch.plan.size > 1 and self.alone(one)
-        if self._lasting("alone", one.incarnation, alone) > ISOLATED_WITHIN:
+        """7: cut off from the store and from rank 0, an instance stops in time, also one that hangs."""
+        alone = one.working and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
+        if self.lasting("alone", one.incarnation, alone) > self.world.bounds.isolated:
             self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
 
-    def alone(self, one: Instance) -> bool:
+    def is_alone(self, one: Instance) -> bool:
         """Whether neither the store nor anybody who could vouch for it answers."""
         gang = one.state.workload.gang
-        if self.watch.world.boards.of(one.ip) is not None or gang is None:
+        if one.paused:
+            return True
+        if self.world.boards.of(one.host) is not None or gang is None:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
         if one.rank == 0 and not ranks:
@@ -72,44 +81,96 @@ class Lookout:
         return record.incarnation == gang.incarnations[rank]
 
     def _answers(self, one: Instance, ip: str, incarnation: str) -> bool:
-        there = self.watch.world.at(ip)
-        same = there is not None and there.incarnation == incarnation
-        return same and self.watch.world.reaches(one.ip, ip) and not self.watch.world.frozen(ip)
+        there = self.world.network.answerer(one, ip)
+        return there is not None and there.incarnation == incarnation and there.secret == one.secret
+
+    def _replaced(self, one: Instance) -> None:
+        """3 and 7: whose rank runs elsewhere, in a newer generation, stops within the time of an isolated one."""
+        work = one.workload
+        stale = (
+            work is not None
+            and work.alive
+            and any(
+                other.rank == one.rank and other is not one and other.workload is not None
+                and other.workload.alive and other.workload.gang.generation >= work.gang.generation
+                and other.born > one.born
+                for other in self.world.living
+            )
+        )  # fmt: skip
+        if self.lasting("replaced", one.incarnation, stale) > self.world.bounds.isolated:
+            self.watch.broken("3 incarnation", f"{one.incarnation} goes on beside its successor")
+
+    # 4: who notices a death
+
+    def mourn(self, dead: Instance) -> None:
+        """4: with guard, a member that dies without a word is noticed by the survivors in contact."""
+        work, plan = dead.workload, self.watch.plan
+        counts = plan.guard and plan.mode is Mode.SERVICE and plan.size > 1 and dead.asked is None
+        if not counts or work is None or not work.main or dead.state.me.left or dead.state.fenced:
+            return
+        if dead.state.generation > work.gang.generation or dead.state.shutdown.leaving or dead.state.shutdown.draining:
+            return
+        for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
+            self.world.after(bound, self._noticed, work.gang.generation, self.world.now, everybody)
+
+    def _noticed(self, generation: int, died: float, everybody: bool) -> None:
+        """Whether somebody, or everybody, who could judge all the time knows that the generation is over."""
+        judges = [one for one in self.world.living if self._could_judge(one, generation, died)]
+        blind = [one for one in judges if one.state.generation <= generation]
+        if blind and (everybody or len(blind) == len(judges)):
+            who = ", ".join(one.incarnation for one in blind)
+            self.watch.broken("4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago")
+
+    def _could_judge(self, one: Instance, generation: int, since: float) -> bool:
+        """Whether it has run this generation, in contact and awake, since then."""
+        work = one.workload
+        runs = work is not None and work.alive and work.gang.generation == generation
+        undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.cut_off
+        awake = not one.paused and one.woken < since
+        return runs and undisturbed and awake and one.in_contact_since(since)
+
+    # what probes say
 
     def _honest(self, one: Instance) -> None:
         """Probes: nobody says ready for long while a member's workload is down."""
-        blind = not self.watch.plan.probes and self.watch.world.boards.of(one.ip) is None
+        connected = self.world.boards.of(one.host) is not None
         lies = (
-            not blind
-            and one.ready
-            and one.workload is not None
-            and not self.watch.world.complete(one.workload.gang)
-        )
-        clear = not self.watch.world.torn and self.watch.world.lossy == 0
-        connected = self.watch.world.boards.of(one.ip) is not None
-        contact = one.state.store.leases.contact
-        judges = not connected or (contact is not None and one.clock - contact > SETTLED)
+            one.ready and (connected or self.watch.plan.probes)
+            and one.workload is not None and not self.world.complete(one.workload.gang)
+        )  # fmt: skip
+        clear = not self.world.network.torn and self.world.lossy == 0 and self.world.slow == 0
+        judges = not connected or one.in_contact_since(self.world.now - self.world.bounds.settled)
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
             holds = lies and clear and judges and connected is sees
-            if self._lasting(f"lies {sees}", one.incarnation, holds) > UNREADY_WITHIN:
+            if self.lasting(f"lies {sees}", one.incarnation, holds) > self.world.bounds.unready:
                 self.watch.broken("readyz", f"{one.incarnation} says ready while a workload is down")
 
     def _connected(self, one: Instance) -> bool:
         """Whether it holds its rank, and has seen the one store and its peers for long enough to judge."""
-        since = one.state.store.leases.contact
-        judges = since is not None and one.clock - since > SETTLED and not self.watch.world.severed(one.ip)
-        same_server = self.watch.world.boards.of(one.ip) is self.watch.world.boards.main
-        return judges and same_server and one.state.joined and not one.state.fenced
-
-    def _somebody_hangs(self) -> bool:
-        return any(one.alive and one.paused for one in self.watch.world.lives)
+        judges = one.in_contact_since(self.world.now - self.world.bounds.settled)
+        return judges and not self.world.network.severed(one.host) and one.state.joined and not one.state.fenced
 
     def _agreed(self, connected: list[Instance]) -> None:
-        """Probes: the same answer on every rank."""
-        said = {one.ready for one in connected}
-        split = len(said) > 1 and not self.watch.world.torn
-        # What a store lost is told again with the next heartbeat; by who hangs only when it is lost itself.
-        within = LEASE + 1.0 if self._somebody_hangs() else AGREED_WITHIN
-        if self._lasting("split", "all", split) > within:
+        """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by who
+        hangs only when it is lost itself.
+        """
+        split = len({one.ready for one in connected}) > 1 and not self.world.network.torn
+        bounds = self.world.bounds
+        hangs = any(one.paused for one in self.world.living)
+        if self.lasting("split", "all", split) > (bounds.unready if hangs else bounds.agreed):
             ready = [one.incarnation for one in connected if one.ready]
             self.watch.broken("readyz", f"only {ready} of {[one.incarnation for one in connected]} say ready")
+
+    # 6: the store's trouble changes no answer
+
+    def _serving(self, awake: list[Instance]) -> None:
+        """Once the whole Unit is ready, it is so until the end of this world's trouble, which is the store's."""
+        if not self._served and len(awake) == self.watch.plan.size and all(one.ready for one in awake):
+            self._served = {one.incarnation for one in awake}
+
+    def decided(self, one: Instance, event: Event) -> None:
+        """6: what happens to the store turns no readiness off, not for a moment."""
+        if not self._served or not isinstance(event, Exchanged | StoreFailed | PeerAnswered):
+            return
+        if one.incarnation in self._served and not self.world.healed and not one.ready:
+            self.watch.broken("6 readyz", f"{one.incarnation} is not ready any more because of the store")

@@ -5,8 +5,8 @@ Each mutant patches a single function of the core, and keeps a seed whose world 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
@@ -15,11 +15,13 @@ from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
 from unitagent.core import barrier, checks, decide, ending, failures, joining, outage, rejoining
-from unitagent.core.events import Event, Exchanged
-from unitagent.core.leases import Leases
-from unitagent.core.model import Gang, InstanceState, Mode
+from unitagent.core.actions import Stop
+from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound
+from unitagent.core.exits import Code
+from unitagent.core.leases import NEVER, Lease, Leases
+from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State
+from unitagent.core.state import Result, State, go, mine
 
 Rule = Callable[[State], Result]
 
@@ -93,7 +95,7 @@ def _without_the_last() -> Any:
 
 
 def _no_fence() -> Any:
-    return _facts(lambda before, event, after: after.with_store(fenced=False))
+    return _rule(joining.fence, None)
 
 
 def _old_failures() -> Any:
@@ -167,7 +169,7 @@ def _keep_the_dead_in_the_gang() -> Any:
 
 def _claim_nothing() -> Any:
     return patch.object(
-        joining, "claim", lambda state: state.with_store(took=state.store.records.get(state.rules.rank))
+        joining, "claim", lambda state: state.with_store(predecessor=state.store.records.get(state.rules.rank))
     )
 
 
@@ -181,6 +183,197 @@ def _nobody_rejoins() -> Any:
 
 def _nobody_is_admitted() -> Any:
     return _rule(rejoining.admit, None)
+
+
+def _no_charge() -> Any:
+    return patch.object(failures, "_charge", lambda state: state)
+
+
+def _last_failure_wins() -> Any:
+    def remember(state: State, failure: Failure) -> State:
+        return state.with_recovery(failure=failures._in_full(state, failure), failure_stored=False)
+
+    def newer(known: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
+        return (stored, True) if known is None else (known, False)
+
+    both = ExitStack()
+    both.enter_context(patch.object(failures, "remember", remember))
+    both.enter_context(patch.object(facts, "_newer_failure", newer))
+    return both
+
+
+def _polite_isolation() -> Any:
+    def isolate(state: State) -> Result:
+        after, actions = outage.isolate(state)
+        if after is state:
+            return after, actions
+        polite = tuple(Stop(25.0) if isinstance(one, Stop) else one for one in actions)
+        return after.with_workload(grace=25.0), polite
+
+    return _rule(outage.isolate, isolate)
+
+
+def _drain_contagion() -> Any:
+    def begin(state: State) -> Result:
+        after, actions = ending.begin_drain(replace(state, rules=replace(state.rules, guard=True)))
+        return replace(after, rules=state.rules), actions
+
+    return _rule(ending.begin_drain, begin)
+
+
+def _leases_never_count() -> Any:
+    return patch.object(checks, "_leases", lambda state: checks.Check("leases", ok=True))
+
+
+def _an_answer_is_no_sign_of_life() -> Any:
+    right = joining.may_take
+    return patch.object(joining, "may_take", lambda state: right(state.with_peers(heard={})))
+
+
+def _nobody_follows_rank_0() -> Any:
+    return _rule(failures.follow_leader, None)
+
+
+def _a_store_that_went_back_fences() -> Any:
+    def fence(before: State, event: Event, after: State) -> State:
+        lost = isinstance(event, Exchanged) and event.reply.generation < before.generation
+        return go(after, Code.FENCED, "the store went back") if lost and after.joined else after
+
+    return _facts(fence)
+
+
+def _take_after(margin: float) -> Any:
+    def is_gone(state: State, incarnation: str) -> bool:
+        answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.lease + margin
+        return state.store.leases.unchanged(incarnation) > state.rules.lease + margin and not answered
+
+    return patch.object(joining, "is_gone", is_gone)
+
+
+def _take_before_the_lease_ends() -> Any:
+    return _take_after(-0.5)
+
+
+def _take_when_the_lease_ends() -> Any:
+    return _take_after(0.0)
+
+
+def _my_own_word_counts() -> Any:
+    def confirmed(state: State, record: Record, gang: Gang) -> bool:
+        shown = state.me if record.rank == state.rules.rank else record
+        return shown.gang == gang.id
+
+    return patch.object(barrier, "_confirmed", confirmed)
+
+
+def _orders_outlive_their_addressee() -> Any:
+    def obey(state: State) -> Result:
+        after, actions = failures.obey(state.with_store(older_order=0))
+        return after.with_store(older_order=state.store.older_order), actions
+
+    return _rule(failures.obey, obey)
+
+
+def _a_pause_is_no_break() -> Any:
+    right = Leases.seen
+
+    def seen(
+        leases: Leases, beats: Mapping[int, Beat], now: float, gap: float, keep: Collection[str] = ()
+    ) -> Leases:
+        return right(leases, beats, now, gap=1e9, keep=keep)
+
+    return patch.object(Leases, "seen", seen)
+
+
+def _what_was_not_answered_is_published() -> Any:
+    right = facts._store_failed
+
+    def failed(state: State) -> State:
+        return right(state).with_store(published=state.store.exchanging or state.store.published)
+
+    return patch.object(facts, "_store_failed", failed)
+
+
+def _an_isolation_ends_nothing() -> Any:
+    return _rule(failures.lost_contact, None)
+
+
+def _a_beat_that_goes_back_counts() -> Any:
+    right = Leases._renewed
+
+    def renewed(leases: Leases, rank: int, beat: Beat, now: float) -> Lease:
+        old = leases.of.get(beat.incarnation)
+        if old is not None and beat.count < old.count:
+            leases = replace(leases, of={**leases.of, beat.incarnation: replace(old, count=-1)})
+        return right(leases, rank, beat, now)
+
+    return patch.object(Leases, "_renewed", renewed)
+
+
+def _who_was_asked_to_stop_stands() -> Any:
+    right = barrier.stands
+    return patch.object(barrier, "stands", lambda state, record: right(state, replace(record, asked=False)))
+
+
+def _who_took_a_rank_forgets_from_whom() -> Any:
+    right = joining.may_take
+
+    def may_take(state: State) -> str | None:
+        ghost = state.joined and state.store.holder not in {"", state.me.incarnation}
+        return None if ghost else right(state)
+
+    return patch.object(joining, "may_take", may_take)
+
+
+def _the_same_port_again() -> Any:
+    def found(state: State, event: PortFound) -> State:
+        idle = state.me.state is InstanceState.IDLE
+        return mine(state, master_port=20000) if event.generation == state.me.generation and idle else state
+
+    return patch.object(facts, "_port_found", found)
+
+
+def _nobody_fails_together() -> Any:
+    return _rule(failures.fail_together, None)
+
+
+def _the_last_rank_is_the_master() -> Any:
+    return patch.object(Gang, "master_address", property(lambda gang: gang.ips[-1]))
+
+
+def _ghosts_fence() -> Any:
+    return patch.object(joining, "is_living", lambda state, incarnation: True)
+
+
+def _a_lower_tenure_fences() -> Any:
+    return patch.object(Record, "outranks", lambda record, other: True)
+
+
+def _an_address_is_an_identity() -> Any:
+    right = facts._peers_checked
+
+    def checked(state: State, event: PeersChecked) -> State:
+        somebody = {Opinion.SELF, Opinion.OTHER, Opinion.STRANGER}
+        answers = {
+            one: Opinion.ALIVE if said in somebody else said for one, said in event.answers.items()
+        }
+        return right(state, replace(event, answers=answers))
+
+    both = ExitStack()
+    both.enter_context(patch.object(facts, "_peers_checked", checked))
+    both.enter_context(patch.object(barrier, "find_clashes", lambda roster: []))
+    return both
+
+
+def _a_budget_dies_with_its_container() -> Any:
+    both = ExitStack()
+    both.enter_context(patch.object(failures, "inherit", lambda state, predecessor: state))
+    both.enter_context(_rule(failures.learn_charges, None))
+    return both
+
+
+def _an_old_copy_is_news() -> Any:
+    return patch.object(facts, "_is_old_copy", lambda shown, known: False)
 
 
 MUTANTS = (
@@ -205,6 +398,32 @@ MUTANTS = (
     Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 2108),
     Mutant("without guard nobody rejoins", _nobody_rejoins, 0),
     Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 0),
+    Mutant("a restart costs nothing", _no_charge, 0),
+    Mutant("the last failure of a generation is kept", _last_failure_wins, 0),
+    Mutant("an isolated workload has its grace", _polite_isolation, 0),
+    Mutant("without guard everybody's signal drains the Unit", _drain_contagion, 0),
+    Mutant("ready whatever the leases say", _leases_never_count, 0),
+    Mutant("a newcomer takes the rank of a holder that answers it", _an_answer_is_no_sign_of_life, 0),
+    Mutant("without guard nobody follows rank 0", _nobody_follows_rank_0, 0),
+    Mutant("a store that went back fences", _a_store_that_went_back_fences, 0),
+    Mutant("a newcomer takes a rank before its lease ends", _take_before_the_lease_ends, 0),
+    Mutant("a newcomer takes a rank when its lease ends", _take_when_the_lease_ends, 0),
+    Mutant("my own word counts before others can see it", _my_own_word_counts, 0),
+    Mutant("an order outlives whom it was given to", _orders_outlive_their_addressee, 0),
+    Mutant("a pause of my own is no break of contact", _a_pause_is_no_break, 0),
+    Mutant("what was not answered counts as published", _what_was_not_answered_is_published, 0),
+    Mutant("an isolation that nobody noticed ends nothing", _an_isolation_ends_nothing, 0),
+    Mutant("a beat that goes back counts", _a_beat_that_goes_back_counts, 0),
+    Mutant("who was asked to stop stands at the barrier", _who_was_asked_to_stop_stands, 0),
+    Mutant("who took a rank forgets from whom", _who_took_a_rank_forgets_from_whom, 0),
+    Mutant("the same master port again", _the_same_port_again, 0),
+    Mutant("a spent budget is nobody else's", _nobody_fails_together, 0),
+    Mutant("the last rank is the master", _the_last_rank_is_the_master, 0),
+    Mutant("whom the store only remembers fences", _ghosts_fence, 0),
+    Mutant("a lower tenure fences a higher one", _a_lower_tenure_fences, 0),
+    Mutant("an address is an identity", _an_address_is_an_identity, 0),
+    Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 0),
+    Mutant("an older copy of a record is news", _an_old_copy_is_news, 0),
 )
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.simulation import faults
-from tests.simulation.lookouts import LOOK
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
 from unitagent.core.exits import Code
 from unitagent.core.invariants import ContradictionError
 from unitagent.core.model import Mode
-
-PATIENCE = 45.0  # seconds after the last fault by which the Unit is well, or has ended as it should
-CALM = 4.0  # seconds that it has to stay so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +51,7 @@ def _live(world: World) -> float:
         _pass(world)
     world.heal()
     well: float | None = None
-    deadline = world.now + PATIENCE
+    deadline = world.now + world.bounds.patience
     begun = world.now
     while world.now < deadline and not world.watch.violations:
         _pass(world)
@@ -63,23 +59,25 @@ def _live(world: World) -> float:
             well = None
         elif well is None:
             well = world.now
-        elif world.now - well >= CALM:
+        elif world.now - well >= world.bounds.calm:
             break
     if well is None and not world.watch.violations:
         world.watch.broken("liveness", _as_it_stands(world))
     if world.plan.profile is Profile.BURST:
-        world.watch.burst()
+        world.watch.endings.burst()
+    world.watch.endings.spent()
     return (well or world.now) - begun
 
 
 def _pass(world: World) -> None:
-    world.run(world.now + LOOK)
-    world.watch.lookout.look()
+    world.run(world.now + world.bounds.look)
+    world.boards.remember()
+    world.watch.look()
 
 
 def _well(world: World) -> bool:
     """The Unit serves, or is gone for good because it was to go."""
-    if any(one.alive for one in world.lives if one.rank in world.retired):
+    if any(one.slot in world.retired for one in world.living):
         return False
     if world.retired:
         return True
@@ -106,6 +104,6 @@ def _as_it_stands(world: World) -> str:
     told = [
         f"{one.incarnation}:{one.state.me.generation}/{one.state.generation}:{one.state.me.state}"
         f"{'' if one.alive else f' (dead, {one.code})'}"
-        for one in {*world.slots.values(), *world.members()}
+        for one in dict.fromkeys((*world.slots.values(), *world.living))
     ]
-    return f"not well {PATIENCE:g} s after the last fault: {'; '.join(told)}"
+    return f"not well {world.bounds.patience:.0f} s after the last fault: {'; '.join(told)}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.core.events import WorkloadExited
+from unitagent.core.events import WorkloadExited, WorkloadStuck
 from unitagent.core.exits import Exit
 from unitagent.core.model import Gang
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
 TERM, KILL = 15, 9
 FOREVER = float("inf")
+STUCK_AFTER = 5.0  # seconds after SIGKILL by which the agent's shell says that something cannot be killed
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """How it takes to signals: ``slow`` seconds from SIGKILL to its end, infinite for never."""
+
+    stubborn: bool = False
+    slow: float = 0.0
 
 
 class Workload:
@@ -22,22 +32,20 @@ class Workload:
     Attributes:
         alive: any process of it lives.
         main: the main process lives.
-        sick: its health check fails.
+        sick: its health check fails; ``unwell``: its readiness check does.
         stopped: when the agent first told it to stop.
-        ended: when its last process died.
 
     """
 
     def __init__(
-        self, owner: Instance, gang: Gang, stubborn: bool, on_end: Callable[[Workload], None]
+        self, owner: Instance, gang: Gang, nature: Nature, on_end: Callable[[Workload], None]
     ) -> None:
         self.owner = owner
         self.gang = gang
         self.alive = self.main = True
-        self.sick = False
-        self.stubborn = stubborn
+        self.sick = self.unwell = False
         self.stopped: float | None = None
-        self.ended: float | None = None
+        self._nature = nature
         self._deadline = FOREVER
         self._on_end = on_end
 
@@ -53,18 +61,37 @@ class Workload:
         world = self.owner.world
         if self.stopped is None:
             self.stopped = world.now
-            if not self.stubborn:
+            if not self._nature.stubborn and self._nature.slow < FOREVER:
                 world.after(world.rng.uniform(0.02, 0.4), self._die, TERM)
         if world.now + grace < self._deadline:
             self._deadline = world.now + grace
-            world.after(grace, self._die, KILL)
+            world.after(grace, self._kill)
 
     def vanish(self) -> None:
         """The container is gone, and all processes with it."""
         if self.alive:
             self.alive = self.main = False
-            self.ended = self.owner.world.now
             self._on_end(self)
+
+    def snap(self) -> None:
+        """The agent's watchdog has killed it."""
+        if not self.alive:
+            return
+        if self.main:
+            self.owner.hear(WorkloadExited, Exit(None, KILL))
+        self.vanish()
+        if self.stopped is not None:
+            self.owner.gone(self)
+
+    def _kill(self) -> None:
+        if self._nature.slow < FOREVER:
+            self.owner.world.after(self._nature.slow, self._die, KILL)
+        else:
+            self.owner.world.after(STUCK_AFTER, self._stuck)
+
+    def _stuck(self) -> None:
+        if self.alive:
+            self.owner.hear(WorkloadStuck, "process 4711 cannot be killed")
 
     def _die(self, signal: int) -> None:
         if not self.alive:

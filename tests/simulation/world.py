@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from random import Random
 from typing import Any
 
 from tests.simulation.boards import Boards
 from tests.simulation.instance import Instance
+from tests.simulation.network import Network
 from tests.simulation.plan import Plan, draw
 from tests.simulation.story import Story
-from tests.simulation.validators import Watch
+from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload
 from unitagent.core.events import PeerHungUp, Pushed
 from unitagent.core.exits import Code, Exit
 from unitagent.core.model import Gang, Mode
 
-KEPT_CODES = (Code.BUDGET, Code.DISAGREE)  # the platform's own back-off is longer than our patience here
 LOST_PUSHES = 0.03
 
 
@@ -26,28 +26,33 @@ class World:
     """Everything there is.
 
     Attributes:
-        slots: the container that the platform wants for each rank.
-        lives: all containers that ever were, in the order of their start.
+        slots: the container that the platform wants in each place.
+        lives: all containers that ever were, in the order of their start; ``living``: whose agents live.
+        odd: settings by slot that differ from all others', for containers that are started from now on.
         lossy: chance that an answer of the store is lost on its way.
-        retired: ranks whose container the platform no longer wants.
+        slow: chance that a word to or from the store is slow; ``straggling``: that it comes when nobody waits
+            for it any more.
+        retired: slots whose container the platform no longer wants.
+        healed: all faults are over.
 
     """
 
     def __init__(self, seed: int, told: bool = False) -> None:
         self.rng = Random(seed)
         self.plan: Plan = draw(self.rng, seed)
+        self.timing, self.bounds = self.plan.timing, self.plan.bounds
         self.now = 0.0
         self.story = Story(told)
         self.watch = Watch(self)
         self.boards = Boards(self.rng)
+        self.network = Network()
         self.slots: dict[int, Instance] = {}
         self.lives: list[Instance] = []
+        self.living: list[Instance] = []
+        self.odd: dict[int, Mapping[str, Any]] = {}
         self.retired: set[int] = set()
-        self.lossy = 0.0
-        self._at: dict[str, Instance] = {}
-        self._lost: set[str] = set()
-        self._apart: set[str] = set()
-        self._pairs: set[frozenset[str]] = set()
+        self.healed = False
+        self.lossy = self.slow = self.straggling = 0.0
         self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._numbers = count(1)
@@ -57,63 +62,34 @@ class World:
 
     def after(self, delay: float, what: Callable[..., None], *facts: Any) -> None:
         """Something that will happen."""
-        heapq.heappush(self._due, (self.now + delay, next(self._order), what, facts))
+        heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._order), what, facts))
 
     def run(self, until: float) -> None:
         """Let time pass."""
-        while self._due and self._due[0][0] <= until:
-            self.now, _, what, facts = heapq.heappop(self._due)
+        due = self._due
+        while due and due[0][0] <= until:
+            self.now, _, what, facts = heapq.heappop(due)
             what(*facts)
         self.now = until
 
+    def span(self, least: float, most: float) -> float:
+        """Seconds of trouble, stretched by the world's pace."""
+        return self.rng.uniform(least, most) * self.plan.pace
+
+    def way(self) -> float:
+        """Seconds that a word to the store, or from it, is on its way."""
+        if self.straggling and self.rng.random() < self.straggling:
+            return self.rng.uniform(1.0, 4.0) * self.timing.operation_timeout
+        if self.slow and self.rng.random() < self.slow:
+            return self.rng.uniform(0.0, 0.7) * self.timing.operation_timeout
+        return self.rng.uniform(0.001, 0.02)
+
     # the network
-
-    def reaches(self, one: str, other: str) -> bool:
-        """Whether packets go from one address to the other and back."""
-        if one == other:
-            return True
-        severed = {one, other} & self._apart or frozenset((one, other)) in self._pairs
-        return not severed and other not in self._lost
-
-    def frozen(self, ip: str) -> bool:
-        """Whether the agent there accepts connections and never answers."""
-        there = self._at.get(ip)
-        return there is not None and there.paused
-
-    def at(self, ip: str) -> Instance | None:
-        """Who listens at an address."""
-        there = self._at.get(ip)
-        return there if there is not None and there.alive else None
-
-    def accepts(self, one: str, other: str) -> bool:
-        """Whether a connection is made."""
-        return self.reaches(one, other) and self.at(other) is not None
-
-    def sever(self, ip: str) -> None:
-        """Cut an address off from all peers."""
-        self._apart.add(ip)
-
-    def sever_pair(self, one: str, other: str) -> None:
-        """Cut two addresses off from each other."""
-        self._pairs.add(frozenset((one, other)))
-
-    def severed(self, ip: str) -> bool:
-        """Whether this address is cut off from all peers."""
-        return ip in self._apart
-
-    @property
-    def torn(self) -> bool:
-        """Whether some pair of machines cannot talk while both can talk to others."""
-        return bool(self._pairs)
-
-    def splice(self, ip: str) -> None:
-        """Undo ``sever``."""
-        self._apart.discard(ip)
 
     def push(self, sender: Instance) -> None:
         """Tell everybody else on the sender's server to look."""
-        for one in self.lives:
-            hears = one is not sender and one.alive and self.boards.together(sender.ip, one.ip)
+        for one in self.living:
+            hears = one is not sender and one.rank >= 0 and self.boards.together(sender.host, one.host)
             if hears and self.rng.random() >= LOST_PUSHES:
                 self.after(self.rng.uniform(0.001, 0.03), one.hear, Pushed)
 
@@ -123,28 +99,35 @@ class World:
 
     # containers
 
-    def create(self, rank: int, ip: str | None = None) -> None:
-        """The platform starts a container for a rank."""
-        held = self.slots.get(rank)
-        if rank in self.retired or (held is not None and held.alive and ip is not None):
+    def create(self, slot: int, before: Instance | None = None, ip: str = "") -> None:
+        """The platform starts a container: where the one before was, or elsewhere, at an address if given."""
+        held = self.slots.get(slot)
+        if slot in self.retired or (held is not None and held.alive and before is not None):
             return
         number = next(self._numbers)
-        address = ip or f"10.0.{rank}.{number}"
-        one = Instance(self, rank, address, number)
-        self.slots[rank] = self._at[address] = one
+        host = before.host if before else f"m{number}"
+        address = before.ip if before else ip or f"10.0.{slot}.{number}"
+        one = Instance(self, slot, host, address, number)
+        self.slots[slot] = one
+        self.network.place(one)
         self.lives.append(one)
-        self.story.add(self.now, one.incarnation, f"container starts at {address}")
+        self.living.append(one)
+        self.story.add(self.now, one.incarnation, f"container starts on {host} at {address}")
 
     def members(self) -> list[Instance]:
         """Who holds a rank, as far as it knows itself."""
-        return [one for one in self.lives if one.alive and one.state.joined and not one.state.fenced]
+        return [one for one in self.living if one.state.joined and not one.state.fenced]
+
+    def holder(self, rank: int) -> Instance | None:
+        """Who is this rank, as far as it knows itself; the last one that began."""
+        return next((one for one in reversed(self.living) if one.rank == rank), None)
 
     def quit(self, one: Instance) -> None:
         """An agent ended by itself."""
         self.watch.quitting(one)
         self._end(one)
         if self._wanted(one):
-            self.after(self.rng.uniform(0.3, 2.5), self.create, one.rank, one.ip)
+            self.after(self.rng.uniform(0.3, 2.5), self.create, one.slot, one)
 
     def kill(self, one: Instance) -> None:
         """The container is killed; the platform restarts it."""
@@ -152,36 +135,43 @@ class World:
             return
         self.watch.struck(one.rank, "killed")
         self.story.add(self.now, one.incarnation, "container is killed")
+        self.watch.died(one)
         self._end(one)
         if self._wanted(one):
-            self.after(self.rng.uniform(0.2, 3.0), self.create, one.rank, one.ip)
+            self.after(self.rng.uniform(0.2, 3.0), self.create, one.slot, one)
 
     def lose(self, one: Instance) -> None:
         """The machine dies without a packet; a replacement comes up elsewhere."""
         self.watch.struck(one.rank, "machine lost")
         self.story.add(self.now, one.incarnation, "machine is lost")
-        self._lost.add(one.ip)
-        one.paused = False
-        one.die()
-        self.after(self.rng.uniform(1.0, 9.0), self.replace, one)
+        self.network.lose(one.host)
+        self.watch.died(one)
+        self._buried(one)
+        self.after(self.span(1.0, 9.0), self.replace, one)
 
-    def replace(self, one: Instance) -> None:
+    def replace(self, one: Instance, ip: str = "") -> None:
         """A new container elsewhere, whatever the old one does."""
-        if self.slots.get(one.rank) is one and one.rank not in self.retired:
-            self.create(one.rank)
+        if self.slots.get(one.slot) is one and one.slot not in self.retired:
+            self.create(one.slot, ip=ip)
 
     def _wanted(self, one: Instance) -> bool:
-        if self.slots.get(one.rank) is not one or one.rank in self.retired:
+        """Whether the platform starts it again; its back-off after what people have to mend is long."""
+        if self.slots.get(one.slot) is not one or one.slot in self.retired:
             return False
         succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.shutdown.completed
-        return one.code not in KEPT_CODES and not succeeded
+        kept = one.code == Code.BUDGET or (one.code == Code.DISAGREE and not self.healed)
+        return not kept and not succeeded
 
     def _end(self, one: Instance) -> None:
-        one.paused = False
-        one.die()
-        for other in self.lives:
-            if other.alive and one.incarnation in other.watching and self.reaches(other.ip, one.ip):
+        self._buried(one)
+        for other in self.living:
+            if one.incarnation in other.watching and self.network.linked(other.host, one.host):
                 self.after(self.rng.uniform(0.001, 0.05), other.hear, PeerHungUp, one.rank, one.incarnation)
+
+    def _buried(self, one: Instance) -> None:
+        if one.alive:
+            self.living.remove(one)
+        one.die()
 
     # workloads
 
@@ -189,7 +179,7 @@ class World:
         """Whether a workload of this generation runs on every rank."""
         running = {
             one.rank
-            for one in self.lives
+            for one in self.living
             if one.workload is not None
             and one.workload.main
             and one.workload.gang.generation == gang.generation
@@ -198,9 +188,9 @@ class World:
 
     def workload_ended(self, ended: Workload) -> None:
         """Others of its gang may break because of it."""
-        if ended.stopped is not None:
+        if ended.stopped is not None or not self.plan.contagion:
             return
-        for one in self.lives:
+        for one in self.living:
             work = one.workload
             same = work is not None and work.main and work.gang.id == ended.gang.id
             if same and self.rng.random() < self.plan.contagion:
@@ -220,9 +210,23 @@ class World:
     def heal(self) -> None:
         """From here on only what is already broken has to be mended."""
         self.story.add(self.now, "world", "all faults are over")
-        self.boards.heal()
-        self.lossy = 0.0
-        self._apart.clear()
-        self._pairs.clear()
-        for one in self.lives:
+        self.healed = True
+        self.boards.heal(self.now)
+        self.lossy = self.slow = self.straggling = 0.0
+        self.network.heal()
+        for one in list(self.living):
+            one.names_until = min(one.names_until, self.now)
             one.thaw()
+        self.odd.clear()
+        for one in list(self.slots.values()):
+            if one.alive and (one.odd or self._is_twin(one)):
+                self.lose(one)
+            elif not one.alive and one.code == Code.DISAGREE:
+                self.create(one.slot, one)
+
+    def _is_twin(self, one: Instance) -> bool:
+        """Whether another container that the platform wants has its address, and came first."""
+        return any(
+            other is not one and other.ip == one.ip and other.alive and other.born <= one.born
+            for other in self.slots.values()
+        )

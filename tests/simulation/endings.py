@@ -1,0 +1,160 @@
+"""Whether a workload stops, or an agent ends, rightly: guarantees 4 to 8, exit codes, and the budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.plan import STOP_GRACE, Profile
+from unitagent.core.exits import Code
+from unitagent.core.model import Mode, Restart
+
+if TYPE_CHECKING:
+    from tests.simulation.instance import Instance
+    from tests.simulation.watch import Strike, Watch
+
+LEADER_UNTIL = 0.88 * STOP_GRACE
+HOLD = 1.0
+
+
+class Endings:
+    """What was ended, and why."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._over: set[int] = set()
+
+    # workloads
+
+    def stopping(self, one: Instance, grace: float) -> None:
+        """A workload is told to stop: rightly, and in its turn."""
+        if one.state.workload.cut_off:
+            self._isolated(one, grace)
+        elif not self._reasons(one):
+            about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
+            self.watch.broken(about, f"{one.incarnation} stops its workload for no reason")
+        if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
+            self._in_turn(one)
+
+    def _isolated(self, one: Instance, grace: float) -> None:
+        """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it; then
+        there is no time for a grace.
+        """
+        world = self.watch.world
+        if grace > world.timing.takeover - world.timing.lease:
+            self.watch.broken("7 isolated", f"{one.incarnation} gives its workload {grace:g} s, cut off")
+        if world.now - one.last_answer < 0.99 * world.timing.lease:
+            self.watch.broken("7 needless", f"{one.incarnation} takes itself for isolated too early")
+        if self.watch.plan.profile is Profile.STORE:
+            self.watch.broken("6 store", f"{one.incarnation} takes itself for isolated, and its peers answer")
+
+    def _reasons(self, one: Instance) -> list[Strike]:
+        """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's. What happened
+        before the generation began counts only where it could not be noticed before.
+        """
+        plan, world = self.watch.plan, self.watch.world
+        all_for_one = plan.guard or plan.mode is Mode.JOB  # a job whose rank 0 is done starts again
+        began = self.watch.starts.began.get(one.state.me.generation, 0.0)
+        since = began - world.timing.takeover - world.bounds.waking
+        own = {one.rank, 0}
+        return [s for s in self.watch.strikes if s.at >= since and (all_for_one or s.rank in own)]
+
+    def _in_turn(self, one: Instance) -> None:
+        """8: rank 0's workload stops first."""
+        leader, work = self.watch.world.holder(0), one.workload
+        theirs = leader.workload if leader is not None else None
+        if one.rank == 0 or theirs is None or work is None or not theirs.alive or theirs.gang != work.gang:
+            return
+        going = [s.at for s in self.watch.strikes if self._is_drain(s)]
+        begun = min(going, default=None)
+        alone = begun is None or (one.asked is not None and begun > one.asked + HOLD)
+        if not alone and begun is not None and self.watch.world.now < begun + LEADER_UNTIL:
+            self.watch.broken("8 order", f"{one.incarnation} stops before rank 0")
+
+    def _is_drain(self, strike: Strike) -> bool:
+        asked = strike.what == "signal" or strike.what.startswith("order")
+        return asked and (self.watch.plan.guard or strike.rank == 0)
+
+    # agents
+
+    def quitting(self, one: Instance) -> None:
+        """The exit code is one that has a cause in this world."""
+        if one.code in self._never() or (one.code == Code.DONE and not self._was_asked(one)):
+            self.watch.broken("exit code", f"{one.incarnation} exits {one.code}")
+        if one.code == Code.FENCED:
+            self._fenced(one)
+        if one.working and one.code != Code.RECREATE:
+            self.watch.broken("exit", f"{one.incarnation} exits before its workload")
+        if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
+            self._gone_well(one)
+
+    def _never(self) -> set[int]:
+        """Exit codes for which this world has no cause."""
+        plan = self.watch.plan
+        never: set[int] = {Code.STORE, Code.CONFIGURATION}
+        if not self.watch.disputed:
+            never.add(Code.DISAGREE)
+        if not plan.barrier_timeout:
+            never.add(Code.BARRIER_TIMEOUT)
+        if plan.guard and plan.restart is not Restart.RECREATE and not plan.immortal:
+            never.add(Code.RECREATE)
+        if plan.max_restarts > 10:
+            never.add(Code.BUDGET)
+        return never
+
+    def _was_asked(self, one: Instance) -> bool:
+        asked = one.asked is not None or one.incarnation in self.watch.orders
+        return asked or self.watch.plan.mode is Mode.JOB
+
+    def _fenced(self, one: Instance) -> None:
+        """3: fencing needs living evidence: another instance of that rank lives, or did so within its lease."""
+        world = self.watch.world
+        since = world.now - world.timing.takeover
+        rivals = [other for other in world.lives if other.rank == one.rank and other is not one]
+        if not any(other.alive or (other.died or 0.0) > since for other in rivals):
+            self.watch.broken("3 ghost", f"{one.incarnation} is fenced, and nobody else of its rank lives")
+
+    def _gone_well(self, one: Instance) -> None:
+        """8: who was asked exits 0 within the grace, and nobody else exits."""
+        world = self.watch.world
+        asked = one.asked if one.asked is not None else self.watch.orders.get(one.incarnation)
+        if asked is None or one.code != 0:
+            self.watch.broken("8 codes", f"{one.incarnation} exits {one.code}, asked: {asked}")
+        elif world.now > asked + STOP_GRACE + 0.5 + 2 * world.bounds.slack:
+            self.watch.broken("8 grace", f"{one.incarnation} took {world.now - asked:.1f} s")
+
+    # restarts
+
+    def counted(self) -> None:
+        """The budget: no more generations start than it allows, those apart that were asked for. Who has lost
+        all memory of it cannot keep it: containers that are all rebuilt, on a store that lost what they wrote.
+        """
+        plan, world = self.watch.plan, self.watch.world
+        if not plan.guard or self._is_forgotten():
+            return
+        free = sum(s.what.startswith("order") or s.what == "signal" for s in self.watch.strikes)
+        ended = len(self.watch.starts.began) - 1
+        if ended - free > plan.max_restarts:
+            what = f"{ended} generations have ended, {free} of them were asked to; {plan.max_restarts} may fail"
+            self.watch.broken("budget", f"{what}, at {world.now:.1f}")
+
+    def _is_forgotten(self) -> bool:
+        """Whether the store has lost something since the oldest living agent began."""
+        world = self.watch.world
+        oldest = min((one.born for one in world.living), default=world.now)
+        return world.boards.lost_at > float("-inf") and world.boards.lost_at > oldest - world.timing.takeover
+
+    def burst(self) -> None:
+        """4: however many failures came together, one new generation, and one restart counted."""
+        if len(self.watch.starts.gangs) != 2:
+            self.watch.broken("4 once", f"generations {sorted(self.watch.starts.gangs)} were started")
+        for one in self.watch.world.members():
+            if len(one.state.me.charges) > 1:
+                self.watch.broken("4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts")
+
+    def spent(self) -> None:
+        """Once the budget is spent for one, all that ran until then end with 70."""
+        world = self.watch.world
+        ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
+        others = [one.incarnation for one in world.members() if one.state.workload.gang and not one.state.shutdown.leaving]
+        if ends and others and world.now > max(ends) + world.bounds.told:
+            self.watch.broken("budget", f"it is spent, and {others} live on")

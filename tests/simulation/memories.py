@@ -1,0 +1,94 @@
+"""What agents and the store remember: generations, claims, and the first failure of each generation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitagent.core.events import Event, Exchanged
+from unitagent.core.model import Failure, Record
+from unitagent.core.state import State
+
+if TYPE_CHECKING:
+    from tests.simulation.instance import Instance
+    from tests.simulation.watch import Watch
+
+
+class Memories:
+    """Who holds which rank in the store, and which failures it keeps.
+
+    Attributes:
+        confirmed: which incarnation has ever told the store that it confirms which gang.
+
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._holders: dict[int, str] = {}
+        self._failure: Failure | None = None
+        self.confirmed: set[tuple[str, str]] = set()
+        self._lost_at = float("-inf")
+
+    def decided(self, one: Instance, before: State, event: Event) -> None:
+        """6: a generation never goes backwards. The kept failure is the first of its generation."""
+        after = one.state
+        if after.generation < before.generation or after.me.generation < before.me.generation:
+            self.watch.broken("6 generation", f"{one.incarnation} went back from {before.generation}")
+        mine, old = after.recovery.failure, before.recovery.failure
+        if mine is None or mine is old:
+            return
+        if isinstance(event, Exchanged):
+            stored = event.reply.failure
+            if stored is not None and stored.generation == mine.generation and _about(stored) != _about(mine):
+                self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, not {_about(stored)}")
+        elif old is not None and old.generation == mine.generation and _about(old) != _about(mine):
+            self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, first was {_about(old)}")
+
+    def exchanged(self, one: Instance, said: Record | None) -> None:
+        """The store has got a word."""
+        if said is not None and said.gang:
+            self.confirmed.add((one.incarnation, said.gang))
+        boards = self.watch.world.boards
+        board = boards.main.board
+        forgot = boards.lost_at != self._lost_at
+        self._lost_at = boards.lost_at
+        if forgot:
+            self._holders = dict(board.holders)
+            self._failure = board.failure
+        kept, old = board.failure, self._failure
+        if kept is not None and old is not None and kept.generation == old.generation and kept != old:
+            self.watch.broken("failure", f"the store keeps {_about(kept)}, first was {_about(old)}")
+        self._failure = kept
+        if one.rank >= 0:
+            self._claimed(one, board.holders.get(one.rank, ""))
+
+    def _claimed(self, one: Instance, holder: str) -> None:
+        """3: a newcomer takes no rank whose holder is in contact with the store."""
+        former = self._holders.get(one.rank, "")
+        self._holders[one.rank] = holder
+        if holder != one.incarnation or holder == former:
+            return
+        for other in self.watch.world.living:
+            rival = other.rank == one.rank and other is not one and other.state.joined
+            rival = rival and not other.state.fenced and not other.state.me.left
+            if rival and self._has_beaten(other):
+                first = other if other.born <= one.born else one
+                second = one if first is other else other
+                what = f"{second.incarnation} holds rank {one.rank}, and so does {first.incarnation}"
+                self.watch.broken("3 claim", what)
+            elif rival and self._is_served_alone(other):
+                self.watch.broken("3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs")
+
+    def _is_served_alone(self, other: Instance) -> bool:
+        """Whether it is cut off from all, and its workload has yet to be stopped."""
+        work = other.workload
+        runs = work is not None and work.main and work.stopped is None
+        return runs and self.watch.plan.probes and self.watch.plan.size > 1 and self.watch.lookout.is_alone(other)
+
+    def _has_beaten(self, other: Instance) -> bool:
+        """Whether its lease runs: the one store has answered it within that time."""
+        world = self.watch.world
+        return world.boards.is_main(other.host) and world.now - other.last_answer < world.timing.lease
+
+
+def _about(failure: Failure) -> str:
+    return f"rank {failure.rank} {failure.reason} in generation {failure.generation}"

@@ -1,0 +1,136 @@
+"""Whether a workload starts rightly: guarantees 1 to 3, and the master port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitagent.core.model import Gang
+from unitagent.core.state import State
+
+if TYPE_CHECKING:
+    from tests.simulation.instance import Instance
+    from tests.simulation.watch import Watch
+
+
+class Starts:
+    """What was started, by whom.
+
+    Attributes:
+        gangs: by generation, in the order of their starts.
+        began: when the first workload of a generation started.
+
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.gangs: dict[int, list[Gang]] = {}
+        self.began: dict[int, float] = {}
+        self._stood: set[tuple[str, int]] = set()
+        self._spawned: set[tuple[str, str]] = set()
+        self._ports: dict[int, int] = {}
+        self._tables: dict[str, Gang] = {}
+        self._leaders: dict[str, str] = {}
+
+    def decided(self, one: Instance, before: State) -> None:
+        """1: no generation is entered over a living workload."""
+        here = one.state.me.generation
+        if here != before.me.generation:
+            self._stood.add((one.incarnation, here))
+            if one.working:
+                self.watch.broken("1 overlap", f"{one.incarnation} announced {here} with a workload")
+
+    def spawning(self, one: Instance, gang: Gang) -> None:
+        """A workload starts."""
+        self._all_stood(one, gang)
+        self._all_told(one, gang)
+        self._same_leader(one, gang)
+        self._same_table(one, gang)
+        self._new_port(gang)
+        self._one_of_each(one, gang)
+        self._no_overlap(one, gang)
+        self._spawned.add((one.incarnation, gang.id))
+        self.gangs.setdefault(gang.generation, []).append(gang)
+        if gang.generation not in self.began:
+            self.began[gang.generation] = self.watch.world.now
+            self.watch.endings.counted()
+
+    def _all_stood(self, one: Instance, gang: Gang) -> None:
+        """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
+        missing = [who for who in gang.incarnations if (who, gang.generation) not in self._stood]
+        if missing or len(gang.incarnations) != self.watch.plan.size:
+            self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id} without {missing}")
+        if self.watch.plan.guard and (one.incarnation, gang.id) in self._spawned:
+            self.watch.broken("2 token", f"{one.incarnation} starts {gang.id} twice")
+
+    def _all_told(self, one: Instance, gang: Gang) -> None:
+        """2: with guard, only after all have confirmed this very gang in the store: nobody's own word counts."""
+        told = self.watch.memories.confirmed
+        missing = [who for who in gang.incarnations if (who, gang.id) not in told]
+        if self.watch.plan.guard and missing:
+            self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}")
+
+    def _same_leader(self, one: Instance, gang: Gang) -> None:
+        """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was asked."""
+        if self.watch.plan.guard:
+            return
+        old = self._leaders.setdefault(one.incarnation, gang.incarnations[0])
+        self._leaders[one.incarnation] = gang.incarnations[0]
+        if old == gang.incarnations[0]:
+            return
+        former = next(two for two in self.watch.world.lives if two.incarnation == old)
+        if former.asked is None and former.incarnation not in self.watch.orders:
+            self.watch.broken("5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}")
+
+    def _same_table(self, one: Instance, gang: Gang) -> None:
+        """2: one table for all ranks of a generation; without guard, members that are rebuilt apart."""
+        if gang.master_address != gang.ips[0]:
+            self.watch.broken("2 table", f"{one.incarnation} takes {gang.master_address} for rank 0's address")
+        if self._tables.setdefault(gang.id, gang) != gang:
+            self.watch.broken("2 token", f"{gang.id} was issued for two tables")
+        for other in self.gangs.get(gang.generation, []):
+            if other == gang or not self._is_remembered(other):
+                continue
+            same_leader = (other.incarnations[0], other.ips[0]) == (gang.incarnations[0], gang.ips[0])
+            if self.watch.plan.guard or not same_leader or other.master_port != gang.master_port:
+                self.watch.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
+
+    def _is_remembered(self, gang: Gang) -> bool:
+        """Whether somebody who started with it lives. Otherwise a store that lost it may give its number again,
+        to other incarnations: the token is another one.
+        """
+        living = self.watch.world.living
+        return any((one.incarnation, gang.id) in self._spawned for one in living)
+
+    def _new_port(self, gang: Gang) -> None:
+        """A new master port in every generation."""
+        first = self._ports.setdefault(gang.master_port, gang.generation)
+        if first != gang.generation:
+            self.watch.broken("2 port", f"{gang.id} has the port of generation {first}")
+
+    def _one_of_each(self, one: Instance, gang: Gang) -> None:
+        """3: no two at one address; 11: nobody with another secret."""
+        if len(set(gang.ips)) < len(gang.ips):
+            self.watch.broken("3 address", f"{one.incarnation} starts {gang.id} with two at one of {gang.ips}")
+        secrets = {two.secret for two in self.watch.world.living if two.incarnation in gang.incarnations}
+        if len(secrets) > 1 and self.watch.plan.probes:
+            self.watch.broken("11 secret", f"{one.incarnation} starts {gang.id} with a stranger")
+
+    def _no_overlap(self, one: Instance, gang: Gang) -> None:
+        """1 and 3: nothing older lives on a rank that takes part, and each rank lives once."""
+        for other in self.watch.world.living:
+            work = other.workload
+            if work is None or not work.alive:
+                continue
+            if other is one:
+                self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
+            elif work.gang.generation < gang.generation and self._knows(other, gang):
+                self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one")
+            elif other.rank == one.rank and self._knows(other, gang):
+                self.watch.broken("3 incarnation", f"{one.incarnation} starts beside {other.incarnation}")
+
+    def _knows(self, other: Instance, gang: Gang) -> bool:
+        """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who
+        is cut off from the store has not; for how long it may go on, the lookout watches.
+        """
+        world = self.watch.world
+        return other.incarnation in gang.incarnations or other.in_contact_since(world.now - world.bounds.waking)

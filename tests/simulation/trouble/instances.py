@@ -1,0 +1,173 @@
+"""Faults of containers, agents and workloads, and what operators ask for."""
+
+from __future__ import annotations
+
+from tests.simulation.instance import Instance
+from tests.simulation.trouble.store import cut, set_back
+from tests.simulation.world import World
+from unitagent.core.exits import Exit
+from unitagent.core.model import InstanceState, OrderKind
+
+
+def somebody(world: World) -> Instance:
+    """A container that the platform wants."""
+    return world.slots[world.rng.choice(sorted(world.slots))]
+
+
+def break_rank(world: World, rank: int) -> None:
+    """Its container is killed, or its workload ends in some way."""
+    one = world.holder(rank)
+    if one is None:
+        return
+    how = world.rng.randrange(4)
+    if how == 0:
+        world.kill(one)
+    else:
+        world.crash(one, one.workload, (Exit(1, None), Exit(None, 9), Exit(0, None))[how - 1])
+
+
+def crash(world: World) -> None:
+    break_rank(world, somebody(world).rank)
+
+
+def several(world: World) -> None:
+    for slot in world.rng.sample(sorted(world.slots), world.rng.randint(1, len(world.slots))):
+        world.after(world.rng.uniform(0.0, 1.0), break_rank, world, world.slots[slot].rank)
+
+
+def aftershock(world: World) -> None:
+    """One fails, and while the others come together again, others do."""
+    crash(world)
+    for _ in range(world.rng.randint(1, 3)):
+        world.after(world.rng.uniform(0.0, 3.0), world.rng.choice((crash, kill, lose, cut, freeze)), world)
+
+
+def kill(world: World) -> None:
+    world.kill(somebody(world))
+
+
+def kill_twice(world: World) -> None:
+    """A container is killed, and its successor soon after it began."""
+    one = somebody(world)
+    world.kill(one)
+    world.after(world.rng.uniform(0.3, 4.0), lambda: world.kill(world.slots[one.slot]))
+
+
+def lose(world: World) -> None:
+    one = somebody(world)
+    if one.alive:
+        world.lose(one)
+
+
+def lose_and_set_back(world: World) -> None:
+    """A machine dies, and the store shows it as it was when it lived."""
+    lose(world)
+    world.after(world.span(0.5, 4.0), set_back, world)
+
+
+def hang(world: World) -> None:
+    """The leader's health check fails for good."""
+    leader = world.holder(0)
+    if leader is not None and leader.workload is not None and leader.state.me.state is InstanceState.HEALTHY:
+        world.watch.struck(0, "hang")
+        leader.workload.sick = True
+
+
+def unwell(world: World) -> None:
+    """The leader's readiness check fails for a while, which ends nothing."""
+    leader = world.holder(0)
+    work = leader.workload if leader is not None else None
+    if work is not None and world.plan.health:
+        world.story.add(world.now, "rank 0", "is unwell for a while")
+        work.unwell = True
+        world.after(world.span(1.0, 6.0), setattr, work, "unwell", False)
+
+
+def stall(world: World) -> None:
+    """A workload lives and cannot work."""
+    one = somebody(world)
+    if one.alive:
+        world.watch.struck(one.rank, "stall")
+        one.stall()
+
+
+def freeze(world: World) -> None:
+    one = somebody(world)
+    if one.alive and not one.paused:
+        _freeze(world, one, world.span(0.5, 9.0))
+
+
+def _freeze(world: World, one: Instance, length: float) -> None:
+    """It may be taken for lost where it is silent for a lease, late beats before and after it included."""
+    timing = world.timing
+    counts = length + 2 * timing.heartbeat + timing.peer_timeout > timing.lease
+    if counts:
+        world.watch.struck(one.rank, "paused")
+    world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s")
+    one.freeze()
+    world.after(length, thaw, world, one, counts)
+
+
+def nap(world: World) -> None:
+    """All machines stand still together, for less than a lease, and go on one after another: whoever slept
+    judges nobody, so nothing comes of it.
+    """
+    if any(one.paused for one in world.living):
+        return
+    length = world.timing.lease * world.rng.uniform(0.55, 0.9)
+    for one in list(world.living):
+        world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
+        one.freeze()
+        late = world.rng.uniform(0.0, 0.08) * world.timing.lease
+        world.after(length + late, thaw, world, one, False)
+
+
+def thaw(world: World, one: Instance, counts: bool) -> None:
+    if one.alive and one.paused:
+        if counts:
+            world.watch.struck(one.rank, "thawed")
+        world.story.add(world.now, one.incarnation, "agent is thawed")
+        one.thaw()
+
+
+def signal(world: World, slot: int | None = None) -> None:
+    """SIGTERM to an agent, at times twice."""
+    one = somebody(world) if slot is None else world.slots.get(slot)
+    if one is None or not one.alive or one.rank < 0:
+        return
+    world.watch.struck(one.rank, "signal")
+    world.story.add(world.now, one.incarnation, "SIGTERM")
+    one.signal()
+    if world.rng.random() < 0.15:
+        world.watch.pure = False
+        world.after(world.rng.choice((0.3, 1.5)), one.signal)
+
+
+def order(world: World, kind: OrderKind) -> None:
+    """An operator asks something of the Unit."""
+    world.watch.struck(0, f"order {kind}")
+    world.story.add(world.now, "operator", f"asks to {kind}")
+    world.boards.order(kind, world.now)
+    for one in list(world.living):
+        world.watch.ordered(one)
+        world.push(one)
+
+
+def restart(world: World) -> None:
+    order(world, OrderKind.RESTART)
+
+
+def restart_in_restart(world: World) -> None:
+    """It is asked for while the Unit comes together again."""
+    crash(world)
+    world.after(world.rng.uniform(0.0, 2.0), restart, world)
+
+
+def order_and_kill(world: World) -> None:
+    """Whom an order was given to dies before it has obeyed; its successor was not meant."""
+    world.kill(somebody(world))
+    order(world, world.rng.choice((OrderKind.DRAIN, OrderKind.RESTART)))
+
+
+def drain_order(world: World) -> None:
+    order(world, OrderKind.DRAIN)

@@ -1,0 +1,116 @@
+"""The guarantees of the contract, watched from outside: by what processes live where, not by what agents say.
+
+Each violation names the guarantee that it breaks by its number in the contract's "what must always hold". This
+is where the world tells what happens; who judges it are the validators beside this file.
+
+The invariant: nothing is excused for a time. Where something may be unknown, it is said to whom, and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.simulation.endings import Endings
+from tests.simulation.lookouts import Lookout
+from tests.simulation.memories import Memories
+from tests.simulation.plan import Plan
+from tests.simulation.starts import Starts
+from unitagent.core.events import Event
+from unitagent.core.model import Gang, Record
+from unitagent.core.state import State
+
+if TYPE_CHECKING:
+    from tests.simulation.instance import Instance
+    from tests.simulation.world import World
+
+MOST = 5  # violations that are told
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """Something that may rightly end a generation."""
+
+    at: float
+    rank: int
+    what: str
+
+
+class Watch:
+    """All validators of one world.
+
+    Attributes:
+        violations: what was broken, with its time.
+        strikes: what may rightly have ended a generation.
+        orders: when an operator's wish was first left in an agent's life, by incarnation.
+        pure: nothing but what the profile stands for has happened.
+        disputed: some instance was told something else than the others.
+
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.violations: list[str] = []
+        self.strikes: list[Strike] = []
+        self.orders: dict[str, float] = {}
+        self.pure = True
+        self.disputed = False
+        self.starts = Starts(self)
+        self.endings = Endings(self)
+        self.memories = Memories(self)
+        self.lookout = Lookout(self)
+
+    @property
+    def plan(self) -> Plan:
+        """What this world is about."""
+        return self.world.plan
+
+    def broken(self, guarantee: str, what: str) -> None:
+        """A violation."""
+        line = f"{self.world.now:.3f}: [{guarantee}] {what}"
+        self.world.story.add(self.world.now, "VIOLATED", f"[{guarantee}] {what}")
+        if len(self.violations) < MOST:
+            self.violations.append(line)
+
+    # what is told
+
+    def struck(self, rank: int, what: str) -> None:
+        """Something may rightly end a generation."""
+        self.strikes.append(Strike(self.world.now, rank, what))
+
+    def ordered(self, one: Instance) -> None:
+        """An operator's wish has been left while this agent lived."""
+        self.orders.setdefault(one.incarnation, self.world.now)
+
+    def decided(self, one: Instance, before: State, event: Event) -> None:
+        """An agent has heard something, and drawn its conclusions."""
+        if one.state is not before:
+            self.memories.decided(one, before, event)
+            self.starts.decided(one, before)
+            self.lookout.decided(one, event)
+
+    def exchanged(self, one: Instance, said: Record | None) -> None:
+        """An agent's word has reached the store."""
+        self.memories.exchanged(one, said)
+
+    def spawning(self, one: Instance, gang: Gang) -> None:
+        """A workload starts."""
+        self.starts.spawning(one, gang)
+
+    def stopping(self, one: Instance, grace: float) -> None:
+        """A workload is told to stop within this grace."""
+        work = one.workload
+        if work is not None and work.main and work.stopped is None:
+            self.endings.stopping(one, grace)
+
+    def quitting(self, one: Instance) -> None:
+        """An agent ends by itself."""
+        self.endings.quitting(one)
+
+    def died(self, one: Instance) -> None:
+        """A container is about to end without a word."""
+        self.lookout.mourn(one)
+
+    def look(self) -> None:
+        """Once in a while: what shows only over time."""
+        self.lookout.look()
