@@ -151,6 +151,7 @@ async def _store(
         timeout=settings.store_operation_timeout,
         incarnation=incarnation,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
+        remedy=where.remedy,
     )
     try:
         timeout = settings.store_operation_timeout
