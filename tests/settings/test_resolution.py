@@ -288,6 +288,12 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
         ),
         ({"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"}, "or to auto to claim a free one in the store"),
         (ALONE | {"UNIT_HTTP_ADDRESS": "127.0.0.1:65535"}, "UNIT_HTTP_ADDRESS=127.0.0.1:65535 (environment)"),
+        (
+            ALONE | {"UNIT_STORE_PORT": "9470"},
+            "UNIT_STORE_PORT=9470 (environment) with UNIT_HTTP_ADDRESS=0.0.",
+        ),
+        (ALONE | {"UNIT_STORE_PORT": "8000", "UNIT_TRAFFIC_PORT": "8000"}, "with UNIT_TRAFFIC_PORT=8000"),
+        (ALONE | {"UNIT_STORE_PORT": "tcp://10.0.0.9:6379"}, "put there by a Kubernetes service link"),
         ({"LWS_GROUP_SIZE": "2"}, "LWS_WORKER_INDEX, LWS_LEADER_ADDRESS missing"),
         (LWS | {"LWS_WORKER_INDEX": "4"}, "RANK_ID=4 (platform LWS"),
         (LWS | {"LWS_LEADER_ADDRESS": "a b"}, "MASTER_ADDRESS='a b' (platform LWS"),
@@ -394,6 +400,20 @@ def test_a_password_from_the_environment_is_taken_and_not_shown() -> None:
     result = found(ALONE | {"UNIT_REDIS_URL": "redis://u:hunter2@h", "UNIT_SECRET": "hunter3"})
     assert result.settings.redis_url == "redis://u:hunter2@h"
     assert "hunter" not in f"{result.settings}{result.texts}{result.sources}{result.warnings}"
+
+
+def test_the_highest_probe_port_needs_another_port_for_the_store() -> None:
+    environ = {"UNIT_HTTP_ADDRESS": "127.0.0.1:65535", "UNIT_STORE_PORT": "9000"}
+    assert settled(environ).store_port == 9000
+
+
+@pytest.mark.parametrize("given", [{"UNIT_REDIS_URL": "redis://h"}, {"UNIT_REDIS_URL_FILE": "/url"}])
+def test_a_port_for_an_embedded_store_that_there_is_not_is_ignored(given: dict[str, str]) -> None:
+    environ = ALONE | {"UNIT_ID": "u", "UNIT_STORE_PORT": "9470"} | given
+    result = found(environ, url="redis://h")
+    assert [warning.partition(":")[0] for warning in result.warnings] == [
+        "UNIT_STORE_PORT=9470 (environment) is ignored"
+    ]
 
 
 def test_warnings() -> None:

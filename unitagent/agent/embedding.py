@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unitagent.core.exits import Exit
-from unitagent.errors import ConfigurationError, UnitAgentError
+from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.settings import Settings
 from unitagent.store.embedded import EmbeddedServer, embedded_url
 from unitagent.workload.reaper import Reaper
@@ -22,6 +22,10 @@ _log = logging.getLogger(__name__)
 DEFAULT_PROBE_PORT = 9470
 _RESPAWN = 0.5  # seconds before a server that died is started again
 _STOP = 2.0  # seconds for a server to end on SIGTERM
+_REMEDY = (
+    "that is where rank 0's embedded store is looked for: set UNIT_STORE_PORT on all ranks if their probe "
+    "ports differ, MASTER_ADDRESS if rank 0 has another address, or UNIT_REDIS_URL to a store of its own"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class StoreAddress:
     Attributes:
         url: read anew at every connect: a file may be rewritten, a leader's name may move.
         embedded_here: rank 0 runs the server itself, at ``ip`` and ``port``.
+        remedy: what a person can do when it is not reached; empty when that is plain from its URL.
 
     """
 
@@ -39,6 +44,7 @@ class StoreAddress:
     ip: str = ""
     port: int = 0
     secret: str | None = None
+    remedy: str = ""
 
 
 def store_address(settings: Settings, ip: str) -> StoreAddress:
@@ -60,8 +66,9 @@ def store_address(settings: Settings, ip: str) -> StoreAddress:
 
 
 def _embedded(settings: Settings, ip: str) -> StoreAddress:
-    """The embedded store listens at rank 0, one port above the probes."""
-    port, secret = (settings.http_port or DEFAULT_PROBE_PORT) + 1, settings.secret
+    """The embedded store listens at rank 0, one port above its probes unless the settings say where."""
+    port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
+    secret = settings.secret
     if settings.rank == 0:
         return StoreAddress(lambda: embedded_url(ip, port, secret), True, ip, port, secret)
     leader = settings.master_address
@@ -70,7 +77,7 @@ def _embedded(settings: Settings, ip: str) -> StoreAddress:
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
             "(IP or DNS name of rank 0), which no platform told either"
         )
-    return StoreAddress(lambda: embedded_url(leader, port, secret))
+    return StoreAddress(lambda: embedded_url(leader, port, secret), remedy=_REMEDY)
 
 
 class EmbeddedStore:
@@ -88,11 +95,14 @@ class EmbeddedStore:
 
         Raises:
             ConfigurationError: there is no server program.
-        StoreError: it did not come up; its port may be taken.
+            StoreError: it did not come up; its port may be taken.
 
         """
         self._spawn()
-        await self._server.ready()
+        try:
+            await self._server.ready()
+        except StoreError as error:
+            raise StoreError(f"{error}; UNIT_STORE_PORT, on all ranks, gives it another port") from error
 
     async def stop(self) -> None:
         """End it."""

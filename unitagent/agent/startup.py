@@ -152,6 +152,7 @@ async def _store(
         timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
+        remedy=where.remedy,
     )
     try:
         timeout = settings.timing.operation_timeout

@@ -26,7 +26,7 @@ class Plan:
     """The Unit to run.
 
     Attributes:
-        port: of every probe address; the store is one above it.
+        port: of every probe address; the store is one above it, or at UNIT_STORE_PORT.
         options: variable -> text, for every agent.
 
     """

@@ -27,6 +27,7 @@ class Settings:
         size: instances in the Unit; 0 when resolved without an identity, for an operator's command.
         rank: this instance's rank; None claims the lowest free one in the store.
         redis_url: None for the embedded store at rank 0.
+        store_port: of the embedded store; None for one above rank 0's probe port.
         http_port: 0 when the probe address is ``off``.
         log_format: None for text on a terminal and JSON elsewhere.
         command: the workload's argv, as given.
@@ -42,6 +43,7 @@ class Settings:
     config: str | None
     redis_url: str | None = field(repr=False)
     redis_url_file: str | None
+    store_port: int | None
     store_timeout: float
     secret: str | None = field(repr=False)
     secret_file: str | None

@@ -213,6 +213,12 @@ class _Resolution:
                 "UNIT_ID is not set and no platform names the Unit, so it is called unit; set UNIT_ID, "
                 "or a second Unit in the same store will be taken for this one"
             )
+        if "UNIT_REDIS_URL" in parsed and "UNIT_STORE_PORT" in parsed:
+            self.warnings.append(
+                f"UNIT_STORE_PORT={parsed['UNIT_STORE_PORT']} ({self.given['UNIT_STORE_PORT'].source}) is "
+                "ignored: it is the port of the embedded store, and UNIT_REDIS_URL "
+                f"({self.given['UNIT_REDIS_URL'].source}) names another store; unset one of the two"
+            )
         if self.platform and self.platform.name == "EAS" and parsed.get("UNIT_CONFIG"):
             self.ask_for_sigterm(parsed["UNIT_CONFIG"])
         found = {name: self.given.get(name) for name in VARIABLES}

@@ -107,11 +107,7 @@ def _store(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
     """Without a store of its own a Unit's is at rank 0, which the others then have to be told."""
     if "UNIT_REDIS_URL" in given or "UNIT_REDIS_URL_FILE" in given or "RANK_ID" not in parsed:
         return
-    if parsed.get("UNIT_HTTP_ADDRESS", ("", 0))[1] == values.HIGHEST_PORT:
-        yield (
-            f"{_said(given, 'UNIT_HTTP_ADDRESS')}: the store at rank 0 listens one port above; accepted is a "
-            f"port below {values.HIGHEST_PORT}; lower it, or set UNIT_REDIS_URL to a store of its own"
-        )
+    yield from _store_port(given, parsed)
     if parsed["RANK_ID"] is None:
         yield (
             f"UNIT_REDIS_URL missing: {_said(given, 'RANK_ID')} claims a rank in the store, and without "
@@ -122,3 +118,23 @@ def _store(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
             f"MASTER_ADDRESS missing: {_said(given, 'RANK_ID')} has to find the store of rank 0; "
             "set MASTER_ADDRESS to rank 0's IP or DNS name, or UNIT_REDIS_URL to a store of its own"
         )
+
+
+def _store_port(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
+    """The embedded store shares its port with nobody."""
+    port, probes = parsed.get("UNIT_STORE_PORT"), parsed.get("UNIT_HTTP_ADDRESS", ("", 0))[1]
+    if "UNIT_STORE_PORT" not in given and probes == values.HIGHEST_PORT:
+        yield (
+            f"{_said(given, 'UNIT_HTTP_ADDRESS')}: the store at rank 0 listens one port above; accepted is a "
+            f"port below {values.HIGHEST_PORT}; lower it, set UNIT_STORE_PORT on all ranks, or set "
+            "UNIT_REDIS_URL to a store of its own"
+        )
+    for name, taken in (
+        ("UNIT_HTTP_ADDRESS", probes),
+        ("UNIT_TRAFFIC_PORT", parsed.get("UNIT_TRAFFIC_PORT")),
+    ):
+        if port is not None and port == taken:
+            yield (
+                f"{_said(given, 'UNIT_STORE_PORT')} with {_said(given, name)}: accepted is a port that "
+                "nothing else of the Unit listens on; set UNIT_STORE_PORT to another one, on all ranks"
+            )

@@ -132,6 +132,13 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V("UNIT_REDIS_URL", "redis_url", STORE, "Redis or Valkey", known="embedded at rank 0"),
         V("UNIT_REDIS_URL_FILE", "redis_url_file", PATH, "a file that holds the URL"),
         V(
+            "UNIT_STORE_PORT",
+            "store_port",
+            PORT,
+            "port of the embedded store, the same on all ranks",
+            known="rank 0's probe port + 1",
+        ),
+        V(
             "UNIT_STORE_TIMEOUT_SECONDS",
             "store_timeout",
             SECONDS,

@@ -32,6 +32,7 @@ class Line:
         key: the key whose server is wanted; in a Cluster every operation has to stay in its slot.
         timeout: seconds that any operation may take, connecting included.
         on_break: called whenever a connection is let go, and before another is made.
+        remedy: what a person can do when the server is not reached.
 
     """
 
@@ -41,10 +42,12 @@ class Line:
         key: str,
         timeout: float,
         on_break: Callable[[], None] = lambda: None,
+        remedy: str = "",
     ) -> None:
         self._dialer = Dialer(url, key)
         self._timeout = timeout
         self._on_break = on_break
+        self._remedy = remedy
         self._lock = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._tried: list[AbstractConnection] = []  # for the operation under way
@@ -62,7 +65,7 @@ class Line:
                 return await insist(lambda: self._attempt(work), self._timeout / _TRIES, self._is_lost)
         except Exception as error:
             self._dialer.refute()
-            raise explain(error, self._dialer.place) from error
+            raise explain(error, self._dialer.place, self._remedy) from error
 
     async def close(self) -> None:
         """Let go of the connection; the line can be used again afterwards."""

@@ -52,6 +52,7 @@ class RedisStore:
         incarnation: of this agent; empty for an operator, who only reads and orders.
         refresh: seconds after which all records are read again, and not only those that changed.
         warn: says a sentence about garbage in the store; each is said once.
+        remedy: what a person can do when the server is not reached.
 
     Raises:
         ConfigurationError: ``url`` is a string and no URL of a store.
@@ -68,6 +69,7 @@ class RedisStore:
         incarnation: str = "",
         refresh: float = 5.0,
         warn: Callable[[str], None] = _log.warning,
+        remedy: str = "",
     ) -> None:
         self._keys = Keys(unit)
         self._timeout = timeout
@@ -78,7 +80,7 @@ class RedisStore:
         self._view = View(self._warnings)
         self._count = 0
         self._read_all = 0.0
-        self._line = Line(url, self._keys.board, timeout, self._view.forget)
+        self._line = Line(url, self._keys.board, timeout, self._view.forget, remedy)
         self._hearing = Dialer(url, self._keys.board)
 
     def set_rank(self, rank: int) -> None:

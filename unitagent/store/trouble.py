@@ -43,17 +43,27 @@ _PHRASES = {
 _LONGEST = 200  # characters of somebody else's words
 
 
-def explain(error: BaseException, place: str) -> StoreError:
-    """Tell a failed operation on the store at ``place``."""
+def explain(error: BaseException, place: str, remedy: str = "") -> StoreError:
+    """Tell a failed operation on the store at ``place``, with the remedy where that was not reached."""
     if isinstance(error, StoreError):
         return error
+    said = f"the store at {place} {_clause(error, place)}"
+    return StoreError(f"{said}; {remedy}" if remedy and _is_of_the_way(error) else said)
+
+
+def _clause(error: BaseException, place: str) -> str:
     if isinstance(error, TimeoutError | RedisTimeoutError):
-        return StoreError(f"the store at {place} {_of_silence(place)}")
+        return _of_silence(place)
     if isinstance(error, RedisError):
-        return StoreError(f"the store at {place} {_of_server(error)}")
+        return _of_server(error)
     if isinstance(error, OSError):
-        return StoreError(f"the store at {place} cannot be reached: {_reason(error)}")
-    return StoreError(f"the store at {place} gave an answer that no store gives ({type(error).__name__})")
+        return f"cannot be reached: {_reason(error)}"
+    return f"gave an answer that no store gives ({type(error).__name__})"
+
+
+def _is_of_the_way(error: BaseException) -> bool:
+    """Whether no server answered, so that none may be there."""
+    return isinstance(error, OSError | RedisTimeoutError) or isinstance(error.__context__, OSError)
 
 
 def _of_silence(place: str) -> str:

@@ -63,7 +63,7 @@ def _clock(asked: Asked) -> Finding:
 def judge_trouble(trouble: str, *, elsewhere: bool) -> Finding:
     """Judge a store that could not be asked; ``elsewhere`` when it is rank 0's own, which may start later."""
     if elsewhere:
-        remedy = "start rank 0, and let its store's port (one above the probes') through"
+        remedy = "start rank 0, and let its store's port (UNIT_STORE_PORT, or one above its probes') through"
         return warn("store", f"{trouble}; it is there as soon as rank 0 runs", remedy)
     return fail("store", trouble, "start it, correct UNIT_REDIS_URL, or let its port through")
 
