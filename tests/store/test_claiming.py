@@ -243,6 +243,22 @@ async def test_a_new_store_whose_clock_steps_ahead_gives_nobody_a_held_rank() ->
     assert not done
 
 
+@story
+async def test_a_holder_that_the_store_hides_behind_another_has_time_to_write_again() -> None:
+    """As after a failover to a replica that is behind."""
+    server = FakeServer()
+    async with held(server) as beating:
+        waits = claimed(server)
+        await looked(server, 3)
+        beating[0].cancel()
+        board, former = server.state.board, replace(holder(0), incarnation="x", left=True)
+        board.records[0], board.holders[0] = former, "x"
+        board.beats[0] = (Beat("x", 1), server.clock())
+        await asyncio.sleep(TAKEOVER / 2)
+        assert not waits.done()
+        assert (await waits).took == former
+
+
 class Looks:
     """What one claimant sees, at a made-up clock."""
 

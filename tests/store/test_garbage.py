@@ -284,6 +284,13 @@ def test_garbage_in_the_place_of_an_order_is_replaced_by_the_next(
     tell()
 
 
+@story
+async def test_a_server_whose_clock_was_set_back_numbers_orders_on(server: Server, open_store: Open) -> None:
+    server.command("HSET", BOARD, "order", b"3 %d " % 2**52 + WISH)
+    kept = [await open_store().order(Order(kind=OrderKind.RESTART, generation=0)) for _ in range(2)]
+    assert [order.number for order in kept] == [2**52 + 1, 2**52 + 2]
+
+
 @pytest.mark.parametrize("number", [2**53 - 2, 2**53 - 1, 2**53, 10**30])
 def test_an_order_behind_a_number_that_no_clock_leads_to_is_a_new_one(
     server: Server, open_store: Open, number: int
