@@ -82,7 +82,7 @@ def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
     if _lacks_port(state):
         return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
-    if not state.store.current:
+    if not state.store.current or not state.holds_rank:
         return state, ()
     roster = _roster(state)
     if roster is None or roster[0].master_port == 0:
@@ -112,8 +112,10 @@ def _confirmed(state: State, record: Record, gang: Gang) -> bool:
 
 
 def _anew(state: State) -> State:
-    """Some have started without me: with guard, or at rank 0, only a new generation brings us together."""
-    if not state.leads:
+    """Some have started without me: with guard, or at rank 0, only a new generation brings us together. Until
+    my tenure is confirmed, they may have started with somebody whom only the store has forgotten.
+    """
+    if not state.leads or not state.store.confirmed:
         return state
     return state.knowing(state.me.generation + 1).with_store(notify=True)
 

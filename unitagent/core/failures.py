@@ -110,7 +110,7 @@ def _startup_timeout(state: State) -> Failure | None:
 
 def lost_contact(state: State) -> Result:
     """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
-    if not state.workload.cut_off or state.up or not state.store.current:
+    if not state.workload.cut_off or state.up or not (state.store.current and state.holds_rank):
         return state, ()
     if not state.leads or state.outrun:
         return state, ()

@@ -3,12 +3,12 @@
 The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that
 has stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store
 that is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look,
-or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only
-remembered by the store, because its tenure is lower than mine or because it shows no life for longer than an
-isolated agent lives, fences nobody: I put my record over it and go on.
+or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever has a
+lower tenure, or is only remembered by the store, fences nobody: while I serve I put my record over a lower
+one at once and go on.
 
-A newcomer has no tenure yet. It waits until the holder is gone for certain: it said so, its place is mine
-now, its own machine says that nobody listens there while its beat stands still, or it was silent for
+Who does not serve, a newcomer above all, waits until the holder is gone for certain: it said so, its place is
+mine now, its own machine says that nobody listens there while its beat stands still, or it was silent for
 ``takeover``.
 """
 
@@ -71,15 +71,27 @@ def may_take(state: State) -> str | None:
     if holder in {"", state.me.incarnation}:
         return "" if state.joined or not _was_held_lately(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
-        return holder if (state.joined and not state.me.left) or is_gone(state, holder) else None
-    if state.joined:
-        mine_still = state.me.outranks(record) or (is_gone(state, holder) and not state.me.left)
-        return holder if mine_still else None
-    if record.left or record.stood_here(state.me) or is_gone(state, holder):
+        return holder if _serves(state) or is_gone(state, holder) else None
+    if _serves(state) and state.me.outranks(record):
         return holder
-    still = state.store.leases.unchanged(holder)
+    if state.me.left and record.outranks(state.me):  # I gave it back
+        return None
+    return holder if _has_ended(state, record) else None
+
+
+def _serves(state: State) -> bool:
+    """Whether I run with the others: then nobody can have formed a generation without me."""
+    return state.up and state.in_gang and state.generation == state.me.generation
+
+
+def _has_ended(state: State, holder: Record) -> bool:
+    """Whether the agent that holds my rank in the store is gone for certain."""
+    known = state.store.predecessor is not None and state.store.predecessor.incarnation == holder.incarnation
+    if known or holder.left or holder.stood_here(state.me) or is_gone(state, holder.incarnation):
+        return True
     patience = min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
-    return holder if holder in state.peers.refused and still > patience else None
+    refused = holder.incarnation in state.peers.refused
+    return refused and state.store.leases.unchanged(holder.incarnation) > patience
 
 
 def _was_held_lately(state: State) -> bool:

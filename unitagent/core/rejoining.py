@@ -37,7 +37,7 @@ def rejoin(state: State) -> Result:
 
 def may_rejoin(state: State) -> bool:
     """Whether I stand outside a generation that runs, and may go into it alone."""
-    if state.leads or state.up or state.done or not state.store.current:
+    if state.leads or state.up or state.done or not (state.store.current and state.holds_rank):
         return False
     leader = state.store.records.get(0)
     return leader is not None and _runs(state, leader)
@@ -96,7 +96,7 @@ def _has_rejoined(gang: Gang, record: Record) -> bool:
 def come_too_late(state: State) -> Result:
     """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
     waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
-    if not waits or not state.store.current or state.leads or state.rules.mode is not Mode.JOB:
+    if not waits or not (state.store.current and state.holds_rank) or state.leads or state.rules.mode is not Mode.JOB:
         return state, ()
     leader = state.store.records.get(0)
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left

@@ -92,6 +92,11 @@ class State:
         return self.store.joined is not None
 
     @property
+    def holds_rank(self) -> bool:
+        """Whether the store shows my rank as mine, as of its last answer."""
+        return self.store.holder == self.me.incarnation
+
+    @property
     def fenced(self) -> bool:
         """Whether my rank belongs to another incarnation, and I end because of it."""
         leaving = self.shutdown.leaving
