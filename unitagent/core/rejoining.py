@@ -96,7 +96,12 @@ def _has_rejoined(gang: Gang, record: Record) -> bool:
 def come_too_late(state: State) -> Result:
     """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
     waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
-    if not waits or not (state.store.current and state.holds_rank) or state.leads or state.rules.mode is not Mode.JOB:
+    if (
+        not waits
+        or not (state.store.current and state.holds_rank)
+        or state.leads
+        or state.rules.mode is not Mode.JOB
+    ):
         return state, ()
     leader = state.store.records.get(0)
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left

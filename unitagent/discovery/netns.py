@@ -18,12 +18,13 @@ _NAMESPACE = Path("/proc/self/ns/net")
 
 
 def find_own_netns(host: str, port: int, ip: str) -> str:
-    """Name the namespace in which whoever listens at ``host``:``port`` is the only one at ``ip``:``port``.
+    """Name the namespace in which whoever listens at ``host``:``port`` is the only one at ``ip``:``port``;
+    with port 0, the one that this process is in.
 
-    Returns an empty string where that is not so (``host`` is another address, the port is taken or off), or
-    cannot be known (a sandbox that hides its kernel).
+    Returns an empty string where that is not so (``host`` is another address, the port is taken), or cannot
+    be known (a sandbox that hides its kernel).
     """
-    if not port or not _covers(host, ip) or not _is_free(host, port):
+    if port and not (_covers(host, ip) and _is_free(host, port)):
         return ""
     try:
         boot, namespace = _BOOT.read_text(encoding="ascii").strip(), _NAMESPACE.stat()
