@@ -47,12 +47,19 @@ def check_peers(state: State, gang: Gang, peers: tuple[Record, ...]) -> Result:
 
 
 def find_clashes(roster: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Records that name one address and port; the same address with other ports is another place."""
+    """Records that name one address and port; the same address with other ports is another place. Without a
+    port, ranks of one machine may share its address, and the same address on two machines is two places.
+    """
     at: dict[tuple[str, int], list[Record]] = {}
     for record in roster:
-        if record.port and not record.left:
+        if not record.left:
             at.setdefault((record.ip, record.port), []).append(record)
-    return [tuple(there) for there in at.values() if len(there) > 1]
+    return [tuple(there) for there in at.values() if len(there) > 1 and _is_clash(there)]
+
+
+def _is_clash(there: list[Record]) -> bool:
+    machines = {record.netns for record in there if record.netns}
+    return bool(there[0].port) or len(machines) > 1
 
 
 def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
@@ -60,10 +67,10 @@ def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
     for there in find_clashes(roster):
         who = ranks(sorted(record.rank for record in there))
         both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
+        where = f"{there[0].ip}, port {there[0].port}" if there[0].port else there[0].ip
         yield (
-            f"{who} {both} say {there[0].ip}, port {there[0].port}: the same bridge address on two machines? "
-            "Give each an address that the others reach (COMM_IFNAME, RANK_IP), or another port "
-            "(UNIT_HTTP_ADDRESS)"
+            f"{who} {both} say {where}: the same bridge address on two machines? Give each an address that the "
+            "others reach (COMM_IFNAME, RANK_IP), or another port (UNIT_HTTP_ADDRESS)"
         )
 
 

@@ -81,8 +81,10 @@ class Reason(StrEnum):
 class Charge:
     """One restart of the Unit, charged to its budget.
 
-    Attributes: generation: the one that ended; each is charged once, whoever reports it. at: seconds since
-    the epoch. A window of restarts bears what clocks differ by; no lease is judged by it.
+    Attributes:
+        generation: the one that ended; each is charged once, whoever reports it.
+        at: seconds since the epoch. A window of restarts bears what clocks differ by; no lease is judged by
+            it.
 
     """
 
@@ -94,17 +96,23 @@ class Charge:
 class Record:
     """What one agent announces about itself.
 
-    Attributes: incarnation: random id of this life of the agent. tenure: of its rank; each taking of a rank
-    has a higher one than what it replaces (:mod:`joining`). edition: grows with every change of this record,
-    so that an older copy of it is known as such. generation: the generation it stands in; 0 before its first
-    barrier. gang: id of the gang it has confirmed at the barrier of ``generation``, or empty. ip: its address
-    on the chosen card. port: port of its probe address, 0 for none. netns: the network namespace in which it
-    listens at exactly ``ip`` and ``port``; empty when it does not. master_port: free port found for this
-    generation; only rank 0 sets it. asked: it was asked to stop (signal or order), and the Unit or this
-    instance goes down for it. left: its agent has ended on purpose; its rank is free at once. failed: it
-    holds that the restart budget of the Unit is spent. restarts: restarts of the Unit it knows of. charges:
-    those within the budget's window, oldest first; they outlive its container. fingerprint: hash of what must
-    be equal on all ranks, as ``name=hash`` words.
+    Attributes:
+        incarnation: random id of this life of the agent.
+        tenure: of its rank; each taking of a rank has a higher one than what it replaces (:mod:`joining`).
+        edition: grows with every change of this record, so that an older copy of it is known as such.
+        generation: the generation it stands in; 0 before its first barrier.
+        gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
+        ip: its address on the chosen card.
+        port: port of its probe address, 0 for none.
+        netns: the network namespace in which it listens at exactly ``ip`` and ``port``, or in which it is where
+            it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
+        master_port: free port found for this generation; only rank 0 sets it.
+        asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
+        left: its agent has ended on purpose; its rank is free at once.
+        failed: it holds that the restart budget of the Unit is spent.
+        restarts: restarts of the Unit it knows of.
+        charges: those within the budget's window, oldest first; they outlive its container.
+        fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
 
     """
 
@@ -139,7 +147,11 @@ class Record:
         """Whether it was written by an agent that listened exactly where I listen now. The kernel lets one
         socket listen at an address of a network namespace, so that agent is gone.
         """
-        return bool(self.netns) and (self.netns, self.ip, self.port) == (me.netns, me.ip, me.port)
+        return bool(self.netns and self.port) and (self.netns, self.ip, self.port) == (
+            me.netns,
+            me.ip,
+            me.port,
+        )
 
     def supersedes(self, known: Record) -> bool:
         """Whether this is news, where ``known`` is known: a later tenure, or no older copy of the same
@@ -206,8 +218,10 @@ class OrderKind(StrEnum):
 class Order:
     """An operator's wish: to drain whoever is there, or to end the generation that it was given in.
 
-    Attributes: generation: the highest that the store knew when it kept the order. number: grows from order
-    to order; an agent obeys those that are newer than itself. 0 until it is kept.
+    Attributes:
+        generation: the highest that the store knew when it kept the order.
+        number: grows from order to order; an agent obeys those that are newer than itself. 0 until it is
+            kept.
 
     """
 
