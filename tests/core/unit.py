@@ -130,8 +130,10 @@ class Unit:
     def rival(self, rank: int, beats: int) -> None:
         """Another incarnation takes a rank in the store, later than its holder did, and lives for a while."""
         board, old = self.store.board, self.store.board.records[rank]
-        elsewhere = {"ip": "10.9.9.9", "netns": "elsewhere"}
-        board.records[rank] = replace(old, incarnation="rival", tenure=old.tenure + 10**15, **elsewhere)
+        later = old.tenure + 10**15
+        board.records[rank] = replace(
+            old, incarnation="rival", tenure=later, ip="10.9.9.9", netns="elsewhere"
+        )
         board.holders[rank] = "rival"
         for count in range(1, beats + 1):
             board.beats[rank] = (Beat("rival", count), self.now)

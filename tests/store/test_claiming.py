@@ -194,13 +194,15 @@ def test_nobody_claims_on_a_young_store_before_a_lease_of_its_own_clock(born: fl
 
 
 @story
-async def test_a_store_that_is_older_than_a_lease_gives_a_rank_at_once() -> None:
+async def test_a_store_that_is_older_than_a_lease_gives_a_rank_that_was_left_at_once() -> None:
     server = FakeServer()
     waits = claimed(server)
     await until(lambda: server.state.board.born is not None)
+    await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
     assert not waits.done()
     server.state.board.born = server.clock() - LEASE
-    assert (await waits) == Claimed(replace(SPARE, tenure=1))
+    found = await waits
+    assert (found.me.rank, found.me.tenure) == (1, holder(1).tenure + 1)
 
 
 @story
@@ -330,13 +332,12 @@ def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks
     assert Looks(looks.timing).at(0) is None
 
 
-def test_the_age_of_the_store_or_my_own_contact_settle_it() -> None:
+def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
     timing = Timing.of(5, 1)
-    young, old = (Reply(holder="", generation=0, records={}, beats={}, age=age) for age in (4.9, 5.0))
     contact = Leases().seen({}, 0, timing.contact_gap)
-    assert is_settled(old, Leases(), timing)
-    assert not is_settled(young, contact, timing)
+    assert not is_settled(Leases(), timing)
+    assert not is_settled(contact, timing)
     for now in range(1, 6):
         contact = contact.seen({}, now, timing.contact_gap)
-    assert is_settled(young, contact, timing)
-    assert not is_settled(young, contact.broken(), timing)
+    assert is_settled(contact, timing)
+    assert not is_settled(contact.broken(), timing)

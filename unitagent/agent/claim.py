@@ -85,15 +85,14 @@ class _Claimant:
         self._leases = self._leases.seen(_beats(reply), time.monotonic(), gap, keep=known)
         rank = free_rank(reply, self._leases, self._me, self._timing)
         if rank is None:
-            settled = is_settled(reply, self._leases, self._timing)
+            settled = is_settled(self._leases, self._timing)
             self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
-        took = reply.records.get(rank)
-        observed = _contact(self._leases) >= self._timing.lease
+        took, observed = reply.records.get(rank), is_settled(self._leases, self._timing)
         mine = replace(self._me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed))
         over = took is not None and (self._guard or rank == 0)  # then so is my predecessor's generation
-        put = _put(mine, took, generation=took.generation + 1 if took and over else 0)
+        put = _put(mine, _holder(reply, rank), generation=took.generation + 1 if took and over else 0)
         answer = await self._store.exchange(put)
         return Claimed(mine, took) if answer.holder == mine.incarnation else None
 
@@ -101,33 +100,53 @@ class _Claimant:
 def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int | None:
     """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
 
-    The one that stood in my own place comes first, since its files may be there. On a store that may have
-    been wiped, with all holders alive, nobody claims before they have had a lease to write to it again; that
-    lease is measured by my own clock where the store's was set back.
+    The one that stood in my own place comes first, since its files may be there. Of those who did not say
+    farewell none is gone before I have looked for a lease: the store may have lost its memory, with all
+    holders alive, and by its own clock, which may have been set, nobody can tell.
     """
-    if not is_settled(reply, leases, timing):
-        return None
     everywhere = range(me.size)
+    settled = is_settled(leases, timing)
+    if reply.age < timing.lease and not settled:
+        return None
     mine = (rank for rank in everywhere if (old := reply.records.get(rank)) and old.stood_here(me))
-    free = (rank for rank in everywhere if _is_free(rank, reply, leases, me, timing))
+    free = (
+        rank
+        for rank in everywhere
+        if not _was_held_lately(rank, leases, me, timing)
+        and (_has_left(rank, reply) or (settled and _is_free(rank, reply, leases, timing)))
+    )
     return next(mine, next(free, None))
 
 
-def is_settled(reply: Reply, leases: Leases, timing: Timing) -> bool:
-    """Whether all who live have had a lease to write to this store, should it have lost its memory."""
-    return max(reply.age, _contact(leases)) >= timing.lease
+def is_settled(leases: Leases, timing: Timing) -> bool:
+    """Whether all who live have had a lease to write to this store, by my own clock."""
+    if leases.contact is None or leases.last is None:
+        return False
+    return leases.last - leases.contact >= timing.lease
 
 
-def _contact(leases: Leases) -> float:
-    return 0.0 if leases.contact is None or leases.last is None else leases.last - leases.contact
-
-
-def _is_free(rank: int, reply: Reply, leases: Leases, me: Record, timing: Timing) -> bool:
+def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
+    """Whether I saw a holder that the store has forgotten since: it has time to write again."""
     former = leases.former(rank, besides=me.incarnation)
-    if former is not None and leases.last is not None and leases.last - former.since <= timing.takeover:
-        return False  # the store has forgotten it; it has time to write again
+    return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
+
+
+def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing) -> bool:
+    holder = _holder(reply, rank)
+    return not holder or leases.unchanged(holder) > timing.takeover
+
+
+def _has_left(rank: int, reply: Reply) -> bool:
     record = reply.records.get(rank)
-    return record is None or record.left or leases.unchanged(record.incarnation) > timing.takeover
+    return record is not None and record.left and record.incarnation == _holder(reply, rank)
+
+
+def _holder(reply: Reply, rank: int) -> str:
+    """Who holds a rank: whoever beats there, though its record may be lost or garbage."""
+    beat, record = reply.beats.get(rank), reply.records.get(rank)
+    if beat is not None:
+        return beat.incarnation
+    return record.incarnation if record is not None else ""
 
 
 def _beats(reply: Reply) -> dict[int, Beat]:
@@ -139,6 +158,5 @@ def _look(size: int) -> Exchange:
     return Exchange(record=None, take="", generation=0, failure=None, judge=tuple(range(size)), notify=False)
 
 
-def _put(record: Record, took: Record | None, generation: int) -> Exchange:
-    take = took.incarnation if took else ""
+def _put(record: Record, take: str, generation: int) -> Exchange:
     return Exchange(record=record, take=take, generation=generation, failure=None, judge=(), notify=False)

@@ -214,7 +214,8 @@ class Agent:
         self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check(action.peers))
 
     def _reached_nobody(self, action: act.CheckPeers) -> None:
-        self._put(ev.PeersReached, action.gang, (), tuple(peer.rank for peer in action.peers))
+        nobody = dict.fromkeys((peer.incarnation for peer in action.peers), ev.Opinion.SILENT)
+        self._put(ev.PeersChecked, action.gang, nobody)
 
     # the workload
 

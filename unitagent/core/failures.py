@@ -153,7 +153,7 @@ def count(state: State) -> Result:
     state = mine(state, restarts=state.me.restarts + 1)
     if not _free_of_charge(state):
         state = _charge(state)
-    if state.rules.guard and budget.is_spent(state.me.charges, state.rules.max_restarts):
+    if state.rules.guard and budget.is_spent(state.recovery.charges, state.rules.max_restarts):
         return _give_up(state), ()
     if state.rules.restart is Restart.RECREATE:
         return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
@@ -168,22 +168,24 @@ def _free_of_charge(state: State) -> bool:
 
 def _charge(state: State) -> State:
     at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
-    charge = Charge(generation=state.me.generation, at=at + state.rules.epoch)
+    charge = Charge(generation=state.me.generation, at=round(at + state.rules.epoch, 3))
     return _pausing(_charged(state, (charge,)))
 
 
 def _charged(state: State, charges: Iterable[Charge]) -> State:
     """With these restarts charged, and those forgotten that the window has left behind."""
     now, window = state.now + state.rules.epoch, state.rules.restart_window
-    return mine(state, charges=budget.merge((*state.me.charges, *charges), now, window))
+    known = budget.merge((*state.recovery.charges, *charges), now, window)
+    return mine(state.with_recovery(charges=known), charges=known[-budget.MOST :])
 
 
 def _pausing(state: State) -> State:
     """With the pause that the last charge asks for."""
-    if not state.me.charges:
+    charges = state.recovery.charges
+    if not charges:
         return state
-    since = state.me.charges[-1].at - state.rules.epoch
-    return state.with_barrier(not_before=since + budget.pause_before(state.me.charges, state.rules.backoff))
+    pause = budget.pause_before(charges, state.rules.backoff)
+    return state.with_barrier(not_before=charges[-1].at - state.rules.epoch + pause)
 
 
 def inherit(state: State, predecessor: Record) -> State:
@@ -198,7 +200,7 @@ def learn_charges(state: State) -> Result:
     """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
     if not state.store.current or not state.joined or state.shutdown.leaving:
         return state, ()
-    known = {charge.generation for charge in state.me.charges}
+    known = {charge.generation for charge in state.recovery.charges}
     told = [
         charge
         for record in state.store.records.values()
@@ -212,7 +214,7 @@ def learn_charges(state: State) -> Result:
 def _give_up(state: State) -> State:
     failure = state.recovery.failure
     why = (
-        f"{len(state.me.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"{len(state.recovery.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
         f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )

@@ -68,8 +68,10 @@ def may_take(state: State) -> str | None:
     if not state.store.looked:
         return None
     holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    if not state.joined and _was_held_lately(state):
+        return None
     if holder in {"", state.me.incarnation}:
-        return "" if state.joined or not _was_held_lately(state) else None
+        return ""
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
         return holder if _serves(state) or is_gone(state, holder) else None
     if _serves(state) and state.me.outranks(record):

@@ -5,12 +5,14 @@ A *record* is what one agent says about itself; the store is the notice-board th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from unitagent.core.timing import Timing
 
+YEAR = 366 * 86400 * 10**6  # microseconds; an order that much ahead of the store's clock was made up
 LEAP = 10**9  # generations; one so far ahead of mine has not come about by restarts
 _NAMED = 16  # ranks; a sentence with more of them is not read
 
@@ -104,8 +106,8 @@ class Record:
         gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
         ip: its address on the chosen card.
         port: port of its probe address, 0 for none.
-        netns: the network namespace in which it listens at exactly ``ip`` and ``port``, or in which it is where
-            it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
+        netns: the network namespace in which it listens at exactly ``ip`` and ``port``, or in which it is
+            where it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
         master_port: free port found for this generation; only rank 0 sets it.
         asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
         left: its agent has ended on purpose; its rank is free at once.
@@ -284,8 +286,9 @@ class Gang:
 
     @property
     def id(self) -> str:
-        """The token: the generation and the roster, in full."""
-        return f"{self.generation}:{self.master_port}:{','.join(self.incarnations)}"
+        """The token: the generation, and a hash of its roster, since it is in every record."""
+        roster = hashlib.sha256(",".join(self.incarnations).encode(errors="surrogateescape")).hexdigest()
+        return f"{self.generation}:{self.master_port}:{roster[:32]}"
 
     @property
     def master_address(self) -> str:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from unitagent.core.events import Opinion
 from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, Gang, Order, Record
+from unitagent.core.model import Charge, Failure, Gang, Order, Record
 
 
 class Work(StrEnum):
@@ -214,6 +214,7 @@ class Recovery:
     Attributes:
         failure: the first failure of the last generation that failed.
         failure_stored: the store has it, as far as I know.
+        charges: restarts that count against the budget; the last of them are in my record, too.
         counted: the last generation whose end was counted.
         was_ready: some generation of my life has been ready.
         marks: when the steps of the last recovery happened.
@@ -222,6 +223,7 @@ class Recovery:
 
     failure: Failure | None = None
     failure_stored: bool = True
+    charges: tuple[Charge, ...] = ()
     counted: int = 0
     was_ready: bool = False
     marks: Marks = field(default_factory=Marks)

@@ -58,9 +58,13 @@ def decode_order(raw: bytes) -> Order | None:
     """Read an operator's wish, behind the generation and the number that the store gave it."""
     generation, number, text = (*raw.split(b" ", 2), b"", b"")[:3]
     order = _decode(text, Order)
-    if order is None or not generation.isdigit() or not number.isdigit():
+    if order is None or not _is_exact(generation) or not _is_exact(number):
         return None
-    return replace(order, generation=decode_number(generation), number=decode_number(number))
+    return replace(order, generation=int(generation), number=int(number))
+
+
+def _is_exact(raw: bytes) -> bool:
+    return raw.isdigit() and len(raw) <= len(str(MAX_EXACT)) and int(raw) <= MAX_EXACT
 
 
 def decode_output(raw: bytes) -> Output | None:
