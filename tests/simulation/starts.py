@@ -29,7 +29,7 @@ class Starts:
         self._spawned: set[tuple[str, str]] = set()
         self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
-        self._leaders: dict[str, str] = {}
+        self._leaders: dict[str, Gang] = {}
 
     def decided(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
@@ -70,15 +70,20 @@ class Starts:
             self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}")
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
-        """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was asked."""
+        """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was asked,
+        or all were to restart in any case.
+        """
         if self.watch.plan.guard:
             return
-        old = self._leaders.setdefault(one.incarnation, gang.incarnations[0])
-        self._leaders[one.incarnation] = gang.incarnations[0]
+        before = self._leaders.setdefault(one.incarnation, gang)
+        self._leaders[one.incarnation] = gang
+        old, old_generation = before.incarnations[0], before.generation
         if old == gang.incarnations[0]:
             return
         former = next(two for two in self.watch.world.lives if two.incarnation == old)
-        if former.asked is None and former.incarnation not in self.watch.orders:
+        since = self.began[old_generation]
+        ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
+        if former.asked is None and not ordered:
             self.watch.broken("5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}")
 
     def _same_table(self, one: Instance, gang: Gang) -> None:
@@ -109,7 +114,7 @@ class Starts:
 
     def _one_of_each(self, one: Instance, gang: Gang) -> None:
         """3: no two at one address; 11: nobody with another secret."""
-        if len(set(gang.ips)) < len(gang.ips):
+        if len(set(gang.ips)) < len(gang.ips) and self.watch.plan.probes:  # without a port there is no place
             self.watch.broken("3 address", f"{one.incarnation} starts {gang.id} with two at one of {gang.ips}")
         secrets = {two.secret for two in self.watch.world.living if two.incarnation in gang.incarnations}
         if len(secrets) > 1 and self.watch.plan.probes:
