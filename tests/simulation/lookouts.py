@@ -111,10 +111,16 @@ class Lookout:
         if dead.state.generation > work.gang.generation or dead.state.shutdown.leaving or dead.state.shutdown.draining:
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
-            self.world.after(bound, self._noticed, work.gang.generation, self.world.now, everybody)
+            self.world.after(bound, self._noticed, work.gang.generation, self.world.now, bound, everybody)
 
-    def _noticed(self, generation: int, died: float, everybody: bool) -> None:
-        """Whether somebody, or everybody, who could judge all the time knows that the generation is over."""
+    def _noticed(self, generation: int, died: float, bound: float, everybody: bool) -> None:
+        """Whether somebody, or everybody, who could judge all the time knows that the generation is over. What
+        the store has lost since, whoever lives has to tell it again before it says anything about the dead.
+        """
+        lost = self.world.boards.lost_at
+        if lost > died:
+            self.world.after(lost + bound - self.world.now, self._noticed, generation, lost, bound, everybody)
+            return
         judges = [one for one in self.world.living if self._could_judge(one, generation, died)]
         blind = [one for one in judges if one.state.generation <= generation]
         if blind and (everybody or len(blind) == len(judges)):
