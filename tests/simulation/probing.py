@@ -52,4 +52,8 @@ class Probing:
 
     def _ran_between(self, one: Instance) -> bool:
         """Whether it may have run as a whole between two looks."""
-        return any(one.incarnation in gang.incarnations for gangs in self.watch.starts.gangs.values() for gang in gangs)
+        return any(
+            one.incarnation in gang.incarnations
+            for gangs in self.watch.starts.gangs.values()
+            for gang in gangs
+        )
