@@ -118,8 +118,8 @@ class Lookout:
             self.world.after(bound, self._noticed, work.gang.generation, self.world.now, bound, everybody)
 
     def _noticed(self, generation: int, died: float, bound: float, everybody: bool) -> None:
-        """Whether somebody, or everybody, who could judge all the time knows that the generation is over. Where
-        the store has lost something since, it says nothing about the dead until the living have told it again.
+        """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
+        store that has lost something since says nothing about the dead until the living have told it again.
         """
         lost = self.world.boards.lost_at
         if lost > died:

@@ -82,8 +82,8 @@ class Memories:
                 )
 
     def _taken_back(self, one: Instance, other: Instance) -> None:
-        """3: who comes back takes its rank from one that a store without memory has given it to meanwhile, and
-        not from one that has started in a newer generation since.
+        """3: who comes back takes its rank from one that a store without memory has given it to meanwhile,
+        and not from one that has started in a newer generation since.
         """
         mine, theirs = one.workload, other.workload
         newer = (

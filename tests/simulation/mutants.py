@@ -126,7 +126,13 @@ def _exit_0_is_fine() -> Any:
 
 def _charge_twice() -> Any:
     right = failures._charge
-    return patch.object(failures, "_charge", lambda state: right(right(state)))
+
+    def charge(state: State) -> State:
+        once = right(state)
+        again = replace(once.me.charges[-1], generation=-state.me.generation)
+        return mine(once, charges=(*once.me.charges, again))
+
+    return patch.object(failures, "_charge", charge)
 
 
 def _no_isolation() -> Any:
@@ -154,7 +160,7 @@ def _ready_alone() -> Any:
 
 
 def _forget_what_the_store_forgot() -> Any:
-    return patch.object(facts, "_remembering", lambda state, shown: shown)
+    return patch.object(facts, "_newest", lambda state, shown: shown)
 
 
 def _keep_the_dead_in_the_gang() -> Any:
