@@ -1,4 +1,4 @@
-"""``RANK_ID=auto`` in a simulated world: the production's choice of a rank, on the world's clock and store."""
+"""``RANK_ID=auto`` in a simulated world: the production's choice of a rank, on this world's clock."""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ class Instance:
         port = PROBE_PORT if world.plan.probes else 0
         auto = world.plan.auto
         rank = NO_RANK if auto else slot
-        me = Record(rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host)
+        me = Record(
+            rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
+        )
         me = replace(me, **odd)
         self._start(me)
         if auto:

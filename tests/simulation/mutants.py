@@ -5,7 +5,7 @@ Each mutant patches a single function of the core, and keeps a seed whose world 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,7 +126,13 @@ def _exit_0_is_fine() -> Any:
 
 def _charge_twice() -> Any:
     right = failures._charge
-    return patch.object(failures, "_charge", lambda state: right(right(state)))
+
+    def charge(state: State) -> State:
+        once = right(state)
+        again = replace(once.me.charges[-1], generation=-state.me.generation)
+        return mine(once, charges=(*once.me.charges, again))
+
+    return patch.object(failures, "_charge", charge)
 
 
 def _no_isolation() -> Any:
@@ -154,7 +160,7 @@ def _ready_alone() -> Any:
 
 
 def _forget_what_the_store_forgot() -> Any:
-    return patch.object(facts, "_remembering", lambda state, shown: shown)
+    return patch.object(facts, "_newest", lambda state, shown: shown)
 
 
 def _keep_the_dead_in_the_gang() -> Any:
@@ -169,7 +175,9 @@ def _keep_the_dead_in_the_gang() -> Any:
 
 def _claim_nothing() -> Any:
     return patch.object(
-        joining, "claim", lambda state: state.with_store(predecessor=state.store.records.get(state.rules.rank))
+        joining,
+        "claim",
+        lambda state: state.with_store(predecessor=state.store.records.get(state.rules.rank)),
     )
 
 
@@ -354,9 +362,7 @@ def _an_address_is_an_identity() -> Any:
 
     def checked(state: State, event: PeersChecked) -> State:
         somebody = {Opinion.SELF, Opinion.OTHER, Opinion.STRANGER}
-        answers = {
-            one: Opinion.ALIVE if said in somebody else said for one, said in event.answers.items()
-        }
+        answers = {one: Opinion.ALIVE if said in somebody else said for one, said in event.answers.items()}
         return right(state, replace(event, answers=answers))
 
     both = ExitStack()
@@ -434,11 +440,13 @@ def wrong(mutant: Mutant) -> Iterator[None]:
         yield
 
 
-def kill(mutant: Mutant, search: range) -> Outcome | None:
-    """A world in which the mutant breaks a guarantee: the known one, or the first of the search."""
-    with wrong(mutant):
-        for seed in (mutant.killed_by, *search):
+def kill(mutant: Mutant, search: Iterable[int] = ()) -> Outcome | None:
+    """A world in which the mutant breaks a guarantee, and the real core none: the known one, or the first of
+    the search.
+    """
+    for seed in (mutant.killed_by, *search):
+        with wrong(mutant):
             outcome = simulate(seed)
-            if outcome.violations:
-                return outcome
+        if outcome.violations and not simulate(seed).violations:
+            return outcome
     return None

@@ -151,7 +151,7 @@ def draw(rng: Random, seed: int) -> Plan:
         lease=lease,
         heartbeat=heartbeat,
         pace=pace,
-        tick=max(timing.tick, lease / rng.choice((20.0, 20.0, 20.0, 60.0))),
+        tick=max(timing.tick, min(lease / rng.choice((20.0, 20.0, 60.0)), 0.5 * timing.operation_timeout)),
         late=rng.choice((0.0, 0.0, 0.1, 0.3)) * min(1.0, timing.tick / 0.25),
         load=rng.uniform(0.2, 1.5),
         stubborn=rng.choice((0.0, 0.0, 0.2, 0.5)),

@@ -112,13 +112,15 @@ def nap(world: World) -> None:
     """All machines stand still together, for less than a lease, and go on one after another: whoever slept
     judges nobody, so nothing comes of it.
     """
-    if any(one.paused for one in world.living):
+    if any(one.paused or not world.boards.is_main(one.host) for one in world.living):
         return
-    length = world.timing.lease * world.rng.uniform(0.55, 0.9)
+    timing = world.timing
+    spare = timing.lease - timing.heartbeat - timing.operation_timeout - 2 * world.plan.tick
+    length = spare * world.rng.uniform(0.5, 0.9)
     for one in list(world.living):
         world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
         one.freeze()
-        late = world.rng.uniform(0.0, 0.08) * world.timing.lease
+        late = world.rng.uniform(0.0, 0.1) * spare
         world.after(length + late, thaw, world, one, False)
 
 
