@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.watch import Strike, Watch
 
 LEADER_UNTIL = 0.88 * STOP_GRACE
-HOLD = 0.2  # of the stop grace
+HOLD = 0.2 * STOP_GRACE
 
 
 class Endings:

@@ -28,7 +28,7 @@ SPARE = replace(record(0, "spare", generation=0, size=SIZE), ip="10.0.0.9", netn
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claiming, "_PAUSE", 0.01)
+    monkeypatch.setattr(claiming, "PAUSE", 0.01)
 
 
 def holder(rank: int, size: int = SIZE) -> Record:

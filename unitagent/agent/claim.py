@@ -22,7 +22,7 @@ from unitagent.store.protocol import Store
 
 _log = logging.getLogger(__name__)
 
-_PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
+PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
 _UNSETTLED = "the store is new, or has lost its memory; whoever holds a rank has a lease to say so"
 
 
@@ -62,7 +62,7 @@ async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_
         if time.monotonic() > report:
             _log.warning("waiting for a free rank: %s", claimant.why)
             report = time.monotonic() + _REPORT
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(PAUSE)
 
 
 class _Claimant:
@@ -77,24 +77,42 @@ class _Claimant:
     async def attempt(self) -> Claimed | None:
         """Look once, and put my record into a free place."""
         try:
-            reply = await self._store.exchange(_look(self._me.size))
+            reply = await self._store.exchange(look(self._me.size))
         except StoreError:
             self._leases = self._leases.broken()
             raise
         gap, known = self._timing.contact_gap, tuple(self._leases.of)
-        self._leases = self._leases.seen(_beats(reply), time.monotonic(), gap, keep=known)
+        self._leases = self._leases.seen(all_beats(reply), time.monotonic(), gap, keep=known)
         rank = free_rank(reply, self._leases, self._me, self._timing)
         if rank is None:
             settled = is_settled(self._leases, self._timing)
             self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
-        took, observed = reply.records.get(rank), is_settled(self._leases, self._timing)
-        mine = replace(self._me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed))
-        over = took is not None and (self._guard or rank == 0)  # then so is my predecessor's generation
-        put = _put(mine, _holder(reply, rank), generation=took.generation + 1 if took and over else 0)
-        answer = await self._store.exchange(put)
-        return Claimed(mine, took) if answer.holder == mine.incarnation else None
+        observed = is_settled(self._leases, self._timing)
+        claimed = claim_rank(reply, rank, self._me, observed=observed)
+        answer = await self._store.exchange(put_claim(claimed, reply, guard=self._guard))
+        return claimed if answer.holder == claimed.me.incarnation else None
+
+
+def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claimed:
+    """My record with this rank; ``observed``: I had unbroken contact for a lease."""
+    took = reply.records.get(rank)
+    return Claimed(replace(me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed)), took)
+
+
+def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:
+    """The exchange that puts it in the place of the last holder, whose generation is over where we lead."""
+    me, took = claimed.me, claimed.took
+    over = took is not None and (guard or me.rank == 0)
+    return Exchange(
+        record=me,
+        take=_holder(reply, me.rank),
+        generation=took.generation + 1 if took and over else 0,
+        failure=None,
+        judge=(),
+        notify=False,
+    )
 
 
 def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int | None:
@@ -149,14 +167,11 @@ def _holder(reply: Reply, rank: int) -> str:
     return record.incarnation if record is not None else ""
 
 
-def _beats(reply: Reply) -> dict[int, Beat]:
+def all_beats(reply: Reply) -> dict[int, Beat]:
     """Everybody's beat; a record without one has stood still since I first saw it."""
     return {rank: Beat(record.incarnation, 0) for rank, record in reply.records.items()} | reply.beats
 
 
-def _look(size: int) -> Exchange:
+def look(size: int) -> Exchange:
+    """An exchange that puts nothing, and shows every beat."""
     return Exchange(record=None, take="", generation=0, failure=None, judge=tuple(range(size)), notify=False)
-
-
-def _put(record: Record, take: str, generation: int) -> Exchange:
-    return Exchange(record=record, take=take, generation=generation, failure=None, judge=(), notify=False)

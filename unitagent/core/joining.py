@@ -3,11 +3,11 @@
 The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that
 has stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store
 that is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look,
-or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever has a
-lower tenure, or is only remembered by the store, fences nobody: while I serve I put my record over a lower
-one at once and go on.
+or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only
+remembered by the store fences nobody, and neither does a lower tenure: while I serve I put my record over it
+at once and go on. Who had the rank and does not serve leaves it to any other that lives.
 
-Who does not serve, a newcomer above all, waits until the holder is gone for certain: it said so, its place is
+A newcomer, and whoever does not serve, waits until the holder is gone for certain: it said so, its place is
 mine now, its own machine says that nobody listens there while its beat stands still, or it was silent for
 ``takeover``.
 """
@@ -32,7 +32,9 @@ def fence(state: State) -> Result:
         return state, ()
     holder = state.store.records.get(state.rules.rank)
     rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
-    if holder is None or not (rival and holder.outranks(state.me) and is_living(state, holder.incarnation)):
+    if holder is None or not (rival and is_living(state, holder.incarnation)):
+        return state, ()
+    if _serves(state) and state.me.outranks(holder):
         return state, ()
     where = holder.hostname or holder.ip
     why = f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
