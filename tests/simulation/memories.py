@@ -26,6 +26,7 @@ class Memories:
         self._holders: dict[int, str] = {}
         self._failure: Failure | None = None
         self.confirmed: set[tuple[str, str]] = set()
+        self._beaten: dict[str, float] = {}
         self._lost_at = float("-inf")
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
@@ -48,6 +49,8 @@ class Memories:
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
         boards = self.watch.world.boards
+        if said is not None and boards.is_main(one.host):
+            self._beaten[one.incarnation] = self.watch.world.now
         board = boards.main.board
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
@@ -107,9 +110,9 @@ class Memories:
         )
 
     def _has_beaten(self, other: Instance) -> bool:
-        """Whether its lease runs: the one store has answered it within that time."""
+        """Whether its lease runs: the one store has had its word within that time."""
         world = self.watch.world
-        return world.boards.is_main(other.host) and world.now - other.last_answer < world.timing.lease
+        return world.now - self._beaten.get(other.incarnation, float("-inf")) < world.timing.lease
 
 
 def _about(failure: Failure) -> str:

@@ -154,7 +154,7 @@ def draw(rng: Random, seed: int) -> Plan:
         tick=max(timing.tick, min(lease / rng.choice((20.0, 20.0, 60.0)), 0.5 * timing.operation_timeout)),
         late=rng.choice((0.0, 0.0, 0.1, 0.3)) * min(1.0, timing.tick / 0.25),
         load=rng.uniform(0.2, 1.5),
-        stubborn=rng.choice((0.0, 0.0, 0.2, 0.5)),
+        stubborn=rng.choice((0.0, 0.2, 0.5, 0.8) if profile is Profile.DRAIN else (0.0, 0.0, 0.2, 0.5)),
         slow=0.3 if anything and rng.random() < 0.15 else 0.0,
         immortal=0.2 if anything and rng.random() < 0.05 else 0.0,
         contagion=rng.choice((0.0, 0.5)) if guard else 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.instance import Instance
+from tests.simulation.trouble.network import elsewhere
 from tests.simulation.trouble.store import cut, set_back
 from tests.simulation.world import World
 from unitagent.core.exits import Exit
@@ -106,6 +107,19 @@ def _freeze(world: World, one: Instance, length: float) -> None:
     world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s")
     one.freeze()
     world.after(length, thaw, world, one, counts)
+
+
+def usurp_frozen(world: World) -> None:
+    """A newcomer for a held rank waits, and then the holder's agent hangs for longer than its lease."""
+    one = somebody(world)
+    if one.alive and not one.paused:
+        elsewhere(world, one)
+        world.after(world.rng.uniform(0.5, 1.5), _hang, world, one)
+
+
+def _hang(world: World, one: Instance) -> None:
+    if one.alive and not one.paused:
+        _freeze(world, one, world.timing.takeover + world.span(0.5, 3.0))
 
 
 def nap(world: World) -> None:
