@@ -35,6 +35,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gpus", default="/dev/nvidia", help="how the paths of devices begin")
     parser.add_argument("--ports", type=int, nargs="*", default=(), help="meant for the workload alone")
     parser.add_argument("--release-seconds", type=float, default=0.5)
+    parser.add_argument("--oom-seconds", type=float, default=10.0)
     parser.add_argument("--service", help="a shell command to run as a service child")
     parser.add_argument("--vital", action="append", default=[], help="beginning of a name that it needs")
     parser.add_argument("--errand", help="a command line to run again and again beside the workload")
@@ -60,6 +61,7 @@ class Harness:
             capture_stderr=not options.inherit_stderr,
             kill_seconds=options.kill_seconds,
             release_seconds=options.release_seconds,
+            oom_seconds=options.oom_seconds,
             gpus=options.gpus,
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Agent, enter, program
+from tests.process.conftest import Agent, enter, program, until
 from unitagent.workload.oom import OomCounter
 
 
@@ -25,6 +27,24 @@ def test_an_oom_kill_is_told_from_others(group: Path, tmp_path: Path, flags: lis
         agent.close()
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("group", ["memory"], indirect=True)
+def test_an_oom_kill_long_ago_explains_no_end(group: Path, tmp_path: Path) -> None:
+    """A workload may lose a helper and go on working."""
+    (group / "memory.limit_in_bytes").write_text("200M")
+    hungry = [*program("hungry.py"), "--child", str(tmp_path / "end")]
+    agent = Agent(tmp_path, "--oom-seconds", "0.1", "--", *hungry, preexec_fn=enter(group))
+    try:
+        agent.says("killed")
+        looks = len(agent.events("look"))
+        until(lambda: len(agent.events("look")) > looks + 10, "half a second of looks")
+        (tmp_path / "end").touch()
+        assert agent.finish() == 1
+        assert agent.event("exit")["reason"] == "exit"
+    finally:
+        agent.close()
+
+
 def test_any_other_sigkill_is_no_oom(tmp_path: Path) -> None:
     agent = Agent(tmp_path, "--", "sh", "-c", "kill -9 $$")
     try:
@@ -34,10 +54,26 @@ def test_any_other_sigkill_is_no_oom(tmp_path: Path) -> None:
         agent.close()
 
 
-def pretend(folder: Path, groups: str, mounts: str) -> OomCounter:
+def pretend(
+    folder: Path, groups: str, mounts: str, clock: Callable[[], float] = time.monotonic
+) -> OomCounter:
     (folder / "cgroup").write_text(groups)
     (folder / "mountinfo").write_text(mounts)
-    return OomCounter(folder)
+    return OomCounter(folder, clock=clock)
+
+
+def test_only_a_kill_of_late_counts(tmp_path: Path) -> None:
+    file, now = tmp_path / "memory.events", [1000.0]
+    file.write_text("oom_kill 1\n")
+    counter = pretend(tmp_path, "0::/\n", f"31 23 0:28 / {tmp_path} rw - cgroup2 c rw\n", lambda: now[0])
+    file.write_text("oom_kill 2\n")
+    counter.look()
+    now[0] += 9
+    assert counter.struck()
+    now[0] += 2
+    assert not counter.struck()
+    file.write_text("oom_kill 3\n")
+    assert counter.struck()
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
-"""Did the kernel kill one of us for want of memory? It counts such kills for each control group; we compare.
+"""Did the workload end because the kernel killed one of us for want of memory? It counts such kills for each
+control group, and does not say whom or when: we look again and again, and note when the count rose.
 
 Any process counts, not only the main one: an engine whose worker was killed exits by itself a moment later,
-and "exit code 1" would hide why. Without a readable counter (no cgroup mount, a sandbox kernel) nothing is
-claimed.
+and "exit code 1" would hide why. But only such a moment: a workload that went on working without some helper
+ended of something else. Without a readable counter (no cgroup mount, a sandbox kernel) nothing is claimed.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _PROC_SELF = Path("/proc/self")
 
@@ -23,21 +26,36 @@ _MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)$")
 class OomCounter:
     """The number of OOM kills in our control group: ``memory.events`` of v2, ``memory.oom_control`` of v1."""
 
-    def __init__(self, proc_self: Path = _PROC_SELF) -> None:
+    def __init__(
+        self,
+        proc_self: Path = _PROC_SELF,
+        aftermath: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Find the counter; ``aftermath``: seconds in which the others end of a kill."""
         self._files = list(_candidates(proc_self))
-        self._start = self.count()
+        self._aftermath = aftermath
+        self._clock = clock
+        self.start()
 
     def count(self) -> int:
         """Kills since the control group was made; 0 when there is no counter."""
         return max((_oom_kill(path) for path in self._files), default=0)
 
     def start(self) -> None:
-        """Begin to count anew."""
-        self._start = self.count()
+        """Forget what was before."""
+        self._seen, self._rose = self.count(), -math.inf
+
+    def look(self) -> None:
+        """Note a kill; the more often, the better is known when it was."""
+        seen, self._seen = self._seen, self.count()
+        if self._seen > seen:
+            self._rose = self._clock()
 
     def struck(self) -> bool:
-        """Whether there was a kill since :meth:`start`."""
-        return self.count() > self._start
+        """Whether there was a kill so short a time ago that what ends now ends of it."""
+        self.look()
+        return self._clock() - self._rose <= self._aftermath
 
 
 def _oom_kill(path: Path) -> int:

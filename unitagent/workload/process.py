@@ -64,6 +64,7 @@ class Workload:
         capture_stderr: bool = True,
         kill_seconds: float = 10.0,
         release_seconds: float = 5.0,
+        oom_seconds: float = 10.0,
         gpus: str = "/dev/nvidia",
     ) -> None:
         """Prepare; nothing is started.
@@ -76,6 +77,7 @@ class Workload:
                 inherited.
             kill_seconds: from the first SIGKILL to giving up on whoever is left.
             release_seconds: from the last process's end to giving up on what others still hold of it.
+            oom_seconds: from a kill for want of memory to an end that is not its consequence any more.
             gpus: how the paths of GPU devices begin.
 
         """
@@ -86,7 +88,7 @@ class Workload:
         self._kill_seconds = kill_seconds
         self._stderr = Stderr() if capture_stderr else None
         self._terminal = Terminal()
-        self._oom = OomCounter()
+        self._oom = OomCounter(aftermath=oom_seconds)
         self._inside = Inside()
         self._bells = Bells()
         self._vital: tuple[str, ...] = ()
@@ -181,6 +183,7 @@ class Workload:
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
+        await in_background(self._oom.look)
         pid, spared = self.pid, frozenset(self._reaper.services)
         corpse = await in_background(lambda: self._inside.look(spared)) if pid is not None else None
         if self.pid != pid:  # what was looked at has ended meanwhile
