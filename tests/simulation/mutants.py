@@ -16,7 +16,7 @@ from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
 from unitagent.core import barrier, checks, decide, ending, failures, joining, outage, rejoining
 from unitagent.core.actions import Stop
-from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound
+from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound, StoreFailed
 from unitagent.core.exits import Code
 from unitagent.core.leases import NEVER, Lease, Leases
 from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record
@@ -296,8 +296,8 @@ def _a_pause_is_no_break() -> Any:
 def _what_was_not_answered_is_published() -> Any:
     right = facts._store_failed
 
-    def failed(state: State) -> State:
-        return right(state).with_store(published=state.store.exchanging or state.store.published)
+    def failed(state: State, event: StoreFailed) -> State:
+        return right(state, event).with_store(published=state.store.exchanging or state.store.published)
 
     return patch.object(facts, "_store_failed", failed)
 
