@@ -45,5 +45,18 @@ def rebuilt_quickly(history: History) -> Iterator[str]:
     for one in history.rounds:
         kind = one.faults[0].kind
         limit, after = KINDS[kind].quick, recovered(history, one)
-        if len(one.faults) == 1 and limit is not None and after is not None and after > limit:
-            yield f"round {one.number}: {kind} took {after:.2f} s to start again, not {limit:g} s"
+        if len(one.faults) > 1 or limit is None or after is None:
+            continue
+        waited = after - _came_up(history, one)
+        if waited > limit:
+            yield f"round {one.number}: {kind} took {waited:.2f} s to start again, not {limit:g} s"
+
+
+def _came_up(history: History, one: Round) -> float:
+    """From when the fault was over to the rebuilt agent's first answer: what the machine took to start it."""
+    rank = one.faults[0].rank
+    first = [flip.at for flip in history.flips if flip.host == rank and flip.code and flip.at > one.over]
+    silent = [
+        flip.at for flip in history.flips if flip.host == rank and not flip.code and flip.at > one.begun
+    ]
+    return next((at - one.over for at in first if silent and at > silent[0]), 0.0)

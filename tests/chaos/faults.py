@@ -36,7 +36,8 @@ class Kind:
         where: it happens to one rank; to one rank with the help of the spare machine and a store that works;
             to the store; or to everybody.
         noticed: seconds in which another rank's workload has ended because of it, when it comes alone.
-        quick: seconds after its mend in which every workload has been started again, when it comes alone.
+        quick: seconds from the rebuilt agent's first answer to the start of the last workload, when it comes
+            alone.
         silent: only the store shows it, so it may pass unnoticed while the store is away.
         unseen: no rank's readiness changes because of it, when it comes alone.
         look_on: how long to look on when it is over.

@@ -14,7 +14,7 @@ from unitagent.core.timing import Timing
 Limit = Callable[[Timing], float]
 Span = Callable[[Timing], tuple[float, float]]
 
-AT_ONCE, QUICK = 1.5, 4.0  # seconds, whatever the timing: nothing of it waits for a beat or a lease
+AT_ONCE, QUICK = 1.5, 3.0  # seconds, whatever the timing: nothing of it waits for a beat or a lease
 _SLACK = 0.8  # seconds by which a busy machine may wake somebody late
 
 

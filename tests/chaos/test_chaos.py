@@ -23,7 +23,7 @@ SABOTAGES = {
     "ignores-the-others": ("did not come back", "workload killed"),
     "mixes-up-the-leader": ("were told different things", "workload killed"),
     "obeys-a-memory": ("ended with 76, but it should have gone on", REBUILT, "store set back"),
-    "believes-an-address": ("ended with 76, but it should have gone on", "newcomer at the same address"),
+    "believes-an-address": ("a needless restart", "newcomer at the same address"),
 }
 
 pytestmark = [pytest.mark.chaos, pytest.mark.root, pytest.mark.timeout(1200)]
