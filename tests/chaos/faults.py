@@ -12,13 +12,13 @@ from typing import Literal
 
 import redis
 
+from tests.chaos import limits
+from tests.chaos.limits import Limit, Span
 from tests.chaos.rebuilding import Platform
 from tests.network.cabling import Direction, Segment
 
 Act = Callable[[Platform, int], object]
 Where = Literal["rank", "spare", "store", "everywhere"]
-LEASE = 5.0
-AT_ONCE, IN_TIME = 1.5, LEASE + 2.0  # seconds; what is refused is known at once, what is silent by the lease
 
 
 def _nothing(_lab: Platform, _rank: int) -> None:
@@ -30,31 +30,37 @@ class Kind:
     """One kind of fault.
 
     Attributes:
-        hold: bounds of the seconds between strike and mend.
+        hold: bounds of the seconds between strike and mend; the same for none.
         restarts: the Unit has to restart because of it; else it must not.
         cuts: what somebody cannot reach meanwhile, ``store`` or ``peers``; both together isolate.
         where: it happens to one rank; to one rank with the help of the spare machine and a store that works;
             to the store; or to everybody.
         noticed: seconds in which another rank's workload has ended because of it, when it comes alone.
+        quick: seconds from the rebuilt agent's first answer to the start of the last workload, when it comes
+            alone.
         silent: only the store shows it, so it may pass unnoticed while the store is away.
+        unseen: no rank's readiness changes because of it, when it comes alone.
+        look_on: how long to look on when it is over.
 
     """
 
     strike: Act
     mend: Act = _nothing
-    hold: tuple[float, float] = (0.0, 0.0)
+    hold: Span = limits.no_time
     restarts: bool = True
     cuts: frozenset[str] = frozenset()
     where: Where = "rank"
-    noticed: float | None = None
+    noticed: Limit | None = None
+    quick: float | None = None
     silent: bool = False
+    unseen: bool = False
+    look_on: Limit = limits.settled
 
     @property
     def of_store(self) -> bool:
         return self.where == "store"
 
 
-LONG, SHORT, OUTAGE = (8.0, 11.0), (1.0, 2.5), (2.0, 9.0)
 STORE, PEERS = frozenset({"store"}), frozenset({"peers"})
 
 
@@ -170,52 +176,87 @@ def _garbage(lab: Platform, _rank: int) -> None:
         client.set(key, "garbage")
 
 
-def _of_store(strike: Act, mend: Act = _nothing, *, outage: bool = False) -> Kind:
-    hold, cuts = (OUTAGE, STORE) if outage else (SHORT, frozenset[str]())
-    return Kind(strike=strike, mend=mend, hold=hold, restarts=False, cuts=cuts, where="store")
+def _of_store(
+    strike: Act, mend: Act = _nothing, *, outage: bool = False, look_on: Limit = limits.settled
+) -> Kind:
+    hold, cuts = (limits.outage, STORE) if outage else (limits.for_a_moment, frozenset[str]())
+    return Kind(
+        strike=strike,
+        mend=mend,
+        hold=hold,
+        restarts=False,
+        cuts=cuts,
+        where="store",
+        unseen=True,
+        look_on=look_on,
+    )
+
+
+def _set_back(strike: Act, mend: Act = _nothing, *, outage: bool = False) -> Kind:
+    """Who is remembered is nobody: a lease and a takeover pass, and nothing happens."""
+    return _of_store(strike, mend, outage=outage, look_on=limits.taken_over)
+
+
+def _second(strike: Act, mend: Act) -> Kind:
+    """A second container of a rank; it waits, for longer than a takeover needs."""
+    return Kind(
+        strike=strike,
+        mend=mend,
+        hold=limits.long,
+        restarts=False,
+        where="spare",
+        unseen=True,
+        look_on=limits.taken_over,
+    )
 
 
 def _unreachable(strike: Act, mend: Act = _heal, where: Where = "rank") -> Kind:
-    return Kind(strike=strike, mend=mend, hold=LONG, cuts=STORE | PEERS, noticed=IN_TIME, where=where)
+    return Kind(
+        strike=strike, mend=mend, hold=limits.long, cuts=STORE | PEERS, noticed=limits.in_time, where=where
+    )
 
 
 _STOP_AGENT, _WAKE_AGENT = _signal_agent(signal.SIGSTOP), _signal_agent(signal.SIGCONT)
 
 KINDS: dict[str, Kind] = {
-    "workload killed": Kind(strike=_signal_workload(signal.SIGKILL), noticed=AT_ONCE),
-    "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1), noticed=AT_ONCE),
+    "workload killed": Kind(strike=_signal_workload(signal.SIGKILL), noticed=limits.at_once),
+    "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1), noticed=limits.at_once),
     "all workloads killed": Kind(strike=_kill_all_workloads),
     "health fails": Kind(
         strike=lambda lab, _: sick(lab.folder).touch(),
         mend=lambda lab, _: sick(lab.folder).unlink(),
-        hold=(5.0, 6.0),
-        noticed=5.0,
+        hold=lambda _: (5.0, 6.0),
+        noticed=lambda _: 5.0,
     ),
-    "container killed": Kind(strike=_kill, mend=_rebuild, hold=(0.1, 1.5), noticed=AT_ONCE),
+    "container killed": Kind(
+        strike=_kill, mend=_rebuild, hold=lambda _: (0.1, 1.5), noticed=limits.at_once, quick=limits.QUICK
+    ),
+    "rebuilt at its own address at once": Kind(
+        strike=_kill, mend=_rebuild, noticed=limits.at_once, quick=limits.QUICK
+    ),
     "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild_who_was_asked),
     "everybody asked to stop": Kind(strike=_ask_all, mend=_rebuild_all, where="everywhere"),
     "machine gone": _unreachable(_go_dark, _replace_machine),
-    "agent hangs": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=LONG, silent=True, noticed=IN_TIME),
+    "agent hangs": Kind(
+        strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=limits.long, silent=True, noticed=limits.in_time
+    ),
     "agent hangs and is replaced": Kind(
-        strike=_STOP_AGENT, mend=_replace_and_wake, hold=LONG, noticed=IN_TIME, where="spare"
+        strike=_STOP_AGENT, mend=_replace_and_wake, hold=limits.long, noticed=limits.in_time, where="spare"
     ),
     "cut off": _unreachable(_cut),
     "cut off and replaced": _unreachable(_cut, _replace_and_heal, where="spare"),
     "deaf": _unreachable(_cut_one_way("in")),
     "mute": _unreachable(_cut_one_way("out")),
-    "newcomer for a held rank": Kind(
-        strike=lambda lab, rank: lab.visit(rank),
-        mend=lambda lab, rank: lab.leave(rank),
-        hold=OUTAGE,
-        restarts=False,
-        where="spare",
+    "newcomer for a held rank": _second(lambda lab, rank: lab.visit(rank), lambda lab, rank: lab.leave(rank)),
+    "newcomer at the same address": _second(
+        lambda lab, rank: lab.double(rank), lambda lab, rank: lab.part(rank)
     ),
-    "agent pauses": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=SHORT, restarts=False),
+    "agent pauses": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=limits.pause, restarts=False),
     "cut off from the store": Kind(
-        strike=_cut_from("front"), mend=_heal, hold=OUTAGE, restarts=False, cuts=STORE
+        strike=_cut_from("front"), mend=_heal, hold=limits.outage, restarts=False, cuts=STORE
     ),
     "cut off from the peers": Kind(
-        strike=_cut_from("comm"), mend=_heal, hold=OUTAGE, restarts=False, cuts=PEERS
+        strike=_cut_from("comm"), mend=_heal, hold=limits.outage, restarts=False, cuts=PEERS
     ),
     "store stopped": _of_store(
         lambda lab, _: lab.store.stop(), lambda lab, _: lab.store.start(), outage=True
@@ -223,7 +264,7 @@ KINDS: dict[str, Kind] = {
     "store stopped, workload killed": Kind(
         strike=_crash_in_the_dark,
         mend=lambda lab, _: lab.store.start(),
-        hold=(20.0, 22.0),
+        hold=limits.until_all_know,
         cuts=STORE,
         where="store",
     ),
@@ -240,6 +281,11 @@ KINDS: dict[str, Kind] = {
         lambda lab, _: lab.store.crowd(), lambda lab, _: lab.store.make_room(), outage=True
     ),
     "store killed, back empty": _of_store(lambda lab, _: lab.store.restart()),
+    "store set back": _set_back(
+        lambda lab, _: lab.store.stop(), lambda lab, _: lab.store.come_back(), outage=True
+    ),
+    "store fails over to an old copy": _set_back(lambda lab, _: lab.store.fail_over()),
+    "store set back in place": _set_back(lambda lab, _: lab.store.set_back()),
     "store wiped": _of_store(_store(lambda client: client.flushall())),
     "store drops connections": _of_store(_store(lambda client: client.client_kill_filter(_type="normal"))),
     "store forgets scripts": _of_store(_store(lambda client: client.script_flush())),
@@ -250,7 +296,7 @@ KINDS: dict[str, Kind] = {
     "bad line": Kind(
         strike=lambda lab, _: lab.net.impair(0.2, 0.3),
         mend=lambda lab, _: lab.net.repair(),
-        hold=LONG,
+        hold=limits.long,
         restarts=False,
         cuts=STORE | PEERS,
         where="store",
