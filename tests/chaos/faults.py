@@ -5,63 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
-
-import redis
 
 from tests.chaos import limits
-from tests.chaos.limits import Limit, Span
+from tests.chaos.kinds import PEERS, STORE, Act, Kind, Where
 from tests.chaos.rebuilding import Platform
+from tests.chaos.store_faults import OF_STORE
 from tests.network.cabling import Direction, Segment
-
-Act = Callable[[Platform, int], object]
-Where = Literal["rank", "spare", "store", "everywhere"]
-
-
-def _nothing(_lab: Platform, _rank: int) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One kind of fault.
-
-    Attributes:
-        hold: bounds of the seconds between strike and mend; the same for none.
-        restarts: the Unit has to restart because of it; else it must not.
-        cuts: what somebody cannot reach meanwhile, ``store`` or ``peers``; both together isolate.
-        where: it happens to one rank; to one rank with the help of the spare machine and a store that works;
-            to the store; or to everybody.
-        noticed: seconds in which another rank's workload has ended because of it, when it comes alone.
-        quick: seconds from the rebuilt agent's first answer to the start of the last workload, when it comes
-            alone.
-        silent: only the store shows it, so it may pass unnoticed while the store is away.
-        unseen: no rank's readiness changes because of it, when it comes alone.
-        look_on: how long to look on when it is over.
-
-    """
-
-    strike: Act
-    mend: Act = _nothing
-    hold: Span = limits.no_time
-    restarts: bool = True
-    cuts: frozenset[str] = frozenset()
-    where: Where = "rank"
-    noticed: Limit | None = None
-    quick: float | None = None
-    silent: bool = False
-    unseen: bool = False
-    look_on: Limit = limits.settled
-
-    @property
-    def of_store(self) -> bool:
-        return self.where == "store"
-
-
-STORE, PEERS = frozenset({"store"}), frozenset({"peers"})
 
 
 def _signal_workload(number: int) -> Act:
@@ -138,6 +89,14 @@ def _replace_and_heal(lab: Platform, rank: int) -> None:
     lab.fence(rank)
 
 
+def _replace_set_back_and_heal(lab: Platform, rank: int) -> None:
+    """The store may remember the old one as the holder when it is back, and the replacement lives."""
+    lab.replace(rank)
+    lab.store.set_back()
+    lab.net.heal(lab.place[-1])
+    lab.fence(rank)
+
+
 def _replace_and_wake(lab: Platform, rank: int) -> None:
     """The replacement has the rank when the old one wakes."""
     old = lab.agents[rank]
@@ -149,52 +108,6 @@ def _replace_and_wake(lab: Platform, rank: int) -> None:
 def sick(folder: Path) -> Path:
     """While this file exists rank 0's workload says that it is not healthy."""
     return folder / "sick"
-
-
-def _crash_in_the_dark(lab: Platform, rank: int) -> None:
-    """A workload is killed when everybody knows that the store is gone."""
-    lab.store.stop()
-    lab.until(
-        lambda: not any(agent.status().get("store", {}).get("connected") for agent in lab.agents.values()),
-        "the outage is noticed",
-    )
-    lab.strike(rank)
-
-
-def _store(act: Callable[[redis.Redis], object]) -> Act:
-    return lambda lab, _rank: act(lab.store.client)
-
-
-def _configure(name: str, value: int) -> Act:
-    return lambda lab, _rank: lab.store.configure(name, value)
-
-
-def _garbage(lab: Platform, _rank: int) -> None:
-    client = lab.store.client
-    for key in list(client.scan_iter("unitagent:*")):
-        client.delete(key)
-        client.set(key, "garbage")
-
-
-def _of_store(
-    strike: Act, mend: Act = _nothing, *, outage: bool = False, look_on: Limit = limits.settled
-) -> Kind:
-    hold, cuts = (limits.outage, STORE) if outage else (limits.for_a_moment, frozenset[str]())
-    return Kind(
-        strike=strike,
-        mend=mend,
-        hold=hold,
-        restarts=False,
-        cuts=cuts,
-        where="store",
-        unseen=True,
-        look_on=look_on,
-    )
-
-
-def _set_back(strike: Act, mend: Act = _nothing, *, outage: bool = False) -> Kind:
-    """Who is remembered is nobody: a lease and a takeover pass, and nothing happens."""
-    return _of_store(strike, mend, outage=outage, look_on=limits.taken_over)
 
 
 def _second(strike: Act, mend: Act) -> Kind:
@@ -245,6 +158,7 @@ KINDS: dict[str, Kind] = {
     ),
     "cut off": _unreachable(_cut),
     "cut off and replaced": _unreachable(_cut, _replace_and_heal, where="spare"),
+    "cut off and replaced, store set back": _unreachable(_cut, _replace_set_back_and_heal, where="spare"),
     "deaf": _unreachable(_cut_one_way("in")),
     "mute": _unreachable(_cut_one_way("out")),
     "newcomer for a held rank": _second(lambda lab, rank: lab.visit(rank), lambda lab, rank: lab.leave(rank)),
@@ -258,41 +172,7 @@ KINDS: dict[str, Kind] = {
     "cut off from the peers": Kind(
         strike=_cut_from("comm"), mend=_heal, hold=limits.outage, restarts=False, cuts=PEERS
     ),
-    "store stopped": _of_store(
-        lambda lab, _: lab.store.stop(), lambda lab, _: lab.store.start(), outage=True
-    ),
-    "store stopped, workload killed": Kind(
-        strike=_crash_in_the_dark,
-        mend=lambda lab, _: lab.store.start(),
-        hold=limits.until_all_know,
-        cuts=STORE,
-        where="store",
-    ),
-    "store frozen": _of_store(
-        lambda lab, _: lab.store.freeze(), lambda lab, _: lab.store.thaw(), outage=True
-    ),
-    "store out of memory": _of_store(_configure("maxmemory", 1), _configure("maxmemory", 0), outage=True),
-    "store read-only": _of_store(
-        _store(lambda client: client.replicaof("127.0.0.1", "1")),
-        _store(lambda client: client.replicaof("NO", "ONE")),
-        outage=True,
-    ),
-    "store full of clients": _of_store(
-        lambda lab, _: lab.store.crowd(), lambda lab, _: lab.store.make_room(), outage=True
-    ),
-    "store killed, back empty": _of_store(lambda lab, _: lab.store.restart()),
-    "store set back": _set_back(
-        lambda lab, _: lab.store.stop(), lambda lab, _: lab.store.come_back(), outage=True
-    ),
-    "store fails over to an old copy": _set_back(lambda lab, _: lab.store.fail_over()),
-    "store set back in place": _set_back(lambda lab, _: lab.store.set_back()),
-    "store wiped": _of_store(_store(lambda client: client.flushall())),
-    "store drops connections": _of_store(_store(lambda client: client.client_kill_filter(_type="normal"))),
-    "store forgets scripts": _of_store(_store(lambda client: client.script_flush())),
-    "store full of garbage": _of_store(_garbage),
-    "store 100 ms away": _of_store(
-        lambda lab, _: lab.net.impair(0.1, 0.0, ["front"]), lambda lab, _: lab.net.repair()
-    ),
+    **OF_STORE,
     "bad line": Kind(
         strike=lambda lab, _: lab.net.impair(0.2, 0.3),
         mend=lambda lab, _: lab.net.repair(),

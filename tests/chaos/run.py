@@ -107,8 +107,8 @@ def _strike_and_mend(lab: Platform, one: Round, drawn: list[Drawn], chance: rand
         KINDS[fault.kind].mend(lab, fault.rank)
         if KINDS[fault.kind].hold is not no_time:
             fault.mended = time.monotonic()
-        if KINDS[fault.kind].of_store:
-            fault.how, lab.store.told = lab.store.told, ""
+        if "set back" in fault.kind or "old copy" in fault.kind:
+            fault.how = lab.store.told
         lab.down -= _down(fault.kind, fault.rank)
 
 

@@ -13,7 +13,8 @@ REBUILD = 75
 
 
 class Platform:
-    """Looks after the containers of a lab for the time of a ``with`` block.
+    """Looks after the containers of a lab for the time of a ``with`` block; those that it built end with it,
+    since they are on the leash of its thread.
 
     Attributes:
         codes: with which code each life on a host ended, oldest first.
