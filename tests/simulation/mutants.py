@@ -383,12 +383,12 @@ def _an_old_copy_is_news() -> Any:
 
 
 MUTANTS = (
-    Mutant("the token is the number only", _number_only, 0),
+    Mutant("the token is the number only", _number_only, 14),
     Mutant("the generation follows the store's counter", _trust_the_counter, 46),
     Mutant("a generation is announced before the old workload is dead", _announce_before_dead, 0),
     Mutant("no second opinion", _no_second_opinion, 7),
     Mutant("leases are judged right after a reconnect", _judge_at_once, 260),
-    Mutant("the barrier opens without the last rank", _without_the_last, 16),
+    Mutant("the barrier opens without the last rank", _without_the_last, 3),
     Mutant("no fence", _no_fence, 47),
     Mutant("reports about an older generation count", _old_failures, 9),
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),
