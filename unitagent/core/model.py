@@ -303,6 +303,7 @@ class Rules:
     Attributes:
         probes: whether peers can be asked over HTTP.
         health: whether rank 0's workload has a health check.
+        owns_store: my own agent runs the store, so one that is empty has forgotten nobody but my predecessor.
         timing: all that follows from ``lease`` and ``heartbeat``.
         epoch: what added to the core's monotonic ``now`` gives seconds since the epoch.
 
@@ -318,6 +319,7 @@ class Rules:
     strict: bool = False
     probes: bool = True
     health: bool = False
+    owns_store: bool = False
     store_timeout: float = 60.0
     lease: float = 5.0
     heartbeat: float = 1.0
