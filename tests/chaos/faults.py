@@ -197,7 +197,7 @@ KINDS: dict[str, Kind] = {
 
 
 # Now and then the Unit starts with the old one when it is back, and once more when the replacement takes the
-# rank again (joining._has_ended: a predecessor counts as ended though it lives): not among those of CI so far.
+# rank again (joining._has_ended: a predecessor counts as ended though it lives): not yet among those of CI.
 OPEN = frozenset({"cut off and replaced, store set back at once"})
 
 
