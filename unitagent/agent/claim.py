@@ -25,7 +25,7 @@ from unitagent.store.protocol import Store
 _log = logging.getLogger(__name__)
 
 PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
-_UNSETTLED = "the store is new, or has lost its memory; whoever holds a rank has a lease to say so"
+_UNSETTLED = "the store may be new, or have lost its memory; whoever holds a rank has a lease to say so"
 
 
 class _NoStoreError(UnitAgentError):
