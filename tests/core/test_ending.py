@@ -190,3 +190,16 @@ def test_an_old_order_is_none_for_a_unit_that_is_started_anew() -> None:
     unit.create(0, 1)
     unit.wait(10)
     assert unit.ready() == {0, 1}
+
+
+def test_an_order_that_was_obeyed_is_none_for_any_later_life() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0, backoff=()).formed()
+    unit.order(OrderKind.DRAIN)
+    unit.wait(5)
+    assert unit.codes == {0: 0, 1: 0}
+    for _ in range(3):  # each life is the predecessor of the next
+        unit.create(0, 1)
+        unit.wait(3)
+        assert unit.ready() == {0, 1}
+        unit.kill(0)
+        unit.kill(1)

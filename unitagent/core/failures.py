@@ -24,9 +24,12 @@ REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a
 def obey(state: State) -> Result:
     """An operator's order is obeyed once, by all who were there when it was given."""
     order = state.store.order
-    if not state.store.current or not state.joined or order is None or order.number <= _obeyed(state):
+    if not state.store.current or not state.joined or order is None or order.number == state.me.order:
         return state, ()
-    state = mine(state, order=order.number)
+    obeyed = _obeyed(state)
+    state = mine(state, order=max(obeyed, order.number))  # my successor has to know even what I did not obey
+    if order.number <= obeyed:
+        return state, ()
     if order.kind is OrderKind.RESTART:
         return _restart(state, order), ()
     if state.shutdown.asked is not None:

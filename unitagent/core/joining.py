@@ -23,7 +23,7 @@ from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, failure_of, go, mine, name, say
+from unitagent.core.state import Result, State, failure_of, go, is_observed, mine, name, say
 
 FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
 
@@ -92,12 +92,12 @@ def _serves(state: State) -> bool:
 
 def _has_ended(state: State, holder: Record) -> bool:
     """Whether the agent that holds my rank in the store is gone for certain."""
-    known = state.store.predecessor is not None and state.store.predecessor.incarnation == holder.incarnation
-    if known or holder.left or holder.stood_here(state.me) or is_gone(state, holder.incarnation):
+    if holder.left or holder.stood_here(state.me) or is_gone(state, holder.incarnation):
         return True
-    patience = min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
+    former, patience = state.store.predecessor, min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
+    known = former is not None and former.incarnation == holder.incarnation
     refused = holder.incarnation in state.peers.refused
-    return refused and state.store.leases.unchanged(holder.incarnation) > patience
+    return (known or refused) and state.store.leases.unchanged(holder.incarnation) > patience
 
 
 def _was_held_lately(state: State) -> bool:
@@ -116,8 +116,8 @@ def _may_have_forgotten(state: State) -> bool:
     if state.rules.owns_store:
         return False
     if not _has_run(state):
-        return state.rules.size == 1 and not _is_observed(state, timing.heartbeat + timing.tick)
-    return not _is_observed(state, timing.takeover)
+        return state.rules.size == 1 and not is_observed(state, timing.heartbeat + timing.tick)
+    return not is_observed(state, timing.takeover)
 
 
 def _has_run(state: State) -> bool:
@@ -140,19 +140,11 @@ def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> in
     return max(above, clock) if observed else above
 
 
-def _is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
-    """Whether I had unbroken contact for so long, after a moment that may be given."""
-    leases = state.store.leases
-    if leases.contact is None or leases.last is None:
-        return False
-    return leases.last - max(leases.contact, since) >= seconds
-
-
 def confirm_tenure(state: State) -> Result:
     """A tenure that has stood for a lease is above whatever the store may be set back to."""
     store = state.store
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
-    if store.confirmed or not mine_now or not _is_observed(state, state.rules.lease, store.joined or 0.0):
+    if store.confirmed or not mine_now or not is_observed(state, state.rules.lease, store.joined or 0.0):
         return state, ()
     return mine(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
 
@@ -214,7 +206,7 @@ def claim(state: State) -> State:
     this very exchange says so: I may not live to say it with the next.
     """
     predecessor = state.store.records.get(state.rules.rank)
-    observed = _is_observed(state, state.rules.lease)
+    observed = is_observed(state, state.rules.lease)
     tenure = next_tenure(predecessor, state.store.clock, observed=observed)
     state = mine(state.with_store(confirmed=observed), tenure=tenure)
     if predecessor is not None:
