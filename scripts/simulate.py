@@ -1,4 +1,6 @@
-"""Simulate: ``simulate.py --seeds 20000 [--jobs 2]``; tell one story: ``simulate.py --seed 17 --story``."""
+"""Simulate: ``simulate.py --seeds 20000 [--jobs 2]``; tell one story: ``simulate.py --seed 17 --story``; look
+for a world that tells each mutant of the core apart: ``simulate.py --mutants [--seeds 500]``.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.simulation.mutants import MUTANTS, kill
 from tests.simulation.run import Outcome, simulate
-
-SHOWN = 60
 
 
 def main() -> int:
@@ -24,6 +25,8 @@ def main() -> int:
         print(*outcome.story, sep="\n")
         print(outcome.plan, *outcome.violations, f"well after {outcome.healed:.1f} s", sep="\n")
         return 1 if outcome.violations else 0
+    if options.mutants:
+        return _mutants(range(options.start, options.start + options.seeds), options.jobs)
     return _many(range(options.start, options.start + options.seeds), options.jobs)
 
 
@@ -34,7 +37,28 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, help="one seed only")
     parser.add_argument("--story", action="store_true", help="tell it")
+    parser.add_argument("--mutants", action="store_true", help="find the seed that kills each mutant")
     return parser.parse_args()
+
+
+def _mutants(seeds: range, jobs: int) -> int:
+    alive = 0
+    with Pool(jobs) as pool:
+        hunts = ((number, seeds) for number in range(len(MUTANTS)))
+        for number, seed, broken in pool.imap_unordered(_hunt, hunts, chunksize=1):
+            alive += seed is None
+            print(
+                f"{MUTANTS[number].wrong}: {'ALIVE' if seed is None else f'seed {seed}: {broken}'}",
+                flush=True,
+            )
+    return 1 if alive else 0
+
+
+def _hunt(what: tuple[int, range]) -> tuple[int, int | None, str]:
+    """The number of a mutant, the seed that kills it, and how."""
+    number, seeds = what
+    outcome = kill(MUTANTS[number], seeds)
+    return (number, None, "") if outcome is None else (number, outcome.plan.seed, outcome.violations[0])
 
 
 def _many(seeds: range, jobs: int) -> int:
@@ -42,13 +66,14 @@ def _many(seeds: range, jobs: int) -> int:
     bad: list[Outcome] = []
     healed: list[float] = []
     with Pool(jobs) as pool:
-        for outcome in pool.imap_unordered(simulate, seeds, chunksize=20):
+        for outcome in pool.imap(simulate, seeds, chunksize=5):
             healed.append(outcome.healed)
             if outcome.violations:
                 bad.append(outcome)
+                print(
+                    f"seed {outcome.plan.seed} ({outcome.plan.profile}): {outcome.violations[0]}", flush=True
+                )
     rate = len(seeds) / (time.monotonic() - begun)
-    for outcome in sorted(bad, key=lambda one: one.plan.seed)[:SHOWN]:
-        print(f"seed {outcome.plan.seed} ({outcome.plan.profile}): {outcome.violations[0]}")
     kinds = Counter(
         violation.partition("[")[2].partition("]")[0] for one in bad for violation in one.violations[:1]
     )

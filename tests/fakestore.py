@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import LEAP, Beat, Failure, Order, Record, Reply
+from unitagent.core.model import LEAP, YEAR, Beat, Failure, Order, Record, Reply
 from unitagent.errors import StoreError
 from unitagent.store.protocol import Output, UnitSnapshot
 
@@ -137,7 +137,7 @@ class StoreState:
         board = self.board
         self._count(0)
         last = board.order.number if board.order else 0
-        number = max(last + 1, int(now * 1e6))
+        number = max(last + 1 if last <= now * 1e6 + YEAR else 0, int(now * 1e6))
         board.order = replace(order, generation=board.generation, number=number)
         board.born = now if board.born is None else board.born
         return board.order

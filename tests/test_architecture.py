@@ -23,7 +23,7 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "watching.py",
 }
 INTERFACES = {"unitagent.store.protocol"}  # records that say what a room gives; they do nothing
-PURE = {"__future__", "dataclasses", "enum", "typing", "collections", "itertools"}
+PURE = {"hashlib", "__future__", "dataclasses", "enum", "typing", "collections", "itertools"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 50
 
 

@@ -25,8 +25,29 @@ def test_two_ranks_form_a_unit() -> None:
 def test_a_unit_of_one_is_a_unit_too() -> None:
     unit = Unit(1)
     unit.create(0)
+    assert unit.take() == [], "a store that lost its memory shows nobody, and there is no peer to wait for"
+    unit.wait(2)
     assert unit.take() == ["0 spawn 1"]
     assert unit.ready() == {0}
+
+
+def test_a_unit_of_one_with_a_store_of_its_own_starts_at_once() -> None:
+    unit = Unit(1, owns_store=True)
+    unit.create(0)
+    assert unit.take() == ["0 spawn 1"]
+
+
+def test_a_free_rank_of_a_unit_that_runs_is_left_to_whoever_may_hold_it() -> None:
+    unit = Unit(3, guard=True, backoff=()).formed()
+    unit.kill(2)
+    unit.store.wipe()
+    unit.wait(1)
+    unit.create(2, ip="10.9.9.9")
+    unit.wait(4)
+    assert not unit.agents[2].joined
+    assert any("it may have lost its memory" in text for text in unit.said)
+    unit.wait(8)
+    assert unit.ready() == {0, 1, 2}
 
 
 def test_all_ranks_get_the_same_table() -> None:
@@ -203,3 +224,32 @@ def test_a_start_that_takes_too_long_has_failed() -> None:
     assert failure is not None
     assert failure.reason is Reason.STARTUP_TIMEOUT
     assert unit.generations() == {2}
+
+
+def test_a_store_that_is_not_reached_is_told_with_the_cause_whenever_that_changes() -> None:
+    unit = Unit(1, store_timeout=10.0)
+    unit.cut.add(0)
+    unit.create(0)
+    unit.trouble = "nobody listens at 10.0.0.9:6379"
+    unit.wait(5)
+    unit.trouble = "wrong password"
+    unit.wait(6)
+    told = [text for text in unit.said if "the store was not reached" in text]
+    assert [text.partition("SECONDS): ")[2] for text in told] == [
+        "nobody listens at 10.0.0.9:6379",
+        "wrong password",
+    ]
+    assert unit.said[-1].endswith("within 10 s (UNIT_STORE_TIMEOUT_SECONDS): wrong password")
+    assert unit.codes == {0: 69}
+
+
+def test_without_patience_for_the_store_there_is_one_try() -> None:
+    unit = Unit(1, store_timeout=0.0)
+    unit.cut.add(0)
+    unit.create(0)
+    unit.wait(1)
+    assert unit.codes == {0: 69}
+    other = Unit(1, store_timeout=0.0, owns_store=True)
+    other.create(0)
+    other.wait(1)
+    assert other.ready() == {0}

@@ -21,7 +21,7 @@ def test_a_pair_is_refused_with_one_that_is_accepted_or_keeps_every_inequality(
         assert nearest(lease, heartbeat) == (lease, heartbeat)
         return
     near = nearest(lease, heartbeat)
-    assert f"UNIT_LEASE_SECONDS={near[0]:g}" in refuse(lease, heartbeat)
+    assert f"UNIT_LEASE_SECONDS={near[0]:.12g}" in refuse(lease, heartbeat)
     Timing.of(*near)
     with pytest.raises(ValueError, match="the nearest pair"):
         Timing.of(lease, heartbeat)

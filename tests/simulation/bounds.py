@@ -1,7 +1,7 @@
 """How long each thing may take in a world, by its lease and heartbeat: what the validators hold the core to.
 
-The invariant: a bound follows from the contract's numbers (detect within the lease and a second, isolate within
-the lease and two) and from what this world adds on top: the step of its clocks, and the delay of its loops.
+The invariant: a bound follows from the contract's numbers (detect within the lease and a second, isolate
+within the lease and two) and from what this world adds: the step of its clocks, and the delay of its loops.
 """
 
 from __future__ import annotations

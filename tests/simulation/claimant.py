@@ -1,12 +1,10 @@
-"""``RANK_ID=auto`` in a simulated world: the production's choice of a rank, on the world's clock and store."""
+"""``RANK_ID=auto`` in a simulated world: the production's choice of a rank, on this world's clock."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unitagent.agent import claim
-from unitagent.core.joining import next_tenure
 from unitagent.core.leases import Leases
 from unitagent.core.model import Record, Reply
 
@@ -20,6 +18,7 @@ class Claimant:
     def __init__(self, one: Instance, me: Record) -> None:
         self._one, self._me = one, me
         self._leases = Leases()
+        self._heard: dict[str, float] = {}
         one.world.after(0.0, self._look)
 
     def _look(self) -> None:
@@ -28,7 +27,7 @@ class Claimant:
             return
         reply = None
         if not one.paused and world.now >= one.names_until:
-            reply = world.boards.exchange(one, None, claim._look(self._me.size), one.next_count(), world.now)
+            reply = world.boards.exchange(one, None, claim.look(self._me.size), one.next_count(), world.now)
         if reply is None:
             self._leases = self._leases.broken()
             self._again()
@@ -36,32 +35,40 @@ class Claimant:
             world.after(world.rng.uniform(0.002, 0.03), self._choose, reply)
 
     def _again(self) -> None:
-        self._one.world.after(claim._PAUSE * max(1.0, self._one.world.plan.pace), self._look)
+        self._one.world.after(claim.PAUSE * max(1.0, self._one.world.plan.pace), self._look)
 
     def _choose(self, reply: Reply) -> None:
         one, timing = self._one, self._one.world.timing
         if not one.alive:
             return
         known = tuple(self._leases.of)
-        self._leases = self._leases.seen(claim._beats(reply), one.clock, timing.contact_gap, keep=known)
-        rank = claim.free_rank(reply, self._leases, self._me, timing)
-        if rank is None or one.paused:
+        self._leases = self._leases.seen(claim.all_beats(reply), one.clock, timing.contact_gap, keep=known)
+        rank = claim.free_rank(reply, self._leases, self._me, timing, self._heard)
+        if rank is None or one.paused or self._answers(reply, rank):
             self._again()
         else:
             one.world.after(one.world.rng.uniform(0.002, 0.03), self._put, rank, reply)
+
+    def _answers(self, reply: Reply, rank: int) -> bool:
+        """Whether the silent holder answers when it is asked."""
+        holder = claim.holder_to_ask(reply, rank, self._me)
+        if holder is None or not self._one.world.plan.probes:
+            return False
+        there = self._one.world.network.answerer(self._one, holder.ip)
+        if there is None or there.incarnation != holder.incarnation:
+            return False
+        self._heard[holder.incarnation] = self._one.clock
+        return True
 
     def _put(self, rank: int, reply: Reply) -> None:
         one, world = self._one, self._one.world
         if not one.alive:
             return
-        took = reply.records.get(rank)
-        observed = claim._contact(self._leases) >= world.timing.lease
-        tenure = next_tenure(took, reply.now, observed=observed)
-        mine = replace(self._me, rank=rank, tenure=tenure)
-        over = took is not None and (world.plan.guard or rank == 0)
-        request = claim._put(mine, took, generation=took.generation + 1 if took and over else 0)
+        observed = claim.is_settled(self._leases, world.timing)
+        claimed = claim.claim_rank(reply, rank, self._me, observed=observed)
+        request = claim.put_claim(claimed, reply, guard=world.plan.guard)
         answer = world.boards.exchange(one, rank, request, one.next_count(), world.now)
         if answer is not None and answer.holder == one.incarnation:
-            one.begin(mine, took)
+            one.begin(claimed.me, claimed.took)
         else:
             self._again()

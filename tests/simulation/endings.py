@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.watch import Strike, Watch
 
 LEADER_UNTIL = 0.88 * STOP_GRACE
-HOLD = 0.2  # of the stop grace
+HOLD = 0.2 * STOP_GRACE
 
 
 class Endings:
@@ -36,8 +36,8 @@ class Endings:
             self._in_turn(one)
 
     def _isolated(self, one: Instance, grace: float) -> None:
-        """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it; then
-        there is no time for a grace.
+        """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it.
+        Then there is no time for a grace.
         """
         world = self.watch.world
         if grace > world.timing.takeover - world.timing.lease:
@@ -106,7 +106,7 @@ class Endings:
         return asked or self.watch.plan.mode is Mode.JOB
 
     def _fenced(self, one: Instance) -> None:
-        """3: fencing needs living evidence: another instance of that rank lives, or did so within its lease."""
+        """3: fencing needs living evidence: another of that rank lives, or did so within its lease."""
         world = self.watch.world
         since = world.now - world.timing.takeover
         rivals = [other for other in world.lives if other.rank == one.rank and other is not one]
@@ -125,17 +125,17 @@ class Endings:
     # restarts
 
     def counted(self) -> None:
-        """The budget: no more generations start than it allows, those apart that were asked for. Who has lost
-        all memory of it cannot keep it: containers that are all rebuilt, on a store that lost what they wrote.
+        """The budget: no more generations start than it allows, those apart that were asked for. It cannot be
+        kept where all memory of it is lost: all containers are rebuilt, on a store that lost what they wrote.
         """
-        plan, world = self.watch.plan, self.watch.world
+        plan = self.watch.plan
         if not plan.guard or self._is_forgotten():
             return
         free = sum(s.what.startswith("order") or s.what == "signal" for s in self.watch.strikes)
         ended = len(self.watch.starts.began) - 1
         if ended - free > plan.max_restarts:
-            what = f"{ended} generations have ended, {free} of them were asked to; {plan.max_restarts} may fail"
-            self.watch.broken("budget", f"{what}, at {world.now:.1f}")
+            told = f"{ended} generations have ended, {free} of them because they were asked to"
+            self.watch.broken("budget", f"{told}; {plan.max_restarts} may fail")
 
     def _is_forgotten(self) -> bool:
         """Whether the store has lost something since the oldest living agent began."""
@@ -149,12 +149,18 @@ class Endings:
             self.watch.broken("4 once", f"generations {sorted(self.watch.starts.gangs)} were started")
         for one in self.watch.world.members():
             if len(one.state.me.charges) > 1:
-                self.watch.broken("4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts")
+                self.watch.broken(
+                    "4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts"
+                )
 
     def spent(self) -> None:
         """Once the budget is spent for one, all that ran until then end with 70."""
         world = self.watch.world
         ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
-        others = [one.incarnation for one in world.members() if one.state.workload.gang and not one.state.shutdown.leaving]
+        others = [
+            one.incarnation
+            for one in world.members()
+            if one.state.workload.gang and not one.state.shutdown.leaving
+        ]
         if ends and others and world.now > max(ends) + world.bounds.told:
             self.watch.broken("budget", f"it is spent, and {others} live on")

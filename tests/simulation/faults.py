@@ -26,7 +26,7 @@ _ANY: Weights = {
     instances.aftershock: 2, instances.hang: 1, instances.unwell: 0.5, instances.stall: 1,
     instances.freeze: 1, instances.restart: 1, instances.restart_in_restart: 0.5,
     instances.drain_order: 0.4, instances.signal: 1, instances.nap: 1, instances.order_and_kill: 0.6,
-    instances.lose_and_set_back: 0.7,
+    instances.lose_and_set_back: 0.7, instances.usurp_frozen: 1,
     network.partition: 3, network.usurp: 1.5, network.blackout: 0.7,
     network.apart: 1, network.pair: 0.5, network.squatter: 0.5, network.elsewhere: 1,
     settings.misfit: 0.7,
@@ -82,9 +82,9 @@ def _follower(world: World) -> None:
 def _drain(world: World) -> None:
     at = world.plan.faults_from + world.span(0.0, 2.0)
     how = world.rng.random()
-    if how < 0.4:
+    if how < 0.45:
         world.after(at, instances.signal, world, world.rng.randrange(world.plan.size))
-    elif how < 0.8:
+    elif how < 0.9:
         _retire_all(world, at)
     else:
         world.after(at, instances.order, world, OrderKind.DRAIN)

@@ -85,7 +85,7 @@ class Lookout:
         return there is not None and there.incarnation == incarnation and there.secret == one.secret
 
     def _replaced(self, one: Instance) -> None:
-        """3 and 7: whose rank runs elsewhere, in a newer generation, stops within the time of an isolated one."""
+        """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one."""
         work = one.workload
         stale = (
             work is not None
@@ -108,18 +108,30 @@ class Lookout:
         counts = plan.guard and plan.mode is Mode.SERVICE and plan.size > 1 and dead.asked is None
         if not counts or work is None or not work.main or dead.state.me.left or dead.state.fenced:
             return
-        if dead.state.generation > work.gang.generation or dead.state.shutdown.leaving or dead.state.shutdown.draining:
+        if (
+            dead.state.generation > work.gang.generation
+            or dead.state.shutdown.leaving
+            or dead.state.shutdown.draining
+        ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
-            self.world.after(bound, self._noticed, work.gang.generation, self.world.now, everybody)
+            self.world.after(bound, self._noticed, work.gang.generation, self.world.now, bound, everybody)
 
-    def _noticed(self, generation: int, died: float, everybody: bool) -> None:
-        """Whether somebody, or everybody, who could judge all the time knows that the generation is over."""
+    def _noticed(self, generation: int, died: float, bound: float, everybody: bool) -> None:
+        """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
+        store that has lost something since says nothing about the dead until the living have told it again.
+        """
+        lost = self.world.boards.lost_at
+        if lost > died:
+            self.world.after(lost + bound - self.world.now, self._noticed, generation, lost, bound, everybody)
+            return
         judges = [one for one in self.world.living if self._could_judge(one, generation, died)]
         blind = [one for one in judges if one.state.generation <= generation]
         if blind and (everybody or len(blind) == len(judges)):
             who = ", ".join(one.incarnation for one in blind)
-            self.watch.broken("4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago")
+            self.watch.broken(
+                "4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago"
+            )
 
     def _could_judge(self, one: Instance, generation: int, since: float) -> bool:
         """Whether it has run this generation, in contact and awake, since then."""
@@ -148,11 +160,13 @@ class Lookout:
     def _connected(self, one: Instance) -> bool:
         """Whether it holds its rank, and has seen the one store and its peers for long enough to judge."""
         judges = one.in_contact_since(self.world.now - self.world.bounds.settled)
-        return judges and not self.world.network.severed(one.host) and one.state.joined and not one.state.fenced
+        return (
+            judges and not self.world.network.severed(one.host) and one.state.joined and not one.state.fenced
+        )
 
     def _agreed(self, connected: list[Instance]) -> None:
-        """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by who
-        hangs only when it is lost itself.
+        """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by
+        who hangs only when it is lost itself.
         """
         split = len({one.ready for one in connected}) > 1 and not self.world.network.torn
         bounds = self.world.bounds
@@ -164,7 +178,7 @@ class Lookout:
     # 6: the store's trouble changes no answer
 
     def _serving(self, awake: list[Instance]) -> None:
-        """Once the whole Unit is ready, it is so until the end of this world's trouble, which is the store's."""
+        """Once the whole Unit is ready, it stays so until the end of this world's trouble."""
         if not self._served and len(awake) == self.watch.plan.size and all(one.ready for one in awake):
             self._served = {one.incarnation for one in awake}
 

@@ -26,6 +26,7 @@ class Memories:
         self._holders: dict[int, str] = {}
         self._failure: Failure | None = None
         self.confirmed: set[tuple[str, str]] = set()
+        self._beaten: dict[str, float] = {}
         self._lost_at = float("-inf")
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
@@ -48,6 +49,8 @@ class Memories:
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
         boards = self.watch.world.boards
+        if said is not None and boards.is_main(one.host):
+            self._beaten[one.incarnation] = self.watch.world.now
         board = boards.main.board
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
@@ -62,7 +65,9 @@ class Memories:
             self._claimed(one, board.holders.get(one.rank, ""))
 
     def _claimed(self, one: Instance, holder: str) -> None:
-        """3: a newcomer takes no rank whose holder is in contact with the store."""
+        """3: a newcomer takes no rank whose holder is in contact with the store. Of a holder that has had no
+        word with it since it lost its memory it shows nothing; that one takes its place back.
+        """
         former = self._holders.get(one.rank, "")
         self._holders[one.rank] = holder
         if holder != one.incarnation or holder == former:
@@ -70,24 +75,47 @@ class Memories:
         for other in self.watch.world.living:
             rival = other.rank == one.rank and other is not one and other.state.joined
             rival = rival and not other.state.fenced and not other.state.me.left
-            if rival and self._has_beaten(other):
-                first = other if other.born <= one.born else one
-                second = one if first is other else other
-                what = f"{second.incarnation} holds rank {one.rank}, and so does {first.incarnation}"
-                self.watch.broken("3 claim", what)
+            if rival and one.state.joined:
+                self._taken_back(one, other)
+            elif rival and self._has_beaten(other):
+                self.watch.broken(
+                    "3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}"
+                )
             elif rival and self._is_served_alone(other):
-                self.watch.broken("3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs")
+                self.watch.broken(
+                    "3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs"
+                )
+
+    def _taken_back(self, one: Instance, other: Instance) -> None:
+        """3: who comes back takes its rank from one that a store without memory has given it to meanwhile,
+        and not from one that has started in a newer generation since.
+        """
+        mine, theirs = one.workload, other.workload
+        newer = (
+            theirs is not None
+            and theirs.main
+            and (mine is None or theirs.gang.generation > mine.gang.generation)
+        )
+        if newer and self._has_beaten(other):
+            what = f"{one.incarnation} takes rank {one.rank} back from {other.incarnation}, which runs"
+            self.watch.broken("3 takeback", what)
 
     def _is_served_alone(self, other: Instance) -> bool:
         """Whether it is cut off from all, and its workload has yet to be stopped."""
         work = other.workload
         runs = work is not None and work.main and work.stopped is None
-        return runs and self.watch.plan.probes and self.watch.plan.size > 1 and self.watch.lookout.is_alone(other)
+        return (
+            runs
+            and self.watch.plan.probes
+            and self.watch.plan.size > 1
+            and self.watch.lookout.is_alone(other)
+        )
 
     def _has_beaten(self, other: Instance) -> bool:
-        """Whether its lease runs: the one store has answered it within that time."""
+        """Whether its lease runs: the one store has had its word within that time, and remembers it."""
         world = self.watch.world
-        return world.boards.is_main(other.host) and world.now - other.last_answer < world.timing.lease
+        beaten = self._beaten.get(other.incarnation, float("-inf"))
+        return beaten > world.boards.lost_at and world.now - beaten < world.timing.lease
 
 
 def _about(failure: Failure) -> str:

@@ -1,7 +1,7 @@
 """Machines, their addresses, and which of them can talk to each other.
 
-The invariant: an address is no identity. Two machines may have the same one (a bridge's, on each of them): each
-reaches itself there, and everybody else reaches the one that the network routes to.
+The invariant: an address is no identity. Two machines may have the same one (a bridge's, on each of them):
+each reaches itself there, and everybody else reaches the one that the network routes to.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Starts:
         self._spawned: set[tuple[str, str]] = set()
         self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
-        self._leaders: dict[str, str] = {}
+        self._leaders: dict[str, Gang] = {}
 
     def decided(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
@@ -63,28 +63,37 @@ class Starts:
             self.watch.broken("2 token", f"{one.incarnation} starts {gang.id} twice")
 
     def _all_told(self, one: Instance, gang: Gang) -> None:
-        """2: with guard, only after all have confirmed this very gang in the store: nobody's own word counts."""
+        """2: with guard, only after all have confirmed this very gang in the store."""
         told = self.watch.memories.confirmed
         missing = [who for who in gang.incarnations if (who, gang.id) not in told]
         if self.watch.plan.guard and missing:
             self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}")
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
-        """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was asked."""
+        """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
+        asked, or all were to restart in any case.
+        """
         if self.watch.plan.guard:
             return
-        old = self._leaders.setdefault(one.incarnation, gang.incarnations[0])
-        self._leaders[one.incarnation] = gang.incarnations[0]
+        before = self._leaders.setdefault(one.incarnation, gang)
+        self._leaders[one.incarnation] = gang
+        old, old_generation = before.incarnations[0], before.generation
         if old == gang.incarnations[0]:
             return
         former = next(two for two in self.watch.world.lives if two.incarnation == old)
-        if former.asked is None and former.incarnation not in self.watch.orders:
-            self.watch.broken("5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}")
+        since = self.began[old_generation]
+        ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
+        if former.asked is None and not ordered:
+            self.watch.broken(
+                "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"
+            )
 
     def _same_table(self, one: Instance, gang: Gang) -> None:
         """2: one table for all ranks of a generation; without guard, members that are rebuilt apart."""
         if gang.master_address != gang.ips[0]:
-            self.watch.broken("2 table", f"{one.incarnation} takes {gang.master_address} for rank 0's address")
+            self.watch.broken(
+                "2 table", f"{one.incarnation} takes {gang.master_address} for rank 0's address"
+            )
         if self._tables.setdefault(gang.id, gang) != gang:
             self.watch.broken("2 token", f"{gang.id} was issued for two tables")
         for other in self.gangs.get(gang.generation, []):
@@ -95,8 +104,8 @@ class Starts:
                 self.watch.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
 
     def _is_remembered(self, gang: Gang) -> bool:
-        """Whether somebody who started with it lives. Otherwise a store that lost it may give its number again,
-        to other incarnations: the token is another one.
+        """Whether somebody who started with it lives. Otherwise a store that lost it may give its number
+        again, to other incarnations: the token is another one.
         """
         living = self.watch.world.living
         return any((one.incarnation, gang.id) in self._spawned for one in living)
@@ -109,8 +118,10 @@ class Starts:
 
     def _one_of_each(self, one: Instance, gang: Gang) -> None:
         """3: no two at one address; 11: nobody with another secret."""
-        if len(set(gang.ips)) < len(gang.ips):
-            self.watch.broken("3 address", f"{one.incarnation} starts {gang.id} with two at one of {gang.ips}")
+        if len(set(gang.ips)) < len(gang.ips) and self.watch.plan.probes:  # without a port there is no place
+            self.watch.broken(
+                "3 address", f"{one.incarnation} starts {gang.id} with two at one of {gang.ips}"
+            )
         secrets = {two.secret for two in self.watch.world.living if two.incarnation in gang.incarnations}
         if len(secrets) > 1 and self.watch.plan.probes:
             self.watch.broken("11 secret", f"{one.incarnation} starts {gang.id} with a stranger")
@@ -124,7 +135,9 @@ class Starts:
             if other is one:
                 self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
             elif work.gang.generation < gang.generation and self._knows(other, gang):
-                self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one")
+                self.watch.broken(
+                    "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
+                )
             elif other.rank == one.rank and self._knows(other, gang):
                 self.watch.broken("3 incarnation", f"{one.incarnation} starts beside {other.incarnation}")
 
@@ -133,4 +146,6 @@ class Starts:
         is cut off from the store has not; for how long it may go on, the lookout watches.
         """
         world = self.watch.world
-        return other.incarnation in gang.incarnations or other.in_contact_since(world.now - world.bounds.waking)
+        return other.incarnation in gang.incarnations or other.in_contact_since(
+            world.now - world.bounds.waking
+        )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
 
 import pytest
 
-from tests.simulation.plan import Profile
-from tests.simulation.run import simulate
+from tests.simulation.plan import Plan, Profile
+from tests.simulation.run import Outcome, simulate
+from tests.simulation.world import World
 
-SEEDS, AT_ONCE = 500, 50
+SEEDS, AT_ONCE, PROCESSES = 500, 50, 2
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as made:
+        yield made
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, AT_ONCE))
-def test_every_guarantee_holds(start: int) -> None:
-    bad = [out.violations[0] for out in map(simulate, range(start, start + AT_ONCE)) if out.violations]
+def test_every_guarantee_holds(pool: Pool, start: int) -> None:
+    outcomes: list[Outcome] = pool.map(simulate, range(start, start + AT_ONCE), chunksize=5)
+    bad = [f"seed {out.plan.seed}: {out.violations[0]}" for out in outcomes if out.violations]
     assert not bad
 
 
@@ -24,6 +34,20 @@ def test_a_seed_is_one_story() -> None:
     assert len(one.story) > 20
 
 
+def _plans(seeds: int) -> list[Plan]:
+    return [World(seed).plan for seed in range(seeds)]
+
+
 def test_every_kind_of_world_is_drawn() -> None:
-    kinds = Counter(simulate(seed).plan.profile for seed in range(40))
-    assert set(kinds) == set(Profile)
+    plans = _plans(SEEDS)
+    assert {plan.profile for plan in plans} == set(Profile)
+    assert any(plan.auto for plan in plans)
+    assert any(plan.twins for plan in plans)
+    assert max(plan.size for plan in plans) >= 32
+
+
+def test_every_lease_and_heartbeat_may_be_drawn() -> None:
+    pairs = {(plan.lease, plan.heartbeat) for plan in _plans(SEEDS)}
+    assert {(2.0, 1.0), (10.0, 5.0), (1.0, 0.5), (60.0, 30.0), (5.0, 1.0)} <= pairs
+    assert min(heartbeat for _, heartbeat in pairs) < 0.3
+    assert max(lease for lease, _ in pairs) >= 300

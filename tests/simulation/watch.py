@@ -1,7 +1,7 @@
 """The guarantees of the contract, watched from outside: by what processes live where, not by what agents say.
 
-Each violation names the guarantee that it breaks by its number in the contract's "what must always hold". This
-is where the world tells what happens; who judges it are the validators beside this file.
+Each violation names the guarantee that it breaks by its number in the contract's "what must always hold".
+This is where the world tells what happens; who judges it are the validators beside this file.
 
 The invariant: nothing is excused for a time. Where something may be unknown, it is said to whom, and why.
 """

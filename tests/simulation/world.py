@@ -218,15 +218,15 @@ class World:
             one.names_until = min(one.names_until, self.now)
             one.thaw()
         self.odd.clear()
-        for one in list(self.slots.values()):
-            if one.alive and (one.odd or self._is_twin(one)):
+        for one in list(self.living):
+            if one.odd or self._is_twin(one):
                 self.lose(one)
-            elif not one.alive and one.code == Code.DISAGREE:
+        for one in list(self.slots.values()):
+            if not one.alive and one.code == Code.DISAGREE:
                 self.create(one.slot, one)
 
     def _is_twin(self, one: Instance) -> bool:
-        """Whether another container that the platform wants has its address, and came first."""
+        """Whether another container has its address, and came first."""
         return any(
-            other is not one and other.ip == one.ip and other.alive and other.born <= one.born
-            for other in self.slots.values()
+            other is not one and other.ip == one.ip and other.born <= one.born for other in self.living
         )

@@ -13,7 +13,8 @@ from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
 from unitagent.agent import claim as claiming
-from unitagent.agent.claim import Claimed, claim, free_rank, is_settled
+from unitagent.agent.claim import Ask, Claimed, claim, free_rank, is_settled
+from unitagent.core.events import Opinion
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.core.timing import Timing
@@ -28,7 +29,7 @@ SPARE = replace(record(0, "spare", generation=0, size=SIZE), ip="10.0.0.9", netn
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claiming, "_PAUSE", 0.01)
+    monkeypatch.setattr(claiming, "PAUSE", 0.01)
 
 
 def holder(rank: int, size: int = SIZE) -> Record:
@@ -55,15 +56,31 @@ async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]
             task.cancel()
 
 
-def claimed(server: FakeServer, me: Record = SPARE, *, guard: bool = True) -> asyncio.Task[Claimed]:
+def claimed(
+    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: Ask | None = None
+) -> asyncio.Task[Claimed]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60))
+    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask))
 
 
 async def looked(server: FakeServer, times: int, name: str = "spare") -> None:
     """The claimant has looked so often from now on."""
     enough = server.state._counts[name] + times
     await until(lambda: server.state._counts[name] >= enough)
+
+
+@story
+async def test_a_holder_that_is_cut_off_from_the_store_and_answers_keeps_its_rank() -> None:
+    server, asked = FakeServer(), [0]
+
+    async def ask(record: Record) -> Opinion:
+        asked[0] += 1
+        return Opinion.ALIVE if asked[0] < 3 else Opinion.SILENT
+
+    async with held(server) as beating:
+        beating[1].cancel()
+        found = await claimed(server, ask=ask)
+    assert (found.me.rank, asked[0]) == (1, 3)
 
 
 @story
@@ -194,13 +211,15 @@ def test_nobody_claims_on_a_young_store_before_a_lease_of_its_own_clock(born: fl
 
 
 @story
-async def test_a_store_that_is_older_than_a_lease_gives_a_rank_at_once() -> None:
+async def test_a_store_that_is_older_than_a_lease_gives_a_rank_that_was_left_at_once() -> None:
     server = FakeServer()
     waits = claimed(server)
     await until(lambda: server.state.board.born is not None)
+    await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
     assert not waits.done()
     server.state.board.born = server.clock() - LEASE
-    assert (await waits) == Claimed(replace(SPARE, tenure=1))
+    found = await waits
+    assert (found.me.rank, found.me.tenure) == (1, holder(1).tenure + 1)
 
 
 @story
@@ -330,13 +349,12 @@ def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks
     assert Looks(looks.timing).at(0) is None
 
 
-def test_the_age_of_the_store_or_my_own_contact_settle_it() -> None:
+def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
     timing = Timing.of(5, 1)
-    young, old = (Reply(holder="", generation=0, records={}, beats={}, age=age) for age in (4.9, 5.0))
     contact = Leases().seen({}, 0, timing.contact_gap)
-    assert is_settled(old, Leases(), timing)
-    assert not is_settled(young, contact, timing)
+    assert not is_settled(Leases(), timing)
+    assert not is_settled(contact, timing)
     for now in range(1, 6):
         contact = contact.seen({}, now, timing.contact_gap)
-    assert is_settled(young, contact, timing)
-    assert not is_settled(young, contact.broken(), timing)
+    assert is_settled(contact, timing)
+    assert not is_settled(contact.broken(), timing)

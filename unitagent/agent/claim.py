@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from unitagent.core.actions import Exchange
+from unitagent.core.events import Opinion
 from unitagent.core.exits import Code
 from unitagent.core.joining import next_tenure
-from unitagent.core.leases import Leases
+from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.core.timing import Timing
 from unitagent.errors import StoreError, UnitAgentError
@@ -22,8 +24,8 @@ from unitagent.store.protocol import Store
 
 _log = logging.getLogger(__name__)
 
-_PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
-_UNSETTLED = "the store is new, or has lost its memory; whoever holds a rank has a lease to say so"
+PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
+_UNSETTLED = "the store may be new, or have lost its memory; whoever holds a rank has a lease to say so"
 
 
 class _NoStoreError(UnitAgentError):
@@ -38,8 +40,16 @@ class Claimed:
     took: Record | None = None
 
 
-async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float) -> Claimed:
+Ask = Callable[[Record], Awaitable[Opinion]]
+"""Asks who answers at the address of a record."""
+
+
+async def claim(
+    store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: Ask | None
+) -> Claimed:
     """Claim a rank. Waits while all ranks are held.
+
+    A holder that is silent in the store is asked for its own word by ``ask``; None where nobody can be asked.
 
     Raises:
         UnitAgentError: with code 69, the store was not reached within ``store_timeout`` seconds.
@@ -47,7 +57,7 @@ async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_
     """
     began = time.monotonic()
     reached, report = False, began + _REPORT
-    claimant = _Claimant(store, me, guard=guard, timing=timing)
+    claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
             found = await claimant.attempt()
@@ -62,83 +72,135 @@ async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_
         if time.monotonic() > report:
             _log.warning("waiting for a free rank: %s", claimant.why)
             report = time.monotonic() + _REPORT
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(PAUSE)
 
 
 class _Claimant:
     """Who looks for a rank, and what it has seen of the holders' beats."""
 
-    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing) -> None:
+    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: Ask | None) -> None:
         self._store, self._me = store, me
-        self._guard, self._timing = guard, timing
+        self._guard, self._timing, self._ask = guard, timing, ask
+        self._heard: dict[str, float] = {}  # incarnation -> when it answered
         self._leases = Leases()
         self.why = "the store has yet to answer"
 
     async def attempt(self) -> Claimed | None:
         """Look once, and put my record into a free place."""
         try:
-            reply = await self._store.exchange(_look(self._me.size))
+            reply = await self._store.exchange(look(self._me.size))
         except StoreError:
             self._leases = self._leases.broken()
             raise
         gap, known = self._timing.contact_gap, tuple(self._leases.of)
-        self._leases = self._leases.seen(_beats(reply), time.monotonic(), gap, keep=known)
-        rank = free_rank(reply, self._leases, self._me, self._timing)
-        if rank is None:
-            settled = is_settled(reply, self._leases, self._timing)
+        self._leases = self._leases.seen(all_beats(reply), time.monotonic(), gap, keep=known)
+        rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
+        if rank is None or await self._answers(reply, rank):
+            settled = is_settled(self._leases, self._timing)
             self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
-        took = reply.records.get(rank)
-        observed = _contact(self._leases) >= self._timing.lease
-        mine = replace(self._me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed))
-        over = took is not None and (self._guard or rank == 0)  # then so is my predecessor's generation
-        put = _put(mine, took, generation=took.generation + 1 if took and over else 0)
-        answer = await self._store.exchange(put)
-        return Claimed(mine, took) if answer.holder == mine.incarnation else None
+        observed = is_settled(self._leases, self._timing)
+        claimed = claim_rank(reply, rank, self._me, observed=observed)
+        answer = await self._store.exchange(put_claim(claimed, reply, guard=self._guard))
+        return claimed if answer.holder == claimed.me.incarnation else None
+
+    async def _answers(self, reply: Reply, rank: int) -> bool:
+        """Whether the silent holder of a rank answers at its address."""
+        holder = holder_to_ask(reply, rank, self._me)
+        if holder is None or self._ask is None or await self._ask(holder) is not Opinion.ALIVE:
+            return False
+        self._heard[holder.incarnation] = time.monotonic()
+        return True
 
 
-def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int | None:
+def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
+    """The holder of a rank whose word counts: it did not leave, and does not stand where I do."""
+    record = reply.records.get(rank)
+    if record is None or record.incarnation != _holder(reply, rank):
+        return None
+    return None if record.left or record.stood_here(me) or not record.port else record
+
+
+def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claimed:
+    """My record with this rank; ``observed``: I had unbroken contact for a lease."""
+    took = reply.records.get(rank)
+    return Claimed(replace(me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed)), took)
+
+
+def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:
+    """The exchange that puts it in the place of the last holder, whose generation is over where we lead."""
+    me, took = claimed.me, claimed.took
+    over = took is not None and (guard or me.rank == 0)
+    return Exchange(
+        record=me,
+        take=_holder(reply, me.rank),
+        generation=took.generation + 1 if took and over else 0,
+        failure=None,
+        judge=(),
+        notify=False,
+    )
+
+
+def free_rank(
+    reply: Reply, leases: Leases, me: Record, timing: Timing, heard: Mapping[str, float] | None = None
+) -> int | None:
     """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
 
-    The one that stood in my own place comes first, since its files may be there. On a store that may have
-    been wiped, with all holders alive, nobody claims before they have had a lease to write to it again; that
-    lease is measured by my own clock where the store's was set back.
+    The one that stood in my own place comes first, since its files may be there. Of those who did not say
+    farewell none is gone before I have looked for a lease: the store may have lost its memory, with all
+    holders alive, and by its own clock, which may have been set, nobody can tell.
     """
-    if not is_settled(reply, leases, timing):
+    settled = is_settled(leases, timing)
+    if reply.age < timing.lease and not settled:
         return None
-    everywhere = range(me.size)
-    mine = (rank for rank in everywhere if (old := reply.records.get(rank)) and old.stood_here(me))
-    free = (rank for rank in everywhere if _is_free(rank, reply, leases, me, timing))
+    places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, timing)]
+    mine = (rank for rank in places if (old := reply.records.get(rank)) and old.stood_here(me))
+    free = (
+        rank
+        for rank in places
+        if _has_left(rank, reply) or (settled and _is_free(rank, reply, leases, timing, heard or {}))
+    )
     return next(mine, next(free, None))
 
 
-def is_settled(reply: Reply, leases: Leases, timing: Timing) -> bool:
-    """Whether all who live have had a lease to write to this store, should it have lost its memory."""
-    return max(reply.age, _contact(leases)) >= timing.lease
+def is_settled(leases: Leases, timing: Timing) -> bool:
+    """Whether all who live have had a lease to write to this store, by my own clock."""
+    if leases.contact is None or leases.last is None:
+        return False
+    return leases.last - leases.contact >= timing.lease
 
 
-def _contact(leases: Leases) -> float:
-    return 0.0 if leases.contact is None or leases.last is None else leases.last - leases.contact
-
-
-def _is_free(rank: int, reply: Reply, leases: Leases, me: Record, timing: Timing) -> bool:
+def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
+    """Whether I saw a holder that the store has forgotten since: it has time to write again."""
     former = leases.former(rank, besides=me.incarnation)
-    if former is not None and leases.last is not None and leases.last - former.since <= timing.takeover:
-        return False  # the store has forgotten it; it has time to write again
+    return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
+
+
+def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
+    holder = _holder(reply, rank)
+    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < timing.takeover
+    return not holder or (leases.unchanged(holder) > timing.takeover and not answered)
+
+
+def _has_left(rank: int, reply: Reply) -> bool:
     record = reply.records.get(rank)
-    return record is None or record.left or leases.unchanged(record.incarnation) > timing.takeover
+    return record is not None and record.left and record.incarnation == _holder(reply, rank)
 
 
-def _beats(reply: Reply) -> dict[int, Beat]:
+def _holder(reply: Reply, rank: int) -> str:
+    """Who holds a rank: whoever beats there, though its record may be lost or garbage."""
+    beat, record = reply.beats.get(rank), reply.records.get(rank)
+    if beat is not None:
+        return beat.incarnation
+    return record.incarnation if record is not None else ""
+
+
+def all_beats(reply: Reply) -> dict[int, Beat]:
     """Everybody's beat; a record without one has stood still since I first saw it."""
     return {rank: Beat(record.incarnation, 0) for rank, record in reply.records.items()} | reply.beats
 
 
-def _look(size: int) -> Exchange:
+def look(size: int) -> Exchange:
+    """An exchange that puts nothing, and shows every beat."""
     return Exchange(record=None, take="", generation=0, failure=None, judge=tuple(range(size)), notify=False)
-
-
-def _put(record: Record, took: Record | None, generation: int) -> Exchange:
-    take = took.incarnation if took else ""
-    return Exchange(record=record, take=take, generation=generation, failure=None, judge=(), notify=False)

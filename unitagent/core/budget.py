@@ -13,7 +13,7 @@ from unitagent.core.model import Charge
 
 Charges = tuple[Charge, ...]
 
-MOST = 200  # charges that are kept; a larger budget is not counted across rebuilt containers
+MOST = 100  # charges that fit into a record; of a larger budget no more outlive a container
 
 
 def merge(charges: Iterable[Charge], now: float, window: float) -> Charges:
@@ -24,8 +24,7 @@ def merge(charges: Iterable[Charge], now: float, window: float) -> Charges:
     first: dict[int, float] = {}
     for charge in charges:
         first[charge.generation] = min(charge.at, now, first.get(charge.generation, now))
-    recent = (Charge(generation=one, at=at) for one, at in sorted(first.items()) if now - at < window)
-    return tuple(recent)[-MOST:]
+    return tuple(Charge(generation=one, at=at) for one, at in sorted(first.items()) if now - at < window)
 
 
 def is_spent(charges: Charges, allowed: int) -> bool:

@@ -38,7 +38,7 @@ def _serves(state: State) -> Check:
 
 
 def _ranks(state: State) -> Check:
-    """Every member of my gang runs its workload in my generation."""
+    """Every member of my gang runs its workload in my generation, and goes on doing so."""
     there = {peer.rank: peer for peer in members(state)}
     down = []
     for rank in range(state.rules.size):
@@ -47,6 +47,8 @@ def _ranks(state: State) -> Check:
             continue
         if peer is None or not peer.state.serving or peer.generation != state.me.generation:
             down.append(f"rank {rank} is {shown_state(state, rank)}")
+        elif peer.asked:
+            down.append(f"rank {rank} was asked to stop")
     return Check("ranks", not down, ", ".join(down))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core.actions import Level
-from unitagent.core.model import LEAP, Reply
+from unitagent.core.model import LEAP, YEAR, Reply
 from unitagent.core.state import Result, State, say
 
 
@@ -20,6 +20,8 @@ def believed(state: State, generation: int) -> bool:
 
 def sift(state: State, reply: Reply) -> tuple[State, Reply]:
     """The reply without what is not believed, and the state that remembers that there was something."""
+    if reply.order is not None and reply.order.number > reply.now * 1000 + YEAR:
+        reply = replace(reply, order=None)
     said = [reply.generation, *(record.generation for record in reply.records.values())]
     said += [reply.failure.generation] if reply.failure else []
     if believed(state, max(said)):

@@ -22,28 +22,39 @@ REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a
 
 
 def obey(state: State) -> Result:
-    """An operator's order is for all who were there when it was given: no older one than I am counts."""
+    """An operator's order is obeyed once, by all who were there when it was given."""
     order = state.store.order
-    if not state.store.current or order is None or order.number <= state.store.older_order:
+    if not state.store.current or not state.joined or order is None or order.number <= _obeyed(state):
         return state, ()
-    if order.kind is OrderKind.DRAIN and state.shutdown.asked is None:
-        said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-        return mine(state.with_shutdown(asked=state.now), asked=True), said
-    return _restart(state, order) if order.kind is OrderKind.RESTART else (state, ())
+    state = mine(state, order=order.number)
+    if order.kind is OrderKind.RESTART:
+        return _restart(state, order), ()
+    if state.shutdown.asked is not None:
+        return state, ()
+    said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
+    return mine(state.with_shutdown(asked=state.now), asked=True), said
 
 
-def _restart(state: State, order: Order) -> Result:
-    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway: the
-    wish is fulfilled without more.
+def _obeyed(state: State) -> int:
+    """The last order that is none for me: the one that I obeyed, or that was there before me. One that was
+    given while my container was rebuilt is for me, too.
     """
-    if order.generation != state.me.generation:
-        return state, ()
-    if not state.in_gang:
-        return state.with_store(restarts_anyway=order.generation), ()
-    if not state.up or state.outrun or state.store.restarts_anyway == order.generation:
-        return state, ()
+    former, before = state.store.predecessor, state.store.older_order
+    rebuilt_at = (state.store.clock - 1000 * REBUILT_WITHIN) * 1000
+    if former is not None and before > rebuilt_at:
+        before = min(before, former.order)
+    return max(before, state.me.order)
+
+
+def _restart(state: State, order: Order) -> State:
+    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway, and
+    the wish is fulfilled without more.
+    """
+    runs = state.in_gang and state.up and not state.outrun
+    if not runs or order.generation != state.me.generation:
+        return state
     why = f"a restart was asked for: {order.reason or 'no reason given'}"
-    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
+    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why))
 
 
 def end_generation(state: State) -> Result:
@@ -153,7 +164,7 @@ def count(state: State) -> Result:
     state = mine(state, restarts=state.me.restarts + 1)
     if not _free_of_charge(state):
         state = _charge(state)
-    if state.rules.guard and budget.is_spent(state.me.charges, state.rules.max_restarts):
+    if state.rules.guard and budget.is_spent(state.recovery.charges, state.rules.max_restarts):
         return _give_up(state), ()
     if state.rules.restart is Restart.RECREATE:
         return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
@@ -168,22 +179,24 @@ def _free_of_charge(state: State) -> bool:
 
 def _charge(state: State) -> State:
     at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
-    charge = Charge(generation=state.me.generation, at=at + state.rules.epoch)
+    charge = Charge(generation=state.me.generation, at=round(at + state.rules.epoch, 3))
     return _pausing(_charged(state, (charge,)))
 
 
 def _charged(state: State, charges: Iterable[Charge]) -> State:
     """With these restarts charged, and those forgotten that the window has left behind."""
     now, window = state.now + state.rules.epoch, state.rules.restart_window
-    return mine(state, charges=budget.merge((*state.me.charges, *charges), now, window))
+    known = budget.merge((*state.recovery.charges, *charges), now, window)
+    return mine(state.with_recovery(charges=known), charges=known[-budget.MOST :])
 
 
 def _pausing(state: State) -> State:
     """With the pause that the last charge asks for."""
-    if not state.me.charges:
+    charges = state.recovery.charges
+    if not charges:
         return state
-    since = state.me.charges[-1].at - state.rules.epoch
-    return state.with_barrier(not_before=since + budget.pause_before(state.me.charges, state.rules.backoff))
+    pause = budget.pause_before(charges, state.rules.backoff)
+    return state.with_barrier(not_before=charges[-1].at - state.rules.epoch + pause)
 
 
 def inherit(state: State, predecessor: Record) -> State:
@@ -198,7 +211,7 @@ def learn_charges(state: State) -> Result:
     """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
     if not state.store.current or not state.joined or state.shutdown.leaving:
         return state, ()
-    known = {charge.generation for charge in state.me.charges}
+    known = {charge.generation for charge in state.recovery.charges}
     told = [
         charge
         for record in state.store.records.values()
@@ -212,7 +225,7 @@ def learn_charges(state: State) -> Result:
 def _give_up(state: State) -> State:
     failure = state.recovery.failure
     why = (
-        f"{len(state.me.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"{len(state.recovery.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
         f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )

@@ -69,8 +69,8 @@ def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
         both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
         where = f"{there[0].ip}, port {there[0].port}" if there[0].port else there[0].ip
         yield (
-            f"{who} {both} say {where}: the same bridge address on two machines? Give each an address that the "
-            "others reach (COMM_IFNAME, RANK_IP), or another port (UNIT_HTTP_ADDRESS)"
+            f"{who} {both} say {where}: the same bridge address on two machines? Give each an address that "
+            "the others reach (COMM_IFNAME, RANK_IP), or another port (UNIT_HTTP_ADDRESS)"
         )
 
 

@@ -3,11 +3,11 @@
 The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that
 has stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store
 that is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look,
-or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever has a
-lower tenure, or is only remembered by the store, fences nobody: while I serve I put my record over a lower
-one at once and go on.
+or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only
+remembered by the store fences nobody, and neither does a lower tenure: while I serve I put my record over it
+at once and go on. Who had the rank and does not serve leaves it to any other that lives.
 
-Who does not serve, a newcomer above all, waits until the holder is gone for certain: it said so, its place is
+A newcomer, and whoever does not serve, waits until the holder is gone for certain: it said so, its place is
 mine now, its own machine says that nobody listens there while its beat stands still, or it was silent for
 ``takeover``.
 """
@@ -17,13 +17,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import failures
-from unitagent.core.actions import Action, Level, Say, Stop
+from unitagent.core.actions import Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, failure_of, go, mine, name, say
+
+FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
 
 
 def fence(state: State) -> Result:
@@ -32,7 +34,9 @@ def fence(state: State) -> Result:
         return state, ()
     holder = state.store.records.get(state.rules.rank)
     rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
-    if holder is None or not (rival and holder.outranks(state.me) and is_living(state, holder.incarnation)):
+    if holder is None or not (rival and is_living(state, holder.incarnation)):
+        return state, ()
+    if _serves(state) and state.me.outranks(holder):
         return state, ()
     where = holder.hostname or holder.ip
     why = f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
@@ -68,8 +72,10 @@ def may_take(state: State) -> str | None:
     if not state.store.looked:
         return None
     holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    if not state.joined and _was_held_lately(state):
+        return None
     if holder in {"", state.me.incarnation}:
-        return "" if state.joined or not _was_held_lately(state) else None
+        return "" if state.joined or not _may_have_forgotten(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
         return holder if _serves(state) or is_gone(state, holder) else None
     if _serves(state) and state.me.outranks(record):
@@ -100,6 +106,27 @@ def _was_held_lately(state: State) -> bool:
     return former is not None and state.now - former.since <= state.rules.timing.takeover
 
 
+def _may_have_forgotten(state: State) -> bool:
+    """Whether the store knows that the Unit has run, and nobody in my rank: somebody held it, and may live.
+
+    Whoever does has as long to write again as an isolated agent lives. A Unit of one, which has no peers to
+    wait for at its barrier, waits for a heartbeat in any case.
+    """
+    timing = state.rules.timing
+    if state.rules.owns_store:
+        return False
+    if not _has_run(state):
+        return state.rules.size == 1 and not _is_observed(state, timing.heartbeat + timing.tick)
+    return not _is_observed(state, timing.takeover)
+
+
+def _has_run(state: State) -> bool:
+    """Whether the store, which knows nobody in my rank, knows that the Unit has run."""
+    records = state.store.records.values()
+    ran = state.generation > 1 or any(record.state.started for record in records)
+    return ran or (state.generation > 0 and not records)
+
+
 def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
     """The tenure of who takes a rank.
 
@@ -113,28 +140,35 @@ def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> in
     return max(above, clock) if observed else above
 
 
-def _is_observed(state: State, since: float) -> bool:
+def _is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
+    """Whether I had unbroken contact for so long, after a moment that may be given."""
     leases = state.store.leases
     if leases.contact is None or leases.last is None:
         return False
-    return leases.last - max(leases.contact, since) >= state.rules.lease
+    return leases.last - max(leases.contact, since) >= seconds
 
 
 def confirm_tenure(state: State) -> Result:
     """A tenure that has stood for a lease is above whatever the store may be set back to."""
     store = state.store
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
-    if store.confirmed or not mine_now or not _is_observed(state, store.joined or 0.0):
+    if store.confirmed or not mine_now or not _is_observed(state, state.rules.lease, store.joined or 0.0):
         return state, ()
     return mine(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
 
 
 def give_up_store(state: State) -> Result:
-    """The store was never reached: say so and end, because nothing was started yet."""
-    if state.store.looked or state.now - state.started <= state.rules.store_timeout:
+    """The store was never reached: say why, and after a while end, because nothing was started yet."""
+    trouble, waited = state.store.trouble, state.now - state.started
+    if state.store.looked or not trouble:  # at least one try comes to its end
         return state, ()
-    waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
-    return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
+    limit = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    if waited > state.rules.store_timeout:
+        return go(state, Code.STORE, f"the store could not be reached within {limit}: {trouble}"), ()
+    if waited < FIRST_WORD or trouble in state.warned:
+        return state, ()
+    state = replace(state, warned=state.warned | {trouble})
+    return state, say(Level.WARNING, f"the store was not reached for {waited:.0f} s, of {limit}: {trouble}")
 
 
 def agree(state: State) -> Result:
@@ -180,10 +214,24 @@ def claim(state: State) -> State:
     this very exchange says so: I may not live to say it with the next.
     """
     predecessor = state.store.records.get(state.rules.rank)
-    observed = _is_observed(state, NEVER)
+    observed = _is_observed(state, state.rules.lease)
     tenure = next_tenure(predecessor, state.store.clock, observed=observed)
     state = mine(state.with_store(confirmed=observed), tenure=tenure)
-    return state if predecessor is None else succeed(state, predecessor)
+    if predecessor is not None:
+        return succeed(state, predecessor)
+    return (
+        state.knowing(state.generation + 1)
+        if _has_run(state) and state.leads and not _waits(state)
+        else state
+    )
+
+
+def _waits(state: State) -> bool:
+    """Whether the highest generation that I know has yet to start, so that nobody in my rank has started in
+    it.
+    """
+    standing = [one for one in state.store.records.values() if one.generation == state.generation]
+    return any(one.state is InstanceState.IDLE for one in standing)
 
 
 def succeed(state: State, predecessor: Record) -> State:
@@ -206,21 +254,35 @@ def wait_for_rank(state: State) -> Result:
     answer is what tells a holder from one that the store only remembers.
     """
     holder = state.store.records.get(state.rules.rank)
-    waits = state.store.looked and holder is not None and may_take(state) is None
-    if not waits or holder is None or holder.incarnation == state.me.incarnation:
+    if not state.store.looked or may_take(state) is not None:
         return state, ()
+    if holder is None or holder.incarnation == state.me.incarnation:
+        return _say_once(state, _forgotten(state)) if not state.joined else (state, ())
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "
         f"({holder.hostname or holder.ip}); waiting until it leaves or its lease ends"
     )
-    actions: tuple[Action, ...] = ()
-    if why not in state.warned:
-        state = replace(state, warned=state.warned | {why})
-        actions = (Say(Level.WARNING, why),)
+    if state.store.leases.has_turned(holder.incarnation, state.rules.timing.takeover, state.now):
+        state = state.with_store(look=True)  # and not at the next heartbeat
+    state, actions = _say_once(state, why)
     if state.rules.probes and holder.port and may_ask(state, holder.rank):
         state, question = ask(state, (holder,))
         return state, (*actions, *question)
     return state, actions
+
+
+def _forgotten(state: State) -> str:
+    rules = state.rules
+    return (
+        f"the store shows nobody as rank {rules.rank} of Unit {rules.unit}, which has run before: it may "
+        f"have lost its memory; whoever holds the rank has {rules.timing.takeover:g} s to show itself"
+    )
+
+
+def _say_once(state: State, why: str) -> Result:
+    if why in state.warned:
+        return state, ()
+    return replace(state, warned=state.warned | {why}), say(Level.WARNING, why)
 
 
 def joined(state: State) -> Result:

@@ -5,12 +5,14 @@ A *record* is what one agent says about itself; the store is the notice-board th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from unitagent.core.timing import Timing
 
+YEAR = 366 * 86400 * 10**6  # microseconds; an order that much ahead of the store's clock was made up
 LEAP = 10**9  # generations; one so far ahead of mine has not come about by restarts
 _NAMED = 16  # ranks; a sentence with more of them is not read
 
@@ -104,12 +106,13 @@ class Record:
         gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
         ip: its address on the chosen card.
         port: port of its probe address, 0 for none.
-        netns: the network namespace in which it listens at exactly ``ip`` and ``port``, or in which it is where
-            it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
+        netns: the network namespace in which it listens at exactly ``ip`` and ``port``, or in which it is
+            where it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
         master_port: free port found for this generation; only rank 0 sets it.
         asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
         left: its agent has ended on purpose; its rank is free at once.
         failed: it holds that the restart budget of the Unit is spent.
+        order: number of the last operator's order that it has obeyed.
         restarts: restarts of the Unit it knows of.
         charges: those within the budget's window, oldest first; they outlive its container.
         fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
@@ -136,6 +139,7 @@ class Record:
     asked: bool = False
     left: bool = False
     failed: bool = False
+    order: int = 0
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
 
@@ -284,8 +288,9 @@ class Gang:
 
     @property
     def id(self) -> str:
-        """The token: the generation and the roster, in full."""
-        return f"{self.generation}:{self.master_port}:{','.join(self.incarnations)}"
+        """The token: the generation, and a hash of its roster, since it is in every record."""
+        roster = hashlib.sha256(",".join(self.incarnations).encode(errors="surrogateescape")).hexdigest()
+        return f"{self.generation}:{self.master_port}:{roster[:32]}"
 
     @property
     def master_address(self) -> str:
@@ -300,6 +305,7 @@ class Rules:
     Attributes:
         probes: whether peers can be asked over HTTP.
         health: whether rank 0's workload has a health check.
+        owns_store: my own agent runs the store, so one that is empty has forgotten nobody but my predecessor.
         timing: all that follows from ``lease`` and ``heartbeat``.
         epoch: what added to the core's monotonic ``now`` gives seconds since the epoch.
 
@@ -315,6 +321,7 @@ class Rules:
     strict: bool = False
     probes: bool = True
     health: bool = False
+    owns_store: bool = False
     store_timeout: float = 60.0
     lease: float = 5.0
     heartbeat: float = 1.0

@@ -12,7 +12,7 @@ from enum import StrEnum
 from unitagent.core.events import Opinion
 from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, Gang, Order, Record
+from unitagent.core.model import Charge, Failure, Gang, Order, Record
 
 
 class Work(StrEnum):
@@ -59,6 +59,7 @@ class StoreView:
         last_to_act: my own change was the last before that snapshot.
         holder: the incarnation that held my rank in that snapshot, or empty.
         looked: the store has answered at least once.
+        trouble: why it did not answer last time, or empty.
         joined: since when my rank is mine; None before that.
         confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
         predecessor: the record whose place my own took, when I joined.
@@ -71,8 +72,7 @@ class StoreView:
         next_beat: when an exchange is due in any case.
         leases: when the others' beats were seen to change.
         order: the last wish of an operator.
-        older_order: number of the order that was there before me; I obey those with a higher one.
-        restarts_anyway: the generation whose order to restart found me still at its barrier.
+        older_order: number of the order that was there before me.
         incredible: a generation that was named and is not believed.
 
     """
@@ -82,6 +82,7 @@ class StoreView:
     last_to_act: bool = False
     holder: str = ""
     looked: bool = False
+    trouble: str = ""
     joined: float | None = None
     confirmed: bool = False
     predecessor: Record | None = None
@@ -95,7 +96,6 @@ class StoreView:
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
     older_order: int = 0
-    restarts_anyway: int = 0
     incredible: int = 0
 
 
@@ -214,6 +214,7 @@ class Recovery:
     Attributes:
         failure: the first failure of the last generation that failed.
         failure_stored: the store has it, as far as I know.
+        charges: restarts that count against the budget; the last of them are in my record, too.
         counted: the last generation whose end was counted.
         was_ready: some generation of my life has been ready.
         marks: when the steps of the last recovery happened.
@@ -222,6 +223,7 @@ class Recovery:
 
     failure: Failure | None = None
     failure_stored: bool = True
+    charges: tuple[Charge, ...] = ()
     counted: int = 0
     was_ready: bool = False
     marks: Marks = field(default_factory=Marks)

@@ -128,17 +128,23 @@ class Timing:
 
 def refuse(lease: float, heartbeat: float) -> str:
     """Say what is wrong with a pair, and name the nearest one that is accepted; "" when nothing is."""
-    if lease >= max(LEAST_LEASE, BEATS * heartbeat) and heartbeat >= LEAST_HEARTBEAT:
+    if _is_accepted(lease, heartbeat):
         return ""
     near_lease, near_heartbeat = nearest(lease, heartbeat)
     return (
         f"must be a lease of at least {LEAST_LEASE:g} s and two heartbeats, with a heartbeat of at least "
         f"{LEAST_HEARTBEAT:g} s; the nearest pair that can keep the guarantees is "
-        f"UNIT_LEASE_SECONDS={near_lease:g} with UNIT_HEARTBEAT_SECONDS={near_heartbeat:g}"
+        f"UNIT_LEASE_SECONDS={near_lease:.12g} with UNIT_HEARTBEAT_SECONDS={near_heartbeat:.12g}"
     )
+
+
+def _is_accepted(lease: float, heartbeat: float) -> bool:
+    return lease >= max(LEAST_LEASE, BEATS * heartbeat) and heartbeat >= LEAST_HEARTBEAT
 
 
 def nearest(lease: float, heartbeat: float) -> tuple[float, float]:
     """Give the accepted pair nearest to this one: the heartbeat is kept where it can be, the lease raised."""
-    near = max(heartbeat, LEAST_HEARTBEAT)
+    if _is_accepted(lease, heartbeat):
+        return lease, heartbeat
+    near = max(float(f"{heartbeat:.6g}"), LEAST_HEARTBEAT)  # as it is shown to people
     return max(lease, LEAST_LEASE, BEATS * near), near

@@ -5,6 +5,7 @@
 local board, changes = KEYS[1], KEYS[2]
 local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel = unpack(ARGV, 1, 12)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
+local YEAR = 366 * DAY * 1e6 -- microseconds
 local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
 
 local function get(field)
@@ -44,6 +45,7 @@ if failure ~= '' and (not failed or number(failure:match('^%d+')) > number(faile
 end
 if order ~= '' then -- led by its generation and its number, so that no race gives it to another one
   local last = number(get('order'):match('^%d+ (%d+) ') or '')
+  if last > now + YEAR then last = 0 end -- no clock leads there: somebody made it up
   redis.call('HSET', board, 'order', exact(highest) .. ' ' .. exact(math.max(last + 1, now)) .. ' ' .. order)
 end
 

@@ -44,7 +44,7 @@ def decode_record(raw: bytes, rank: int) -> Record | None:
     if record is None or record.rank != rank or not 0 <= record.rank < record.size <= MAX_SIZE:
         return None
     ports = (record.port, record.master_port)
-    counts = (record.tenure, record.edition, *(charge.generation for charge in record.charges))
+    counts = (record.tenure, record.edition, record.order, *(charge.generation for charge in record.charges))
     fits = all(0 <= port <= MAX_PORT for port in ports) and all(0 <= count <= MAX_EXACT for count in counts)
     return record if record.incarnation and fits else None
 
@@ -58,9 +58,13 @@ def decode_order(raw: bytes) -> Order | None:
     """Read an operator's wish, behind the generation and the number that the store gave it."""
     generation, number, text = (*raw.split(b" ", 2), b"", b"")[:3]
     order = _decode(text, Order)
-    if order is None or not generation.isdigit() or not number.isdigit():
+    if order is None or not _is_exact(generation) or not _is_exact(number):
         return None
-    return replace(order, generation=decode_number(generation), number=decode_number(number))
+    return replace(order, generation=int(generation), number=int(number))
+
+
+def _is_exact(raw: bytes) -> bool:
+    return raw.isdigit() and len(raw) <= len(str(MAX_EXACT)) and int(raw) <= MAX_EXACT
 
 
 def decode_output(raw: bytes) -> Output | None:

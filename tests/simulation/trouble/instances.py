@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.instance import Instance
+from tests.simulation.trouble.network import elsewhere
 from tests.simulation.trouble.store import cut, set_back
 from tests.simulation.world import World
 from unitagent.core.exits import Exit
@@ -108,17 +109,32 @@ def _freeze(world: World, one: Instance, length: float) -> None:
     world.after(length, thaw, world, one, counts)
 
 
+def usurp_frozen(world: World) -> None:
+    """A newcomer for a held rank waits, and then the holder's agent hangs for longer than its lease."""
+    one = somebody(world)
+    if one.alive and not one.paused:
+        elsewhere(world, one)
+        world.after(world.rng.uniform(0.5, 1.5), _hang, world, one)
+
+
+def _hang(world: World, one: Instance) -> None:
+    if one.alive and not one.paused:
+        _freeze(world, one, world.timing.takeover + world.span(0.5, 3.0))
+
+
 def nap(world: World) -> None:
     """All machines stand still together, for less than a lease, and go on one after another: whoever slept
     judges nobody, so nothing comes of it.
     """
-    if any(one.paused for one in world.living):
+    if any(one.paused or not world.boards.is_main(one.host) for one in world.living):
         return
-    length = world.timing.lease * world.rng.uniform(0.55, 0.9)
+    timing = world.timing
+    spare = timing.lease - timing.heartbeat - timing.operation_timeout - 2 * world.plan.tick
+    length = spare * world.rng.uniform(0.5, 0.9)
     for one in list(world.living):
         world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
         one.freeze()
-        late = world.rng.uniform(0.0, 0.08) * world.timing.lease
+        late = world.rng.uniform(0.0, 0.1) * spare
         world.after(length + late, thaw, world, one, False)
 
 

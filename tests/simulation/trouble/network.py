@@ -66,7 +66,7 @@ def usurp(world: World) -> None:
     one = _somebody(world)
     if not one.alive:
         return
-    elsewhere_for(world, one)
+    elsewhere(world, one)
     whole = world.rng.random() < 0.6
     if whole:
         world.watch.struck(one.rank, "partition")
@@ -89,13 +89,10 @@ def blackout(world: World) -> None:
     world.after(length, setattr, world.boards, "down", False)
 
 
-def elsewhere_for(world: World, one: Instance) -> None:
+def elsewhere(world: World, one: Instance | None = None) -> None:
+    """A newcomer for a held rank, at an address of its own, while the holder lives."""
+    one = one or _somebody(world)
+    if not one.alive:
+        return
     world.story.add(world.now, one.incarnation, "somebody else is started for its rank")
     world.replace(one)
-
-
-def elsewhere(world: World) -> None:
-    """A newcomer for a held rank, at an address of its own, while the holder lives."""
-    one = _somebody(world)
-    if one.alive:
-        elsewhere_for(world, one)
