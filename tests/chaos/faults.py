@@ -196,10 +196,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
-# Twice in 13 rounds one restart too many. The one that comes back has a confirmed tenure, sees that the
-# others started without it, and proposes a new generation (barrier._anew); or the Unit starts with it, and the
-# replacement takes the rank again, since its predecessor counts as ended though it lives
-# (joining._has_ended). Not yet among those of CI.
+# Twice in 13 rounds one restart too many. Who comes back has a confirmed tenure, sees that the others have
+# started without it, and goes on to a new generation (barrier._anew). Or the Unit starts with it, and the
+# replacement takes the rank again: its predecessor counts as ended, alive or not (joining._has_ended).
+# Not yet among those of CI.
 OPEN = frozenset({"cut off and replaced, store set back at once"})
 
 
