@@ -64,7 +64,7 @@ class Claimant:
         one, world = self._one, self._one.world
         if not one.alive:
             return
-        observed = claim.is_settled(self._leases, world.timing)
+        observed = claim.is_settled(self._leases, world.timing.lease)
         claimed = claim.claim_rank(reply, rank, self._me, observed=observed)
         request = claim.put_claim(claimed, reply, guard=world.plan.guard)
         answer = world.boards.exchange(one, rank, request, one.next_count(), world.now)

@@ -352,9 +352,9 @@ def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks
 def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
     timing = Timing.of(5, 1)
     contact = Leases().seen({}, 0, timing.contact_gap)
-    assert not is_settled(Leases(), timing)
-    assert not is_settled(contact, timing)
+    assert not is_settled(Leases(), timing.lease)
+    assert not is_settled(contact, timing.lease)
     for now in range(1, 6):
         contact = contact.seen({}, now, timing.contact_gap)
-    assert is_settled(contact, timing)
-    assert not is_settled(contact.broken(), timing)
+    assert is_settled(contact, timing.lease)
+    assert not is_settled(contact.broken(), timing.lease)

@@ -96,11 +96,11 @@ class _Claimant:
         self._leases = self._leases.seen(all_beats(reply), time.monotonic(), gap, keep=known)
         rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
         if rank is None or await self._answers(reply, rank):
-            settled = is_settled(self._leases, self._timing)
+            settled = is_settled(self._leases, self._timing.lease)
             self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
-        observed = is_settled(self._leases, self._timing)
+        observed = is_settled(self._leases, self._timing.lease)
         claimed = claim_rank(reply, rank, self._me, observed=observed)
         answer = await self._store.exchange(put_claim(claimed, reply, guard=self._guard))
         return claimed if answer.holder == claimed.me.incarnation else None
@@ -149,10 +149,12 @@ def free_rank(
 
     The one that stood in my own place comes first, since its files may be there. Of those who did not say
     farewell none is gone before I have looked for a lease: the store may have lost its memory, with all
-    holders alive, and by its own clock, which may have been set, nobody can tell.
+    holders alive. Where it is older than that by its own clock, which may have been set, I look for as long as
+    a holder needs that is in touch.
     """
-    settled = is_settled(leases, timing)
-    if reply.age < timing.lease and not settled:
+    aged = reply.age >= timing.lease
+    settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
+    if not aged and not settled:
         return None
     places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, timing)]
     mine = (rank for rank in places if (old := reply.records.get(rank)) and old.stood_here(me))
@@ -164,11 +166,11 @@ def free_rank(
     return next(mine, next(free, None))
 
 
-def is_settled(leases: Leases, timing: Timing) -> bool:
-    """Whether all who live have had a lease to write to this store, by my own clock."""
+def is_settled(leases: Leases, seconds: float) -> bool:
+    """Whether all who live have had so long to write to this store, by my own clock."""
     if leases.contact is None or leases.last is None:
         return False
-    return leases.last - leases.contact >= timing.lease
+    return leases.last - leases.contact >= seconds
 
 
 def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
