@@ -75,13 +75,22 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs a share of the tests for another one (pytest-xdist)."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Mark every descendant of this run, daemons too."""
-    session.config.stash[LEAKS] = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
+    """Mark every descendant of this run, daemons too; workers have the mark of who started them."""
+    if not _is_worker(session.config):
+        session.config.stash[LEAKS] = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run, and no single test, when a process outlives it."""
+    """Fail the run, and no single test, when a process outlives it; last: by then the workers have ended."""
+    if _is_worker(session.config):
+        return
     session.config.stash[LEFT] = left = session.config.stash[LEAKS].left()
     if left and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.listening import until
-from tests.servers import Server, free_port, running, start_redis
+from tests.ports import free_port
+from tests.servers import Server, running, start_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,11 +14,13 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.ports import free_port
 from unitagent.workload import proc
 
 T = TypeVar("T")
 
 DEADLINE = 60.0  # seconds; catches a hang, promises no speed
+UNIT = f"tested-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 UNITAGENT = [sys.executable, "-m", "unitagent"]
 # Writes its environment, whole or not at all, and stays.
 WORKLOAD = [
@@ -37,22 +37,6 @@ def until(look: Callable[[], T], why: str) -> T:
         assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {why}"
         time.sleep(0.02)
     return found
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free, as is the one above it, where the embedded store goes.
-
-    From below the range out of which the kernel takes ports for connections, so that it stays free.
-    """
-    while True:
-        port = random.randrange(12000, 22000, 2)
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 def clean(**variables: str) -> dict[str, str]:
@@ -90,7 +74,7 @@ class LocalUnit:
             "--size",
             str(size),
             "--unit",
-            "tested",
+            UNIT,
             "--http-address",
             f"127.0.0.1:{self.port}",
         ]
@@ -107,7 +91,7 @@ class LocalUnit:
     def status(self, rank: int = 0) -> dict[str, Any]:
         """What ``status --json`` prints at a rank; empty while there is no answer."""
         self._remember()
-        done = unitagent("status", "--json", "--unit", "tested", "--http-address", self.address(rank))
+        done = unitagent("status", "--json", "--unit", UNIT, "--http-address", self.address(rank))
         seen: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return seen
 

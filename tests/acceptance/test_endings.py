@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, free_port, unitagent
+from tests.acceptance.local import LocalUnit, unitagent
+from tests.ports import free_port
 from unitagent import __version__
 from unitagent.settings.variables import VARIABLES
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import LocalUnit, unitagent, until
+from tests.acceptance.local import UNIT, LocalUnit, unitagent, until
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
@@ -61,7 +61,7 @@ def test_status_has_the_promised_keys(start: Start) -> None:
     assert sorted(seen["store"]) == ["connected", "since"]
     assert seen["recovery"] == dict.fromkeys(RECOVERY_KEYS)
     assert seen["failure"] is None
-    assert (seen["unit"], seen["size"], seen["guard"], seen["phase"]) == ("tested", 2, True, "running")
+    assert (seen["unit"], seen["size"], seen["guard"], seen["phase"]) == (UNIT, 2, True, "running")
     assert [one["state"] for one in seen["instances"]] == ["healthy", "running"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.local import until
-from tests.acceptance.solo import Solo
+from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
 from unitagent.store.keys import PERMISSIONS
 
@@ -75,7 +75,7 @@ def check(seen: dict[str, str]) -> None:
 
 def test_given_as_variables(start: Start, server: Server) -> None:
     check(everything(start(UNIT_REDIS_URL=url(server), UNIT_SECRET=SECRET)))
-    stored = server.command("HGETALL", "unitagent:{solo}:board").decode(errors="replace")
+    stored = server.command("HGETALL", f"unitagent:{{{UNIT}}}:board").decode(errors="replace")
     assert '"rank"' in stored
     assert not any(word in stored for word in TOLD_TO_NOBODY)
 

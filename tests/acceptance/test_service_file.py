@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import UNITAGENT, clean, free_port, unitagent, until
+from tests.acceptance.local import UNITAGENT, clean, unitagent, until
+from tests.ports import free_port
 
 SCRIPT = 'touch "$0/begun.$UNIT_GENERATION"; exec sleep 1000'
 FAST = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 2}

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, clean, free_port, until
+from tests.acceptance.local import DEADLINE, clean, until
+from tests.ports import free_port
 from unitagent.workload import proc
 
 pytestmark = pytest.mark.root  # to have privileges to drop

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.network.namespaces import Namespace
-from tests.servers import free_port
+from tests.ports import free_port
 from unitagent.discovery import netns
 from unitagent.discovery.netns import find_own_netns
 
@@ -104,7 +104,7 @@ def test_after_a_boot_it_is_another_place(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 FIND = """
 from unitagent.discovery.netns import find_own_netns
-from tests.servers import free_port
+from tests.ports import free_port
 print(find_own_netns("0.0.0.0", free_port(), "10.0.0.1"))
 """
 
