@@ -19,7 +19,7 @@ from tests.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-DEADLINE = 10.0  # seconds for a server to come up
+DEADLINE = 60.0  # seconds for a server to come up: catches a hang, promises no speed
 
 
 def redis_binary() -> str | None:

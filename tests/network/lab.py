@@ -120,7 +120,7 @@ class Lab:
         env = {"PATH": os.environ["PATH"], "UNIT_REDIS_URL": f"redis://{STORE_IP}:{PORT}/0"}
         done = subprocess.run(
             [*self.net.hosts[0].enter(), sys.executable, "-m", "unitagent", *words],
-            env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+            env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         return done.stdout
 

@@ -123,7 +123,7 @@ def follow(server: Server, tmp_path: Path) -> Iterator[Callable[[], tuple[str, s
         )  # fmt: skip
     yield lambda: (told.read_text(), said.read_text())
     follower.terminate()
-    follower.wait(10)
+    follower.wait(60)
 
 
 def test_what_goes_on_happening_is_followed_across_an_outage(

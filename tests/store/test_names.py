@@ -35,7 +35,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     release = threading.Event()
 
     def resolve(host: str) -> list[str]:
-        release.wait(20)
+        release.wait(60)
         return ["127.0.0.1"]
 
     monkeypatch.setattr(names, "resolve", resolve)
