@@ -66,20 +66,19 @@ def test_a_probe_address_that_is_off_is_no_place() -> None:
 @pytest.mark.parametrize("mine", [HOST, "0.0.0.0", "::"])
 def test_a_port_that_somebody_listens_on_is_no_place_of_mine(theirs: str, mine: str) -> None:
     family = socket.AF_INET6 if ":" in theirs else socket.AF_INET
-    with socket.create_server((theirs, 0), family=family, dualstack_ipv6=theirs == "::") as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server((theirs, port), family=family, dualstack_ipv6=theirs == "::"):
         assert find_own_netns(mine, port, HOST) == ""
     assert find_own_netns(mine, port, HOST)
 
 
 def test_a_port_that_was_left_with_its_connections_unfinished_is_free() -> None:
     """As a killed agent leaves it, whose peers held connections."""
-    with socket.create_server((HOST, 0)) as listening:
-        port = listening.getsockname()[1]
-        with socket.create_connection((HOST, port)) as peer:
-            accepted, _ = listening.accept()
-            accepted.close()  # first, so that this end has to wait for stray packets
-            assert peer.recv(1) == b""
+    port = free_port()
+    with socket.create_server((HOST, port)) as listening, socket.create_connection((HOST, port)) as peer:
+        accepted, _ = listening.accept()
+        accepted.close()  # first, so that this end has to wait for stray packets
+        assert peer.recv(1) == b""
     assert find_own_netns(HOST, port, HOST)
 
 
