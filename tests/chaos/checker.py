@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from tests.chaos.detection import noticed_in_time
-from tests.chaos.faults import KINDS, LEASE, must_restart
-from tests.chaos.history import Fault, History, Round
+from tests.chaos import limits
+from tests.chaos.detection import noticed_in_time, rebuilt_quickly
+from tests.chaos.faults import KINDS, must_restart
+from tests.chaos.history import Chronicle, Fault, History, Round
 from tests.network.lives import Life, overlaps
 
-ISOLATED = LEASE + 2.0  # seconds in which an instance that is cut off has to stop
-READY_LAG = LEASE + 2.0  # seconds after a workload's death in which readiness may still be told,
-BLIND_LAG = 2 * LEASE + 2.0  # and while the store is away, when every agent has to find out for itself
-ISOLATING = ("cut off", "cut off and replaced", "deaf", "mute")
+ISOLATING = ("cut off", "cut off and replaced", "cut off and replaced, store set back", "deaf", "mute")
 
 
-def violations(history: History) -> list[str]:
-    """Every broken guarantee."""
+def violations(chronicle: Chronicle) -> list[str]:
+    """Every broken guarantee of all Units."""
+    return [
+        f"Unit {number} (lease {unit.timing.lease:g} s, heartbeat {unit.timing.heartbeat:g} s): {sentence}"
+        for number, unit in enumerate(chronicle.units)
+        for sentence in broken(unit)
+    ]
+
+
+def broken(history: History) -> list[str]:
+    """Every broken guarantee of one Unit."""
     return [sentence for check in CHECKS for sentence in check(history)]
 
 
@@ -106,15 +113,16 @@ def isolating(one: Round) -> bool:
 
 def isolated_stop(history: History) -> Iterator[str]:
     """Whoever is cut off from everything has stopped in time."""
+    longest = limits.isolated(history.timing)
     for one in history.rounds:
         for fault in one.faults:
-            if fault.kind not in ISOLATING or fault.mended is None or fault.mended - fault.struck < ISOLATED:
+            if fault.kind not in ISOLATING or fault.mended is None or fault.mended - fault.struck < longest:
                 continue
-            limit = fault.struck + ISOLATED
+            limit = fault.struck + longest
             for life in history.lives:
                 if life.rank == fault.rank and life.born < fault.struck and life.outlives(limit):
                     who = f"pid {life.pid} of rank {fault.rank}"
-                    yield f"{_name(one)}: {who} lived on for more than {ISOLATED:g} s"
+                    yield f"{_name(one)}: {who} lived on for more than {longest:g} s"
 
 
 def true_readiness(history: History) -> Iterator[str]:
@@ -132,8 +140,20 @@ def true_readiness(history: History) -> Iterator[str]:
 
 
 def _lag(history: History, died: float) -> float:
-    away = any(abs(fault.struck - died) < BLIND_LAG for fault in _outages(history))
-    return BLIND_LAG if away else READY_LAG
+    blind = limits.found_out(history.timing)
+    away = any(abs(fault.struck - died) < blind for fault in _outages(history))
+    return blind if away else limits.told(history.timing)
+
+
+def steady_readiness(history: History) -> Iterator[str]:
+    """What only the store does or shows changes no answer of ``/readyz``."""
+    for one in history.rounds:
+        if len(one.faults) > 1 or not KINDS[one.faults[0].kind].unseen or one.stuck:
+            continue
+        for flip in history.flips:
+            if one.begun <= flip.at <= one.ended and flip.code not in {0, 200}:
+                after = flip.at - one.begun
+                yield f"{_name(one)}: rank {flip.host} was not ready after {after:.2f} s: {flip.why}"
 
 
 def _outages(history: History) -> list[Fault]:
@@ -165,7 +185,9 @@ CHECKS: tuple[Callable[[History], Iterator[str]], ...] = (
     only_forward,
     restarts,
     noticed_in_time,
+    rebuilt_quickly,
     isolated_stop,
     true_readiness,
+    steady_readiness,
     codes,
 )

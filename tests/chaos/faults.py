@@ -5,57 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import redis
-
+from tests.chaos import limits
+from tests.chaos.kinds import PEERS, STORE, Act, Kind, Where
 from tests.chaos.rebuilding import Platform
+from tests.chaos.store_faults import OF_STORE
 from tests.network.cabling import Direction, Segment
-
-Act = Callable[[Platform, int], object]
-Where = Literal["rank", "spare", "store", "everywhere"]
-LEASE = 5.0
-AT_ONCE, IN_TIME = 1.5, LEASE + 2.0  # seconds; what is refused is known at once, what is silent by the lease
-
-
-def _nothing(_lab: Platform, _rank: int) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One kind of fault.
-
-    Attributes:
-        hold: bounds of the seconds between strike and mend.
-        restarts: the Unit has to restart because of it; else it must not.
-        cuts: what somebody cannot reach meanwhile, ``store`` or ``peers``; both together isolate.
-        where: it happens to one rank; to one rank with the help of the spare machine and a store that works;
-            to the store; or to everybody.
-        noticed: seconds in which another rank's workload has ended because of it, when it comes alone.
-        silent: only the store shows it, so it may pass unnoticed while the store is away.
-
-    """
-
-    strike: Act
-    mend: Act = _nothing
-    hold: tuple[float, float] = (0.0, 0.0)
-    restarts: bool = True
-    cuts: frozenset[str] = frozenset()
-    where: Where = "rank"
-    noticed: float | None = None
-    silent: bool = False
-
-    @property
-    def of_store(self) -> bool:
-        return self.where == "store"
-
-
-LONG, SHORT, OUTAGE = (8.0, 11.0), (1.0, 2.5), (2.0, 9.0)
-STORE, PEERS = frozenset({"store"}), frozenset({"peers"})
 
 
 def _signal_workload(number: int) -> Act:
@@ -132,6 +89,14 @@ def _replace_and_heal(lab: Platform, rank: int) -> None:
     lab.fence(rank)
 
 
+def _replace_set_back_and_heal(lab: Platform, rank: int) -> None:
+    """The store may remember the old one as the holder when it is back, and the replacement lives."""
+    lab.replace(rank)
+    lab.store.set_back()
+    lab.net.heal(lab.place[-1])
+    lab.fence(rank)
+
+
 def _replace_and_wake(lab: Platform, rank: int) -> None:
     """The replacement has the rank when the old one wakes."""
     old = lab.agents[rank]
@@ -145,112 +110,73 @@ def sick(folder: Path) -> Path:
     return folder / "sick"
 
 
-def _crash_in_the_dark(lab: Platform, rank: int) -> None:
-    """A workload is killed when everybody knows that the store is gone."""
-    lab.store.stop()
-    lab.until(
-        lambda: not any(agent.status().get("store", {}).get("connected") for agent in lab.agents.values()),
-        "the outage is noticed",
+def _second(strike: Act, mend: Act) -> Kind:
+    """A second container of a rank; it waits, for longer than a takeover needs."""
+    return Kind(
+        strike=strike,
+        mend=mend,
+        hold=limits.long,
+        restarts=False,
+        where="spare",
+        unseen=True,
+        look_on=limits.taken_over,
     )
-    lab.strike(rank)
-
-
-def _store(act: Callable[[redis.Redis], object]) -> Act:
-    return lambda lab, _rank: act(lab.store.client)
-
-
-def _configure(name: str, value: int) -> Act:
-    return lambda lab, _rank: lab.store.configure(name, value)
-
-
-def _garbage(lab: Platform, _rank: int) -> None:
-    client = lab.store.client
-    for key in list(client.scan_iter("unitagent:*")):
-        client.delete(key)
-        client.set(key, "garbage")
-
-
-def _of_store(strike: Act, mend: Act = _nothing, *, outage: bool = False) -> Kind:
-    hold, cuts = (OUTAGE, STORE) if outage else (SHORT, frozenset[str]())
-    return Kind(strike=strike, mend=mend, hold=hold, restarts=False, cuts=cuts, where="store")
 
 
 def _unreachable(strike: Act, mend: Act = _heal, where: Where = "rank") -> Kind:
-    return Kind(strike=strike, mend=mend, hold=LONG, cuts=STORE | PEERS, noticed=IN_TIME, where=where)
+    return Kind(
+        strike=strike, mend=mend, hold=limits.long, cuts=STORE | PEERS, noticed=limits.in_time, where=where
+    )
 
 
 _STOP_AGENT, _WAKE_AGENT = _signal_agent(signal.SIGSTOP), _signal_agent(signal.SIGCONT)
 
 KINDS: dict[str, Kind] = {
-    "workload killed": Kind(strike=_signal_workload(signal.SIGKILL), noticed=AT_ONCE),
-    "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1), noticed=AT_ONCE),
+    "workload killed": Kind(strike=_signal_workload(signal.SIGKILL), noticed=limits.at_once),
+    "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1), noticed=limits.at_once),
     "all workloads killed": Kind(strike=_kill_all_workloads),
     "health fails": Kind(
         strike=lambda lab, _: sick(lab.folder).touch(),
         mend=lambda lab, _: sick(lab.folder).unlink(),
-        hold=(5.0, 6.0),
-        noticed=5.0,
+        hold=lambda _: (5.0, 6.0),
+        noticed=lambda _: 5.0,
     ),
-    "container killed": Kind(strike=_kill, mend=_rebuild, hold=(0.1, 1.5), noticed=AT_ONCE),
+    "container killed": Kind(
+        strike=_kill, mend=_rebuild, hold=lambda _: (0.1, 1.5), noticed=limits.at_once, quick=limits.QUICK
+    ),
+    "rebuilt at its own address at once": Kind(
+        strike=_kill, mend=_rebuild, noticed=limits.at_once, quick=limits.QUICK
+    ),
     "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild_who_was_asked),
     "everybody asked to stop": Kind(strike=_ask_all, mend=_rebuild_all, where="everywhere"),
     "machine gone": _unreachable(_go_dark, _replace_machine),
-    "agent hangs": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=LONG, silent=True, noticed=IN_TIME),
+    "agent hangs": Kind(
+        strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=limits.long, silent=True, noticed=limits.in_time
+    ),
     "agent hangs and is replaced": Kind(
-        strike=_STOP_AGENT, mend=_replace_and_wake, hold=LONG, noticed=IN_TIME, where="spare"
+        strike=_STOP_AGENT, mend=_replace_and_wake, hold=limits.long, noticed=limits.in_time, where="spare"
     ),
     "cut off": _unreachable(_cut),
     "cut off and replaced": _unreachable(_cut, _replace_and_heal, where="spare"),
+    "cut off and replaced, store set back": _unreachable(_cut, _replace_set_back_and_heal, where="spare"),
     "deaf": _unreachable(_cut_one_way("in")),
     "mute": _unreachable(_cut_one_way("out")),
-    "newcomer for a held rank": Kind(
-        strike=lambda lab, rank: lab.visit(rank),
-        mend=lambda lab, rank: lab.leave(rank),
-        hold=OUTAGE,
-        restarts=False,
-        where="spare",
+    "newcomer for a held rank": _second(lambda lab, rank: lab.visit(rank), lambda lab, rank: lab.leave(rank)),
+    "newcomer at the same address": _second(
+        lambda lab, rank: lab.double(rank), lambda lab, rank: lab.part(rank)
     ),
-    "agent pauses": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=SHORT, restarts=False),
+    "agent pauses": Kind(strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=limits.pause, restarts=False),
     "cut off from the store": Kind(
-        strike=_cut_from("front"), mend=_heal, hold=OUTAGE, restarts=False, cuts=STORE
+        strike=_cut_from("front"), mend=_heal, hold=limits.outage, restarts=False, cuts=STORE
     ),
     "cut off from the peers": Kind(
-        strike=_cut_from("comm"), mend=_heal, hold=OUTAGE, restarts=False, cuts=PEERS
+        strike=_cut_from("comm"), mend=_heal, hold=limits.outage, restarts=False, cuts=PEERS
     ),
-    "store stopped": _of_store(
-        lambda lab, _: lab.store.stop(), lambda lab, _: lab.store.start(), outage=True
-    ),
-    "store stopped, workload killed": Kind(
-        strike=_crash_in_the_dark,
-        mend=lambda lab, _: lab.store.start(),
-        hold=(20.0, 22.0),
-        cuts=STORE,
-        where="store",
-    ),
-    "store frozen": _of_store(
-        lambda lab, _: lab.store.freeze(), lambda lab, _: lab.store.thaw(), outage=True
-    ),
-    "store out of memory": _of_store(_configure("maxmemory", 1), _configure("maxmemory", 0), outage=True),
-    "store read-only": _of_store(
-        _store(lambda client: client.replicaof("127.0.0.1", "1")),
-        _store(lambda client: client.replicaof("NO", "ONE")),
-        outage=True,
-    ),
-    "store full of clients": _of_store(
-        lambda lab, _: lab.store.crowd(), lambda lab, _: lab.store.make_room(), outage=True
-    ),
-    "store killed, back empty": _of_store(lambda lab, _: lab.store.restart()),
-    "store wiped": _of_store(_store(lambda client: client.flushall())),
-    "store drops connections": _of_store(_store(lambda client: client.client_kill_filter(_type="normal"))),
-    "store forgets scripts": _of_store(_store(lambda client: client.script_flush())),
-    "store full of garbage": _of_store(_garbage),
-    "store 100 ms away": _of_store(
-        lambda lab, _: lab.net.impair(0.1, 0.0, ["front"]), lambda lab, _: lab.net.repair()
-    ),
+    **OF_STORE,
     "bad line": Kind(
         strike=lambda lab, _: lab.net.impair(0.2, 0.3),
         mend=lambda lab, _: lab.net.repair(),
-        hold=LONG,
+        hold=limits.long,
         restarts=False,
         cuts=STORE | PEERS,
         where="store",

@@ -10,16 +10,24 @@ from typing import Any
 from tests.network.containers import Container
 from tests.network.lab import Lab
 from tests.network.lives import Life
+from unitagent.core.timing import Timing
 
 
 @dataclass(slots=True)
 class Fault:
-    """A fault at a rank; ``mended`` is None where there is nothing to mend. Times are monotonic seconds."""
+    """A fault at a rank. Times are monotonic seconds.
+
+    Attributes:
+        mended: None where there is nothing to mend.
+        how: what was drawn for it, for people.
+
+    """
 
     kind: str
     rank: int
     struck: float
     mended: float | None = None
+    how: str = ""
 
 
 @dataclass(slots=True)
@@ -27,6 +35,8 @@ class Round:
     """One or two faults at once, and the generations that ran before and after them.
 
     Attributes:
+        ready: when all ranks said so again.
+        ended: when it had been looked on for long enough.
         stuck: why the Unit was not ready again in time; empty when it was.
 
     """
@@ -36,6 +46,7 @@ class Round:
     before: int
     after: int = 0
     ready: float = 0.0
+    ended: float = 0.0
     stuck: str = ""
 
     @property
@@ -62,6 +73,22 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """``/readyz`` of a rank began to answer something else.
+
+    Attributes:
+        code: 0 while nobody answers in time.
+        why: what the answer says.
+
+    """
+
+    at: float
+    host: int
+    code: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """A container that ended without being killed.
 
@@ -78,27 +105,55 @@ class End:
 
 @dataclass(slots=True)
 class History:
-    """All of it."""
+    """All of one Unit."""
 
     size: int
     began: float
+    timing: Timing
     rounds: list[Round] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    flips: list[Flip] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Sampler:
-    """Asks every agent for its status several times a second."""
+@dataclass(slots=True)
+class Chronicle:
+    """The Units of a run, one after the other."""
 
-    def __init__(self, lab: Lab, history: History, pause: float = 0.2) -> None:
+    units: list[History] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return max(unit.size for unit in self.units)
+
+    @property
+    def began(self) -> float:
+        return min(unit.began for unit in self.units)
+
+    @property
+    def rounds(self) -> list[Round]:
+        return [one for unit in self.units for one in unit.rounds]
+
+    @property
+    def samples(self) -> list[Sample]:
+        return [one for unit in self.units for one in unit.samples]
+
+
+class Sampler:
+    """Asks every agent for its status, and still more often whether the Unit is ready."""
+
+    def __init__(self, lab: Lab, history: History, pause: float = 0.2, often: float = 0.1) -> None:
         self._lab = lab
         self._history = history
         self._pause = pause
+        self._often = often
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._ask, args=[host], daemon=True) for host in range(lab.size)
+            threading.Thread(target=ask, args=[host], daemon=True)
+            for host in range(lab.size)
+            for ask in (self._ask, self._ask_ready)
         ]
         for thread in self._threads:
             thread.start()
@@ -114,6 +169,18 @@ class Sampler:
             sample = _sample(agent, host) if agent is not None else None
             if sample is not None:
                 self._history.samples.append(sample)
+
+    def _ask_ready(self, host: int) -> None:
+        last = -1
+        while not self._over.wait(self._often):
+            agent = self._lab.agents.get(host)
+            if agent is None:
+                continue
+            at = time.monotonic()
+            code, body = agent.get("/readyz", timeout=1.0)
+            if code != last:
+                self._history.flips.append(Flip(at, host, code, body.strip()))
+                last = code
 
 
 def _sample(agent: Container, host: int) -> Sample | None:

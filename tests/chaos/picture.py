@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from tests.chaos.history import History, Sample
+from tests.chaos.history import Chronicle, Sample
 
 COLOURS = {
     "waiting": "#d0d0d0",
@@ -22,7 +22,7 @@ BAND, SECOND, LANE, MARGIN, LABEL = 60.0, 18, 14, 50, 30  # seconds, then pixels
 SILENCE = 1.2  # seconds without an answer before a rank is drawn as silent
 
 
-def picture(history: History) -> str:
+def picture(history: Chronicle) -> str:
     """The picture, as the text of an SVG file."""
     end = max((sample.at for sample in history.samples), default=history.began)
     bands = int((end - history.began) // BAND) + 1
@@ -44,7 +44,7 @@ def _legend() -> str:
     return "".join(parts)
 
 
-def _band(history: History, start: float, top: int) -> Iterator[str]:
+def _band(history: Chronicle, start: float, top: int) -> Iterator[str]:
     lanes = top + LABEL
     yield f'<text x="2" y="{top + 10}">{start - history.began:.0f} s</text>'
     for rank in range(history.size):
@@ -73,7 +73,7 @@ def _spans(samples: list[Sample]) -> Iterator[tuple[float, float, str]]:
             begin = index + 1
 
 
-def _marks(history: History, start: float, top: int) -> Iterator[str]:
+def _marks(history: Chronicle, start: float, top: int) -> Iterator[str]:
     bottom = top + LABEL + LANE * history.size
     for one in history.rounds:
         for place, fault in enumerate(one.faults):

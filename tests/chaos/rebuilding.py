@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
 from tests.chaos.history import End, History
+from tests.chaos.remembering import RememberingServer
+from tests.chaos.twins import make_twin
 from tests.network.containers import Container
 from tests.network.lab import Lab
+from tests.network.namespaces import Namespace
 
 FENCED = 76
 GOODBYE = 20.0  # seconds in which an agent that has to end has ended
@@ -20,11 +24,20 @@ class Platform(Lab):
     Attributes:
         down: ranks whose containers are down on purpose.
         place: on which host each rank is; the last one is the spare.
+        store: it remembers.
+        timing: of all its agents.
 
     """
 
-    def __init__(self, size: int, folder: Path, history: History) -> None:
-        super().__init__(size, folder, spare=1)
+    store: RememberingServer
+
+    def __init__(self, size: int, folder: Path, history: History, chance: random.Random) -> None:
+        super().__init__(size, folder, store=False, spare=1)
+        self.store = RememberingServer(self.net.store, folder, chance)
+        self.store.start()
+        self.timing = history.timing
+        self._chance = chance
+        self._twin: Namespace | None = None
         self.down: set[int] = set()
         self.place = list(range(size + 1))
         self._history = history
@@ -32,6 +45,7 @@ class Platform(Lab):
 
     def rebuild(self, host: int) -> Container:
         """Start the container of a rank where the rank is at home now."""
+        self.store.rebuilds += 1
         self.agents[host] = self._put(host, self.place[host])
         return self.agents[host]
 
@@ -60,6 +74,26 @@ class Platform(Lab):
         else:
             self.note_end(rank, self._other, due=None)
 
+    def double(self, rank: int) -> None:
+        """Start a second container of a rank at the first one's very address, on a network of its own."""
+        self._twin = make_twin(self.net, self.place[rank], self._chance.choice((24, 32)))
+        self._other = self._put_in(self._twin, rank, "twin")
+
+    def part(self, rank: int) -> None:
+        """The second container has waited all the time, or was told who holds the rank; it goes."""
+        assert self._other is not None
+        assert self._twin is not None
+        if self._other.running:
+            self._other.kill()
+            self._other.code()
+        else:
+            self.note_end(rank, self._other, due=FENCED)
+        self._twin.close()
+
+    def close(self) -> None:
+        self.store.end_copying()
+        super().close()
+
     def note_end(self, rank: int, container: Container, due: int | None) -> None:
         """Wait for its end, which is soon."""
         try:
@@ -76,9 +110,11 @@ class Platform(Lab):
                 self.rebuild(rank)
 
     def _put(self, rank: int, host: int) -> Container:
+        return self._put_in(self.net.hosts[host], rank, f"host{host}")
+
+    def _put_in(self, namespace: Namespace, rank: int, name: str) -> Container:
         words, env = self._given[rank]
-        name = f"host{host}"
-        container = Container(name, self.net.hosts[host], self.folder, words, {**env, "LAB_HOST": name})
+        container = Container(name, namespace, self.folder, words, {**env, "LAB_HOST": name})
         self.all.append(container)
         return container
 

@@ -7,37 +7,43 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.chaos.checker import isolating
-from tests.chaos.detection import detected
+from tests.chaos.detection import detected, recovered
 from tests.chaos.faults import KINDS
-from tests.chaos.history import History, Round
+from tests.chaos.history import Chronicle, History, Round
+
+Told = tuple[History, Round]
 
 
-def report(history: History, violations: Sequence[str]) -> dict[str, Any]:
+def report(chronicle: Chronicle, violations: Sequence[str]) -> dict[str, Any]:
     """All figures, as plain data; durations in seconds."""
+    told = [(unit, one) for unit in chronicle.units for one in unit.rounds]
+    lone = {kind: [(unit, one) for unit, one in told if _is_alone(one, kind)] for kind in KINDS}
     return {
-        "size": history.size,
-        "rounds": len(history.rounds),
-        "seconds": round(_last(history) - history.began, 1),
-        "generations": len({life.generation for life in history.lives}),
-        "needless_restarts": sum(_needless(history, one) for one in history.rounds),
+        "size": chronicle.size,
+        "rounds": len(told),
+        "seconds": round(_last(chronicle) - chronicle.began, 1),
+        "timings": [[unit.timing.lease, unit.timing.heartbeat] for unit in chronicle.units],
+        "generations": sum(len({life.generation for life in unit.lives}) for unit in chronicle.units),
+        "needless_restarts": sum(_needless(one) for _, one in told),
         "violations": list(violations),
-        "faults": {kind: _figures(history, kind) for kind in KINDS if _alone(history, kind)},
-        "pairs": _pairs(history),
+        "faults": {kind: _figures(rounds, kind) for kind, rounds in lone.items() if rounds},
+        "pairs": _pairs(told),
     }
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures for people."""
     lines = [
-        f"{'fault':30} {'n':>3}  {'detected after':>17}  {'recovered after':>17}",
-        f"{'':30} {'':3}  {'median':>8} {'max':>8}  {'median':>8} {'max':>8}",
+        f"{'fault':34} {'n':>3}  {'detected after':>17}  {'recovered after':>17}",
+        f"{'':34} {'':3}  {'median':>8} {'max':>8}  {'median':>8} {'max':>8}",
     ]
     rows = [*figures["faults"].items(), ("any two at once", figures["pairs"])]
     for kind, row in rows:
         cells = [_cell(row[name], pick) for name in ("detected", "recovered") for pick in ("median", "max")]
-        lines.append(f"{kind:30} {row['n']:3}  {cells[0]} {cells[1]}  {cells[2]} {cells[3]}")
+        lines.append(f"{kind:34} {row['n']:3}  {cells[0]} {cells[1]}  {cells[2]} {cells[3]}")
     lines.append(
-        f"{figures['rounds']} rounds in {figures['seconds']} s, {figures['generations']} generations,"
+        f"{figures['rounds']} rounds in {figures['seconds']} s, {figures['generations']} generations, "
+        f"{len(figures['timings'])} Units,"
     )
     lines.append(f"{figures['needless_restarts']} needless restarts, {len(figures['violations'])} violations")
     return "\n".join([*lines, *figures["violations"]])
@@ -47,30 +53,24 @@ def _cell(row: dict[str, float] | None, pick: str) -> str:
     return f"{row[pick]:8.3f}" if row else f"{'-':>8}"
 
 
-def _figures(history: History, kind: str) -> dict[str, Any]:
-    rounds = _alone(history, kind)
-    seen = [detected(history, one) for one in rounds if KINDS[kind].restarts]
-    recovered = [_recovered(history, one) for one in rounds if KINDS[kind].restarts]
-    return {"n": len(rounds), "detected": _summary(seen), "recovered": _summary(recovered)}
+def _figures(rounds: Sequence[Told], kind: str) -> dict[str, Any]:
+    restarts = KINDS[kind].restarts
+    seen = [detected(unit, one) for unit, one in rounds if restarts]
+    back = [recovered(unit, one) for unit, one in rounds if restarts]
+    return {"n": len(rounds), "detected": _summary(seen), "recovered": _summary(back)}
 
 
-def _pairs(history: History) -> dict[str, Any]:
-    rounds = [one for one in history.rounds if len(one.faults) > 1]
-    recovered = [_recovered(history, one) for one in rounds]
-    return {"n": len(rounds), "detected": None, "recovered": _summary(recovered)}
+def _pairs(told: Sequence[Told]) -> dict[str, Any]:
+    pairs = [(unit, one) for unit, one in told if len(one.faults) > 1]
+    back = [recovered(unit, one) for unit, one in pairs]
+    return {"n": len(pairs), "detected": None, "recovered": _summary(back)}
 
 
-def _alone(history: History, kind: str) -> list[Round]:
-    return [one for one in history.rounds if [fault.kind for fault in one.faults] == [kind]]
+def _is_alone(one: Round, kind: str) -> bool:
+    return [fault.kind for fault in one.faults] == [kind]
 
 
-def _recovered(history: History, one: Round) -> float | None:
-    """From when all faults were over to when the last workload was started."""
-    born = [life.born for life in history.lives if life.main and one.before < life.generation == one.after]
-    return max(0.0, max(born) - one.over) if born and not one.stuck else None
-
-
-def _needless(history: History, one: Round) -> bool:
+def _needless(one: Round) -> bool:
     causes = any(KINDS[fault.kind].restarts for fault in one.faults)
     return not causes and one.after > one.before and not isolating(one)
 
@@ -82,5 +82,5 @@ def _summary(values: Sequence[float | None]) -> dict[str, float] | None:
     return {"median": round(statistics.median(known), 3), "max": round(max(known), 3)}
 
 
-def _last(history: History) -> float:
-    return max((sample.at for sample in history.samples), default=history.began)
+def _last(chronicle: Chronicle) -> float:
+    return max((sample.at for sample in chronicle.samples), default=chronicle.began)

@@ -1,4 +1,4 @@
-"""Rounds of random faults against a Unit of 4 with a real store."""
+"""Rounds of random faults against Units of 4, one after the other, each with a real store and a timing."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.chaos.faults import KINDS, must_restart, sick
-from tests.chaos.history import Fault, History, Round, Sampler
-from tests.chaos.plan import SIZE, Drawn, Plan, schedule
+from tests.chaos.history import Chronicle, Fault, History, Round, Sampler
+from tests.chaos.limits import no_time
+from tests.chaos.plan import SIZE, Drawn, Plan, schedule, timings
 from tests.chaos.rebuilding import Platform
 from tests.network.containers import agent_command
 from tests.network.lab import Lab, workload
 
-SETTLE = 1.5  # seconds to look on after a round
 TRAITS = ("only=1", "ignores-term", "only=2", "daemon", "only=3", "lingers=0.3", "only=0", "serves=8000")
 ENV = {
     "UNIT_MAX_RESTARTS": 1_000_000, "UNIT_BACKOFF_SECONDS": "0", "UNIT_RESTART_GRACE_SECONDS": 0.5,
@@ -25,21 +25,38 @@ ENV = {
 }  # fmt: skip
 SABOTAGED = Path(__file__).parent / "sabotaged.py"
 Tell = Callable[[str], None]
+Numbered = tuple[int, list[Drawn]]
 
 
-def run(plan: Plan, folder: Path, tell: Tell) -> History:
-    """Carry a plan out; ends early when the Unit does not come back."""
-    history = History(SIZE, time.monotonic())
-    lab = Platform(SIZE, folder, history)
+def run(plan: Plan, folder: Path, tell: Tell) -> Chronicle:
+    """Carry a plan out."""
+    chronicle = Chronicle()
+    rounds = list(enumerate(schedule(plan)))
+    parts = [rounds[first : first + plan.each] for first in range(0, len(rounds), plan.each)]
+    for number, (part, timing) in enumerate(zip(parts, timings(plan), strict=False)):
+        place = folder / f"unit{number}"
+        place.mkdir()
+        history = History(SIZE, time.monotonic(), timing)
+        chronicle.units.append(history)
+        tell(f"Unit {number}: a lease of {timing.lease:g} s, a heartbeat of {timing.heartbeat:g} s")
+        _live(history, plan, part, place, tell)
+    return chronicle
+
+
+def _live(history: History, plan: Plan, rounds: Sequence[Numbered], folder: Path, tell: Tell) -> None:
+    """The life of one Unit; it ends early when it does not come back."""
+    chance = random.Random(f"{plan.seed}, round {rounds[0][0]}")
+    lab = Platform(SIZE, folder, history, chance)
     sampler = None
     try:
         _open(lab, plan.sabotage)
         sampler = Sampler(lab, history)
-        chance = random.Random(plan.seed)
-        for number, faults in enumerate(schedule(plan)):
-            history.rounds.append(_round(lab, number, faults, chance, plan.back))
-            tell(_told(history.rounds[-1], history.began))
-            if history.rounds[-1].stuck:
+        for number, faults in rounds:
+            one = Round(number, [], _generation(lab))
+            history.rounds.append(one)
+            _carry_out(lab, one, faults, plan.back, chance)
+            tell(_told(one, history.began))
+            if one.stuck:
                 break
         _finish(lab)
     finally:
@@ -49,7 +66,6 @@ def run(plan: Plan, folder: Path, tell: Tell) -> History:
             history.lives = lab.watcher.lives()
         history.notes = lab.events("begin")
         lab.close()
-    return history
 
 
 def _open(lab: Platform, sabotage: str) -> None:
@@ -57,13 +73,16 @@ def _open(lab: Platform, sabotage: str) -> None:
     words = agent_command(*workload(*TRAITS, f"sick={sick(lab.folder)}"))
     if sabotage:
         words[1:3] = [str(SABOTAGED), sabotage]
+    lease, heartbeat = lab.timing.lease, lab.timing.heartbeat
     for host in range(lab.size):
-        lab.launch(host, words, **ENV)
+        lab.launch(host, words, UNIT_LEASE_SECONDS=lease, UNIT_HEARTBEAT_SECONDS=heartbeat, **ENV)
     lab.wait_ready()
+    lab.store.copy()
+    lab.store.begin_to_copy()
 
 
-def _round(lab: Platform, number: int, drawn: list[Drawn], chance: random.Random, back: float) -> Round:
-    one = Round(number, [], _generation(lab))
+def _carry_out(lab: Platform, one: Round, drawn: list[Drawn], back: float, chance: random.Random) -> None:
+    """Strike and mend, and wait until the Unit is back."""
     try:
         _strike_and_mend(lab, one, drawn, chance)
         _await_ready(lab, one, back)
@@ -71,7 +90,6 @@ def _round(lab: Platform, number: int, drawn: list[Drawn], chance: random.Random
         one.stuck = str(error).partition("\n")[0]
         (lab.folder / "stuck.txt").write_text(str(error))
     one.after = _generation(lab)
-    return one
 
 
 def _strike_and_mend(lab: Platform, one: Round, drawn: list[Drawn], chance: random.Random) -> None:
@@ -82,13 +100,15 @@ def _strike_and_mend(lab: Platform, one: Round, drawn: list[Drawn], chance: rand
         one.faults.append(fault)
         with contextlib.suppress(ValueError):  # the workload to strike is down already, by the other fault
             KINDS[kind].strike(lab, rank)
-        due.append((time.monotonic() + chance.uniform(*KINDS[kind].hold), fault))
+        due.append((time.monotonic() + chance.uniform(*KINDS[kind].hold(lab.timing)), fault))
         time.sleep(chance.choice((0.0, 0.0, 0.05, 0.5)))
     for when, fault in sorted(due, key=lambda entry: entry[0]):
         time.sleep(max(0.0, when - time.monotonic()))
         KINDS[fault.kind].mend(lab, fault.rank)
-        if KINDS[fault.kind].hold != (0.0, 0.0):
+        if KINDS[fault.kind].hold is not no_time:
             fault.mended = time.monotonic()
+        if "set back" in fault.kind or "old copy" in fault.kind:
+            fault.how = lab.store.told
         lab.down -= _down(fault.kind, fault.rank)
 
 
@@ -103,8 +123,9 @@ def _await_ready(lab: Platform, one: Round, back: float) -> None:
     above = one.before - (not must_restart([fault.kind for fault in one.faults]))
     lab.until(lambda: _all_ready(lab, above), f"ready above generation {above}", back)
     one.ready = time.monotonic()
-    time.sleep(SETTLE)
+    time.sleep(max(KINDS[fault.kind].look_on(lab.timing) for fault in one.faults))
     lab.until(lambda: _all_ready(lab, above), "still ready", back)
+    one.ended = time.monotonic()
 
 
 def _all_ready(lab: Platform, above: int) -> bool:
@@ -125,7 +146,10 @@ def _finish(lab: Platform) -> None:
 
 
 def _told(one: Round, began: float) -> str:
-    faults = " and ".join(f"{fault.kind} at rank {fault.rank}" for fault in one.faults)
+    faults = " and ".join(
+        f"{fault.kind} at rank {fault.rank}" + (f" ({fault.how})" if fault.how else "")
+        for fault in one.faults
+    )
     end = (
         "STUCK"
         if one.stuck

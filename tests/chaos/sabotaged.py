@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unitagent.agent.launch import Launcher
-from unitagent.core import decide, ending, outage
-from unitagent.core.model import Gang
+from unitagent.core import decide, ending, joining, outage
+from unitagent.core.model import Gang, Record
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State
 from unitagent.workload.environment import GangInfo
@@ -62,12 +62,39 @@ def mixes_up_the_leader() -> None:
     Launcher._info = info  # type: ignore[method-assign]
 
 
+def obeys_a_memory() -> None:
+    """Whoever the store shows as the holder of its rank fences it, alive or not, later or not."""
+    real, latest = joining.fence, 2**60
+
+    def fence(state: State) -> Result:
+        holder = state.store.records.get(state.rules.rank)
+        if holder is None or holder.incarnation == state.me.incarnation:
+            return real(state)
+        shown = {**state.store.records, state.rules.rank: replace(holder, tenure=latest)}
+        after, actions = real(state.with_store(records=shown))
+        return (after, actions) if after.fenced else (state, actions)
+
+    joining.is_living = lambda state, incarnation: True
+    decide.RULES = tuple((fence if rule is real else rule, stages) for rule, stages in decide.RULES)
+
+
+def believes_an_address() -> None:
+    """It takes a rank whose holder says the address that it has itself, in whatever network."""
+
+    def stood_here(self: Record, me: Record) -> bool:
+        return bool(self.port) and (self.ip, self.port) == (me.ip, me.port)
+
+    Record.stood_here = stood_here  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "leaves-the-old-one": leaves_the_old_one,
     "never-isolates": never_isolates,
     "panics-without-store": panics_without_store,
     "ignores-the-others": ignores_the_others,
     "mixes-up-the-leader": mixes_up_the_leader,
+    "obeys-a-memory": obeys_a_memory,
+    "believes-an-address": believes_an_address,
 }
 
 if __name__ == "__main__":

@@ -15,12 +15,15 @@ from tests.chaos.report import report
 from tests.chaos.run import run
 
 REPORT = "UNITAGENT_CHAOS_REPORT"  # names a directory for the figures and the picture
+REBUILT = "rebuilt at its own address at once"
 SABOTAGES = {
-    "leaves-the-old-one": ("workload killed", "was alive"),
-    "never-isolates": ("cut off", "lived on for more than"),
-    "panics-without-store": ("store stopped", "a needless restart"),
-    "ignores-the-others": ("workload killed", "did not come back"),
-    "mixes-up-the-leader": ("workload killed", "were told different things"),
+    "leaves-the-old-one": ("was alive", "workload killed"),
+    "never-isolates": ("lived on for more than", "cut off"),
+    "panics-without-store": ("a needless restart", "store stopped"),
+    "ignores-the-others": ("did not come back", "workload killed"),
+    "mixes-up-the-leader": ("were told different things", "workload killed"),
+    "obeys-a-memory": ("ended with 76, but it should have gone on", REBUILT, "store set back"),
+    "believes-an-address": ("a needless restart", "newcomer at the same address"),
 }
 
 pytestmark = [pytest.mark.chaos, pytest.mark.root, pytest.mark.timeout(1200)]
@@ -46,7 +49,7 @@ def test_nothing_is_violated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_broken_agent_is_noticed(tmp_path: Path, name: str) -> None:
-    kind, sentence = SABOTAGES[name]
-    plan = Plan(rounds=2, seed=1, kinds=(kind,), pairs=0.0, sabotage=name, back=15.0)
+    sentence, *kinds = SABOTAGES[name]
+    plan = Plan(rounds=2, seed=1, kinds=kinds, pairs=0.0, sabotage=name, back=15.0, timing=(5.0, 1.0))
     found = violations(run(plan, tmp_path, print))
     assert any(sentence in one for one in found), found

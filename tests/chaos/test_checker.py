@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
 
-from tests.chaos.checker import CHECKS, violations
+from tests.chaos.checker import CHECKS, broken, violations
 from tests.chaos.faults import KINDS
-from tests.chaos.history import End, Fault, History, Round, Sample
-from tests.chaos.plan import SIZE, USUAL, schedule
+from tests.chaos.history import Chronicle, End, Fault, Flip, History, Round, Sample
+from tests.chaos.limits import at_once
+from tests.chaos.plan import SIZE, USUAL, Plan, draw, schedule, timings
 from tests.network.lives import Life
+from unitagent.core.timing import Timing, refuse
 
 STRUCK, AGAIN, LAST = 20.0, 30.0, 60.0  # the first generation ends, the second starts, the history ends
 
@@ -33,11 +37,12 @@ def sample(at: float, rank: int = 0, generation: int = 2, *, ready: bool = True)
 
 def clean(kind: str = "cut off") -> History:
     """One fault at rank 1; generation 1 ends by it, and 2 starts."""
-    history = History(SIZE, 0.0)
-    history.rounds = [Round(0, [Fault(kind, 1, STRUCK, STRUCK + 9)], before=1, after=2, ready=AGAIN)]
+    history = History(SIZE, 0.0, Timing.of(5.0, 1.0))
+    fault = Fault(kind, 1, STRUCK, STRUCK + 9)
+    history.rounds = [Round(0, [fault], before=1, after=2, ready=AGAIN, ended=AGAIN + 1.5)]
     ranks = range(SIZE)
     history.lives = [
-        life(rank, 1, born=1.0, died=STRUCK + (1 if KINDS[kind].noticed == 1.5 else 5)) for rank in ranks
+        life(rank, 1, born=1.0, died=STRUCK + (1 if KINDS[kind].noticed is at_once else 5)) for rank in ranks
     ]
     history.lives += [life(rank, 2, born=AGAIN, died=LAST) for rank in ranks]
     history.notes = [begin(rank, generation) for rank in ranks for generation in (1, 2)]
@@ -117,6 +122,23 @@ def says_ready(history: History) -> None:
     history.samples.append(sample(STRUCK + 5 + 7.5, 2, generation=1))
 
 
+def rebuilt_late(history: History) -> None:
+    history.rounds[0].faults = [Fault("container killed", 1, STRUCK, AGAIN - 6.0)]
+    history.flips = [Flip(STRUCK + 1, 1, 0, ""), Flip(AGAIN - 3.1, 1, 503, "")]
+
+
+def flips(code: int) -> Callable[[History], None]:
+    def doctor(history: History) -> None:
+        history.rounds[0].faults[0].kind = "store set back"
+        history.flips = [
+            Flip(STRUCK - 9, 2, 503, "before"),
+            Flip(STRUCK - 8, 2, 200, ""),
+            Flip(AGAIN + 1, 2, code, "rank 1 shows no sign of life"),
+        ]
+
+    return doctor
+
+
 def ends_with(code: int, due: int | None) -> Callable[[History], None]:
     return lambda history: history.ends.append(End(40.0, 2, code, due))
 
@@ -137,6 +159,8 @@ DOCTORED: list[tuple[Callable[[History], None], str]] = [
     (noticed_by_nobody, "was noticed never"),
     (serves_on_alone, "lived on for more than 7 s"),
     (says_ready, "rank 2 said ready 7.5 s after a workload had died"),
+    (rebuilt_late, "container killed took 3.10 s to start again, not 3 s"),
+    (flips(503), "rank 2 was not ready after 11.00 s: rank 1 shows no sign of life"),
     (ends_with(1, due=0), "ended with 1, but 0 was due"),
     (ends_with(0, due=76), "ended with 0, but 76 was due"),
     (ends_with(75, due=None), "ended with 75, but it should have gone on"),
@@ -147,21 +171,21 @@ DOCTORED: list[tuple[Callable[[History], None], str]] = [
     "kind", ["cut off", "deaf", "mute", "machine gone", "agent hangs", "container killed"]
 )
 def test_nothing_is_said_when_all_is_well(kind: str) -> None:
-    assert violations(clean(kind)) == []
+    assert broken(clean(kind)) == []
 
 
 @pytest.mark.parametrize(("doctor", "sentence"), DOCTORED, ids=[sentence for _, sentence in DOCTORED])
 def test_a_broken_guarantee_is_told(doctor: Callable[[History], None], sentence: str) -> None:
     history = clean()
     doctor(history)
-    assert [one for one in violations(history) if sentence in one], violations(history)
+    assert [one for one in broken(history) if sentence in one], broken(history)
 
 
 @pytest.mark.parametrize("kind", ["deaf", "mute", "cut off and replaced"])
 def test_who_is_isolated_in_another_way_stops_too(kind: str) -> None:
     history = clean(kind)
     serves_on_alone(history)
-    assert any("lived on for more than 7 s" in one for one in violations(history))
+    assert any("lived on for more than 7 s" in one for one in broken(history))
 
 
 @pytest.mark.parametrize("kind", ["workload killed", "container killed"])
@@ -169,7 +193,7 @@ def test_what_is_refused_is_known_at_once(kind: str) -> None:
     history = clean(kind)
     for number in range(SIZE):
         change(history, number, died=STRUCK + 1.6)
-    assert any("not within 1.5 s" in one for one in violations(history))
+    assert any("not within 1.5 s" in one for one in broken(history))
 
 
 def test_no_check_is_without_a_doctored_history() -> None:
@@ -180,6 +204,42 @@ def test_no_check_is_without_a_doctored_history() -> None:
         doctor(history)
         found |= {check for check in CHECKS if list(check(history))}
     assert found == set(CHECKS)
+
+
+def test_a_rank_that_does_not_answer_in_time_has_not_said_that_it_is_not_ready() -> None:
+    history = clean()
+    flips(0)(history)
+    assert not [one for one in broken(history) if "was not ready" in one]
+
+
+def test_the_limits_are_those_of_each_units_timing() -> None:
+    """What is in time for a long lease is late for a short one, and the sentence names which it was."""
+    history, other = clean(), clean()
+    noticed_late(history)
+    noticed_late(other)
+    other.timing = Timing.of(9.0, 1.0)
+    found = [one for one in violations(Chronicle([other, history])) if "was noticed after 7.50 s" in one]
+    assert found == [
+        "Unit 1 (lease 5 s, heartbeat 1 s): round 0: cut off was noticed after 7.50 s, not within 7 s"
+    ]
+
+
+def test_timings_are_drawn_from_all_that_is_accepted() -> None:
+    chance = random.Random(1)
+    pairs = [draw(chance) for _ in range(2000)]
+    assert not [pair for pair in pairs if refuse(*pair)]
+    assert {0.2} < {heartbeat for _, heartbeat in pairs}
+    assert any(lease == 2 * heartbeat for lease, heartbeat in pairs)
+    assert min(pairs)[0] < 1.1
+    assert max(pairs)[0] > 11.5
+    assert 0.05 < sum(lease < 2 for lease, _ in pairs) / len(pairs) < 0.15
+    assert all(Timing.of(*pair) for pair in pairs)
+
+
+def test_a_plan_draws_the_same_timings_again() -> None:
+    plan = Plan(rounds=3, seed=4)
+    assert list(islice(timings(plan), 5)) == list(islice(timings(plan), 5))
+    assert {one.lease for one in islice(timings(replace(plan, timing=(5.0, 1.0))), 5)} == {5.0}
 
 
 def test_the_rounds_of_ci_have_every_kind_of_fault() -> None:

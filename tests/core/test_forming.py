@@ -203,3 +203,32 @@ def test_a_start_that_takes_too_long_has_failed() -> None:
     assert failure is not None
     assert failure.reason is Reason.STARTUP_TIMEOUT
     assert unit.generations() == {2}
+
+
+def test_a_store_that_is_not_reached_is_told_with_the_cause_whenever_that_changes() -> None:
+    unit = Unit(1, store_timeout=10.0)
+    unit.cut.add(0)
+    unit.create(0)
+    unit.trouble = "nobody listens at 10.0.0.9:6379"
+    unit.wait(5)
+    unit.trouble = "wrong password"
+    unit.wait(6)
+    told = [text for text in unit.said if "the store was not reached" in text]
+    assert [text.partition("SECONDS): ")[2] for text in told] == [
+        "nobody listens at 10.0.0.9:6379",
+        "wrong password",
+    ]
+    assert unit.said[-1].endswith("within 10 s (UNIT_STORE_TIMEOUT_SECONDS): wrong password")
+    assert unit.codes == {0: 69}
+
+
+def test_without_patience_for_the_store_there_is_one_try() -> None:
+    unit = Unit(1, store_timeout=0.0)
+    unit.cut.add(0)
+    unit.create(0)
+    unit.wait(1)
+    assert unit.codes == {0: 69}
+    other = Unit(1, store_timeout=0.0)
+    other.create(0)
+    other.wait(1)
+    assert other.ready() == {0}

@@ -47,6 +47,7 @@ class Unit:
         codes: exit codes of the agents that have ended, by rank.
         cut: ranks that cannot reach the store.
         silent: ranks that answer no question.
+        trouble: why the store does not answer whoever is cut off.
         slow: ranks whose stopped workloads end only when the test says so.
 
     """
@@ -64,6 +65,7 @@ class Unit:
         self.cut: set[int] = set()
         self.silent: set[int] = set()
         self.slow: set[int] = set()
+        self.trouble = "cut"
         self._queue: deque[tuple[int, str, Any, tuple[Any, ...]]] = deque()
         self._lives = 0
 
@@ -199,7 +201,7 @@ class Unit:
 
     def _exchange(self, rank: int, request: act.Exchange) -> None:
         if rank in self.cut:
-            self._put(rank, StoreFailed, "cut")
+            self._put(rank, StoreFailed, self.trouble)
             return
         incarnation = self.agents[rank].me.incarnation
         reply, pushed = self.store.exchange(rank, incarnation, request, self.now)

@@ -16,7 +16,7 @@ from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
 from unitagent.core import barrier, checks, decide, ending, failures, joining, outage, rejoining
 from unitagent.core.actions import Stop
-from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound
+from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound, StoreFailed
 from unitagent.core.exits import Code
 from unitagent.core.leases import NEVER, Lease, Leases
 from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record
@@ -296,8 +296,8 @@ def _a_pause_is_no_break() -> Any:
 def _what_was_not_answered_is_published() -> Any:
     right = facts._store_failed
 
-    def failed(state: State) -> State:
-        return right(state).with_store(published=state.store.exchanging or state.store.published)
+    def failed(state: State, event: StoreFailed) -> State:
+        return right(state, event).with_store(published=state.store.exchanging or state.store.published)
 
     return patch.object(facts, "_store_failed", failed)
 
@@ -383,12 +383,12 @@ def _an_old_copy_is_news() -> Any:
 
 
 MUTANTS = (
-    Mutant("the token is the number only", _number_only, 0),
+    Mutant("the token is the number only", _number_only, 14),
     Mutant("the generation follows the store's counter", _trust_the_counter, 46),
     Mutant("a generation is announced before the old workload is dead", _announce_before_dead, 0),
     Mutant("no second opinion", _no_second_opinion, 7),
     Mutant("leases are judged right after a reconnect", _judge_at_once, 260),
-    Mutant("the barrier opens without the last rank", _without_the_last, 16),
+    Mutant("the barrier opens without the last rank", _without_the_last, 3),
     Mutant("no fence", _no_fence, 47),
     Mutant("reports about an older generation count", _old_failures, 9),
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),

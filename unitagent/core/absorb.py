@@ -51,7 +51,7 @@ def absorb(state: State, event: Event) -> State:
         case Exchanged():
             return _exchanged(state, event)
         case StoreFailed():
-            return _store_failed(state)
+            return _store_failed(state, event)
         case PortFound():
             return _port_found(state, event)
         case PeersChecked():
@@ -120,6 +120,7 @@ def _snapshot(state: State, reply: Reply) -> State:
         in_flight=False,
         exchanging=None,
         looked=True,
+        trouble="",
         current=True,
         last_to_act=holds and sent is not None and sent != store.published,
         published=sent if holds else None,
@@ -180,9 +181,10 @@ def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failur
     return mine, False
 
 
-def _store_failed(state: State) -> State:
+def _store_failed(state: State, event: StoreFailed) -> State:
     return (
         state.with_store(
+            trouble=event.detail or "it does not answer",
             in_flight=False,
             exchanging=None,
             published=None,
@@ -207,7 +209,7 @@ def _peers_checked(state: State, event: PeersChecked) -> State:
     state = state.with_store(look=True)  # to go on from here takes a snapshot of the store
     return state.with_barrier(
         checking="",
-        check_again=state.now + state.rules.heartbeat,
+        check_again=state.now + state.rules.timing.ask_every,
         reached=state.barrier.reached | reached,
         found={one: answer for one, answer in event.answers.items() if one not in reached},
     )

@@ -211,6 +211,8 @@ def missing(state: State) -> str:
     parts += [*explain_clashes(there), *explain_unproven(state, there)]
     if not state.connected:
         parts.append("the store does not answer")
+    elif not state.holds_rank:
+        parts.append(f"the store shows another instance as rank {state.rules.rank}")
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")

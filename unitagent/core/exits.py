@@ -43,7 +43,7 @@ class Exit:
     Attributes:
         code: what it passed to ``exit``, 0 to 255.
         signal: number of the signal that killed it.
-        oom: the kernel killed a process of the workload for want of memory while it ran.
+        oom: the kernel killed a process of the workload for want of memory, shortly before this end.
 
     """
 

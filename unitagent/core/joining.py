@@ -25,6 +25,8 @@ from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, failure_of, go, mine, name, say
 
+FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
+
 
 def fence(state: State) -> Result:
     """My rank belongs to another incarnation: end, and take the workload down at once."""
@@ -134,11 +136,17 @@ def confirm_tenure(state: State) -> Result:
 
 
 def give_up_store(state: State) -> Result:
-    """The store was never reached: say so and end, because nothing was started yet."""
-    if state.store.looked or state.now - state.started <= state.rules.store_timeout:
+    """The store was never reached: say why, and after a while end, because nothing was started yet."""
+    trouble, waited = state.store.trouble, state.now - state.started
+    if state.store.looked or not trouble:  # at least one try comes to its end
         return state, ()
-    waited = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
-    return go(state, Code.STORE, f"the store could not be reached within {waited}"), ()
+    limit = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    if waited > state.rules.store_timeout:
+        return go(state, Code.STORE, f"the store could not be reached within {limit}: {trouble}"), ()
+    if waited < FIRST_WORD or trouble in state.warned:
+        return state, ()
+    state = replace(state, warned=state.warned | {trouble})
+    return state, say(Level.WARNING, f"the store was not reached for {waited:.0f} s, of {limit}: {trouble}")
 
 
 def agree(state: State) -> Result:
@@ -218,6 +226,8 @@ def wait_for_rank(state: State) -> Result:
         f"({holder.hostname or holder.ip}); waiting until it leaves or its lease ends"
     )
     actions: tuple[Action, ...] = ()
+    if state.store.leases.has_turned(holder.incarnation, state.rules.timing.takeover, state.now):
+        state = state.with_store(look=True)  # and not at the next heartbeat
     if why not in state.warned:
         state = replace(state, warned=state.warned | {why})
         actions = (Say(Level.WARNING, why),)

@@ -59,6 +59,7 @@ class StoreView:
         last_to_act: my own change was the last before that snapshot.
         holder: the incarnation that held my rank in that snapshot, or empty.
         looked: the store has answered at least once.
+        trouble: why it did not answer last time, or empty.
         joined: since when my rank is mine; None before that.
         confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
         predecessor: the record whose place my own took, when I joined.
@@ -82,6 +83,7 @@ class StoreView:
     last_to_act: bool = False
     holder: str = ""
     looked: bool = False
+    trouble: str = ""
     joined: float | None = None
     confirmed: bool = False
     predecessor: Record | None = None

@@ -6,14 +6,12 @@ runs starts alone; and while rank 0 does not run, everybody waits for it at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import differences, gang_of, start
 from unitagent.core.exits import Code
 from unitagent.core.identity import check_peers, find_clashes, find_unproven
-from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, InstanceState, Mode, Record
 from unitagent.core.state import Result, State, go, mine, watched
 
@@ -23,7 +21,7 @@ def rejoin(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
         return state, ()
-    unproven = find_unproven(state, (state.store.records[0], *_neighbours(state)))
+    unproven = find_unproven(state, (state.store.records[0],))
     if unproven:
         return check_peers(state, gang, unproven)
     differing = differences([state.store.records[0], state.me])
@@ -50,11 +48,6 @@ def _runs(state: State, leader: Record) -> bool:
     leases = state.store.leases
     late = leases.unchanged(leader.incarnation) > state.rules.lease
     return here and alike and leases.alive(leader.incarnation) and not late
-
-
-def _neighbours(state: State) -> Iterator[Record]:
-    for rank in neighbours(state.rules.rank, state.rules.size):
-        yield state.store.records[rank]
 
 
 def _running_gang(state: State) -> Gang | None:

@@ -183,6 +183,7 @@ class Workload:
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
+        await in_background(self._oom.look)
         pid, spared = self.pid, frozenset(self._reaper.services)
         corpse = await in_background(lambda: self._look_inside(spared)) if pid is not None else None
         if self.pid != pid:  # what was looked at has ended meanwhile
