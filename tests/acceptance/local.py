@@ -19,7 +19,7 @@ from unitagent.workload import proc
 
 T = TypeVar("T")
 
-DEADLINE = 60.0  # seconds; catches a hang, promises no speed
+DEADLINE = 120.0  # seconds; catches a hang, promises no speed
 UNIT = f"tested-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 UNITAGENT = [sys.executable, "-m", "unitagent"]
 # Writes its environment, whole or not at all, and stays.

@@ -27,7 +27,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def solo(tmp_path: Path, server: Server) -> Iterator[Solo]:
-    solo = Solo(tmp_path, "--heartbeat-seconds", "0.05", "--log-level", "info", UNIT_REDIS_URL=server.url)
+    solo = Solo(tmp_path, "--heartbeat-seconds", "0.2", "--log-level", "info", UNIT_REDIS_URL=server.url)
     yield solo
     solo.close()
 

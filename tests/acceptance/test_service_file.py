@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import UNITAGENT, clean, unitagent, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, unitagent, until
 from tests.ports import free_port
 
 SCRIPT = 'touch "$0/begun.$UNIT_GENERATION"; exec sleep 1000'
@@ -52,7 +52,7 @@ def instance(folder: Path, **container: Any) -> Iterator[Instance]:
         yield started
     finally:
         started.popen.terminate()
-        assert started.popen.wait(60) == 0
+        assert started.popen.wait(DEADLINE) == 0
 
 
 def present(folder: Path, name: str) -> dict[str, Any]:

@@ -57,9 +57,12 @@ def test_another_address_is_no_place_of_mine(host: str, ip: str) -> None:
     assert find_own_netns(host, free_port(), ip) == ""
 
 
-def test_a_probe_address_that_is_off_is_no_place() -> None:
-    assert find_own_netns("", 0, HOST) == ""
-    assert find_own_netns(HOST, 0, HOST) == ""
+def test_without_a_probe_port_the_namespace_is_where_this_process_is() -> None:
+    assert (
+        find_own_netns("", 0, HOST)
+        == find_own_netns(HOST, 0, "10.0.0.1")
+        == find_own_netns(HOST, free_port(), HOST)
+    )
 
 
 @pytest.mark.parametrize("theirs", [HOST, "0.0.0.0", "::"])

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 def until(look: Callable[[], T], why: str, deadline: float = DEADLINE, pause: float = 0.02) -> T:

@@ -104,7 +104,7 @@ def test_a_rank_that_is_silent_is_drawn_as_lost(server: Server) -> None:
     tell(server, moment(0, 0, state=InstanceState.HEALTHY, kind=Kind.STATE), ago=5)
 
     def drawn() -> str:
-        done = ask(server, "timeline", "--lease-seconds", "1", "--heartbeat-seconds", "0.1")
+        done = ask(server, "timeline", "--lease-seconds", "1", "--heartbeat-seconds", "0.2")
         assert done.returncode == 0, done.stderr
         return next(row for row in done.stdout.splitlines() if row.startswith("rank 0"))
 

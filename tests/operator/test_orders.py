@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import UNIT, LocalUnit, unitagent
+from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent
 from tests.acceptance.solo import UNIT as SOLO
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
@@ -38,7 +38,7 @@ def test_a_drain_is_waited_for(unit: LocalUnit, tmp_path: Path) -> None:
     unit.ready()
     assert f"asked Unit {UNIT} to drain (generation 1)" in asked("drain", unit.address(1)).stderr
     assert {path.name for path in tmp_path.glob("ended.*")} == {"ended.0", "ended.1"}
-    assert unit.popen.wait(60) == 0
+    assert unit.popen.wait(DEADLINE) == 0
 
 
 def test_a_restart_is_waited_for(unit: LocalUnit) -> None:
@@ -54,7 +54,7 @@ def test_a_store_that_ends_with_the_unit_is_no_failure(tmp_path: Path) -> None:
     try:
         solo.ready()
         asked("drain", f"127.0.0.1:{solo.port}", SOLO)
-        assert solo.popen.wait(60) == 0
+        assert solo.popen.wait(DEADLINE) == 0
     finally:
         solo.close()
 
