@@ -1,8 +1,8 @@
 """Which tests are run one after another by one worker, when tests run in parallel (pytest-xdist).
 
-A test stands alone, and any free worker takes it, but for two kinds: those that share a server or a process,
-which is started once; and those that compute without a pause, which would together leave no processor for
-those that wait for something with a deadline.
+A test stands alone, and any free worker takes it; those that share a server or a process, which is started once,
+stay together. Those that compute without a pause come last: they would leave no processor for those that wait
+for something with a deadline.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _COMPUTING = ("tests/simulation/", "tests/core/", "tests/frameworks_table/test_p
 _SHARING = (
     "tests/operator/test_asking.py",
     "tests/operator/test_completion.py",
+    "tests/simulation/test_simulation.py",
     "tests/store/test_access.py",
     "tests/store/test_any_content.py",
     "tests/traffic/test_traffic.py",
@@ -29,7 +30,13 @@ _SHARING = (
 
 
 class Shares(LoadScopeScheduling):  # type: ignore[misc]  # has no types
-    """Gives out shares as workers become free, the largest first."""
+    """Gives out shares as workers become free, the largest first, and what computes last."""
+
+    def schedule(self) -> None:
+        """Begin, or go on with a new worker."""
+        super().schedule()
+        for one in [one for one in self.workqueue if one.startswith(_COMPUTING)]:
+            self.workqueue.move_to_end(one)
 
     def _split_scope(self, nodeid: str) -> str:
         return share(nodeid)
@@ -38,8 +45,6 @@ class Shares(LoadScopeScheduling):  # type: ignore[misc]  # has no types
 def share(test: str) -> str:
     """The name of what this test belongs to; its own name when it stands alone."""
     file = test.partition("::")[0]
-    if test.startswith(_COMPUTING):
-        return "computing"
     if test.startswith("tests/contract/"):
         return f"with the server {re.split(r'[-[]', test)[-1]}"
     return file if file in _SHARING else test
