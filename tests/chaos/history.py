@@ -176,10 +176,9 @@ class Sampler:
             agent = self._lab.agents.get(host)
             if agent is None:
                 continue
-            at = time.monotonic()
             code, body = agent.get("/readyz", timeout=1.0)
             if code != last:
-                self._history.flips.append(Flip(at, host, code, body.strip()))
+                self._history.flips.append(Flip(time.monotonic(), host, code, body.strip()))
                 last = code
 
 

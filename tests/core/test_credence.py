@@ -61,5 +61,6 @@ def test_a_newcomer_believes_a_unit_that_has_restarted_a_million_times() -> None
     unit = Unit(2, guard=True)
     unit.store.board.generation = 10**6
     unit.create(0, 1)
-    assert unit.generations() == {10**6}
+    unit.wait(8)  # somebody may hold the ranks that the store has forgotten
+    assert unit.generations() == {10**6 + 1}
     assert LEAP > 10**6

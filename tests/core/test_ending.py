@@ -167,3 +167,39 @@ def test_a_job_that_was_stopped_is_not_done() -> None:
     unit.create(1)
     unit.wait(2)
     assert unit.generations() == {2}
+
+
+def test_an_order_to_drain_reaches_who_is_rebuilt_meanwhile() -> None:
+    unit = Unit(3, guard=True, deregister=0.0, drain=0.0, backoff=()).formed()
+    unit.kill(1)
+    unit.order(OrderKind.DRAIN)
+    unit.create(1)
+    unit.wait(20)
+    assert unit.codes == {0: 0, 1: 0, 2: 0}
+    unit.create(0, 1, 2)
+    unit.wait(3)
+    assert unit.ready() == {0, 1, 2}, "those who obeyed have left their successors nothing to obey"
+
+
+def test_an_old_order_is_none_for_a_unit_that_is_started_anew() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0, backoff=()).formed()
+    unit.kill(1)
+    unit.order(OrderKind.DRAIN)
+    unit.wait(10)
+    unit.now += 3600
+    unit.create(0, 1)
+    unit.wait(10)
+    assert unit.ready() == {0, 1}
+
+
+def test_an_order_that_was_obeyed_is_none_for_any_later_life() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0, backoff=()).formed()
+    unit.order(OrderKind.DRAIN)
+    unit.wait(5)
+    assert unit.codes == {0: 0, 1: 0}
+    for _ in range(3):  # each life is the predecessor of the next
+        unit.create(0, 1)
+        unit.wait(3)
+        assert unit.ready() == {0, 1}
+        unit.kill(0)
+        unit.kill(1)

@@ -25,8 +25,29 @@ def test_two_ranks_form_a_unit() -> None:
 def test_a_unit_of_one_is_a_unit_too() -> None:
     unit = Unit(1)
     unit.create(0)
+    assert unit.take() == [], "a store that lost its memory shows nobody, and there is no peer to wait for"
+    unit.wait(2)
     assert unit.take() == ["0 spawn 1"]
     assert unit.ready() == {0}
+
+
+def test_a_unit_of_one_with_a_store_of_its_own_starts_at_once() -> None:
+    unit = Unit(1, owns_store=True)
+    unit.create(0)
+    assert unit.take() == ["0 spawn 1"]
+
+
+def test_a_free_rank_of_a_unit_that_runs_is_left_to_whoever_may_hold_it() -> None:
+    unit = Unit(3, guard=True, backoff=()).formed()
+    unit.kill(2)
+    unit.store.wipe()
+    unit.wait(1)
+    unit.create(2, ip="10.9.9.9")
+    unit.wait(4)
+    assert not unit.agents[2].joined
+    assert any("it may have lost its memory" in text for text in unit.said)
+    unit.wait(8)
+    assert unit.ready() == {0, 1, 2}
 
 
 def test_all_ranks_get_the_same_table() -> None:
@@ -228,7 +249,7 @@ def test_without_patience_for_the_store_there_is_one_try() -> None:
     unit.create(0)
     unit.wait(1)
     assert unit.codes == {0: 69}
-    other = Unit(1, store_timeout=0.0)
+    other = Unit(1, store_timeout=0.0, owns_store=True)
     other.create(0)
     other.wait(1)
     assert other.ready() == {0}

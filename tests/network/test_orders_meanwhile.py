@@ -42,7 +42,7 @@ class Order:
 
     def is_kept(self) -> None:
         """Wait until the store has it."""
-        until(lambda: self._kept() != self._former, "the store has the order", pause=0)
+        until(lambda: self._kept() != self._former, "the store has the order", pause=0.002)
 
     def succeeds(self, deadline: float = 60.0) -> None:
         """Wait until it returns 0."""

@@ -18,6 +18,7 @@ class Claimant:
     def __init__(self, one: Instance, me: Record) -> None:
         self._one, self._me = one, me
         self._leases = Leases()
+        self._heard: dict[str, float] = {}
         one.world.after(0.0, self._look)
 
     def _look(self) -> None:
@@ -42,11 +43,22 @@ class Claimant:
             return
         known = tuple(self._leases.of)
         self._leases = self._leases.seen(claim.all_beats(reply), one.clock, timing.contact_gap, keep=known)
-        rank = claim.free_rank(reply, self._leases, self._me, timing)
-        if rank is None or one.paused:
+        rank = claim.free_rank(reply, self._leases, self._me, timing, self._heard)
+        if rank is None or one.paused or self._answers(reply, rank):
             self._again()
         else:
             one.world.after(one.world.rng.uniform(0.002, 0.03), self._put, rank, reply)
+
+    def _answers(self, reply: Reply, rank: int) -> bool:
+        """Whether the silent holder answers when it is asked."""
+        holder = claim.holder_to_ask(reply, rank, self._me)
+        if holder is None or not self._one.world.plan.probes:
+            return False
+        there = self._one.world.network.answerer(self._one, holder.ip)
+        if there is None or there.incarnation != holder.incarnation:
+            return False
+        self._heard[holder.incarnation] = self._one.clock
+        return True
 
     def _put(self, rank: int, reply: Reply) -> None:
         one, world = self._one, self._one.world

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.claimant import Claimant
 from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.core import actions as act
-from unitagent.core import checks, decide, joining
+from unitagent.core import checks, decide, joining, outage
 from unitagent.core.events import (
     Drained,
     Event,
@@ -65,7 +65,8 @@ class Instance:
         self.skew = world.rng.uniform(0.0, 1000.0)  # no two monotonic clocks agree
         self._wall = world.rng.uniform(-0.3, 0.3)  # nor do clocks of the day, quite
         self.alive, self.paused = True, False
-        self.born = self.fed = world.now
+        self.born = world.now
+        self._late = self._frozen = 0.0
         self.woken = float("-inf")
         self.asked: float | None = None
         self.died: float | None = None
@@ -153,7 +154,6 @@ class Instance:
         check_invariants(self.state)
         if self.world.story.told:
             self.world.story.step(self.world.now, event, before, self.state, actions)
-        self.fed = self.world.now
         self.world.watch.decided(self, before, event)
         for action in actions:
             self._do(action)
@@ -162,12 +162,13 @@ class Instance:
         if not self.alive:
             return
         if not self.paused:
-            self.hear(Tick)
+            self.hear(Tick, self._late)
         world, state = self.world, self.state
         step = world.plan.tick
         if step > BUSY and (state.shutdown != _UP):
             step = BUSY
-        world.after(step + world.rng.random() * world.plan.late, self._tick)
+        self._late = world.rng.random() * world.plan.late
+        world.after(step + self._late, self._tick)
 
     def gone(self, workload: Workload) -> None:
         """Proof that nothing of this workload is left."""
@@ -182,10 +183,11 @@ class Instance:
 
     def freeze(self) -> None:
         """SIGSTOP to the agent; its watchdog goes on, and ends a workload that nobody minds any more."""
-        self.paused = True
+        self.paused, self._frozen = True, self.world.now
         self._freezes += 1
         timing, state = self.world.timing, self.state
-        minded = self.last_answer if state.connected else self.fed
+        touched = outage.last_touch(replace(state, now=self.clock)) - self.skew
+        minded = self.last_answer if state.connected else touched
         self.world.after(minded + timing.watchdog - self.world.now, self._snap, self._freezes)
 
     def _snap(self, freeze: int) -> None:
@@ -196,10 +198,11 @@ class Instance:
         """SIGCONT: what came meanwhile is heard, not always in its order, and timers may come first."""
         if not self.paused:
             return
+        slept = self.world.now - self._frozen
         self.paused, self.woken = False, self.world.now
         backlog, self._backlog = self._backlog, []
-        if self.world.rng.random() < 0.5 and self.rank != NO_RANK:
-            self.hear(Tick)
+        if self.rank != NO_RANK:  # the loop finds first how late it is
+            self.hear(Tick, slept)
         for kind, facts in backlog:
             late = kind is Exchanged and self.world.rng.random() < 0.5
             self.hear(*((StoreFailed, "late") if late else (kind, *facts)))

@@ -151,7 +151,9 @@ class Lookout:
             and one.workload is not None and not self.world.complete(one.workload.gang)
         )  # fmt: skip
         clear = not self.world.network.torn and self.world.lossy == 0 and self.world.slow == 0
-        judges = not connected or one.in_contact_since(self.world.now - self.world.bounds.settled)
+        settled = self.world.now - self.world.bounds.settled
+        # Who is silent has a lease more where a store has lost its last beat.
+        judges = not connected or (one.in_contact_since(settled) and self.world.boards.lost_at < settled)
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
             holds = lies and clear and judges and connected is sees
             if self.lasting(f"lies {sees}", one.incarnation, holds) > self.world.bounds.unready:

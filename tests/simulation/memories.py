@@ -65,7 +65,9 @@ class Memories:
             self._claimed(one, board.holders.get(one.rank, ""))
 
     def _claimed(self, one: Instance, holder: str) -> None:
-        """3: a newcomer takes no rank whose holder is in contact with the store."""
+        """3: a newcomer takes no rank whose holder is in contact with the store. Of a holder that has had no
+        word with it since it lost its memory it shows nothing; that one takes its place back.
+        """
         former = self._holders.get(one.rank, "")
         self._holders[one.rank] = holder
         if holder != one.incarnation or holder == former:
@@ -110,9 +112,10 @@ class Memories:
         )
 
     def _has_beaten(self, other: Instance) -> bool:
-        """Whether its lease runs: the one store has had its word within that time."""
+        """Whether its lease runs: the one store has had its word within that time, and remembers it."""
         world = self.watch.world
-        return world.now - self._beaten.get(other.incarnation, float("-inf")) < world.timing.lease
+        beaten = self._beaten.get(other.incarnation, float("-inf"))
+        return beaten > world.boards.lost_at and world.now - beaten < world.timing.lease
 
 
 def _about(failure: Failure) -> str:

@@ -276,7 +276,8 @@ def _my_own_word_counts() -> Any:
 
 def _orders_outlive_their_addressee() -> Any:
     def obey(state: State) -> Result:
-        after, actions = failures.obey(state.with_store(older_order=0))
+        forgetful = replace(state, me=replace(state.me, order=0)).with_store(older_order=0)
+        after, actions = failures.obey(forgetful)
         return after.with_store(older_order=state.store.older_order), actions
 
     return _rule(failures.obey, obey)

@@ -8,6 +8,7 @@ The invariant: nothing is excused for a time. Where something may be unknown, it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from tests.simulation.memories import Memories
 from tests.simulation.plan import Plan
 from tests.simulation.starts import Starts
 from unitagent.core.events import Event
+from unitagent.core.failures import REBUILT_WITHIN
 from unitagent.core.model import Gang, Record
 from unitagent.core.state import State
 
@@ -53,6 +55,7 @@ class Watch:
         self.violations: list[str] = []
         self.strikes: list[Strike] = []
         self.orders: dict[str, float] = {}
+        self.last_order = float("-inf")
         self.pure = True
         self.disputed = False
         self.starts = Starts(self)
@@ -78,9 +81,16 @@ class Watch:
         """Something may rightly end a generation."""
         self.strikes.append(Strike(self.world.now, rank, what))
 
-    def ordered(self, one: Instance) -> None:
-        """An operator's wish has been left while this agent lived."""
-        self.orders.setdefault(one.incarnation, self.world.now)
+    def ordered(self, living: Sequence[Instance]) -> None:
+        """An operator's wish has been left while these agents lived."""
+        self.last_order = self.world.now
+        for one in living:
+            self.orders.setdefault(one.incarnation, self.world.now)
+
+    def created(self, one: Instance) -> None:
+        """An agent starts; one whose predecessor could not hear the last order any more hears it instead."""
+        if self.world.now - self.last_order < REBUILT_WITHIN:
+            self.orders.setdefault(one.incarnation, self.last_order)
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
         """An agent has heard something, and drawn its conclusions."""

@@ -112,6 +112,7 @@ class World:
         self.network.place(one)
         self.lives.append(one)
         self.living.append(one)
+        self.watch.created(one)
         self.story.add(self.now, one.incarnation, f"container starts on {host} at {address}")
 
     def members(self) -> list[Instance]:

@@ -13,7 +13,8 @@ from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
 from unitagent.agent import claim as claiming
-from unitagent.agent.claim import Claimed, claim, free_rank, is_settled
+from unitagent.agent.claim import Ask, Claimed, claim, free_rank, is_settled
+from unitagent.core.events import Opinion
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.core.timing import Timing
@@ -55,15 +56,31 @@ async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]
             task.cancel()
 
 
-def claimed(server: FakeServer, me: Record = SPARE, *, guard: bool = True) -> asyncio.Task[Claimed]:
+def claimed(
+    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: Ask | None = None
+) -> asyncio.Task[Claimed]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60))
+    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask))
 
 
 async def looked(server: FakeServer, times: int, name: str = "spare") -> None:
     """The claimant has looked so often from now on."""
     enough = server.state._counts[name] + times
     await until(lambda: server.state._counts[name] >= enough)
+
+
+@story
+async def test_a_holder_that_is_cut_off_from_the_store_and_answers_keeps_its_rank() -> None:
+    server, asked = FakeServer(), [0]
+
+    async def ask(record: Record) -> Opinion:
+        asked[0] += 1
+        return Opinion.ALIVE if asked[0] < 3 else Opinion.SILENT
+
+    async with held(server) as beating:
+        beating[1].cancel()
+        found = await claimed(server, ask=ask)
+    assert (found.me.rank, asked[0]) == (1, 3)
 
 
 @story

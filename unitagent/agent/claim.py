@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from unitagent.core.actions import Exchange
+from unitagent.core.events import Opinion
 from unitagent.core.exits import Code
 from unitagent.core.joining import next_tenure
-from unitagent.core.leases import Leases
+from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.core.timing import Timing
 from unitagent.errors import StoreError, UnitAgentError
@@ -23,7 +25,7 @@ from unitagent.store.protocol import Store
 _log = logging.getLogger(__name__)
 
 PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
-_UNSETTLED = "the store is new, or has lost its memory; whoever holds a rank has a lease to say so"
+_UNSETTLED = "the store may be new, or have lost its memory; whoever holds a rank has a lease to say so"
 
 
 class _NoStoreError(UnitAgentError):
@@ -38,8 +40,16 @@ class Claimed:
     took: Record | None = None
 
 
-async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float) -> Claimed:
+Ask = Callable[[Record], Awaitable[Opinion]]
+"""Asks who answers at the address of a record."""
+
+
+async def claim(
+    store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: Ask | None
+) -> Claimed:
     """Claim a rank. Waits while all ranks are held.
+
+    A holder that is silent in the store is asked for its own word by ``ask``; None where nobody can be asked.
 
     Raises:
         UnitAgentError: with code 69, the store was not reached within ``store_timeout`` seconds.
@@ -47,7 +57,7 @@ async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_
     """
     began = time.monotonic()
     reached, report = False, began + _REPORT
-    claimant = _Claimant(store, me, guard=guard, timing=timing)
+    claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
             found = await claimant.attempt()
@@ -68,9 +78,10 @@ async def claim(store: Store, me: Record, *, guard: bool, timing: Timing, store_
 class _Claimant:
     """Who looks for a rank, and what it has seen of the holders' beats."""
 
-    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing) -> None:
+    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: Ask | None) -> None:
         self._store, self._me = store, me
-        self._guard, self._timing = guard, timing
+        self._guard, self._timing, self._ask = guard, timing, ask
+        self._heard: dict[str, float] = {}  # incarnation -> when it answered
         self._leases = Leases()
         self.why = "the store has yet to answer"
 
@@ -83,8 +94,8 @@ class _Claimant:
             raise
         gap, known = self._timing.contact_gap, tuple(self._leases.of)
         self._leases = self._leases.seen(all_beats(reply), time.monotonic(), gap, keep=known)
-        rank = free_rank(reply, self._leases, self._me, self._timing)
-        if rank is None:
+        rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
+        if rank is None or await self._answers(reply, rank):
             settled = is_settled(self._leases, self._timing)
             self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
             return None
@@ -93,6 +104,22 @@ class _Claimant:
         claimed = claim_rank(reply, rank, self._me, observed=observed)
         answer = await self._store.exchange(put_claim(claimed, reply, guard=self._guard))
         return claimed if answer.holder == claimed.me.incarnation else None
+
+    async def _answers(self, reply: Reply, rank: int) -> bool:
+        """Whether the silent holder of a rank answers at its address."""
+        holder = holder_to_ask(reply, rank, self._me)
+        if holder is None or self._ask is None or await self._ask(holder) is not Opinion.ALIVE:
+            return False
+        self._heard[holder.incarnation] = time.monotonic()
+        return True
+
+
+def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
+    """The holder of a rank whose word counts: it did not leave, and does not stand where I do."""
+    record = reply.records.get(rank)
+    if record is None or record.incarnation != _holder(reply, rank):
+        return None
+    return None if record.left or record.stood_here(me) or not record.port else record
 
 
 def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claimed:
@@ -115,23 +142,24 @@ def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:
     )
 
 
-def free_rank(reply: Reply, leases: Leases, me: Record, timing: Timing) -> int | None:
+def free_rank(
+    reply: Reply, leases: Leases, me: Record, timing: Timing, heard: Mapping[str, float] | None = None
+) -> int | None:
     """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
 
     The one that stood in my own place comes first, since its files may be there. Of those who did not say
     farewell none is gone before I have looked for a lease: the store may have lost its memory, with all
     holders alive, and by its own clock, which may have been set, nobody can tell.
     """
-    everywhere = range(me.size)
     settled = is_settled(leases, timing)
     if reply.age < timing.lease and not settled:
         return None
-    mine = (rank for rank in everywhere if (old := reply.records.get(rank)) and old.stood_here(me))
+    places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, timing)]
+    mine = (rank for rank in places if (old := reply.records.get(rank)) and old.stood_here(me))
     free = (
         rank
-        for rank in everywhere
-        if not _was_held_lately(rank, leases, me, timing)
-        and (_has_left(rank, reply) or (settled and _is_free(rank, reply, leases, timing)))
+        for rank in places
+        if _has_left(rank, reply) or (settled and _is_free(rank, reply, leases, timing, heard or {}))
     )
     return next(mine, next(free, None))
 
@@ -149,9 +177,10 @@ def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> b
     return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
 
 
-def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing) -> bool:
+def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
     holder = _holder(reply, rank)
-    return not holder or leases.unchanged(holder) > timing.takeover
+    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < timing.takeover
+    return not holder or (leases.unchanged(holder) > timing.takeover and not answered)
 
 
 def _has_left(rank: int, reply: Reply) -> bool:

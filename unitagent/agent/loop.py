@@ -26,6 +26,7 @@ from unitagent.core import events as ev
 from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
+from unitagent.core.outage import last_touch
 from unitagent.core.parts import Work
 from unitagent.core.state import State, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
@@ -92,7 +93,10 @@ class Agent:
         code = None
         try:
             while code is None:
-                code = self._step(await self._next())
+                event, late = await self._next()
+                if late > 0:
+                    code = self._step(ev.Tick(time.monotonic(), late))
+                code = self._step(event) if code is None else code
         finally:
             if code is None:  # an error of ours; outside of a container the workload would live on
                 await self._rooms.workload.stop(0.0)
@@ -119,13 +123,18 @@ class Agent:
     def _put(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
-    async def _next(self) -> ev.Event:
-        """The next event, or a look at the clock: seldom while all is well, often while something is on."""
+    async def _next(self) -> tuple[ev.Event, float]:
+        """The next event, or a look at the clock: seldom while all is well, often while something is on; and
+        by how many seconds it comes too late.
+        """
+        event: ev.Event
+        due = time.monotonic() + self._pause()
         try:
             async with asyncio.timeout(self._pause()):
-                return await self._queue.get()
+                event = await self._queue.get()
         except TimeoutError:
-            return ev.Tick(time.monotonic())
+            event = ev.Tick(time.monotonic())
+        return event, time.monotonic() - due - self.state.rules.timing.tick
 
     def _pause(self) -> float:
         tick = self.state.rules.timing.tick
@@ -159,7 +168,7 @@ class Agent:
         """The workload may live for a lease after our last beat, or as long as we hold without a store."""
         state = self.state
         if state.up:
-            last = self._beat if state.connected else state.now
+            last = self._beat if state.connected else last_touch(state)
             self._rooms.leash.feed(last, state.rules.timing.watchdog)
         else:
             self._rooms.leash.rest()

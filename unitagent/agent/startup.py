@@ -27,6 +27,7 @@ from unitagent.agent.onlooker import Onlooker
 from unitagent.agent.recording import Recorder
 from unitagent.agent.views import Views
 from unitagent.core import joining
+from unitagent.core.events import Opinion
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
 from unitagent.discovery.netns import find_own_netns
@@ -181,8 +182,19 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
     if settings.rank is not None:
         store.set_rank(me.rank)
         return Claimed(me)
+    asker = Asker(incarnation, settings.secret)
+    peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
+
+    async def ask(record: Record) -> Opinion:
+        return (await peers.ask(record)).opinion
+
     claimed = await claim(
-        store, me, guard=settings.guard, timing=settings.timing, store_timeout=settings.store_timeout
+        store,
+        me,
+        guard=settings.guard,
+        timing=settings.timing,
+        store_timeout=settings.store_timeout,
+        ask=ask if settings.http_port else None,
     )
     await _end_former(settings.unit, claimed.me.rank)
     return claimed
@@ -266,6 +278,7 @@ def rules(settings: Settings, me: Record, *, health: bool) -> Rules:
         strict=settings.strict,
         probes=settings.http_port != 0,
         health=health,
+        owns_store=me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
         store_timeout=settings.store_timeout,
         lease=settings.lease,
         heartbeat=settings.heartbeat,

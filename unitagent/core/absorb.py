@@ -31,21 +31,17 @@ from unitagent.core.opinions import peer_answered, peer_hung_up
 from unitagent.core.parts import Work
 from unitagent.core.state import State, members, mine, name
 
-LATE_TICKS = 4  # ticks; an agent that has not heard its own clock for longer was starved, or stood still
+LATE_TICKS = 3  # ticks; an agent that is later than that was starved, or stood still
 RETRY = 0.25  # seconds between tries of a store that does not answer
 SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first one
 
 
 def absorb(state: State, event: Event) -> State:
     """The state with the facts of this event in it."""
-    pause, now = event.now - state.now, max(state.now, event.now)
-    late = now if pause > LATE_TICKS * state.rules.timing.tick else state.late
-    state = replace(state, now=now, late=late).with_store(current=False, last_to_act=False)
-    if pause > state.rules.lease / 2:
-        state = state.with_peers(answered=frozenset())
+    state = replace(state, now=max(state.now, event.now)).with_store(current=False, last_to_act=False)
     match event:
         case Tick():
-            return state
+            return _late(state, event.late)
         case Pushed():
             return state.with_store(look=True)
         case Exchanged():
@@ -62,6 +58,13 @@ def absorb(state: State, event: Event) -> State:
             return peer_hung_up(state, event)
         case _:
             return _of_workload(state, event)
+
+
+def _late(state: State, seconds: float) -> State:
+    """What was asked, or waited for, while I stood still has told me nothing."""
+    if seconds > LATE_TICKS * state.rules.timing.tick:
+        state = replace(state, late=state.now)
+    return state.with_peers(answered=frozenset()) if seconds > state.rules.lease / 2 else state
 
 
 def _of_workload(state: State, event: Event) -> State:
@@ -162,7 +165,7 @@ def _newest(state: State, shown: dict[int, Record]) -> dict[int, Record]:
     old = {rank: known[rank] for rank, record in shown.items() if _is_old_copy(record, known.get(rank))}
     if not (state.in_gang and state.up):
         return {**shown, **old}
-    lost = {peer.rank: peer for peer in members(state) if _is_lost(shown.get(peer.rank), peer)}
+    lost = {peer.rank: peer for peer in members(state) if _is_lost(state, shown.get(peer.rank), peer)}
     return {**shown, **old, **lost}
 
 
@@ -170,8 +173,11 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
     return known is not None and shown.incarnation == known.incarnation and not shown.supersedes(known)
 
 
-def _is_lost(shown: Record | None, member: Record) -> bool:
-    return shown is None or not shown.supersedes(member)
+def _is_lost(state: State, shown: Record | None, member: Record) -> bool:
+    """Whether the store has lost a member that the Unit still has: who is silent for long has a successor."""
+    if shown is None or shown.supersedes(member):
+        return shown is None
+    return state.store.leases.unchanged(member.incarnation) <= state.rules.timing.takeover
 
 
 def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:

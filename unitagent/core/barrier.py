@@ -21,7 +21,7 @@ from unitagent.core.identity import (
 )
 from unitagent.core.model import Gang, InstanceState, Record, ranks
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, go, late_by, mine, name, say, watched
+from unitagent.core.state import Result, State, go, is_observed, late_by, mine, name, say, watched
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
 
@@ -113,9 +113,11 @@ def _confirmed(state: State, record: Record, gang: Gang) -> bool:
 
 def _anew(state: State) -> State:
     """Some have started without me: with guard, or at rank 0, only a new generation brings us together. Until
-    my tenure is confirmed, they may have started with somebody whom only the store has forgotten.
+    I have held my rank for a lease in this contact, they may have started with somebody whom only the store
+    has forgotten.
     """
-    if not state.leads or not state.store.confirmed:
+    held = is_observed(state, state.rules.lease, since=state.store.joined or state.now)
+    if not state.leads or not held:
         return state
     return state.knowing(state.me.generation + 1).with_store(notify=True)
 

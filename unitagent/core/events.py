@@ -12,9 +12,15 @@ from unitagent.core.model import Failure, Reply
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; a timer of ours may be due."""
+    """Time has passed; a timer of ours may be due.
+
+    Attributes:
+        late: seconds by which this agent was late, because it stood still or was starved.
+
+    """
 
     now: float
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

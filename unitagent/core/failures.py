@@ -22,28 +22,42 @@ REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a
 
 
 def obey(state: State) -> Result:
-    """An operator's order is for all who were there when it was given: no older one than I am counts."""
+    """An operator's order is obeyed once, by all who were there when it was given."""
     order = state.store.order
-    if not state.store.current or order is None or order.number <= state.store.older_order:
+    if not state.store.current or not state.joined or order is None or order.number == state.me.order:
         return state, ()
-    if order.kind is OrderKind.DRAIN and state.shutdown.asked is None:
-        said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-        return mine(state.with_shutdown(asked=state.now), asked=True), said
-    return _restart(state, order) if order.kind is OrderKind.RESTART else (state, ())
+    obeyed = _obeyed(state)
+    state = mine(state, order=max(obeyed, order.number))  # my successor has to know even what I did not obey
+    if order.number <= obeyed:
+        return state, ()
+    if order.kind is OrderKind.RESTART:
+        return _restart(state, order), ()
+    if state.shutdown.asked is not None:
+        return state, ()
+    said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
+    return mine(state.with_shutdown(asked=state.now), asked=True), said
 
 
-def _restart(state: State, order: Order) -> Result:
-    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway: the
-    wish is fulfilled without more.
+def _obeyed(state: State) -> int:
+    """The last order that is none for me: the one that I obeyed, or that was there before me. One that was
+    given while my container was rebuilt is for me, too.
     """
-    if order.generation != state.me.generation:
-        return state, ()
-    if not state.in_gang:
-        return state.with_store(restarts_anyway=order.generation), ()
-    if not state.up or state.outrun or state.store.restarts_anyway == order.generation:
-        return state, ()
+    former, before = state.store.predecessor, state.store.older_order
+    rebuilt_at = (state.store.clock - 1000 * REBUILT_WITHIN) * 1000
+    if former is not None and before > rebuilt_at:
+        before = min(before, former.order)
+    return max(before, state.me.order)
+
+
+def _restart(state: State, order: Order) -> State:
+    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway, and
+    the wish is fulfilled without more.
+    """
+    runs = state.in_gang and state.up and not state.outrun
+    if not runs or order.generation != state.me.generation:
+        return state
     why = f"a restart was asked for: {order.reason or 'no reason given'}"
-    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why)), ()
+    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why))
 
 
 def end_generation(state: State) -> Result:

@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import failures
-from unitagent.core.actions import Action, Level, Say, Stop
+from unitagent.core.actions import Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, failure_of, go, mine, name, say
+from unitagent.core.state import Result, State, failure_of, go, is_observed, mine, name, say
 
 FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
 
@@ -75,7 +75,7 @@ def may_take(state: State) -> str | None:
     if not state.joined and _was_held_lately(state):
         return None
     if holder in {"", state.me.incarnation}:
-        return ""
+        return "" if state.joined or not _may_have_forgotten(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
         return holder if _serves(state) or is_gone(state, holder) else None
     if _serves(state) and state.me.outranks(record):
@@ -92,18 +92,39 @@ def _serves(state: State) -> bool:
 
 def _has_ended(state: State, holder: Record) -> bool:
     """Whether the agent that holds my rank in the store is gone for certain."""
-    known = state.store.predecessor is not None and state.store.predecessor.incarnation == holder.incarnation
-    if known or holder.left or holder.stood_here(state.me) or is_gone(state, holder.incarnation):
+    if holder.left or holder.stood_here(state.me) or is_gone(state, holder.incarnation):
         return True
-    patience = min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
+    former, patience = state.store.predecessor, min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
+    known = former is not None and former.incarnation == holder.incarnation
     refused = holder.incarnation in state.peers.refused
-    return refused and state.store.leases.unchanged(holder.incarnation) > patience
+    return (known or refused) and state.store.leases.unchanged(holder.incarnation) > patience
 
 
 def _was_held_lately(state: State) -> bool:
     """Whether I saw somebody hold the rank that the store has forgotten since: it has time to write again."""
     former = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
     return former is not None and state.now - former.since <= state.rules.timing.takeover
+
+
+def _may_have_forgotten(state: State) -> bool:
+    """Whether the store knows that the Unit has run, and nobody in my rank: somebody held it, and may live.
+
+    Whoever does has as long to write again as an isolated agent lives. A Unit of one, which has no peers to
+    wait for at its barrier, waits for a heartbeat in any case.
+    """
+    timing = state.rules.timing
+    if state.rules.owns_store:
+        return False
+    if not _has_run(state):
+        return state.rules.size == 1 and not is_observed(state, timing.heartbeat + timing.tick)
+    return not is_observed(state, timing.takeover)
+
+
+def _has_run(state: State) -> bool:
+    """Whether the store, which knows nobody in my rank, knows that the Unit has run."""
+    records = state.store.records.values()
+    ran = state.generation > 1 or any(record.state.started for record in records)
+    return ran or (state.generation > 0 and not records)
 
 
 def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
@@ -119,18 +140,11 @@ def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> in
     return max(above, clock) if observed else above
 
 
-def _is_observed(state: State, since: float) -> bool:
-    leases = state.store.leases
-    if leases.contact is None or leases.last is None:
-        return False
-    return leases.last - max(leases.contact, since) >= state.rules.lease
-
-
 def confirm_tenure(state: State) -> Result:
     """A tenure that has stood for a lease is above whatever the store may be set back to."""
     store = state.store
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
-    if store.confirmed or not mine_now or not _is_observed(state, store.joined or 0.0):
+    if store.confirmed or not mine_now or not is_observed(state, state.rules.lease, store.joined or 0.0):
         return state, ()
     return mine(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
 
@@ -192,10 +206,24 @@ def claim(state: State) -> State:
     this very exchange says so: I may not live to say it with the next.
     """
     predecessor = state.store.records.get(state.rules.rank)
-    observed = _is_observed(state, NEVER)
+    observed = is_observed(state, state.rules.lease)
     tenure = next_tenure(predecessor, state.store.clock, observed=observed)
     state = mine(state.with_store(confirmed=observed), tenure=tenure)
-    return state if predecessor is None else succeed(state, predecessor)
+    if predecessor is not None:
+        return succeed(state, predecessor)
+    return (
+        state.knowing(state.generation + 1)
+        if _has_run(state) and state.leads and not _waits(state)
+        else state
+    )
+
+
+def _waits(state: State) -> bool:
+    """Whether the highest generation that I know has yet to start, so that nobody in my rank has started in
+    it.
+    """
+    standing = [one for one in state.store.records.values() if one.generation == state.generation]
+    return any(one.state is InstanceState.IDLE for one in standing)
 
 
 def succeed(state: State, predecessor: Record) -> State:
@@ -218,23 +246,35 @@ def wait_for_rank(state: State) -> Result:
     answer is what tells a holder from one that the store only remembers.
     """
     holder = state.store.records.get(state.rules.rank)
-    waits = state.store.looked and holder is not None and may_take(state) is None
-    if not waits or holder is None or holder.incarnation == state.me.incarnation:
+    if not state.store.looked or may_take(state) is not None:
         return state, ()
+    if holder is None or holder.incarnation == state.me.incarnation:
+        return _say_once(state, _forgotten(state)) if not state.joined else (state, ())
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "
         f"({holder.hostname or holder.ip}); waiting until it leaves or its lease ends"
     )
-    actions: tuple[Action, ...] = ()
     if state.store.leases.has_turned(holder.incarnation, state.rules.timing.takeover, state.now):
         state = state.with_store(look=True)  # and not at the next heartbeat
-    if why not in state.warned:
-        state = replace(state, warned=state.warned | {why})
-        actions = (Say(Level.WARNING, why),)
+    state, actions = _say_once(state, why)
     if state.rules.probes and holder.port and may_ask(state, holder.rank):
         state, question = ask(state, (holder,))
         return state, (*actions, *question)
     return state, actions
+
+
+def _forgotten(state: State) -> str:
+    rules = state.rules
+    return (
+        f"the store shows nobody as rank {rules.rank} of Unit {rules.unit}, which has run before: it may "
+        f"have lost its memory; whoever holds the rank has {rules.timing.takeover:g} s to show itself"
+    )
+
+
+def _say_once(state: State, why: str) -> Result:
+    if why in state.warned:
+        return state, ()
+    return replace(state, warned=state.warned | {why}), say(Level.WARNING, why)
 
 
 def joined(state: State) -> Result:

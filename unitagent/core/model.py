@@ -112,6 +112,7 @@ class Record:
         asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
         left: its agent has ended on purpose; its rank is free at once.
         failed: it holds that the restart budget of the Unit is spent.
+        order: number of the last operator's order that it has obeyed.
         restarts: restarts of the Unit it knows of.
         charges: those within the budget's window, oldest first; they outlive its container.
         fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
@@ -138,6 +139,7 @@ class Record:
     asked: bool = False
     left: bool = False
     failed: bool = False
+    order: int = 0
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
 
@@ -303,6 +305,7 @@ class Rules:
     Attributes:
         probes: whether peers can be asked over HTTP.
         health: whether rank 0's workload has a health check.
+        owns_store: my own agent runs the store, so one that is empty has forgotten nobody but my predecessor.
         timing: all that follows from ``lease`` and ``heartbeat``.
         epoch: what added to the core's monotonic ``now`` gives seconds since the epoch.
 
@@ -318,6 +321,7 @@ class Rules:
     strict: bool = False
     probes: bool = True
     health: bool = False
+    owns_store: bool = False
     store_timeout: float = 60.0
     lease: float = 5.0
     heartbeat: float = 1.0

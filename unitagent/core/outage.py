@@ -14,6 +14,8 @@ from unitagent.core.model import InstanceState, Record
 from unitagent.core.parts import Work
 from unitagent.core.state import ALL_BEATS, Result, State, members, mine, say
 
+DECIDING = 0.75  # seconds after the lease in which an isolated agent has decided to stop, see :mod:`timing`
+
 
 def tell(state: State) -> Result:
     """Say once that the store is gone, and once that it is back."""
@@ -70,6 +72,20 @@ def is_isolated(state: State) -> bool:
     return {peer.rank for peer in vouch} <= state.peers.answered and state.now - max(
         last, heard
     ) > state.rules.lease
+
+
+def last_touch(state: State) -> float:
+    """Until when I know that nobody has taken me for lost, without the store: for whoever watches over me.
+
+    An agent that loses touch decides some time after its lease, and must not be ended before it has. Where
+    peers cannot be asked, nobody is isolated.
+    """
+    last = state.store.leases.last
+    if last is None or not state.rules.probes or not _can_be_vouched_for(state):
+        return state.now
+    vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
+    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouch)])
+    return touched + min(DECIDING, max(0.0, state.now - state.rules.lease - touched))
 
 
 def _can_be_vouched_for(state: State) -> bool:

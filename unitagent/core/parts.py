@@ -72,8 +72,7 @@ class StoreView:
         next_beat: when an exchange is due in any case.
         leases: when the others' beats were seen to change.
         order: the last wish of an operator.
-        older_order: number of the order that was there before me; I obey those with a higher one.
-        restarts_anyway: the generation whose order to restart found me still at its barrier.
+        older_order: number of the order that was there before me.
         incredible: a generation that was named and is not believed.
 
     """
@@ -97,7 +96,6 @@ class StoreView:
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
     older_order: int = 0
-    restarts_anyway: int = 0
     incredible: int = 0
 
 

@@ -178,6 +178,14 @@ def judged(state: State) -> tuple[Record, ...]:
     return tuple(members(state)) if state.rules.size <= ALL_BEATS else watched(state)
 
 
+def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
+    """Whether I had unbroken contact with the store for so long, after a moment that may be given."""
+    leases = state.store.leases
+    if leases.contact is None or leases.last is None:
+        return False
+    return leases.last - max(leases.contact, since) >= seconds
+
+
 def overdue(state: State, peer: Record) -> bool:
     """Whether a lease is over, as the last snapshot shows it. When the last beat was written is known from
     the store's own clock; where there is no second witness, only from when I saw it.

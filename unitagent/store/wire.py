@@ -44,7 +44,7 @@ def decode_record(raw: bytes, rank: int) -> Record | None:
     if record is None or record.rank != rank or not 0 <= record.rank < record.size <= MAX_SIZE:
         return None
     ports = (record.port, record.master_port)
-    counts = (record.tenure, record.edition, *(charge.generation for charge in record.charges))
+    counts = (record.tenure, record.edition, record.order, *(charge.generation for charge in record.charges))
     fits = all(0 <= port <= MAX_PORT for port in ports) and all(0 <= count <= MAX_EXACT for count in counts)
     return record if record.incarnation and fits else None
 

@@ -164,8 +164,8 @@ def order(world: World, kind: OrderKind) -> None:
     world.watch.struck(0, f"order {kind}")
     world.story.add(world.now, "operator", f"asks to {kind}")
     world.boards.order(kind, world.now)
+    world.watch.ordered(list(world.living))
     for one in list(world.living):
-        world.watch.ordered(one)
         world.push(one)
 
 
