@@ -58,7 +58,7 @@ class Solo:
     def command_lines(self) -> str:
         """Of the agent and of all that it started."""
         pids = [self.popen.pid, *(one.pid for one in proc.descendants(proc.table(), self.popen.pid))]
-        return "\n".join(Path(f"/proc/{pid}/cmdline").read_text(errors="replace") for pid in pids)
+        return "\n".join(map(_command_line, pids))
 
     def run(self, *words: str) -> str:
         """Output of another command, with the same environment."""
@@ -74,3 +74,11 @@ class Solo:
             proc.kill(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
+
+
+def _command_line(pid: int) -> str:
+    """Nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
