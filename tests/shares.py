@@ -1,8 +1,8 @@
 """Which tests are run one after another by one worker, when tests run in parallel (pytest-xdist).
 
 A test stands alone, and any free worker takes it; those that share a server or a process, which is started
-once, stay together. Those that compute without a pause come last: they would leave no processor for those that
-wait for something with a deadline.
+once, stay together. Those that compute without a pause come last: they would leave no processor for those
+that wait for something.
 """
 
 from __future__ import annotations

@@ -60,7 +60,15 @@ def unitagent(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
 def watchdog(agent: int) -> int:
     """Return the pid of the watchdog of this agent."""
     children = [one.pid for one in proc.table().values() if one.parent == agent]
-    return next(pid for pid in children if "unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(pid for pid in children if "unitagent-watchdog" in command_line(pid))
+
+
+def command_line(pid: int) -> str:
+    """The words of a process, each with a null byte behind it; nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 class LocalUnit:

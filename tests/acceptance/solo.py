@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, command_line, until
 from tests.ports import free_port
 from unitagent.workload import proc
 
@@ -58,7 +58,7 @@ class Solo:
     def command_lines(self) -> str:
         """Of the agent and of all that it started."""
         pids = [self.popen.pid, *(one.pid for one in proc.descendants(proc.table(), self.popen.pid))]
-        return "\n".join(map(_command_line, pids))
+        return "\n".join(map(command_line, pids))
 
     def run(self, *words: str) -> str:
         """Output of another command, with the same environment."""
@@ -74,11 +74,3 @@ class Solo:
             proc.kill(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
-
-
-def _command_line(pid: int) -> str:
-    """Nothing of one that has ended meanwhile."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
