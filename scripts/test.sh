@@ -4,16 +4,17 @@
 #   scripts/test.sh [--all] [PYTEST ARGUMENT...]
 #
 # It sets up what is missing, then runs ruff, mypy and pytest. Without --all the tests with the markers slow,
-# chaos, frameworks and docker are left out: minutes, not an hour.
+# chaos, frameworks and docker are left out: minutes, not an hour. They run in parallel (-n 0: one by one), and
+# after them, with --all, the others one by one: those need the machine for themselves. Where files or folders are
+# named, all run one by one.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$ROOT"
 
-markers=(-m "not frameworks and not docker and not chaos and not slow")
+quick='not frameworks and not docker and not chaos and not slow'
 all=''
 if [ "${1:-}" = --all ]; then
     all=yes
-    markers=()
     shift
 elif [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
@@ -33,7 +34,7 @@ if [ -n "$all" ]; then
         [ -z "${UNITAGENT_NO_SKIP:-}" ] || ! is_root ||
             fail 'no Docker engine runs here, and none can be started; UNITAGENT_NO_SKIP is set: nothing may be skipped'
         say 'no Docker engine runs here, and none can be started: the tests in tests/docker are left out'
-        markers=(--ignore=tests/docker)
+        set -- --ignore=tests/docker "$@"
     fi
 fi
 is_root || say "not root: tests in network and PID namespaces (marker root) are skipped"
@@ -41,6 +42,33 @@ is_root || say "not root: tests in network and PID namespaces (marker root) are 
 PATH=$VENV/bin:$PATH
 export PATH
 failed=''
+# Take -m apart from the other arguments: it says which tests of each part are meant.
+chosen() {
+    only='' others=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -m) only=$2 && shift ;;
+            -m*) only=${1#-m} ;;
+            *) others+=("$1") ;;
+        esac
+        shift
+    done
+}
+# Run those of the tests $1 that are meant; that there are none is no failure.
+part() {
+    local which=$1 status=0
+    shift
+    pytest -m "($which)${only:+ and ($only)}" "$@" || status=$?
+    [ $status = 0 ] || [ $status = 5 ]
+}
+# Say in one line, as pytest does, how all parts of the run ended.
+sum_up() {
+    awk '{ sum[$2] += $1 } END {
+        split("failed passed skipped xfailed error", kinds)
+        for (i = 1; i in kinds; i++) if (sum[kinds[i]]) line = line (line ? ", " : "") sum[kinds[i]] " " kinds[i]
+        print "===== " (line ? line : "no tests ran") " in all ====="
+    }'
+}
 check() {
     local name=$1
     shift
@@ -49,11 +77,18 @@ check() {
 check 'ruff check' ruff check .
 check 'ruff format' ruff format --check .
 check mypy mypy
-# Most tests run real processes against real clocks. In CI, on a machine that does other work as well, what fails is
-# tried once more by itself; the report keeps both tries, and what fails twice is a failure. A guarantee that was seen
-# broken stays broken, though: what the simulator, the core's tables or the random faults find is forgiven by no luck.
-tests() { pytest "$@" || { [ -n "${CI:-}" ] && ! unforgivable && say 'once more what failed' && again "$@"; }; }
-again() { pytest --last-failed --last-failed-no-failures none "$@"; }
-unforgivable() { grep -E '"tests/(simulation|core|chaos)/' .pytest_cache/v/cache/lastfailed; }
-check pytest tests "${markers[@]}" "$@"
+in_parallel=(-n auto)
+if [ -z "$all" ]; then
+    check pytest pytest -m "$quick" "${in_parallel[@]}" "$@"
+else
+    tally=$(mktemp)
+    trap 'rm -f "$tally"' EXIT
+    export UNITAGENT_TALLY=$tally
+    chosen "$@"
+    check 'pytest, in parallel' part "$quick" "${in_parallel[@]}" ${others[@]+"${others[@]}"}
+    # A report of its own for each part: a.xml and a-alone.xml.
+    check 'pytest, one by one' part "not ($quick)" ${others[@]+"${others[@]/%.xml/-alone.xml}"}
+    grep -q passed "$tally" || failed="$failed no test passed,"
+    sum_up <"$tally"
+fi
 [ -z "$failed" ] || fail "failed:${failed%,}"

@@ -8,9 +8,12 @@ import os
 import signal
 import uuid
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
+from tests import shares
 from tests.leaks import Leaks
 
 NO_SKIP = bool(os.environ.get("UNITAGENT_NO_SKIP"))
@@ -75,19 +78,43 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
 
 
+@pytest.hookimpl
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run in parallel what is much."""
+    return shares.workers(config)
+
+
+@pytest.hookimpl
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> shares.Shares:
+    """Keep together what belongs together."""
+    return shares.Shares(config, log)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs a share of the tests for another one (pytest-xdist)."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Mark every descendant of this run, daemons too."""
-    session.config.stash[LEAKS] = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
+    """Mark every descendant of this run, daemons too; workers have the mark of who started them."""
+    if not _is_worker(session.config):
+        session.config.stash[LEAKS] = Leaks(mark=f"UNITAGENT_TEST_RUN={uuid.uuid4()}")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run, and no single test, when a process outlives it."""
+    """Fail the run, and no single test, when a process outlives it; last: by then the workers have ended."""
+    if _is_worker(session.config):
+        return
     session.config.stash[LEFT] = left = session.config.stash[LEAKS].left()
     if left and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name the processes."""
+    """Name the processes; and note the counts where one run of several is to sum them up."""
     for line in config.stash.get(LEFT, []):
         terminalreporter.write_line(f"LEFT RUNNING by the tests: {line}", red=True)
+    if tally := os.environ.get("UNITAGENT_TALLY"):
+        with Path(tally).open("a") as file:
+            file.writelines(f"{len(all_)} {kind}\n" for kind, all_ in terminalreporter.stats.items() if kind)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.listening import until
-from tests.servers import Server, free_port, running, start_redis
+from tests.ports import free_port
+from tests.servers import Server, running, start_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,5 +99,5 @@ def three_nodes(folder: Path) -> Iterator[list[Server]]:
         for node in nodes[1:]:
             nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port, node.argv[-1])
         formed = lambda node: b"cluster_state:ok" in node.command("CLUSTER", "INFO")  # noqa: E731
-        asyncio.run(until(lambda: all(map(formed, nodes)), 20))
+        asyncio.run(until(lambda: all(map(formed, nodes)), 50))
         yield nodes

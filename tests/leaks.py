@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-PATIENCE = 10.0  # seconds in which what is ending may end
+PATIENCE = 30.0  # seconds in which what is ending may end
 
 
 class Leaks:

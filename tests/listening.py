@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from unitagent.store.protocol import Store
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds; catches a hang, promises no speed
 
 
 def story(tell: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
@@ -24,7 +24,7 @@ def story(tell: Callable[..., Coroutine[None, None, None]]) -> Callable[..., Non
     return test
 
 
-async def until(condition: Callable[[], bool], deadline: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], deadline: float = 30.0) -> None:
     """Wait until it is true."""
     async with asyncio.timeout(deadline):
         while not condition():  # noqa: ASYNC110  # the condition is the world's, it sets no event

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-DEADLINE = 10.0  # seconds for a server to come up
+DEADLINE = 60.0  # seconds for a server to come up: catches a hang, promises no speed
 
 
 def redis_binary() -> str | None:
@@ -54,14 +56,6 @@ def prometheus_binary() -> str | None:
 def _brought(name: str) -> str | None:
     found = Path(sys.prefix) / "servers" / name  # where scripts/test.sh puts them
     return str(found) if found.exists() else None
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

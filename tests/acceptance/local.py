@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
+from tests.ports import free_port
 from unitagent.workload import proc
 
 T = TypeVar("T")
 
-DEADLINE = 60.0  # seconds; catches a hang, promises no speed
+DEADLINE = 120.0  # seconds; catches a hang, promises no speed
+UNIT = f"tested-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 UNITAGENT = [sys.executable, "-m", "unitagent"]
 # Writes its environment, whole or not at all, and stays.
 WORKLOAD = [
@@ -31,28 +33,13 @@ WORKLOAD = [
 
 
 def until(look: Callable[[], T], why: str) -> T:
-    """Return the first true answer of ``look``."""
-    deadline = time.monotonic() + DEADLINE
+    """Return the first true answer of ``look``; rest as long as a look took, for it may be a command."""
+    deadline = (began := time.monotonic()) + DEADLINE
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {why}"
-        time.sleep(0.02)
+        time.sleep(max(0.02, time.monotonic() - began))
+        began = time.monotonic()
     return found
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free, as is the one above it, where the embedded store goes.
-
-    From below the range out of which the kernel takes ports for connections, so that it stays free.
-    """
-    while True:
-        port = random.randrange(12000, 22000, 2)
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 def clean(**variables: str) -> dict[str, str]:
@@ -73,7 +60,15 @@ def unitagent(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
 def watchdog(agent: int) -> int:
     """Return the pid of the watchdog of this agent."""
     children = [one.pid for one in proc.table().values() if one.parent == agent]
-    return next(pid for pid in children if "unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(pid for pid in children if "unitagent-watchdog" in command_line(pid))
+
+
+def command_line(pid: int) -> str:
+    """The words of a process, each with a null byte behind it; nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 class LocalUnit:
@@ -90,7 +85,7 @@ class LocalUnit:
             "--size",
             str(size),
             "--unit",
-            "tested",
+            UNIT,
             "--http-address",
             f"127.0.0.1:{self.port}",
         ]
@@ -107,7 +102,7 @@ class LocalUnit:
     def status(self, rank: int = 0) -> dict[str, Any]:
         """What ``status --json`` prints at a rank; empty while there is no answer."""
         self._remember()
-        done = unitagent("status", "--json", "--unit", "tested", "--http-address", self.address(rank))
+        done = unitagent("status", "--json", "--unit", UNIT, "--http-address", self.address(rank))
         seen: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return seen
 
@@ -116,10 +111,20 @@ class LocalUnit:
 
         def look() -> dict[str, Any]:
             assert self.popen.poll() is None, self.output.read_text()
+            if not self._serves(generation):  # a look costs less than a command
+                return {}
             seen = self.status()
             return seen if seen.get("ready") and seen["generation"] >= generation else {}
 
         return until(look, f"ready in generation {generation}")
+
+    def _serves(self, generation: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address(0)}/status", timeout=5) as answer:
+                seen = json.load(answer)
+        except (OSError, http.client.HTTPException):
+            return False
+        return bool(seen["ready"]) and seen["generation"] >= generation
 
     def probe(self, kind: str, rank: int) -> subprocess.CompletedProcess[str]:
         return unitagent("probe", kind, "--address", self.address(rank))

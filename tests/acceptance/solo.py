@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, command_line, until
+from tests.ports import free_port
 from unitagent.workload import proc
+
+UNIT = f"solo-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 
 
 class Solo:
@@ -19,7 +23,7 @@ class Solo:
     def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = (), **variables: str) -> None:
         self.folder, self.output, self.port = folder, folder / "output", free_port()
         words = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
-        words += ["--http-address", f"127.0.0.1:{self.port}", "--unit", "solo", "--log-level", "debug"]
+        words += ["--http-address", f"127.0.0.1:{self.port}", "--unit", UNIT, "--log-level", "debug"]
         note = f"env > {folder}/new && mv {folder}/new {folder}/env.$UNIT_GENERATION"
         script = f'{note}; eval "$DAEMON"; exec sleep 1000'
         self.env = clean(**variables)
@@ -54,11 +58,11 @@ class Solo:
     def command_lines(self) -> str:
         """Of the agent and of all that it started."""
         pids = [self.popen.pid, *(one.pid for one in proc.descendants(proc.table(), self.popen.pid))]
-        return "\n".join(Path(f"/proc/{pid}/cmdline").read_text(errors="replace") for pid in pids)
+        return "\n".join(map(command_line, pids))
 
     def run(self, *words: str) -> str:
         """Output of another command, with the same environment."""
-        address = ["--http-address", f"127.0.0.1:{self.port}", "--unit", "solo"]
+        address = ["--http-address", f"127.0.0.1:{self.port}", "--unit", UNIT]
         done = subprocess.run(
             [*UNITAGENT, *words, *address], env=self.env, stdin=-3, capture_output=True, text=True,
             timeout=DEADLINE, check=False,

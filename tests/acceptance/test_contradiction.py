@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import free_port, unitagent
+from tests.acceptance.local import unitagent
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, free_port, unitagent
+from tests.acceptance.local import DEADLINE, LocalUnit, unitagent
+from tests.ports import free_port
 from unitagent import __version__
 from unitagent.settings.variables import VARIABLES
 
@@ -87,7 +88,7 @@ def test_local_needs_a_size_and_a_command() -> None:
 def test_a_command_not_found_ends_a_local_unit(tmp_path: Path) -> None:
     unit = LocalUnit(tmp_path, workload=["no-such-command-here"])
     try:
-        assert unit.popen.wait(60) == 127
+        assert unit.popen.wait(DEADLINE) == 127
     finally:
         unit.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.local import until
-from tests.acceptance.solo import Solo
+from tests.acceptance.solo import UNIT, Solo
 from tests.groups import primary_and_replica, sentinel_url, three_nodes, three_sentinels
 from tests.servers import Server
 
@@ -74,7 +74,7 @@ def test_a_slot_moves(tmp_path: Path) -> None:
     """While its keys are between two nodes of a cluster, and when they are all on the other one."""
     with three_nodes(tmp_path) as nodes, two(tmp_path, cluster_url(nodes)) as agents:
         serving = workloads(agents)
-        slot = int(nodes[0].command("CLUSTER", "KEYSLOT", "{solo}").strip(b":\r\n"))
+        slot = int(nodes[0].command("CLUSTER", "KEYSLOT", f"{{{UNIT}}}").strip(b":\r\n"))
         owner = next(node for node in nodes if keys(node, slot))
         heir = next(node for node in nodes if node is not owner)
         ids = {node.port: node.command("CLUSTER", "MYID").split(b"\r\n")[1] for node in (owner, heir)}
@@ -103,4 +103,4 @@ def keys(node: Server, slot: int) -> list[bytes]:
 
 
 def board(server: Server) -> bytes:
-    return server.command("HGETALL", "unitagent:{solo}:board")
+    return server.command("HGETALL", f"unitagent:{{{UNIT}}}:board")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.acceptance.local import until
-from tests.acceptance.solo import Solo
+from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
 from tests.store.content import GARBAGE, Words, writes
 
@@ -27,7 +27,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def solo(tmp_path: Path, server: Server) -> Iterator[Solo]:
-    solo = Solo(tmp_path, "--heartbeat-seconds", "0.05", "--log-level", "info", UNIT_REDIS_URL=server.url)
+    solo = Solo(tmp_path, "--heartbeat-seconds", "0.2", "--log-level", "info", UNIT_REDIS_URL=server.url)
     yield solo
     solo.close()
 
@@ -37,7 +37,7 @@ def test_it_serves_on(solo: Solo, server: Server) -> None:
     memory = psutil.Process(solo.popen.pid).memory_info().rss
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
-    @given(st.lists(writes("solo", FIELDS, GARBAGE), min_size=1, max_size=4))
+    @given(st.lists(writes(UNIT, FIELDS, GARBAGE), min_size=1, max_size=4))
     def disturb(content: list[list[Words]]) -> None:
         for command in (command for one in content for command in one):
             server.command(*command)
@@ -47,7 +47,7 @@ def test_it_serves_on(solo: Solo, server: Server) -> None:
     disturb()
     server.command("FLUSHALL")
     until(
-        lambda: b"1" in server.command("HEXISTS", "unitagent:{solo}:board", "r0"),
+        lambda: b"1" in server.command("HEXISTS", f"unitagent:{{{UNIT}}}:board", "r0"),
         "it writes its record again",
     )
     seen = solo.ready()

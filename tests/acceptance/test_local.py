@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import LocalUnit, unitagent, until
+from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
@@ -61,7 +61,7 @@ def test_status_has_the_promised_keys(start: Start) -> None:
     assert sorted(seen["store"]) == ["connected", "since"]
     assert seen["recovery"] == dict.fromkeys(RECOVERY_KEYS)
     assert seen["failure"] is None
-    assert (seen["unit"], seen["size"], seen["guard"], seen["phase"]) == ("tested", 2, True, "running")
+    assert (seen["unit"], seen["size"], seen["guard"], seen["phase"]) == (UNIT, 2, True, "running")
     assert [one["state"] for one in seen["instances"]] == ["healthy", "running"]
 
 
@@ -100,12 +100,12 @@ def test_ctrl_c_ends_all_with_0(start: Start) -> None:
 
 def test_a_job_is_done_when_all_ranks_succeed(start: Start) -> None:
     unit = start("--mode", "job", size=3, workload=["true"])
-    assert unit.popen.wait(60) == 0, unit.output.read_text()
+    assert unit.popen.wait(DEADLINE) == 0, unit.output.read_text()
 
 
 def test_without_guard_the_workload_s_code_is_the_agent_s(start: Start) -> None:
     unit = start(size=1, workload=["sh", "-c", "exit 7"])
-    assert unit.popen.wait(60) == 7, unit.output.read_text()
+    assert unit.popen.wait(DEADLINE) == 7, unit.output.read_text()
 
 
 def test_probes_answer_for_the_unit(start: Start) -> None:

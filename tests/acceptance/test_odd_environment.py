@@ -11,7 +11,8 @@ from tests.acceptance.local import DEADLINE, UNITAGENT, clean
 from unitagent.settings.variables import VARIABLES
 
 BYTES = b"\xff\xfe"
-OTHERS = [b"tcp://10.0.0.1:80", b"\x1b[2J\n\n", b"9" * 50_000, b"-"]
+MANY = 1_000_000 // len(VARIABLES)  # characters: the kernel takes less than 2 MB of environment
+OTHERS = [b"tcp://10.0.0.1:80", b"\x1b[2J\n\n", b"9" * MANY, b"-"]
 
 
 @pytest.mark.parametrize(

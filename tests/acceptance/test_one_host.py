@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.ports import free_port
 
 SHARED = {"UNIT_SECRET": "one host, two of us"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import until
-from tests.acceptance.solo import Solo
+from tests.acceptance.local import DEADLINE, until
+from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
 from unitagent.store.keys import PERMISSIONS
 
@@ -60,7 +60,7 @@ def everything(solo: Solo) -> dict[str, str]:
     until((solo.folder / "env.2").exists, "the workload runs again")
     seen |= {file.name: file.read_text() for file in solo.folder.glob("env.*")}
     solo.popen.send_signal(signal.SIGTERM)
-    assert solo.popen.wait(60) == 0, solo.output.read_text()
+    assert solo.popen.wait(DEADLINE) == 0, solo.output.read_text()
     return seen | {"log": solo.output.read_text()}
 
 
@@ -75,7 +75,7 @@ def check(seen: dict[str, str]) -> None:
 
 def test_given_as_variables(start: Start, server: Server) -> None:
     check(everything(start(UNIT_REDIS_URL=url(server), UNIT_SECRET=SECRET)))
-    stored = server.command("HGETALL", "unitagent:{solo}:board").decode(errors="replace")
+    stored = server.command("HGETALL", f"unitagent:{{{UNIT}}}:board").decode(errors="replace")
     assert '"rank"' in stored
     assert not any(word in stored for word in TOLD_TO_NOBODY)
 
@@ -102,7 +102,7 @@ def test_in_a_service_file(start: Start, server: Server, tmp_path: Path) -> None
 @pytest.mark.parametrize("wrong", ["wr0ng%2Fone", "wr0ng%2Fone@host:6379/x"])
 def test_a_url_that_is_refused(start: Start, server: Server, wrong: str) -> None:
     solo = start("--store-timeout-seconds", "1", UNIT_REDIS_URL=url(server, wrong), UNIT_SECRET=SECRET)
-    assert solo.popen.wait(60) in (2, 69)
+    assert solo.popen.wait(DEADLINE) in (2, 69)
     said = solo.output.read_text()
     assert "unitagent: error: " in said or "exit 69" in said
     assert not any(word in said for word in (*TOLD_TO_NOBODY, "wr0ng"))

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import UNITAGENT, clean, free_port, unitagent, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, unitagent, until
+from tests.ports import free_port
 
 SCRIPT = 'touch "$0/begun.$UNIT_GENERATION"; exec sleep 1000'
 FAST = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 2}
@@ -51,7 +52,7 @@ def instance(folder: Path, **container: Any) -> Iterator[Instance]:
         yield started
     finally:
         started.popen.terminate()
-        assert started.popen.wait(60) == 0
+        assert started.popen.wait(DEADLINE) == 0
 
 
 def present(folder: Path, name: str) -> dict[str, Any]:

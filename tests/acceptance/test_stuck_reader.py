@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.ports import free_port
 from unitagent.workload import proc
 
 PLACE = ["--unit", "stuck", "--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo"]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, free_port, until, watchdog
+from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until, watchdog
+from tests.ports import free_port
 from tests.process.conftest import NAMESPACE
 from tests.process.fuse import HangingFolder
 from unitagent.workload import proc

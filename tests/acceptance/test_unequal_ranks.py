@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.acceptance.local import free_port, until
+from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
+from tests.ports import free_port
 
 DIFFERING = "rank 1: COMMAND, LMDEPLOY_EXECUTOR_BACKEND, NCCL_ALGO, UNIT_FRAMEWORK"
 

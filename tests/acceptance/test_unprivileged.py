@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, clean, free_port, until
+from tests.acceptance.local import DEADLINE, clean, command_line, until
+from tests.ports import free_port
 from unitagent.workload import proc
 
 pytestmark = pytest.mark.root  # to have privileges to drop
@@ -73,9 +74,9 @@ class Unprivileged:
 
     def sleeping(self, seconds: int) -> list[int]:
         """Pids of the workload's processes that sleep for so long."""
-        words = b"sleep\0%d\0" % seconds
+        words = f"sleep\0{seconds}\0"
         below = proc.descendants(proc.table(), self.popen.pid)
-        return [one.pid for one in below if Path(f"/proc/{one.pid}/cmdline").read_bytes() == words]
+        return [one.pid for one in below if command_line(one.pid) == words]
 
     def shared(self) -> list[Path]:
         """What the workloads made in shared memory, a file for each rank."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.network.namespaces import Namespace
-from tests.servers import free_port
+from tests.ports import free_port
 from unitagent.discovery import netns
 from unitagent.discovery.netns import find_own_netns
 
@@ -57,29 +57,31 @@ def test_another_address_is_no_place_of_mine(host: str, ip: str) -> None:
     assert find_own_netns(host, free_port(), ip) == ""
 
 
-def test_a_probe_address_that_is_off_is_no_place() -> None:
-    assert find_own_netns("", 0, HOST) == ""
-    assert find_own_netns(HOST, 0, HOST) == ""
+def test_without_a_probe_port_the_namespace_is_where_this_process_is() -> None:
+    assert (
+        find_own_netns("", 0, HOST)
+        == find_own_netns(HOST, 0, "10.0.0.1")
+        == find_own_netns(HOST, free_port(), HOST)
+    )
 
 
 @pytest.mark.parametrize("theirs", [HOST, "0.0.0.0", "::"])
 @pytest.mark.parametrize("mine", [HOST, "0.0.0.0", "::"])
 def test_a_port_that_somebody_listens_on_is_no_place_of_mine(theirs: str, mine: str) -> None:
     family = socket.AF_INET6 if ":" in theirs else socket.AF_INET
-    with socket.create_server((theirs, 0), family=family, dualstack_ipv6=theirs == "::") as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server((theirs, port), family=family, dualstack_ipv6=theirs == "::"):
         assert find_own_netns(mine, port, HOST) == ""
     assert find_own_netns(mine, port, HOST)
 
 
 def test_a_port_that_was_left_with_its_connections_unfinished_is_free() -> None:
     """As a killed agent leaves it, whose peers held connections."""
-    with socket.create_server((HOST, 0)) as listening:
-        port = listening.getsockname()[1]
-        with socket.create_connection((HOST, port)) as peer:
-            accepted, _ = listening.accept()
-            accepted.close()  # first, so that this end has to wait for stray packets
-            assert peer.recv(1) == b""
+    port = free_port()
+    with socket.create_server((HOST, port)) as listening, socket.create_connection((HOST, port)) as peer:
+        accepted, _ = listening.accept()
+        accepted.close()  # first, so that this end has to wait for stray packets
+        assert peer.recv(1) == b""
     assert find_own_netns(HOST, port, HOST)
 
 
@@ -104,7 +106,7 @@ def test_after_a_boot_it_is_another_place(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 FIND = """
 from unitagent.discovery.netns import find_own_netns
-from tests.servers import free_port
+from tests.ports import free_port
 print(find_own_netns("0.0.0.0", free_port(), "10.0.0.1"))
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.docker.engine import IMAGE, ROOT, Engine, fresh
-from tests.servers import free_port
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -52,7 +52,7 @@ def test_without_a_hostfile_one_is_written(tmp_path: Path) -> None:
     smi.chmod(0o755)
     path = f"{tmp_path}:{Path(shutil.which('grep') or '').parent}"
     ran = subprocess.run(
-        made.argv, env={"PATH": path}, capture_output=True, text=True, check=True, timeout=30
+        made.argv, env={"PATH": path}, capture_output=True, text=True, check=True, timeout=60
     )
     assert ran.stdout.split() == [*ADDED.split(), "--hostfile", str(hosts), "a.py"]
     assert hosts.read_text() == "10.0.0.1 slots=2\n10.0.0.2 slots=2\n"

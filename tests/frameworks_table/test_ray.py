@@ -97,7 +97,7 @@ def test_the_head_waits_for_all_that_live_and_then_is_the_command(env: dict[str,
         assert head.stderr.readline() == "ray: 1 of 2 nodes are alive\n"
         assert head.poll() is None
         Path(env["NODES"]).write_text("alive\ndead\nalive\n")
-        out, _ = head.communicate(timeout=30)
+        out, _ = head.communicate(timeout=60)
     assert out == f"10.0.0.1:40000 two words $HOME  {head.pid}\n"
     assert trace(env).splitlines() == [
         f"ray start {HEAD}",
@@ -108,7 +108,7 @@ def test_the_head_waits_for_all_that_live_and_then_is_the_command(env: dict[str,
 def test_the_head_ends_when_ray_does_not_start(env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "ray").write_text("#!/bin/sh\nexit 7\n")
     argv = (*plan("ray", "x", place()).argv[:-1], "echo", "ran")
-    ran = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=30)
+    ran = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stdout) == (7, "")
 
 
@@ -132,7 +132,7 @@ def test_a_node_waits_for_the_head(env: dict[str, str]) -> None:
                 node.wait(timeout=1)
             assert trace(env) == ""
             listener.listen()
-            assert node.wait(timeout=30) == 0
+            assert node.wait(timeout=60) == 0
     assert trace(env) == f"ray start --address=127.0.0.1:{port} --node-ip-address=127.0.0.2 --block\n"
 
 

@@ -21,7 +21,7 @@ from tests.network.cabling import STORE_IP, Cabling
 from tests.network.containers import ROOT, Container, agent_command
 from tests.network.lives import Life, Watcher, overlaps
 from tests.network.redis_server import PORT, RedisServer
-from tests.network.waiting import throughout, until
+from tests.network.waiting import DEADLINE, throughout, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 _PASSED_ON = ("PATH", "VIRTUAL_ENV", "LANG")
@@ -97,7 +97,7 @@ class Lab:
         status = self.agents[host].status()
         return bool(status) and status["ready"] and status["generation"] > above
 
-    def until(self, look: Callable[[], object], why: str, deadline: float = 60.0) -> None:
+    def until(self, look: Callable[[], object], why: str, deadline: float = DEADLINE) -> None:
         """Wait for a condition; when it does not come true, tell what every agent said last."""
         try:
             until(look, why, deadline)
@@ -120,7 +120,7 @@ class Lab:
         env = {"PATH": os.environ["PATH"], "UNIT_REDIS_URL": f"redis://{STORE_IP}:{PORT}/0"}
         done = subprocess.run(
             [*self.net.hosts[0].enter(), sys.executable, "-m", "unitagent", *words],
-            env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+            env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         return done.stdout
 

@@ -53,7 +53,9 @@ def test_a_failure_a_restart_and_a_takeover_are_told_in_order(lab: Lab) -> None:
     assert at == sorted(at)
 
     rows = lab.told("timeline", "--unit", "lab").splitlines()
-    assert rows[1].split() == ["gen", *map(str, range(1, generation + 1))]
+    shown = rows[1].split()  # not all, where one took so long that others have no room for their number
+    assert shown[:2] == ["gen", "1"]
+    assert shown[1:] == sorted({*shown[1:]} & {*map(str, range(1, generation + 1))}, key=int)
     assert ["X" in row for row in rows if row.startswith("rank ")] == [False, True, True]
     picture = lab.folder / "picture.svg"
     lab.told("timeline", "--unit", "lab", "--svg", str(picture))

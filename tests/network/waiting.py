@@ -8,15 +8,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 def until(look: Callable[[], T], why: str, deadline: float = DEADLINE, pause: float = 0.02) -> T:
-    """Return the first true answer of ``look``."""
-    end = time.monotonic() + deadline
+    """Return the first true answer of ``look``; rest as long as a look took, for it may be a command."""
+    end = (began := time.monotonic()) + deadline
     while not (found := look()):
         assert time.monotonic() < end, f"not within {deadline:g} s: {why}"
-        time.sleep(pause)
+        time.sleep(max(pause, time.monotonic() - began))
+        began = time.monotonic()
     return found
 
 

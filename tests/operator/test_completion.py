@@ -15,7 +15,7 @@ import pytest
 from tests.operator.command import run
 from unitagent.settings.variables import VARIABLES
 
-_DEADLINE = 30
+_DEADLINE = 60
 
 
 def bash(script: Path, line: str) -> set[str]:

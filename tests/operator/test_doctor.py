@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, free_port, until
+from tests.acceptance.local import UNIT, LocalUnit, until
 from tests.operator.command import run
+from tests.ports import free_port
 from tests.servers import Server, running
 from unitagent.operator.doctor.examination import gpus
 from unitagent.workload import leftovers
@@ -76,7 +77,7 @@ def test_ports_that_the_agent_here_holds(tmp_path: Path) -> None:
     unit = LocalUnit(tmp_path, size=1)
     try:
         until((tmp_path / "1.0").exists, "the workload runs")
-        code, checks = examined(UNIT_HTTP_ADDRESS=f"127.0.0.1:{unit.port}", UNIT_ID="tested")
+        code, checks = examined(UNIT_HTTP_ADDRESS=f"127.0.0.1:{unit.port}", UNIT_ID=UNIT)
     finally:
         unit.close()
     assert code == 0
@@ -128,7 +129,7 @@ def test_ways_to_the_ranks_that_the_agent_here_has_met(tmp_path: Path) -> None:
     unit = LocalUnit(tmp_path, size=2)
     try:
         unit.ready()
-        given = {"UNIT_HTTP_ADDRESS": f"127.0.0.1:{unit.port}", "UNIT_ID": "tested", "UNIT_SIZE": "2"}
+        given = {"UNIT_HTTP_ADDRESS": f"127.0.0.1:{unit.port}", "UNIT_ID": UNIT, "UNIT_SIZE": "2"}
         _, checks = examined(**given)
         _, unsaid = examined(**given, RANK_ID="auto", UNIT_REDIS_URL=f"redis://127.0.0.1:{unit.port + 1}")
     finally:

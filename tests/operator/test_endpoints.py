@@ -84,7 +84,7 @@ def test_haproxy_takes_the_file(tmp_path: Path, entries: tuple[()]) -> None:
     (tmp_path / "1.cfg").write_text(DEFAULTS)
     (tmp_path / "2.cfg").write_text(rendered("haproxy", entries, "chat"))
     argv = ["haproxy", "-c", "-f", str(tmp_path / "1.cfg"), "-f", str(tmp_path / "2.cfg")]
-    said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert said.returncode == 0, said.stderr
 
 
@@ -148,7 +148,7 @@ def test_a_change_while_the_command_runs_is_told_as_well(tmp_path: Path) -> None
     assert not target.due
     target.put("two")
     go.touch()
-    telling.join(30)
+    telling.join(60)
     assert target.due
 
 

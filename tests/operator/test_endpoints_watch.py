@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import LocalUnit, unitagent
+from tests.acceptance.local import UNIT, LocalUnit, unitagent
 from tests.acceptance.local import until as in_time
 from tests.entries import entry
 from tests.listening import story, until
@@ -53,7 +53,7 @@ class Watch:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_unit_says_where_its_traffic_goes(tmp_path: Path) -> None:
         unit.ready()
         words = ("endpoints", "--http-address", unit.address(0))
         seen = in_time(lambda: json.loads(unitagent(*words).stdout or "[]"), "it is announced")
-        expected = {"unit": "tested", "service": "chat", "address": "127.0.0.1", "port": 8123}
+        expected = {"unit": UNIT, "service": "chat", "address": "127.0.0.1", "port": 8123}
         assert [{name: one[name] for name in expected} for one in seen] == [expected]
         assert json.loads(unitagent(*words, "--service", "other").stdout) == []
     finally:

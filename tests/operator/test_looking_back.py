@@ -104,7 +104,7 @@ def test_a_rank_that_is_silent_is_drawn_as_lost(server: Server) -> None:
     tell(server, moment(0, 0, state=InstanceState.HEALTHY, kind=Kind.STATE), ago=5)
 
     def drawn() -> str:
-        done = ask(server, "timeline", "--lease-seconds", "1", "--heartbeat-seconds", "0.1")
+        done = ask(server, "timeline", "--lease-seconds", "1", "--heartbeat-seconds", "0.2")
         assert done.returncode == 0, done.stderr
         return next(row for row in done.stdout.splitlines() if row.startswith("rank 0"))
 
@@ -123,7 +123,7 @@ def follow(server: Server, tmp_path: Path) -> Iterator[Callable[[], tuple[str, s
         )  # fmt: skip
     yield lambda: (told.read_text(), said.read_text())
     follower.terminate()
-    follower.wait(10)
+    follower.wait(60)
 
 
 def test_what_goes_on_happening_is_followed_across_an_outage(

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, free_port, unitagent
+from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent
+from tests.acceptance.solo import UNIT as SOLO
 from tests.acceptance.solo import Solo
+from tests.ports import free_port
 from tests.servers import running
 from tests.traffic.units import Unit
 
@@ -18,7 +20,7 @@ from tests.traffic.units import Unit
 SLOW = 'trap "sleep 1; touch $0/ended.$RANK_ID; exit" TERM; while :; do sleep 0.1; done'
 
 
-def asked(kind: str, address: str, unit: str = "tested") -> subprocess.CompletedProcess[str]:
+def asked(kind: str, address: str, unit: str = UNIT) -> subprocess.CompletedProcess[str]:
     done = unitagent(kind, "--wait", "--unit", unit, "--http-address", address)
     assert done.returncode == 0, done.stderr
     return done
@@ -34,15 +36,15 @@ def unit(tmp_path: Path) -> Iterator[LocalUnit]:
 
 def test_a_drain_is_waited_for(unit: LocalUnit, tmp_path: Path) -> None:
     unit.ready()
-    assert "asked Unit tested to drain (generation 1)" in asked("drain", unit.address(1)).stderr
+    assert f"asked Unit {UNIT} to drain (generation 1)" in asked("drain", unit.address(1)).stderr
     assert {path.name for path in tmp_path.glob("ended.*")} == {"ended.0", "ended.1"}
-    assert unit.popen.wait(60) == 0
+    assert unit.popen.wait(DEADLINE) == 0
 
 
 def test_a_restart_is_waited_for(unit: LocalUnit) -> None:
     unit.ready()
     asked("restart", unit.address(0))
-    done = unitagent("status", "--json", "--unit", "tested", "--http-address", unit.address(0))
+    done = unitagent("status", "--json", "--unit", UNIT, "--http-address", unit.address(0))
     seen = json.loads(done.stdout)
     assert (seen["generation"], seen["instances"][1]["state"]) == (2, "running"), seen
 
@@ -51,8 +53,8 @@ def test_a_store_that_ends_with_the_unit_is_no_failure(tmp_path: Path) -> None:
     solo = Solo(tmp_path, "--deregister-seconds", "0.1")
     try:
         solo.ready()
-        asked("drain", f"127.0.0.1:{solo.port}", "solo")
-        assert solo.popen.wait(60) == 0
+        asked("drain", f"127.0.0.1:{solo.port}", SOLO)
+        assert solo.popen.wait(DEADLINE) == 0
     finally:
         solo.close()
 

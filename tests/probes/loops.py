@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Problems = list[dict[str, Any]]
 
 P = ParamSpec("P")
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 def in_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:

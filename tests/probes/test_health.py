@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
 from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop, until
 from unitagent.errors import ConfigurationError
@@ -154,8 +155,7 @@ async def test_a_workload_that_trickles_is_bounded_by_one_deadline() -> None:
 
 @in_loop
 async def test_nobody_listening_yet() -> None:
-    with socket.create_server((HOST, 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     assert "refused" in await check_for(f"http://{HOST}:{port}/health")(1.0)
     assert "refused" in await check_for(f"tcp://{HOST}:{port}")(1.0)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ports import free_port
 from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop
 from unitagent.probes.inflight import Inflight, connections, total
@@ -84,9 +85,7 @@ def test_in_doubt_a_request_is_in_flight(number: str, expected: int | None) -> N
 
 
 def test_a_port_nobody_uses() -> None:
-    with socket.create_server((HOST, 0)) as server:
-        port = server.getsockname()[1]
-    assert connections(port) == 0
+    assert connections(free_port()) == 0
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status
 from tests.probes.loops import in_loop, until
 from unitagent.core.events import Opinion, PeerAnswered
@@ -98,8 +99,7 @@ def test_the_core_is_told_all_that_came_of_asking() -> None:
 
 @in_loop
 async def test_nobody_listening_is_refused() -> None:
-    with socket.create_server((HOST, 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     assert await peers().ask(record(port)) == Verdict(Opinion.REFUSED)
 
 
@@ -282,8 +282,7 @@ async def test_an_ipv6_peer() -> None:
 @in_loop
 async def test_who_answers_at_each_address() -> None:
     """A connection alone proves nothing: only the very incarnation can say that it is reached."""
-    with socket.create_server((HOST, 0)) as closed:
-        nobody = closed.getsockname()[1]
+    nobody = free_port()
     with socket.create_server((HOST, 0)) as mute:
         async with (
             serving() as port,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tests.probes.agents import HOST, ask, record, serving
 from tests.probes.loops import in_loop, until
 from unitagent.probes import tripwires
@@ -127,8 +127,7 @@ async def test_a_peer_that_cannot_be_reached_yet_is_tried_again_quietly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tripwires, "RETRY", 0.02)
-    with socket.create_server((HOST, 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     watcher, listener = Watcher(), Listener()
     watcher.peers.watch([record(port)])
     await asyncio.sleep(0.1)

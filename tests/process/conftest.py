@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
 CGROUPS = Path("/sys/fs/cgroup")

@@ -30,6 +30,7 @@ from unitagent.workload.terminal import Terminal
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=Path, default=Path(os.devnull))
+    parser.add_argument("--unit", default="harness")
     parser.add_argument("--grace", type=float, default=20.0)
     parser.add_argument("--kill-seconds", type=float, default=10.0)
     parser.add_argument("--gpus", default="/dev/nvidia", help="how the paths of devices begin")
@@ -112,7 +113,7 @@ class Harness:
 
     async def once(self) -> int:
         gang = environment.GangInfo(
-            rank=0, size=1, unit="harness", generation=1, rank_ip="127.0.0.1", comm_ifname="lo",
+            rank=0, size=1, unit=self.options.unit, generation=1, rank_ip="127.0.0.1", comm_ifname="lo",
             master_address="127.0.0.1", master_port=29500, rank_ips=("127.0.0.1",),
             marker=leftovers.marker("harness"),
         )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
 from tests.process.conftest import DEADLINE, Agent, program
 from tests.process.fuse import HangingFolder
 from unitagent.workload import listeners, proc
@@ -155,8 +156,7 @@ def test_a_monitor_from_before_does_not_matter(start: Start, gpu: Path) -> None:
 
 
 def test_a_port_that_stays_is_said_and_no_reason_to_give_up(start: Start, outside: Outside) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     words = outside.workload(f"{port} -", "-", "-")
     agent = start("--ports", str(port), "--service", outside.service, "--grace", "5", "--", *words)
     agent.says("ready")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,15 +139,15 @@ def test_another_pid_namespace_is_spared(unit: str) -> None:
         inner.stdout.close()
 
 
-def test_after_a_real_agents_sudden_death(tmp_path: Path) -> None:
-    agent = Agent(tmp_path, "--", *program("daemon.py"), "--stay", "--stubborn")
+def test_after_a_real_agents_sudden_death(unit: str, tmp_path: Path) -> None:
+    agent = Agent(tmp_path, "--unit", unit, "--", *program("daemon.py"), "--stay", "--stubborn")
     try:
         agent.says("ready")
         main = agent.event("spawned")["pid"]
         agent.send(signal.SIGKILL)
         agent.finish()
         assert alive(main)
-        former = leftovers.end_former("harness", 0)
+        former = leftovers.end_former(unit, 0)
         assert main in former.ended
         assert len(former.ended) == 2  # with the daemon
         assert not alive(main)
@@ -163,8 +164,15 @@ def name() -> Iterator[str]:
         path.unlink()
 
 
-def there(name: str) -> list[str]:
-    return sorted(path.name for path in SHM.glob(f"*{name}*"))
+def there(name: str, folder: Path = SHM) -> list[str]:
+    return sorted(path.name for path in folder.glob(f"*{name}*"))
+
+
+@pytest.fixture
+def shm() -> Iterator[Path]:
+    """Shared memory where nobody else makes files: who takes all that is new for his own finds no other's."""
+    with tempfile.TemporaryDirectory(dir=SHM) as folder:
+        yield Path(folder)
 
 
 def test_shared_memory_in_use_at_the_stop_is_removed(tmp_path: Path, name: str) -> None:
@@ -182,43 +190,46 @@ def test_shared_memory_in_use_at_the_stop_is_removed(tmp_path: Path, name: str) 
 
 @pytest.mark.root
 @pytest.mark.parametrize("shared_with_the_host", [False, True])
-def test_shared_memory_of_a_crash(tmp_path: Path, name: str, *, shared_with_the_host: bool) -> None:
+def test_shared_memory_of_a_crash(
+    tmp_path: Path, shm: Path, name: str, *, shared_with_the_host: bool
+) -> None:
     """As PID 1 of a container all that is new is the workload's, unless /dev/shm is the host's as well."""
-    prefix = () if shared_with_the_host else ("unshare", "--ipc")
+    unshare = ("unshare", "--mount", *(() if shared_with_the_host else ("--ipc",)), "--")
+    prefix = (*unshare, "sh", "-c", 'mount --bind "$0" /dev/shm && exec "$@"', str(shm))
     agent = Agent(tmp_path, "--", *program("shared.py"), name, "crash", pid1=True, prefix=prefix)
     try:
         assert agent.finish() == 128 + signal.SIGKILL
-        assert (there(name) != []) == shared_with_the_host
+        assert (there(name, shm) != []) == shared_with_the_host
     finally:
         agent.close()
 
 
 @pytest.fixture
-def memory(name: str) -> SharedMemory:
-    memory = SharedMemory(SHM, exclusive=True)
-    (SHM / f"before-{name}").touch()
+def memory(shm: Path, name: str) -> SharedMemory:
+    memory = SharedMemory(shm, exclusive=True)
+    (shm / f"before-{name}").touch()
     memory.remember()
     return memory
 
 
-def test_what_was_there_before_stays(memory: SharedMemory, name: str) -> None:
-    (SHM / name).touch()
-    (SHM / f"before-{name}").write_text("changed by the workload")
+def test_what_was_there_before_stays(memory: SharedMemory, shm: Path, name: str) -> None:
+    (shm / name).touch()
+    (shm / f"before-{name}").write_text("changed by the workload")
     assert memory.clean() == [name]
-    assert there(name) == [f"before-{name}"]
+    assert there(name, shm) == [f"before-{name}"]
 
 
-def test_what_anybody_has_open_stays(memory: SharedMemory, name: str) -> None:
-    with (SHM / name).open("wb"):
+def test_what_anybody_has_open_stays(memory: SharedMemory, shm: Path, name: str) -> None:
+    with (shm / name).open("wb"):
         assert memory.clean() == []
-    assert name in there(name)
+    assert name in there(name, shm)
 
 
-def test_links_and_folders_stay(memory: SharedMemory, name: str, tmp_path: Path) -> None:
+def test_links_and_folders_stay(memory: SharedMemory, shm: Path, name: str, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.touch()
-    (SHM / f"link-{name}").symlink_to(target)
-    folder = SHM / f"folder-{name}"
+    (shm / f"link-{name}").symlink_to(target)
+    folder = shm / f"folder-{name}"
     folder.mkdir()
     assert memory.clean() == []
     folder.rmdir()
@@ -227,15 +238,15 @@ def test_links_and_folders_stay(memory: SharedMemory, name: str, tmp_path: Path)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give a file away")
 @pytest.mark.root
-def test_another_users_files_stay(memory: SharedMemory, name: str) -> None:
-    (SHM / name).touch()
-    os.chown(SHM / name, 12345, 12345)
+def test_another_users_files_stay(memory: SharedMemory, shm: Path, name: str) -> None:
+    (shm / name).touch()
+    os.chown(shm / name, 12345, 12345)
     assert memory.clean() == []
 
 
-def test_a_second_stop_removes_nothing_more(memory: SharedMemory, name: str) -> None:
+def test_a_second_stop_removes_nothing_more(memory: SharedMemory, shm: Path, name: str) -> None:
     assert memory.clean() == []
-    (SHM / name).touch()
+    (shm / name).touch()
     assert memory.clean() == []
 
 
@@ -246,9 +257,9 @@ def test_a_machine_without_shared_memory(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def holder(name: str) -> Iterator[subprocess.Popen[bytes]]:
+def holder(shm: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has ``name`` and ``sem.name`` mapped, and not open."""
-    with subprocess.Popen([*program("shared.py"), name], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([*program("shared.py"), f"{shm.name}/{name}"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
         yield holder
@@ -256,23 +267,23 @@ def holder(name: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_what_anybody_has_mapped_stays(
-    memory: SharedMemory, name: str, holder: subprocess.Popen[bytes]
+    memory: SharedMemory, shm: Path, name: str, holder: subprocess.Popen[bytes]
 ) -> None:
     assert memory.clean() == []
-    assert name in there(name)
+    assert name in there(name, shm)
 
 
-def test_only_what_was_seen_in_use_is_the_workloads(name: str) -> None:
-    memory = SharedMemory(SHM, exclusive=False)
+def test_only_what_was_seen_in_use_is_the_workloads(shm: Path, name: str) -> None:
+    memory = SharedMemory(shm, exclusive=False)
     memory.remember()
-    with subprocess.Popen([*program("shared.py"), name], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([*program("shared.py"), f"{shm.name}/{name}"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        (SHM / f"unseen-{name}").touch()
+        (shm / f"unseen-{name}").touch()
         memory.sample([holder.pid, 999999999])
         holder.kill()
     assert sorted(memory.clean()) == [f"sem.{name}", name]
-    assert there(name) == [f"unseen-{name}"]
+    assert there(name, shm) == [f"unseen-{name}"]
 
 
 def test_the_marker_names_this_process() -> None:

@@ -20,7 +20,7 @@ def test_a_signal_is_not_lost_when_the_loop_is_flooded() -> None:
         for _ in range(5000):
             loop.call_soon_threadsafe(int)
         os.kill(os.getpid(), signal.SIGUSR1)
-        return await asyncio.wait_for(arrived, 30)
+        return await asyncio.wait_for(arrived, 60)
 
     assert asyncio.run(scene()) == signal.SIGUSR1
 
@@ -34,7 +34,7 @@ def test_a_signal_that_is_under_way_finds_the_reaction_of_its_arrival() -> None:
         signals.listen(signal.SIGUSR1, lambda _: told.append("old"))
         os.kill(os.getpid(), signal.SIGUSR1)
         signals.listen(signal.SIGUSR1, arrived.set_result)
-        await asyncio.wait_for(arrived, 30)
+        await asyncio.wait_for(arrived, 60)
         return told
 
     assert asyncio.run(scene()) == []

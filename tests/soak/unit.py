@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import redis
 
+from tests.ports import free_port
 from tests.soak.growth import Look
 from unitagent.workload import proc
 
@@ -36,7 +36,7 @@ class Unit:
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size = size
-        self.port = _free_port()
+        self.port = free_port()
         self.output = folder / "output"
         words = ["--size", str(size), "--guard", "--http-address", f"127.0.0.1:{self.port}"]
         words += ["--max-restarts", "1000000", "--restart-window-seconds", "60", "--backoff-seconds", "0"]
@@ -124,16 +124,3 @@ def _memory(pid: int) -> float:
 
 def _entries(pid: int, folder: str) -> int:
     return len(list(Path(f"/proc/{pid}/{folder}").iterdir()))
-
-
-def _free_port() -> int:
-    """A port that is free, as is the one above it, where the embedded store goes."""
-    while True:
-        port = random.randrange(12000, 19000, 2)
-        with socket.socket() as probes, socket.socket() as store:
-            try:
-                probes.bind(("0.0.0.0", port))
-                store.bind(("0.0.0.0", port + 1))
-            except OSError:
-                continue
-            return port

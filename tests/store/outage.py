@@ -27,7 +27,7 @@ async def trouble(store: RedisStore, request: Exchange = MINE) -> str:
 
 async def recovered(store: RedisStore, request: Exchange = MINE) -> Reply:
     """The first answer after an outage."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await store.exchange(request)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.listening import story, until
+from tests.ports import free_port
 from tests.records import exchange, record
-from tests.servers import free_port, running
+from tests.servers import running
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store import embedded
 from unitagent.store.embedded import EmbeddedServer, embedded_url, find_server

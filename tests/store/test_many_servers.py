@@ -27,7 +27,7 @@ MINE = exchange(record(0, "a"), generation=3)
 
 async def answered(store: RedisStore) -> None:
     """Wait for the first answer after an outage."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(StoreError):
                 assert (await store.exchange(MINE)).holder == "a"

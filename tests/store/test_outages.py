@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.listening import Heard, story, until
+from tests.ports import free_port
 from tests.records import exchange, failed, record
-from tests.servers import free_port, running
+from tests.servers import running
 from tests.store.outage import MINE, recovered, trouble
 from unitagent.errors import StoreError
 from unitagent.store.redis import RedisStore

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.local import free_port
+from tests.ports import free_port
 from tests.servers import running
 from tests.traffic.balancer import Balancer
 from tests.traffic.client import Client, Result

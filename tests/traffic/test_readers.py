@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import free_port
 from tests.network.waiting import until
+from tests.ports import free_port
 from tests.servers import envoy_binary, prometheus_binary, running
 from tests.traffic.units import Unit
 

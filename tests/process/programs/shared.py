@@ -8,8 +8,9 @@ import sys
 import time
 
 held = []
-for name in (sys.argv[1], f"sem.{sys.argv[1]}"):
-    handle = os.open(f"/dev/shm/{name}", os.O_RDWR | os.O_CREAT, 0o600)  # noqa: S108
+folder, name = os.path.split(f"/dev/shm/{sys.argv[1]}")  # noqa: S108
+for path in (f"{folder}/{name}", f"{folder}/sem.{name}"):
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.ftruncate(handle, 4096)
     held.append(mmap.mmap(handle, 4096))
     os.close(handle)

@@ -1,0 +1,56 @@
+"""Which tests are run one after another by one worker, when tests run in parallel (pytest-xdist).
+
+A test stands alone, and any free worker takes it; those that share a server or a process, which is started
+once, stay together. Those that compute without a pause come last: they would leave no processor for those
+that wait for something.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
+
+WORKERS = 4  # on two processors: most tests wait most of the time
+
+_COMPUTING = ("tests/simulation/", "tests/core/", "tests/frameworks_table/test_properties.py")
+_SHARING = (
+    "tests/operator/test_asking.py",
+    "tests/operator/test_completion.py",
+    "tests/simulation/test_simulation.py",
+    "tests/store/test_access.py",
+    "tests/store/test_any_content.py",
+    "tests/traffic/test_traffic.py",
+)
+
+
+class Shares(LoadScopeScheduling):  # type: ignore[misc]  # has no types
+    """Gives out shares as workers become free, the largest first, and what computes last."""
+
+    def schedule(self) -> None:
+        """Begin, or go on with a new worker."""
+        super().schedule()
+        for one in [one for one in self.workqueue if one.startswith(_COMPUTING)]:
+            self.workqueue.move_to_end(one)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return share(nodeid)
+
+
+def share(test: str) -> str:
+    """The name of what this test belongs to; its own name when it stands alone."""
+    file = test.partition("::")[0]
+    if test.startswith("tests/contract/"):
+        return f"with the server {re.split(r'[-[]', test)[-1]}"
+    return file if file in _SHARING else test
+
+
+def workers(config: pytest.Config) -> int:
+    """How many for ``-n auto``: none where paths are named, for few tests end sooner than workers begin."""
+    named = config.args_source is config.ArgsSource.ARGS
+    return 0 if named else int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", WORKERS))
