@@ -49,9 +49,10 @@ class Memories:
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
         boards = self.watch.world.boards
-        if said is not None and boards.is_main(one.host):
-            self._beaten[one.incarnation] = self.watch.world.now
         board = boards.main.board
+        taken = said is not None and board.holders.get(one.rank) == one.incarnation
+        if taken and boards.is_main(one.host):  # a word of who is no holder there is not kept
+            self._beaten[one.incarnation] = self.watch.world.now
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
         if forgot:
@@ -66,7 +67,8 @@ class Memories:
 
     def _claimed(self, one: Instance, holder: str) -> None:
         """3: a newcomer takes no rank whose holder is in contact with the store. Of a holder that has had no
-        word with it since it lost its memory it shows nothing; that one takes its place back.
+        word with it since it lost its memory it shows nothing; that one takes its place back. For a holder
+        that is cut off the newcomer waits where it was told of it, or that the Unit has run.
         """
         former = self._holders.get(one.rank, "")
         self._holders[one.rank] = holder
@@ -81,7 +83,11 @@ class Memories:
                 self.watch.broken(
                     "3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}"
                 )
-            elif rival and self._is_served_alone(other):
+            elif (
+                rival
+                and self._is_served_alone(other)
+                and (former == other.incarnation or _tells_of_a_run(one))
+            ):
                 self.watch.broken(
                     "3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs"
                 )
@@ -116,6 +122,12 @@ class Memories:
         world = self.watch.world
         beaten = self._beaten.get(other.incarnation, float("-inf"))
         return beaten > world.boards.lost_at and world.now - beaten < world.timing.lease
+
+
+def _tells_of_a_run(one: Instance) -> bool:
+    """Whether this newcomer has seen in the store that the Unit has run: somebody may be forgotten."""
+    started = any(record.state.started for record in one.state.store.records.values())
+    return one.state.generation > 1 or started
 
 
 def _about(failure: Failure) -> str:
