@@ -79,18 +79,18 @@ class Memories:
             rival = rival and not other.state.fenced and not other.state.me.left
             if rival and one.state.joined:
                 self._taken_back(one, other)
-            elif rival and self._has_beaten(other):
-                self.watch.broken(
-                    "3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}"
-                )
-            elif (
-                rival
-                and self._is_served_alone(other)
-                and (former == other.incarnation or _tells_of_a_run(one))
-            ):
-                self.watch.broken(
-                    "3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs"
-                )
+            elif rival:
+                self._taken_over(one, other, told=former == other.incarnation or _tells_of_a_run(one))
+
+    def _taken_over(self, one: Instance, other: Instance, *, told: bool) -> None:
+        """3: whose lease is gone has lost its rank, and is fenced should it come back."""
+        if self._has_beaten(other):
+            self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
+        elif told and self._is_served_alone(other):
+            what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
+            self.watch.broken("3 takeover", what)
+        else:
+            self.watch.struck(one.rank, "taken over")
 
     def _taken_back(self, one: Instance, other: Instance) -> None:
         """3: who comes back takes its rank from one that a store without memory has given it to meanwhile,
