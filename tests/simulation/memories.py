@@ -89,7 +89,7 @@ class Memories:
         elif told and self._is_served_alone(other):
             what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
             self.watch.broken("3 takeover", what)
-        else:
+        elif not self._has_been_heard(other):
             self.watch.struck(one.rank, "taken over")
 
     def _taken_back(self, one: Instance, other: Instance) -> None:
@@ -119,9 +119,13 @@ class Memories:
 
     def _has_beaten(self, other: Instance) -> bool:
         """Whether its lease runs: the one store has had its word within that time, and remembers it."""
-        world = self.watch.world
         beaten = self._beaten.get(other.incarnation, float("-inf"))
-        return beaten > world.boards.lost_at and world.now - beaten < world.timing.lease
+        return beaten > self.watch.world.boards.lost_at and self._has_been_heard(other)
+
+    def _has_been_heard(self, other: Instance) -> bool:
+        """Whether the one store has had its word within a lease, and may have forgotten it."""
+        world = self.watch.world
+        return world.now - self._beaten.get(other.incarnation, float("-inf")) < world.timing.lease
 
 
 def _tells_of_a_run(one: Instance) -> bool:
