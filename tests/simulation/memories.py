@@ -83,13 +83,15 @@ class Memories:
                 self._taken_over(one, other, told=former == other.incarnation or _tells_of_a_run(one))
 
     def _taken_over(self, one: Instance, other: Instance, *, told: bool) -> None:
-        """3: whose lease is gone has lost its rank, and is fenced should it come back."""
+        """3: whose lease is gone, and who does not answer either, has lost its rank, and is fenced should it
+        come back.
+        """
         if self._has_beaten(other):
             self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
         elif told and self._is_served_alone(other):
             what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
             self.watch.broken("3 takeover", what)
-        elif not self._has_been_heard(other):
+        elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):
             self.watch.struck(one.rank, "taken over")
 
     def _taken_back(self, one: Instance, other: Instance) -> None:
