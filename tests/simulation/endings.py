@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from tests.simulation.plan import STOP_GRACE, Profile
 from unitagent.core.exits import Code
 from unitagent.core.model import Mode, Restart
+from unitagent.core.state import State
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
     from tests.simulation.watch import Strike, Watch
 
 LEADER_UNTIL = 0.88 * STOP_GRACE
+FAREWELL = 1.0  # seconds that an agent tries to give its rank back
 HOLD = 0.2 * STOP_GRACE
 
 
@@ -22,6 +24,7 @@ class Endings:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._over: set[int] = set()
+        self._parting: dict[str, float] = {}
 
     # workloads
 
@@ -76,12 +79,19 @@ class Endings:
 
     # agents
 
+    def decided(self, one: Instance, before: State) -> None:
+        """It has made up its mind to give its rank back."""
+        if one.state.me.left and not before.me.left:
+            self._parting[one.incarnation] = self.watch.world.now
+
     def quitting(self, one: Instance) -> None:
         """The exit code is one that has a cause in this world."""
         if one.code in self._never() or (one.code == Code.DONE and not self._was_asked(one)):
             self.watch.broken("exit code", f"{one.incarnation} exits {one.code}")
         if one.code == Code.FENCED:
             self._fenced(one)
+        else:
+            self._farewell(one)
         if one.working and one.code != Code.RECREATE:
             self.watch.broken("exit", f"{one.incarnation} exits before its workload")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
@@ -112,6 +122,19 @@ class Endings:
         rivals = [other for other in world.lives if other.rank == one.rank and other is not one]
         if not any(other.alive or (other.died or 0.0) > since for other in rivals):
             self.watch.broken("3 ghost", f"{one.incarnation} is fenced, and nobody else of its rank lives")
+
+    def _farewell(self, one: Instance) -> None:
+        """3: who ends by itself gives its rank back, and tries for a second where the store does not answer;
+        unless a second signal hurries it, or another has the rank by now.
+        """
+        world, left = self.watch.world, self._parting.get(one.incarnation)
+        hurried = left is None or one.state.shutdown.hurry or world.boards.lost_at >= left
+        if hurried or left is None or world.now - left >= FAREWELL - 1e-6:
+            return
+        server = world.boards.of(one.host)
+        record = None if server is None else server.board.records.get(one.rank)
+        if record is None or (record.incarnation == one.incarnation and not record.left):
+            self.watch.broken("3 farewell", f"{one.incarnation} keeps its rank when it ends")
 
     def _gone_well(self, one: Instance) -> None:
         """8: who was asked exits 0 within the grace, and nobody else exits."""

@@ -55,8 +55,11 @@ class Lookout:
     # 7: who goes on alone
 
     def _isolated(self, one: Instance) -> None:
-        """7: cut off from the store and from rank 0, an instance stops in time, also one that hangs."""
-        alone = one.working and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
+        """7: cut off from the store and from rank 0, an instance stops in time, also one that hangs. What
+        SIGKILL does not end at once, nobody can.
+        """
+        minded = one.workload is not None and one.workload.alive and not one.workload.killed
+        alone = minded and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
         if self.lasting("alone", one.incarnation, alone) > self.world.bounds.isolated:
             self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
 
@@ -84,12 +87,17 @@ class Lookout:
         there = self.world.network.answerer(one, ip)
         return there is not None and there.incarnation == incarnation and there.secret == one.secret
 
+    def answers(self, asker: Instance, other: Instance) -> bool:
+        """Whether this one, asked at its address, answers."""
+        return self.watch.plan.probes and self._answers(asker, other.ip, other.incarnation)
+
     def _replaced(self, one: Instance) -> None:
         """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one."""
         work = one.workload
         stale = (
             work is not None
             and work.alive
+            and not work.killed
             and any(
                 other.rank == one.rank and other is not one and other.workload is not None
                 and other.workload.alive and other.workload.gang.generation >= work.gang.generation

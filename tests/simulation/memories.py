@@ -49,9 +49,10 @@ class Memories:
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
         boards = self.watch.world.boards
-        if said is not None and boards.is_main(one.host):
-            self._beaten[one.incarnation] = self.watch.world.now
         board = boards.main.board
+        taken = said is not None and board.holders.get(one.rank) == one.incarnation
+        if taken and boards.is_main(one.host):  # a word of who is no holder there is not kept
+            self._beaten[one.incarnation] = self.watch.world.now
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
         if forgot:
@@ -66,7 +67,8 @@ class Memories:
 
     def _claimed(self, one: Instance, holder: str) -> None:
         """3: a newcomer takes no rank whose holder is in contact with the store. Of a holder that has had no
-        word with it since it lost its memory it shows nothing; that one takes its place back.
+        word with it since it lost its memory it shows nothing; that one takes its place back. For a holder
+        that is cut off the newcomer waits where it was told of it, or that the Unit has run.
         """
         former = self._holders.get(one.rank, "")
         self._holders[one.rank] = holder
@@ -77,14 +79,20 @@ class Memories:
             rival = rival and not other.state.fenced and not other.state.me.left
             if rival and one.state.joined:
                 self._taken_back(one, other)
-            elif rival and self._has_beaten(other):
-                self.watch.broken(
-                    "3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}"
-                )
-            elif rival and self._is_served_alone(other):
-                self.watch.broken(
-                    "3 takeover", f"{one.incarnation} takes over from {other.incarnation}, which runs"
-                )
+            elif rival:
+                self._taken_over(one, other, told=former == other.incarnation or _tells_of_a_run(one))
+
+    def _taken_over(self, one: Instance, other: Instance, *, told: bool) -> None:
+        """3: whose lease is gone, and who does not answer either, has lost its rank, and is fenced should it
+        come back.
+        """
+        if self._has_beaten(other):
+            self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
+        elif told and self._is_served_alone(other):
+            what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
+            self.watch.broken("3 takeover", what)
+        elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):
+            self.watch.struck(one.rank, "taken over")
 
     def _taken_back(self, one: Instance, other: Instance) -> None:
         """3: who comes back takes its rank from one that a store without memory has given it to meanwhile,
@@ -113,9 +121,19 @@ class Memories:
 
     def _has_beaten(self, other: Instance) -> bool:
         """Whether its lease runs: the one store has had its word within that time, and remembers it."""
-        world = self.watch.world
         beaten = self._beaten.get(other.incarnation, float("-inf"))
-        return beaten > world.boards.lost_at and world.now - beaten < world.timing.lease
+        return beaten > self.watch.world.boards.lost_at and self._has_been_heard(other)
+
+    def _has_been_heard(self, other: Instance) -> bool:
+        """Whether the one store has had its word within a lease, and may have forgotten it."""
+        world = self.watch.world
+        return world.now - self._beaten.get(other.incarnation, float("-inf")) < world.timing.lease
+
+
+def _tells_of_a_run(one: Instance) -> bool:
+    """Whether this newcomer has seen in the store that the Unit has run: somebody may be forgotten."""
+    started = any(record.state.started for record in one.state.store.records.values())
+    return one.state.generation > 1 or started
 
 
 def _about(failure: Failure) -> str:

@@ -97,6 +97,7 @@ class Watch:
         if one.state is not before:
             self.memories.decided(one, before, event)
             self.starts.decided(one, before)
+            self.endings.decided(one, before)
             self.lookout.decided(one, event)
 
     def exchanged(self, one: Instance, said: Record | None) -> None:

@@ -34,6 +34,7 @@ class Workload:
         main: the main process lives.
         sick: its health check fails; ``unwell``: its readiness check does.
         stopped: when the agent first told it to stop.
+        killed: it got SIGKILL; from then on the kernel decides how long it lives.
 
     """
 
@@ -43,7 +44,7 @@ class Workload:
         self.owner = owner
         self.gang = gang
         self.alive = self.main = True
-        self.sick = self.unwell = False
+        self.sick = self.unwell = self.killed = False
         self.stopped: float | None = None
         self._nature = nature
         self._deadline = FOREVER
@@ -84,6 +85,7 @@ class Workload:
             self.owner.gone(self)
 
     def _kill(self) -> None:
+        self.killed = True
         if self._nature.slow < FOREVER:
             self.owner.world.after(self._nature.slow, self._die, KILL)
         else:

@@ -123,19 +123,18 @@ def _hang(world: World, one: Instance) -> None:
 
 
 def nap(world: World) -> None:
-    """All machines stand still together, for less than a lease, and go on one after another: whoever slept
-    judges nobody, so nothing comes of it.
+    """All machines stand still together, at times for longer than a lease, and go on one after another before
+    a watchdog has ended a workload: whoever slept judges nobody, so nothing comes of it.
     """
-    if any(one.paused or not world.boards.is_main(one.host) for one in world.living):
+    everybody = list(world.living)
+    if any(one.paused or not world.boards.is_main(one.host) or not one.state.connected for one in everybody):
         return
-    timing = world.timing
-    spare = timing.lease - timing.heartbeat - timing.operation_timeout - 2 * world.plan.tick
-    length = spare * world.rng.uniform(0.5, 0.9)
-    for one in list(world.living):
+    until = min((one.last_answer for one in everybody), default=world.now) + world.timing.watchdog - world.now
+    length = until * world.rng.uniform(0.5, 0.97)
+    for one in everybody:
         world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
         one.freeze()
-        late = world.rng.uniform(0.0, 0.1) * spare
-        world.after(length + late, thaw, world, one, False)
+        world.after(world.rng.uniform(length, 0.98 * until), thaw, world, one, False)
 
 
 def thaw(world: World, one: Instance, counts: bool) -> None:
