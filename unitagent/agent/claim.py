@@ -149,8 +149,8 @@ def free_rank(
 
     The one that stood in my own place comes first, since its files may be there. Of those who did not say
     farewell none is gone before I have looked for a lease: the store may have lost its memory, with all
-    holders alive. Where it is older than that by its own clock, which may have been set, I look for as long as
-    a holder needs that is in touch.
+    holders alive. Where it is older than that by its own clock, which may have been set, I look for as long
+    as a holder needs that is in touch.
     """
     aged = reply.age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
