@@ -106,6 +106,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run, and no single test, when a process outlives it; last: by then the workers have ended."""
     if _is_worker(session.config):
         return
+    if session.exitstatus == pytest.ExitCode.INTERRUPTED and session.config.getoption("numprocesses", None):
+        session.config.stash[LEAKS].end()
     session.config.stash[LEFT] = left = session.config.stash[LEAKS].left()
     if left and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -29,11 +31,23 @@ class Leaks:
             time.sleep(0.05)
         return found
 
+    def end(self) -> None:
+        """End what is alive, agents with all that is theirs: an interrupted worker ends no fixture."""
+        self._signal(signal.SIGTERM)
+        if self.left():
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        for folder in self._folders():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(folder.name), number)
+
     def _alive(self) -> list[str]:
+        return [_shown(folder) for folder in self._folders()]
+
+    def _folders(self) -> list[Path]:
         folders = [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
-        return [
-            _shown(folder) for folder in folders if folder.name != str(os.getpid()) and self._marked(folder)
-        ]
+        return [folder for folder in folders if folder.name != str(os.getpid()) and self._marked(folder)]
 
     def _marked(self, folder: Path) -> bool:
         try:
