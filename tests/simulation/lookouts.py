@@ -35,6 +35,7 @@ class Lookout:
         for one in self.world.living:
             self._isolated(one)
             self._replaced(one)
+            self.lasting("answered", one.incarnation, self._is_answered(one))
         for one in awake:
             self._honest(one)
             self._probing.look(one)
@@ -90,6 +91,18 @@ class Lookout:
     def answers(self, asker: Instance, other: Instance) -> bool:
         """Whether this one, asked at its address, answers."""
         return self.watch.plan.probes and self._answers(asker, other.ip, other.incarnation)
+
+    def _is_answered(self, one: Instance) -> bool:
+        """Whether this newcomer waits for a rank whose holder answers it."""
+        waits = one.rank >= 0 and not one.state.joined and not one.paused
+        return waits and any(
+            other.rank == one.rank and other is not one and other.state.joined and self.answers(one, other)
+            for other in self.world.living
+        )
+
+    def answered_for(self, one: Instance) -> float:
+        """Seconds for which this newcomer has been answered by the holder of its rank."""
+        return self.world.now - self._since.get(("answered", one.incarnation), self.world.now)
 
     def _replaced(self, one: Instance) -> None:
         """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.events import Event, Exchanged
-from unitagent.core.model import Failure, Record
+from unitagent.core.events import Event, Exchanged, PeerAnswered
+from unitagent.core.model import Failure, Mode, Record
+from unitagent.core.parts import Shutdown
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Memories:
         after = one.state
         if after.generation < before.generation or after.me.generation < before.me.generation:
             self.watch.broken("6 generation", f"{one.incarnation} went back from {before.generation}")
+        self._said_why(one, before, event)
         mine, old = after.recovery.failure, before.recovery.failure
         if mine is None or mine is old:
             return
@@ -43,6 +45,20 @@ class Memories:
                 self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, not {_about(stored)}")
         elif old is not None and old.generation == mine.generation and _about(old) != _about(mine):
             self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, first was {_about(old)}")
+
+    def _said_why(self, one: Instance, before: State, event: Event) -> None:
+        """4: whoever ends the generation that it runs, with guard, says what has failed; unless it only
+        learned that it is over, or somebody was asked to stop.
+        """
+        after, plan = one.state, self.watch.plan
+        ran = before.in_gang and before.generation == before.me.generation and after.holds_rank
+        ends = ran and after.generation > max(before.generation, _told(event))
+        asked = before.shutdown != Shutdown() or after.shutdown != Shutdown()
+        if not ends or asked or not plan.guard or plan.mode is not Mode.SERVICE:
+            return
+        failure = after.recovery.failure
+        if failure is None or failure.generation < before.generation:
+            self.watch.broken("failure", f"{one.incarnation} ends {before.generation} and does not say why")
 
     def exchanged(self, one: Instance, said: Record | None) -> None:
         """The store has got a word."""
@@ -80,15 +96,16 @@ class Memories:
             if rival and one.state.joined:
                 self._taken_back(one, other)
             elif rival:
-                self._taken_over(one, other, told=former == other.incarnation or _tells_of_a_run(one))
+                self._taken_over(one, other, shown=former == other.incarnation)
 
-    def _taken_over(self, one: Instance, other: Instance, *, told: bool) -> None:
+    def _taken_over(self, one: Instance, other: Instance, *, shown: bool) -> None:
         """3: whose lease is gone, and who does not answer either, has lost its rank, and is fenced should it
         come back.
         """
-        if self._has_beaten(other):
+        answered = shown and self.watch.lookout.answered_for(one) > self.watch.world.timing.takeover
+        if answered or self._has_beaten(other):
             self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
-        elif told and self._is_served_alone(other):
+        elif (shown or _tells_of_a_run(one)) and self._is_served_alone(other):
             what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
             self.watch.broken("3 takeover", what)
         elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):
@@ -134,6 +151,14 @@ def _tells_of_a_run(one: Instance) -> bool:
     """Whether this newcomer has seen in the store that the Unit has run: somebody may be forgotten."""
     started = any(record.state.started for record in one.state.store.records.values())
     return one.state.generation > 1 or started
+
+
+def _told(event: Event) -> int:
+    """The highest generation that this event tells of."""
+    if isinstance(event, Exchanged):
+        records = event.reply.records.values()
+        return max([event.reply.generation, *(record.generation for record in records)])
+    return event.generation if isinstance(event, PeerAnswered) else 0
 
 
 def _about(failure: Failure) -> str:

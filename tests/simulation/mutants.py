@@ -69,9 +69,8 @@ def _announce_before_dead() -> Any:
 
 def _no_second_opinion() -> Any:
     def end(state: State) -> Result:
-        after, actions = failures.end_generation(
-            state.with_peers(mute=frozenset(state.store.records), heard={})
-        )
+        everybody = frozenset(record.incarnation for record in state.store.records.values())
+        after, actions = failures.end_generation(state.with_peers(mute=everybody, heard={}))
         return after.with_peers(mute=state.peers.mute, heard=state.peers.heard), actions
 
     return _rule(failures.end_generation, end)
@@ -314,11 +313,6 @@ def _a_beat_that_goes_back_counts() -> Any:
     return patch.object(Leases, "_renewed", renewed)
 
 
-def _who_was_asked_to_stop_stands() -> Any:
-    right = barrier.stands
-    return patch.object(barrier, "stands", lambda state, record: right(state, replace(record, asked=False)))
-
-
 def _who_took_a_rank_forgets_from_whom() -> Any:
     right = joining.may_take
 
@@ -382,51 +376,62 @@ MUTANTS = (
     Mutant("the token is the number only", _number_only, 14),
     Mutant("the generation follows the store's counter", _trust_the_counter, 46),
     Mutant("a generation is announced before the old workload is dead", _announce_before_dead, 0),
-    Mutant("no second opinion", _no_second_opinion, 7),
-    Mutant("leases are judged right after a reconnect", _judge_at_once, 260),
+    Mutant("no second opinion", _no_second_opinion, 48),
+    Mutant("leases are judged right after a reconnect", _judge_at_once, 21),
     Mutant("the barrier opens without the last rank", _without_the_last, 3),
-    Mutant("no fence", _no_fence, 47),
+    Mutant("no fence", _no_fence, 250),
     Mutant("reports about an older generation count", _old_failures, 9),
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),
     Mutant("each restart is charged twice", _charge_twice, 9),
-    Mutant("no isolation", _no_isolation, 21),
-    Mutant("a drain has no order", _no_order, 6),
+    Mutant("no isolation", _no_isolation, 8),
+    Mutant("a drain has no order", _no_order, 46),
     Mutant("a newcomer takes a held rank at once", _take_at_once, 108),
-    Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 0),
-    Mutant("ready when my own workload runs", _ready_alone, 145),
+    Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 8),
+    Mutant("ready when my own workload runs", _ready_alone, 562),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
-    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 18),
-    Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 2108),
-    Mutant("without guard nobody rejoins", _nobody_rejoins, 0),
-    Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 0),
-    Mutant("a restart costs nothing", _no_charge, 0),
-    Mutant("the last failure of a generation is kept", _last_failure_wins, 0),
-    Mutant("an isolated workload has its grace", _polite_isolation, 0),
-    Mutant("without guard everybody's signal drains the Unit", _drain_contagion, 0),
-    Mutant("ready whatever the leases say", _leases_never_count, 0),
-    Mutant("a newcomer takes the rank of a holder that answers it", _an_answer_is_no_sign_of_life, 0),
-    Mutant("without guard nobody follows rank 0", _nobody_follows_rank_0, 0),
-    Mutant("a store that went back fences", _a_store_that_went_back_fences, 0),
-    Mutant("a newcomer takes a rank before its lease ends", _take_before_the_lease_ends, 0),
-    Mutant("a newcomer takes a rank when its lease ends", _take_when_the_lease_ends, 0),
-    Mutant("my own word counts before others can see it", _my_own_word_counts, 0),
-    Mutant("an order outlives whom it was given to", _orders_outlive_their_addressee, 0),
-    Mutant("a pause of my own is no break of contact", _a_pause_is_no_break, 0),
-    Mutant("what was not answered counts as published", _what_was_not_answered_is_published, 0),
-    Mutant("an isolation that nobody noticed ends nothing", _an_isolation_ends_nothing, 0),
-    Mutant("a beat that goes back counts", _a_beat_that_goes_back_counts, 0),
-    Mutant("who was asked to stop stands at the barrier", _who_was_asked_to_stop_stands, 0),
-    Mutant("who took a rank forgets from whom", _who_took_a_rank_forgets_from_whom, 0),
-    Mutant("the same master port again", _the_same_port_again, 0),
-    Mutant("a spent budget is nobody else's", _nobody_fails_together, 0),
+    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 25),
+    Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 202),
+    Mutant("without guard nobody rejoins", _nobody_rejoins, 14),
+    Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 14),
+    Mutant("a restart costs nothing", _no_charge, 102),
+    Mutant("the last failure of a generation is kept", _last_failure_wins, 3),
+    Mutant("an isolated workload has its grace", _polite_isolation, 8),
+    Mutant("without guard everybody's signal drains the Unit", _drain_contagion, 14),
+    Mutant("ready whatever the leases say", _leases_never_count, 203),
+    Mutant("a newcomer takes the rank of a holder that answers it", _an_answer_is_no_sign_of_life, 780),
+    Mutant("without guard nobody follows rank 0", _nobody_follows_rank_0, 25),
+    Mutant("a store that went back fences", _a_store_that_went_back_fences, 46),
+    Mutant("a newcomer takes a rank before its lease ends", _take_before_the_lease_ends, 65),
+    Mutant("a newcomer takes a rank when its lease ends", _take_when_the_lease_ends, 370),
+    Mutant("my own word counts before others can see it", _my_own_word_counts, 3),
+    Mutant("an order outlives whom it was given to", _orders_outlive_their_addressee, 3),
+    Mutant("a pause of my own is no break of contact", _a_pause_is_no_break, 1125),
+    Mutant("what was not answered counts as published", _what_was_not_answered_is_published, 108),
+    Mutant("an isolation that nobody noticed ends nothing", _an_isolation_ends_nothing, 218),
+    Mutant("a beat that goes back counts", _a_beat_that_goes_back_counts, 885),
+    Mutant("who took a rank forgets from whom", _who_took_a_rank_forgets_from_whom, 114),
+    Mutant("the same master port again", _the_same_port_again, 3),
+    Mutant("a spent budget is nobody else's", _nobody_fails_together, 1011),
     Mutant("the last rank is the master", _the_last_rank_is_the_master, 0),
-    Mutant("whom the store only remembers fences", _ghosts_fence, 0),
-    Mutant("a lower tenure fences a higher one", _a_lower_tenure_fences, 0),
-    Mutant("an address is an identity", _an_address_is_an_identity, 0),
-    Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 0),
-    Mutant("an older copy of a record is news", _an_old_copy_is_news, 0),
+    Mutant("whom the store only remembers fences", _ghosts_fence, 154),
+    Mutant("a lower tenure fences a higher one", _a_lower_tenure_fences, 154),
+    Mutant("an address is an identity", _an_address_is_an_identity, 1),
+    Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 404),
+    Mutant("an older copy of a record is news", _an_old_copy_is_news, 324),
 )
+"""One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
+barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has
+started.
+
+Idle: its agent has no workload, so in the very step in which it is asked to stop it is leaving
+(``ending.asked``) and says so (``ending.leave``). What it publishes has both ``asked`` and ``left``, and
+``left`` does not stand. The exceptions publish nothing: who is fenced, and who has no rank yet.
+
+Started, in the gang that I have confirmed: all have confirmed it, so by guarantee 2 I may start, and drain
+with the others as if I had started a moment earlier. Started in another gang: this generation has begun
+without me, and I propose the next one at once instead of when the one that was asked has been replaced.
+"""
 
 
 @contextmanager

@@ -148,7 +148,7 @@ class World:
         self.network.lose(one.host)
         self.watch.died(one)
         self._buried(one)
-        self.after(self.span(1.0, 9.0), self.replace, one)
+        self.after(self.span(1.0, 15.0), self.replace, one)
 
     def replace(self, one: Instance, ip: str = "") -> None:
         """A new container elsewhere, whatever the old one does."""

@@ -62,8 +62,28 @@ def lose(world: World) -> None:
 
 def lose_and_set_back(world: World) -> None:
     """A machine dies, and the store shows it as it was when it lived."""
+    if world.rng.random() < 0.5:
+        relieve_and_set_back(world)
+        return
     lose(world)
     world.after(world.span(0.5, 4.0), set_back, world)
+
+
+def relieve_and_set_back(world: World) -> None:
+    """A newcomer has seen the holder of its rank live. That machine dies, and another with it; while the
+    newcomer, which has the rank by now, waits for the other one's successor, the store shows the dead again.
+    """
+    one, other = somebody(world), somebody(world)
+    elsewhere(world, one)
+    death = world.timing.heartbeat * world.rng.uniform(1.5, 3.0)
+    for dead in {one: None, other: None}:
+        world.after(death, _lose, world, dead)
+    world.after(death + world.timing.takeover + world.span(0.3, 4.0), set_back, world)
+
+
+def _lose(world: World, one: Instance) -> None:
+    if one.alive:
+        world.lose(one)
 
 
 def hang(world: World) -> None:
