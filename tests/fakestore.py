@@ -35,6 +35,7 @@ class Board:
     beats: dict[int, tuple[Beat, float]] = field(default_factory=dict)
     failure: Failure | None = None
     order: Order | None = None
+    ordered: int = 0
     outputs: dict[int, Output] = field(default_factory=dict)
 
     def copy(self) -> Board:
@@ -85,6 +86,9 @@ class StoreState:
             board.born = now
         self._count(request.generation)
         self._keep_failure(request.failure, request.generation + LEAP)
+        obeyed = request.record.order if request.record else 0
+        if obeyed > board.ordered or board.ordered > now * 1e6 + YEAR:
+            board.ordered = obeyed
         if count is None:
             self._counts[incarnation] += 1
             count = self._counts[incarnation]
@@ -137,7 +141,8 @@ class StoreState:
         board = self.board
         self._count(0)
         last = board.order.number if board.order else 0
-        number = max(last + 1 if last <= now * 1e6 + YEAR else 0, int(now * 1e6))
+        last = max(last if last <= now * 1e6 + YEAR else 0, board.ordered)
+        number = max(last + 1, int(now * 1e6))
         board.order = replace(order, generation=board.generation, number=number)
         board.born = now if board.born is None else board.born
         return board.order

@@ -7,7 +7,7 @@ from unitagent.core.events import (
     Drained,
     StopAsked,
 )
-from unitagent.core.model import Beat, Mode, OrderKind
+from unitagent.core.model import Beat, Mode, Order, OrderKind
 
 CALM = {"backoff": (0.0,)}
 
@@ -203,3 +203,57 @@ def test_an_order_that_was_obeyed_is_none_for_any_later_life() -> None:
         assert unit.ready() == {0, 1}
         unit.kill(0)
         unit.kill(1)
+
+
+def test_an_old_order_in_a_store_that_is_set_back_is_none_for_who_serves() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0, backoff=()).formed()
+    unit.order(OrderKind.DRAIN)
+    unit.wait(5)
+    ancient = unit.store.copy()
+    unit.store.wipe()
+    unit.create(0, 1)
+    unit.wait(10)
+    assert unit.ready() == {0, 1}
+    unit.take()
+    unit.store.restore(ancient)
+    unit.wait(10)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1}
+
+
+def test_who_waits_for_a_rank_does_not_obey_the_order_that_its_holder_obeys() -> None:
+    unit = Unit(1, owns_store=True, deregister=0.0, drain=0.0).formed()
+    holder = unit.agents.pop(0)
+    unit.create(0, ip="10.9.9.9")
+    newcomer, unit.agents[0] = unit.agents[0], holder
+    unit.order(OrderKind.DRAIN)
+    unit.wait(3)
+    assert unit.codes == {0: 0}
+    unit.agents[0] = newcomer
+    unit.wait(5)
+    assert unit.ready() == {0}
+
+
+def test_orders_are_numbered_above_all_that_agents_know_of() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
+    unit.now += 60  # the server's clock was ahead
+    unit.order(OrderKind.RESTART)
+    unit.wait(5)
+    assert unit.generations() == {2}
+    unit.store.wipe()
+    unit.wait(2)
+    assert unit.store.order(Order(kind=OrderKind.DRAIN, generation=0), 100.0)
+    unit.wait(5)
+    assert unit.codes == {0: 0, 1: 0}
+
+
+def test_a_second_signal_gives_the_rank_back_all_the_same() -> None:
+    unit = Unit(2, guard=True).formed()
+    unit.slow = {0, 1}
+    unit.tell(0, StopAsked)
+    unit.wait(2)
+    unit.tell(0, StopAsked)
+    unit.finish(0)
+    unit.wait(1)
+    assert unit.codes == {0: 0}
+    assert unit.store.board.records[0].left

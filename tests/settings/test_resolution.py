@@ -326,8 +326,8 @@ def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:
 @pytest.mark.parametrize(
     ("lease", "heartbeat", "near"),
     [
-        ("1.5", "1", ("2", "1")),  # the heartbeat is kept, the lease raised
-        ("5", "3", ("6", "3")),
+        ("1.5", "1", ("1.5", "0.75")),  # the lease is kept, the heartbeat lowered
+        ("5", "3", ("5", "2.5")),
         ("0.5", "0.2", ("1", "0.2")),
         ("5", "0.1", ("5", "0.2")),
         ("0.3", "0.1", ("1", "0.2")),

@@ -274,7 +274,7 @@ def _my_own_word_counts() -> Any:
 
 
 def _orders_outlive_their_addressee() -> Any:
-    return patch.object(failures, "_obeyed", lambda state: state.me.order)
+    return patch.object(failures, "_last_before_me", lambda _: 1)
 
 
 def _a_pause_is_no_break() -> Any:
@@ -390,7 +390,7 @@ MUTANTS = (
     Mutant("ready when my own workload runs", _ready_alone, 562),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
-    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 67),
+    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 606),
     Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 202),
     Mutant("without guard nobody rejoins", _nobody_rejoins, 14),
     Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 14),

@@ -26,7 +26,7 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, InstanceState, Mode, Order, Reason, Record, Reply
+from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
 from unitagent.core.opinions import peer_answered, peer_hung_up
 from unitagent.core.parts import Work
 from unitagent.core.state import State, members, mine, name
@@ -132,12 +132,7 @@ def _snapshot(state: State, reply: Reply) -> State:
         clock=reply.now,
         records=_newest(state, reply.records),
         order=reply.order,
-        older_order=store.older_order if store.looked else _number(reply.order),
     )
-
-
-def _number(order: Order | None) -> int:
-    return order.number if order else 0
 
 
 def _remembered(state: State) -> tuple[str, ...]:

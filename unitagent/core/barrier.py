@@ -50,7 +50,7 @@ def enter(state: State) -> Result:
 def _afresh(state: State) -> State:
     """Without what was known of the older generation only."""
     report_at = state.now + FIRST_REPORT
-    state = state.with_barrier(entered=state.now, found={}, checking="", report_at=report_at)
+    state = state.with_barrier(entered=state.now, found={}, checking="", check_again=0.0, report_at=report_at)
     state = state.with_workload(cut_off=False, exit=None, ended=None)
     state = state.with_shutdown(draining=None, drained=False, awaiting_drain=False)
     return state.with_peers(suspects={})
@@ -82,7 +82,9 @@ def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
     if _lacks_port(state):
         return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
-    if not state.store.current or not state.holds_rank:
+    if not state.store.current:
+        return state.with_store(look=True) if _is_check_due(state) else state, ()
+    if not state.holds_rank:
         return state, ()
     roster = _roster(state)
     if roster is None or roster[0].master_port == 0:
@@ -97,6 +99,13 @@ def stand(state: State) -> Result:
     if all(_confirmed(state, record, gang) for record in roster):
         return start(state, gang)
     return state, ()
+
+
+def _is_check_due(state: State) -> bool:
+    """Whether peers that did not answer are to be asked again, and the store has not been looked at since."""
+    barrier, last = state.barrier, state.store.leases.last
+    due = barrier.found and not barrier.checking and last is not None
+    return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
 
 
 def _lacks_port(state: State) -> bool:
@@ -230,6 +239,8 @@ def _why_not(state: State, record: Record) -> str:
         return f"{who} says UNIT_SIZE={record.size}"
     if record.revision != state.me.revision:
         return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
+    if record.incarnation in state.peers.refused:
+        return f"{who} is gone, its address refuses connections: a replacement is waited for"
     late = late_by(state, record)
     silent = f", no sign of life for {state.rules.lease + late:.0f} s" if late else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

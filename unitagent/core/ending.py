@@ -151,9 +151,13 @@ def leave(state: State) -> Result:
         state = state.with_shutdown(leaving=leaving).with_store(notify=True)
         last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
         return mine(state, left=True, state=last), ()
-    told = state.store.published == state.me and not _is_needed(state)
-    if told or state.shutdown.hurry or state.now >= leaving.until:
+    hurry = state.shutdown.hurry
+    told = state.store.published == state.me and (hurry or not _is_needed(state))
+    if told or state.now >= leaving.until:
         return state, _quit(state)
+    if hurry:  # ends every wait but for the word that gives the rank back
+        soon = replace(leaving, until=min(leaving.until, state.now + FAREWELL))
+        return state.with_shutdown(leaving=soon), ()
     return state, ()
 
 

@@ -18,18 +18,19 @@ from unitagent.core.model import Charge, Failure, InstanceState, Order, OrderKin
 from unitagent.core.parts import Marks
 from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
 
-REBUILT_WITHIN = 60.0  # seconds; a container that is rebuilt later belongs to a new life of the Unit
+REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
 
 def obey(state: State) -> Result:
-    """An operator's order is obeyed once, by all who were there when it was given."""
+    """An operator's order is obeyed once, by all who held their ranks when it was given."""
     order = state.store.order
-    if not state.store.current or not state.joined or order is None or order.number == state.me.order:
+    if not state.store.current or not state.joined:
         return state, ()
-    obeyed = _obeyed(state)
-    state = mine(state, order=max(obeyed, order.number))  # my successor has to know even what I did not obey
-    if order.number <= obeyed:
+    if not state.me.order:
+        state = mine(state, order=_last_before_me(state))
+    if order is None or order.number <= state.me.order:
         return state, ()
+    state = mine(state, order=order.number)
     if order.kind is OrderKind.RESTART:
         return _restart(state, order), ()
     if state.shutdown.asked is not None:
@@ -38,15 +39,16 @@ def obey(state: State) -> Result:
     return mine(state.with_shutdown(asked=state.now), asked=True), said
 
 
-def _obeyed(state: State) -> int:
-    """The last order that is none for me: the one that I obeyed, or that was there before me. One that was
-    given while my container was rebuilt is for me, too.
+def _last_before_me(state: State) -> int:
+    """The highest number of an order that is none for me: all that were given before I took my rank, by the
+    store's clock too, since one that is set back shows old ones. Only what was given just now, while my
+    container was rebuilt, was heard by nobody: my predecessor was not asked to stop.
     """
-    former, before = state.store.predecessor, state.store.older_order
-    rebuilt_at = (state.store.clock - 1000 * REBUILT_WITHIN) * 1000
-    if former is not None and before > rebuilt_at:
-        before = min(before, former.order)
-    return max(before, state.me.order)
+    former, order, now = state.store.predecessor, state.store.order, 1000 * state.store.clock
+    last = max(now, order.number if order else 0)
+    if former is None or former.asked or order is None or order.number <= former.order:
+        return last
+    return former.order if order.number > now - REBUILT_WITHIN * 1_000_000 else last
 
 
 def _restart(state: State, order: Order) -> State:
@@ -71,7 +73,9 @@ def end_generation(state: State) -> Result:
     if not state.rules.guard and failure.reason is not Reason.REQUESTED:
         return _alone(state, failure)
     state = remember(state, failure).knowing(failure.generation + 1).with_store(notify=True)
-    return state, say(Level.ERROR, _in_full(state, failure).sentence)
+    level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
+    state = state.with_recovery(reported=failure.generation)
+    return state, say(level, _in_full(state, failure).sentence)
 
 
 def follow_leader(state: State) -> Result:
@@ -152,7 +156,7 @@ def _told(state: State) -> tuple[Action, ...]:
         return say(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
         )
-    if failure.rank == state.rules.rank:
+    if failure.rank == state.rules.rank or state.recovery.reported == generation:
         return ()
     return say(Level.WARNING, failure.sentence)
 

@@ -249,10 +249,12 @@ def wait_for_rank(state: State) -> Result:
     if not state.store.looked or may_take(state) is not None:
         return state, ()
     if holder is None or holder.incarnation == state.me.incarnation:
-        return _say_once(state, _forgotten(state)) if not state.joined else (state, ())
+        return _say_once(state, _forgotten(state)) if _has_run(state) and not state.joined else (state, ())
+    where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
     why = (
-        f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance "
-        f"({holder.hostname or holder.ip}); waiting until it leaves or its lease ends"
+        f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance ({where}); waiting until "
+        f"it leaves, or has been silent for {state.rules.timing.takeover:g} s; if both are to run, give this "
+        "one another RANK_ID"
     )
     if state.store.leases.has_turned(holder.incarnation, state.rules.timing.takeover, state.now):
         state = state.with_store(look=True)  # and not at the next heartbeat

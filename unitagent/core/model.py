@@ -112,7 +112,7 @@ class Record:
         asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
         left: its agent has ended on purpose; its rank is free at once.
         failed: it holds that the restart budget of the Unit is spent.
-        order: number of the last operator's order that it has obeyed.
+        order: number of the last operator's order that it has obeyed, or that was given before it.
         restarts: restarts of the Unit it knows of.
         charges: those within the budget's window, oldest first; they outlive its container.
         fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.

@@ -72,7 +72,6 @@ class StoreView:
         next_beat: when an exchange is due in any case.
         leases: when the others' beats were seen to change.
         order: the last wish of an operator.
-        older_order: number of the order that was there before me.
         incredible: a generation that was named and is not believed.
 
     """
@@ -95,7 +94,6 @@ class StoreView:
     next_beat: float = 0.0
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
-    older_order: int = 0
     incredible: int = 0
 
 
@@ -214,6 +212,7 @@ class Recovery:
     Attributes:
         failure: the first failure of the last generation that failed.
         failure_stored: the store has it, as far as I know.
+        reported: the generation whose failure I have told as its finder.
         charges: restarts that count against the budget; the last of them are in my record, too.
         counted: the last generation whose end was counted.
         was_ready: some generation of my life has been ready.
@@ -223,6 +222,7 @@ class Recovery:
 
     failure: Failure | None = None
     failure_stored: bool = True
+    reported: int = 0
     charges: tuple[Charge, ...] = ()
     counted: int = 0
     was_ready: bool = False

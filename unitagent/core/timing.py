@@ -132,7 +132,7 @@ def refuse(lease: float, heartbeat: float) -> str:
         return ""
     near_lease, near_heartbeat = nearest(lease, heartbeat)
     return (
-        f"must be a lease of at least {LEAST_LEASE:g} s and two heartbeats, with a heartbeat of at least "
+        f"the lease must be at least {LEAST_LEASE:g} s and at least two heartbeats, the heartbeat at least "
         f"{LEAST_HEARTBEAT:g} s; the nearest pair that can keep the guarantees is "
         f"UNIT_LEASE_SECONDS={near_lease:.12g} with UNIT_HEARTBEAT_SECONDS={near_heartbeat:.12g}"
     )
@@ -143,8 +143,9 @@ def _is_accepted(lease: float, heartbeat: float) -> bool:
 
 
 def nearest(lease: float, heartbeat: float) -> tuple[float, float]:
-    """Give the accepted pair nearest to this one: the heartbeat is kept where it can be, the lease raised."""
+    """Give the accepted pair nearest to this one: the lease is kept where it can be."""
     if _is_accepted(lease, heartbeat):
         return lease, heartbeat
-    near = max(float(f"{heartbeat:.6g}"), LEAST_HEARTBEAT)  # as it is shown to people
-    return max(lease, LEAST_LEASE, BEATS * near), near
+    near_lease = max(lease, LEAST_LEASE)
+    near = float(f"{max(min(heartbeat, near_lease / BEATS), LEAST_HEARTBEAT):.6g}")  # as people read it
+    return max(near_lease, BEATS * near), near

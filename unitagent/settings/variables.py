@@ -79,6 +79,8 @@ ATTEMPTS = Kind(values.whole(1, 1_000_000), "a whole number from 1 to 1000000")
 PORT = Kind(values.port, "a port from 1 to 65535")
 SECONDS = Kind(values.seconds(), "a number of seconds from 0 to 31536000")
 PERIOD = Kind(values.seconds(0.05), "a number of seconds from 0.05 to 31536000")
+LEASE = Kind(values.seconds(0.05), "a number of seconds from 1 to 31536000, and at least two heartbeats")
+HEARTBEAT = Kind(values.seconds(0.05), "a number of seconds from 0.2 to half a lease")
 PAUSES = Kind(values.durations, "numbers of seconds from 0 to 31536000, separated by commas")
 INTERFACE = Kind(values.interface, "the name of a network card, such as eth0")
 ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
@@ -176,8 +178,8 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V("UNIT_STRICT", "strict", BOOLEAN, "refuse ranks that differ instead of warning", "false"),
     ),
     "timing": (
-        V("UNIT_LEASE_SECONDS", "lease", PERIOD, "silence after which a rank counts as lost", "5"),
-        V("UNIT_HEARTBEAT_SECONDS", "heartbeat", PERIOD, "pause between two heartbeats", "1"),
+        V("UNIT_LEASE_SECONDS", "lease", LEASE, "silence after which a rank counts as lost", "5"),
+        V("UNIT_HEARTBEAT_SECONDS", "heartbeat", HEARTBEAT, "pause between two heartbeats", "1"),
         V(
             "UNIT_BARRIER_TIMEOUT_SECONDS",
             "barrier_timeout",

@@ -3,7 +3,8 @@
 -- KEYS: board (hash: r<rank> record, h<rank> holder, b<rank> beat, and single fields), changes (rank -> version),
 -- and history, which is only kept from being forgotten.
 local board, changes = KEYS[1], KEYS[2]
-local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel = unpack(ARGV, 1, 12)
+local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel, obeyed =
+  unpack(ARGV, 1, 13)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
 local YEAR = 366 * DAY * 1e6 -- microseconds
 local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
@@ -43,9 +44,14 @@ if failed and number(failed) > credible then failed = nil end
 if failure ~= '' and (not failed or number(failure:match('^%d+')) > number(failed)) then
   redis.call('HSET', board, 'failure', failure)
 end
+local ordered = number(get('ordered')) -- the highest number of an order that any agent knows of
+if number(obeyed) > ordered or ordered > now + YEAR then -- beyond that no clock leads: somebody made it up
+  ordered = number(obeyed)
+  redis.call('HSET', board, 'ordered', obeyed)
+end
 if order ~= '' then -- led by its generation and its number, so that no race gives it to another one
   local last = number(get('order'):match('^%d+ (%d+) ') or '')
-  if last > now + YEAR then last = 0 end -- no clock leads there: somebody made it up
+  last = math.max(last > now + YEAR and 0 or last, ordered)
   redis.call('HSET', board, 'order', exact(highest) .. ' ' .. exact(math.max(last + 1, now)) .. ' ' .. order)
 end
 
@@ -68,7 +74,7 @@ for _, changed in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, '+in
   records[#records + 1] = changed
   records[#records + 1] = get('r' .. changed)
 end
-for index = 13, #ARGV do
+for index = 14, #ARGV do
   beats[#beats + 1] = ARGV[index]
   beats[#beats + 1] = get('b' .. ARGV[index])
 end
