@@ -9,7 +9,7 @@ from tests.acceptance.local import unitagent
 
 @pytest.mark.parametrize(
     ("lease", "heartbeat", "near"),
-    [("0.1", "0.05", ("1", "0.2")), ("5", "3", ("6", "3"))],
+    [("0.1", "0.05", ("1", "0.2")), ("5", "3", ("5", "2.5"))],
 )
 def test_a_pair_that_cannot_keep_the_promises_is_refused(
     lease: str, heartbeat: str, near: tuple[str, str]

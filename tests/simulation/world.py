@@ -227,7 +227,9 @@ class World:
                 self.create(one.slot, one)
 
     def _is_twin(self, one: Instance) -> bool:
-        """Whether another container has its address, and came first."""
-        return any(
+        """Whether another container has its address, and came first, or comes again at it."""
+        rebuilt = any(other.slot < one.slot and other.ip == one.ip for other in self.slots.values())
+        first = any(
             other is not one and other.ip == one.ip and other.born <= one.born for other in self.living
         )
+        return rebuilt or first
