@@ -50,7 +50,7 @@ def fence(state: State) -> Result:
 def is_living(state: State, incarnation: str) -> bool:
     """Whether there is living evidence of it: a beat that grew in this contact, or an answer of late."""
     answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.lease
-    return state.store.leases.beats(incarnation) or answered
+    return state.store.leases.beats(incarnation, within=state.rules.lease) or answered
 
 
 def was_taken(state: State) -> bool:

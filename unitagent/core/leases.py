@@ -118,10 +118,12 @@ class Leases:
             return False
         return self.last < max(lease.written, self.contact) + age <= now
 
-    def beats(self, incarnation: str) -> bool:
-        """Whether the count grew since my contact began: living evidence."""
+    def beats(self, incarnation: str, within: float = float("inf")) -> bool:
+        """Whether the count grew since my contact began, and not longer ago than that: living evidence."""
         lease = self.of.get(incarnation)
-        return lease is not None and self.contact is not None and lease.moved > self.contact
+        if lease is None or self.contact is None or self.last is None:
+            return False
+        return lease.moved > self.contact and self.last - lease.moved <= within
 
     def unseen(self, incarnation: str) -> bool:
         """Whether I know nothing of its beats, since I do not read them."""

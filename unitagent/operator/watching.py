@@ -108,8 +108,9 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
         snapshot = await store.read()
         if not snapshot.records:
             raise ConfigurationError(f"UNIT_ID={settings.unit}: the store knows no such Unit")
-        order = await store.order(Order(kind=kind, generation=snapshot.generation, reason=reason))
-        await _tell(History(settings.unit, url, timeout=_ASK), order)
+        wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
+        await _tell(History(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
+        order = await store.order(wish)
         print(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", file=sys.stderr)  # noqa: T201
         if wait:
             outcome = Outcome(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
