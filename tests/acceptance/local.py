@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -152,7 +153,8 @@ class LocalUnit:
             self.popen.kill()
             self.popen.wait(DEADLINE)
         for process in self.survivors():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+                process.kill()
 
     def _remember(self) -> None:
         if self.popen.poll() is None:
