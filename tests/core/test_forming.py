@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from tests.core.unit import Unit
 from unitagent.core.events import (
     HealthChecked,
     Tick,
 )
-from unitagent.core.model import Reason
+from unitagent.core.model import InstanceState, Mode, Reason
+from unitagent.core.state import first
 
 CALM = {"backoff": (0.0,)}
 
@@ -253,3 +258,25 @@ def test_without_patience_for_the_store_there_is_one_try() -> None:
     other.create(0)
     other.wait(1)
     assert other.ready() == {0}
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+@pytest.mark.parametrize("guard", [False, True])
+def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, guard: bool) -> None:
+    unit = Unit(2, mode=Mode.JOB, guard=guard)
+    unit.create(0, 1)
+    late = unit.agents[slow]
+    assert late.workload.gang is not None
+    idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
+    unit.crash(1 - slow, 0)
+    unit.finish(1 - slow)
+    unit.take()
+    fresh = first(late.rules, idle, unit.now).with_store(
+        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    )
+    unit.agents[slow] = replace(fresh, generation=1).with_barrier(
+        reached=late.barrier.reached, finding_port=1
+    )
+    unit.store.board.records[slow] = idle
+    unit.wait(2)
+    assert unit.take() == [f"{slow} spawn 1"]

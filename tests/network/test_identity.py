@@ -17,7 +17,10 @@ def test_a_newcomer_for_a_held_rank_waits(make_lab: MakeLab) -> None:
     lab = make_lab(4)
     lab.form_on(range(3))
     newcomer = lab.start(3, RANK_ID=0, UNIT_SIZE=3)
-    lab.until(lambda: newcomer.said("rank 0 of Unit lab is held by another instance (host0)"), "it is told")
+    lab.until(
+        lambda: newcomer.said("rank 0 of Unit lab is held by another instance (10.88.1.1, host0)"),
+        "it is told",
+    )
     throughout(lambda: lab.agents[0].ready() and lab.generations() == [1], "the Unit was disturbed", 1.0)
     lab.agents[0].kill()
     lab.until(newcomer.ready, "the newcomer has taken over")
@@ -31,7 +34,7 @@ def test_a_second_unit_of_the_same_name_waits(make_lab: MakeLab) -> None:
     lab.form_on(range(3))
     others = {rank: lab.start(3 + rank, RANK_ID=rank, UNIT_SIZE=3) for rank in range(3)}
     for rank, other in others.items():
-        held = f"rank {rank} of Unit lab is held by another instance (host{rank})"
+        held = f"rank {rank} of Unit lab is held by another instance (10.88.1.{rank + 1}, host{rank})"
         lab.until(lambda box=other, words=held: box.said(words), held)  # type: ignore[misc]
     throughout(lambda: lab.agents[0].ready() and lab.undisturbed(), "disturbed", LEASE + 2, pause=0.2)
     assert lab.generations() == [1]

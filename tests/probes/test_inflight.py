@@ -30,7 +30,7 @@ vllm:other 100.0
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 @in_loop
 async def test_connections_count_at_the_server_only(family: socket.AddressFamily, host: str) -> None:
-    with socket.create_server((host, 0), family=family) as server:
+    with socket.create_server((host, free_port()), family=family) as server:
         port = server.getsockname()[1]
         assert await Inflight(port).count() == 0
         with socket.create_connection((host, port)), socket.create_connection((host, port)):
@@ -40,7 +40,7 @@ async def test_connections_count_at_the_server_only(family: socket.AddressFamily
 
 @in_loop
 async def test_the_last_request_ends_the_wait() -> None:
-    with socket.create_server((HOST, 0)) as server:
+    with socket.create_server((HOST, free_port())) as server:
         port = server.getsockname()[1]
         client = socket.create_connection((HOST, port))
         waiting = asyncio.create_task(Inflight(port).wait_idle())
@@ -69,7 +69,7 @@ async def test_gauges_are_believed_before_connections() -> None:
 )
 @in_loop
 async def test_connections_count_where_gauges_cannot_be_read(answer: bytes) -> None:
-    with socket.create_server((HOST, 0)) as server, socket.create_connection(server.getsockname()):
+    with socket.create_server((HOST, free_port())) as server, socket.create_connection(server.getsockname()):
         async with saying(answer) as port:
             assert (
                 await Inflight(server.getsockname()[1], f"http://{HOST}:{port}/metrics", GAUGES).count() == 1

@@ -19,7 +19,7 @@ from unitagent.core.identity import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Record, ranks
+from unitagent.core.model import Gang, InstanceState, Mode, Record, ranks
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, go, is_observed, late_by, mine, name, say, watched
 
@@ -135,7 +135,14 @@ def stands(state: State, record: Record) -> bool:
     """Whether this record counts at the barrier that I stand at."""
     here = record.generation == state.me.generation and record.size == state.rules.size
     fit = record.revision == state.me.revision and not (record.asked or record.left or record.failed)
-    return here and fit and (record.state is InstanceState.IDLE or record.state.started)
+    open_yet = record.state is InstanceState.IDLE or record.state.started or has_done_its_part(state, record)
+    return here and fit and open_yet
+
+
+def has_done_its_part(state: State, record: Record) -> bool:
+    """Whether a short job has ended on that rank before I have seen that my own gang may start."""
+    ended_well = record.state is InstanceState.EXITED and record.exit_code == 0
+    return state.rules.mode is Mode.JOB and ended_well and bool(record.gang) and record.gang == state.me.gang
 
 
 def _roster(state: State) -> list[Record] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
-from unitagent.core.barrier import differences, gang_of, start
+from unitagent.core.barrier import differences, gang_of, has_done_its_part, start
 from unitagent.core.exits import Code
 from unitagent.core.identity import check_peers, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
@@ -99,5 +99,7 @@ def come_too_late(state: State) -> Result:
     leader = state.store.records.get(0)
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
     if leader is None or not over or leader.generation != state.me.generation:
+        return state, ()
+    if has_done_its_part(state, leader):  # in the very gang that I am about to start with
         return state, ()
     return state.knowing(state.me.generation + 1).with_store(notify=True), ()
