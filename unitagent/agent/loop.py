@@ -23,10 +23,10 @@ from unitagent.agent.tasks import Tasks, unmissed
 from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
 from unitagent.core import events as ev
+from unitagent.core import outage
 from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.outage import last_touch
 from unitagent.core.parts import Work
 from unitagent.core.state import State, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
@@ -168,7 +168,7 @@ class Agent:
         """The workload may live for a lease after our last beat, or as long as we hold without a store."""
         state = self.state
         if state.up:
-            last = self._beat if state.connected else last_touch(state)
+            last = self._beat if state.connected else outage.last_touch(state)
             self._rooms.leash.feed(last, state.rules.timing.watchdog)
         else:
             self._rooms.leash.rest()
