@@ -142,7 +142,11 @@ class Endings:
         asked = one.asked if one.asked is not None else self.watch.orders.get(one.incarnation)
         if asked is None or one.code != 0:
             self.watch.broken("8 codes", f"{one.incarnation} exits {one.code}, asked: {asked}")
-        elif world.now > asked + STOP_GRACE + 0.5 + 2 * world.bounds.slack:
+            return
+        heard = (
+            0.0 if one.asked is not None else world.bounds.waking
+        )  # a push that tells of an order may be lost
+        if world.now > asked + heard + STOP_GRACE + 0.5 + 2 * world.bounds.slack:
             self.watch.broken("8 grace", f"{one.incarnation} took {world.now - asked:.1f} s")
 
     # restarts

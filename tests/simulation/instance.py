@@ -65,8 +65,10 @@ class Instance:
         self.skew = world.rng.uniform(0.0, 1000.0)  # no two monotonic clocks agree
         self._wall = world.rng.uniform(-0.3, 0.3)  # nor do clocks of the day, quite
         self.alive, self.paused = True, False
+        self._whole_machine = False
         self.born = world.now
         self._late = self._frozen = 0.0
+        self._minded = float("inf")
         self.woken = float("-inf")
         self.asked: float | None = None
         self.died: float | None = None
@@ -75,7 +77,7 @@ class Instance:
         self.watching: frozenset[str] = frozenset()
         self.names_until = world.now + world.rng.uniform(0.0, world.plan.names)
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
-        self._count = self._freezes = self._sent = 0
+        self._count = self._sent = 0
         odd = dict(world.odd.get(slot, {}))
         self.secret = str(odd.pop("secret", ""))
         self.odd = bool(odd or self.secret)
@@ -155,6 +157,7 @@ class Instance:
         if self.world.story.told:
             self.world.story.step(self.world.now, event, before, self.state, actions)
         self.world.watch.decided(self, before, event)
+        self._feed_watchdog()
         for action in actions:
             self._do(action)
 
@@ -181,17 +184,33 @@ class Instance:
             self.asked = self.world.now if self.asked is None else self.asked
             self.hear(StopAsked)
 
-    def freeze(self) -> None:
-        """SIGSTOP to the agent; its watchdog goes on, and ends a workload that nobody minds any more."""
+    def freeze(self, *, machine: bool = False) -> None:
+        """SIGSTOP to the agent. Its watchdog goes on, unless the whole machine stands still."""
         self.paused, self._frozen = True, self.world.now
-        self._freezes += 1
-        timing, state = self.world.timing, self.state
-        touched = outage.last_touch(replace(state, now=self.clock)) - self.skew
-        minded = self.last_answer if state.connected else touched
-        self.world.after(minded + timing.watchdog - self.world.now, self._snap, self._freezes)
+        self._whole_machine = machine
 
-    def _snap(self, freeze: int) -> None:
-        if self.paused and freeze == self._freezes and self.workload is not None:
+    def _feed_watchdog(self) -> None:
+        """As the agent's loop does it: the workload may live for a while after the last contact."""
+        state, world = self.state, self.world
+        touched = self.last_answer if state.connected else outage.last_touch(state) - self.skew
+        until = touched + world.timing.watchdog if state.up else float("inf")
+        waits = self._minded < float("inf")
+        if until > world.now:
+            self._minded = until
+        if not waits and self._minded < float("inf"):
+            world.after(self._minded - world.now, self._watch_over)
+
+    def _watch_over(self) -> None:
+        """The watchdog ends a workload that nobody minds any more; it hears no word that comes too late."""
+        if not self.alive or self._minded == float("inf"):
+            return
+        if self.paused and self._whole_machine:
+            self._minded = max(self._minded, self.world.now + self.world.timing.tick)
+        if self.world.now < self._minded:
+            self.world.after(self._minded - self.world.now, self._watch_over)
+            return
+        self._minded = float("inf")
+        if self.workload is not None:
             self.workload.snap()
 
     def thaw(self) -> None:
@@ -200,6 +219,9 @@ class Instance:
             return
         slept = self.world.now - self._frozen
         self.paused, self.woken = False, self.world.now
+        if self._whole_machine:
+            self._minded = max(self._minded, self._frozen) + slept
+        self.world.watch.lookout.look_whether_isolated(self)
         backlog, self._backlog = self._backlog, []
         if self.rank != NO_RANK:  # the loop finds first how late it is
             self.hear(Tick, slept)
@@ -299,6 +321,9 @@ class Instance:
 
     def _judge(self, peer: Record) -> None:
         about = (peer.rank, peer.incarnation)
+        if not self.world.network.is_reachable(self, peer.ip):  # any more
+            self.world.after(self.world.timing.peer_timeout, self.hear, PeerAnswered, *about, Opinion.SILENT)
+            return
         other = self.world.network.answerer(self, peer.ip)
         opinion = self._opinion(peer, other)
         if other is not None and opinion is Opinion.ALIVE:

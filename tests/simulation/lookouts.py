@@ -33,7 +33,7 @@ class Lookout:
         wide = {one.incarnation for one in self.world.living} | {"all"}
         self._since = {about: since for about, since in self._since.items() if about[1] in wide}
         for one in self.world.living:
-            self._isolated(one)
+            self.look_whether_isolated(one)
             self._replaced(one)
             self.lasting("answered", one.incarnation, self._is_answered(one))
         for one in awake:
@@ -55,7 +55,7 @@ class Lookout:
 
     # 7: who goes on alone
 
-    def _isolated(self, one: Instance) -> None:
+    def look_whether_isolated(self, one: Instance) -> None:
         """7: cut off from the store and from rank 0, an instance stops in time, also one that hangs. What
         SIGKILL does not end at once, nobody can.
         """
@@ -105,10 +105,14 @@ class Lookout:
         return self.world.now - self._since.get(("answered", one.incarnation), self.world.now)
 
     def _replaced(self, one: Instance) -> None:
-        """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one."""
-        work = one.workload
+        """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one; where peers
+        cannot be asked nobody is isolated, so then it has to hear of it first.
+        """
+        work, now = one.workload, self.world.now
+        hears = self.watch.plan.probes or one.in_contact_since(now - self.world.bounds.waking)
         stale = (
-            work is not None
+            hears
+            and work is not None
             and work.alive
             and not work.killed
             and any(

@@ -104,6 +104,8 @@ class World:
         held = self.slots.get(slot)
         if slot in self.retired or (held is not None and held.alive and before is not None):
             return
+        if before is not None and self.healed and self._is_twin(before):
+            before = None  # by now the twins have addresses of their own
         number = next(self._numbers)
         host = before.host if before else f"m{number}"
         address = before.ip if before else ip or f"10.0.{slot}.{number}"

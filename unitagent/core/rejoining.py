@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import differences, gang_of, has_done_its_part, start
+from unitagent.core.events import Opinion
 from unitagent.core.exits import Code
 from unitagent.core.identity import check_peers, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
@@ -21,8 +22,8 @@ def rejoin(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
         return state, ()
-    unproven = find_unproven(state, (state.store.records[0],))
-    if unproven:
+    unproven = find_unproven(state, _newcomers(state))
+    if any(record.rank == 0 or not _is_silent(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
     differing = differences([state.store.records[0], state.me])
     if differing and state.rules.strict:
@@ -31,6 +32,17 @@ def rejoin(state: State) -> Result:
     if apart:  # of those that I have not seen beat I know nothing
         state = state.with_store(leases=replace(state.store.leases, of={}))
     return start(mine(state, generation=gang.generation), gang)
+
+
+def _newcomers(state: State) -> list[Record]:
+    """Rank 0, and whoever else stands outside: nobody but me has asked these who they are."""
+    records = state.store.records.values()
+    return [record for record in records if record.rank == 0 or not record.state.started]
+
+
+def _is_silent(state: State, record: Record) -> bool:
+    """Whether nobody answers there: it may be down, and it will rejoin alone, as I do."""
+    return state.barrier.found.get(record.incarnation) in {Opinion.SILENT, Opinion.REFUSED}
 
 
 def may_rejoin(state: State) -> bool:

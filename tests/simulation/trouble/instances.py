@@ -153,7 +153,7 @@ def nap(world: World) -> None:
     length = until * world.rng.uniform(0.5, 0.97)
     for one in everybody:
         world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
-        one.freeze()
+        one.freeze(machine=True)
         world.after(world.rng.uniform(length, 0.98 * until), thaw, world, one, False)
 
 
