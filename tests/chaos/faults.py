@@ -99,11 +99,13 @@ def _replace_set_back_and_heal(lab: Platform, rank: int) -> None:
 
 
 def _replace_set_back_at_once_and_heal(lab: Platform, rank: int) -> None:
-    """As above, when the replacement has just joined and nobody else need have seen it."""
+    """As above, when the replacement has just joined and nobody else need have seen it: it leaves the rank to
+    the old one, which may start with the others, unless it has started first.
+    """
     lab.replace(rank)
     lab.store.set_back()
     lab.net.heal(lab.place[-1])
-    lab.fence(rank)
+    lab.fence_either(rank)
 
 
 def _replace_and_wake(lab: Platform, rank: int) -> None:
@@ -194,13 +196,6 @@ KINDS: dict[str, Kind] = {
         where="store",
     ),
 }
-
-
-# Twice in 13 rounds one restart too many. Who comes back has a confirmed tenure, sees that the others have
-# started without it, and goes on to a new generation (barrier._anew). Or the Unit starts with it, and the
-# replacement takes the rank again: its predecessor counts as ended, alive or not (joining._has_ended).
-# Not yet among those of CI.
-OPEN = frozenset({"cut off and replaced, store set back at once"})
 
 
 def may_meet(one: str, other: str) -> bool:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.faults import KINDS, OPEN, may_meet
+from tests.chaos.faults import KINDS, may_meet
 from unitagent.core.timing import BEATS, LEAST_HEARTBEAT, LEAST_LEASE, Timing
 
 SIZE = 4
@@ -41,7 +41,7 @@ class Plan:
     timing: tuple[float, float] | None = None
 
 
-USUAL = Plan(rounds=30, seed=20, kinds=tuple(kind for kind in KINDS if kind not in OPEN))
+USUAL = Plan(rounds=30, seed=20, kinds=tuple(KINDS))
 
 
 def schedule(plan: Plan) -> list[list[Drawn]]:

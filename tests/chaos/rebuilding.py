@@ -61,6 +61,16 @@ class Platform(Lab):
         assert self._other is not None
         self.note_end(rank, self._other, due=FENCED)
 
+    def fence_either(self, rank: int) -> None:
+        """Either of both ends for the other; the one that stays has the rank."""
+        assert self._other is not None
+        old, new = self._other, self.agents[rank]
+        self.until(lambda: not (old.running and new.running), f"one of two agents of rank {rank} ends")
+        if not new.running:
+            self.place[rank], self.place[-1] = self.place[-1], self.place[rank]
+            self.agents[rank], self._other = old, new
+        self.fence(rank)
+
     def visit(self, rank: int) -> None:
         """Start a second container of a rank on the spare machine."""
         self._other = self._put(rank, self.place[-1])

@@ -44,14 +44,18 @@ class Bounds:
     look: float
 
     @classmethod
-    def of(cls, timing: Timing, tick: float, late: float) -> Bounds:
-        """The bounds of a world whose clocks step by ``tick``, each up to ``late`` seconds late."""
+    def of(cls, timing: Timing, tick: float, late: float, *, probes: bool) -> Bounds:
+        """The bounds of a world whose clocks step by ``tick``, each up to ``late`` seconds late.
+
+        Where nobody can be asked a death is found from when its last beat, or the loss of it, was seen.
+        """
         slack = ROUND_TRIP + 2 * (max(0.0, tick - timing.tick) + late)
         exchange = timing.heartbeat + timing.operation_timeout + 2 * timing.tick
+        seen = 0.0 if probes else timing.heartbeat
         return cls(
             slack=slack,
-            detected=timing.lease + 1.0 + slack,
-            told=timing.lease + 1.0 + exchange + slack,
+            detected=seen + timing.lease + 1.0 + slack,
+            told=seen + timing.lease + 1.0 + exchange + slack,
             isolated=timing.lease + 2.0 + slack,
             unready=timing.lease + 1.0 + exchange + slack,
             agreed=exchange + timing.heartbeat + slack,

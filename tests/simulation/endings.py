@@ -47,6 +47,8 @@ class Endings:
             self.watch.broken("7 isolated", f"{one.incarnation} gives its workload {grace:g} s, cut off")
         if world.now - one.last_answer < 0.99 * world.timing.lease:
             self.watch.broken("7 needless", f"{one.incarnation} takes itself for isolated too early")
+        elif one.woken > world.now - world.timing.lease:  # whom it asked may still have slept
+            self.watch.struck(one.rank, "isolated")
         if self.watch.plan.profile is Profile.STORE:
             self.watch.broken("6 store", f"{one.incarnation} takes itself for isolated, and its peers answer")
 
@@ -133,7 +135,8 @@ class Endings:
             return
         server = world.boards.of(one.host)
         record = None if server is None else server.board.records.get(one.rank)
-        if record is None or (record.incarnation == one.incarnation and not record.left):
+        taken = record is not None and record.incarnation != one.incarnation
+        if not taken and one.incarnation not in self.watch.memories.parted:
             self.watch.broken("3 farewell", f"{one.incarnation} keeps its rank when it ends")
 
     def _gone_well(self, one: Instance) -> None:
@@ -154,11 +157,13 @@ class Endings:
     def counted(self) -> None:
         """The budget: no more generations start than it allows, those apart that were asked for. It cannot be
         kept where all memory of it is lost: all containers are rebuilt, on a store that lost what they wrote.
+        Nobody is left to count the end of the only container.
         """
         plan = self.watch.plan
         if not plan.guard or self._is_forgotten():
             return
-        free = sum(s.what.startswith("order") or s.what == "signal" for s in self.watch.strikes)
+        alone = ("killed", "machine lost") if plan.size == 1 else ()
+        free = sum(s.what.startswith("order") or s.what in ("signal", *alone) for s in self.watch.strikes)
         ended = len(self.watch.starts.began) - 1
         if ended - free > plan.max_restarts:
             told = f"{ended} generations have ended, {free} of them because they were asked to"

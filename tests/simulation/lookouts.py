@@ -193,14 +193,20 @@ class Lookout:
 
     def _agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by
-        who hangs only when it is lost itself.
+        who hangs, or is dead and cannot be asked, only when it is lost itself.
         """
         split = len({one.ready for one in connected}) > 1 and not self.world.network.torn
         bounds = self.world.bounds
-        hangs = any(one.paused for one in self.world.living)
-        if self.lasting("split", "all", split) > (bounds.unready if hangs else bounds.agreed):
-            ready = [one.incarnation for one in connected if one.ready]
-            self.watch.broken("readyz", f"only {ready} of {[one.incarnation for one in connected]} say ready")
+        silent = any(one.paused for one in self.world.living) or self._has_died_unasked()
+        for blind, bound in ((True, bounds.unready), (False, bounds.agreed)):
+            if self.lasting(f"split {blind}", "all", split and silent is blind) > bound:
+                ready, everybody = [one.incarnation for one in connected if one.ready], len(connected)
+                self.watch.broken("readyz", f"only {ready} of {everybody} in contact say ready")
+
+    def _has_died_unasked(self) -> bool:
+        """Whether somebody's lease has run since its death, where nobody can be asked for another's word."""
+        since = self.world.now - self.world.bounds.unready
+        return not self.watch.plan.probes and any((one.died or 0.0) > since for one in self.world.lives)
 
     # 6: the store's trouble changes no answer
 

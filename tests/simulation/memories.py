@@ -19,6 +19,7 @@ class Memories:
 
     Attributes:
         confirmed: which incarnation has ever told the store that it confirms which gang.
+        parted: who has told the store that its rank is free.
 
     """
 
@@ -27,6 +28,7 @@ class Memories:
         self._holders: dict[int, str] = {}
         self._failure: Failure | None = None
         self.confirmed: set[tuple[str, str]] = set()
+        self.parted: set[str] = set()
         self._beaten: dict[str, float] = {}
         self._lost_at = float("-inf")
 
@@ -64,6 +66,8 @@ class Memories:
         """The store has got a word."""
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
+        if said is not None and said.left:
+            self.parted.add(one.incarnation)
         boards = self.watch.world.boards
         board = boards.main.board
         taken = said is not None and board.holders.get(one.rank) == one.incarnation

@@ -93,7 +93,7 @@ class Plan:
     @property
     def bounds(self) -> Bounds:
         """What the validators allow."""
-        return Bounds.of(self.timing, self.tick, self.late)
+        return Bounds.of(self.timing, self.tick, self.late, probes=self.probes)
 
     @property
     def healed(self) -> float:

@@ -123,9 +123,14 @@ def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
 
 
 def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claimed:
-    """My record with this rank; ``observed``: I had unbroken contact for a lease."""
+    """My record with this rank; ``observed``: I had unbroken contact for a lease.
+
+    It has the charges of the one that it replaces: should I end before my next word, my successor needs them.
+    """
     took = reply.records.get(rank)
-    return Claimed(replace(me, rank=rank, tenure=next_tenure(took, reply.now, observed=observed)), took)
+    tenure = next_tenure(took, reply.now, observed=observed)
+    charges = took.charges if took is not None and not took.failed else ()
+    return Claimed(replace(me, rank=rank, tenure=tenure, charges=charges), took)
 
 
 def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:

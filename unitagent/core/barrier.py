@@ -30,6 +30,8 @@ def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
     if state.up or not state.connected:
         return state, ()
+    if state.workload.cut_off and not state.store.current:  # what became of my generation, the store tells
+        return state.with_store(look=True), ()
     target = _target(state)
     if target == state.me.generation:
         return state, ()
