@@ -68,7 +68,7 @@ class Instance:
         self._whole_machine = False
         self.born = world.now
         self._late = self._frozen = 0.0
-        self._minded = float("inf")
+        self._minded, self._fed = float("inf"), float("-inf")
         self.woken = float("-inf")
         self.asked: float | None = None
         self.died: float | None = None
@@ -193,12 +193,12 @@ class Instance:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
         touched = self.last_answer if state.connected else outage.last_touch(state) - self.skew
-        until = touched + world.timing.watchdog if state.up else float("inf")
-        waits = self._minded < float("inf")
-        if until > world.now:
-            self._minded = until
-        if not waits and self._minded < float("inf"):
-            world.after(self._minded - world.now, self._watch_over)
+        if not state.up:
+            self._minded, self._fed = float("inf"), float("-inf")
+        elif touched > self._fed and touched + world.timing.watchdog > world.now:
+            if self._minded == float("inf"):
+                world.after(touched + world.timing.watchdog - world.now, self._watch_over)
+            self._minded, self._fed = touched + world.timing.watchdog, touched
 
     def _watch_over(self) -> None:
         """The watchdog ends a workload that nobody minds any more; it hears no word that comes too late."""

@@ -134,8 +134,29 @@ def _charge_twice() -> Any:
     return patch.object(failures, "_charge", charge)
 
 
-def _no_isolation() -> Any:
-    return _rule(outage.isolate, None)
+def _trust_who_stands_outside() -> Any:
+    leader = rejoining._newcomers  # the real one asks all that nobody has asked yet
+    return patch.object(
+        rejoining, "_newcomers", lambda state: [one for one in leader(state) if one.rank == 0]
+    )
+
+
+def _go_on_unasked() -> Any:
+    """An isolated one enters the next generation without another look at the store."""
+    real = barrier.enter
+
+    def enter(state: State) -> Result:
+        new, actions = real(state.with_store(current=True))
+        return new.with_store(current=state.store.current), actions
+
+    return _rule(real, enter)
+
+
+@contextmanager
+def _no_isolation() -> Iterator[None]:
+    """It deceives its watchdog, too: that one would end the workload in its place."""
+    with _rule(outage.isolate, None), patch.object(outage, "last_touch", lambda state: state.now):
+        yield
 
 
 def _no_order() -> Any:
@@ -384,6 +405,8 @@ MUTANTS = (
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),
     Mutant("each restart is charged twice", _charge_twice, 9),
     Mutant("no isolation", _no_isolation, 8),
+    Mutant("who rejoins asks rank 0 only who it is", _trust_who_stands_outside, 22648),
+    Mutant("an isolated one goes on without a look at the store", _go_on_unasked, 20535),
     Mutant("a drain has no order", _no_order, 46),
     Mutant("a newcomer takes a held rank at once", _take_at_once, 108),
     Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 8),
