@@ -32,7 +32,7 @@ class Endings:
         """A workload is told to stop: rightly, and in its turn."""
         if one.state.workload.cut_off:
             self._isolated(one, grace)
-        elif not self._reasons(one):
+        elif not self._reasons(one) and not self.watch.blinded:
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
             self.watch.broken(about, f"{one.incarnation} stops its workload for no reason")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:

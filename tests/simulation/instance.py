@@ -311,18 +311,24 @@ class Instance:
     # the peers
 
     def _ask(self, peer: Record) -> None:
-        world = self.world
-        there = world.network.listener(self, peer.ip)
-        if world.network.is_reachable(self, peer.ip) and not (there and there.paused):
-            world.after(world.rng.uniform(0.002, 0.03), self._judge, peer)
+        if self._says_something(peer):
+            self.world.after(self.world.rng.uniform(0.002, 0.03), self._judge, peer)
         else:
-            silence = world.timing.peer_timeout
-            world.after(silence, self.hear, PeerAnswered, peer.rank, peer.incarnation, Opinion.SILENT)
+            self._wait_in_vain(peer)
+
+    def _says_something(self, peer: Record) -> bool:
+        """Whether there is an answer at its address, be it that nobody listens."""
+        there = self.world.network.listener(self, peer.ip)
+        return self.world.network.is_reachable(self, peer.ip) and not (there and there.paused)
+
+    def _wait_in_vain(self, peer: Record) -> None:
+        silence, about = self.world.timing.peer_timeout, (peer.rank, peer.incarnation)
+        self.world.after(silence, self.hear, PeerAnswered, *about, Opinion.SILENT)
 
     def _judge(self, peer: Record) -> None:
         about = (peer.rank, peer.incarnation)
-        if not self.world.network.is_reachable(self, peer.ip):  # any more
-            self.world.after(self.world.timing.peer_timeout, self.hear, PeerAnswered, *about, Opinion.SILENT)
+        if not self._says_something(peer):  # any more
+            self._wait_in_vain(peer)
             return
         other = self.world.network.answerer(self, peer.ip)
         opinion = self._opinion(peer, other)

@@ -217,7 +217,11 @@ class Lookout:
 
     def decided(self, one: Instance, event: Event) -> None:
         """6: what happens to the store turns no readiness off, not for a moment."""
-        if not self._served or not isinstance(event, Exchanged | StoreFailed | PeerAnswered):
+        if (
+            not self._served
+            or self.watch.blinded
+            or not isinstance(event, Exchanged | StoreFailed | PeerAnswered)
+        ):
             return
         if one.incarnation in self._served and not self.world.healed and not one.ready:
             self.watch.broken("6 readyz", f"{one.incarnation} is not ready any more because of the store")

@@ -135,10 +135,7 @@ def _charge_twice() -> Any:
 
 
 def _trust_who_stands_outside() -> Any:
-    leader = rejoining._newcomers  # the real one asks all that nobody has asked yet
-    return patch.object(
-        rejoining, "_newcomers", lambda state: [one for one in leader(state) if one.rank == 0]
-    )
+    return patch.object(rejoining, "_must_prove_itself", lambda state, record: record.rank == 0)
 
 
 def _go_on_unasked() -> Any:
@@ -150,6 +147,31 @@ def _go_on_unasked() -> Any:
         return new.with_store(current=state.store.current), actions
 
     return _rule(real, enter)
+
+
+def _wait_for_what_is_done() -> Any:
+    real = rejoining.has_done_its_part
+
+    def come_too_late(state: State) -> Result:
+        leader = state.store.records.get(0)
+        done = leader is not None and real(state, leader)
+        return (state, ()) if done else old(state)
+
+    old = rejoining.come_too_late
+    return _rule(old, come_too_late)
+
+
+def _a_name_is_the_holder() -> Any:
+    return patch.object(joining, "_beats", lambda state, holder: False)
+
+
+def _memory_is_life() -> Any:
+    real = Leases._renewed
+
+    def renewed(self: Leases, rank: int, beat: Beat, now: float, gap: float) -> Lease:
+        return real(self, rank, replace(beat, age=0.0), now, gap)
+
+    return patch.object(Leases, "_renewed", renewed)
 
 
 @contextmanager
@@ -405,6 +427,9 @@ MUTANTS = (
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),
     Mutant("each restart is charged twice", _charge_twice, 9),
     Mutant("no isolation", _no_isolation, 8),
+    Mutant("who was cut off waits for a job that is done", _wait_for_what_is_done, 5753),
+    Mutant("a rank whose holder's name is lost is free", _a_name_is_the_holder, 2179),
+    Mutant("a beat that the store remembers again is a sign of life", _memory_is_life, 2420),
     Mutant("who rejoins asks rank 0 only who it is", _trust_who_stands_outside, 22648),
     Mutant("an isolated one goes on without a look at the store", _go_on_unasked, 20535),
     Mutant("a drain has no order", _no_order, 46),

@@ -75,6 +75,15 @@ class Watch:
         if len(self.violations) < MOST:
             self.violations.append(line)
 
+    @property
+    def blinded(self) -> bool:
+        """Whether the store has of late lost the one beat whose absence makes a lease of less than three
+        heartbeats run out, where no peer can be asked.
+        """
+        timing, bounds = self.world.timing, self.world.bounds
+        alone = not self.plan.probes and timing.lease < 3 * timing.heartbeat
+        return alone and self.world.boards.lost_at > self.world.now - bounds.told
+
     # what is told
 
     def struck(self, rank: int, what: str) -> None:

@@ -75,6 +75,8 @@ def may_take(state: State) -> str | None:
     if not state.joined and _was_held_lately(state):
         return None
     if holder in {"", state.me.incarnation}:
+        if record is not None and record.incarnation != state.me.incarnation and _beats(state, record):
+            return None  # the store has lost the name of its holder, and not the holder
         return "" if state.joined or not _may_have_forgotten(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
         return holder if _serves(state) or is_gone(state, holder) else None
@@ -83,6 +85,10 @@ def may_take(state: State) -> str | None:
     if state.me.left and record.outranks(state.me):  # I gave it back
         return None
     return holder if _has_ended(state, record) else None
+
+
+def _beats(state: State, holder: Record) -> bool:
+    return state.store.leases.beats(holder.incarnation, within=state.rules.timing.takeover)
 
 
 def _serves(state: State) -> bool:

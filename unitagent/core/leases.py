@@ -65,7 +65,7 @@ class Leases:
 
         """
         broken = self.contact is None or self.last is None or now - self.last > gap
-        shown = {beat.incarnation: self._renewed(rank, beat, now) for rank, beat in beats.items()}
+        shown = {beat.incarnation: self._renewed(rank, beat, now, gap) for rank, beat in beats.items()}
         hidden = {
             incarnation: _hidden(lease, now)
             for incarnation, lease in self.of.items()
@@ -73,7 +73,7 @@ class Leases:
         }
         return Leases(now if broken else self.contact, now, {**hidden, **shown})
 
-    def _renewed(self, rank: int, beat: Beat, now: float) -> Lease:
+    def _renewed(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
         old = self.of.get(beat.incarnation)
         if old is None:
             return Lease(rank=rank, count=beat.count, since=now, written=now)
@@ -81,7 +81,9 @@ class Leases:
             return replace(old, shown=True)
         looked = now if self.last is None else self.last
         written = min(now, max(looked, now - beat.age))
-        return Lease(rank=rank, count=beat.count, since=now, written=written, moved=now)
+        # One from before my last look is a store's memory, too: it went back further, and forth again.
+        moved = old.moved if now - beat.age < looked - gap else now
+        return Lease(rank=rank, count=beat.count, since=now, written=written, moved=moved)
 
     def broken(self) -> Leases:
         """After an exchange that got no answer."""

@@ -22,8 +22,8 @@ def rejoin(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
         return state, ()
-    unproven = find_unproven(state, _newcomers(state))
-    if any(record.rank == 0 or not _is_silent(state, record) for record in unproven):
+    unproven = find_unproven(state, state.store.records.values())
+    if any(_must_prove_itself(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
     differing = differences([state.store.records[0], state.me])
     if differing and state.rules.strict:
@@ -34,15 +34,14 @@ def rejoin(state: State) -> Result:
     return start(mine(state, generation=gang.generation), gang)
 
 
-def _newcomers(state: State) -> list[Record]:
-    """Rank 0, and whoever else stands outside: nobody but me has asked these who they are."""
-    records = state.store.records.values()
-    return [record for record in records if record.rank == 0 or not record.state.started]
-
-
-def _is_silent(state: State, record: Record) -> bool:
-    """Whether nobody answers there: it may be down, and it will rejoin alone, as I do."""
-    return state.barrier.found.get(record.incarnation) in {Opinion.SILENT, Opinion.REFUSED}
+def _must_prove_itself(state: State, record: Record) -> bool:
+    """Whether I wait for its answer: for that of rank 0, and of whoever else stands outside, since nobody has
+    asked that one yet. Who is silent may be down, and will rejoin alone, as I do.
+    """
+    found = state.barrier.found.get(record.incarnation)
+    if record.rank == 0 or found is None:
+        return True
+    return not record.state.started and found not in {Opinion.SILENT, Opinion.REFUSED}
 
 
 def may_rejoin(state: State) -> bool:
@@ -112,6 +111,6 @@ def come_too_late(state: State) -> Result:
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
     if leader is None or not over or leader.generation != state.me.generation:
         return state, ()
-    if has_done_its_part(state, leader):  # in the very gang that I am about to start with
+    if not state.workload.cut_off and has_done_its_part(state, leader):  # in the gang that I am to start with
         return state, ()
     return state.knowing(state.me.generation + 1).with_store(notify=True), ()
