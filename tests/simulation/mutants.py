@@ -150,11 +150,9 @@ def _go_on_unasked() -> Any:
 
 
 def _wait_for_what_is_done() -> Any:
-    real = rejoining.has_done_its_part
-
     def come_too_late(state: State) -> Result:
         leader = state.store.records.get(0)
-        done = leader is not None and real(state, leader)
+        done = leader is not None and barrier.has_done_its_part(state, leader)
         return (state, ()) if done else old(state)
 
     old = rejoining.come_too_late
@@ -169,7 +167,7 @@ def _memory_is_life() -> Any:
     real = Leases._renewed
 
     def renewed(self: Leases, rank: int, beat: Beat, now: float, gap: float) -> Lease:
-        return real(self, rank, replace(beat, age=0.0), now, gap)
+        return real(self, rank, beat, now, float("inf"))
 
     return patch.object(Leases, "_renewed", renewed)
 
@@ -347,11 +345,11 @@ def _an_isolation_ends_nothing() -> Any:
 def _a_beat_that_goes_back_counts() -> Any:
     right = Leases._renewed
 
-    def renewed(leases: Leases, rank: int, beat: Beat, now: float) -> Lease:
+    def renewed(leases: Leases, rank: int, beat: Beat, now: float, gap: float) -> Lease:
         old = leases.of.get(beat.incarnation)
         if old is not None and beat.count < old.count:
             leases = replace(leases, of={**leases.of, beat.incarnation: replace(old, count=-1)})
-        return right(leases, rank, beat, now)
+        return right(leases, rank, beat, now, gap)
 
     return patch.object(Leases, "_renewed", renewed)
 
