@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos import limits
@@ -169,7 +170,9 @@ KINDS: dict[str, Kind] = {
     ),
     "cut off": _unreachable(_cut),
     "cut off and replaced": _unreachable(_cut, _replace_and_heal, where="spare"),
-    "cut off and replaced, store set back": _unreachable(_cut, _replace_set_back_and_heal, where="spare"),
+    "cut off and replaced, store set back": replace(
+        _unreachable(_cut, _replace_set_back_and_heal, where="spare"), mended_last=True
+    ),
     "cut off and replaced, store set back at once": _unreachable(
         _cut, _replace_set_back_at_once_and_heal, where="spare"
     ),

@@ -35,6 +35,7 @@ class Kind:
         silent: only the store shows it, so it may pass unnoticed while the store is away.
         unseen: no rank's readiness changes because of it, when it comes alone.
         look_on: how long to look on when it is over.
+        mended_last: its mend waits until the Unit is ready, so no other fault may be left then.
 
     """
 
@@ -49,6 +50,7 @@ class Kind:
     silent: bool = False
     unseen: bool = False
     look_on: Limit = limits.settled
+    mended_last: bool = False
 
     @property
     def of_store(self) -> bool:

@@ -102,7 +102,7 @@ def _strike_and_mend(lab: Platform, one: Round, drawn: list[Drawn], chance: rand
             KINDS[kind].strike(lab, rank)
         due.append((time.monotonic() + chance.uniform(*KINDS[kind].hold(lab.timing)), fault))
         time.sleep(chance.choice((0.0, 0.0, 0.05, 0.5)))
-    for when, fault in sorted(due, key=lambda entry: entry[0]):
+    for when, fault in sorted(due, key=lambda entry: (KINDS[entry[1].kind].mended_last, entry[0])):
         time.sleep(max(0.0, when - time.monotonic()))
         KINDS[fault.kind].mend(lab, fault.rank)
         if KINDS[fault.kind].hold is not no_time:
