@@ -38,7 +38,8 @@ def is_address(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    one = not (address.is_unspecified or address.is_multicast or text == _BROADCAST)
+    address = getattr(address, "ipv4_mapped", None) or address
+    one = not (address.is_unspecified or address.is_multicast or str(address) == _BROADCAST)
     return one and _ADDRESS.fullmatch(text) is not None
 
 
