@@ -7,6 +7,7 @@ says nothing there but what it is.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ _WORD = re.compile(r"[!-+\--~]{1,128}")  # printable, without the comma that joi
 _WORDS = re.compile(r"[ -~]{0,12288}")
 
 
+@functools.lru_cache(maxsize=2048)  # a rank's address does not change in its life
 def is_address(text: str) -> bool:
     """Whether this is the literal of an IP address, without a zone, at which one machine may be reached."""
     try:

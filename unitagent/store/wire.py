@@ -19,6 +19,9 @@ from unitagent.store import meaning
 from unitagent.store.meaning import MAX_EXACT, MAX_GENERATION, MAX_SIZE
 from unitagent.store.protocol import Output
 
+_DIGITS = len(str(MAX_EXACT))
+_LONGEST_BEAT = 128 + 2 * (1 + _DIGITS)  # bytes
+
 Value = Record | Failure | Order | Output | Moment
 T = TypeVar("T", bound=Value)
 
@@ -81,9 +84,13 @@ def decode_moment(raw: bytes) -> Moment | None:
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
     """Read a beat, and when the server saw it: milliseconds since the epoch."""
-    incarnation, count, at = (*raw.split(b" ", 2), b"", b"")[:3]
+    words = raw.split(b" ")
+    if len(words) != 3 or len(raw) > _LONGEST_BEAT:  # noqa: PLR2004
+        return None
+    incarnation, count, at = words
     name = incarnation.decode("latin-1")
-    if not meaning.is_id(name) or not _is_exact(count) or not _is_exact(at):
+    numbers = count.isdigit() and at.isdigit() and len(count) <= _DIGITS and len(at) <= _DIGITS
+    if not numbers or not (incarnation.isalnum() or meaning.is_id(name)):
         return None
     return Beat(name, int(count)), int(at)
 
