@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.unit import Unit
 from unitagent.core.barrier import missing
+from unitagent.core.joining import wait_for_rank
 from unitagent.core.model import Record
 from unitagent.core.state import State
 
@@ -43,6 +44,13 @@ def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str
     state = alone(1024)
     said = missing(state.with_store(records=others(1024, **changes)))
     assert len(said) < LONGEST
+
+
+def test_a_newcomer_for_a_rank_that_a_stranger_holds_says_so_once() -> None:
+    held = alone(2).with_store(foreign=frozenset({0}), holder="stranger", joined=None, looked=True)
+    state, actions = wait_for_rank(held)
+    assert ["is held by somebody with another UNIT_SECRET" in str(one) for one in actions] == [True]
+    assert wait_for_rank(state)[1] == ()
 
 
 @pytest.mark.parametrize(
