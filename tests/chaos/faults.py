@@ -154,10 +154,10 @@ KINDS: dict[str, Kind] = {
         noticed=lambda _: 5.0,
     ),
     "container killed": Kind(
-        strike=_kill, mend=_rebuild, hold=lambda _: (0.1, 1.5), noticed=limits.at_once, quick=limits.QUICK
+        strike=_kill, mend=_rebuild, hold=lambda _: (0.1, 1.5), noticed=limits.refused, quick=limits.QUICK
     ),
     "rebuilt at its own address at once": Kind(
-        strike=_kill, mend=_rebuild, noticed=limits.at_once, quick=limits.QUICK
+        strike=_kill, mend=_rebuild, noticed=limits.refused, quick=limits.QUICK
     ),
     "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild_who_was_asked),
     "everybody asked to stop": Kind(strike=_ask_all, mend=_rebuild_all, where="everywhere"),

@@ -14,7 +14,7 @@ from unitagent.core.timing import Timing
 Limit = Callable[[Timing], float]
 Span = Callable[[Timing], tuple[float, float]]
 
-AT_ONCE, QUICK = 1.5, 3.0  # seconds, whatever the timing: nothing of it waits for a beat or a lease
+AT_ONCE, QUICK = 1.5, 3.0  # seconds, whatever the timing: nothing else of it waits for a beat or a lease
 _SLACK = 0.8  # seconds by which a busy machine may wake somebody late
 
 
@@ -49,8 +49,13 @@ def until_all_know(timing: Timing) -> tuple[float, float]:
 
 
 def at_once(_timing: Timing) -> float:
-    """What is refused is known at once."""
+    """What an agent sees itself is known at once,"""
     return AT_ONCE
+
+
+def refused(timing: Timing) -> float:
+    """and what is refused when its next beat is missing."""
+    return AT_ONCE + timing.beat_due
 
 
 def in_time(timing: Timing) -> float:

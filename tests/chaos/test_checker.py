@@ -13,7 +13,7 @@ import pytest
 from tests.chaos.checker import CHECKS, broken, violations
 from tests.chaos.faults import KINDS
 from tests.chaos.history import Chronicle, End, Fault, Flip, History, Round, Sample
-from tests.chaos.limits import at_once
+from tests.chaos.limits import at_once, refused
 from tests.chaos.plan import SIZE, USUAL, Plan, draw, schedule, timings
 from tests.network.lives import Life
 from unitagent.core.timing import Timing, refuse
@@ -42,7 +42,8 @@ def clean(kind: str = "cut off") -> History:
     history.rounds = [Round(0, [fault], before=1, after=2, ready=AGAIN, ended=AGAIN + 1.5)]
     ranks = range(SIZE)
     history.lives = [
-        life(rank, 1, born=1.0, died=STRUCK + (1 if KINDS[kind].noticed is at_once else 5)) for rank in ranks
+        life(rank, 1, born=1.0, died=STRUCK + (1 if KINDS[kind].noticed in {at_once, refused} else 5))
+        for rank in ranks
     ]
     history.lives += [life(rank, 2, born=AGAIN, died=LAST) for rank in ranks]
     history.notes = [begin(rank, generation) for rank in ranks for generation in (1, 2)]
@@ -188,12 +189,12 @@ def test_who_is_isolated_in_another_way_stops_too(kind: str) -> None:
     assert any("lived on for more than 7 s" in one for one in broken(history))
 
 
-@pytest.mark.parametrize("kind", ["workload killed", "container killed"])
-def test_what_is_refused_is_known_at_once(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "seconds"), [("workload killed", 1.5), ("container killed", 3)])
+def test_what_is_seen_or_refused_is_known_soon(kind: str, seconds: float) -> None:
     history = clean(kind)
     for number in range(SIZE):
-        change(history, number, died=STRUCK + 1.6)
-    assert any("not within 1.5 s" in one for one in broken(history))
+        change(history, number, died=STRUCK + seconds + 0.1)
+    assert any(f"not within {seconds:g} s" in one for one in broken(history))
 
 
 def test_no_check_is_without_a_doctored_history() -> None:

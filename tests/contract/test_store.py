@@ -253,7 +253,7 @@ async def test_a_record_comes_back_whole(board: Board) -> None:
         tenure=2**53 - 1,
         edition=7,
         netns="00ff",
-        gang="3:29500:a,b",
+        gang="3:29500:0f1e",
         charges=(Charge(generation=2, at=1.5), Charge(generation=3, at=1795917503.123456)),
     )
     await board.store(0, "a").exchange(exchange(whole))

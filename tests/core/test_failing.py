@@ -7,6 +7,8 @@ import pytest
 from tests.core.unit import Unit
 from tests.fakestore import StoreState
 from unitagent.core.events import (
+    Opinion,
+    PeerAnswered,
     PeerHungUp,
     WorkloadStuck,
 )
@@ -90,14 +92,40 @@ def test_a_rebuilt_instance_restarts_all_with_guard() -> None:
     assert (failure.generation, failure.rank, failure.reason) == (1, 1, Reason.REPLACED)
 
 
-def test_a_hang_up_and_a_refusal_are_a_loss_at_once() -> None:
-    unit = Unit(2, guard=True, **CALM).formed()
+def test_a_hang_up_and_a_refusal_are_a_loss_when_the_next_beat_is_missing() -> None:
+    unit = Unit(2, guard=True, lease=30.0, **CALM).formed()
     unit.kill(1)
     unit.tell(0, PeerHungUp, 1, "i2")
+    assert unit.take() == []
+    unit.wait(2)
     assert unit.take() == ["0 stop 5"]
     failure = unit.agents[0].recovery.failure
     assert failure is not None
     assert failure.reason is Reason.LOST
+
+
+def test_a_peer_whose_address_refuses_is_not_lost_while_it_beats() -> None:
+    """As where a firewall is loaded anew, and answers in its place."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.refusing = {1}
+    for rank in (0, 2):
+        unit.tell(rank, PeerHungUp, 1, "i2")
+    unit.wait(30)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
+    unit.kill(1)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 stop 5", "2 stop 5"]
+
+
+def test_another_that_answers_in_the_place_of_a_peer_restarts_nobody() -> None:
+    """The question may have been relayed to it."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    for _ in range(20):
+        unit.tell(0, PeerAnswered, 1, "i2", Opinion.OTHER)
+        unit.wait(1)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
 
 
 def test_a_silent_peer_is_lost_after_its_lease() -> None:

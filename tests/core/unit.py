@@ -64,6 +64,7 @@ class Unit:
         self.codes: dict[int, int] = {}
         self.cut: set[int] = set()
         self.silent: set[int] = set()
+        self.refusing: set[int] = set()
         self.slow: set[int] = set()
         self.trouble = "cut"
         self._queue: deque[tuple[int, str, Any, tuple[Any, ...]]] = deque()
@@ -218,7 +219,7 @@ class Unit:
         about = (peer.rank, peer.incarnation)
         if {rank, peer.rank} & self.silent:
             self._put(rank, PeerAnswered, *about, Opinion.SILENT)
-        elif other is None:
+        elif other is None or peer.rank in self.refusing:
             self._put(rank, PeerAnswered, *about, Opinion.REFUSED)
         elif other.me.incarnation != peer.incarnation:
             self._put(rank, PeerAnswered, *about, Opinion.OTHER)

@@ -64,6 +64,7 @@ class FakeAnswers:
     probes: dict[str, Answer] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=status)
     who: tuple[int, str] = (1, "abc")
+    unit: str = "u"
     page: str = "unit"
 
     def live(self) -> Answer:
@@ -84,8 +85,8 @@ class FakeAnswers:
     def metrics(self) -> bytes:
         return b"unitagent_ready 1.0\n"
 
-    def identity(self) -> tuple[int, str]:
-        return self.who
+    def identity(self) -> tuple[str, int, str]:
+        return self.unit, *self.who
 
     def dashboard(self) -> str:
         return self.page

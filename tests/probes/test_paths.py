@@ -124,7 +124,7 @@ async def test_a_peer_gets_a_signed_status() -> None:
     async with serving(None, "s3") as port:
         told = await ask(port, "/status", f"X-Unitagent-Nonce: {NONCE}")
     assert (told.headers["x-unitagent-rank"], told.headers["x-unitagent-incarnation"]) == ("1", "abc")
-    claim = Claim(NONCE, 1, "abc", told.body)
+    claim = Claim(NONCE, "u", 1, "abc", told.body)
     assert verify("s3", claim, told.headers["x-unitagent-signature"])
     assert not verify("s4", claim, told.headers["x-unitagent-signature"])
 

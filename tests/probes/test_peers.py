@@ -25,15 +25,15 @@ HELD = "s3"
 SILENT = Verdict(Opinion.SILENT)
 STRANGER = Verdict(Opinion.STRANGER)
 ALIVE = Verdict(Opinion.ALIVE, 7, working=True, ready=True)
-NAMED = {"x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
+NAMED = {"x-unitagent-unit": "u", "x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
 
 
 def peers(secret: str | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
-    return Peers(Asker("me", secret), source, timeout, lambda rank, incarnation: None)
+    return Peers(Asker("u", "me", secret), source, timeout, lambda rank, incarnation: None)
 
 
 def reply(body: bytes, *headers: str, first: str = "HTTP/1.1 200 OK") -> bytes:
-    known = ["X-Unitagent-Rank: 1", "X-Unitagent-Incarnation: abc"]
+    known = ["X-Unitagent-Unit: u", "X-Unitagent-Rank: 1", "X-Unitagent-Incarnation: abc"]
     return "\r\n".join([first, *known, *headers, "", ""]).encode() + body
 
 
@@ -73,6 +73,13 @@ async def test_an_address_that_leads_back_to_me_is_my_own(theirs: str | None, ra
 @in_loop
 async def test_somebody_else_at_the_address_is_another(who: tuple[int, str], secret: str | None) -> None:
     async with serving(FakeAnswers(who=who), secret) as port:
+        assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
+
+
+@pytest.mark.parametrize("secret", [None, HELD])
+@in_loop
+async def test_the_same_name_in_another_unit_is_another(secret: str | None) -> None:
+    async with serving(FakeAnswers(unit="v"), secret) as port:
         assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
 
 
@@ -150,7 +157,7 @@ async def test_the_honest_form_of_those_lies_is_believed() -> None:
 
 @in_loop
 async def test_a_signature_for_another_question_is_a_strangers() -> None:
-    old = sign(HELD, Claim("0" * 32, 1, "abc", honest()))
+    old = sign(HELD, Claim("0" * 32, "u", 1, "abc", honest()))
     async with saying(reply(honest(), f"X-Unitagent-Signature: {old}")) as port:
         assert await peers(HELD).ask(record(port)) == STRANGER
         assert await peers().ask(record(port)) == STRANGER
@@ -159,16 +166,17 @@ async def test_a_signature_for_another_question_is_a_strangers() -> None:
 @pytest.mark.parametrize(
     ("claim", "opinion"),
     [
-        (Claim("n", 1, "abc", honest()), Opinion.ALIVE),
-        (Claim("m", 1, "abc", honest()), Opinion.STRANGER),
-        (Claim("n", 2, "abc", honest()), Opinion.STRANGER),
-        (Claim("n", 1, "newer", honest()), Opinion.STRANGER),
-        (Claim("n", 1, "abc", honest(ready=False)), Opinion.STRANGER),
+        (Claim("n", "u", 1, "abc", honest()), Opinion.ALIVE),
+        (Claim("m", "u", 1, "abc", honest()), Opinion.STRANGER),
+        (Claim("n", "u", 2, "abc", honest()), Opinion.STRANGER),
+        (Claim("n", "v", 1, "abc", honest()), Opinion.STRANGER),
+        (Claim("n", "u", 1, "newer", honest()), Opinion.STRANGER),
+        (Claim("n", "u", 1, "abc", honest(ready=False)), Opinion.STRANGER),
     ],
 )
 def test_a_signature_is_for_this_question_this_agent_and_this_answer(claim: Claim, opinion: Opinion) -> None:
     headers = NAMED | {"x-unitagent-signature": sign(HELD, claim)}
-    verdict = judge(record(1), Answered(200, headers, honest()), Asker("me", HELD), "n")
+    verdict = judge(record(1), Answered(200, headers, honest()), Asker("u", "me", HELD), "n")
     assert verdict.opinion is opinion
 
 
@@ -322,21 +330,51 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
+meant: st.SearchStrategy[Any] = st.sampled_from(
+    [-1, 1024, 2**53 - 1, 2**53 + 1, 10**30, 1e308, "healthy", "abc", "me", "\x1b[2J", "$(id)"]
+)
 near = st.builds(
     lambda fields, other: json.dumps(
         {"ready": True, "instances": [{**instance(), **fields}, other]}
     ).encode(),
-    st.dictionaries(st.sampled_from(["rank", "incarnation", "state", "generation"]), json_values, max_size=2),
+    st.dictionaries(
+        st.sampled_from(["rank", "incarnation", "state", "generation"]), json_values | meant, max_size=2
+    ),
     json_values,
 )
+named = st.fixed_dictionaries(
+    {},
+    optional={
+        "x-unitagent-unit": st.sampled_from(["u", "v", "", "é"]),
+        "x-unitagent-rank": st.sampled_from(["0", "1", "01", "-1", "1024", "99999", "\u0661", "1 "]),
+        "x-unitagent-incarnation": st.sampled_from(["abc", "me", "other", "", "abc "]),
+        "x-unitagent-signature": st.sampled_from(["", "0" * 64, "é" * 64]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(100, 599), named, near, st.sampled_from([None, HELD]))
+def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
+    code: int, headers: dict[str, str], body: bytes, secret: str | None
+) -> None:
+    verdict = judge(record(1), Answered(code, headers, body), Asker("u", "me", secret), "n")
+    alike = (code, headers.get("x-unitagent-unit"), headers.get("x-unitagent-incarnation")) == (
+        200,
+        "u",
+        "abc",
+    )
+    assert verdict.opinion is not Opinion.REFUSED
+    assert verdict.opinion is not Opinion.ALIVE or (alike and secret is None)
+    assert 0 <= verdict.generation <= 2**53
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
 def test_any_body_is_judged_without_an_error(body: bytes) -> None:
-    verdict = judge(record(1), Answered(200, NAMED, body), Asker("me"), "")
+    verdict = judge(record(1), Answered(200, NAMED, body), Asker("u", "me"), "")
     assert verdict.opinion in {Opinion.ALIVE, Opinion.SILENT}
-    assert judge(record(1), Answered(200, NAMED, body), Asker("me", HELD), "") == STRANGER
+    assert judge(record(1), Answered(200, NAMED, body), Asker("u", "me", HELD), "") == STRANGER
 
 
 @settings(max_examples=40, deadline=None)

@@ -49,7 +49,7 @@ def agent() -> Iterator[tuple[int, int]]:
 class Watcher:
     def __init__(self) -> None:
         self.broken: list[tuple[int, str]] = []
-        self.peers = Peers(Asker("me"), HOST, 1.0, lambda *peer: self.broken.append(peer))
+        self.peers = Peers(Asker("u", "me"), HOST, 1.0, lambda *peer: self.broken.append(peer))
 
 
 class Listener:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.entries import entry
 from tests.groups import one_node, one_sentinel
 from tests.listening import Heard, story, until
 from tests.records import exchange, failed, moment, record
@@ -18,8 +19,9 @@ from unitagent.errors import StoreError
 from unitagent.store import pushes
 from unitagent.store import redis as redis_store
 from unitagent.store.history import History
-from unitagent.store.keys import CLUSTER, PERMISSIONS, SELECT, SENTINEL
+from unitagent.store.keys import CLUSTER, PERMISSIONS, REGISTRY, SELECT, SENTINEL
 from unitagent.store.redis import RedisStore
+from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,10 +151,32 @@ def test_the_documented_acl_lines_are_those_that_work() -> None:
         assert words in " ".join(str(redis_store.__doc__).split())
 
 
+@story
+async def test_the_user_of_a_unit_has_no_right_in_another(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        let_in(server, PERMISSIONS)
+        url = f"redis://small:pw@127.0.0.1:{server.port}"
+        assert (await store(url).exchange(MINE)).holder == "a"
+        await Registry(url, timeout=5).announce(entry("u"), first=True)
+        other = RedisStore("v", url, timeout=5, rank=0, incarnation="a")
+        with pytest.raises(StoreError, match="does not permit this user"):
+            await other.exchange(MINE)
+        async with Heard(store(url)) as heard:  # its own channel is open to it
+            await RedisStore("u", url, timeout=5, incarnation="b").exchange(exchange(notify=True))
+            await until(lambda: heard.count == 1)
+
+
 def let_in(server: Server, *permissions: str) -> None:
     """Give the user ``small`` these permissions, and no other."""
     allowed = [word for words in permissions for word in words.split()]
-    keys = ("resetkeys", "~unitagent:*", "resetchannels", "&unitagent:*", "nocommands")
+    keys = (
+        "resetkeys",
+        "~unitagent:{u}:*",
+        f"~{REGISTRY}",
+        "resetchannels",
+        "&unitagent:{u}:*",
+        "nocommands",
+    )
     assert server.command("ACL", "SETUSER", "small", "on", ">pw", *keys, *allowed) == b"+OK\r\n"
 
 

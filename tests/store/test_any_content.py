@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,8 @@ from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from unitagent.core.model import Record
 
 FIELDS = [
     "born",
@@ -44,6 +48,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+def is_place(ip: str, port: int) -> bool:
+    """Whether one machine may be reached there; no other text is an address."""
+    address = ipaddress.ip_address(ip)
+    plain = ip.isascii() and ip.isprintable() and "%" not in ip
+    return plain and not (address.is_unspecified or address.is_multicast) and 0 <= port <= 65535
+
+
+def means_something(one: Record) -> bool:
+    """Whether a record may go into a command line, a log, and a picture of times."""
+    texts = (one.hostname, one.revision, one.fingerprint, one.gang, one.incarnation, one.netns)
+    times = [datetime.fromtimestamp(charge.at, tz=UTC) for charge in one.charges]
+    return is_place(one.ip, one.port) and all(text.isprintable() for text in texts) and len(times) < 1e4
+
+
 @settings(
     max_examples=150,
     deadline=None,
@@ -65,11 +83,14 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
             assert 4 <= reply.generation < 2**53
             assert reply.age >= 0
             assert all(rank == one.rank < one.size for rank, one in reply.records.items())
+            assert all(map(means_something, reply.records.values()))
             await mine.put_output(1, 0, ["line"])
             snapshot = await mine.read()
             assert all(rank == one.rank < one.size for rank, one in snapshot.records.items())
             await mine.read_output(1)
-            await registry.read()
+            sights = (await registry.read()).units.values()
+            assert all(is_place(sight.entry.ip, sight.entry.port) for sight in sights)
+            assert all(0 < sight.entry.lease < 1e8 for sight in sights)
             await history.read()
             await history.add([moment()], lambda: 5)
             assert moment().number in [one.number for one in (await history.read()).moments]

@@ -74,7 +74,7 @@ class Announcer:
 
     def _entry(self) -> Entry:
         settings, (ip, port) = self._settings, self._place
-        _, incarnation = self._views.identity()
+        *_, incarnation = self._views.identity()
         return Entry(
             unit=settings.unit,
             service=settings.service or settings.unit,

@@ -39,6 +39,8 @@ def fingerprint(command: Sequence[str], framework: str, environ: Mapping[str, st
 def _compared(name: str) -> bool:
     if name in _COMPARED:
         return True
+    if not name.isprintable():  # no line of text could hold it, and no record
+        return False
     parts = set(name.split("_"))
     own = parts & _PARTS_THAT_MAY_DIFFER and "MASTER" not in parts  # where they meet is the same for all
     return name.startswith(_PREFIXES) and name not in _MAY_DIFFER and not own

@@ -28,7 +28,8 @@ class Onlooker:
         self._url = url
         self._views = views
         self._settings = settings
-        self._registry = Registry(url, timeout=settings.timing.operation_timeout, warn=_log.debug)
+        timeout = settings.timing.operation_timeout
+        self._registry = Registry(url, timeout=timeout, secret=settings.secret, warn=_log.debug)
         self._leases: dict[str, float] = {}
 
     async def all(self) -> list[dict[str, Any]]:
@@ -45,7 +46,8 @@ class Onlooker:
         """Read one Unit; its lease is what the list told of it."""
         if name == self._settings.unit:
             return self._views.status()
-        store = RedisStore(name, self._url, timeout=self._settings.timing.operation_timeout, warn=_log.debug)
+        timeout, secret = self._settings.timing.operation_timeout, self._settings.secret
+        store = RedisStore(name, self._url, timeout=timeout, secret=secret, warn=_log.debug)
         try:
             board = await store.read()
         finally:

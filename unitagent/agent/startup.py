@@ -152,12 +152,15 @@ async def _store(
         where.url,
         timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
+        secret=settings.secret,
+        needs_port=settings.http_port != 0,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )
     try:
         timeout = settings.timing.operation_timeout
-        yield store, Registry(where.url, timeout=timeout), History(settings.unit, where.url, timeout=timeout)
+        registry = Registry(where.url, timeout=timeout, secret=settings.secret)
+        yield store, registry, History(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
         if server is not None:
@@ -175,14 +178,14 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
         ip=address.ip,
         port=settings.http_port,
         netns=find_own_netns(settings.http_host, settings.http_port, address.ip),
-        hostname=socket.gethostname(),
+        hostname=_readable(socket.gethostname()),
         revision=settings.revision,
         fingerprint=_fingerprint(found),
     )
     if settings.rank is not None:
         store.set_rank(me.rank)
         return Claimed(me)
-    asker = Asker(incarnation, settings.secret)
+    asker = Asker(settings.unit, incarnation, settings.secret)
     peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> Opinion:
@@ -198,6 +201,11 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
     )
     await _end_former(settings.unit, claimed.me.rank)
     return claimed
+
+
+def _readable(hostname: str) -> str:
+    """A name that a record may hold: the kernel takes any bytes for one."""
+    return "".join(letter if letter.isprintable() else "?" for letter in hostname)
 
 
 def _fingerprint(found: Resolved) -> str:
@@ -222,7 +230,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    asker = Asker(me.incarnation, settings.secret)
+    asker = Asker(settings.unit, me.incarnation, settings.secret)
     peers = Peers(asker, place.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.furnish(
         Rooms(

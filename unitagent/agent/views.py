@@ -51,9 +51,10 @@ class Views:
         """Return ``/metrics``."""
         return self._metrics.render(self.status(), time.monotonic())
 
-    def identity(self) -> tuple[int, str]:
-        """Return my rank and incarnation."""
-        return self._agent.state.rules.rank, self._agent.state.rules.incarnation
+    def identity(self) -> tuple[str, int, str]:
+        """Return my Unit, my rank and my incarnation."""
+        rules = self._agent.state.rules
+        return rules.unit, rules.rank, rules.incarnation
 
     def dashboard(self) -> str:
         """Return what the page shows."""

@@ -132,6 +132,7 @@ def _snapshot(state: State, reply: Reply) -> State:
         clock=reply.now,
         records=_newest(state, reply.records),
         order=reply.order,
+        foreign=reply.foreign,
     )
 
 

@@ -15,11 +15,12 @@ from unitagent.core.exits import Code
 from unitagent.core.identity import (
     check_peers,
     explain_clashes,
+    explain_foreign,
     explain_unproven,
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, ranks
+from unitagent.core.model import Gang, InstanceState, Mode, Record, few, ranks
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State, go, is_observed, late_by, mine, name, say, watched
 
@@ -178,7 +179,8 @@ def differences(roster: list[Record]) -> str:
         odd = sorted({word.partition("=")[0] for word in wanted ^ set(record.fingerprint.split())})
         if odd:
             parts.append(f"rank {record.rank}: {', '.join(odd)}")
-    return f"these differ from rank 0's and must be equal on all ranks: {'; '.join(parts)}" if parts else ""
+    listed = "; ".join(few(parts))
+    return f"these differ from rank 0's and must be equal on all ranks: {listed}" if parts else ""
 
 
 def start(state: State, gang: Gang) -> Result:
@@ -224,11 +226,13 @@ def report(state: State) -> Result:
 def missing(state: State) -> str:
     """What keeps the barrier shut, in words."""
     everybody = {**state.store.records, state.rules.rank: state.me}
-    absent = [rank for rank in range(state.rules.size) if rank not in everybody]
+    foreign = state.store.foreign - everybody.keys()
+    absent = [rank for rank in range(state.rules.size) if rank not in everybody.keys() | foreign]
     there = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
     parts = [f"{ranks(absent)} never joined"] if absent else []
-    parts += [_why_not(state, record) for record in there if not stands(state, record)]
-    parts += [*explain_clashes(there), *explain_unproven(state, there)]
+    parts += [explain_foreign(state, sorted(foreign))] if foreign else []
+    parts += few([_why_not(state, record) for record in there if not stands(state, record)])
+    parts += few([*explain_clashes(there), *explain_unproven(state, there)])
     if not state.connected:
         parts.append("the store does not answer")
     elif not state.holds_rank:

@@ -60,7 +60,7 @@ class Opinion(StrEnum):
 
     ALIVE = "alive"  # this incarnation
     REFUSED = "refused"  # the machine: nobody listens there
-    OTHER = "other"  # another incarnation
+    OTHER = "other"  # another incarnation, of whatever rank or Unit; it says nothing of whom I asked for
     SELF = "self"  # my own agent: the address leads back to this machine
     STRANGER = "stranger"  # an agent that signs with another secret, or does not sign as I do
     SILENT = "silent"  # nobody, or with nothing that can be believed

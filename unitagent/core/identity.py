@@ -8,13 +8,13 @@ somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from unitagent.core.actions import Action, CheckPeers
 from unitagent.core.events import Opinion
 from unitagent.core.leases import neighbours
-from unitagent.core.model import Gang, Record, ranks
+from unitagent.core.model import Gang, Record, few, ranks
 from unitagent.core.state import name
 
 if TYPE_CHECKING:
@@ -74,6 +74,13 @@ def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
         )
 
 
+def explain_foreign(state: State, foreign: Sequence[int]) -> str:
+    """One clause for the ranks whose records are signed with another secret than mine, or not at all."""
+    verb = "has" if len(foreign) == 1 else "have"
+    mine = state.rules.rank
+    return f"{ranks(foreign)} {verb} another UNIT_SECRET than rank {mine}; all ranks need the same"
+
+
 def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each peer that was asked and did not answer itself."""
     unreached = []
@@ -93,4 +100,6 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
                 unreached.append(who)
     if unreached:
         me = name(state, state.rules.rank)
-        yield (f"{me} cannot reach {', '.join(unreached)} from its card (wrong COMM_IFNAME or a firewall?)")
+        yield (
+            f"{me} cannot reach {', '.join(few(unreached))} from its card (wrong COMM_IFNAME or a firewall?)"
+        )

@@ -254,6 +254,8 @@ def wait_for_rank(state: State) -> Result:
     holder = state.store.records.get(state.rules.rank)
     if not state.store.looked or may_take(state) is not None:
         return state, ()
+    if state.rules.rank in state.store.foreign and not state.joined:
+        return _say_once(state, _foreign(state))
     if holder is None or holder.incarnation == state.me.incarnation:
         return _say_once(state, _forgotten(state)) if _has_run(state) and not state.joined else (state, ())
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
@@ -269,6 +271,14 @@ def wait_for_rank(state: State) -> Result:
         state, question = ask(state, (holder,))
         return state, (*actions, *question)
     return state, actions
+
+
+def _foreign(state: State) -> str:
+    rules = state.rules
+    return (
+        f"rank {rules.rank} of Unit {rules.unit} is held by somebody with another UNIT_SECRET, or with none; "
+        f"waiting until that one has been silent for {rules.timing.takeover:g} s; all ranks need the same"
+    )
 
 
 def _forgotten(state: State) -> str:

@@ -47,14 +47,21 @@ def look_in_time(state: State) -> Result:
     """Look at the store when a member's silence turns long enough to ask it, and when its lease ends."""
     if state.store.look or not (state.up and state.connected):
         return state, ()
-    ages = (state.rules.timing.ask_after, state.rules.lease) if state.rules.probes else (state.rules.lease,)
     leases = state.store.leases
     due = any(
         leases.has_turned(peer.incarnation, age, state.now)
         for peer in _doing_their_part(state)
-        for age in ages
+        for age in _telling_ages(state, peer)
     )
     return state.with_store(look=due), ()
+
+
+def _telling_ages(state: State, peer: Record) -> tuple[float, ...]:
+    timing, lease = state.rules.timing, state.rules.lease
+    if not state.rules.probes:
+        return (lease,)
+    refused = (timing.beat_due,) if peer.incarnation in state.peers.refused else ()
+    return (*refused, timing.ask_after, lease)
 
 
 def watch_again(state: State) -> Result:
@@ -70,7 +77,8 @@ def _worth_asking(state: State, peer: Record) -> bool:
     rank = peer.rank
     if rank in state.peers.hung_up:
         return rank not in state.peers.asking
-    quiet = state.store.leases.silence(peer.incarnation) >= state.rules.timing.ask_after
+    refused = peer.incarnation in state.peers.refused  # once may be a firewall's doing
+    quiet = refused or state.store.leases.silence(peer.incarnation) >= state.rules.timing.ask_after
     return (quiet or rank in state.peers.suspects) and may_ask(state, rank)
 
 

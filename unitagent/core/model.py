@@ -207,8 +207,15 @@ class Failure:
 
 
 def ranks(numbers: Sequence[int]) -> str:
-    """``rank 2`` or ``ranks 0, 1, 2``."""
-    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
+    """``rank 2`` or ``ranks 0, 1, 2``; of many the first."""
+    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(few([str(one) for one in numbers]))}"
+
+
+def few(parts: Sequence[str]) -> list[str]:
+    """As many parts of a sentence as are read, and how many more there are."""
+    if len(parts) <= _NAMED:
+        return list(parts)
+    return [*parts[:_NAMED], f"and {len(parts) - _NAMED} more"]
 
 
 class OrderKind(StrEnum):
@@ -261,6 +268,7 @@ class Reply:
         failure: the first failure of the last generation that failed, as the store knows it.
         order: the last operator's wish.
         age: seconds since the store first heard of this Unit (it may have been wiped since).
+        foreign: ranks whose records are not signed with this Unit's secret, and so are none.
         now: the store's clock, in milliseconds since its epoch; it only makes tenures grow.
 
     """
@@ -272,6 +280,7 @@ class Reply:
     failure: Failure | None = None
     order: Order | None = None
     age: float = 0.0
+    foreign: frozenset[int] = frozenset()
     now: int = 0
 
 

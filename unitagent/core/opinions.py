@@ -12,7 +12,9 @@ from unitagent.core.leases import NEVER
 from unitagent.core.model import Mode, Record
 from unitagent.core.state import State, overdue
 
-_NOTHING = {Opinion.SILENT, Opinion.SELF, Opinion.STRANGER}  # says nothing of whom I asked for
+# These say nothing of whom I asked for. Another incarnation's answer may have been relayed from anywhere; if
+# it has taken the place of the one that I know, the store shows it, or the lease of the old one ends.
+_NOTHING = {Opinion.SILENT, Opinion.SELF, Opinion.STRANGER, Opinion.OTHER}
 
 
 def peer_answered(state: State, event: PeerAnswered) -> State:
@@ -60,6 +62,8 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
         hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
     )
     against = _against(state, event, record, hung_up=hung_up)
+    if event.opinion is Opinion.REFUSED and not against:
+        state = _ask_again(state, event)
     if against:
         state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
     elif not state.connected:  # with a store, its snapshots settle doubts
@@ -86,9 +90,7 @@ def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool
             return "it knows that the Unit does not serve"
         case Opinion.ALIVE:
             return ""
-        case Opinion.OTHER:
-            return "another incarnation answers at its address"
-        case Opinion.REFUSED if _answered_before(state, event) or late:
+        case Opinion.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
             return "its address refuses connections, so its agent is dead"
         case _:
             last = state.store.leases.last or state.now
@@ -100,6 +102,23 @@ def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool
 def _answered_before(state: State, event: PeerAnswered) -> bool:
     """An address that never answered may be a firewall that rejects; one that did has lost its agent."""
     return event.incarnation in state.barrier.reached
+
+
+def _misses_beat(state: State, event: PeerAnswered) -> bool:
+    """Whether its beat stands still as well: a firewall that is loaded anew refuses, too, while the beats go
+    on. Without the store nothing can be seen of them.
+    """
+    due = state.rules.timing.beat_due
+    return not state.connected or state.store.leases.silence(event.incarnation) >= due
+
+
+def _ask_again(state: State, event: PeerAnswered) -> State:
+    """Look for its beat at once, and ask again when one is missing."""
+    timing = state.rules.timing
+    left = timing.beat_due - (state.store.leases.age(event.incarnation, state.now) or 0.0)
+    at = state.now + min(timing.ask_every, max(timing.tick, left))
+    state = state.with_store(look=state.connected or state.store.look)
+    return state.with_peers(ask_again={**state.peers.ask_again, event.rank: at})
 
 
 def peer_hung_up(state: State, event: PeerHungUp) -> State:

@@ -73,6 +73,7 @@ class StoreView:
         leases: when the others' beats were seen to change.
         order: the last wish of an operator.
         incredible: a generation that was named and is not believed.
+        foreign: ranks whose records are not signed with my Unit's secret, as the store last showed them.
 
     """
 
@@ -95,6 +96,7 @@ class StoreView:
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
     incredible: int = 0
+    foreign: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

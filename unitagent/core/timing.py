@@ -45,6 +45,8 @@ class Timing:
         tick: the longest that a decision may be late because the agent looks at the clock only so often.
         operation_timeout: for one operation of the store, connecting included.
         peer_timeout: for one question to a peer.
+        beat_due: silence in the store after which a beat is missing, so that a refusal is its agent's end and
+            no firewall's.
         ask_after: silence in the store after which a member is asked for its own word.
         ask_every: pause between two questions to the same peer.
         out_of_touch: silence of the store itself after which the peers are asked.
@@ -59,6 +61,7 @@ class Timing:
     tick: float
     operation_timeout: float
     peer_timeout: float
+    beat_due: float
     ask_after: float
     ask_every: float
     out_of_touch: float
@@ -87,6 +90,7 @@ class Timing:
             tick=tick,
             operation_timeout=operation,
             peer_timeout=question,
+            beat_due=heartbeat + 2 * tick,
             ask_after=min(patience, lease - question - tick),
             ask_every=min(heartbeat, spare / 4),
             out_of_touch=min(1.5 * heartbeat, lease - question - tick),
@@ -113,6 +117,7 @@ class Timing:
         kept = {
             "a member's death is detected within the lease and a second": self.detection <= self.lease + 1,
             "a member is asked only when its heartbeat is late": self.ask_after >= self.heartbeat + self.tick,
+            "a beat is missing before the lease ends": self.beat_due + self.tick <= self.lease,
             "its silence is known when its lease ends": self.ask_after + self.peer_timeout <= self.lease,
             "an isolated agent decides within the lease and 1.75 seconds": self.isolation
             <= self.lease + 1.75 + _SLACK,

@@ -82,7 +82,11 @@ def from_agent(settings: Settings) -> dict[str, Any] | None:
 
 def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
     """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
-    return RedisStore(settings.unit, _url(settings, seen), timeout=_ASK)
+    return RedisStore(settings.unit, _url(settings, seen), timeout=_ASK, secret=settings.secret, warn=_warn)
+
+
+def _warn(text: str) -> None:
+    print(f"unitagent: warning: {text}", file=sys.stderr)  # noqa: T201
 
 
 def _url(settings: Settings, seen: dict[str, Any] | None) -> Callable[[], str]:
@@ -103,7 +107,7 @@ def order(settings: Settings, namespace: argparse.Namespace) -> int:
 
 async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
     url = await asyncio.to_thread(store_url, settings)
-    store = RedisStore(settings.unit, url, timeout=_ASK)
+    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.secret, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
@@ -132,7 +136,7 @@ async def _tell(history: History, order: Order) -> None:
     try:
         await history.add([moment], time.time)
     except StoreError as error:
-        print(f"unitagent: warning: the Unit's history does not tell of it: {error}", file=sys.stderr)  # noqa: T201
+        _warn(f"the Unit's history does not tell of it: {error}")
     finally:
         await history.close()
 

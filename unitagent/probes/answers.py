@@ -20,6 +20,7 @@ from unitagent.probes.signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
     SIGNATURE_HEADER,
+    UNIT_HEADER,
     Claim,
     sign,
     valid_nonce,
@@ -55,8 +56,8 @@ class Answers(Protocol):
     def metrics(self) -> bytes:
         """Return Prometheus text."""
 
-    def identity(self) -> tuple[int, str]:
-        """Return my rank and my incarnation."""
+    def identity(self) -> tuple[str, int, str]:
+        """Return my Unit, my rank and my incarnation."""
 
     def dashboard(self) -> str:
         """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
@@ -149,9 +150,9 @@ def _line(text: str) -> str:
 
 
 def _status(answers: Answers, nonce: str, secret: str | None) -> Response:
-    rank, incarnation = answers.identity()
+    unit, rank, incarnation = answers.identity()
     body = msgspec.json.encode(answers.status())
-    headers = [(RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
+    headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if secret and valid_nonce(nonce):
-        headers.append((SIGNATURE_HEADER, sign(secret, Claim(nonce, rank, incarnation, body))))
+        headers.append((SIGNATURE_HEADER, sign(secret, Claim(nonce, unit, rank, incarnation, body))))
     return Response(200, body, JSON, tuple(headers))

@@ -1,8 +1,8 @@
 """Peers seen directly, without the store: asked for a second opinion, checked for reachability, watched.
 
 The invariant: silence proves nothing, and neither does an address. A peer counts as alive, or as another one,
-only by an answer that is whole, says which incarnation gives it and, where the Unit has a secret, is signed
-for this very question; as refused only by its own machine.
+only by an answer that is whole, says which incarnation of which rank and Unit gives it and, where the Unit
+has a secret, is signed for this very question; as refused only by its machine, or by a firewall before it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from unitagent.probes.signature import (
     NONCE_HEADER,
     RANK_HEADER,
     SIGNATURE_HEADER,
+    UNIT_HEADER,
     Claim,
     verify,
 )
@@ -64,8 +65,9 @@ _SILENT = Verdict(Opinion.SILENT)
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: my own incarnation, and the secret that my Unit signs with, if it has one."""
+    """Who asks: my Unit and my own incarnation, and the secret that my Unit signs with, if it has one."""
 
+    unit: str
     incarnation: str
     secret: str | None = None
 
@@ -138,15 +140,15 @@ class Peers:
 
 def judge(record: Record, answered: Answered, me: Asker, nonce: str) -> Verdict:
     """Decide what an answer says about the agent that wrote ``record``."""
-    rank = _rank(answered)
+    rank, unit = _rank(answered), answered.headers.get(UNIT_HEADER.lower(), "")
     incarnation = answered.headers.get(INCARNATION_HEADER.lower(), "")
     if answered.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
         return _SILENT
     if incarnation == me.incarnation:
         return Verdict(Opinion.SELF)
-    if not _is_signed_as_mine(answered, me.secret, Claim(nonce, rank, incarnation, answered.body)):
+    if not _is_signed_as_mine(answered, me.secret, Claim(nonce, unit, rank, incarnation, answered.body)):
         return Verdict(Opinion.STRANGER)
-    if incarnation != record.incarnation:
+    if (unit, incarnation) != (me.unit, record.incarnation):
         return Verdict(Opinion.OTHER)
     return _alive(record, answered.body) if rank == record.rank else _SILENT
 

@@ -1,16 +1,17 @@
 """Signed answers: only an agent that knows the Unit's secret can say that a peer is alive.
 
 The invariant: a signature covers the asker's nonce, so an answer recorded earlier proves nothing, and it
-covers who answers, so one rank's answer never counts as another's.
+covers who answers, of which Unit, so the answer of one never counts as another's, wherever it was relayed to.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from dataclasses import dataclass
 
+from unitagent.sealing import Kind, is_equal, seal
+
+UNIT_HEADER = "X-Unitagent-Unit"
 NONCE_HEADER = "X-Unitagent-Nonce"
 RANK_HEADER = "X-Unitagent-Rank"
 INCARNATION_HEADER = "X-Unitagent-Incarnation"
@@ -21,9 +22,10 @@ _NONCE = re.compile(r"[0-9a-fA-F]{16,128}")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a signature covers. No part but the body may contain a newline."""
+    """What a signature covers: the question, who answers it, and the answer."""
 
     nonce: str
+    unit: str
     rank: int
     incarnation: str
     body: bytes
@@ -36,10 +38,10 @@ def valid_nonce(nonce: str) -> bool:
 
 def sign(secret: str, claim: Claim) -> str:
     """Return the HMAC-SHA256 of a claim in hex."""
-    message = f"{claim.nonce}\n{claim.rank}\n{claim.incarnation}\n".encode() + claim.body
-    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    who = (claim.unit, str(claim.rank), claim.incarnation)
+    return seal(secret, Kind.ANSWER, claim.nonce, *who, claim.body)
 
 
 def verify(secret: str, claim: Claim, signature: str) -> bool:
     """Tell whether ``signature`` is what ``sign`` returns, in time that does not depend on the difference."""
-    return hmac.compare_digest(sign(secret, claim).encode(), signature.encode(errors="replace"))
+    return is_equal(sign(secret, claim), signature)

@@ -3,15 +3,21 @@
 local units = KEYS[1]
 local unit, me, generation, lease, entry, tidy = unpack(ARGV)
 local DAY = 86400
+local LEAP = 1e9 -- generations; one so far ahead of ours was made up
 
 local kind = redis.call('TYPE', units).ok
 if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', units) end -- of another type: not ours
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function head(raw) -- when it was written, for how long, by whom; garbage is as old as can be
+-- When it was written, for how long, by whom. Garbage is as old as can be, and so is what comes from the future;
+-- no line keeps ours away for longer than ours lasts.
+local function head(raw)
   local at, lasts, born, holder = raw:match('^(%d+) (%d+) (%d+) (%S+) ')
-  return tonumber(at or 0), tonumber(lasts or 0), tonumber(born or 0), holder or ''
+  at, lasts, born = tonumber(at or 0), tonumber(lasts or 0), tonumber(born or 0)
+  if at > now then at = 0 end
+  if born > tonumber(generation) + LEAP then born = 0 end
+  return at, math.min(lasts, tonumber(lease)), born, holder or ''
 end
 
 local at, lasts, born, holder = head(redis.call('HGET', units, unit) or '')

@@ -6,7 +6,7 @@ whatever it answers is one atomic snapshot of what it knows then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Entry:
         traffic: whether ``/traffic`` is 200.
         lease: seconds after which this is no longer so, unless it is announced again.
         phase: what the Unit is doing; empty when that was not told.
+        at: when this was said: milliseconds of the server's clock, as rank 0 knows it.
 
     """
 
@@ -73,11 +74,14 @@ class Entry:
     lease: float
     revision: str = ""
     phase: str = ""
+    at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """An entry as it hangs in the store, and when it was put there: seconds of the server's clock."""
+    """An entry as it hangs in the store, and when it was put there, or signed: seconds of the server's
+    clock.
+    """
 
     at: float
     entry: Entry
@@ -85,10 +89,16 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """All entries by Unit, and the seconds of the server's clock when they were read."""
+    """All entries by Unit, and the seconds of the server's clock when they were read.
+
+    Attributes:
+        proven: each is signed, with its time; else whoever writes to the store says when it was put there.
+
+    """
 
     now: float
     units: Mapping[str, Sight]
+    proven: bool = False
 
 
 class Store(Protocol):

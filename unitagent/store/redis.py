@@ -1,10 +1,10 @@
 """The store on Redis or Valkey. A break of its connection is never hidden: what was read before is forgotten.
 
-The least that a server must permit, as a line for its ACL::
+The least that a server must permit to the Unit NAME, as a line for its ACL::
 
-    user unitagent on >PASSWORD ~unitagent:* &unitagent:* +evalsha +eval +type +del +hget +hset +hsetnx +hdel
-      +time +zadd +zscore +zrangebyscore +ttl +expire +publish +subscribe +ping +hgetall +get +set +xadd
-      +xrange
+    user unitagent-NAME on >PASSWORD ~unitagent:{NAME}:* ~unitagent:{registry}:units &unitagent:{NAME}:*
+      +evalsha +eval +type +del +hget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl +expire
+      +publish +subscribe +ping +hgetall +get +set +xadd +xrange
 
 with ``+select`` when the URL names a database other than 0 and ``+cluster|slots`` on a Cluster; of Sentinels
 no more is asked than ``+ping +sentinel|get-master-addr-by-name``.
@@ -26,7 +26,8 @@ from unitagent.store.keys import DAY, Keys
 from unitagent.store.line import Line
 from unitagent.store.protocol import Output, UnitSnapshot
 from unitagent.store.pushes import Listener
-from unitagent.store.view import View, Warnings
+from unitagent.store.signed import Hand
+from unitagent.store.view import Reader, View, Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +51,8 @@ class RedisStore:
         timeout: seconds that any operation may take, connecting included.
         rank: the rank to claim; None only looks until ``set_rank``.
         incarnation: of this agent; empty for an operator, who only reads and orders.
+        secret: that records are signed with; without one they are taken as they are.
+        needs_port: the reader has a probe address, so a record without one is ignored.
         refresh: seconds after which all records are read again, and not only those that changed.
         warn: says a sentence about garbage in the store; each is said once.
         remedy: what a person can do when the server is not reached.
@@ -67,6 +70,8 @@ class RedisStore:
         timeout: float,
         rank: int | None = None,
         incarnation: str = "",
+        secret: str | None = None,
+        needs_port: bool = False,
         refresh: float = 5.0,
         warn: Callable[[str], None] = _log.warning,
         remedy: str = "",
@@ -77,7 +82,9 @@ class RedisStore:
         self._incarnation = incarnation
         self._refresh = refresh
         self._warnings = Warnings(warn)
-        self._view = View(self._warnings)
+        self._reader = Reader(unit, secret, needs_port)
+        self._hand = Hand(unit, secret)
+        self._view = View(self._warnings, self._reader)
         self._count = 0
         self._read_all = 0.0
         self._line = Line(url, self._keys.board, timeout, self._view.forget, remedy)
@@ -139,13 +146,14 @@ class RedisStore:
             count=self._count,
             since=self._view.since,
             epoch=self._view.epoch,
+            record=b"" if request.record is None else self._hand.write(request.record),
         )
         return script.Answer.read(await _run(connection, said.words(self._keys, request)))
 
     async def _read(self, connection: AbstractConnection) -> UnitSnapshot:
         board = script.pairs(await call(connection, "HGETALL", self._keys.board))
         seconds, micros = await call(connection, "TIME")
-        return View(self._warnings).snapshot(board, int(seconds) * 1_000_000 + int(micros))
+        return View(self._warnings, self._reader).snapshot(board, int(seconds) * 1_000_000 + int(micros))
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> Output | None:
         raw = await call(connection, "GET", self._keys.output(generation))

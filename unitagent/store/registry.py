@@ -7,21 +7,23 @@ keep it on another server than any of them, and its troubles are none of a Unit'
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
-import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import NoScriptError
 
-from unitagent.store import wire
+from unitagent.sealing import Kind
+from unitagent.store import meaning, wire
 from unitagent.store.connection import call
 from unitagent.store.keys import REGISTRY
 from unitagent.store.line import Line
 from unitagent.store.protocol import Entry, Sight, Sights
 from unitagent.store.script import Word, pairs
+from unitagent.store.signed import is_signed, sign
 from unitagent.store.view import Warnings
 
 if TYPE_CHECKING:
@@ -33,9 +35,6 @@ _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
 _SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
 _LONGEST = 4096  # bytes of an entry worth reading
-# What balancers' configuration is made of must be unable to say anything else there. No address has a zone.
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 
 
 class Registry:
@@ -46,6 +45,7 @@ class Registry:
     Args:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
+        secret: that lines are signed with; who reads without one takes them as they are.
         warn: says a sentence about garbage in the store; each is said once.
 
     """
@@ -55,16 +55,26 @@ class Registry:
         url: str | Callable[[], str],
         *,
         timeout: float,
+        secret: str | None = None,
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         self._line = Line(url, REGISTRY, timeout)
+        self._secret = secret
         self._warnings = Warnings(warn)
+        self._ahead: float | None = None  # the server's clock, beside our monotonic one
 
     async def announce(self, entry: Entry, *, first: bool = False) -> None:
         """Write down what is so now; the ``first`` time also take out who has been gone for a day."""
-        lasts, text = int(entry.lease * 1000), msgspec.json.encode(entry)
+        if self._ahead is None:
+            self._set_clock(await self._line.operate(_milliseconds))
+        entry = replace(entry, at=int((time.monotonic() + (self._ahead or 0.0)) * 1000))
+        text = sign(self._secret, Kind.ENTRY, entry.unit, msgspec.json.encode(entry))
+        lasts = int(entry.lease * 1000)
         words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
-        await self._line.operate(lambda connection: _run(connection, words))
+        self._set_clock(await self._line.operate(lambda connection: _run(connection, words)))
+
+    def _set_clock(self, milliseconds: int) -> None:
+        self._ahead = milliseconds / 1000 - time.monotonic()
 
     async def withdraw(self, unit: str, incarnation: str) -> None:
         """Take the line of a Unit out, unless somebody else has written it."""
@@ -81,41 +91,36 @@ class Registry:
 
     async def _read(self, connection: AbstractConnection) -> Sights:
         lines = pairs(await call(connection, "HGETALL", REGISTRY))
-        seconds, micros = await call(connection, "TIME")
-        sights = {}
-        for name, raw in lines.items():
-            sight = _sight(name, raw)
-            if sight is None:
-                self._warnings.once(f"the store's line of Unit {name[:128]!r} cannot be read; ignored it")
-            else:
-                sights[sight.entry.unit] = sight
-        return Sights(int(seconds) + int(micros) / 1e6, sights)
+        now = await _milliseconds(connection)
+        read = (self._sight(name, raw) for name, raw in lines.items())
+        sights = {sight.entry.unit: sight for sight in read if sight is not None}
+        return Sights(now / 1e3, sights, proven=bool(self._secret))
+
+    def _sight(self, name: bytes, raw: bytes) -> Sight | None:
+        """Read one line; what is not exactly of our making is None, and told."""
+        at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
+        what = f"the store's line of Unit {name[:128]!r}"
+        if not is_signed(self._secret, Kind.ENTRY, name.decode("latin-1"), text):
+            self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
+            return None
+        entry = _entry(name, text) if len(raw) <= _LONGEST else None
+        if entry is None:
+            self._warnings.once(f"{what} cannot be read; ignored it")
+            return None
+        return Sight((entry.at if self._secret else wire.decode_number(at)) / 1e3, entry)
 
 
-def _sight(name: bytes, raw: bytes) -> Sight | None:
-    """Read one line; what is not exactly of our making is None."""
-    if len(raw) > _LONGEST:
-        return None
-    at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
+def _entry(name: bytes, text: bytes) -> Entry | None:
     try:
         entry = msgspec.json.decode(text, type=Entry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Sight(wire.decode_number(at) / 1e3, entry) if _possible(name, entry) else None
+    return entry if entry.unit.encode(errors="replace") == name and meaning.is_entry(entry) else None
 
 
-def _possible(name: bytes, entry: Entry) -> bool:
-    named = entry.unit.encode() == name and all(map(_NAME.fullmatch, (entry.unit, entry.service)))
-    ports = all(0 <= port <= wire.MAX_PORT for port in (entry.port, entry.probe_port))
-    return named and ports and _is_address(entry.ip) and entry.lease > 0
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return _ADDRESS.fullmatch(text) is not None
+async def _milliseconds(connection: AbstractConnection) -> int:
+    seconds, micros = await call(connection, "TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def _run(connection: AbstractConnection, words: tuple[Word, ...]) -> Any:

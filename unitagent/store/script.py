@@ -27,6 +27,7 @@ class Call:
     Attributes:
         since: version up to which the records are known; 0 for none.
         epoch: the life of the board that ``since`` belongs to.
+        record: the bytes of the record to put; empty for none.
 
     """
 
@@ -35,18 +36,14 @@ class Call:
     count: int
     since: int
     epoch: bytes
+    record: bytes = b""
 
     def words(self, keys: Keys, request: Exchange) -> tuple[Word, ...]:
         """Number of keys, keys and arguments of an agent's exchange."""
-        may_put = request.record is not None and self.rank is not None
         judge = [] if self.rank is None else [self.rank]
         return (
             *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
-            *(
-                self.incarnation,
-                self.count,
-                wire.encode(request.record) if request.record and may_put else b"",
-            ),
+            *(self.incarnation, self.count, b"" if self.rank is None else self.record),
             *(request.take, max(0, request.generation)),
             wire.encode_failure(request.failure) if request.failure else b"",
             *(b"", int(request.notify), self.since, self.epoch, keys.look),

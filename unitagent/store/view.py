@@ -5,12 +5,15 @@ The invariant: the view of one board's life is never mixed with another's. ``for
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.core.model import Beat, Record, Reply
+from unitagent.sealing import Kind
 from unitagent.store import wire
+from unitagent.store.meaning import MAX_SIZE
 from unitagent.store.protocol import UnitSnapshot
+from unitagent.store.signed import is_signed, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,19 +31,38 @@ class Warnings:
         self._say = say
         self._said: set[str] = set()
 
-    def once(self, text: str) -> None:
-        """Say it, unless it was said before."""
-        if text not in self._said and len(self._said) < MOST_WARNINGS:
-            self._said.add(text)
+    def once(self, text: str, about: str = "") -> None:
+        """Say it, unless it was said before, or something else about the same."""
+        about = about or text
+        if about not in self._said and len(self._said) < MOST_WARNINGS:
+            self._said.add(about)
             self._say(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a Unit's records, and what it asks of them.
+
+    Attributes:
+        secret: that they are signed with; None takes them as they are.
+        needs_port: the reader has a probe address, so a record without one is none of this Unit's.
+
+    """
+
+    unit: str
+    secret: str | None = None
+    needs_port: bool = False
 
 
 class View:
     """The merged records, and up to which version they are known."""
 
-    def __init__(self, warnings: Warnings) -> None:
+    def __init__(self, warnings: Warnings, reader: Reader) -> None:
         self._warnings = warnings
+        self._reader = reader
         self._records: dict[int, Record] = {}
+        self._foreign: set[int] = set()
+        self._read_last: dict[int, tuple[bytes, Record]] = {}  # most are read again as they were
         self.epoch = b""
         self.since = 0
 
@@ -55,6 +77,7 @@ class View:
             self._warnings.once(f"the store held a {kind} under our key {name}; removed it")
         if answer.since == 0:
             self._records.clear()
+            self._foreign.clear()
         for rank, raw in _by_rank(answer.records).items():
             self._put(rank, raw)
         self.epoch, self.since = answer.epoch, answer.version
@@ -62,6 +85,7 @@ class View:
             holder=answer.holder.decode(errors="replace"),
             generation=answer.generation,
             records=dict(self._records),
+            foreign=frozenset(self._foreign),
             beats={
                 rank: replace(beat, age=max(0.0, answer.now / 1e6 - at / 1e3))
                 for rank, (beat, at) in self._beats(_by_rank(answer.beats)).items()
@@ -88,12 +112,32 @@ class View:
         )
 
     def _put(self, rank: int, raw: bytes) -> None:
-        """Take one record in; garbage in its place counts as no record."""
-        record = self._read(f"record of rank {rank}", raw, lambda raw: wire.decode_record(raw, rank))
-        if record is None:
+        """Take one record in; garbage in its place, or a stranger's, counts as no record."""
+        known = self._read_last.get(rank)
+        if known is None or known[0] != raw:
             self._records.pop(rank, None)
+            self._read_last.pop(rank, None)
+            self._foreign.discard(rank)
+            if raw:
+                self._read_new(rank, raw)
         else:
-            self._records[rank] = record
+            self._records[rank] = known[1]
+
+    def _read_new(self, rank: int, raw: bytes) -> None:
+        what = f"the record of rank {rank} in the store"
+        mine = self._reader
+        if not is_signed(mine.secret, Kind.RECORD, place_of(mine.unit, rank), raw):
+            self._foreign.add(rank)
+            self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
+            return
+        read = wire.decode_record(raw, rank, needs_port=mine.needs_port)
+        if isinstance(read, Record):
+            self._records[rank] = read
+            self._read_last[rank] = raw, read
+        elif read:
+            self._warnings.once(f"{what} has no possible {read}; ignored it", about=f"{rank} {read}")
+        else:
+            self._warnings.once(f"{what} cannot be read; ignored it")
 
     def _beats(self, raw: Mapping[int, bytes]) -> dict[int, tuple[Beat, int]]:
         read = ((rank, wire.decode_beat(beat)) for rank, beat in raw.items())
@@ -113,6 +157,6 @@ def _by_rank(fields: Mapping[bytes, bytes], prefix: bytes = b"") -> dict[int, by
     found = {}
     for name, raw in fields.items():
         rank = wire.decode_number(name.removeprefix(prefix))
-        if name == b"%s%d" % (prefix, rank) and rank < wire.MAX_SIZE:
+        if name == b"%s%d" % (prefix, rank) and rank < MAX_SIZE:
             found[rank] = raw
     return found

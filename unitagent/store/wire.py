@@ -15,11 +15,12 @@ import msgspec
 
 from unitagent.core.history import Moment
 from unitagent.core.model import Beat, Failure, Order, Record
+from unitagent.store import meaning
+from unitagent.store.meaning import MAX_EXACT, MAX_GENERATION, MAX_SIZE
 from unitagent.store.protocol import Output
 
-MAX_SIZE = 1024  # instances in a Unit
-MAX_EXACT = MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the script computes with
-MAX_PORT = 65535
+_DIGITS = len(str(MAX_EXACT))
+_LONGEST_BEAT = 128 + 2 * (1 + _DIGITS)  # bytes
 
 Value = Record | Failure | Order | Output | Moment
 T = TypeVar("T", bound=Value)
@@ -38,20 +39,22 @@ def encode_failure(failure: Failure) -> bytes:
     return b"%d %s" % (failure.generation, encode(failure))
 
 
-def decode_record(raw: bytes, rank: int) -> Record | None:
-    """Read the record that hangs in the place of ``rank``."""
+def decode_record(raw: bytes, rank: int, *, needs_port: bool = False) -> Record | str:
+    """Read the record that hangs in the place of ``rank``; what is none gives the name of the field that is
+    wrong, or nothing where there is no record at all.
+    """
     record = _decode(raw, Record)
-    if record is None or record.rank != rank or not 0 <= record.rank < record.size <= MAX_SIZE:
-        return None
-    ports = (record.port, record.master_port)
-    counts = (record.tenure, record.edition, record.order, *(charge.generation for charge in record.charges))
-    fits = all(0 <= port <= MAX_PORT for port in ports) and all(0 <= count <= MAX_EXACT for count in counts)
-    return record if record.incarnation and fits else None
+    if record is None:
+        return ""
+    if record.rank != rank:
+        return "rank"
+    return meaning.find_fault(record, needs_port=needs_port) or record
 
 
 def decode_failure(raw: bytes) -> Failure | None:
     """Read a failure, behind the generation that leads it."""
-    return _decode(raw.partition(b" ")[2], Failure)
+    failure = _decode(raw.partition(b" ")[2], Failure)
+    return failure if failure is not None and meaning.is_failure(failure) else None
 
 
 def decode_order(raw: bytes) -> Order | None:
@@ -69,24 +72,27 @@ def _is_exact(raw: bytes) -> bool:
 
 def decode_output(raw: bytes) -> Output | None:
     """Read the last lines of a workload."""
-    return _decode(raw, Output)
+    output = _decode(raw, Output)
+    return output if output is not None and 0 <= output.rank < MAX_SIZE else None
 
 
 def decode_moment(raw: bytes) -> Moment | None:
     """Read a moment of a Unit's history."""
     moment = _decode(raw, Moment)
-    return moment if moment is not None and 0 <= moment.rank < MAX_SIZE else None
+    return moment if moment is not None and meaning.is_moment(moment) else None
 
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
     """Read a beat, and when the server saw it: milliseconds since the epoch."""
     words = raw.split(b" ")
-    if len(words) != 3 or not words[0]:  # noqa: PLR2004
+    if len(words) != 3 or len(raw) > _LONGEST_BEAT:  # noqa: PLR2004
         return None
-    try:
-        return Beat(words[0].decode(), int(words[1])), int(words[2])
-    except ValueError:
+    incarnation, count, at = words
+    name = incarnation.decode("latin-1")
+    numbers = count.isdigit() and at.isdigit() and len(count) <= _DIGITS and len(at) <= _DIGITS
+    if not numbers or not (incarnation.isalnum() or meaning.is_id(name)):
         return None
+    return Beat(name, int(count)), int(at)
 
 
 def decode_number(raw: bytes) -> int:

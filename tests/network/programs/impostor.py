@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,6 +15,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = Path(BODY).read_bytes()
         self.send_response(200)
+        self.send_header("X-Unitagent-Unit", json.loads(body)["unit"])
         self.send_header("X-Unitagent-Rank", RANK)
         self.send_header("X-Unitagent-Incarnation", INCARNATION)
         self.send_header("Content-Length", str(len(body)))

@@ -53,7 +53,7 @@ async def _once(settings: Settings, kind: str) -> str:
 
 async def _open(settings: Settings) -> Registry:
     url = await asyncio.to_thread(store_url, settings)
-    return Registry(url, timeout=_ASK, warn=_warn)
+    return Registry(url, timeout=_ASK, secret=settings.secret, warn=_warn)
 
 
 class _Watch:

@@ -119,7 +119,7 @@ def draw(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _timeline(settings: Settings, since: float | None) -> Timeline:
     url = _url(settings)
     history = History(settings.unit, url, timeout=_ASK, warn=_say)
-    store = RedisStore(settings.unit, url, timeout=_ASK, warn=_say)
+    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.secret, warn=_say)
     try:
         reader = Reader(history)
         moments = await _all(settings, reader)

@@ -1,0 +1,64 @@
+"""Who is missing at the barrier, in a sentence that a person reads to its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.unit import Unit
+from unitagent.core.barrier import missing
+from unitagent.core.joining import wait_for_rank
+from unitagent.core.model import Record
+from unitagent.core.state import State
+
+LONGEST = 3000  # characters, of 1,024 ranks
+
+
+def alone(size: int) -> State:
+    unit = Unit(size)
+    unit.create(0)
+    return unit.agents[0]
+
+
+def others(ranks: int, **changes: object) -> dict[int, Record]:
+    given: dict[str, object] = {"size": ranks, "port": 9470, "generation": 1, **changes}
+    return {
+        rank: Record(**{"rank": rank, "incarnation": f"i{rank}", "ip": f"10.0.0.{rank}", **given})  # type: ignore[arg-type]
+        for rank in range(1, ranks)
+    }
+
+
+def test_few_are_all_named() -> None:
+    assert missing(alone(4)) == "ranks 1, 2, 3 never joined"
+
+
+def test_of_many_the_first_are_named_and_the_others_counted() -> None:
+    said = missing(alone(1024))
+    assert said.startswith("ranks 1, 2, 3, ")
+    assert said.endswith(", 16, and 1007 more never joined")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"generation": 0}, {"left": True}, {"size": 7}, {"revision": "x"}, {"ip": "10.0.0.9"}]
+)
+def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str, object]) -> None:
+    state = alone(1024)
+    said = missing(state.with_store(records=others(1024, **changes)))
+    assert len(said) < LONGEST
+
+
+def test_a_newcomer_for_a_rank_that_a_stranger_holds_says_so_once() -> None:
+    held = alone(2).with_store(foreign=frozenset({0}), holder="stranger", joined=None, looked=True)
+    state, actions = wait_for_rank(held)
+    assert ["is held by somebody with another UNIT_SECRET" in str(one) for one in actions] == [True]
+    assert wait_for_rank(state)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "sentence"),
+    [
+        ({2}, "ranks 1, 3 never joined; rank 2 has another UNIT_SECRET than rank 0; all ranks need the same"),
+        ({1, 2, 3}, "ranks 1, 2, 3 have another UNIT_SECRET than rank 0; all ranks need the same"),
+    ],
+)
+def test_who_signs_with_another_secret_is_told_apart(foreign: set[int], sentence: str) -> None:
+    assert missing(alone(4).with_store(foreign=frozenset(foreign))) == sentence

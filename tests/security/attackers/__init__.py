@@ -1,0 +1,1 @@
+"""Programs that attack; none of them knows a secret."""
