@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from unitagent.keys import LEAST_SECRET
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,6 +36,13 @@ _STORE_SCHEMES = frozenset(
 def text(value: str) -> str:
     """Take anything that is printable and on one line."""
     if not value.isprintable():
+        raise ValueError
+    return value
+
+
+def secret(value: str) -> str:
+    """Take a printable line that is too long to be guessed."""
+    if len(text(value).encode()) < LEAST_SECRET:
         raise ValueError
     return value
 

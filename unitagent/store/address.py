@@ -12,6 +12,7 @@ TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. No err
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -96,10 +97,15 @@ def parse(url: str) -> Address:
         raise ConfigurationError(f"UNIT_REDIS_URL: {error}") from None
 
 
-def embedded_url(address: str, port: int, secret: str | None) -> str:
+def embedded_url(address: str, port: int, password: str | None) -> str:
     """Give the URL of the embedded store at rank 0; ``address`` is an IP or a DNS name."""
-    login = f":{quote(secret, safe='')}@" if secret else ""
+    login = f":{quote(password, safe='')}@" if password else ""
     return f"redis://{login}{join_host((address, port))}"
+
+
+def is_loopback(ip: str) -> bool:
+    """Whether only this machine, or this container, reaches an address."""
+    return ipaddress.ip_address(ip).is_loopback
 
 
 def join_host(host: tuple[str, int]) -> str:

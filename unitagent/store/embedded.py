@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.store.address import Login, embedded_url, join_host
+from unitagent.store.address import Login, embedded_url, is_loopback, join_host
 from unitagent.store.connection import Endpoint, call, connect
 from unitagent.store.keys import PERMISSIONS
 from unitagent.store.trouble import explain
@@ -31,7 +31,6 @@ __all__ = ["EmbeddedServer", "embedded_url", "find_server"]
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_LOOPBACK = ("127.", "::1")
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
 _PAUSE = 0.02  # seconds between tries
@@ -119,10 +118,10 @@ class EmbeddedServer:
 
         """
         program = find_server()
-        if not self.pid and not self._password and not self._host[0].startswith(_LOOPBACK):
+        if not self.pid and not self._password and not is_loopback(self._host[0]):
             _log.warning(
-                "the embedded store at %s has no password, and whoever reaches it can disturb this Unit: "
-                "set UNIT_SECRET (or UNIT_SECRET_FILE) to the same value on all ranks",
+                "UNIT_INSECURE=true: the embedded store at %s has no password, and whoever reaches it can "
+                "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host(self._host),
             )
         argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), program, "-")

@@ -1,0 +1,1 @@
+"""Attacks carried out on real parts: each test is one that once worked."""
