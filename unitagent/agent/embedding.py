@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_PROBE_PORT = 9470
 _RESPAWN = 0.5  # seconds before a server that died is started again
+_APART, _SILENT = 2.5, 4  # seconds between looks at the server, and looks without an answer that it may have
 _LOOPBACK = "127.0.0.1"
 _STOP = 2.0  # seconds for a server to end on SIGTERM
 _REMEDY = (
@@ -117,6 +118,8 @@ class EmbeddedStore:
         self._pid: int | None = None
         self._gone = asyncio.Event()
         self._ending = False
+        self._care: asyncio.Future[None] | None = None
+        self._lesson: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Start it and wait until it answers.
@@ -131,10 +134,14 @@ class EmbeddedStore:
             await self._server.ready()
         except StoreError as error:
             raise StoreError(f"{error}; UNIT_STORE_PORT, on all ranks, gives it another port") from error
+        self._care = asyncio.ensure_future(self._look_after())
 
     async def stop(self) -> None:
         """End it."""
         self._ending = True
+        if self._care is not None:
+            self._care.cancel()
+        await self._server.let_go()
         if self._pid is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -143,6 +150,17 @@ class EmbeddedStore:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), _STOP)
                 return
+
+    async def _look_after(self) -> None:
+        """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so."""
+        silent = 0  # looks, not seconds: what froze this process as well is no silence
+        while not self._ending:
+            await asyncio.sleep(_APART)
+            silent = 0 if self._pid is None or await self._server.answers() else silent + 1
+            if silent > _SILENT and self._pid is not None:
+                _log.error("the embedded store has not answered for %g s; it is killed", _SILENT * _APART)
+                os.kill(self._pid, signal.SIGKILL)
+                silent = 0
 
     def _spawn(self) -> None:
         self._pid = self._server.spawn()
@@ -169,3 +187,14 @@ class EmbeddedStore:
         except (OSError, UnitAgentError) as error:
             _log.error("the embedded store cannot be started: %s", error)
             self._start_later()
+        else:
+            self._lesson = asyncio.ensure_future(self._teach())
+
+    async def _teach(self) -> None:
+        """Make a server that was started again one that agents can use."""
+        try:
+            await self._server.ready()
+        except StoreError as error:
+            _log.error("%s", error)
+            if self._pid is not None:  # else it has ended, and is started again
+                os.kill(self._pid, signal.SIGKILL)

@@ -92,7 +92,13 @@ def parse(url: str) -> Address:
 
     """
     try:
-        return _parse(urlsplit(url))
+        parts = urlsplit(url)
+    except ValueError:  # its words may be those of the URL
+        raise ConfigurationError(
+            "UNIT_REDIS_URL: no URL; expected redis://[user:password@]host[:port]"
+        ) from None
+    try:
+        return _parse(parts)
     except ValueError as error:
         raise ConfigurationError(f"UNIT_REDIS_URL: {error}") from None
 
@@ -152,7 +158,7 @@ def _options(query: str, *, secure: bool) -> dict[str, str]:
     options = dict(parse_qsl(query))
     for name in options:
         if name not in _OPTIONS:
-            raise ValueError(f"unknown option {name!r}; accepted: {', '.join(_OPTIONS)}")
+            raise ValueError(f"an option is unknown; accepted: {', '.join(_OPTIONS)}")
         if name in _TLS_OPTIONS and not secure:
             raise ValueError(f"option {name} needs a scheme with TLS (rediss://)")
     return options
@@ -179,7 +185,7 @@ def _host(text: str, default: int) -> tuple[str, int]:
     if not name:
         raise ValueError("the host is missing; expected redis://[user:password@]host[:port][/db]")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) <= MAX_PORT:
-        raise ValueError(f"port of host {name!r} is not a number from 1 to {MAX_PORT}")
+        raise ValueError(f"the port of a host is not a number from 1 to {MAX_PORT}")
     return name, int(port)
 
 
