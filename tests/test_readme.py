@@ -14,7 +14,7 @@ from unitagent.settings.variables import VARIABLES
 from unitagent.store.keys import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "docker/EAS.md", "docker/kubernetes/README.md")]
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "docker/EAS.md", "docker/kubernetes/README.md")]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 

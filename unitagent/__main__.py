@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from unitagent.cli import main
+from unitagent.entry import main
 
 sys.exit(main())

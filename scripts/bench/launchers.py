@@ -114,7 +114,7 @@ def unitagent(size: int, log: Path) -> Group:
     for rank, ip in enumerate(f"127.0.0.{number + 1}" for number in range(size)):
         own = ["--rank", str(rank), "--rank-ip", ip, "--http-address", f"{ip}:{port}"]
         commands.append([UNITAGENT, "run", *options, *own, "--", *WORKER, str(log)])
-    return Group(commands, log, {"UNIT_SECRET": "bench"})
+    return Group(commands, log, {"UNIT_SECRET": "of a bench, not a secret"})
 
 
 def torchrun(size: int, log: Path) -> Group:

@@ -13,7 +13,7 @@ from tests.ports import free_port
 from unitagent import __version__
 from unitagent.settings.variables import VARIABLES
 
-SECRET = "told-to-nobody"  # noqa: S105
+SECRET = "told-to-nobody-at-all"  # noqa: S105
 
 
 def _run(*words: str) -> tuple[int, str]:

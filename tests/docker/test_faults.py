@@ -19,7 +19,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 SERVE = ("python3", "-u", "-m", "http.server", "8000")
 EATER = ("sh", "-c", "[ $UNIT_GENERATION = 1 ] && exec python3 -c 'len(bytes([1]) * 10**9)'; exec sleep 1000")
 LEASE = 4.0  # seconds; a container is back within two or three, also on a busy machine
-RULES = {"UNIT_LEASE_SECONDS": str(LEASE), "UNIT_HEARTBEAT_SECONDS": "0.5", "UNIT_SECRET": "quiet"}
+RULES = {
+    "UNIT_LEASE_SECONDS": str(LEASE),
+    "UNIT_HEARTBEAT_SECONDS": "0.5",
+    "UNIT_SECRET": "quiet as can be, all of us",
+}
 BOTH = {"guard": True, "no guard": False}
 guarded = pytest.mark.parametrize("guard", BOTH.values(), ids=BOTH)
 each = pytest.mark.parametrize("rank", [0, 1])

@@ -62,7 +62,7 @@ class Kubelet:
         path.chmod(0o777)
         if "secret" in volume:
             file = path / "unit-secret"
-            file.write_text("of this Unit")
+            file.write_text("the secret of this Unit")
             file.chmod(volume["secret"]["defaultMode"])
             os.chown(file, 0, group)
         return path

@@ -75,7 +75,7 @@ def environment(one: Pod, secrets: Path) -> dict[str, str]:
     """As the kubelet has it: the labels' values come from the controller, the secret is a folder of files."""
     (container,) = one.spec["containers"]
     stated = {entry["name"]: entry.get("value", "revision-1") for entry in container["env"]}
-    secrets.joinpath("unit-secret").write_text("secret")
+    secrets.joinpath("unit-secret").write_text("the secret of this Unit")
     secrets.joinpath("redis-url").write_text("redis://:password@127.0.0.1:6379/0")
     return {
         "PATH": os.environ["PATH"],

@@ -81,7 +81,11 @@ def test_a_claimed_rank_stays_where_it_was(lab: Lab) -> None:
 
 def test_the_embedded_store_waits_for_a_late_leader(make_lab: MakeLab) -> None:
     lab = make_lab(3, store=False)
-    embedded = {"UNIT_REDIS_URL": None, "MASTER_ADDRESS": lab.net.ip(0), "UNIT_SECRET": "between us"}
+    embedded = {
+        "UNIT_REDIS_URL": None,
+        "MASTER_ADDRESS": lab.net.ip(0),
+        "UNIT_SECRET": "between the two of us",
+    }
     for host in (1, 2):
         lab.start(host, **embedded)
     throughout(lambda: lab.agents[1].running and lab.agents[2].running, "a follower gave up", 2.0)
@@ -91,7 +95,11 @@ def test_the_embedded_store_waits_for_a_late_leader(make_lab: MakeLab) -> None:
 
 def test_a_leader_with_the_embedded_store_is_rebuilt(make_lab: MakeLab) -> None:
     lab = make_lab(3, store=False)
-    embedded = {"UNIT_REDIS_URL": None, "MASTER_ADDRESS": lab.net.ip(0), "UNIT_SECRET": "between us"}
+    embedded = {
+        "UNIT_REDIS_URL": None,
+        "MASTER_ADDRESS": lab.net.ip(0),
+        "UNIT_SECRET": "between the two of us",
+    }
     before = lab.form(**embedded)["generation"]
     lab.agents[0].kill()
     lab.start(0, **embedded)

@@ -39,7 +39,7 @@ def impostor(lab: Lab, host: int, status: dict[str, Any]) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("secret", ["between us", None])
+@pytest.mark.parametrize("secret", ["between the two of us", None])
 def test_nobody_without_the_secret_keeps_a_dead_agent_alive(lab: Lab, secret: str | None) -> None:
     """Without a secret the same answers are believed, so it is the secret that tells them apart."""
     generation = lab.form(UNIT_SECRET=secret)["generation"]

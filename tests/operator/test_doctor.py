@@ -99,7 +99,7 @@ def test_a_store_that_answers(server: Server) -> None:
 
 def test_no_password_is_shown(server: Server) -> None:
     wrong = f"redis://:wrong-hush@127.0.0.1:{server.port}"
-    done = run("doctor", environ=ALONE | {"UNIT_REDIS_URL": wrong, "UNIT_SECRET": "hushed"})
+    done = run("doctor", environ=ALONE | {"UNIT_REDIS_URL": wrong, "UNIT_SECRET": "hushed, and long enough"})
     assert done.returncode == 1
     assert "refused the user or password" in done.stdout
     assert "hush" not in done.stdout + done.stderr

@@ -259,9 +259,9 @@ def test_a_clock_that_is_behind_is_not_said_to_be_ahead() -> None:
 def test_rank_0_s_own_store_may_start_later() -> None:
     assert store.judge_trouble("no", elsewhere=True).verdict is WARN
     assert store.judge_trouble("no", elsewhere=False).verdict is FAIL
-    assert store.judge_embedded("h:1", secret=False, loopback=False).verdict is WARN
-    assert store.judge_embedded("h:1", secret=True, loopback=False).verdict is OK
-    assert store.judge_embedded("h:1", secret=False, loopback=True).verdict is OK
+    assert store.judge_embedded("h:1", "", open_to_all=True).verdict is WARN
+    assert store.judge_embedded("h:1", "", open_to_all=False).verdict is OK
+    assert store.judge_embedded("h:1", "it refuses", open_to_all=True).verdict is FAIL
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.network.conftest import make_lab
 from tests.security.victims import Victim
 from tests.servers import Server, running
+
+__all__ = ["make_lab"]
 
 UNIT = f"attacked-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 MakeVictim = Callable[..., Victim]

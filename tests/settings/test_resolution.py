@@ -193,8 +193,11 @@ def test_every_form_of_the_store(url: str) -> None:
 
 def test_url_and_secret_from_files() -> None:
     environ = {"UNIT_REDIS_URL_FILE": "/url", "UNIT_SECRET_FILE": "/secret"}
-    result = found(ALONE | environ, url="redis://:hunter2@h\n", secret=" hunter3\n")  # noqa: S106 - what is tested
-    assert (result.settings.redis_url, result.settings.secret) == ("redis://:hunter2@h", "hunter3")
+    result = found(ALONE | environ, url="redis://:hunter2@h\n", secret=" hunter3-hunter3-hunter3\n")  # noqa: S106 - what is tested
+    assert (result.settings.redis_url, result.settings.secret) == (
+        "redis://:hunter2@h",
+        "hunter3-hunter3-hunter3",
+    )
     assert result.sources["UNIT_REDIS_URL"] == "file /url"
     assert "hunter" not in f"{result}{result.texts}"
     assert result.texts["UNIT_REDIS_URL"] == "redis://***@h"
@@ -204,10 +207,14 @@ def test_a_flag_wins_over_a_file_that_the_environment_names_and_the_other_way_ro
     given = ALONE | {"UNIT_REDIS_URL_FILE": "/url"}
     settings = found(given, {"UNIT_REDIS_URL": "redis://flag"}, url="redis://file").settings
     assert (settings.redis_url, settings.redis_url_file) == ("redis://flag", None)
-    given = ALONE | {"UNIT_REDIS_URL": "redis://environment", "UNIT_SECRET": "a"}
+    given = ALONE | {"UNIT_REDIS_URL": "redis://environment", "UNIT_SECRET": "a" * 16}
     files = {"UNIT_REDIS_URL_FILE": "/url", "UNIT_SECRET_FILE": "/secret"}
-    settings = found(given, files, url="redis://file", secret="b").settings  # noqa: S106 - what is tested
-    assert (settings.redis_url, settings.redis_url_file, settings.secret) == ("redis://file", "/url", "b")
+    settings = found(given, files, url="redis://file", secret="b" * 16).settings
+    assert (settings.redis_url, settings.redis_url_file, settings.secret) == (
+        "redis://file",
+        "/url",
+        "b" * 16,
+    )
 
 
 REFUSED = [
@@ -306,7 +313,7 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
         (ALONE | {"UNIT_SECRET_FILE": "/nowhere"}, "UNIT_SECRET_FILE='/nowhere'"),
         (ALONE | {"UNIT_REDIS_URL_FILE": "/empty"}, "UNIT_REDIS_URL_FILE='/empty' is empty"),
         (
-            ALONE | {"UNIT_SECRET": "a", "UNIT_SECRET_FILE": "/f"},
+            ALONE | {"UNIT_SECRET": "a" * 16, "UNIT_SECRET_FILE": "/f"},
             "UNIT_SECRET (environment) and UNIT_SECRET_FILE",
         ),
         (ALONE | {"UNIT_REDIS_URL": "redis://h", "UNIT_REDIS_URL_FILE": "/f"}, "one of the two"),
@@ -397,7 +404,9 @@ def test_a_password_is_never_said_and_never_taken_from_the_command_line(url: str
 
 
 def test_a_password_from_the_environment_is_taken_and_not_shown() -> None:
-    result = found(ALONE | {"UNIT_REDIS_URL": "redis://u:hunter2@h", "UNIT_SECRET": "hunter3"})
+    result = found(
+        ALONE | {"UNIT_REDIS_URL": "redis://u:hunter2@h", "UNIT_SECRET": "hunter3-hunter3-hunter3"}
+    )
     assert result.settings.redis_url == "redis://u:hunter2@h"
     assert "hunter" not in f"{result.settings}{result.texts}{result.sources}{result.warnings}"
 

@@ -80,7 +80,7 @@ async def test_without_a_password_it_serves_anybody_and_warns(
     port = free_port()
     outside = EmbeddedServer("0.0.0.0", port, None)
     reaped.append(outside.spawn())
-    assert "set UNIT_SECRET" in caplog.text
+    assert "set UNIT_SECRET_FILE" in caplog.text
     caplog.clear()
     inside = EmbeddedServer("127.0.0.1", free_port(), None)
     reaped.append(inside.spawn())

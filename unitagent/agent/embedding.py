@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
+from unitagent.keys import LEAST_SECRET
 from unitagent.settings import Settings
+from unitagent.store.address import is_loopback, join_host
 from unitagent.store.embedded import EmbeddedServer, embedded_url
 from unitagent.workload.reaper import Reaper
 
@@ -21,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_PROBE_PORT = 9470
 _RESPAWN = 0.5  # seconds before a server that died is started again
+_APART, _SILENT = 2.5, 4  # seconds between looks at the server, and looks without an answer that it may have
+_LOOPBACK = "127.0.0.1"
 _STOP = 2.0  # seconds for a server to end on SIGTERM
 _REMEDY = (
     "that is where rank 0's embedded store is looked for: set UNIT_STORE_PORT on all ranks if their probe "
@@ -35,6 +39,7 @@ class StoreAddress:
     Attributes:
         url: read anew at every connect: a file may be rewritten, a leader's name may move.
         embedded_here: rank 0 runs the server itself, at ``ip`` and ``port``.
+        password: of that server; None for none.
         remedy: what a person can do when it is not reached; empty when that is plain from its URL.
 
     """
@@ -43,7 +48,7 @@ class StoreAddress:
     embedded_here: bool = False
     ip: str = ""
     port: int = 0
-    secret: str | None = None
+    password: str | None = field(default=None, repr=False)
     remedy: str = ""
 
 
@@ -68,27 +73,53 @@ def store_address(settings: Settings, ip: str) -> StoreAddress:
 def _embedded(settings: Settings, ip: str) -> StoreAddress:
     """The embedded store listens at rank 0, one port above its probes unless the settings say where."""
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
-    secret = settings.secret
+    password = settings.store_password
     if settings.rank == 0:
-        return StoreAddress(lambda: embedded_url(ip, port, secret), True, ip, port, secret)
+        place = ip if settings.size > 1 or password or settings.insecure else _inside(ip)
+        return StoreAddress(lambda: embedded_url(place, port, password), True, place, port, password)
     leader = settings.master_address
     if leader is None:
         raise ConfigurationError(
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
             "(IP or DNS name of rank 0), which no platform told either"
         )
-    return StoreAddress(lambda: embedded_url(leader, port, secret), remedy=_REMEDY)
+    return StoreAddress(lambda: embedded_url(leader, port, password), remedy=_REMEDY)
+
+
+def _inside(ip: str) -> str:
+    """Where a store that has no password, and one user only, listens: out of everybody else's reach."""
+    return ip if is_loopback(ip) else _LOOPBACK
+
+
+def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
+    """Refuse to run a store that whoever reaches its port can write to.
+
+    Raises:
+        ConfigurationError: it would listen off loopback without a password, and nobody has allowed that.
+
+    """
+    if not where.embedded_here or where.password or is_loopback(where.ip) or settings.insecure:
+        return
+    place = join_host((where.ip, where.port))
+    raise ConfigurationError(
+        f"UNIT_SECRET missing: the embedded store would listen at {place} without a password, and whoever "
+        f"reaches it could end this Unit or lead it; accepted is a secret of at least {LEAST_SECRET} bytes; "
+        "write one into a file (`openssl rand -hex 32`) and set UNIT_SECRET_FILE to it on all ranks, set "
+        "UNIT_REDIS_URL to a store of its own, or UNIT_INSECURE=true where nobody else is near"
+    )
 
 
 class EmbeddedStore:
     """The server at rank 0: started before the agent joins, again whenever it dies, ended last."""
 
     def __init__(self, where: StoreAddress, reaper: Reaper) -> None:
-        self._server = EmbeddedServer(where.ip, where.port, where.secret)
+        self._server = EmbeddedServer(where.ip, where.port, where.password)
         self._reaper = reaper
         self._pid: int | None = None
         self._gone = asyncio.Event()
         self._ending = False
+        self._care: asyncio.Future[None] | None = None
+        self._lesson: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Start it and wait until it answers.
@@ -103,10 +134,14 @@ class EmbeddedStore:
             await self._server.ready()
         except StoreError as error:
             raise StoreError(f"{error}; UNIT_STORE_PORT, on all ranks, gives it another port") from error
+        self._care = asyncio.ensure_future(self._look_after())
 
     async def stop(self) -> None:
         """End it."""
         self._ending = True
+        if self._care is not None:
+            self._care.cancel()
+        await self._server.let_go()
         if self._pid is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -115,6 +150,17 @@ class EmbeddedStore:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), _STOP)
                 return
+
+    async def _look_after(self) -> None:
+        """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so."""
+        silent = 0  # looks, not seconds: what froze this process as well is no silence
+        while not self._ending:
+            await asyncio.sleep(_APART)
+            silent = 0 if self._pid is None or await self._server.answers() else silent + 1
+            if silent > _SILENT and self._pid is not None:
+                _log.error("the embedded store has not answered for %g s; it is killed", _SILENT * _APART)
+                os.kill(self._pid, signal.SIGKILL)
+                silent = 0
 
     def _spawn(self) -> None:
         self._pid = self._server.spawn()
@@ -141,3 +187,14 @@ class EmbeddedStore:
         except (OSError, UnitAgentError) as error:
             _log.error("the embedded store cannot be started: %s", error)
             self._start_later()
+        else:
+            self._lesson = asyncio.ensure_future(self._teach())
+
+    async def _teach(self) -> None:
+        """Make a server that was started again one that agents can use."""
+        try:
+            await self._server.ready()
+        except StoreError as error:
+            _log.error("%s", error)
+            if self._pid is not None:  # else it has ended, and is started again
+                os.kill(self._pid, signal.SIGKILL)

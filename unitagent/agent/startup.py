@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from unitagent.agent.announcing import Announcer
 from unitagent.agent.checking import Commands
 from unitagent.agent.claim import Claimed, claim
-from unitagent.agent.embedding import EmbeddedStore, store_address
+from unitagent.agent.embedding import EmbeddedStore, refuse_open_store, store_address
 from unitagent.agent.fingerprint import fingerprint
 from unitagent.agent.launch import Launcher, find_rdma
 from unitagent.agent.loop import Agent, Rooms
@@ -144,6 +144,7 @@ async def _store(
 ) -> AsyncIterator[tuple[RedisStore, Registry, History]]:
     """The store, its list of Units and the Unit's history, with their server when it is embedded here."""
     where, server = store_address(settings, address.ip), None
+    refuse_open_store(settings, where)
     if where.embedded_here:
         server = EmbeddedStore(where, reaper)
         await server.start()
@@ -185,7 +186,7 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
     if settings.rank is not None:
         store.set_rank(me.rank)
         return Claimed(me)
-    asker = Asker(settings.unit, incarnation, settings.secret)
+    asker = Asker(settings.unit, incarnation, settings.signing_key)
     peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> Opinion:
@@ -230,7 +231,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    asker = Asker(settings.unit, me.incarnation, settings.secret)
+    asker = Asker(settings.unit, me.incarnation, settings.signing_key)
     peers = Peers(asker, place.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.furnish(
         Rooms(
@@ -265,7 +266,7 @@ async def _probes(settings: Settings, views: Views, ip: str) -> AsyncIterator[No
         return
     shows_all = settings.dashboard == "store"
     units = Onlooker(store_address(settings, ip).url, views, settings) if shows_all else None
-    server = ProbeServer(views, settings.secret, units)
+    server = ProbeServer(views, settings.signing_key, units)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield

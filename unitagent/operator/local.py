@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from unitagent.errors import ConfigurationError
 from unitagent.settings.values import listening, whole
@@ -87,9 +88,14 @@ def run(unit: Plan) -> int:
 
 
 def _agent(unit: Plan, rank: int) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "unitagent", "run", "--", *unit.command]
+    argv = [sys.executable, *_safely(), "-m", "unitagent", "run", "--", *unit.command]
     # A group of its own: Ctrl-C then reaches each agent once, from us.
     return subprocess.Popen(argv, env=_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL)
+
+
+def _safely() -> list[str]:
+    """Keep Python from looking into the folder we are in, unless the agent itself is there."""
+    return [] if Path.cwd() == Path(__file__).parents[2] else ["-P"]
 
 
 def _environment(unit: Plan, rank: int) -> dict[str, str]:

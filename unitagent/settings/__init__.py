@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from unitagent import keys
 from unitagent.core.timing import Timing
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Settings:
         size: instances in the Unit; 0 when resolved without an identity, for an operator's command.
         rank: this instance's rank; None claims the lowest free one in the store.
         redis_url: None for the embedded store at rank 0.
+        secret: goes to nobody; others are told only what is derived from it.
+        insecure: an embedded store may listen off loopback without a secret.
         store_port: of the embedded store; None for one above rank 0's probe port.
         http_port: 0 when the probe address is ``off``.
         log_format: None for text on a terminal and JSON elsewhere.
@@ -47,6 +50,7 @@ class Settings:
     store_timeout: float
     secret: str | None = field(repr=False)
     secret_file: str | None
+    insecure: bool
     service: str | None
     guard: bool
     mode: Mode
@@ -78,6 +82,16 @@ class Settings:
     log_format: LogFormat | None
     log_level: str
     command: tuple[str, ...] = ()
+
+    @property
+    def store_password(self) -> str | None:
+        """The embedded store's password; None for none."""
+        return self.secret and keys.store_password(self.secret)
+
+    @property
+    def signing_key(self) -> str | None:
+        """What this Unit's answers are signed with; None for nothing."""
+        return self.secret and keys.signing_key(self.secret)
 
     @property
     def timing(self) -> Timing:

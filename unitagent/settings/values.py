@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from unitagent.keys import LEAST_SECRET
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,6 +28,8 @@ _HIGHEST_DATABASE = 99_999
 _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
+_HTTP_SCHEMES = frozenset({"http", "https"})
 _STORE_SCHEMES = frozenset(
     {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 )
@@ -34,6 +38,13 @@ _STORE_SCHEMES = frozenset(
 def text(value: str) -> str:
     """Take anything that is printable and on one line."""
     if not value.isprintable():
+        raise ValueError
+    return value
+
+
+def secret(value: str) -> str:
+    """Take a printable line that is too long to be guessed."""
+    if len(text(value).encode()) < LEAST_SECRET:
         raise ValueError
     return value
 
@@ -138,7 +149,7 @@ def listening(value: str) -> tuple[str, int]:
 def http_url(value: str) -> str:
     """Take an ``http`` or ``https`` URL."""
     parts = urlsplit(text(value))
-    if parts.scheme not in {"http", "https"} or not parts.hostname or " " in value or parts.port == 0:
+    if parts.scheme not in _HTTP_SCHEMES or not parts.hostname or " " in value or parts.port == 0:
         raise ValueError
     return value
 
@@ -183,9 +194,17 @@ def _check_path(kind: str, path: str) -> None:
 
 
 def masked(value: str) -> str:
-    """Hide the user part of a URL and whatever its query says about passwords; all of it if it is no URL."""
-    if "://" not in value:
+    """Hide the user part of a URL and whatever its query says about passwords.
+
+    Of one that is not understood only the scheme is shown: who forgot the host has his password in its place.
+    """
+    scheme = _SCHEME.match(value)
+    if scheme is None:
         return "***"
+    try:
+        (http_url if scheme[1] in _HTTP_SCHEMES else store_url)(value)
+    except ValueError:
+        return f"{scheme[0]}***"
     hidden = re.sub(r"://.*@", "://***@", value, count=1, flags=re.DOTALL)
     return re.sub(r"(?i)(pass[^=&]*|secret[^=&]*|token[^=&]*)=[^&#]*", r"\1=***", hidden)
 

@@ -69,7 +69,9 @@ _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
 NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -")
 TEXT = Kind(values.text, "one line of printable text")
-SECRET = Kind(values.text, "one line of printable text")
+SECRET = Kind(
+    values.secret, "one line of printable text, at least 16 bytes, such as `openssl rand -hex 32` makes"
+)
 PATH = Kind(values.text, "the path of a file")
 BOOLEAN = Kind(values.boolean, "true or false (1/0, yes/no, on/off)")
 SIZE = Kind(values.size, "a whole number from 1 to 1024")
@@ -149,6 +151,13 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         ),
         V("UNIT_SECRET", "secret", SECRET, "shared by the Unit's instances"),
         V("UNIT_SECRET_FILE", "secret_file", PATH, "a file that holds the secret"),
+        V(
+            "UNIT_INSECURE",
+            "insecure",
+            BOOLEAN,
+            "allow an embedded store off loopback without a secret",
+            "false",
+        ),
     ),
     "restarts": (
         V("UNIT_GUARD", "guard", BOOLEAN, "any failure restarts the whole Unit", "false"),

@@ -12,6 +12,7 @@ TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. No err
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -91,15 +92,26 @@ def parse(url: str) -> Address:
 
     """
     try:
-        return _parse(urlsplit(url))
+        parts = urlsplit(url)
+    except ValueError:  # its words may be those of the URL
+        raise ConfigurationError(
+            "UNIT_REDIS_URL: no URL; expected redis://[user:password@]host[:port]"
+        ) from None
+    try:
+        return _parse(parts)
     except ValueError as error:
         raise ConfigurationError(f"UNIT_REDIS_URL: {error}") from None
 
 
-def embedded_url(address: str, port: int, secret: str | None) -> str:
+def embedded_url(address: str, port: int, password: str | None) -> str:
     """Give the URL of the embedded store at rank 0; ``address`` is an IP or a DNS name."""
-    login = f":{quote(secret, safe='')}@" if secret else ""
+    login = f":{quote(password, safe='')}@" if password else ""
     return f"redis://{login}{join_host((address, port))}"
+
+
+def is_loopback(ip: str) -> bool:
+    """Whether only this machine, or this container, reaches an address."""
+    return ipaddress.ip_address(ip).is_loopback
 
 
 def join_host(host: tuple[str, int]) -> str:
@@ -146,7 +158,7 @@ def _options(query: str, *, secure: bool) -> dict[str, str]:
     options = dict(parse_qsl(query))
     for name in options:
         if name not in _OPTIONS:
-            raise ValueError(f"unknown option {name!r}; accepted: {', '.join(_OPTIONS)}")
+            raise ValueError(f"an option is unknown; accepted: {', '.join(_OPTIONS)}")
         if name in _TLS_OPTIONS and not secure:
             raise ValueError(f"option {name} needs a scheme with TLS (rediss://)")
     return options
@@ -173,7 +185,7 @@ def _host(text: str, default: int) -> tuple[str, int]:
     if not name:
         raise ValueError("the host is missing; expected redis://[user:password@]host[:port][/db]")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) <= MAX_PORT:
-        raise ValueError(f"port of host {name!r} is not a number from 1 to {MAX_PORT}")
+        raise ValueError(f"the port of a host is not a number from 1 to {MAX_PORT}")
     return name, int(port)
 
 

@@ -1,5 +1,8 @@
 """The store at rank 0 when nobody gives one: a valkey-server (or redis-server) of our own, in memory only.
 
+Its clients run no script of their own: it is taught ours, and they name them. A user of its own, whose
+password only this process knows, does that and looks whether it answers.
+
 The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
 when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
 no password is among the process arguments, and no file is written.
@@ -11,6 +14,7 @@ import asyncio
 import logging
 import os
 import platform
+import secrets
 import shutil
 import signal
 import sys
@@ -18,8 +22,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from redis.exceptions import AuthenticationError
+
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.store.address import Login, embedded_url, join_host
+from unitagent.store.address import Login, embedded_url, is_loopback, join_host
 from unitagent.store.connection import Endpoint, call, connect
 from unitagent.store.keys import PERMISSIONS
 from unitagent.store.trouble import explain
@@ -27,35 +33,46 @@ from unitagent.store.trouble import explain
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from redis.asyncio.connection import AbstractConnection
+
 __all__ = ["EmbeddedServer", "embedded_url", "find_server"]
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_LOOPBACK = ("127.", "::1")
+_NAMES = ("exchange", "announce", "history")
+_SCRIPTS = [Path(__file__).with_name(f"{name}.lua").read_bytes() for name in _NAMES]
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
 _PAUSE = 0.02  # seconds between tries
 _LAST_WORDS = 300  # characters
+_SPACE = 512 << 20  # bytes of addresses; a full server takes 200 MB, mostly stacks
+_OWNER = "owner"  # a user that only this process knows, to look after the server
+_FORBIDDEN = ("+eval",)  # whoever writes a script of his own can keep the server busy for ever
 _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on us
 
-# PR_SET_PDEATHSIG, then become the server: it must not outlive a killed agent and keep the port.
+# PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
+# port, and what scripts and clients' buffers take counts in no maxmemory.
 _LEASH = """\
 import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])
+c = ctypes.CDLL(None)
+c.prctl(1, 9)
+c.setrlimit(9, (ctypes.c_ulong * 2)(*[int(sys.argv[2])] * 2))
+if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[3], sys.argv[3:])
 """
 
 _CONFIGURATION = """\
 bind {bind}
 port {port}
 protected-mode no
-user default on {password} ~unitagent:* &unitagent:* {permissions} +info
+user default on {password} ~unitagent:* &unitagent:* {permissions}
+user {owner} on {key} nocommands +info +ping +script|load
 save ""
 appendonly no
 databases 1
 maxmemory 64mb
 maxmemory-policy noeviction
 maxclients 4096
+client-query-buffer-limit 4mb
 tcp-backlog 128
 tcp-keepalive 30
 loglevel warning
@@ -108,6 +125,8 @@ class EmbeddedServer:
         self._host = (bind_ip, port)
         self._password = password or ""
         self._start = spawn or _spawn
+        self._line: AbstractConnection | None = None
+        self._key = secrets.token_hex(32)
         self._output = -1
         self.pid = 0
 
@@ -119,13 +138,13 @@ class EmbeddedServer:
 
         """
         program = find_server()
-        if not self.pid and not self._password and not self._host[0].startswith(_LOOPBACK):
+        if not self.pid and not self._password and not is_loopback(self._host[0]):
             _log.warning(
-                "the embedded store at %s has no password, and whoever reaches it can disturb this Unit: "
-                "set UNIT_SECRET (or UNIT_SECRET_FILE) to the same value on all ranks",
+                "UNIT_INSECURE=true: the embedded store at %s has no password, and whoever reaches it can "
+                "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host(self._host),
             )
-        argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), program, "-")
+        argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(_SPACE), program, "-")
         stdin = _filled(self._configuration())
         output = self._new_output()
         try:
@@ -151,23 +170,50 @@ class EmbeddedServer:
         except TimeoutError:
             raise StoreError(f"the embedded store did not start: {self._last_words() or why}") from None
 
-    async def _ask(self) -> str:
-        """Ask the server once; the answer is why it is not ready, or nothing."""
-        host, port = self._host
-        endpoint = Endpoint(host=host, port=port, login=Login(password=self._password))
+    async def answers(self) -> bool:
+        """Whether the server answers at all: one that is busy with a script, or hangs, does not."""
         try:
             async with asyncio.timeout(_TRY):
-                connection = await connect(endpoint, _TRY)
+                self._line = self._line or await self._connect()
+                await call(self._line, "PING")
+        except Exception:  # noqa: BLE001  # whatever it is
+            await self.let_go()
+            return False
+        return True
+
+    async def let_go(self) -> None:
+        """Close the connection that the server is looked after by."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.disconnect(nowait=True)
+
+    async def _ask(self) -> str:
+        """Teach the server its scripts; the answer is why it is not ready, or nothing."""
+        try:
+            async with asyncio.timeout(_TRY):
+                connection = await self._connect()
                 try:
                     about = bytes(await call(connection, "INFO", "server"))
+                    for source in _SCRIPTS:
+                        await call(connection, "SCRIPT", "LOAD", source)
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:  # noqa: BLE001  # it is told when it lasts
             self._check_alive()
-            return str(explain(error, endpoint.place))
+            if isinstance(error.__cause__ or error, AuthenticationError):
+                raise self._stranger() from None
+            return str(explain(error, join_host(self._host)))
         if f"process_id:{self.pid}\r\n".encode() not in about:
-            raise StoreError(f"the embedded store did not start: another server answers at {endpoint.place}")
+            raise self._stranger()
         return ""
+
+    async def _connect(self) -> AbstractConnection:
+        host, port = self._host
+        return await connect(Endpoint(host=host, port=port, login=Login(_OWNER, self._key)), _TRY)
+
+    def _stranger(self) -> StoreError:
+        place = join_host(self._host)
+        return StoreError(f"the embedded store did not start: another server answers at {place}")
 
     def _check_alive(self) -> None:
         try:
@@ -180,7 +226,9 @@ class EmbeddedServer:
             bind=self._host[0],
             port=self._host[1],
             password=_quoted(f">{self._password}") if self._password else "nopass",
-            permissions=PERMISSIONS,
+            permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
+            owner=_OWNER,
+            key=f">{self._key}",
         ).encode()
 
     def _new_output(self) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
-from unitagent.agent.embedding import StoreAddress, store_address
+from unitagent.agent.embedding import StoreAddress, refuse_open_store, store_address
 from unitagent.agent.launch import replaced_by_ours
 from unitagent.discovery.network import find_address
 from unitagent.discovery.rdma import find_hca
@@ -24,7 +24,7 @@ from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 from unitagent.operator.doctor.rights import ask
 from unitagent.operator.watching import from_agent
 from unitagent.settings import Resolved, Settings, values
-from unitagent.store.address import join_host
+from unitagent.store.address import is_loopback, join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys
 from unitagent.workload import proc
@@ -169,7 +169,7 @@ async def _store(here: _Here) -> Findings:
     except ConfigurationError as error:
         return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
     if where.embedded_here and not here.agent:
-        return [_embedded(where)]
+        return [_embedded(settings, where)]
     try:
         asked = await ask(where.url, Keys(settings.unit), _PATIENCE)
     except StoreError as error:
@@ -177,13 +177,18 @@ async def _store(here: _Here) -> Findings:
     return list(store.judge(asked, settings.timing.operation_timeout))
 
 
-def _embedded(where: StoreAddress) -> Finding:
+def _embedded(settings: Settings, where: StoreAddress) -> Finding:
     try:
         find_server()
     except ConfigurationError as error:
         return fail("store", str(error), "pip install unitagent[embedded], or set UNIT_REDIS_URL")
-    place, loopback = join_host((where.ip, where.port)), ip_address(where.ip).is_loopback
-    return store.judge_embedded(place, secret=where.secret is not None, loopback=loopback)
+    refusal = ""
+    try:
+        refuse_open_store(settings, where)
+    except ConfigurationError as error:
+        refusal = str(error)
+    open_to_all = where.password is None and not is_loopback(where.ip)
+    return store.judge_embedded(join_host((where.ip, where.port)), refusal, open_to_all=open_to_all)
 
 
 def _ports(here: _Here) -> Findings:

@@ -68,10 +68,12 @@ def judge_trouble(trouble: str, *, elsewhere: bool) -> Finding:
     return fail("store", trouble, "start it, correct UNIT_REDIS_URL, or let its port through")
 
 
-def judge_embedded(place: str, *, secret: bool, loopback: bool) -> Finding:
-    """Judge the store that rank 0 is going to run."""
+def judge_embedded(place: str, refusal: str, *, open_to_all: bool) -> Finding:
+    """Judge the store that rank 0 is going to run, unless it refuses to."""
     said = f"this is rank 0 and runs the store at {place}"
-    if not secret and not loopback:
-        remedy = "set UNIT_SECRET or UNIT_SECRET_FILE to the same value on all ranks"
+    remedy = "set UNIT_SECRET_FILE or UNIT_SECRET to the same value on all ranks"
+    if refusal:
+        return fail("store", refusal, remedy)
+    if open_to_all:
         return warn("store", f"{said}, without a password: whoever reaches it can disturb the Unit", remedy)
     return ok("store", said)
