@@ -178,7 +178,8 @@ async def _bound(host: str, port: int) -> socket.socket:
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     family, _, _, _, address = found[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Its protocol is named, for asyncio sends at once (TCP_NODELAY) on connections whose listener names it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(listener)
