@@ -87,6 +87,9 @@ class FakeAnswers:
     def identity(self) -> tuple[int, str]:
         return self.who
 
+    def peers(self) -> set[str]:
+        return {one["ip"] for one in self.shown["instances"]}
+
     def dashboard(self) -> str:
         return self.page
 

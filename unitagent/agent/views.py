@@ -55,6 +55,10 @@ class Views:
         """Return my rank and incarnation."""
         return self._agent.state.rules.rank, self._agent.state.rules.incarnation
 
+    def peers(self) -> set[str]:
+        """Return the addresses of all instances that are known."""
+        return {record.ip for record in self._agent.state.store.records.values()}
+
     def dashboard(self) -> str:
         """Return what the page shows."""
         return self._dashboard

@@ -26,6 +26,8 @@ from unitagent.probes.signature import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from unitagent.core.checks import Check
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
@@ -57,6 +59,9 @@ class Answers(Protocol):
 
     def identity(self) -> tuple[int, str]:
         """Return my rank and my incarnation."""
+
+    def peers(self) -> Collection[str]:
+        """Return the addresses of all instances that are known."""
 
     def dashboard(self) -> str:
         """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
