@@ -92,6 +92,12 @@ def test_nothing_is_large(file: Path) -> None:
             assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_whatever_is_printed_is_made_legible(file: Path) -> None:
+    names = {node.id for node in ast.walk(tree(file)) if isinstance(node, ast.Name)}
+    assert "print" not in names or file.name == "legible.py"
+
+
 def test_there_is_no_drawer_for_odds_and_ends() -> None:
     names = {part for file in FILES for part in file.relative_to(ROOT).with_suffix("").parts}
     assert not names & {"utils", "helpers", "common", "manager", "misc"}

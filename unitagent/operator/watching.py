@@ -22,6 +22,7 @@ from unitagent.core import onlooking
 from unitagent.core.history import ordered
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.legible import tell, warn
 from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
@@ -38,7 +39,7 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
     while True:
         seen, output = asyncio.run(_look(settings))
         text = json.dumps(seen, indent=2) if namespace.json else status.table(seen, output)
-        print(text, flush=True)  # noqa: T201
+        tell(text)
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
@@ -111,7 +112,7 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
         await _tell(History(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
         order = await store.order(wish)
-        print(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", file=sys.stderr)  # noqa: T201
+        tell(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if wait:
             outcome = Outcome(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
             await _wait(store, outcome, settings)
@@ -132,7 +133,7 @@ async def _tell(history: History, order: Order) -> None:
     try:
         await history.add([moment], time.time)
     except StoreError as error:
-        print(f"unitagent: warning: the Unit's history does not tell of it: {error}", file=sys.stderr)  # noqa: T201
+        warn(f"warning: the Unit's history does not tell of it: {error}")
     finally:
         await history.close()
 

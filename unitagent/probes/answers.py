@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from unitagent.core.checks import Answer
+from unitagent.legible import line
 from unitagent.probes import dashboard
 from unitagent.probes.response import JSON, Response, said
 from unitagent.probes.signature import (
@@ -150,7 +151,7 @@ def _listed(check: Check) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return line(" ".join(text.split()))
 
 
 def _status(answers: Answers, nonce: str, secret: str | None) -> Response:
