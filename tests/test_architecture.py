@@ -17,6 +17,7 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "doctor/rights.py",
     "endpoints/routing.py",
     "history/looking_back.py",
+    "proof.py",
     "render/mounts.py",
     "render/rendering.py",
     "rehearsing.py",

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.security.attackers import started
 from tests.servers import DEADLINE
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-PROGRAMS = Path(__file__).parent / "programs"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 OWN, FOREIGN = "127.0.0.1", "127.250.0.1"  # this host, and a network that none of the flood comes from
 ALLOWED = 1.0  # seconds: the shortest timeout that a liveness probe can have in Kubernetes
-
-
-@contextlib.contextmanager
-def started(name: str, *words: object) -> Iterator[str]:
-    """Run a program until it says its first line, and for as long as the block lasts."""
-    command = [sys.executable, str(PROGRAMS / name), *map(str, words)]
-    with subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stdout=-1, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 def seconds(port: int, source: str) -> float:

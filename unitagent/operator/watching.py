@@ -48,12 +48,17 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """The agent of this container knows most; the store knows the workload's last output."""
     seen = None if _has_url(settings) else await asyncio.to_thread(from_agent, settings)
-    store = _open(settings, seen)
+    try:
+        store = _open(settings, seen)
+    except StoreError:
+        if seen is None:
+            raise
+        return seen, []  # of a Unit that forms yet, the agent has not met rank 0
     try:
         if seen is None:
             snapshot = await store.read()
             seen = onlooking.status(settings.unit, snapshot, settings.lease)
-            seen |= await asyncio.to_thread(_from_leader, settings.unit, snapshot.records.get(0))
+            seen |= await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0))
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError:
@@ -65,11 +70,11 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     return seen, list(output.lines) if output else []
 
 
-def _from_leader(unit: str, leader: Record | None) -> dict[str, Any]:
+def _from_leader(settings: Settings, leader: Record | None) -> dict[str, Any]:
     """What the store does not know; the table for people has none of it."""
     if leader is None or leader.left or not leader.port:
         return {}
-    return agents.known_to_agents_only(unit, leader.ip, leader.port)
+    return agents.known_to_agents_only(settings.unit, leader.ip, leader.port, settings.secret)
 
 
 def _has_url(settings: Settings) -> bool:
@@ -77,8 +82,13 @@ def _has_url(settings: Settings) -> bool:
 
 
 def from_agent(settings: Settings) -> dict[str, Any] | None:
-    """What the agent of this container says; None when none answers. Blocks."""
-    return agents.seen(settings.http_host, settings.http_port or DEFAULT_PROBE_PORT)
+    """What the agent of this container says; None when none answers. Blocks.
+
+    Raises:
+        StoreError: it does not prove to know the Unit's secret.
+
+    """
+    return agents.seen(settings.http_host, settings.http_port or DEFAULT_PROBE_PORT, settings.secret)
 
 
 def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
@@ -87,9 +97,27 @@ def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
 
 
 def _url(settings: Settings, seen: dict[str, Any] | None) -> Callable[[], str]:
-    leader = (seen or {}).get("master_address") or settings.master_address or "127.0.0.1"
+    if _has_url(settings):
+        leader = None
+    elif settings.secret and settings.http_port:
+        leader = _proven_leader(settings, seen)
+    else:
+        leader = agents.leader(seen) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     return store_address(onlooker, "").url
+
+
+def _proven_leader(settings: Settings, seen: dict[str, Any] | None) -> str:
+    """Where rank 0 is, by the word of an agent that knows the secret: its store is sent a password."""
+    found = agents.leader(seen)
+    if found is None and settings.master_address is not None:
+        found = agents.leader(agents.seen(settings.master_address, settings.http_port, settings.secret))
+    if found is None:
+        raise StoreError(
+            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to a "
+            "place that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
+        )
+    return found
 
 
 def store_url(settings: Settings) -> Callable[[], str]:
