@@ -151,7 +151,7 @@ async def say(port: int, data: bytes, host: str = HOST) -> bytes:
 
 
 async def ask(port: int, target: str, *headers: str, method: str = "GET", host: str = HOST) -> Told:
-    lines = [f"{method} {target} HTTP/1.1", "Host: unit", "Connection: close", *headers, "", ""]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
     head, _, body = (await say(port, "\r\n".join(lines).encode(), host)).partition(b"\r\n\r\n")
     first, *rest = head.decode().split("\r\n")
     fields = dict(line.lower().split(": ", 1) for line in rest)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from unitagent.agent.announcing import Announcer
 from unitagent.agent.checking import Commands
@@ -34,6 +35,7 @@ from unitagent.discovery.netns import find_own_netns
 from unitagent.discovery.network import Address, find_address
 from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.log import Where
+from unitagent.probes.hosts import Hosts, names_in
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Asker, Peers
 from unitagent.probes.server import ProbeServer
@@ -257,12 +259,22 @@ async def _probes(settings: Settings, views: Views, ip: str) -> AsyncIterator[No
         return
     shows_all = settings.dashboard == "store"
     units = Onlooker(store_address(settings, ip).url, views, settings) if shows_all else None
-    server = ProbeServer(views, settings.secret, units)
+    server = ProbeServer(views, settings.secret, units, _hosts(settings))
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
     finally:
         await server.stop()
+
+
+def _hosts(settings: Settings) -> Hosts:
+    """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
+    try:
+        known = names_in(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        known = set()
+    own = (socket.gethostname(), settings.http_host, settings.unit, settings.service, settings.master_address)
+    return Hosts([*filter(None, own), *known, *(settings.http_hosts or ())])
 
 
 def rules(settings: Settings, me: Record, *, health: bool) -> Rules:

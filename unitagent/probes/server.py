@@ -20,6 +20,7 @@ from unitagent.probes.answers import Request, respond
 from unitagent.probes.connections import Connection
 from unitagent.probes.door import Door
 from unitagent.probes.guests import Guest, Guests, room
+from unitagent.probes.hosts import Hosts
 from unitagent.probes.response import Response
 from unitagent.probes.signature import NONCE_HEADER
 from unitagent.probes.sparing import Sparing
@@ -49,11 +50,19 @@ class ProbeServer:
         answers: of this agent.
         secret: that peers' answers are signed with.
         units: of the store, where the page shows them all.
+        hosts: the names by which it may be asked.
 
     """
 
-    def __init__(self, answers: Answers, secret: str | None = None, units: Units | None = None) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        secret: str | None = None,
+        units: Units | None = None,
+        hosts: Hosts | None = None,
+    ) -> None:
         self._answers = answers
+        self._hosts = hosts or Hosts()
         self._sparing = Sparing(answers)
         self._units = None if units is None else UnitAnswers(units)
         self._secret = secret
@@ -95,7 +104,9 @@ class ProbeServer:
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         headers = dict(scope["headers"])
-        if _has_body(headers):
+        if (refusal := self._hosts.refusal(headers.get(b"host", b""))) is not None:
+            response = refusal
+        elif _has_body(headers):
             response = _BODY
         elif self._units is not None and ours(scope["method"], scope["path"]):
             response = await self._units.respond(scope["path"])
@@ -147,6 +158,7 @@ def _headers(response: Response) -> list[tuple[bytes, bytes]]:
         ("Content-Length", str(len(response.body))),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
     )
     return [(name.lower().encode(), value.encode()) for name, value in (*shared, *response.headers)]
 

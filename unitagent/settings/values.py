@@ -114,6 +114,14 @@ def address(value: str) -> str:
     return str(ip)
 
 
+def hosts(value: str) -> tuple[str, ...]:
+    """Take names as a request's ``Host`` has them, of one host each or of all below (``*.name``)."""
+    names = tuple(part.strip() for part in value.split(","))
+    for name in names:
+        host(name.removeprefix("*."))
+    return names
+
+
 def host(value: str) -> str:
     """Take an IP address or a DNS name, without a port."""
     if ":" in value or value.replace(".", "").isdecimal():
