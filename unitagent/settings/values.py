@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LARGEST_UNIT = 1024
 LONGEST_SECONDS = 31_536_000.0  # a year: everything above is a typing error, and overflows some timers
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")  # a path would go elsewhere with . and ..
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _LONGEST_HOST = 253
 _LONGEST_INTERFACE = 15  # IFNAMSIZ less the closing zero

@@ -67,7 +67,7 @@ class Variable:
 
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
-NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -")
+NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
 TEXT = Kind(values.text, "one line of printable text")
 SECRET = Kind(values.text, "one line of printable text")
 PATH = Kind(values.text, "the path of a file")

@@ -20,6 +20,7 @@ from unitagent.store import wire
 from unitagent.store.connection import call
 from unitagent.store.keys import REGISTRY
 from unitagent.store.line import Line
+from unitagent.store.lines import Lines
 from unitagent.store.protocol import Entry, Sight, Sights
 from unitagent.store.script import Word, pairs
 from unitagent.store.view import Warnings
@@ -34,7 +35,7 @@ _SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
 _SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
 _LONGEST = 4096  # bytes of an entry worth reading
 # What balancers' configuration is made of must be unable to say anything else there. No address has a zone.
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 
 
@@ -59,6 +60,7 @@ class Registry:
     ) -> None:
         self._line = Line(url, REGISTRY, timeout)
         self._warnings = Warnings(warn)
+        self._lines = Lines[Sight | None](self._warnings.once)
 
     async def announce(self, entry: Entry, *, first: bool = False) -> None:
         """Write down what is so now; the ``first`` time also take out who has been gone for a day."""
@@ -73,23 +75,25 @@ class Registry:
 
     async def read(self) -> Sights:
         """Read all lines, and what time it is there."""
-        return await self._line.operate(self._read)
+        now, lines = await self._line.operate(_all)
+        read = await self._lines.read(lines, self._sight)
+        return Sights(now, {sight.entry.unit: sight for sight in read if sight is not None})
 
     async def close(self) -> None:
         """Let go of the connection."""
         await self._line.close()
 
-    async def _read(self, connection: AbstractConnection) -> Sights:
-        lines = pairs(await call(connection, "HGETALL", REGISTRY))
-        seconds, micros = await call(connection, "TIME")
-        sights = {}
-        for name, raw in lines.items():
-            sight = _sight(name, raw)
-            if sight is None:
-                self._warnings.once(f"the store's line of Unit {name[:128]!r} cannot be read; ignored it")
-            else:
-                sights[sight.entry.unit] = sight
-        return Sights(int(seconds) + int(micros) / 1e6, sights)
+    def _sight(self, name: bytes, raw: bytes) -> Sight | None:
+        sight = _sight(name, raw)
+        if sight is None:
+            self._warnings.once(f"the store's line of Unit {name[:128]!r} cannot be read; ignored it")
+        return sight
+
+
+async def _all(connection: AbstractConnection) -> tuple[float, dict[bytes, bytes]]:
+    lines = pairs(await call(connection, "HGETALL", REGISTRY))
+    seconds, micros = await call(connection, "TIME")
+    return int(seconds) + int(micros) / 1e6, lines
 
 
 def _sight(name: bytes, raw: bytes) -> Sight | None:
