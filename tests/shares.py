@@ -22,6 +22,7 @@ _COMPUTING = ("tests/simulation/", "tests/core/", "tests/frameworks_table/test_p
 _SHARING = (
     "tests/operator/test_asking.py",
     "tests/operator/test_completion.py",
+    "tests/security/test_rebinding.py",
     "tests/simulation/test_simulation.py",
     "tests/store/test_access.py",
     "tests/store/test_any_content.py",

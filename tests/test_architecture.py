@@ -17,6 +17,7 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "doctor/rights.py",
     "endpoints/routing.py",
     "history/looking_back.py",
+    "proof.py",
     "render/mounts.py",
     "render/rendering.py",
     "rehearsing.py",
@@ -90,6 +91,12 @@ def test_nothing_is_large(file: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_whatever_is_printed_is_made_legible(file: Path) -> None:
+    names = {node.id for node in ast.walk(tree(file)) if isinstance(node, ast.Name)}
+    assert "print" not in names or file.name == "legible.py"
 
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
+from unitagent.legible import hand_over, warn
 from unitagent.settings.options import add_arguments, split_command
 from unitagent.settings.values import LONGEST_SECONDS, seconds
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(list(sys.argv[1:] if argv is None else argv))
     except UnitAgentError as error:
-        print(f"unitagent: error: {error}", file=sys.stderr)  # noqa: T201
+        warn(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("UNIT_LOG_LEVEL", "").lower() == "debug":
             raise
         hint = "UNIT_LOG_LEVEL=debug shows where"
-        print(f"unitagent: error: internal error: {type(error).__name__}: {error} ({hint})", file=sys.stderr)  # noqa: T201
+        warn(f"error: internal error: {type(error).__name__}: {error} ({hint})")
         return 1
 
 
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 def _completion(namespace: argparse.Namespace) -> int:
     from unitagent.operator import completion  # noqa: PLC0415
 
-    print(completion.script(namespace.shell, _parser(), _WITH_COMMAND), end="")  # noqa: T201
+    hand_over(completion.script(namespace.shell, _parser(), _WITH_COMMAND))
     return 0
 
 

@@ -7,12 +7,12 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError, UnitAgentError
+from unitagent.legible import hand_over, tell, warn
 from unitagent.settings.options import flags
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ def env(namespace: argparse.Namespace) -> int:
 
     found = _resolve(namespace)
     for warning in found.warnings:
-        print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
+        warn(f"warning: {warning}")
     if namespace.rehearse:
         from unitagent.operator.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
 
-        print(rehearsal.shown(rehearse(found), namespace.format))  # noqa: T201
+        hand_over(rehearsal.shown(rehearse(found), namespace.format) + "\n")
         return 0
-    print(environment.shown(found, namespace.format))  # noqa: T201
+    hand_over(environment.shown(found, namespace.format) + "\n")
     return 0
 
 
@@ -115,7 +115,7 @@ def doctor(namespace: argparse.Namespace) -> int:
 
     peers = [examination.peer(text) for text in namespace.peer]
     findings = examination.examine(lambda identity: _resolve(namespace, identity=identity), peers)
-    print(finding.as_json(findings) if namespace.json else finding.as_text(findings))  # noqa: T201
+    tell(finding.as_json(findings) if namespace.json else finding.as_text(findings))
     return finding.exit_code(findings)
 
 

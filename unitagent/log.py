@@ -15,6 +15,8 @@ import sys
 import time
 from logging.handlers import QueueHandler, QueueListener
 
+from unitagent.legible import escaped, line, lines
+
 NAME = "unitagent"
 _WAITING_LINES = 10_000
 _LAST_LINES = 1.0  # seconds
@@ -41,8 +43,8 @@ class TextFormatter(logging.Formatter):
         where = self._where
         rank = "?" if where.rank is None else where.rank
         head = f"{_utc(record.created)} unitagent[{where.unit}/{rank} g{where.generation}]"
-        line = f"{head} {record.levelname} {record.getMessage()}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        said = f"{head} {record.levelname} {line(record.getMessage())}"
+        return f"{said}\n{lines(self.formatException(record.exc_info))}" if record.exc_info else said
 
 
 class JsonFormatter(logging.Formatter):
@@ -54,7 +56,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Put one record on one line."""
-        line = {
+        said = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
             "unit": self._where.unit,
@@ -63,8 +65,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+            said["traceback"] = self.formatException(record.exc_info)
+        return escaped(json.dumps(said, ensure_ascii=False))
 
 
 def _utc(seconds: float) -> str:

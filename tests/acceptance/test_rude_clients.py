@@ -19,7 +19,7 @@ from tests.acceptance.solo import Solo
 
 FILES = 256  # descriptors that the agent may have
 GROWTH = 8 << 20  # bytes
-GET = b"GET /livez HTTP/1.1\r\nHost: unit\r\n\r\n"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 RUDE = [
     b"",
     GET,
@@ -75,7 +75,9 @@ def test_a_flood_of_questions_restarts_nobody(tmp_path: Path) -> None:
 def flood(port: int, seconds: float, *paths: str) -> None:
     """Keep 500 connections full of questions, the dearest if none are given, and read all answers."""
     many = (
-        b"".join(b"GET %s HTTP/1.1\r\nHost: unit\r\n\r\n" % path.encode() for path in paths or ["/metrics"])
+        b"".join(
+            b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode() for path in paths or ["/metrics"]
+        )
         * 200
     )
     deadline, count = time.monotonic() + seconds, 0

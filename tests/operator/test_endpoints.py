@@ -75,7 +75,7 @@ defaults
     default-server inter 500ms
 frontend users
     bind 127.0.0.1:1
-    default_backend chat
+    default_backend unit-chat
 """
 
 

@@ -55,9 +55,9 @@ STORY = [
 def test_a_line_says_when_who_and_what_and_no_terminal_obeys_it() -> None:
     assert events.line(STORY[4]) == (
         "2026-01-31T12:00:50.000+00:00  gen 1   rank 1   failure     "
-        'generation 1 ended: <b>&"rank 1 [2J" was killed'
+        'generation 1 ended: <b>&"rank 1\\x1b[2J" was killed'
     )
-    assert events.line(at(0, 0, None, detail="a\nb")).endswith("  a b")
+    assert events.line(at(0, 0, None, detail="a\nb")).endswith(r"  a\nb")
 
 
 def test_the_keys_of_an_object_are_always_the_same() -> None:
@@ -136,7 +136,7 @@ def test_a_chart_has_a_row_for_each_rank_and_the_failures_below() -> None:
         "rank 0 -----" + "#" * 20 + "v-" + "#" * 23,
         "rank 1 -----" + "=" * 20 + "X-" + "=" * 18,
         "# healthy  = running  . waiting  - idle  s starting  v stopping  _ exited  ? lost  X failure",
-        'X 2026-01-31T12:00:50.000+00:00  generation 1 ended: <b>&"rank 1 [2J" was killed',
+        'X 2026-01-31T12:00:50.000+00:00  generation 1 ended: <b>&"rank 1\\x1b[2J" was killed',
     ]
 
 
@@ -171,7 +171,7 @@ def test_a_picture_is_xml_with_every_span_and_nothing_of_it_runs() -> None:
     )
     words = [one.text or "" for one in root.iter(f"{SVG}text")]
     assert {"rank 0", "rank 1", "generation 1", "generation 2"} <= set(words)
-    assert any(word.endswith('generation 1 ended: <b>&"rank 1 [2J" was killed') for word in words)
+    assert any(word.endswith('generation 1 ended: <b>&"rank 1\\x1b[2J" was killed') for word in words)
     assert any(word.startswith('Unit <u>&":') for word in words)
     assert {one.tag.removeprefix(SVG) for one in root.iter()} <= {
         "svg", "style", "rect", "title", "text", "path", "circle",

@@ -88,6 +88,9 @@ class FakeAnswers:
     def identity(self) -> tuple[str, int, str]:
         return self.unit, *self.who
 
+    def peers(self) -> set[str]:
+        return {one["ip"] for one in self.shown["instances"]}
+
     def dashboard(self) -> str:
         return self.page
 
@@ -149,7 +152,7 @@ async def say(port: int, data: bytes, host: str = HOST) -> bytes:
 
 
 async def ask(port: int, target: str, *headers: str, method: str = "GET", host: str = HOST) -> Told:
-    lines = [f"{method} {target} HTTP/1.1", "Host: unit", "Connection: close", *headers, "", ""]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
     head, _, body = (await say(port, "\r\n".join(lines).encode(), host)).partition(b"\r\n\r\n")
     first, *rest = head.decode().split("\r\n")
     fields = dict(line.lower().split(": ", 1) for line in rest)

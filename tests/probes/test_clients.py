@@ -15,10 +15,10 @@ from tests.probes.agents import HOST, FakeAnswers, ask, say, serving, status
 from tests.probes.loops import in_loop, until
 from unitagent.core.checks import Answer
 from unitagent.probes import connections
-from unitagent.probes.connections import LIMIT
+from unitagent.probes.guests import LIMIT
 
-GET = b"GET /livez HTTP/1.1\r\nHost: unit\r\n\r\n"
-LAST = b"GET /livez HTTP/1.1\r\nHost: unit\r\nConnection: close\r\n\r\n"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_a_request_in_single_bytes_is_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    "begun", [b"GET /livez HT", GET + b"G", GET * 3 + b"GET /livez HTTP/1.1\r\nHost: u\r\nX:"]
+    "begun", [b"GET /livez HT", GET + b"G", GET * 3 + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX:"]
 )
 @in_loop
 async def test_a_header_that_never_ends_is_cut_off(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

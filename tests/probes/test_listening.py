@@ -82,7 +82,7 @@ asyncio.run(main())
 
 def _probe(port: int) -> bytes:
     with socket.create_connection((HOST, port), 0.5) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return client.recv(12)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.probes.loops import in_loop, until
-from unitagent.probes.turns import Turns
+from unitagent.probes.turns import Lane, Turns
 
 
 def asked(turns: Turns, said: list[str], *names: str) -> None:
@@ -42,3 +42,13 @@ async def test_who_has_gone_has_none() -> None:
     asked(turns, said, "a2")
     await until(lambda: len(said) == 2)
     assert said == ["b2", "a2"]
+
+
+@in_loop
+async def test_a_crowd_in_one_lane_keeps_no_other_lane_waiting() -> None:
+    turns, said = Turns(), list[str]()
+    asked(turns, said, *(f"{letter}1" for letter in "abcdefgh"))
+    turns.ask("z", "alive?", lambda: said.append("alive?"), Lane.LIVENESS)
+    turns.ask("y", "ours", lambda: said.append("ours"), Lane.OWN)
+    await until(lambda: len(said) == 10)
+    assert said[:4] == ["a1", "alive?", "ours", "b1"]

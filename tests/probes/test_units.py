@@ -15,7 +15,7 @@ from unitagent.errors import StoreError
 from unitagent.probes import units
 from unitagent.probes.units import UnitAnswers
 
-GET = b"GET /units HTTP/1.1\r\nHost: unit\r\nConnection: close\r\n\r\n"
+GET = b"GET /units HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class FakeUnits:

@@ -221,7 +221,7 @@ REFUSED = [
     ("UNIT_SIZE", text) for text in ("0", "1025", "-1", "1.5", "1e3", "two", "٣", "1_0", "9" * 5000, "nan")
 ]
 REFUSED += [("RANK_ID", text) for text in ("-1", "1024", "first", "0x1")]
-REFUSED += [("UNIT_ID", text) for text in ("a b", "a/b", "é", "x" * 129, "a\nb")]
+REFUSED += [("UNIT_ID", text) for text in ("a b", ".", "..", "a/b", "é", "x" * 129, "a\nb")]
 REFUSED += [
     (name, text)
     for name in ("UNIT_LEASE_SECONDS", "UNIT_STOP_GRACE_SECONDS", "UNIT_HEALTH_TIMEOUT_SECONDS")

@@ -29,7 +29,7 @@ class Onlooker:
         self._views = views
         self._settings = settings
         timeout = settings.timing.operation_timeout
-        self._registry = Registry(url, timeout=timeout, secret=settings.secret, warn=_log.debug)
+        self._registry = Registry(url, timeout=timeout, secret=settings.signing_key, warn=_log.debug)
         self._leases: dict[str, float] = {}
 
     async def all(self) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Onlooker:
         """Read one Unit; its lease is what the list told of it."""
         if name == self._settings.unit:
             return self._views.status()
-        timeout, secret = self._settings.timing.operation_timeout, self._settings.secret
+        timeout, secret = self._settings.timing.operation_timeout, self._settings.signing_key
         store = RedisStore(name, self._url, timeout=timeout, secret=secret, warn=_log.debug)
         try:
             board = await store.read()

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from unitagent.agent.announcing import Announcer
 from unitagent.agent.checking import Commands
@@ -34,6 +35,7 @@ from unitagent.discovery.netns import find_own_netns
 from unitagent.discovery.network import Address, find_address
 from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.log import Where
+from unitagent.probes.hosts import Hosts, names_in
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Asker, Peers
 from unitagent.probes.server import ProbeServer
@@ -153,14 +155,14 @@ async def _store(
         where.url,
         timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
-        secret=settings.secret,
+        secret=settings.signing_key,
         needs_port=settings.http_port != 0,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )
     try:
         timeout = settings.timing.operation_timeout
-        registry = Registry(where.url, timeout=timeout, secret=settings.secret)
+        registry = Registry(where.url, timeout=timeout, secret=settings.signing_key)
         yield store, registry, History(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
@@ -266,12 +268,22 @@ async def _probes(settings: Settings, views: Views, ip: str) -> AsyncIterator[No
         return
     shows_all = settings.dashboard == "store"
     units = Onlooker(store_address(settings, ip).url, views, settings) if shows_all else None
-    server = ProbeServer(views, settings.signing_key, units)
+    server = ProbeServer(views, settings.signing_key, units, _hosts(settings))
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
     finally:
         await server.stop()
+
+
+def _hosts(settings: Settings) -> Hosts:
+    """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
+    try:
+        known = names_in(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        known = set()
+    own = (socket.gethostname(), settings.http_host, settings.unit, settings.service, settings.master_address)
+    return Hosts([*filter(None, own), *known, *(settings.http_hosts or ())])
 
 
 def rules(settings: Settings, me: Record, *, health: bool) -> Rules:

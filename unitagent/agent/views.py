@@ -56,6 +56,10 @@ class Views:
         rules = self._agent.state.rules
         return rules.unit, rules.rank, rules.incarnation
 
+    def peers(self) -> set[str]:
+        """Return the addresses of all instances that are known."""
+        return {record.ip for record in self._agent.state.store.records.values()}
+
     def dashboard(self) -> str:
         """Return what the page shows."""
         return self._dashboard

@@ -1,6 +1,7 @@
 """What agents say of their Unit, at their probe addresses.
 
-The invariant: an answer is shown, and nothing is done because of it; one that is none counts as none.
+The invariant: where the Unit has a secret, an answer is believed only with proof that its agent knows it, and
+no question carries anything secret. An answer that is none counts as none.
 """
 
 from __future__ import annotations
@@ -9,19 +10,41 @@ import http.client
 import json
 from typing import Any
 
+from unitagent.errors import StoreError
 from unitagent.operator.probe import reachable
+from unitagent.operator.proof import Proof
 
 _ASK = 2.0  # seconds for an answer
 _LONGEST = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
 _STEP = (int, float, type(None))
 
 
-def seen(host: str, port: int) -> dict[str, Any] | None:
-    """What ``/status`` says there; None when no agent answers. Blocks."""
+class UnprovenError(StoreError):
+    """Whoever answers there does not prove to know the secret."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"whoever answers at {reachable(host)}, port {port}, does not prove to know UNIT_SECRET, and is "
+            "not believed: ask an agent of this Unit (--http-address HOST:PORT), with its own secret"
+        )
+
+
+def seen(unit: str, host: str, port: int, key: str | None = None) -> dict[str, Any] | None:
+    """What ``/status`` says there; None when no agent answers. Blocks.
+
+    Raises:
+        UnprovenError: there is a signing key, and the answer does not prove that it comes from who knows it.
+
+    """
+    proof = Proof(unit, key) if key else None
     connection = http.client.HTTPConnection(reachable(host), port, timeout=_ASK)
     try:
-        connection.request("GET", "/status")
-        found = json.loads(connection.getresponse().read(_LONGEST))
+        connection.request("GET", "/status", headers=proof.headers if proof else {})
+        answer = connection.getresponse()
+        body = answer.read(_LONGEST)
+        if proof and not proof.holds(dict(answer.headers.items()), body):
+            raise UnprovenError(host, port)
+        found = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     finally:
@@ -29,9 +52,20 @@ def seen(host: str, port: int) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
 
 
-def known_to_agents_only(unit: str, host: str, port: int) -> dict[str, Any]:
+def leader(seen: dict[str, Any] | None) -> str | None:
+    """Where rank 0 is, as an agent has said; None where it does not know."""
+    if not seen:
+        return None
+    first = [one.get("ip") for one in seen["instances"] if isinstance(one, dict) and one.get("rank") == 0]
+    return next((ip for ip in (seen.get("master_address"), *first) if isinstance(ip, str) and ip), None)
+
+
+def known_to_agents_only(unit: str, host: str, port: int, key: str | None = None) -> dict[str, Any]:
     """``guard`` and ``recovery`` of this Unit, as an agent of it says; empty when none answers. Blocks."""
-    found = seen(host, port) or {}
+    try:
+        found = seen(unit, host, port, key) or {}
+    except UnprovenError:
+        found = {}
     guard, recovery = found.get("guard"), found.get("recovery")
     fits = isinstance(recovery, dict) and all(isinstance(took, _STEP) for took in recovery.values())
     if found.get("unit") != unit or not isinstance(guard, bool) or not fits:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unitagent.errors import ConfigurationError
+from unitagent.legible import warn
 from unitagent.settings.values import listening, whole
 from unitagent.settings.variables import VARIABLES
 
@@ -79,7 +80,7 @@ def _port(address: str | None) -> int:
 def run(unit: Plan) -> int:
     """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
     if (unit.options.get("UNIT_DASHBOARD") or os.environ.get("UNIT_DASHBOARD") or "").lower() != "off":
-        print(f"unitagent: this Unit in a browser: http://127.0.0.1:{unit.port}/", file=sys.stderr)  # noqa: T201
+        warn(f"this Unit in a browser: http://127.0.0.1:{unit.port}/")
     agents = [_agent(unit, rank) for rank in range(unit.size)]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(agents))

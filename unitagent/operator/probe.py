@@ -7,6 +7,8 @@ from __future__ import annotations
 import http.client
 import sys
 
+from unitagent.legible import line, tell
+
 PATHS = {"live": "/livez", "ready": "/readyz", "traffic": "/traffic", "startup": "/startupz"}
 _LINE = 500  # characters of an answer that are shown
 
@@ -14,7 +16,7 @@ _LINE = 500  # characters of an answer that are shown
 def probe(kind: str, host: str, port: int, timeout: float) -> int:
     """Print one line why; 0 when the answer is yes."""
     yes, why = ask(PATHS[kind], host, port, timeout)
-    print(why, file=sys.stdout if yes else sys.stderr)
+    tell(line(why), sys.stdout if yes else sys.stderr)
     return 0 if yes else 1
 
 

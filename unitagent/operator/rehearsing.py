@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 
 from unitagent.agent.launch import Launch, Launcher, find_rdma, replaced_by_ours
 from unitagent.discovery.network import find_address
 from unitagent.errors import ConfigurationError
+from unitagent.legible import warn
 from unitagent.operator.rehearsal import Rehearsal
 from unitagent.settings import Resolved
 
@@ -68,7 +68,7 @@ async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
 
 
 def _say(what: str) -> None:
-    print(f"unitagent: warning: {what}", file=sys.stderr)  # noqa: T201
+    warn(f"warning: {what}")
 
 
 def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from unitagent.legible import line, within
+
 
 def table(seen: dict[str, Any], output: Sequence[str] = ()) -> str:
     """What has been seen of the Unit, and the last output of the workload that failed."""
+    seen = within(seen)
     ready = "ready" if seen["ready"] else "not ready"
     head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
     lines += [_row(one) for one in seen["instances"]]
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
-    lines += [f"  | {line}" for line in output]
+    lines += [f"  | {line(said)}" for said in output]
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from unitagent.core import onlooking
 from unitagent.core.history import ordered
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.legible import tell, warn
 from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
@@ -38,7 +39,7 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
     while True:
         seen, output = asyncio.run(_look(settings))
         text = json.dumps(seen, indent=2) if namespace.json else status.table(seen, output)
-        print(text, flush=True)  # noqa: T201
+        tell(text)
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
@@ -47,12 +48,17 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """The agent of this container knows most; the store knows the workload's last output."""
     seen = None if _has_url(settings) else await asyncio.to_thread(from_agent, settings)
-    store = _open(settings, seen)
+    try:
+        store = _open(settings, seen)
+    except StoreError:
+        if seen is None:
+            raise
+        return seen, []  # of a Unit that forms yet, the agent has not met rank 0
     try:
         if seen is None:
             snapshot = await store.read()
             seen = onlooking.status(settings.unit, snapshot, settings.lease)
-            seen |= await asyncio.to_thread(_from_leader, settings.unit, snapshot.records.get(0))
+            seen |= await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0))
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError:
@@ -64,11 +70,11 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     return seen, list(output.lines) if output else []
 
 
-def _from_leader(unit: str, leader: Record | None) -> dict[str, Any]:
+def _from_leader(settings: Settings, leader: Record | None) -> dict[str, Any]:
     """What the store does not know; the table for people has none of it."""
     if leader is None or leader.left or not leader.port:
         return {}
-    return agents.known_to_agents_only(unit, leader.ip, leader.port)
+    return agents.known_to_agents_only(settings.unit, leader.ip, leader.port, settings.signing_key)
 
 
 def _has_url(settings: Settings) -> bool:
@@ -76,23 +82,50 @@ def _has_url(settings: Settings) -> bool:
 
 
 def from_agent(settings: Settings) -> dict[str, Any] | None:
-    """What the agent of this container says; None when none answers. Blocks."""
-    return agents.seen(settings.http_host, settings.http_port or DEFAULT_PROBE_PORT)
+    """What the agent of this container says; None when none answers. Blocks.
+
+    Raises:
+        StoreError: it does not prove to know the Unit's secret.
+
+    """
+    port = settings.http_port or DEFAULT_PROBE_PORT
+    return agents.seen(settings.unit, settings.http_host, port, settings.signing_key)
 
 
 def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
     """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
-    return RedisStore(settings.unit, _url(settings, seen), timeout=_ASK, secret=settings.secret, warn=_warn)
+    return RedisStore(
+        settings.unit, _url(settings, seen), timeout=_ASK, secret=settings.signing_key, warn=_warn
+    )
 
 
 def _warn(text: str) -> None:
-    print(f"unitagent: warning: {text}", file=sys.stderr)  # noqa: T201
+    warn(f"warning: {text}")
 
 
 def _url(settings: Settings, seen: dict[str, Any] | None) -> Callable[[], str]:
-    leader = (seen or {}).get("master_address") or settings.master_address or "127.0.0.1"
+    if _has_url(settings):
+        leader = None
+    elif settings.secret and settings.http_port:
+        leader = _proven_leader(settings, seen)
+    else:
+        leader = agents.leader(seen) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     return store_address(onlooker, "").url
+
+
+def _proven_leader(settings: Settings, seen: dict[str, Any] | None) -> str:
+    """Where rank 0 is, by the word of an agent that knows the secret: its store is sent a password."""
+    found = agents.leader(seen)
+    if found is None and settings.master_address is not None:
+        there, port = settings.master_address, settings.http_port
+        found = agents.leader(agents.seen(settings.unit, there, port, settings.signing_key))
+    if found is None:
+        raise StoreError(
+            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to a "
+            "place that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
+        )
+    return found
 
 
 def store_url(settings: Settings) -> Callable[[], str]:
@@ -107,7 +140,7 @@ def order(settings: Settings, namespace: argparse.Namespace) -> int:
 
 async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
     url = await asyncio.to_thread(store_url, settings)
-    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.secret, warn=_warn)
+    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.signing_key, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
@@ -115,7 +148,7 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
         await _tell(History(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
         order = await store.order(wish)
-        print(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", file=sys.stderr)  # noqa: T201
+        tell(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if wait:
             outcome = Outcome(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
             await _wait(store, outcome, settings)
@@ -136,7 +169,7 @@ async def _tell(history: History, order: Order) -> None:
     try:
         await history.add([moment], time.time)
     except StoreError as error:
-        _warn(f"the Unit's history does not tell of it: {error}")
+        warn(f"warning: the Unit's history does not tell of it: {error}")
     finally:
         await history.close()
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from unitagent.core.checks import Answer
+from unitagent.legible import line
 from unitagent.probes import dashboard
 from unitagent.probes.response import JSON, Response, said
 from unitagent.probes.signature import (
@@ -27,6 +28,8 @@ from unitagent.probes.signature import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from unitagent.core.checks import Check
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
@@ -58,6 +61,9 @@ class Answers(Protocol):
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
+
+    def peers(self) -> Collection[str]:
+        """Return the addresses of all instances that are known."""
 
     def dashboard(self) -> str:
         """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
@@ -146,7 +152,7 @@ def _listed(check: Check) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return line(" ".join(text.split()))
 
 
 def _status(answers: Answers, nonce: str, secret: str | None) -> Response:

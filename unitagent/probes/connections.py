@@ -1,23 +1,19 @@
-"""Connections of the probe address: how many, and for how long.
+"""One connection of the probe address, from its first byte to its last.
 
-The invariant: no client keeps another one out. A connection that says nothing may stay (peers hold one, to
-notice at once when this agent dies), but a request once begun is over within ``DEADLINE`` seconds, requests
-take turns, and when there are more than ``LIMIT`` connections (fewer where files are few), the address that
-holds most of them loses its oldest.
+The invariant: a connection that says nothing may stay (peers hold one, to notice at once when this agent
+dies), but a request once begun is over within ``DEADLINE`` seconds, and requests take turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
-from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from unitagent.probes.agent_check import ASKED
-from unitagent.probes.turns import Turns
+from unitagent.probes.turns import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,56 +21,12 @@ if TYPE_CHECKING:
     import uvicorn
     from uvicorn.server import ServerState
 
-LIMIT = 512
+    from unitagent.probes.guests import Guest, Guests
+    from unitagent.probes.turns import Turns
+
 DEADLINE = 5.0  # seconds
-_BACKLOG = 256
-
-
-def room() -> tuple[int, int]:
-    """How many connections there may be, and how many may arrive at once.
-
-    The agent needs file descriptors for its work too: together they never take more than two thirds.
-    """
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return LIMIT, _BACKLOG
-    return max(1, min(LIMIT, files // 2)), max(1, min(_BACKLOG, files // 8))
-
-
-class Connections:
-    """All connections there are, oldest first."""
-
-    def __init__(self, limit: int = LIMIT) -> None:
-        self.turns = Turns()
-        self._limit = limit
-        self._owners: dict[asyncio.Transport, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._owners)
-
-    def add(self, transport: asyncio.Transport) -> str:
-        """Take one in, and return its address; past the limit another one is cut off at once."""
-        peer = transport.get_extra_info("peername") or ("",)
-        owner = self._owners[transport] = str(peer[0])
-        if len(self._owners) > self._limit:
-            self._evict()
-        return owner
-
-    def remove(self, transport: asyncio.Transport) -> None:
-        """Forget one that has ended."""
-        self._owners.pop(transport, None)
-
-    def close(self) -> None:
-        """Cut all of them off."""
-        for transport in list(self._owners):
-            transport.abort()
-        self._owners.clear()
-
-    def _evict(self) -> None:
-        greediest = Counter(self._owners.values()).most_common(1)[0][0]
-        oldest = next(transport for transport, owner in self._owners.items() if owner == greediest)
-        self.remove(oldest)
-        oldest.abort()
+_LIVENESS = tuple(f"{verb} /{path}".encode() for verb in ("GET", "HEAD") for path in ("livez", "healthz"))
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class Connection(H11Protocol):
@@ -87,25 +39,28 @@ class Connection(H11Protocol):
         self,
         config: uvicorn.Config,
         state: ServerState,
-        connections: Connections,
+        guest: Guest,
+        all_: tuple[Guests, Turns],
         agent_line: Callable[[], bytes],
     ) -> None:
         super().__init__(config, state, {})
-        self._all = connections
+        self._guest = guest
+        self._guests, self._turns = all_
         self._agent_line = agent_line
-        self._address = ""
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Let it be cut off from outside; it may have been, meanwhile."""
         super().connection_made(cast(asyncio.Transport, transport))
-        self._address = self._all.add(self.transport)
+        self._guest.transport = self.transport
+        if self._guest.gone:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it, with its timers."""
         super().connection_lost(exc)
-        self._all.remove(self.transport)
-        self._all.turns.forget(self._address, self)
+        self._guests.remove(self._guest)
+        self._turns.forget(self._guest.origin.party, self)
         self._unset_keepalive_if_required()
         self._disarm()
 
@@ -114,7 +69,7 @@ class Connection(H11Protocol):
         if self._deadline is None:
             self._deadline = self.loop.call_later(DEADLINE, self.transport.abort)
         if data == ASKED and self._resting():
-            self._all.turns.ask(self._address, self, self._say)
+            self._wait_for_turn(self._say, Lane.OTHER)
         else:
             super().data_received(data)
 
@@ -122,7 +77,19 @@ class Connection(H11Protocol):
         """Wait for a turn to look at what h11 was given, and read no more until then."""
         if not self._resting():
             self.flow.pause_reading()
-            self._all.turns.ask(self._address, self, self._handle)
+            begun, _ = self.conn.trailing_data
+            if _END_OF_HEAD in begun:
+                self._wait_for_turn(
+                    self._handle, Lane.LIVENESS if begun.startswith(_LIVENESS) else Lane.OTHER
+                )
+            else:
+                self._turns.ask(self._guest.origin.party, self, self._handle)
+
+    def _wait_for_turn(self, act: Callable[[], None], lane: Lane) -> None:
+        """Wait with a whole request, which is a claim to the place."""
+        if self._guest.asked is None:
+            self._guest.asked = self.loop.time()
+        self._turns.ask(self._guest.origin.party, self, act, Lane.OWN if self._guest.own else lane)
 
     def _handle(self) -> None:
         """As uvicorn does it, but cut off where h11 allows no 400 (a broken body behind a HEAD)."""
@@ -141,6 +108,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """Give the next request, which a pipelining client may have begun already, its own time."""
         self._disarm()
+        self._guest.asked, self._guest.answered = None, True
         super().on_response_complete()
         if not self._resting():
             self._deadline = self.loop.call_later(DEADLINE, self.transport.abort)

@@ -17,9 +17,14 @@ from uvicorn.server import ServerState
 from unitagent.errors import ConfigurationError
 from unitagent.probes import agent_check
 from unitagent.probes.answers import Request, respond
-from unitagent.probes.connections import Connection, Connections, room
+from unitagent.probes.connections import Connection
+from unitagent.probes.door import Door
+from unitagent.probes.guests import Guest, Guests, room
+from unitagent.probes.hosts import Hosts
 from unitagent.probes.response import Response
 from unitagent.probes.signature import NONCE_HEADER
+from unitagent.probes.sparing import Sparing
+from unitagent.probes.turns import Turns
 from unitagent.probes.units import UnitAnswers, ours
 
 if TYPE_CHECKING:
@@ -45,16 +50,25 @@ class ProbeServer:
         answers: of this agent.
         secret: that peers' answers are signed with.
         units: of the store, where the page shows them all.
+        hosts: the names by which it may be asked.
 
     """
 
-    def __init__(self, answers: Answers, secret: str | None = None, units: Units | None = None) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        secret: str | None = None,
+        units: Units | None = None,
+        hosts: Hosts | None = None,
+    ) -> None:
         self._answers = answers
+        self._hosts = hosts or Hosts()
+        self._sparing = Sparing(answers)
         self._units = None if units is None else UnitAnswers(units)
         self._secret = secret
-        limit, self._backlog = room()
-        self._connections = Connections(limit)
-        self._server: asyncio.Server | None = None
+        self._guests = Guests(room(), self._sparing.peers)
+        self._turns = Turns()
+        self._door: Door | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the actual port.
@@ -64,24 +78,23 @@ class ProbeServer:
 
         """
         listener = await _listen(host, port)
-        config = _configuration(self._app)
-        state = ServerState()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(config, state, self._connections, self._agent_line),
-            sock=listener,
-            backlog=self._backlog,
-        )
+        config, state = _configuration(self._app), ServerState()
+
+        def make(guest: Guest) -> Connection:
+            return Connection(config, state, guest, (self._guests, self._turns), self._agent_line)
+
+        self._door = Door(listener, self._guests, make)
+        self._door.open()
         return int(listener.getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening and cut off every connection."""
-        if self._server is not None:
-            self._server.close()
-            self._connections.close()
+        if self._door is not None:
+            self._door.close()
+            self._guests.close()
             if self._units is not None:
                 self._units.close()
-            self._server = None
+            self._door = None
             await asyncio.sleep(0)  # lets the transports call connection_lost
 
     async def _app(
@@ -91,7 +104,9 @@ class ProbeServer:
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
         headers = dict(scope["headers"])
-        if _has_body(headers):
+        if (refusal := self._hosts.refusal(headers.get(b"host", b""))) is not None:
+            response = refusal
+        elif _has_body(headers):
             response = _BODY
         elif self._units is not None and ours(scope["method"], scope["path"]):
             response = await self._units.respond(scope["path"])
@@ -106,7 +121,7 @@ class ProbeServer:
         """Wait for a turn again: all who have waited for the same would be answered in one."""
         turn = asyncio.Event()
         address, *_ = scope["client"] or ("",)
-        self._connections.turns.ask(address, turn, turn.set)
+        self._turns.ask(address, turn, turn.set)
         await turn.wait()
 
     def _agent_line(self) -> bytes:
@@ -115,12 +130,18 @@ class ProbeServer:
     def _respond(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
         nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
         query = scope["query_string"].decode("latin-1")
+        answers = self._answers if nonce and self._is_own(scope) else self._sparing
         try:
-            return respond(self._answers, Request(scope["method"], scope["path"], query, nonce), self._secret)
+            return respond(answers, Request(scope["method"], scope["path"], query, nonce), self._secret)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             _log.error("a probe of %s could not be answered", scope["path"])
             _log.debug("why", exc_info=True)
             return Response(500, b"internal error of the agent; its log says more\n")
+
+    def _is_own(self, scope: Message) -> bool:
+        """Whether an instance of the Unit asks, or this host: a second opinion is of this moment."""
+        (address, _), (here, _) = scope["client"] or ("", 0), scope["server"] or ("?", 0)
+        return self._guests.is_own(address, here)
 
 
 _TRAFFIC: Message = {"method": "GET", "path": "/traffic", "query_string": b""}
@@ -137,6 +158,7 @@ def _headers(response: Response) -> list[tuple[bytes, bytes]]:
         ("Content-Length", str(len(response.body))),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
     )
     return [(name.lower().encode(), value.encode()) for name, value in (*shared, *response.headers)]
 
@@ -178,7 +200,8 @@ async def _bound(host: str, port: int) -> socket.socket:
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     family, _, _, _, address = found[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Its protocol is named, for asyncio sends at once (TCP_NODELAY) on connections whose listener names it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(listener)

@@ -1,50 +1,73 @@
-"""Whose request is read next: one in each turn of the event loop, and the addresses that ask in turn.
+"""Whose request is read next: one in each turn of the event loop; lanes, and in each the addresses, in turn.
 
 The invariant: however many clients ask for however much, the agent's own work waits for one of them at a
-time, and the first of an address waits for one of each other.
+time, a lane waits for one of each other lane, and the first of an address for one of each other in its lane.
 """
 
 from __future__ import annotations
 
 import asyncio
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Queue = dict[object, Callable[[], None]]
+
+
+class Lane(IntEnum):
+    """Who waits together. A crowd in one lane, however large, takes its share and no other's."""
+
+    OWN = 0  # this host and the Unit's instances
+    LIVENESS = 1  # whoever asks whether this agent lives
+    OTHER = 2
+
 
 class Turns:
-    """Everybody who waits, by address; those of an address in the order in which they came."""
+    """Everybody who waits, by lane and address; those of an address in the order in which they came."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, dict[object, Callable[[], None]]] = {}
+        self._lanes: dict[Lane, dict[str, Queue]] = {}
         self._scheduled = False
 
-    def ask(self, address: str, who: object, act: Callable[[], None]) -> None:
+    def ask(self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER) -> None:
         """Have ``act`` called in a later turn of the loop; who waits already keeps the place."""
-        self._waiting.setdefault(address, {})[who] = act
+        self._lanes.setdefault(lane, {}).setdefault(address, {})[who] = act
         self._schedule()
 
     def forget(self, address: str, who: object) -> None:
         """Take out who has gone."""
-        queue = self._waiting.get(address, {})
-        queue.pop(who, None)
-        if not queue:
-            self._waiting.pop(address, None)
+        for lane, waiting in list(self._lanes.items()):
+            queue = waiting.get(address, {})
+            queue.pop(who, None)
+            if not queue:
+                waiting.pop(address, None)
+            if not waiting:
+                del self._lanes[lane]
 
     def _schedule(self) -> None:
-        if self._waiting and not self._scheduled:
+        if self._lanes and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         self._scheduled = False
-        if not self._waiting:
+        if not self._lanes:
             return
-        address, queue = next(iter(self._waiting.items()))
-        del self._waiting[address]
-        act = queue.pop(next(iter(queue)))
-        if queue:
-            self._waiting[address] = queue  # behind all others
+        act = self._take()
         self._schedule()
         act()
+
+    def _take(self) -> Callable[[], None]:
+        """Take the first out; its lane and its address go behind all others."""
+        lane, waiting = next(iter(self._lanes.items()))
+        del self._lanes[lane]
+        address, queue = next(iter(waiting.items()))
+        del waiting[address]
+        act = queue.pop(next(iter(queue)))
+        if queue:
+            waiting[address] = queue
+        if waiting:
+            self._lanes[lane] = waiting
+        return act

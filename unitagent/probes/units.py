@@ -22,7 +22,7 @@ PATIENCE = 2.0  # seconds; less than a connection may take over a request
 _KEPT = 1.0  # seconds that an answer is given to whoever asks
 _MOST = 32  # answers at a time; for the list there is always room
 _WAITING = 512  # requests, those of clients that have gone meanwhile included
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 _BUSY = said(503, "too much is asked for at once; ask again")
 
 
@@ -49,7 +49,7 @@ class UnitAnswers:
         """Answer a path that is :func:`ours`."""
         _, one, name = path[1:].partition("/")
         if one and not _NAME.fullmatch(name):
-            return said(400, "a Unit's name is 1 to 128 of the characters A-Z a-z 0-9 . _ -")
+            return said(400, "a Unit's name is 1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
         reading = self._readings.get(name) or self._begin(name)
         if reading is None or self._waiting >= _WAITING:
             return _BUSY

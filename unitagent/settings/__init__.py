@@ -68,6 +68,7 @@ class Settings:
     deregister: float
     http_host: str
     http_port: int
+    http_hosts: tuple[str, ...] | None
     health_url: str | None
     health_interval: float
     health_timeout: float

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LARGEST_UNIT = 1024
 LONGEST_SECONDS = 31_536_000.0  # a year: everything above is a typing error, and overflows some timers
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")  # a path would go elsewhere with . and ..
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _LONGEST_HOST = 253
 _LONGEST_INTERFACE = 15  # IFNAMSIZ less the closing zero
@@ -123,6 +123,14 @@ def address(value: str) -> str:
     if "%" in value or ip.is_unspecified or ip.is_multicast or (ip.version == _IPV6 and ip.is_link_local):
         raise ValueError
     return str(ip)
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Take names as a request's ``Host`` has them, of one host each or of all below (``*.name``)."""
+    names = tuple(part.strip() for part in value.split(","))
+    for name in names:
+        host(name.removeprefix("*."))
+    return names
 
 
 def host(value: str) -> str:

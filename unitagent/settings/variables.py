@@ -67,7 +67,7 @@ class Variable:
 
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
-NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -")
+NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
 TEXT = Kind(values.text, "one line of printable text")
 SECRET = Kind(
     values.secret, "one line of printable text, at least 16 bytes, such as `openssl rand -hex 32` makes"
@@ -88,6 +88,7 @@ INTERFACE = Kind(values.interface, "the name of a network card, such as eth0")
 ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
 HOST = Kind(values.host, "an IP address or a DNS name, without a port")
 LISTEN = Kind(values.listening, "host:port, [IPv6 address]:port, or off")
+HOSTS = Kind(values.hosts, "DNS names separated by commas, *.name for all names below one")
 URL = Kind(values.http_url, "a URL that begins with http:// or https://")
 STORE = Kind(
     values.store_url,
@@ -123,6 +124,13 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V("RANK_IP", "rank_ip", ADDRESS, "this instance's address", known="first usable one of the card"),
         V("MASTER_ADDRESS", "master_address", HOST, "where rank 0 is", known="from the platform"),
         V("UNIT_HTTP_ADDRESS", "http", LISTEN, "where probes are answered", "0.0.0.0:9470"),
+        V(
+            "UNIT_HTTP_HOSTS",
+            "http_hosts",
+            HOSTS,
+            "further Host names that are answered there",
+            known="own names",
+        ),
         V(
             "UNIT_TRAFFIC_PORT",
             "traffic_port",

@@ -28,7 +28,7 @@ _LAST_DAY = 253_402_300_799.0  # seconds since the epoch: the end of the year 99
 _LONGEST_NAME, _LONGEST_TEXT = 255, 4096  # characters
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")  # no zone: a card's name says nothing on another machine
 _BROADCAST = "255.255.255.255"
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")  # of a Unit, and of a service
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")  # of a Unit, and of a service
 _WORD = re.compile(r"[!-+\--~]{1,128}")  # printable, without the comma that joins words
 _WORDS = re.compile(r"[ -~]{0,12288}")
 

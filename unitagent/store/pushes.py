@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unitagent.store.view import Warnings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before subscribing again
+GAP = 0.05  # seconds between two calls: what comes meanwhile asks for the same look
 SILENCE = 5.0  # seconds without a word, after which the server is asked whether it is still there
 
 
@@ -35,6 +36,13 @@ class Listener:
 
     async def listen(self, on_push: Callable[[], None]) -> None:
         """Run until cancelled, through all outages."""
+        gathered = _Gathered(on_push)
+        try:
+            await self._listen(gathered)
+        finally:
+            gathered.close()
+
+    async def _listen(self, on_push: Callable[[], None]) -> None:
         pause = FIRST_PAUSE
         clock = asyncio.get_running_loop().time
         while True:
@@ -61,6 +69,7 @@ class Listener:
             while True:
                 if self._is_look(await self._next(connection)):
                     on_push()
+                await asyncio.sleep(0)  # many may have come at once, and reading them waits for nothing
         finally:
             await connection.disconnect(nowait=True)
 
@@ -78,3 +87,31 @@ class Listener:
             case [b"message", bytes(), bytes(text)]:
                 return text.startswith(b"look ") and text != b"look " + self._own
         return False
+
+
+class _Gathered:
+    """Calls at once, and then once in each ``GAP`` at most, however often it is called itself."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self._loop = asyncio.get_running_loop()
+        self._next = 0.0
+        self._due: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> None:
+        if self._due is not None:
+            return
+        if self._loop.time() >= self._next:
+            self._call()
+        else:
+            self._due = self._loop.call_at(self._next, self._call)
+
+    def close(self) -> None:
+        """Call no more."""
+        if self._due is not None:
+            self._due.cancel()
+
+    def _call(self) -> None:
+        self._due = None
+        self._next = self._loop.time() + GAP
+        self._act()

@@ -21,6 +21,7 @@ from unitagent.store import meaning, wire
 from unitagent.store.connection import call
 from unitagent.store.keys import REGISTRY
 from unitagent.store.line import Line
+from unitagent.store.lines import Lines
 from unitagent.store.protocol import Entry, Sight, Sights
 from unitagent.store.script import Word, pairs
 from unitagent.store.signed import is_signed, sign
@@ -62,6 +63,7 @@ class Registry:
         self._secret = secret
         self._warnings = Warnings(warn)
         self._ahead: float | None = None  # the server's clock, beside our monotonic one
+        self._lines = Lines[Sight | None](self._warnings.once)
 
     async def announce(self, entry: Entry, *, first: bool = False) -> None:
         """Write down what is so now; the ``first`` time also take out who has been gone for a day."""
@@ -83,18 +85,14 @@ class Registry:
 
     async def read(self) -> Sights:
         """Read all lines, and what time it is there."""
-        return await self._line.operate(self._read)
+        now, lines = await self._line.operate(_all)
+        read = await self._lines.read(lines, self._sight)
+        sights = {sight.entry.unit: sight for sight in read if sight is not None}
+        return Sights(now, sights, proven=bool(self._secret))
 
     async def close(self) -> None:
         """Let go of the connection."""
         await self._line.close()
-
-    async def _read(self, connection: AbstractConnection) -> Sights:
-        lines = pairs(await call(connection, "HGETALL", REGISTRY))
-        now = await _milliseconds(connection)
-        read = (self._sight(name, raw) for name, raw in lines.items())
-        sights = {sight.entry.unit: sight for sight in read if sight is not None}
-        return Sights(now / 1e3, sights, proven=bool(self._secret))
 
     def _sight(self, name: bytes, raw: bytes) -> Sight | None:
         """Read one line; what is not exactly of our making is None, and told."""
@@ -108,6 +106,11 @@ class Registry:
             self._warnings.once(f"{what} cannot be read; ignored it")
             return None
         return Sight((entry.at if self._secret else wire.decode_number(at)) / 1e3, entry)
+
+
+async def _all(connection: AbstractConnection) -> tuple[float, dict[bytes, bytes]]:
+    lines = pairs(await call(connection, "HGETALL", REGISTRY))
+    return await _milliseconds(connection) / 1e3, lines
 
 
 def _entry(name: bytes, text: bytes) -> Entry | None:

@@ -18,6 +18,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from unitagent import legible
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,8 +31,7 @@ _FINAL = (
     4 * _CHUNK
 )  # bytes still read from the pipe when the tail is asked for; a pipe holds 64 KiB by default
 
-# Escape sequences and control characters: the tail is shown on other people's terminals.
-_UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\t -~\u00a0-\U0010ffff]")
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # which nobody misses in a quotation
 
 
 class Tail:
@@ -51,9 +52,9 @@ class Tail:
         self._partial = _cut(last)
 
     def lines(self) -> list[str]:
-        """Return the lines as text, an unfinished last one included, without control characters."""
+        """Return the lines as text, an unfinished last one included, that no terminal obeys."""
         raw = [*self._lines, self._partial] if self._partial else list(self._lines)
-        return [_UNPRINTABLE.sub("", line.decode(errors="replace")) for line in raw[-_LINES:]]
+        return [legible.line(_COLOURS.sub("", line.decode(errors="replace"))) for line in raw[-_LINES:]]
 
 
 def _cut(line: bytes) -> bytes:

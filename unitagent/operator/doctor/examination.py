@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from unitagent.agent.embedding import StoreAddress, refuse_open_store, store_address
 from unitagent.agent.launch import replaced_by_ours
@@ -120,7 +122,9 @@ def _place(found: Resolved, ip: str, ifname: str) -> variables.Place:
 
 def _others(here: _Here) -> list[Peer]:
     """Name the other ranks that the agent of this container has met."""
-    seen = (from_agent(here.settings) if here.agent else None) or {}
+    seen: dict[str, Any] = {}
+    with suppress(StoreError):  # whoever answers there knows no secret
+        seen = (from_agent(here.settings) if here.agent else None) or {}
     mine = here.settings.rank, here.place.ip  # with RANK_ID=auto the address alone tells which is this one
     others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
     return [

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from unitagent.legible import line
+
 
 class Verdict(StrEnum):
     """How it stands; ``fail`` means that an agent could not do its work here."""
@@ -54,7 +56,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 def as_text(findings: Sequence[Finding]) -> str:
     """A line for each, remedies below, and a count at the end."""
-    lines = [line for finding in findings for line in _lines(finding)]
+    lines = [said for finding in findings for said in _lines(finding)]
     counts = [
         f"{sum(finding.verdict is verdict for finding in findings)} {verdict}"
         for verdict in reversed(Verdict)
@@ -63,5 +65,5 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def _lines(finding: Finding) -> list[str]:
-    said = f"{finding.verdict:<5} {finding.check:<9} {finding.detail}"
-    return [said, f"{'':<16}-> {finding.remedy}"] if finding.remedy else [said]
+    said = f"{finding.verdict:<5} {finding.check:<9} {line(finding.detail)}"
+    return [said, f"{'':<16}-> {line(finding.remedy)}"] if finding.remedy else [said]

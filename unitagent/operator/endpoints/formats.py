@@ -38,10 +38,14 @@ def _plain(one: Entry) -> dict[str, Any]:
 
 
 def _haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
-    """A backend for each service. How it balances and checks stands in the ``defaults`` before this file."""
+    """A backend for each service. How it balances and checks stands in the ``defaults`` before this file.
+
+    Whoever writes to the store chooses names; behind ``unit-`` none is that of a proxy of the user, which
+    HAProxy would take for an error of the whole configuration.
+    """
     lines = ["# Written by `unitagent endpoints`: rank 0 of each Unit that takes traffic."]
     for name, units in services.items():
-        lines += ["", f"backend {name}", *map(_server, units)]
+        lines += ["", f"backend unit-{name}", *map(_server, units)]
     return "\n".join(lines) + "\n"
 
 

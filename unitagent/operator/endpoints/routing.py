@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import sys
 import time
 from pathlib import Path
 
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.legible import hand_over, warn
 from unitagent.operator.endpoints.formats import rendered
 from unitagent.operator.endpoints.outlook import Outlook
 from unitagent.operator.endpoints.target import Target
@@ -38,7 +38,7 @@ def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
     if namespace.watch:
         target = Target(Path(namespace.watch), namespace.on_change)
         return asyncio.run(_Watch(settings, namespace.format, target).run())
-    print(asyncio.run(_once(settings, namespace.format)), end="")  # noqa: T201
+    hand_over(asyncio.run(_once(settings, namespace.format)))
     return 0
 
 
@@ -53,7 +53,7 @@ async def _once(settings: Settings, kind: str) -> str:
 
 async def _open(settings: Settings) -> Registry:
     url = await asyncio.to_thread(store_url, settings)
-    return Registry(url, timeout=_ASK, secret=settings.secret, warn=_warn)
+    return Registry(url, timeout=_ASK, secret=settings.signing_key, warn=_warn)
 
 
 class _Watch:
@@ -149,4 +149,4 @@ def _warn(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"unitagent: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    warn(text)

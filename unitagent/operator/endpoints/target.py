@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from unitagent.errors import ConfigurationError
 
 _MODE = 0o644  # others read it
+_WRITABLE, _KEPT, _ANY = 0o022, 0o755, 0  # bits: for others to write, to keep of a former file, none
 _LONGEST = 60.0  # seconds that the command may take
 _AGAIN = 5.0  # seconds before a command that failed is tried again
 _SECRET = ("UNIT_REDIS_URL", "UNIT_SECRET")
@@ -45,7 +47,7 @@ class Target:
 
         """
         try:
-            if self._text() == text:
+            if self._is_ours() and self._text() == text:
                 return False
             self._replace(text)
         except OSError as error:
@@ -106,10 +108,16 @@ class Target:
             raise
 
     def _mode(self) -> int:
+        """Who may read it is said by the former file, if that was ours; nobody else may write."""
+        return self.path.stat().st_mode & _KEPT if self._is_ours(_ANY) else _MODE
+
+    def _is_ours(self, forbidden: int = _WRITABLE) -> bool:
+        """Whether it is a plain file of this user that nobody else may write to."""
         try:
-            return self.path.stat().st_mode & 0o777
+            found = self.path.lstat()
         except OSError:
-            return _MODE
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & forbidden
 
 
 def _started(command: str) -> subprocess.Popen[bytes]:

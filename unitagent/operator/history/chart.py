@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from unitagent import legible
 from unitagent.core.model import InstanceState
-from unitagent.operator.history.events import plain
 from unitagent.operator.history.since import stamp
 from unitagent.operator.history.spans import Timeline
 
@@ -33,7 +33,7 @@ def chart(unit: str, line: Timeline, width: int) -> str:
     rows = [head, f"{'gen':<{len(label)}}{scale.generations()}".rstrip()]
     rows += [f"{f'rank {rank}':<{len(label)}}{scale.row(rank)}".rstrip() for rank in line.ranks]
     rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), f"{FAULT} failure"]))
-    rows += [f"{FAULT} {stamp(fault.at)}  {plain(fault.detail)}" for fault in line.faults]
+    rows += [f"{FAULT} {stamp(fault.at)}  {legible.line(fault.detail)}" for fault in line.faults]
     return "\n".join(rows)
 
 

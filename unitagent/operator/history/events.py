@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from unitagent import legible
 from unitagent.core.history import Kind, Moment
 from unitagent.operator.history.since import stamp
 
@@ -14,7 +15,7 @@ _WIDEST = max(map(len, Kind))
 def line(moment: Moment) -> str:
     """For a person: when, in which generation, who, and a sentence."""
     place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
-    return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {plain(moment.detail)}"
+    return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {legible.line(moment.detail)}"
 
 
 def as_json(moment: Moment) -> str:
@@ -29,11 +30,6 @@ def as_json(moment: Moment) -> str:
         "detail": moment.detail,
     }
     return json.dumps(keys)
-
-
-def plain(text: str) -> str:
-    """One line that no terminal obeys: whoever writes to the store could put anything into it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def ordered(moments: Iterable[Moment]) -> list[Moment]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from unitagent.core.history import Moment
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.legible import tell, warn
 from unitagent.operator.history import events
 from unitagent.operator.history.spans import Timeline, timeline
 from unitagent.operator.watching import store_url
@@ -65,7 +65,7 @@ async def _show(
         while True:
             for moment in moments:
                 if since is None or moment.at >= since:
-                    print(words(moment), flush=True)  # noqa: T201
+                    tell(words(moment))
             if not follow:
                 return
             moments = await _following(reader)
@@ -104,7 +104,7 @@ def draw(settings: Settings, namespace: argparse.Namespace) -> int:
         from unitagent.operator.history.chart import chart  # noqa: PLC0415
 
         if line.ranks:
-            print(chart(settings.unit, line, shutil.get_terminal_size().columns))  # noqa: T201
+            tell(chart(settings.unit, line, shutil.get_terminal_size().columns))
         return 0
     from unitagent.operator.history.picture import picture  # noqa: PLC0415
 
@@ -119,7 +119,7 @@ def draw(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _timeline(settings: Settings, since: float | None) -> Timeline:
     url = _url(settings)
     history = History(settings.unit, url, timeout=_ASK, warn=_say)
-    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.secret, warn=_say)
+    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.signing_key, warn=_say)
     try:
         reader = Reader(history)
         moments = await _all(settings, reader)
@@ -145,4 +145,4 @@ def _url(settings: Settings) -> Callable[[], str]:
 
 
 def _say(text: str) -> None:
-    print(f"unitagent: {text}", file=sys.stderr)  # noqa: T201
+    warn(text)

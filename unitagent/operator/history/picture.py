@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from textwrap import wrap
 
+from unitagent import legible
 from unitagent.core.model import InstanceState
-from unitagent.operator.history.events import plain
 from unitagent.operator.history.since import stamp
 from unitagent.operator.history.spans import Span, Timeline
 
@@ -56,7 +56,7 @@ def picture(unit: str, line: Timeline) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:
     named = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{named}>{escape(plain(text))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{named}>{escape(legible.line(text))}</text>'
 
 
 def _x(line: Timeline, at: float) -> float:
@@ -122,4 +122,4 @@ def _faults(line: Timeline, bottom: int) -> Iterator[str]:
 def _sentences(line: Timeline) -> list[str]:
     """What is written below, in lines that fit."""
     told = (f"{number}  {stamp(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1))
-    return [part for sentence in told for part in wrap(plain(sentence), _LETTERS)]
+    return [part for sentence in told for part in wrap(legible.line(sentence), _LETTERS)]

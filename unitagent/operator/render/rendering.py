@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from unitagent.discovery import service_file
 from unitagent.discovery.json_reader import Reader
 from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError
+from unitagent.legible import hand_over, warn
 from unitagent.operator.render import compose, lws, swarm
 from unitagent.operator.render.mounts import mounts, other_storage
 from unitagent.operator.render.service import GRACE_MARGIN, Service
@@ -62,8 +62,8 @@ def render(engine: str, path: str, carrier: str | None = None) -> int:
     """
     text, warnings = rendered(engine, _contents(path), path, carrier)
     for warning in warnings:
-        print(f"unitagent: warning: {warning}", file=sys.stderr)  # noqa: T201
-    print(text, end="")  # noqa: T201
+        warn(f"warning: {warning}")
+    hand_over(text)
     return 0
 
 

@@ -1,0 +1,39 @@
+"""Serve the probe address of an instance in a Unit of so many, with nothing behind it: ``serve.py SIZE``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from tests.probes.agents import FakeAnswers, instance, status
+from unitagent.core.model import InstanceState
+from unitagent.probes.metrics import Metrics
+from unitagent.probes.server import ProbeServer
+
+
+class Large(FakeAnswers):
+    """Makes its answers anew each time it is asked, as an agent does."""
+
+    size = int(sys.argv[1])
+    counters = Metrics(rank=1)
+
+    def status(self) -> dict[str, Any]:
+        running = InstanceState.RUNNING.value
+        instances = [
+            instance(rank=rank, incarnation=f"{rank:016x}", hostname=f"machine-{rank}", state=running)
+            for rank in range(self.size)
+        ]
+        return status(size=self.size, instances=instances)
+
+    def metrics(self) -> bytes:
+        return self.counters.render(self.status(), time.monotonic())
+
+
+async def _serve() -> None:
+    print(await ProbeServer(Large()).start("0.0.0.0", 0), flush=True)
+    await asyncio.Event().wait()
+
+
+asyncio.run(_serve())
