@@ -1,1 +1,1 @@
-"""Attacks on real agents and stores, each carried out by a small program beside it."""
+"""Attacks carried out on real parts: each test is one that once worked."""

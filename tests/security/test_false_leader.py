@@ -8,9 +8,10 @@ import socket
 import pytest
 
 from tests.acceptance.local import until
-from tests.security.conftest import UNIT, MakeVictim
-from tests.security.victims import SECRET, attacking
+from tests.security.victims import SECRET, UNIT, MakeVictim, attacking, server, victim
 from tests.servers import Server
+
+__all__ = ["server", "victim"]
 
 ELSEWHERE = "127.0.0.66"
 

@@ -11,13 +11,14 @@ import pytest
 from tests.acceptance.local import until
 from tests.entries import entry
 from tests.listening import story
-from tests.security.conftest import UNIT, MakeVictim
-from tests.security.victims import SECRET, Victim
+from tests.security.victims import SECRET, UNIT, MakeVictim, Victim, server, victim
 from tests.servers import Server
 from unitagent.operator.endpoints.outlook import Outlook
 from unitagent.store.keys import REGISTRY
 from unitagent.store.protocol import Sight, Sights
 from unitagent.store.registry import Registry
+
+__all__ = ["server", "victim"]
 
 BORN, LEASE = 2**53 - 1, 10**300
 EVIL = "10.66.66.66"

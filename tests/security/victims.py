@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
+from tests.servers import Server, running
 from unitagent.workload import proc
 
+UNIT = f"attacked-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 SECRET = "5f1d0c9a7b3e4682" * 2
 ATTACKERS = Path(__file__).parent / "attackers"
 
@@ -72,3 +77,25 @@ class Victim:
             proc.kill(one)
         self.popen.kill()
         self.popen.wait(60)
+
+
+MakeVictim = Callable[..., Victim]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def victim(tmp_path: Path, server: Server) -> Iterator[MakeVictim]:
+    made: list[Victim] = []
+
+    def make(rank: int, size: int = 2, **variables: str) -> Victim:
+        made.append(Victim(tmp_path, UNIT, rank, size, server.url, **variables))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
