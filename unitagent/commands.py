@@ -45,10 +45,12 @@ def run(namespace: argparse.Namespace) -> int:
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}))
     from unitagent.log import Where, set_up  # noqa: PLC0415
     from unitagent.memory import share_one_heap  # noqa: PLC0415
+    from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
 
     share_one_heap()
-
+    hide()
     found = _resolve(namespace)
+    forget("UNIT_SECRET", "UNIT_REDIS_URL")
     settings = found.settings
     where = Where(settings.unit, settings.rank)
     writing = set_up(where, settings.log_format, settings.log_level)

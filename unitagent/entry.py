@@ -24,6 +24,8 @@ def main() -> int:
 
 def _trusted(path: list[str]) -> list[str]:
     given = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if _HOME in given:  # the agent is installed that way, and what it needs may be, too
+        given = [folder for folder in given if not os.path.isabs(folder)]  # noqa: PTH117
     foreign = {os.path.abspath(folder) for folder in given} if any(given) else set()  # noqa: PTH100
     if not sys.flags.safe_path:
         foreign.add(os.path.abspath(path[0]))  # noqa: PTH100

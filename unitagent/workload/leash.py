@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _APART = 0.2  # seconds between two words
+_PAUSE = 0.5  # seconds before another watchdog is started
 _END = 1.0  # seconds that a killed watchdog may take
 _WATCHDOG = "unitagent.workload.watchdog"
 _REST = "rest"
@@ -54,6 +55,7 @@ class Leash:
         self._since = -math.inf
         self._closing = False
         self._gone = asyncio.Event()
+        self._reaper: Reaper | None = None
 
     def start(self, reaper: Reaper) -> None:
         """Start the watchdog, as a service child; it spares the others."""
@@ -68,7 +70,7 @@ class Leash:
         except OSError as error:
             _log.warning("no watchdog (%s): should this agent hang, its workload lives on", error)
         else:
-            self._spared = reaper.services
+            self._reaper, self._spared = reaper, reaper.services
             reaper.watch(self.pid, self._died, service=True)
         finally:
             os.close(ear)
@@ -113,7 +115,18 @@ class Leash:
         self.pid = 0
         self._gone.set()
         if not self._closing:
-            _log.warning("the watchdog %s: should this agent hang, its workload lives on", ended.describe())
+            _log.warning(
+                "the watchdog %s: should this agent hang, its workload lives on; another one is started",
+                ended.describe(),
+            )
+            asyncio.get_running_loop().call_later(_PAUSE, self._start_again)
+
+    def _start_again(self) -> None:
+        if not self._closing and self._reaper is not None:
+            os.close(self._pipe)
+            self._armed = False  # the next feed arms the new one
+            self._gone.clear()
+            self.start(self._reaper)
 
     def _say(self, *words: str) -> None:
         with contextlib.suppress(OSError):  # it is gone, or it stands still and the pipe is full

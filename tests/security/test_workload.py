@@ -1,0 +1,57 @@
+"""The workload, run by the agent's own user: it reads nothing of the agent, and disarms no watchdog."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.local import until
+from tests.acceptance.solo import Solo
+from unitagent.workload import proc
+
+SECRET = "hunter2-hunter2-hunter2"  # noqa: S105
+UNPRIVILEGED = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
+TRIES = "cat /proc/$PPID/environ /proc/$PPID/mem; readlink /proc/$PPID/fd/*; for w in $(pgrep -P $PPID); do"
+TRIES += " grep -qa unitagent-watchdog /proc/$w/cmdline && echo rest >/proc/$w/fd/0 && echo disarmed; done"
+
+
+def watchdog(solo: Solo) -> int:
+    for one in proc.descendants(proc.table(), solo.popen.pid):
+        if b"unitagent-watchdog" in Path(f"/proc/{one.pid}/cmdline").read_bytes():
+            return one.pid
+    return 0
+
+
+def test_the_workload_reads_nothing_of_its_agent(tmp_path: Path) -> None:
+    daemon = f"( {TRIES} ) >{tmp_path}/seen 2>/dev/null; touch {tmp_path}/tried"
+    solo = Solo(tmp_path, prefix=UNPRIVILEGED, UNIT_SECRET=SECRET, DAEMON=daemon)
+    try:
+        until((tmp_path / "tried").exists, "the workload has tried")
+        assert (tmp_path / "seen").read_bytes() == b""
+    finally:
+        solo.close()
+
+
+@pytest.mark.root
+def test_the_agent_s_own_environment_does_not_keep_the_secret(tmp_path: Path) -> None:
+    solo = Solo(tmp_path, UNIT_SECRET=SECRET)
+    try:
+        solo.ready()
+        seen = Path(f"/proc/{solo.popen.pid}/environ").read_bytes()
+        assert SECRET.encode() not in seen
+    finally:
+        solo.close()
+
+
+def test_a_watchdog_that_is_killed_is_brought_back(tmp_path: Path) -> None:
+    solo = Solo(tmp_path)
+    try:
+        solo.ready()
+        first = watchdog(solo)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: watchdog(solo) not in {0, first}, "another watchdog")
+    finally:
+        solo.close()
