@@ -3,7 +3,8 @@
 #
 #   scripts/lock.sh     # writes docker/lock.txt (the agent), lock-wheel.txt and lock-bundle.txt (what builds either)
 #
-# Run it with the oldest Python that is supported, and look at the difference before it is committed.
+# Run it with the oldest Python that is supported, 3.11.2 of Debian say (PYTHON=/usr/bin/python3): newer ones ask for
+# less, and what is not locked is not installed. Look at the difference before it is committed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
