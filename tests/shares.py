@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 
 WORKERS = 4  # on two processors: most tests wait most of the time
 
-_COMPUTING = ("tests/simulation/", "tests/core/", "tests/frameworks_table/test_properties.py")
+_COMPUTING = (
+    "tests/simulation/",
+    "tests/core/",
+    "tests/frameworks_table/test_properties.py",
+    "tests/security/test_flood.py",
+)
 _SHARING = (
     "tests/operator/test_asking.py",
     "tests/operator/test_completion.py",
+    "tests/security/test_flood.py",
     "tests/security/test_rebinding.py",
     "tests/simulation/test_simulation.py",
     "tests/store/test_access.py",

@@ -228,9 +228,21 @@ def test_services_and_budgets_select_the_pods(path: Path) -> None:
     """Labels that controllers put on pods by themselves, or that the template has."""
     known = {key: value for labels in below(documents(path), "labels") for key, value in labels.items()}
     for found in documents(path):
-        selector = found["spec"].get("selector", {})
+        selector = found["spec"].get("selector", found["spec"].get("podSelector", {}))
         for key, value in selector.get("matchLabels", selector).items():
             assert known.get(key) == value or "kubernetes.io/" in key or "k8s.io/" in key
+
+
+@kubernetes
+def test_the_store_is_reached_by_the_pods_of_the_service_alone(path: Path) -> None:
+    (policy,) = [found["spec"] for found in documents(path) if found["kind"] == "NetworkPolicy"]
+    among, *others = policy["ingress"]
+    assert among["from"] == [{"podSelector": policy["podSelector"]}]
+    assert policy["policyTypes"] == ["Ingress"]
+    named = {port["name"] for ports in below(documents(path), "ports") for port in ports if "name" in port}
+    opened = {port["port"] for rule in others for port in rule["ports"]}
+    assert opened
+    assert opened <= named & {"http", "unit"}
 
 
 def test_a_service_does_not_spoil_the_environment() -> None:
@@ -242,7 +254,7 @@ def test_a_service_does_not_spoil_the_environment() -> None:
 def test_the_stateful_set_and_the_job_have_as_many_pods_as_the_unit_has_ranks() -> None:
     folder = DOCKER / "kubernetes"
     for stateful in (folder / "statefulset.yaml", folder / "sidecar.yaml"):
-        assert [documents(stateful)[-1]["spec"]["replicas"]] == sizes(stateful)
+        assert list(below(documents(stateful), "replicas")) == sizes(stateful)
     jobs = folder / "jobset.yaml"
     (job,) = next(below(documents(jobs), "replicatedJobs"))
     assert [job["template"]["spec"]["parallelism"]] == sizes(jobs)
