@@ -134,9 +134,9 @@ class Endings:
         if hurried or left is None or world.now - left >= FAREWELL - 1e-6:
             return
         server = world.boards.of(one.host)
-        record = None if server is None else server.board.records.get(one.rank)
-        taken = record is not None and record.incarnation != one.incarnation
-        if not taken and one.incarnation not in self.watch.memories.parted:
+        holder = "" if server is None else server.board.holders.get(one.rank, "")
+        others = holder not in ("", one.incarnation)
+        if not others and one.incarnation not in self.watch.memories.parted:
             self.watch.broken("3 farewell", f"{one.incarnation} keeps its rank when it ends")
 
     def _gone_well(self, one: Instance) -> None:
@@ -157,10 +157,12 @@ class Endings:
     def counted(self) -> None:
         """The budget: no more generations start than it allows, those apart that were asked for. It cannot be
         kept where all memory of it is lost: all containers are rebuilt, on a store that lost what they wrote.
-        Nobody is left to count the end of the only container.
+        Nobody is left to count the end of the only container. Who is started after the Unit gave up begins
+        anew.
         """
         plan = self.watch.plan
-        if not plan.guard or self._is_forgotten():
+        gave_up = any(one.state.me.failed for one in self.watch.world.lives)
+        if not plan.guard or gave_up or self._is_forgotten():
             return
         alone = ("killed", "machine lost") if plan.size == 1 else ()
         free = sum(s.what.startswith("order") or s.what in ("signal", *alone) for s in self.watch.strikes)
@@ -176,7 +178,12 @@ class Endings:
         return world.boards.lost_at > float("-inf") and world.boards.lost_at > oldest - world.timing.takeover
 
     def burst(self) -> None:
-        """4: however many failures came together, one new generation, and one restart counted."""
+        """4: however many failures came together, one new generation, and one restart counted; where they
+        came before the first one, there was none to end.
+        """
+        begun = min(self.watch.starts.began.values(), default=float("inf"))
+        if any(strike.at < begun for strike in self.watch.strikes):
+            return
         if len(self.watch.starts.gangs) != 2:
             self.watch.broken("4 once", f"generations {sorted(self.watch.starts.gangs)} were started")
         for one in self.watch.world.members():

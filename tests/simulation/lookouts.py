@@ -193,15 +193,23 @@ class Lookout:
 
     def _agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by
-        who hangs, or is dead and cannot be asked, only when it is lost itself.
+        who hangs, is cut off, or is dead and cannot be asked, only when it is lost itself.
         """
         split = len({one.ready for one in connected}) > 1 and not self.world.network.torn
         bounds = self.world.bounds
-        silent = any(one.paused for one in self.world.living) or self._has_died_unasked()
+        silent = self._is_untold() or self._has_died_unasked()
         for blind, bound in ((True, bounds.unready), (False, bounds.agreed)):
             if self.lasting(f"split {blind}", "all", split and silent is blind) > bound:
                 ready, everybody = [one.incarnation for one in connected if one.ready], len(connected)
                 self.watch.broken("readyz", f"only {ready} of {everybody} in contact say ready")
+
+    def _is_untold(self) -> bool:
+        """Whether somebody hangs, or cannot tell again what the store has lost of it."""
+        boards, since = self.world.boards, self.world.now - self.world.bounds.unready
+        return any(
+            one.paused or (boards.lost_at > since and not boards.is_main(one.host))
+            for one in self.world.living
+        )
 
     def _has_died_unasked(self) -> bool:
         """Whether somebody's lease has run since its death, where nobody can be asked for another's word."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.simulation.bounds import ROUND_TRIP
 from unitagent.core.events import Event, Exchanged, PeerAnswered
 from unitagent.core.model import Failure, Mode, Record
 from unitagent.core.parts import Shutdown
@@ -29,7 +30,7 @@ class Memories:
         self._failure: Failure | None = None
         self.confirmed: set[tuple[str, str]] = set()
         self.parted: set[str] = set()
-        self._beaten: dict[str, float] = {}
+        self._beaten: dict[str, tuple[float, float]] = {}  # the last two
         self._lost_at = float("-inf")
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
@@ -72,7 +73,8 @@ class Memories:
         board = boards.main.board
         taken = said is not None and board.holders.get(one.rank) == one.incarnation
         if taken and boards.is_main(one.host):  # a word of who is no holder there is not kept
-            self._beaten[one.incarnation] = self.watch.world.now
+            _, last = self._beaten.get(one.incarnation, (float("-inf"), float("-inf")))
+            self._beaten[one.incarnation] = (last, self.watch.world.now)
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
         if forgot:
@@ -142,13 +144,17 @@ class Memories:
 
     def _has_beaten(self, other: Instance) -> bool:
         """Whether its lease runs: the one store has had its word within that time, and remembers it."""
-        beaten = self._beaten.get(other.incarnation, float("-inf"))
-        return beaten > self.watch.world.boards.lost_at and self._has_been_heard(other)
+        return self._last_beat(other) > self.watch.world.boards.lost_at and self._has_been_heard(other)
 
     def _has_been_heard(self, other: Instance) -> bool:
         """Whether the one store has had its word within a lease, and may have forgotten it."""
         world = self.watch.world
-        return world.now - self._beaten.get(other.incarnation, float("-inf")) < world.timing.lease
+        return world.now - self._last_beat(other) < world.timing.lease
+
+    def _last_beat(self, other: Instance) -> float:
+        """The last that a newcomer can have seen: between its look and its word there is a round trip."""
+        before, last = self._beaten.get(other.incarnation, (float("-inf"), float("-inf")))
+        return last if last < self.watch.world.now - ROUND_TRIP else before
 
 
 def _tells_of_a_run(one: Instance) -> bool:
