@@ -147,8 +147,9 @@ class Lookout:
         store that has lost something since says nothing about the dead until the living have told it again.
         """
         lost = self.world.boards.lost_at
-        if lost > died:
-            self.world.after(lost + bound - self.world.now, self._noticed, generation, lost, bound, everybody)
+        told = lost + self.world.timing.heartbeat
+        if told > died:
+            self.world.after(told + bound - self.world.now, self._noticed, generation, told, bound, everybody)
             return
         judges = [one for one in self.world.living if self._could_judge(one, generation, died)]
         blind = [one for one in judges if one.state.generation <= generation]
