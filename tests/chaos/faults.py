@@ -176,7 +176,7 @@ KINDS: dict[str, Kind] = {
     "cut off and replaced, store set back at once": _unreachable(
         _cut, _replace_set_back_at_once_and_heal, where="spare"
     ),
-    "deaf": _unreachable(_cut_one_way("in")),
+    "deaf": replace(_unreachable(_cut_one_way("in")), noticed=limits.after_one_more_beat),
     "mute": _unreachable(_cut_one_way("out")),
     "newcomer for a held rank": _second(lambda lab, rank: lab.visit(rank), lambda lab, rank: lab.leave(rank)),
     "newcomer at the same address": _second(

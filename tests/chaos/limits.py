@@ -63,6 +63,11 @@ def in_time(timing: Timing) -> float:
     return timing.takeover
 
 
+def after_one_more_beat(timing: Timing) -> float:
+    """Who only hears nothing any more may be heard once more, a heartbeat later."""
+    return in_time(timing) + timing.heartbeat
+
+
 def isolated(timing: Timing) -> float:
     """Who is cut off has stopped when its rank may be taken."""
     return timing.takeover

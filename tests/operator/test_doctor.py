@@ -80,7 +80,7 @@ def test_ports_that_the_agent_here_holds(tmp_path: Path) -> None:
         code, checks = examined(UNIT_HTTP_ADDRESS=f"127.0.0.1:{unit.port}", UNIT_ID=UNIT)
     finally:
         unit.close()
-    assert code == 0
+    assert code == 0, checks
     assert [port["verdict"] for port in checks["port"]] == ["ok", "ok"]
     assert checks["rights"][0]["verdict"] == "ok"  # the embedded store was asked
 

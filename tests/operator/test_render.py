@@ -220,7 +220,10 @@ def test_what_an_engine_cannot_express_is_said(engine: str, said: set[str]) -> N
             with_container(liveness_check={"exec": {"command": ["true"]}}),
             "containers[0].liveness_check.exec",
         ),
-        (with_container(env=[{"name": "UNIT_SECRET", "value": "x"}]), "containers[0].env UNIT_SECRET"),
+        (
+            with_container(env=[{"name": "UNIT_SECRET", "value": "sixteen bytes or more"}]),
+            "containers[0].env UNIT_SECRET",
+        ),
     ],
 )
 def test_what_no_engine_expresses_is_said(document: dict[str, Any], path: str) -> None:

@@ -460,7 +460,7 @@ MUTANTS = (
     Mutant("the same master port again", _the_same_port_again, 3),
     Mutant("a spent budget is nobody else's", _nobody_fails_together, 1011),
     Mutant("the last rank is the master", _the_last_rank_is_the_master, 0),
-    Mutant("whom the store only remembers fences", _ghosts_fence, 154),
+    Mutant("whom the store only remembers fences", _ghosts_fence, 273),
     Mutant("a lower tenure fences a higher one", _a_lower_tenure_fences, 154),
     Mutant("an address is an identity", _an_address_is_an_identity, 1),
     Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 404),

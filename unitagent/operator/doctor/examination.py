@@ -175,7 +175,7 @@ async def _store(here: _Here) -> Findings:
     if where.embedded_here and not here.agent:
         return [_embedded(settings, where)]
     try:
-        asked = await ask(where.url, Keys(settings.unit), _PATIENCE)
+        asked = await ask(where.url, Keys(settings.unit), _PATIENCE, embedded=not _has_url(settings))
     except StoreError as error:
         return [store.judge_trouble(str(error), elsewhere=not _has_url(settings))]
     return list(store.judge(asked, settings.timing.operation_timeout))

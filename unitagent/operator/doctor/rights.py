@@ -24,8 +24,15 @@ _ROUNDS = 5
 _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
 
 
-async def ask(url: Callable[[], str], keys: Keys, timeout: float) -> Asked:  # noqa: ASYNC109 (of the whole)
-    """Connect as an agent does, and ask within ``timeout`` seconds.
+async def ask(
+    url: Callable[[], str],
+    keys: Keys,
+    timeout: float,  # noqa: ASYNC109 (of the whole)
+    *,
+    embedded: bool,
+) -> Asked:
+    """Connect as an agent does, and ask within ``timeout`` seconds. An embedded store has the scripts itself,
+    and takes none from a client.
 
     Raises:
         StoreError: it could not be reached, or let us not in.
@@ -40,6 +47,7 @@ async def ask(url: Callable[[], str], keys: Keys, timeout: float) -> Asked:  # n
                 refused = [
                     f"{words[0]}: {said}"
                     for words in _words(keys)
+                    if not (embedded and words[0] == "EVAL")
                     if (said := await _refused(connection, words, dialer.place))
                 ]
             finally:
