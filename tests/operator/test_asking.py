@@ -23,7 +23,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def asked(url: str, timeout: float = 5) -> Asked:
-    return asyncio.run(ask(lambda: url, Keys("u"), timeout))
+    return asyncio.run(ask(lambda: url, Keys("u"), timeout, embedded=False))
 
 
 def allow(server: Server, *rights: str) -> str:
