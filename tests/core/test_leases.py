@@ -53,6 +53,12 @@ def test_a_beat_that_goes_back_is_no_sign_of_life() -> None:
     assert seen(leases, 4, a=8).unchanged("a") == 0
 
 
+def test_a_later_beat_that_the_store_remembers_again_is_no_sign_of_life() -> None:
+    leases = seen(seen(seen(Leases(), 0, a=7), 2, a=3), 4, a=8, age=30)
+    assert not leases.beats("a")
+    assert seen(leases, 6, a=9, age=1).beats("a")
+
+
 def test_who_is_shown_in_anothers_place_has_a_lease_of_its_own() -> None:
     leases = turned(seen(seen(Leases(), 0, a=1), 2, a=1), 3, "b", 1)
     assert leases.unchanged("b") == 0

@@ -134,10 +134,6 @@ def _charge_twice() -> Any:
     return patch.object(failures, "_charge", charge)
 
 
-def _trust_who_stands_outside() -> Any:
-    return patch.object(rejoining, "_must_prove_itself", lambda state, record: record.rank == 0)
-
-
 def _go_on_unasked() -> Any:
     """An isolated one enters the next generation without another look at the store."""
     real = barrier.enter
@@ -161,15 +157,6 @@ def _wait_for_what_is_done() -> Any:
 
 def _a_name_is_the_holder() -> Any:
     return patch.object(joining, "_beats", lambda state, holder: False)
-
-
-def _memory_is_life() -> Any:
-    real = Leases._renewed
-
-    def renewed(self: Leases, rank: int, beat: Beat, now: float, gap: float) -> Lease:
-        return real(self, rank, beat, now, float("inf"))
-
-    return patch.object(Leases, "_renewed", renewed)
 
 
 @contextmanager
@@ -427,8 +414,6 @@ MUTANTS = (
     Mutant("no isolation", _no_isolation, 8),
     Mutant("who was cut off waits for a job that is done", _wait_for_what_is_done, 5753),
     Mutant("a rank whose holder's name is lost is free", _a_name_is_the_holder, 2179),
-    Mutant("a beat that the store remembers again is a sign of life", _memory_is_life, 2420),
-    Mutant("who rejoins asks rank 0 only who it is", _trust_who_stands_outside, 22648),
     Mutant("an isolated one goes on without a look at the store", _go_on_unasked, 20535),
     Mutant("a drain has no order", _no_order, 46),
     Mutant("a newcomer takes a held rank at once", _take_at_once, 108),

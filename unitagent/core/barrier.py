@@ -31,7 +31,7 @@ def enter(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
     if state.up or not state.connected:
         return state, ()
-    if state.workload.cut_off and not state.store.current:  # what became of my generation, the store tells
+    if not state.store.current and _has_to_look_first(state):
         return state.with_store(look=True), ()
     target = _target(state)
     if target == state.me.generation:
@@ -48,6 +48,14 @@ def enter(state: State) -> Result:
         exit_code=None,
     )
     return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")
+
+
+def _has_to_look_first(state: State) -> bool:
+    """Whether the store has to tell what became of my generation: I was cut off, or without guard its rank 0
+    may have been rebuilt, and has me rebuilt, too.
+    """
+    follows = not state.leads and state.in_gang and state.shutdown.draining is None
+    return state.workload.cut_off or follows
 
 
 def _afresh(state: State) -> State:
