@@ -71,7 +71,8 @@ class Starts:
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
-        asked, or all were to restart in any case.
+        asked, or all were to restart in any case. Where the store loses how the old one ended, or that the
+        new one came, they may meet it at the next barrier instead, with a workload that starts anew as well.
         """
         if self.watch.plan.guard:
             return
@@ -83,7 +84,9 @@ class Starts:
         former = next(two for two in self.watch.world.lives if two.incarnation == old)
         since = self.began[old_generation]
         ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
-        if former.asked is None and not ordered:
+        came = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0]).born
+        lost = self.watch.world.boards.lost_at > min(came, former.died or came)
+        if former.asked is None and not ordered and not lost:
             self.watch.broken(
                 "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"
             )
