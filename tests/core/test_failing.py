@@ -243,6 +243,19 @@ def test_a_rebuilt_rank_0_whose_store_went_with_it_is_told_the_generation_by_tho
     assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
 
 
+def test_a_rebuilt_rank_does_not_start_beside_a_stranger() -> None:
+    unit = Unit(3).formed()
+    unit.kill(1)
+    unit.kill(2)
+    unit.strangers = {2}
+    unit.create(2, 1)
+    unit.wait(2)
+    assert unit.take() == []
+    unit.strangers = set()
+    unit.wait(2)
+    assert sorted(unit.take()) == ["1 spawn 1", "2 spawn 1"]
+
+
 def test_a_rank_rebuilt_while_rank_0_is_away_waits_for_it() -> None:
     unit = Unit(2).formed()
     unit.kill(0)

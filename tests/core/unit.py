@@ -47,6 +47,7 @@ class Unit:
         codes: exit codes of the agents that have ended, by rank.
         cut: ranks that cannot reach the store.
         silent: ranks that answer no question.
+        strangers: ranks that have another secret than the rest.
         trouble: why the store does not answer whoever is cut off.
         slow: ranks whose stopped workloads end only when the test says so.
 
@@ -65,6 +66,7 @@ class Unit:
         self.cut: set[int] = set()
         self.silent: set[int] = set()
         self.refusing: set[int] = set()
+        self.strangers: set[int] = set()
         self.slow: set[int] = set()
         self.trouble = "cut"
         self._queue: deque[tuple[int, str, Any, tuple[Any, ...]]] = deque()
@@ -173,12 +175,7 @@ class Unit:
             case act.FindPort():
                 self._put(rank, PortFound, action.generation, 20000 + action.generation)
             case act.CheckPeers():
-                self._put(
-                    rank,
-                    PeersChecked,
-                    action.gang,
-                    {peer.incarnation: Opinion.ALIVE for peer in action.peers},
-                )
+                self._check(rank, action)
             case act.AskPeer():
                 self._ask(rank, action.peer)
             case act.Spawn():
@@ -213,6 +210,12 @@ class Unit:
 
     def _others(self, rank: int) -> Iterable[int]:
         return (other for other in self.agents if other != rank)
+
+    def _check(self, rank: int, action: act.CheckPeers) -> None:
+        odd = [(rank in self.strangers) != (peer.rank in self.strangers) for peer in action.peers]
+        answers = [Opinion.STRANGER if one else Opinion.ALIVE for one in odd]
+        names = (peer.incarnation for peer in action.peers)
+        self._put(rank, PeersChecked, action.gang, dict(zip(names, answers, strict=True)))
 
     def _ask(self, rank: int, peer: Record) -> None:
         other = self.agents.get(peer.rank)
