@@ -182,7 +182,7 @@ class Endings:
         came before the first one, there was none to end.
         """
         begun = min(self.watch.starts.began.values(), default=float("inf"))
-        if any(strike.at < begun for strike in self.watch.strikes):
+        if not self.watch.strikes or self.watch.strikes[0].at < begun:
             return
         if len(self.watch.starts.gangs) != 2:
             self.watch.broken("4 once", f"generations {sorted(self.watch.starts.gangs)} were started")
