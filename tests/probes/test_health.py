@@ -135,9 +135,9 @@ async def test_a_workload_that_hangs_is_sick() -> None:
         watched.probe.start()
         await until(lambda: watched.told)
         engine.code = None
-        await until(lambda: len(watched.told) == 2)
+        sick = (False, "no answer within 0.1 s (2 times in a row)")
+        await until(lambda: sick in watched.told)  # a busy machine may have been that slow before
         watched.probe.stop()
-    assert watched.told[1] == (False, "no answer within 0.1 s (2 times in a row)")
 
 
 @in_loop
