@@ -77,6 +77,21 @@ def test_many_pushes_are_a_few_looks(server: Server) -> None:
     hear()
 
 
+def test_the_few_pushes_of_a_restart_are_looks_at_once(server: Server) -> None:
+    @in_loop
+    async def hear() -> None:
+        store, looks = RedisStore("u", server.url, timeout=5, incarnation="me"), list[float]()
+        task = asyncio.create_task(store.listen(lambda: looks.append(time.monotonic())))
+        await until(lambda: looks)
+        for number in range(8):
+            server.command("PUBLISH", Keys("u").look, f"look another{number}")
+        await until(lambda: len(looks) == 9)  # none was gathered with another one
+        task.cancel()
+        await store.close()
+
+    hear()
+
+
 def test_a_long_list_of_units_is_read_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     read_anew, right = [0], msgspec.json.decode
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from unitagent.store.view import Warnings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before subscribing again
-GAP = 0.05  # seconds between two calls: what comes meanwhile asks for the same look
+BURST = 10  # calls that may come at once: a restart has some within milliseconds, and waits for each
+PACE = 0.08  # seconds until there may be one more: in a storm, what comes meanwhile asks for the same look
 SILENCE = 5.0  # seconds without a word, after which the server is asked whether it is still there
 
 
@@ -90,21 +91,24 @@ class Listener:
 
 
 class _Gathered:
-    """Calls at once, and then once in each ``GAP`` at most, however often it is called itself."""
+    """Calls at once, ``BURST`` times, and then once in each ``PACE`` at most, however often it is called
+    itself: a leaky bucket.
+    """
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
         self._loop = asyncio.get_running_loop()
-        self._next = 0.0
+        self._empty = 0.0  # when the bucket will have run out
         self._due: asyncio.TimerHandle | None = None
 
     def __call__(self) -> None:
         if self._due is not None:
             return
-        if self._loop.time() >= self._next:
+        free = self._empty - (BURST - 1) * PACE
+        if self._loop.time() >= free:
             self._call()
         else:
-            self._due = self._loop.call_at(self._next, self._call)
+            self._due = self._loop.call_at(free, self._call)
 
     def close(self) -> None:
         """Call no more."""
@@ -113,5 +117,5 @@ class _Gathered:
 
     def _call(self) -> None:
         self._due = None
-        self._next = self._loop.time() + GAP
+        self._empty = max(self._empty, self._loop.time()) + PACE
         self._act()
