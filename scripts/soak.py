@@ -1,4 +1,4 @@
-"""A Unit that restarts again and again must not grow: memory, open files, threads and keys of the store.
+"""A Unit that restarts again and again must not grow: memory, open files, threads and entries in the store.
 
 ``soak.py --minutes 30`` runs a real Unit on this machine, kills the workload of one rank every few seconds,
 and looks at every agent each time the Unit is ready again. Exits 1 when something grew.
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def _tell(look: Look) -> None:
-    words = f"{look.files:g} files, {look.threads:g} threads, {look.keys:g} keys"
+    words = f"{look.files:g} files, {look.threads:g} threads, {look.entries:g} entries"
     print(f"{look.restarts:>6} restarts: {look.memory:g} KiB, {words}", file=sys.stderr, flush=True)
 
 

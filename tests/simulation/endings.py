@@ -157,15 +157,13 @@ class Endings:
     def counted(self) -> None:
         """The budget: no more generations start than it allows, those apart that were asked for. It cannot be
         kept where all memory of it is lost: all containers are rebuilt, on a store that lost what they wrote.
-        Nobody is left to count the end of the only container. Who is started after the Unit gave up begins
-        anew.
+        Who is started after the Unit gave up begins anew.
         """
         plan = self.watch.plan
         gave_up = any(one.state.me.failed for one in self.watch.world.lives)
         if not plan.guard or gave_up or self._is_forgotten():
             return
-        alone = ("killed", "machine lost") if plan.size == 1 else ()
-        free = sum(s.what.startswith("order") or s.what in ("signal", *alone) for s in self.watch.strikes)
+        free = sum(s.what.startswith("order") or s.what == "signal" for s in self.watch.strikes)
         ended = len(self.watch.starts.began) - 1
         if ended - free > plan.max_restarts:
             told = f"{ended} generations have ended, {free} of them because they were asked to"
@@ -193,7 +191,9 @@ class Endings:
                 )
 
     def spent(self) -> None:
-        """Once the budget is spent for one, all that ran until then end with 70."""
+        """Once the budget is spent for one, all that ran until then end with 70; but where the store lost that
+        word, those who could not hear it before wait for the ranks that ended, and say so.
+        """
         world = self.watch.world
         ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
         others = [
@@ -201,5 +201,6 @@ class Endings:
             for one in world.members()
             if one.state.workload.gang and not one.state.shutdown.leaving
         ]
-        if ends and others and world.now > max(ends) + world.bounds.told:
+        forgotten = bool(ends) and world.boards.lost_at >= min(ends) - FAREWELL
+        if ends and others and not forgotten and world.now > max(ends) + world.bounds.told:
             self.watch.broken("budget", f"it is spent, and {others} live on")

@@ -21,8 +21,8 @@ _AT_MOST = 400  # looks that are compared pair by pair
 _TABLE = 939.0  # KiB, by which the interpreter's table of strings grows once
 
 # What may be added over a whole run, whatever its length: KiB of memory (an interpreter's heap settles for
-# long), open files, threads, keys of the store.
-ALLOWED = {"memory": 512.0, "files": 0.5, "threads": 0.5, "keys": 0.5}
+# long), open files, threads, entries in the store.
+ALLOWED = {"memory": 512.0, "files": 0.5, "threads": 0.5, "entries": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Look:
     memory: float
     files: float
     threads: float
-    keys: float
+    entries: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from tests.soak.growth import ALLOWED, Look, judge
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "soak.py"
-STEADY = Look(restarts=0, memory=33_000, files=15, threads=4, keys=6)
+STEADY = Look(restarts=0, memory=33_000, files=15, threads=4, entries=6)
 
 
 def looks(**rising: float) -> list[Look]:
@@ -45,7 +45,7 @@ def test_one_step_of_the_interpreters_table_is_no_growth(steps: tuple[int, ...],
 
 
 @pytest.mark.parametrize(
-    ("measure", "rise"), [("memory", 8.0), ("files", 0.02), ("threads", 0.02), ("keys", 0.02)]
+    ("measure", "rise"), [("memory", 8.0), ("files", 0.02), ("threads", 0.02), ("entries", 0.02)]
 )
 def test_a_leak_is_noticed(measure: str, rise: float) -> None:
     found = judge(looks(**{measure: rise}))

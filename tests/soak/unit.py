@@ -22,11 +22,13 @@ import redis
 
 from tests.ports import free_port
 from tests.soak.growth import Look
+from unitagent.store.keys import REGISTRY, Keys
 from unitagent.workload import proc
 
 _READY = 60.0  # seconds, generous: a busy machine is no failure
 _SETTLE = 1.0  # seconds from ready to the look, so that what a restart needs has been given back
 _TELL = 20  # looks
+_NAME = "soak"
 _ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 _WORKLOAD = 'echo "rank $RANK_ID works" >&2; (sleep 1000 &); exec sleep 1000'
 
@@ -38,7 +40,7 @@ class Unit:
         self.size = size
         self.port = free_port()
         self.output = folder / "output"
-        words = ["--size", str(size), "--guard", "--http-address", f"127.0.0.1:{self.port}"]
+        words = ["--unit", _NAME, "--size", str(size), "--guard", "--http-address", f"127.0.0.1:{self.port}"]
         words += ["--max-restarts", "1000000", "--restart-window-seconds", "60", "--backoff-seconds", "0"]
         alone = _ALONE if os.geteuid() == 0 else []
         with self.output.open("wb") as file:
@@ -66,8 +68,14 @@ class Unit:
             memory=max(map(_memory, pids)),
             files=max(_entries(pid, "fd") for pid in pids),
             threads=max(_entries(pid, "task") for pid in pids),
-            keys=self._store.info("keyspace").get("db0", {}).get("keys", 0),
+            entries=self._entries(),
         )
+
+    def _entries(self) -> int:
+        """What the store keeps of the Unit; its history and its outputs have limits of their own."""
+        keys = Keys(_NAME)
+        changes = self._store.zrangebyscore(keys.changes, "-inf", "+inf")
+        return len(self._store.hgetall(keys.board)) + len(self._store.hgetall(REGISTRY)) + len(changes)
 
     def workloads(self) -> list[int]:
         """Pids of the workloads' main processes: each leads its group, directly below its agent."""

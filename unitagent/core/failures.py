@@ -162,8 +162,10 @@ def _told(state: State) -> tuple[Action, ...]:
 
 
 def count(state: State) -> Result:
-    """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up."""
-    if state.up or not state.outrun or state.recovery.counted == state.me.generation:
+    """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up. The
+    store has to tell first why my generation ended: what was asked for is free.
+    """
+    if state.up or not state.outrun or state.recovery.counted == state.me.generation or not state.connected:
         return state, ()
     state = state.with_recovery(counted=state.me.generation)
     if state.shutdown.draining is not None:
@@ -186,8 +188,11 @@ def _free_of_charge(state: State) -> bool:
 
 def _charge(state: State) -> State:
     at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
-    charge = Charge(generation=state.me.generation, at=round(at + state.rules.epoch, 3))
-    return _pausing(_charged(state, (charge,)))
+    return _pausing(_charged(state, (_dated(state, state.me.generation, at),)))
+
+
+def _dated(state: State, generation: int, at: float) -> Charge:
+    return Charge(generation=generation, at=round(at + state.rules.epoch, 3))
 
 
 def _charged(state: State, charges: Iterable[Charge]) -> State:
@@ -207,11 +212,20 @@ def _pausing(state: State) -> State:
 
 
 def inherit(state: State, predecessor: Record) -> State:
-    """What the former holder of my rank knew of the budget; one that gave up has closed that account."""
-    if predecessor.failed:
+    """What the former holder of my rank knew of the budget. Its own end it could not charge, and where nobody
+    has ended that generation yet, nobody else may have lived to. A Unit that gave up has closed that account.
+    """
+    if any(record.failed for record in state.store.records.values()):
         return state
     state = _charged(state, predecessor.charges)
+    if state.rules.guard and was_cut_short(predecessor) and predecessor.generation >= state.generation:
+        state = _charged(state, (_dated(state, predecessor.generation, state.now),))
     return _pausing(state) if state.rules.restart is Restart.RECREATE else state
+
+
+def was_cut_short(predecessor: Record) -> bool:
+    """Whether its agent ended in the midst of a generation, and not by a decision of its own."""
+    return predecessor.state.started and not (predecessor.asked or predecessor.left)
 
 
 def learn_charges(state: State) -> Result:
@@ -245,7 +259,8 @@ def fail_together(state: State) -> Result:
         return state, ()
     failed = [record for record in state.store.records.values() if record.failed]
     ours = {peer.incarnation for peer in members(state)}
-    if not any(record.incarnation in ours or _failed_without_me(state, record) for record in failed):
+    told = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
+    if not told and not _nobody_lived_to_tell(state):
         return state, ()
     last = state.recovery.failure.detail if state.recovery.failure else "unknown"
     why = f"the restart budget of the Unit is spent; last: {last}"
@@ -253,16 +268,24 @@ def fail_together(state: State) -> Result:
 
 
 def _failed_without_me(state: State, record: Record) -> bool:
-    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor knew nothing of
-    it.
+    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor did not end by
+    that.
 
     A Unit that somebody starts again after it failed begins anew.
     """
     former = state.store.predecessor or state.store.records.get(state.rules.rank)
-    if not state.rules.guard or state.workload.gang is not None or former is None or former.failed:
+    if not state.rules.guard or state.workload.gang is not None or former is None:
+        return False
+    if former.failed and former.left:
         return False
     now = state.now + state.rules.epoch
     return bool(record.charges) and now - record.charges[-1].at < REBUILT_WITHIN
+
+
+def _nobody_lived_to_tell(state: State) -> bool:
+    """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
+    anew = state.rules.guard and state.joined and state.workload.gang is None
+    return anew and budget.is_spent(state.recovery.charges, state.rules.max_restarts)
 
 
 def complete(state: State) -> Result:

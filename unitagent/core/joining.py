@@ -240,7 +240,7 @@ def succeed(state: State, predecessor: Record) -> State:
         return state
     if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
         state = mine(state, restarts=predecessor.restarts)
-    if predecessor.state.started and not (predecessor.asked or predecessor.left):
+    if failures.was_cut_short(predecessor):
         why = f"{name(state, predecessor.rank)} was rebuilt"
         replaced = failure_of(state, predecessor.rank, Reason.REPLACED, why)
         state = failures.remember(state, replace(replaced, generation=predecessor.generation))
