@@ -93,11 +93,19 @@ class StoreState:
             self._counts[incarnation] += 1
             count = self._counts[incarnation]
         holder = "" if rank is None else self._holder(rank)
-        late = rank is not None and holder == incarnation and count < board.beats[rank][0].count
-        if rank is not None and request.record and holder in ("", incarnation, request.take) and not late:
+        if rank is not None and request.record and self._may_put(rank, holder, incarnation, count, request):
             holder = incarnation
             self._put(rank, request.record, Beat(incarnation, count), now)
         return self._reply(rank, holder, request, now), request.notify
+
+    def _may_put(self, rank: int, holder: str, incarnation: str, count: int, request: Exchange) -> bool:
+        """Whether the rank is free, mine, or of somebody who is silent; and nothing newer has come before."""
+        if holder == "":
+            return True
+        beaten = self.board.beats[rank][0].count
+        if holder == incarnation:
+            return count >= beaten
+        return holder == request.take and request.seen >= beaten
 
     def _put(self, rank: int, record: Record, beat: Beat, now: float) -> None:
         self.board.records[rank] = record

@@ -19,12 +19,21 @@ def exchange(
     put: Record | None = None,
     *,
     take: str = "",
+    seen: int = 0,
     generation: int = 0,
     failure: Failure | None = None,
     judge: tuple[int, ...] = (),
     notify: bool = False,
 ) -> Exchange:
-    return Exchange(record=put, take=take, generation=generation, failure=failure, judge=judge, notify=notify)
+    return Exchange(
+        record=put,
+        take=take,
+        seen=seen,
+        generation=generation,
+        failure=failure,
+        judge=judge,
+        notify=notify,
+    )
 
 
 def failed(generation: int, rank: int = 0, detail: str = "") -> Failure:

@@ -49,12 +49,25 @@ async def test_a_held_rank_is_taken_from_exactly_the_incarnation_that_is_named(b
     old, new = board.store(0, "old"), board.store(0, "new")
     await old.exchange(exchange(record(0, "old")))
     assert (await new.exchange(exchange(record(0, "new"), take="another"))).holder == "old"
-    taken = await new.exchange(exchange(record(0, "new"), take="old"))
+    taken = await new.exchange(exchange(record(0, "new"), take="old", seen=1))
     assert taken.holder == "new"
     assert taken.records == {0: record(0, "new")}
     told = await old.exchange(exchange(record(0, "old")))
     assert told.holder == "new"
     assert told.records == {0: record(0, "new")}
+
+
+@story
+async def test_a_held_rank_is_not_taken_from_a_holder_that_has_beaten_since_it_was_seen(board: Board) -> None:
+    """Who decides to take a rank may stand still before its word arrives, and the holder come back."""
+    old, new = board.store(0, "old"), board.store(0, "new")
+    await old.exchange(exchange(record(0, "old")))
+    seen = (await new.exchange(exchange())).beats[0].count
+    await old.exchange(exchange(record(0, "old")))
+    refused = await new.exchange(exchange(record(0, "new"), take="old", seen=seen))
+    assert refused.holder == "old"
+    seen = refused.beats[0].count
+    assert (await new.exchange(exchange(record(0, "new"), take="old", seen=seen))).holder == "new"
 
 
 @story

@@ -32,6 +32,7 @@ class Claimant:
             self._leases = self._leases.broken()
             self._again()
         else:
+            one.first_answer = min(one.first_answer, world.now)
             world.after(world.rng.uniform(0.002, 0.03), self._choose, reply)
 
     def _again(self) -> None:

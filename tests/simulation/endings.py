@@ -191,8 +191,8 @@ class Endings:
                 )
 
     def spent(self) -> None:
-        """Once the budget is spent for one, all that ran until then end with 70; but where the store lost that
-        word, those who could not hear it before wait for the ranks that ended, and say so.
+        """Once the budget is spent for one, all that ran until then end with 70; but where the store lost
+        that word, those who could not hear it before wait for the ranks that ended, and say so.
         """
         world = self.watch.world
         ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]

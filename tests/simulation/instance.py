@@ -70,6 +70,7 @@ class Instance:
         self._late = self._frozen = 0.0
         self._minded, self._fed = float("inf"), float("-inf")
         self.woken = float("-inf")
+        self.first_answer = float("inf")
         self.asked: float | None = None
         self.died: float | None = None
         self.code: int | None = None
@@ -151,6 +152,8 @@ class Instance:
             self._backlog.append((kind, facts))
             return
         event = kind(self.clock, *facts)
+        if isinstance(event, Exchanged):
+            self.first_answer = min(self.first_answer, self.world.now)
         before = self.state
         self.state, actions = decide.decide(before, event)
         check_invariants(self.state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.bounds import ROUND_TRIP
 from unitagent.core.events import Event, Exchanged, PeerAnswered
 from unitagent.core.model import Failure, Mode, Record
 from unitagent.core.parts import Shutdown
@@ -30,7 +29,7 @@ class Memories:
         self._failure: Failure | None = None
         self.confirmed: set[tuple[str, str]] = set()
         self.parted: set[str] = set()
-        self._beaten: dict[str, tuple[float, float]] = {}  # the last two
+        self._beaten: dict[str, float] = {}
         self._lost_at = float("-inf")
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
@@ -73,8 +72,7 @@ class Memories:
         board = boards.main.board
         taken = said is not None and board.holders.get(one.rank) == one.incarnation
         if taken and boards.is_main(one.host):  # a word of who is no holder there is not kept
-            _, last = self._beaten.get(one.incarnation, (float("-inf"), float("-inf")))
-            self._beaten[one.incarnation] = (last, self.watch.world.now)
+            self._beaten[one.incarnation] = self.watch.world.now
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
         if forgot:
@@ -152,9 +150,7 @@ class Memories:
         return world.now - self._last_beat(other) < world.timing.lease
 
     def _last_beat(self, other: Instance) -> float:
-        """The last that a newcomer can have seen: between its look and its word there is a round trip."""
-        before, last = self._beaten.get(other.incarnation, (float("-inf"), float("-inf")))
-        return last if last < self.watch.world.now - ROUND_TRIP else before
+        return self._beaten.get(other.incarnation, float("-inf"))
 
 
 def _tells_of_a_run(one: Instance) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import Gang
+from unitagent.core.model import Gang, Mode
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ class Starts:
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
-        asked, or all were to restart in any case. Where the store loses how the old one ended, or that the
-        new one came, they may meet it at the next barrier instead, with a workload that starts anew as well.
+        asked, or all were to restart in any case, as in a job that starts again as a whole. Where the store
+        loses how the old one ended, or that the new one came, they may meet it at the next barrier instead,
+        with a workload that starts anew as well.
         """
         if self.watch.plan.guard:
             return
@@ -86,7 +87,8 @@ class Starts:
         ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
         came = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0]).born
         lost = self.watch.world.boards.lost_at > min(came, former.died or came)
-        if former.asked is None and not ordered and not lost:
+        again = self.watch.plan.mode is Mode.JOB and one.state.barrier.entered - one.skew < came
+        if former.asked is None and not (ordered or lost or again):
             self.watch.broken(
                 "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"
             )
@@ -100,18 +102,26 @@ class Starts:
         if self._tables.setdefault(gang.id, gang) != gang:
             self.watch.broken("2 token", f"{gang.id} was issued for two tables")
         for other in self.gangs.get(gang.generation, []):
-            if other == gang or not self._is_remembered(other):
+            if other == gang or not self._is_remembered(other, gang):
                 continue
             same_leader = (other.incarnations[0], other.ips[0]) == (gang.incarnations[0], gang.ips[0])
             if self.watch.plan.guard or not same_leader or other.master_port != gang.master_port:
                 self.watch.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
 
-    def _is_remembered(self, gang: Gang) -> bool:
-        """Whether somebody who started with it lives. Otherwise a store that lost it may give its number
-        again, to other incarnations: the token is another one.
+    def _is_remembered(self, old: Gang, gang: Gang) -> bool:
+        """Whether somebody who started with the old one lives, whom the new one can know. Otherwise a store
+        that lost it may give its number again, to other incarnations: the token is another one.
         """
-        living = self.watch.world.living
-        return any((one.incarnation, gang.id) in self._spawned for one in living)
+        living = [one for one in self.watch.world.living if (one.incarnation, old.id) in self._spawned]
+        return any(not self._is_forgotten(one, gang) for one in living)
+
+    def _is_forgotten(self, other: Instance, gang: Gang) -> bool:
+        """Whether the store lost its memory, nobody of the gang had looked before, and this one has had no
+        answer since: an empty store tells nobody that a Unit runs.
+        """
+        lost = self.watch.world.boards.lost_at
+        came = [one.first_answer for one in self.watch.world.lives if one.incarnation in gang.incarnations]
+        return other.last_answer <= lost < min(came)
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""
@@ -141,7 +151,7 @@ class Starts:
                 self.watch.broken(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
                 )
-            elif other.rank == one.rank and self._knows(other, gang):
+            elif other.rank == one.rank and self._knows(other, gang) and not self._is_forgotten(other, gang):
                 self.watch.broken("3 incarnation", f"{one.incarnation} starts beside {other.incarnation}")
 
     def _knows(self, other: Instance, gang: Gang) -> bool:

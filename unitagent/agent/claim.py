@@ -140,6 +140,7 @@ def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:
     return Exchange(
         record=me,
         take=_holder(reply, me.rank),
+        seen=seen.count if (seen := reply.beats.get(me.rank)) else 0,
         generation=took.generation + 1 if took and over else 0,
         failure=None,
         judge=(),
@@ -210,4 +211,5 @@ def all_beats(reply: Reply) -> dict[int, Beat]:
 
 def look(size: int) -> Exchange:
     """An exchange that puts nothing, and shows every beat."""
-    return Exchange(record=None, take="", generation=0, failure=None, judge=tuple(range(size)), notify=False)
+    everybody = tuple(range(size))
+    return Exchange(record=None, take="", seen=0, generation=0, failure=None, judge=everybody, notify=False)

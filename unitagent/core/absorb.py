@@ -104,8 +104,10 @@ def _unproven(state: State) -> bool:
 
 def _exchanged(state: State, event: Exchanged) -> State:
     state, reply = sift(state, event.reply)
-    gap = state.rules.timing.contact_gap
-    leases = state.store.leases.seen(reply.beats, state.now, gap, keep=_remembered(state))
+    timing, kept = state.rules.timing, _remembered(state)
+    leases = state.store.leases.seen(
+        reply.beats, state.now, timing.contact_gap, keep=kept, lost_after=timing.takeover
+    )
     doubts = {} if _all_are_back(state, leases) else state.peers.doubts
     mute = frozenset(one for one in state.peers.mute if leases.unchanged(one) > 0)
     failure, stored = _newer_failure(state.recovery.failure, reply.failure)
@@ -131,17 +133,27 @@ def _snapshot(state: State, reply: Reply) -> State:
         joined=state.now if holds and store.joined is None else store.joined,
         clock=reply.now,
         records=_newest(state, reply.records),
+        former=_former(state, reply),
         order=reply.order,
         foreign=reply.foreign,
     )
 
 
+def _former(state: State, reply: Reply) -> Record | None:
+    """Whom the store has forgotten in my rank, and who may live and answer."""
+    known, shown = state.store.records.get(state.rules.rank), reply.records.get(state.rules.rank)
+    if known is None or known.incarnation == state.me.incarnation:
+        return state.store.former
+    return known if shown is None or shown.incarnation != known.incarnation else state.store.former
+
+
 def _remembered(state: State) -> tuple[str, ...]:
     """Whose beats I remember although the store shows others' in their places: my gang's, and those of
-    whoever I saw alive in my own rank.
+    whoever held my own rank; once it is mine, only if I saw it alive.
     """
     leases, gang = state.store.leases, state.workload.gang
-    before = (one for one, lease in leases.of.items() if lease.rank == state.rules.rank and leases.alive(one))
+    here = (one for one, lease in leases.of.items() if lease.rank == state.rules.rank)
+    before = (one for one in here if not state.joined or leases.alive(one))
     return (*before, *(gang.incarnations if gang else ()))
 
 
@@ -170,9 +182,13 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 
 def _is_lost(state: State, shown: Record | None, member: Record) -> bool:
-    """Whether the store has lost a member that the Unit still has: who is silent for long has a successor."""
+    """Whether the store has lost a member that the Unit still has: who is silent for long has a successor,
+    and so has one in whose place another beats.
+    """
     if shown is None or shown.supersedes(member):
         return shown is None
+    if shown.stood_here(member) and state.store.leases.beats(shown.incarnation):
+        return False
     return state.store.leases.unchanged(member.incarnation) <= state.rules.timing.takeover
 
 

@@ -17,6 +17,7 @@ class Exchange:
     Attributes:
         record: put if my rank is free, mine already, or held by ``take``; None only looks.
         take: incarnation that may be replaced, because it is known to be gone.
+        seen: the count of its last beat that I saw: one that has beaten since then is not gone.
         generation: the highest I know; the store keeps the maximum.
         failure: kept by the store unless it has one of that generation or a later one.
         judge: ranks whose beats I want to see.
@@ -26,6 +27,7 @@ class Exchange:
 
     record: Record | None
     take: str
+    seen: int
     generation: int
     failure: Failure | None
     judge: tuple[int, ...]

@@ -89,6 +89,7 @@ def publish(state: State) -> Result:
     exchange = Exchange(
         record=record,
         take=may_take or "",
+        seen=state.store.leases.count(may_take or ""),
         generation=state.generation,
         failure=None if state.recovery.failure_stored else state.recovery.failure,
         judge=_beats(state),

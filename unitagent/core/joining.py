@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core import failures
-from unitagent.core.actions import Level, Say, Stop
+from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
@@ -107,9 +107,14 @@ def _has_ended(state: State, holder: Record) -> bool:
 
 
 def _was_held_lately(state: State) -> bool:
-    """Whether I saw somebody hold the rank that the store has forgotten since: it has time to write again."""
-    former = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
-    return former is not None and state.now - former.since <= state.rules.timing.takeover
+    """Whether I saw somebody hold the rank that the store has forgotten since: it has time to write again,
+    and as long as it answers it lives.
+    """
+    lease = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
+    forgotten = NEVER if lease is None else lease.since
+    former = state.store.former
+    answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
+    return state.now - max(forgotten, answered) <= state.rules.timing.takeover
 
 
 def _may_have_forgotten(state: State) -> bool:
@@ -129,7 +134,8 @@ def _may_have_forgotten(state: State) -> bool:
 def _has_run(state: State) -> bool:
     """Whether the store, which knows nobody in my rank, knows that the Unit has run."""
     records = state.store.records.values()
-    ran = state.generation > 1 or any(record.state.started for record in records)
+    before = (InstanceState.WAITING, InstanceState.IDLE)
+    ran = state.generation > 1 or any(record.state not in before for record in records)
     return ran or (state.generation > 0 and not records)
 
 
@@ -257,7 +263,8 @@ def wait_for_rank(state: State) -> Result:
     if state.rules.rank in state.store.foreign and not state.joined:
         return _say_once(state, _foreign(state))
     if holder is None or holder.incarnation == state.me.incarnation:
-        return _say_once(state, _forgotten(state)) if _has_run(state) and not state.joined else (state, ())
+        state, actions = _say_once(state, _forgotten(state)) if _may_be_forgotten(state) else (state, ())
+        return _ask_holders(state, None, actions)
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance ({where}); waiting until "
@@ -267,10 +274,21 @@ def wait_for_rank(state: State) -> Result:
     if state.store.leases.has_turned(holder.incarnation, state.rules.timing.takeover, state.now):
         state = state.with_store(look=True)  # and not at the next heartbeat
     state, actions = _say_once(state, why)
-    if state.rules.probes and holder.port and may_ask(state, holder.rank):
-        state, question = ask(state, (holder,))
-        return state, (*actions, *question)
-    return state, actions
+    return _ask_holders(state, holder, actions)
+
+
+def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...]) -> Result:
+    """Ask who holds my rank, and whom the store has forgotten there."""
+    former = None if state.joined else state.store.former
+    there = {one.incarnation: one for one in (holder, former) if one is not None and one.port}
+    if not there or not state.rules.probes or not may_ask(state, state.rules.rank):
+        return state, actions
+    state, question = ask(state, tuple(there.values()))
+    return state, (*actions, *question)
+
+
+def _may_be_forgotten(state: State) -> bool:
+    return _has_run(state) and not state.joined
 
 
 def _foreign(state: State) -> str:

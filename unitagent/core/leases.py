@@ -54,7 +54,14 @@ class Leases:
     last: float | None = None
     of: Mapping[str, Lease] = field(default_factory=dict)
 
-    def seen(self, beats: Mapping[int, Beat], now: float, gap: float, keep: Collection[str] = ()) -> Leases:
+    def seen(
+        self,
+        beats: Mapping[int, Beat],
+        now: float,
+        gap: float,
+        keep: Collection[str] = (),
+        lost_after: float = float("inf"),
+    ) -> Leases:
         """After an answer of the store.
 
         Args:
@@ -62,12 +69,14 @@ class Leases:
             now: on my clock.
             gap: a longer pause since the last answer counts as broken contact.
             keep: incarnations to remember although others are shown in their places.
+            lost_after: who was silent for longer has no time to show itself when the store forgets it.
 
         """
         broken = self.contact is None or self.last is None or now - self.last > gap
+        lost = {one for one in self.of if self.unchanged(one) > lost_after}
         shown = {beat.incarnation: self._renewed(rank, beat, now, gap) for rank, beat in beats.items()}
         hidden = {
-            incarnation: _hidden(lease, now)
+            incarnation: _hidden(lease, lease.since if incarnation in lost else now)
             for incarnation, lease in self.of.items()
             if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
         }
@@ -136,6 +145,11 @@ class Leases:
         lease = self.of.get(incarnation)
         return None if lease is None else max(0.0, now - lease.written)
 
+    def count(self, incarnation: str) -> int:
+        """The highest count of its beats that I saw; 0 when I saw none."""
+        lease = self.of.get(incarnation)
+        return 0 if lease is None else lease.count
+
     def alive(self, incarnation: str) -> bool:
         """Whether this incarnation was ever seen to beat."""
         lease = self.of.get(incarnation)
@@ -151,9 +165,9 @@ class Leases:
         return max(hidden, key=lambda lease: lease.since, default=None)
 
 
-def _hidden(lease: Lease, now: float) -> Lease:
-    """A store that lost a beat shows nothing of it; its agent has a lease from here on to show itself."""
-    return replace(lease, since=now, written=now, shown=False) if lease.shown else lease
+def _hidden(lease: Lease, since: float) -> Lease:
+    """A store that lost a beat shows nothing of it; its agent has a lease from then on to show itself."""
+    return replace(lease, since=since, written=since, shown=False) if lease.shown else lease
 
 
 def neighbours(rank: int, size: int) -> tuple[int, ...]:

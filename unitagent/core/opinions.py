@@ -129,6 +129,6 @@ def peer_hung_up(state: State, event: PeerHungUp) -> State:
 
 
 def about(state: State, rank: int, incarnation: str) -> Record | None:
-    """The record of the incarnation that an event is about, if that is still the one I know."""
-    record = state.store.records.get(rank)
-    return record if record is not None and record.incarnation == incarnation else None
+    """The record of the incarnation that an event is about, if that is still one that I know."""
+    known = (state.store.records.get(rank), state.store.former if rank == state.rules.rank else None)
+    return next((one for one in known if one is not None and one.incarnation == incarnation), None)

@@ -63,6 +63,7 @@ class StoreView:
         joined: since when my rank is mine; None before that.
         confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
         predecessor: the record whose place my own took, when I joined.
+        former: the last record of another in my rank that the store has shown me and shows no more.
         clock: of the store, when it last answered; see :func:`joining.next_tenure`.
         exchanging: the record that the exchange under way puts there; None when it only looks.
         in_flight: an exchange is under way.
@@ -86,6 +87,7 @@ class StoreView:
     joined: float | None = None
     confirmed: bool = False
     predecessor: Record | None = None
+    former: Record | None = None
     clock: int = 0
     exchanging: Record | None = None
     in_flight: bool = False

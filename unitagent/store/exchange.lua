@@ -3,8 +3,8 @@
 -- KEYS: board (hash: r<rank> record, h<rank> holder, b<rank> beat, and single fields), changes (rank -> version),
 -- and history, which is only kept from being forgotten.
 local board, changes = KEYS[1], KEYS[2]
-local rank, me, count, record, take, generation, failure, order, notify, since, epoch, channel, obeyed =
-  unpack(ARGV, 1, 13)
+local rank, me, count, record, take, seen, generation, failure, order, notify, since, epoch, channel, obeyed =
+  unpack(ARGV, 1, 14)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
 local YEAR = 366 * DAY * 1e6 -- microseconds
 local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
@@ -57,7 +57,9 @@ end
 
 local holder, beat = rank ~= '' and get('h' .. rank) or '', get('b' .. rank)
 if beat:sub(1, #holder + 1) ~= holder .. ' ' then holder = '' end -- who never beat fences nobody
-if holder == me and number(count) < number(beat:match(' (%d+) ') or '') then record = '' end -- it comes too late
+local beaten = number(beat:match(' (%d+) ') or '')
+if holder == me and number(count) < beaten then record = '' end -- it comes too late
+if holder == take and number(seen) < beaten then take = '' end -- who was silent has come back
 if record ~= '' and (holder == '' or holder == me or holder == take) then
   if redis.call('HGET', board, 'r' .. rank) ~= record or not redis.call('ZSCORE', changes, rank) then
     version = math.max(version + 1, now) -- by the clock too, so that a failover never repeats one
@@ -74,7 +76,7 @@ for _, changed in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, '+in
   records[#records + 1] = changed
   records[#records + 1] = get('r' .. changed)
 end
-for index = 14, #ARGV do
+for index = 15, #ARGV do
   beats[#beats + 1] = ARGV[index]
   beats[#beats + 1] = get('b' .. ARGV[index])
 end

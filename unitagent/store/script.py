@@ -44,7 +44,7 @@ class Call:
         return (
             *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
             *(self.incarnation, self.count, b"" if self.rank is None else self.record),
-            *(request.take, max(0, request.generation)),
+            *(request.take, request.seen, max(0, request.generation)),
             wire.encode_failure(request.failure) if request.failure else b"",
             *(b"", int(request.notify), self.since, self.epoch, keys.look),
             request.record.order if request.record else 0,
@@ -56,7 +56,7 @@ def order_words(keys: Keys, order: Order) -> tuple[Word, ...]:
     """Give the same words for an operator, who only leaves a wish and pushes; the store numbers it."""
     wish = wire.encode(order)
     own = (3, keys.board, keys.changes, keys.history)
-    return (*own, b"", b"", 0, b"", b"", 0, b"", wish, 1, 0, b"", keys.look, 0)
+    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0)
 
 
 @dataclass(frozen=True, slots=True)
