@@ -12,7 +12,7 @@ from unitagent.core.events import (
     PeerHungUp,
     WorkloadStuck,
 )
-from unitagent.core.model import Reason, Restart
+from unitagent.core.model import OrderKind, Reason, Restart
 
 CALM = {"backoff": (0.0,)}
 
@@ -275,6 +275,49 @@ def test_the_budget_ends_all_with_70() -> None:
     unit.crash(1)
     unit.wait(2)
     assert unit.codes == {0: 70, 1: 70}
+
+
+def test_who_is_killed_after_it_gave_up_ends_again() -> None:
+    """Nobody is there any more who could be waited for."""
+    unit = Unit(2, guard=True, max_restarts=0, **CALM).formed()
+    unit.slow = {0}
+    unit.crash(1)
+    unit.wait(1)
+    assert unit.codes == {1: 70}
+    assert unit.store.board.records[0].failed
+    unit.kill(0)
+    unit.create(0)
+    unit.wait(2)
+    assert unit.codes == {0: 70, 1: 70}
+    unit.create(0, 1)
+    unit.wait(2)
+    assert unit.ready() == {0, 1}
+
+
+def test_the_end_of_all_at_once_is_charged_by_those_who_follow() -> None:
+    unit = Unit(2, guard=True, max_restarts=1, **CALM).formed()
+    for _ in range(2):
+        unit.wait(1)
+        unit.kill(0)
+        unit.kill(1)
+        unit.create(0, 1)
+        unit.wait(2)
+    assert unit.codes == {0: 70, 1: 70}
+    assert sorted(action for action in unit.take() if "spawn" in action) == ["0 spawn 2", "1 spawn 2"]
+
+
+def test_who_cannot_learn_why_its_generation_ended_charges_nothing_yet() -> None:
+    """What an operator asks for is free, also for who hears of it only by a peer."""
+    unit = Unit(3, guard=True, max_restarts=0, **CALM).formed()
+    unit.cut = {2}
+    unit.wait(2)
+    unit.order(OrderKind.RESTART)
+    unit.wait(3)
+    assert "2 stop 5" in unit.take()
+    unit.cut = set()
+    unit.wait(3)
+    assert unit.codes == {}
+    assert unit.ready() == {0, 1, 2}
 
 
 def test_recreate_ends_all_with_75() -> None:

@@ -225,12 +225,12 @@ class Lookout:
             self._served = {one.incarnation for one in awake}
 
     def decided(self, one: Instance, event: Event) -> None:
-        """6: what happens to the store turns no readiness off, not for a moment."""
-        if (
-            not self._served
-            or self.watch.blinded
-            or not isinstance(event, Exchanged | StoreFailed | PeerAnswered)
-        ):
+        """6: what happens to the store turns no readiness off, not for a moment. A Unit that restarts because
+        it was blinded has to be ready again first.
+        """
+        if one.incarnation not in self._served or self.world.healed or one.ready:
             return
-        if one.incarnation in self._served and not self.world.healed and not one.ready:
+        if self.watch.blinded:
+            self._served = set()
+        elif isinstance(event, Exchanged | StoreFailed | PeerAnswered):
             self.watch.broken("6 readyz", f"{one.incarnation} is not ready any more because of the store")

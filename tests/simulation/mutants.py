@@ -5,7 +5,7 @@ Each mutant patches a single function of the core, and keeps a seed whose world 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -308,10 +308,8 @@ def _orders_outlive_their_addressee() -> Any:
 def _a_pause_is_no_break() -> Any:
     right = Leases.seen
 
-    def seen(
-        leases: Leases, beats: Mapping[int, Beat], now: float, gap: float, keep: Collection[str] = ()
-    ) -> Leases:
-        return right(leases, beats, now, gap=1e9, keep=keep)
+    def seen(leases: Leases, beats: Mapping[int, Beat], now: float, gap: float, **more: Any) -> Leases:
+        return right(leases, beats, now, gap=1e9, **more)
 
     return patch.object(Leases, "seen", seen)
 
@@ -400,6 +398,49 @@ def _an_old_copy_is_news() -> Any:
     return patch.object(facts, "_is_old_copy", lambda shown, known: False)
 
 
+def _who_comes_back_is_taken_from() -> Any:
+    return patch.object(Leases, "count", lambda leases, incarnation: 2**53 - 1)
+
+
+def _whom_the_store_forgot_is_not_asked() -> Any:
+    return patch.object(facts, "_former", lambda state, reply: None)
+
+
+def _forgotten_is_alive_again() -> Any:
+    right = Leases.seen
+
+    def seen(leases: Leases, *args: Any, lost_after: float, **more: Any) -> Leases:
+        return right(leases, *args, **more)
+
+    return patch.object(Leases, "seen", seen)
+
+
+def _who_stands_in_its_place_is_a_stranger() -> Any:
+    right = facts._is_lost
+
+    def is_lost(state: State, shown: Record | None, member: Record) -> bool:
+        elsewhere = None if shown is None else replace(shown, netns="")
+        return right(state, elsewhere, member)
+
+    return patch.object(facts, "_is_lost", is_lost)
+
+
+def _charge_what_is_not_known() -> Any:
+    right = failures.count
+
+    def count(state: State) -> Result:
+        leases, now = state.store.leases, state.now
+        blind = replace(leases, contact=now if leases.contact is None else leases.contact)
+        after, actions = right(state.with_store(leases=blind))
+        return after.with_store(leases=leases), actions
+
+    return _rule(right, count)
+
+
+def _the_dead_charge_nothing() -> Any:
+    return patch.object(failures, "was_cut_short", lambda predecessor: False)
+
+
 MUTANTS = (
     Mutant("the token is the number only", _number_only, 14),
     Mutant("the generation follows the store's counter", _trust_the_counter, 46),
@@ -450,6 +491,12 @@ MUTANTS = (
     Mutant("an address is an identity", _an_address_is_an_identity, 1),
     Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 404),
     Mutant("an older copy of a record is news", _an_old_copy_is_news, 324),
+    Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from, 12017),
+    Mutant("whom the store forgot is not asked", _whom_the_store_forgot_is_not_asked, 8915),
+    Mutant("who was lost and is forgotten lives again", _forgotten_is_alive_again, 4710),
+    Mutant("who stands in a member's place is a stranger", _who_stands_in_its_place_is_a_stranger, 7682),
+    Mutant("a restart is charged before its cause is known", _charge_what_is_not_known, 8727),
+    Mutant("the end of all at once is not charged", _the_dead_charge_nothing, 6337),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
 barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has

@@ -169,7 +169,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (failures.follow_leader, IN_GANG - DRAINING),
     (failures.end_generation, IN_GANG - DRAINING),
     (failures.learn_charges, STAYING - JOINING),
-    (failures.fail_together, STAYING),
+    (failures.fail_together, STAYING - JOINING),
     (failures.lost_contact, ISOLATED | DRAINING | LEAVING),
     (failures.note, (IN_GANG - DRAINING) | LEAVING),
     (ending.stuck, EVER - JOINING),

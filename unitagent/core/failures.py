@@ -273,7 +273,7 @@ def _failed_without_me(state: State, record: Record) -> bool:
 
     A Unit that somebody starts again after it failed begins anew.
     """
-    former = state.store.predecessor or state.store.records.get(state.rules.rank)
+    former = state.store.predecessor
     if not state.rules.guard or state.workload.gang is not None or former is None:
         return False
     if former.failed and former.left:
@@ -284,7 +284,7 @@ def _failed_without_me(state: State, record: Record) -> bool:
 
 def _nobody_lived_to_tell(state: State) -> bool:
     """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
-    anew = state.rules.guard and state.joined and state.workload.gang is None
+    anew = state.rules.guard and state.workload.gang is None
     return anew and budget.is_spent(state.recovery.charges, state.rules.max_restarts)
 
 
