@@ -201,6 +201,7 @@ class Endings:
             for one in world.members()
             if one.state.workload.gang and not one.state.shutdown.leaving
         ]
-        forgotten = bool(ends) and world.boards.lost_at >= min(ends) - FAREWELL
-        if ends and others and not forgotten and world.now > max(ends) + world.bounds.told:
+        if ends and world.boards.lost_at >= min(ends) - FAREWELL:
+            others = [one for one in others if one in self.watch.memories.warned]
+        if ends and others and world.now > max(ends) + world.bounds.told:
             self.watch.broken("budget", f"it is spent, and {others} live on")

@@ -20,6 +20,7 @@ class Memories:
     Attributes:
         confirmed: which incarnation has ever told the store that it confirms which gang.
         parted: who has told the store that its rank is free.
+        warned: to whom the store has shown that the budget is spent.
 
     """
 
@@ -29,6 +30,7 @@ class Memories:
         self._failure: Failure | None = None
         self.confirmed: set[tuple[str, str]] = set()
         self.parted: set[str] = set()
+        self.warned: set[str] = set()
         self._beaten: dict[str, float] = {}
         self._lost_at = float("-inf")
 
@@ -70,6 +72,8 @@ class Memories:
             self.parted.add(one.incarnation)
         boards = self.watch.world.boards
         board = boards.main.board
+        if any(record.failed for record in board.records.values()) and boards.is_main(one.host):
+            self.warned.add(one.incarnation)
         taken = said is not None and board.holders.get(one.rank) == one.incarnation
         if taken and boards.is_main(one.host):  # a word of who is no holder there is not kept
             self._beaten[one.incarnation] = self.watch.world.now
