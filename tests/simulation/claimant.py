@@ -32,7 +32,7 @@ class Claimant:
             self._leases = self._leases.broken()
             self._again()
         else:
-            one.first_answer = min(one.first_answer, world.now)
+            one.shown.update(record.gang for record in reply.records.values() if record.state.started)
             world.after(world.rng.uniform(0.002, 0.03), self._choose, reply)
 
     def _again(self) -> None:

@@ -70,7 +70,7 @@ class Instance:
         self._late = self._frozen = 0.0
         self._minded, self._fed = float("inf"), float("-inf")
         self.woken = float("-inf")
-        self.first_answer = float("inf")
+        self.shown: set[str] = set()  # gangs that the store has shown it as started
         self.asked: float | None = None
         self.died: float | None = None
         self.code: int | None = None
@@ -153,7 +153,7 @@ class Instance:
             return
         event = kind(self.clock, *facts)
         if isinstance(event, Exchanged):
-            self.first_answer = min(self.first_answer, self.world.now)
+            self.shown.update(one.gang for one in event.reply.records.values() if one.state.started)
         before = self.state
         self.state, actions = decide.decide(before, event)
         check_invariants(self.state)

@@ -113,15 +113,15 @@ class Starts:
         that lost it may give its number again, to other incarnations: the token is another one.
         """
         living = [one for one in self.watch.world.living if (one.incarnation, old.id) in self._spawned]
-        return any(not self._is_forgotten(one, gang) for one in living)
+        return any(not self._is_forgotten(one, old, gang) for one in living)
 
-    def _is_forgotten(self, other: Instance, gang: Gang) -> bool:
-        """Whether the store lost its memory, nobody of the gang had looked before, and this one has had no
-        answer since: an empty store tells nobody that a Unit runs.
+    def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
+        """Whether the store has lost that this one started before it showed it to anybody of the new gang, and
+        has had no word of it since: a store that forgot tells nobody that a Unit runs.
         """
-        lost = self.watch.world.boards.lost_at
-        came = [one.first_answer for one in self.watch.world.lives if one.incarnation in gang.incarnations]
-        return other.last_answer <= lost < min(came)
+        new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
+        untold = all(old.id not in one.shown for one in new)
+        return untold and other.last_answer <= self.watch.world.boards.lost_at
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""
@@ -151,7 +151,11 @@ class Starts:
                 self.watch.broken(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
                 )
-            elif other.rank == one.rank and self._knows(other, gang) and not self._is_forgotten(other, gang):
+            elif (
+                other.rank == one.rank
+                and self._knows(other, gang)
+                and not self._is_forgotten(other, work.gang, gang)
+            ):
                 self.watch.broken("3 incarnation", f"{one.incarnation} starts beside {other.incarnation}")
 
     def _knows(self, other: Instance, gang: Gang) -> bool:

@@ -46,6 +46,7 @@ def enter(state: State) -> Result:
         master_port=0,
         pid=None,
         exit_code=None,
+        lost=(),
     )
     return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.core.model import InstanceState
-from unitagent.core.state import judged, late_by, members
+from unitagent.core.state import judged, late_by, members, told_lost
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -65,6 +65,7 @@ def _leases(state: State) -> Check:
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
     why += [f"rank {rank} has yet to show a sign of life" for rank in unseen]
+    why += [f"rank {rank} is lost, as rank {judge} says" for rank, judge in told_lost(state).items()]
     return Check("leases", not why, "; ".join(why))
 
 

@@ -83,7 +83,7 @@ def publish(state: State) -> Result:
     record = state.me if may_take is not None else None
     if not _due(state, record):
         return state, ()
-    if record is not None and not state.joined:
+    if record is not None and joining.takes_anew(state, may_take):
         state = joining.claim(state)
         record = state.me
     exchange = Exchange(
@@ -163,6 +163,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (outage.ask_around, IN_GANG | LEAVING),
     (outage.isolate, RUNNING | STOPPING | DRAINING | LEAVING),
     (judging.judge, IN_GANG | LEAVING),
+    (judging.tell_lost, IN_GANG | LEAVING),
     (judging.look_in_time, IN_GANG | LEAVING),
     (judging.watch_again, EVER - JOINING),
     (failures.obey, STAYING),

@@ -153,12 +153,22 @@ def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> in
 
 
 def confirm_tenure(state: State) -> Result:
-    """A tenure that has stood for a lease is above whatever the store may be set back to."""
+    """A tenure that has stood for a lease, or with which all ranks have started, is above whatever the store
+    may be set back to.
+    """
     store = state.store
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
-    if store.confirmed or not mine_now or not is_observed(state, state.rules.lease, store.joined or 0.0):
+    if store.confirmed or not mine_now:
+        return state, ()
+    if not _is_agreed_on(state) and not is_observed(state, state.rules.lease, store.joined or 0.0):
         return state, ()
     return mine(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
+
+
+def _is_agreed_on(state: State) -> bool:
+    """Whether all ranks have confirmed a gang with me in it; who rejoins alone was asked for by nobody."""
+    leader = state.store.records.get(0)
+    return state.in_gang and (state.leads or (leader is not None and leader.gang == state.me.gang))
 
 
 def give_up_store(state: State) -> Result:
@@ -213,9 +223,15 @@ def at_odds(state: State) -> tuple[int, ...]:
     return tuple(rank for rank, record in state.store.records.items() if _at_odds(state, record))
 
 
+def takes_anew(state: State, holder: str | None) -> bool:
+    """Whether my next record begins a tenure: I had none yet, or do not serve, and another had it."""
+    another = holder not in {None, "", state.me.incarnation}
+    return not state.joined or (another and not _serves(state) and not state.me.left)
+
+
 def claim(state: State) -> State:
-    """What I say with my first record. With guard, or at rank 0, my predecessor's generation is over, and
-    this very exchange says so: I may not live to say it with the next.
+    """What I say with the first record of a tenure. With guard, or at rank 0, my predecessor's generation is
+    over, and this very exchange says so: I may not live to say it with the next.
     """
     predecessor = state.store.records.get(state.rules.rank)
     observed = is_observed(state, state.rules.lease)

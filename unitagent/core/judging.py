@@ -9,7 +9,18 @@ from collections.abc import Collection
 
 from unitagent.core.actions import AskPeer, WatchPeers
 from unitagent.core.model import Failure, Reason, Record
-from unitagent.core.state import Result, State, failure_of, judged, name, silent, watched
+from unitagent.core.state import (
+    ALL_BEATS,
+    Result,
+    State,
+    failure_of,
+    judged,
+    late_by,
+    mine,
+    name,
+    silent,
+    watched,
+)
 
 
 def judge(state: State) -> Result:
@@ -41,6 +52,14 @@ def _doing_their_part(state: State) -> tuple[Record, ...]:
         for peer in judged(state)
         if not (peer.left or peer.asked) and peer.generation == state.me.generation
     )
+
+
+def tell_lost(state: State) -> Result:
+    """Without guard nobody restarts for a lost member: say who it is to those who do not judge it."""
+    if not state.store.current or state.rules.guard or state.rules.size <= ALL_BEATS:
+        return state, ()
+    gone = (peer.rank for peer in judged(state) if peer.rank in state.peers.suspects or late_by(state, peer))
+    return mine(state, lost=tuple(gone) if state.up else ()), ()
 
 
 def look_in_time(state: State) -> Result:

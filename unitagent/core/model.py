@@ -112,6 +112,7 @@ class Record:
         asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
         left: its agent has ended on purpose; its rank is free at once.
         failed: it holds that the restart budget of the Unit is spent.
+        lost: ranks that it holds for lost; said without guard, in Units in which not all judge all.
         order: number of the last operator's order that it has obeyed, or that was given before it.
         restarts: restarts of the Unit it knows of.
         charges: those within the budget's window, oldest first; they outlive its container.
@@ -139,6 +140,7 @@ class Record:
     asked: bool = False
     left: bool = False
     failed: bool = False
+    lost: tuple[int, ...] = ()
     order: int = 0
     restarts: int = 0
     charges: tuple[Charge, ...] = ()

@@ -212,6 +212,12 @@ def late_by(state: State, record: Record) -> float:
     return 0.0 if record.left or vouched(state, record) else max(0.0, still)
 
 
+def told_lost(state: State) -> dict[int, int]:
+    """The ranks that other members hold for lost, and who does."""
+    here = (peer for peer in members(state) if peer.generation == state.me.generation)
+    return {rank: peer.rank for peer in here for rank in peer.lost}
+
+
 def name(state: State, rank: int) -> str:
     """A rank as people read it: with its address, so that they find the machine."""
     record = state.me if rank == state.rules.rank else state.store.records.get(rank)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Any
 
 from unitagent.core import checks
 from unitagent.core.model import Failure, InstanceState, Phase, Record
-from unitagent.core.state import State
+from unitagent.core.state import State, told_lost
 
 
 def status(state: State) -> dict[str, Any]:
@@ -15,6 +16,7 @@ def status(state: State) -> dict[str, Any]:
     ready = checks.is_ready(state)
     draining = checks.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
+    lost = told_lost(state)
     return {
         "unit": state.rules.unit,
         "size": state.rules.size,
@@ -29,7 +31,7 @@ def status(state: State) -> dict[str, Any]:
         "draining": draining,
         "failure": failure(state.recovery.failure),
         "store": {"connected": state.connected, "since": _store_since(state)},
-        "instances": [_instance(state, rank) for rank in range(state.rules.size)],
+        "instances": [_instance(state, rank, lost) for rank in range(state.rules.size)],
         "recovery": recovery(state),
     }
 
@@ -95,7 +97,7 @@ def _store_since(state: State) -> float | None:
     return None if at is None else round(at + state.rules.epoch, 3)
 
 
-def _instance(state: State, rank: int) -> dict[str, Any]:
+def _instance(state: State, rank: int, lost: Collection[int]) -> dict[str, Any]:
     record = state.me if rank == state.rules.rank else state.store.records.get(rank)
     lease = _lease(state, rank)
     return {
@@ -103,7 +105,7 @@ def _instance(state: State, rank: int) -> dict[str, Any]:
         "incarnation": record.incarnation if record else None,
         "ip": record.ip if record else None,
         "hostname": record.hostname if record else None,
-        "state": _shown(state, rank, record).value,
+        "state": _shown(state, rank, record, lost).value,
         "generation": record.generation if record else 0,
         "pid": record.pid if record else None,
         "exit_code": record.exit_code if record else None,
@@ -111,10 +113,10 @@ def _instance(state: State, rank: int) -> dict[str, Any]:
     }
 
 
-def _shown(state: State, rank: int, record: Record | None) -> InstanceState:
+def _shown(state: State, rank: int, record: Record | None, lost: Collection[int]) -> InstanceState:
     if record is None:
         return InstanceState.WAITING
-    return checks.shown_state(state, rank)
+    return InstanceState.LOST if rank in lost else checks.shown_state(state, rank)
 
 
 def _lease(state: State, rank: int) -> float | None:

@@ -76,6 +76,7 @@ def find_fault(record: Record, *, needs_port: bool) -> str:
         "fingerprint": _WORDS.fullmatch(record.fingerprint) is not None,
         "pid": record.pid is None or 0 < record.pid <= _MAX_PID,
         "exit_code": record.exit_code is None or 0 <= record.exit_code <= _MAX_STATUS,
+        "lost": all(0 <= rank < record.size for rank in record.lost),
         "charges": all(
             0 <= one.generation <= MAX_GENERATION and 0 <= one.at <= _LAST_DAY for one in record.charges
         ),
