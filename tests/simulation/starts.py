@@ -116,7 +116,7 @@ class Starts:
         return any(not self._is_forgotten(one, old, gang) for one in living)
 
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
-        """Whether the store has lost that this one started before it showed it to anybody of the new gang, and
+        """Whether the store has lost that this one started before it showed it to any of the new gang, and
         has had no word of it since: a store that forgot tells nobody that a Unit runs.
         """
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]

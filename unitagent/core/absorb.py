@@ -149,11 +149,11 @@ def _former(state: State, reply: Reply) -> Record | None:
 
 def _remembered(state: State) -> tuple[str, ...]:
     """Whose beats I remember although the store shows others' in their places: my gang's, and those of
-    whoever held my own rank; once it is mine, only if I saw it alive.
+    whoever held my own rank; while I serve there, only if I saw it alive.
     """
     leases, gang = state.store.leases, state.workload.gang
     here = (one for one, lease in leases.of.items() if lease.rank == state.rules.rank)
-    before = (one for one in here if not state.joined or leases.alive(one))
+    before = (one for one in here if not state.up or leases.alive(one))
     return (*before, *(gang.incarnations if gang else ()))
 
 

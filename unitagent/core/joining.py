@@ -23,7 +23,7 @@ from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, failure_of, go, is_observed, mine, name, say
+from unitagent.core.state import Result, State, failure_of, go, is_observed, mine, name, say, was_held_lately
 
 FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
 
@@ -72,7 +72,7 @@ def may_take(state: State) -> str | None:
     if not state.store.looked:
         return None
     holder, record = state.store.holder, state.store.records.get(state.rules.rank)
-    if not state.joined and _was_held_lately(state):
+    if not state.joined and was_held_lately(state):
         return None
     if holder in {"", state.me.incarnation}:
         if record is not None and record.incarnation != state.me.incarnation and _beats(state, record):
@@ -104,17 +104,6 @@ def _has_ended(state: State, holder: Record) -> bool:
     known = former is not None and former.incarnation == holder.incarnation
     refused = holder.incarnation in state.peers.refused
     return (known or refused) and state.store.leases.unchanged(holder.incarnation) > patience
-
-
-def _was_held_lately(state: State) -> bool:
-    """Whether I saw somebody hold the rank that the store has forgotten since: it has time to write again,
-    and as long as it answers it lives.
-    """
-    lease = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
-    forgotten = NEVER if lease is None else lease.since
-    former = state.store.former
-    answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
-    return state.now - max(forgotten, answered) <= state.rules.timing.takeover
 
 
 def _may_have_forgotten(state: State) -> bool:

@@ -93,8 +93,10 @@ class State:
 
     @property
     def holds_rank(self) -> bool:
-        """Whether the store shows my rank as mine, as of its last answer."""
-        return self.store.holder == self.me.incarnation
+        """Whether the store shows my rank as mine, as of its last answer, and has not just forgotten another
+        in my place, while I did not serve.
+        """
+        return self.store.holder == self.me.incarnation and (self.up or not was_held_lately(self))
 
     @property
     def fenced(self) -> bool:
@@ -184,6 +186,19 @@ def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
     if leases.contact is None or leases.last is None:
         return False
     return leases.last - max(leases.contact, since) >= seconds
+
+
+def was_held_lately(state: State) -> bool:
+    """Whether I saw another hold my rank, later than I, whom the store has forgotten since: it has time to
+    write again, and as long as it answers it lives.
+    """
+    former = state.store.former
+    if state.joined and (former is None or not former.outranks(state.me)):
+        return False
+    lease = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
+    forgotten = NEVER if lease is None else lease.since
+    answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
+    return state.now - max(forgotten, answered) <= state.rules.timing.takeover
 
 
 def overdue(state: State, peer: Record) -> bool:
