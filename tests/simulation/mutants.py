@@ -14,7 +14,7 @@ from unittest.mock import patch
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
-from unitagent.core import barrier, checks, decide, ending, failures, joining, outage, rejoining
+from unitagent.core import barrier, charging, checks, decide, ending, failures, joining, outage, rejoining
 from unitagent.core.actions import Stop
 from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound, StoreFailed
 from unitagent.core.exits import Code
@@ -124,14 +124,14 @@ def _exit_0_is_fine() -> Any:
 
 
 def _charge_twice() -> Any:
-    right = failures._charge
+    right = charging._charge
 
     def charge(state: State) -> State:
         once = right(state)
         again = replace(once.me.charges[-1], generation=-state.me.generation)
         return mine(once, charges=(*once.me.charges, again))
 
-    return patch.object(failures, "_charge", charge)
+    return patch.object(charging, "_charge", charge)
 
 
 def _go_on_unasked() -> Any:
@@ -221,7 +221,7 @@ def _nobody_is_admitted() -> Any:
 
 
 def _no_charge() -> Any:
-    return patch.object(failures, "_charge", lambda state: state)
+    return patch.object(charging, "_charge", lambda state: state)
 
 
 def _last_failure_wins() -> Any:
@@ -358,7 +358,7 @@ def _the_same_port_again() -> Any:
 
 
 def _nobody_fails_together() -> Any:
-    return _rule(failures.fail_together, None)
+    return _rule(charging.fail_together, None)
 
 
 def _the_last_rank_is_the_master() -> Any:
@@ -389,8 +389,8 @@ def _an_address_is_an_identity() -> Any:
 
 def _a_budget_dies_with_its_container() -> Any:
     both = ExitStack()
-    both.enter_context(patch.object(failures, "inherit", lambda state, predecessor: state))
-    both.enter_context(_rule(failures.learn_charges, None))
+    both.enter_context(patch.object(charging, "inherit", lambda state, predecessor: state))
+    both.enter_context(_rule(charging.learn_charges, None))
     return both
 
 
@@ -426,7 +426,7 @@ def _who_stands_in_its_place_is_a_stranger() -> Any:
 
 
 def _charge_what_is_not_known() -> Any:
-    right = failures.count
+    right = charging.count
 
     def count(state: State) -> Result:
         leases, now = state.store.leases, state.now
@@ -438,7 +438,7 @@ def _charge_what_is_not_known() -> Any:
 
 
 def _the_dead_charge_nothing() -> Any:
-    return patch.object(failures, "was_cut_short", lambda predecessor: False)
+    return patch.object(charging, "_left_uncharged", lambda state, predecessor: False)
 
 
 MUTANTS = (

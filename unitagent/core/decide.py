@@ -29,7 +29,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from unitagent.core import barrier, checks, credence, ending, failures, joining, judging, outage, rejoining
+from unitagent.core import (
+    agreeing,
+    barrier,
+    charging,
+    checks,
+    credence,
+    ending,
+    failures,
+    joining,
+    judging,
+    outage,
+    rejoining,
+)
 from unitagent.core.absorb import absorb
 from unitagent.core.actions import Action, Exchange, Level, Quit, Say
 from unitagent.core.events import Event
@@ -120,7 +132,7 @@ def _urgent(state: State) -> bool:
 def _beats(state: State) -> tuple[int, ...]:
     if state.rules.size <= ALL_BEATS:
         return tuple(range(state.rules.size))
-    wanted = {0, *neighbours(state.rules.rank, state.rules.size), *joining.at_odds(state)}
+    wanted = {0, *neighbours(state.rules.rank, state.rules.size), *agreeing.at_odds(state)}
     return tuple(sorted(wanted))
 
 
@@ -154,7 +166,7 @@ IN_GANG = RUNNING | STOPPING | ISOLATED | DRAINING
 RULES: tuple[tuple[Rule, Stages], ...] = (
     (joining.fence, EVER - JOINING),
     (joining.give_up_store, JOINING),
-    (joining.agree, STAYING),
+    (agreeing.agree, STAYING),
     (joining.wait_for_rank, EVER),  # also who had the rank waits where the store shows a later tenure
     (joining.confirm_tenure, EVER - JOINING),
     (joining.joined, EVER - JOINING),
@@ -169,8 +181,8 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (failures.obey, STAYING),
     (failures.follow_leader, IN_GANG - DRAINING),
     (failures.end_generation, IN_GANG - DRAINING),
-    (failures.learn_charges, STAYING - JOINING),
-    (failures.fail_together, STAYING - JOINING),
+    (charging.learn_charges, STAYING - JOINING),
+    (charging.fail_together, STAYING - JOINING),
     (failures.lost_contact, ISOLATED | DRAINING | LEAVING),
     (failures.note, (IN_GANG - DRAINING) | LEAVING),
     (ending.stuck, EVER - JOINING),
@@ -181,7 +193,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (ending.wind_down, RUNNING | DRAINING | LEAVING),
     (ending.asked, STAYING),
     (failures.complete, RUNNING | ISOLATED),
-    (failures.count, STOPPING | ISOLATED | DRAINING),
+    (charging.count, STOPPING | ISOLATED | DRAINING),
     (ending.leave, LEAVING),
     (rejoining.admit, IN_GANG | LEAVING),
     (rejoining.rejoin, STAYING - JOINING - RUNNING),

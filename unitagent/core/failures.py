@@ -7,14 +7,12 @@ the same next generation, and a report about an older one changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from unitagent.core import budget
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import Code
 from unitagent.core.judging import of_peers
-from unitagent.core.model import Charge, Failure, InstanceState, Order, OrderKind, Reason, Record, Restart
+from unitagent.core.model import Failure, InstanceState, Order, OrderKind, Reason
 from unitagent.core.parts import Marks
 from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
 
@@ -159,133 +157,6 @@ def _told(state: State) -> tuple[Action, ...]:
     if failure.rank == state.rules.rank or state.recovery.reported == generation:
         return ()
     return say(Level.WARNING, failure.sentence)
-
-
-def count(state: State) -> Result:
-    """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up. The
-    store has to tell first why my generation ended: what was asked for is free.
-    """
-    if state.up or not state.outrun or state.recovery.counted == state.me.generation or not state.connected:
-        return state, ()
-    state = state.with_recovery(counted=state.me.generation)
-    if state.shutdown.draining is not None:
-        return state, ()
-    state = mine(state, restarts=state.me.restarts + 1)
-    if not _free_of_charge(state):
-        state = _charge(state)
-    if state.rules.guard and budget.is_spent(state.recovery.charges, state.rules.max_restarts):
-        return _give_up(state), ()
-    if state.rules.restart is Restart.RECREATE:
-        return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
-    return state, ()
-
-
-def _free_of_charge(state: State) -> bool:
-    failure = state.recovery.failure
-    asked_for = failure is not None and failure.reason is Reason.REQUESTED
-    return failure is not None and asked_for and failure.generation == state.me.generation
-
-
-def _charge(state: State) -> State:
-    at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
-    return _pausing(_charged(state, (_dated(state, state.me.generation, at),)))
-
-
-def _dated(state: State, generation: int, at: float) -> Charge:
-    return Charge(generation=generation, at=round(at + state.rules.epoch, 3))
-
-
-def _charged(state: State, charges: Iterable[Charge]) -> State:
-    """With these restarts charged, and those forgotten that the window has left behind."""
-    now, window = state.now + state.rules.epoch, state.rules.restart_window
-    known = budget.merge((*state.recovery.charges, *charges), now, window)
-    return mine(state.with_recovery(charges=known), charges=known[-budget.MOST :])
-
-
-def _pausing(state: State) -> State:
-    """With the pause that the last charge asks for."""
-    charges = state.recovery.charges
-    if not charges:
-        return state
-    pause = budget.pause_before(charges, state.rules.backoff)
-    return state.with_barrier(not_before=charges[-1].at - state.rules.epoch + pause)
-
-
-def inherit(state: State, predecessor: Record) -> State:
-    """What the former holder of my rank knew of the budget. Its own end it could not charge, and where nobody
-    has ended that generation yet, nobody else may have lived to. A Unit that gave up has closed that account.
-    """
-    if any(record.failed for record in state.store.records.values()):
-        return state
-    state = _charged(state, predecessor.charges)
-    if state.rules.guard and was_cut_short(predecessor) and predecessor.generation >= state.generation:
-        state = _charged(state, (_dated(state, predecessor.generation, state.now),))
-    return _pausing(state) if state.rules.restart is Restart.RECREATE else state
-
-
-def was_cut_short(predecessor: Record) -> bool:
-    """Whether its agent ended in the midst of a generation, and not by a decision of its own."""
-    return predecessor.state.started and not (predecessor.asked or predecessor.left)
-
-
-def learn_charges(state: State) -> Result:
-    """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
-    if not state.store.current or not state.joined or state.shutdown.leaving:
-        return state, ()
-    known = {charge.generation for charge in state.recovery.charges}
-    told = [
-        charge
-        for record in state.store.records.values()
-        if not record.failed
-        for charge in record.charges
-        if charge.generation not in known and charge.generation < state.me.generation
-    ]
-    return (_charged(state, told) if told else state), ()
-
-
-def _give_up(state: State) -> State:
-    failure = state.recovery.failure
-    why = (
-        f"{len(state.recovery.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
-        f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
-        f"{failure.detail if failure else 'unknown'}"
-    )
-    return mine(go(state, Code.BUDGET, why), failed=True)
-
-
-def fail_together(state: State) -> Result:
-    """Where another rank holds that the budget is spent, it is, for all."""
-    if not state.store.current:
-        return state, ()
-    failed = [record for record in state.store.records.values() if record.failed]
-    ours = {peer.incarnation for peer in members(state)}
-    told = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
-    if not told and not _nobody_lived_to_tell(state):
-        return state, ()
-    last = state.recovery.failure.detail if state.recovery.failure else "unknown"
-    why = f"the restart budget of the Unit is spent; last: {last}"
-    return mine(go(state, Code.BUDGET, why), failed=True), ()
-
-
-def _failed_without_me(state: State, record: Record) -> bool:
-    """Whether the Unit gave up while my container was rebuilt: just now, and my predecessor did not end by
-    that.
-
-    A Unit that somebody starts again after it failed begins anew.
-    """
-    former = state.store.predecessor
-    if not state.rules.guard or state.workload.gang is not None or former is None:
-        return False
-    if former.failed and former.left:
-        return False
-    now = state.now + state.rules.epoch
-    return bool(record.charges) and now - record.charges[-1].at < REBUILT_WITHIN
-
-
-def _nobody_lived_to_tell(state: State) -> bool:
-    """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
-    anew = state.rules.guard and state.workload.gang is None
-    return anew and budget.is_spent(state.recovery.charges, state.rules.max_restarts)
 
 
 def complete(state: State) -> Result:

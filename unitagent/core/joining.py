@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unitagent.core import failures
+from unitagent.core import charging, failures
 from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
@@ -174,44 +174,6 @@ def give_up_store(state: State) -> Result:
     return state, say(Level.WARNING, f"the store was not reached for {waited:.0f} s, of {limit}: {trouble}")
 
 
-def agree(state: State) -> Result:
-    """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
-    if not state.store.current or state.up:
-        return state, ()
-    for record in state.store.records.values():
-        at_odds = _at_odds(state, record)
-        if at_odds and _must_go(state, record):
-            return go(state, Code.DISAGREE, at_odds), ()
-    return state, ()
-
-
-def _at_odds(state: State, record: Record) -> str:
-    """In which way this record and I can never stand at one barrier; "" when we can."""
-    who, me = name(state, record.rank), f"rank {state.rules.rank}"
-    if record.size != state.rules.size:
-        said = f"{who} says UNIT_SIZE={record.size}, {me} says {state.rules.size}"
-        return f"the ranks disagree on the size: {said}"
-    if state.rules.strict and record.revision != state.me.revision:
-        said = f"{who} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
-        return f"the ranks disagree on the revision, and UNIT_STRICT is set: {said}"
-    return ""
-
-
-def _must_go(state: State, record: Record) -> bool:
-    """Whether that agent lives, and it is I who have to go."""
-    if record.left or record.rank == state.rules.rank:
-        return False
-    alive = state.store.leases.alive(record.incarnation)
-    return alive and (not state.joined or record.rank < state.rules.rank)
-
-
-def at_odds(state: State) -> tuple[int, ...]:
-    """Ranks whose beats I watch because one of us has to go."""
-    if state.up:
-        return ()
-    return tuple(rank for rank, record in state.store.records.items() if _at_odds(state, record))
-
-
 def takes_anew(state: State, holder: str | None) -> bool:
     """Whether my next record begins a tenure: I had none yet, or do not serve, and another had it."""
     another = holder not in {None, "", state.me.incarnation}
@@ -246,12 +208,12 @@ def _waits(state: State) -> bool:
 def succeed(state: State, predecessor: Record) -> State:
     """What follows from whose place I take."""
     state = state.with_store(predecessor=predecessor)
-    state = failures.inherit(state, predecessor)
+    state = charging.inherit(state, predecessor)
     if not state.leads:
         return state
     if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
         state = mine(state, restarts=predecessor.restarts)
-    if failures.was_cut_short(predecessor):
+    if predecessor.state.started and not (predecessor.asked or predecessor.left):
         why = f"{name(state, predecessor.rank)} was rebuilt"
         replaced = failure_of(state, predecessor.rank, Reason.REPLACED, why)
         state = failures.remember(state, replace(replaced, generation=predecessor.generation))

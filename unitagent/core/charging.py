@@ -1,0 +1,145 @@
+"""The restart budget: each restart is charged by whoever lives through it, or by whoever comes after; all
+know of all charges, and give up together.
+
+The charges themselves are :mod:`budget`'s; they are kept in everybody's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from unitagent.core import budget
+from unitagent.core.exits import Code
+from unitagent.core.model import Charge, InstanceState, Reason, Record, Restart
+from unitagent.core.state import Result, State, go, members, mine
+
+GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
+
+
+def count(state: State) -> Result:
+    """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up. The
+    store has to tell first why my generation ended: what was asked for is free.
+    """
+    if state.up or not state.outrun or state.recovery.counted == state.me.generation or not state.connected:
+        return state, ()
+    state = state.with_recovery(counted=state.me.generation)
+    if state.shutdown.draining is not None:
+        return state, ()
+    state = mine(state, restarts=state.me.restarts + 1)
+    if not _was_asked_for(state, state.me.generation):
+        state = _charge(state)
+    if state.rules.guard and budget.is_spent(state.recovery.charges, state.rules.max_restarts):
+        return _give_up(state), ()
+    if state.rules.restart is Restart.RECREATE:
+        return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
+    return state, ()
+
+
+def _was_asked_for(state: State, generation: int) -> bool:
+    failure = state.recovery.failure
+    asked_for = failure is not None and failure.reason is Reason.REQUESTED
+    return failure is not None and asked_for and failure.generation == generation
+
+
+def _charge(state: State) -> State:
+    at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
+    return _pausing(_charged(state, (_dated(state, state.me.generation, at),)))
+
+
+def _dated(state: State, generation: int, at: float) -> Charge:
+    return Charge(generation=generation, at=round(at + state.rules.epoch, 3))
+
+
+def _charged(state: State, charges: Iterable[Charge]) -> State:
+    """With these restarts charged, and those forgotten that the window has left behind."""
+    now, window = state.now + state.rules.epoch, state.rules.restart_window
+    known = budget.merge((*state.recovery.charges, *charges), now, window)
+    return mine(state.with_recovery(charges=known), charges=known[-budget.MOST :])
+
+
+def _pausing(state: State) -> State:
+    """With the pause that the last charge asks for."""
+    charges = state.recovery.charges
+    if not charges:
+        return state
+    pause = budget.pause_before(charges, state.rules.backoff)
+    return state.with_barrier(not_before=charges[-1].at - state.rules.epoch + pause)
+
+
+def inherit(state: State, predecessor: Record) -> State:
+    """What the former holder of my rank knew of the budget, and the end that it did not live to charge: the
+    others may not have, either. A Unit that gave up has closed that account.
+    """
+    if any(record.failed for record in state.store.records.values()):
+        return state
+    state = _charged(state, predecessor.charges)
+    if state.rules.guard and _left_uncharged(state, predecessor):
+        state = _charged(state, (_dated(state, predecessor.generation, state.now),))
+    return _pausing(state) if state.rules.restart is Restart.RECREATE else state
+
+
+def _left_uncharged(state: State, predecessor: Record) -> bool:
+    """Whether its agent ended in the midst of the last generation, and not by a decision of its own."""
+    ran = predecessor.state.started or predecessor.state is InstanceState.STOPPING
+    last = predecessor.generation >= state.generation - 1
+    free = _was_asked_for(state, predecessor.generation)
+    return ran and last and not (predecessor.asked or predecessor.left or free)
+
+
+def learn_charges(state: State) -> Result:
+    """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
+    if not state.store.current or not state.joined or state.shutdown.leaving:
+        return state, ()
+    known = {charge.generation for charge in state.recovery.charges}
+    told = [
+        charge
+        for record in state.store.records.values()
+        if not record.failed
+        for charge in record.charges
+        if charge.generation not in known and charge.generation < state.me.generation
+    ]
+    return (_charged(state, told) if told else state), ()
+
+
+def _give_up(state: State) -> State:
+    failure = state.recovery.failure
+    why = (
+        f"{len(state.recovery.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
+        f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
+        f"{failure.detail if failure else 'unknown'}"
+    )
+    return mine(go(state, Code.BUDGET, why), failed=True)
+
+
+def fail_together(state: State) -> Result:
+    """Where another rank holds that the budget is spent, it is, for all."""
+    if not state.store.current:
+        return state, ()
+    failed = [record for record in state.store.records.values() if record.failed]
+    ours = {peer.incarnation for peer in members(state)}
+    told = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
+    if not told and not _nobody_lived_to_tell(state):
+        return state, ()
+    last = state.recovery.failure.detail if state.recovery.failure else "unknown"
+    why = f"the restart budget of the Unit is spent; last: {last}"
+    return mine(go(state, Code.BUDGET, why), failed=True), ()
+
+
+def _failed_without_me(state: State, record: Record) -> bool:
+    """Whether the Unit gave up just now, while my container was rebuilt or I was cut off. My predecessor may
+    have been killed while it did; a Unit that somebody starts again after it failed begins anew.
+    """
+    if not state.rules.guard or state.up:
+        return False
+    gang, former = state.workload.gang, state.store.predecessor
+    outlived = gang is not None and gang.generation < record.generation
+    rebuilt = gang is None and former is not None and not (former.failed and former.left)
+    now = state.now + state.rules.epoch
+    recent = bool(record.charges) and now - record.charges[-1].at < GAVE_UP_WITHIN
+    return recent and (outlived or rebuilt)
+
+
+def _nobody_lived_to_tell(state: State) -> bool:
+    """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
+    anew = state.rules.guard and state.workload.gang is None
+    return anew and budget.is_spent(state.recovery.charges, state.rules.max_restarts)
