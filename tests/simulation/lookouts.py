@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
-from unitagent.core.model import Mode
+from unitagent.core.model import Gang, Mode
 from unitagent.core.parts import Shutdown
 
 if TYPE_CHECKING:
@@ -140,29 +140,29 @@ class Lookout:
         ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
-            self.world.after(bound, self._noticed, work.gang.generation, self.world.now, bound, everybody)
+            self.world.after(bound, self._noticed, work.gang, self.world.now, bound, everybody)
 
-    def _noticed(self, generation: int, died: float, bound: float, everybody: bool) -> None:
+    def _noticed(self, gang: Gang, died: float, bound: float, everybody: bool) -> None:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
         store that has lost something since says nothing about the dead until the living have told it again.
         """
         lost = self.world.boards.lost_at
         told = lost + self.world.timing.heartbeat
         if told > died:
-            self.world.after(told + bound - self.world.now, self._noticed, generation, told, bound, everybody)
+            self.world.after(told + bound - self.world.now, self._noticed, gang, told, bound, everybody)
             return
-        judges = [one for one in self.world.living if self._could_judge(one, generation, died)]
-        blind = [one for one in judges if one.state.generation <= generation]
+        judges = [one for one in self.world.living if self._could_judge(one, gang, died)]
+        blind = [one for one in judges if one.state.generation <= gang.generation]
         if blind and (everybody or len(blind) == len(judges)):
             who = ", ".join(one.incarnation for one in blind)
             self.watch.broken(
                 "4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago"
             )
 
-    def _could_judge(self, one: Instance, generation: int, since: float) -> bool:
-        """Whether it has run this generation, in contact and awake, since then."""
+    def _could_judge(self, one: Instance, gang: Gang, since: float) -> bool:
+        """Whether it has run in this gang, in contact and awake, since then."""
         work = one.workload
-        runs = work is not None and work.alive and work.gang.generation == generation
+        runs = work is not None and work.alive and work.gang.id == gang.id
         undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.cut_off
         awake = not one.paused and one.woken < since
         return runs and undisturbed and awake and one.in_contact_since(since)

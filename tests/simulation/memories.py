@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitagent.core.events import Event, Exchanged, PeerAnswered
-from unitagent.core.model import Failure, Mode, Record
+from unitagent.core.model import Beat, Failure, Mode, Record
 from unitagent.core.parts import Shutdown
 from unitagent.core.state import State
 
@@ -32,6 +32,7 @@ class Memories:
         self.parted: set[str] = set()
         self.warned: set[str] = set()
         self._beaten: dict[str, float] = {}
+        self._counted: dict[str, tuple[Beat, float]] = {}
         self._lost_at = float("-inf")
 
     def decided(self, one: Instance, before: State, event: Event) -> None:
@@ -74,9 +75,7 @@ class Memories:
         board = boards.main.board
         if any(record.failed for record in board.records.values()) and boards.is_main(one.host):
             self.warned.add(one.incarnation)
-        taken = said is not None and board.holders.get(one.rank) == one.incarnation
-        if taken and boards.is_main(one.host):  # a word of who is no holder there is not kept
-            self._beaten[one.incarnation] = self.watch.world.now
+        self._beat(one, said, board.beats.get(one.rank))
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
         if forgot:
@@ -88,6 +87,14 @@ class Memories:
         self._failure = kept
         if one.rank >= 0:
             self._claimed(one, board.holders.get(one.rank, ""))
+
+    def _beat(self, one: Instance, said: Record | None, beat: tuple[Beat, float] | None) -> None:
+        """A word of who is no holder there is not kept, and neither is one that comes too late."""
+        if said is None or beat is None or beat[0].incarnation != one.incarnation:
+            return
+        if self.watch.world.boards.is_main(one.host) and beat != self._counted.get(one.incarnation):
+            self._counted[one.incarnation] = beat
+            self._beaten[one.incarnation] = self.watch.world.now
 
     def _claimed(self, one: Instance, holder: str) -> None:
         """3: a newcomer takes no rank whose holder is in contact with the store. Of a holder that has had no
@@ -104,16 +111,17 @@ class Memories:
             if rival and one.state.joined:
                 self._taken_back(one, other)
             elif rival:
-                self._taken_over(one, other, shown=former == other.incarnation)
+                self._taken_over(one, other, former)
 
-    def _taken_over(self, one: Instance, other: Instance, *, shown: bool) -> None:
+    def _taken_over(self, one: Instance, other: Instance, former: str) -> None:
         """3: whose lease is gone, and who does not answer either, has lost its rank, and is fenced should it
-        come back.
+        come back. Whoever is only remembered lost it to the former holder already, where there was one.
         """
+        shown = former == other.incarnation
         answered = shown and self.watch.lookout.answered_for(one) > self.watch.world.timing.takeover
         if answered or self._has_beaten(other):
             self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
-        elif (shown or _tells_of_a_run(one)) and self._is_served_alone(other):
+        elif (shown or (not former and _tells_of_a_run(one))) and self._is_served_alone(other):
             what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
             self.watch.broken("3 takeover", what)
         elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):

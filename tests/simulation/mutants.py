@@ -409,8 +409,8 @@ def _whom_the_store_forgot_is_not_asked() -> Any:
 def _forgotten_is_alive_again() -> Any:
     right = Leases.seen
 
-    def seen(leases: Leases, *args: Any, lost_after: float, **more: Any) -> Leases:
-        return right(leases, *args, **more)
+    def seen(leases: Leases, *args: Any, **more: Any) -> Leases:
+        return right(leases, *args, **more | {"lost_after": float("inf")})
 
     return patch.object(Leases, "seen", seen)
 
