@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+KEPT = 4.0  # seconds; less than a balancer waits for the next request, or both may act at the same moment
 SHORT, LONG = 0.1, 3.0  # seconds that a request takes; every tenth is long, above UNIT_DEREGISTER_SECONDS
 LONGEST = 30.0  # seconds for any answer
 
@@ -45,7 +46,7 @@ class Client:
     rate: float = 40.0
     host: str = "127.0.0.1"
     results: list[Result] = field(default_factory=list)
-    _kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+    _kept: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until told to stop, and wait for all answers."""
@@ -57,7 +58,7 @@ class Client:
                 break
             tasks.add(asyncio.create_task(self._request(number)))
         await asyncio.gather(*tasks)
-        for _, writer in self._kept:
+        for _, _, writer in self._kept:
             writer.close()
 
     @property
@@ -80,10 +81,7 @@ class Client:
         self.results.append(result)
 
     async def _ask(self, result: Result, seconds: float, *, keep: bool) -> None:
-        if keep and self._kept:
-            reader, writer = self._kept.pop()
-        else:
-            reader, writer = await asyncio.open_connection(self.host, self.port)
+        reader, writer = (keep and self._reuse()) or await asyncio.open_connection(self.host, self.port)
         whole = False
         try:
             closing = "" if keep else "Connection: close\r\n"
@@ -94,9 +92,18 @@ class Client:
             whole = headers.get("connection", "") != "close"
         finally:
             if keep and whole:
-                self._kept.append((reader, writer))
+                self._kept.append((time.monotonic(), reader, writer))
             else:
                 writer.close()
+
+    def _reuse(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection that was used last, if it is young enough and still open."""
+        while self._kept:
+            since, reader, writer = self._kept.pop()
+            if time.monotonic() - since < KEPT and not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
 
 async def _head(reader: asyncio.StreamReader) -> dict[str, str]:

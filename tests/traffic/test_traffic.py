@@ -26,7 +26,7 @@ def test_no_request_is_dropped(
     story = tell(on)
     with capsys.disabled():
         print(f"\n{on.by}, {story.numbers}")  # noqa: T201 (figures, for whoever watches)
-    assert not story.dropped, on.balancer.said
+    assert not story.dropped, f"{story.dropped}\n{on.balancer.said}"
     assert len(story.client.results) > 40
     answered = story.client.answered_by()
     assert set(answered) == {"chat-1", "chat-2"}
