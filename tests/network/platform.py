@@ -23,6 +23,7 @@ class Platform:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._former = [*lab.agents.values()]  # what has ended before is not this platform's
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._look_after, daemon=True)
         self.codes: dict[int, list[int]] = {host: [] for host in range(lab.size)}
@@ -44,7 +45,7 @@ class Platform:
         until(lambda: not self._thread.is_alive(), "the platform rests")
 
     def _look_after(self) -> None:
-        gone: set[int] = set()
+        gone = {id(container) for container in self._former}
         while not self._closing.wait(0.02):
             for host, container in [*self._lab.agents.items()]:
                 if id(container) in gone or container.running:
