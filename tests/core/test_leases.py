@@ -46,6 +46,12 @@ def test_a_rank_that_the_store_forgot_has_a_lease_to_come_back() -> None:
     assert seen(leases, 6, a=2).unchanged("a") == 0
 
 
+def test_who_was_lost_before_the_store_forgot_it_is_lost_still() -> None:
+    leases = seen(seen(seen(Leases(), 0, a=1, b=1), 2, a=1, b=2), 4, a=1, b=3)
+    forgot = leases.seen({}, 6, GAP, lost_after=3)
+    assert (forgot.unchanged("a"), forgot.unchanged("b")) == (6, 0)
+
+
 def test_a_beat_that_goes_back_is_no_sign_of_life() -> None:
     leases = seen(seen(seen(Leases(), 0, a=6), 1, a=7), 3, a=6)
     assert leases.unchanged("a") == 2

@@ -93,6 +93,21 @@ def test_readyz_is_the_same_on_every_rank() -> None:
     assert {checks.ready(state).code for state in unit.agents.values()} == {503}
 
 
+def test_a_large_unit_without_guard_knows_of_a_lost_rank_everywhere() -> None:
+    """Each rank reads the beats of a few others only, and nobody restarts."""
+    unit = Unit(40).formed()
+    unit.kill(20)
+    unit.silent = {20}
+    unit.wait(8)
+    assert unit.ready() == set()
+    instances = status(unit.agents[5])["instances"]
+    assert [one["rank"] for one in instances if one["state"] == "lost"] == [20]
+    unit.silent = set()
+    unit.create(20)
+    unit.wait(10)
+    assert unit.ready() == set(range(40))
+
+
 def test_traffic_is_rank_0s() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
     assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [200, 404]
