@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.listening import story, until
+from tests.listening import Heard, story, until
 from tests.ports import free_port
 from tests.records import exchange, record
 from tests.servers import running
@@ -75,6 +75,50 @@ async def test_it_serves_who_has_the_password_and_shows_it_nowhere(
     assert SECRET.encode() not in (about / "cmdline").read_bytes() + (about / "environ").read_bytes()
     _end(server.pid, signal.SIGTERM)
     assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+@story
+async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[int]) -> None:
+    former, latter = Keyring("former former former"), Keyring("latter latter latter")
+    port, keys = free_port(), Keyring("former former former")
+    server = EmbeddedServer("127.0.0.1", port, keys)
+    reaped.append(server.spawn())
+    await server.ready()
+    inside = store(port, *former.passwords)
+    await inside.exchange(MINE)
+    for secrets, in_by, out_by in (
+        (("former former former", "latter latter latter"), (former, latter), ()),
+        (("latter latter latter",), (latter,), (former,)),
+    ):
+        keys.replace(secrets)
+        await server.follow()
+        for ring in in_by:
+            assert (await store(port, *ring.passwords).exchange(MINE)).holder == "a"
+        for ring in out_by:
+            with pytest.raises(StoreError, match="refused the user or password"):
+                await store(port, *ring.passwords).exchange(MINE)
+        assert (await inside.exchange(MINE)).holder == "a"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"AUTH {latter.passwords[0]}\r\nACL SETUSER default on nopass\r\n".encode())
+        with client.makefile("rb") as answers:
+            assert answers.readline() == b"+OK\r\n"
+            assert answers.readline().startswith(b"-NOPERM")
+
+
+@story
+async def test_a_client_tries_all_its_passwords(reaped: list[int]) -> None:
+    port = free_port()
+    server = EmbeddedServer("127.0.0.1", port, KEYS)
+    reaped.append(server.spawn())
+    await server.ready()
+    (right,) = KEYS.passwords
+    for passwords in ((right, "wrong"), ("wrong", right), ("wrong", "wrong too", right)):
+        mine = store(port, *passwords)
+        assert (await mine.exchange(MINE)).holder == "a"
+        async with Heard(mine):  # on a connection of its own
+            pass
+    with pytest.raises(StoreError, match="refused the user or password"):
+        await store(port, "wrong", "wrong too").exchange(MINE)
 
 
 @story

@@ -56,7 +56,8 @@ class Onlooker:
             await store.close()
         if not board.records:
             return None
-        return onlooking.status(name, board, self._leases.get(name, self._settings.lease))
+        seen = onlooking.status(name, board, self._leases.get(name, self._settings.lease))
+        return seen | {"secrets": None}  # only its own agents can tell
 
     def _own(self, told: dict[str, Any]) -> dict[str, Any]:
         """My own Unit, until its rank 0 has told the store of it."""
