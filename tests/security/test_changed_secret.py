@@ -116,12 +116,12 @@ def test_the_order_of_the_steps_among_ranks_and_lines_does_not_matter(unit: Chan
         unit.write(0, NEW, OLD)
         unit.write(1, OLD, NEW)
         for rank in (0, 1):
-            until(lambda rank=rank: unit.status(rank)["secrets"]["accepted"] == 2, f"rank {rank} has both")
+            unit.tells(rank, "UNIT_SECRET_FILE changed: 2 secrets are accepted")
         watched.hold(LEASE + 1)
         until(lambda: unit.status(0)["secrets"]["differing"] == [2], "rank 0 knows who lacks it")
         until(lambda: unit.status(2)["secrets"] == {"accepted": 1, "differing": [0, 1]}, "rank 2 as well")
         shown = unit.command("status", secret=f"{OLD}\n{NEW}", rank=0).stdout
-        assert re.search(r"secrets accepted: 2; rank 2 do(es)? not have exactly these", shown)
+        assert re.search(r"secrets accepted: 2; rank 2 does not have exactly these", shown)
         assert json.loads(unit.command("status", "--json", secret=OLD, rank=0).stdout)["ready"]
         told = json.loads(unit.command("status", "--json", secret=NEW, rank=0).stdout)
         assert told["ready"] is (not unit.url)  # the store has nothing of rank 2 for it, its agent has
@@ -131,6 +131,24 @@ def test_the_order_of_the_steps_among_ranks_and_lines_does_not_matter(unit: Chan
             told = json.loads(unit.command("status", "--json", secret=secret, rank=2).stdout)
             assert [one["state"] for one in told["instances"]] == ["healthy", "running", "running"]
             assert json.loads(unit.command("endpoints", secret=secret, rank=1).stdout)
+        watched.undisturbed()
+
+
+def test_a_step_that_is_taken_too_early_ends_nothing_that_runs(unit: Changing) -> None:
+    unit.form(OLD)
+    with Watched(unit) as watched:
+        for secrets in ((OLD, NEW), (NEW,)):
+            unit.write(0, *secrets)
+            unit.write(1, *secrets)
+            number = len(secrets)
+            for rank in (0, 1):
+                unit.tells(rank, f"UNIT_SECRET_FILE changed: {number} secret")
+        unit.tells(2, "the record of rank 0 in the store is not signed with this UNIT_SECRET; ignored it")
+        watched.hold(2 * LEASE)
+        for secrets in ((OLD, NEW), (NEW,)):
+            unit.write(2, *secrets)
+            unit.tells(2, f"UNIT_SECRET_FILE changed: {len(secrets)} secret")
+        unit.agreed(1)
         watched.undisturbed()
 
 
@@ -225,8 +243,22 @@ def test_who_keeps_a_balancer_s_file_follows_a_change(server: Server, make: Make
     unit.form(OLD)
     unit.write(SIZE, OLD)
     listed, said = tmp_path / "listed", tmp_path / "said"
-    words = ["endpoints", "--watch", str(listed), "--lease-seconds", "2", "--redis-url", server.url]
+    words = [
+        "endpoints",
+        "--watch",
+        str(listed),
+        "--lease-seconds",
+        "2",
+        "--heartbeat-seconds",
+        "0.4",
+        "--redis-url",
+        server.url,
+    ]
     environ = clean(UNIT_SECRET_FILE=str(unit.file(SIZE)))
+
+    def told(text: str) -> None:
+        until(lambda: text in said.read_text(), f"it says: {text}")
+
     with (
         said.open("w") as output,
         subprocess.Popen([*UNITAGENT, *words], env=environ, stderr=output) as watch,
@@ -236,8 +268,8 @@ def test_who_keeps_a_balancer_s_file_follows_a_change(server: Server, make: Make
             for number, secrets in ((2, (OLD, NEW)), (1, (NEW,))):
                 for who in range(SIZE + 1):
                     unit.write(who, *secrets)
-                until(lambda number=number: f"{number} secret" in said.read_text(), "the change is told")
                 unit.agreed(number)
+                told(f"{number} secret")
             unit.agents[0].popen.kill()
             until(lambda: UNIT not in listed.read_text(), "it reads on, and sees the end of it")
         finally:

@@ -20,9 +20,9 @@ from unitagent.workload.background import in_background
 
 _log = logging.getLogger(__name__)
 
-EVERY = 2.0  # seconds between two looks
+HEARTBEATS, LONGEST = 5, 5.0  # between two looks: so many, and never more seconds
 SETTLED = 0.3  # seconds that a change has to stay as it is: it may be half written
-_LONGEST = 65536  # bytes worth reading
+_MOST = 65536  # bytes worth reading
 _ACCEPTED = (
     f"1 to {MOST_SECRETS} lines of printable text, each of at least {LEAST_SECRET} bytes, and one of them a "
     "secret that is accepted already"
@@ -66,9 +66,10 @@ class SecretFile:
         self._followers.append(follow)
 
     @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[SecretFile]:
-        """Look for the time of a block."""
-        task = asyncio.create_task(self._watch()) if self._path is not None else None
+    async def watched(self, heartbeat: float) -> AsyncIterator[SecretFile]:
+        """Look for the time of a block, every few heartbeats."""
+        pause = min(HEARTBEATS * heartbeat, LONGEST)
+        task = asyncio.create_task(self._watch(pause)) if self._path is not None else None
         try:
             yield self
         finally:
@@ -90,7 +91,7 @@ class SecretFile:
         self._take(seen)
         return False
 
-    async def _watch(self) -> None:
+    async def _watch(self, pause: float) -> None:
         while True:
             try:
                 soon = await self.look()
@@ -99,7 +100,7 @@ class SecretFile:
             except Exception as error:  # noqa: BLE001  # whatever it is, it must not be for ever, nor unseen
                 soon = False
                 _log.error("internal error: %r", error)
-            await asyncio.sleep(SETTLED if soon else EVERY)
+            await asyncio.sleep(SETTLED if soon else pause)
 
     def _take(self, seen: Seen) -> None:
         trouble = seen.trouble
@@ -126,7 +127,7 @@ def read(path: str) -> Seen:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
-            raw = file.read(_LONGEST)
+            raw = file.read(_MOST)
         return Seen(values.secrets(raw.decode()))
     except OSError as error:
         return Seen(trouble=f"cannot be read ({error.strerror})")

@@ -115,7 +115,7 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
         await _end_former(settings.unit, settings.rank)
     incarnation = secrets.token_hex(8)
     async with (
-        SecretFile(settings.secret_file, here.keys).watched() as file,
+        SecretFile(settings.secret_file, here.keys).watched(settings.heartbeat) as file,
         _store(settings, incarnation, address, here, file) as stores,
     ):
         claimed = await _identity(found, incarnation, address, stores[0], here.keys)

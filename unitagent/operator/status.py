@@ -29,7 +29,8 @@ def _secrets(told: dict[str, Any] | None) -> list[str]:
     others = told["differing"]
     ranks = "not known yet whether all ranks have" if others is None else "all ranks have"
     if others:
-        ranks = f"rank{'s' * (len(others) > 1)} {', '.join(map(str, others))} do not have"
+        named, verb = ("ranks", "do") if len(others) > 1 else ("rank", "does")
+        ranks = f"{named} {', '.join(map(str, others))} {verb} not have"
     return [f"secrets accepted: {told['accepted']}; {ranks} exactly these"]
 
 

@@ -77,9 +77,10 @@ class _Watch:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         keys = self._settings.keys
+        file = SecretFile(self._settings.secret_file, keys, _say, _warn)
         registry = await _open(self._settings, keys)
         try:
-            async with SecretFile(self._settings.secret_file, keys, _say, _warn).watched():
+            async with file.watched(self._settings.heartbeat):
                 await self._keep(registry, stop)
         finally:
             await self._part()

@@ -67,7 +67,7 @@ async def _show(
     reader = Reader(history)
     try:
         moments = await _all(settings, reader)
-        async with file.watched():
+        async with file.watched(settings.heartbeat):
             while True:
                 for moment in moments:
                     if since is None or moment.at >= since:
