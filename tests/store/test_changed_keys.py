@@ -49,6 +49,8 @@ async def test_a_record_is_compared_again_when_the_keys_have_changed(server: Ser
     await other.exchange(exchange(record(1, "b")))
     assert await seen() == ({0}, {1}, {1})
     assert (await me.read()).unlike == {1}
+    server.command("FLUSHALL")  # nobody is known of whom it does not tell
+    assert await seen() == ({0}, set(), set())
 
 
 @story

@@ -253,7 +253,7 @@ class EmbeddedServer:
             passwords=" ".join(map(_hash, self._keys.passwords)) or "nopass",
             permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
             owner=_OWNER,
-            key=f">{self._key}",
+            key=_hash(self._key),
         ).encode()
 
     def _new_output(self) -> int:

@@ -17,7 +17,7 @@ from unitagent.store.protocol import UnitSnapshot
 from unitagent.store.signed import Signed, place_of, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from unitagent.store.script import Answer
 
@@ -89,9 +89,10 @@ class View:
         for key in answer.broken:
             kind, _, name = key.decode(errors="replace").partition(" ")
             self._warnings.once(f"the store held a {kind} under our key {name}; removed it")
+        records = _by_rank(answer.records)
         if answer.since == 0:
-            self._begin_anew()
-        for rank, raw in _by_rank(answer.records).items():
+            self._begin_anew(records.keys())
+        for rank, raw in records.items():
             self._put(rank, raw)
         self.epoch, self.since = answer.epoch, answer.version
         return Reply(
@@ -109,10 +110,11 @@ class View:
             now=answer.now // 1000,
         )
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, ranks: Collection[int]) -> None:
         """All records come; what was read before is believed again only if the same secrets are accepted."""
         self._records.clear()
         self._foreign.clear()
+        self.unlike.intersection_update(ranks)
         if self.outdated:
             self._edition = self._reader.keys.edition
             self._read_last.clear()
