@@ -41,9 +41,8 @@ class Changing:
     def start(self, rank: int) -> Victim:
         where = {} if self.url else {"MASTER_ADDRESS": "127.0.0.1", "UNIT_STORE_PORT": str(self.port)}
         given = {
-            "UNIT_LEASE_SECONDS": "2",
+            "UNIT_LEASE_SECONDS": "3",
             "UNIT_HEARTBEAT_SECONDS": "0.4",
-            "UNIT_STORE_TIMEOUT_SECONDS": "5",
         }
         given |= {"UNIT_SECRET_FILE": str(self.file(rank)), "UNIT_TRAFFIC_PORT": str(self.traffic)}
         agent = Victim(self.folder, UNIT, rank, SIZE, self.url, **given, **where)

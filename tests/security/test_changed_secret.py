@@ -24,7 +24,7 @@ from unitagent.workload import proc
 
 __all__ = ["server"]
 
-LEASE = 2.0
+LEASE = 3.0
 Make = Callable[[str], Changing]
 
 
@@ -134,6 +134,7 @@ def test_the_order_of_the_steps_among_ranks_and_lines_does_not_matter(unit: Chan
         watched.undisturbed()
 
 
+@pytest.mark.slow
 def test_a_step_that_is_taken_too_early_ends_nothing_that_runs(unit: Changing) -> None:
     unit.form(OLD)
     with Watched(unit) as watched:
