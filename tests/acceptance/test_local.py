@@ -15,7 +15,7 @@ from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery",
+    "traffic", "draining", "failure", "store", "instances", "recovery", "secrets",
 ]  # fmt: skip
 INSTANCE_KEYS = [
     "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
@@ -60,7 +60,7 @@ def test_status_has_the_promised_keys(start: Start) -> None:
     assert [list(one) for one in seen["instances"]] == [INSTANCE_KEYS] * 2
     assert sorted(seen["store"]) == ["connected", "since"]
     assert seen["recovery"] == dict.fromkeys(RECOVERY_KEYS)
-    assert seen["failure"] is None
+    assert (seen["failure"], seen["secrets"]) == (None, None)
     assert (seen["unit"], seen["size"], seen["guard"], seen["phase"]) == (UNIT, 2, True, "running")
     assert [one["state"] for one in seen["instances"]] == ["healthy", "running"]
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.acceptance.solo import Solo
 from tests.servers import running
+from unitagent.keys import Keyring
 from unitagent.operator import agents
 
 STEPS = {"detect", "stop", "barrier", "start", "ready", "total"}
@@ -66,7 +67,7 @@ def body(**changes: object) -> bytes:
 
 @pytest.mark.parametrize("told", [body()], indirect=True)
 def test_an_agent_of_the_unit_is_believed(told: int) -> None:
-    found = agents.known_to_agents_only("u", "127.0.0.1", told)
+    found = agents.known_to_agents_only("u", "127.0.0.1", told, Keyring())
     assert found == {"guard": True, "recovery": {"total": 1.0}}
 
 
@@ -80,4 +81,4 @@ def test_an_agent_of_the_unit_is_believed(told: int) -> None:
     ids=range(10), indirect=True,
 )  # fmt: skip
 def test_what_is_no_answer_of_the_unit_counts_as_none(told: int) -> None:
-    assert agents.known_to_agents_only("u", "127.0.0.1", told) == {}
+    assert agents.known_to_agents_only("u", "127.0.0.1", told, Keyring()) == {}

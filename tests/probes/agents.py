@@ -14,6 +14,7 @@ from unitagent.probes.server import ProbeServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from unitagent.keys import Keyring
     from unitagent.probes.units import Units
 
 HOST = "127.0.0.1"
@@ -97,9 +98,9 @@ class FakeAnswers:
 
 @asynccontextmanager
 async def serving(
-    answers: FakeAnswers | None = None, secret: str | None = None, units: Units | None = None
+    answers: FakeAnswers | None = None, keys: Keyring | None = None, units: Units | None = None
 ) -> AsyncIterator[int]:
-    server = ProbeServer(answers or FakeAnswers(), secret, units)
+    server = ProbeServer(answers or FakeAnswers(), keys, units)
     port = await server.start(HOST, 0)
     try:
         yield port

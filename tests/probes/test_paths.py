@@ -10,6 +10,7 @@ import pytest
 from tests.probes.agents import BAD, FakeAnswers, ask, serving
 from tests.probes.loops import in_loop
 from unitagent.core.checks import Answer, Check
+from unitagent.keys import Keyring
 from unitagent.probes.signature import Claim, verify
 
 PROBES = {
@@ -121,18 +122,18 @@ async def test_nothing_can_be_changed(method: str) -> None:
 
 @in_loop
 async def test_a_peer_gets_a_signed_status() -> None:
-    async with serving(None, "s3") as port:
+    async with serving(None, Keyring("s3")) as port:
         told = await ask(port, "/status", f"X-Unitagent-Nonce: {NONCE}")
     assert (told.headers["x-unitagent-rank"], told.headers["x-unitagent-incarnation"]) == ("1", "abc")
     claim = Claim(NONCE, "u", 1, "abc", told.body)
-    assert verify("s3", claim, told.headers["x-unitagent-signature"])
-    assert not verify("s4", claim, told.headers["x-unitagent-signature"])
+    assert verify(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
+    assert not verify(Keyring("s4"), claim, told.headers["x-unitagent-signature"])
 
 
 @pytest.mark.parametrize("nonce", ["", "abcd", "g" * 32, "a" * 129, "0123456789abcdef x"])
 @in_loop
 async def test_only_a_proper_nonce_is_signed(nonce: str) -> None:
-    async with serving(None, "s3") as port:
+    async with serving(None, Keyring("s3")) as port:
         told = await ask(port, "/status", f"X-Unitagent-Nonce: {nonce}")
     assert told.code == 200
     assert "x-unitagent-signature" not in told.headers

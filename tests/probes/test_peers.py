@@ -17,19 +17,20 @@ from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, ser
 from tests.probes.loops import in_loop, until
 from unitagent.core.events import Opinion, PeerAnswered
 from unitagent.core.model import InstanceState
+from unitagent.keys import Keyring
 from unitagent.probes.peers import Asker, Peers, Verdict, judge
 from unitagent.probes.question import Answered
 from unitagent.probes.signature import Claim, sign
 
-HELD = "s3"
+HELD, UNLIKE = Keyring("s3"), Keyring("other")
 SILENT = Verdict(Opinion.SILENT)
 STRANGER = Verdict(Opinion.STRANGER)
 ALIVE = Verdict(Opinion.ALIVE, 7, working=True, ready=True)
 NAMED = {"x-unitagent-unit": "u", "x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
 
 
-def peers(secret: str | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
-    return Peers(Asker("u", "me", secret), source, timeout, lambda rank, incarnation: None)
+def peers(secret: Keyring | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
+    return Peers(Asker("u", "me", secret or Keyring()), source, timeout, lambda rank, incarnation: None)
 
 
 def reply(body: bytes, *headers: str, first: str = "HTTP/1.1 200 OK") -> bytes:
@@ -43,25 +44,25 @@ def honest(**changes: Any) -> bytes:
 
 @pytest.mark.parametrize("secret", [None, HELD])
 @in_loop
-async def test_a_peer_that_works_is_alive(secret: str | None) -> None:
+async def test_a_peer_that_works_is_alive(secret: Keyring | None) -> None:
     async with serving(None, secret) as port:
         assert await peers(secret).ask(record(port)) == ALIVE
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [(None, HELD), ("other", HELD), (HELD, None)])
+@pytest.mark.parametrize(("theirs", "ours"), [(None, HELD), (UNLIKE, HELD), (HELD, None)])
 @pytest.mark.parametrize("who", [(1, "abc"), (1, "newer"), (0, "zero")])
 @in_loop
 async def test_who_does_not_sign_as_i_do_is_a_stranger(
-    theirs: str | None, ours: str | None, who: tuple[int, str]
+    theirs: Keyring | None, ours: Keyring | None, who: tuple[int, str]
 ) -> None:
     async with serving(FakeAnswers(who=who), theirs) as port:
         assert await peers(ours).ask(record(port)) == STRANGER
 
 
-@pytest.mark.parametrize("theirs", [None, HELD, "other"])
+@pytest.mark.parametrize("theirs", [None, HELD, UNLIKE])
 @pytest.mark.parametrize("rank", [0, 1])
 @in_loop
-async def test_an_address_that_leads_back_to_me_is_my_own(theirs: str | None, rank: int) -> None:
+async def test_an_address_that_leads_back_to_me_is_my_own(theirs: Keyring | None, rank: int) -> None:
     """Two machines may both have a bridge with the same address; whatever secret, nobody else has my id."""
     async with serving(FakeAnswers(who=(rank, "me")), theirs) as port:
         assert await peers(HELD).ask(record(port)) == Verdict(Opinion.SELF)
@@ -71,14 +72,14 @@ async def test_an_address_that_leads_back_to_me_is_my_own(theirs: str | None, ra
 @pytest.mark.parametrize("secret", [None, HELD])
 @pytest.mark.parametrize("who", [(1, "newer"), (0, "zero")])
 @in_loop
-async def test_somebody_else_at_the_address_is_another(who: tuple[int, str], secret: str | None) -> None:
+async def test_somebody_else_at_the_address_is_another(who: tuple[int, str], secret: Keyring | None) -> None:
     async with serving(FakeAnswers(who=who), secret) as port:
         assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
 
 
 @pytest.mark.parametrize("secret", [None, HELD])
 @in_loop
-async def test_the_same_name_in_another_unit_is_another(secret: str | None) -> None:
+async def test_the_same_name_in_another_unit_is_another(secret: Keyring | None) -> None:
     async with serving(FakeAnswers(unit="v"), secret) as port:
         assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
 
@@ -356,9 +357,9 @@ named = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(st.integers(100, 599), named, near, st.sampled_from([None, HELD]))
 def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
-    code: int, headers: dict[str, str], body: bytes, secret: str | None
+    code: int, headers: dict[str, str], body: bytes, secret: Keyring | None
 ) -> None:
-    verdict = judge(record(1), Answered(code, headers, body), Asker("u", "me", secret), "n")
+    verdict = judge(record(1), Answered(code, headers, body), Asker("u", "me", secret or Keyring()), "n")
     alike = (code, headers.get("x-unitagent-unit"), headers.get("x-unitagent-incarnation")) == (
         200,
         "u",

@@ -194,9 +194,9 @@ def test_every_form_of_the_store(url: str) -> None:
 def test_url_and_secret_from_files() -> None:
     environ = {"UNIT_REDIS_URL_FILE": "/url", "UNIT_SECRET_FILE": "/secret"}
     result = found(ALONE | environ, url="redis://:hunter2@h\n", secret=" hunter3-hunter3-hunter3\n")  # noqa: S106 - what is tested
-    assert (result.settings.redis_url, result.settings.secret) == (
+    assert (result.settings.redis_url, result.settings.secrets) == (
         "redis://:hunter2@h",
-        "hunter3-hunter3-hunter3",
+        ("hunter3-hunter3-hunter3",),
     )
     assert result.sources["UNIT_REDIS_URL"] == "file /url"
     assert "hunter" not in f"{result}{result.texts}"
@@ -210,10 +210,10 @@ def test_a_flag_wins_over_a_file_that_the_environment_names_and_the_other_way_ro
     given = ALONE | {"UNIT_REDIS_URL": "redis://environment", "UNIT_SECRET": "a" * 16}
     files = {"UNIT_REDIS_URL_FILE": "/url", "UNIT_SECRET_FILE": "/secret"}
     settings = found(given, files, url="redis://file", secret="b" * 16).settings
-    assert (settings.redis_url, settings.redis_url_file, settings.secret) == (
+    assert (settings.redis_url, settings.redis_url_file, settings.secrets) == (
         "redis://file",
         "/url",
-        "b" * 16,
+        ("b" * 16,),
     )
 
 

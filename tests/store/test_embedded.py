@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.listening import story, until
+from tests.listening import Heard, story, until
 from tests.ports import free_port
 from tests.records import exchange, record
 from tests.servers import running
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.keys import Keyring
 from unitagent.store import embedded
-from unitagent.store.embedded import EmbeddedServer, embedded_url, find_server
+from unitagent.store.address import embedded_address
+from unitagent.store.embedded import EmbeddedServer, find_server
 from unitagent.store.names import resolve
 from unitagent.store.redis import RedisStore
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET = 's3 "cret\\\n é'  # noqa: S105
+KEYS, NONE = Keyring(SECRET), Keyring()
 MINE = exchange(record(0, "a"), notify=True)
 
 
@@ -44,8 +47,9 @@ def reaped() -> Iterator[list[int]]:
             os.waitpid(pid, 0)
 
 
-def store(port: int, secret: str | None) -> RedisStore:
-    return RedisStore("u", embedded_url("127.0.0.1", port, secret), timeout=2, rank=0, incarnation="a")
+def store(port: int, *passwords: str) -> RedisStore:
+    address = embedded_address("127.0.0.1", port, passwords)
+    return RedisStore("u", lambda: address, timeout=2, rank=0, incarnation="a")
 
 
 def _end(pid: int, number: int = 0) -> None:
@@ -60,13 +64,13 @@ async def test_it_serves_who_has_the_password_and_shows_it_nowhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     port = free_port()
-    server = EmbeddedServer("127.0.0.1", port, SECRET)
+    server = EmbeddedServer("127.0.0.1", port, KEYS)
     reaped.append(server.spawn())
     await server.ready()
-    assert (await store(port, SECRET).exchange(MINE)).holder == "a"
-    for wrong in ("wrong", None):
+    assert (await store(port, *KEYS.passwords).exchange(MINE)).holder == "a"
+    for wrong in (("wrong",), (), (SECRET, "wrong")):
         with pytest.raises(StoreError, match="UNIT_SECRET"):
-            await store(port, wrong).exchange(MINE)
+            await store(port, *wrong).exchange(MINE)
     about = Path(f"/proc/{server.pid}")
     assert SECRET.encode() not in (about / "cmdline").read_bytes() + (about / "environ").read_bytes()
     _end(server.pid, signal.SIGTERM)
@@ -74,24 +78,68 @@ async def test_it_serves_who_has_the_password_and_shows_it_nowhere(
 
 
 @story
+async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[int]) -> None:
+    former, latter = Keyring("former former former"), Keyring("latter latter latter")
+    port, keys = free_port(), Keyring("former former former")
+    server = EmbeddedServer("127.0.0.1", port, keys)
+    reaped.append(server.spawn())
+    await server.ready()
+    inside = store(port, *former.passwords)
+    await inside.exchange(MINE)
+    for secrets, in_by, out_by in (
+        (("former former former", "latter latter latter"), (former, latter), ()),
+        (("latter latter latter",), (latter,), (former,)),
+    ):
+        keys.replace(secrets)
+        await server.follow()
+        for ring in in_by:
+            assert (await store(port, *ring.passwords).exchange(MINE)).holder == "a"
+        for ring in out_by:
+            with pytest.raises(StoreError, match="refused the user or password"):
+                await store(port, *ring.passwords).exchange(MINE)
+        assert (await inside.exchange(MINE)).holder == "a"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"AUTH {latter.passwords[0]}\r\nACL SETUSER default on nopass\r\n".encode())
+        with client.makefile("rb") as answers:
+            assert answers.readline() == b"+OK\r\n"
+            assert answers.readline().startswith(b"-NOPERM")
+
+
+@story
+async def test_a_client_tries_all_its_passwords(reaped: list[int]) -> None:
+    port = free_port()
+    server = EmbeddedServer("127.0.0.1", port, KEYS)
+    reaped.append(server.spawn())
+    await server.ready()
+    (right,) = KEYS.passwords
+    for passwords in ((right, "wrong"), ("wrong", right), ("wrong", "wrong too", right)):
+        mine = store(port, *passwords)
+        assert (await mine.exchange(MINE)).holder == "a"
+        async with Heard(mine):  # on a connection of its own
+            pass
+    with pytest.raises(StoreError, match="refused the user or password"):
+        await store(port, "wrong", "wrong too").exchange(MINE)
+
+
+@story
 async def test_without_a_password_it_serves_anybody_and_warns(
     reaped: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
-    outside = EmbeddedServer("0.0.0.0", port, None)
+    outside = EmbeddedServer("0.0.0.0", port, NONE)
     reaped.append(outside.spawn())
     assert "set UNIT_SECRET_FILE" in caplog.text
     caplog.clear()
-    inside = EmbeddedServer("127.0.0.1", free_port(), None)
+    inside = EmbeddedServer("127.0.0.1", free_port(), NONE)
     reaped.append(inside.spawn())
     await inside.ready()
     assert caplog.text == ""
-    assert (await store(inside._host[1], None).exchange(MINE)).holder == "a"
+    assert (await store(inside._host[1]).exchange(MINE)).holder == "a"
 
 
 @story
 async def test_it_permits_nothing_but_what_a_store_needs(reaped: list[int]) -> None:
-    server = EmbeddedServer("127.0.0.1", free_port(), None)
+    server = EmbeddedServer("127.0.0.1", free_port(), NONE)
     reaped.append(server.spawn())
     await server.ready()
     with socket.create_connection(server._host) as client:
@@ -102,8 +150,8 @@ async def test_it_permits_nothing_but_what_a_store_needs(reaped: list[int]) -> N
 @story
 async def test_another_one_can_be_spawned_when_it_died(reaped: list[int]) -> None:
     port = free_port()
-    server = EmbeddedServer("127.0.0.1", port, SECRET)
-    mine = store(port, SECRET)
+    server = EmbeddedServer("127.0.0.1", port, KEYS)
+    mine = store(port, *KEYS.passwords)
     for _ in range(3):
         reaped.append(server.spawn())
         await server.ready()
@@ -116,7 +164,7 @@ async def test_another_one_can_be_spawned_when_it_died(reaped: list[int]) -> Non
 @story
 async def test_a_port_that_is_taken_is_told(reaped: list[int], tmp_path: Path) -> None:
     with running(tmp_path) as stranger:
-        server = EmbeddedServer("127.0.0.1", stranger.port, None)
+        server = EmbeddedServer("127.0.0.1", stranger.port, NONE)
         reaped.append(server.spawn())
         with pytest.raises(StoreError, match=f"another server answers at 127.0.0.1:{stranger.port}"):
             await server.ready()
@@ -124,7 +172,7 @@ async def test_a_port_that_is_taken_is_told(reaped: list[int], tmp_path: Path) -
 
 @story
 async def test_an_address_that_is_not_ours_is_told_in_the_words_of_the_server(reaped: list[int]) -> None:
-    server = EmbeddedServer("192.0.2.1", free_port(), SECRET)
+    server = EmbeddedServer("192.0.2.1", free_port(), KEYS)
     reaped.append(server.spawn())
     _end(server.pid)
     with pytest.raises(
@@ -136,8 +184,9 @@ async def test_an_address_that_is_not_ours_is_told_in_the_words_of_the_server(re
 def test_it_dies_with_its_agent() -> None:
     program = f"""
 import asyncio, time
+from unitagent.keys import Keyring
 from unitagent.store.embedded import EmbeddedServer
-server = EmbeddedServer("127.0.0.1", {free_port()}, None)
+server = EmbeddedServer("127.0.0.1", {free_port()}, Keyring())
 pid = server.spawn()
 asyncio.run(server.ready())
 print(pid, flush=True)
@@ -180,7 +229,7 @@ def test_without_the_wheel_a_server_on_the_path_does(monkeypatch: pytest.MonkeyP
     assert find_server() == shutil.which("redis-server")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigurationError, match=r"unitagent\[embedded\]"):
-        EmbeddedServer("127.0.0.1", 1, None).spawn()
+        EmbeddedServer("127.0.0.1", 1, NONE).spawn()
 
 
 def test_a_spawn_of_the_callers_own_is_used() -> None:
@@ -190,10 +239,10 @@ def test_a_spawn_of_the_callers_own_is_used() -> None:
         seen.append(os.read(stdin, 65536))
         return 4711
 
-    assert EmbeddedServer("::1", 9471, "pw", spawn=spawn).spawn() == 4711
+    assert EmbeddedServer("::1", 9471, KEYS, spawn=spawn).spawn() == 4711
     assert b"bind ::1\nport 9471\n" in seen[0]
     assert b'save ""' in seen[0]
-    assert b"pw" not in seen[0]  # even there it is only in hexadecimal
+    assert KEYS.passwords[0].encode() not in seen[0]  # even there it is only hashed
 
 
 def test_names_are_resolved_to_addresses() -> None:

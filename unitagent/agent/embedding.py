@@ -7,16 +7,15 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
-from unitagent.keys import LEAST_SECRET
+from unitagent.keys import LEAST_SECRET, Keyring
 from unitagent.settings import Settings
-from unitagent.store.address import is_loopback, join_host
-from unitagent.store.embedded import EmbeddedServer, embedded_url
+from unitagent.store.address import Directions, embedded_address, is_loopback, join_host
+from unitagent.store.embedded import EmbeddedServer
 from unitagent.workload.reaper import Reaper
 
 _log = logging.getLogger(__name__)
@@ -37,23 +36,23 @@ class StoreAddress:
     """Where the store is.
 
     Attributes:
-        url: read anew at every connect: a file may be rewritten, a leader's name may move.
+        url: read anew at every connect: a file may be rewritten, a leader's name may move, as may a secret.
         embedded_here: rank 0 runs the server itself, at ``ip`` and ``port``.
-        password: of that server; None for none.
+        keys: whose passwords that server takes.
         remedy: what a person can do when it is not reached; empty when that is plain from its URL.
 
     """
 
-    url: Callable[[], str]
+    url: Directions
     embedded_here: bool = False
     ip: str = ""
     port: int = 0
-    password: str | None = field(default=None, repr=False)
+    keys: Keyring = field(default_factory=Keyring)
     remedy: str = ""
 
 
-def store_address(settings: Settings, ip: str) -> StoreAddress:
-    """Find out which store these settings mean.
+def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
+    """Find out which store these settings mean; an embedded one takes the passwords of these keys.
 
     Raises:
         ConfigurationError: neither a URL nor the leader's address is known.
@@ -67,23 +66,22 @@ def store_address(settings: Settings, ip: str) -> StoreAddress:
         return StoreAddress(lambda: given)
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto claims a rank in the store: set UNIT_REDIS_URL")
-    return _embedded(settings, ip)
+    return _embedded(settings, ip, keys)
 
 
-def _embedded(settings: Settings, ip: str) -> StoreAddress:
+def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     """The embedded store listens at rank 0, one port above its probes unless the settings say where."""
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
-    password = settings.store_password
     if settings.rank == 0:
-        place = ip if settings.size > 1 or password or settings.insecure else _inside(ip)
-        return StoreAddress(lambda: embedded_url(place, port, password), True, place, port, password)
+        place = ip if settings.size > 1 or keys or settings.insecure else _inside(ip)
+        return StoreAddress(lambda: embedded_address(place, port, keys.passwords), True, place, port, keys)
     leader = settings.master_address
     if leader is None:
         raise ConfigurationError(
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
             "(IP or DNS name of rank 0), which no platform told either"
         )
-    return StoreAddress(lambda: embedded_url(leader, port, password), remedy=_REMEDY)
+    return StoreAddress(lambda: embedded_address(leader, port, keys.passwords), remedy=_REMEDY)
 
 
 def _inside(ip: str) -> str:
@@ -98,7 +96,7 @@ def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
         ConfigurationError: it would listen off loopback without a password, and nobody has allowed that.
 
     """
-    if not where.embedded_here or where.password or is_loopback(where.ip) or settings.insecure:
+    if not where.embedded_here or where.keys or is_loopback(where.ip) or settings.insecure:
         return
     place = join_host((where.ip, where.port))
     raise ConfigurationError(
@@ -113,7 +111,7 @@ class EmbeddedStore:
     """The server at rank 0: started before the agent joins, again whenever it dies, ended last."""
 
     def __init__(self, where: StoreAddress, reaper: Reaper) -> None:
-        self._server = EmbeddedServer(where.ip, where.port, where.password)
+        self._server = EmbeddedServer(where.ip, where.port, where.keys)
         self._reaper = reaper
         self._pid: int | None = None
         self._gone = asyncio.Event()
@@ -150,6 +148,14 @@ class EmbeddedStore:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), _STOP)
                 return
+
+    async def follow(self) -> None:
+        """Let clients in by the secrets of now; a server that is away gets them when it comes, or is told
+        with the next call.
+        """
+        if self._pid is not None:
+            with contextlib.suppress(StoreError):
+                await self._server.follow()
 
     async def _look_after(self) -> None:
         """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so."""

@@ -105,6 +105,10 @@ class Agent:
 
     # what comes in
 
+    def look(self) -> None:
+        """Exchange records with the store at once."""
+        self._put(ev.Pushed)
+
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
         self._last_words.heard(self.state.me.generation, tail)

@@ -7,13 +7,14 @@ neither used nor judged by what happens here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from unitagent.agent.views import Views
 from unitagent.core import onlooking
 from unitagent.core.model import Phase
+from unitagent.keys import Keyring
 from unitagent.settings import Settings
+from unitagent.store.address import Directions
 from unitagent.store.protocol import Sight
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
@@ -24,12 +25,13 @@ _log = logging.getLogger(__name__)
 class Onlooker:
     """The ``Units`` of one store, of which the own one is known best."""
 
-    def __init__(self, url: Callable[[], str], views: Views, settings: Settings) -> None:
+    def __init__(self, url: Directions, views: Views, settings: Settings, keys: Keyring) -> None:
         self._url = url
         self._views = views
         self._settings = settings
+        self._keys = keys
         timeout = settings.timing.operation_timeout
-        self._registry = Registry(url, timeout=timeout, secret=settings.signing_key, warn=_log.debug)
+        self._registry = Registry(url, timeout=timeout, keys=keys, warn=_log.debug)
         self._leases: dict[str, float] = {}
 
     async def all(self) -> list[dict[str, Any]]:
@@ -46,15 +48,16 @@ class Onlooker:
         """Read one Unit; its lease is what the list told of it."""
         if name == self._settings.unit:
             return self._views.status()
-        timeout, secret = self._settings.timing.operation_timeout, self._settings.signing_key
-        store = RedisStore(name, self._url, timeout=timeout, secret=secret, warn=_log.debug)
+        timeout = self._settings.timing.operation_timeout
+        store = RedisStore(name, self._url, timeout=timeout, keys=self._keys, warn=_log.debug)
         try:
             board = await store.read()
         finally:
             await store.close()
         if not board.records:
             return None
-        return onlooking.status(name, board, self._leases.get(name, self._settings.lease))
+        seen = onlooking.status(name, board, self._leases.get(name, self._settings.lease))
+        return seen | {"secrets": None}  # only its own agents can tell
 
     def _own(self, told: dict[str, Any]) -> dict[str, Any]:
         """My own Unit, until its rank 0 has told the store of it."""

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from unitagent.agent.agreement import Agreement
 from unitagent.agent.announcing import Announcer
 from unitagent.agent.checking import Commands
 from unitagent.agent.claim import Claimed, claim
@@ -26,6 +27,7 @@ from unitagent.agent.launch import Launcher, find_rdma
 from unitagent.agent.loop import Agent, Rooms
 from unitagent.agent.onlooker import Onlooker
 from unitagent.agent.recording import Recorder
+from unitagent.agent.secret_file import SecretFile
 from unitagent.agent.views import Views
 from unitagent.core import joining
 from unitagent.core.events import Opinion
@@ -34,6 +36,7 @@ from unitagent.core.state import first
 from unitagent.discovery.netns import find_own_netns
 from unitagent.discovery.network import Address, find_address
 from unitagent.errors import RebuildError, UnitAgentError
+from unitagent.keys import Keyring
 from unitagent.log import Where
 from unitagent.probes.hosts import Hosts, names_in
 from unitagent.probes.metrics import Metrics
@@ -60,11 +63,12 @@ _LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """This process: what it was born with, who reaps for it, and who watches over it."""
+    """This process: what it was born with, who reaps for it, who watches over it, and its Unit's keys."""
 
     born: Birth
     reaper: Reaper
     leash: Leash
+    keys: Keyring
 
 
 async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
@@ -78,7 +82,7 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
     """
     for warning in found.warnings:
         _log.warning("%s", warning)
-    here = Here(birth(mask), Reaper(), Leash())
+    here = Here(birth(mask), Reaper(), Leash(), found.settings.keys)
     here.reaper.install()
     here.leash.start(here.reaper)
     early = asyncio.ensure_future(_live(found, where, here))
@@ -110,10 +114,13 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
         Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
         await _end_former(settings.unit, settings.rank)
     incarnation = secrets.token_hex(8)
-    async with _store(settings, incarnation, address, here.reaper) as stores:
-        claimed = await _identity(found, incarnation, address, stores[0])
+    async with (
+        SecretFile(settings.secret_file, here.keys).watched(settings.heartbeat) as file,
+        _store(settings, incarnation, address, here, file) as stores,
+    ):
+        claimed = await _identity(found, incarnation, address, stores[0], here.keys)
         where.rank = claimed.me.rank
-        return await _serve(found, where, here, Place(address, claimed.me, claimed.took, *stores))
+        return await _serve(found, where, here, Place(address, claimed.me, claimed.took, file, *stores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ class Place:
     address: Address
     me: Record
     took: Record | None
+    file: SecretFile
     store: RedisStore
     registry: Registry
     history: History
@@ -142,27 +150,28 @@ async def _end_former(unit: str, rank: int) -> None:
 
 @contextlib.asynccontextmanager
 async def _store(
-    settings: Settings, incarnation: str, address: Address, reaper: Reaper
+    settings: Settings, incarnation: str, address: Address, here: Here, file: SecretFile
 ) -> AsyncIterator[tuple[RedisStore, Registry, History]]:
     """The store, its list of Units and the Unit's history, with their server when it is embedded here."""
-    where, server = store_address(settings, address.ip), None
+    where, server = store_address(settings, address.ip, here.keys), None
     refuse_open_store(settings, where)
     if where.embedded_here:
-        server = EmbeddedStore(where, reaper)
+        server = EmbeddedStore(where, here.reaper)
         await server.start()
+        file.also(server.follow)
     store = RedisStore(
         settings.unit,
         where.url,
         timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
-        secret=settings.signing_key,
+        keys=here.keys,
         needs_port=settings.http_port != 0,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )
     try:
         timeout = settings.timing.operation_timeout
-        registry = Registry(where.url, timeout=timeout, secret=settings.signing_key)
+        registry = Registry(where.url, timeout=timeout, keys=here.keys)
         yield store, registry, History(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
@@ -172,7 +181,9 @@ async def _store(
             await server.stop()
 
 
-async def _identity(found: Resolved, incarnation: str, address: Address, store: RedisStore) -> Claimed:
+async def _identity(
+    found: Resolved, incarnation: str, address: Address, store: RedisStore, keys: Keyring
+) -> Claimed:
     settings = found.settings
     me = Record(
         rank=settings.rank or 0,
@@ -188,7 +199,7 @@ async def _identity(found: Resolved, incarnation: str, address: Address, store: 
     if settings.rank is not None:
         store.set_rank(me.rank)
         return Claimed(me)
-    asker = Asker(settings.unit, incarnation, settings.signing_key)
+    asker = Asker(settings.unit, incarnation, keys)
     peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> Opinion:
@@ -233,7 +244,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    asker = Asker(settings.unit, me.incarnation, settings.signing_key)
+    asker = Asker(settings.unit, me.incarnation, here.keys)
     peers = Peers(asker, place.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.furnish(
         Rooms(
@@ -246,11 +257,13 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
             recorder=recorder,
         )
     )
-    views = Views(agent, metrics, settings.dashboard)
+    agreement = Agreement(agent, place.store, here.keys)
+    place.file.also(agreement.follow)
+    views = Views(agent, metrics, settings.dashboard, agreement)
     announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)
     async with (
         recorder.running(),
-        _probes(settings, views, me.ip),
+        _probes(settings, views, me.ip, here.keys),
         announcer.running() if me.rank == 0 else contextlib.nullcontext(),
     ):
         return await agent.run(here.born)
@@ -262,13 +275,14 @@ def _commands(here: Here) -> Commands:
 
 
 @contextlib.asynccontextmanager
-async def _probes(settings: Settings, views: Views, ip: str) -> AsyncIterator[None]:
+async def _probes(settings: Settings, views: Views, ip: str, keys: Keyring) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
         return
     shows_all = settings.dashboard == "store"
-    units = Onlooker(store_address(settings, ip).url, views, settings) if shows_all else None
-    server = ProbeServer(views, settings.signing_key, units, _hosts(settings))
+    where = store_address(settings, ip, keys)
+    units = Onlooker(where.url, views, settings, keys) if shows_all else None
+    server = ProbeServer(views, keys, units, _hosts(settings))
     await server.start(settings.http_host, settings.http_port)
     try:
         yield

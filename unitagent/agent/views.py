@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from unitagent.agent.agreement import Agreement
 from unitagent.agent.loop import Agent
 from unitagent.core import checks
 from unitagent.core.model import Phase
@@ -17,10 +18,11 @@ from unitagent.probes.metrics import Metrics
 class Views:
     """The ``Answers`` of one agent."""
 
-    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str) -> None:
+    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: Agreement) -> None:
         self._agent = agent
         self._metrics = metrics
         self._dashboard = dashboard
+        self._agreement = agreement
 
     @property
     def _state(self) -> State:
@@ -45,7 +47,7 @@ class Views:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return status(self._state)
+        return {**status(self._state), "secrets": self._agreement.shown()}
 
     def metrics(self) -> bytes:
         """Return ``/metrics``."""

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from unitagent.errors import StoreError
+from unitagent.keys import Keyring
 from unitagent.operator.probe import reachable
 from unitagent.operator.proof import Proof
 
@@ -29,14 +30,14 @@ class UnprovenError(StoreError):
         )
 
 
-def seen(unit: str, host: str, port: int, key: str | None = None) -> dict[str, Any] | None:
+def seen(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | None:
     """What ``/status`` says there; None when no agent answers. Blocks.
 
     Raises:
-        UnprovenError: there is a signing key, and the answer does not prove that it comes from who knows it.
+        UnprovenError: there is a secret, and the answer does not prove that it comes from who knows it.
 
     """
-    proof = Proof(unit, key) if key else None
+    proof = Proof(unit, keys) if keys else None
     connection = http.client.HTTPConnection(reachable(host), port, timeout=_ASK)
     try:
         connection.request("GET", "/status", headers=proof.headers if proof else {})
@@ -60,10 +61,10 @@ def leader(seen: dict[str, Any] | None) -> str | None:
     return next((ip for ip in (seen.get("master_address"), *first) if isinstance(ip, str) and ip), None)
 
 
-def known_to_agents_only(unit: str, host: str, port: int, key: str | None = None) -> dict[str, Any]:
+def known_to_agents_only(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
     """``guard`` and ``recovery`` of this Unit, as an agent of it says; empty when none answers. Blocks."""
     try:
-        found = seen(unit, host, port, key) or {}
+        found = seen(unit, host, port, keys) or {}
     except UnprovenError:
         found = {}
     guard, recovery = found.get("guard"), found.get("recovery")

@@ -20,12 +20,14 @@ from unitagent.probes.signature import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from unitagent.keys import Keyring
+
 
 class Proof:
     """One question: what it asks with, and whether the answer is one of whoever knows the secret."""
 
-    def __init__(self, unit: str, key: str) -> None:
-        self._unit, self._key = unit, key
+    def __init__(self, unit: str, keys: Keyring) -> None:
+        self._unit, self._keys = unit, keys
         self._nonce = secrets.token_hex(16)
 
     @property
@@ -40,4 +42,4 @@ class Proof:
         if not (rank.isascii() and rank.isdigit()):
             return False
         claim = Claim(self._nonce, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body)
-        return verify(self._key, claim, told.get(SIGNATURE_HEADER.lower(), ""))
+        return verify(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))

@@ -15,10 +15,23 @@ def table(seen: dict[str, Any], output: Sequence[str] = ()) -> str:
     head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
     lines += [_row(one) for one in seen["instances"]]
+    lines += _secrets(seen.get("secrets"))
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
     lines += [f"  | {line(said)}" for said in output]
     return "\n".join(lines)
+
+
+def _secrets(told: dict[str, Any] | None) -> list[str]:
+    """How far a change of the secret has come; nothing when there is none."""
+    if told is None or (told["accepted"] == 1 and told["differing"] == []):
+        return []
+    others = told["differing"]
+    ranks = "not known yet whether all ranks have" if others is None else "all ranks have"
+    if others:
+        named, verb = ("ranks", "do") if len(others) > 1 else ("rank", "does")
+        ranks = f"{named} {', '.join(map(str, others))} {verb} not have"
+    return [f"secrets accepted: {told['accepted']}; {ranks} exactly these"]
 
 
 def _row(one: dict[str, Any]) -> str:

@@ -13,19 +13,21 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
+from unitagent.agent.secret_file import SecretFile
 from unitagent.core import onlooking
 from unitagent.core.history import ordered
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.keys import Keyring
 from unitagent.legible import tell, warn
 from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
+from unitagent.store.address import Directions
 from unitagent.store.history import History
 from unitagent.store.protocol import Store, UnitSnapshot
 from unitagent.store.redis import RedisStore
@@ -36,20 +38,23 @@ _ASK = 2.0  # seconds for the store's answer
 
 def show(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the Unit's status, again and again with ``--watch``."""
+    keys = settings.keys
+    file = SecretFile(settings.secret_file, keys, _warn, _warn)
     while True:
-        seen, output = asyncio.run(_look(settings))
+        seen, output = asyncio.run(_look(settings, keys))
         text = json.dumps(seen, indent=2) if namespace.json else status.table(seen, output)
         tell(text)
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
+        asyncio.run(file.look())
 
 
-async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
+async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
     """The agent of this container knows most; the store knows the workload's last output."""
-    seen = None if _has_url(settings) else await asyncio.to_thread(from_agent, settings)
+    seen = None if _has_url(settings) else await asyncio.to_thread(from_agent, settings, keys)
     try:
-        store = _open(settings, seen)
+        store = _open(settings, seen, keys)
     except StoreError:
         if seen is None:
             raise
@@ -58,7 +63,10 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
         if seen is None:
             snapshot = await store.read()
             seen = onlooking.status(settings.unit, snapshot, settings.lease)
-            seen |= await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0))
+            seen |= {
+                "secrets": {"accepted": len(keys), "differing": sorted(snapshot.unlike)} if keys else None
+            }
+            seen |= await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError:
@@ -70,18 +78,18 @@ async def _look(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     return seen, list(output.lines) if output else []
 
 
-def _from_leader(settings: Settings, leader: Record | None) -> dict[str, Any]:
+def _from_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
     """What the store does not know; the table for people has none of it."""
     if leader is None or leader.left or not leader.port:
         return {}
-    return agents.known_to_agents_only(settings.unit, leader.ip, leader.port, settings.signing_key)
+    return agents.known_to_agents_only(settings.unit, leader.ip, leader.port, keys)
 
 
 def _has_url(settings: Settings) -> bool:
     return settings.redis_url is not None or settings.redis_url_file is not None
 
 
-def from_agent(settings: Settings) -> dict[str, Any] | None:
+def from_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     """What the agent of this container says; None when none answers. Blocks.
 
     Raises:
@@ -89,37 +97,35 @@ def from_agent(settings: Settings) -> dict[str, Any] | None:
 
     """
     port = settings.http_port or DEFAULT_PROBE_PORT
-    return agents.seen(settings.unit, settings.http_host, port, settings.signing_key)
+    return agents.seen(settings.unit, settings.http_host, port, keys)
 
 
-def _open(settings: Settings, seen: dict[str, Any] | None) -> RedisStore:
+def _open(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
     """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
-    return RedisStore(
-        settings.unit, _url(settings, seen), timeout=_ASK, secret=settings.signing_key, warn=_warn
-    )
+    return RedisStore(settings.unit, _url(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn)
 
 
 def _warn(text: str) -> None:
     warn(f"warning: {text}")
 
 
-def _url(settings: Settings, seen: dict[str, Any] | None) -> Callable[[], str]:
+def _url(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> Directions:
     if _has_url(settings):
         leader = None
-    elif settings.secret and settings.http_port:
-        leader = _proven_leader(settings, seen)
+    elif keys and settings.http_port:
+        leader = _proven_leader(settings, seen, keys)
     else:
         leader = agents.leader(seen) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
-    return store_address(onlooker, "").url
+    return store_address(onlooker, "", keys).url
 
 
-def _proven_leader(settings: Settings, seen: dict[str, Any] | None) -> str:
+def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
     """Where rank 0 is, by the word of an agent that knows the secret: its store is sent a password."""
     found = agents.leader(seen)
     if found is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
-        found = agents.leader(agents.seen(settings.unit, there, port, settings.signing_key))
+        found = agents.leader(agents.seen(settings.unit, there, port, keys))
     if found is None:
         raise StoreError(
             "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to a "
@@ -128,9 +134,9 @@ def _proven_leader(settings: Settings, seen: dict[str, Any] | None) -> str:
     return found
 
 
-def store_url(settings: Settings) -> Callable[[], str]:
+def store_url(settings: Settings, keys: Keyring) -> Directions:
     """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
-    return _url(settings, None if _has_url(settings) else from_agent(settings))
+    return _url(settings, None if _has_url(settings) else from_agent(settings, keys), keys)
 
 
 def order(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -139,8 +145,9 @@ def order(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
-    url = await asyncio.to_thread(store_url, settings)
-    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.signing_key, warn=_warn)
+    keys = settings.keys
+    url = await asyncio.to_thread(store_url, settings, keys)
+    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from unitagent.core.checks import Check
+    from unitagent.keys import Keyring
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
 
@@ -86,7 +87,7 @@ class Request:
     nonce: str = ""
 
 
-def respond(answers: Answers, request: Request, secret: str | None) -> Response:
+def respond(answers: Answers, request: Request, keys: Keyring) -> Response:
     """Answer one request."""
     if request.method not in {"GET", "HEAD"}:
         return said(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
@@ -97,7 +98,7 @@ def respond(answers: Answers, request: Request, secret: str | None) -> Response:
     if request.path == "/":
         return dashboard.page(answers.dashboard())
     if request.path == "/status":
-        return _status(answers, request.nonce, secret)
+        return _status(answers, request.nonce, keys)
     if request.path == "/metrics":
         return Response(200, answers.metrics(), _PROMETHEUS)
     return said(404, "nothing here; paths: " + " ".join(PATHS))
@@ -155,10 +156,10 @@ def _line(text: str) -> str:
     return line(" ".join(text.split()))
 
 
-def _status(answers: Answers, nonce: str, secret: str | None) -> Response:
+def _status(answers: Answers, nonce: str, keys: Keyring) -> Response:
     unit, rank, incarnation = answers.identity()
     body = msgspec.json.encode(answers.status())
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
-    if secret and valid_nonce(nonce):
-        headers.append((SIGNATURE_HEADER, sign(secret, Claim(nonce, unit, rank, incarnation, body))))
+    if keys and valid_nonce(nonce):
+        headers.append((SIGNATURE_HEADER, sign(keys, Claim(nonce, unit, rank, incarnation, body))))
     return Response(200, body, JSON, tuple(headers))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -19,6 +19,7 @@ import msgspec
 from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
 from unitagent.insist import has_arrived, insist
+from unitagent.keys import Keyring
 from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
     INCARNATION_HEADER,
@@ -65,11 +66,11 @@ _SILENT = Verdict(Opinion.SILENT)
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: my Unit and my own incarnation, and the secret that my Unit signs with, if it has one."""
+    """Who asks: my Unit and my own incarnation, and the keys that my Unit signs with, if it has any."""
 
     unit: str
     incarnation: str
-    secret: str | None = None
+    keys: Keyring = field(default_factory=Keyring)
 
 
 class Peers:
@@ -146,17 +147,17 @@ def judge(record: Record, answered: Answered, me: Asker, nonce: str) -> Verdict:
         return _SILENT
     if incarnation == me.incarnation:
         return Verdict(Opinion.SELF)
-    if not _is_signed_as_mine(answered, me.secret, Claim(nonce, unit, rank, incarnation, answered.body)):
+    if not _is_signed_as_mine(answered, me.keys, Claim(nonce, unit, rank, incarnation, answered.body)):
         return Verdict(Opinion.STRANGER)
     if (unit, incarnation) != (me.unit, record.incarnation):
         return Verdict(Opinion.OTHER)
     return _alive(record, answered.body) if rank == record.rank else _SILENT
 
 
-def _is_signed_as_mine(answered: Answered, secret: str | None, claim: Claim) -> bool:
-    """Whether an answer has the signature that an agent with my secret gives; without one, none."""
+def _is_signed_as_mine(answered: Answered, keys: Keyring, claim: Claim) -> bool:
+    """Whether an answer has the signature that an agent with a secret of mine gives; without one, none."""
     signature = answered.headers.get(SIGNATURE_HEADER.lower(), "")
-    return verify(secret, claim, signature) if secret else not signature
+    return verify(keys, claim, signature) if keys else not signature
 
 
 def _rank(answered: Answered) -> int | None:

@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from unitagent.errors import ConfigurationError
+from unitagent.keys import Keyring
 from unitagent.probes import agent_check
 from unitagent.probes.answers import Request, respond
 from unitagent.probes.connections import Connection
@@ -48,7 +49,7 @@ class ProbeServer:
 
     Args:
         answers: of this agent.
-        secret: that peers' answers are signed with.
+        keys: that answers to peers are signed with; None for none.
         units: of the store, where the page shows them all.
         hosts: the names by which it may be asked.
 
@@ -57,7 +58,7 @@ class ProbeServer:
     def __init__(
         self,
         answers: Answers,
-        secret: str | None = None,
+        keys: Keyring | None = None,
         units: Units | None = None,
         hosts: Hosts | None = None,
     ) -> None:
@@ -65,7 +66,7 @@ class ProbeServer:
         self._hosts = hosts or Hosts()
         self._sparing = Sparing(answers)
         self._units = None if units is None else UnitAnswers(units)
-        self._secret = secret
+        self._keys = keys if keys is not None else Keyring()
         self._guests = Guests(room(), self._sparing.peers)
         self._turns = Turns()
         self._door: Door | None = None
@@ -132,7 +133,7 @@ class ProbeServer:
         query = scope["query_string"].decode("latin-1")
         answers = self._answers if nonce and self._is_own(scope) else self._sparing
         try:
-            return respond(answers, Request(scope["method"], scope["path"], query, nonce), self._secret)
+            return respond(answers, Request(scope["method"], scope["path"], query, nonce), self._keys)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             _log.error("a probe of %s could not be answered", scope["path"])
             _log.debug("why", exc_info=True)

@@ -2,14 +2,20 @@
 
 The invariant: a signature covers the asker's nonce, so an answer recorded earlier proves nothing, and it
 covers who answers, of which Unit, so the answer of one never counts as another's, wherever it was relayed to.
+Who has several secrets signs with each, and whoever knows one of them can tell.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from unitagent.keys import MOST_SECRETS
 from unitagent.sealing import Kind, is_equal, seal
+
+if TYPE_CHECKING:
+    from unitagent.keys import Keyring
 
 UNIT_HEADER = "X-Unitagent-Unit"
 NONCE_HEADER = "X-Unitagent-Nonce"
@@ -36,12 +42,17 @@ def valid_nonce(nonce: str) -> bool:
     return _NONCE.fullmatch(nonce) is not None
 
 
-def sign(secret: str, claim: Claim) -> str:
-    """Return the HMAC-SHA256 of a claim in hex."""
+def sign(keys: Keyring, claim: Claim) -> str:
+    """Return the HMAC-SHA256 of a claim in hex, by each key, separated by commas."""
+    return ",".join(_seals(keys, claim))
+
+
+def verify(keys: Keyring, claim: Claim, signature: str) -> bool:
+    """Tell whether one of my keys has signed this, in time that does not depend on the difference."""
+    theirs = signature.split(",", MOST_SECRETS)[:MOST_SECRETS]
+    return any([is_equal(mine, other) for mine in _seals(keys, claim) for other in theirs])  # noqa: C419 (all)
+
+
+def _seals(keys: Keyring, claim: Claim) -> list[str]:
     who = (claim.unit, str(claim.rank), claim.incarnation)
-    return seal(secret, Kind.ANSWER, claim.nonce, *who, claim.body)
-
-
-def verify(secret: str, claim: Claim, signature: str) -> bool:
-    """Tell whether ``signature`` is what ``sign`` returns, in time that does not depend on the difference."""
-    return is_equal(sign(secret, claim), signature)
+    return [seal(key, Kind.ANSWER, claim.nonce, *who, claim.body) for key in keys.signing]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from unitagent import keys
 from unitagent.core.timing import Timing
+from unitagent.keys import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Settings:
         size: instances in the Unit; 0 when resolved without an identity, for an operator's command.
         rank: this instance's rank; None claims the lowest free one in the store.
         redis_url: None for the embedded store at rank 0.
-        secret: goes to nobody; others are told only what is derived from it.
+        secrets: go to nobody; others are told only what is derived from them. Several while one changes.
         insecure: an embedded store may listen off loopback without a secret.
         store_port: of the embedded store; None for one above rank 0's probe port.
         http_port: 0 when the probe address is ``off``.
@@ -48,7 +48,7 @@ class Settings:
     redis_url_file: str | None
     store_port: int | None
     store_timeout: float
-    secret: str | None = field(repr=False)
+    secrets: tuple[str, ...] | None = field(repr=False)
     secret_file: str | None
     insecure: bool
     service: str | None
@@ -85,14 +85,9 @@ class Settings:
     command: tuple[str, ...] = ()
 
     @property
-    def store_password(self) -> str | None:
-        """The embedded store's password; None for none."""
-        return self.secret and keys.store_password(self.secret)
-
-    @property
-    def signing_key(self) -> str | None:
-        """What this Unit's answers are signed with; None for nothing."""
-        return self.secret and keys.signing_key(self.secret)
+    def keys(self) -> Keyring:
+        """A new ring with the keys of these secrets, which may change it."""
+        return Keyring(*self.secrets or ())
 
     @property
     def timing(self) -> Timing:

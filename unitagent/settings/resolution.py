@@ -14,6 +14,7 @@ from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError
 from unitagent.settings import Resolved, Settings, layers, rules
 from unitagent.settings.layers import Given
+from unitagent.settings.values import LineError
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -172,10 +173,11 @@ class _Resolution:
                 continue
             try:
                 parsed[name] = variable.kind.parse(given.text)
-            except ValueError:
+            except ValueError as error:
                 otherwise = f", or unset it for the default {variable.default}" if variable.default else ""
+                place = f", {error}" if isinstance(error, LineError) else ""
                 self.problems.append(
-                    f"{name}={variable.shown(given.text)!r} ({given.source}): accepted is "
+                    f"{name}={variable.shown(given.text)!r} ({given.source}{place}): accepted is "
                     f"{variable.kind.accepted}; correct it{otherwise}"
                 )
         return parsed

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from unitagent.keys import LEAST_SECRET
+from unitagent.keys import LEAST_SECRET, MOST_SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +42,21 @@ def text(value: str) -> str:
     return value
 
 
-def secret(value: str) -> str:
-    """Take a printable line that is too long to be guessed."""
-    if len(text(value).encode()) < LEAST_SECRET:
+class LineError(ValueError):
+    """A line of several is refused; ``str`` of it says which."""
+
+
+def secrets(value: str) -> tuple[str, ...]:
+    """Take up to some printable lines, each too long to be guessed; empty ones do not count."""
+    found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
+    for number, line in found.items():
+        if not line.isprintable() or len(line.encode()) < LEAST_SECRET:
+            raise LineError(f"line {number}")
+    if not found:
         raise ValueError
-    return value
+    if len(found) > MOST_SECRETS:
+        raise LineError(f"{len(found)} lines")
+    return tuple(dict.fromkeys(found.values()))
 
 
 def name(value: str) -> str:

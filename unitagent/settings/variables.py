@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitagent.core.model import Mode, Restart
+from unitagent.keys import LEAST_SECRET, MOST_SECRETS
 from unitagent.settings import values
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
 TEXT = Kind(values.text, "one line of printable text")
 SECRET = Kind(
-    values.secret, "one line of printable text, at least 16 bytes, such as `openssl rand -hex 32` makes"
+    values.secrets,
+    f"a line of printable text, at least {LEAST_SECRET} bytes, such as `openssl rand -hex 32` makes; up to "
+    f"{MOST_SECRETS} lines while it changes",
 )
 PATH = Kind(values.text, "the path of a file")
 BOOLEAN = Kind(values.boolean, "true or false (1/0, yes/no, on/off)")
@@ -157,8 +160,13 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "how long to try to reach it at the start",
             "60",
         ),
-        V("UNIT_SECRET", "secret", SECRET, "shared by the Unit's instances"),
-        V("UNIT_SECRET_FILE", "secret_file", PATH, "a file that holds the secret"),
+        V("UNIT_SECRET", "secrets", SECRET, "shared by the Unit's instances"),
+        V(
+            "UNIT_SECRET_FILE",
+            "secret_file",
+            PATH,
+            "a file that holds the secret, and is looked at for a change",
+        ),
         V(
             "UNIT_INSECURE",
             "insecure",

@@ -13,15 +13,16 @@ TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. No err
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from unitagent.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 MAX_PORT = 65535
@@ -49,10 +50,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server; empty for nobody."""
+    """Who we are to a server; empty for nobody.
+
+    Attributes:
+        others: further passwords, to be tried when the first is refused.
+
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
 
 
 NOBODY = Login()
@@ -84,6 +91,10 @@ class Address:
         return self.path or ",".join(map(join_host, self.hosts))
 
 
+Directions = Callable[[], str | Address]
+"""Says where the store is now: a URL, or what one means."""
+
+
 def parse(url: str) -> Address:
     """Take a URL apart.
 
@@ -103,10 +114,10 @@ def parse(url: str) -> Address:
         raise ConfigurationError(f"UNIT_REDIS_URL: {error}") from None
 
 
-def embedded_url(address: str, port: int, password: str | None) -> str:
-    """Give the URL of the embedded store at rank 0; ``address`` is an IP or a DNS name."""
-    login = f":{quote(password, safe='')}@" if password else ""
-    return f"redis://{login}{join_host((address, port))}"
+def embedded_address(host: str, port: int, passwords: Sequence[str]) -> Address:
+    """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
+    first, *others = passwords or ("",)
+    return Address(kind=Kind.DIRECT, hosts=((host, port),), login=Login("", first, tuple(others)))
 
 
 def is_loopback(ip: str) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
 
 from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
@@ -123,8 +124,20 @@ def is_heard(connection: AbstractConnection) -> bool:
 
 
 async def connect_to(endpoint: Endpoint, address: str, begun: Begun = lambda _: None) -> AbstractConnection:
-    """Connect and log in at one address of the server; ``begun`` gets the connection before it is made."""
+    """Connect and log in at one address of the server, with the first password that it does not refuse.
+
+    ``begun`` gets each connection before it is made.
+    """
+    *others, last = endpoint.login.password, *endpoint.login.others
+    for password in others:
+        with suppress(AuthenticationError):
+            return await _log_in(endpoint, address, password, begun)
+    return await _log_in(endpoint, address, last, begun)
+
+
+async def _log_in(endpoint: Endpoint, address: str, password: str, begun: Begun) -> AbstractConnection:
     arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
+    arguments["password"] = password or None
     connection: _ToAddress | _ToAddressWithTLS
     if endpoint.tls is None:
         connection = _ToAddress(**arguments)

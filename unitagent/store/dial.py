@@ -13,9 +13,9 @@ from unitagent.store.locate import Locator
 from unitagent.store.singleflight import SingleFlight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.store.address import Directions
 
 _URLS = SingleFlight()
 _MOST_ASKED = 3  # sentinels or nodes that are believed one after the other, before the next try
@@ -29,7 +29,7 @@ class Dialer:
 
     """
 
-    def __init__(self, url: str | Callable[[], str], key: str) -> None:
+    def __init__(self, url: str | Directions, key: str) -> None:
         self._url = parse(url) if isinstance(url, str) else url
         self._locator = Locator(key)
         self.place = self._url.place if isinstance(self._url, Address) else "an address not known yet"
@@ -76,10 +76,11 @@ class Dialer:
         return await _URLS.run(url, lambda: _ask(url))
 
 
-def _ask(url: Callable[[], str]) -> Address:
-    """Ask for the URL as it is now; blocks."""
+def _ask(url: Directions) -> Address:
+    """Ask for the address as it is now; blocks."""
     try:
-        return parse(url())
+        told = url()
+        return parse(told) if isinstance(told, str) else told
     except UnitAgentError as error:
         raise StoreError(str(error)) from error
     except Exception as error:

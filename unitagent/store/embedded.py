@@ -1,16 +1,17 @@
 """The store at rank 0 when nobody gives one: a valkey-server (or redis-server) of our own, in memory only.
 
 Its clients run no script of their own: it is taught ours, and they name them. A user of its own, whose
-password only this process knows, does that and looks whether it answers.
+password only this process knows, does that, looks whether it answers, and changes the clients' passwords.
 
 The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
 when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
-no password is among the process arguments, and no file is written.
+no password is among the process arguments, and no file is written. It is given their hashes only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import platform
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import AuthenticationError
 
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.store.address import Login, embedded_url, is_loopback, join_host
+from unitagent.store.address import Login, is_loopback, join_host
 from unitagent.store.connection import Endpoint, call, connect
 from unitagent.store.keys import PERMISSIONS
 from unitagent.store.trouble import explain
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-__all__ = ["EmbeddedServer", "embedded_url", "find_server"]
+    from unitagent.keys import Keyring
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -64,8 +65,8 @@ _CONFIGURATION = """\
 bind {bind}
 port {port}
 protected-mode no
-user default on {password} ~unitagent:* &unitagent:* {permissions}
-user {owner} on {key} nocommands +info +ping +script|load
+user default on {passwords} ~unitagent:* &unitagent:* {permissions}
+user {owner} on {key} nocommands +info +ping +script|load +acl|setuser
 save ""
 appendonly no
 databases 1
@@ -107,7 +108,7 @@ class EmbeddedServer:
     Args:
         bind_ip: the only address that it listens on.
         port: its port.
-        password: that clients have to give; None lets everybody in who reaches it.
+        keys: one of whose passwords clients have to give; an empty ring lets everybody in who reaches it.
         spawn: starts ``(argv, stdin, output)`` with these descriptors and gives the pid, in the main thread.
 
     Attributes:
@@ -119,11 +120,12 @@ class EmbeddedServer:
         self,
         bind_ip: str,
         port: int,
-        password: str | None,
+        keys: Keyring,
         spawn: Callable[[Sequence[str], int, int], int] | None = None,
     ) -> None:
         self._host = (bind_ip, port)
-        self._password = password or ""
+        self._keys = keys
+        self._taught: tuple[str, ...] = ()  # the passwords that the server takes
         self._start = spawn or _spawn
         self._line: AbstractConnection | None = None
         self._key = secrets.token_hex(32)
@@ -138,7 +140,7 @@ class EmbeddedServer:
 
         """
         program = find_server()
-        if not self.pid and not self._password and not is_loopback(self._host[0]):
+        if not self.pid and not self._keys and not is_loopback(self._host[0]):
             _log.warning(
                 "UNIT_INSECURE=true: the embedded store at %s has no password, and whoever reaches it can "
                 "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
@@ -146,6 +148,7 @@ class EmbeddedServer:
             )
         argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(_SPACE), program, "-")
         stdin = _filled(self._configuration())
+        self._taught = self._keys.passwords
         output = self._new_output()
         try:
             self.pid = self._start(argv, stdin, output)
@@ -180,6 +183,28 @@ class EmbeddedServer:
             await self.let_go()
             return False
         return True
+
+    async def follow(self) -> None:
+        """Let clients in by the passwords of now and no others, should they have changed. Who is in stays.
+
+        Raises:
+            StoreError: the server has not taken them; it may be starting.
+
+        """
+        wanted = self._keys.passwords
+        if self._taught == wanted or not wanted:
+            return
+        words = ("ACL", "SETUSER", "default", "resetpass", *map(_hash, wanted))
+        try:
+            async with asyncio.timeout(_TRY):
+                connection = await self._connect()
+                try:
+                    await call(connection, *words)
+                finally:
+                    await connection.disconnect(nowait=True)
+        except Exception as error:
+            raise explain(error, join_host(self._host)) from error
+        self._taught = wanted
 
     async def let_go(self) -> None:
         """Close the connection that the server is looked after by."""
@@ -225,10 +250,10 @@ class EmbeddedServer:
         return _CONFIGURATION.format(
             bind=self._host[0],
             port=self._host[1],
-            password=_quoted(f">{self._password}") if self._password else "nopass",
+            passwords=" ".join(map(_hash, self._keys.passwords)) or "nopass",
             permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
             owner=_OWNER,
-            key=f">{self._key}",
+            key=_hash(self._key),
         ).encode()
 
     def _new_output(self) -> int:
@@ -255,9 +280,9 @@ def _filled(content: bytes) -> int:
     return read
 
 
-def _quoted(text: str) -> str:
-    """Quote a word for the server's configuration, whatever is in it."""
-    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape")) + '"'
+def _hash(password: str) -> str:
+    """A password as a rule of the server's, which does not tell it."""
+    return f"#{hashlib.sha256(password.encode()).hexdigest()}"
 
 
 def _spawn(argv: Sequence[str], stdin: int, output: int) -> int:

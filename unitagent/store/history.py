@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
     from unitagent.core.history import Moment
+    from unitagent.store.address import Directions
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("history.lua").read_bytes()
@@ -66,7 +67,7 @@ class History:
     def __init__(
         self,
         unit: str,
-        url: str | Callable[[], str],
+        url: str | Directions,
         *,
         timeout: float,
         warn: Callable[[str], None] = _log.warning,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
+    from unitagent.store.address import Directions
+
 T = TypeVar("T")
 _TRIES = 6  # that begin within the timeout
 
@@ -38,7 +40,7 @@ class Line:
 
     def __init__(
         self,
-        url: str | Callable[[], str],
+        url: str | Directions,
         key: str,
         timeout: float,
         on_break: Callable[[], None] = lambda: None,

@@ -25,6 +25,10 @@ class Lines(Generic[T]):
         self._warn = warn
         self._read: dict[bytes, tuple[bytes, T]] = {}
 
+    def forget(self) -> None:
+        """Read each line again next time."""
+        self._read.clear()
+
     async def read(self, lines: Mapping[bytes, bytes], read: Callable[[bytes, bytes], T]) -> list[T]:
         """Give what each line means, in no order."""
         found: dict[bytes, tuple[bytes, T]] = {}

@@ -27,6 +27,7 @@ class UnitSnapshot:
         failure: the first failure of the last generation that failed.
         order: the last operator's wish.
         age: seconds since the store first heard of the Unit; None when it never did.
+        unlike: ranks whose records are not signed with exactly the secrets of whoever reads.
 
     """
 
@@ -36,6 +37,7 @@ class UnitSnapshot:
     failure: Failure | None = None
     order: Order | None = None
     age: float | None = None
+    unlike: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

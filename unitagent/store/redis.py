@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoScriptError
 
 from unitagent.errors import StoreError
+from unitagent.keys import Keyring
 from unitagent.store import script, wire
 from unitagent.store.connection import call
 from unitagent.store.dial import Dialer
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from unitagent.core.actions import Exchange
     from unitagent.core.model import Order, Reply
+    from unitagent.store.address import Directions
 
 _log = logging.getLogger(__name__)
 LAST_LINES = 20
@@ -51,7 +53,7 @@ class RedisStore:
         timeout: seconds that any operation may take, connecting included.
         rank: the rank to claim; None only looks until ``set_rank``.
         incarnation: of this agent; empty for an operator, who only reads and orders.
-        secret: that records are signed with; without one they are taken as they are.
+        keys: that records are signed with; without any they are taken as they are.
         needs_port: the reader has a probe address, so a record without one is ignored.
         refresh: seconds after which all records are read again, and not only those that changed.
         warn: says a sentence about garbage in the store; each is said once.
@@ -65,39 +67,45 @@ class RedisStore:
     def __init__(
         self,
         unit: str,
-        url: str | Callable[[], str],
+        url: str | Directions,
         *,
         timeout: float,
         rank: int | None = None,
         incarnation: str = "",
-        secret: str | None = None,
+        keys: Keyring | None = None,
         needs_port: bool = False,
         refresh: float = 5.0,
         warn: Callable[[str], None] = _log.warning,
         remedy: str = "",
     ) -> None:
-        self._keys = Keys(unit)
+        self._names = Keys(unit)
         self._timeout = timeout
         self._rank = rank
         self._incarnation = incarnation
         self._refresh = refresh
         self._warnings = Warnings(warn)
-        self._reader = Reader(unit, secret, needs_port)
-        self._hand = Hand(unit, secret)
+        self._keys = keys if keys is not None else Keyring()
+        self._reader = Reader(unit, self._keys, needs_port)
+        self._hand = Hand(unit, self._keys)
         self._view = View(self._warnings, self._reader)
         self._count = 0
         self._read_all = 0.0
-        self._line = Line(url, self._keys.board, timeout, self._view.forget, remedy)
-        self._hearing = Dialer(url, self._keys.board)
+        self._line = Line(url, self._names.board, timeout, self._view.forget, remedy)
+        self._hearing = Dialer(url, self._names.board)
 
     def set_rank(self, rank: int) -> None:
         """Say which rank this agent wants; until then an exchange only looks."""
         self._rank = rank
 
+    @property
+    def unlike(self) -> frozenset[int] | None:
+        """The ranks whose records are not signed with exactly my secrets; None until that was read again."""
+        return None if self._view.outdated else frozenset(self._view.unlike)
+
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
         now = time.monotonic()
-        if now - self._read_all >= self._refresh:
+        if now - self._read_all >= self._refresh or self._view.outdated:
             self._view.forget()
         answer = await self._line.operate(lambda connection: self._exchange(connection, request))
         if answer.since == 0:
@@ -106,7 +114,7 @@ class RedisStore:
 
     async def listen(self, on_push: Callable[[], None]) -> None:
         """Call ``on_push`` whenever another agent said "look", until cancelled."""
-        channel = self._keys.look
+        channel = self._names.look
         listener = Listener(self._hearing, channel, self._incarnation, self._timeout, self._warnings)
         await listener.listen(on_push)
 
@@ -116,7 +124,7 @@ class RedisStore:
 
     async def order(self, order: Order) -> Order:
         """Leave an operator's wish, and push; returns it with the generation and the number it got."""
-        words = script.order_words(self._keys, order)
+        words = script.order_words(self._names, order)
         answer = script.Answer.read(await self._line.operate(lambda connection: _run(connection, words)))
         kept = wire.decode_order(answer.order)
         if kept is None:
@@ -127,7 +135,7 @@ class RedisStore:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""
         last = tuple(line[-LONGEST_LINE:] for line in lines[-LAST_LINES:])
         text = wire.encode(Output(generation=generation, rank=rank, lines=last))
-        key = self._keys.output(generation)
+        key = self._names.output(generation)
         await self._line.operate(lambda connection: call(connection, "SET", key, text, "EX", DAY))
 
     async def read_output(self, generation: int) -> Output | None:
@@ -148,15 +156,15 @@ class RedisStore:
             epoch=self._view.epoch,
             record=b"" if request.record is None else self._hand.write(request.record),
         )
-        return script.Answer.read(await _run(connection, said.words(self._keys, request)))
+        return script.Answer.read(await _run(connection, said.words(self._names, request)))
 
     async def _read(self, connection: AbstractConnection) -> UnitSnapshot:
-        board = script.pairs(await call(connection, "HGETALL", self._keys.board))
+        board = script.pairs(await call(connection, "HGETALL", self._names.board))
         seconds, micros = await call(connection, "TIME")
         return View(self._warnings, self._reader).snapshot(board, int(seconds) * 1_000_000 + int(micros))
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> Output | None:
-        raw = await call(connection, "GET", self._keys.output(generation))
+        raw = await call(connection, "GET", self._names.output(generation))
         output = None if raw is None else wire.decode_output(raw)
         return output if output is not None and output.generation == generation else None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import NoScriptError
 
+from unitagent.keys import Keyring
 from unitagent.sealing import Kind
 from unitagent.store import meaning, wire
 from unitagent.store.connection import call
@@ -24,13 +25,15 @@ from unitagent.store.line import Line
 from unitagent.store.lines import Lines
 from unitagent.store.protocol import Entry, Sight, Sights
 from unitagent.store.script import Word, pairs
-from unitagent.store.signed import is_signed, sign
+from unitagent.store.signed import Signed, sign, signed
 from unitagent.store.view import Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.store.address import Directions
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
@@ -46,21 +49,22 @@ class Registry:
     Args:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
-        secret: that lines are signed with; who reads without one takes them as they are.
+        keys: that lines are signed with; who reads without any takes them as they are.
         warn: says a sentence about garbage in the store; each is said once.
 
     """
 
     def __init__(
         self,
-        url: str | Callable[[], str],
+        url: str | Directions,
         *,
         timeout: float,
-        secret: str | None = None,
+        keys: Keyring | None = None,
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         self._line = Line(url, REGISTRY, timeout)
-        self._secret = secret
+        self._keys = keys if keys is not None else Keyring()
+        self._edition = self._keys.edition  # that the lines were compared with
         self._warnings = Warnings(warn)
         self._ahead: float | None = None  # the server's clock, beside our monotonic one
         self._lines = Lines[Sight | None](self._warnings.once)
@@ -70,7 +74,7 @@ class Registry:
         if self._ahead is None:
             self._set_clock(await self._line.operate(_milliseconds))
         entry = replace(entry, at=int((time.monotonic() + (self._ahead or 0.0)) * 1000))
-        text = sign(self._secret, Kind.ENTRY, entry.unit, msgspec.json.encode(entry))
+        text = sign(self._keys, Kind.ENTRY, entry.unit, msgspec.json.encode(entry))
         lasts = int(entry.lease * 1000)
         words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
         self._set_clock(await self._line.operate(lambda connection: _run(connection, words)))
@@ -85,10 +89,13 @@ class Registry:
 
     async def read(self) -> Sights:
         """Read all lines, and what time it is there."""
+        if self._edition != self._keys.edition:
+            self._edition = self._keys.edition
+            self._lines.forget()
         now, lines = await self._line.operate(_all)
         read = await self._lines.read(lines, self._sight)
         sights = {sight.entry.unit: sight for sight in read if sight is not None}
-        return Sights(now, sights, proven=bool(self._secret))
+        return Sights(now, sights, proven=bool(self._keys))
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -98,14 +105,14 @@ class Registry:
         """Read one line; what is not exactly of our making is None, and told."""
         at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
         what = f"the store's line of Unit {name[:128]!r}"
-        if not is_signed(self._secret, Kind.ENTRY, name.decode("latin-1"), text):
+        if signed(self._keys, Kind.ENTRY, name.decode("latin-1"), text) is Signed.NOT_MINE:
             self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return None
         entry = _entry(name, text) if len(raw) <= _LONGEST else None
         if entry is None:
             self._warnings.once(f"{what} cannot be read; ignored it")
             return None
-        return Sight((entry.at if self._secret else wire.decode_number(at)) / 1e3, entry)
+        return Sight((entry.at if self._keys else wire.decode_number(at)) / 1e3, entry)
 
 
 async def _all(connection: AbstractConnection) -> tuple[float, dict[bytes, bytes]]:

@@ -1,6 +1,6 @@
 """Signatures of what hangs in the store: a last field of its JSON, over all the bytes before it and the
 place that they hang in. So nobody without the Unit's secret speaks for a rank, and no value speaks in another
-place.
+place. It has one signature for each secret of its writer, and counts by any that the reader knows, too.
 
 The invariant: where I have a secret, what is not signed with it does not count. Without one nothing can be
 told apart, and everything counts.
@@ -11,54 +11,73 @@ was set back, which the protocol bears: a record names its incarnation, edition 
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from unitagent.keys import MOST_SECRETS
 from unitagent.sealing import Kind, is_equal, seal
 from unitagent.store import wire
 
 if TYPE_CHECKING:
     from unitagent.core.model import Record
+    from unitagent.keys import Keyring
 
 _DIGITS = 32  # hex, so 128 bits: a record is sent with every heartbeat, and half of a seal proves as much
 _HEAD, _END = b',"signature":"', b'"}'
-_LENGTH = len(_HEAD) + _DIGITS + len(_END)
 
 
-def sign(secret: str | None, kind: Kind, place: str, raw: bytes) -> bytes:
-    """Add the signature to the bytes of a JSON object; without a secret, nothing."""
-    if not secret:
+class Signed(Enum):
+    """Whose secrets a value is signed with."""
+
+    NOT_MINE = "not mine"  # with none of mine, so that it does not count
+    PARTLY = "partly"  # with some of mine, or with all of mine and others
+    ALIKE = "alike"  # with all of mine and no other
+
+
+def sign(keys: Keyring, kind: Kind, place: str, raw: bytes) -> bytes:
+    """Add the signatures to the bytes of a JSON object; without a secret, nothing."""
+    if not keys:
         return raw
-    return raw[:-1] + _HEAD + _seal(secret, kind, place, raw).encode() + _END
+    return raw[:-1] + _HEAD + "".join(_seals(keys, kind, place, raw)).encode() + _END
 
 
-def is_signed(secret: str | None, kind: Kind, place: str, raw: bytes) -> bool:
-    """Whether this was signed with my secret, for this place; where I have none, always."""
-    if not secret:
-        return True
-    whole, tail = raw[:-_LENGTH] + b"}", raw[-_LENGTH:]
-    if not (tail.startswith(_HEAD) and tail.endswith(_END)):
-        return False
-    signature = tail[len(_HEAD) : -len(_END)].decode("latin-1")
-    return is_equal(_seal(secret, kind, place, whole), signature)
+def signed(keys: Keyring, kind: Kind, place: str, raw: bytes) -> Signed:
+    """Tell whether this was signed with my secrets, for this place; where I have none, always."""
+    if not keys:
+        return Signed.ALIKE
+    whole, head, tail = raw.rpartition(_HEAD)
+    theirs = _parts(tail[: -len(_END)].decode("latin-1"))
+    if not (head and tail.endswith(_END) and len(theirs) <= MOST_SECRETS):
+        return Signed.NOT_MINE
+    mine = _seals(keys, kind, place, whole + b"}")
+    known = [seal for seal in mine if any([is_equal(seal, other) for other in theirs])]  # noqa: C419 (all)
+    if not known:
+        return Signed.NOT_MINE
+    return Signed.ALIKE if len(known) == len(mine) == len(theirs) else Signed.PARTLY
 
 
-def _seal(secret: str, kind: Kind, place: str, raw: bytes) -> str:
-    return seal(secret, kind, place, raw)[:_DIGITS]
+def _seals(keys: Keyring, kind: Kind, place: str, raw: bytes) -> list[str]:
+    return [seal(key, kind, place, raw)[:_DIGITS] for key in keys.signing]
+
+
+def _parts(signature: str) -> list[str]:
+    return [signature[begin : begin + _DIGITS] for begin in range(0, len(signature), _DIGITS)]
 
 
 class Hand:
     """Writes an agent's records, signed; the last one is kept, since most exchanges put the same again."""
 
-    def __init__(self, unit: str, secret: str | None) -> None:
-        self._unit, self._secret = unit, secret
-        self._last: tuple[Record, bytes] | None = None
+    def __init__(self, unit: str, keys: Keyring) -> None:
+        self._unit, self._keys = unit, keys
+        self._last: tuple[Record, int, bytes] | None = None
 
     def write(self, record: Record) -> bytes:
         """Give the bytes of a record."""
-        if self._last is None or self._last[0] != record:
+        edition = self._keys.edition
+        if self._last is None or self._last[:2] != (record, edition):
             place = place_of(self._unit, record.rank)
-            self._last = record, sign(self._secret, Kind.RECORD, place, wire.encode(record))
-        return self._last[1]
+            self._last = record, edition, sign(self._keys, Kind.RECORD, place, wire.encode(record))
+        return self._last[2]
 
 
 def place_of(unit: str, rank: int) -> str:

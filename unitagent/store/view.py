@@ -5,18 +5,19 @@ The invariant: the view of one board's life is never mixed with another's. ``for
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.core.model import Beat, Record, Reply
+from unitagent.keys import Keyring
 from unitagent.sealing import Kind
 from unitagent.store import wire
 from unitagent.store.meaning import MAX_SIZE
 from unitagent.store.protocol import UnitSnapshot
-from unitagent.store.signed import is_signed, place_of
+from unitagent.store.signed import Signed, place_of, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from unitagent.store.script import Answer
 
@@ -44,18 +45,24 @@ class Reader:
     """Who reads a Unit's records, and what it asks of them.
 
     Attributes:
-        secret: that they are signed with; None takes them as they are.
+        keys: that they are signed with; an empty ring takes them as they are.
         needs_port: the reader has a probe address, so a record without one is none of this Unit's.
 
     """
 
     unit: str
-    secret: str | None = None
+    keys: Keyring = field(default_factory=Keyring)
     needs_port: bool = False
 
 
 class View:
-    """The merged records, and up to which version they are known."""
+    """The merged records, and up to which version they are known.
+
+    Attributes:
+        unlike: ranks whose records are not signed with exactly my secrets, but with others as well, with
+            fewer, or with none of mine.
+
+    """
 
     def __init__(self, warnings: Warnings, reader: Reader) -> None:
         self._warnings = warnings
@@ -63,8 +70,15 @@ class View:
         self._records: dict[int, Record] = {}
         self._foreign: set[int] = set()
         self._read_last: dict[int, tuple[bytes, Record]] = {}  # most are read again as they were
+        self._edition = reader.keys.edition  # of the keys that these were compared with
+        self.unlike: set[int] = set()
         self.epoch = b""
         self.since = 0
+
+    @property
+    def outdated(self) -> bool:
+        """Whether other secrets are accepted now than when this was read."""
+        return self._edition != self._reader.keys.edition
 
     def forget(self) -> None:
         """Read everything again next time."""
@@ -75,10 +89,10 @@ class View:
         for key in answer.broken:
             kind, _, name = key.decode(errors="replace").partition(" ")
             self._warnings.once(f"the store held a {kind} under our key {name}; removed it")
+        records = _by_rank(answer.records)
         if answer.since == 0:
-            self._records.clear()
-            self._foreign.clear()
-        for rank, raw in _by_rank(answer.records).items():
+            self._begin_anew(records.keys())
+        for rank, raw in records.items():
             self._put(rank, raw)
         self.epoch, self.since = answer.epoch, answer.version
         return Reply(
@@ -96,6 +110,16 @@ class View:
             now=answer.now // 1000,
         )
 
+    def _begin_anew(self, ranks: Collection[int]) -> None:
+        """All records come; what was read before is believed again only if the same secrets are accepted."""
+        self._records.clear()
+        self._foreign.clear()
+        self.unlike.intersection_update(ranks)
+        if self.outdated:
+            self._edition = self._reader.keys.edition
+            self._read_last.clear()
+            self.unlike.clear()
+
     def snapshot(self, board: Mapping[bytes, bytes], now: int) -> UnitSnapshot:
         """Read a whole board as an operator does; ``now`` in microseconds of the server's clock."""
         for rank, raw in _by_rank(board, b"r").items():
@@ -109,6 +133,7 @@ class View:
             failure=self._read("failure", board.get(b"failure", b""), wire.decode_failure),
             order=self._read("order", board.get(b"order", b""), wire.decode_order),
             age=max(0.0, (now - wire.decode_number(born)) / 1e6) if born else None,
+            unlike=frozenset(self.unlike),
         )
 
     def _put(self, rank: int, raw: bytes) -> None:
@@ -118,6 +143,7 @@ class View:
             self._records.pop(rank, None)
             self._read_last.pop(rank, None)
             self._foreign.discard(rank)
+            self.unlike.discard(rank)
             if raw:
                 self._read_new(rank, raw)
         else:
@@ -126,7 +152,10 @@ class View:
     def _read_new(self, rank: int, raw: bytes) -> None:
         what = f"the record of rank {rank} in the store"
         mine = self._reader
-        if not is_signed(mine.secret, Kind.RECORD, place_of(mine.unit, rank), raw):
+        by = signed(mine.keys, Kind.RECORD, place_of(mine.unit, rank), raw)
+        if by is not Signed.ALIKE:
+            self.unlike.add(rank)
+        if by is Signed.NOT_MINE:
             self._foreign.add(rank)
             self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return

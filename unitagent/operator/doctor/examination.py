@@ -124,7 +124,7 @@ def _others(here: _Here) -> list[Peer]:
     """Name the other ranks that the agent of this container has met."""
     seen: dict[str, Any] = {}
     with suppress(StoreError):  # whoever answers there knows no secret
-        seen = (from_agent(here.settings) if here.agent else None) or {}
+        seen = (from_agent(here.settings, here.settings.keys) if here.agent else None) or {}
     mine = here.settings.rank, here.place.ip  # with RANK_ID=auto the address alone tells which is this one
     others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
     return [
@@ -169,7 +169,7 @@ async def _store(here: _Here) -> Findings:
     if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
         return []  # said already: no rank, or no address for the store to listen at
     try:
-        where = store_address(settings, here.place.ip)
+        where = store_address(settings, here.place.ip, settings.keys)
     except ConfigurationError as error:
         return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
     if where.embedded_here and not here.agent:
@@ -191,7 +191,7 @@ def _embedded(settings: Settings, where: StoreAddress) -> Finding:
         refuse_open_store(settings, where)
     except ConfigurationError as error:
         refusal = str(error)
-    open_to_all = where.password is None and not is_loopback(where.ip)
+    open_to_all = not where.keys and not is_loopback(where.ip)
     return store.judge_embedded(join_host((where.ip, where.port)), refusal, open_to_all=open_to_all)
 
 
@@ -199,7 +199,7 @@ def _ports(here: _Here) -> Findings:
     settings, ip = here.settings, here.place.ip
     wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
     if settings.rank == 0 and ip and not _has_url(settings):
-        wanted.append(("the embedded store", ip, store_address(settings, ip).port))
+        wanted.append(("the embedded store", ip, store_address(settings, ip, settings.keys).port))
     tried = (network.try_port(what, host, port) for what, host, port in wanted if port)
     return [network.judge_port(port, agent=here.agent) for port in tried]
 

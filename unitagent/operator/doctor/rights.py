@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
 from unitagent.operator.doctor.store import Asked
+from unitagent.store.address import Directions
 from unitagent.store.connection import call
 from unitagent.store.dial import Dialer
 from unitagent.store.keys import Keys
@@ -25,7 +26,7 @@ _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
 
 
 async def ask(
-    url: Callable[[], str],
+    url: Directions,
     keys: Keys,
     timeout: float,  # noqa: ASYNC109 (of the whole)
     *,

@@ -11,7 +11,9 @@ import signal
 import time
 from pathlib import Path
 
+from unitagent.agent.secret_file import SecretFile
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.keys import Keyring
 from unitagent.legible import hand_over, warn
 from unitagent.operator.endpoints.formats import rendered
 from unitagent.operator.endpoints.outlook import Outlook
@@ -43,7 +45,7 @@ def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 async def _once(settings: Settings, kind: str) -> str:
-    registry = await _open(settings)
+    registry = await _open(settings, settings.keys)
     try:
         seen = Outlook(settings.service).see(await registry.read(), time.monotonic())
     finally:
@@ -51,9 +53,9 @@ async def _once(settings: Settings, kind: str) -> str:
     return rendered(kind, Addressed().of(seen), settings.service)
 
 
-async def _open(settings: Settings) -> Registry:
-    url = await asyncio.to_thread(store_url, settings)
-    return Registry(url, timeout=_ASK, secret=settings.signing_key, warn=_warn)
+async def _open(settings: Settings, keys: Keyring) -> Registry:
+    url = await asyncio.to_thread(store_url, settings, keys)
+    return Registry(url, timeout=_ASK, keys=keys, warn=_warn)
 
 
 class _Watch:
@@ -74,17 +76,23 @@ class _Watch:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        registry = await _open(self._settings)
+        keys = self._settings.keys
+        file = SecretFile(self._settings.secret_file, keys, _say, _warn)
+        registry = await _open(self._settings, keys)
         try:
-            while not stop.is_set():
-                await self._look(registry)
-                if self._target.due and (self._telling is None or self._telling.done()):
-                    self._telling = asyncio.create_task(self._tell())
-                await _pause(stop)
+            async with file.watched(self._settings.heartbeat):
+                await self._keep(registry, stop)
         finally:
             await self._part()
             await registry.close()
         return 0
+
+    async def _keep(self, registry: Registry, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._look(registry)
+            if self._target.due and (self._telling is None or self._telling.done()):
+                self._telling = asyncio.create_task(self._tell())
+            await _pause(stop)
 
     async def _tell(self) -> None:
         """Run the command beside the looks: one that hangs keeps no dead Unit in the file."""

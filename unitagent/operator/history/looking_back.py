@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from unitagent.agent.secret_file import SecretFile
 from unitagent.core.history import Moment
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.keys import Keyring
 from unitagent.legible import tell, warn
 from unitagent.operator.history import events
 from unitagent.operator.history.spans import Timeline, timeline
 from unitagent.operator.watching import store_url
 from unitagent.settings import Settings
+from unitagent.store.address import Address, Directions
 from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 
@@ -58,17 +61,20 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _show(
     settings: Settings, since: float | None, words: Callable[[Moment], str], *, follow: bool
 ) -> None:
-    history = History(settings.unit, _url(settings), timeout=_ASK, warn=_say)
+    keys = settings.keys
+    file = SecretFile(settings.secret_file, keys, _say, _say)
+    history = History(settings.unit, _url(settings, keys), timeout=_ASK, warn=_say)
     reader = Reader(history)
     try:
         moments = await _all(settings, reader)
-        while True:
-            for moment in moments:
-                if since is None or moment.at >= since:
-                    tell(words(moment))
-            if not follow:
-                return
-            moments = await _following(reader)
+        async with file.watched(settings.heartbeat):
+            while True:
+                for moment in moments:
+                    if since is None or moment.at >= since:
+                        tell(words(moment))
+                if not follow:
+                    return
+                moments = await _following(reader)
     finally:
         await history.close()
 
@@ -117,9 +123,10 @@ def draw(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 async def _timeline(settings: Settings, since: float | None) -> Timeline:
-    url = _url(settings)
+    keys = settings.keys
+    url = _url(settings, keys)
     history = History(settings.unit, url, timeout=_ASK, warn=_say)
-    store = RedisStore(settings.unit, url, timeout=_ASK, secret=settings.signing_key, warn=_say)
+    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_say)
     try:
         reader = Reader(history)
         moments = await _all(settings, reader)
@@ -135,11 +142,11 @@ async def _timeline(settings: Settings, since: float | None) -> Timeline:
     return timeline(moments, silent, reader.now, since)
 
 
-def _url(settings: Settings) -> Callable[[], str]:
+def _url(settings: Settings, keys: Keyring) -> Directions:
     """Where the store is, asked at each connect: an embedded one goes where rank 0 goes."""
 
-    def ask() -> str:
-        return store_url(settings)()
+    def ask() -> str | Address:
+        return store_url(settings, keys)()
 
     return ask
 

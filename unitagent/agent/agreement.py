@@ -1,0 +1,49 @@
+"""Whether all ranks have the same secrets, while one takes the place of another: each step of a change has
+to wait until all have made the one before.
+
+The invariant: it is told of what the ranks' records prove, and never guessed. Nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from unitagent.agent.loop import Agent
+from unitagent.keys import Keyring
+from unitagent.store.redis import RedisStore
+
+_log = logging.getLogger(__name__)
+
+
+class Agreement:
+    """Makes an agent's change of its keys known at once, and tells when all ranks have made the same."""
+
+    def __init__(self, agent: Agent, store: RedisStore, keys: Keyring) -> None:
+        self._agent, self._store, self._keys = agent, store, keys
+        self._edition = keys.edition
+        self._told = True
+
+    async def follow(self) -> None:
+        """Look whether the keys have changed, here or elsewhere."""
+        if self._edition != self._keys.edition:
+            self._edition = self._keys.edition
+            self._told = False
+            self._agent.look()  # my record, signed anew, before anybody waits for it
+        elif self._store.unlike:
+            self._told = False
+        elif not self._told and self._store.unlike is not None and self._everybody_is_there():
+            self._told = True
+            _log.info("all ranks of this Unit accept the same secrets now (%d)", len(self._keys))
+
+    def shown(self) -> dict[str, Any] | None:
+        """As ``/status`` has it; None where there is no secret."""
+        if not self._keys:
+            return None
+        unlike = self._store.unlike
+        return {"accepted": len(self._keys), "differing": None if unlike is None else sorted(unlike)}
+
+    def _everybody_is_there(self) -> bool:
+        """Whether the store has a record of each rank: of one that has yet to come nobody knows."""
+        state = self._agent.state
+        return len(state.store.records.keys() | {state.rules.rank}) == state.rules.size
