@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.core.unit import Unit
@@ -350,6 +352,25 @@ def test_a_store_that_shows_my_predecessor_again_is_told_who_holds_the_rank() ->
     assert unit.take() == []
     assert unit.ready() == {0, 1}
     assert unit.store.board.holders[1] == unit.agents[1].me.incarnation
+
+
+def test_who_stands_and_beats_in_a_members_place_has_followed_it() -> None:
+    """A store that was set back gives the successor a lower tenure than the member had."""
+    unit = Unit(2).formed()
+    replica = unit.store.copy()
+    replica.records[1] = replace(replica.records[1], tenure=1)
+    unit.cut = {0}
+    unit.wait(1)
+    unit.kill(1)
+    unit.store.restore(replica)
+    unit.create(1)
+    unit.wait(3)
+    unit.cut = set()
+    unit.wait(3)  # and not the time after which a silent member has a successor in any case
+    gang = unit.agents[0].workload.gang
+    assert gang is not None
+    assert gang.incarnations[1] == unit.agents[1].me.incarnation
+    assert unit.ready() == {0, 1}
 
 
 def test_when_rank_0_is_gone_and_the_store_too_nobody_vouches_for_the_others() -> None:
