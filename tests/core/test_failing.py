@@ -364,9 +364,9 @@ def test_who_stands_and_beats_in_a_members_place_has_followed_it() -> None:
     unit.kill(1)
     unit.store.restore(replica)
     unit.create(1)
-    unit.wait(3)
+    unit.wait(1)
     unit.cut = set()
-    unit.wait(3)  # and not the time after which a silent member has a successor in any case
+    unit.wait(3)  # and not the time after which a tenure is raised, or a silent member has a successor
     gang = unit.agents[0].workload.gang
     assert gang is not None
     assert gang.incarnations[1] == unit.agents[1].me.incarnation
