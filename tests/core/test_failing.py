@@ -14,7 +14,7 @@ from unitagent.core.events import (
     PeerHungUp,
     WorkloadStuck,
 )
-from unitagent.core.model import OrderKind, Reason, Restart
+from unitagent.core.model import Beat, Mode, OrderKind, Reason, Restart
 
 CALM = {"backoff": (0.0,)}
 
@@ -371,6 +371,61 @@ def test_who_stands_and_beats_in_a_members_place_has_followed_it() -> None:
     assert gang is not None
     assert gang.incarnations[1] == unit.agents[1].me.incarnation
     assert unit.ready() == {0, 1}
+
+
+def test_who_was_isolated_looks_at_the_store_before_it_goes_on() -> None:
+    """Nobody else noticed it, so it is who says why the generation ended."""
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.cut = unit.silent = unit.slow = {0, 1}
+    unit.wait(8)
+    assert sorted(unit.take()) == ["0 stop 0", "1 stop 0"]
+    unit.cut, unit.silent, unit.slow = set(), set(), set()
+    unit.wait(2)
+    unit.finish(1)
+    unit.finish(0)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2"]
+    assert {state.recovery.failure.reason for state in unit.agents.values() if state.recovery.failure} == {
+        Reason.LOST
+    }
+
+
+def test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again() -> None:
+    unit = Unit(2, mode=Mode.JOB).formed()
+    unit.cut = unit.silent = {1}
+    unit.wait(8)
+    assert unit.take() == ["1 stop 0"]
+    unit.crash(0, 0)
+    unit.wait(1)
+    unit.cut, unit.silent = set(), set()
+    unit.wait(8)
+    assert sorted(unit.take()) == ["0 spawn 2", "0 stop 5", "1 spawn 2"]
+
+
+def test_a_rank_whose_holder_beats_is_held_though_the_store_lost_its_name() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    holder, board = unit.agents.pop(1).me.incarnation, unit.store.board
+    board.holders[1] = ""
+    unit.create(1, ip="10.0.0.9")
+    for count in range(100, 120):
+        board.beats[1] = (Beat(holder, count), unit.now)
+        unit.wait(1)
+    assert not unit.agents[1].joined
+    unit.wait(10)
+    assert unit.agents[1].joined
+
+
+def test_a_lost_rank_that_the_store_forgets_is_lost_still() -> None:
+    """Nobody restarts for it without guard, and a store that is wiped tells nothing of it."""
+    unit = Unit(2).formed()
+    unit.kill(1)
+    unit.silent = {1}
+    unit.wait(10)
+    assert unit.ready() == set()
+    unit.store.wipe()
+    for _ in range(8):
+        unit.wait(0.5)
+        assert unit.ready() == set()
 
 
 def test_when_rank_0_is_gone_and_the_store_too_nobody_vouches_for_the_others() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from tests.core import test_failing
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
@@ -32,7 +33,7 @@ class Mutant:
 
     wrong: str
     patched: Callable[[], Any]
-    killed_by: int
+    killed_by: int = 0
 
 
 def _rule(old: Rule, new: Rule | None) -> Any:
@@ -453,9 +454,6 @@ MUTANTS = (
     Mutant("with guard an exit 0 is fine", _exit_0_is_fine, 24),
     Mutant("each restart is charged twice", _charge_twice, 9),
     Mutant("no isolation", _no_isolation, 8),
-    Mutant("who was cut off waits for a job that is done", _wait_for_what_is_done, 5753),
-    Mutant("a rank whose holder's name is lost is free", _a_name_is_the_holder, 2179),
-    Mutant("an isolated one goes on without a look at the store", _go_on_unasked, 20535),
     Mutant("a drain has no order", _no_order, 46),
     Mutant("a newcomer takes a held rank at once", _take_at_once, 108),
     Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 8),
@@ -493,10 +491,6 @@ MUTANTS = (
     Mutant("an older copy of a record is news", _an_old_copy_is_news, 395),
     Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from, 12017),
     Mutant("whom the store forgot is not asked", _whom_the_store_forgot_is_not_asked, 8915),
-    Mutant("who was lost and is forgotten lives again", _forgotten_is_alive_again, 4710),
-    Mutant("who stands in a member's place is a stranger", _who_stands_in_its_place_is_a_stranger, 7682),
-    Mutant("a restart is charged before its cause is known", _charge_what_is_not_known, 8727),
-    Mutant("the end of all at once is not charged", _the_dead_charge_nothing, 6337),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
 barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has
@@ -510,6 +504,39 @@ Started, in the gang that I have confirmed: all have confirmed it, so by guarant
 with the others as if I had started a moment earlier. Started in another gang: this generation has begun
 without me, and I propose the next one at once instead of when the one that was asked has been replaced.
 """
+
+
+# What takes many things at once to be seen: thousands of worlds pass between two that tell. A story does.
+RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
+    (
+        Mutant("who was cut off waits for a job that is done", _wait_for_what_is_done),
+        test_failing.test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again,
+    ),
+    (
+        Mutant("a rank whose holder's name is lost is free", _a_name_is_the_holder),
+        test_failing.test_a_rank_whose_holder_beats_is_held_though_the_store_lost_its_name,
+    ),
+    (
+        Mutant("an isolated one goes on without a look at the store", _go_on_unasked),
+        test_failing.test_who_was_isolated_looks_at_the_store_before_it_goes_on,
+    ),
+    (
+        Mutant("who stands in a member's place is a stranger", _who_stands_in_its_place_is_a_stranger),
+        test_failing.test_who_stands_and_beats_in_a_members_place_has_followed_it,
+    ),
+    (
+        Mutant("a restart is charged before its cause is known", _charge_what_is_not_known),
+        test_failing.test_who_cannot_learn_why_its_generation_ended_charges_nothing_yet,
+    ),
+    (
+        Mutant("the end of all at once is not charged", _the_dead_charge_nothing),
+        test_failing.test_the_end_of_all_at_once_is_charged_by_those_who_follow,
+    ),
+    (
+        Mutant("who was lost and is forgotten lives again", _forgotten_is_alive_again),
+        test_failing.test_a_lost_rank_that_the_store_forgets_is_lost_still,
+    ),
+)
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.simulation.mutants import MUTANTS, Mutant, kill
+from tests.simulation.mutants import MUTANTS, RARE, Mutant, kill, wrong
 from tests.simulation.run import simulate
 
 SEARCH = range(150)  # when the known seed has lost its edge, because worlds are drawn otherwise now
@@ -18,3 +20,10 @@ def test_a_mutant_breaks_a_guarantee(mutant: Mutant) -> None:
 @pytest.mark.parametrize("seed", sorted({mutant.killed_by for mutant in MUTANTS}))
 def test_the_same_world_is_well_with_the_real_core(seed: int) -> None:
     assert not simulate(seed).violations
+
+
+@pytest.mark.parametrize(("mutant", "story"), RARE, ids=[mutant.wrong for mutant, _ in RARE])
+def test_a_rare_mutant_breaks_a_story(mutant: Mutant, story: Callable[[], None]) -> None:
+    story()
+    with wrong(mutant), pytest.raises(AssertionError):
+        story()
