@@ -26,6 +26,7 @@ class Boards:
         cut: machines that cannot reach it.
         stale: machines that still talk to the old primary of a split.
         lost_at: when the store last lost what it had acknowledged.
+        losing: the machines that stayed with the old primary in the last split, at ``split_at``.
         joined_at: when the last split ended.
         shift: seconds by which the server's clock is wrong.
 
@@ -38,7 +39,8 @@ class Boards:
         self.down = False
         self.cut: set[str] = set()
         self.stale: set[str] = set()
-        self.lost_at = self.joined_at = float("-inf")
+        self.lost_at = self.joined_at = self.split_at = float("-inf")
+        self.losing: frozenset[str] = frozenset()
         self.shift = 0.0
         self._replica: Board = self.main.copy()
         self._moments: deque[Board] = deque(maxlen=_MOMENTS)
@@ -127,6 +129,7 @@ class Boards:
     def split(self, stale: set[str], now: float) -> None:
         """The replica takes over for all but these machines."""
         self.old, self.stale = self.main, stale
+        self.losing, self.split_at = frozenset(stale), now
         self.main = StoreState()
         self._lose(self.old.copy(), now)
 

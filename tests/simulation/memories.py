@@ -115,17 +115,23 @@ class Memories:
 
     def _taken_over(self, one: Instance, other: Instance, former: str) -> None:
         """3: whose lease is gone, and who does not answer either, has lost its rank, and is fenced should it
-        come back. Whoever is only remembered lost it to the former holder already, where there was one.
+        come back. Whoever is only remembered lost it to the former holder already, where there was one; and
+        of what was said to the losing side of a split nobody on the other side knows.
         """
         shown = former == other.incarnation
         answered = shown and self.watch.lookout.answered_for(one) > self.watch.world.timing.takeover
         if answered or self._has_beaten(other):
             self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
         elif (shown or (not former and _tells_of_a_run(one))) and self._is_served_alone(other):
-            what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
-            self.watch.broken("3 takeover", what)
+            if not self._was_on_the_losing_side(other):
+                what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
+                self.watch.broken("3 takeover", what)
         elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):
             self.watch.struck(one.rank, "taken over")
+
+    def _was_on_the_losing_side(self, other: Instance) -> bool:
+        boards = self.watch.world.boards
+        return other.host in boards.losing and other.last_answer > boards.split_at
 
     def _taken_back(self, one: Instance, other: Instance) -> None:
         """3: who comes back takes its rank from one that a store without memory has given it to meanwhile,
