@@ -62,9 +62,13 @@ def was_taken(state: State) -> bool:
 
 
 def is_gone(state: State, incarnation: str) -> bool:
-    """Whether it has been silent, in the store and at its address, for longer than it would live isolated."""
-    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.timing.takeover
-    return state.store.leases.unchanged(incarnation) > state.rules.timing.takeover and not answered
+    """Whether it has been silent, in the store and at its address, for longer than it would live isolated.
+    Others may have heard it until I asked what it did not answer.
+    """
+    heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
+    takeover = state.rules.timing.takeover
+    answers = state.now - max(heard, unheard) < takeover
+    return state.store.leases.unchanged(incarnation) > takeover and not answers
 
 
 def may_take(state: State) -> str | None:

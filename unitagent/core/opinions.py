@@ -32,10 +32,7 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
         refused=peers.refused | one if event.opinion is Opinion.REFUSED else peers.refused - one,
         mute=peers.mute | one if event.opinion in _NOTHING else peers.mute - one,
     )
-    if event.opinion is Opinion.ALIVE:
-        state = _heard(state, event)
-    elif event.opinion in _NOTHING and overdue(state, record):  # the second witness has come late
-        state = state.with_store(look=True)
+    state = _heard(state, event) if event.opinion is Opinion.ALIVE else _unheard(state, event, record)
     if event.rank == state.rules.rank:  # who holds my rank is no member of my gang
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
     return _judge(state, event, record)
@@ -43,8 +40,12 @@ def peer_answered(state: State, event: PeerAnswered) -> State:
 
 def _was_starved(state: State, rank: int) -> bool:
     """Whether I stood still while the question was open: then the answer may have come, and waited for me."""
-    asked = state.peers.ask_again.get(rank, NEVER) - state.rules.timing.ask_every
-    return state.late > asked
+    return state.late > _asked_at(state, rank)
+
+
+def _asked_at(state: State, rank: int) -> float:
+    """When a rank was asked last."""
+    return state.peers.ask_again.get(rank, NEVER) - state.rules.timing.ask_every
 
 
 def _heard(state: State, event: PeerAnswered) -> State:
@@ -52,7 +53,19 @@ def _heard(state: State, event: PeerAnswered) -> State:
     recent = state.now - state.rules.timing.takeover
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
     heard[event.incarnation] = state.now
-    return credence.heard(state.with_peers(heard=heard), event.generation)
+    unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
+    return credence.heard(state.with_peers(heard=heard, unheard=unheard), event.generation)
+
+
+def _unheard(state: State, event: PeerAnswered, record: Record) -> State:
+    """One that does not answer has not since it was asked so for the first time."""
+    if event.opinion in _NOTHING and overdue(state, record):  # the second witness has come late
+        state = state.with_store(look=True)
+    if event.incarnation in state.peers.unheard:
+        return state
+    known = {one.incarnation for one in (*state.store.records.values(), state.store.former) if one}
+    since = {one: at for one, at in state.peers.unheard.items() if one in known}
+    return state.with_peers(unheard={**since, event.incarnation: _asked_at(state, event.rank)})
 
 
 def _judge(state: State, event: PeerAnswered, record: Record) -> State:

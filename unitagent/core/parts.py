@@ -168,6 +168,7 @@ class PeerEvidence:
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: incarnations that did not answer when they were asked, and have not beaten since.
         heard: when each incarnation last answered.
+        unheard: since when each has not: when it was asked what it did not answer, after its last answer.
         doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
 
@@ -181,6 +182,7 @@ class PeerEvidence:
     suspects: Mapping[int, str] = field(default_factory=dict)
     mute: frozenset[str] = frozenset()
     heard: Mapping[str, float] = field(default_factory=dict)
+    unheard: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
     answered: frozenset[int] = frozenset()
 
