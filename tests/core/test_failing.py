@@ -12,6 +12,7 @@ from unitagent.core.events import (
     Opinion,
     PeerAnswered,
     PeerHungUp,
+    StopAsked,
     WorkloadStuck,
 )
 from unitagent.core.model import Beat, Mode, OrderKind, Reason, Restart
@@ -413,6 +414,20 @@ def test_a_rank_whose_holder_beats_is_held_though_the_store_lost_its_name() -> N
     assert not unit.agents[1].joined
     unit.wait(10)
     assert unit.agents[1].joined
+
+
+def test_a_planned_replacement_is_timed_from_no_failure_that_is_long_over() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.crash(1)
+    unit.wait(2)
+    assert any("after the failure" in text for text in unit.said)
+    unit.said.clear()
+    unit.tell(1, StopAsked)
+    unit.wait(30)
+    unit.create(1)
+    unit.wait(2)
+    assert unit.ready() == {0, 1}
+    assert [text for text in unit.said if "is ready" in text] == ["the Unit is ready in generation 3"] * 2
 
 
 def test_a_lost_rank_that_the_store_forgets_is_lost_still() -> None:

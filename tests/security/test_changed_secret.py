@@ -95,6 +95,9 @@ def the_old_one_is_worth_nothing(unit: Changing) -> None:
         assert refused.stderr.count("is not signed with this UNIT_SECRET; ignored it") == SIZE
         assert json.loads(unit.command("endpoints", secret=NEW).stdout)
         assert json.loads(unit.command("endpoints", secret=OLD).stdout) == []
+        order = unit.command("restart", secret=OLD)
+        assert order.returncode != 0
+        assert "another UNIT_SECRET is accepted by all its ranks" in order.stderr
     else:
         assert refused.returncode != 0
         assert "does not prove to know UNIT_SECRET" in refused.stderr

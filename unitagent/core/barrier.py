@@ -21,7 +21,7 @@ from unitagent.core.identity import (
     find_unproven,
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, few, ranks
-from unitagent.core.parts import Work
+from unitagent.core.parts import Marks, Work
 from unitagent.core.state import Result, State, go, is_observed, late_by, mine, name, say, watched
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
@@ -213,9 +213,9 @@ def _begun(state: State, gang: Gang) -> State:
     state = state.with_workload(
         gang=gang, work=Work.ALIVE, grace=0.0, exit=None, ended=None, cut_off=False
     ).with_peers(suspects={}, mute=nobody, asking=nobody, hung_up=nobody, ask_again={})
-    return state.with_recovery(
-        marks=replace(state.recovery.marks, opened=state.now, spawned=None, ready=None)
-    )
+    last = state.recovery.marks
+    under_way = Marks() if last.ready is not None else last  # one that is over times no later start
+    return state.with_recovery(marks=replace(under_way, opened=state.now, spawned=None, ready=None))
 
 
 def report(state: State) -> Result:

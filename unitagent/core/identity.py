@@ -95,7 +95,10 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
             case Opinion.OTHER:
                 yield f"another instance answers at the address of {who}, port {record.port}"
             case Opinion.STRANGER:
-                yield f"{who} has another UNIT_SECRET than rank {state.rules.rank}; all ranks need the same"
+                yield (
+                    f"{who} has another UNIT_SECRET than rank {state.rules.rank}; all ranks need the same, "
+                    "and none is another, too"
+                )
             case _:
                 unreached.append(who)
     if unreached:

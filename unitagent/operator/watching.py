@@ -151,7 +151,7 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
     try:
         snapshot = await store.read()
         if not snapshot.records:
-            raise ConfigurationError(f"UNIT_ID={settings.unit}: the store knows no such Unit")
+            raise ConfigurationError(f"UNIT_ID={settings.unit}: {_why_unknown(settings, snapshot)}")
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
         await _tell(History(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
         order = await store.order(wish)
@@ -162,6 +162,13 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
     finally:
         await store.close()
     return 0
+
+
+def _why_unknown(settings: Settings, snapshot: UnitSnapshot) -> str:
+    if not snapshot.unlike:
+        return "the store knows no such Unit"
+    has = "another UNIT_SECRET is accepted by" if settings.keys else "UNIT_SECRET is asked for by"
+    return f"{has} all its ranks that the store knows; give this command theirs (UNIT_SECRET_FILE)"
 
 
 def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:

@@ -104,7 +104,7 @@ class Registry:
     def _sight(self, name: bytes, raw: bytes) -> Sight | None:
         """Read one line; what is not exactly of our making is None, and told."""
         at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
-        what = f"the store's line of Unit {name[:128]!r}"
+        what = f"the store's line of Unit {name[:128].decode(errors='replace')!r}"
         if signed(self._keys, Kind.ENTRY, name.decode("latin-1"), text) is Signed.NOT_MINE:
             self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return None
