@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_NAMES = ("exchange", "announce", "history")
+_NAMES = ("exchange", "announce", "units", "history")
 _SCRIPTS = [Path(__file__).with_name(f"{name}.lua").read_bytes() for name in _NAMES]
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
