@@ -120,7 +120,7 @@ class Registry:
 
 async def _all(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
     """Read as many lines as may count, with those of known Units among them, and nothing that is too long."""
-    words = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MOST + 1, *known)
+    words: tuple[Word, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MOST + 1, *known)
     seconds, micros, *lines = await _run(connection, (_READING_SHA, _READING), words)
     return int(seconds) + int(micros) / 1e6, pairs(lines)
 
