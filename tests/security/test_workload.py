@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
+from tests.security.victims import ATTACKERS
 from unitagent.workload import proc
 
 SECRET = "hunter2-hunter2-hunter2"  # noqa: S105
@@ -53,5 +55,17 @@ def test_a_watchdog_that_is_killed_is_brought_back(tmp_path: Path) -> None:
         first = watchdog(solo)
         os.kill(first, signal.SIGKILL)
         until(lambda: watchdog(solo) not in {0, first}, "another watchdog")
+    finally:
+        solo.close()
+
+
+def test_a_process_that_always_has_a_successor_is_ended_too(tmp_path: Path) -> None:
+    """By its own number it cannot be hit: whoever bears that is gone by then."""
+    daemon = f"test $UNIT_GENERATION != 1 || {sys.executable} -S {ATTACKERS / 'comet.py'}"
+    solo = Solo(tmp_path, DAEMON=daemon, UNIT_RESTART_GRACE_SECONDS="0.5")
+    try:
+        solo.ready()
+        solo.run("restart")
+        solo.ready(above=1)
     finally:
         solo.close()

@@ -15,7 +15,7 @@ from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.keys import LEAST_SECRET, Keyring
 from unitagent.settings import Settings
 from unitagent.store.address import Directions, embedded_address, is_loopback, join_host
-from unitagent.store.embedded import EmbeddedServer
+from unitagent.store.embedded import MEMBER, EmbeddedServer
 from unitagent.workload.reaper import Reaper
 
 _log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 DEFAULT_PROBE_PORT = 9470
 _RESPAWN = 0.5  # seconds before a server that died is started again
 _APART, _SILENT = 2.5, 4  # seconds between looks at the server, and looks without an answer that it may have
+_CROWD = 0.1  # seconds between looks while strangers take the server's places
 _LOOPBACK = "127.0.0.1"
 _STOP = 2.0  # seconds for a server to end on SIGTERM
 _REMEDY = (
@@ -74,14 +75,16 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
     if settings.rank == 0:
         place = ip if settings.size > 1 or keys or settings.insecure else _inside(ip)
-        return StoreAddress(lambda: embedded_address(place, port, keys.passwords), True, place, port, keys)
+        return StoreAddress(
+            lambda: embedded_address(place, port, keys.passwords, MEMBER), True, place, port, keys
+        )
     leader = settings.master_address
     if leader is None:
         raise ConfigurationError(
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
             "(IP or DNS name of rank 0), which no platform told either"
         )
-    return StoreAddress(lambda: embedded_address(leader, port, keys.passwords), remedy=_REMEDY)
+    return StoreAddress(lambda: embedded_address(leader, port, keys.passwords, MEMBER), remedy=_REMEDY)
 
 
 def _inside(ip: str) -> str:
@@ -158,11 +161,15 @@ class EmbeddedStore:
                 await self._server.follow()
 
     async def _look_after(self) -> None:
-        """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so."""
+        """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so. And
+        put out who takes places there and does not log in.
+        """
         silent = 0  # looks, not seconds: what froze this process as well is no silence
+        pause = _APART
         while not self._ending:
-            await asyncio.sleep(_APART)
+            await asyncio.sleep(pause)
             silent = 0 if self._pid is None or await self._server.answers() else silent + 1
+            pause = _CROWD if not silent and await self._server.makes_room() else _APART
             if silent > _SILENT and self._pid is not None:
                 _log.error("the embedded store has not answered for %g s; it is killed", _SILENT * _APART)
                 os.kill(self._pid, signal.SIGKILL)

@@ -39,11 +39,14 @@ _WITHOUT_VALUE = frozenset(
     }
 )
 
+# The folder may be everybody's: what another user has put there is not written to, nor through a link.
 _WRITE_HOSTS = """\
 path=$1 hosts=$2
 shift 2
 gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 [ "$gpus" -gt 0 ] || gpus=1
+rm -f -- "$path"
+set -C
 for host in $hosts; do echo "$host slots=$gpus"; done >"$path" || exit
 exec "$@"
 """

@@ -114,10 +114,11 @@ def parse(url: str) -> Address:
         raise ConfigurationError(f"UNIT_REDIS_URL: {error}") from None
 
 
-def embedded_address(host: str, port: int, passwords: Sequence[str]) -> Address:
+def embedded_address(host: str, port: int, passwords: Sequence[str], user: str = "") -> Address:
     """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
     first, *others = passwords or ("",)
-    return Address(kind=Kind.DIRECT, hosts=((host, port),), login=Login("", first, tuple(others)))
+    login = Login(user if passwords else "", first, tuple(others))
+    return Address(kind=Kind.DIRECT, hosts=((host, port),), login=login)
 
 
 def is_loopback(ip: str) -> bool:

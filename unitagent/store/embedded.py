@@ -2,6 +2,7 @@
 
 Its clients run no script of their own: it is taught ours, and they name them. A user of its own, whose
 password only this process knows, does that, looks whether it answers, and changes the clients' passwords.
+Members log in by a name, so that whoever has none is known as one who has not logged in, and makes room.
 
 The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
 when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
@@ -15,6 +16,7 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -40,15 +42,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_NAMES = ("exchange", "announce", "history")
+_NAMES = ("exchange", "announce", "units", "history")
 _SCRIPTS = [Path(__file__).with_name(f"{name}.lua").read_bytes() for name in _NAMES]
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
+_CLEARING = 2.5  # seconds to put thousands of strangers out
 _PAUSE = 0.02  # seconds between tries
 _LAST_WORDS = 300  # characters
+_PLACES = 4096  # connections; fewer where the server may have fewer files
 _SPACE = 512 << 20  # bytes of addresses; a full server with 1,000 subscribers was measured at 130 MB
+MEMBER = (
+    "member"  # as whom agents and operators log in; by the password alone they are not told from strangers
+)
 _OWNER = "owner"  # a user that only this process knows, to look after the server
 _FORBIDDEN = ("+eval",)  # whoever writes a script of his own can keep the server busy for ever
+_FULL = 3, 4  # of the places; a Unit of the largest size takes no more
 _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on us
 
 # PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
@@ -66,13 +74,14 @@ bind {bind}
 port {port}
 protected-mode no
 user default on {passwords} ~unitagent:* &unitagent:* {permissions}
-user {owner} on {key} nocommands +info +ping +script|load +acl|setuser
+user {member} on {passwords} ~unitagent:* &unitagent:* {permissions}
+user {owner} on {key} nocommands +info +ping +script|load +acl|setuser +client|kill
 save ""
 appendonly no
 databases 1
 maxmemory 64mb
 maxmemory-policy noeviction
-maxclients 4096
+maxclients {places}
 client-query-buffer-limit 4mb
 tcp-backlog 128
 tcp-keepalive 30
@@ -184,6 +193,23 @@ class EmbeddedServer:
             return False
         return True
 
+    async def makes_room(self) -> bool:
+        """Put out who has not logged in, where few places are left; whether that was so."""
+        if self._line is None or not self._keys:
+            return False
+        share, of = _FULL
+        try:
+            async with asyncio.timeout(_CLEARING):
+                told = bytes(await call(self._line, "INFO", "clients"))
+                taken, most = (_number(told, name) for name in (b"connected_clients", b"maxclients"))
+                if taken * of <= (most or _PLACES) * share:
+                    return False
+                await call(self._line, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
+        except Exception:  # noqa: BLE001  # whatever it is; the next look at the server tells
+            await self.let_go()
+            return False
+        return True
+
     async def follow(self) -> None:
         """Let clients in by the passwords of now and no others, should they have changed. Who is in stays.
 
@@ -194,12 +220,13 @@ class EmbeddedServer:
         wanted = self._keys.passwords
         if self._taught == wanted or not wanted:
             return
-        words = ("ACL", "SETUSER", "default", "resetpass", *map(_hash, wanted))
+        passwords = tuple(map(_hash, wanted))
         try:
             async with asyncio.timeout(_TRY):
                 connection = await self._connect()
                 try:
-                    await call(connection, *words)
+                    for user in ("default", MEMBER):
+                        await call(connection, "ACL", "SETUSER", user, "resetpass", *passwords)
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:
@@ -213,22 +240,25 @@ class EmbeddedServer:
             await line.disconnect(nowait=True)
 
     async def _ask(self) -> str:
-        """Teach the server its scripts; the answer is why it is not ready, or nothing."""
+        """Teach the server its scripts; the answer is why it is not ready, or nothing.
+
+        The connection is kept: later, strangers may have taken all places.
+        """
+        await self.let_go()
         try:
             async with asyncio.timeout(_TRY):
-                connection = await self._connect()
-                try:
-                    about = bytes(await call(connection, "INFO", "server"))
-                    for source in _SCRIPTS:
-                        await call(connection, "SCRIPT", "LOAD", source)
-                finally:
-                    await connection.disconnect(nowait=True)
+                self._line = await self._connect()
+                about = bytes(await call(self._line, "INFO", "server"))
+                for source in _SCRIPTS:
+                    await call(self._line, "SCRIPT", "LOAD", source)
         except Exception as error:  # noqa: BLE001  # it is told when it lasts
+            await self.let_go()
             self._check_alive()
             if isinstance(error.__cause__ or error, AuthenticationError):
                 raise self._stranger() from None
             return str(explain(error, join_host(self._host)))
         if f"process_id:{self.pid}\r\n".encode() not in about:
+            await self.let_go()
             raise self._stranger()
         return ""
 
@@ -250,8 +280,10 @@ class EmbeddedServer:
         return _CONFIGURATION.format(
             bind=self._host[0],
             port=self._host[1],
+            places=_PLACES,
             passwords=" ".join(map(_hash, self._keys.passwords)) or "nopass",
             permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
+            member=MEMBER,
             owner=_OWNER,
             key=_hash(self._key),
         ).encode()
@@ -278,6 +310,12 @@ def _filled(content: bytes) -> int:
     with open(write, "wb") as pipe:  # noqa: PTH123  # a descriptor, not a path
         pipe.write(content)
     return read
+
+
+def _number(about: bytes, name: bytes) -> int:
+    """A number of what INFO tells; 0 where it does not."""
+    found = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _hash(password: str) -> str:

@@ -6,6 +6,7 @@ local board, changes = KEYS[1], KEYS[2]
 local rank, me, count, record, take, seen, generation, failure, order, notify, since, epoch, channel, obeyed =
   unpack(ARGV, 1, 14)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
+local RANKS = 1024 -- the most that a Unit has
 local YEAR = 366 * DAY * 1e6 -- microseconds
 local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
 
@@ -72,9 +73,19 @@ end
 
 if epoch ~= born or number(since) > version then since = '0' end
 local records, beats = {}, {}
+local strange = false
 for _, changed in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, '+inf', 'LIMIT', 0, 4096)) do
-  records[#records + 1] = changed
-  records[#records + 1] = get('r' .. changed)
+  if #changed <= 4 and changed:match('^%d+$') and tonumber(changed) < RANKS then
+    records[#records + 1] = changed
+    records[#records + 1] = get('r' .. changed)
+  else
+    strange = true
+  end
+end
+if strange then -- nobody gets to read names that are no ranks, however long or many: begin anew with the next look
+  redis.call('DEL', changes)
+  redis.call('HDEL', board, 'born')
+  broken[#broken + 1] = 'list with strange names ' .. changes
 end
 for index = 15, #ARGV do
   beats[#beats + 1] = ARGV[index]

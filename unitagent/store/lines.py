@@ -25,6 +25,11 @@ class Lines(Generic[T]):
         self._warn = warn
         self._read: dict[bytes, tuple[bytes, T]] = {}
 
+    @property
+    def names(self) -> list[bytes]:
+        """Whose lines were read the last time, and meant something."""
+        return [name for name, (_, meaning) in self._read.items() if meaning is not None]
+
     def forget(self) -> None:
         """Read each line again next time."""
         self._read.clear()

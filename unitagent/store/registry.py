@@ -22,7 +22,7 @@ from unitagent.store import meaning, wire
 from unitagent.store.connection import call
 from unitagent.store.keys import REGISTRY
 from unitagent.store.line import Line
-from unitagent.store.lines import Lines
+from unitagent.store.lines import MOST, Lines
 from unitagent.store.protocol import Entry, Sight, Sights
 from unitagent.store.script import Word, pairs
 from unitagent.store.signed import Signed, sign, signed
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
 _SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
-_LONGEST = 4096  # bytes of an entry worth reading
+_READING = Path(__file__).with_name("units.lua").read_bytes()
+_READING_SHA = hashlib.sha1(_READING, usedforsecurity=False).hexdigest()
+_LONGEST, _LONGEST_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
 
 
 class Registry:
@@ -77,7 +79,7 @@ class Registry:
         text = sign(self._keys, Kind.ENTRY, entry.unit, msgspec.json.encode(entry))
         lasts = int(entry.lease * 1000)
         words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
-        self._set_clock(await self._line.operate(lambda connection: _run(connection, words)))
+        self._set_clock(await self._line.operate(lambda connection: _write(connection, words)))
 
     def _set_clock(self, milliseconds: int) -> None:
         self._ahead = milliseconds / 1000 - time.monotonic()
@@ -85,14 +87,15 @@ class Registry:
     async def withdraw(self, unit: str, incarnation: str) -> None:
         """Take the line of a Unit out, unless somebody else has written it."""
         words = (unit, incarnation, 0, 0, b"", 0)
-        await self._line.operate(lambda connection: _run(connection, words))
+        await self._line.operate(lambda connection: _write(connection, words))
 
     async def read(self) -> Sights:
         """Read all lines, and what time it is there."""
         if self._edition != self._keys.edition:
             self._edition = self._keys.edition
             self._lines.forget()
-        now, lines = await self._line.operate(_all)
+        known = self._lines.names
+        now, lines = await self._line.operate(lambda connection: _all(connection, known))
         read = await self._lines.read(lines, self._sight)
         sights = {sight.entry.unit: sight for sight in read if sight is not None}
         return Sights(now, sights, proven=bool(self._keys))
@@ -115,9 +118,11 @@ class Registry:
         return Sight((entry.at if self._keys else wire.decode_number(at)) / 1e3, entry)
 
 
-async def _all(connection: AbstractConnection) -> tuple[float, dict[bytes, bytes]]:
-    lines = pairs(await call(connection, "HGETALL", REGISTRY))
-    return await _milliseconds(connection) / 1e3, lines
+async def _all(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
+    """Read as many lines as may count, with those of known Units among them, and nothing that is too long."""
+    words: tuple[Word, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MOST + 1, *known)
+    seconds, micros, *lines = await _run(connection, (_READING_SHA, _READING), words)
+    return int(seconds) + int(micros) / 1e6, pairs(lines)
 
 
 def _entry(name: bytes, text: bytes) -> Entry | None:
@@ -133,9 +138,14 @@ async def _milliseconds(connection: AbstractConnection) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-async def _run(connection: AbstractConnection, words: tuple[Word, ...]) -> Any:
-    """Run the script by its name, or send it to a server that has yet to learn it."""
+async def _write(connection: AbstractConnection, words: tuple[Word, ...]) -> int:
+    return int(await _run(connection, (_SHA, _SOURCE), (1, REGISTRY, *words)))
+
+
+async def _run(connection: AbstractConnection, script: tuple[str, bytes], words: tuple[Word, ...]) -> Any:
+    """Run a script by its name, or send it to a server that has yet to learn it."""
+    name, source = script
     try:
-        return await call(connection, "EVALSHA", _SHA, 1, REGISTRY, *words)
+        return await call(connection, "EVALSHA", name, *words)
     except NoScriptError:
-        return await call(connection, "EVAL", _SOURCE, 1, REGISTRY, *words)
+        return await call(connection, "EVAL", source, *words)

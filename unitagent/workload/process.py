@@ -286,11 +286,22 @@ class Workload:
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
     def _kill_all(self) -> None:
-        for process in self._living():
+        """Kill each, and at once the groups that have nobody else in them: a process that always has a
+        successor is gone before it can be named.
+        """
+        table = proc.table()
+        living = self._living(table)
+        for process in living:
             proc.kill(process)
+        known = {process.pid for process in living}
+        others = {process.group for process in table.values() if process.pid not in known}
+        for group in {process.group for process in living} - others - {0, os.getpgrp()}:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
-    def _living(self) -> list[proc.Process]:
-        return proc.descendants(proc.table(), os.getpid(), frozenset(self._reaper.services))
+    def _living(self, table: Mapping[int, proc.Process] | None = None) -> list[proc.Process]:
+        spared = frozenset(self._reaper.services)
+        return proc.descendants(proc.table() if table is None else table, os.getpid(), spared)
 
 
 def _unkillable(processes: list[proc.Process]) -> Stuck:

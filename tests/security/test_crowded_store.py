@@ -1,0 +1,88 @@
+"""Somebody without a password takes all places of the embedded store: whoever has it gets in all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.local import until
+from tests.security.changing import OLD, Changing
+from tests.security.test_changed_secret import Make, make
+from unitagent.store.embedded import _PLACES
+
+__all__ = ["make"]
+
+pytestmark = pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * _PLACES, reason="so many connections cannot be made"
+)
+
+
+class Crowd:
+    """Connects again whenever it is put out, and says nothing."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._closing = port, threading.Event()
+        self._ready = selectors.DefaultSelector()
+        self.held, self.put_out = 0, 0
+        for number in range(_PLACES):
+            self._come(number)
+        self._thread = threading.Thread(target=self._stay)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        for key in list(self._ready.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+
+    def _come(self, number: int) -> None:
+        client = socket.socket()
+        client.setblocking(False)
+        client.bind((f"127.{60 + number // 250}.{number % 250}.1", 0))
+        client.connect_ex(("127.0.0.1", self._port))
+        self._ready.register(client, selectors.EVENT_READ, number)
+        self.held += 1
+
+    def _stay(self) -> None:
+        while not self._closing.is_set():
+            for key, _ in self._ready.select(0.1):
+                assert isinstance(key.fileobj, socket.socket)
+                with contextlib.suppress(OSError):
+                    key.fileobj.recv(1000)
+                self._ready.unregister(key.fileobj)
+                key.fileobj.close()
+                self.put_out += 1
+                self._come(key.data)
+
+
+@contextlib.contextmanager
+def crowd(port: int) -> Iterator[Crowd]:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], 2 * _PLACES), files[1]))
+    one = Crowd(port)
+    try:
+        yield one
+    finally:
+        one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+@pytest.mark.slow  # so many connections take the machine
+def test_a_crowd_of_strangers_keeps_no_rank_out(make: Make) -> None:
+    unit: Changing = make("")
+    unit.form(OLD)
+    with crowd(unit.port) as strangers:
+        until(lambda: strangers.put_out > _PLACES, "they are put out")
+        unit.agents[2].close()
+        unit.start(2)
+        unit.ready(above=1)
+        told = unit.command("status", secret=OLD, rank=0)
+        assert told.returncode == 0, told.stderr
+    assert "it is killed" not in unit.story()
+    assert "the embedded store was killed" not in unit.story()
