@@ -60,6 +60,7 @@ class Plan:
             command starts, daemons or not, that it cannot do without and that need no grace once its main
             process has ended.
         deaf: the engine makes nothing of a SIGTERM on this rank, so that it is ended without a grace.
+        notices: sentences that a person should read once, at the start.
 
     """
 
@@ -73,10 +74,14 @@ class Plan:
     metrics_url: str | None = None
     vital: tuple[str, ...] = ()
     deaf: bool = False
+    notices: tuple[str, ...] = ()
 
 
 class Framework(Protocol):
-    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``) but in ``sh -c TEXT``."""
+    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``) but in ``sh -c TEXT``.
+
+    A word may be ``UNTOLD``: reading its value raises ``UntoldError``, and then the command is left alone.
+    """
 
     @property
     def name(self) -> str:
