@@ -194,6 +194,7 @@ class Launcher:
             master_port=gang.master_port,
             rank_ips=gang.ips,
             ifname=self._ifname,
+            folder=command.folder,
             version=version_of(framework, command.argv, command.env.get("PATH")),
             patience=_patience(self._settings),
         )

@@ -24,6 +24,7 @@ class Context:
         rank_ips: of all ranks, in rank order.
         ifname: the network card for traffic between ranks; empty when unknown.
         version: of the engine; empty when unknown.
+        folder: where the command runs; None when that is not known.
         patience: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
             nobody has said.
 
@@ -39,6 +40,7 @@ class Context:
     rank_ips: tuple[str, ...]
     ifname: str
     version: str = ""
+    folder: str | None = None
     patience: int = 0
 
 

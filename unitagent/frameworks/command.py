@@ -35,11 +35,18 @@ class Command:
     Attributes:
         head: everything up to the engine itself, wrappers included.
         words: the engine's own arguments.
+        filed: those that it reads from a file before them.
 
     """
 
     head: tuple[str, ...]
     words: tuple[str, ...]
+    filed: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All arguments that count; the last one of a name wins."""
+        return (*self.filed, *self.words)
 
     def appended(self, added: Sequence[str]) -> tuple[str, ...]:
         """Return the command with ``added`` as its last options: behind a lone ``--`` they would be none."""
