@@ -43,7 +43,7 @@ for option; do
         pip_install "$ROOT/.venv-ray" ray 'ray[default]==2.60.0'
         ;;
     --parsers)
-        pip_install "$FRAMEWORKS" deepspeed deepspeed==0.19.8 msgspec
+        pip_install "$FRAMEWORKS" deepspeed deepspeed==0.19.8 msgspec pyyaml
         pip_install "$FRAMEWORKS" parsers --no-deps sglang==0.5.23 lmdeploy==0.18.0
         ;;
     *) fail "no such option: $option" ;;

@@ -23,6 +23,13 @@ def free_port() -> int:
             return port
 
 
+def served_port() -> int:
+    """A port of loopback that takes connections for as long as this process lives, and says nothing."""
+    server = socket.create_server(("127.0.0.1", port := free_port()), backlog=4096)
+    _held.append(server)
+    return port
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, LocalUnit, until
 from tests.acceptance.solo import Solo
+from tests.ports import served_port
 from unitagent.workload import proc
 
 FAILING = """
@@ -104,7 +105,7 @@ def test_a_search_for_a_port_that_fails_oddly_is_made_again(start: Start) -> Non
 def test_requests_that_cannot_be_counted_hold_nobody_up(start: Start) -> None:
     fault = failing("unitagent.probes.inflight:Inflight.wait_idle", "KeyError('for a test')", "(1,)")
     patient = {"UNIT_DRAIN_SECONDS": "1000", "UNIT_STOP_GRACE_SECONDS": "2000"}
-    agent = start(fault, UNIT_TRAFFIC_PORT="8000", **patient)
+    agent = start(fault, UNIT_TRAFFIC_PORT=str(served_port()), **patient)
     agent.ready()
     agent.popen.terminate()
     assert agent.popen.wait(DEADLINE) == 0
@@ -176,12 +177,13 @@ def _store(agent: Solo) -> int:
 
 def test_traffic_is_announced_whatever_went_wrong_before(start: Start) -> None:
     fault = failing("unitagent.store.registry:Registry.announce", "ValueError('for a test')", "(1, 2)")
-    agent = start(fault, UNIT_TRAFFIC_PORT="8000")
+    port = served_port()
+    agent = start(fault, UNIT_TRAFFIC_PORT=str(port))
     agent.ready()
-    until(lambda: _entries(agent), "it is announced")
+    until(lambda: _entries(agent, port), "it is announced")
     assert agent.output.read_text().count("cannot be announced to the store: for a test") == 1
 
 
-def _entries(agent: Solo) -> bool:
+def _entries(agent: Solo, port: int) -> bool:
     url = f"redis://127.0.0.1:{agent.port + 1}"
-    return '"port": 8000' in agent.run("endpoints", "--redis-url", url)
+    return f'"port": {port}' in agent.run("endpoints", "--redis-url", url)

@@ -65,7 +65,7 @@ def test_a_full_file() -> None:
         "UNIT_STARTUP_SECONDS": "4200",
         "UNIT_STRICT": "true",
     }
-    assert file.command == ("bash", "-c", "exec vllm serve /model --port 8000")
+    assert file.command == ("/bin/sh", "-c", "bash -c 'exec vllm serve /model --port 8000'")
     assert file.environment == {"HF_HOME": "/cache"}
     assert file.sigterm is True
     assert file.warnings == ()
@@ -121,8 +121,11 @@ def test_every_spelling_of_sigterm(key: str, inside: bool) -> None:
 @pytest.mark.parametrize(
     ("container", "command"),
     [
-        ({"script": "vllm serve"}, ("vllm", "serve")),
-        ({"script": "a", "command": "b"}, ("a",)),
+        ({"script": "vllm serve"}, ("/bin/sh", "-c", "vllm serve")),
+        ({"script": "cd /tmp && ls"}, ("/bin/sh", "-c", "cd /tmp && ls")),
+        ({"script": "a 'b\nc; $d | e"}, ("/bin/sh", "-c", "a 'b\nc; $d | e")),
+        ({"script": "a", "command": "b"}, ("/bin/sh", "-c", "a")),
+        ({"script": " \n", "command": "b"}, ("b",)),
         ({"command": "python -m x", "args": ["--a", "b c"]}, ("python", "-m", "x", "--a", "b c")),
         ({"command": ["python", "x y"]}, ("python", "x y")),
         ({}, ()),
@@ -236,7 +239,7 @@ def test_an_empty_check_is_said_to_ask_nothing() -> None:
         ({"containers": {}}, "containers=an object: accepted is a list"),
         ({"containers": [1]}, "containers[0]=1: accepted is an object"),
         ({"containers": [{"port": 65536}]}, "containers[0].port=65536"),
-        ({"containers": [{"script": "bash -c 'x"}]}, "containers[0].script"),
+        ({"containers": [{"command": "bash -c 'x"}]}, "containers[0].command"),
         ({"containers": [{"script": 1}]}, "containers[0].script=1: accepted is a string"),
         ({"containers": [{"script": "a \0"}]}, "containers[0].script"),
         (

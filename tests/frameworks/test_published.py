@@ -33,6 +33,19 @@ def test_sglang(parsers: Path, rank: int, base: str) -> None:
     assert (seen["enable_metrics"], seen["port"], seen["tp_size"]) == (True, 8000, 24)
 
 
+@pytest.mark.parametrize("own", ["", " --port 18002 --host 10.0.0.9"])
+def test_what_sglang_reads_in_a_file(parsers: Path, tmp_path: Path, own: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("port: 18001\nenable-metrics: true\nhost: '10.0.0.1'\nnnodes: 2\ntp-size: 4\n")
+    flags = f"--model-path M --config {file}{own}"
+    seen = read(parsers, "sglang serve", flags, place(0))
+    made = plan("sglang", f"sglang serve {flags}", place(0))
+    assert (seen["nnodes"], seen["node_rank"], seen["enable_metrics"]) == (2, 0, True)
+    assert made.health == f"http://{seen['host']}:{seen['port']}/health"
+    assert made.metrics_url == f"http://{seen['host']}:{seen['port']}/metrics"
+    assert made.traffic_port == (18002 if own else 18001)
+
+
 @pytest.mark.parametrize(("rank", "base"), PLACES)
 def test_lmdeploy(parsers: Path, rank: int, base: str) -> None:
     flags = "M --tp 24 --server-port 8000"

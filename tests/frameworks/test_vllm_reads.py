@@ -84,3 +84,20 @@ def test_vllm_understands_every_rank(vllm: Path) -> None:
     ]
     understood = read(vllm, [words for words, _ in cases])
     assert [each | wanted for each, (_, wanted) in zip(understood, cases, strict=True)] == understood
+
+
+def test_what_vllm_reads_in_a_file(vllm: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("port: 18001\ntensor-parallel-size: 2\nnnodes: 2\ncompilation-config:\n  level: 0\n")
+    other = tmp_path / "dp.yaml"
+    other.write_text("data_parallel_size: 4\nport: 18001\n")
+    lines = [planned(rank, 2, f"--config {file}") for rank in (0, 1)]
+    lines += [planned(0, 2, f"--config {file} --port 18002"), planned(1, 2, f"--config {other}")]
+    assert lines[0].count("--nnodes") == 0
+    seen = read(vllm, lines)
+    assert [each | native(rank) for each, rank in zip(seen, (0, 1, 0), strict=False)] == seen[:3]
+    assert seen[3] | replicated(1, 2) == seen[3]
+    ports = [
+        plan("vllm", " ".join(["vllm", *words]), place(0)).traffic_port for words in (lines[0], lines[2])
+    ]
+    assert ports == [seen[0]["port"], seen[2]["port"]] == [18001, 18002]

@@ -19,6 +19,7 @@ from tests.acceptance.local import until as in_time
 from tests.entries import entry
 from tests.listening import story, until
 from tests.operator.command import UNITAGENT
+from tests.ports import served_port
 from tests.servers import Server, running
 from unitagent.errors import StoreError
 from unitagent.store.registry import Registry
@@ -140,12 +141,13 @@ async def test_a_store_without_units_is_believed_after_a_lease(server: Server, t
 
 
 def test_a_unit_says_where_its_traffic_goes(tmp_path: Path) -> None:
-    unit = LocalUnit(tmp_path, "--traffic-port", "8123", "--service", "chat")
+    port = served_port()
+    unit = LocalUnit(tmp_path, "--traffic-port", str(port), "--service", "chat")
     try:
         unit.ready()
         words = ("endpoints", "--http-address", unit.address(0))
         seen = in_time(lambda: json.loads(unitagent(*words).stdout or "[]"), "it is announced")
-        expected = {"unit": UNIT, "service": "chat", "address": "127.0.0.1", "port": 8123}
+        expected = {"unit": UNIT, "service": "chat", "address": "127.0.0.1", "port": port}
         assert [{name: one[name] for name in expected} for one in seen] == [expected]
         assert json.loads(unitagent(*words, "--service", "other").stdout) == []
     finally:

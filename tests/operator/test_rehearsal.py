@@ -84,7 +84,7 @@ def test_the_service_file_s_variables_are_said_to_be_its_own(tmp_path: Path) -> 
     file.write_text(json.dumps({"unit": {"size": 2}, "containers": [{"script": "serve it", "env": env}]}))
     done = run("env", "--command", "--format", "json", environ=HERE | {"UNIT_CONFIG": str(file)})
     seen = json.loads(done.stdout)
-    assert seen["command"] == ["serve", "it"]
+    assert seen["command"] == ["/bin/sh", "-c", "serve it"]
     assert seen["environment"]["A"] == {"value": "b", "source": f"service file {file}: containers[0].env"}
     assert seen["environment"]["HF_TOKEN"]["value"] == "***"
 

@@ -88,7 +88,7 @@ def container(engine: str) -> tuple[list[str], dict[str, str]]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_workload_gets_its_command_line_and_variables_unchanged(engine: str) -> None:
     command, variables = container(engine)
-    assert command == ["bash", "-c", "exec serve $RANK_ID {{x}}"]
+    assert command == ["/bin/sh", "-c", "bash -c 'exec serve $RANK_ID {{x}}'"]
     assert variables["MODEL"] == "$(HOME) {{.Slot}} on"
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.acceptance.local import until
-from tests.ports import free_port
+from tests.ports import free_port, served_port
 from tests.security.victims import UNIT, Victim
 
 OLD, NEW = "5f1d0c9a7b3e4682" * 2, "90b2c7d41ea86f35" * 2
@@ -25,7 +25,7 @@ class Changing:
     """The Unit; ``url`` of its store, empty for the embedded one."""
 
     def __init__(self, folder: Path, url: str = "") -> None:
-        self.folder, self.url, self.port, self.traffic = folder, url, free_port(), free_port()
+        self.folder, self.url, self.port, self.traffic = folder, url, free_port(), served_port()
         self.agents: dict[int, Victim] = {}
         self.all: list[Victim] = []
 

@@ -11,6 +11,7 @@ import pytest
 from tests.acceptance.local import until
 from tests.entries import entry
 from tests.listening import story
+from tests.ports import served_port
 from tests.security.victims import SECRET, UNIT, MakeVictim, Victim, server, victim
 from tests.servers import Server
 from unitagent.operator.endpoints.outlook import Outlook
@@ -45,7 +46,7 @@ def test_lines_of_strangers_are_ignored_and_rank_0_takes_its_own_back(
     server: Server, victim: MakeVictim
 ) -> None:
     """Both in the place of the Unit, and as another one of its service."""
-    one = victim(0, 1, UNIT_SECRET=SECRET, UNIT_TRAFFIC_PORT="8000")
+    one = victim(0, 1, UNIT_SECRET=SECRET, UNIT_TRAFFIC_PORT=str(served_port()))
     until(lambda: endpoints(one), "the Unit takes traffic")
     for others in ({}, {"lease": 5.0, "generation": 1}):
         server.command("HSET", REGISTRY, "more", lie("more", **others))
@@ -57,7 +58,7 @@ def test_lines_of_strangers_are_ignored_and_rank_0_takes_its_own_back(
 
 
 def test_a_signed_line_that_is_put_back_is_too_old(server: Server, victim: MakeVictim) -> None:
-    one = victim(0, 1, UNIT_SECRET=SECRET, UNIT_TRAFFIC_PORT="8000", UNIT_LEASE_SECONDS="1",
+    one = victim(0, 1, UNIT_SECRET=SECRET, UNIT_TRAFFIC_PORT=str(served_port()), UNIT_LEASE_SECONDS="1",
                  UNIT_HEARTBEAT_SECONDS="0.2")  # fmt: skip
     until(lambda: endpoints(one), "the Unit takes traffic")
     kept = line(server)

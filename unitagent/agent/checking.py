@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unitagent.probes.connect import reach
 from unitagent.probes.health import HealthProbe, Question, Verdict, check_for
 from unitagent.settings import Resolved
 
@@ -36,6 +37,21 @@ UNASKED: Commands = _answerless
 """For a start that is only rehearsed."""
 
 
+def _takes_connections(port: int, hosts: Sequence[str]) -> Check:
+    """Whether a port takes connections at one of these addresses at least: who listens chose one of them."""
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
+        problems = []
+        for host in hosts:
+            problem = await reach(host, port, within=timeout / len(hosts))
+            if not problem:
+                return ""
+            problems.append(problem)
+        return problems[0]
+
+    return check
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What is known about one start, to make a probe of it."""
@@ -44,6 +60,7 @@ class Asking:
     plan: Plan | None
     env: Mapping[str, str]
     commands: Commands
+    ip: str
 
     def probe(self) -> Callable[[OnVerdict], HealthProbe] | None:
         """What builds the probe; None where there is nothing to ask."""
@@ -53,8 +70,21 @@ class Asking:
         life = self._life(stated.get("liveness_check") or stated.get("health_check"))
         first = [question for question in (startup, traffic, life) if question]
         if not first:
-            return None
+            return self._door()
         return lambda told: HealthProbe(first, life=life, traffic=traffic, on_verdict=told)
+
+    def _door(self) -> Callable[[OnVerdict], HealthProbe] | None:
+        """Ask a service of which the port is all that is known whether it takes connections there."""
+        settings = self.found.settings
+        if settings.traffic_port is None or settings.mode != "service":
+            return None
+        question = Question(
+            check=_takes_connections(settings.traffic_port, ("127.0.0.1", "::1", self.ip)),
+            interval=settings.health_interval,
+            timeout=settings.health_timeout,
+            failures=settings.health_failures,
+        )
+        return lambda told: HealthProbe([question], traffic=question, on_verdict=told)
 
     def _stated(self) -> Mapping[str, Stated]:
         """The service file's checks, unless a flag or the environment says what is to be asked instead."""

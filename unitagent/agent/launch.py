@@ -19,9 +19,14 @@ from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import GangInfo, fill, workload_environment
 
 if TYPE_CHECKING:
-    from unitagent.frameworks.adapter import Plan
+    from unitagent.frameworks.adapter import Context, Plan
+    from unitagent.frameworks.shell_text import Plain
 
 
+_UNKNOWN_HEALTH = (
+    "the workload's health and port are not known: ready means that its process runs, and a drain waits for "
+    "no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
+)
 _ENDING = 1.0  # seconds that an engine takes to end once it is idle
 
 
@@ -37,6 +42,7 @@ class Launch:
         traffic_port: where it takes user traffic at rank 0; None where that is not known.
         vital: beginnings of the names of processes that it cannot do without.
         deaf: it makes nothing of a SIGTERM, so that a grace would only be lost time.
+        notices: sentences that a person should read once.
 
     """
 
@@ -49,6 +55,7 @@ class Launch:
     traffic_port: int | None = None
     vital: tuple[str, ...] = ()
     deaf: bool = False
+    notices: tuple[str, ...] = ()
 
 
 def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")) -> str:
@@ -129,20 +136,23 @@ class Launcher:
         given = {name: text for name, text in os.environ.items() if text and name not in replaced}
         env = workload_environment({**self._offered, **self._found.environment, **given}, self._info(gang))
         argv = fill(self._settings.command, env)
-        plan = self._plan(gang, argv, env)
+        plan, notices = self._plan(gang, argv, env)
+        health = self._health(plan, {**env, **(plan.env if plan else {})})
+        notices = (*notices, *self._unknown(health))
         if plan is None:
-            known = self._settings.traffic_port
-            return Launch(argv, env, {}, self._health(None, env), self._inflight(None), traffic_port=known)
+            known, inflight = self._settings.traffic_port, self._inflight(None)
+            return Launch(argv, env, {}, health, inflight, traffic_port=known, notices=notices)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            health=self._health(plan, {**env, **plan.env}),
+            health=health,
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
             vital=plan.vital,
             deaf=plan.deaf,
+            notices=notices,
         )
 
     def rehearse(self, master: str | None = None) -> Launch:
@@ -156,18 +166,25 @@ class Launcher:
         ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
         return self.launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
 
-    def _plan(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Plan | None:
-        """What the framework of the command adds; None where there is none."""
+    def _plan(
+        self, gang: Gang, argv: list[str], env: Mapping[str, str]
+    ) -> tuple[Plan | None, tuple[str, ...]]:
+        """What the framework of the command adds, None where there is none; and what is to be said of it."""
         if self._settings.framework == "none":
-            return None
-        from unitagent.discovery.installed import version_of  # noqa: PLC0415 (most run plain commands)
-        from unitagent.frameworks.adapter import Context  # noqa: PLC0415
-        from unitagent.frameworks.registry import choose  # noqa: PLC0415
+            return None, ()
+        from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
 
-        framework = choose(self._settings.framework, argv)
-        if framework is None:
-            return None
-        context = Context(
+        def place(framework: str, command: Plain) -> Context:
+            return self._context(gang, framework, command)
+
+        made = complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
+        return made.plan, made.notices
+
+    def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
+        from unitagent.discovery.installed import version_of  # noqa: PLC0415
+        from unitagent.frameworks.adapter import Context  # noqa: PLC0415
+
+        return Context(
             rank=self._rank,
             size=self._settings.size,
             unit=self._settings.unit,
@@ -177,10 +194,16 @@ class Launcher:
             master_port=gang.master_port,
             rank_ips=gang.ips,
             ifname=self._ifname,
-            version=version_of(framework.name, argv, env.get("PATH")),
+            folder=command.folder,
+            version=version_of(framework, command.argv, command.env.get("PATH")),
             patience=_patience(self._settings),
         )
-        return framework.plan(context, tuple(argv), env)
+
+    def _unknown(self, health: object) -> tuple[str, ...]:
+        """What to say where nobody can tell how the workload is."""
+        if health is not None or self._rank or self._settings.mode != "service":
+            return ()
+        return (_UNKNOWN_HEALTH,)
 
     def _info(self, gang: Gang) -> GangInfo:
         return GangInfo(
@@ -197,7 +220,7 @@ class Launcher:
         )
 
     def _health(self, plan: Plan | None, env: Mapping[str, str]) -> Callable[[OnVerdict], HealthProbe] | None:
-        return Asking(self._found, plan, env, self._commands).probe() if self._rank == 0 else None
+        return Asking(self._found, plan, env, self._commands, self._ip).probe() if self._rank == 0 else None
 
     def _gauges(self, plan: Plan) -> Gauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:

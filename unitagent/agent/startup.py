@@ -236,6 +236,8 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
         found, me.rank, card, leftovers.marker(me.incarnation), hca=hca, commands=_commands(here)
     )
     rehearsed = launcher.rehearse()
+    for notice in rehearsed.notices:
+        _log.warning("%s", notice)
     state = first(rules(settings, me, health=rehearsed.health is not None), me, time.monotonic())
     if place.took is not None:
         state = joining.succeed(state, place.took)

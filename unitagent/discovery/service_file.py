@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LARGEST_UNIT = 1024
 _HIGHEST_PORT = 65535
 _MOST_UNITS = 1_000_000
+SHELL = ("/bin/sh", "-c")
 _CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "resources", "name", *KINDS)
 
 
@@ -164,9 +165,14 @@ _USUAL_PERIOD = 10.0  # of Kubernetes, whose probes these are
 
 
 def _command(container: Reader) -> tuple[str, ...]:
-    """Give the argv: ``script`` is one shell-quoted string; ``command`` and ``args`` are that or a list."""
-    if container.text("script"):
-        return _words(container, "script")
+    """Give the argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
+
+    So EAS has it: ``script`` takes whole scripts, parted by newlines or semicolons; ``command`` is for images
+    without a shell.
+    """
+    script = container.text("script") or ""
+    if script.strip():
+        return (*SHELL, script) if _given(container, "script", (script,)) else ()
     return _words(container, "command") + _words(container, "args")
 
 
@@ -177,9 +183,15 @@ def _words(container: Reader, key: str) -> tuple[str, ...]:
     except ValueError as error:
         container.refuse(key, f"a shell-quoted command line ({error})")
         return ()
-    if not all(map(_passable, words)):
+    return words if _given(container, key, words) else ()
+
+
+def _given(container: Reader, key: str, words: tuple[str, ...]) -> bool:
+    """Whether a program can be given these words; refuses the key otherwise."""
+    passable = all(map(_passable, words))
+    if not passable:
         container.refuse(key, "words that a program can be given: no zero bytes, valid Unicode")
-    return words
+    return passable
 
 
 def _environment(container: Reader) -> Iterator[tuple[str, str]]:

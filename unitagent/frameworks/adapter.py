@@ -24,6 +24,7 @@ class Context:
         rank_ips: of all ranks, in rank order.
         ifname: the network card for traffic between ranks; empty when unknown.
         version: of the engine; empty when unknown.
+        folder: where the command runs; None when that is not known.
         patience: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
             nobody has said.
 
@@ -39,6 +40,7 @@ class Context:
     rank_ips: tuple[str, ...]
     ifname: str
     version: str = ""
+    folder: str | None = None
     patience: int = 0
 
 
@@ -60,6 +62,7 @@ class Plan:
             command starts, daemons or not, that it cannot do without and that need no grace once its main
             process has ended.
         deaf: the engine makes nothing of a SIGTERM on this rank, so that it is ended without a grace.
+        notices: sentences that a person should read once, at the start.
 
     """
 
@@ -73,10 +76,14 @@ class Plan:
     metrics_url: str | None = None
     vital: tuple[str, ...] = ()
     deaf: bool = False
+    notices: tuple[str, ...] = ()
 
 
 class Framework(Protocol):
-    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``) but in ``sh -c TEXT``."""
+    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``) but in ``sh -c TEXT``.
+
+    A word may be ``UNTOLD``: reading its value raises ``UntoldError``, and then the command is left alone.
+    """
 
     @property
     def name(self) -> str:

@@ -1,8 +1,7 @@
 """Where the engine's own words begin in a command that may be wrapped.
 
-The invariant: the text of ``sh -c TEXT`` is the user's program and is never touched. Such a command gets its
-rank by the variables of the workload and by the placeholders (``{RANK_ID}`` …) in TEXT. The same holds for
-the arguments of another program: ``python train.py --launcher torchrun`` is a command of ``train.py``.
+The invariant: nothing is looked for inside the text of ``sh -c TEXT``, which :mod:`shell_text` reads, nor
+among the arguments of another program: ``python train.py --launcher torchrun`` is one of ``train.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
-_TEXT_OPTION = re.compile(r"-[a-z]*c")
+_SHELL_OPTION = re.compile(r"[-+][A-Za-z]*|--[a-z-]*")
+_SHELL_FILES = frozenset({"--rcfile", "--init-file"})
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 # Long options without a value: numactl's, conda's, mpirun's, setpriv's, timeout's and uv's.
 _SWITCH = re.compile(
@@ -35,11 +35,18 @@ class Command:
     Attributes:
         head: everything up to the engine itself, wrappers included.
         words: the engine's own arguments.
+        filed: those that it reads from a file before them.
 
     """
 
     head: tuple[str, ...]
     words: tuple[str, ...]
+    filed: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All arguments that count; the last one of a name wins."""
+        return (*self.filed, *self.words)
 
     def appended(self, added: Sequence[str]) -> tuple[str, ...]:
         """Return the command with ``added`` as its last options: behind a lone ``--`` they would be none."""
@@ -75,10 +82,28 @@ def _does_else(argv: tuple[str, ...], starts: Sequence[Start]) -> bool:
     return own_module or _program(argv[0]) in {start[0] for start in starts}
 
 
-def is_shell_text(argv: Sequence[str]) -> bool:
+def is_shell_text(argv: tuple[str, ...]) -> bool:
     """Whether the program is a shell with its program text as an argument."""
-    pairs = itertools.pairwise(argv)
-    return any(_program(word) in _SHELLS and _TEXT_OPTION.fullmatch(option) for word, option in pairs)
+    return shell_text_at(argv) is not None
+
+
+def shell_text_at(argv: tuple[str, ...]) -> int | None:
+    """Return where the text of a shell stands in a command, behind any options; None if there is none."""
+    starts = (at for at in _programs(argv) if _program(argv[at]) in _SHELLS)
+    return next((at for start in starts if (at := _text_at(argv, start + 1)) is not None), None)
+
+
+def _text_at(argv: tuple[str, ...], at: int) -> int | None:
+    """Go through a shell's options, as a shell does: ``-euo pipefail -c``, ``--login -c``, ``-c -e``."""
+    asked = False
+    while at < len(argv) and _SHELL_OPTION.fullmatch(argv[at]):
+        option = argv[at]
+        short = option[1:] if option[1:2] != "-" else ""
+        asked = asked or (option.startswith("-") and "c" in short)
+        at += 1 + (short.count("o") + short.count("O") if short else option in _SHELL_FILES)
+        if option in {"-", "--"}:
+            break
+    return at if asked and at < len(argv) else None
 
 
 def _programs(argv: tuple[str, ...]) -> Iterator[int]:

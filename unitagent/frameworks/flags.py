@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.errors import ConfigurationError
+from unitagent.frameworks.untold import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,31 @@ class Flag:
     variable: str = ""
 
     def value(self, words: Sequence[str]) -> str | None:
-        """Return what the last one says; empty if it says nothing, None if it is not there."""
-        found = [self._read(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
-        return next((text for text in reversed(found) if text is not None), None)
+        """Return what the last one says; empty if it says nothing, None if it is not there.
+
+        Raises:
+            UntoldError: it is there, and what it says cannot be told.
+
+        """
+        text = self._last(words)
+        return None if text is None else told(self.name, text)
 
     def number(self, words: Sequence[str]) -> int | None:
         """Return the value as a number; None if it is missing or none."""
         text = self.value(words) or ""
         return int(text) if text.isascii() and text.isdigit() else None
 
+    def says(self, words: Sequence[str], text: str) -> bool:
+        """Whether it is there and plainly says this."""
+        return self._last(words) == text
+
     def among(self, words: Sequence[str]) -> bool:
         """Whether it is there at all."""
-        return self.value(words) is not None
+        return self._last(words) is not None
+
+    def _last(self, words: Sequence[str]) -> str | None:
+        found = [self._read(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
+        return next((text for text in reversed(found) if text is not None), None)
 
     def _read(self, word: str, following: Sequence[str]) -> str | None:
         name, equals, text = word.partition("=")
@@ -63,7 +77,7 @@ class Missing:
 
     def offer(self, flag: Flag, value: object, why: str) -> None:
         """Add a flag unless the user said something about it."""
-        if self._said(flag, str(value)) is None:
+        if not flag.among(self._words) and self._said(flag, str(value)) is None:
             self._added += [flag.name, str(value)]
             self.origins[flag.name] = why
 
@@ -75,7 +89,7 @@ class Missing:
 
     def override(self, flag: Flag, value: object, why: str) -> None:
         """Add a flag behind the user's own, which this rank's engine would refuse; the last one counts."""
-        if flag.value(self._words) not in (None, str(value)):
+        if flag.among(self._words) and not flag.says(self._words, str(value)):
             self._added += [flag.name, str(value)]
             self.origins[flag.name] = why
 
@@ -106,7 +120,7 @@ class Missing:
         text = flag.value(self._words)
         if text is not None:
             return f"{flag.name} {text}", text
-        text = self._env.get(flag.variable, "") if flag.variable else ""
+        text = told(flag.variable, self._env.get(flag.variable, "")) if flag.variable else ""
         # The workload's environment already offers our own value there: that is nobody's word.
         return (f"{flag.variable}={text}", text) if text not in ("", ours, ours.strip("[]")) else None
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unitagent.frameworks.flags import Flag
+from unitagent.frameworks.untold import UntoldError
 
 _PORT = Flag("--port")
 HOST = Flag("--host")
@@ -33,6 +34,12 @@ class Door:
 
     def opened(self, words: Sequence[str]) -> OpenDoor | None:
         """Return where it listens with these arguments; None when that cannot be told."""
+        try:
+            return self._opened(words)
+        except UntoldError:
+            return None
+
+    def _opened(self, words: Sequence[str]) -> OpenDoor | None:
         said = self.port_flag.value(words)
         port = self.port if said is None else self.port_flag.number(words)
         if not port or any(flag.among(words) for flag in self.elsewhere):

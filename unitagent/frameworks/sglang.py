@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import recognize, vouched
+from unitagent.frameworks.config_file import filed
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import HOST, Door, bracketed, everywhere
 
@@ -42,12 +43,13 @@ class SgLang:
         command = vouched(argv, _STARTS)
         if command is None:
             return Plan(argv=argv)
-        missing = Missing(command.words, env)
+        command = replace(command, filed=filed(command.words, context.folder))
+        missing = Missing(command.said, env)
         if context.size > 1:
             _place(context, missing)
         added = missing.words()
         plan = Plan(argv=command.appended(added), origins=missing.origins, deaf=context.rank > 0)
-        return _served(plan, (*command.words, *added)) if context.rank == 0 else plan
+        return _served(plan, (*command.said, *added)) if context.rank == 0 else plan
 
 
 def _place(context: Context, missing: Missing) -> None:

@@ -66,6 +66,7 @@ class TensorRtLlm:
             return Plan(argv=argv)
         if context.size > 1 and not recognize(argv, _MPI):
             _refuse_ipv6(context)
+        processes = 1 if context.size == 1 or recognize(argv, _MPI) else _processes(context, command)
         if context.rank:
             origin = {"sshd": "Rank 0 starts the processes of this rank over ssh."}
             return Plan(argv=("/bin/sh", "-c", _SSHD, "sshd"), origins=origin)
@@ -73,7 +74,7 @@ class TensorRtLlm:
             return _served(Plan(argv=argv), command)
         missing = Missing(command.words, env)
         missing.offer(HOST, everywhere(context.rank_ip), "Requests come from other machines.")
-        argv = _mpirun(context, command.appended(missing.words()), command, env)
+        argv = _mpirun(context, command.appended(missing.words()), processes, env)
         origin = {"mpirun": "TensorRT-LLM is one MPI world, which rank 0 starts on all ranks."}
         plan = Plan(argv=argv, origins={**origin, **missing.origins})
         return _served(plan, command)
@@ -89,9 +90,8 @@ def _refuse_ipv6(context: Context) -> None:
 
 
 def _mpirun(
-    context: Context, argv: tuple[str, ...], command: Command, env: Mapping[str, str]
+    context: Context, argv: tuple[str, ...], per_rank: int, env: Mapping[str, str]
 ) -> tuple[str, ...]:
-    per_rank = _processes(context, command)
     hosts = ",".join(f"{ip}:{per_rank}" for ip in context.rank_ips)
     launch = () if _LAUNCH in argv else (_LAUNCH,)
     return (

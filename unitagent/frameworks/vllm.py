@@ -1,7 +1,7 @@
 """vLLM over several machines: its own multi-node executor, data parallelism, or Ray.
 
 The invariant: rank 0 is the only one with an API server unless the user chose a load balancing of their
-own, in which every rank has one. Flags in a file (``--config``) are not seen.
+own, in which every rank has one. Flags in a file (``--config``) count like those of the command line.
 
 Sources: vLLM 0.33 ``engine/arg_utils.py`` and ``entrypoints/cli/serve.py``; native multi-node came with
 0.11.1, ``--shutdown-timeout`` with 0.18.0: without it SIGTERM breaks requests in flight.
@@ -17,6 +17,7 @@ from unitagent.errors import ConfigurationError
 from unitagent.frameworks import ray_cluster, vllm_data_parallel
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import Command, recognize, vouched
+from unitagent.frameworks.config_file import filed
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import Door
 
@@ -55,6 +56,7 @@ class Vllm:
         command = vouched(argv, _STARTS)
         if command is None:
             return Plan(argv=argv)
+        command = replace(command, filed=filed(command.words, context.folder))
         if context.size == 1:
             return _served(Plan(argv=argv, vital=_VITAL), command, health=True)
         if _runs_on_ray(command):
@@ -63,8 +65,8 @@ class Vllm:
 
 
 def _completed(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
-    missing = Missing(command.words, env)
-    layout = vllm_data_parallel.layout(context, command.words, missing, native=_NNODES.among(command.words))
+    missing = Missing(command.said, env)
+    layout = vllm_data_parallel.layout(context, command.said, missing, native=_NNODES.among(command.said))
     if layout.native:
         _native(context, missing)
     _roles(context, missing, command, headless=layout.headless)
@@ -85,11 +87,11 @@ def _native(context: Context, missing: Missing) -> None:
 
 def _roles(context: Context, missing: Missing, command: Command, *, headless: bool) -> None:
     if headless:
-        if _NOT_HEADLESS.among(command.words):
+        if _NOT_HEADLESS.among(command.said):
             missing.problem(f"--no-headless: requests go to rank 0, not to rank {context.rank}; leave it out")
         missing.switch(_HEADLESS, f"Rank {context.rank} only computes; requests go to rank 0.")
         missing.override(_API_SERVERS, 0, "A rank without requests may not have API servers.")
-    elif _HEADLESS.among(command.words):
+    elif _HEADLESS.among(command.said):
         missing.problem(
             f"--headless: rank {context.rank} has to take requests; leave it out, the others get it"
         )
@@ -111,16 +113,16 @@ def _servable(command: Command) -> Command:
 
 
 def _runs_on_ray(command: Command) -> bool:
-    return "ray" in (_EXECUTOR.value(command.words), vllm_data_parallel.BACKEND.value(command.words))
+    return "ray" in (_EXECUTOR.value(command.said), vllm_data_parallel.BACKEND.value(command.said))
 
 
 def _on_ray(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
     """Ray gives vLLM the GPUs of all ranks; its native flags and Ray exclude each other."""
-    if (_NNODES.number(command.words) or 1) > 1:
+    if (_NNODES.number(command.said) or 1) > 1:
         raise ConfigurationError(
-            f"--nnodes {_NNODES.value(command.words)}: vLLM takes no such flag with Ray; leave one out"
+            f"--nnodes {_NNODES.value(command.said)}: vLLM takes no such flag with Ray; leave one out"
         )
-    missing = Missing(command.words, env)
+    missing = Missing(command.said, env)
     _ending(context, missing)
     plan = ray_cluster.plan(context, command.appended(missing.words()), env)
     plan = replace(plan, origins={**plan.origins, **missing.origins})
@@ -128,10 +130,10 @@ def _on_ray(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
 
 
 def _served(plan: Plan, command: Command, *, health: bool) -> Plan:
-    door = _DOOR.opened(command.words)
+    door = _DOOR.opened(command.said)
     if door is None:
         return plan
     plan = replace(plan, traffic_port=door.port, health=door.health if health else None)
-    if door.metrics is None or _NO_STATS.among(command.words):
+    if door.metrics is None or _NO_STATS.among(command.said):
         return plan
     return replace(plan, metrics_url=door.metrics, running_metrics=_RUNNING, progress_metric=_STEPS)

@@ -22,6 +22,11 @@ _SIZE = Flag("--data-parallel-size", ("-dp",))
 _LOCAL = Flag("--data-parallel-size-local", ("-dpl",))
 _RANK = Flag("--data-parallel-rank", ("-dpn",))
 _START_RANK = Flag("--data-parallel-start-rank", ("-dpr",))
+_HEADLESS = Flag("--headless")
+_HYBRID_BY_START_RANK = (
+    "at rank 0, whatever its value, it means hybrid load balancing to vLLM, which then refuses the headless "
+    "ranks; leave it out, each rank gets its own, or write --data-parallel-hybrid-lb"
+)
 _ADDRESS = Flag("--data-parallel-address", ("-dpa",))
 _RPC_PORT = Flag("--data-parallel-rpc-port", ("-dpp",))
 _HYBRID = (Flag("--data-parallel-hybrid-lb", ("-dph",)), Flag("--data-parallel-multi-port-external-lb"))
@@ -52,7 +57,7 @@ def layout(context: Context, words: Sequence[str], missing: Missing, *, native: 
     if any(flag.among(words) for flag in _EXTERNAL):
         _external(context, replicas, missing)
     else:
-        _engines(context, replicas // context.size, missing, balanced=balanced)
+        _engines(context, replicas // context.size, words, missing, balanced=balanced)
     return Layout(native=False, headless=context.rank > 0 and not balanced)
 
 
@@ -74,11 +79,14 @@ def _meeting(context: Context, missing: Missing) -> None:
     missing.offer(_RPC_PORT, context.master_port + 1, "The replicas meet at a port free in this generation.")
 
 
-def _engines(context: Context, local: int, missing: Missing, *, balanced: bool) -> None:
+def _engines(context: Context, local: int, words: Sequence[str], missing: Missing, *, balanced: bool) -> None:
     missing.require(
         _LOCAL, local, f"each of {context.size} instances runs {local} of the replicas", str(local)
     )
-    if context.rank or balanced:
+    means_hybrid = not (balanced or (context.rank and _HEADLESS.among(words)))
+    if means_hybrid and _START_RANK.among(words):
+        missing.problem(f"{_START_RANK.name}: {_HYBRID_BY_START_RANK}")
+    elif context.rank or balanced:
         first = context.rank * local
         fact = f"the replicas of rank {context.rank} are counted from {first}"
         missing.require(_START_RANK, first, fact)

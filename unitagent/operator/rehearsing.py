@@ -46,6 +46,8 @@ def rehearse(found: Resolved) -> Rehearsal:
     hca = find_rdma(found, card[0], _say)
     launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
     launch = launcher.rehearse(settings.master_address)
+    for notice in launch.notices:
+        _say(notice)
     return Rehearsal(
         rank=settings.rank,
         argv=launch.argv,

@@ -47,7 +47,7 @@ class Hollow(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def sglang() -> argparse.ArgumentParser:
-    Hollow("sglang", "srt.arg_groups")
+    Hollow("sglang", "srt.arg_groups", "srt.utils.server_args_config_parser")
     arguments = importlib.import_module("sglang.srt.arg_groups.arg_utils")
     parser = argparse.ArgumentParser()
     parser.add_argument("--model-path")
@@ -92,13 +92,22 @@ def plain(value: object) -> object:
     return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
+def merged(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """What is parsed where a file is named; SGLang merges its flags first (``prepare_server_args``)."""
+    if "--config" not in words:
+        return words
+    module = importlib.import_module("sglang.srt.utils.server_args_config_parser")
+    found: list[str] = module.ConfigArgumentMerger(parser).merge_config_with_args(words)
+    return found
+
+
 def main() -> None:
     parser = PARSERS[sys.argv[1]]()
     if sys.argv[2:] == ["options"]:
         shown = [action for action in parser._actions if action.option_strings]
         told: object = {name: action.nargs != 0 for action in shown for name in action.option_strings}
     else:
-        parsed = [vars(parser.parse_args(words)) for words in json.load(sys.stdin)]
+        parsed = [vars(parser.parse_args(merged(parser, words))) for words in json.load(sys.stdin)]
         told = [{name: plain(value) for name, value in each.items()} for each in parsed]
     sys.stdout.write(f"\n{json.dumps(told)}\n")  # the answer is the last line: frameworks talk when imported
 

@@ -17,7 +17,7 @@ _PARALLEL = (
 )
 _MEETING = ("master_addr", "master_port", "data_parallel_address", "data_parallel_rpc_port")
 _ROLE = ("headless", "api_server_count", "shutdown_timeout")
-_READ = ("model_tag", "nnodes", "node_rank", *_ROLE, *_PARALLEL, *_MEETING)
+_READ = ("model_tag", "port", "nnodes", "node_rank", *_ROLE, *_PARALLEL, *_MEETING)
 
 
 def read(words: list[str]) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""From a command as the user wrote it, a shell's text included, to the plan of one rank.
+
+The invariant: what cannot be read is left as it is, and that is said; who named a framework that could
+complete nothing is told so before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from unitagent.errors import ConfigurationError
+from unitagent.frameworks.adapter import Context, Framework, Plan
+from unitagent.frameworks.command import is_shell_text
+from unitagent.frameworks.registry import FRAMEWORKS, choose
+from unitagent.frameworks.shell_text import Plain, read
+from unitagent.frameworks.untold import UntoldError
+
+Place = Callable[[str, Plain], Context]
+"""Makes the context for a framework of this name and the command that it is going to complete."""
+
+_ANY_COMMAND = frozenset({"ray", "torchrun"})  # a cluster, or variables, for whatever it is
+_WRITTEN = {
+    "vllm": "vllm serve MODEL",
+    "sglang": "python3 -m sglang.launch_server --model-path MODEL",
+    "deepspeed": "deepspeed PROGRAM",
+    "lmdeploy": "lmdeploy serve api_server MODEL",
+    "tensorrt-llm": "trtllm-serve MODEL --tp_size N",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What became of a command.
+
+    Attributes:
+        plan: None where no framework had anything to do with it.
+        notices: sentences that a person should read once.
+
+    """
+
+    plan: Plan | None = None
+    notices: tuple[str, ...] = ()
+
+
+def complete(
+    name: str, argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, place: Place
+) -> Completed:
+    """Complete ``argv`` by the framework called ``name``.
+
+    Raises:
+        ConfigurationError: the user's words contradict the Unit, or a framework was named in vain.
+
+    """
+    framework = choose(name, argv)
+    whole = framework is not None and (framework.name == "ray" or framework.recognizes(argv))
+    command = Plain(argv, env, folder, tuple)
+    try:
+        if not whole and is_shell_text(argv):
+            command = _inside(command, framework)
+            framework = framework or choose("auto", command.argv)
+        if framework is None:
+            return Completed()
+        plan = framework.plan(place(framework.name, command), command.argv, command.env)
+        plan = replace(plan, argv=_written(command, plan.argv, argv))
+    except UntoldError as error:
+        return _unread(name, str(error))
+    if name != "auto" and _in_vain(framework, command, plan, argv):
+        raise _useless(name, "it is no command that it knows")
+    return Completed(plan, plan.notices)
+
+
+def _is_known(argv: tuple[str, ...]) -> bool:
+    return any(each.recognizes(argv) for each in FRAMEWORKS)
+
+
+def _inside(command: Plain, framework: Framework | None) -> Plain:
+    """Go into the shell's text, and into the one that it starts, to a command of ``framework`` or of any."""
+    inner, outer = read(command.argv, command.env, command.folder, _is_known), command.rewritten
+    found = replace(inner, rewritten=lambda words: outer(inner.rewritten(words)))
+    if (framework.recognizes if framework else _is_known)(inner.argv):
+        return found
+    if not is_shell_text(inner.argv):
+        raise UntoldError("the last command of its text is none that is known")
+    return _inside(found, framework)
+
+
+def _written(command: Plain, planned: tuple[str, ...], argv: tuple[str, ...]) -> tuple[str, ...]:
+    return argv if planned == command.argv else command.rewritten(planned)
+
+
+def _in_vain(framework: Framework, command: Plain, plan: Plan, argv: tuple[str, ...]) -> bool:
+    if framework.name in _ANY_COMMAND or framework.recognizes(command.argv):
+        return False
+    return (plan.argv, plan.env, plan.health, plan.traffic_port) == (argv, {}, None, None)
+
+
+def _unread(name: str, why: str) -> Completed:
+    if name in _WRITTEN:
+        raise _useless(name, why)
+    said = f"COMMAND is left as it is: {why} (UNIT_FRAMEWORK={name})"
+    return Completed(notices=(said,))
+
+
+def _useless(name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"UNIT_FRAMEWORK={name}: nothing of COMMAND could be completed: {why}; accepted is "
+        f"`{_WRITTEN[name]} …`, by itself or as the last command of a shell's text, under no condition; or "
+        "set UNIT_FRAMEWORK=none and write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, "
+        "{MASTER_ADDRESS}, {MASTER_PORT})"
+    )

@@ -1,0 +1,202 @@
+"""The words of a shell's text, with where each stands in it, for who only wants to read a plain command.
+
+The invariant: what is not understood for certain (a here-document, a text that breaks off) is an error, and
+what only the shell can know (``$(…)``, most of ``${…}``) is a part that says so.
+
+Source: POSIX.1-2024, Shell Command Language, 2.2 (quoting), 2.3 (tokens), 2.6 (expansions).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from unitagent.frameworks.untold import UntoldError
+
+_OPERATOR = re.compile(r"&&|\|\||;;&?|;&|\|&|[;|&()\n]")
+_REDIRECTION = re.compile(r"\d*(<<-?|<>|<&|>&|>\||>>|<|>)|&>>?")
+_BLANK = re.compile(r"(?:[ \t]|\\\n)+|#[^\n]*")
+_NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*|\d+|@)\}|([A-Za-z_]\w*|\d|@))")
+_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):-([\w./:@,=+-]*)\}")
+_PLAIN = re.compile(r"[^ \t\n\\'\"$`;|&()<>]+")
+_SINGLE = re.compile(r"'[^']*'")
+_BACKTICKS = re.compile(r"`(?:[^\\`]|\\.)*`", re.DOTALL)
+_SPECIAL = frozenset("?#*!-")
+_IN_QUOTES = re.compile(r"[^\\\"$`]+")
+
+
+class Kind(Enum):
+    """What a part of a word is."""
+
+    TEXT = auto()
+    VARIABLE = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a word.
+
+    Attributes:
+        text: what it says; of a variable its name, of what only the shell can know how it is written.
+        default: what counts where the variable is empty.
+
+    """
+
+    kind: Kind
+    text: str = ""
+    quoted: bool = False
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word, from ``start`` to ``end`` of the text."""
+
+    start: int
+    end: int
+    parts: tuple[Part, ...]
+
+    @property
+    def literal(self) -> str | None:
+        """What it says without any quoting or expansion; None if it has some."""
+        (first, *more) = self.parts or (Part(Kind.TEXT),)
+        return None if more or first.kind is not Kind.TEXT or first.quoted else first.text
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A control operator, newline included; or a redirection, whose word comes next."""
+
+    text: str
+    start: int
+    redirects: bool = False
+
+
+Token = Word | Operator
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Yield words and operators.
+
+    Raises:
+        UntoldError: a here-document, a process as a file, or a text that breaks off.
+
+    """
+    at = 0
+    while at < len(text):
+        if blank := _BLANK.match(text, at):
+            at = blank.end()
+        elif redirection := _REDIRECTION.match(text, at):
+            if "<<" in redirection[0] or text.startswith("(", redirection.end()):
+                raise UntoldError("a here-document or a process in the place of a file")
+            yield Operator(redirection[0], at, redirects=True)
+            at = redirection.end()
+        elif operator := _OPERATOR.match(text, at):
+            yield Operator(operator[0], at)
+            at = operator.end()
+        else:
+            parts, end = _word(text, at)
+            yield Word(at, end, tuple(parts))
+            at = end
+
+
+def _word(text: str, at: int) -> tuple[list[Part], int]:
+    parts: list[Part] = []
+    while at < len(text):
+        if plain := _PLAIN.match(text, at):
+            parts.append(Part(Kind.TEXT, plain[0]))
+            at = plain.end()
+        elif text[at] == "'":
+            end = _single(text, at)
+            parts.append(Part(Kind.TEXT, text[at + 1 : end - 1], quoted=True))
+            at = end
+        elif text[at] == '"':
+            inner, at = _quoted(text, at + 1)
+            parts += inner
+        elif text[at] == "\\":
+            escaped = text[at + 1 : at + 2]
+            parts += [Part(Kind.TEXT, escaped, quoted=True)] if escaped != "\n" else []
+            at += 2
+        elif text[at] in "$`":
+            part, at = _expansion(text, at, quoted=False)
+            parts.append(part)
+        else:
+            break
+    return parts, at
+
+
+def _quoted(text: str, at: int) -> tuple[list[Part], int]:
+    """Read up to the closing double quote; an empty pair is a part too."""
+    parts = [Part(Kind.TEXT, "", quoted=True)]
+    while at < len(text) and text[at] != '"':
+        if plain := _IN_QUOTES.match(text, at):
+            parts.append(Part(Kind.TEXT, plain[0], quoted=True))
+            at = plain.end()
+        elif text[at] == "\\":
+            escaped = text[at + 1 : at + 2]
+            said = {"\n": ""}.get(escaped, escaped if escaped in '$`"\\' else f"\\{escaped}")
+            parts.append(Part(Kind.TEXT, said, quoted=True))
+            at += 2
+        else:
+            part, at = _expansion(text, at, quoted=True)
+            parts.append(part)
+    if at >= len(text):
+        raise UntoldError("a quotation without an end")
+    return parts, at + 1
+
+
+def _expansion(text: str, at: int, *, quoted: bool) -> tuple[Part, int]:
+    if default := _DEFAULT.match(text, at):
+        return Part(Kind.VARIABLE, default[1], quoted, default[2]), default.end()
+    if name := _NAME.match(text, at):
+        return Part(Kind.VARIABLE, name[1] or name[2], quoted), name.end()
+    end = _end_of_unknown(text, at, quoted=quoted)
+    if end is None:
+        return Part(Kind.TEXT, "$", quoted), at + 1
+    return Part(Kind.UNKNOWN, text[at:end], quoted), end
+
+
+def _end_of_unknown(text: str, at: int, *, quoted: bool) -> int | None:
+    following = text[at + 1 : at + 2]
+    if text[at] == "`":
+        return _match(_BACKTICKS, text, at)
+    if following in {"(", "{"}:
+        return _closed(text, at + 2, ")" if following == "(" else "}")
+    if following == "'" and not quoted:
+        return _single(text, at + 1)
+    if following == '"' and not quoted:
+        return at + 1
+    return at + 2 if following in _SPECIAL else None
+
+
+def _closed(text: str, at: int, end: str) -> int:
+    """Return where an expansion that has begun is over."""
+    while at < len(text) and text[at] != end:
+        if text[at] == "'":
+            at = _single(text, at)
+        elif text[at] == '"':
+            at = _quoted(text, at + 1)[1]
+        elif text[at] in "$`":
+            at = _expansion(text, at, quoted=False)[1]
+        elif text[at] == "(":
+            at = _closed(text, at + 1, ")")
+        else:
+            at += 2 if text[at] == "\\" else 1
+    if at >= len(text):
+        raise UntoldError("an expansion without an end")
+    return at + 1
+
+
+def _single(text: str, at: int) -> int:
+    """Return where a word goes on behind single quotes, in which nothing has a meaning."""
+    return _match(_SINGLE, text, at)
+
+
+def _match(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    if found is None:
+        raise UntoldError("a quotation without an end")
+    return found.end()
