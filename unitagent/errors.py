@@ -24,6 +24,10 @@ class ConfigurationError(UnitAgentError):
         self.problems = problems
 
 
+class RefusalError(ValueError):
+    """A text is not accepted; ``str`` of it says why, and cites nothing that may be secret."""
+
+
 class StoreError(UnitAgentError):
     """The store could not be reached, or refused us."""
 

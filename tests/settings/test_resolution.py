@@ -278,6 +278,26 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
 
 
 @pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://h:6379?foo=1", "option foo is unknown"),
+        ("redis://h?db=x", "the database is not a number"),
+        ("redis://h/1?db=2", "given twice"),
+        ("unix://host/a", "absolute path"),
+        ("redis://h?ssl_ca_certs=/c", "needs a scheme with TLS"),
+        ("redis://h?socket_timeout=5", "option socket_timeout is unknown"),
+        ("redis://:pass#@h", "# is %23"),
+    ],
+)
+def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(url: str, reason: str) -> None:
+    for environ in ({"UNIT_REDIS_URL": url}, {"UNIT_REDIS_URL_FILE": "/url"}):
+        said = problems(ALONE | environ, url=url)
+        assert len(said) == 1, said
+        assert reason in said[0]
+        assert "# in a password percent-encoded" in said[0]
+
+
+@pytest.mark.parametrize(
     ("environ", "said"),
     [
         ({}, "RANK_ID and UNIT_SIZE missing"),

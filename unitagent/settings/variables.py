@@ -96,7 +96,7 @@ URL = Kind(values.http_url, "a URL that begins with http:// or https://")
 STORE = Kind(
     values.store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
-    "or redis+cluster://host:port,host:port, with / @ : and ? in a password percent-encoded",
+    "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
 MODE = Kind(lambda text: Mode(text.lower()), "service or job", choice=True)
 RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.errors import StoreError, UnitAgentError
+from unitagent.errors import RefusalError, StoreError, UnitAgentError
 from unitagent.store.address import Address, parse
 from unitagent.store.connection import Begun, connect, connect_to, way_of
 from unitagent.store.locate import Locator
@@ -81,6 +81,8 @@ def _ask(url: Directions) -> Address:
     try:
         told = url()
         return parse(told) if isinstance(told, str) else told
+    except RefusalError as error:
+        raise StoreError(f"UNIT_REDIS_URL: {error}") from error
     except UnitAgentError as error:
         raise StoreError(str(error)) from error
     except Exception as error:
