@@ -29,9 +29,13 @@ class RefusalError(ValueError):
 
 
 class StoreError(UnitAgentError):
-    """The store could not be reached, or refused us."""
+    """The store could not be reached, or refused us: ``what`` it did, and a ``remedy`` where one is known."""
 
     exit_code = 69
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what, self.remedy = what, remedy
 
 
 class CommandError(UnitAgentError):

@@ -157,7 +157,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "UNIT_STORE_TIMEOUT_SECONDS",
             "store_timeout",
             SECONDS,
-            "how long to try to reach it at the start",
+            "how long to try to reach it at the start; 0: one try",
             "60",
         ),
         V("UNIT_SECRET", "secrets", SECRET, "shared by the Unit's instances"),
