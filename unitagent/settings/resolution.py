@@ -50,8 +50,8 @@ def resolve(
     work.open_files()
     parsed = work.parse()
     work.fit_drain(parsed)
-    told_by = work.platform.name if work.platform else None
-    work.problems.extend(rules.broken(work.given, parsed, told_by, identity=identity and not work.unread))
+    identified = identity and not work.unread
+    work.problems.extend(rules.broken(work.given, parsed, work.platform, identity=identified))
     argv = tuple(command) or work.file.command
     if identity and not command:
         work.refuse_itself(argv)
