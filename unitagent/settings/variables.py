@@ -122,7 +122,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "ifname",
             INTERFACE,
             "card for inter-node traffic",
-            known="net0, eth1, default route's",
+            known="net0, eth1, default route's, if usable",
         ),
         V("RANK_IP", "rank_ip", ADDRESS, "this instance's address", known="first usable one of the card"),
         V("MASTER_ADDRESS", "master_address", HOST, "where rank 0 is", known="from the platform"),

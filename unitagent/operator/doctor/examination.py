@@ -138,7 +138,7 @@ async def _address(settings: Settings) -> tuple[str, str, Finding]:
     except ConfigurationError as error:
         remedy = "check that the network is attached to this container"
         return settings.ifname or "", "", fail("address", str(error), remedy)
-    judged = network.judge_address(address.ifname, address.ip, settings.size)
+    judged = network.judge_address(address.ifname, address.ip, settings.size, address.notice)
     return address.ifname, address.ip, judged
 
 
