@@ -101,3 +101,14 @@ def three_nodes(folder: Path) -> Iterator[list[Server]]:
         formed = lambda node: b"cluster_state:ok" in node.command("CLUSTER", "INFO")  # noqa: E731
         asyncio.run(until(lambda: all(map(formed, nodes)), 50))
         yield nodes
+
+
+@contextlib.contextmanager
+def cannot_save(folder: Path) -> Iterator[Server]:
+    """A server whose last try to save has failed: a folder is in the place of its file."""
+    with running(folder, extra=("--dbfilename", "taken.rdb", "--save", "3600 1")) as server:
+        (folder / "taken.rdb").mkdir()
+        server.command("BGSAVE")
+        failed = b"rdb_last_bgsave_status:err"
+        asyncio.run(until(lambda: failed in server.command("INFO", "persistence"), 60))
+        yield server

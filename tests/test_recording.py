@@ -230,4 +230,4 @@ def test_a_user_without_the_permissions_is_told_once_and_then_it_works(
 
     tell()
     (said,) = [one.getMessage() for one in caplog.records]
-    assert "does not permit this user all that is needed; see the ACL line" in said
+    assert "does not permit this user all that is needed; give the user of UNIT_REDIS_URL" in said

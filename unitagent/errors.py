@@ -24,10 +24,18 @@ class ConfigurationError(UnitAgentError):
         self.problems = problems
 
 
+class RefusalError(ValueError):
+    """A text is not accepted; ``str`` of it says why, and cites nothing that may be secret."""
+
+
 class StoreError(UnitAgentError):
-    """The store could not be reached, or refused us."""
+    """The store could not be reached, or refused us: ``what`` it did, and a ``remedy`` where one is known."""
 
     exit_code = 69
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what, self.remedy = what, remedy
 
 
 class CommandError(UnitAgentError):

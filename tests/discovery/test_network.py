@@ -36,9 +36,14 @@ class Namespace:
             start_new_session=True,
         )
 
+    def told(self, ifname: str = "") -> list[str]:
+        """What the finder says of its choice."""
+        output, _ = self.start(ifname, "", 0).communicate(timeout=60)
+        return [line["waiting"] for line in map(json.loads, output.splitlines()) if "waiting" in line]
+
     def find(self, ifname: str = "", rank_ip: str = "", wait: float = 0) -> dict[str, Any]:
         """Run the finder to its end and give its last word."""
-        output, _ = self.start(ifname, rank_ip, wait).communicate(timeout=60)
+        output, _ = self.start(ifname, rank_ip, wait).communicate(timeout=120)
         last: dict[str, Any] = json.loads(output.splitlines()[-1])
         return last
 
@@ -130,6 +135,48 @@ def test_link_local_addresses_are_not_told_to_others(namespace: Namespace) -> No
     assert namespace.find(rank_ip="169.254.7.7")["found"] == ["eth1", "169.254.7.7", "AF_INET"]
 
 
+def test_a_link_local_address_is_the_last_choice_on_a_card_that_was_named(namespace: Namespace) -> None:
+    namespace.ip(*card("eth1", "169.254.7.7/16"))
+    assert namespace.find("eth1")["found"] == ["eth1", "169.254.7.7", "AF_INET"]
+    assert "link-local addresses only: 169.254.7.7 is used" in namespace.told("eth1")[0]
+    assert namespace.find("eth1", wait=60)["found"] == ["eth1", "169.254.7.7", "AF_INET"]
+    namespace.ip("address add fd00:1::2/64 dev eth1 nodad")
+    assert namespace.find("eth1", wait=60)["found"] == ["eth1", "fd00:1::2", "AF_INET6"]
+
+
+def test_a_link_local_address_of_ipv6_is_never_told(namespace: Namespace) -> None:
+    namespace.ip(*card("eth1"))
+    assert "eth1 has no usable address" in namespace.find("eth1", wait=1)["error"]
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        (["link add eth1 type veth peer name other", "link set eth1 up"], "eth1 has no link"),
+        ([*card("eth1")], "eth1 has no usable address"),
+        ([*card("eth1", "169.254.7.7/16")], "eth1 has no usable address"),
+        (["link add net0 type veth peer name other", "address add 10.9.9.9/24 dev net0"], "net0 has no link"),
+    ],
+)
+def test_a_usual_card_of_no_use_is_passed_over(namespace: Namespace, odd: list[str], why: str) -> None:
+    namespace.ip(*odd, *card("ens3", "10.0.0.2/24"), "route add default via 10.0.0.1")
+    assert namespace.find(wait=60)["found"] == ["ens3", "10.0.0.2", "AF_INET"]
+    (told,) = namespace.told()
+    assert why in told
+    assert "so ens3 with 10.0.0.2 is used; set COMM_IFNAME" in told
+
+
+def test_eth1_serves_where_net0_is_of_no_use(namespace: Namespace) -> None:
+    namespace.ip("link add net0 type veth peer name other", *card("eth1", "10.0.1.2/24"))
+    assert namespace.find(wait=60)["found"] == ["eth1", "10.0.1.2", "AF_INET"]
+
+
+def test_a_card_that_was_named_is_never_passed_over(namespace: Namespace) -> None:
+    namespace.ip("link add eth1 type veth peer name other", *card("ens3", "10.0.0.2/24"))
+    namespace.ip("route add default via 10.0.0.1")
+    assert "eth1 has no link" in namespace.find("eth1", wait=1)["error"]
+
+
 def test_a_secondary_address_comes_after_the_primary(namespace: Namespace) -> None:
     namespace.ip(*card("eth1", "10.0.0.9/24", "10.0.0.2/24"))
     assert namespace.find()["found"] == ["eth1", "10.0.0.9", "AF_INET"]
@@ -152,6 +199,15 @@ def test_a_renamed_card_is_gone_and_the_error_lists_what_is_there(namespace: Nam
     error = namespace.find("eth1")["error"]
     assert "COMM_IFNAME='eth1' is no card" in error
     assert "ens5 10.0.0.2" in error
+
+
+@pytest.mark.parametrize("other", ["enP7s7", "enp0s31f6np0-of-a-long-name"])
+def test_a_card_called_by_another_name_of_it(namespace: Namespace, other: str) -> None:
+    """Libraries find cards by their own names only, so that is what the workload is told."""
+    namespace.ip(*card("eth1", "10.0.1.2/24"), f"link property add dev eth1 altname {other}")
+    assert namespace.find(other)["found"] == ["eth1", "10.0.1.2", "AF_INET"]
+    assert namespace.find(other, "10.0.1.2")["found"] == ["eth1", "10.0.1.2", "AF_INET"]
+    assert f"eth1 (also {other}) 10.0.1.2" in namespace.find("eth7")["error"]
 
 
 def test_a_card_without_a_link_is_not_used(namespace: Namespace) -> None:

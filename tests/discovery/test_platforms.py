@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.operator.command import run
 from unitagent.discovery.platforms import TABLE, Platform, detect, full_name
 from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.discovery.schedulers import first_host
@@ -57,6 +58,7 @@ JAX = {
     "JAX_COORDINATOR_PORT": "1234",
     "JOB_COMPLETION_INDEX": "1",
 }
+COMPONENTS = {"SLURM_JOB_NODELIST_HET_GROUP_0": "gpu1", "SLURM_JOB_NODELIST_HET_GROUP_1": "big1"}
 VOLCANO = {"VC_TASK_INDEX": "1", "VC_WORKER_NUM": "2", "VC_WORKER_HOSTS": "j-worker-0.j,j-worker-1.j"}
 VOLCANO_PYTORCH = {
     "VC_TASK_INDEX": "0",
@@ -281,11 +283,30 @@ def test_half_a_set_names_the_missing_half(environ: dict[str, str], missing: str
         (GROVE | {"GROVE_PCLQ_NAME": "app-0-sg-1-ldr"}, "GROVE_PCLQ_POD_INDEX=1"),
         (without(VOLCANO_PYTORCH, "RANK"), "MASTER, WORKER"),
         ({"VC_TASK_INDEX": "0"}, "VC_<TASK>_NUM"),
+        (SLURM | {"SLURM_HET_SIZE": "2"}, "SLURM_HET_SIZE='2'"),
+        (SLURM | {"SLURM_PACK_SIZE": "3"}, "SLURM_PACK_SIZE='3'"),
+        (SLURM | COMPONENTS, "SLURM_JOB_NODELIST_HET_GROUP_0, SLURM_JOB_NODELIST_HET_GROUP_1"),
     ],
 )
 def test_impossible_values_name_the_variable(environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(said)):
         detect(environ, "host")
+
+
+def test_a_slurm_job_of_one_component_is_no_heterogeneous_one() -> None:
+    whole = detect(SLURM, "host")
+    assert whole is not None
+    one = {"SLURM_JOB_NODELIST_HET_GROUP_0": "gpu1", "SLURM_HET_SIZE": "1"}
+    assert detect(SLURM | one, "host") == whole
+
+
+def test_components_of_a_slurm_job_are_refused_until_all_is_said() -> None:
+    het = SLURM | {"SLURM_HET_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}
+    done = run("run", "--", "true", environ=het)
+    assert done.returncode == 2
+    assert "SLURM_HET_SIZE='2' (set by the platform): accepted is a job of one component" in done.stderr
+    whole = {"UNIT_ID": "both", "RANK_ID": "5", "UNIT_SIZE": "6"}
+    assert run("env", environ=het | whole).returncode == 0
 
 
 @pytest.mark.parametrize(

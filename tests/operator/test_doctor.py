@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.local import UNIT, LocalUnit, until
+from tests.groups import cannot_save
 from tests.operator.command import run
 from tests.ports import free_port
 from tests.servers import Server, running
@@ -103,6 +104,17 @@ def test_no_password_is_shown(server: Server) -> None:
     assert done.returncode == 1
     assert "refused the user or password" in done.stdout
     assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_store_that_cannot_save_is_mended_at_its_disk(tmp_path: Path) -> None:
+    with cannot_save(tmp_path) as server:
+        code, checks = examined(UNIT_REDIS_URL=server.url)
+    assert code == 1
+    rights = checks["rights"][0]
+    assert "cannot save to its disk" in rights["detail"]
+    assert rights["detail"].count("cannot save") == 1
+    assert "make room" in rights["remedy"]
+    assert "ACL" not in rights["remedy"]
 
 
 def test_a_store_that_is_not_there() -> None:

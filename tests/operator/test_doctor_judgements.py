@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from unitagent.errors import StoreError
 from unitagent.operator.doctor import devices, finding, limits, network, process, store, variables
 from unitagent.operator.doctor.finding import Finding, Verdict, fail, ok, warn
 
@@ -239,11 +240,11 @@ def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch)
         ([0.001] * 5, 0.01, (), (OK, OK, OK)),
         ([0.001, 0.3, 0.4, 0.3, 0.001], 0, (), (WARN, OK, OK)),
         ([0.001] * 5, -30, (), (OK, OK, WARN)),
-        ([0.001] * 5, 30, ("SET: no",), (OK, FAIL, WARN)),
+        ([0.001] * 5, 30, (store.Refused(("SET",), "no"),), (OK, FAIL, WARN)),
     ],
 )
 def test_the_store(
-    seconds: list[float], ahead: float, refused: tuple[str, ...], judged: tuple[Verdict, ...]
+    seconds: list[float], ahead: float, refused: tuple[store.Refused, ...], judged: tuple[Verdict, ...]
 ) -> None:
     found = store.judge(store.Asked("h:1", seconds, ahead, refused), 1.0)
     assert tuple(verdicts(list(found)).items()) == tuple(
@@ -257,8 +258,13 @@ def test_a_clock_that_is_behind_is_not_said_to_be_ahead() -> None:
 
 
 def test_rank_0_s_own_store_may_start_later() -> None:
-    assert store.judge_trouble("no", elsewhere=True).verdict is WARN
-    assert store.judge_trouble("no", elsewhere=False).verdict is FAIL
+    assert store.judge_trouble(StoreError("no"), elsewhere=True).verdict is WARN
+    assert store.judge_trouble(StoreError("no"), elsewhere=False).verdict is FAIL
+
+
+def test_what_helps_is_what_the_store_wants() -> None:
+    disk = StoreError("it cannot save", "make room")
+    assert store.judge_trouble(disk, elsewhere=False).remedy == "make room"
     assert store.judge_embedded("h:1", "", open_to_all=True).verdict is WARN
     assert store.judge_embedded("h:1", "", open_to_all=False).verdict is OK
     assert store.judge_embedded("h:1", "it refuses", open_to_all=True).verdict is FAIL

@@ -222,7 +222,7 @@ def test_a_file_that_is_bad_at_the_start_is_refused_by_its_line(unit: Changing) 
     unit.write(0, OLD, NEW[:15])
     agent = unit.start(0)
     assert agent.popen.wait(60) == 2
-    assert f"UNIT_SECRET='***' (file {unit.file(0)}, line 2): accepted is " in agent.output
+    assert f"UNIT_SECRET='***' (file {unit.file(0)}): line 2 is unfit; accepted is " in agent.output
     assert NEW[:15] not in agent.output
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.operator.command import run
-from unitagent.errors import ConfigurationError
+from unitagent.errors import RefusalError
 from unitagent.store.address import parse
 
 ODD = [
@@ -22,6 +22,10 @@ ODD = [
     "unix://hunter2",
     ":hunter2@redis://h",
     "hunter2",
+    "hunter2:x@h",
+    "redis://h?hunter2",
+    "redis://h?hunter2=1",
+    "redis://u:12?hunter2=x@h",
 ]
 
 
@@ -39,6 +43,6 @@ def test_nothing_of_an_odd_url_is_said(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ODD)
 def test_a_file_that_is_rewritten_with_one_is_not_cited_either(url: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(RefusalError) as caught:
         parse(url)
     assert "hunter2" not in str(caught.value)

@@ -96,10 +96,12 @@ def _folder(path: Path) -> None:
 
 BAD: dict[str, Callable[[Path], object]] = {
     "is empty": lambda path: path.write_text("\n \n"),
-    "is not accepted (line 1)": lambda path: path.write_text(OLD[:15]),
-    "is not accepted (line 3)": lambda path: path.write_text(f"{OLD}\n\n{NEW[:15]}\n"),
-    "is not accepted (line 2)": lambda path: path.write_text(f"{OLD}\n{NEW}\0"),
-    "is not accepted (4 lines)": lambda path: path.write_text("\n".join(f"{OLD}{n}" for n in range(4))),
+    "is not accepted (line 1 is unfit)": lambda path: path.write_text(OLD[:15]),
+    "is not accepted (line 3 is unfit)": lambda path: path.write_text(f"{OLD}\n\n{NEW[:15]}\n"),
+    "is not accepted (line 2 is unfit)": lambda path: path.write_text(f"{OLD}\n{NEW}\0"),
+    "is not accepted (these are 4 lines)": lambda path: path.write_text(
+        "\n".join(f"{OLD}{n}" for n in range(4))
+    ),
     "has none of the secrets that are accepted now": lambda path: path.write_text(NEW),
     "is no UTF-8 text": lambda path: path.write_bytes(b"\xff\xfe" * 40),
     "cannot be read (No such file or directory)": lambda path: path.unlink(),

@@ -244,7 +244,8 @@ REFUSED += [
 REFUSED += [
     ("RANK_IP", text) for text in ("host", "0.0.0.0", "::", "224.0.0.1", "fe80::1%eth0", "10.0.0.1:80")
 ]
-REFUSED += [("COMM_IFNAME", text) for text in ("=eth0", "eth0/1", "x" * 16, "..", "a b")][1:]
+REFUSED += [("COMM_IFNAME", text) for text in ("eth0/1", "x" * 128, "..", "a b")]
+REFUSED += [("COMM_IFNAME", text) for text in ("=eth0", "^lo", "eth0,eth1", "^lo,docker0", "=eth0,eth1", ",")]
 REFUSED += [("MASTER_ADDRESS", text) for text in ("10.0.0.1:80", "a b", "999.1.1.1", "http://h", "x." * 200)]
 REFUSED += [
     ("UNIT_REDIS_URL", text)
@@ -275,6 +276,26 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
     assert "correct it" in said[0]
     shown = repr(VARIABLES[name].shown(text))
     assert shown in said[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://h:6379?foo=1", "option foo is unknown"),
+        ("redis://h?db=x", "the database is not a number"),
+        ("redis://h/1?db=2", "given twice"),
+        ("unix://host/a", "absolute path"),
+        ("redis://h?ssl_ca_certs=/c", "needs a scheme with TLS"),
+        ("redis://h?socket_timeout=5", "option socket_timeout is unknown"),
+        ("redis://:pass#@h", "# is %23"),
+    ],
+)
+def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(url: str, reason: str) -> None:
+    for environ in ({"UNIT_REDIS_URL": url}, {"UNIT_REDIS_URL_FILE": "/url"}):
+        said = problems(ALONE | environ, url=url)
+        assert len(said) == 1, said
+        assert reason in said[0]
+        assert "# in a password percent-encoded" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def test_the_right_password_opens_and_a_wrong_one_is_named(locked: Server)
     wrong = f"the store at {host} refused the user or password of UNIT_REDIS_URL"
     assert (await refused(f"redis://:wrong@{host}")).startswith(wrong)
     assert (await refused(f"redis://nobody:{QUOTED}@{host}")).startswith(wrong)
-    assert "wants a password in UNIT_REDIS_URL" in await refused(f"redis://{host}")
+    assert "wants a password; give one in UNIT_REDIS_URL" in await refused(f"redis://{host}")
 
 
 @story

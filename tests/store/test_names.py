@@ -70,7 +70,7 @@ def test_a_lookup_that_takes_longer_than_an_operation_only_delays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """For each server that is asked on the way, one lookup at a time."""
-    name = f"slow-{urlsplit(form).scheme}"
+    name = "slow-" + urlsplit(form).scheme.replace("+", "-")
     looked_up: list[str] = []
 
     def resolve(host: str) -> list[str]:

@@ -33,9 +33,8 @@ async def test_a_server_that_restarts_empty_is_filled_again(server: Server, open
     await other.exchange(exchange(record(1, "b")))
     server.kill()
     assert "connection" in (await trouble(store)).lower()  # closed, or reset
-    assert (
-        await trouble(store) == f"the store at 127.0.0.1:{server.port} cannot be reached: Connection refused"
-    )
+    gone = await trouble(store)
+    assert gone.startswith(f"the store at 127.0.0.1:{server.port} cannot be reached: Connection refused; ")
     server.start()
     reply = await recovered(store)
     assert (reply.holder, set(reply.records), reply.generation, reply.failure) == ("a", {0}, 3, None)
@@ -50,7 +49,8 @@ async def test_a_hung_server_fails_within_the_timeout_and_answers_again_afterwar
     await store.exchange(MINE)
     server.pause()
     began = time.monotonic()
-    assert await trouble(store) == f"the store at 127.0.0.1:{server.port} does not answer in time"
+    hangs = f"the store at 127.0.0.1:{server.port} does not answer in time; "
+    assert (await trouble(store)).startswith(hangs)
     assert time.monotonic() - began < 5
     assert "does not answer in time" in await trouble(store)
     server.resume()

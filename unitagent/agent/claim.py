@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from unitagent.core.actions import Exchange
 from unitagent.core.events import Opinion
 from unitagent.core.exits import Code
-from unitagent.core.joining import next_tenure
+from unitagent.core.joining import FIRST_WORD, never_reached, next_tenure, not_reached
 from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.core.timing import Timing
@@ -56,20 +56,23 @@ async def claim(
 
     """
     began = time.monotonic()
-    reached, report = False, began + _REPORT
+    reached, report, told = False, began + _REPORT, set[str]()
     claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
             found = await claimant.attempt()
         except StoreError as error:
-            if not reached and time.monotonic() - began > store_timeout:
-                why = f"the store was not reached within {store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
-                raise _NoStoreError(f"{why}: {error}") from error
+            waited, why = time.monotonic() - began, str(error)
+            if not reached and waited > store_timeout:
+                raise _NoStoreError(never_reached(store_timeout, why)) from error
+            if not reached and waited >= FIRST_WORD and why not in told:
+                told.add(why)
+                _log.warning("%s", not_reached(waited, store_timeout, why))
         else:
             if found is not None:
                 return found
             reached = True
-        if time.monotonic() > report:
+        if reached and time.monotonic() > report:
             _log.warning("waiting for a free rank: %s", claimant.why)
             report = time.monotonic() + _REPORT
         await asyncio.sleep(PAUSE)
@@ -89,8 +92,9 @@ class _Claimant:
         """Look once, and put my record into a free place."""
         try:
             reply = await self._store.exchange(look(self._me.size))
-        except StoreError:
+        except StoreError as error:
             self._leases = self._leases.broken()
+            self.why = str(error)
             raise
         gap, known = self._timing.contact_gap, tuple(self._leases.of)
         self._leases = self._leases.seen(all_beats(reply), time.monotonic(), gap, keep=known)

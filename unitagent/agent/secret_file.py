@@ -14,6 +14,7 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from unitagent.errors import RefusalError
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS, Keyring
 from unitagent.settings import values
 from unitagent.workload.background import in_background
@@ -133,7 +134,7 @@ def read(path: str) -> Seen:
         return Seen(trouble=f"cannot be read ({error.strerror})")
     except UnicodeDecodeError:
         return Seen(trouble="is no UTF-8 text")
-    except values.LineError as error:
+    except RefusalError as error:
         return Seen(trouble=f"is not accepted ({error})")
     except ValueError:
         return Seen(trouble="is empty")

@@ -169,13 +169,26 @@ def give_up_store(state: State) -> Result:
     trouble, waited = state.store.trouble, state.now - state.started
     if state.store.looked or not trouble:  # at least one try comes to its end
         return state, ()
-    limit = f"{state.rules.store_timeout:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
-    if waited > state.rules.store_timeout:
-        return go(state, Code.STORE, f"the store could not be reached within {limit}: {trouble}"), ()
+    limit = state.rules.store_timeout
+    if waited > limit:
+        return go(state, Code.STORE, never_reached(limit, trouble)), ()
     if waited < FIRST_WORD or trouble in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {trouble})
-    return state, say(Level.WARNING, f"the store was not reached for {waited:.0f} s, of {limit}: {trouble}")
+    return state, say(Level.WARNING, not_reached(waited, limit, trouble))
+
+
+def never_reached(limit: float, trouble: str) -> str:
+    """The last word on a store that was tried for ``limit`` seconds, or once."""
+    tried = f"within {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    once = "at the one try that UNIT_STORE_TIMEOUT_SECONDS=0 leaves"
+    return f"the store could not be reached {tried if limit else once}: {trouble}"
+
+
+def not_reached(waited: float, limit: float, trouble: str) -> str:
+    """A word on a store that is still tried."""
+    limits = f"of {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    return f"the store was not reached for {waited:.0f} s, {limits}: {trouble}"
 
 
 def takes_anew(state: State, holder: str | None) -> bool:

@@ -1,13 +1,14 @@
 """Which card and which of its addresses the other instances shall use: a choice among what was seen.
 
-The invariant: pure. What cannot be told to another machine (loopback, link-local) is chosen only where a
-person asked for it by name, and an address that the kernel is still checking is not chosen at all.
+The invariant: pure. What cannot be told to any other machine (loopback, link-local) is chosen only where a
+person asked for it by name, and an address that the kernel is still checking is not chosen at all. Where the
+choice is not the first one, it says so.
 """
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 _PREFERRED = ("net0", "eth1")  # PAI-EAS: net0 is the RDMA card, eth1 the one between instances
@@ -22,12 +23,14 @@ class Address:
         ifname: name of the card.
         ip: the address as text.
         family: ``AF_INET`` or ``AF_INET6``.
+        notice: what a person should know of how it was chosen.
 
     """
 
     ifname: str
     ip: str
     family: socket.AddressFamily
+    notice: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +76,40 @@ class Cards:
         return next((card for card in self.cards if card.name == name), None)
 
 
-def choose(seen: Cards, ifname: str | None, rank_ip: str | None) -> Address | str:
+def choose(seen: Cards, ifname: str | None, rank_ip: str | None, *, settled: bool = True) -> Address | str:
     """Choose card and address, or say in a few words why there is none (yet).
 
     Args:
         seen: what the kernel tells.
         ifname: the card that was asked for.
         rank_ip: the address that was asked for, on whichever card.
+        settled: cards have had a moment to come up, so that another choice than the first will do.
 
     """
     if rank_ip:
         return _holder(seen, rank_ip)
-    name = ifname or _usual(seen)
-    if name is None:
-        return "no card net0 or eth1, and no default route"
+    if ifname:
+        first = _on(seen, ifname)
+        return first if isinstance(first, Address) or not settled else _link_local(seen, ifname) or first
+    return _choose_usual(seen, settled=settled)
+
+
+def _choose_usual(seen: Cards, *, settled: bool) -> Address | str:
+    """Take the first of the usual cards, or once they are settled the first that is of use."""
+    passed: list[str] = []
+    for name in _usual(seen):
+        found = _on(seen, name)
+        if isinstance(found, Address):
+            then = f"so {name} with {found.ip} is used; set COMM_IFNAME to the card that is meant"
+            return replace(found, notice="; ".join([*passed, then])) if passed else found
+        passed.append(found)
+        if not settled:
+            break
+    return passed[0] if passed else "no card net0 or eth1, and no default route"
+
+
+def _on(seen: Cards, name: str) -> Address | str:
+    """Choose an address of a card, IPv4 before IPv6."""
     card = seen.named(name)
     if card is None:
         return f"COMM_IFNAME={name!r} is no card of this machine"
@@ -96,6 +119,23 @@ def choose(seen: Cards, ifname: str | None, rank_ip: str | None) -> Address | st
     if not usable:
         return f"the card {name} has no usable address"
     return _address(card, min(usable, key=lambda held: (held.ip.version, not held.primary)))
+
+
+def _link_local(seen: Cards, name: str) -> Address | None:
+    """Take a link-local address of a card, as a direct cable has it. Those of IPv6 mean nothing without the
+    name of a card, which is another one on each machine.
+    """
+    card = seen.named(name)
+    if card is None or not card.running:
+        return None
+    mine = (one for one in card.addresses if one.ready and isinstance(one.ip, IPv4Address))
+    held = next((one for one in mine if one.ip.is_link_local), None)
+    if held is None:
+        return None
+    said = (
+        f"the card {name} has link-local addresses only: {held.ip} is used, which serves on this link alone"
+    )
+    return replace(_address(card, held), notice=said)
 
 
 def _holder(seen: Cards, rank_ip: str) -> Address | str:
@@ -108,13 +148,13 @@ def _holder(seen: Cards, rank_ip: str) -> Address | str:
     return f"RANK_IP={rank_ip!r} is on no card of this machine"
 
 
-def _usual(seen: Cards) -> str | None:
-    """Take EAS's card, the default route's, or the only one there is: a network of its own needs no route."""
-    present = next((name for name in _PREFERRED if seen.named(name)), seen.default)
-    if present:
-        return present
-    usable = [card.name for card in seen.cards if card.name != _LOOPBACK and _usable(card)]
-    return usable[0] if len(usable) == 1 else None
+def _usual(seen: Cards) -> list[str]:
+    """List EAS's cards, the default route's, and the only one that is of use: a network of its own needs no
+    route.
+    """
+    known = [name for name in (*_PREFERRED, seen.default) if name and seen.named(name)]
+    usable = [card.name for card in seen.cards if card.name != _LOOPBACK and card.running and _usable(card)]
+    return list(dict.fromkeys([*known, *(usable if len(usable) == 1 else ())]))
 
 
 def _usable(card: Card) -> list[CardAddress]:

@@ -186,21 +186,54 @@ _VOLCANO_TASK = re.compile(r"VC_(\w+)_NUM")
 
 
 def _indexed_job(environ: Environ, hostname: str) -> Platform:
-    """Read the index; neither Job nor JobSet tells the size, and the host's own name leads to the leader."""
+    """Read the index; neither Job nor JobSet tells the size, and the host's own name leads to the leader.
+
+    A pod is called ``<job>-<index>-<five characters>``, its host without the last part.
+    """
     rank = rank_in(environ, "JOB_COMPLETION_INDEX")
-    base, leader = sibling(hostname, str(rank)) or (None, None)
+    pod = environ.get("POD_NAME", "").rpartition("-")[0]
+    base, leader = sibling(hostname, str(rank)) or sibling(pod, str(rank)) or (None, None)
     return Platform("Job", rank, None, leader or None, unit_name(base), ("JOB_COMPLETION_INDEX",))
 
 
-def stateful_set(hostname: str) -> Platform | None:
-    """Read ``<set>-<ordinal>`` of a pod's name; elsewhere a machine may be called so for any reason."""
-    found = re.fullmatch(r".+?-(0|[1-9][0-9]{0,3})", first_label(hostname))
-    if not found:
+def stateful_set(environ: Environ, hostname: str) -> Platform | None:
+    """Read ``<set>-<ordinal>`` of a pod's name; elsewhere a machine may be called so for any reason.
+
+    ``POD_NAME`` (from ``metadata.name``) goes before the hostname, which on the host's network is the node's;
+    ``POD_INDEX`` (from the label ``apps.kubernetes.io/pod-index``) says the ordinal alone.
+    """
+    pod = environ.get("POD_NAME") or hostname
+    label = first_label(pod)
+    found = _ORDINAL.fullmatch(label)
+    if environ.get("POD_INDEX"):
+        rank, note = rank_in(environ, "POD_INDEX"), "POD_INDEX"
+    elif found and not _NODE_OF_AWS.fullmatch(label):
+        rank, note = int(found[1]), f"POD_NAME {pod}" if environ.get("POD_NAME") else f"hostname {hostname}"
+    else:
         return None
-    base, leader = sibling(hostname, found[1]) or (None, None)
-    return Platform(
-        "StatefulSet", int(found[1]), None, leader or None, unit_name(base), (f"hostname {hostname}",)
-    )
+    whole = hostname if first_label(hostname) == label else pod
+    base, leader = sibling(whole, str(rank)) or (None, None)
+    return Platform("StatefulSet", rank, None, leader or None, unit_name(base), (note,))
+
+
+_ORDINAL = re.compile(r".+?-(0|[1-9][0-9]{0,3})")
+_NODE_OF_AWS = re.compile(r"ip(-[0-9]{1,3}){4}")
+
+
+def is_name_of_node(environ: Environ, hostname: str, hosts: str) -> bool:
+    """Whether this hostname is the node's: a pod on the host's network has no other. The kubelet says so at
+    the head of the pod's ``/etc/hosts``.
+    """
+    return hosts.startswith(_HOST_NETWORK) or hostname in filter(None, map(environ.get, _NODE_NAMES))
+
+
+_HOST_NETWORK = "# Kubernetes-managed hosts file (host network)"
+_NODE_NAMES = ("NODE_NAME", "K8S_NODE_NAME", "KUBERNETES_NODE_NAME")  # by custom, from spec.nodeName
+NAMELESS_POD = Platform(
+    "Kubernetes",
+    advice="this pod is on the host's network, so its hostname is the node's: let its spec set POD_NAME from "
+    "metadata.name, as a StatefulSet's pod tells its rank by that",
+)
 
 
 CONTROLLERS: tuple[Rule, ...] = (

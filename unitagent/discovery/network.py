@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "find_address"]
 
 _PAUSE = 0.2
+_MOMENT = 5.0  # seconds for the card that is chosen first, before another one will do
 _BETWEEN_MESSAGES = 5.0
 
 
@@ -30,10 +31,11 @@ async def find_address(
     """Find card and address.
 
     Args:
-        ifname: the card that was asked for; else net0, eth1, the default route's or the only one there is.
+        ifname: the card that was asked for; else net0, eth1, the default route's or the only one there is,
+            whichever is of use after a moment.
         rank_ip: the address that was asked for; else the card's first usable one, IPv4 before IPv6.
         wait: seconds that a card or address may take to come up.
-        on_wait: told why it takes longer, when that changes and every few seconds.
+        on_wait: told why it takes longer, when that changes and every few seconds; and of a second choice.
 
     Raises:
         ConfigurationError: there is none after ``wait``; says which cards there are.
@@ -41,9 +43,12 @@ async def find_address(
     """
     loop = asyncio.get_running_loop()
     deadline, said, next_message = loop.time() + wait, "", 0.0
+    settles = loop.time() + min(_MOMENT, wait)
     while True:
-        found = await asyncio.to_thread(_look, ifname, rank_ip)
+        found = await asyncio.to_thread(_look, ifname, rank_ip, settled=loop.time() >= settles)
         if isinstance(found, Address):
+            if found.notice:
+                on_wait(found.notice)
             return found
         now = loop.time()
         if now >= deadline:
@@ -54,13 +59,13 @@ async def find_address(
         await asyncio.sleep(min(_PAUSE, deadline - now))
 
 
-def _look(ifname: str | None, rank_ip: str | None) -> Address | str:
+def _look(ifname: str | None, rank_ip: str | None, *, settled: bool) -> Address | str:
     if rank_ip and ip_address(rank_ip).is_loopback:
         ifname = ifname or "lo"  # all of 127.0.0.0/8 is there, though only 127.0.0.1 is listed
     if ifname and rank_ip:
         return _as_given(ifname, rank_ip)
     seen = _read()
-    return seen if isinstance(seen, str) else choose(seen, ifname, rank_ip)
+    return seen if isinstance(seen, str) else choose(seen, ifname, rank_ip, settled=settled)
 
 
 def _as_given(ifname: str, rank_ip: str) -> Address | str:

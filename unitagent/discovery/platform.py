@@ -30,6 +30,7 @@ class Platform:
         unit: a name for the Unit that all its instances derive alike and no other Unit of the same namespace
             does, if there is one; namespaces are not in it.
         notes: the variables used, and what a person should know, for ``unitagent env`` and the log.
+        advice: how a person could let it tell more.
 
     """
 
@@ -39,6 +40,7 @@ class Platform:
     leader: str | None = None
     unit: str | None = None
     notes: tuple[str, ...] = ()
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ The invariant: detection reads variables and a hostname, nothing else; it resolv
 
 from __future__ import annotations
 
-from unitagent.discovery.kubernetes import CONTROLLERS, stateful_set
+from unitagent.discovery.kubernetes import CONTROLLERS, NAMELESS_POD, is_name_of_node, stateful_set
 from unitagent.discovery.platform import Environ, Platform, Rule, apply, rank_in
 from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.discovery.schedulers import SCHEDULERS
 
-__all__ = ["Platform", "detect", "full_name"]
+__all__ = ["Platform", "detect", "full_name", "is_name_of_node"]
 
 
 def _eas(environ: Environ, _hostname: str) -> Platform | None:
@@ -35,7 +35,7 @@ def detect(environ: Environ, hostname: str, *, in_cluster: bool = False) -> Plat
 
     Args:
         environ: the environment; an empty variable counts as unset.
-        hostname: this machine's name, with its domain where that is known.
+        hostname: this machine's name, with its domain where that is known; empty where it is a node's.
         in_cluster: whether anything but the environment says that this is a pod of Kubernetes.
 
     Raises:
@@ -44,10 +44,12 @@ def detect(environ: Environ, hostname: str, *, in_cluster: bool = False) -> Plat
     """
     found = (apply(rule, environ, hostname) for rule in TABLE)
     platform = next((platform for platform in found if platform), None)
-    if platform is None and (in_cluster or environ.get("KUBERNETES_SERVICE_HOST")):
-        platform = stateful_set(hostname)
+    in_pod = in_cluster or bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    if platform is None and in_pod:
+        platform = stateful_set(environ, hostname)
     last = (apply(rule, environ, hostname) for rule in RAY_PODS)
-    return platform or next((platform for platform in last if platform), None)
+    nameless = NAMELESS_POD if in_pod and not hostname else None
+    return platform or next((platform for platform in last if platform), nameless)
 
 
 def full_name(hostname: str, hosts: str) -> str:

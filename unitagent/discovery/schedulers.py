@@ -39,6 +39,7 @@ def _slurm(environ: Environ, _hostname: str) -> Platform:
 
     Source: srun(1), OUTPUT ENVIRONMENT VARIABLES. A step's variables come before its job's, which is larger.
     """
+    _refuse_components(environ)
     nodes = _first(environ, "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
     tasks = _first(environ, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
     listed = _first(environ, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
@@ -56,6 +57,27 @@ def _slurm(environ: Environ, _hostname: str) -> Platform:
     step = environ.get("SLURM_STEP_ID")
     unit = f"slurm-{environ['SLURM_JOB_ID']}" + (f"-{step}" if step else "")
     return Platform("Slurm", rank_in(environ, rank), size, leader, unit_name(unit), (f"{rank}, {nodes}",))
+
+
+def _refuse_components(environ: Environ) -> None:
+    """Refuse a heterogeneous job: each component counts its nodes from 0, and all have the same job and step.
+
+    Source: Slurm, "Heterogeneous Job Support"; up to Slurm 19.05 these were called packs.
+    """
+    told = next((name for name in _COMPONENTS if environ.get(name, "1") not in {"", "1"}), "")
+    lists = sorted(name for name in environ if _COMPONENT.fullmatch(name) and environ[name])
+    if not told and len(lists) < 2:  # noqa: PLR2004
+        return
+    said = f"{told}={environ[told]!r}" if told else ", ".join(lists)
+    raise ConfigurationError(
+        f"{said} (set by the platform): accepted is a job of one component, for of several each would be a "
+        "Unit of its own, and all of one name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
+        "UNIT_REDIS_URL) for each task, with SLURM_PROCID as the rank where one Unit spans all components"
+    )
+
+
+_COMPONENTS = ("SLURM_HET_SIZE", "SLURM_PACK_SIZE")
+_COMPONENT = re.compile(r"SLURM_JOB_NODELIST_(HET|PACK)_GROUP_[0-9]+")
 
 
 def _first(environ: Environ, *names: str) -> str | None:

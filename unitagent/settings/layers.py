@@ -98,15 +98,20 @@ def contents(variable: str, path: str, read_file: Callable[[str], str]) -> str:
 def find_platform(
     environ: Mapping[str, str], hostname: str, read_file: Callable[[str], str]
 ) -> Platform | None:
-    """Detect the platform, knowing the host by the name that ``/etc/hosts`` gives it, domain included.
+    """Detect the platform, knowing the host by the name that ``/etc/hosts`` gives it, domain included; by
+    none where that is the name of a node of Kubernetes.
 
     Raises:
         ConfigurationError: a platform's variables are incomplete or impossible.
 
     """
-    if "." not in hostname:
-        with suppress(OSError, ValueError):  # only the leader's name follows from it, and that is asked for
-            hostname = platforms.full_name(hostname, read_file("/etc/hosts"))
+    hosts = ""
+    with suppress(OSError, ValueError):
+        hosts = read_file("/etc/hosts")
+    if platforms.is_name_of_node(environ, hostname, hosts):
+        hostname = ""
+    elif "." not in hostname:
+        hostname = platforms.full_name(hostname, hosts)
     return platforms.detect(environ, hostname, in_cluster=_in_cluster(read_file))
 
 

@@ -11,10 +11,9 @@ from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 from unitagent.discovery.service_file import ServiceFile
-from unitagent.errors import ConfigurationError
+from unitagent.errors import ConfigurationError, RefusalError
 from unitagent.settings import Resolved, Settings, layers, rules
 from unitagent.settings.layers import Given
-from unitagent.settings.values import LineError
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def resolve(
     work.open_files()
     parsed = work.parse()
     work.fit_drain(parsed)
-    told_by = work.platform.name if work.platform else None
-    work.problems.extend(rules.broken(work.given, parsed, told_by, identity=identity and not work.unread))
+    identified = identity and not work.unread
+    work.problems.extend(rules.broken(work.given, parsed, work.platform, identity=identified))
     argv = tuple(command) or work.file.command
     if identity and not command:
         work.refuse_itself(argv)
@@ -175,10 +174,10 @@ class _Resolution:
                 parsed[name] = variable.kind.parse(given.text)
             except ValueError as error:
                 otherwise = f", or unset it for the default {variable.default}" if variable.default else ""
-                place = f", {error}" if isinstance(error, LineError) else ""
+                reason = f"{error}; " if isinstance(error, RefusalError) else ""
                 self.problems.append(
-                    f"{name}={variable.shown(given.text)!r} ({given.source}{place}): accepted is "
-                    f"{variable.kind.accepted}; correct it{otherwise}"
+                    f"{name}={variable.shown(given.text)!r} ({given.source}): {reason}"
+                    f"accepted is {variable.kind.accepted}; correct it{otherwise}"
                 )
         return parsed
 

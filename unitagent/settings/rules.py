@@ -14,20 +14,21 @@ from unitagent.settings.variables import VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from unitagent.discovery.platforms import Platform
     from unitagent.settings.layers import Given
 
 Parsed = dict[str, Any]  # variable -> value; a variable whose text was refused is absent
 
 
 def broken(
-    given: Mapping[str, Given], parsed: Parsed, platform: str | None, *, identity: bool
+    given: Mapping[str, Given], parsed: Parsed, platform: Platform | None, *, identity: bool
 ) -> Iterator[str]:
     """Yield every problem between the values; with ``identity`` also those of rank and size.
 
     Args:
         given: what was said, and by whom.
         parsed: what it means.
-        platform: name of the one that was recognised.
+        platform: the one that was recognised.
         identity: whether rank and size have to be known.
 
     """
@@ -74,14 +75,13 @@ def _stop(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
         )
 
 
-_NOBODY = "no known platform told them"
-
-
-def _rank_and_size(given: Mapping[str, Given], parsed: Parsed, platform: str | None) -> Iterator[str]:
+def _rank_and_size(given: Mapping[str, Given], parsed: Parsed, platform: Platform | None) -> Iterator[str]:
+    advice = f" ({platform.advice})" if platform and platform.advice else ""
     rank, size = "RANK_ID" in given, "UNIT_SIZE" in given
     if not rank and not size:
         yield (
-            f"RANK_ID and UNIT_SIZE missing: {f'{platform} tells neither' if platform else _NOBODY}; "
+            "RANK_ID and UNIT_SIZE missing: "
+            f"{f'{platform.name} tells neither{advice}' if platform else 'no known platform told them'}; "
             "set UNIT_SIZE to the number of instances, or UNIT_CONFIG to a service file, and RANK_ID to "
             "0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
         )
@@ -93,8 +93,8 @@ def _rank_and_size(given: Mapping[str, Given], parsed: Parsed, platform: str | N
     elif not rank:
         yield (
             f"RANK_ID missing: {_said(given, 'UNIT_SIZE')} says how many instances there are, "
-            f"{f'{platform} tells no' if platform else 'nothing tells a'} rank; set RANK_ID to "
-            "0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
+            f"{f'{platform.name} tells no rank{advice}' if platform else 'nothing tells a rank'}; "
+            "set RANK_ID to 0 … UNIT_SIZE-1, or to auto to claim a free one in the store"
         )
     elif parsed.get("RANK_ID") is not None and parsed["RANK_ID"] >= parsed.get("UNIT_SIZE", float("inf")):
         yield (

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
+from unitagent.errors import RefusalError
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS
+from unitagent.store.address import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +26,11 @@ _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _LONGEST_HOST = 253
 _LONGEST_INTERFACE = 15  # IFNAMSIZ less the closing zero
 HIGHEST_PORT = 65535
-_HIGHEST_DATABASE = 99_999
 _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
 _HTTP_SCHEMES = frozenset({"http", "https"})
-_STORE_SCHEMES = frozenset(
-    {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
-)
 
 
 def text(value: str) -> str:
@@ -42,20 +40,16 @@ def text(value: str) -> str:
     return value
 
 
-class LineError(ValueError):
-    """A line of several is refused; ``str`` of it says which."""
-
-
 def secrets(value: str) -> tuple[str, ...]:
     """Take up to some printable lines, each too long to be guessed; empty ones do not count."""
     found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
     for number, line in found.items():
         if not line.isprintable() or len(line.encode()) < LEAST_SECRET:
-            raise LineError(f"line {number}")
+            raise RefusalError(f"line {number} is unfit")
     if not found:
         raise ValueError
     if len(found) > MOST_SECRETS:
-        raise LineError(f"{len(found)} lines")
+        raise RefusalError(f"these are {len(found)} lines")
     return tuple(dict.fromkeys(found.values()))
 
 
@@ -173,42 +167,9 @@ def http_url(value: str) -> str:
 
 
 def store_url(value: str) -> str:
-    """Take a URL of the store by its form alone; nothing is resolved or connected to."""
-    parts = urlsplit(text(value))
-    if parts.scheme not in _STORE_SCHEMES or parts.fragment:
-        raise ValueError
-    parse_qsl(parts.query, strict_parsing=bool(parts.query))
-    if parts.scheme == "unix":
-        if not unquote(parts.path).startswith("/") or parts.path.endswith("/"):
-            raise ValueError
-        return value
-    _check_nodes(parts.netloc.rpartition("@")[2], many="+" in parts.scheme)
-    _check_path(parts.scheme.partition("+")[2], parts.path.strip("/"))
+    """Take what the store will take, by its form alone; nothing is resolved or connected to."""
+    parse(value)
     return value
-
-
-def _check_nodes(nodes: str, *, many: bool) -> None:
-    listed = nodes.split(",") if many else [nodes]
-    for node in listed:
-        bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", node)
-        where, number = bracketed.groups() if bracketed else (node.partition(":")[0], node.partition(":")[2])
-        host(where)
-        if ":" in where and not bracketed:
-            raise ValueError
-        if number:
-            port(number)
-
-
-def _check_path(kind: str, path: str) -> None:
-    """Sentinel: ``service`` or ``service/db``; Cluster: nothing, or 0; a single server: nothing, or db."""
-    segments = path.split("/") if path else []
-    if kind == "sentinel":
-        if not segments or not segments[0]:
-            raise ValueError
-        segments = segments[1:]
-    allowed = whole(0, 0) if kind == "cluster" else whole(0, _HIGHEST_DATABASE)
-    if len(segments) > 1 or not all(allowed(segment) == int(segment) for segment in segments):
-        raise ValueError
 
 
 def masked(value: str) -> str:

@@ -96,7 +96,7 @@ URL = Kind(values.http_url, "a URL that begins with http:// or https://")
 STORE = Kind(
     values.store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
-    "or redis+cluster://host:port,host:port, with / @ : and ? in a password percent-encoded",
+    "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
 MODE = Kind(lambda text: Mode(text.lower()), "service or job", choice=True)
 RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
@@ -122,7 +122,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "ifname",
             INTERFACE,
             "card for inter-node traffic",
-            known="net0, eth1, default route's",
+            known="net0, eth1, default route's, if usable",
         ),
         V("RANK_IP", "rank_ip", ADDRESS, "this instance's address", known="first usable one of the card"),
         V("MASTER_ADDRESS", "master_address", HOST, "where rank 0 is", known="from the platform"),
@@ -157,7 +157,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "UNIT_STORE_TIMEOUT_SECONDS",
             "store_timeout",
             SECONDS,
-            "how long to try to reach it at the start",
+            "how long to try to reach it at the start; 0: one try",
             "60",
         ),
         V("UNIT_SECRET", "secrets", SECRET, "shared by the Unit's instances"),

@@ -7,19 +7,21 @@ Accepted forms, ``rediss`` in place of ``redis`` for TLS::
     redis+sentinel://[user:password@]host[:port],host[:port]/service[/db][?sentinel_username=…&sentinel_password=…]
     redis+cluster://[user:password@]host[:port],host[:port]
 
-TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. No error text shows the password.
+TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. The invariant: nobody else takes such
+a URL apart, so what is accepted at the start can be dialled later; and no error text shows the password.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from unitagent.errors import ConfigurationError
+from unitagent.errors import RefusalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +37,13 @@ _TLS_OPTIONS = (
     "ssl_cert_reqs",
     "ssl_check_hostname",
 )
-_OPTIONS = ("db", "sentinel_username", "sentinel_password", *_TLS_OPTIONS)
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+_OPTIONS = ("db", *_SENTINEL_OPTIONS, *_TLS_OPTIONS)
+_OPTION = re.compile(r"[a-z][a-z_]{0,30}")  # what may be cited: the name of an option, hardly a password
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_LONGEST_HOST = 253
+_MOST_DIGITS = 5  # of a database's number
+_SPECIAL = "special characters of a password have to be percent-encoded (# is %23, / is %2F, ? is %3F)"
 _FALSE = ("0", "f", "false", "n", "no", "off")
 
 
@@ -99,19 +107,18 @@ def parse(url: str) -> Address:
     """Take a URL apart.
 
     Raises:
-        ConfigurationError: naming what is wrong in it, without its password.
+        RefusalError: naming what is wrong in it, without its password.
 
     """
+    if not url.isprintable():
+        raise RefusalError("a character of it cannot be printed")
     try:
         parts = urlsplit(url)
     except ValueError:  # its words may be those of the URL
-        raise ConfigurationError(
-            "UNIT_REDIS_URL: no URL; expected redis://[user:password@]host[:port]"
-        ) from None
-    try:
-        return _parse(parts)
-    except ValueError as error:
-        raise ConfigurationError(f"UNIT_REDIS_URL: {error}") from None
+        raise RefusalError("no URL; expected redis://[user:password@]host[:port]") from None
+    if "#" in url or "@" in parts.path:
+        raise RefusalError(_SPECIAL)
+    return _parse(parts)
 
 
 def embedded_address(host: str, port: int, passwords: Sequence[str], user: str = "") -> Address:
@@ -133,24 +140,21 @@ def join_host(host: tuple[str, int]) -> str:
 
 
 def _parse(url: SplitResult) -> Address:
-    if url.fragment or "@" in url.path:
-        raise ValueError("special characters of a password have to be percent-encoded (# is %23, / is %2F)")
     secure = url.scheme.startswith("rediss")
     kind = _kind(url.scheme.replace("rediss", "redis", 1))
-    options = _options(url.query, secure=secure)
     login, _, hosts = url.netloc.rpartition("@")
-    words = [unquote(word) for word in url.path.split("/") if word]
+    where = () if kind is Kind.UNIX else _hosts(hosts, kind)
+    options = _options(url.query, kind, secure=secure)
+    words = [] if kind is Kind.UNIX else [unquote(word) for word in url.path.split("/") if word]
     service = words.pop(0) if kind is Kind.SENTINEL and words else ""
     if kind is Kind.SENTINEL and not service:
-        raise ValueError("the name of the primary is missing: redis+sentinel://host:port/NAME")
-    if kind is Kind.UNIX:
-        if hosts or not words:
-            raise ValueError("a socket needs an absolute path: unix:///path/of/socket")
-        words = []
+        raise RefusalError("the name of the primary is missing: redis+sentinel://host:port/NAME")
+    if words and "db" in options:
+        raise RefusalError("the database is given twice, after the host and as option db")
     return Address(
         kind=kind,
-        hosts=() if kind is Kind.UNIX else _hosts(hosts, kind),
-        path=unquote(url.path) if kind is Kind.UNIX else "",
+        hosts=where,
+        path=_socket(hosts, url.path) if kind is Kind.UNIX else "",
         db=_db(words or [options.get("db", "0")], kind),
         login=_login(login),
         service=service,
@@ -160,19 +164,29 @@ def _parse(url: SplitResult) -> Address:
 
 
 def _kind(scheme: str) -> Kind:
-    if scheme not in list(Kind):
+    if scheme not in list(Kind):  # it is not cited: it may be a name or a password without a scheme
         accepted = "redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
-        raise ValueError(f"unknown scheme {scheme or '(none)'!r}; accepted: {accepted}")
+        raise RefusalError(f"unknown scheme; expected one of {accepted}")
     return Kind(scheme)
 
 
-def _options(query: str, *, secure: bool) -> dict[str, str]:
-    options = dict(parse_qsl(query))
-    for name in options:
+def _options(query: str, kind: Kind, *, secure: bool) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    for name, value in pairs:
+        said = f"option {name}" if _OPTION.fullmatch(name) else "an option"
+        if name not in _OPTIONS and "@" in query:
+            raise RefusalError(_SPECIAL)
         if name not in _OPTIONS:
-            raise ValueError(f"an option is unknown; accepted: {', '.join(_OPTIONS)}")
+            raise RefusalError(f"{said} is unknown; there are {', '.join(_OPTIONS)}")
+        if not value:
+            raise RefusalError(f"{said} has no value")
         if name in _TLS_OPTIONS and not secure:
-            raise ValueError(f"option {name} needs a scheme with TLS (rediss://)")
+            raise RefusalError(f"{said} needs a scheme with TLS (rediss://)")
+        if name in _SENTINEL_OPTIONS and kind is not Kind.SENTINEL:
+            raise RefusalError(f"{said} is for redis+sentinel:// only")
+    if len(options) < len(pairs):
+        raise RefusalError("an option is given twice")
     return options
 
 
@@ -181,38 +195,61 @@ def _login(text: str) -> Login:
     return Login(unquote(username), unquote(password))
 
 
+def _socket(host: str, path: str) -> str:
+    if host or not unquote(path).startswith("/") or path.endswith("/"):
+        raise RefusalError("a socket needs an absolute path: unix:///path/of/socket")
+    return unquote(path)
+
+
 def _hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
     default = SENTINEL_PORT if kind is Kind.SENTINEL else REDIS_PORT
-    hosts = tuple(_host(host, default) for host in text.split(","))
-    if kind is Kind.DIRECT and len(hosts) > 1:
-        raise ValueError("one host is expected; for several use redis+sentinel:// or redis+cluster://")
-    return hosts
+    listed = text.split(",")
+    if kind is Kind.DIRECT and len(listed) > 1:
+        raise RefusalError("one host is expected; for several use redis+sentinel:// or redis+cluster://")
+    return tuple(_host(host, default) for host in listed)
 
 
 def _host(text: str, default: int) -> tuple[str, int]:
     name, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         name, port = text, str(default)
-    name = name.removeprefix("[").removesuffix("]") if name.startswith("[") else name
     if not name:
-        raise ValueError("the host is missing; expected redis://[user:password@]host[:port][/db]")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= MAX_PORT:
-        raise ValueError(f"the port of a host is not a number from 1 to {MAX_PORT}")
-    return name, int(port)
+        raise RefusalError("the host is missing; expected redis://[user:password@]host[:port][/db]")
+    if not port.isascii() or not port.isdigit() or len(port) > _MOST_DIGITS or not 0 < int(port) <= MAX_PORT:
+        raise RefusalError(f"the port of a host is not a number from 1 to {MAX_PORT}")
+    return _host_name(name), int(port)
+
+
+def _host_name(name: str) -> str:
+    """Take a DNS name, or an IP address of one machine; IPv6 in brackets."""
+    if ":" in name and not (name.startswith("[") and name.endswith("]")):
+        raise RefusalError("an IPv6 address needs brackets: redis://[fd00::1]:6379")
+    bare = name.removeprefix("[").removesuffix("]")
+    if bare != name or bare.replace(".", "").isdecimal():
+        try:
+            ip = ipaddress.ip_address(bare)
+        except ValueError:
+            raise RefusalError("a host is no IP address") from None
+        if ip.is_unspecified or ip.is_multicast:
+            raise RefusalError("a host is the address of no single machine")
+        return bare
+    if len(name) > _LONGEST_HOST or not _HOST.fullmatch(name):
+        raise RefusalError("a host is neither a DNS name nor an IP address")
+    return name
 
 
 def _db(words: list[str], kind: Kind) -> int:
-    if len(words) > 1 or not words[0].isascii() or not words[0].isdigit():
-        raise ValueError("the database after the host is not a number")
+    if len(words) > 1 or not words[0].isascii() or not words[0].isdigit() or len(words[0]) > _MOST_DIGITS:
+        raise RefusalError("the database is not a number, such as 0")
     if kind is Kind.CLUSTER and int(words[0]):
-        raise ValueError("a cluster has only database 0")
+        raise RefusalError("a cluster has only database 0")
     return int(words[0])
 
 
 def _tls(options: Mapping[str, str]) -> dict[str, str | bool]:
     tls: dict[str, str | bool] = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
     if tls.get("ssl_cert_reqs", "required") not in ("none", "optional", "required"):
-        raise ValueError("option ssl_cert_reqs accepts none, optional, required")
+        raise RefusalError("option ssl_cert_reqs accepts none, optional, required")
     if "ssl_check_hostname" in tls:
         tls["ssl_check_hostname"] = str(tls["ssl_check_hostname"]).lower() not in _FALSE
     return tls

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.errors import StoreError, UnitAgentError
+from unitagent.errors import RefusalError, StoreError, UnitAgentError
 from unitagent.store.address import Address, parse
 from unitagent.store.connection import Begun, connect, connect_to, way_of
 from unitagent.store.locate import Locator
@@ -25,6 +25,7 @@ class Dialer:
     """Makes connections to the server that holds one key.
 
     Attributes:
+        address: what was understood of the URL last; None before it was read.
         place: the server last dialled, for people.
 
     """
@@ -32,6 +33,7 @@ class Dialer:
     def __init__(self, url: str | Directions, key: str) -> None:
         self._url = parse(url) if isinstance(url, str) else url
         self._locator = Locator(key)
+        self.address = self._url if isinstance(self._url, Address) else None
         self.place = self._url.place if isinstance(self._url, Address) else "an address not known yet"
 
     async def dial(
@@ -47,7 +49,7 @@ class Dialer:
         """
         if beside is not None and (way := way_of(beside)) is not None:
             return await connect_to(*way, begun)
-        address = await self._address()
+        self.address = address = await self._address()
         self.place = address.place
         return await self._enter(address, timeout, begun)
 
@@ -81,6 +83,8 @@ def _ask(url: Directions) -> Address:
     try:
         told = url()
         return parse(told) if isinstance(told, str) else told
+    except RefusalError as error:
+        raise StoreError(f"UNIT_REDIS_URL: {error}") from error
     except UnitAgentError as error:
         raise StoreError(str(error)) from error
     except Exception as error:

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.insist import insist
-from unitagent.store.connection import is_heard
+from unitagent.store.connection import is_heard, way_of
 from unitagent.store.dial import Dialer
 from unitagent.store.trouble import explain
 
@@ -67,7 +67,9 @@ class Line:
                 return await insist(lambda: self._attempt(work), self._timeout / _TRIES, self._is_lost)
         except Exception as error:
             self._dialer.refute()
-            raise explain(error, self._dialer.place, self._remedy) from error
+            way = way_of(self._tried[-1]) if self._tried else None
+            at = way[1] if way is not None else ""
+            raise explain(error, self._dialer.place, self._remedy, self._dialer.address, at) from error
 
     async def close(self) -> None:
         """Let go of the connection; the line can be used again afterwards."""

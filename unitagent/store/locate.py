@@ -75,10 +75,10 @@ class Locator:
                 async with asyncio.timeout(share):
                     found = await self._ask(address, host, share)
             except Exception as error:  # noqa: BLE001  # the next one may know
-                trouble = str(explain(error, join_host(host)))
+                trouble = str(explain(error, join_host(host), to=address))
                 found = None
             else:
-                trouble = f"{join_host(host)} knows no primary for {address.service or 'these keys'}"
+                trouble = f"{join_host(host)} {_unknown(address)}"
             if found:
                 self._believed = host
                 return found
@@ -109,6 +109,12 @@ class Locator:
         ]
         self._nodes = tuple(host for _, _, host in owners)
         return next((host for low, high, host in owners if low <= self._slot <= high), None)
+
+
+def _unknown(address: Address) -> str:
+    if address.kind is Kind.SENTINEL:
+        return f"knows no primary for {address.service}; correct that name at the end of UNIT_REDIS_URL"
+    return "knows no primary for these keys; give the cluster all its slots"
 
 
 async def _primary(connection: AbstractConnection, service: str) -> Host | None:

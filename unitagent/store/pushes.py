@@ -53,7 +53,8 @@ class Listener:
             except Exception as error:  # noqa: BLE001  # whatever a server does, the next try may work
                 self._dialer.refute()
                 if isinstance(error, NoPermissionError):
-                    self._warnings.once(f"pushes cannot be heard: {explain(error, self._dialer.place)}")
+                    why = explain(error, self._dialer.place, to=self._dialer.address)
+                    self._warnings.once(f"pushes cannot be heard: {why}")
             if clock() - began > LONGEST_PAUSE + self._timeout:
                 pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the crowd

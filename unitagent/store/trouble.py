@@ -6,59 +6,136 @@ Server errors are told by their code (the first word of an error reply).
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
+import socket
+import ssl
+from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from unitagent.errors import StoreError
+from unitagent.store.address import Kind
 from unitagent.store.names import awaited
 
-REMEDIES = {
-    "WRONGPASS": "refused the user or password of UNIT_REDIS_URL (embedded store: of UNIT_SECRET)",
-    "NOAUTH": "wants a password in UNIT_REDIS_URL (embedded store: the same UNIT_SECRET on all ranks)",
-    "NOPERM": "does not permit this user all that is needed; see the ACL line in the README",
-    "OOM": "is out of memory (maxmemory); give it more or remove other data",
-    "BUSY": "is busy with somebody's slow script",
-    "LOADING": "is still loading its data",
-    "READONLY": "is a read-only replica now; looking for the primary again",
-    "MASTERDOWN": "is a replica that has lost its primary",
-    "NOREPLICAS": "refuses writes because too few of its replicas are connected (min-replicas-to-write)",
-    "MISCONF": "refuses writes because it cannot save to its disk",
-    "MOVED": "has given this Unit's keys to another node; looking for it again",
-    "ASK": "is giving this Unit's keys to another node",
-    "TRYAGAIN": "is giving this Unit's keys to another node",
-    "CLUSTERDOWN": "belongs to a cluster that is down",
-    "DENIED": "runs in protected mode: it has no password and accepts loopback only",
+if TYPE_CHECKING:
+    from unitagent.store.address import Address
+
+
+class Told(NamedTuple):
+    """What the store does, and what a person can do about it; empty where the first says it all."""
+
+    what: str
+    remedy: str = ""
+
+
+_ACL = Told(
+    "does not permit this user all that is needed",
+    "give the user of UNIT_REDIS_URL the rights of the ACL line in the README",
+)
+_PASSWORD = Told(
+    "wants a password",
+    "give one in UNIT_REDIS_URL (redis://:PASSWORD@HOST); for an embedded store all need one UNIT_SECRET",
+)
+_OF_CODES = {
+    "WRONGPASS": Told(
+        "refused the user or password of UNIT_REDIS_URL (embedded store: of UNIT_SECRET)", "correct them"
+    ),
+    "NOAUTH": _PASSWORD,
+    "NOPERM": _ACL,
+    "OOM": Told("is out of memory (maxmemory)", "give it more or remove other data"),
+    "BUSY": Told("is busy with somebody's slow script"),
+    "LOADING": Told("is still loading its data"),
+    "READONLY": Told("is a read-only replica now; looking for the primary again"),
+    "MASTERDOWN": Told("is a replica that has lost its primary"),
+    "NOREPLICAS": Told(
+        "refuses writes because too few of its replicas are connected (min-replicas-to-write)",
+        "bring its replicas back, or lower that number",
+    ),
+    "MISCONF": Told(
+        "refuses writes because it cannot save to its disk",
+        "make room there, and let the server write to its folder (CONFIG GET dir; its log says more)",
+    ),
+    "MOVED": Told("has given this Unit's keys to another node; looking for it again"),
+    "ASK": Told("is giving this Unit's keys to another node"),
+    "TRYAGAIN": Told("is giving this Unit's keys to another node"),
+    "CLUSTERDOWN": Told(
+        "belongs to a cluster that is down", "redis-cli --cluster check says what is missing"
+    ),
+    "DENIED": Told(
+        "runs in protected mode: it has no password and accepts loopback only", "give it a password"
+    ),
 }
+_OF_DIRECT = {  # nobody names another server in the place of the one in the URL
+    "READONLY": Told(
+        "is a read-only replica",
+        "name the primary in UNIT_REDIS_URL, or the sentinels that know it (redis+sentinel://)",
+    ),
+    "MOVED": Told("is one node of a cluster", "write redis+cluster:// in UNIT_REDIS_URL"),
+}
+_CLOSED = Told("closed the connection")
 _PHRASES = {
-    "Connection closed by server": "closed the connection",
-    "max number of clients reached": "has no connection left (maxclients)",
-    "unauthenticated": REMEDIES["NOAUTH"],  # of a command that is long, before it is even read
-    "without any password configured": "has no password, but UNIT_REDIS_URL or UNIT_SECRET gives one",
-    "DB index is out of range": "does not have the database that UNIT_REDIS_URL names",
-    "user executing the script can't run": REMEDIES["NOPERM"],
-    "unknown command": "lacks a command that is needed; Redis 6 or Valkey 7.2 and later have all of them",
+    "Connection closed by server": _CLOSED,
+    "max number of clients reached": Told("has no connection left (maxclients)"),
+    "unauthenticated": _PASSWORD,  # of a command that is long, before it is even read
+    "without any password configured": Told(
+        "has no password, but UNIT_REDIS_URL or UNIT_SECRET gives one", "give it this one, or leave it out"
+    ),
+    "DB index is out of range": Told(
+        "does not have the database that UNIT_REDIS_URL names",
+        "name one below its setting databases, which is 16 by default",
+    ),
+    "user executing the script can't run": _ACL,
+    "cluster support disabled": Told("is no node of a cluster", "write redis:// in UNIT_REDIS_URL"),
+    "unknown command": Told(
+        "lacks a command that is needed",
+        "Redis 6 or Valkey 7.2 and later have all of them; of a sentinel write redis+sentinel://HOST:PORT/NAME",
+    ),
 }
+_NO_SENTINEL = Told("is no sentinel", "name sentinels, or write redis:// in UNIT_REDIS_URL")
 _LONGEST = 200  # characters of somebody else's words
+_SILENT = "a server without TLS leaves rediss:// unanswered: then write redis:// in UNIT_REDIS_URL"
+_WANTS_TLS = "if it takes TLS only, write rediss:// in UNIT_REDIS_URL"
+_DROPPED = "a firewall may drop what is sent there, or the server hangs"
+_UNKNOWN = "correct the name in UNIT_REDIS_URL, or see to the DNS that should know it"
+_CERTIFICATE = (
+    "its certificate has to be for that name and of a CA that is known here (ssl_ca_certs=FILE); it may want "
+    "one of ours (ssl_certfile, ssl_keyfile)"
+)
+_NOBODY = "start the server, correct UNIT_REDIS_URL, or let its port through"
 
 
-def explain(error: BaseException, place: str, remedy: str = "") -> StoreError:
-    """Tell a failed operation on the store at ``place``, with the remedy where that was not reached."""
+def explain(
+    error: BaseException, place: str, remedy: str = "", to: Address | None = None, at: str = ""
+) -> StoreError:
+    """Tell a failed operation on the store at ``place``.
+
+    Args:
+        error: what was raised.
+        place: the server, for people.
+        remedy: what helps where no server was reached, if it is not the URL that says where it is.
+        to: what was understood of that URL.
+        at: the address that was tried.
+
+    """
     if isinstance(error, StoreError):
         return error
-    said = f"the store at {place} {_clause(error, place)}"
-    return StoreError(f"{said}; {remedy}" if remedy and _is_of_the_way(error) else said)
+    told = _clause(error, place, to)
+    if _is_of_the_way(error):
+        itself = _itself(to, at) if os.strerror(errno.ECONNREFUSED) in told.what else ""
+        told = Told(told.what, "; ".join(filter(None, (itself, remedy or told.remedy))))
+    return StoreError(f"the store at {place} {told.what}", told.remedy)
 
 
-def _clause(error: BaseException, place: str) -> str:
+def _clause(error: BaseException, place: str, to: Address | None) -> Told:
     if isinstance(error, TimeoutError | RedisTimeoutError):
-        return _of_silence(place)
+        return _of_silence(place, to)
     if isinstance(error, RedisError):
-        return _of_server(error)
+        return _of_server(error, to)
     if isinstance(error, OSError):
-        return f"cannot be reached: {_reason(error)}"
-    return f"gave an answer that no store gives ({type(error).__name__})"
+        return _of_way(error, to)
+    return Told(f"gave an answer that no store gives ({type(error).__name__})")
 
 
 def _is_of_the_way(error: BaseException) -> bool:
@@ -66,31 +143,57 @@ def _is_of_the_way(error: BaseException) -> bool:
     return isinstance(error, OSError | RedisTimeoutError) or isinstance(error.__context__, OSError)
 
 
-def _of_silence(place: str) -> str:
+def _itself(to: Address | None, at: str) -> str:
+    """Say that a name, or an address, leads nowhere else; Debian gives a machine's own name 127.0.1.1."""
+    if not at or not ipaddress.ip_address(at).is_loopback:
+        return ""
+    name = to.hosts[0][0] if to is not None and to.hosts else at
+    means = f"{name} means {at}, which" if name != at else at
+    return f"{means} is this machine or container itself"
+
+
+def _of_silence(place: str, to: Address | None) -> Told:
     if name := awaited(place):
-        return f"cannot be reached yet: the name server has not answered for {name} so far"
-    return "does not answer in time"
+        said = f"cannot be reached yet: the name server has not answered for {name} so far"
+        return Told(said, "see to the name servers in /etc/resolv.conf")
+    return Told("does not answer in time", _DROPPED if to is None or to.tls is None else _SILENT)
 
 
-def _of_server(error: RedisError) -> str:
+def _of_server(error: RedisError, to: Address | None) -> Told:
     if isinstance(error.__cause__, RedisError):
         error = error.__cause__
     text = str(error)
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
-    for phrase, remedy in _PHRASES.items():
+    if "unknown command" in text and "SENTINEL" in text.upper().partition("ARGS")[0]:
+        return _NO_SENTINEL
+    for phrase, told in _PHRASES.items():
         if phrase in text:
-            return remedy
-    if code in REMEDIES:
-        return REMEDIES[code]
+            return told._replace(remedy=_WANTS_TLS) if told is _CLOSED and _is_plain(to) else told
+    if code in _OF_DIRECT and to is not None and to.kind in (Kind.DIRECT, Kind.UNIX):
+        return _OF_DIRECT[code]
+    if code in _OF_CODES:
+        return _OF_CODES[code]
     if isinstance(error.__context__, OSError):
-        return f"cannot be reached: {_reason(error.__context__)}"
-    return f"answered: {text[:_LONGEST]}"
+        return _of_way(error.__context__, to)
+    return Told(f"answered: {text[:_LONGEST]}")
 
 
-def _reason(error: BaseException) -> str:
+def _of_way(error: OSError, to: Address | None) -> Told:
+    what = f"cannot be reached: {_reason(error)}"
+    if isinstance(error, socket.gaierror):
+        return Told(what, _UNKNOWN)
+    if isinstance(error, ConnectionResetError | BrokenPipeError) and _is_plain(to):
+        return Told(what, _WANTS_TLS)
+    return Told(what, _CERTIFICATE if isinstance(error, ssl.SSLError) else _NOBODY)
+
+
+def _is_plain(to: Address | None) -> bool:
+    return to is not None and to.tls is None and to.kind is not Kind.UNIX
+
+
+def _reason(error: OSError) -> str:
     """Give the words for an error of the operating system or of TLS."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number is not None and number in errno.errorcode:
-        return os.strerror(number)
-    words = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    words = getattr(error, "verify_message", None) or error.strerror or error
     return str(words or type(error).__name__)[:_LONGEST]

@@ -138,7 +138,7 @@ async def _address(settings: Settings) -> tuple[str, str, Finding]:
     except ConfigurationError as error:
         remedy = "check that the network is attached to this container"
         return settings.ifname or "", "", fail("address", str(error), remedy)
-    judged = network.judge_address(address.ifname, address.ip, settings.size)
+    judged = network.judge_address(address.ifname, address.ip, settings.size, address.notice)
     return address.ifname, address.ip, judged
 
 
@@ -177,7 +177,7 @@ async def _store(here: _Here) -> Findings:
     try:
         asked = await ask(where.url, Keys(settings.unit), _PATIENCE, embedded=not _has_url(settings))
     except StoreError as error:
-        return [store.judge_trouble(str(error), elsewhere=not _has_url(settings))]
+        return [store.judge_trouble(error, elsewhere=not _has_url(settings))]
     return list(store.judge(asked, settings.timing.operation_timeout))
 
 

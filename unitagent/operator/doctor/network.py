@@ -14,12 +14,14 @@ from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
 
 
-def judge_address(ifname: str, ip: str, size: int) -> Finding:
-    """Judge the address that the others are told."""
+def judge_address(ifname: str, ip: str, size: int, notice: str = "") -> Finding:
+    """Judge the address that the others are told; ``notice``: what is odd about the choice."""
     said = f"{ifname} has {ip}"
     if size > 1 and ip_address(ip).is_loopback:
         remedy = "set COMM_IFNAME to a card that the others reach"
         return warn("address", f"{said}, which only instances on this machine can reach", remedy)
+    if notice:
+        return warn("address", notice, "set COMM_IFNAME to the card that is meant, or give it an address")
     return ok("address", said)
 
 

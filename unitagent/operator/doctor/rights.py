@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
-from unitagent.operator.doctor.store import Asked
+from unitagent.errors import StoreError
+from unitagent.operator.doctor.store import Asked, Refused
 from unitagent.store.address import Directions
 from unitagent.store.connection import call
 from unitagent.store.dial import Dialer
@@ -45,16 +46,11 @@ async def ask(
             connection = await dialer.dial(timeout)
             try:
                 rounds = [await _round(connection) for _ in range(_ROUNDS)]
-                refused = [
-                    f"{words[0]}: {said}"
-                    for words in _words(keys)
-                    if not (embedded and words[0] == "EVAL")
-                    if (said := await _refused(connection, words, dialer.place))
-                ]
+                refused = await _all_refused(connection, keys, dialer, embedded=embedded)
             finally:
                 await connection.disconnect(nowait=True)
     except Exception as error:
-        raise explain(error, dialer.place) from error
+        raise explain(error, dialer.place, to=dialer.address) from error
     _, ahead = min(rounds)  # the quickest round trip tells the time best
     return Asked(dialer.place, [took for took, _ in rounds], ahead, refused)
 
@@ -92,13 +88,29 @@ def _words(keys: Keys) -> Iterator[tuple[str | int, ...]]:
     yield "SUBSCRIBE", f"{keys.look}:doctor"
 
 
-async def _refused(connection: AbstractConnection, words: tuple[str | int, ...], place: str) -> str:
-    """Tell why a command is refused; empty when it is not."""
+async def _all_refused(
+    connection: AbstractConnection, keys: Keys, dialer: Dialer, *, embedded: bool
+) -> list[Refused]:
+    """Try all of them, and put those together that are refused for one reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for words in _words(keys):
+        if embedded and words[0] == "EVAL":
+            continue
+        error = await _refused(connection, words, dialer)
+        if error is not None:
+            found.setdefault((error.what, error.remedy), []).append(str(words[0]))
+    return [Refused(tuple(commands), what, remedy) for (what, remedy), commands in found.items()]
+
+
+async def _refused(
+    connection: AbstractConnection, words: tuple[str | int, ...], dialer: Dialer
+) -> StoreError | None:
+    """Tell why a command is refused; None when it is not."""
     try:
         await call(connection, *words)
     except NoScriptError:
-        return ""
+        return None
     except ResponseError as error:
         harmless = any(said in str(error) for said in _HARMLESS)
-        return "" if harmless else str(explain(error, place))
-    return ""
+        return None if harmless else explain(error, dialer.place, to=dialer.address)
+    return None

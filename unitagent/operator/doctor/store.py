@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from unitagent.errors import StoreError
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 
 _MOST_OF_TIMEOUT = 0.25  # a store that needs more of an operation's time leaves no room for a bad moment
 _FAR_APART = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Commands that a store refuses for one reason."""
+
+    commands: tuple[str, ...]
+    what: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +29,14 @@ class Asked:
         place: the server, for people.
         seconds: of each round trip.
         ahead: seconds by which its clock is before ours; negative when it is behind.
-        refused: what it did not permit, one sentence each.
+        refused: what it did not do.
 
     """
 
     place: str
     seconds: Sequence[float]
     ahead: float
-    refused: Sequence[str] = ()
+    refused: Sequence[Refused] = ()
 
 
 def judge(asked: Asked, timeout: float) -> Iterator[Finding]:
@@ -47,8 +57,9 @@ def _latency(asked: Asked, timeout: float) -> Finding:
 
 def _rights(asked: Asked) -> Finding:
     if asked.refused:
-        remedy = "give the user of UNIT_REDIS_URL the rights of the ACL line in the README, at the primary"
-        return fail("rights", "; ".join(asked.refused), remedy)
+        said = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in asked.refused)
+        remedies = dict.fromkeys(one.remedy for one in asked.refused if one.remedy)
+        return fail("rights", said, "; ".join(remedies) or "see what the server's log says")
     return ok("rights", "all that is needed is permitted")
 
 
@@ -60,12 +71,13 @@ def _clock(asked: Asked) -> Finding:
     return warn("clock", f"{said} (leases do not depend on it)", "let NTP or chrony set it")
 
 
-def judge_trouble(trouble: str, *, elsewhere: bool) -> Finding:
+def judge_trouble(trouble: StoreError, *, elsewhere: bool) -> Finding:
     """Judge a store that could not be asked; ``elsewhere`` when it is rank 0's own, which may start later."""
     if elsewhere:
         remedy = "start rank 0, and let its store's port (UNIT_STORE_PORT, or one above its probes') through"
-        return warn("store", f"{trouble}; it is there as soon as rank 0 runs", remedy)
-    return fail("store", trouble, "start it, correct UNIT_REDIS_URL, or let its port through")
+        return warn("store", f"{trouble.what}; it is there as soon as rank 0 runs", remedy)
+    default = "start it, correct UNIT_REDIS_URL, or let its port through"
+    return fail("store", trouble.what, trouble.remedy or default)
 
 
 def judge_embedded(place: str, refusal: str, *, open_to_all: bool) -> Finding:

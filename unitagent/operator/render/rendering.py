@@ -12,7 +12,7 @@ from typing import Any
 from unitagent.discovery import service_file
 from unitagent.discovery.json_reader import Reader
 from unitagent.discovery.service_file import ServiceFile
-from unitagent.errors import ConfigurationError
+from unitagent.errors import ConfigurationError, RefusalError
 from unitagent.legible import hand_over, warn
 from unitagent.operator.render import compose, lws, swarm
 from unitagent.operator.render.mounts import mounts, other_storage
@@ -130,9 +130,10 @@ def _settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str
         variable = VARIABLES[name]
         try:
             parsed[name] = variable.kind.parse(stated.text)
-        except ValueError:
+        except ValueError as error:
             shown, accepted = variable.shown(stated.text), variable.kind.accepted
-            root.problems.append(f"{stated.path}={shown!r}: accepted is {accepted}")
+            reason = f"{error}; " if isinstance(error, RefusalError) else ""
+            root.problems.append(f"{stated.path}={shown!r}: {reason}accepted is {accepted}")
     kept = {n: stated.text for n, stated in file.values.items() if n not in _GIVEN}
     return kept, parsed
 
