@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit
-from unitagent.workload import command, proc
+from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import Holdings
 from unitagent.workload.inside import Corpse, Inside
@@ -251,7 +251,7 @@ class Workload:
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         asked_rest = False
-        while not self._reaper.alone():
+        while not await self._gone():
             left = self._deadline - _now()
             if left <= 0 or (self.pid is None and self._vital):
                 return False
@@ -270,7 +270,7 @@ class Workload:
     async def _force(self) -> Stuck | None:
         """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
         give_up = _now() + self._kill_seconds
-        while not self._reaper.alone():
+        while not await self._gone():
             if _now() >= give_up:
                 return _unkillable(await in_background(self._living))
             await in_background(self._kill_all)
@@ -285,12 +285,20 @@ class Workload:
             _log.warning("the workload is gone, but %s", port)
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
+    async def _gone(self) -> bool:
+        """Whether it is proven that nobody is left; of orphans that go elsewhere, as far as we can see."""
+        return self._reaper.alone() and (self._reaper.adopts or not await in_background(self._living))
+
     def _kill_all(self) -> None:
         for process in self._living():
             proc.kill(process)
 
     def _living(self) -> list[proc.Process]:
-        return proc.descendants(proc.table(), os.getpid(), frozenset(self._reaper.services))
+        processes, spared = proc.table(), frozenset(self._reaper.services)
+        found = proc.descendants(processes, os.getpid(), spared)
+        if not self._reaper.adopts:
+            found += leftovers.escaped(processes, spared.union(one.pid for one in found))
+        return found
 
 
 def _unkillable(processes: list[proc.Process]) -> Stuck:
