@@ -16,6 +16,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unitagent import folder
 from unitagent.core.exits import Exit
 from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
@@ -99,6 +100,7 @@ class Workload:
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
+    @folder.returned()
     def spawn(
         self,
         argv: Sequence[str],
@@ -107,7 +109,7 @@ class Workload:
         *,
         ports: Collection[int] = (),
     ) -> int:
-        """Start the command and return its pid; it inherits stdin, stdout and the working directory.
+        """Start the command and return its pid; it inherits stdin and stdout and begins where we did.
 
         Args:
             argv: the command.
