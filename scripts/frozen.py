@@ -44,8 +44,6 @@ def main() -> int:
             sys.argv = ["-c", *words]
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102  # what -c means
             return 0
-        case ["-P", "-m", "unitagent", *words] | ["-m", "unitagent", *words]:
-            sys.argv[1:] = words
     from unitagent.cli import main as command_line  # noqa: PLC0415  # a stand-in needs none of it
 
     return command_line()

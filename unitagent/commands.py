@@ -40,9 +40,11 @@ def run(namespace: argparse.Namespace) -> int:
     """Be one instance of a Unit.
 
     Most of its start is spent on imports. A request to stop that comes meanwhile would be lost on PID 1 and
-    kill anybody else, so it is held back until the agent can listen.
+    kill anybody else, so it is held back until the agent can listen. SIGPIPE and SIGXFSZ are held back before
+    there is a second thread, see :mod:`unitagent.workload.signals`.
     """
-    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}))
+    held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
+    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
     from unitagent.log import Where, set_up  # noqa: PLC0415
     from unitagent.memory import share_one_heap  # noqa: PLC0415
     from unitagent.workload.hiding import forget, hide  # noqa: PLC0415

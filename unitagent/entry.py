@@ -1,8 +1,10 @@
-"""Where the command line begins: the agent imports nothing that lies about where it happens to be started.
+"""Where the command line begins: the agent imports nothing that lies about where it happens to be started,
+and nothing that is meant for the workload's Python.
 
-The invariant: before anything but this is imported, the folder that the command is given in and those of
-``PYTHONPATH`` are off the path; the environment is left as it is, for the workload. The folder that the agent
-itself was found in stays: who can write there needs no other way in.
+The invariant: before anything but this is imported, the folder that the command is given in is off the path;
+where Python's own variables (``PYTHONPATH``, ``PYTHONWARNINGS`` …) are set, this process begins again as an
+isolated one, which heeds none of them. The environment is left as it is, for the workload. The folder that
+the agent itself was found in stays: who can write there needs no other way in.
 """
 
 from __future__ import annotations
@@ -10,23 +12,94 @@ from __future__ import annotations
 import os
 import sys
 
-_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  # pathlib is not here yet
+_FILE = os.path.abspath(__file__)  # noqa: PTH100  # pathlib is not here yet
+_HOME = os.path.dirname(os.path.dirname(_FILE))  # noqa: PTH120
+_OPTION = "unitagent"  # of python -X: folders to look into when all others lack something
+# Set in many images, and not worth a second start.
+_HARMLESS = frozenset(
+    "PYTHON" + rest
+    for rest in (
+        "UNBUFFERED",
+        "DONTWRITEBYTECODE",
+        "IOENCODING",
+        "UTF8",
+        "HASHSEED",
+        "NOUSERSITE",
+        "SAFEPATH",
+    )
+)
 
 
 def main() -> int:
     """Be the command line."""
     if not getattr(sys, "frozen", False):
-        sys.path[:] = _trusted(sys.path)
+        if not sys.flags.ignore_environment and any(map(_sways, os.environ)):
+            os.execv(sys.executable, command(*sys.argv[1:]))  # noqa: S606  # no shell is wanted
+        _leave_folder()
+        _find_itself()
     from unitagent.cli import main as command_line  # noqa: PLC0415  # only now
 
     return command_line()
 
 
-def _trusted(path: list[str]) -> list[str]:
+def command(*words: str) -> list[str]:
+    """Return the command line of another process of this agent: isolated, with the same packages."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, *words]
+    options = ["-B"] if sys.dont_write_bytecode else []
+    if further := _further():
+        options += ["-X", f"{_OPTION}={os.pathsep.join(further)}"]
+    return [sys.executable, "-I", *options, _FILE, *words]
+
+
+def _sways(name: str) -> bool:
+    """Whether this is a set variable of Python's; images have others, such as PYTHON_VERSION."""
+    return (
+        name.startswith("PYTHON") and name[6:].isalpha() and name not in _HARMLESS and bool(os.environ[name])
+    )
+
+
+def _further() -> list[str]:
+    """Folders that an isolated Python would not look into, and that the agent's packages may be in."""
+    site = sys.modules.get("site")
+    own = getattr(site, "USER_SITE", None) if getattr(site, "ENABLE_USER_SITE", False) else None
+    return [*([own] if own else []), *_handed_on(), *_brought()]
+
+
+def _handed_on() -> list[str]:
+    option = sys._xoptions.get(_OPTION)  # noqa: SLF001  # documented, with this name
+    return option.split(os.pathsep) if isinstance(option, str) else []
+
+
+def _brought() -> list[str]:
+    """Folders of ``PYTHONPATH`` that packages are installed in, when the agent itself was found by it."""
     given = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if _HOME in given:  # the agent is installed that way, and what it needs may be, too
-        given = [folder for folder in given if not os.path.isabs(folder)]  # noqa: PTH117
-    foreign = {os.path.abspath(folder) for folder in given} if any(given) else set()  # noqa: PTH100
+    return [folder for folder in given if _HOME in given and os.path.isabs(folder) and _has_packages(folder)]  # noqa: PTH117
+
+
+def _has_packages(folder: str) -> bool:
+    try:
+        return any(name.endswith(".dist-info") for name in os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return False
+
+
+def _leave_folder() -> None:
+    """Take the folder that Python was started in, or for, off the path."""
     if not sys.flags.safe_path:
-        foreign.add(os.path.abspath(path[0]))  # noqa: PTH100
-    return [folder for folder in path if os.path.abspath(folder) not in foreign - {_HOME}]  # noqa: PTH100
+        first = os.path.abspath(sys.path[0])  # noqa: PTH100
+        sys.path[:] = [one for one in sys.path if os.path.abspath(one) != first or first == _HOME]  # noqa: PTH100
+
+
+def _find_itself() -> None:
+    """Import this very package, wherever it lies, and everything else from there only when others lack it."""
+    before = list(sys.path)
+    sys.path.insert(0, _HOME)
+    import unitagent  # noqa: F401, PLC0415
+
+    last = [one for one in (_HOME, *_handed_on()) if one not in before]
+    sys.path[:] = [*before, *last]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

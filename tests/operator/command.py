@@ -11,7 +11,7 @@ UNITAGENT = (sys.executable, "-m", "unitagent")
 
 
 def run(
-    *words: str, environ: Mapping[str, str] | None = None, timeout: float = 30
+    *words: str, environ: Mapping[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run ``unitagent WORDS``."""
     path = {"PATH": os.environ["PATH"]}

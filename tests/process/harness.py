@@ -51,6 +51,7 @@ class Harness:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.born = signals.birth()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.OVERHEARD)  # before there is a second thread
         self.reaper = Reaper()
         self.stop_asked = asyncio.Event()
         self.service = 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
+from tests.process.conftest import ROOT
 from unitagent.workload import signals
 from unitagent.workload.signals import Birth
 
@@ -46,7 +49,8 @@ def test_what_is_passed_on() -> None:
     assert passed >= {signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
     assert passed >= {signal.SIGCONT, signal.SIGALRM, signal.SIGRTMIN, signal.SIGRTMAX}
     assert not passed & {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP}
-    assert not passed & {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ}
+    assert passed >= {signal.SIGPIPE, signal.SIGXFSZ}
+    assert not passed & {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
     assert not passed & {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
 
@@ -55,3 +59,42 @@ def test_what_was_ignored_at_birth_stays_so() -> None:
     assert signal.SIGHUP not in signals.forwardable(born)
     assert signal.SIGTTIN not in born.defaults
     assert signal.SIGPIPE in born.defaults
+
+
+_OWN = """
+import asyncio, os, resource, signal, tempfile, threading
+from unitagent.workload import signals
+
+def break_something():
+    ear, mouth = os.pipe()
+    os.close(ear)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(b".")
+        for handle in (mouth, file.fileno()):
+            try:
+                os.write(handle, b".")
+            except OSError as error:
+                print(type(error).__name__)
+
+async def scene():
+    heard = asyncio.Queue()
+    signals.install(signals.birth(), on_stop=print, forward=heard.put_nowait)
+    break_something()
+    thread = threading.Thread(target=break_something)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        os.kill(os.getpid(), number)
+        print(await asyncio.wait_for(heard.get(), 60))
+    print(heard.qsize())
+
+asyncio.run(scene())
+"""
+
+
+def test_our_own_broken_connections_are_no_signals_for_the_workload() -> None:
+    """Nor are our files that grow too large; what somebody sends is."""
+    done = subprocess.run([sys.executable, "-c", _OWN], cwd=ROOT, capture_output=True, text=True, check=True)
+    own = ["BrokenPipeError", "OSError"]
+    assert done.stdout.split() == [*own, *own, str(int(signal.SIGPIPE)), str(int(signal.SIGXFSZ)), "0"]

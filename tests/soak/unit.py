@@ -87,9 +87,7 @@ class Unit:
 
     def _agents(self) -> list[proc.Process]:
         below = proc.descendants(proc.table(), self._popen.pid)
-        return [
-            one for one in below if b"\0unitagent\0run\0" in Path(f"/proc/{one.pid}/cmdline").read_bytes()
-        ]
+        return [one for one in below if b"/entry.py\0run\0" in Path(f"/proc/{one.pid}/cmdline").read_bytes()]
 
     def close(self) -> int:
         """Ctrl-C; the exit code."""

@@ -10,6 +10,7 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unitagent import folder
 from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.keys import LEAST_SECRET, Keyring
@@ -61,7 +62,7 @@ def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     """
     given = settings.redis_url
     if settings.redis_url_file is not None:
-        path = Path(settings.redis_url_file)
+        path = Path(folder.absolute(settings.redis_url_file))
         return StoreAddress(lambda: path.read_text(encoding="utf-8").strip())
     if given is not None:
         return StoreAddress(lambda: given)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unitagent import folder
 from unitagent.agent.checking import UNASKED, Asking, Commands, OnVerdict
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
@@ -125,6 +126,7 @@ class Launcher:
         self._commands = commands
         self._offered = {"NCCL_IB_HCA": hca} if hca else {}
 
+    @folder.returned()
     def launch(self, gang: Gang) -> Launch:
         """Complete command and environment for this rank of ``gang``.
 

@@ -14,6 +14,7 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from unitagent import folder
 from unitagent.errors import RefusalError
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS, Keyring
 from unitagent.settings import values
@@ -54,7 +55,8 @@ class SecretFile:
     def __init__(
         self, path: str | None, keys: Keyring, say: Say = _log.info, warn: Say = _log.warning
     ) -> None:
-        self._path = path if path is not None and _is_plain(path) else None
+        place = path and folder.absolute(path)
+        self._path = place if place and _is_plain(place) else None
         self._keys = keys
         self._say, self._warn = say, warn
         self._known: Seen | None = None  # as it was last taken, or refused and told

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from unitagent import folder
 from unitagent.agent.agreement import Agreement
 from unitagent.agent.announcing import Announcer
 from unitagent.agent.checking import Commands
@@ -52,7 +53,7 @@ from unitagent.workload.errand import Errand
 from unitagent.workload.leash import Leash
 from unitagent.workload.process import Workload
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.signals import Birth, birth, install
+from unitagent.workload.signals import OVERHEARD, Birth, birth, install
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
     """
     for warning in found.warnings:
         _log.warning("%s", warning)
+    folder.leave()
     here = Here(birth(mask), Reaper(), Leash(), found.settings.keys)
     here.reaper.install()
     here.leash.start(here.reaper)
@@ -93,7 +95,7 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
         early.cancel()
 
     install(here.born, on_stop=stop, forward=lambda _: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask | OVERHEARD)
     try:
         return await early
     except asyncio.CancelledError:
@@ -108,7 +110,8 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
 
 async def _live(found: Resolved, where: Where, here: Here) -> int:
     settings = found.settings
-    command.resolve(settings.command, os.environ)
+    with folder.returned():
+        command.resolve(settings.command, os.environ)
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.rank is not None:
         Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here

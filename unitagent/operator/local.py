@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from unitagent import entry
 from unitagent.errors import ConfigurationError
 from unitagent.legible import warn
 from unitagent.settings.values import listening, whole
@@ -89,14 +88,9 @@ def run(unit: Plan) -> int:
 
 
 def _agent(unit: Plan, rank: int) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, *_safely(), "-m", "unitagent", "run", "--", *unit.command]
+    argv = entry.command("run", "--", *unit.command)
     # A group of its own: Ctrl-C then reaches each agent once, from us.
     return subprocess.Popen(argv, env=_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL)
-
-
-def _safely() -> list[str]:
-    """Keep Python from looking into the folder we are in, unless the agent itself is there."""
-    return [] if Path.cwd() == Path(__file__).parents[2] else ["-P"]
 
 
 def _environment(unit: Plan, rank: int) -> dict[str, str]:

@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from unitagent import folder
 from unitagent.errors import RefusalError
 
 if TYPE_CHECKING:
@@ -28,15 +29,8 @@ if TYPE_CHECKING:
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 MAX_PORT = 65535
-_TLS_OPTIONS = (
-    "ssl_ca_certs",
-    "ssl_ca_path",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_password",
-    "ssl_cert_reqs",
-    "ssl_check_hostname",
-)
+_TLS_PATHS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_TLS_OPTIONS = (*_TLS_PATHS, "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _OPTIONS = ("db", *_SENTINEL_OPTIONS, *_TLS_OPTIONS)
 _OPTION = re.compile(r"[a-z][a-z_]{0,30}")  # what may be cited: the name of an option, hardly a password
@@ -247,7 +241,11 @@ def _db(words: list[str], kind: Kind) -> int:
 
 
 def _tls(options: Mapping[str, str]) -> dict[str, str | bool]:
-    tls: dict[str, str | bool] = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
+    tls: dict[str, str | bool] = {
+        name: folder.absolute(value) if name in _TLS_PATHS else value
+        for name, value in options.items()
+        if name in _TLS_OPTIONS
+    }
     if tls.get("ssl_cert_reqs", "required") not in ("none", "optional", "required"):
         raise RefusalError("option ssl_cert_reqs accepts none, optional, required")
     if "ssl_check_hostname" in tls:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unitagent import folder
 from unitagent.errors import CommandError
 from unitagent.workload import command
 
@@ -59,6 +60,7 @@ class Errand:
                     os.killpg(pid, signal.SIGKILL)
         return "" if how.status == 0 else f"{self.argv[0]} {how.describe()}"
 
+    @folder.returned()
     def _spawn(self) -> tuple[int, asyncio.Future[Exit]]:
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         pid = os.posix_spawn(

@@ -18,7 +18,7 @@ from unitagent.workload import proc
 from unitagent.workload.environment import MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _POLL_SECONDS = 0.02
 
@@ -65,16 +65,34 @@ def find_former(unit: str, rank: int) -> list[proc.Process]:
         for process in processes.values()
         if process.pid not in spared and process.alive and _orphaned(process.pid, unit, rank, processes)
     ]
+    kin = _with_kin(marked, processes, spared)
+    return [process for process in kin if not _cared_for(process.pid, processes)]
+
+
+def escaped(processes: Mapping[int, proc.Process], known: Collection[int]) -> list[proc.Process]:
+    """Return who bears the mark of this very process, is alive and not ``known``. Blocks.
+
+    For where the kernel hands us no orphans: a daemon of our workload has another parent by now.
+    """
+    spared = {os.getpid(), *proc.ancestors(processes, os.getpid()), *known}
+    mine = [
+        process
+        for process in processes.values()
+        if process.pid not in spared and _environment(process.pid).get(MARKER, "").endswith(marker(""))
+    ]
+    return _with_kin(mine, processes, spared)
+
+
+def _with_kin(
+    marked: Collection[proc.Process], processes: Mapping[int, proc.Process], spared: Collection[int]
+) -> list[proc.Process]:
+    """Those that are alive among them, their descendants and the members of their groups."""
     groups = {process.group for process in marked} - {os.getpgrp(), 0}
     kin = {process.pid: process for process in marked}
     for process in marked:
         kin.update((child.pid, child) for child in proc.descendants(processes, process.pid, spared))
     kin.update((pid, process) for pid, process in processes.items() if process.group in groups)
-    return [
-        process
-        for pid, process in kin.items()
-        if pid not in spared and process.alive and not _cared_for(pid, processes)
-    ]
+    return [process for pid, process in kin.items() if pid not in spared and process.alive]
 
 
 def has_agent(pid: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 PROC = Path("/proc")
 
@@ -117,23 +117,41 @@ def direct_children() -> frozenset[int]:
     return frozenset(process.pid for process in table().values() if process.parent == me)
 
 
+def open_pidfd(pid: int) -> int | None:
+    """Return a descriptor of this process, to be closed; None when there is none to be had.
+
+    Then the process is gone, the kernel refuses, or this Python was built for kernels without pidfd.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
 def kill(process: Process, number: int = signal.SIGKILL) -> None:
     """Signal exactly this process, not one that has got its pid since."""
+    handle = open_pidfd(process.pid)
     try:
-        handle = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return
-    except OSError:  # a kernel without pidfd: the check below is all there is
-        _kill_if_same(process, lambda: os.kill(process.pid, number))
-        return
-    try:
-        _kill_if_same(process, lambda: signal.pidfd_send_signal(handle, number))
+        now = read(process.pid)
+        if now is not None and now.ticks == process.ticks:
+            _send(process.pid, handle, number)
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
-def _kill_if_same(process: Process, send: Callable[[], None]) -> None:
-    now = read(process.pid)
-    if now is not None and now.ticks == process.ticks:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            send()
+def _send(pid: int, handle: int | None, number: int) -> None:
+    """By the descriptor; where that is missing or forbidden, the look just before is all there is."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if handle is None or not _sent(handle, number):
+            os.kill(pid, number)
+
+
+def _sent(handle: int, number: int) -> bool:
+    try:
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):
+        return False
+    return True

@@ -16,8 +16,9 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unitagent import folder
 from unitagent.core.exits import Exit
-from unitagent.workload import command, proc
+from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import Holdings
 from unitagent.workload.inside import Corpse, Inside
@@ -99,6 +100,7 @@ class Workload:
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
+    @folder.returned()
     def spawn(
         self,
         argv: Sequence[str],
@@ -107,7 +109,7 @@ class Workload:
         *,
         ports: Collection[int] = (),
     ) -> int:
-        """Start the command and return its pid; it inherits stdin, stdout and the working directory.
+        """Start the command and return its pid; it inherits stdin and stdout and begins where we did.
 
         Args:
             argv: the command.
@@ -251,7 +253,7 @@ class Workload:
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         asked_rest = False
-        while not self._reaper.alone():
+        while not await self._gone():
             left = self._deadline - _now()
             if left <= 0 or (self.pid is None and self._vital):
                 return False
@@ -270,7 +272,7 @@ class Workload:
     async def _force(self) -> Stuck | None:
         """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
         give_up = _now() + self._kill_seconds
-        while not self._reaper.alone():
+        while not await self._gone():
             if _now() >= give_up:
                 return _unkillable(await in_background(self._living))
             await in_background(self._kill_all)
@@ -284,6 +286,10 @@ class Workload:
         for held in (*left.ports, *left.guests):
             _log.warning("the workload is gone, but %s", held)
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
+
+    async def _gone(self) -> bool:
+        """Whether it is proven that nobody is left; of orphans that go elsewhere, as far as we can see."""
+        return self._reaper.alone() and (self._reaper.adopts or not await in_background(self._living))
 
     def _kill_all(self) -> None:
         """Kill each, and at once the groups that have nobody else in them: a process that always has a
@@ -300,8 +306,12 @@ class Workload:
                 os.killpg(group, signal.SIGKILL)
 
     def _living(self, table: Mapping[int, proc.Process] | None = None) -> list[proc.Process]:
+        processes = proc.table() if table is None else table
         spared = frozenset(self._reaper.services)
-        return proc.descendants(proc.table() if table is None else table, os.getpid(), spared)
+        found = proc.descendants(processes, os.getpid(), spared)
+        if not self._reaper.adopts:
+            found += leftovers.escaped(processes, spared.union(one.pid for one in found))
+        return found
 
 
 def _unkillable(processes: list[proc.Process]) -> Stuck:

@@ -46,19 +46,27 @@ class Reaper:
             workload.
         strangers: how many orphans have been reaped so far.
         on_orphan: told pid, name and end of each of them.
+        adopts: whether the kernel hands us orphans; else the proof is about those who have not left us.
 
     """
 
     def __init__(self) -> None:
         self.services: set[int] = set()
         self.strangers = 0
+        self.adopts = True
         self.on_orphan: Callable[[int, str, Exit], None] | None = None
         self._watched: dict[int, Callable[[Exit], None]] = {}
         self._changed = asyncio.Event()
 
     def install(self) -> None:
         """Begin; children that we have already (an entrypoint script's sshd, say) are nobody's workload."""
-        become_subreaper()
+        self.adopts = become_subreaper()
+        if not self.adopts:
+            _log.warning(
+                "the kernel hands this agent no orphans (prctl is refused): daemons of the workload are "
+                "known by their variable UNIT_AGENT alone; make unitagent the ENTRYPOINT, or permit prctl "
+                "in the seccomp profile"
+            )
         signals.listen(signal.SIGCHLD, lambda _: self.reap())
         self.services |= proc.direct_children()
         self.reap()

@@ -68,8 +68,17 @@ class SharedMemory:
         if self._before is None:
             return []
         left = [file for file in self._files() if file not in self._before and self._ours(file[1])]
-        removed = [name for name, inode in left if _remove_if_free(self._folder / name, inode)]
+        removed, unsure = [], []
+        for name, inode in left:
+            try:
+                if _remove_if_free(self._folder / name, inode):
+                    removed.append(name)
+            except OSError:
+                unsure.append(name)
         self._before = None
+        if unsure:
+            told = ", ".join(unsure)
+            _log.warning("stays in %s, for the kernel does not tell who has it: %s", self._folder, told)
         if removed:
             _log.info(
                 "removed %d files that the workload left in %s: %s", len(removed), self._folder, removed
@@ -110,6 +119,12 @@ def _held(pid: int, folder: str) -> Iterator[Inode]:
 
 
 def _remove_if_free(path: Path, inode: Inode) -> bool:
+    """Remove it, unless somebody has it or it is gone already.
+
+    Raises:
+        OSError: whether somebody has it cannot be told: a sandbox kernel, say, or a seccomp profile.
+
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -119,7 +134,7 @@ def _remove_if_free(path: Path, inode: Inode) -> bool:
         if os.fstat(handle).st_ino != inode:
             return False
         path.unlink()
-    except OSError:  # EAGAIN: somebody has it; EINVAL: this kernel cannot tell
+    except (BlockingIOError, FileNotFoundError):  # EAGAIN is how the kernel says that somebody has it
         return False
     finally:
         os.close(handle)  # gives the lease back as well

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 # the terminal over.
 _TERMINAL = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP})
 
-# Python ignores these from its first line on, so that writing to a closed socket is an OSError; forwarding
-# them would turn our own broken connections into signals for the workload.
-_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+# Python ignores these from its first line on, so that writing to a closed socket is an OSError. Those of our
+# own broken connections come to the thread that writes, and only those that somebody sent to the process: so
+# all threads hold them back, and one that never writes waits for them.
+OVERHEARD = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 _OURS_ALONE = frozenset(
     {
@@ -51,7 +53,7 @@ class Birth:
     @property
     def defaults(self) -> frozenset[int]:
         """Signals to set back to their default in a child, because we or Python ignore them."""
-        return (_TERMINAL | _PYTHON) - self.ignored
+        return (_TERMINAL | OVERHEARD) - self.ignored
 
 
 def birth(mask: frozenset[int] | None = None) -> Birth:
@@ -59,7 +61,7 @@ def birth(mask: frozenset[int] | None = None) -> Birth:
 
     ``mask``: what was blocked at birth, if that is not what is blocked now.
     """
-    numbers = signal.valid_signals() - _PYTHON
+    numbers = signal.valid_signals() - OVERHEARD
     return Birth(
         mask=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())) if mask is None else mask,
         ignored=frozenset(number for number in numbers if signal.getsignal(number) == signal.SIG_IGN),
@@ -68,7 +70,7 @@ def birth(mask: frozenset[int] | None = None) -> Birth:
 
 def forwardable(born: Birth) -> frozenset[int]:
     """Signals that are passed on to the workload; one that was ignored at birth stays ignored."""
-    return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _PYTHON - _OURS_ALONE - born.ignored
+    return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _OURS_ALONE - born.ignored
 
 
 class _Arrival:
@@ -107,10 +109,43 @@ def _only_wake() -> None:
     """Do nothing: :func:`listen` has seen to it already."""
 
 
+class _Ear(threading.Thread):
+    """The thread that waits for signals which all others hold back."""
+
+    def __init__(self, arrival: _Arrival) -> None:
+        super().__init__(name="signals", daemon=True)
+        self.arrival = arrival
+
+    def run(self) -> None:
+        while True:
+            number = signal.sigwaitinfo(OVERHEARD).si_signo
+            self.arrival(number, None)  # that of now, which may be another than when it began to wait
+
+
+_ears: list[_Ear] = []
+
+
+def _overhear(react: Callable[[int], object]) -> None:
+    """Call ``react`` in the running loop for each of these that is sent to this process.
+
+    They should be held back before there is another thread, which would take them for nobody.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, OVERHEARD)
+    arrival = _Arrival(asyncio.get_running_loop(), react)
+    if _ears:
+        _ears[0].arrival = arrival
+        return
+    with contextlib.suppress(RuntimeError):  # no thread is to be had: these are lost, as they always were
+        ear = _Ear(arrival)
+        ear.start()
+        _ears.append(ear)
+
+
 def install(born: Birth, *, on_stop: Callable[[int], None], forward: Callable[[int], None]) -> None:
     """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
-    for number in forwardable(born):
+    for number in forwardable(born) - OVERHEARD:
         listen(number, forward)
+    _overhear(forward)
     for number in STOP - born.ignored:
         listen(number, on_stop)
     for swallowed in _TERMINAL:

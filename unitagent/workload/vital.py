@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Collection, Sequence
 
-from unitagent.workload.proc import Process
+from unitagent.workload.proc import Process, open_pidfd
 
 
 class Vital:
@@ -45,7 +45,7 @@ class Vital:
 
 
 class Bells:
-    """Rings when one of some processes ends; where the kernel has no pidfd it never does."""
+    """Rings when one of some processes ends; where there is no pidfd it never does."""
 
     def __init__(self) -> None:
         self._handles: dict[int, int] = {}
@@ -62,9 +62,9 @@ class Bells:
         for pid in self._handles.keys() - pids:
             self._take_down(pid)
         for pid in pids - self._handles.keys():
-            with contextlib.suppress(OSError):
-                self._handles[pid] = os.pidfd_open(pid)
-                asyncio.get_running_loop().add_reader(self._handles[pid], self._ring, pid)
+            if (handle := open_pidfd(pid)) is not None:
+                self._handles[pid] = handle
+                asyncio.get_running_loop().add_reader(handle, self._ring, pid)
 
     def _ring(self, pid: int) -> None:
         self._take_down(pid)
