@@ -48,6 +48,7 @@ def test_a_huge_line_in_the_list_of_units_is_left_out(server: Server, name: byte
         assert sent(server) - before < FEW
         (told,) = warned
         assert told.endswith("cannot be read; ignored it")
+        assert server.command("HLEN", REGISTRY) == b":1\r\n"  # it holds nobody up again
         await registry.close()
 
     tell()
