@@ -201,6 +201,15 @@ def test_a_renamed_card_is_gone_and_the_error_lists_what_is_there(namespace: Nam
     assert "ens5 10.0.0.2" in error
 
 
+@pytest.mark.parametrize("other", ["enP7s7", "enp0s31f6np0-of-a-long-name"])
+def test_a_card_called_by_another_name_of_it(namespace: Namespace, other: str) -> None:
+    """Libraries find cards by their own names only, so that is what the workload is told."""
+    namespace.ip(*card("eth1", "10.0.1.2/24"), f"link property add dev eth1 altname {other}")
+    assert namespace.find(other)["found"] == ["eth1", "10.0.1.2", "AF_INET"]
+    assert namespace.find(other, "10.0.1.2")["found"] == ["eth1", "10.0.1.2", "AF_INET"]
+    assert f"eth1 (also {other}) 10.0.1.2" in namespace.find("eth7")["error"]
+
+
 def test_a_card_without_a_link_is_not_used(namespace: Namespace) -> None:
     namespace.ip(
         "link add eth1 type veth peer name other", "link set eth1 up", "address add 10.0.0.2/24 dev eth1"

@@ -244,7 +244,8 @@ REFUSED += [
 REFUSED += [
     ("RANK_IP", text) for text in ("host", "0.0.0.0", "::", "224.0.0.1", "fe80::1%eth0", "10.0.0.1:80")
 ]
-REFUSED += [("COMM_IFNAME", text) for text in ("=eth0", "eth0/1", "x" * 16, "..", "a b")][1:]
+REFUSED += [("COMM_IFNAME", text) for text in ("eth0/1", "x" * 128, "..", "a b")]
+REFUSED += [("COMM_IFNAME", text) for text in ("=eth0", "^lo", "eth0,eth1", "^lo,docker0", "=eth0,eth1", ",")]
 REFUSED += [("MASTER_ADDRESS", text) for text in ("10.0.0.1:80", "a b", "999.1.1.1", "http://h", "x." * 200)]
 REFUSED += [
     ("UNIT_REDIS_URL", text)
