@@ -16,7 +16,8 @@ from unitagent.legible import hand_over, tell, warn
 from unitagent.settings.options import flags
 
 if TYPE_CHECKING:
-    from unitagent.settings import Resolved
+    from unitagent.operator.environment import Here
+    from unitagent.settings import Resolved, Settings
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
 
@@ -109,8 +110,22 @@ def env(namespace: argparse.Namespace) -> int:
 
         hand_over(rehearsal.shown(rehearse(found), namespace.format) + "\n")
         return 0
-    hand_over(environment.shown(found, namespace.format) + "\n")
+    hand_over(environment.shown(found, namespace.format, asyncio.run(_here(found.settings))) + "\n")
     return 0
+
+
+async def _here(settings: Settings) -> Here:
+    """Find card and address as ``run`` would, without waiting for them."""
+    from unitagent.discovery.network import find_address  # noqa: PLC0415
+    from unitagent.operator.environment import Here  # noqa: PLC0415
+
+    if settings.ifname and settings.rank_ip:  # they may be another machine's
+        return Here()
+    try:
+        found = await find_address(settings.ifname, settings.rank_ip, 0, lambda why: warn(f"warning: {why}"))
+    except ConfigurationError as error:
+        return Here(trouble=str(error))
+    return Here(found.ifname, found.ip)
 
 
 def doctor(namespace: argparse.Namespace) -> int:

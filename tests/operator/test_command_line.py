@@ -56,8 +56,25 @@ def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str)
 def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
     lines = run("env", environ=PLACE).stdout.splitlines()
     told = {line.partition("=")[0]: line.partition("# ")[2] for line in lines}
-    assert told["COMM_IFNAME"] == "not set; default net0, eth1, default route's"
     assert told["UNIT_REDIS_URL"] == "not set; default embedded at rank 0"
     assert told["MASTER_ADDRESS"] == told["UNIT_SERVICE"] == "not set"
-    seen = json.loads(run("env", "--format", "json", environ=PLACE).stdout)
-    assert seen["RANK_IP"] == {"value": None, "source": "not set; default first usable one of the card"}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable one of the card")}),
+        ({"RANK_IP": "127.0.0.9"}, {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, if usable")}),
+        ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is no card")}),
+        ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),
+    ],
+)
+def test_env_shows_the_card_and_the_address_that_are_found(
+    given: dict[str, str], found: dict[str, tuple[str | None, str]]
+) -> None:
+    done = run("env", "--format", "json", environ=PLACE | given)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    for name, (value, source) in found.items():
+        assert seen[name]["value"] == value
+        assert source in seen[name]["source"]

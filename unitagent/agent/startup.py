@@ -30,6 +30,7 @@ from unitagent.agent.onlooker import Onlooker
 from unitagent.agent.recording import Recorder
 from unitagent.agent.secret_file import SecretFile
 from unitagent.agent.views import Views
+from unitagent.card_filters import REMEDY, leaving_out
 from unitagent.core import joining
 from unitagent.core.events import Opinion
 from unitagent.core.model import Record, Rules
@@ -113,6 +114,8 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     with folder.returned():
         command.resolve(settings.command, os.environ)
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
+    for name, said in leaving_out(_given(found), address.ifname):
+        _log.warning("%s: ranks may wait for each other for ever; %s", said, REMEDY.format(name))
     if settings.rank is not None:
         Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
         await _end_former(settings.unit, settings.rank)
@@ -226,9 +229,13 @@ def _readable(hostname: str) -> str:
 
 
 def _fingerprint(found: Resolved) -> str:
-    """Of what the workload is given by the user, the service file included."""
-    given = {name: text for name, text in os.environ.items() if text}
-    return fingerprint(found.settings.command, found.settings.framework, {**found.environment, **given})
+    """Of what the workload is given by the user."""
+    return fingerprint(found.settings.command, found.settings.framework, _given(found))
+
+
+def _given(found: Resolved) -> dict[str, str]:
+    """The environment that the user gives a workload, the service file's part included."""
+    return {**found.environment, **{name: text for name, text in os.environ.items() if text}}
 
 
 async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:

@@ -50,15 +50,22 @@ class CardAddress:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One network card; ``running`` means switched on and with a link."""
+    """One network card; ``running`` means switched on and with a link.
+
+    Attributes:
+        others: further names that the kernel knows it by, which no library looks at.
+
+    """
 
     name: str
     running: bool
     addresses: tuple[CardAddress, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         held = ", ".join(f"{held.ip}{'' if held.ready else ' (not ready)'}" for held in self.addresses)
-        return f"{self.name} {held or 'without address'}{'' if self.running else ' (no link)'}"
+        also = f" (also {', '.join(self.others)})" if self.others else ""
+        return f"{self.name}{also} {held or 'without address'}{'' if self.running else ' (no link)'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,8 @@ class Cards:
         return "; ".join(map(str, self.cards)) or "none"
 
     def named(self, name: str) -> Card | None:
-        """Find a card."""
-        return next((card for card in self.cards if card.name == name), None)
+        """Find a card by its name, or by another one of it."""
+        return next((card for card in self.cards if name in (card.name, *card.others)), None)
 
 
 def choose(seen: Cards, ifname: str | None, rank_ip: str | None, *, settled: bool = True) -> Address | str:
@@ -114,10 +121,10 @@ def _on(seen: Cards, name: str) -> Address | str:
     if card is None:
         return f"COMM_IFNAME={name!r} is no card of this machine"
     if not card.running:
-        return f"the card {name} has no link"
+        return f"the card {card.name} has no link"
     usable = _usable(card)
     if not usable:
-        return f"the card {name} has no usable address"
+        return f"the card {card.name} has no usable address"
     return _address(card, min(usable, key=lambda held: (held.ip.version, not held.primary)))
 
 

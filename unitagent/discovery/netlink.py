@@ -48,12 +48,21 @@ def read_cards() -> Cards:
     for message in addresses:
         held[message["index"]].extend(_addresses(message))
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-    cards = tuple(Card(names[link["index"]], _running(link), tuple(held[link["index"]])) for link in links)
+    cards = tuple(
+        Card(names[link["index"]], _running(link), tuple(held[link["index"]]), _other_names(link))
+        for link in links
+    )
     return Cards(cards, names.get(_default_card(routes)))
 
 
 def _running(link: Any) -> bool:
     return bool(link["flags"] & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING)
+
+
+def _other_names(link: Any) -> tuple[str, ...]:
+    """Give the alternative names (``ip link property``), which a card has beside its own since Linux 5.5."""
+    listed = link.get_attr("IFLA_PROP_LIST")
+    return tuple(listed.get_attrs("IFLA_ALT_IFNAME")) if listed is not None else ()
 
 
 def _addresses(message: Any) -> Iterator[CardAddress]:

@@ -71,9 +71,8 @@ def _look(ifname: str | None, rank_ip: str | None, *, settled: bool) -> Address 
 def _as_given(ifname: str, rank_ip: str) -> Address | str:
     """Check that there is such a card and such an address, without the cost of netlink."""
     family = socket.AF_INET6 if ":" in rank_ip else socket.AF_INET
-    try:
-        socket.if_nametoindex(ifname)
-    except OSError:
+    name = _own_name(ifname)
+    if name is None:
         return f"COMM_IFNAME={ifname!r} is no card of this machine"
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
@@ -82,7 +81,17 @@ def _as_given(ifname: str, rank_ip: str) -> Address | str:
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return f"RANK_IP={rank_ip!r} is on no card of this machine, or not ready"
         return f"RANK_IP={rank_ip!r} cannot be used: {error.strerror}"
-    return Address(ifname, rank_ip, family)
+    return Address(name, rank_ip, family)
+
+
+def _own_name(ifname: str) -> str | None:
+    """Give the name by which libraries know a card that may be called by another one; None for no card."""
+    try:
+        return socket.if_indextoname(socket.if_nametoindex(ifname))
+    except OSError:  # so says the C library of a long name, too
+        seen = _read()
+        card = None if isinstance(seen, str) else seen.named(ifname)
+        return card.name if card is not None else None
 
 
 def _read() -> Cards | str:

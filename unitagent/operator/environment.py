@@ -5,22 +5,42 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from unitagent.settings import Resolved
 from unitagent.settings.variables import VARIABLES
 
 
-def shown(resolved: Resolved, form: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What the settings leave to this machine, or why it is not there (yet)."""
+
+    ifname: str = ""
+    ip: str = ""
+    trouble: str = ""
+
+
+def shown(resolved: Resolved, form: str, here: Here) -> str:
     """The settings as text: shell assignments with the source as a comment, or one JSON object."""
-    rows = {name: (text, _source(name, resolved)) for name, text in resolved.texts.items()}
+    seen = {"COMM_IFNAME": here.ifname, "RANK_IP": here.ip}
+    rows = {
+        name: (text or seen.get(name, ""), _source(name, resolved, here))
+        for name, text in resolved.texts.items()
+    }
     return _json(rows) if form == "json" else _shell(rows)
 
 
-def _source(name: str, resolved: Resolved) -> str:
-    """Name who gave a value; where nobody did, what is found out later. A platform would have told by now."""
+def _source(name: str, resolved: Resolved, here: Here) -> str:
+    """Name who gave a value; where nobody did, what is found out, here and now or later.
+
+    A platform would have told by now.
+    """
     source, known = resolved.sources[name], VARIABLES[name].known
-    later = source == "not set" and known and known != "from the platform"
-    return f"{source}; default {known}" if later else source
+    if source != "not set" or not known or known == "from the platform":
+        return source
+    if name not in ("COMM_IFNAME", "RANK_IP"):
+        return f"{source}; default {known}"
+    return f"{source}; not found now: {here.trouble}" if here.trouble else f"found: {known}"
 
 
 def _shell(rows: Mapping[str, tuple[str, str]]) -> str:

@@ -24,7 +24,7 @@ LONGEST_SECONDS = 31_536_000.0  # a year: everything above is a typing error, an
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")  # a path would go elsewhere with . and ..
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _LONGEST_HOST = 253
-_LONGEST_INTERFACE = 15  # IFNAMSIZ less the closing zero
+_LONGEST_INTERFACE = 127  # ALTIFNAMSIZ less the closing zero; a card may be called by another name
 HIGHEST_PORT = 65535
 _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -114,7 +114,9 @@ def choice(*accepted: str) -> Callable[[str], str]:
 
 
 def interface(value: str) -> str:
-    """Take what the kernel takes as the name of a network card."""
+    """Take what the kernel takes as a name of one network card; NCCL's way to mean several is none."""
+    if value.startswith(("=", "^")) or "," in value:
+        raise RefusalError("that is how NCCL_SOCKET_IFNAME means several cards or a name's beginning")
     unfit = not 0 < len(value) <= _LONGEST_INTERFACE or value in {".", ".."}
     if unfit or not value.isprintable() or any(c in "/: " for c in value):
         raise ValueError

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from unitagent.card_filters import REMEDY, leaving_out
 from unitagent.operator.doctor.finding import Finding, ok, warn
 
 _CHECK = "variables"
@@ -78,26 +79,8 @@ def _addresses(given: Mapping[str, str], ip: str) -> Iterator[Finding]:
 
 
 def _cards(given: Mapping[str, str], ifname: str) -> Iterator[Finding]:
-    for name, means, how in (
-        ("NCCL_SOCKET_IFNAME", _nccl_means, ""),
-        ("GLOO_SOCKET_IFNAME", _gloo_means, ", for Gloo takes whole names only"),
-    ):
-        if ifname and name in given and not means(given[name], ifname):
-            said = f"{name}={given[name]} leaves out the card {ifname}{how}"
-            yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME to the card that is meant")
-
-
-def _nccl_means(text: str, ifname: str) -> bool:
-    """Whether NCCL's list means a card: beginnings of names, after ``=`` whole ones, after ``^`` others."""
-    others, listed = text.startswith("^"), text.removeprefix("^")
-    names = listed.removeprefix("=").split(",")
-    among = ifname in names if listed.startswith("=") else ifname.startswith(tuple(names))
-    return among != others
-
-
-def _gloo_means(text: str, ifname: str) -> bool:
-    """Whether Gloo's list means this card: it knows whole names and nothing else."""
-    return ifname in text.split(",")
+    for name, said in leaving_out(given, ifname) if ifname else ():
+        yield warn(_CHECK, said, REMEDY.format(name))
 
 
 def _leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
