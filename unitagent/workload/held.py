@@ -4,9 +4,11 @@ Both go with the last process that has them open. That need not be one of ours: 
 starts an engine's workers, a socket is handed to somebody else. So once no process of ours is left we look
 whether they went too.
 
-A GPU counts as held by a process that was born after the workload (a monitor that has been there all along is
-none of our business), and only when it is the workload's GPU: one that it was seen to use, or any when we are
-PID 1, because then all whom we can see are in this container.
+A GPU that stays held keeps a workload from starting only when whoever holds it is of ours: bears our mark, or
+is kin of one that does. Others are told and nothing more, for somebody looks at an incident with tools of his
+own (``kubectl exec POD -- nvtop``). A monitor that has been there all along is none of our business, nor is a
+GPU of another container: one counts that the workload was seen to use, or any when we are PID 1, because then
+all whom we can see are in this container.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unitagent.workload import proc
+from unitagent.workload import leftovers, proc
 from unitagent.workload.listeners import Inode, listening
 
 _POLL_SECONDS = 0.1
@@ -25,10 +27,16 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What did not go away, each as a clause for a person."""
+    """What did not go away, each as a clause for a person.
+
+    Attributes:
+        guests: what others than the workload have of it; worth a word, not worth waiting for.
+
+    """
 
     ports: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.ports or self.gpus)
@@ -68,7 +76,17 @@ class Holdings:
         return left
 
     def _look(self) -> Left:
-        return Left(tuple(self._held_ports()), tuple(self._held_gpus()))
+        held = list(gpu_holders(self._gpus))
+        ours = {one.pid for one in leftovers.escaped(proc.table(), ())} if held else set()
+        return Left(
+            tuple(self._held_ports()),
+            tuple(_told(one, device) for one, device in held if one.pid in ours),
+            tuple(
+                f"{_told(one, device)}, which is none of its own"
+                for one, device in held
+                if one.pid not in ours and self._matters(one, device)
+            ),
+        )
 
     def _held_ports(self) -> Iterator[str]:
         if not (self._sockets or self._block):
@@ -77,11 +95,14 @@ class Holdings:
             if inode in self._sockets or port in self._block:
                 yield f"port {port} is still listened on by {_owner(inode)}"
 
-    def _held_gpus(self) -> Iterator[str]:
-        for process, device in gpu_holders(self._gpus):
-            ours = self._alone or device in self._devices
-            if ours and self._since is not None and process.ticks >= self._since:
-                yield f"{device} is still held by process {process.pid} ({process.name})"
+    def _matters(self, process: proc.Process, device: str) -> bool:
+        """Whether it has come after the workload, and to the workload's GPU."""
+        came_later = self._since is not None and process.ticks >= self._since
+        return came_later and (self._alone or device in self._devices)
+
+
+def _told(process: proc.Process, device: str) -> str:
+    return f"{device} is still held by process {process.pid} ({process.name})"
 
 
 def gpu_holders(devices: str) -> Iterator[tuple[proc.Process, str]]:

@@ -280,11 +280,11 @@ class Workload:
         return None
 
     async def _release(self) -> Stuck | None:
-        """Give back what outlives processes; a port that stays is told, without a GPU nothing can start."""
+        """Give back what outlives processes; what stays is told, and without a GPU nothing can start."""
         await in_background(self._shm.clean)
         left = await in_background(lambda: self._holdings.wait(self._release_seconds))
-        for port in left.ports:
-            _log.warning("the workload is gone, but %s", port)
+        for held in (*left.ports, *left.guests):
+            _log.warning("the workload is gone, but %s", held)
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
     async def _gone(self) -> bool:
