@@ -98,11 +98,12 @@ class Outside:
         self.said = folder / "said"
         os.mkfifo(self.fifo)
         holds = shlex.join(program("holds.py"))
-        self.service = f"read words < {self.fifo}; {holds} $words > {self.said}; true"
+        self.service = f"read mark words < {self.fifo}; env $mark {holds} $words > {self.said}; true"
 
-    def workload(self, words: str, *own: str) -> list[str]:
-        """A workload that has the server hold this, and holds that itself."""
-        script = f"echo {words} > {self.fifo}; until grep -q . {self.said}; do sleep .05; done"
+    def workload(self, words: str, *own: str, marked: bool = True) -> list[str]:
+        """A workload that has the server hold this, and holds that itself; it may hand on its environment."""
+        mark = "UNIT_AGENT=$UNIT_AGENT" if marked else "NOBODY=1"
+        script = f"echo {mark} {words} > {self.fifo}; until grep -q . {self.said}; do sleep .05; done"
         return ["sh", "-c", f"{script}; exec {shlex.join(program('holds.py'))} {shlex.join(own)}"]
 
 
@@ -122,6 +123,23 @@ def test_a_gpu_that_stays_held_is_said(start: Start, gpu: Path, outside: Outside
     said = agent.event("stopped")["stuck"]
     assert said.startswith(f"the workload is gone, but {gpu} is still held by process ")
     assert "(python" in said
+
+
+@pytest.mark.root
+def test_who_is_not_of_the_workload_is_told_and_keeps_nothing_from_starting(
+    start: Start, gpu: Path, outside: Outside
+) -> None:
+    devices = str(gpu).removesuffix("0")
+    words = outside.workload(f"- {gpu}", "-", str(gpu), marked=False)
+    release = ("--release-seconds", str(DEADLINE * 10))  # nobody waits for it
+    agent = start("--gpus", devices, *release, "--service", outside.service, "--grace", "5", "--", *words)
+    agent.says("ready")
+    agent.send(15)
+    assert agent.finish() == 128 + 15
+    assert agent.event("stopped")["stuck"] is None
+    said = agent.output()[1]
+    assert f"the workload is gone, but {gpu} is still held by process " in said
+    assert "), which is none of its own" in said
 
 
 @pytest.mark.root

@@ -176,7 +176,7 @@ def shm() -> Iterator[Path]:
 
 
 def test_shared_memory_in_use_at_the_stop_is_removed(tmp_path: Path, name: str) -> None:
-    """Not PID 1: only what the workload was seen to use goes, semaphores too."""
+    """Only what the workload was seen to use goes, semaphores too."""
     agent = Agent(tmp_path, "--", *program("shared.py"), name)
     try:
         agent.says("ready")
@@ -189,38 +189,86 @@ def test_shared_memory_in_use_at_the_stop_is_removed(tmp_path: Path, name: str) 
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("shared_with_the_host", [False, True])
-def test_shared_memory_of_a_crash(
-    tmp_path: Path, shm: Path, name: str, *, shared_with_the_host: bool
-) -> None:
-    """As PID 1 of a container all that is new is the workload's, unless /dev/shm is the host's as well."""
-    unshare = ("unshare", "--mount", *(() if shared_with_the_host else ("--ipc",)), "--")
-    prefix = (*unshare, "sh", "-c", 'mount --bind "$0" /dev/shm && exec "$@"', str(shm))
-    agent = Agent(tmp_path, "--", *program("shared.py"), name, "crash", pid1=True, prefix=prefix)
+def test_shared_memory_of_a_crash(tmp_path: Path, shm: Path, name: str) -> None:
+    """Seen in use while the workload worked; nobody is left to be looked at afterwards."""
+    prefix = ("unshare", "--mount", "--", "sh", "-c", 'mount --bind "$0" /dev/shm && exec "$@"', str(shm))
+    agent = Agent(tmp_path, "--", *program("shared.py"), name, pid1=True, prefix=prefix)
     try:
+        agent.says("ready")
+        until(lambda: len(agent.events("look")) > 1, "two looks since")
+        looks = len(agent.events("look"))
+        until(lambda: len(agent.events("look")) > looks + 1, "two looks more, one of them begun since")
+        main = next(one for one in proc.descendants(proc.table(), agent.pid) if one.name.startswith("python"))
+        proc.kill(main)
         assert agent.finish() == 128 + signal.SIGKILL
-        assert (there(name, shm) != []) == shared_with_the_host
+        assert there(name, shm) == []
+    finally:
+        agent.close()
+
+
+# A neighbour writes a model there and closes it, and another file that the workload reads.
+NEIGHBOUR = "import sys; [open(f'/dev/shm/{name}', 'w').write('weights') for name in sys.argv[1:]]"
+READER = """
+import mmap, os, sys, time
+path = f"/dev/shm/{sys.argv[1]}"
+while not os.path.exists(path) or not os.path.getsize(path):
+    time.sleep(0.01)
+handle = os.open(path, os.O_RDONLY)
+held = mmap.mmap(handle, 0, prot=mmap.PROT_READ)
+print("ready", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("crash", [False, True], ids=["stop", "crash"])
+@pytest.mark.parametrize("neighbour_sees_us", [False, True], ids=["own pids", "shared pids"])
+def test_what_another_container_of_the_pod_made_stays(
+    tmp_path: Path, shm: Path, name: str, *, crash: bool, neighbour_sees_us: bool
+) -> None:
+    """Both share IPC and ``/dev/shm``; the workload has the one file mapped, to read it."""
+    prefix = ("unshare", "--mount", "--ipc", "--", "sh", "-c", 'mount --bind "$0" /dev/shm && exec "$@"')
+    reader = [sys.executable, "-c", READER, f"read-{name}"]
+    agent = Agent(tmp_path, "--", *reader, pid1=True, prefix=(*prefix, str(shm)))
+    try:
+        agent.event("spawned")
+        inside = ["nsenter", "--target", str(agent.pid), "--mount", "--ipc"]
+        inside += ["--pid"] if neighbour_sees_us else []
+        files = [f"closed-{name}", f"read-{name}"]
+        subprocess.run([*inside, "--", sys.executable, "-c", NEIGHBOUR, *files], check=True)
+        agent.says("ready")
+        main = next(one for one in proc.descendants(proc.table(), agent.pid) if one.name.startswith("python"))
+        proc.kill(main, signal.SIGKILL if crash else signal.SIGTERM)
+        agent.finish()
+        assert there(name, shm) == files
     finally:
         agent.close()
 
 
 @pytest.fixture
 def memory(shm: Path, name: str) -> SharedMemory:
-    memory = SharedMemory(shm, exclusive=True)
+    memory = SharedMemory(shm)
     (shm / f"before-{name}").touch()
     memory.remember()
     return memory
 
 
+def make(memory: SharedMemory, path: Path) -> None:
+    """Be the workload that writes a file, and be seen."""
+    with path.open("w"):
+        memory.sample([os.getpid()])
+
+
 def test_what_was_there_before_stays(memory: SharedMemory, shm: Path, name: str) -> None:
-    (shm / name).touch()
-    (shm / f"before-{name}").write_text("changed by the workload")
+    make(memory, shm / name)
+    make(memory, shm / f"before-{name}")
     assert memory.clean() == [name]
     assert there(name, shm) == [f"before-{name}"]
 
 
 def test_what_anybody_has_open_stays(memory: SharedMemory, shm: Path, name: str) -> None:
     with (shm / name).open("wb"):
+        memory.sample([os.getpid()])
         assert memory.clean() == []
     assert name in there(name, shm)
 
@@ -231,6 +279,7 @@ def test_links_and_folders_stay(memory: SharedMemory, shm: Path, name: str, tmp_
     (shm / f"link-{name}").symlink_to(target)
     folder = shm / f"folder-{name}"
     folder.mkdir()
+    make(memory, shm / f"link-{name}")
     assert memory.clean() == []
     folder.rmdir()
     assert target.exists()
@@ -239,19 +288,19 @@ def test_links_and_folders_stay(memory: SharedMemory, shm: Path, name: str, tmp_
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give a file away")
 @pytest.mark.root
 def test_another_users_files_stay(memory: SharedMemory, shm: Path, name: str) -> None:
-    (shm / name).touch()
+    make(memory, shm / name)
     os.chown(shm / name, 12345, 12345)
     assert memory.clean() == []
 
 
 def test_a_second_stop_removes_nothing_more(memory: SharedMemory, shm: Path, name: str) -> None:
     assert memory.clean() == []
-    (shm / name).touch()
+    make(memory, shm / name)
     assert memory.clean() == []
 
 
 def test_a_machine_without_shared_memory(tmp_path: Path) -> None:
-    memory = SharedMemory(tmp_path / "none", exclusive=True)
+    memory = SharedMemory(tmp_path / "none")
     memory.remember()
     assert memory.clean() == []
 
@@ -269,12 +318,13 @@ def holder(shm: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_what_anybody_has_mapped_stays(
     memory: SharedMemory, shm: Path, name: str, holder: subprocess.Popen[bytes]
 ) -> None:
+    memory.sample([holder.pid])
     assert memory.clean() == []
     assert name in there(name, shm)
 
 
 def test_only_what_was_seen_in_use_is_the_workloads(shm: Path, name: str) -> None:
-    memory = SharedMemory(shm, exclusive=False)
+    memory = SharedMemory(shm)
     memory.remember()
     with subprocess.Popen([*program("shared.py"), f"{shm.name}/{name}"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -180,8 +180,7 @@ class Workload:
     def _sample(self) -> None:
         pids = [process.pid for process in self._living()]
         self._holdings.sample(pids)
-        if not self._shm.exclusive:  # else everything new is the workload's
-            self._shm.sample(pids)
+        self._shm.sample(pids)
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
@@ -197,6 +196,8 @@ class Workload:
 
     def _look_inside(self, spared: frozenset[int]) -> Corpse | None:
         self._oom.look()
+        if self._shm.grown():  # a crash comes without warning, and nobody tells later whose it was
+            self._shm.sample(one.pid for one in self._living())
         return self._inside.look(spared)
 
     async def rest(self, seconds: float) -> None:

@@ -7,12 +7,12 @@ A file is removed when all of this holds:
 2. Nobody has it open or mapped. The kernel answers that for all namespaces, also for processes that we cannot
    see: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that nobody else has open or
    mapped.
-3. It is our workload's. Either a process of the workload was seen to have it open, or nobody else can have
-   made it: we are PID 1, and the container does not share the host's IPC namespace (there other Units' files
-   live).
+3. A process of our workload was seen to have it open for writing, or mapped so. A folder may be shared with
+   other containers (those of a pod, ``--ipc=container:``, ``--ipc=host``), whose processes nobody here sees,
+   and nothing tells who made a file. So what is new is looked at while it is in use: what a neighbour made is
+   not ours, nor is it when our workload reads it.
 
-The third rule is why a closed file of another Unit on the same machine is safe. What stays is only leaked,
-never wrong.
+What stays is only leaked, never wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import fcntl
 import logging
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,32 +35,36 @@ _log = logging.getLogger(__name__)
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - the very place that is watched
 
-_HOST_IPC = "ipc:[4026531839]"  # the kernel's first IPC namespace has this number (PROC_IPC_INIT_INO)
+_LOOKS = 10  # at a new file, before it counts as somebody else's
+_NAMED = 5  # of them, at most
 
 Inode = int
 
 
 class SharedMemory:
-    """What one workload at a time made in ``/dev/shm``.
+    """What one workload at a time made in ``/dev/shm``."""
 
-    Attributes:
-        exclusive: nobody but our workload can have made a new file there; else only files seen in use count.
-
-    """
-
-    def __init__(self, folder: Path = _FOLDER, *, exclusive: bool | None = None) -> None:
+    def __init__(self, folder: Path = _FOLDER) -> None:
         self._folder = folder
-        self.exclusive = _alone_here() if exclusive is None else exclusive
         self._before: set[tuple[str, Inode]] | None = None
         self._seen: set[Inode] = set()
+        self._looks: Counter[Inode] = Counter()
 
     def remember(self) -> None:
         """Note what is there before a workload starts."""
         self._before = set(self._files())
-        self._seen = set()
+        self._seen, self._looks = set(), Counter()
+
+    def grown(self) -> bool:
+        """Whether there are new files that it is worth looking for at the workload. Blocks."""
+        new = {
+            inode for name, inode in self._files() if (name, inode) not in (self._before or ())
+        } - self._seen
+        self._looks = Counter({inode: self._looks[inode] + 1 for inode in new})
+        return any(looks <= _LOOKS for looks in self._looks.values())
 
     def sample(self, pids: Iterable[int]) -> None:
-        """Note which files these processes of the workload have open or mapped. Blocks: not for the loop."""
+        """Note which files these processes of the workload can write to now. Blocks: not for the loop."""
         for pid in pids:
             self._seen.update(_held(pid, f"{self._folder}/"))
 
@@ -67,15 +72,20 @@ class SharedMemory:
         """Remove what the workload left and return the names; once per workload. Blocks: not for the loop."""
         if self._before is None:
             return []
-        left = [file for file in self._files() if file not in self._before and self._ours(file[1])]
+        new = [file for file in self._files() if file not in self._before]
         removed, unsure = [], []
-        for name, inode in left:
+        for name, inode in new:
             try:
-                if _remove_if_free(self._folder / name, inode):
+                if inode in self._seen and _remove_if_free(self._folder / name, inode):
                     removed.append(name)
             except OSError:
                 unsure.append(name)
         self._before = None
+        if others := [name for name, inode in new if inode not in self._seen]:
+            told = ", ".join(others[:_NAMED])
+            _log.info(
+                "%d new files stay in %s, which others made as it seems: %s", len(others), self._folder, told
+            )
         if unsure:
             told = ", ".join(unsure)
             _log.warning("stays in %s, for the kernel does not tell who has it: %s", self._folder, told)
@@ -84,9 +94,6 @@ class SharedMemory:
                 "removed %d files that the workload left in %s: %s", len(removed), self._folder, removed
             )
         return removed
-
-    def _ours(self, inode: Inode) -> bool:
-        return self.exclusive or inode in self._seen
 
     def _files(self) -> Iterator[tuple[str, Inode]]:
         try:
@@ -100,21 +107,19 @@ class SharedMemory:
                     yield entry.name, status.st_ino
 
 
-def _alone_here() -> bool:
-    return os.getpid() == 1 and proc.link("/proc/self/ns/ipc") not in ("", _HOST_IPC)
-
-
 def _held(pid: int, folder: str) -> Iterator[Inode]:
-    """Inodes below ``folder`` that a process has open or mapped; nothing when it may not be looked at."""
+    """Inodes below ``folder`` that a process can write to; nothing when it may not be looked at."""
     for link, target in proc.open_files(pid):
         if target.startswith(folder):
             with contextlib.suppress(OSError):
-                yield Path(link).stat().st_ino
+                # the link's own permissions say how it was opened
+                if Path(link).lstat().st_mode & stat.S_IWUSR:
+                    yield Path(link).stat().st_ino
     with contextlib.suppress(OSError), Path(f"/proc/{pid}/maps").open(errors="replace") as maps:
         for line in maps:
             # address, permissions, offset, device, inode, and a path if there is a file
-            *_, inode, path = [*line.split(None, 5), ""][:6]
-            if path.startswith(folder):
+            _, permissions, _, _, inode, path, *_ = [*line.split(None, 5), ""]
+            if path.startswith(folder) and "w" in permissions and "s" in permissions:
                 yield int(inode)
 
 
