@@ -311,7 +311,9 @@ def test_who_outlives_sigkill_is_reported(group: Path, tmp_path: Path) -> None:
     )
     try:
         agent.says("ready")
-        (group / "cgroup.procs").write_text(str(agent.event("spawned")["pid"]))
+        pid = agent.event("spawned")["pid"]
+        until(lambda: getattr(proc.read(pid), "name", "") == "sleep", "the shell has become another")
+        (group / "cgroup.procs").write_text(str(pid))
         (group / "freezer.state").write_text("FROZEN")
         agent.send(signal.SIGTERM)
         assert "(sleep, state " in agent.event("stopped")["stuck"]
