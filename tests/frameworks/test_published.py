@@ -9,6 +9,7 @@ import pytest
 
 from tests.frameworks.installed import published
 from tests.frameworks_table.places import PORT, place, plan
+from unitagent.frameworks.accelerate import _WITHOUT_VALUE
 from unitagent.frameworks.adapter import Context
 
 PLACES = [(rank, base) for rank in (0, 1, 2) for base in ("10.0.0.", "fd00::")]
@@ -56,6 +57,19 @@ def test_lmdeploy(parsers: Path, rank: int, base: str) -> None:
     assert (seen["model_path"], seen["tp"], seen["server_port"]) == ("M", 24, 8000)
 
 
+@pytest.mark.parametrize(("rank", "base"), PLACES)
+@pytest.mark.parametrize("flags", ["--num_processes 6 a.py --lr 1", "-m --multi_gpu --num-processes=3 a --x"])
+def test_accelerate(parsers: Path, flags: str, rank: int, base: str) -> None:
+    seen = read(parsers, "accelerate launch", flags, place(rank, 3, base))
+    host = f"[{base}1]" if ":" in base else f"{base}1"
+    assert (seen["num_machines"], seen["machine_rank"]) == (3, rank)
+    assert (seen["main_process_ip"], seen["main_process_port"]) == (host, PORT)
+    assert (seen["training_script"], seen["training_script_args"]) in [
+        ("a.py", ["--lr", "1"]),
+        ("a", ["--x"]),
+    ]
+
+
 def test_the_names_that_the_adapters_read_are_published(parsers: Path) -> None:
     """What a user may say about place and door must be found under every name that the engine knows."""
     sglang = published(parsers, "sglang", "options")
@@ -67,6 +81,15 @@ def test_the_names_that_the_adapters_read_are_published(parsers: Path) -> None:
         "--enable-metrics",
     } <= sglang.keys()
     assert {"--port", "--host", "--ssl-certfile", "--ssl-keyfile"} <= sglang.keys()
+    accelerate = published(parsers, "accelerate", "options")
+    assert {
+        "--num_machines",
+        "--machine_rank",
+        "--main_process_ip",
+        "--main_process_port",
+    } <= accelerate.keys()
+    switches = {name.replace("_", "-") for name, valued in accelerate.items() if not valued}
+    assert switches - {"--help", "-h"} <= _WITHOUT_VALUE
     lmdeploy = published(parsers, "lmdeploy", "options")
     assert {"--nnodes", "--node-rank", "--dist-init-addr", "--backend", "--dp"} <= lmdeploy.keys()
     assert {"--server-port", "--server-name", "--ssl"} <= lmdeploy.keys()

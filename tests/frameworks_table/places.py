@@ -30,6 +30,8 @@ def place(
 def offered(at: Context) -> dict[str, str]:
     """What the agent offers beside the command line."""
     return {
+        "NNODES": str(at.size),
+        "NODE_RANK": str(at.rank),
         "PET_NNODES": str(at.size),
         "PET_NODE_RANK": str(at.rank),
         "PET_MASTER_ADDR": at.master_address,

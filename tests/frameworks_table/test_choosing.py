@@ -13,7 +13,18 @@ from unitagent.settings.variables import VARIABLES
 
 def test_names() -> None:
     assert set(NAMES) == {
-        *("none", "auto", "vllm", "sglang", "torchrun", "ray", "deepspeed", "lmdeploy", "tensorrt-llm"),
+        *(
+            "none",
+            "auto",
+            "vllm",
+            "sglang",
+            "torchrun",
+            "ray",
+            "accelerate",
+            "deepspeed",
+            "lmdeploy",
+            "tensorrt-llm",
+        ),
     }
 
 
@@ -49,6 +60,11 @@ def test_an_unknown_name(name: str) -> None:
         ("python -m torch.distributed.run a.py", "torchrun"),
         ("torchrun --no-python vllm serve M", "torchrun"),
         ("deepspeed a.py", "deepspeed"),
+        ("accelerate launch a.py", "accelerate"),
+        ("uv run accelerate launch a.py", "accelerate"),
+        ("python -m accelerate.commands.launch a.py", "accelerate"),
+        ("accelerate config", None),
+        ("accelerate launch torchrun a.py", "torchrun"),
         ("ray job submit -- vllm serve M", "ray"),
         ("ray job submit -- bash -c x", "ray"),
         ("ray job submit -- torchrun a.py", "ray"),

@@ -54,6 +54,28 @@ def test_not_found(word: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["vllm serve m"], "one word with spaces: leave out the quotes around all of it, or sh -c"),
+        (["cd", "/src", "&&", "ls"], "it is written for a shell: sh -c"),
+        (["no-such-tool", "|", "tee"], "it is written for a shell"),
+        (["A=1", "vllm"], "begin with env, as in env A=1 COMMAND"),
+        (["--size", "2"], "an option of the agent's own stands before --"),
+    ],
+)
+def test_what_a_person_meant(words: list[str], hint: str) -> None:
+    with pytest.raises(CommandError, match=f"{words[0]!r} not found: .*{hint}") as caught:
+        command.resolve(words, {"PATH": "/bin"})
+    assert caught.value.exit_code == 127
+
+
+def test_a_long_path_is_shortened() -> None:
+    said = str(refusal("no-such-tool", ":".join(f"/no/{each}" for each in range(40))))
+    assert "/no/0:/no/1:" in said
+    assert said.endswith("and 32 more)")
+
+
+@pytest.mark.parametrize(
     ("text", "mode", "why"),
     [
         ("#!/bin/sh\n", 0o644, "chmod"),

@@ -25,6 +25,7 @@ from unitagent.core.events import (
     WorkloadSick,
     WorkloadStuck,
 )
+from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
 from unitagent.core.opinions import peer_answered, peer_hung_up
@@ -249,11 +250,20 @@ def _exit_failure(state: State, event: WorkloadExited) -> Failure:
         rank=state.rules.rank,
         ip=state.me.ip,
         reason=Reason(event.exit.reason),
-        detail=f"{name(state, state.rules.rank)} {event.exit.describe()}",
+        detail=f"{name(state, state.rules.rank)} {event.exit.describe()}{_counted(event.exit)}",
         exit_code=event.exit.code,
         signal=event.exit.signal,
         at=state.now + state.rules.epoch,
     )
+
+
+def _counted(ended: Exit) -> str:
+    """Why an end with 0 is a failure all the same; a start script that does not wait has such a one."""
+    if ended.status:
+        return ""
+    several = f"{ended.left} processes" if ended.left > 1 else "a process"
+    left = f"; it left {several} in the background: start what serves in the foreground" if ended.left else ""
+    return f", which counts as a failure in service mode (UNIT_MODE){left}"
 
 
 def _workload_gone(state: State) -> State:

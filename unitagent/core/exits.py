@@ -44,12 +44,14 @@ class Exit:
         code: what it passed to ``exit``, 0 to 255.
         signal: number of the signal that killed it.
         oom: the kernel killed a process of the workload for want of memory, shortly before this end.
+        left: how many other processes of it ran on when it ended with 0; not counted otherwise.
 
     """
 
     code: int | None
     signal: int | None
     oom: bool = False
+    left: int = 0
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.signal is None):

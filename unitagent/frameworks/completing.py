@@ -19,10 +19,15 @@ from unitagent.frameworks.untold import UntoldError
 Place = Callable[[str, Plain], Context]
 """Makes the context for a framework of this name and the command that it is going to complete."""
 
+_UNKNOWN = (
+    "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); its place is in its "
+    "variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and in the placeholders of its words"
+)
 _ANY_COMMAND = frozenset({"ray", "torchrun"})  # a cluster, or variables, for whatever it is
 _WRITTEN = {
     "vllm": "vllm serve MODEL",
     "sglang": "python3 -m sglang.launch_server --model-path MODEL",
+    "accelerate": "accelerate launch PROGRAM",
     "deepspeed": "deepspeed PROGRAM",
     "lmdeploy": "lmdeploy serve api_server MODEL",
     "tensorrt-llm": "trtllm-serve MODEL --tp_size N",
@@ -60,7 +65,7 @@ def complete(
             command = _inside(command, framework)
             framework = framework or choose("auto", command.argv)
         if framework is None:
-            return Completed()
+            return Completed(notices=(_UNKNOWN,))
         plan = framework.plan(place(framework.name, command), command.argv, command.env)
         plan = replace(plan, argv=_written(command, plan.argv, argv))
     except UntoldError as error:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError
+from unitagent.frameworks.accelerate import Accelerate
 from unitagent.frameworks.deepspeed import DeepSpeed
 from unitagent.frameworks.lmdeploy import LmDeploy
 from unitagent.frameworks.ray import Ray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FRAMEWORKS: tuple[Framework, ...] = (
     Ray(),
     Torchrun(),
+    Accelerate(),
     DeepSpeed(),
     TensorRtLlm(),
     LmDeploy(),

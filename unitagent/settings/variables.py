@@ -223,7 +223,16 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "UNIT_FRAMEWORK",
             "framework",
             _choice(
-                "none", "auto", "vllm", "sglang", "torchrun", "ray", "deepspeed", "lmdeploy", "tensorrt-llm"
+                "none",
+                "auto",
+                "vllm",
+                "sglang",
+                "torchrun",
+                "ray",
+                "accelerate",
+                "deepspeed",
+                "lmdeploy",
+                "tensorrt-llm",
             ),
             "complete COMMAND for this rank",
             "none",

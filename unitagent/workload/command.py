@@ -16,6 +16,11 @@ from unitagent.workload.environment import has_placeholder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_FOLDERS = 8  # of PATH that a message shows
+_OF_SHELLS = frozenset(
+    {"cd", "export", "source", ".", "set", "ulimit", "exec", "eval", "if", "for", "while", "{", "("}
+)
+_JOINING = frozenset({"&&", "||", "|", ";", "&", ">", "2>&1"})
 _HEAD = 256  # the kernel reads no more of a file to find out how to run it (BINPRM_BUF_SIZE)
 
 
@@ -31,8 +36,26 @@ def resolve(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
     if not argv or not argv[0]:
         raise CommandError("no COMMAND given: write `unitagent run -- COMMAND [ARG...]`", Code.CONFIGURATION)
     if not has_placeholder(argv[0]):
-        locate(argv[0], env)
+        try:
+            locate(argv[0], env)
+        except CommandError as error:
+            hint = _meant(argv) if error.exit_code == Code.NOT_FOUND else ""
+            raise CommandError(f"{error}{hint}", error.exit_code) from None
     return list(argv)
+
+
+def _meant(argv: Sequence[str]) -> str:
+    """What a person may have meant by a first word that is no program; empty where nothing is plain."""
+    first, shell = argv[0], "sh -c '…' runs a shell's text"
+    if first.startswith("-"):
+        return "; it begins with -: an option of the agent's own stands before --, COMMAND behind it"
+    if any(letter.isspace() for letter in first):
+        return f"; it is one word with spaces: leave out the quotes around all of it, or {shell}"
+    if first.partition("=")[0].isidentifier() and "=" in first:
+        return f"; it sets a variable: begin with env, as in env {first} COMMAND, or {shell}"
+    if first in _OF_SHELLS or _JOINING.intersection(argv):
+        return f"; it is written for a shell: {shell}"
+    return ""
 
 
 def locate(word: str, env: Mapping[str, str]) -> str:
@@ -51,7 +74,7 @@ def locate(word: str, env: Mapping[str, str]) -> str:
     if found:
         why = "it is a directory" if Path(found[0]).is_dir() else "it has no execute permission (chmod +x)"
         raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
-    where = "there is no such file" if "/" in word else f"it is not on PATH ({_path(env)})"
+    where = "there is no such file" if "/" in word else f"it is not on PATH ({_shortened(_path(env))})"
     raise CommandError(f"COMMAND {word!r} not found: {where}", Code.NOT_FOUND)
 
 
@@ -62,6 +85,13 @@ def refused(word: str, error: OSError | ValueError) -> CommandError:
     else:
         why = str(error)
     return CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
+
+
+def _shortened(path: str) -> str:
+    """Show the folders that are looked at first, as many as a line has room for."""
+    folders = path.split(os.pathsep)
+    shown = os.pathsep.join(folders[:_FOLDERS])
+    return shown if len(folders) <= _FOLDERS else f"{shown} and {len(folders) - _FOLDERS} more"
 
 
 def _path(env: Mapping[str, str]) -> str:

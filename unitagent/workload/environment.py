@@ -88,16 +88,33 @@ def _given(gang: GangInfo) -> dict[str, str]:
 
 def _offered(gang: GangInfo) -> dict[str, str]:
     card = gang.comm_ifname
-    return {
+    return (_for_jax(gang) if gang.size > 1 else {}) | {
         # "=" makes NCCL match the name exactly: without it eth1 would also mean eth10.
         "NCCL_SOCKET_IFNAME": f"={card}" if card else "",
         "GLOO_SOCKET_IFNAME": card,
         "VLLM_HOST_IP": gang.rank_ip,
         "SGLANG_HOST_IP": gang.rank_ip,
         "MASTER_ADDR": gang.master_address,
+        # Read by Megatron's example scripts and many like them, and by Lightning.
+        "NNODES": str(gang.size),
+        "NUM_NODES": str(gang.size),
+        "NODE_RANK": str(gang.rank),
         "PET_NNODES": str(gang.size),
         "PET_NODE_RANK": str(gang.rank),
         # torchrun joins address and port by a colon, so its help asks for brackets around IPv6.
-        "PET_MASTER_ADDR": f"[{gang.master_address}]" if ":" in gang.master_address else gang.master_address,
+        "PET_MASTER_ADDR": _bracketed(gang.master_address),
         "PET_MASTER_PORT": str(gang.master_port),
     }
+
+
+def _for_jax(gang: GangInfo) -> dict[str, str]:
+    """One process in each instance. JAX itself reads the address; Kubeflow's programs read all three."""
+    return {
+        "JAX_COORDINATOR_ADDRESS": f"{_bracketed(gang.master_address)}:{gang.master_port}",
+        "JAX_NUM_PROCESSES": str(gang.size),
+        "JAX_PROCESS_ID": str(gang.rank),
+    }
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -235,6 +235,8 @@ class Workload:
         self.pid = None
         if ended.status and self._oom.struck():
             ended = Exit(ended.code, ended.signal, oom=True)
+        if ended.code == 0:
+            ended = replace(ended, left=sum(one.alive for one in self._living()))
         self._on_exit(ended, self._stderr.tail() if self._stderr is not None else [])
 
     async def _end(self, *, polite: bool) -> Stuck | None:

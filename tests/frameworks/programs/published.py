@@ -1,6 +1,6 @@
 """What the parsers that frameworks publish make of command lines: JSON lists of words in, JSON out.
 
-    published.py sglang|lmdeploy|deepspeed [options]
+    published.py sglang|lmdeploy|accelerate|deepspeed [options]
 
 With ``options``: each option of the parser, with whether it takes a value. The engines are installed without
 their gigabytes of dependencies, so of each package only the modules that make its parser are real; the rest
@@ -65,6 +65,14 @@ def lmdeploy() -> argparse.ArgumentParser:
     return parser
 
 
+def accelerate() -> argparse.ArgumentParser:
+    Hollow("accelerate", "commands.launch", "commands.utils")
+    Hollow("rich")
+    launch = importlib.import_module("accelerate.commands.launch")
+    parser: argparse.ArgumentParser = launch.launch_command_parser()
+    return parser
+
+
 def deepspeed() -> argparse.ArgumentParser:
     """Its parser is made in the function that parses, so it is caught there."""
     runner = importlib.import_module("deepspeed.launcher.runner")
@@ -84,6 +92,7 @@ def deepspeed() -> argparse.ArgumentParser:
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "sglang": sglang,
     "lmdeploy": lmdeploy,
+    "accelerate": accelerate,
     "deepspeed": deepspeed,
 }
 
