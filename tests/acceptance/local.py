@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 DEADLINE = 120.0  # seconds; catches a hang, promises no speed
 UNIT = f"tested-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
-UNITAGENT = [sys.executable, "-m", "unitagent"]
+MODULE = ["-m", "unitagent"]
+UNITAGENT = [sys.executable, *MODULE]
 # Writes its environment, whole or not at all, and stays.
 WORKLOAD = [
     "sh",
@@ -76,7 +77,12 @@ class LocalUnit:
     """One ``unitagent local``."""
 
     def __init__(
-        self, folder: Path, *options: str, size: int = 2, workload: Sequence[str] | None = None
+        self,
+        folder: Path,
+        *options: str,
+        size: int = 2,
+        workload: Sequence[str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.folder = folder
         self.port = free_port()
@@ -92,7 +98,7 @@ class LocalUnit:
         ]
         with self.output.open("wb") as file:
             self.popen = subprocess.Popen(
-                [*UNITAGENT, "local", *words, "--", *(workload or [*WORKLOAD, str(folder)])],
+                [python, *MODULE, "local", *words, "--", *(workload or [*WORKLOAD, str(folder)])],
                 env=clean(), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
         self._seen: dict[int, psutil.Process] = {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, command_line, until
+from tests.acceptance.local import DEADLINE, MODULE, UNITAGENT, clean, command_line, until
 from tests.ports import free_port
 from unitagent.workload import proc
 
@@ -20,7 +21,14 @@ UNIT = f"solo-{os.getpid()}"  # an agent ends what a dead one of its Unit left: 
 class Solo:
     """``unitagent run`` of size 1; its workload notes its environment, and runs $DAEMON."""
 
-    def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = (), **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        prefix: Sequence[str] = (),
+        python: str = sys.executable,
+        **variables: str,
+    ) -> None:
         self.folder, self.output, self.port = folder, folder / "output", free_port()
         words = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
         words += ["--http-address", f"127.0.0.1:{self.port}", "--unit", UNIT, "--log-level", "debug"]
@@ -29,7 +37,7 @@ class Solo:
         self.env = clean(**variables)
         with self.output.open("wb") as file:
             self.popen = subprocess.Popen(
-                [*prefix, *UNITAGENT, "run", *words, *options, "--", "sh", "-c", script],
+                [*prefix, python, *MODULE, "run", *words, *options, "--", "sh", "-c", script],
                 env=self.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
 

@@ -1,12 +1,14 @@
 """What an agent does when something of its own fails that never should: no thread, no port, an error of ours.
 
-The faults are put in by a module that Python imports at its start.
+The faults are put in by a module that a Python of their own imports at its start.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,9 +33,19 @@ def failing(kept, error, which, calls=[]):
 
 place.{name} = failing(place.{name}, {error}, {which})
 """
+ROOT = Path(__file__).parents[2]
 NO_THREAD = 'RuntimeError("can\'t start new thread")'
 Start = Callable[..., Solo]
 Pair = Callable[[str], LocalUnit]
+
+
+def broken_python(folder: Path, fault: str) -> str:
+    """A Python with all packages of this one that runs this at its start, isolated or not."""
+    venv.create(folder / "python", symlinks=True)
+    [packages] = (folder / "python").glob("lib/*/site-packages")
+    (packages / "broken.pth").write_text(f"{sysconfig.get_paths()['platlib']}\n{ROOT}\n")
+    (packages / "sitecustomize.py").write_text(fault)
+    return str(folder / "python" / "bin" / "python")
 
 
 @pytest.fixture
@@ -41,8 +53,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Solo] = []
 
     def begin(fault: str, **variables: str) -> Solo:
-        (tmp_path / "sitecustomize.py").write_text(fault)
-        started.append(Solo(tmp_path, PYTHONPATH=str(tmp_path), **variables))
+        python = broken_python(tmp_path, fault)
+        started.append(Solo(tmp_path, python=python, BROKEN=str(tmp_path), **variables))
         return started[-1]
 
     yield begin
@@ -75,7 +87,7 @@ kept = place.measure
 
 def measure(*words):
     kept(*words)
-    if os.path.exists(os.environ["PYTHONPATH"] + "/now"):
+    if os.path.exists(os.environ["BROKEN"] + "/now"):
         raise ZeroDivisionError("for a test")
 
 place.measure = measure
@@ -113,14 +125,13 @@ def test_requests_that_cannot_be_counted_hold_nobody_up(start: Start) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+def pair(tmp_path: Path) -> Iterator[Pair]:
     """A Unit of two with a fault in both."""
     started: list[LocalUnit] = []
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     def begin(fault: str) -> LocalUnit:
-        (tmp_path / "sitecustomize.py").write_text(fault)
-        started.append(LocalUnit(tmp_path, "--guard", "--lease-seconds", "2", "--heartbeat-seconds", "0.5"))
+        quick = ("--guard", "--lease-seconds", "2", "--heartbeat-seconds", "0.5")
+        started.append(LocalUnit(tmp_path, *quick, python=broken_python(tmp_path, fault)))
         return started[-1]
 
     yield begin
