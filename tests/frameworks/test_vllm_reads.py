@@ -88,7 +88,7 @@ def test_vllm_understands_every_rank(vllm: Path) -> None:
 
 def test_what_vllm_reads_in_a_file(vllm: Path, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
-    file.write_text("port: 18001\ntensor-parallel-size: 2\nnnodes: 2\ncompilation-config:\n  level: 0\n")
+    file.write_text("port: 18001\ntensor-parallel-size: 2\nnnodes: 2\ncompilation-config:\n  mode: 0\n")
     other = tmp_path / "dp.yaml"
     other.write_text("data_parallel_size: 4\nport: 18001\n")
     lines = [planned(rank, 2, f"--config {file}") for rank in (0, 1)]

@@ -118,6 +118,7 @@ def test_each_large_replica_has_a_server_behind_an_external_balancer(rank: int, 
         (0, "-dp 2 -dpl 1 --data-parallel-start-rank 0", "leave it out, each rank gets its own, or write"),
         (0, "-dp 4 -dpr=0", "--data-parallel-start-rank: at rank 0, whatever its value, it means hybrid"),
         (1, "-dp 2 -dpl 1 --data-parallel-start-rank=1", "write --data-parallel-hybrid-lb"),
+        (0, "-dp 2 -dpl 1 --nnodes 2 -dpr 0", "--data-parallel-start-rank: at rank 0, whatever its value"),
         (1, "-dp 4 -dph -dpr 0", "--data-parallel-start-rank 0: the replicas of rank 1 are counted from 2"),
         (0, "-dp 4 -dpl 1", "--data-parallel-size-local 1: each of 2 instances runs 2"),
         (

@@ -341,12 +341,14 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         (ALONE | {"UNIT_TRAFFIC_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false"),
         (ALONE | {"UNIT_SERVICE": "tcp://10.0.0.1:80"}, "Kubernetes service link"),
         (ALONE | {"UNIT_CONFIG": "/itself"}, "starts unitagent itself"),
+        (ALONE | {"UNIT_CONFIG": "/later"}, "starts unitagent itself"),
         (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is no JSON"),
     ],
 )
 def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:
     itself = json.dumps({"containers": [{"script": "/usr/bin/unitagent run -- vllm serve"}]})
-    told = problems(environ, f="x", empty="\n", itself=itself, broken="{")
+    later = json.dumps({"containers": [{"script": "cd /src\nexec unitagent run"}]})
+    told = problems(environ, f="x", empty="\n", itself=itself, later=later, broken="{")
     assert [problem for problem in told if said in problem], told
     assert len(told) == 1
 
@@ -465,7 +467,7 @@ def test_a_service_file_gives_command_environment_and_checks() -> None:
     environ = ALONE | {"UNIT_CONFIG": "/s"}
     read = files(s=json.dumps({"containers": [container]}))
     result = resolve({}, environ, "h", read)
-    assert result.settings.command == ("vllm", "serve", "/m")
+    assert result.settings.command == ("/bin/sh", "-c", "vllm serve /m")
     assert result.environment == {"A": "b"}
     assert result.checks["health_check"].port == 1
     assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)

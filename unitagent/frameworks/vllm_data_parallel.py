@@ -51,6 +51,8 @@ def layout(context: Context, words: Sequence[str], missing: Missing, *, native: 
     """Add the flags of this rank to ``missing``; ``native`` says that the user wrote native ones."""
     replicas = _SIZE.number(words) or 1
     balanced = any(flag.among(words) for flag in (*_HYBRID, *_EXTERNAL))
+    if replicas > 1 and _means_hybrid(context, words, balanced=balanced):
+        missing.problem(f"{_START_RANK.name}: {_HYBRID_BY_START_RANK}")
     if replicas == 1 or native or replicas % context.size:
         return _spanning(context, replicas, missing, balanced=balanced, native=native)
     _meeting(context, missing)
@@ -74,6 +76,12 @@ def _spanning(context: Context, replicas: int, missing: Missing, *, balanced: bo
     return Layout(native=True, headless=context.rank % span > 0)
 
 
+def _means_hybrid(context: Context, words: Sequence[str], *, balanced: bool) -> bool:
+    """Whether rank 0 has, or with the same words would have, a start rank that the user wrote."""
+    own_worker = context.rank > 0 and _HEADLESS.among(words)
+    return _START_RANK.among(words) and not balanced and not own_worker
+
+
 def _meeting(context: Context, missing: Missing) -> None:
     missing.offer(_ADDRESS, context.master_address, "The replicas meet at the address of rank 0.")
     missing.offer(_RPC_PORT, context.master_port + 1, "The replicas meet at a port free in this generation.")
@@ -83,10 +91,7 @@ def _engines(context: Context, local: int, words: Sequence[str], missing: Missin
     missing.require(
         _LOCAL, local, f"each of {context.size} instances runs {local} of the replicas", str(local)
     )
-    means_hybrid = not (balanced or (context.rank and _HEADLESS.among(words)))
-    if means_hybrid and _START_RANK.among(words):
-        missing.problem(f"{_START_RANK.name}: {_HYBRID_BY_START_RANK}")
-    elif context.rank or balanced:
+    if (context.rank or balanced) and not _means_hybrid(context, words, balanced=balanced):
         first = context.rank * local
         fact = f"the replicas of rank {context.rank} are counted from {first}"
         missing.require(_START_RANK, first, fact)

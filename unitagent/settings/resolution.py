@@ -7,10 +7,11 @@ The invariant: pure apart from the injected reader of files. Any input whatsoeve
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
-from unitagent.discovery.service_file import ServiceFile
+from unitagent.discovery.service_file import SHELL, ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
 from unitagent.settings import Resolved, Settings, layers, rules
 from unitagent.settings.layers import Given
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from unitagent.discovery.platforms import Platform
+
+# In a shell's text, where it may stand behind anything.
+_STARTS_AGENT = re.compile(r"(?:^|[\s;&|(/])unitagent\s+run\b")
 
 
 def resolve(
@@ -193,7 +197,8 @@ class _Resolution:
 
     def refuse_itself(self, argv: tuple[str, ...]) -> None:
         """Stop a script that starts the agent from being the agent's workload."""
-        if argv and posixpath.basename(argv[0]) == "unitagent":
+        in_text = argv[:2] == SHELL and any(map(_STARTS_AGENT.search, argv[2:3]))
+        if in_text or (argv and posixpath.basename(argv[0]) == "unitagent"):
             self.problems.append(
                 f"UNIT_CONFIG={self.given['UNIT_CONFIG'].text!r}: containers[0] starts unitagent itself, and "
                 "no COMMAND is given; put the workload's command after `unitagent run --`"
