@@ -24,6 +24,7 @@ ODD = [
     "hunter2",
     "hunter2:x@h",
     "redis://h?hunter2",
+    "redis://h?hunter2@x",
     "redis://h?hunter2=1",
     "redis://u:12?hunter2=x@h",
 ]

@@ -14,6 +14,7 @@ from unitagent.store.address import Address, Kind, Login, embedded_address, pars
 GOOD = {
     "redis://h": Address(kind=Kind.DIRECT, hosts=(("h", 6379),)),
     "redis://h:1/2": Address(kind=Kind.DIRECT, hosts=(("h", 1),), db=2),
+    "redis://h?db=": Address(kind=Kind.DIRECT, hosts=(("h", 6379),)),
     "redis://h?db=3": Address(kind=Kind.DIRECT, hosts=(("h", 6379),), db=3),
     "redis://[::1]": Address(kind=Kind.DIRECT, hosts=(("::1", 6379),)),
     "redis://u:p%40@[fd00::2]:7/": Address(kind=Kind.DIRECT, hosts=(("fd00::2", 7),), login=Login("u", "p@")),
@@ -55,7 +56,7 @@ BAD = {
     "redis://h?colour=blue": "option colour is unknown",
     "redis://h?Pass4word=blue": "an option is unknown",
     "redis://u:12?word=x@h": "percent-encoded",
-    "redis://h?db": "option db has no value",
+    "redis://h?db": "option has no value",
     "redis://h/1?db=2": "given twice",
     "redis://h?db=1&db=2": "given twice",
     "redis://h?sentinel_password=word": "redis+sentinel:// only",

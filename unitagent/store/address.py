@@ -165,23 +165,23 @@ def _kind(scheme: str) -> Kind:
 
 
 def _options(query: str, kind: Kind, *, secure: bool) -> dict[str, str]:
+    if query and not all("=" in part for part in query.split("&")):
+        raise RefusalError(_SPECIAL if "@" in query else "an option has no value; expected name=value")
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
-    for name, value in pairs:
+    for name in options:
         said = f"option {name}" if _OPTION.fullmatch(name) else "an option"
         if name not in _OPTIONS and "@" in query:
             raise RefusalError(_SPECIAL)
         if name not in _OPTIONS:
             raise RefusalError(f"{said} is unknown; there are {', '.join(_OPTIONS)}")
-        if not value:
-            raise RefusalError(f"{said} has no value")
         if name in _TLS_OPTIONS and not secure:
             raise RefusalError(f"{said} needs a scheme with TLS (rediss://)")
         if name in _SENTINEL_OPTIONS and kind is not Kind.SENTINEL:
             raise RefusalError(f"{said} is for redis+sentinel:// only")
     if len(options) < len(pairs):
         raise RefusalError("an option is given twice")
-    return options
+    return {name: value for name, value in options.items() if value}  # as an empty variable, it says nothing
 
 
 def _login(text: str) -> Login:
