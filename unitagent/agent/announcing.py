@@ -36,6 +36,7 @@ class Announcer:
         self._said: Entry | None = None
         self._heard = True
         self._due = 0.0
+        self._seen: object = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -58,6 +59,9 @@ class Announcer:
             await asyncio.sleep(_LOOK)
 
     async def _look(self) -> None:
+        seen, self._seen = self._seen, self._views.state
+        if seen is self._seen and time.monotonic() < self._due:
+            return  # nothing has happened; a lease that runs out is an event, too
         entry = self._entry()
         if entry.generation and (entry != self._said or time.monotonic() >= self._due):
             self._due = time.monotonic() + self._settings.heartbeat

@@ -25,6 +25,11 @@ class Views:
         self._agreement = agreement
 
     @property
+    def state(self) -> State:
+        """The state as of the last event; another object after each."""
+        return self._agent.state
+
+    @property
     def _state(self) -> State:
         """The state as of now, so that a lease that has run out since the last event counts."""
         return replace(self._agent.state, now=time.monotonic())
