@@ -98,7 +98,7 @@ def test_what_variables_name_is_looked_for_where_the_agent_was_started(
     script(here / "serve.sh", TELLS, "exec sleep 1000")
     script(here / "check.sh", f'echo "check in $(pwd)" >> {here}/checked')
     check = {"exec": {"command": ["./check.sh"]}, "period_seconds": 1}
-    service = {"unit": {"size": 1}, "containers": [{"script": "./serve.sh", "startup_check": check}]}
+    service = {"unit": {"size": 1}, "containers": [{"command": "./serve.sh", "startup_check": check}]}
     (here / "service.json").write_text(json.dumps(service))
     (here / "secret").write_text("0123456789abcdef\n")
     unit = start(UNIT_CONFIG="service.json", UNIT_SECRET_FILE="secret")  # noqa: S106 - the name of a file

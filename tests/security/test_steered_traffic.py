@@ -54,7 +54,7 @@ def test_lines_of_strangers_are_ignored_and_rank_0_takes_its_own_back(
         until(lambda: b"evil" not in line(server), "rank 0 writes its line again")
         assert [(one["unit"], one["address"]) for one in endpoints(one)] == [(UNIT, "127.0.0.1")]
     told = one.run("endpoints", "--format", "json").stderr
-    assert told.count("the store's line of Unit b'more' is not signed with this UNIT_SECRET; ignored it") == 1
+    assert told.count("the store's line of Unit 'more' is not signed with this UNIT_SECRET; ignored it") == 1
 
 
 def test_a_signed_line_that_is_put_back_is_too_old(server: Server, victim: MakeVictim) -> None:
