@@ -488,7 +488,7 @@ MUTANTS = (
     Mutant("a lower tenure fences a higher one", _a_lower_tenure_fences, 453),
     Mutant("an address is an identity", _an_address_is_an_identity, 1),
     Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 769),
-    Mutant("an older copy of a record is news", _an_old_copy_is_news, 395),
+    Mutant("an older copy of a record is news", _an_old_copy_is_news, 407),
     Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from, 12017),
     Mutant("whom the store forgot is not asked", _whom_the_store_forgot_is_not_asked, 8915),
 )
