@@ -129,13 +129,12 @@ def _failed_without_me(state: State, record: Record) -> bool:
     """Whether the Unit gave up just now, while my container was rebuilt or I was cut off. My predecessor may
     have been killed while it did; a Unit that somebody starts again after it failed begins anew.
     """
-    if not state.rules.guard or state.up:
+    if not state.rules.guard or state.up or not record.charges:
         return False
-    gang, former = state.workload.gang, state.store.predecessor
-    outlived = gang is not None and gang.generation < record.generation
+    gang, former, last = state.workload.gang, state.store.predecessor, record.charges[-1]
+    outlived = gang is not None and gang.generation <= last.generation
     rebuilt = gang is None and former is not None and not (former.failed and former.left)
-    now = state.now + state.rules.epoch
-    recent = bool(record.charges) and now - record.charges[-1].at < GAVE_UP_WITHIN
+    recent = state.now + state.rules.epoch - last.at < GAVE_UP_WITHIN
     return recent and (outlived or rebuilt)
 
 
