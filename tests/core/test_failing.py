@@ -309,6 +309,22 @@ def test_the_end_of_all_at_once_is_charged_by_those_who_follow() -> None:
     assert sorted(action for action in unit.take() if "spawn" in action) == ["0 spawn 2", "1 spawn 2"]
 
 
+def test_who_is_killed_in_a_drain_is_charged_for_by_nobody() -> None:
+    unit = Unit(2, guard=True, max_restarts=0, **CALM).formed()
+    unit.slow = {0, 1}
+    unit.tell(1, StopAsked)
+    unit.wait(1)
+    unit.kill(0)
+    unit.create(0)
+    unit.slow = set()
+    unit.finish(1)
+    unit.wait(2)
+    unit.create(1)
+    unit.wait(3)
+    assert 70 not in unit.codes.values()
+    assert unit.ready() == {0, 1}
+
+
 def test_who_cannot_learn_why_its_generation_ended_charges_nothing_yet() -> None:
     """What an operator asks for is free, also for who hears of it only by a peer."""
     unit = Unit(3, guard=True, max_restarts=0, **CALM).formed()

@@ -79,11 +79,11 @@ def inherit(state: State, predecessor: Record) -> State:
 
 
 def _left_uncharged(state: State, predecessor: Record) -> bool:
-    """Whether its agent ended in the midst of the last generation, and not by a decision of its own."""
+    """Whether its agent ended in the midst of the last generation, and nobody was asked to stop."""
+    ended, here = predecessor.generation, state.store.records.values()
     ran = predecessor.state.started or predecessor.state is InstanceState.STOPPING
-    last = predecessor.generation >= state.generation - 1
-    free = _was_asked_for(state, predecessor.generation)
-    return ran and last and not (predecessor.asked or predecessor.left or free)
+    free = _was_asked_for(state, ended) or any(one.asked and one.generation == ended for one in here)
+    return ran and ended >= state.generation - 1 and not (predecessor.left or free)
 
 
 def learn_charges(state: State) -> Result:
