@@ -199,9 +199,7 @@ def test_a_new_task_waits_for_the_rank_that_an_old_one_holds(engine: Engine, swa
     assert [engine.wait(name) for name in old] == [0] * SIZE
     for rank, name in enumerate(new):
         said = engine.docker("logs", name)
-        left = engine.docker("inspect", "--format", "{{.State.FinishedAt}}", old[rank])
-        late = json.loads(said.splitlines()[0])["time"] > left  # on a slow machine it may find nobody there
-        assert late or f"rank {rank} of Unit {unit}_unit is held by another instance" in said
+        assert f"rank {rank} of Unit {unit}_unit is held by another instance" in said
 
 
 def test_a_service_file_becomes_a_stack_that_serves(engine: Engine, swarm: Swarm, tmp_path: Path) -> None:
