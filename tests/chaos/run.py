@@ -72,7 +72,7 @@ def _open(lab: Platform, sabotage: str) -> None:
     """Start everything; ready afterwards."""
     words = agent_command(*workload(*TRAITS, f"sick={sick(lab.folder)}"))
     if sabotage:
-        words[1:3] = [str(SABOTAGED), sabotage]
+        words[1:3] = ["-I", str(SABOTAGED), sabotage]  # isolated, else it would begin again, whole
     lease, heartbeat = lab.timing.lease, lab.timing.heartbeat
     for host in range(lab.size):
         lab.launch(host, words, UNIT_LEASE_SECONDS=lease, UNIT_HEARTBEAT_SECONDS=heartbeat, **ENV)

@@ -23,7 +23,7 @@ class Platform:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._former = [*lab.agents.values()]  # what has ended before is not this platform's
+        self._former = [one for one in lab.agents.values() if not one.running]  # not this platform's
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._look_after, daemon=True)
         self.codes: dict[int, list[int]] = {host: [] for host in range(lab.size)}

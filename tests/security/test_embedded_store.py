@@ -68,4 +68,4 @@ def test_a_server_takes_no_more_than_its_space(solo: Solo) -> None:
     about = Path(f"/proc/{server_of(solo)}")
     limit = next(line for line in (about / "limits").read_text().splitlines() if "address space" in line)
     taken = int((about / "statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
-    assert taken < int(limit.split()[3]) <= 512 << 20
+    assert taken < int(limit.split()[3]) <= 1 << 30

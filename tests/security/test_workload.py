@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -22,8 +23,9 @@ TRIES += " grep -qa unitagent-watchdog /proc/$w/cmdline && echo rest >/proc/$w/f
 
 def watchdog(solo: Solo) -> int:
     for one in proc.descendants(proc.table(), solo.popen.pid):
-        if b"unitagent-watchdog" in Path(f"/proc/{one.pid}/cmdline").read_bytes():
-            return one.pid
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            if b"unitagent-watchdog" in Path(f"/proc/{one.pid}/cmdline").read_bytes():
+                return one.pid
     return 0
 
 

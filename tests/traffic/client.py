@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-KEPT = 4.0  # seconds; less than a balancer waits for the next request, or both may act at the same moment
+KEPT = 0.5  # seconds; less than a balancer waits for the next request, or both may act at the same moment
 SHORT, LONG = 0.1, 3.0  # seconds that a request takes; every tenth is long, above UNIT_DEREGISTER_SECONDS
 LONGEST = 30.0  # seconds for any answer
 
