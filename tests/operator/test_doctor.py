@@ -74,6 +74,13 @@ def test_a_port_that_somebody_holds() -> None:
     assert f"127.0.0.1:{port}" in checks["port"][0]["detail"]
 
 
+def test_probes_that_the_other_ranks_would_not_find() -> None:
+    code, checks = examined(UNIT_SIZE="2", RANK_IP="127.0.0.2", UNIT_SECRET="hushed, and long enough")  # noqa: S106
+    assert code == 1
+    assert checks["probes"][0]["verdict"] == "fail"
+    assert "ask this one at 127.0.0.2:" in checks["probes"][0]["detail"]
+
+
 def test_ports_that_the_agent_here_holds(tmp_path: Path) -> None:
     unit = LocalUnit(tmp_path, size=1)
     try:

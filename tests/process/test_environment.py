@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from unitagent.workload.environment import GangInfo, fill, workload_environment
+from unitagent.workload.environment import GangInfo, explain_pairs, fill, workload_environment
 
 GANG = GangInfo(
     rank=1,
@@ -118,3 +118,42 @@ def test_placeholders(word: str, filled: str) -> None:
 
 def test_a_filled_value_is_not_filled_again() -> None:
     assert fill(["{RANK_IP}"], {"RANK_IP": "{RANK_ID}", "RANK_ID": "1"}) == ["{RANK_ID}"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "{MASTER_ADDRESS}:{MASTER_PORT}",
+        "--join=tcp://{RANK_IP}:29500",
+        "exec serve --at $MASTER_ADDR:$MASTER_PORT",
+        "serve ${MASTER_ADDRESS}:29500",
+        "serve http://user@$RANK_IP:${PORT:-80}/",
+    ],
+)
+def test_an_address_before_a_port_is_told_where_it_is_ipv6(word: str) -> None:
+    in_ipv6 = replace(GANG, rank_ip="fd00::2", master_address="fd00::1")
+    assert "{MASTER_ENDPOINT}" in explain_pairs(["serve", word], in_ipv6)[0]
+    assert not explain_pairs(["serve", word], GANG)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "{MASTER_ENDPOINT}",
+        "[{MASTER_ADDRESS}]:{MASTER_PORT}",
+        "serve [$MASTER_ADDR]:$MASTER_PORT",
+        "serve [${RANK_IP}]:80",
+        "serve $MASTER_ADDR : $MASTER_PORT",
+        "{MASTER_ADDRESS}",
+        "$MASTER_ADDRESSES:80",
+    ],
+)
+def test_what_ipv6_fits_in_is_not_told(word: str) -> None:
+    assert not explain_pairs([word], replace(GANG, rank_ip="fd00::2", master_address="fd00::1"))
+
+
+@pytest.mark.parametrize(
+    ("address", "endpoint"), [("10.0.0.1", "10.0.0.1:29500"), ("fd00::1", "[fd00::1]:29500")]
+)
+def test_the_endpoint_has_brackets_where_they_are_needed(address: str, endpoint: str) -> None:
+    assert replace(GANG, master_address=address).master_endpoint == endpoint

@@ -74,7 +74,7 @@ def test_the_defaults() -> None:
         15,
         2,
     )
-    assert (settings.http_host, settings.http_port) == ("0.0.0.0", 9470)
+    assert (settings.http_host, settings.http_port) == ("::", 9470)
     assert (settings.health_interval, settings.health_timeout, settings.health_failures) == (5, 30, 3)
     assert (settings.framework, settings.rdma, settings.dashboard) == ("none", "off", "unit")
     assert (settings.log_format, settings.log_level, settings.revision) == (None, "info", "")
@@ -148,6 +148,12 @@ def test_a_platform_without_ranks_still_tells_what_it_knows() -> None:
 def test_empty_counts_as_unset() -> None:
     result = found({**dict.fromkeys(VARIABLES, ""), **LWS, "UNIT_GUARD": "  "}, {"UNIT_ID": ""})
     assert (result.settings.rank, result.settings.guard, result.settings.unit) == (2, False, "big-3")
+
+
+@pytest.mark.parametrize("name", ["MASTER_ADDRESS", "RANK_IP"])
+def test_an_address_of_ipv6_may_be_in_brackets(name: str) -> None:
+    result = found({"RANK_ID": "1", "UNIT_SIZE": "2", "MASTER_ADDRESS": "h", name: "[2001:DB8:0::a]"})
+    assert getattr(result.settings, name.lower()) == "2001:db8::a"
 
 
 @pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "On"])
@@ -246,7 +252,20 @@ REFUSED += [
 ]
 REFUSED += [("COMM_IFNAME", text) for text in ("eth0/1", "x" * 128, "..", "a b")]
 REFUSED += [("COMM_IFNAME", text) for text in ("=eth0", "^lo", "eth0,eth1", "^lo,docker0", "=eth0,eth1", ",")]
-REFUSED += [("MASTER_ADDRESS", text) for text in ("10.0.0.1:80", "a b", "999.1.1.1", "http://h", "x." * 200)]
+REFUSED += [
+    ("MASTER_ADDRESS", text)
+    for text in (
+        "[10.0.0.1]",
+        "[h]",
+        "[::1",
+        "[::1]:80",
+        "10.0.0.1:80",
+        "a b",
+        "999.1.1.1",
+        "http://h",
+        "x." * 200,
+    )
+]
 REFUSED += [
     ("UNIT_REDIS_URL", text)
     for text in (
@@ -318,7 +337,7 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         (ALONE | {"UNIT_HTTP_ADDRESS": "127.0.0.1:65535"}, "UNIT_HTTP_ADDRESS=127.0.0.1:65535 (environment)"),
         (
             ALONE | {"UNIT_STORE_PORT": "9470"},
-            "UNIT_STORE_PORT=9470 (environment) with UNIT_HTTP_ADDRESS=0.0.",
+            "UNIT_STORE_PORT=9470 (environment) with UNIT_HTTP_ADDRESS=[::]",
         ),
         (ALONE | {"UNIT_STORE_PORT": "8000", "UNIT_TRAFFIC_PORT": "8000"}, "with UNIT_TRAFFIC_PORT=8000"),
         (ALONE | {"UNIT_STORE_PORT": "tcp://10.0.0.9:6379"}, "put there by a Kubernetes service link"),

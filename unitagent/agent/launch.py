@@ -17,7 +17,7 @@ from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
-from unitagent.workload.environment import GangInfo, fill, workload_environment
+from unitagent.workload.environment import GangInfo, explain_pairs, fill, workload_environment
 
 if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Context, Plan
@@ -136,11 +136,12 @@ class Launcher:
         """
         replaced = replaced_by_ours(self._found)
         given = {name: text for name, text in os.environ.items() if text and name not in replaced}
-        env = workload_environment({**self._offered, **self._found.environment, **given}, self._info(gang))
-        argv = fill(self._settings.command, env)
+        info = self._info(gang)
+        env = workload_environment({**self._offered, **self._found.environment, **given}, info)
+        argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         plan, notices = self._plan(gang, argv, env)
         health = self._health(plan, {**env, **(plan.env if plan else {})})
-        notices = (*notices, *self._unknown(health))
+        notices = (*notices, *explain_pairs(self._settings.command, info), *self._unknown(health))
         if plan is None:
             known, inflight = self._settings.traffic_port, self._inflight(None)
             return Launch(argv, env, {}, health, inflight, traffic_port=known, notices=notices)

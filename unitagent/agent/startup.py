@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unitagent import folder
@@ -39,6 +40,7 @@ from unitagent.discovery.netns import find_own_netns
 from unitagent.discovery.network import Address, find_address
 from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.keys import Keyring
+from unitagent.listening import refuse_unheard
 from unitagent.log import Where
 from unitagent.probes.hosts import Hosts, names_in
 from unitagent.probes.metrics import Metrics
@@ -114,6 +116,8 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     with folder.returned():
         command.resolve(settings.command, os.environ)
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
+    if settings.http_port and settings.size > 1:
+        await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
     for name, said in leaving_out(_given(found), address.ifname):
         _log.warning("%s: ranks may wait for each other for ever; %s", said, REMEDY.format(name))
     if settings.rank is not None:

@@ -83,7 +83,7 @@ def explain_foreign(state: State, foreign: Sequence[int]) -> str:
 
 def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each peer that was asked and did not answer itself."""
-    unreached = []
+    unreached, me = [], name(state, state.rules.rank)
     for record in roster:
         found = state.barrier.found.get(record.incarnation)
         who = name(state, record.rank)
@@ -99,10 +99,19 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
                     f"{who} has another UNIT_SECRET than rank {state.rules.rank}; all ranks need the same, "
                     "and none is another, too"
                 )
+            case _ if _is_ipv6(record.ip) != _is_ipv6(state.me.ip):
+                families = ("IPv6", "IPv4") if _is_ipv6(record.ip) else ("IPv4", "IPv6")
+                yield (
+                    f"{who} is {families[0]}, {me} {families[1]}; give all ranks addresses of one family "
+                    "(RANK_IP, or COMM_IFNAME of a card that has one)"
+                )
             case _:
                 unreached.append(who)
     if unreached:
-        me = name(state, state.rules.rank)
         yield (
             f"{me} cannot reach {', '.join(few(unreached))} from its card (wrong COMM_IFNAME or a firewall?)"
         )
+
+
+def _is_ipv6(ip: str) -> bool:
+    return ":" in ip

@@ -35,6 +35,6 @@ def ask(path: str, host: str, port: int, timeout: float) -> tuple[bool, str]:
 
 
 def reachable(host: str) -> str:
-    """Where to connect to reach a server that listens at ``host``."""
+    """Where to connect to reach an agent that listens at ``host``; at ``::`` it listens at IPv4 as well."""
     bare = host.strip("[]")
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bare, bare)
+    return "127.0.0.1" if bare in {"", "::", "0.0.0.0"} else bare

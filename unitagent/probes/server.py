@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from unitagent.errors import ConfigurationError
 from unitagent.keys import Keyring
+from unitagent.listening import bind, join
 from unitagent.probes import agent_check
 from unitagent.probes.answers import Request, respond
 from unitagent.probes.connections import Connection
@@ -188,28 +189,22 @@ async def _listen(host: str, port: int) -> socket.socket:
         return await _bound(host.strip("[]"), port)
     except (OSError, OverflowError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
         raise ConfigurationError(
-            f"UNIT_HTTP_ADDRESS={shown}:{port}: cannot listen there: {why}; "
+            f"UNIT_HTTP_ADDRESS={join(host, port)}: cannot listen there: {why}; "
             "give an address of this machine and a free port, or 'off'"
         ) from error
 
 
 async def _bound(host: str, port: int) -> socket.socket:
-    """Bind to the first address of ``host``; ``::`` takes IPv4 as well."""
+    """Bind to the first address of ``host``."""
     found = await asyncio.get_running_loop().getaddrinfo(
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    family, _, _, _, address = found[0]
-    # Its protocol is named, for asyncio sends at once (TCP_NODELAY) on connections whose listener names it.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    address, _, *scope = found[0][4]
+    listener = bind(str(address), port, *map(int, scope))
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(listener)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        listener.bind((address[0], port, *address[2:]))
-    except BaseException:
+    except OSError:
         listener.close()
         raise
     return listener

@@ -124,11 +124,19 @@ def interface(value: str) -> str:
 
 
 def address(value: str) -> str:
-    """Take an IP address that other machines can be told: no zone, no wildcard, no multicast."""
-    ip = ipaddress.ip_address(value)
+    """Take an IP address that other machines can be told: no zone, no wildcard, no multicast. IPv6 may be in
+    brackets.
+    """
+    ip = _bare(value)
     if "%" in value or ip.is_unspecified or ip.is_multicast or (ip.version == _IPV6 and ip.is_link_local):
         raise ValueError
     return str(ip)
+
+
+def _bare(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    if value.startswith("[") and value.endswith("]"):
+        return ipaddress.IPv6Address(value[1:-1])
+    return ipaddress.ip_address(value)
 
 
 def hosts(value: str) -> tuple[str, ...]:
@@ -141,7 +149,7 @@ def hosts(value: str) -> tuple[str, ...]:
 
 def host(value: str) -> str:
     """Take an IP address or a DNS name, without a port."""
-    if ":" in value or value.replace(".", "").isdecimal():
+    if ":" in value or value.startswith("[") or value.replace(".", "").isdecimal():
         return address(value)
     if len(value) > _LONGEST_HOST:
         raise ValueError

@@ -90,7 +90,9 @@ PAUSES = Kind(values.durations, "numbers of seconds from 0 to 31536000, separate
 INTERFACE = Kind(values.interface, "the whole name of one network card, such as eth0")
 ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
 HOST = Kind(values.host, "an IP address or a DNS name, without a port")
-LISTEN = Kind(values.listening, "host:port, [IPv6 address]:port, or off")
+LISTEN = Kind(
+    values.listening, "host:port, [IPv6 address]:port ([::] is all addresses of both families), or off"
+)
 HOSTS = Kind(values.hosts, "DNS names separated by commas, *.name for all names below one")
 URL = Kind(values.http_url, "a URL that begins with http:// or https://")
 STORE = Kind(
@@ -126,7 +128,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         ),
         V("RANK_IP", "rank_ip", ADDRESS, "this instance's address", known="first usable one of the card"),
         V("MASTER_ADDRESS", "master_address", HOST, "where rank 0 is", known="from the platform"),
-        V("UNIT_HTTP_ADDRESS", "http", LISTEN, "where probes are answered", "0.0.0.0:9470"),
+        V("UNIT_HTTP_ADDRESS", "http", LISTEN, "where probes are answered", "[::]:9470"),
         V(
             "UNIT_HTTP_HOSTS",
             "http_hosts",

@@ -22,7 +22,12 @@ _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
 _PLACEHOLDER = re.compile(
-    r"\{(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)\}"
+    r"\{(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)\}"
+)
+# An address before a port, as a placeholder or a shell's variable, without the brackets that IPv6 needs.
+_PAIR = re.compile(
+    r"(?<!\[)(?:\{(?:MASTER_ADDRESS|RANK_IP)\}|\$(?:MASTER_ADDR(?:ESS)?|RANK_IP)\b"
+    r"|\$\{(?:MASTER_ADDR(?:ESS)?|RANK_IP)\}):(?=[\d{$])"
 )
 
 
@@ -49,6 +54,11 @@ class GangInfo:
     rank_ips: tuple[str, ...]
     marker: str = ""
 
+    @property
+    def master_endpoint(self) -> str:
+        """Address and port of rank 0, IPv6 in brackets."""
+        return f"{_bracketed(self.master_address)}:{self.master_port}"
+
 
 def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
     """Return the whole environment of the workload, made from the agent's own."""
@@ -60,6 +70,15 @@ def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, s
 def fill(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
     """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone."""
     return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in argv]
+
+
+def explain_pairs(argv: Sequence[str], gang: GangInfo) -> tuple[str, ...]:
+    """Say of an address and a port with nothing but a colon between them that IPv6 does not fit in there."""
+    found = next(filter(None, map(_PAIR.search, argv)), None)
+    if found is None or ":" not in gang.rank_ip:
+        return ()
+    told = f"COMMAND has {found[0][:-1]} and a port, which is no address where the Unit's are IPv6"
+    return (f"{told}: write {{MASTER_ENDPOINT}} for rank 0's, or brackets around the address",)
 
 
 def has_placeholder(word: str) -> bool:
@@ -110,7 +129,7 @@ def _offered(gang: GangInfo) -> dict[str, str]:
 def _for_jax(gang: GangInfo) -> dict[str, str]:
     """One process in each instance. JAX itself reads the address; Kubeflow's programs read all three."""
     return {
-        "JAX_COORDINATOR_ADDRESS": f"{_bracketed(gang.master_address)}:{gang.master_port}",
+        "JAX_COORDINATOR_ADDRESS": gang.master_endpoint,
         "JAX_NUM_PROCESSES": str(gang.size),
         "JAX_PROCESS_ID": str(gang.rank),
     }

@@ -201,7 +201,8 @@ def _ports(here: _Here) -> Findings:
     if settings.rank == 0 and ip and not _has_url(settings):
         wanted.append(("the embedded store", ip, store_address(settings, ip, settings.keys).port))
     tried = (network.try_port(what, host, port) for what, host, port in wanted if port)
-    return [network.judge_port(port, agent=here.agent) for port in tried]
+    heard = network.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
+    return [*heard, *(network.judge_port(port, agent=here.agent) for port in tried)]
 
 
 def _machine(found: Resolved | None, place: variables.Place) -> Findings:

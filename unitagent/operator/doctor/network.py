@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from unitagent.errors import ConfigurationError
+from unitagent.listening import bind, refuse_unheard
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 
 _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
@@ -89,11 +91,8 @@ class Port:
 
 def try_port(what: str, host: str, number: int) -> Port:
     """Bind it and let go at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((host, number))
+        with bind(host, number) as trial:
             trial.listen()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
@@ -101,6 +100,16 @@ def try_port(what: str, host: str, number: int) -> Port:
     except OverflowError:  # the store's port is one above another
         return Port(what, host, number, "a port is 65535 at most")
     return Port(what, host, number)
+
+
+def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
+    """Judge whether the other ranks, who ask at ``ip``, find the probes; nothing where they do. May block."""
+    try:
+        if port and ip and size > 1:
+            refuse_unheard(host, port, ip)
+    except ConfigurationError as error:
+        return [fail("probes", str(error), f"leave UNIT_HTTP_ADDRESS unset, or set it to [::]:{port}")]
+    return []
 
 
 def judge_port(port: Port, *, agent: bool) -> Finding:

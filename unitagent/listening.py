@@ -1,0 +1,87 @@
+"""Where an agent listens: at one address, or at every address of both families.
+
+The invariant: whoever tries whether an address can be had binds it as the agent does.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+
+from unitagent.errors import ConfigurationError
+
+_ALL, _ALL_OF_IPV4 = "::", "0.0.0.0"
+_WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_IPV6 = 6
+
+
+def bind(host: str, port: int, *scope: int) -> socket.socket:
+    """Bind a TCP socket to an IP address; ``::`` takes IPv4 as well, or alone where the kernel has no IPv6.
+
+    Args:
+        host: an address of this machine, bare.
+        port: 0 for any.
+        scope: flow label and zone of an IPv6 address, as ``getaddrinfo`` tells them.
+
+    Raises:
+        OSError: the address cannot be had.
+        OverflowError: it is no port.
+
+    """
+    try:
+        return _bound(host, port, *scope)
+    except OSError as error:
+        if host != _ALL or error.errno not in _WITHOUT_IPV6:
+            raise
+        return _bound(_ALL_OF_IPV4, port)
+
+
+def _bound(host: str, port: int, *scope: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Its protocol is named, for asyncio sends at once (TCP_NODELAY) on connections whose listener names it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != _ALL)
+        listener.bind((host, port, *scope))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def refuse_unheard(host: str, port: int, ip: str) -> None:
+    """Refuse a probe address at which the other ranks, who ask at ``ip``, find nobody. Blocks for a name.
+
+    Raises:
+        ConfigurationError: it is another address.
+
+    """
+    there = host.strip("[]")
+    with suppress(OSError, UnicodeError):  # whoever listens there tells why he cannot
+        there = str(
+            socket.getaddrinfo(there, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4][0]
+        )
+        if not covers(there, ip):
+            own = join(ip, port)
+            raise ConfigurationError(
+                f"UNIT_HTTP_ADDRESS={join(host, port)}: the other ranks ask this one at {own}, where nothing "
+                f"would listen; accepted is what takes that: [::]:{port} (every address), or {own}"
+            )
+
+
+def join(host: str, port: int) -> str:
+    """Write an address with its port, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def covers(host: str, ip: str) -> bool:
+    """Whether a socket that listens at ``host`` takes what is sent to ``ip``; of a name it is not known."""
+    try:
+        there, mine = ip_address(host.strip("[]")), ip_address(ip)
+    except ValueError:
+        return False
+    return there == mine or (there.is_unspecified and there.version in (_IPV6, mine.version))
