@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("prefix", [[], pytest.param(NAMESPACE, marks=pytest.mark.root)])
 def test_every_exit_code_of_256_children_at_once(prefix: list[str]) -> None:
+    """And no turn of the loop is taken up by them: heartbeats and probes have theirs in between."""
     out = subprocess.run(
         [*prefix, sys.executable, "-m", "tests.process.sweep"], cwd=ROOT, check=True, stdout=subprocess.PIPE
     ).stdout
-    assert json.loads(out) == {str(code): code for code in range(256)}
+    told = json.loads(out)
+    assert told["codes"] == {str(code): code for code in range(256)}
+    assert told["most"] <= 64
 
 
 @pytest.mark.parametrize("code", [0, 3])

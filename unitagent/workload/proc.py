@@ -101,6 +101,13 @@ def ancestors(processes: Mapping[int, Process], pid: int) -> set[int]:
     return found
 
 
+def has_known_origin(processes: Mapping[int, Process], pid: int) -> bool:
+    """Whether all ancestors are in the table, up to one that has none. Where processes come and go while it
+    is made, it has some whose parent it has missed, and whose they are cannot be told.
+    """
+    return ancestors(processes, pid) <= {0, *processes}
+
+
 def direct_children() -> frozenset[int]:
     """Pids of our own children, zombies included.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from unitagent import folder
 from unitagent.core.exits import Exit
+from unitagent.core.model import few
 from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import Holdings
@@ -295,7 +296,7 @@ class Workload:
         return self._reaper.alone() and (self._reaper.adopts or not await in_background(self._living))
 
     def _kill_all(self) -> None:
-        """Kill each, and at once the groups that have nobody else in them: a process that always has a
+        """Kill each, and at once the groups that have no stranger in them: a process that always has a
         successor is gone before it can be named.
         """
         table = proc.table()
@@ -303,7 +304,11 @@ class Workload:
         for process in living:
             proc.kill(process)
         known = {process.pid for process in living}
-        others = {process.group for process in table.values() if process.pid not in known}
+        others = {
+            process.group
+            for process in table.values()
+            if process.pid not in known and proc.has_known_origin(table, process.pid)
+        }
         for group in {process.group for process in living} - others - {0, os.getpgrp()}:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
@@ -319,7 +324,7 @@ class Workload:
 
 def _unkillable(processes: list[proc.Process]) -> Stuck:
     """Say who outlived SIGKILL; state D hangs in the kernel."""
-    told = ", ".join(f"{one.pid} ({one.name}, state {one.state})" for one in processes)
+    told = ", ".join(few([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
     return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_AT_ONCE = 64  # deaths in one turn of the loop; a workload whose processes end all the time starves nobody
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
@@ -57,6 +58,7 @@ class Reaper:
         self.on_orphan: Callable[[int, str, Exit], None] | None = None
         self._watched: dict[int, Callable[[Exit], None]] = {}
         self._changed = asyncio.Event()
+        self._soon: asyncio.Handle | None = None
 
     def install(self) -> None:
         """Begin; children that we have already (an entrypoint script's sshd, say) are nobody's workload."""
@@ -67,13 +69,15 @@ class Reaper:
                 "known by their variable UNIT_AGENT alone; make unitagent the ENTRYPOINT, or permit prctl "
                 "in the seccomp profile"
             )
-        signals.listen(signal.SIGCHLD, lambda _: self.reap())
+        signals.listen(signal.SIGCHLD, lambda _: self._reap_soon())
         self.services |= proc.direct_children()
         self.reap()
 
     def close(self) -> None:
         """Stop listening for deaths."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        if self._soon is not None:
+            self._soon.cancel()
 
     def watch(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
         """Tell ``on_exit`` when this child ends.
@@ -86,12 +90,16 @@ class Reaper:
             self.services.add(pid)
 
     def reap(self) -> bool:
-        """Collect all who have died; True when there is no child left at all."""
+        """Collect who has died, the rest of many in the loop's next turn; True when no child is left."""
         try:
-            while dead := os.waitid(os.P_ALL, 0, _LOOK):
+            for _ in range(_AT_ONCE):
+                dead = os.waitid(os.P_ALL, 0, _LOOK)
+                if dead is None:
+                    return False
                 self._bury(dead.si_pid)
         except ChildProcessError:
             return True
+        self._reap_soon()
         return False
 
     def alone(self) -> bool:
@@ -111,6 +119,14 @@ class Reaper:
     def wake(self) -> None:
         """Let :meth:`change` return."""
         self._changed.set()
+
+    def _reap_soon(self) -> None:
+        """Collect once in the next turn, however many have died and say so until then."""
+        self._soon = self._soon or asyncio.get_running_loop().call_soon(self._reap_now)
+
+    def _reap_now(self) -> None:
+        self._soon = None
+        self.reap()
 
     def _bury(self, pid: int) -> None:
         on_exit = self._watched.pop(pid, None)
