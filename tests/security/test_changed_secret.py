@@ -41,7 +41,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         unit.close()
 
 
-@pytest.fixture(params=["embedded store", "Redis"])
+@pytest.fixture(params=["embedded store", pytest.param("Redis", marks=pytest.mark.slow)])
 def unit(request: pytest.FixtureRequest, make: Make) -> Changing:
     url = "" if request.param == "embedded store" else request.getfixturevalue("server").url
     return make(url)

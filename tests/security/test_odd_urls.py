@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.operator.command import run
 from unitagent.errors import RefusalError
 from unitagent.store.address import parse
 
@@ -36,10 +39,19 @@ def test_nothing_of_an_odd_url_is_said(url: str, tmp_path: Path) -> None:
     file.write_text(url + "\n")
     alone = {"RANK_ID": "0", "UNIT_SIZE": "1", "RANK_IP": "127.0.0.1", "COMM_IFNAME": "lo"}
     alone |= {"UNIT_HTTP_ADDRESS": "off", "UNIT_STORE_TIMEOUT_SECONDS": "0"}
-    for given in ({"UNIT_REDIS_URL": url}, {"UNIT_REDIS_URL_FILE": str(file)}, {"UNIT_HEALTH_URL": url}):
-        for words in (("run", "--", "true"), ("env",), ("doctor",), ("status",)):
-            done = run(*words, environ=alone | given)
-            assert "hunter2" not in done.stdout + done.stderr, (words, given)
+    alone |= {"PATH": os.environ["PATH"]}
+    wanted = [
+        (words, alone | given)
+        for given in ({"UNIT_REDIS_URL": url}, {"UNIT_REDIS_URL_FILE": str(file)}, {"UNIT_HEALTH_URL": url})
+        for words in (("run", "--", "true"), ("env",), ("doctor",), ("status",))
+    ]
+    argv = [sys.executable, "-m", "tests.security.programs.commands"]
+    done = subprocess.run(argv, input=json.dumps(wanted), capture_output=True, text=True, check=True)
+    ended = json.loads(done.stdout)
+    assert len(ended) == len(wanted)
+    for given, (code, said) in zip(wanted, ended, strict=True):
+        assert said or code == 0, given
+        assert "hunter2" not in said, given
 
 
 @pytest.mark.parametrize("url", ODD)
