@@ -9,6 +9,7 @@ import pytest
 from tests.core.unit import Unit
 from tests.fakestore import StoreState
 from unitagent.core.events import (
+    Exchanged,
     Opinion,
     PeerAnswered,
     PeerHungUp,
@@ -200,6 +201,20 @@ def test_an_isolated_instance_stops_at_once_and_comes_back() -> None:
     unit.wait(3)
     assert unit.generations() == {2}
     assert unit.ready() == {0, 1, 2}
+
+
+def test_an_answer_that_is_read_late_is_as_old_as_its_question() -> None:
+    """Who stood still meanwhile was taken for lost from the question on."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.unread = {2: None}
+    unit.wait(1.25)
+    answer = unit.unread.pop(2)
+    assert answer is not None
+    unit.now += 4.5  # nobody steps
+    unit.cut = unit.silent = {2}
+    unit.tell(2, Exchanged, answer)
+    unit.wait(2)
+    assert "2 stop 0" in unit.take()
 
 
 def test_without_guard_a_failure_is_its_own() -> None:

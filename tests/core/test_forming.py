@@ -55,6 +55,25 @@ def test_a_free_rank_of_a_unit_that_runs_is_left_to_whoever_may_hold_it() -> Non
     assert unit.ready() == {0, 1, 2}
 
 
+def test_who_takes_the_place_of_one_that_ran_tells_that_the_unit_has_run() -> None:
+    """It stands at a barrier as at the first one, and rank 0, which the store has forgotten, may live."""
+    unit = Unit(2).formed()
+    unit.cut = {0}
+    unit.store.wipe()
+    unit.wait(1.5)
+    unit.kill(1)
+    unit.create(1)
+    assert unit.agents[1].joined
+    unit.kill(0)
+    unit.cut = set()
+    unit.create(0, ip="10.9.9.9")
+    unit.wait(5)
+    assert not unit.agents[0].joined
+    unit.wait(5)
+    assert unit.ready() == {0, 1}
+    assert unit.generations() == {2}
+
+
 def test_all_ranks_get_the_same_table() -> None:
     unit = Unit(3).formed()
     gangs = {state.workload.gang for state in unit.agents.values()}

@@ -30,7 +30,7 @@ from unitagent.core.events import (
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
-from unitagent.core.model import Beat, Order, OrderKind, Record, Rules
+from unitagent.core.model import Beat, Order, OrderKind, Record, Reply, Rules
 from unitagent.core.parts import Work
 from unitagent.core.state import State, first
 
@@ -50,6 +50,7 @@ class Unit:
         strangers: ranks that have another secret than the rest.
         trouble: why the store does not answer whoever is cut off.
         slow: ranks whose stopped workloads end only when the test says so.
+        unread: what the store answered to ranks that do not read it, which are the keys.
 
     """
 
@@ -68,6 +69,7 @@ class Unit:
         self.refusing: set[int] = set()
         self.strangers: set[int] = set()
         self.slow: set[int] = set()
+        self.unread: dict[int, Reply | None] = {}
         self.trouble = "cut"
         self._queue: deque[tuple[int, str, Any, tuple[Any, ...]]] = deque()
         self._lives = 0
@@ -203,7 +205,10 @@ class Unit:
             return
         incarnation = self.agents[rank].me.incarnation
         reply, pushed = self.store.exchange(rank, incarnation, request, self.now)
-        self._put(rank, Exchanged, reply)
+        if rank in self.unread:
+            self.unread[rank] = reply
+        else:
+            self._put(rank, Exchanged, reply)
         for other in self._others(rank) if pushed else ():
             if other not in self.cut:
                 self._put(other, Pushed)

@@ -45,7 +45,7 @@ class Endings:
         world = self.watch.world
         if grace > world.timing.takeover - world.timing.lease:
             self.watch.broken("7 isolated", f"{one.incarnation} gives its workload {grace:g} s, cut off")
-        if world.now - one.last_answer < 0.99 * world.timing.lease:
+        if world.now + one.skew - one.touched < 0.99 * world.timing.lease:
             self.watch.broken("7 needless", f"{one.incarnation} takes itself for isolated too early")
         elif one.woken > world.now - world.timing.lease:  # whom it asked may still have slept
             self.watch.struck(one.rank, "isolated")

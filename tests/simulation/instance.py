@@ -137,6 +137,11 @@ class Instance:
         last = self.state.store.leases.last
         return float("-inf") if last is None else last - self.skew
 
+    @property
+    def touched(self) -> float:
+        """When it began the exchange that the store last answered, on its own clock."""
+        return float("-inf") if self.state.store.touched is None else self.state.store.touched
+
     def in_contact_since(self, at: float) -> bool:
         """Whether it has been in unbroken contact with the one store that counts since then."""
         boards, since = self.world.boards, self.contact
@@ -195,7 +200,7 @@ class Instance:
     def _feed_watchdog(self) -> None:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
-        touched = self.last_answer if state.connected else outage.last_touch(state) - self.skew
+        touched = (self.touched if state.connected else outage.last_touch(state)) - self.skew
         if not state.up:
             self._minded, self._fed = float("inf"), float("-inf")
         elif touched > self._fed and touched + world.timing.watchdog > world.now:
@@ -314,24 +319,31 @@ class Instance:
     # the peers
 
     def _ask(self, peer: Record) -> None:
+        deadline = self.world.now + self.world.timing.peer_timeout
         if self._says_something(peer):
-            self.world.after(self.world.rng.uniform(0.002, 0.03), self._judge, peer)
+            self.world.after(self.world.rng.uniform(0.002, 0.03), self._judge, peer, deadline)
         else:
-            self._wait_in_vain(peer)
+            self._wait(peer, deadline)
 
     def _says_something(self, peer: Record) -> bool:
         """Whether there is an answer at its address, be it that nobody listens."""
         there = self.world.network.listener(self, peer.ip)
         return self.world.network.is_reachable(self, peer.ip) and not (there and there.paused)
 
-    def _wait_in_vain(self, peer: Record) -> None:
-        silence, about = self.world.timing.peer_timeout, (peer.rank, peer.incarnation)
-        self.world.after(silence, self.hear, PeerAnswered, *about, Opinion.SILENT)
+    def _wait(self, peer: Record, deadline: float) -> None:
+        """An agent that is frozen has the question, and answers once it is thawed."""
+        left = deadline - self.world.now
+        if left <= 0:
+            self.hear(PeerAnswered, peer.rank, peer.incarnation, Opinion.SILENT)
+        else:
+            self.world.after(
+                min(left, max(0.1, self.world.timing.peer_timeout / 4)), self._judge, peer, deadline
+            )
 
-    def _judge(self, peer: Record) -> None:
+    def _judge(self, peer: Record, deadline: float) -> None:
         about = (peer.rank, peer.incarnation)
-        if not self._says_something(peer):  # any more
-            self._wait_in_vain(peer)
+        if not self._says_something(peer):  # any more, or yet
+            self._wait(peer, deadline)
             return
         other = self.world.network.answerer(self, peer.ip)
         opinion = self._opinion(peer, other)

@@ -106,10 +106,11 @@ class Lookout:
 
     def _replaced(self, one: Instance) -> None:
         """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one; where peers
-        cannot be asked nobody is isolated, so then it has to hear of it first.
+        cannot be asked, or there are none, nobody is isolated, so then it has to hear of it first.
         """
         work, now = one.workload, self.world.now
-        hears = self.watch.plan.probes or one.in_contact_since(now - self.world.bounds.waking)
+        asks = self.watch.plan.probes and self.watch.plan.size > 1
+        hears = asks or one.in_contact_since(now - self.world.bounds.waking)
         stale = (
             hears
             and work is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from tests.core import test_failing
+from tests.core import test_failing, test_leases
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import absorb as facts
@@ -479,7 +479,6 @@ MUTANTS = (
     Mutant("a pause of my own is no break of contact", _a_pause_is_no_break, 1539),
     Mutant("what was not answered counts as published", _what_was_not_answered_is_published, 108),
     Mutant("an isolation that nobody noticed ends nothing", _an_isolation_ends_nothing, 218),
-    Mutant("a beat that goes back counts", _a_beat_that_goes_back_counts, 885),
     Mutant("who took a rank forgets from whom", _who_took_a_rank_forgets_from_whom, 20001),
     Mutant("the same master port again", _the_same_port_again, 3),
     Mutant("a spent budget is nobody else's", _nobody_fails_together, 1210),
@@ -508,6 +507,10 @@ without me, and I propose the next one at once instead of when the one that was 
 
 # What takes many things at once to be seen: thousands of worlds pass between two that tell. A story does.
 RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
+    (
+        Mutant("a beat that goes back counts", _a_beat_that_goes_back_counts),
+        test_leases.test_a_beat_that_goes_back_is_no_sign_of_life,
+    ),
     (
         Mutant("who was cut off waits for a job that is done", _wait_for_what_is_done),
         test_failing.test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again,

@@ -124,6 +124,7 @@ def _snapshot(state: State, reply: Reply) -> State:
     sent = store.exchanging
     return state.with_store(
         in_flight=False,
+        touched=store.asked,
         exchanging=None,
         looked=True,
         trouble="",

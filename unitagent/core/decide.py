@@ -108,7 +108,9 @@ def publish(state: State) -> Result:
         notify=state.store.notify or _urgent(state),
     )
     later = state.now + state.rules.heartbeat
-    state = state.with_store(in_flight=True, exchanging=record, look=False, notify=False, next_beat=later)
+    state = state.with_store(
+        in_flight=True, asked=state.now, exchanging=record, look=False, notify=False, next_beat=later
+    )
     return state, (exchange,)
 
 

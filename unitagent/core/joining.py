@@ -128,7 +128,7 @@ def _has_run(state: State) -> bool:
     """Whether the store, which knows nobody in my rank, knows that the Unit has run."""
     records = state.store.records.values()
     before = (InstanceState.WAITING, InstanceState.IDLE)
-    ran = state.generation > 1 or any(record.state not in before for record in records)
+    ran = state.generation > 1 or any(record.begun or record.state not in before for record in records)
     return ran or (state.generation > 0 and not records)
 
 
@@ -219,13 +219,16 @@ def _waits(state: State) -> bool:
     it.
     """
     standing = [one for one in state.store.records.values() if one.generation == state.generation]
-    return any(one.state is InstanceState.IDLE for one in standing)
+    begun = any(one.begun >= state.generation for one in state.store.records.values())
+    return not begun and any(one.state is InstanceState.IDLE for one in standing)
 
 
 def succeed(state: State, predecessor: Record) -> State:
     """What follows from whose place I take."""
     state = state.with_store(predecessor=predecessor)
     state = charging.inherit(state, predecessor)
+    begun = predecessor.generation if predecessor.state.started else 0
+    state = mine(state, begun=max(predecessor.begun, begun))
     if not state.leads:
         return state
     if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember

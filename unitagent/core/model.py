@@ -103,6 +103,7 @@ class Record:
         tenure: of its rank; each taking of a rank has a higher one than what it replaces (:mod:`joining`).
         edition: grows with every change of this record, so that an older copy of it is known as such.
         generation: the generation it stands in; 0 before its first barrier.
+        begun: the last generation in which, as far as it knows, somebody in its rank has started before it.
         gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
         ip: its address on the chosen card.
         port: port of its probe address, 0 for none.
@@ -133,6 +134,7 @@ class Record:
     fingerprint: str = ""
     generation: int = 0
     state: InstanceState = InstanceState.WAITING
+    begun: int = 0
     gang: str = ""
     master_port: int = 0
     pid: int | None = None

@@ -64,14 +64,13 @@ def isolate(state: State) -> Result:
 
 def is_isolated(state: State) -> bool:
     """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
-    last = state.store.leases.last
+    last = state.store.touched
     if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return False
     vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
-    heard = max((state.peers.heard.get(peer.incarnation, last) for peer in vouch), default=last)
-    return {peer.rank for peer in vouch} <= state.peers.answered and state.now - max(
-        last, heard
-    ) > state.rules.lease
+    touched = max((last, *(state.peers.vouched.get(peer.incarnation, last) for peer in vouch)))
+    known = {peer.rank for peer in vouch} <= state.peers.answered
+    return known and state.now - touched > state.rules.lease
 
 
 def last_touch(state: State) -> float:
@@ -80,11 +79,11 @@ def last_touch(state: State) -> float:
     An agent that loses touch decides some time after its lease, and must not be ended before it has. Where
     peers cannot be asked, nobody is isolated.
     """
-    last = state.store.leases.last
+    last = state.store.touched
     if last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return state.now
     vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
-    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouch)])
+    touched = max([last, *(state.peers.vouched.get(peer.incarnation, last) for peer in vouch)])
     return touched + min(DECIDING, max(0.0, state.now - state.rules.lease - touched))
 
 

@@ -67,6 +67,8 @@ class StoreView:
         clock: of the store, when it last answered; see :func:`joining.next_tenure`.
         exchanging: the record that the exchange under way puts there; None when it only looks.
         in_flight: an exchange is under way.
+        asked: when that one, or the last one, began.
+        touched: when the one began that was last answered: I may have stood still before I read the answer.
         published: my record as the store is known to have it; None when that is not known.
         look: there may be something new, so the next exchange is due at once.
         notify: that exchange tells everybody else to look.
@@ -91,6 +93,8 @@ class StoreView:
     clock: int = 0
     exchanging: Record | None = None
     in_flight: bool = False
+    asked: float = 0.0
+    touched: float | None = None
     published: Record | None = None
     look: bool = True
     notify: bool = False
@@ -168,6 +172,7 @@ class PeerEvidence:
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: incarnations that did not answer when they were asked, and have not beaten since.
         heard: when each incarnation last answered.
+        vouched: when it was asked what it answered then; as with ``touched`` of the store.
         unheard: since when each has not: when it was asked what it did not answer, after its last answer.
         doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
@@ -182,6 +187,7 @@ class PeerEvidence:
     suspects: Mapping[int, str] = field(default_factory=dict)
     mute: frozenset[str] = frozenset()
     heard: Mapping[str, float] = field(default_factory=dict)
+    vouched: Mapping[str, float] = field(default_factory=dict)
     unheard: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
     answered: frozenset[int] = frozenset()

@@ -67,6 +67,7 @@ def find_fault(record: Record, *, needs_port: bool) -> str:
         "master_port": 0 <= record.master_port <= MAX_PORT,
         "tenure": 0 <= record.tenure <= MAX_EXACT,
         "edition": 0 <= record.edition <= MAX_EXACT,
+        "begun": 0 <= record.begun <= MAX_GENERATION,
         "order": 0 <= record.order <= MAX_EXACT,
         "restarts": 0 <= record.restarts <= MAX_EXACT,
         "netns": not record.netns or is_id(record.netns),
