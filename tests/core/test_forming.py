@@ -55,6 +55,21 @@ def test_a_free_rank_of_a_unit_that_runs_is_left_to_whoever_may_hold_it() -> Non
     assert unit.ready() == {0, 1, 2}
 
 
+def test_a_holder_that_the_store_forgets_is_asked_and_keeps_its_rank_while_it_answers() -> None:
+    unit = Unit(3, guard=True, backoff=()).formed()
+    holder = unit.agents[2].me.incarnation
+    unit.kill(2)
+    unit.create(2, ip="10.9.9.9")
+    unit.wait(1)
+    unit.elsewhere = {holder}
+    unit.store.wipe()
+    unit.wait(15)
+    assert not unit.agents[2].joined
+    unit.elsewhere = set()
+    unit.wait(10)
+    assert unit.agents[2].joined
+
+
 def test_who_takes_the_place_of_one_that_ran_tells_that_the_unit_has_run() -> None:
     """It stands at a barrier as at the first one, and rank 0, which the store has forgotten, may live."""
     unit = Unit(2).formed()

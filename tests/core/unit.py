@@ -50,6 +50,7 @@ class Unit:
         strangers: ranks that have another secret than the rest.
         trouble: why the store does not answer whoever is cut off.
         slow: ranks whose stopped workloads end only when the test says so.
+        elsewhere: incarnations that answer, though they are none of these agents.
         unread: what the store answered to ranks that do not read it, which are the keys.
 
     """
@@ -69,6 +70,7 @@ class Unit:
         self.refusing: set[int] = set()
         self.strangers: set[int] = set()
         self.slow: set[int] = set()
+        self.elsewhere: set[str] = set()
         self.unread: dict[int, Reply | None] = {}
         self.trouble = "cut"
         self._queue: deque[tuple[int, str, Any, tuple[Any, ...]]] = deque()
@@ -227,6 +229,8 @@ class Unit:
         about = (peer.rank, peer.incarnation)
         if {rank, peer.rank} & self.silent:
             self._put(rank, PeerAnswered, *about, Opinion.SILENT)
+        elif peer.incarnation in self.elsewhere:
+            self._put(rank, PeerAnswered, *about, Opinion.ALIVE, peer.generation, True, False)
         elif other is None or peer.rank in self.refusing:
             self._put(rank, PeerAnswered, *about, Opinion.REFUSED)
         elif other.me.incarnation != peer.incarnation:

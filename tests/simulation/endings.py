@@ -192,14 +192,17 @@ class Endings:
 
     def spent(self) -> None:
         """Once the budget is spent for one, all that ran until then end with 70; but where the store lost
-        that word, those who could not hear it before wait for the ranks that ended, and say so.
+        that word, those who could not hear it before wait for the ranks that ended, and say so. Who is
+        started after that begins anew.
         """
         world = self.watch.world
         ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
         others = [
             one.incarnation
             for one in world.members()
-            if one.state.workload.gang and not one.state.shutdown.leaving
+            if one.state.workload.gang
+            and not one.state.shutdown.leaving
+            and one.born <= max(ends, default=0.0)
         ]
         if ends and world.boards.lost_at >= min(ends) - FAREWELL:
             others = [one for one in others if one in self.watch.memories.warned]

@@ -142,6 +142,12 @@ class Instance:
         """When it began the exchange that the store last answered, on its own clock."""
         return float("-inf") if self.state.store.touched is None else self.state.store.touched
 
+    @property
+    def joined(self) -> float:
+        """Since when its rank is its own."""
+        since = self.state.store.joined
+        return float("inf") if since is None else since - self.skew
+
     def in_contact_since(self, at: float) -> bool:
         """Whether it has been in unbroken contact with the one store that counts since then."""
         boards, since = self.world.boards, self.contact

@@ -117,11 +117,13 @@ class Starts:
 
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
         """Whether the store has lost that this one started before it showed it to any of the new gang, and
-        has had no word of it since: a store that forgot tells nobody that a Unit runs.
+        has had no word of it since: a store that forgot tells nobody that a Unit runs. Of a Unit of one,
+        which waits for no others, it may have had its word when the new one was about to start.
         """
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
         untold = all(old.id not in one.shown for one in new)
-        return untold and other.last_answer <= self.watch.world.boards.lost_at
+        late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
+        return untold and (late or other.last_answer <= self.watch.world.boards.lost_at)
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""
