@@ -5,13 +5,14 @@
 #
 # It sets up what is missing, then runs ruff, mypy and pytest. Without --all the tests with the markers slow,
 # chaos, frameworks and docker are left out: minutes, not an hour. They run in parallel (-n 0: one by one), and
-# after them, with --all, the others one by one: those need the machine for themselves. Where files or folders are
-# named, all run one by one.
+# after them, with --all, those that are slow because they wait, in parallel as well, then one by one the others,
+# which need the machine for themselves. Where files or folders are named, all run one by one.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$ROOT"
 
 quick='not frameworks and not docker and not chaos and not slow'
+alone='frameworks or docker or chaos or alone'
 all=''
 if [ "${1:-}" = --all ]; then
     all=yes
@@ -92,8 +93,10 @@ else
     export UNITAGENT_TALLY=$tally
     chosen "$@"
     check 'pytest, in parallel' part "$quick" "${in_parallel[@]}" ${others[@]+"${others[@]}"}
-    # A report of its own for each part: a.xml and a-alone.xml.
-    check 'pytest, one by one' part "not ($quick)" ${others[@]+"${others[@]/%.xml/-alone.xml}"}
+    # A report of its own for each part: a.xml, a-slow.xml and a-alone.xml.
+    PYTEST_XDIST_AUTO_NUM_WORKERS=3 \
+        check 'pytest, slow' part "slow and not ($alone)" "${in_parallel[@]}" ${others[@]+"${others[@]/%.xml/-slow.xml}"}
+    check 'pytest, one by one' part "$alone" ${others[@]+"${others[@]/%.xml/-alone.xml}"}
     grep -q passed "$tally" || failed="$failed no test passed,"
     sum_up <"$tally"
 fi

@@ -87,7 +87,8 @@ def crowd(port: int, says: bytes) -> Iterator[Crowd]:
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
 
 
-@pytest.mark.slow  # so many connections take the machine
+@pytest.mark.slow
+@pytest.mark.alone  # so many connections take the machine
 @pytest.mark.parametrize("says", [BEGINNING, MUCH], ids=["a beginning", "much"])
 def test_a_crowd_of_strangers_keeps_no_rank_out(make: Make, says: bytes) -> None:
     unit: Changing = make("")

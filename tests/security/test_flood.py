@@ -28,7 +28,8 @@ def seconds(port: int, source: str) -> float:
     return time.monotonic() - began if answer.startswith(b"HTTP/1.1 200 ") else float("inf")
 
 
-@pytest.mark.slow  # it needs the machine for itself
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("source", [OWN, FOREIGN])
 @pytest.mark.parametrize("path", ["/livez", "/metrics", "/status", "0"])
 def test_a_liveness_probe_is_answered_within_a_second(path: str, source: str) -> None:
@@ -38,6 +39,7 @@ def test_a_liveness_probe_is_answered_within_a_second(path: str, source: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("path", ["/metrics", "/status"])
 def test_a_large_unit_is_no_easier_to_keep_from_answering(path: str) -> None:
     with started("serve.py", 1024) as port, started("flood.py", port, 600, path):

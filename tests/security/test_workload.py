@@ -61,7 +61,8 @@ def test_a_watchdog_that_is_killed_is_brought_back(tmp_path: Path) -> None:
         solo.close()
 
 
-@pytest.mark.slow  # they leave nobody else a processor
+@pytest.mark.slow
+@pytest.mark.alone  # they leave nobody else a processor
 def test_a_process_that_always_has_a_successor_is_ended_too(tmp_path: Path) -> None:
     """By its own number it cannot be hit: whoever bears that is gone by then. Thousands die each second."""
     daemon = f"test $UNIT_GENERATION != 1 || {sys.executable} -S {ATTACKERS / 'comet.py'}"

@@ -53,6 +53,7 @@ def test_a_leak_is_noticed(measure: str, rise: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_short_run_is_flat() -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--minutes", "1.2", "--every", "3", "--json"],

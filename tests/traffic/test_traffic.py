@@ -9,7 +9,7 @@ import pytest
 from tests.traffic import stories
 from tests.traffic.stories import BY, Stage, Story, stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module", params=BY)
