@@ -56,7 +56,9 @@ class Container:
     def pid(self) -> int:
         """The agent's pid as seen from here."""
         children = Path(f"/proc/{self._popen.pid}/task/{self._popen.pid}/children")
-        return int(until(lambda: _read(children).split(), f"{self.name} has a process")[0])
+        found = until(lambda: _read(children).split() or not self.running, f"{self.name} has a process")
+        assert isinstance(found, list), f"{self.name} has ended"
+        return int(found[0])
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
