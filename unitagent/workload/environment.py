@@ -21,8 +21,9 @@ _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET
 # number.
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
+# Not ${RANK_ID}: that is a variable of a shell's, which has the same value.
 _PLACEHOLDER = re.compile(
-    r"\{(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)\}"
+    r"(?<!\$)\{(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)\}"
 )
 # An address before a port, as a placeholder or a shell's variable, without the brackets that IPv6 needs.
 _PAIR = re.compile(
@@ -68,7 +69,9 @@ def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, s
 
 
 def fill(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone."""
+    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone, those of a
+    shell's variables too.
+    """
     return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in argv]
 
 
