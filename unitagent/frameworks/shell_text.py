@@ -11,21 +11,27 @@ what cannot be told is never taken for nothing.
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.frameworks.command import shell_text_at
-from unitagent.frameworks.shell_state import OPENING, Shell, Simple, own
+from unitagent.frameworks.shell_state import OPENING, Shell, Simple, assigns, own
 from unitagent.frameworks.shell_words import Kind, Token, Word, tokens
 from unitagent.frameworks.untold import ANYTHING, LIST, UNTOLD, UntoldError
 
 _CONTROL = OPENING | {"for", "case", "select", "function", "fi", "done", "esac", "}"}
-_CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "while", "until", "for"})
+_CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "elif", "while", "until", "for", "select"})
 _HARMLESS = frozenset({"exit", "return", "true", ":", "echo", "sleep"})
 _SURE = frozenset({"export", "true", ":", "echo", "set"})
 _ORDER = frozenset({"", ";", "\n", "&&", "&"})
-_RANKED = "RANK_ID"
+# What an instance knows its place by: our variables, those of platforms and launchers, its own name.
+_PLACE = re.compile(
+    r"\b(?:\w*_)?(?:RANK(?:_ID|_IP)?|INDEX|NODEID|PROCID|PROCESS_ID|ORDINAL)\b|\b(?:HOSTNAME|POD_NAME|POD_IP|hostname)\b"
+)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_GIVEN = frozenset({"-z", "-n"})  # whether a variable is set is the same on all ranks
 _NAMED_NEXT = frozenset({"serve", "api_server", "trtllm-serve"})  # the model, mostly by a variable
 
 
@@ -67,9 +73,12 @@ def read(argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, know
         raise UntoldError("a text too deep to read") from None
     earlier, last = _split(commands)
     state = Shell(dict(env), argv[at + 1 :], folder, controlled=_controlled(earlier))
-    for command, certain in zip(earlier, _certain([*earlier, last]), strict=False):
-        _allowed(command, known(state.argv(command)), state)
-        state.run(command, certain=certain)
+    ranked = set[str]()
+    certain = _certain([*earlier, last])
+    for sure, (command, following) in zip(certain, itertools.pairwise([*earlier, last]), strict=False):
+        _allowed(command, known(state.argv(command)))
+        _same_on_all_ranks(command, following, ranked)
+        state.run(command, certain=sure)
     engine = state.argv(last)
     if engine[:1] and engine[0].startswith("-"):
         raise UntoldError("its last command begins with an option of the shell's own")
@@ -158,15 +167,34 @@ def _backwards(commands: Sequence[Simple]) -> Iterator[tuple[Simple, Simple]]:
     return iter(list(itertools.pairwise(commands))[::-1])
 
 
-def _allowed(command: Simple, engine: bool, state: Shell) -> None:
-    names = {part.text for word in command.words for part in word.parts if part.kind is Kind.VARIABLE}
+def _allowed(command: Simple, engine: bool) -> None:
     words = [word for word in own(command.words) if word.literal != "exec"]
     if engine:
         raise UntoldError("an engine's command stands before its last one")
     if words and any(word.literal == "exec" for word in command.words):
         raise UntoldError("it may run another program in its place (exec)")
-    if _RANKED in names and (command.first in _CONDITIONS or state.controlled):
-        raise UntoldError(f"what it does depends on {_RANKED}")
+
+
+def _same_on_all_ranks(command: Simple, following: Simple, ranked: set[str]) -> None:
+    """Refuse what goes one way or another by rank; ``ranked`` are variables made of the rank so far."""
+    text = " ".join(part.text for word in command.words for part in word.parts)
+    found = _PLACE.search(text)
+    name = found[0] if found else next((name for name in _NAME.findall(text) if name in ranked), None)
+    if name is None:
+        return
+    if _decides(command, following):
+        raise UntoldError(f"what it does depends on {name}")
+    ranked |= {word.parts[0].text.partition("=")[0] for word in command.words if assigns(word)}
+
+
+def _decides(command: Simple, following: Simple) -> bool:
+    """Whether a command says by what is in it whether others run."""
+    words = [word.literal for word in own(command.words)]
+    if words[1:2] and words[1] in _GIVEN and len(words) <= len(("[", "-n", "NAME", "]")):
+        return False
+    decided = following.before == "||" and following.first not in _HARMLESS
+    conditional = {command.first, *words[:1]} & _CONDITIONS or words[-1:] in (["]"], ["]]"])
+    return bool(conditional) or decided or command.before in {"(", ")"}
 
 
 def _replaced(text: str, command: Simple, state: Shell, words: Sequence[str]) -> str:
