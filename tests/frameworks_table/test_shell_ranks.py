@@ -1,4 +1,4 @@
-"""A shell's text that goes another way on each rank."""
+"""A shell's text that goes another way on each rank, or brings the ranks together by itself."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ ON_ALL = {
     "whether it is not": 'if [ -z "$LWS_WORKER_INDEX" ]; then echo none; fi',
     "rank 0's address": "until nc -z $MASTER_ADDRESS 22; do sleep 1; done",
 }
+CLUSTERS = (
+    "bash /vllm-workspace/examples/multi-node-serving.sh leader --ray_cluster_size=$LWS_GROUP_SIZE",
+    "./start_ray.sh",
+    "python3 init-ray.py --head",
+)
 
 
 @pytest.mark.parametrize("text", BY_RANK.values(), ids=BY_RANK)
@@ -39,4 +44,18 @@ def test_who_decides_by_the_rank_is_left_alone(text: str) -> None:
 
 @pytest.mark.parametrize("text", ON_ALL.values(), ids=ON_ALL)
 def test_who_only_uses_it_is_not(text: str) -> None:
+    assert "--nnodes 2" in made(("bash", "-c", f"{text}; vllm serve m"), place(0)).argv[2]
+
+
+@pytest.mark.parametrize("text", CLUSTERS)
+def test_nothing_is_added_beside_a_cluster_of_the_users(text: str) -> None:
+    found = completed(("bash", "-c", f"{text}; vllm serve m -tp 8 --pipeline-parallel-size 2"), place(0))
+    assert found.plan is None
+    assert "it makes a cluster of Ray of its own" in found.notices[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["ray stop --force", "pip install 'ray[default]'", "export RAY_DEDUP_LOGS=0"]
+)
+def test_who_only_speaks_of_ray_makes_none(text: str) -> None:
     assert "--nnodes 2" in made(("bash", "-c", f"{text}; vllm serve m"), place(0)).argv[2]

@@ -32,6 +32,8 @@ _PLACE = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _GIVEN = frozenset({"-z", "-n"})  # whether a variable is set is the same on all ranks
+# Who makes a cluster of Ray: --ray_cluster_size, start_ray.sh.
+_CLUSTER = re.compile(r"--ray[-_].+|(?:.*/)?(?:[\w.-]*[-_.])?ray(?:[-_.][\w.-]*)?\.(?:sh|py)")
 _NAMED_NEXT = frozenset({"serve", "api_server", "trtllm-serve"})  # the model, mostly by a variable
 
 
@@ -173,6 +175,8 @@ def _allowed(command: Simple, engine: bool) -> None:
         raise UntoldError("an engine's command stands before its last one")
     if words and any(word.literal == "exec" for word in command.words):
         raise UntoldError("it may run another program in its place (exec)")
+    if any(_CLUSTER.fullmatch("".join(part.text for part in word.parts)) for word in words):
+        raise UntoldError("it makes a cluster of Ray of its own")
 
 
 def _same_on_all_ranks(command: Simple, following: Simple, ranked: set[str]) -> None:
