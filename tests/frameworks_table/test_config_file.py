@@ -80,6 +80,8 @@ def test_a_file_that_contradicts_the_unit_is_refused(tmp_path: Path) -> None:
     [
         (None, "--config c.yaml cannot be read: No such file or directory"),
         ("{port: 1}\n", "--config c.yaml, line 1: only NAME: VALUE can be read here"),
+        ("  port: 18001\n  nnodes: 2\n", "--config c.yaml, line 1: only NAME: VALUE can be read here"),
+        ("# ours\n\n- port: 18001\n", "--config c.yaml, line 3: only NAME: VALUE can be read here"),
         ("a: 1\n<<: *base\n", "--config c.yaml, line 2"),
         ("nnodes: 0x2\n", "the value of --nnodes cannot be read here"),
         ("data-parallel-size:\n  2\n", "the value of --data-parallel-size cannot be read here"),

@@ -62,10 +62,11 @@ def _contents(path: Path, name: str) -> str:
 
 def _flags(name: str, text: str) -> Iterator[str]:
     lines = text.removeprefix("\ufeff").splitlines()
+    named = False
     for number, line in enumerate(lines, 1):
-        if _IGNORED.fullmatch(line) or _belongs_above(line):
+        if _IGNORED.fullmatch(line) or (named and _belongs_above(line)):
             continue
-        found = _LINE.fullmatch(line)
+        found, named = _LINE.fullmatch(line), True
         if found is None:
             raise UntoldError(f"{name}, line {number}: only NAME: VALUE can be read here")
         following = next((each for each in lines[number:] if not _IGNORED.fullmatch(each)), "")
