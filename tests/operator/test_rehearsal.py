@@ -159,3 +159,12 @@ def test_what_is_run_before_the_command_is_explained_too() -> None:
 def test_rdma_that_cannot_be_had_is_said() -> None:
     done = run("env", "--command", "--", "true", environ=HERE | {"UNIT_RDMA": "auto"})
     assert "no RDMA device of card lo can be used: none belongs to it" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["$RANK_ID", "--node-rank=${RANK_ID}", "$(RANK_ID)/$(UNIT_SIZE)"])
+def test_a_variable_that_no_shell_reads_is_told(word: str) -> None:
+    done = run("env", "--command", "--", "true", word, environ=HERE)
+    assert "which nobody replaces where no shell runs it: write {RANK_ID}" in done.stderr
+    assert word in done.stdout
+    for command in (("sh", "-c", f"true {word}"), ("true", "{RANK_ID}", "$RANK_IDS", "$HOME")):
+        assert "nobody replaces" not in run("env", "--command", "--", *command, environ=HERE).stderr
