@@ -45,6 +45,7 @@ KNOWN = {
     "what the last one needs": "cd / && export A=b && OTHER=18000 && vllm serve m --port $OTHER",
     "what cannot fail": "export A=b && OTHER=18000; vllm serve m --port $OTHER",
     "what stands behind a file": '. "$FILE"; PORT=18000; vllm serve m --port $PORT',
+    "a kit": ". /nowhere/conda.sh 2>/dev/null; vllm serve m --port $PORT",
     "what is only said": "printf 'PORT=%s' $PORT; vllm serve m --port $PORT",
 }  # fmt: skip
 

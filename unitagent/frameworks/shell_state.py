@@ -35,6 +35,9 @@ _OURS = frozenset(  # of the agent: hardly any file has these, or another value 
     | {"NODE_RANK", "NNODES", "NUM_NODES", "HOME"}
 )
 _ACTIVATE = "/bin/activate"
+_TOOLS = re.compile(  # of a kit: they set no variable of a service
+    r".*/(activate|conda\.sh|mamba\.sh|profile|setvars\.sh|set_env\.sh)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ class Shell:
 
     def _sourced(self, words: Sequence[str]) -> None:
         script = words[1] if len(words) > 1 else ""
-        if words[0] in _SETTING and not script.endswith(_ACTIVATE):
+        if words[0] in _SETTING and not _TOOLS.fullmatch(script):
             self._open()
         self.unseen = True
         known = script.endswith(_ACTIVATE) and UNTOLD not in script and self._certain
