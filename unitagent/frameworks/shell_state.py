@@ -48,12 +48,14 @@ class Simple:
         before: the operator before it; empty at the beginning of the text.
         words: assignments and arguments.
         redirections: where each begins and ends.
+        depth: how many parentheses are around it.
 
     """
 
     before: str
     words: tuple[Word, ...]
     redirections: tuple[tuple[int, int], ...]
+    depth: int = 0
 
     @property
     def first(self) -> str:

@@ -102,22 +102,25 @@ def _bounded(words: Sequence[str]) -> None:
 
 
 def _commands(found: Sequence[Token]) -> Iterator[Simple]:
-    before, words, redirections = "", list[Word](), list[tuple[int, int]]()
+    before, words, redirections, depth = "", list[Word](), list[tuple[int, int]](), 0
     rest = iter(found)
     for token in rest:
         if isinstance(token, Word):
             words.append(token)
-        elif token.redirects:
+            continue
+        if token.redirects:
             target = next(rest, None)
             if not isinstance(target, Word):
                 raise UntoldError("a redirection to nowhere")
             redirections.append((token.start, target.end))
-        elif words or redirections:
-            yield Simple(before, tuple(words), tuple(redirections))
+            continue
+        if words or redirections:
+            yield Simple(before, tuple(words), tuple(redirections), depth)
             words, redirections, before = [], [], token.text
-        elif token.text != "\n":  # a newline behind && or | means nothing
+        elif token.text != "\n" or before == ")":  # a newline behind && or | means nothing
             before = token.text
-    yield Simple(before, tuple(words), tuple(redirections))
+        depth = max(0, depth + (token.text == "(") - (token.text == ")"))
+    yield Simple(before, tuple(words), tuple(redirections), depth)
 
 
 def _controlled(commands: Sequence[Simple]) -> bool:
@@ -139,7 +142,7 @@ def _split(commands: list[Simple]) -> tuple[list[Simple], Simple]:
         raise UntoldError("its last command is in the background or in parentheses")
     while rest and rest[-1].before in {"|", "|&"} and rest[-1].first not in _CONTROL:
         rest.pop()
-    if not rest or rest[-1].before not in _ORDER or not rest[-1].words:
+    if not rest or rest[-1].before not in _ORDER or not rest[-1].words or rest[-1].depth:
         raise UntoldError("its last command is not at the top of the text")
     *earlier, last = rest
     chain = itertools.takewhile(lambda pair: pair[1].before in {"&&", "||"}, _backwards(rest))
