@@ -120,11 +120,21 @@ def test_secrets_of_a_command_line_are_masked(words: str, masked: str) -> None:
     assert " ".join(masked_words(words.split())) == masked
 
 
-def test_secrets_inside_a_shell_text_are_masked() -> None:
-    assert list(masked_words(["-c", "A_TOKEN=x serve --api-key y --port 1"])) == [
-        "-c",
-        "A_TOKEN=*** serve --api-key *** --port 1",
-    ]
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("A_TOKEN=x serve --api-key y --port 1", "A_TOKEN=*** serve --api-key *** --port 1"),
+        ("A_TOKEN='x y' serve --api-key \"y\" --port 1", "A_TOKEN=*** serve --api-key *** --port 1"),
+        ("serve --api-key 'x' y \"z\" --port 1", "serve --api-key *** --port 1"),
+        ("serve --api-key \\\n  x --port 1", "serve --api-key \\\n  *** --port 1"),
+        ("login --token 'x' && serve m", "login --token *** && serve m"),
+        ("curl -H 'Authorization: Bearer x' h; serve", "curl -H 'Authorization: Bearer ***' h; serve"),
+        ('serve --o \'{"api_key": "x", "a": 1}\'', 'serve --o \'{"api_key": ***, "a": 1}\''),
+        ("serve --tokenizer 't' --mode basic 9", "serve --tokenizer 't' --mode basic 9"),
+    ],
+)
+def test_secrets_inside_a_shell_text_are_masked(text: str, masked: str) -> None:
+    assert list(masked_words(["-c", text])) == ["-c", masked]
 
 
 @pytest.mark.parametrize(
