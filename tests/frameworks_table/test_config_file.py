@@ -114,6 +114,32 @@ def test_it_is_looked_for_where_the_shell_has_gone(tmp_path: Path) -> None:
     assert "its folder is not known here; write the whole path" in unknown.notices[0]
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        "echo port: 1 >c.yaml",
+        "envsubst <template > c.yaml",
+        "sed -i s/a/b/ c.yaml",
+        "CONFIG=c.yaml; cat >> 'c.yaml' /dev/null",
+        "curl -o c.yaml http://h/",
+        "cat a | tee c.yaml",
+    ],
+)
+def test_a_file_that_the_text_makes_is_not_read(tmp_path: Path, step: str) -> None:
+    """Not the one that an earlier start has left there either."""
+    (tmp_path / "c.yaml").write_text("port: 18001")
+    found = in_text(tmp_path, f"{step}; {VLLM}")
+    assert "its text makes c.yaml itself" in found.notices[0]
+
+
+@pytest.mark.parametrize("step", ["cat c.yaml >/dev/null", "[ -f c.yaml ] || exit 1", "cp a.yaml b.yaml"])
+def test_a_file_that_the_text_only_looks_at_is_read(tmp_path: Path, step: str) -> None:
+    (tmp_path / "c.yaml").write_text("port: 18001")
+    found = in_text(tmp_path, f"{step}; {VLLM}").plan
+    assert found is not None
+    assert found.traffic_port == 18001
+
+
 def in_text(folder: Path, text: str) -> Completed:
     at = place(0)
     argv, here = ("sh", "-c", text), str(folder)

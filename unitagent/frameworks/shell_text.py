@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.frameworks.command import shell_text_at
+from unitagent.frameworks.config_file import OPTION as CONFIG
 from unitagent.frameworks.shell_state import OPENING, Shell, Simple, assigns, own
 from unitagent.frameworks.shell_words import Kind, Token, Word, tokens
 from unitagent.frameworks.untold import ANYTHING, LIST, UNTOLD, UntoldError
@@ -34,6 +35,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _GIVEN = frozenset({"-z", "-n"})  # whether a variable is set is the same on all ranks
 # Who makes a cluster of Ray: --ray_cluster_size, start_ray.sh.
 _CLUSTER = re.compile(r"--ray[-_].+|(?:.*/)?(?:[\w.-]*[-_.])?ray(?:[-_.][\w.-]*)?\.(?:sh|py)")
+_WRITERS = frozenset({"cp", "mv", "ln", "install", "tee", "sed", "yq", "curl", "wget", "python", "python3"})
 _NAMED_NEXT = frozenset({"serve", "api_server", "trtllm-serve"})  # the model, mostly by a variable
 
 
@@ -85,6 +87,7 @@ def read(argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, know
     if engine[:1] and engine[0].startswith("-"):
         raise UntoldError("its last command begins with an option of the shell's own")
     _bounded(engine)
+    _not_made_here(engine, earlier, state, text)
 
     def rewritten(words: Sequence[str]) -> tuple[str, ...]:
         return (*argv[:at], _replaced(text, last, state, words), *argv[at + 1 :])
@@ -99,6 +102,17 @@ def _bounded(words: Sequence[str]) -> None:
         named = before in _NAMED_NEXT and not word.startswith(LIST)
         if word.startswith(ANYTHING) and not valued and not named:
             raise UntoldError("some of its words are known to the shell alone")
+
+
+def _not_made_here(engine: Sequence[str], earlier: Sequence[Simple], state: Shell, text: str) -> None:
+    """Refuse a file of flags that the text makes: what is there now is not what the engine reads."""
+    for name in (value for option, value in itertools.pairwise(engine) if option == CONFIG):
+        for command in earlier:
+            targets = [text[start:end] for start, end in command.redirections]
+            made = [each.partition(">")[2].lstrip(">|& ").strip("'\"") for each in targets]
+            made += state.argv(command)[1:] if command.first in _WRITERS else ()
+            if name in made:
+                raise UntoldError(f"its text makes {name} itself")
 
 
 def _commands(found: Sequence[Token]) -> Iterator[Simple]:
