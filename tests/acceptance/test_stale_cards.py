@@ -1,4 +1,4 @@
-"""Variables of NCCL and Gloo that were made for another machine: ``run`` says that they leave a card out."""
+"""Variables that were made for another machine: ``run`` says that they leave a card out, or an address."""
 
 from __future__ import annotations
 
@@ -37,3 +37,22 @@ def test_run_warns(tmp_path: Path, name: str, value: str, odd: bool, by_file: bo
     told = [line for line in lines if f"{name}={value} leaves out the card lo" in line]
     assert len(told) == odd
     assert all(f"unset {name}, or set COMM_IFNAME" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "odd"),
+    [
+        ("VLLM_HOST_IP", "192.0.2.77", True),
+        ("SGLANG_HOST_IP", "localhost", True),
+        ("VLLM_HOST_IP", "127.0.0.1", False),
+        ("HOST_IP", "192.0.2.77", False),
+    ],
+)
+def test_run_warns_of_an_address_of_another_machine(tmp_path: Path, name: str, value: str, odd: bool) -> None:
+    solo = Solo(tmp_path, **{name: value})
+    try:
+        solo.ready()
+    finally:
+        solo.close()
+    told = f"{name}={value} is not this instance's address 127.0.0.1"
+    assert (told in solo.output.read_text()) == odd

@@ -80,6 +80,8 @@ def test_a_file_that_contradicts_the_unit_is_refused(tmp_path: Path) -> None:
     [
         (None, "--config c.yaml cannot be read: No such file or directory"),
         ("{port: 1}\n", "--config c.yaml, line 1: only NAME: VALUE can be read here"),
+        ("  port: 18001\n  nnodes: 2\n", "--config c.yaml, line 1: only NAME: VALUE can be read here"),
+        ("# ours\n\n- port: 18001\n", "--config c.yaml, line 3: only NAME: VALUE can be read here"),
         ("a: 1\n<<: *base\n", "--config c.yaml, line 2"),
         ("nnodes: 0x2\n", "the value of --nnodes cannot be read here"),
         ("data-parallel-size:\n  2\n", "the value of --data-parallel-size cannot be read here"),
@@ -110,6 +112,32 @@ def test_it_is_looked_for_where_the_shell_has_gone(tmp_path: Path) -> None:
     assert known.plan.traffic_port == 18001
     unknown = in_text(tmp_path, f'cd "$(dirname x)" && exec {VLLM}')
     assert "its folder is not known here; write the whole path" in unknown.notices[0]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "echo port: 1 >c.yaml",
+        "envsubst <template > c.yaml",
+        "sed -i s/a/b/ c.yaml",
+        "CONFIG=c.yaml; cat >> 'c.yaml' /dev/null",
+        "curl -o c.yaml http://h/",
+        "cat a | tee c.yaml",
+    ],
+)
+def test_a_file_that_the_text_makes_is_not_read(tmp_path: Path, step: str) -> None:
+    """Not the one that an earlier start has left there either."""
+    (tmp_path / "c.yaml").write_text("port: 18001")
+    found = in_text(tmp_path, f"{step}; {VLLM}")
+    assert "its text makes c.yaml itself" in found.notices[0]
+
+
+@pytest.mark.parametrize("step", ["cat c.yaml >/dev/null", "[ -f c.yaml ] || exit 1", "cp a.yaml b.yaml"])
+def test_a_file_that_the_text_only_looks_at_is_read(tmp_path: Path, step: str) -> None:
+    (tmp_path / "c.yaml").write_text("port: 18001")
+    found = in_text(tmp_path, f"{step}; {VLLM}").plan
+    assert found is not None
+    assert found.traffic_port == 18001
 
 
 def in_text(folder: Path, text: str) -> Completed:

@@ -37,6 +37,8 @@ PLAIN = {
     "a shell in a shell": "bash -c 'exec vllm serve m --port 18000'",
     "a condition before": "if [ -d /nowhere ]; then exit 1; fi\nexec vllm serve m --port 18000",
     "a value only known there": "vllm serve m --port 18000 --seed $(echo 1)",
+    "parentheses before": "(\ncd / && true\n)\nexec vllm serve m --port 18000",
+    "a function before": "f()\n{\n:\n}\nf\nexec vllm serve m --port 18000",
     "a redirection in the middle": "vllm serve m </dev/null --port 18000",
 }  # fmt: skip
 NOT_PLAIN = {
@@ -48,6 +50,9 @@ NOT_PLAIN = {
     "two": "vllm serve a; vllm serve b",
     "an engine that is not the last": "vllm serve a; echo ended",
     "parentheses": "(vllm serve m)",
+    "parentheses on lines": "(\ncd /\nvllm serve m\n)\n",
+    "parentheses behind a step": "(cd /; vllm serve m)\n\n",
+    "a case": "case x in\nx)\nvllm serve m\n;;\nesac\n",
     "words of nobody": "ARGS=$(cat /etc/hostname); vllm serve m $ARGS",
     "a number of nobody": "N=$(echo 2); vllm serve m -dp $N",
     "a here-document": "cat <<END\nvllm serve a\nEND\nvllm serve m",

@@ -92,6 +92,15 @@ def test_ranks_of_two_families_are_told_so(hosts: list[Namespace], start: Start)
     assert not any(box.said("firewall") for box in boxes)
 
 
+def test_a_leader_of_the_other_family_is_told(hosts: list[Namespace], start: Start) -> None:
+    """Each host has both families, of which IPv4 is taken, and the platform tells rank 0's IPv6."""
+    give(hosts, long(V4), long(V6))
+    start(0)
+    box = start(1, MASTER_ADDRESS=V6[0])
+    told = f"{V6[0]} is IPv6 and this instance's address {V4[1]} IPv4: "
+    until(lambda: box.said(told, "addresses of one family"), "that is told")
+
+
 @pytest.mark.parametrize(
     ("probes", "family", "own"),
     [

@@ -120,11 +120,21 @@ def test_secrets_of_a_command_line_are_masked(words: str, masked: str) -> None:
     assert " ".join(masked_words(words.split())) == masked
 
 
-def test_secrets_inside_a_shell_text_are_masked() -> None:
-    assert list(masked_words(["-c", "A_TOKEN=x serve --api-key y --port 1"])) == [
-        "-c",
-        "A_TOKEN=*** serve --api-key *** --port 1",
-    ]
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("A_TOKEN=x serve --api-key y --port 1", "A_TOKEN=*** serve --api-key *** --port 1"),
+        ("A_TOKEN='x y' serve --api-key \"y\" --port 1", "A_TOKEN=*** serve --api-key *** --port 1"),
+        ("serve --api-key 'x' y \"z\" --port 1", "serve --api-key *** --port 1"),
+        ("serve --api-key \\\n  x --port 1", "serve --api-key \\\n  *** --port 1"),
+        ("login --token 'x' && serve m", "login --token *** && serve m"),
+        ("curl -H 'Authorization: Bearer x' h; serve", "curl -H 'Authorization: Bearer ***' h; serve"),
+        ('serve --o \'{"api_key": "x", "a": 1}\'', 'serve --o \'{"api_key": ***, "a": 1}\''),
+        ("serve --tokenizer 't' --mode basic 9", "serve --tokenizer 't' --mode basic 9"),
+    ],
+)
+def test_secrets_inside_a_shell_text_are_masked(text: str, masked: str) -> None:
+    assert list(masked_words(["-c", text])) == ["-c", masked]
 
 
 @pytest.mark.parametrize(
@@ -159,3 +169,12 @@ def test_what_is_run_before_the_command_is_explained_too() -> None:
 def test_rdma_that_cannot_be_had_is_said() -> None:
     done = run("env", "--command", "--", "true", environ=HERE | {"UNIT_RDMA": "auto"})
     assert "no RDMA device of card lo can be used: none belongs to it" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["$RANK_ID", "--node-rank=${RANK_ID}", "$(RANK_ID)/$(UNIT_SIZE)"])
+def test_a_variable_that_no_shell_reads_is_told(word: str) -> None:
+    done = run("env", "--command", "--", "true", word, environ=HERE)
+    assert "which nobody replaces where no shell runs it: write {RANK_ID}" in done.stderr
+    assert word in done.stdout
+    for command in (("sh", "-c", f"true {word}"), ("true", "{RANK_ID}", "$RANK_IDS", "$HOME")):
+        assert "nobody replaces" not in run("env", "--command", "--", *command, environ=HERE).stderr

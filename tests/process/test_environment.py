@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -106,7 +108,8 @@ def test_the_agents_own_environment_is_untouched() -> None:
         ("{MASTER_ADDRESS}:{MASTER_PORT}", "10.0.0.1:29500"),
         ("{RANK_IP}%{COMM_IFNAME}@{UNIT_GENERATION}", "10.0.0.2%net0@7"),
         ('{"a": {}, "b": "{HOME}"}', '{"a": {}, "b": "{HOME}"}'),
-        ("${RANK_ID}", "$1"),
+        ("${RANK_ID}", "${RANK_ID}"),
+        ("${MASTER_ADDRESS}:{MASTER_PORT}", "${MASTER_ADDRESS}:29500"),
         ("{{RANK_ID}}", "{1}"),
         ("{UNIT_ID}{rank_id}{}", "{UNIT_ID}{rank_id}{}"),
         ("", ""),
@@ -114,6 +117,20 @@ def test_the_agents_own_environment_is_untouched() -> None:
 )
 def test_placeholders(word: str, filled: str) -> None:
     assert fill([word], workload_environment({}, GANG)) == [filled]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("echo ${RANK_ID} of ${UNIT_SIZE}", "1 of 2"),
+        ('at="${MASTER_ADDRESS}:${MASTER_PORT}"; echo "$at"', "10.0.0.1:29500"),
+        ("echo ${RANK_ID:-none} $RANK_ID {RANK_ID} ${COMM_IFNAME}", "1 1 1 net0"),
+    ],
+)
+def test_a_shells_variables_are_the_shells(text: str, said: str) -> None:
+    given = workload_environment({"PATH": os.environ["PATH"]}, GANG)
+    ran = subprocess.run(fill(["sh", "-c", text], given), env=given, capture_output=True, check=True)
+    assert ran.stdout.decode().strip() == said
 
 
 def test_a_filled_value_is_not_filled_again() -> None:

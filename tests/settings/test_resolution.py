@@ -156,6 +156,13 @@ def test_an_address_of_ipv6_may_be_in_brackets(name: str) -> None:
     assert getattr(result.settings, name.lower()) == "2001:db8::a"
 
 
+@pytest.mark.parametrize("name", ["MASTER_ADDRESS", "RANK_IP"])
+@pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "[::ffff:10.0.0.1]", "::FFFF:a00:1"])
+def test_ipv4_written_as_ipv6_is_ipv4(name: str, text: str) -> None:
+    result = found({"RANK_ID": "1", "UNIT_SIZE": "2", "MASTER_ADDRESS": "h", name: text})
+    assert getattr(result.settings, name.lower()) == "10.0.0.1"
+
+
 @pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "On"])
 def test_words_for_yes(text: str) -> None:
     assert settled({"UNIT_GUARD": text}).guard is True
@@ -171,6 +178,8 @@ def test_words_for_no(text: str) -> None:
     [
         ("127.0.0.1:80", ("127.0.0.1", 80)),
         ("[::]:9470", ("::", 9470)),
+        ("[::ffff:0.0.0.0]:9470", ("0.0.0.0", 9470)),
+        ("[::ffff:127.0.0.1]:9470", ("127.0.0.1", 9470)),
         ("localhost:9470", ("localhost", 9470)),
         ("off", ("", 0)),
     ],

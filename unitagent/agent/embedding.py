@@ -85,7 +85,9 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
             "(IP or DNS name of rank 0), which no platform told either"
         )
-    return StoreAddress(lambda: embedded_address(leader, port, keys.passwords, MEMBER), remedy=_REMEDY)
+    return StoreAddress(
+        lambda: embedded_address(leader, port, keys.passwords, MEMBER, asked_from=ip), remedy=_REMEDY
+    )
 
 
 def _inside(ip: str) -> str:

@@ -17,7 +17,13 @@ from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
-from unitagent.workload.environment import GangInfo, explain_pairs, fill, workload_environment
+from unitagent.workload.environment import (
+    GangInfo,
+    explain_pairs,
+    explain_variables,
+    fill,
+    workload_environment,
+)
 
 if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Context, Plan
@@ -141,7 +147,8 @@ class Launcher:
         argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         plan, notices = self._plan(gang, argv, env)
         health = self._health(plan, {**env, **(plan.env if plan else {})})
-        notices = (*notices, *explain_pairs(self._settings.command, info), *self._unknown(health))
+        said = (*self._literal(), *explain_pairs(self._settings.command, info))
+        notices = (*notices, *said, *self._unknown(health))
         if plan is None:
             known, inflight = self._settings.traffic_port, self._inflight(None)
             return Launch(argv, env, {}, health, inflight, traffic_port=known, notices=notices)
@@ -168,6 +175,15 @@ class Launcher:
         size = self._settings.size
         ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
         return self.launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
+
+    def _literal(self) -> tuple[str, ...]:
+        """What is to be said of variables that only a shell would replace."""
+        said = explain_variables(self._settings.command)
+        if not said:
+            return ()
+        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few have them)
+
+        return () if is_shell_text(tuple(self._settings.command)) else said
 
     def _plan(
         self, gang: Gang, argv: list[str], env: Mapping[str, str]

@@ -31,7 +31,7 @@ from unitagent.agent.onlooker import Onlooker
 from unitagent.agent.recording import Recorder
 from unitagent.agent.secret_file import SecretFile
 from unitagent.agent.views import Views
-from unitagent.card_filters import REMEDY, leaving_out
+from unitagent.card_variables import misleading
 from unitagent.core import joining
 from unitagent.core.events import Opinion
 from unitagent.core.model import Record, Rules
@@ -118,8 +118,8 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
-    for name, said in leaving_out(_given(found), address.ifname):
-        _log.warning("%s: ranks may wait for each other for ever; %s", said, REMEDY.format(name))
+    for said, remedy in misleading(_given(found), address.ifname, address.ip):
+        _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
     if settings.rank is not None:
         Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
         await _end_former(settings.unit, settings.rank)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from unitagent.frameworks.untold import UNTOLD, UntoldError, told
 
-_OPTION = "--config"
+OPTION = "--config"
 _LINE = re.compile(r"([\w.-]+|'[\w.-]+'|\"[\w.-]+\")[ \t]*:(?:[ \t]+(.*))?")
 _IGNORED = re.compile(r"[ \t]*(#.*)?|---([ \t]+#.*)?|\.\.\.")
 _COMMENT = re.compile(r"(^|[ \t]+)#.*|[ \t]+$")
@@ -39,13 +39,13 @@ def filed(words: Sequence[str], folder: str | None) -> tuple[str, ...]:
         UntoldError: the file cannot be read, or not understood.
 
     """
-    at = list(words).index(_OPTION) + 1 if _OPTION in words else len(words)
+    at = list(words).index(OPTION) + 1 if OPTION in words else len(words)
     if at == len(words):
         return ()
-    name = told(_OPTION, words[at])
+    name = told(OPTION, words[at])
     if folder is None and not name.startswith("/"):
-        raise UntoldError(f"{_OPTION} {name}: its folder is not known here; write the whole path")
-    return tuple(_flags(f"{_OPTION} {name}", _contents(Path(folder or "/", name), name)))
+        raise UntoldError(f"{OPTION} {name}: its folder is not known here; write the whole path")
+    return tuple(_flags(f"{OPTION} {name}", _contents(Path(folder or "/", name), name)))
 
 
 def _contents(path: Path, name: str) -> str:
@@ -54,18 +54,19 @@ def _contents(path: Path, name: str) -> str:
             text = file.read(_MOST + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "no UTF-8 text"
-        raise UntoldError(f"{_OPTION} {name} cannot be read: {why}") from error
+        raise UntoldError(f"{OPTION} {name} cannot be read: {why}") from error
     if len(text) > _MOST:
-        raise UntoldError(f"{_OPTION} {name} is larger than a file of flags")
+        raise UntoldError(f"{OPTION} {name} is larger than a file of flags")
     return text
 
 
 def _flags(name: str, text: str) -> Iterator[str]:
     lines = text.removeprefix("\ufeff").splitlines()
+    named = False
     for number, line in enumerate(lines, 1):
-        if _IGNORED.fullmatch(line) or _belongs_above(line):
+        if _IGNORED.fullmatch(line) or (named and _belongs_above(line)):
             continue
-        found = _LINE.fullmatch(line)
+        found, named = _LINE.fullmatch(line), True
         if found is None:
             raise UntoldError(f"{name}, line {number}: only NAME: VALUE can be read here")
         following = next((each for each in lines[number:] if not _IGNORED.fullmatch(each)), "")

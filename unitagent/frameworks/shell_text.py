@@ -14,55 +14,29 @@ import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 
 from unitagent.frameworks.command import shell_text_at
-from unitagent.frameworks.shell_words import Kind, Part, Token, Word, tokens
-from unitagent.frameworks.untold import ANYTHING, UNTOLD, UntoldError
+from unitagent.frameworks.config_file import OPTION as CONFIG
+from unitagent.frameworks.shell_state import OPENING, Shell, Simple, assigns, own
+from unitagent.frameworks.shell_words import Kind, Token, Word, tokens
+from unitagent.frameworks.untold import ANYTHING, LIST, UNTOLD, UntoldError
 
-_OPENING = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!", "time"})
-_BEFORE = _OPENING | {"exec", "command", "builtin"}
-_CONTROL = _OPENING | {"for", "case", "select", "function", "fi", "done", "esac", "}"}
-_CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "while", "until", "for"})
-_DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
-_OF_THIS_SHELL = frozenset(  # these may set variables that nobody sees in the text
-    {"source", ".", "eval", "read", "conda", "mamba", "micromamba", "module", "unset", "getopts", "mapfile"}
-)
+_CONTROL = OPENING | {"for", "case", "select", "function", "fi", "done", "esac", "}"}
+_CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "elif", "while", "until", "for", "select"})
 _HARMLESS = frozenset({"exit", "return", "true", ":", "echo", "sleep"})
+_SURE = frozenset({"export", "true", ":", "echo", "set"})
 _ORDER = frozenset({"", ";", "\n", "&&", "&"})
-_GLOB = re.compile(r"[*?\[]")
-_SPLIT = re.compile(r"[*?\[ \t\n]")
-_RANKED = "RANK_ID"
+# What an instance knows its place by: our variables, those of platforms and launchers, its own name.
+_PLACE = re.compile(
+    r"\b(?:\w*_)?(?:RANK(?:_ID|_IP)?|INDEX|NODEID|PROCID|PROCESS_ID|ORDINAL)\b|\b(?:HOSTNAME|POD_NAME|POD_IP|hostname)\b"
+)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_GIVEN = frozenset({"-z", "-n"})  # whether a variable is set is the same on all ranks
+# Who makes a cluster of Ray: --ray_cluster_size, start_ray.sh.
+_CLUSTER = re.compile(r"--ray[-_].+|(?:.*/)?(?:[\w.-]*[-_.])?ray(?:[-_.][\w.-]*)?\.(?:sh|py)")
+_WRITERS = frozenset({"cp", "mv", "ln", "install", "tee", "sed", "yq", "curl", "wget", "python", "python3"})
 _NAMED_NEXT = frozenset({"serve", "api_server", "trtllm-serve"})  # the model, mostly by a variable
-_ACTIVATE = "/bin/activate"
-
-
-@dataclass(frozen=True, slots=True)
-class Simple:
-    """A command of the text.
-
-    Attributes:
-        before: the operator before it; empty at the beginning of the text.
-        words: assignments and arguments.
-        redirections: where each begins and ends.
-
-    """
-
-    before: str
-    words: tuple[Word, ...]
-    redirections: tuple[tuple[int, int], ...]
-
-    @property
-    def first(self) -> str:
-        """The first word, if it is literal."""
-        return (self.words[0].literal or "") if self.words else ""
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """Where it stands in the text."""
-        spans = [(word.start, word.end) for word in self.words] + list(self.redirections)
-        return min(start for start, _ in spans), max(end for _, end in spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +76,18 @@ def read(argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, know
     except RecursionError:
         raise UntoldError("a text too deep to read") from None
     earlier, last = _split(commands)
-    state = _Shell(dict(env), argv[at + 1 :], folder, controlled=_controlled(earlier))
-    for command in earlier:
-        _allowed(command, known(state.argv(command)), state)
-        state.run(command)
+    state = Shell(dict(env), argv[at + 1 :], folder, controlled=_controlled(earlier))
+    ranked = set[str]()
+    certain = _certain([*earlier, last])
+    for sure, (command, following) in zip(certain, itertools.pairwise([*earlier, last]), strict=False):
+        _allowed(command, known(state.argv(command)))
+        _same_on_all_ranks(command, following, ranked)
+        state.run(command, certain=sure)
     engine = state.argv(last)
     if engine[:1] and engine[0].startswith("-"):
         raise UntoldError("its last command begins with an option of the shell's own")
     _bounded(engine)
+    _not_made_here(engine, earlier, state, text)
 
     def rewritten(words: Sequence[str]) -> tuple[str, ...]:
         return (*argv[:at], _replaced(text, last, state, words), *argv[at + 1 :])
@@ -121,27 +99,42 @@ def _bounded(words: Sequence[str]) -> None:
     """Refuse what may be several words, or none, where options may stand."""
     for before, word in itertools.pairwise(words):
         valued = before.startswith("-") and "=" not in before
-        if word.startswith(ANYTHING) and not valued and before not in _NAMED_NEXT:
+        named = before in _NAMED_NEXT and not word.startswith(LIST)
+        if word.startswith(ANYTHING) and not valued and not named:
             raise UntoldError("some of its words are known to the shell alone")
 
 
+def _not_made_here(engine: Sequence[str], earlier: Sequence[Simple], state: Shell, text: str) -> None:
+    """Refuse a file of flags that the text makes: what is there now is not what the engine reads."""
+    for name in (value for option, value in itertools.pairwise(engine) if option == CONFIG):
+        for command in earlier:
+            targets = [text[start:end] for start, end in command.redirections]
+            made = [each.partition(">")[2].lstrip(">|& ").strip("'\"") for each in targets]
+            made += state.argv(command)[1:] if command.first in _WRITERS else ()
+            if name in made:
+                raise UntoldError(f"its text makes {name} itself")
+
+
 def _commands(found: Sequence[Token]) -> Iterator[Simple]:
-    before, words, redirections = "", list[Word](), list[tuple[int, int]]()
+    before, words, redirections, depth = "", list[Word](), list[tuple[int, int]](), 0
     rest = iter(found)
     for token in rest:
         if isinstance(token, Word):
             words.append(token)
-        elif token.redirects:
+            continue
+        if token.redirects:
             target = next(rest, None)
             if not isinstance(target, Word):
                 raise UntoldError("a redirection to nowhere")
             redirections.append((token.start, target.end))
-        elif words or redirections:
-            yield Simple(before, tuple(words), tuple(redirections))
+            continue
+        if words or redirections:
+            yield Simple(before, tuple(words), tuple(redirections), depth)
             words, redirections, before = [], [], token.text
-        elif token.text != "\n":  # a newline behind && or | means nothing
+        elif token.text != "\n" or before == ")":  # a newline behind && or | means nothing
             before = token.text
-    yield Simple(before, tuple(words), tuple(redirections))
+        depth = max(0, depth + (token.text == "(") - (token.text == ")"))
+    yield Simple(before, tuple(words), tuple(redirections), depth)
 
 
 def _controlled(commands: Sequence[Simple]) -> bool:
@@ -163,7 +156,7 @@ def _split(commands: list[Simple]) -> tuple[list[Simple], Simple]:
         raise UntoldError("its last command is in the background or in parentheses")
     while rest and rest[-1].before in {"|", "|&"} and rest[-1].first not in _CONTROL:
         rest.pop()
-    if not rest or rest[-1].before not in _ORDER or not rest[-1].words:
+    if not rest or rest[-1].before not in _ORDER or not rest[-1].words or rest[-1].depth:
         raise UntoldError("its last command is not at the top of the text")
     *earlier, last = rest
     chain = itertools.takewhile(lambda pair: pair[1].before in {"&&", "||"}, _backwards(rest))
@@ -172,128 +165,84 @@ def _split(commands: list[Simple]) -> tuple[list[Simple], Simple]:
     return earlier, last
 
 
+def _certain(commands: Sequence[Simple]) -> list[bool]:
+    """Say of each whether it runs: behind ``&&`` it does where the last one needs it, or nothing can fail."""
+    told, sure = list[bool](), True
+    for command in commands:
+        sure = sure or command.before != "&&"
+        told.append(sure)
+        sure = sure and _cannot_fail(command)
+    chain = itertools.takewhile(lambda pair: pair[1].before == "&&", _backwards(commands))
+    needed = 1 + sum(1 for _ in chain)
+    return told[:-needed] + [True] * needed
+
+
+def _cannot_fail(command: Simple) -> bool:
+    plain = not any(part.kind is Kind.UNKNOWN for word in command.words for part in word.parts)
+    return plain and (command.first in _SURE or not own(command.words))
+
+
 def _backwards(commands: Sequence[Simple]) -> Iterator[tuple[Simple, Simple]]:
     return iter(list(itertools.pairwise(commands))[::-1])
 
 
-def _allowed(command: Simple, engine: bool, state: _Shell) -> None:
-    names = {part.text for word in command.words for part in word.parts if part.kind is Kind.VARIABLE}
-    words = [word for word in _own(command.words) if word.literal != "exec"]
+def _allowed(command: Simple, engine: bool) -> None:
+    words = [word for word in own(command.words) if word.literal != "exec"]
     if engine:
         raise UntoldError("an engine's command stands before its last one")
     if words and any(word.literal == "exec" for word in command.words):
         raise UntoldError("it may run another program in its place (exec)")
-    if _RANKED in names and (command.first in _CONDITIONS or state.controlled):
-        raise UntoldError(f"what it does depends on {_RANKED}")
+    if any(_CLUSTER.fullmatch("".join(part.text for part in word.parts)) for word in words):
+        raise UntoldError("it makes a cluster of Ray of its own")
 
 
-@dataclass(slots=True)
-class _Shell:
-    """What is known of a shell at some place in the text."""
-
-    variables: dict[str, str]
-    arguments: tuple[str, ...]
-    folder: str | None
-    controlled: bool
-    unseen: bool = False
-    exported: set[str] = field(default_factory=set)
-
-    def argv(self, command: Simple) -> tuple[str, ...]:
-        """The words of a command, less what stands before it."""
-        return tuple(text for word in _own(command.words) for text in self.fields(word))
-
-    def given(self, command: Simple) -> dict[str, str]:
-        """The variables that a command gets."""
-        own = dict(self._assigned(word) for word in itertools.takewhile(_assigns, command.words))
-        return self.variables | own
-
-    def run(self, command: Simple) -> None:
-        """Take in what a command sets."""
-        words = self.argv(command)
-        name = words[0] if words else ""
-        if not words or name in _DECLARING:
-            self.variables |= dict(self._assigned(word) for word in command.words if _assigns(word))
-        elif name == "cd":
-            self.folder = self._entered(words[1:])
-        elif name in {"set", "shift"} and words[1:2] in ((), ("--",)):
-            self.arguments = (UNTOLD,)
-        elif name in _OF_THIS_SHELL:
-            self._sourced(words)
-
-    def _sourced(self, words: Sequence[str]) -> None:
-        script = words[1] if len(words) > 1 else ""
-        self.unseen = True
-        known = script.endswith(_ACTIVATE) and UNTOLD not in script and not self.controlled
-        former = self.variables.get("PATH", "")
-        self.variables["PATH"] = f"{script.removesuffix('/activate')}:{former}" if known else UNTOLD
-
-    def _entered(self, words: Sequence[str]) -> str | None:
-        known = len(words) == 1 and UNTOLD not in words[0] and words[0][:1] not in "~-"
-        if self.folder is None or not known or self.controlled:
-            return None
-        return str(PurePosixPath(self.folder) / words[0])
-
-    def _assigned(self, word: Word) -> tuple[str, str]:
-        text = "".join(self._value(part, word, alone=True) for part in word.parts)
-        name, _, value = text.partition("=")
-        untold = self.controlled or name.endswith("+") or UNTOLD in value
-        return name.removesuffix("+"), UNTOLD if untold else value
-
-    def fields(self, word: Word) -> list[str]:
-        """What the shell makes of a word: none, one or several."""
-        said = [part for part in word.parts if part.text or part.kind is not Kind.TEXT]
-        alone = len(said) == 1
-        if alone and said[0] == Part(Kind.VARIABLE, "@", quoted=True) and UNTOLD not in self.arguments:
-            return list(self.arguments[1:])
-        text = "".join(self._value(part, word, alone=alone) for part in word.parts)
-        if any(part.quoted for part in word.parts) or UNTOLD in text:
-            return [text]
-        return text.split() if alone and said[0].kind is Kind.VARIABLE else [text] if text else []
-
-    def _value(self, part: Part, word: Word, *, alone: bool) -> str:
-        """What a part says; the untold is told apart by its place in the text."""
-        if part.kind is Kind.TEXT:
-            return part.text
-        value = self._variable(part) if part.kind is Kind.VARIABLE else None
-        if value is not None and (part.quoted or not (_SPLIT if not alone else _GLOB).search(value)):
-            return value
-        several = alone and (not part.quoted or "@" in part.text)
-        return f"{ANYTHING if several else UNTOLD}{word.start}"
-
-    def _variable(self, part: Part) -> str | None:
-        if part.text == "@" or (part.text.isdigit() and UNTOLD in self.arguments):
-            return None
-        if part.text.isdigit():
-            return "".join(self.arguments[int(part.text) : int(part.text) + 1])
-        value = self.variables.get(part.text, "")
-        if UNTOLD in value or (not value and (self.unseen or self.controlled)):
-            return None
-        return value or part.default
+def _same_on_all_ranks(command: Simple, following: Simple, ranked: set[str]) -> None:
+    """Refuse what goes one way or another by rank; ``ranked`` are variables made of the rank so far."""
+    text = " ".join(part.text for word in command.words for part in word.parts)
+    found = _PLACE.search(text)
+    name = found[0] if found else next((name for name in _NAME.findall(text) if name in ranked), None)
+    if name is None:
+        return
+    if _decides(command, following):
+        raise UntoldError(f"what it does depends on {name}")
+    ranked |= {word.parts[0].text.partition("=")[0] for word in command.words if assigns(word)}
 
 
-def _own(words: Sequence[Word]) -> list[Word]:
-    """The words of a program: behind assignments, reserved words, and what a shell does itself with it."""
-    return list(itertools.dropwhile(lambda word: _assigns(word) or word.literal in _BEFORE, words))
+def _decides(command: Simple, following: Simple) -> bool:
+    """Whether a command says by what is in it whether others run."""
+    words = [word.literal for word in own(command.words)]
+    if words[1:2] and words[1] in _GIVEN and len(words) <= len(("[", "-n", "NAME", "]")):
+        return False
+    decided = following.before == "||" and following.first not in _HARMLESS
+    conditional = {command.first, *words[:1]} & _CONDITIONS or words[-1:] in (["]"], ["]]"])
+    return bool(conditional) or decided or command.before in {"(", ")"}
 
 
-def _assigns(word: Word) -> bool:
-    first = word.parts[0] if word.parts else Part(Kind.UNKNOWN)
-    name, equals, _ = first.text.partition("=")
-    plain = first.kind is Kind.TEXT and not first.quoted
-    return bool(equals) and plain and name.removesuffix("+").isidentifier()
-
-
-def _replaced(text: str, command: Simple, state: _Shell, words: Sequence[str]) -> str:
+def _replaced(text: str, command: Simple, state: Shell, words: Sequence[str]) -> str:
     """Write the command anew: assignments, its own words as they stand, others quoted, redirections."""
     start, end = command.span
-    own = _own(command.words)
-    before = command.words[: len(command.words) - len(own)]
-    written = {fields[0]: word for word in own if len(fields := state.fields(word)) == 1}
-    made = [text[word.start : word.end] for word in before]
+    written = [(fields[0], group) for fields, group in _grouped(command, state) if len(fields) == 1]
+    made = [text[word.start : word.end] for word in command.words[: -len(own(command.words))]]
     for said in words:
-        word = written.get(said)
-        if word is None and UNTOLD in said:
+        found = next((pair for pair in written if pair[0] == said), None)
+        if found is not None:  # the next such word may be written otherwise: ~ "~"
+            written.remove(found)
+            made += [text[word.start : word.end] for word in found[1]]
+        elif UNTOLD in said:
             raise UntoldError("a word that only the shell knows would have to move")
-        made.append(shlex.quote(said) if word is None else text[word.start : word.end])
+        else:
+            made.append(shlex.quote(said))
     made += [text[one:other] for one, other in command.redirections]
     return text[:start] + " ".join(made) + text[end:]
+
+
+def _grouped(command: Simple, state: Shell) -> list[tuple[list[str], list[Word]]]:
+    """Give what each word says, with it and those behind it that say nothing: these stay where they are."""
+    groups = list[tuple[list[str], list[Word]]]()
+    for word in own(command.words):
+        fields = state.fields(word)
+        if fields or not groups:
+            groups.append((fields, [word]))
+        else:
+            groups[-1][1].append(word)
+    return groups

@@ -19,7 +19,7 @@ _OPERATOR = re.compile(r"&&|\|\||;;&?|;&|\|&|[;|&()\n]")
 _REDIRECTION = re.compile(r"\d*(<<-?|<>|<&|>&|>\||>>|<|>)|&>>?")
 _BLANK = re.compile(r"(?:[ \t]|\\\n)+|#[^\n]*")
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*|\d+|@)\}|([A-Za-z_]\w*|\d|@))")
-_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):-([\w./:@,=+-]*)\}")
+_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):([-=])([\w./:@,=+-]*)\}")
 _PLAIN = re.compile(r"[^ \t\n\\'\"$`;|&()<>]+")
 _SINGLE = re.compile(r"'[^']*'")
 _BACKTICKS = re.compile(r"`(?:[^\\`]|\\.)*`", re.DOTALL)
@@ -42,6 +42,7 @@ class Part:
     Attributes:
         text: what it says; of a variable its name, of what only the shell can know how it is written.
         default: what counts where the variable is empty.
+        sets: whether it gets that value then.
 
     """
 
@@ -49,6 +50,7 @@ class Part:
     text: str = ""
     quoted: bool = False
     default: str = ""
+    sets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _quoted(text: str, at: int) -> tuple[list[Part], int]:
 
 def _expansion(text: str, at: int, *, quoted: bool) -> tuple[Part, int]:
     if default := _DEFAULT.match(text, at):
-        return Part(Kind.VARIABLE, default[1], quoted, default[2]), default.end()
+        return Part(Kind.VARIABLE, default[1], quoted, default[3], default[2] == "="), default.end()
     if name := _NAME.match(text, at):
         return Part(Kind.VARIABLE, name[1] or name[2], quoted), name.end()
     end = _end_of_unknown(text, at, quoted=quoted)

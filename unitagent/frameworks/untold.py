@@ -12,6 +12,9 @@ UNTOLD = "\0"
 ANYTHING = "\0*"
 """Begins a word that may be any number of words."""
 
+LIST = f"{ANYTHING}@"
+"""Begins one that was made to be several: ``"$@"``."""
+
 
 class UntoldError(Exception):
     """Why something cannot be told, for ``COMMAND: …``."""

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 _HIDDEN = "***"
 _WORDS = r"(?:key|token|secret|password|passwd|credentials?)"
 _SECRET_NAME = re.compile(rf"(?i)(?:.*[-_])?(?:api)?{_WORDS}")
-_ASSIGNED = re.compile(
-    rf"(?i)((?<![\w-])(?:\w*_)?{_WORDS}=|--(?:[\w-]+[-_])?(?:api)?{_WORDS}(?:=|\s+))[^\s\"']+"
-)
+# In a shell's text they may be quoted, stand on the next line, and be several.
+_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'])+"""
+_GAP = r"""["']?(?:=|(?:\s|\\\n)+)"""
+_KEYS = re.compile(rf"(?i)(--api[-_]?key{_GAP}){_VALUE}(?:\s+(?![-&|;<>\\]){_VALUE})*")
+_ASSIGNED = re.compile(rf"(?i)((?<![\w-])(?:\w*_)?{_WORDS}=|--(?:[\w-]+[-_])?(?:api)?{_WORDS}{_GAP}){_VALUE}")
+_OF_OBJECT = re.compile(rf"""(?i)("(?:[\w-]*[-_])?(?:api)?{_WORDS}"\s*:\s*)"[^"]*\"""")
+_HEADER = re.compile(r"""(?i)(authorization:\s*\w+)\s+[^\s"']+""")
 _LOGIN = re.compile(r"://[^/\s@]*@")
 
 
@@ -87,4 +91,6 @@ def masked_value(name: str, value: str) -> str:
 
 
 def _masked(text: str) -> str:
-    return _LOGIN.sub(f"://{_HIDDEN}@", _ASSIGNED.sub(rf"\1{_HIDDEN}", text))
+    for pattern in (_KEYS, _ASSIGNED, _OF_OBJECT):
+        text = pattern.sub(rf"\1{_HIDDEN}", text)
+    return _LOGIN.sub(f"://{_HIDDEN}@", _HEADER.sub(rf"\1 {_HIDDEN}", text))

@@ -134,9 +134,10 @@ def address(value: str) -> str:
 
 
 def _bare(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    if value.startswith("[") and value.endswith("]"):
-        return ipaddress.IPv6Address(value[1:-1])
-    return ipaddress.ip_address(value)
+    """Take an address out of its brackets, and IPv4 out of IPv6 (``::ffff:10.0.0.1``), which no card has."""
+    bracketed = value.startswith("[") and value.endswith("]")
+    ip = ipaddress.IPv6Address(value[1:-1]) if bracketed else ipaddress.ip_address(value)
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
 def hosts(value: str) -> tuple[str, ...]:
@@ -162,7 +163,7 @@ def listening(value: str) -> tuple[str, int]:
         return "", 0
     where, _, number = value.rpartition(":")
     if where.startswith("[") and where.endswith("]"):
-        return str(ipaddress.IPv6Address(where[1:-1])), port(number)
+        return str(_bare(where)), port(number)
     if ":" in where or len(where) > _LONGEST_HOST:
         raise ValueError
     return _matching(_HOST, where), port(number)

@@ -75,6 +75,7 @@ class Address:
         hosts: name and port of each server that may be asked; none for a socket file.
         service: name under which the sentinels know the primary.
         tls: options of the TLS connection as redis-py names them; None for no TLS.
+        asked_from: our own address, if the server is likely to have one of the same family only.
 
     """
 
@@ -86,6 +87,7 @@ class Address:
     service: str = ""
     sentinel_login: Login = NOBODY
     tls: Mapping[str, str | bool] | None = field(default=None, repr=False)
+    asked_from: str = ""
 
     @property
     def place(self) -> str:
@@ -115,11 +117,13 @@ def parse(url: str) -> Address:
     return _parse(parts)
 
 
-def embedded_address(host: str, port: int, passwords: Sequence[str], user: str = "") -> Address:
+def embedded_address(
+    host: str, port: int, passwords: Sequence[str], user: str = "", asked_from: str = ""
+) -> Address:
     """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
     first, *others = passwords or ("",)
     login = Login(user if passwords else "", first, tuple(others))
-    return Address(kind=Kind.DIRECT, hosts=((host, port),), login=login)
+    return Address(kind=Kind.DIRECT, hosts=((host, port),), login=login, asked_from=asked_from)
 
 
 def is_loopback(ip: str) -> bool:

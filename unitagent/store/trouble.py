@@ -144,12 +144,26 @@ def _is_of_the_way(error: BaseException) -> bool:
 
 
 def _itself(to: Address | None, at: str) -> str:
-    """Say that a name, or an address, leads nowhere else; Debian gives a machine's own name 127.0.1.1."""
+    """Say that a name, or an address, leads nowhere else (Debian gives a machine's own name 127.0.1.1), or is
+    of a family that the server may not have.
+    """
     if not at or not ipaddress.ip_address(at).is_loopback:
-        return ""
+        return _other_family(to, at)
     name = to.hosts[0][0] if to is not None and to.hosts else at
     means = f"{name} means {at}, which" if name != at else at
     return f"{means} is this machine or container itself"
+
+
+def _other_family(to: Address | None, at: str) -> str:
+    own = to.asked_from if to is not None else ""
+    if not at or not own or (":" in at) == (":" in own):
+        return ""
+    families = "IPv6", "IPv4"
+    there, here = families if ":" in at else families[::-1]
+    return (
+        f"{at} is {there} and this instance's address {own} {here}: rank 0's store is at its RANK_IP alone, "
+        "so give all ranks, and MASTER_ADDRESS, addresses of one family"
+    )
 
 
 def _of_silence(place: str, to: Address | None) -> Told:

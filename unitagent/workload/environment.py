@@ -21,9 +21,11 @@ _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET
 # number.
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
-_PLACEHOLDER = re.compile(
-    r"\{(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)\}"
-)
+# Not ${RANK_ID}: that is a variable of a shell's, which has the same value.
+_NAMES = "(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)"
+_PLACEHOLDER = re.compile(rf"(?<!\$)\{{{_NAMES}\}}")
+# As a shell, or Kubernetes, is asked for a variable; the latter knows those of the pod's spec only.
+_VARIABLE = re.compile(rf"\$(?:{_NAMES}\b|\{{{_NAMES}\}}|\({_NAMES}\))")
 # An address before a port, as a placeholder or a shell's variable, without the brackets that IPv6 needs.
 _PAIR = re.compile(
     r"(?<!\[)(?:\{(?:MASTER_ADDRESS|RANK_IP)\}|\$(?:MASTER_ADDR(?:ESS)?|RANK_IP)\b"
@@ -68,7 +70,9 @@ def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, s
 
 
 def fill(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone."""
+    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone, those of a
+    shell's variables too.
+    """
     return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in argv]
 
 
@@ -79,6 +83,15 @@ def explain_pairs(argv: Sequence[str], gang: GangInfo) -> tuple[str, ...]:
         return ()
     told = f"COMMAND has {found[0][:-1]} and a port, which is no address where the Unit's are IPv6"
     return (f"{told}: write {{MASTER_ENDPOINT}} for rank 0's, or brackets around the address",)
+
+
+def explain_variables(argv: Sequence[str]) -> tuple[str, ...]:
+    """Say of a variable of ours in a word that no shell reads that it stays as it is written."""
+    found = next(filter(None, map(_VARIABLE.search, argv)), None)
+    if found is None:
+        return ()
+    name = next(filter(None, found.groups()))
+    return (f"COMMAND has {found[0]}, which nobody replaces where no shell runs it: write {{{name}}}",)
 
 
 def has_placeholder(word: str) -> bool:

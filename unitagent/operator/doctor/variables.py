@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from unitagent.card_filters import REMEDY, leaving_out
+from unitagent.card_variables import misleading
 from unitagent.operator.doctor.finding import Finding, ok, warn
 
 _CHECK = "variables"
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
-_ADDRESSES = {
-    "VLLM_HOST_IP": "vLLM would use it",
-    "SGLANG_HOST_IP": "SGLang would use it",
-    "HOST_IP": "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP that the agent gives",
-}
+_IGNORED = "HOST_IP"
 _LEADERS = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _FLAGS = {
     "PET_MASTER_PORT": (
@@ -55,8 +51,7 @@ def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
     given = {name: text for name, text in environ.items() if text}
     found = [
         *_links(given),
-        *_addresses(given, place.ip),
-        *_cards(given, place.ifname),
+        *_cards(given, place),
         *_leader(given, place.leader),
         *_torchrun(given, place),
         *_rdma(given),
@@ -71,16 +66,13 @@ def _links(given: Mapping[str, str]) -> Iterator[Finding]:
             yield warn(_CHECK, said, "enableServiceLinks: false in the pod's spec, or rename the Service")
 
 
-def _addresses(given: Mapping[str, str], ip: str) -> Iterator[Finding]:
-    for name, then in _ADDRESSES.items():
-        if ip and given.get(name, ip) != ip:
-            said = f"{name}={given[name]} is not this instance's address {ip}: {then}"
-            yield warn(_CHECK, said, f"unset {name}, or set COMM_IFNAME or RANK_IP to the card that is meant")
-
-
-def _cards(given: Mapping[str, str], ifname: str) -> Iterator[Finding]:
-    for name, said in leaving_out(given, ifname) if ifname else ():
-        yield warn(_CHECK, said, REMEDY.format(name))
+def _cards(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
+    for said, remedy in misleading(given, place.ifname, place.ip):
+        yield warn(_CHECK, said, remedy)
+    if place.ip and given.get(_IGNORED, place.ip) != place.ip:
+        said = f"{_IGNORED}={given[_IGNORED]} is not this instance's address {place.ip}"
+        then = "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP that the agent gives"
+        yield warn(_CHECK, f"{said}: {then}", f"unset {_IGNORED}")
 
 
 def _leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
