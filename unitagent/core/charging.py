@@ -129,7 +129,8 @@ def _failed_without_me(state: State, record: Record) -> bool:
     """Whether the Unit gave up just now, while my container was rebuilt or I was cut off. My predecessor may
     have been killed while it did; a Unit that somebody starts again after it failed begins anew.
     """
-    if not state.rules.guard or state.up or not record.charges:
+    serves = state.up and state.generation == state.me.generation
+    if not state.rules.guard or serves or not record.charges:
         return False
     gang, former, last = state.workload.gang, state.store.predecessor, record.charges[-1]
     outlived = gang is not None and gang.generation <= last.generation
