@@ -51,6 +51,21 @@ async def test_the_last_request_ends_the_wait() -> None:
 
 
 @in_loop
+async def test_who_asks_on_after_an_answer_is_waited_for() -> None:
+    """His connection to a balancer is open, and that one goes by what it knew when the answer began."""
+    with socket.create_server((HOST, free_port())) as server:
+        port = server.getsockname()[1]
+        waiting = asyncio.create_task(Inflight(port).wait_idle())
+        for _ in range(2):
+            client = socket.create_connection((HOST, port))
+            await asyncio.sleep(0.3)
+            client.close()
+            done, _ = await asyncio.wait([waiting], timeout=0.4)
+            assert not done
+        await waiting
+
+
+@in_loop
 async def test_gauges_are_believed_before_connections() -> None:
     async with saying(TEXT) as port:
         url = f"http://{HOST}:{port}/metrics"

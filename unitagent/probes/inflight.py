@@ -13,6 +13,9 @@ from pathlib import Path
 from unitagent.probes.fetch import FetchError, Get, fetch
 
 _POLL = 0.2  # seconds
+# Seconds without a request after which no more is expected: who has just had a long answer may ask on, on the
+# same connection, and a balancer that was told since hands that on as it did before.
+_QUIET = 1.0
 _GAUGES_TIMEOUT = 2.0  # seconds
 _LIMIT = 8 << 20  # bytes of metrics text
 _ESTABLISHED = "01"  # include/net/tcp_states.h
@@ -42,8 +45,12 @@ class Inflight:
         return await asyncio.to_thread(connections, self._port) if told is None else told
 
     async def wait_idle(self) -> None:
-        """Return when none is in flight; the caller sets the limit."""
-        while await self.count():  # noqa: ASYNC110 (nothing tells us)
+        """Return when none has been in flight for a second; the caller sets the limit."""
+        clock = asyncio.get_running_loop().time
+        busy = clock()
+        while clock() - busy < _QUIET:
+            if await self.count():
+                busy = clock()
             await asyncio.sleep(_POLL)
 
 
