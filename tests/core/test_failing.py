@@ -8,6 +8,7 @@ import pytest
 
 from tests.core.unit import Unit
 from tests.fakestore import StoreState
+from unitagent.core.actions import CheckPeers
 from unitagent.core.events import (
     Exchanged,
     Opinion,
@@ -200,6 +201,25 @@ def test_an_isolated_instance_stops_at_once_and_comes_back() -> None:
     unit.cut, unit.silent = set(), set()
     unit.wait(3)
     assert unit.generations() == {2}
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_who_confirmed_and_lost_the_store_then_has_yet_to_start() -> None:
+    """The others have started. It answers them, and neither runs nor beats; nobody restarts for that."""
+    unit = Unit(3, guard=True, **CALM)
+    check, held = unit._check, list[tuple[int, CheckPeers]]()
+    unit._check = lambda *what: held.append(what) if what[0] == 0 else check(*what)  # type: ignore[method-assign]
+    unit.create(0, 1, 2)
+    unit.cut = {0, 2}
+    unit.wait(5.5)
+    unit.cut = {2}
+    unit.wait(1)
+    check(*held[-1])
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+    unit.cut = set()
+    unit.wait(3)
+    assert unit.generations() == {1}
     assert unit.ready() == {0, 1, 2}
 
 

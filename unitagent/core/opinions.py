@@ -9,7 +9,7 @@ from __future__ import annotations
 from unitagent.core import credence
 from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
 from unitagent.core.leases import NEVER
-from unitagent.core.model import Mode, Record
+from unitagent.core.model import InstanceState, Mode, Record
 from unitagent.core.state import State, overdue
 
 # These say nothing of whom I asked for. Another incarnation's answer may have been relayed from anywhere; if
@@ -100,7 +100,8 @@ def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool
     match event.opinion:
         case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
             untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
-            return "its workload is down and it cannot tell the store" if untold else ""
+            down = untold and not _has_yet_to_start(state, record)
+            return "its workload is down and it cannot tell the store" if down else ""
         case Opinion.ALIVE if event.rank == 0 and not event.ready and not state.connected:
             return "it knows that the Unit does not serve"
         case Opinion.ALIVE:
@@ -112,6 +113,15 @@ def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool
             silent_for = state.now - state.peers.heard.get(event.incarnation, last)
             lost = not state.connected and silent_for > state.rules.lease
             return "it does not answer" if lost and not hung_up else ""
+
+
+def _has_yet_to_start(state: State, record: Record) -> bool:
+    """Whether it has confirmed my gang, and does not know yet that all have: I started within a lease."""
+    waits = record.state is InstanceState.IDLE and record.gang == state.me.gang
+    young = state.me.state is InstanceState.STARTING or (
+        state.now - state.workload.spawned < state.rules.lease
+    )
+    return waits and young
 
 
 def _answered_before(state: State, event: PeerAnswered) -> bool:
