@@ -110,14 +110,18 @@ def test_somebody_at_a_terminal_speaks_with_the_workload(engine: Engine) -> None
         ["docker", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=engine.environment
     ) as run:
         os.close(theirs)
-        os.write(ours, b"tty; echo $((20 + 1)) here; sleep 1000\n")
-        said = read_until(ours, "21 here")
-        assert "/dev/pts/0" in said
-        os.write(ours, b"\x03")
-        os.write(ours, b"echo code $?\n")
-        read_until(ours, "code 130")
-        os.write(ours, b"exit 7\n")
-        assert run.wait(PATIENCE) == 7
+        try:
+            # Said by who is to be interrupted: between two commands the shell itself is in the foreground.
+            os.write(ours, b"tty; sh -c 'echo $((20 + 1)) here; exec sleep 1000'\n")
+            said = read_until(ours, "21 here")
+            assert "/dev/pts/0" in said
+            os.write(ours, b"\x03")
+            os.write(ours, b"echo code $?\n")
+            read_until(ours, "code 130")
+            os.write(ours, b"exit 7\n")
+            assert run.wait(PATIENCE) == 7
+        finally:
+            run.kill()
 
 
 def read_until(terminal: int, wanted: str) -> str:
