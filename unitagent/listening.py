@@ -73,6 +73,18 @@ def refuse_unheard(host: str, port: int, ip: str) -> None:
             )
 
 
+def explain_other_address(told: str | None, ip: str, rank: int | None) -> str:
+    """Say that rank 0 was told to be at another address of this machine than the one that it takes."""
+    with suppress(ValueError, OSError):  # a name, or nobody's address here: a Service's may lead to this one
+        if rank == 0 and told and ip_address(told) != ip_address(ip):
+            bind(told, 0).close()
+            return (
+                f"MASTER_ADDRESS={told} is another address of this machine than {ip}, which rank 0 takes "
+                f"and listens at; set RANK_IP={told} if the others come there"
+            )
+    return ""
+
+
 def join(host: str, port: int) -> str:
     """Write an address with its port, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -129,3 +129,17 @@ def test_an_address_and_a_port_without_brackets_are_told(hosts: list[Namespace],
     give(hosts, long(V6))
     box = start(0, "sh", "-c", "sleep infinity # $MASTER_ADDR:$MASTER_PORT")
     until(lambda: box.said("COMMAND has $MASTER_ADDR and a port", "{MASTER_ENDPOINT}"), "that is told")
+
+
+def test_rank_0_that_is_told_its_address_of_the_other_family_says_so(
+    hosts: list[Namespace], start: Start
+) -> None:
+    """It takes IPv4 first, and its store listens there."""
+    give(hosts, long(V4), long(V6))
+    box = start(0, MASTER_ADDRESS=V6[0])
+    until(
+        lambda: box.said(f"MASTER_ADDRESS={V6[0]} is another address", f"set RANK_IP={V6[0]}"), "it is told"
+    )
+    other = start(1, MASTER_ADDRESS=V4[0])
+    until(lambda: box.ready() and other.ready(), "the Unit is ready")
+    assert not other.said("is another address")

@@ -19,6 +19,7 @@ from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import (
     GangInfo,
+    explain_alone,
     explain_pairs,
     explain_variables,
     fill,
@@ -190,7 +191,8 @@ class Launcher:
     ) -> tuple[Plan | None, tuple[str, ...]]:
         """What the framework of the command adds, None where there is none; and what is to be said of it."""
         if self._settings.framework == "none":
-            return None, ()
+            asked_for = self._found.sources["UNIT_FRAMEWORK"] != "default"
+            return None, () if asked_for or self._settings.size == 1 else explain_alone(argv)
         from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
 
         def place(framework: str, command: Plain) -> Context:

@@ -40,7 +40,7 @@ from unitagent.discovery.netns import find_own_netns
 from unitagent.discovery.network import Address, find_address
 from unitagent.errors import RebuildError, UnitAgentError
 from unitagent.keys import Keyring
-from unitagent.listening import refuse_unheard
+from unitagent.listening import explain_other_address, refuse_unheard
 from unitagent.log import Where
 from unitagent.probes.hosts import Hosts, names_in
 from unitagent.probes.metrics import Metrics
@@ -118,6 +118,10 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
+    if settings.size > 1 and (
+        elsewhere := explain_other_address(settings.master_address, address.ip, settings.rank)
+    ):
+        _log.warning("%s", elsewhere)
     for said, remedy in misleading(_given(found), address.ifname, address.ip):
         _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
     if settings.rank is not None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.adapter import Context, Framework, Plan
 from unitagent.frameworks.command import is_shell_text
 from unitagent.frameworks.registry import FRAMEWORKS, choose
 from unitagent.frameworks.shell_text import Plain, read
+from unitagent.frameworks.start_script import hands_arguments_on
 from unitagent.frameworks.untold import UntoldError
 
 Place = Callable[[str, Plain], Context]
@@ -72,7 +74,25 @@ def complete(
         return _unread(name, str(error))
     if name != "auto" and _in_vain(framework, command, plan, argv):
         raise _useless(name, "it is no command that it knows")
-    return Completed(plan, plan.notices)
+    return Completed(plan, (*plan.notices, *_handed_over(framework, command, plan)))
+
+
+def _handed_over(framework: Framework, command: Plain, plan: Plan) -> tuple[str, ...]:
+    """Say who is given the flags of a named framework, where that is another program; one that drops them
+    would start an engine of its own on each rank.
+    """
+    known = framework.name in _ANY_COMMAND or framework.recognizes(command.argv)
+    if known or plan.argv == command.argv:
+        return ()
+    other = next((each.name for each in FRAMEWORKS if each.recognizes(command.argv)), "")
+    if other:
+        raise _useless(framework.name, f"it is {other}'s")
+    program, uses = PurePosixPath(command.argv[0]).name, hands_arguments_on(command.argv, command.folder)
+    if uses is False:
+        raise _useless(framework.name, f'{program} runs a script without "$@", which would drop the flags')
+    added = " ".join(word for word in plan.argv if word not in command.argv)
+    told = f"UNIT_FRAMEWORK={framework.name}: {program} is given {added} as its arguments"
+    return (f"{told}, and has to hand them on to the engine",)
 
 
 def _is_known(argv: tuple[str, ...]) -> bool:
