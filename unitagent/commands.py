@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.legible import hand_over, tell, warn
-from unitagent.settings.options import flags
+from unitagent.settings.options import PREFIX, flags
 
 if TYPE_CHECKING:
     from unitagent.operator.environment import Here
     from unitagent.settings import Resolved, Settings
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
+_RANK_0 = "rank-0"  # a name for where that would be
 
 
 def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
@@ -102,7 +103,7 @@ def env(namespace: argparse.Namespace) -> int:
     """Show the settings, or what would be run."""
     from unitagent.operator import environment, rehearsal  # noqa: PLC0415
 
-    found = _resolve(namespace)
+    found = _rehearsed(namespace) if namespace.rehearse else _resolve(namespace)
     for warning in found.warnings:
         warn(f"warning: {warning}")
     if namespace.rehearse:
@@ -112,6 +113,18 @@ def env(namespace: argparse.Namespace) -> int:
         return 0
     hand_over(environment.shown(found, namespace.format, asyncio.run(_here(found.settings))) + "\n")
     return 0
+
+
+def _rehearsed(namespace: argparse.Namespace) -> Resolved:
+    """Settle what would be run on a rank, from which nobody sets out: a name may stand in for rank 0."""
+    try:
+        return _resolve(namespace)
+    except ConfigurationError as error:
+        if not all(problem.startswith("MASTER_ADDRESS missing") for problem in error.problems):
+            raise
+    warn(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
+    namespace = argparse.Namespace(**vars(namespace) | {PREFIX + "MASTER_ADDRESS": _RANK_0})
+    return _resolve(namespace)
 
 
 async def _here(settings: Settings) -> Here:

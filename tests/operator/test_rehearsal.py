@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def test_rank_as_usual_overrules_the_environment() -> None:
         "value": "127.0.0.2",
         "source": "rank 0: our own address",
     }
+
+
+def test_on_a_desk_a_name_stands_in_for_the_address_of_rank_0() -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "UNIT_FRAMEWORK": "auto",
+        "COMM_IFNAME": "lo",
+        "RANK_IP": "127.0.0.2",
+    }
+    words = ("--rank", "1", "--size", "2", "--", "accelerate", "launch", "--num_processes", "4", "train.py")
+    done = run("env", "--command", *words, environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert "MASTER_ADDRESS is not set; rank-0 stands in for it" in done.stderr
+    assert "--main_process_ip rank-0" in done.stdout
 
 
 def test_a_shell_reads_the_text(tmp_path: Path) -> None:

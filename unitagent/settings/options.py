@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-_PREFIX = "variable_"
+PREFIX = "variable_"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             if row.flag:
                 group.add_argument(
                     row.flag,
-                    dest=_PREFIX + row.name,
+                    dest=PREFIX + row.name,
                     metavar=_metavar(row),
                     help=_help(row),
                     nargs="?" if row.switch else None,
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def flags(namespace: argparse.Namespace) -> Mapping[str, str]:
     """Give variable -> text for the options that were used."""
     return {
-        name.removeprefix(_PREFIX): text
+        name.removeprefix(PREFIX): text
         for name, text in vars(namespace).items()
-        if name.startswith(_PREFIX) and text is not None
+        if name.startswith(PREFIX) and text is not None
     }
 
 
