@@ -9,7 +9,7 @@ import pytest
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.completing import Completed, complete
-from unitagent.frameworks.start_script import hands_arguments_on
+from unitagent.frameworks.start_script import drops_flags
 
 
 def tried(folder: Path, command: str, name: str = "vllm") -> Completed:
@@ -25,7 +25,7 @@ def test_a_script_that_drops_the_flags_is_refused(tmp_path: Path, command: str, 
         tried(tmp_path, command, name)
 
 
-@pytest.mark.parametrize("uses", ['"$@"', "$*", "${@:2}", "$1"])
+@pytest.mark.parametrize("uses", ['"$@"', "$*", "${@:2}", "$1", "--node-rank $RANK_ID"])
 def test_a_script_that_hands_them_on_gets_them_and_that_is_said(tmp_path: Path, uses: str) -> None:
     (tmp_path / "serve.sh").write_text(f"#!/usr/bin/env bash\nexec vllm serve m {uses}\n")
     made = tried(tmp_path, "./serve.sh")
@@ -57,5 +57,6 @@ def test_what_cannot_be_read_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"#!/bin/sh\n" + b"#" * (1 << 16))
     (tmp_path / "plain").write_text("echo\n")
     for words in (["./binary"], ["sh", "long"], ["./plain"], ["sh"], ["sh", "."], ["./none"]):
-        assert hands_arguments_on(words, str(tmp_path)) is None, words
-    assert hands_arguments_on(["sh", "plain"], None) is None
+        assert not drops_flags(words, str(tmp_path)), words
+    assert not drops_flags(["sh", "plain"], None)
+    assert drops_flags(["sh", "plain"], str(tmp_path))

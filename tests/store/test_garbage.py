@@ -225,6 +225,8 @@ async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> 
         {"tenure": -1},
         {"tenure": 2**53},
         {"tenure": 1.5},
+        {"begun": -1},
+        {"begun": 2**53},
         {"edition": -1},
         {"edition": 2**53},
         {"netns": 7},

@@ -118,10 +118,12 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
-    if settings.size > 1 and (
-        elsewhere := explain_other_address(settings.master_address, address.ip, settings.rank)
-    ):
-        _log.warning("%s", elsewhere)
+    if (
+        settings.size > 1 and settings.redis_url is None and settings.redis_url_file is None
+    ):  # the store is here
+        elsewhere = explain_other_address(settings.master_address, address.ip, settings.rank)
+        if elsewhere:
+            _log.warning("%s", elsewhere)
     for said, remedy in misleading(_given(found), address.ifname, address.ip):
         _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
     if settings.rank is not None:

@@ -15,7 +15,7 @@ from unitagent.frameworks.adapter import Context, Framework, Plan
 from unitagent.frameworks.command import is_shell_text
 from unitagent.frameworks.registry import FRAMEWORKS, choose
 from unitagent.frameworks.shell_text import Plain, read
-from unitagent.frameworks.start_script import hands_arguments_on
+from unitagent.frameworks.start_script import drops_flags
 from unitagent.frameworks.untold import UntoldError
 
 Place = Callable[[str, Plain], Context]
@@ -87,10 +87,10 @@ def _handed_over(framework: Framework, command: Plain, plan: Plan) -> tuple[str,
     other = next((each.name for each in FRAMEWORKS if each.recognizes(command.argv)), "")
     if other:
         raise _useless(framework.name, f"it is {other}'s")
-    program, uses = PurePosixPath(command.argv[0]).name, hands_arguments_on(command.argv, command.folder)
-    if uses is False:
+    program = PurePosixPath(command.argv[0]).name
+    if drops_flags(command.argv, command.folder):
         raise _useless(framework.name, f'{program} runs a script without "$@", which would drop the flags')
-    added = " ".join(word for word in plan.argv if word not in command.argv)
+    added = " ".join(plan.argv[len(command.argv) :])
     told = f"UNIT_FRAMEWORK={framework.name}: {program} is given {added} as its arguments"
     return (f"{told}, and has to hand them on to the engine",)
 

@@ -47,10 +47,9 @@ class Inflight:
     async def wait_idle(self) -> None:
         """Return when none has been in flight for a second; the caller sets the limit."""
         clock = asyncio.get_running_loop().time
-        busy = clock()
-        while clock() - busy < _QUIET:
-            if await self.count():
-                busy = clock()
+        idle_since: float | None = None
+        while idle_since is None or clock() - idle_since < _QUIET:
+            idle_since = None if await self.count() else idle_since or clock()
             await asyncio.sleep(_POLL)
 
 

@@ -65,7 +65,7 @@ _FULL = 3, 4  # of the places, and of the memory; a Unit of the largest size tak
 _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on us
 
 # PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
-# port, and what scripts take, and clients who write no more, heeds no maxmemory.
+# port, and maxmemory, which only refuses writes, bounds neither what scripts take nor clients' buffers.
 _LEASH = """\
 import ctypes, os, sys
 c = ctypes.CDLL(None)
