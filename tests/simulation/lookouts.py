@@ -77,6 +77,21 @@ class Lookout:
         ranks = ranks if one.rank == 0 else [0]
         return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
 
+    def serves_alone(self, one: Instance) -> bool:
+        """Whether it is cut off from all, and its workload has yet to be stopped."""
+        work, plan = one.workload, self.watch.plan
+        runs = work is not None and work.main and work.stopped is None
+        return runs and plan.probes and plan.size > 1 and self.is_alone(one)
+
+    def was_vouched_for(self, one: Instance) -> bool:
+        """7: whether somebody has vouched for it so lately that it may still run: its time begins with that
+        word, of which a newcomer that reaches neither of them cannot know.
+        """
+        state, gang = one.state, one.state.workload.gang
+        vouch = () if gang is None else gang.incarnations if one.rank == 0 else gang.incarnations[:1]
+        last = max((state.peers.vouched.get(peer, float("-inf")) for peer in vouch), default=float("-inf"))
+        return one.clock - last <= self.world.bounds.isolated
+
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""
         record, gang = one.state.store.records.get(rank), one.state.workload.gang

@@ -148,15 +148,9 @@ class Memories:
             self.watch.broken("3 takeback", what)
 
     def _is_served_alone(self, other: Instance) -> bool:
-        """Whether it is cut off from all, and its workload has yet to be stopped."""
-        work = other.workload
-        runs = work is not None and work.main and work.stopped is None
-        return (
-            runs
-            and self.watch.plan.probes
-            and self.watch.plan.size > 1
-            and self.watch.lookout.is_alone(other)
-        )
+        """Whether it is cut off from all, and has had the time to be stopped."""
+        lookout = self.watch.lookout
+        return lookout.serves_alone(other) and not lookout.was_vouched_for(other)
 
     def _has_beaten(self, other: Instance) -> bool:
         """Whether its lease runs: the one store has had its word within that time, and remembers it."""

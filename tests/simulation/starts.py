@@ -149,6 +149,8 @@ class Starts:
                 continue
             if other is one:
                 self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
+            elif work.gang.generation < gang.generation and self.watch.lookout.serves_alone(other):
+                self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} goes on alone")
             elif work.gang.generation < gang.generation and self._knows(other, gang):
                 self.watch.broken(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
