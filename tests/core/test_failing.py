@@ -442,6 +442,27 @@ def test_who_was_isolated_looks_at_the_store_before_it_goes_on() -> None:
     }
 
 
+def test_who_comes_back_to_a_store_that_was_set_back_leaves_its_rank_to_its_successor() -> None:
+    """The store shows it as the holder; who has its rank by now says so with its next heartbeat."""
+    unit = Unit(3).formed()
+    unit.cut = unit.silent = {2}
+    unit.wait(8)
+    assert unit.take() == ["2 stop 0"]
+    unit.cut, unit.silent = set(), set()
+    unit.wait(0.75)
+    unit.rival(2, beats=3)
+    assert unit.take() == ["2 quit 76"]
+
+
+def test_who_was_isolated_and_has_no_successor_goes_on_within_a_heartbeat_and_a_half() -> None:
+    unit = Unit(3).formed()
+    unit.cut = unit.silent = {2}
+    unit.wait(8)
+    unit.cut, unit.silent = set(), set()
+    unit.wait(2)
+    assert unit.take() == ["2 stop 0", "2 spawn 1"]
+
+
 def test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again() -> None:
     unit = Unit(2, mode=Mode.JOB).formed()
     unit.cut = unit.silent = {1}

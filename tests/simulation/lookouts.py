@@ -83,14 +83,17 @@ class Lookout:
         runs = work is not None and work.main and work.stopped is None
         return runs and plan.probes and plan.size > 1 and self.is_alone(one)
 
-    def was_vouched_for(self, one: Instance) -> bool:
-        """7: whether somebody has vouched for it so lately that it may still run: its time begins with that
-        word, of which a newcomer that reaches neither of them cannot know.
+    def is_within_its_time(self, one: Instance) -> bool:
+        """7: whether it has had a word so lately that it may still run, although no newcomer can know of it:
+        of somebody who vouched for it, or of a store that has lost this since. (A store that comes back as it
+        was breaks its connections as a rule, and with them what a newcomer has seen; here it does not.)
         """
-        state, gang = one.state, one.state.workload.gang
-        vouch = () if gang is None else gang.incarnations if one.rank == 0 else gang.incarnations[:1]
-        last = max((state.peers.vouched.get(peer, float("-inf")) for peer in vouch), default=float("-inf"))
-        return one.clock - last <= self.world.bounds.isolated
+        vouch = () if (gang := one.state.workload.gang) is None else gang.incarnations
+        vouched = one.state.peers.vouched
+        words = [vouched[peer] for peer in vouch[: None if one.rank == 0 else 1] if peer in vouched]
+        if one.touched - one.skew <= self.world.boards.lost_at:
+            words.append(one.touched)
+        return one.clock - max(words, default=float("-inf")) <= self.world.bounds.isolated
 
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""

@@ -150,7 +150,7 @@ class Memories:
     def _is_served_alone(self, other: Instance) -> bool:
         """Whether it is cut off from all, and has had the time to be stopped."""
         lookout = self.watch.lookout
-        return lookout.serves_alone(other) and not lookout.was_vouched_for(other)
+        return lookout.serves_alone(other) and not lookout.is_within_its_time(other)
 
     def _has_beaten(self, other: Instance) -> bool:
         """Whether its lease runs: the one store has had its word within that time, and remembers it."""
