@@ -442,6 +442,10 @@ def _the_dead_charge_nothing() -> Any:
     return patch.object(charging, "_left_uncharged", lambda state, predecessor: False)
 
 
+def _the_store_is_believed_at_once() -> Any:
+    return patch.object(rejoining, "_is_still_mine", lambda state: True)
+
+
 MUTANTS = (
     Mutant("the token is the number only", _number_only, 20002),
     Mutant("the generation follows the store's counter", _trust_the_counter, 46),
@@ -489,6 +493,7 @@ MUTANTS = (
     Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 769),
     Mutant("an older copy of a record is news", _an_old_copy_is_news, 407),
     Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from, 12017),
+    Mutant("who comes back believes the store at once", _the_store_is_believed_at_once, 300892),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
 barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has
