@@ -5,13 +5,16 @@ The invariant: a doubt has to last for its bound, without a break, before it is 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
+from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, Mode
 from unitagent.core.parts import Shutdown
+from unitagent.core.state import ALL_BEATS
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -159,24 +162,32 @@ class Lookout:
         ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
-            self.world.after(bound, self._noticed, work.gang, self.world.now, bound, everybody)
+            self.world.after(bound, self._noticed, work.gang, dead.rank, self.world.now, bound, everybody)
 
-    def _noticed(self, gang: Gang, died: float, bound: float, everybody: bool) -> None:
+    def _noticed(self, gang: Gang, rank: int, died: float, bound: float, everybody: bool) -> None:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
         store that has lost something since says nothing about the dead until the living have told it again.
+        In a large Unit two ranks look after each; while both are out of touch, nobody does.
         """
         lost = self.world.boards.lost_at
         told = lost + self.world.timing.heartbeat
         if told > died:
-            self.world.after(told + bound - self.world.now, self._noticed, gang, told, bound, everybody)
+            self.world.after(told + bound - self.world.now, self._noticed, gang, rank, told, bound, everybody)
             return
         judges = [one for one in self.world.living if self._could_judge(one, gang, died)]
+        if not any(rank in self._looked_after(one) for one in judges):
+            return
         blind = [one for one in judges if one.state.generation <= gang.generation]
         if blind and (everybody or len(blind) == len(judges)):
             who = ", ".join(one.incarnation for one in blind)
             self.watch.broken(
                 "4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago"
             )
+
+    def _looked_after(self, one: Instance) -> Collection[int]:
+        """The ranks whose beats it reads."""
+        size = self.watch.plan.size
+        return range(size) if size <= ALL_BEATS else (0, *neighbours(one.rank, size))
 
     def _could_judge(self, one: Instance, gang: Gang, since: float) -> bool:
         """Whether it has run in this gang, in contact and awake, since then."""
