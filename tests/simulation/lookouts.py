@@ -29,6 +29,7 @@ class Lookout:
         self._since: dict[tuple[str, str], float] = {}
         self._probing = Probing(watch)
         self._served: set[str] = set()
+        self._down: dict[tuple[str, bool], dict[int, float]] = {}
 
     def look(self) -> None:
         """Once in a while."""
@@ -202,18 +203,23 @@ class Lookout:
     def _honest(self, one: Instance) -> None:
         """Probes: nobody says ready for long while a member's workload is down."""
         connected = self.world.boards.of(one.host) is not None
-        lies = (
-            one.ready and (connected or self.watch.plan.probes)
-            and one.workload is not None and not self.world.complete(one.workload.gang)
-        )  # fmt: skip
+        says_so = one.ready and (connected or self.watch.plan.probes)
+        down = self.world.missing(one.workload.gang) if says_so and one.workload else set()
         clear = not self.world.network.torn and self.world.lossy == 0 and self.world.slow == 0
         settled = self.world.now - self.world.bounds.settled
         # Who is silent has a lease more where a store has lost its last beat.
         judges = not connected or (one.in_contact_since(settled) and self.world.boards.lost_at < settled)
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
-            holds = lies and clear and judges and connected is sees
-            if self.lasting(f"lies {sees}", one.incarnation, holds) > self.world.bounds.unready:
+            lies = down if clear and judges and connected is sees else set()
+            if self._down_for(one, lies, sees) > self.world.bounds.unready:
                 self.watch.broken("readyz", f"{one.incarnation} says ready while a workload is down")
+
+    def _down_for(self, one: Instance, down: set[int], sees: bool) -> float:
+        """Seconds for which one of these has been down, and this agent has said ready."""
+        known = self._down.get((one.incarnation, sees), {})
+        since = {rank: known.get(rank, self.world.now) for rank in down}
+        self._down[one.incarnation, sees] = since
+        return self.world.now - min(since.values(), default=self.world.now)
 
     def _connected(self, one: Instance) -> bool:
         """Whether it holds its rank, and has seen the one store and its peers for long enough to judge."""

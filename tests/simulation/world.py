@@ -180,6 +180,10 @@ class World:
 
     def complete(self, gang: Gang) -> bool:
         """Whether a workload of this generation runs on every rank."""
+        return not self.missing(gang)
+
+    def missing(self, gang: Gang) -> set[int]:
+        """The ranks on which no workload of this generation runs."""
         running = {
             one.rank
             for one in self.living
@@ -187,7 +191,7 @@ class World:
             and one.workload.main
             and one.workload.gang.generation == gang.generation
         }
-        return len(running) == self.plan.size
+        return set(range(self.plan.size)) - running
 
     def workload_ended(self, ended: Workload) -> None:
         """Others of its gang may break because of it."""
