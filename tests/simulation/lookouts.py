@@ -179,7 +179,12 @@ class Lookout:
         if not any(rank in self._looked_after(one) for one in judges):
             return
         blind = [one for one in judges if one.state.generation <= gang.generation]
-        if blind and (everybody or len(blind) == len(judges)):
+        knows = any(  # perhaps somebody who is on its way out because of it
+            one.state.generation > gang.generation
+            for one in self.world.lives
+            if one.incarnation in gang.incarnations
+        )
+        if blind and (everybody or not knows):
             who = ", ".join(one.incarnation for one in blind)
             self.watch.broken(
                 "4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago"

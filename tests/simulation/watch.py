@@ -97,8 +97,10 @@ class Watch:
             self.orders.setdefault(one.incarnation, self.world.now)
 
     def created(self, one: Instance) -> None:
-        """An agent starts; one whose predecessor could not hear the last order any more hears it instead."""
-        if self.world.now - self.last_order < REBUILT_WITHIN:
+        """An agent starts; one whose predecessor could not hear the last order any more hears it instead. How
+        old an order is nobody can tell where the store's clock was set back since.
+        """
+        if self.world.now - self.last_order < REBUILT_WITHIN or self.world.boards.shift < 0:
             self.orders.setdefault(one.incarnation, self.last_order)
 
     def decided(self, one: Instance, before: State, event: Event) -> None:

@@ -121,7 +121,9 @@ def clock(world: World) -> None:
 
 
 def lossy(world: World) -> None:
-    """Answers are lost."""
+    """Words and answers are lost, and with them one beat after the other."""
+    for one in world.slots.values():
+        _without_probes(world, one)
     world.lossy = 0.3
     world.after(world.span(1.0, 6.0), setattr, world, "lossy", 0.0)
 
