@@ -508,12 +508,16 @@ def test_a_service_file_gives_command_environment_and_checks() -> None:
     assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)
 
 
+EAS = {"COMM_IFNAME": "eth1", "RANK_IP": "10.0.0.2", "MASTER_ADDRESS": "10.0.0.1"}
+
+
 @pytest.mark.parametrize(
     ("environ", "rpc", "sigterm", "warned"),
     [
-        ({"MASTER_ADDRESS": "10.0.0.1"}, {}, None, True),
-        ({"MASTER_ADDRESS": "10.0.0.1"}, {"enable_sigterm": False}, False, True),
-        ({"MASTER_ADDRESS": "10.0.0.1"}, {"enable_sigterm": True}, True, False),
+        (EAS, {}, None, True),
+        (EAS, {"enable_sigterm": False}, False, True),
+        (EAS, {"enable_sigterm": True}, True, False),
+        ({"MASTER_ADDRESS": "rank0"}, {}, None, False),
         ({}, {}, None, False),
     ],
 )
