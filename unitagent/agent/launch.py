@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent import folder
-from unitagent.agent.checking import UNASKED, Asking, Commands, OnVerdict
+from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
 from unitagent.discovery.rendezvous import rendezvous
-from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
@@ -44,7 +43,7 @@ class Launch:
 
     Attributes:
         origins: flag or variable that a framework added -> a sentence why.
-        health: builds the probe of its health; None where there is nothing to ask.
+        asked: how it is asked for its health; None where there is nothing to ask.
         inflight: counts its requests in flight; None where that is not known.
         gauges: where its engine tells of its progress; None where it does not.
         traffic_port: where it takes user traffic at rank 0; None where that is not known.
@@ -57,7 +56,7 @@ class Launch:
     argv: list[str]
     env: dict[str, str]
     origins: Mapping[str, str]
-    health: Callable[[OnVerdict], HealthProbe] | None
+    asked: Asked | None
     inflight: Inflight | None
     gauges: Gauges | None = None
     traffic_port: int | None = None
@@ -147,17 +146,17 @@ class Launcher:
         env = workload_environment({**self._offered, **self._found.environment, **given}, info)
         argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         plan, notices = self._plan(gang, argv, env)
-        health = self._health(plan, {**env, **(plan.env if plan else {})})
+        asked = self._asked(plan, {**env, **(plan.env if plan else {})})
         said = (*self._literal(), *explain_pairs(self._settings.command, info))
-        notices = (*notices, *said, *self._unknown(health))
+        notices = (*notices, *said, *self._unknown(asked))
         if plan is None:
             known, inflight = self._settings.traffic_port, self._inflight(None)
-            return Launch(argv, env, {}, health, inflight, traffic_port=known, notices=notices)
+            return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            health=health,
+            asked=asked,
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
@@ -220,9 +219,9 @@ class Launcher:
             patience=_patience(self._settings),
         )
 
-    def _unknown(self, health: object) -> tuple[str, ...]:
+    def _unknown(self, asked: Asked | None) -> tuple[str, ...]:
         """What to say where nobody can tell how the workload is."""
-        if health is not None or self._rank or self._settings.mode != "service":
+        if asked is not None or self._rank or self._settings.mode != "service":
             return ()
         return (_UNKNOWN_HEALTH,)
 
@@ -240,8 +239,8 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _health(self, plan: Plan | None, env: Mapping[str, str]) -> Callable[[OnVerdict], HealthProbe] | None:
-        return Asking(self._found, plan, env, self._commands, self._ip).probe() if self._rank == 0 else None
+    def _asked(self, plan: Plan | None, env: Mapping[str, str]) -> Asked | None:
+        return Asking(self._found, plan, env, self._commands, self._ip).asked() if self._rank == 0 else None
 
     def _gauges(self, plan: Plan) -> Gauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
