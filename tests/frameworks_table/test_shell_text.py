@@ -138,6 +138,25 @@ def test_a_port_of_nobody_is_not_guessed() -> None:
         assert (plan.health, plan.traffic_port, plan.metrics_url) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (". /x; vllm serve m --port $PORT", "$PORT"),
+        (". /x; vllm serve m --port=$PORT", "$PORT"),
+        ('vllm serve m --port "$(cat /port)"', '"$(cat /port)"'),
+        (". /x; sglang serve --model-path m --port ${PORT:-30000}", "${PORT:-30000}"),
+        (". /x; lmdeploy serve api_server m --server-port $PORT", "$PORT"),
+        (". /x; trtllm-serve m --tp_size 2 --port $PORT", "$PORT"),
+        ("sh -c 'vllm serve m --port $((8000 + $(cat /n)))'", "$((8000 + $(cat /n)))"),
+        ("vllm serve m --port 18000", ""),
+        ("vllm serve m --uds /x", ""),
+    ],
+)
+def test_a_port_that_only_the_shell_knows_is_told_as_it_is_written(text: str, written: str) -> None:
+    said = f"the port is {written}, which only the shell knows" if written else ""
+    assert completed(("sh", "-c", text), place(0)).hidden == said
+
+
 def test_the_words_behind_the_text(engine: Engine) -> None:
     argv = ("sh", "-c", 'exec vllm serve "$@" --seed $1', "_", "a b", "--port", "18000")
     plan = made(argv, place(0))

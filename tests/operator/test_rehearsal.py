@@ -114,6 +114,17 @@ def test_the_port_that_a_framework_knows_is_shown_without_being_set() -> None:
     assert (odd.returncode, odd.stderr) == (0, "")
 
 
+def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
+    environ = HERE | {"RANK_ID": "0", "UNIT_FRAMEWORK": "auto"}
+    words = ("env", "--command", "--", "sh", "-c", ". /x; exec vllm serve m --port $PORT")
+    told = run(*words, environ=environ).stderr
+    assert (
+        "health and port are not known, because the port is $PORT, which only the shell knows: ready" in told
+    )
+    assert "set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT" in told
+    assert "not known" not in run(*words, environ=environ | {"UNIT_TRAFFIC_PORT": "8001"}).stderr
+
+
 def test_on_a_desk_a_name_stands_in_for_the_address_of_rank_0() -> None:
     environ = {
         "PATH": os.environ["PATH"],

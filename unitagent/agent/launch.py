@@ -27,12 +27,13 @@ from unitagent.workload.environment import (
 
 if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Context, Plan
+    from unitagent.frameworks.completing import Completed
     from unitagent.frameworks.shell_text import Plain
 
 
 _UNKNOWN_HEALTH = (
-    "the workload's health and port are not known: ready means that its process runs, and a drain waits for "
-    "no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
+    "the workload's health and port are not known{}: ready means that its process runs, and a drain waits "
+    "for no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
 )
 _ENDING = 1.0  # seconds that an engine takes to end once it is idle
 
@@ -145,10 +146,11 @@ class Launcher:
         info = self._info(gang)
         env = workload_environment({**self._offered, **self._found.environment, **given}, info)
         argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
-        plan, notices = self._plan(gang, argv, env)
+        made = self._completed(gang, argv, env)
+        plan = made.plan if made else None
         asked = self._asked(plan, {**env, **(plan.env if plan else {})})
         said = (*self._literal(), *explain_pairs(self._settings.command, info))
-        notices = (*notices, *said, *self._unknown(asked))
+        notices = (*(made.notices if made else self._alone(argv)), *said, *self._unknown(asked, made))
         if plan is None:
             known, inflight = self._settings.traffic_port, self._inflight(None)
             return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
@@ -185,20 +187,21 @@ class Launcher:
 
         return () if is_shell_text(tuple(self._settings.command)) else said
 
-    def _plan(
-        self, gang: Gang, argv: list[str], env: Mapping[str, str]
-    ) -> tuple[Plan | None, tuple[str, ...]]:
-        """What the framework of the command adds, None where there is none; and what is to be said of it."""
+    def _completed(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
+        """What the framework of the command makes of it; None where none was asked for."""
         if self._settings.framework == "none":
-            asked_for = self._found.sources["UNIT_FRAMEWORK"] != "default"
-            return None, () if asked_for or self._settings.size == 1 else explain_alone(argv)
+            return None
         from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
 
         def place(framework: str, command: Plain) -> Context:
             return self._context(gang, framework, command)
 
-        made = complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
-        return made.plan, made.notices
+        return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
+
+    def _alone(self, argv: list[str]) -> tuple[str, ...]:
+        """What is to be said of an engine that nobody completes, unless it was asked for."""
+        asked_for = self._found.sources["UNIT_FRAMEWORK"] != "default"
+        return () if asked_for or self._settings.size == 1 else explain_alone(argv)
 
     def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
         from unitagent.discovery.installed import version_of  # noqa: PLC0415
@@ -219,11 +222,12 @@ class Launcher:
             patience=_patience(self._settings),
         )
 
-    def _unknown(self, asked: Asked | None) -> tuple[str, ...]:
+    def _unknown(self, asked: Asked | None, made: Completed | None) -> tuple[str, ...]:
         """What to say where nobody can tell how the workload is."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
-        return (_UNKNOWN_HEALTH,)
+        because = f", because {made.hidden}" if made and made.hidden else ""
+        return (_UNKNOWN_HEALTH.format(because),)
 
     def _info(self, gang: Gang) -> GangInfo:
         return GangInfo(

@@ -16,7 +16,7 @@ from unitagent.frameworks.command import is_shell_text
 from unitagent.frameworks.registry import FRAMEWORKS, choose
 from unitagent.frameworks.shell_text import Plain, read
 from unitagent.frameworks.start_script import drops_flags
-from unitagent.frameworks.untold import UntoldError
+from unitagent.frameworks.untold import UNTOLD, UntoldError
 
 Place = Callable[[str, Plain], Context]
 """Makes the context for a framework of this name and the command that it is going to complete."""
@@ -43,11 +43,13 @@ class Completed:
     Attributes:
         plan: None where no framework had anything to do with it.
         notices: sentences that a person should read once.
+        hidden: why its health and port are not known, where the text hides them; else empty.
 
     """
 
     plan: Plan | None = None
     notices: tuple[str, ...] = ()
+    hidden: str = ""
 
 
 def complete(
@@ -74,7 +76,18 @@ def complete(
         return _unread(name, str(error))
     if name != "auto" and _in_vain(framework, command, plan, argv):
         raise _useless(name, "it is no command that it knows")
-    return Completed(plan, (*plan.notices, *_handed_over(framework, command, plan)))
+    handed = _handed_over(framework, command, plan)
+    return Completed(plan, (*plan.notices, *handed), _hidden(command, plan))
+
+
+def _hidden(command: Plain, plan: Plan) -> str:
+    """Say of a port that only the shell knows how it is written."""
+    said = plan.said_port or ""
+    if UNTOLD not in said:
+        return ""
+    spelled = next((text for word, text in command.spelled.items() if word.endswith(said)), "")
+    written = spelled if said in command.spelled else spelled.partition("=")[2]
+    return f"the port is {written}, which only the shell knows" if written else ""
 
 
 def _handed_over(framework: Framework, command: Plain, plan: Plan) -> tuple[str, ...]:

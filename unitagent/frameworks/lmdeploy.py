@@ -83,5 +83,5 @@ def _on_ray(context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> 
 
 
 def _served(plan: Plan, command: Command) -> Plan:
-    door = _DOOR.opened(command.words)
+    plan, door = replace(plan, said_port=_DOOR.said(command.words)), _DOOR.opened(command.words)
     return plan if door is None else replace(plan, traffic_port=door.port, health=door.health)

@@ -63,7 +63,7 @@ def _place(context: Context, missing: Missing) -> None:
 
 
 def _served(plan: Plan, words: Sequence[str]) -> Plan:
-    door = _DOOR.opened(words)
+    plan, door = replace(plan, said_port=_DOOR.said(words)), _DOOR.opened(words)
     if door is None:
         return plan
     plan = replace(plan, traffic_port=door.port, health=door.health)

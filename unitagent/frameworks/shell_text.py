@@ -14,7 +14,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unitagent.frameworks.command import shell_text_at
 from unitagent.frameworks.config_file import OPTION as CONFIG
@@ -48,6 +48,7 @@ class Plain:
         env: the variables that it gets.
         folder: where it runs, from where the shell was started; None when that cannot be told.
         rewritten: makes the whole command line again with other words in the place of ``argv``.
+        spelled: word of ``argv`` -> how it is written in the text.
 
     """
 
@@ -55,6 +56,7 @@ class Plain:
     env: Mapping[str, str]
     folder: str | None
     rewritten: Callable[[Sequence[str]], tuple[str, ...]]
+    spelled: Mapping[str, str] = field(default_factory=dict)
 
 
 Known = Callable[[tuple[str, ...]], bool]
@@ -92,7 +94,8 @@ def read(argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, know
     def rewritten(words: Sequence[str]) -> tuple[str, ...]:
         return (*argv[:at], _replaced(text, last, state, words), *argv[at + 1 :])
 
-    return Plain(engine, state.given(last), state.folder, rewritten)
+    spelled = {said: text[word.start : word.end] for word in own(last.words) for said in state.fields(word)}
+    return Plain(engine, state.given(last), state.folder, rewritten, spelled)
 
 
 def _bounded(words: Sequence[str]) -> None:

@@ -137,5 +137,5 @@ def _passed_on(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _served(plan: Plan, command: Command) -> Plan:
-    door = _DOOR.opened(command.words)
+    plan, door = replace(plan, said_port=_DOOR.said(command.words)), _DOOR.opened(command.words)
     return plan if door is None else replace(plan, traffic_port=door.port, health=door.health)

@@ -130,7 +130,7 @@ def _on_ray(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
 
 
 def _served(plan: Plan, command: Command, *, health: bool) -> Plan:
-    door = _DOOR.opened(command.said)
+    plan, door = replace(plan, said_port=_DOOR.said(command.said)), _DOOR.opened(command.said)
     if door is None:
         return plan
     plan = replace(plan, traffic_port=door.port, health=door.health if health else None)
