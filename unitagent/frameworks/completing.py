@@ -25,6 +25,7 @@ _UNKNOWN = (
     "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); its place is in its "
     "variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and in the placeholders of its words"
 )
+_BY_HAND = "write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
 _ANY_COMMAND = frozenset({"ray", "torchrun"})  # a cluster, or variables, for whatever it is
 _WRITTEN = {
     "vllm": "vllm serve MODEL",
@@ -137,13 +138,13 @@ def _unread(name: str, why: str) -> Completed:
     if name in _WRITTEN:
         raise _useless(name, why)
     said = f"COMMAND is left as it is: {why} (UNIT_FRAMEWORK={name})"
-    return Completed(notices=(said,))
+    remedy = f"; let an engine's command stand last in the text, under no condition, or {_BY_HAND}"
+    return Completed(notices=(said + remedy * (name == "auto"),))
 
 
 def _useless(name: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"UNIT_FRAMEWORK={name}: nothing of COMMAND could be completed: {why}; accepted is "
         f"`{_WRITTEN[name]} …`, by itself or as the last command of a shell's text, under no condition; or "
-        "set UNIT_FRAMEWORK=none and write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, "
-        "{MASTER_ADDRESS}, {MASTER_PORT})"
+        f"set UNIT_FRAMEWORK=none and {_BY_HAND}"
     )
