@@ -157,6 +157,19 @@ def test_a_script_and_a_traffic_port(service: Service) -> None:
     waits_for_its_port(service)
 
 
+def test_the_port_in_a_start_script_of_a_named_framework(service: Service) -> None:
+    script = service.folder / "start.sh"
+    script.write_text(f"#!/bin/bash\nset -e\nPORT={service.port}\nexec vllm serve m --port $PORT\n")
+    script.chmod(0o755)
+    service.start((str(script),), UNIT_FRAMEWORK="vllm")
+    service.touch("open")
+    service.touch("well")
+    until(service.ready, "it is well")
+    told = service.output.read_text()
+    assert f"rank 0's health: GET http://127.0.0.1:{service.port}/health" in told
+    assert "is assumed" not in told
+
+
 @pytest.mark.parametrize(
     "command",
     [("sh", "-c", "while true; do vllm serve m; done"), ("./start.sh",), ("sh", "-c", "sleep 1000")],

@@ -220,6 +220,7 @@ class Launcher:
             folder=command.folder,
             version=version_of(framework, command.argv, command.env.get("PATH")),
             patience=_patience(self._settings),
+            traffic_port=self._settings.traffic_port,
         )
 
     def _unknown(self, asked: Asked | None, made: Completed | None) -> tuple[str, ...]:

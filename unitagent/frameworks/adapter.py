@@ -27,6 +27,7 @@ class Context:
         folder: where the command runs; None when that is not known.
         patience: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
             nobody has said.
+        traffic_port: where requests come in, by the user's word; None when nobody has said.
 
     """
 
@@ -42,6 +43,7 @@ class Context:
     version: str = ""
     folder: str | None = None
     patience: int = 0
+    traffic_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
