@@ -18,7 +18,6 @@ from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import (
     GangInfo,
-    explain_alone,
     explain_pairs,
     explain_variables,
     fill,
@@ -200,8 +199,11 @@ class Launcher:
 
     def _alone(self, argv: list[str]) -> tuple[str, ...]:
         """What is to be said of an engine that nobody completes, unless it was asked for."""
-        asked_for = self._found.sources["UNIT_FRAMEWORK"] != "default"
-        return () if asked_for or self._settings.size == 1 else explain_alone(argv)
+        if self._found.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
+            return ()
+        from unitagent.starts import explain_alone  # noqa: PLC0415 (not every agent asks)
+
+        return explain_alone(argv)
 
     def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
         from unitagent.discovery.installed import version_of  # noqa: PLC0415
