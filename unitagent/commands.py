@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,8 +112,20 @@ def env(namespace: argparse.Namespace) -> int:
 
         hand_over(rehearsal.shown(rehearse(found), namespace.format) + "\n")
         return 0
-    hand_over(environment.shown(found, namespace.format, asyncio.run(_here(found.settings))) + "\n")
+    here = asyncio.run(_here(found.settings))
+    if found.settings.command:
+        here = _with_engine(found, here)
+    hand_over(environment.shown(found, namespace.format, here) + "\n")
     return 0
+
+
+def _with_engine(found: Resolved, here: Here) -> Here:
+    """Add what COMMAND tells; an address that was given counts although it may be another machine's."""
+    from unitagent.operator.rehearsing import of_engine  # noqa: PLC0415 (it needs the frameworks)
+
+    card = (found.settings.ifname or here.ifname, found.settings.rank_ip or here.ip)
+    asked, port = of_engine(found, card)
+    return replace(here, asked=asked, port=port)
 
 
 def _rehearsed(namespace: argparse.Namespace) -> Resolved:

@@ -112,6 +112,28 @@ def test_the_last_line_says_where_why_and_what_to_do(tmp_path: Path, cause: str,
     assert SECRET not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "variable", ["UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE"]
+)
+def test_a_wrong_password_is_told_by_the_variable_that_it_came_from(tmp_path: Path, variable: str) -> None:
+    with running(tmp_path, password="right") as server:  # noqa: S106
+        by_url = variable.startswith("UNIT_REDIS_URL")
+        text = f"redis://:{SECRET}@127.0.0.1:{server.port}" if by_url else "another secret than rank 0 has"
+        if variable.endswith("_FILE"):
+            (tmp_path / "file").write_text(text)
+            text = str(tmp_path / "file")
+        there = {"UNIT_SIZE": "2", "RANK_ID": "1", "MASTER_ADDRESS": "127.0.0.1"}
+        given = there | {"UNIT_STORE_PORT": str(server.port)} if not by_url else {}
+        done = unitagent("run", "--", "true", **variables(**given | {variable: text}))
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 69, done.stderr
+    said = (
+        f"password of {variable};" if by_url else f"password that {variable} gives; rank 0 has another secret"
+    )
+    assert said in last
+    assert ("UNIT_SECRET" in last) != by_url
+
+
 @pytest.mark.parametrize("rank", ["0", "auto"])
 def test_one_try_is_enough_for_a_store_that_is_there(tmp_path: Path, rank: str) -> None:
     with running(tmp_path) as server:

@@ -103,6 +103,8 @@ def test_an_engine_in_a_shells_text_is_waited_for_and_drained(service: Service, 
     text = f"cd {service.folder} && export A=b; exec ./vllm serve m --port {service.port}"
     service.start((*shell, text), UNIT_FRAMEWORK="auto")
     until((service.folder / "begun").exists, "the engine runs")
+    asked = f"rank 0's health: GET http://127.0.0.1:{service.port}/health every 5 s"
+    assert service.output.read_text().count(asked) == 1
     service.touch("open")
     until(lambda: service.running() == "running", "it is known to run")
     assert not service.ready(), "it says itself that it is not well"
@@ -142,7 +144,9 @@ def test_a_service_file_with_a_port_and_no_check(service: Service) -> None:
     file.write_text(json.dumps({"unit": {"size": 1}, "containers": [container]}))
     service.start((), UNIT_CONFIG=str(file))
     waits_for_its_port(service)
-    assert "are not known" not in service.output.read_text()
+    told = service.output.read_text()
+    assert "are not known" not in told
+    assert told.count(f"rank 0's health: a TCP connect to port {service.port} every 5 s") == 1
 
 
 def test_a_script_and_a_traffic_port(service: Service) -> None:
@@ -151,6 +155,19 @@ def test_a_script_and_a_traffic_port(service: Service) -> None:
     script.chmod(0o755)
     service.start((str(script),), UNIT_FRAMEWORK="auto", UNIT_TRAFFIC_PORT=str(service.port))
     waits_for_its_port(service)
+
+
+def test_the_port_in_a_start_script_of_a_named_framework(service: Service) -> None:
+    script = service.folder / "start.sh"
+    script.write_text(f"#!/bin/bash\nset -e\nPORT={service.port}\nexec vllm serve m --port $PORT\n")
+    script.chmod(0o755)
+    service.start((str(script),), UNIT_FRAMEWORK="vllm")
+    service.touch("open")
+    service.touch("well")
+    until(service.ready, "it is well")
+    told = service.output.read_text()
+    assert f"rank 0's health: GET http://127.0.0.1:{service.port}/health" in told
+    assert "is assumed" not in told
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,7 @@ def test_where_nothing_is_known_that_is_said_once(service: Service, command: Seq
     until(service.ready, "it runs")
     told = service.output.read_text()
     assert told.count("health and port are not known: ready means that its process runs") == 1
+    assert "rank 0's health" not in told
     assert told.count("UNIT_HEALTH_URL") == told.count("UNIT_TRAFFIC_PORT") == 1
 
 

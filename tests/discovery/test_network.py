@@ -166,6 +166,27 @@ def test_a_usual_card_of_no_use_is_passed_over(namespace: Namespace, odd: list[s
     assert "so ens3 with 10.0.0.2 is used; set COMM_IFNAME" in told
 
 
+@pytest.mark.parametrize(
+    ("ifname", "address", "left"),
+    [
+        ("", "", "5 s left, then ens3 with 10.0.0.2 is used"),
+        ("eth1", "169.254.7.7/16", "5 s left, then eth1 with 169.254.7.7 is used"),
+        ("eth1", "", "60 s left"),
+    ],
+)
+def test_the_time_that_is_left_is_the_true_one(
+    namespace: Namespace, ifname: str, address: str, left: str
+) -> None:
+    namespace.ip(*card("eth1", *filter(None, [address])), *card("ens3", "10.0.0.2/24"))
+    namespace.ip("route add default via 10.0.0.1")
+    finder = namespace.start(ifname, "", 60)
+    assert finder.stdout is not None
+    told = json.loads(finder.stdout.readline())["waiting"]
+    finder.terminate()
+    finder.communicate(timeout=60)
+    assert told == f"the card eth1 has no usable address; waiting for it, {left}"
+
+
 def test_eth1_serves_where_net0_is_of_no_use(namespace: Namespace) -> None:
     namespace.ip("link add net0 type veth peer name other", *card("eth1", "10.0.1.2/24"))
     assert namespace.find(wait=60)["found"] == ["eth1", "10.0.1.2", "AF_INET"]

@@ -15,6 +15,7 @@ from unitagent.discovery.schedulers import first_host
 from unitagent.errors import ConfigurationError
 
 LWS = {"LWS_LEADER_ADDRESS": "big-3.big.prod", "LWS_GROUP_SIZE": "4", "LWS_WORKER_INDEX": "2"}
+EAS = {"RANK_ID": "1", "COMM_IFNAME": "eth1", "RANK_IP": "10.1.1.2", "MASTER_ADDRESS": "10.1.1.1"}
 RBG = {
     "RBG_LWP_LEADER_ADDRESS": "g-decode-0-0.g",
     "RBG_LWP_GROUP_SIZE": "2",
@@ -165,7 +166,7 @@ TOLD = [
     ),
     ("Nomad", NOMAD, "p", (1, None, None, "llm-x-gpu")),
     ("Nomad", NOMAD | {"NOMAD_META_unit_size": "3"}, "p", (1, 3, None, "llm-x-gpu")),
-    ("EAS", {"RANK_ID": "1", "MASTER_ADDRESS": "10.1.1.1"}, "p-1", (1, None, "10.1.1.1", None)),
+    ("EAS", EAS, "p-1", (1, None, "10.1.1.1", None)),
     (
         "StatefulSet",
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
@@ -211,7 +212,11 @@ def test_a_platform_tells_what_it_knows(
         ({"ENTRY_ADDRESS": KTHENA["ENTRY_ADDRESS"]}, "p"),
         (without(JAX, "JOB_COMPLETION_INDEX") | {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234"}, "p"),
         ({"RANK": "1", "WORLD_SIZE": "16", "MASTER_ADDR": "a"}, "p"),
-        ({"RANK_ID": "auto", "MASTER_ADDRESS": "a"}, "p"),
+        (EAS | {"RANK_ID": "auto"}, "p"),
+        (EAS | {"MASTER_ADDRESS": "rank0"}, "p"),  # Compose, by hand
+        (EAS | {"COMM_IFNAME": "ens3"}, "p"),
+        (without(EAS, "RANK_IP"), "p"),
+        ({"RANK_ID": "0", "MASTER_ADDRESS": "rank0"}, "p"),
         ({"MASTER_ADDRESS": "a"}, "p"),
     ],
 )

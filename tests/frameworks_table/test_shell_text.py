@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -131,11 +132,50 @@ def test_what_is_not_plain_is_left_alone_and_that_is_said(text: str) -> None:
             completed(("sh", "-c", text), place(rank), "vllm")
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('A=(m --port 8001); exec vllm serve "${A[@]}"', '"${A[@]}"'),
+        ("A+=(--port 8001)\nvllm serve m ${A[*]}", "${A[*]}"),
+        ('set -- m --port 8001; exec vllm serve "$@"', '"$@"'),
+        ("vllm serve m $(options --token hush)", "$(…)"),
+    ],
+)
+def test_who_hides_options_is_told_which_word_and_what_to_do(text: str, word: str) -> None:
+    said = (
+        f"{word} may be any number of options, and which ones is not known here: write them out in its place"
+    )
+    (notice,) = completed(("bash", "-c", text), place(0)).notices
+    assert said in notice
+    assert "let an engine's command stand last in the text, under no condition, or write the place" in notice
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        completed(("bash", "-c", text), place(0), "vllm")
+
+
 def test_a_port_of_nobody_is_not_guessed() -> None:
     for rank in (0, 1):
         plan = made(("sh", "-c", ". /dev/null; vllm serve m --port $PORT"), place(rank))
         assert f"--port $PORT --nnodes 2 --node-rank {rank}" in plan.argv[2]
         assert (plan.health, plan.traffic_port, plan.metrics_url) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (". /x; vllm serve m --port $PORT", "$PORT"),
+        (". /x; vllm serve m --port=$PORT", "$PORT"),
+        ('vllm serve m --port "$(cat /port)"', '"$(…)"'),
+        (". /x; sglang serve --model-path m --port ${PORT:-30000}", "${PORT:-30000}"),
+        (". /x; lmdeploy serve api_server m --server-port $PORT", "$PORT"),
+        (". /x; trtllm-serve m --tp_size 2 --port $PORT", "$PORT"),
+        ("sh -c 'vllm serve m --port $((8000 + $(cat /n)))'", "$((8000 + $(…)"),
+        ("vllm serve m --port 18000", ""),
+        ("vllm serve m --uds /x", ""),
+    ],
+)
+def test_a_port_that_only_the_shell_knows_is_told_as_it_is_written(text: str, written: str) -> None:
+    said = f"the port is {written}, which only the shell knows" if written else ""
+    assert completed(("sh", "-c", text), place(0)).hidden == said
 
 
 def test_the_words_behind_the_text(engine: Engine) -> None:

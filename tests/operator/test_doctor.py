@@ -133,6 +133,7 @@ def test_a_store_that_is_not_there() -> None:
 def test_rank_0_s_store_may_not_be_there_yet() -> None:
     code, checks = examined(RANK_ID="1", UNIT_SIZE="2", MASTER_ADDRESS="localhost")
     assert code == 0
+    assert checks["settings"][0]["detail"] == "rank 1 of 2 of Unit u"  # and no platform, as with Compose
     assert checks["store"][0]["verdict"] == "warn"
     assert "127.0.0.1" in checks["leader"][0]["detail"]
 

@@ -51,6 +51,80 @@ def test_rank_as_usual_overrules_the_environment() -> None:
     }
 
 
+CHECKS = {
+    "startup_check": {"tcp_socket": {"port": 7}},
+    "readiness_check": {"exec": {"command": ["./ready", "--token", "hush"]}, "period_seconds": 2},
+    "liveness_check": {"http_get": {"path": "/live", "port": 8}},
+}
+ASKED_IN_TURN = (
+    "a TCP connect to 127.0.0.1:7 every 5 s, then the command of containers[0].readiness_check every 2 s, "
+    "then GET http://127.0.0.1:8/live every 5 s"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "source"),
+    [
+        ({"UNIT_FRAMEWORK": "auto"}, "GET http://127.0.0.1:8000/health every 5 s", "UNIT_FRAMEWORK=auto"),
+        (
+            {"UNIT_TRAFFIC_PORT": "9000"},
+            "a TCP connect to port 9000 every 5 s, since no health URL is known",
+            "UNIT_TRAFFIC_PORT (environment)",
+        ),
+        (
+            {"UNIT_HEALTH_URL": "http://u:hush@h/a?token=hush", "UNIT_HEALTH_INTERVAL_SECONDS": "0.5"},
+            "GET http://***@h/a?token=*** every 0.5 s",
+            "UNIT_HEALTH_URL (environment)",
+        ),
+        (
+            {"UNIT_CONFIG": "service.json"},
+            ASKED_IN_TURN,
+            "service file service.json",
+        ),
+        ({}, None, None),
+    ],
+)
+def test_what_rank_0_is_asked_is_shown(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    asked: str | None,
+    source: str | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("service.json").write_text(json.dumps({"containers": [{"script": "x"} | CHECKS]}))
+    environ = HERE | {"RANK_ID": "0"} | given
+    done = run("env", "--command", "--format", "json", *VLLM, environ=environ)
+    assert json.loads(done.stdout)["health"] == (asked and {"asked": asked, "source": source})
+    text = run("env", "--command", *VLLM, environ=environ).stdout
+    assert (f"# health: {asked}" in text) == bool(asked)
+    seen = json.loads(run("env", "--format", "json", *VLLM, environ=environ).stdout)["UNIT_HEALTH_URL"]
+    if asked and seen["value"] is None:
+        assert seen["source"] == f"not set; rank 0 is asked: {asked} ({source})"
+    others = run("env", "--command", "--format", "json", "--rank", "1", *VLLM, environ=environ)
+    assert json.loads(others.stdout)["health"] is None
+    assert "hush" not in done.stdout + text + others.stdout
+
+
+def test_the_port_that_a_framework_knows_is_shown_without_being_set() -> None:
+    environ = HERE | {"RANK_ID": "0", "UNIT_FRAMEWORK": "auto"}
+    seen = json.loads(run("env", "--format", "json", *VLLM, environ=environ).stdout)
+    assert seen["UNIT_TRAFFIC_PORT"] == {"value": "8000", "source": "found: service file or framework"}
+    odd = run("env", *VLLM, "--nnodes", "3", environ=environ)  # a matter of run, and of env --command
+    assert (odd.returncode, odd.stderr) == (0, "")
+
+
+def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
+    environ = HERE | {"RANK_ID": "0", "UNIT_FRAMEWORK": "auto"}
+    words = ("env", "--command", "--", "sh", "-c", ". /x; exec vllm serve m --port $PORT")
+    told = run(*words, environ=environ).stderr
+    assert (
+        "health and port are not known, because the port is $PORT, which only the shell knows: ready" in told
+    )
+    assert "set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT" in told
+    assert "not known" not in run(*words, environ=environ | {"UNIT_TRAFFIC_PORT": "8001"}).stderr
+
+
 def test_on_a_desk_a_name_stands_in_for_the_address_of_rank_0() -> None:
     environ = {
         "PATH": os.environ["PATH"],

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from unitagent.workload.environment import GangInfo, explain_alone, explain_pairs, fill, workload_environment
+from unitagent.workload.environment import GangInfo, explain_pairs, fill, workload_environment
 
 GANG = GangInfo(
     rank=1,
@@ -174,31 +174,3 @@ def test_what_ipv6_fits_in_is_not_told(word: str) -> None:
 )
 def test_the_endpoint_has_brackets_where_they_are_needed(address: str, endpoint: str) -> None:
     assert replace(GANG, master_address=address).master_endpoint == endpoint
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "vllm serve m --tp 8",
-        "python3 -m sglang.launch_server --model-path m",
-        "accelerate launch train.py",
-        "bash -c 'source env.sh; exec vllm serve m'",
-    ],
-)
-def test_an_engine_without_a_word_on_ranks_is_told(command: str) -> None:
-    assert "UNIT_FRAMEWORK=auto" in explain_alone(command.split())[0]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "vllm serve m --nnodes 2 --node-rank {RANK_ID}",
-        "python3 -m sglang.launch_server --dist-init-addr {MASTER_ENDPOINT}",
-        "bash -c 'if [ $LWS_WORKER_INDEX = 0 ]; then vllm serve m; fi'",
-        "torchrun train.py",
-        "vllm bench serve",
-        "sh serve.sh",
-    ],
-)
-def test_who_has_thought_of_ranks_is_told_nothing(command: str) -> None:
-    assert not explain_alone(command.split())

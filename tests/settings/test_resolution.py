@@ -306,6 +306,13 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
     assert shown in said[0]
 
 
+@pytest.mark.parametrize("text", ["=eth0", "^docker0", "eth0,eth1"])
+def test_who_lists_cards_is_told_where_lists_belong(text: str) -> None:
+    (said,) = problems(ALONE | {"COMM_IFNAME": text})
+    assert "name the one card" in said
+    assert "set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them" in said
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -501,12 +508,16 @@ def test_a_service_file_gives_command_environment_and_checks() -> None:
     assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)
 
 
+EAS = {"COMM_IFNAME": "eth1", "RANK_IP": "10.0.0.2", "MASTER_ADDRESS": "10.0.0.1"}
+
+
 @pytest.mark.parametrize(
     ("environ", "rpc", "sigterm", "warned"),
     [
-        ({"MASTER_ADDRESS": "10.0.0.1"}, {}, None, True),
-        ({"MASTER_ADDRESS": "10.0.0.1"}, {"enable_sigterm": False}, False, True),
-        ({"MASTER_ADDRESS": "10.0.0.1"}, {"enable_sigterm": True}, True, False),
+        (EAS, {}, None, True),
+        (EAS, {"enable_sigterm": False}, False, True),
+        (EAS, {"enable_sigterm": True}, True, False),
+        ({"MASTER_ADDRESS": "rank0"}, {}, None, False),
         ({}, {}, None, False),
     ],
 )

@@ -95,7 +95,7 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
         for ring in in_by:
             assert (await store(port, *ring.passwords).exchange(MINE)).holder == "a"
         for ring in out_by:
-            with pytest.raises(StoreError, match="refused the user or password"):
+            with pytest.raises(StoreError, match="refused the password that UNIT_SECRET gives"):
                 await store(port, *ring.passwords).exchange(MINE)
         assert (await inside.exchange(MINE)).holder == "a"
     with socket.create_connection(("127.0.0.1", port)) as client:
@@ -117,7 +117,7 @@ async def test_a_client_tries_all_its_passwords(reaped: list[int]) -> None:
         assert (await mine.exchange(MINE)).holder == "a"
         async with Heard(mine):  # on a connection of its own
             pass
-    with pytest.raises(StoreError, match="refused the user or password"):
+    with pytest.raises(StoreError, match="refused the password that UNIT_SECRET gives"):
         await store(port, "wrong", "wrong too").exchange(MINE)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from unitagent.probes.connect import reach
 from unitagent.probes.health import HealthProbe, Question, Verdict, check_for
 from unitagent.settings import Resolved
+from unitagent.settings.values import masked
 
 if TYPE_CHECKING:
     from unitagent.discovery.health_checks import Check as Stated
@@ -52,6 +53,28 @@ def _takes_connections(port: int, hosts: Sequence[str]) -> Check:
     return check
 
 
+def _words(url: str) -> str:
+    """Say what :func:`check_for` asks, without a password."""
+    address = url.removeprefix("tcp://")
+    return f"GET {masked(url)}" if address == url else f"a TCP connect to {address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a workload is asked.
+
+    Attributes:
+        probe: makes the probe.
+        words: what it asks, for people.
+        origin: who said that.
+
+    """
+
+    probe: Callable[[OnVerdict], HealthProbe]
+    words: str
+    origin: str
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What is known about one start, to make a probe of it."""
@@ -62,8 +85,8 @@ class Asking:
     commands: Commands
     ip: str
 
-    def probe(self) -> Callable[[OnVerdict], HealthProbe] | None:
-        """What builds the probe; None where there is nothing to ask."""
+    def asked(self) -> Asked | None:
+        """What is asked; None where there is nothing to ask."""
         stated = self._stated()
         startup = self._question(stated.get("startup_check"))
         traffic = self._question(stated.get("readiness_check"))
@@ -71,20 +94,38 @@ class Asking:
         first = [question for question in (startup, traffic, life) if question]
         if not first:
             return self._door()
-        return lambda told: HealthProbe(first, life=life, traffic=traffic, on_verdict=told)
+        words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
+        return Asked(
+            lambda told: HealthProbe(first, life=life, traffic=traffic, on_verdict=told),
+            ", then ".join(words),
+            self._origin(by_file=bool(stated)),
+        )
 
-    def _door(self) -> Callable[[OnVerdict], HealthProbe] | None:
+    def _door(self) -> Asked | None:
         """Ask a service of which the port is all that is known whether it takes connections there."""
         settings = self.found.settings
-        if settings.traffic_port is None or settings.mode != "service":
+        port = settings.traffic_port
+        if port is None or settings.mode != "service":
             return None
         question = Question(
-            check=_takes_connections(settings.traffic_port, ("127.0.0.1", "::1", self.ip)),
+            check=_takes_connections(port, ("127.0.0.1", "::1", self.ip)),
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
         )
-        return lambda told: HealthProbe([question], traffic=question, on_verdict=told)
+        return Asked(
+            lambda told: HealthProbe([question], traffic=question, on_verdict=told),
+            f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
+            f"UNIT_TRAFFIC_PORT ({self.found.sources['UNIT_TRAFFIC_PORT']})",
+        )
+
+    def _origin(self, *, by_file: bool) -> str:
+        settings = self.found.settings
+        if by_file:
+            return f"service file {settings.config}"
+        if settings.health_url:
+            return f"UNIT_HEALTH_URL ({self.found.sources['UNIT_HEALTH_URL']})"
+        return f"UNIT_FRAMEWORK={settings.framework}"
 
     def _stated(self) -> Mapping[str, Stated]:
         """The service file's checks, unless a flag or the environment says what is to be asked instead."""
@@ -94,13 +135,13 @@ class Asking:
 
     def _life(self, stated: Stated | None) -> Question | None:
         settings = self.found.settings
-        asked = self._check(stated) if stated else None
         url = settings.health_url or (self.plan.health if self.plan else None)
-        check = asked or (check_for(url) if url else None)
-        if check is None:
+        if stated is None and not url:
             return None
+        check, words = self._check(stated) if stated else (check_for(url or ""), _words(url or ""))
         return Question(
             check=check,
+            words=words,
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
@@ -113,8 +154,10 @@ class Asking:
         if stated is None:
             return None
         settings = self.found.settings
+        check, words = self._check(stated)
         return Question(
-            check=self._check(stated),
+            check=check,
+            words=words,
             interval=stated.period or settings.health_interval,
             timeout=stated.timeout or settings.health_timeout,
             failures=stated.failures or settings.health_failures,
@@ -122,7 +165,8 @@ class Asking:
             eager=not stated.command,
         )
 
-    def _check(self, stated: Stated) -> Check:
+    def _check(self, stated: Stated) -> tuple[Check, str]:
         if stated.command:
-            return self.commands(stated.command, self.env)
-        return check_for(stated.url or f"tcp://127.0.0.1:{stated.port}")
+            return self.commands(stated.command, self.env), f"the command of {stated.path}"
+        url = stated.url or f"tcp://127.0.0.1:{stated.port}"
+        return check_for(url), _words(url)

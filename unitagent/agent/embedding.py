@@ -7,15 +7,15 @@ import contextlib
 import logging
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unitagent import folder
 from unitagent.core.exits import Exit
-from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
+from unitagent.errors import ConfigurationError, RefusalError, StoreError, UnitAgentError
 from unitagent.keys import LEAST_SECRET, Keyring
 from unitagent.settings import Settings
-from unitagent.store.address import Directions, embedded_address, is_loopback, join_host
+from unitagent.store.address import Address, Directions, embedded_address, is_loopback, join_host, parse
 from unitagent.store.embedded import MEMBER, EmbeddedServer
 from unitagent.workload.reaper import Reaper
 
@@ -63,7 +63,7 @@ def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     given = settings.redis_url
     if settings.redis_url_file is not None:
         path = Path(folder.absolute(settings.redis_url_file))
-        return StoreAddress(lambda: path.read_text(encoding="utf-8").strip())
+        return StoreAddress(lambda: _filed(path))
     if given is not None:
         return StoreAddress(lambda: given)
     if settings.rank is None:
@@ -71,13 +71,27 @@ def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     return _embedded(settings, ip, keys)
 
 
+def _filed(path: Path) -> Address:
+    """Read the URL from its file."""
+    try:
+        found = parse(path.read_text(encoding="utf-8").strip())
+    except RefusalError as error:
+        raise StoreError(f"UNIT_REDIS_URL_FILE: {error}") from error
+    return replace(found, variable="UNIT_REDIS_URL_FILE")
+
+
 def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     """The embedded store listens at rank 0, one port above its probes unless the settings say where."""
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
+    variable = "UNIT_SECRET" if settings.secret_file is None else "UNIT_SECRET_FILE"
     if settings.rank == 0:
         place = ip if settings.size > 1 or keys or settings.insecure else _inside(ip)
         return StoreAddress(
-            lambda: embedded_address(place, port, keys.passwords, MEMBER), True, place, port, keys
+            lambda: embedded_address(place, port, keys.passwords, MEMBER, variable=variable),
+            True,
+            place,
+            port,
+            keys,
         )
     leader = settings.master_address
     if leader is None:
@@ -86,7 +100,8 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
             "(IP or DNS name of rank 0), which no platform told either"
         )
     return StoreAddress(
-        lambda: embedded_address(leader, port, keys.passwords, MEMBER, asked_from=ip), remedy=_REMEDY
+        lambda: embedded_address(leader, port, keys.passwords, MEMBER, asked_from=ip, variable=variable),
+        remedy=_REMEDY,
     )
 
 

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent import folder
-from unitagent.agent.checking import UNASKED, Asking, Commands, OnVerdict
+from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
 from unitagent.discovery.rendezvous import rendezvous
-from unitagent.probes.health import HealthProbe
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import (
     GangInfo,
-    explain_alone,
     explain_pairs,
     explain_variables,
     fill,
@@ -28,12 +26,13 @@ from unitagent.workload.environment import (
 
 if TYPE_CHECKING:
     from unitagent.frameworks.adapter import Context, Plan
+    from unitagent.frameworks.completing import Completed
     from unitagent.frameworks.shell_text import Plain
 
 
 _UNKNOWN_HEALTH = (
-    "the workload's health and port are not known: ready means that its process runs, and a drain waits for "
-    "no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
+    "the workload's health and port are not known{}: ready means that its process runs, and a drain waits "
+    "for no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
 )
 _ENDING = 1.0  # seconds that an engine takes to end once it is idle
 
@@ -44,7 +43,7 @@ class Launch:
 
     Attributes:
         origins: flag or variable that a framework added -> a sentence why.
-        health: builds the probe of its health; None where there is nothing to ask.
+        asked: how it is asked for its health; None where there is nothing to ask.
         inflight: counts its requests in flight; None where that is not known.
         gauges: where its engine tells of its progress; None where it does not.
         traffic_port: where it takes user traffic at rank 0; None where that is not known.
@@ -57,7 +56,7 @@ class Launch:
     argv: list[str]
     env: dict[str, str]
     origins: Mapping[str, str]
-    health: Callable[[OnVerdict], HealthProbe] | None
+    asked: Asked | None
     inflight: Inflight | None
     gauges: Gauges | None = None
     traffic_port: int | None = None
@@ -146,18 +145,19 @@ class Launcher:
         info = self._info(gang)
         env = workload_environment({**self._offered, **self._found.environment, **given}, info)
         argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
-        plan, notices = self._plan(gang, argv, env)
-        health = self._health(plan, {**env, **(plan.env if plan else {})})
+        made = self._completed(gang, argv, env)
+        plan = made.plan if made else None
+        asked = self._asked(plan, {**env, **(plan.env if plan else {})})
         said = (*self._literal(), *explain_pairs(self._settings.command, info))
-        notices = (*notices, *said, *self._unknown(health))
+        notices = (*(made.notices if made else self._alone(argv)), *said, *self._unknown(asked, made))
         if plan is None:
             known, inflight = self._settings.traffic_port, self._inflight(None)
-            return Launch(argv, env, {}, health, inflight, traffic_port=known, notices=notices)
+            return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            health=health,
+            asked=asked,
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
@@ -186,20 +186,24 @@ class Launcher:
 
         return () if is_shell_text(tuple(self._settings.command)) else said
 
-    def _plan(
-        self, gang: Gang, argv: list[str], env: Mapping[str, str]
-    ) -> tuple[Plan | None, tuple[str, ...]]:
-        """What the framework of the command adds, None where there is none; and what is to be said of it."""
+    def _completed(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
+        """What the framework of the command makes of it; None where none was asked for."""
         if self._settings.framework == "none":
-            asked_for = self._found.sources["UNIT_FRAMEWORK"] != "default"
-            return None, () if asked_for or self._settings.size == 1 else explain_alone(argv)
+            return None
         from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
 
         def place(framework: str, command: Plain) -> Context:
             return self._context(gang, framework, command)
 
-        made = complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
-        return made.plan, made.notices
+        return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
+
+    def _alone(self, argv: list[str]) -> tuple[str, ...]:
+        """What is to be said of an engine that nobody completes, unless it was asked for."""
+        if self._found.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
+            return ()
+        from unitagent.starts import explain_alone  # noqa: PLC0415 (not every agent asks)
+
+        return explain_alone(argv)
 
     def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
         from unitagent.discovery.installed import version_of  # noqa: PLC0415
@@ -218,13 +222,15 @@ class Launcher:
             folder=command.folder,
             version=version_of(framework, command.argv, command.env.get("PATH")),
             patience=_patience(self._settings),
+            traffic_port=self._settings.traffic_port,
         )
 
-    def _unknown(self, health: object) -> tuple[str, ...]:
+    def _unknown(self, asked: Asked | None, made: Completed | None) -> tuple[str, ...]:
         """What to say where nobody can tell how the workload is."""
-        if health is not None or self._rank or self._settings.mode != "service":
+        if asked is not None or self._rank or self._settings.mode != "service":
             return ()
-        return (_UNKNOWN_HEALTH,)
+        because = f", because {made.hidden}" if made and made.hidden else ""
+        return (_UNKNOWN_HEALTH.format(because),)
 
     def _info(self, gang: Gang) -> GangInfo:
         return GangInfo(
@@ -240,8 +246,8 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _health(self, plan: Plan | None, env: Mapping[str, str]) -> Callable[[OnVerdict], HealthProbe] | None:
-        return Asking(self._found, plan, env, self._commands, self._ip).probe() if self._rank == 0 else None
+    def _asked(self, plan: Plan | None, env: Mapping[str, str]) -> Asked | None:
+        return Asking(self._found, plan, env, self._commands, self._ip).asked() if self._rank == 0 else None
 
     def _gauges(self, plan: Plan) -> Gauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:

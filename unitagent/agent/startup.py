@@ -258,7 +258,9 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     rehearsed = launcher.rehearse()
     for notice in rehearsed.notices:
         _log.warning("%s", notice)
-    state = first(rules(settings, me, health=rehearsed.health is not None), me, time.monotonic())
+    if rehearsed.asked is not None:
+        _log.info("rank 0's health: %s", rehearsed.asked.words)
+    state = first(rules(settings, me, health=rehearsed.asked is not None), me, time.monotonic())
     if place.took is not None:
         state = joining.succeed(state, place.took)
     agent = Agent(state, where, settings.stall)

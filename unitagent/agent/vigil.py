@@ -22,8 +22,8 @@ class Vigil:
 
     def begin(self, launch: Launch, *, health: bool) -> None:
         """Ask this workload; of its health only where that counts."""
-        if health and launch.health is not None:
-            self._probes.append(launch.health(self._on_verdict))
+        if health and launch.asked is not None:
+            self._probes.append(launch.asked.probe(self._on_verdict))
         if self._stall and launch.gauges is not None:
             self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
         for probe in self._probes:

@@ -45,7 +45,8 @@ async def find_address(
     deadline, said, next_message = loop.time() + wait, "", 0.0
     settles = loop.time() + min(_MOMENT, wait)
     while True:
-        found = await asyncio.to_thread(_look, ifname, rank_ip, settled=loop.time() >= settles)
+        settled = loop.time() >= settles
+        found = await asyncio.to_thread(_look, ifname, rank_ip, settled=settled)
         if isinstance(found, Address):
             if found.notice:
                 on_wait(found.notice)
@@ -54,9 +55,18 @@ async def find_address(
         if now >= deadline:
             raise ConfigurationError(await asyncio.to_thread(_refusal, found))
         if found != said or now >= next_message:
-            on_wait(f"{found}; waiting for it, {deadline - now:.0f} s left")
+            other = None if settled else await asyncio.to_thread(_look, ifname, rank_ip, settled=True)
+            on_wait(_waiting(found, other, deadline - now, settles - now))
             said, next_message = found, now + _BETWEEN_MESSAGES
         await asyncio.sleep(min(_PAUSE, deadline - now))
+
+
+def _waiting(for_what: str, other: Address | str | None, left: float, until_other: float) -> str:
+    """Say how long is waited: only for a moment where ``other`` will do after it."""
+    if isinstance(other, Address):
+        then = f"then {other.ifname} with {other.ip} is used"
+        return f"{for_what}; waiting for it, {max(0.0, until_other):.0f} s left, {then}"
+    return f"{for_what}; waiting for it, {left:.0f} s left"
 
 
 def _look(ifname: str | None, rank_ip: str | None, *, settled: bool) -> Address | str:

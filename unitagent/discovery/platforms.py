@@ -5,6 +5,8 @@ The invariant: detection reads variables and a hostname, nothing else; it resolv
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from unitagent.discovery.kubernetes import CONTROLLERS, NAMELESS_POD, is_name_of_node, stateful_set
 from unitagent.discovery.platform import Environ, Platform, Rule, apply, rank_in
 from unitagent.discovery.ray_pods import RAY_PODS
@@ -13,12 +15,29 @@ from unitagent.discovery.schedulers import SCHEDULERS
 __all__ = ["Platform", "detect", "full_name", "is_name_of_node"]
 
 
+_EAS_CARDS = ("net0", "eth1")
+
+
 def _eas(environ: Environ, _hostname: str) -> Platform | None:
-    """PAI-EAS tells rank and leader under our own names, and no size: that is in its service file alone."""
-    if environ.get("RANK_ID", "").strip().lower() == "auto" or not environ.get("RANK_ID"):
+    """PAI-EAS tells rank and leader under our own names, and no size: that is in its service file alone.
+
+    People set these names elsewhere, too (Compose). EAS sets all four of them, one of its two cards, and
+    addresses without a name.
+    """
+    addresses = (environ.get("RANK_IP", ""), environ["MASTER_ADDRESS"])
+    if environ.get("COMM_IFNAME") not in _EAS_CARDS or not all(map(_is_address, addresses)):
+        return None
+    if environ.get("RANK_ID", "auto").strip().lower() in {"auto", ""}:
         return None
     leader = environ["MASTER_ADDRESS"]
     return Platform("EAS", rank_in(environ, "RANK_ID"), None, leader, None, ("RANK_ID, MASTER_ADDRESS",))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
 
 
 # EAS stands last although its variables win over all others: they are the explicit ones. A manifest that

@@ -16,13 +16,7 @@ from unitagent.frameworks.command import recognize
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import bracketed
 from unitagent.frameworks.torchrun import own_options
-
-_STARTS = (
-    ("accelerate", "launch"),
-    ("accelerate-launch",),
-    ("-m", "accelerate.commands.launch"),
-    ("-m", "accelerate.commands.accelerate_cli", "launch"),
-)
+from unitagent.starts import ACCELERATE
 
 _MACHINES = Flag("--num_machines")
 _RANK = Flag("--machine_rank")
@@ -49,11 +43,11 @@ class Accelerate:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts Accelerate's launcher."""
-        return recognize(argv, _STARTS) is not None
+        return recognize(argv, ACCELERATE) is not None
 
     def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
         """Complete ``argv`` for one rank."""
-        command = recognize(argv, _STARTS)
+        command = recognize(argv, ACCELERATE)
         if command is None or context.size == 1:
             return Plan(argv=argv)
         words = tuple(own_options(command.words, _WITHOUT_VALUE))

@@ -27,6 +27,7 @@ class Context:
         folder: where the command runs; None when that is not known.
         patience: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
             nobody has said.
+        traffic_port: where requests come in, by the user's word; None when nobody has said.
 
     """
 
@@ -42,6 +43,7 @@ class Context:
     version: str = ""
     folder: str | None = None
     patience: int = 0
+    traffic_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Plan:
         health: ``http`` URL that answers 200, or ``tcp`` one that can be reached, when the engine serves;
             only at rank 0, None where there is nothing to ask.
         traffic_port: where users' requests come in; None where they do not.
+        said_port: what the flags say of that port, which may be ``UNTOLD``; None where they say nothing.
         running_metrics: gauges of ``metrics_url`` that add up to the requests in flight.
         progress_metric: counter of ``metrics_url`` that moves with every step of the engine; frozen while
             requests run it means a stall.
@@ -71,6 +74,7 @@ class Plan:
     origins: Mapping[str, str] = field(default_factory=dict)
     health: str | None = None
     traffic_port: int | None = None
+    said_port: str | None = None
     running_metrics: tuple[str, ...] = ()
     progress_metric: str | None = None
     metrics_url: str | None = None

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from unitagent.starts import Start
+
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 _SHELL_OPTION = re.compile(r"[-+][A-Za-z]*|--[a-z-]*")
 _SHELL_FILES = frozenset({"--rcfile", "--init-file"})
@@ -23,9 +25,6 @@ _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 _SWITCH = re.compile(
     r"--(no-.*|localalloc|live-stream|allow-run-as-root|oversubscribe|reset-env|foreground|frozen|locked|offline)"
 )
-
-Start = tuple[str, ...]
-"""Words that start an engine; the first may stand behind a path: ``("vllm", "serve")``."""
 
 
 @dataclass(frozen=True, slots=True)

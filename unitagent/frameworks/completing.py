@@ -15,8 +15,8 @@ from unitagent.frameworks.adapter import Context, Framework, Plan
 from unitagent.frameworks.command import is_shell_text
 from unitagent.frameworks.registry import FRAMEWORKS, choose
 from unitagent.frameworks.shell_text import Plain, read
-from unitagent.frameworks.start_script import drops_flags
-from unitagent.frameworks.untold import UntoldError
+from unitagent.frameworks.start_script import drops_flags, script_of
+from unitagent.frameworks.untold import UNTOLD, UntoldError
 
 Place = Callable[[str, Plain], Context]
 """Makes the context for a framework of this name and the command that it is going to complete."""
@@ -25,7 +25,9 @@ _UNKNOWN = (
     "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); its place is in its "
     "variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and in the placeholders of its words"
 )
+_BY_HAND = "write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
 _ANY_COMMAND = frozenset({"ray", "torchrun"})  # a cluster, or variables, for whatever it is
+_ASKED = ("health", "traffic_port", "said_port", "running_metrics", "progress_metric", "metrics_url")
 _WRITTEN = {
     "vllm": "vllm serve MODEL",
     "sglang": "python3 -m sglang.launch_server --model-path MODEL",
@@ -43,11 +45,13 @@ class Completed:
     Attributes:
         plan: None where no framework had anything to do with it.
         notices: sentences that a person should read once.
+        hidden: why its health and port are not known, where the text hides them; else empty.
 
     """
 
     plan: Plan | None = None
     notices: tuple[str, ...] = ()
+    hidden: str = ""
 
 
 def complete(
@@ -74,7 +78,61 @@ def complete(
         return _unread(name, str(error))
     if name != "auto" and _in_vain(framework, command, plan, argv):
         raise _useless(name, "it is no command that it knows")
-    return Completed(plan, (*plan.notices, *_handed_over(framework, command, plan)))
+    handed = _handed_over(framework, command, plan)
+    plan, hidden, assumed = _listening(framework, command, plan, place)
+    return Completed(plan, (*plan.notices, *handed, *assumed), hidden)
+
+
+def _listening(
+    framework: Framework, command: Plain, plan: Plan, place: Place
+) -> tuple[Plan, str, tuple[str, ...]]:
+    """Find out where the engine behind a program of the user's listens: where its script has it, else at the
+    port that the user tells, else at the default of the engine, which is said.
+
+    Returns the plan, why the port is not known, and what is to be said.
+    """
+    if plan.said_port is not None or plan.traffic_port is None or framework.recognizes(command.argv):
+        return plan, _hidden(command, plan), ()
+    found = _in_script(framework, command, place)
+    if found is not None:
+        inner, known = found
+        return _asked_like(plan, known), _hidden(inner, known), ()
+    told = place(framework.name, command).traffic_port
+    if told:
+        return plan if told == plan.traffic_port else _asked_like(plan, Plan(argv=())), "", ()
+    assumed = (
+        f"UNIT_FRAMEWORK={framework.name}: no port can be read in {PurePosixPath(command.argv[0]).name}, so "
+        f"the default {plan.traffic_port} is assumed; if the engine listens at another one, set "
+        f"UNIT_TRAFFIC_PORT and UNIT_HEALTH_URL"
+    )
+    return plan, "", (assumed,)
+
+
+def _in_script(framework: Framework, command: Plain, place: Place) -> tuple[Plain, Plan] | None:
+    """Find the engine's plain command in a start script, and plan it; None where that cannot be done."""
+    script = script_of(command.argv, command.folder)
+    if script is None:
+        return None
+    try:
+        inner = _inside(Plain(script.as_text, command.env, command.folder, tuple), framework)
+        return inner, framework.plan(place(framework.name, inner), inner.argv, inner.env)
+    except (UntoldError, ConfigurationError):
+        return None
+
+
+def _asked_like(plan: Plan, other: Plan) -> Plan:
+    """Let a plan's engine be asked where another one's is."""
+    return replace(plan, **{name: getattr(other, name) for name in _ASKED})
+
+
+def _hidden(command: Plain, plan: Plan) -> str:
+    """Say of a port that only the shell knows how it is written."""
+    said = plan.said_port or ""
+    if UNTOLD not in said:
+        return ""
+    spelled = next((text for word, text in command.spelled.items() if word.endswith(said)), "")
+    written = spelled if said in command.spelled else spelled.partition("=")[2]
+    return f"the port is {written}, which only the shell knows" if written else ""
 
 
 def _handed_over(framework: Framework, command: Plain, plan: Plan) -> tuple[str, ...]:
@@ -124,13 +182,13 @@ def _unread(name: str, why: str) -> Completed:
     if name in _WRITTEN:
         raise _useless(name, why)
     said = f"COMMAND is left as it is: {why} (UNIT_FRAMEWORK={name})"
-    return Completed(notices=(said,))
+    remedy = f"; let an engine's command stand last in the text, under no condition, or {_BY_HAND}"
+    return Completed(notices=(said + remedy * (name == "auto"),))
 
 
 def _useless(name: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         f"UNIT_FRAMEWORK={name}: nothing of COMMAND could be completed: {why}; accepted is "
         f"`{_WRITTEN[name]} …`, by itself or as the last command of a shell's text, under no condition; or "
-        "set UNIT_FRAMEWORK=none and write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, "
-        "{MASTER_ADDRESS}, {MASTER_PORT})"
+        f"set UNIT_FRAMEWORK=none and {_BY_HAND}"
     )

@@ -35,8 +35,13 @@ class Flag:
             UntoldError: it is there, and what it says cannot be told.
 
         """
-        text = self._last(words)
+        text = self.written(words)
         return None if text is None else told(self.name, text)
+
+    def written(self, words: Sequence[str]) -> str | None:
+        """Return what the last one says, untold or not; None if it is not there."""
+        found = [self._read(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
+        return next((text for text in reversed(found) if text is not None), None)
 
     def number(self, words: Sequence[str]) -> int | None:
         """Return the value as a number; None if it is missing or none."""
@@ -45,15 +50,11 @@ class Flag:
 
     def says(self, words: Sequence[str], text: str) -> bool:
         """Whether it is there and plainly says this."""
-        return self._last(words) == text
+        return self.written(words) == text
 
     def among(self, words: Sequence[str]) -> bool:
         """Whether it is there at all."""
-        return self._last(words) is not None
-
-    def _last(self, words: Sequence[str]) -> str | None:
-        found = [self._read(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
-        return next((text for text in reversed(found) if text is not None), None)
+        return self.written(words) is not None
 
     def _read(self, word: str, following: Sequence[str]) -> str | None:
         name, equals, text = word.partition("=")

@@ -18,8 +18,7 @@ from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import Command, recognize, vouched
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import Door, bracketed
-
-_STARTS = (("lmdeploy", "serve", "api_server"), ("-m", "lmdeploy", "serve", "api_server"))
+from unitagent.starts import LMDEPLOY
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
@@ -37,11 +36,11 @@ class LmDeploy:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts LMDeploy's API server."""
-        return recognize(argv, _STARTS) is not None
+        return recognize(argv, LMDEPLOY) is not None
 
     def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
         """Complete ``argv`` for one rank."""
-        command = vouched(argv, _STARTS)
+        command = vouched(argv, LMDEPLOY)
         if command is None:
             return Plan(argv=argv)
         plan = Plan(argv=argv) if context.size == 1 else _spread(context, argv, command, env)
@@ -83,5 +82,5 @@ def _on_ray(context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> 
 
 
 def _served(plan: Plan, command: Command) -> Plan:
-    door = _DOOR.opened(command.words)
+    plan, door = replace(plan, said_port=_DOOR.said(command.words)), _DOOR.opened(command.words)
     return plan if door is None else replace(plan, traffic_port=door.port, health=door.health)

@@ -39,6 +39,10 @@ class Door:
         except UntoldError:
             return None
 
+    def said(self, words: Sequence[str]) -> str | None:
+        """Return what these arguments say of the port, untold or not; None where they say nothing."""
+        return self.port_flag.written(words)
+
     def _opened(self, words: Sequence[str]) -> OpenDoor | None:
         said = self.port_flag.value(words)
         port = self.port if said is None else self.port_flag.number(words)

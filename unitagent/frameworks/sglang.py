@@ -17,8 +17,7 @@ from unitagent.frameworks.command import recognize, vouched
 from unitagent.frameworks.config_file import filed
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import HOST, Door, bracketed, everywhere
-
-_STARTS = (("sglang", "serve"), ("-m", "sglang.launch_server"), ("-m", "sglang.cli.main", "serve"))
+from unitagent.starts import SGLANG
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
@@ -36,11 +35,11 @@ class SgLang:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts SGLang's server."""
-        return recognize(argv, _STARTS) is not None
+        return recognize(argv, SGLANG) is not None
 
     def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
         """Complete ``argv`` for one rank."""
-        command = vouched(argv, _STARTS)
+        command = vouched(argv, SGLANG)
         if command is None:
             return Plan(argv=argv)
         command = replace(command, filed=filed(command.words, context.folder))
@@ -63,7 +62,7 @@ def _place(context: Context, missing: Missing) -> None:
 
 
 def _served(plan: Plan, words: Sequence[str]) -> Plan:
-    door = _DOOR.opened(words)
+    plan, door = replace(plan, said_port=_DOOR.said(words)), _DOOR.opened(words)
     if door is None:
         return plan
     plan = replace(plan, traffic_port=door.port, health=door.health)

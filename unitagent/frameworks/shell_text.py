@@ -14,7 +14,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unitagent.frameworks.command import shell_text_at
 from unitagent.frameworks.config_file import OPTION as CONFIG
@@ -36,6 +36,7 @@ _GIVEN = frozenset({"-z", "-n"})  # whether a variable is set is the same on all
 # Who makes a cluster of Ray: --ray_cluster_size, start_ray.sh.
 _CLUSTER = re.compile(r"--ray[-_].+|(?:.*/)?(?:[\w.-]*[-_.])?ray(?:[-_.][\w.-]*)?\.(?:sh|py)")
 _WRITERS = frozenset({"cp", "mv", "ln", "install", "tee", "sed", "yq", "curl", "wget", "python", "python3"})
+_SUBSTITUTED = re.compile(r'(?:\$\((?!\()|`).*?("?)$', re.DOTALL)
 _NAMED_NEXT = frozenset({"serve", "api_server", "trtllm-serve"})  # the model, mostly by a variable
 
 
@@ -48,6 +49,8 @@ class Plain:
         env: the variables that it gets.
         folder: where it runs, from where the shell was started; None when that cannot be told.
         rewritten: makes the whole command line again with other words in the place of ``argv``.
+        spelled: word of ``argv`` -> how it is written in the text; of a command in it nothing is cited, since
+            it may hold a secret.
 
     """
 
@@ -55,6 +58,7 @@ class Plain:
     env: Mapping[str, str]
     folder: str | None
     rewritten: Callable[[Sequence[str]], tuple[str, ...]]
+    spelled: Mapping[str, str] = field(default_factory=dict)
 
 
 Known = Callable[[tuple[str, ...]], bool]
@@ -86,22 +90,28 @@ def read(argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, know
     engine = state.argv(last)
     if engine[:1] and engine[0].startswith("-"):
         raise UntoldError("its last command begins with an option of the shell's own")
-    _bounded(engine)
+    spelled = {
+        said: _SUBSTITUTED.sub(r"$(…)\1", text[word.start : word.end])
+        for word in own(last.words)
+        for said in state.fields(word)
+    }
+    _bounded(engine, spelled)
     _not_made_here(engine, earlier, state, text)
 
     def rewritten(words: Sequence[str]) -> tuple[str, ...]:
         return (*argv[:at], _replaced(text, last, state, words), *argv[at + 1 :])
 
-    return Plain(engine, state.given(last), state.folder, rewritten)
+    return Plain(engine, state.given(last), state.folder, rewritten, spelled)
 
 
-def _bounded(words: Sequence[str]) -> None:
+def _bounded(words: Sequence[str], spelled: Mapping[str, str]) -> None:
     """Refuse what may be several words, or none, where options may stand."""
     for before, word in itertools.pairwise(words):
         valued = before.startswith("-") and "=" not in before
         named = before in _NAMED_NEXT and not word.startswith(LIST)
         if word.startswith(ANYTHING) and not valued and not named:
-            raise UntoldError("some of its words are known to the shell alone")
+            said = f"{spelled[word]} may be any number of options, and which ones is not known here"
+            raise UntoldError(f"{said}: write them out in its place")
 
 
 def _not_made_here(engine: Sequence[str], earlier: Sequence[Simple], state: Shell, text: str) -> None:

@@ -1,20 +1,37 @@
-"""What a start script of the user's does with the flags that it is given as arguments."""
+"""A start script of the user's: what it does with the flags that it is given, and the text to look into."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
-_SHEBANG = re.compile(rb"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b")
-_USED = re.compile(rb"\$\{?[@*1-9]|RANK")  # its arguments, or a rank that it finds by itself
+_SHEBANG = re.compile(r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b")
+_USED = re.compile(r"\$\{?[@*1-9]|RANK")  # its arguments, or a rank that it finds by itself
 _MOST = 1 << 16  # bytes of a script that are read
 
 
-def drops_flags(argv: Sequence[str], folder: str | None) -> bool:
-    """Whether a shell script is run that uses no arguments and knows no rank. Of what cannot be read, or is
-    no script, that is not said.
+class Script(NamedTuple):
+    """A shell script that can be read.
+
+    Attributes:
+        argv: its name and its arguments.
+
+    """
+
+    text: str
+    argv: tuple[str, ...]
+
+    @property
+    def as_text(self) -> tuple[str, ...]:
+        """The command line that gives its text to a shell."""
+        return ("sh", "-c", self.text, *self.argv)
+
+
+def script_of(argv: Sequence[str], folder: str | None) -> Script | None:
+    """Read the shell script that a command runs; None if it is none, or cannot be read.
 
     Args:
         argv: ``./serve.sh …``, or ``bash serve.sh …``.
@@ -22,13 +39,22 @@ def drops_flags(argv: Sequence[str], folder: str | None) -> bool:
 
     """
     run_by_shell = PurePosixPath(argv[0]).name in _SHELLS
-    words = [word for word in argv[1:] if not word.startswith("-")] if run_by_shell else list(argv)
-    if not words or (folder is None and not words[0].startswith("/")):
-        return False
+    at = next((at for at in range(run_by_shell, len(argv)) if argv[at][:1] != "-"), None)
+    if at is None or (folder is None and not argv[at].startswith("/")):
+        return None
     try:
-        with Path(folder or "/", words[0]).open("rb") as file:
-            text = file.read(_MOST)
+        with Path(folder or "/", argv[at]).open("rb") as file:
+            content = file.read(_MOST)
     except OSError:
-        return False
-    is_read = (run_by_shell or _SHEBANG.match(text)) and b"\0" not in text and len(text) < _MOST
-    return bool(is_read) and _USED.search(text) is None
+        return None
+    text = content.decode(errors="replace")
+    is_read = (run_by_shell or _SHEBANG.match(text)) and "\0" not in text and len(content) < _MOST
+    return Script(text, tuple(argv[at:])) if is_read else None
+
+
+def drops_flags(argv: Sequence[str], folder: str | None) -> bool:
+    """Whether a shell script is run that uses no arguments and knows no rank. Of what cannot be read, or is
+    no script, that is not said.
+    """
+    script = script_of(argv, folder)
+    return script is not None and _USED.search(script.text) is None

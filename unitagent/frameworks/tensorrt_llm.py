@@ -20,9 +20,9 @@ from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import Command, recognize, vouched
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import HOST, Door, everywhere
+from unitagent.starts import TENSORRT_LLM
 
 _LAUNCH = "trtllm-llmapi-launch"
-_STARTS = (("trtllm-serve",),)
 _MPI = (("mpirun",), ("mpiexec",))
 
 _TENSOR = Flag("--tp_size", ("--tensor-parallel-size",))
@@ -51,7 +51,7 @@ class TensorRtLlm:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts TensorRT-LLM's server."""
-        return recognize(argv, _STARTS) is not None
+        return recognize(argv, TENSORRT_LLM) is not None
 
     def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
         """Complete ``argv`` for one rank.
@@ -61,7 +61,7 @@ class TensorRtLlm:
                 the Unit has IPv6 addresses.
 
         """
-        command = vouched(argv, _STARTS)
+        command = vouched(argv, TENSORRT_LLM)
         if command is None:
             return Plan(argv=argv)
         if context.size > 1 and not recognize(argv, _MPI):
@@ -137,5 +137,5 @@ def _passed_on(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _served(plan: Plan, command: Command) -> Plan:
-    door = _DOOR.opened(command.words)
+    plan, door = replace(plan, said_port=_DOOR.said(command.words)), _DOOR.opened(command.words)
     return plan if door is None else replace(plan, traffic_port=door.port, health=door.health)

@@ -20,9 +20,7 @@ from unitagent.frameworks.command import Command, recognize, vouched
 from unitagent.frameworks.config_file import filed
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import Door
-
-_MODULE = "vllm.entrypoints.openai.api_server"
-_STARTS = (("vllm", "serve"), ("-m", "vllm.entrypoints.cli.main", "serve"), ("-m", _MODULE))
+from unitagent.starts import VLLM, VLLM_MODULE
 
 _NNODES = Flag("--nnodes", ("-n",))
 _NODE_RANK = Flag("--node-rank", ("-r",))
@@ -49,11 +47,11 @@ class Vllm:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts vLLM's API server."""
-        return recognize(argv, _STARTS) is not None
+        return recognize(argv, VLLM) is not None
 
     def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
         """Complete ``argv`` for one rank."""
-        command = vouched(argv, _STARTS)
+        command = vouched(argv, VLLM)
         if command is None:
             return Plan(argv=argv)
         command = replace(command, filed=filed(command.words, context.folder))
@@ -107,7 +105,7 @@ def _ending(context: Context, missing: Missing) -> None:
 
 def _servable(command: Command) -> Command:
     """``--headless`` is a matter of ``vllm serve``; the older module takes it and starts a server anyway."""
-    if command.head[-1] != _MODULE:
+    if command.head[-1] != VLLM_MODULE:
         return command
     return replace(command, head=(*command.head[:-1], "vllm.entrypoints.cli.main", "serve"))
 
@@ -130,7 +128,7 @@ def _on_ray(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
 
 
 def _served(plan: Plan, command: Command, *, health: bool) -> Plan:
-    door = _DOOR.opened(command.said)
+    plan, door = replace(plan, said_port=_DOOR.said(command.said)), _DOOR.opened(command.said)
     if door is None:
         return plan
     plan = replace(plan, traffic_port=door.port, health=door.health if health else None)

@@ -13,16 +13,25 @@ from unitagent.settings.variables import VARIABLES
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What the settings leave to this machine, or why it is not there (yet)."""
+    """What the settings leave to this machine and to COMMAND.
+
+    Attributes:
+        trouble: why card and address are not there (yet).
+        asked: what rank 0's workload is asked for its health; empty where that is not known.
+        port: where it takes requests.
+
+    """
 
     ifname: str = ""
     ip: str = ""
     trouble: str = ""
+    asked: str = ""
+    port: str = ""
 
 
 def shown(resolved: Resolved, form: str, here: Here) -> str:
     """The settings as text: shell assignments with the source as a comment, or one JSON object."""
-    seen = {"COMM_IFNAME": here.ifname, "RANK_IP": here.ip}
+    seen = {"COMM_IFNAME": here.ifname, "RANK_IP": here.ip, "UNIT_TRAFFIC_PORT": here.port}
     rows = {
         name: (text or seen.get(name, ""), _source(name, resolved, here))
         for name, text in resolved.texts.items()
@@ -38,6 +47,10 @@ def _source(name: str, resolved: Resolved, here: Here) -> str:
     source, known = resolved.sources[name], VARIABLES[name].known
     if source != "not set" or not known or known == "from the platform":
         return source
+    if name == "UNIT_TRAFFIC_PORT" and here.port:
+        return f"found: {known}"
+    if name == "UNIT_HEALTH_URL" and here.asked:
+        return f"{source}; rank 0 is asked: {here.asked}"
     if name not in ("COMM_IFNAME", "RANK_IP"):
         return f"{source}; default {known}"
     return f"{source}; not found now: {here.trouble}" if here.trouble else f"found: {known}"

@@ -33,6 +33,7 @@ class Rehearsal:
         flags: flag, or program before the user's own, that was added to it -> why.
         environment: variable that is added or changed -> its value, and who gave it.
         removed: variable that the workload does not get -> why.
+        health: what rank 0's workload is asked, and who said so; None where there is nothing to ask.
 
     """
 
@@ -41,6 +42,7 @@ class Rehearsal:
     flags: Mapping[str, str]
     environment: Mapping[str, tuple[str, str]]
     removed: Mapping[str, str]
+    health: tuple[str, str] | None = None
 
 
 def shown(rehearsal: Rehearsal, form: str) -> str:
@@ -58,6 +60,7 @@ def _json(rehearsal: Rehearsal) -> str:
             for name, (value, source) in rehearsal.environment.items()
         },
         "removed": dict(rehearsal.removed),
+        "health": dict(zip(("asked", "source"), rehearsal.health, strict=True)) if rehearsal.health else None,
     }
     return json.dumps(said, indent=2)
 
@@ -69,6 +72,7 @@ def _shell(rehearsal: Rehearsal) -> str:
     ]
     rows += [(f"unset {name}", why) for name, why in rehearsal.removed.items()]
     rows += [(f"# {flag}", why) for flag, why in rehearsal.flags.items()]
+    rows += [(f"# health: {rehearsal.health[0]}", rehearsal.health[1])] if rehearsal.health else []
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
     return "\n".join([*lines, shlex.join(masked_words(rehearsal.argv))])

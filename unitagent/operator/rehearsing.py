@@ -54,7 +54,23 @@ def rehearse(found: Resolved) -> Rehearsal:
         flags={name: why for name, why in launch.origins.items() if name not in launch.env},
         environment=_changed(launch, found),
         removed=_removed(launch.env, found),
+        health=(launch.asked.words, launch.asked.origin) if launch.asked else None,
     )
+
+
+def of_engine(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
+    """Find out what rank 0's workload is asked, and where it takes requests; empty where that is not known.
+
+    What is wrong with its command is a matter of who runs or rehearses it.
+    """
+    if found.settings.rank != 0 or not found.settings.command or not card[1]:
+        return "", ""
+    try:
+        launch = Launcher(found, 0, card, marker="").rehearse()
+    except ConfigurationError:
+        return "", ""
+    asked = f"{launch.asked.words} ({launch.asked.origin})" if launch.asked else ""
+    return asked, str(launch.traffic_port or "")
 
 
 async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:

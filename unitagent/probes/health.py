@@ -64,6 +64,7 @@ class Question:
         failures: bad answers in a row that turn a good opinion.
         successes: good answers in a row that turn a bad one, the first included.
         eager: ask more often than ``interval`` says while the workload starts.
+        words: what is asked, for people.
 
     """
 
@@ -73,6 +74,7 @@ class Question:
     failures: int = 3
     successes: int = 1
     eager: bool = True
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

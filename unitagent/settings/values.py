@@ -30,6 +30,10 @@ _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
+_ONE_CARD = (
+    "it takes no list, no = and no ^: name the one card by which the ranks reach each other; where the "
+    "workload needs several cards, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
+)
 _HTTP_SCHEMES = frozenset({"http", "https"})
 
 
@@ -116,7 +120,7 @@ def choice(*accepted: str) -> Callable[[str], str]:
 def interface(value: str) -> str:
     """Take what the kernel takes as a name of one network card; NCCL's way to mean several is none."""
     if value.startswith(("=", "^")) or "," in value:
-        raise RefusalError("that is how NCCL_SOCKET_IFNAME means several cards or a name's beginning")
+        raise RefusalError(_ONE_CARD)
     unfit = not 0 < len(value) <= _LONGEST_INTERFACE or value in {".", ".."}
     if unfit or not value.isprintable() or any(c in "/: " for c in value):
         raise ValueError

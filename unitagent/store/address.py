@@ -76,6 +76,7 @@ class Address:
         service: name under which the sentinels know the primary.
         tls: options of the TLS connection as redis-py names them; None for no TLS.
         asked_from: our own address, if the server is likely to have one of the same family only.
+        variable: where address and password come from; ``UNIT_SECRET`` or its file for the embedded store.
 
     """
 
@@ -88,6 +89,7 @@ class Address:
     sentinel_login: Login = NOBODY
     tls: Mapping[str, str | bool] | None = field(default=None, repr=False)
     asked_from: str = ""
+    variable: str = field(default="UNIT_REDIS_URL", compare=False)
 
     @property
     def place(self) -> str:
@@ -118,12 +120,23 @@ def parse(url: str) -> Address:
 
 
 def embedded_address(
-    host: str, port: int, passwords: Sequence[str], user: str = "", asked_from: str = ""
+    host: str,
+    port: int,
+    passwords: Sequence[str],
+    user: str = "",
+    *,
+    asked_from: str = "",
+    variable: str = "UNIT_SECRET",
 ) -> Address:
     """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
     first, *others = passwords or ("",)
-    login = Login(user if passwords else "", first, tuple(others))
-    return Address(kind=Kind.DIRECT, hosts=((host, port),), login=login, asked_from=asked_from)
+    return Address(
+        kind=Kind.DIRECT,
+        hosts=((host, port),),
+        login=Login(user if passwords else "", first, tuple(others)),
+        asked_from=asked_from,
+        variable=variable,
+    )
 
 
 def is_loopback(ip: str) -> bool:

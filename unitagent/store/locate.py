@@ -113,7 +113,7 @@ class Locator:
 
 def _unknown(address: Address) -> str:
     if address.kind is Kind.SENTINEL:
-        return f"knows no primary for {address.service}; correct that name at the end of UNIT_REDIS_URL"
+        return f"knows no primary for {address.service}; correct that name at the end of {address.variable}"
     return "knows no primary for these keys; give the cluster all its slots"
 
 

@@ -36,12 +36,21 @@ _ACL = Told(
 )
 _PASSWORD = Told(
     "wants a password",
-    "give one in UNIT_REDIS_URL (redis://:PASSWORD@HOST); for an embedded store all need one UNIT_SECRET",
+    "give one in UNIT_REDIS_URL (redis://:PASSWORD@HOST)",
 )
-_OF_CODES = {
-    "WRONGPASS": Told(
-        "refused the user or password of UNIT_REDIS_URL (embedded store: of UNIT_SECRET)", "correct them"
+_WRONG = Told("refused the user or password of UNIT_REDIS_URL", "correct them")
+_UNWANTED = Told("has no password, but UNIT_REDIS_URL gives one", "give it this one, or leave it out")
+_OF_SECRET = {  # of the embedded store, whose password is made of the Unit's secret
+    _PASSWORD: Told("wants a password", "give this instance the UNIT_SECRET of rank 0"),
+    _WRONG: Told(
+        "refused the password that UNIT_SECRET gives", "rank 0 has another secret: give all ranks the same"
     ),
+    _UNWANTED: Told(
+        "has no password, but UNIT_SECRET gives one", "rank 0 has no secret: give all ranks the same, or none"
+    ),
+}
+_OF_CODES = {
+    "WRONGPASS": _WRONG,
     "NOAUTH": _PASSWORD,
     "NOPERM": _ACL,
     "OOM": Told("is out of memory (maxmemory)", "give it more or remove other data"),
@@ -79,9 +88,7 @@ _PHRASES = {
     "Connection closed by server": _CLOSED,
     "max number of clients reached": Told("has no connection left (maxclients)"),
     "unauthenticated": _PASSWORD,  # of a command that is long, before it is even read
-    "without any password configured": Told(
-        "has no password, but UNIT_REDIS_URL or UNIT_SECRET gives one", "give it this one, or leave it out"
-    ),
+    "without any password configured": _UNWANTED,
     "DB index is out of range": Told(
         "does not have the database that UNIT_REDIS_URL names",
         "name one below its setting databases, which is 16 by default",
@@ -115,17 +122,26 @@ def explain(
         error: what was raised.
         place: the server, for people.
         remedy: what helps where no server was reached, if it is not the URL that says where it is.
-        to: what was understood of that URL.
+        to: what was understood of that URL; None at rank 0, of its own server.
         at: the address that was tried.
 
     """
     if isinstance(error, StoreError):
         return error
-    told = _clause(error, place, to)
+    told = _named(_clause(error, place, to), to)
     if _is_of_the_way(error):
         itself = _itself(to, at) if os.strerror(errno.ECONNREFUSED) in told.what else ""
         told = Told(told.what, "; ".join(filter(None, (itself, remedy or told.remedy))))
     return StoreError(f"the store at {place} {told.what}", told.remedy)
+
+
+def _named(told: Told, to: Address | None) -> Told:
+    """Name the variable that the address or the password came from; the embedded store's without one."""
+    variable = to.variable if to is not None else "UNIT_SECRET"
+    if variable.startswith("UNIT_SECRET"):
+        told = _OF_SECRET.get(told, told)
+        return Told(*(text.replace("UNIT_SECRET", variable) for text in told))
+    return Told(*(text.replace("UNIT_REDIS_URL", variable) for text in told))
 
 
 def _clause(error: BaseException, place: str, to: Address | None) -> Told:

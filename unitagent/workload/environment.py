@@ -33,16 +33,6 @@ _PAIR = re.compile(
 )
 
 
-# Engines that do not read the variables that we offer, and what tells that somebody has thought of ranks.
-_ENGINE = re.compile(
-    r"\b(vllm serve|vllm\.entrypoints\.openai\.api_server|sglang\.launch_server|sglang serve|trtllm-serve"
-    r"|lmdeploy serve|accelerate launch)\b"
-)
-_PLACED = re.compile(
-    r"rank|node|master|headless|leader|worker|machine|host_?file|dist-init|ray", re.IGNORECASE
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GangInfo:
     """What one rank of a gang tells its workload.
@@ -102,16 +92,6 @@ def explain_variables(argv: Sequence[str]) -> tuple[str, ...]:
         return ()
     name = next(filter(None, found.groups()))
     return (f"COMMAND has {found[0]}, which nobody replaces where no shell runs it: write {{{name}}}",)
-
-
-def explain_alone(argv: Sequence[str]) -> tuple[str, ...]:
-    """Say of an engine's command without a word on ranks that each rank would start an engine of its own."""
-    text = " ".join(argv)
-    engine = _ENGINE.search(text)
-    if engine is None or _PLACED.search(text):
-        return ()
-    told = f"COMMAND starts {engine[0]} and says nothing of ranks, so each rank starts one of its own"
-    return (f"{told}: UNIT_FRAMEWORK=auto completes it (UNIT_FRAMEWORK=none: it is meant so)",)
 
 
 def has_placeholder(word: str) -> bool:
