@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.listening import story
 from tests.process.conftest import DEADLINE, Agent, until
 from unitagent.core.exits import Exit
-from unitagent.workload import proc
+from unitagent.workload import proc, process, signals
+from unitagent.workload.background import in_background
 from unitagent.workload.inside import Corpse, Inside, corpses, family
+from unitagent.workload.reaper import Reaper
 from unitagent.workload.vital import Bells
 
 Start = Callable[..., Agent]
@@ -205,3 +208,19 @@ def test_a_bell_rings_at_the_end_of_a_process() -> None:
         finally:
             short.kill()
             long.kill()
+
+
+@story
+async def test_a_look_inside_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every agent takes one once a second, for as long as its workload runs."""
+    begun: list[object] = []
+
+    async def counted(work: Callable[[], object]) -> object:
+        begun.append(work)
+        return await in_background(work)
+
+    monkeypatch.setattr(process, "in_background", counted)
+    workload = process.Workload(Reaper(), signals.birth(), on_exit=lambda *_: None)
+    workload.pid = os.getpid()
+    assert await workload.dead_inside() is None
+    assert len(begun) == 1

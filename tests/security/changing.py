@@ -8,11 +8,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.acceptance.local import until
+from tests.acceptance.local import UNITAGENT, until
 from tests.ports import free_port, served_port
 from tests.security.victims import UNIT, Victim
 
@@ -22,10 +23,20 @@ _PAUSE = 0.03  # seconds between two questions of the same rank
 
 
 class Changing:
-    """The Unit; ``url`` of its store, empty for the embedded one."""
+    """The Unit.
+
+    Args:
+        folder: of its files.
+        url: of its store, empty for the embedded one.
+
+    Attributes:
+        program: that its agents are.
+
+    """
 
     def __init__(self, folder: Path, url: str = "") -> None:
         self.folder, self.url, self.port, self.traffic = folder, url, free_port(), served_port()
+        self.program: Sequence[str] = UNITAGENT
         self.agents: dict[int, Victim] = {}
         self.all: list[Victim] = []
 
@@ -45,7 +56,7 @@ class Changing:
             "UNIT_HEARTBEAT_SECONDS": "0.4",
         }
         given |= {"UNIT_SECRET_FILE": str(self.file(rank)), "UNIT_TRAFFIC_PORT": str(self.traffic)}
-        agent = Victim(self.folder, UNIT, rank, SIZE, self.url, **given, **where)
+        agent = Victim(self.folder, UNIT, rank, SIZE, self.url, program=self.program, **given, **where)
         self.agents[rank] = agent
         self.all.append(agent)
         return agent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -47,6 +48,27 @@ def unit(request: pytest.FixtureRequest, make: Make) -> Changing:
     return make(url)
 
 
+class Inside:
+    """Somebody who has logged in to the embedded store by a secret, and is connected."""
+
+    def __init__(self, port: int, *user: str, secret: str) -> None:
+        self._client = socket.create_connection(("127.0.0.1", port), 10)
+        assert self._said(" ".join(("AUTH", *user, store_password(secret)))) == b"+OK\r\n"
+
+    def is_in(self) -> bool:
+        return self._said("PING") == b"+PONG\r\n"
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _said(self, words: str) -> bytes:
+        try:
+            self._client.sendall(f"{words}\r\n".encode())
+            return self._client.recv(100)
+        except OSError:
+            return b""
+
+
 def logs_in(port: int, secret: str) -> bool:
     """Whether the embedded store takes the password that is made of a secret."""
     with socket.create_connection(("127.0.0.1", port), 10) as client:
@@ -85,6 +107,30 @@ def test_the_secret_is_changed_rank_by_rank_and_nobody_notices(unit: Changing) -
         assert "is not signed with this UNIT_SECRET" not in agent.output
     assert nothing_is_told(unit)
     the_old_one_is_worth_nothing(unit)
+
+
+@pytest.mark.parametrize("user", [(), ("member",)], ids=["without a name", "as a member"])
+def test_who_is_in_by_the_old_one_is_put_out_when_all_ranks_have_done_without_it(
+    make: Make, user: tuple[str, ...]
+) -> None:
+    """Not before: it might be a rank."""
+    unit = make("")
+    unit.form(OLD)
+    with contextlib.closing(Inside(unit.port, *user, secret=OLD)) as inside, Watched(unit) as watched:
+        for rank in range(SIZE):
+            unit.write(rank, OLD, NEW)
+        unit.agreed(2)
+        for rank in (0, 1):
+            unit.write(rank, NEW)
+            unit.tells(rank, "UNIT_SECRET_FILE changed: 1 secret")
+        watched.hold(LEASE + 1)
+        assert inside.is_in()
+        unit.write(2, NEW)
+        unit.agreed(1)
+        until(lambda: not inside.is_in(), "it is put out")
+        watched.hold(LEASE + 1)
+        until(lambda: all(unit.status(rank)["store"]["connected"] for rank in range(SIZE)), "all are back")
+    unit.tells(0, "put out whoever was in the embedded store by a former secret")
 
 
 def the_old_one_is_worth_nothing(unit: Changing) -> None:

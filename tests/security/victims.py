@@ -39,7 +39,17 @@ def attacking(name: str, *words: str, prefix: Sequence[str] = ()) -> Iterator[No
 class Victim:
     """One agent of a Unit on loopback; its workload writes down where it would meet the others."""
 
-    def __init__(self, folder: Path, unit: str, rank: int, size: int, url: str, **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        unit: str,
+        rank: int,
+        size: int,
+        url: str,
+        *,
+        program: Sequence[str] = UNITAGENT,
+        **variables: str,
+    ) -> None:
         self.folder = folder / f"{rank}-{free_port()}"
         self.folder.mkdir()
         self.unit, self.address = unit, f"127.0.0.{rank + 1}:{free_port()}"
@@ -50,7 +60,7 @@ class Victim:
         self.env = clean(**{name: text for name, text in given.items() if text})
         with (self.folder / "output").open("wb") as file:
             self.popen = subprocess.Popen(
-                [*UNITAGENT, "run", *words, "--", "sh", "-c", script],
+                [*program, "run", *words, "--", "sh", "-c", script],
                 env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
 

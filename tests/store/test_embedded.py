@@ -98,6 +98,10 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
             with pytest.raises(StoreError, match="refused the password that UNIT_SECRET gives"):
                 await store(port, *ring.passwords).exchange(MINE)
         assert (await inside.exchange(MINE)).holder == "a"
+    assert await server.put_out_former()
+    with pytest.raises(StoreError):
+        await inside.exchange(MINE)
+    assert not await server.put_out_former()
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(f"AUTH {latter.passwords[0]}\r\nACL SETUSER default on nopass\r\n".encode())
         with client.makefile("rb") as answers:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -170,13 +171,17 @@ class EmbeddedStore:
                 await asyncio.wait_for(self._gone.wait(), _STOP)
                 return
 
-    async def follow(self) -> None:
+    async def follow(self, agreed: Callable[[], bool]) -> None:
         """Let clients in by the secrets of now; a server that is away gets them when it comes, or is told
-        with the next call.
+        with the next call. Who is in by a former one is put out when all ranks have agreed on those of now:
+        until then it may be a rank, which would be left without a store.
         """
-        if self._pid is not None:
-            with contextlib.suppress(StoreError):
-                await self._server.follow()
+        if self._pid is None:
+            return
+        with contextlib.suppress(StoreError):
+            await self._server.follow()
+            if agreed() and await self._server.put_out_former():
+                _log.info("put out whoever was in the embedded store by a former secret")
 
     async def _look_after(self) -> None:
         """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so. And

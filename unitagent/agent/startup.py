@@ -174,7 +174,6 @@ async def _store(
     if where.embedded_here:
         server = EmbeddedStore(where, here.reaper)
         await server.start()
-        file.also(server.follow)
     store = RedisStore(
         settings.unit,
         where.url,
@@ -185,6 +184,8 @@ async def _store(
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )
+    if server is not None:
+        file.also(partial(server.follow, lambda: store.unlike == frozenset()))
     try:
         timeout = settings.timing.operation_timeout
         registry = Registry(where.url, timeout=timeout, keys=here.keys)

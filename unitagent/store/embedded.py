@@ -59,6 +59,7 @@ _SPACE = 1 << 30
 MEMBER = (
     "member"  # as whom agents and operators log in; by the password alone they are not told from strangers
 )
+_USERS = "default", MEMBER
 _OWNER = "owner"  # a user that only this process knows, to look after the server
 _FORBIDDEN = ("+eval",)  # whoever writes a script of his own can keep the server busy for ever
 _FULL = 3, 4  # of the places, and of the memory; a Unit of the largest size takes no more
@@ -140,6 +141,7 @@ class EmbeddedServer:
         self._host = (bind_ip, port)
         self._keys = keys
         self._taught: tuple[str, ...] = ()  # the passwords that the server takes
+        self._former = False  # whether somebody may be in by one that it took before
         self._start = spawn or _spawn
         self._line: AbstractConnection | None = None
         self._key = secrets.token_hex(32)
@@ -162,7 +164,7 @@ class EmbeddedServer:
             )
         argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(_SPACE), program, "-")
         stdin = _filled(self._configuration())
-        self._taught = self._keys.passwords
+        self._taught, self._former = self._keys.passwords, False
         output = self._new_output()
         try:
             self.pid = self._start(argv, stdin, output)
@@ -230,17 +232,36 @@ class EmbeddedServer:
         if self._taught == wanted or not wanted:
             return
         passwords = tuple(map(_hash, wanted))
+        await self._tell(*(("ACL", "SETUSER", user, "resetpass", *passwords) for user in _USERS))
+        self._former |= not set(self._taught) <= set(wanted)
+        self._taught = wanted
+
+    async def put_out_former(self) -> bool:
+        """Put out whoever may be in by a password that counts no more; whether there may have been any. The
+        server does not tell who is: all go, and members come again.
+
+        Raises:
+            StoreError: the server did not do it.
+
+        """
+        if not self._former:
+            return False
+        await self._tell(*(("CLIENT", "KILL", "USER", user) for user in _USERS))
+        self._former = False
+        return True
+
+    async def _tell(self, *commands: Sequence[str]) -> None:
+        """Have the server do these, on a connection of their own."""
         try:
             async with asyncio.timeout(_TRY):
                 connection = await self._connect()
                 try:
-                    for user in ("default", MEMBER):
-                        await call(connection, "ACL", "SETUSER", user, "resetpass", *passwords)
+                    for command in commands:
+                        await call(connection, *command)
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:
             raise explain(error, join_host(self._host)) from error
-        self._taught = wanted
 
     async def let_go(self) -> None:
         """Close the connection that the server is looked after by."""

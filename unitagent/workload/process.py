@@ -185,9 +185,8 @@ class Workload:
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
-        await in_background(self._oom.look)
         pid, spared = self.pid, frozenset(self._reaper.services)
-        corpse = await in_background(lambda: self._look_inside(spared)) if pid is not None else None
+        corpse = await in_background(lambda: self._look_inside(pid, spared))
         if self.pid != pid:  # what was looked at has ended meanwhile
             corpse = None
         self._bells.hang(self._inside.vital if self.pid is not None and corpse is None else ())
@@ -195,8 +194,10 @@ class Workload:
             return corpse
         return replace(corpse, exit=replace(corpse.exit or Exit(None, signal.SIGKILL), oom=True))
 
-    def _look_inside(self, spared: frozenset[int]) -> Corpse | None:
+    def _look_inside(self, pid: int | None, spared: frozenset[int]) -> Corpse | None:
         self._oom.look()
+        if pid is None:
+            return None
         if self._shm.grown():  # a crash comes without warning, and nobody tells later whose it was
             self._shm.sample(one.pid for one in self._living())
         return self._inside.look(spared)
