@@ -9,7 +9,7 @@ import pytest
 
 from tests.core.unit import Unit
 from unitagent.core.events import Opinion, PeerAnswered, StopAsked, Tick
-from unitagent.core.model import Beat, OrderKind, Record
+from unitagent.core.model import Beat, InstanceState, OrderKind, Record
 from unitagent.core.timing import Timing
 
 CALM: dict[str, Any] = {"backoff": (0.0,)}
@@ -69,6 +69,49 @@ def test_without_guard_rank_0_stops_when_cut_off_after_its_followers_have_left()
     unit.cut, unit.silent = {0}, {0}
     unit.wait(8)
     assert not unit.agents[0].up
+
+
+@pytest.mark.xfail(
+    reason="5: a record that has stood at no barrier keeps all others out of the one that runs"
+)
+def test_without_guard_nobody_waits_for_a_newcomer_that_died_before_its_first_barrier() -> None:
+    unit = Unit(3, **CALM).formed()
+    unit.kill(1)
+    unit.kill(2)
+    unit.refusing = {1, 2}
+    unit.wait(10)
+    board, old = unit.store.board, unit.store.board.records[2]
+    claimed: dict[str, Any] = {
+        "incarnation": "dead",
+        "tenure": old.tenure + 1,
+        "generation": 0,
+        "gang": "",
+        "edition": 0,
+    }
+    board.records[2] = replace(old, state=InstanceState.WAITING, **claimed)
+    board.holders[2], board.beats[2] = "dead", (Beat("dead", 1), unit.now)
+    unit.refusing = {2}
+    unit.create(1)
+    unit.wait(30)
+    assert unit.take() == ["1 spawn 1"]
+
+
+@pytest.mark.xfail(reason="contract 3: a drain is charged when its cause has left and was replaced")
+def test_a_container_that_is_killed_while_it_stops_in_a_drain_costs_no_restart() -> None:
+    unit = Unit(3, guard=True, max_restarts=0, deregister=0.0, drain=0.0, **CALM).formed()
+    unit.slow = {1}
+    unit.tell(2, StopAsked)
+    unit.wait(3)
+    assert unit.codes == {2: 0}
+    unit.create(2)
+    unit.wait(1)
+    unit.kill(1)
+    unit.refusing = {1}
+    unit.wait(8)
+    unit.refusing = set()
+    unit.create(1)
+    unit.wait(5)
+    assert unit.ready() == {0, 1, 2}
 
 
 @pytest.mark.xfail(reason="3 and 10: an answer counts from when it was read, not from when it was asked for")
