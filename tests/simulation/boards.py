@@ -51,6 +51,9 @@ class Boards:
             return None
         return self.old if self.old is not None and host in self.stale else self.main
 
+    def opened(self, one: Instance) -> None:
+        """A container starts; the store is elsewhere."""
+
     def is_main(self, host: str) -> bool:
         """Whether this machine talks to the one server that counts."""
         return not self.down and host not in self.cut and (self.old is None or host not in self.stale)

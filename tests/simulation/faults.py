@@ -31,10 +31,17 @@ _ANY: Weights = {
     network.apart: 1, network.pair: 0.5, network.squatter: 0.5, network.elsewhere: 1,
     settings.misfit: 0.7,
 }  # fmt: skip
+# What happens to a store that is a server of its own, or a second rank 0 at the first one's address.
+_NOT_EMBEDDED = frozenset({
+    store.outage, store.failover, store.set_back, store.set_back_often, store.split, store.forget,
+    store.wipe_while_cut, instances.lose_and_set_back, network.squatter,
+})  # fmt: skip
 _SOON = 1.6  # seconds; the earliest trouble, while the Unit forms
 
 
 def _draw(world: World, weights: Weights) -> Fault:
+    if world.plan.embedded:
+        weights = {fault: weight for fault, weight in weights.items() if fault not in _NOT_EMBEDDED}
     return world.rng.choices(list(weights), list(weights.values()))[0]
 
 

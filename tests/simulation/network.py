@@ -25,6 +25,7 @@ class Network:
         self._lost: set[str] = set()
         self._apart: set[str] = set()
         self._pairs: set[frozenset[str]] = set()
+        self._refusing: set[str] = set()
 
     def place(self, one: Instance) -> None:
         """It listens at its address."""
@@ -45,7 +46,8 @@ class Network:
     def is_reachable(self, asker: Instance, ip: str) -> bool:
         """Whether packets reach a machine at this address, be it only to be refused."""
         host = self._routed(asker, ip)
-        return host is not None and self.linked(asker.host, host)
+        refused = host in self._refusing and asker.host not in self._apart
+        return host is not None and (refused or self.linked(asker.host, host))
 
     def _routed(self, asker: Instance, ip: str) -> str | None:
         """The machine that has this address, for this one: itself, or the first where somebody lives."""
@@ -75,9 +77,15 @@ class Network:
         """Cut a machine off from all others."""
         self._apart.add(host)
 
+    def quarantine(self, host: str) -> None:
+        """Cut a machine off from all others by a firewall that rejects: whoever asks is refused."""
+        self._apart.add(host)
+        self._refusing.add(host)
+
     def splice(self, host: str) -> None:
-        """Undo ``sever``."""
+        """Undo ``sever`` and ``quarantine``."""
         self._apart.discard(host)
+        self._refusing.discard(host)
 
     def severed(self, host: str) -> bool:
         """Whether this machine is cut off from all others."""
@@ -91,4 +99,5 @@ class Network:
     def heal(self) -> None:
         """Everybody that lives reaches everybody."""
         self._apart.clear()
+        self._refusing.clear()
         self._pairs.clear()

@@ -55,6 +55,7 @@ class Plan:
         auto: no instance is told its rank.
         twins: two instances have one address from the start.
         strict: as ``UNIT_STRICT``.
+        embedded: the store is in rank 0's container; no seed draws it, since seeds are kept for their worlds.
 
     """
 
@@ -84,6 +85,7 @@ class Plan:
     max_restarts: int
     faults_from: float
     faults_span: float
+    embedded: bool = False
 
     @property
     def timing(self) -> Timing:
@@ -113,6 +115,7 @@ class Plan:
             strict=self.strict,
             probes=self.probes,
             health=self.health,
+            owns_store=self.embedded and rank == 0,
             lease=self.lease,
             heartbeat=self.heartbeat,
             store_timeout=60.0 * max(1.0, self.pace),

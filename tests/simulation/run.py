@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tests.simulation import faults
 from tests.simulation.plan import Plan, Profile
@@ -28,9 +29,9 @@ class Outcome:
     story: tuple[str, ...]
 
 
-def simulate(seed: int, told: bool = False) -> Outcome:
-    """Live through the world of this seed."""
-    world = World(seed, told)
+def simulate(seed: int, told: bool = False, **changes: Any) -> Outcome:
+    """Live through the world of this seed, with these changes to its plan."""
+    world = World(seed, told, **changes)
     world.story.add(0.0, "plan", str(world.plan))
     faults.schedule(world)
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import Any
 
 from tests.simulation.boards import Boards
+from tests.simulation.embedded import Embedded
 from tests.simulation.instance import Instance
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan, draw
@@ -37,15 +39,15 @@ class World:
 
     """
 
-    def __init__(self, seed: int, told: bool = False) -> None:
+    def __init__(self, seed: int, told: bool = False, **changes: Any) -> None:
         self.rng = Random(seed)
-        self.plan: Plan = draw(self.rng, seed)
+        self.plan: Plan = replace(draw(self.rng, seed), **changes)
         self.timing, self.bounds = self.plan.timing, self.plan.bounds
         self.now = 0.0
         self.story = Story(told)
         self.watch = Watch(self)
-        self.boards = Boards(self.rng)
         self.network = Network()
+        self.boards = Embedded(self) if self.plan.embedded else Boards(self.rng)
         self.slots: dict[int, Instance] = {}
         self.lives: list[Instance] = []
         self.living: list[Instance] = []
@@ -112,6 +114,7 @@ class World:
         one = Instance(self, slot, host, address, number)
         self.slots[slot] = one
         self.network.place(one)
+        self.boards.opened(one)
         self.lives.append(one)
         self.living.append(one)
         self.watch.created(one)
@@ -154,7 +157,8 @@ class World:
 
     def replace(self, one: Instance, ip: str = "") -> None:
         """A new container elsewhere, whatever the old one does."""
-        if self.slots.get(one.slot) is one and one.slot not in self.retired:
+        second_store = self.plan.embedded and one.slot == 0 and one.alive  # of which the first never hears
+        if self.slots.get(one.slot) is one and one.slot not in self.retired and not second_store:
             self.create(one.slot, ip=ip)
 
     def _wanted(self, one: Instance) -> bool:
