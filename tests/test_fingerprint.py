@@ -9,10 +9,10 @@ from unitagent.agent.fingerprint import fingerprint
 
 def names(**environ: str) -> set[str]:
     """What is compared of these variables."""
-    return {word.partition("=")[0] for word in fingerprint(["c"], "none", environ).split()}
+    return {word.partition("=")[0] for word in fingerprint(["c"], {}, environ).split()}
 
 
-ALWAYS = {"COMMAND", "UNIT_FRAMEWORK"}
+ALWAYS = {"COMMAND"}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ ALWAYS = {"COMMAND", "UNIT_FRAMEWORK"}
 )
 def test_what_must_be_equal(name: str) -> None:
     assert names(**{name: "1"}) == {*ALWAYS, name}
-    assert fingerprint([], "none", {name: "1"}) != fingerprint([], "none", {name: "2"})
+    assert fingerprint([], {}, {name: "1"}) != fingerprint([], {}, {name: "2"})
     assert names(**{name: ""}) == ALWAYS
 
 
@@ -54,8 +54,9 @@ def test_what_may_differ(name: str) -> None:
     assert names(**{name: "1"}) == ALWAYS
 
 
-def test_command_and_framework_are_compared() -> None:
-    ours = fingerprint(["vllm", "serve", "M"], "vllm", {})
-    assert ours != fingerprint(["vllm", "serve", "M"], "none", {})
-    assert ours != fingerprint(["vllm", "serve M"], "vllm", {})
-    assert ours == fingerprint(["vllm", "serve", "M"], "vllm", {"HOME": "/"})
+def test_command_and_settings_are_compared() -> None:
+    vllm, none = {"UNIT_FRAMEWORK": "vllm"}, {"UNIT_FRAMEWORK": "none"}
+    ours = fingerprint(["vllm", "serve", "M"], vllm, {})
+    assert ours != fingerprint(["vllm", "serve", "M"], none, {})
+    assert ours != fingerprint(["vllm", "serve M"], vllm, {})
+    assert ours == fingerprint(["vllm", "serve", "M"], vllm, {"HOME": "/"})

@@ -11,12 +11,12 @@ from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
 
-DIFFERING = "rank 1: COMMAND, LMDEPLOY_EXECUTOR_BACKEND, NCCL_ALGO, UNIT_FRAMEWORK"
+DIFFERING = "rank 1: COMMAND, LMDEPLOY_EXECUTOR_BACKEND, NCCL_ALGO, UNIT_FRAMEWORK, UNIT_LEASE_SECONDS"
 
 
 @contextmanager
 def unequal(folder: Path, *options: str) -> Iterator[list[Solo]]:
-    """The agents of a Unit of 2; rank 1 has a variable, a service file's variable and a framework more."""
+    """The agents of a Unit of 2; rank 1 has two variables, a service file's and a framework more."""
     agents: list[Solo] = []
     file = folder / "service.json"
     env = [{"name": "LMDEPLOY_EXECUTOR_BACKEND", "value": "ray"}, {"name": "NCCL_IB_HCA", "value": "=mlx5_1"}]
@@ -26,6 +26,7 @@ def unequal(folder: Path, *options: str) -> Iterator[list[Solo]]:
         "NCCL_SOCKET_IFNAME": "lo",
         "UNIT_CONFIG": str(file),
         "UNIT_FRAMEWORK": "auto",
+        "UNIT_LEASE_SECONDS": "6",
     }
     port = free_port()
     with ExitStack() as ends:

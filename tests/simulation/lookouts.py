@@ -76,8 +76,6 @@ class Lookout:
         if self.world.boards.of(one.host) is not None or gang is None:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
-        if one.rank == 0 and not ranks:
-            return False  # all others were rebuilt, or have left: they wait for the store, it serves on
         ranks = ranks if one.rank == 0 else [0]
         return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
 
@@ -93,7 +91,7 @@ class Lookout:
         was breaks its connections as a rule, and with them what a newcomer has seen; here it does not.)
         """
         vouch = () if (gang := one.state.workload.gang) is None else gang.incarnations
-        vouched = one.state.peers.vouched
+        vouched = one.state.peers.heard
         words = [vouched[peer] for peer in vouch[: None if one.rank == 0 else 1] if peer in vouched]
         if one.touched - one.skew <= self.world.boards.lost_at:
             words.append(one.touched)

@@ -443,7 +443,7 @@ def _the_dead_charge_nothing() -> Any:
 
 
 def _the_store_is_believed_at_once() -> Any:
-    return patch.object(rejoining, "_is_still_mine", lambda state: True)
+    return patch.object(rejoining, "is_still_mine", lambda state: True)
 
 
 MUTANTS = (

@@ -29,9 +29,10 @@ _MAY_DIFFER = frozenset(
 )
 
 
-def fingerprint(command: Sequence[str], framework: str, environ: Mapping[str, str]) -> str:
-    """Words ``name=hash``: of the user's command, of what completes it, and of variables that must agree."""
-    words = [f"COMMAND={_hash(chr(0).join(command))}", f"UNIT_FRAMEWORK={_hash(framework)}"]
+def fingerprint(command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """Words ``name=hash``: of the user's command, of settings and of variables that must agree."""
+    words = [f"COMMAND={_hash(chr(0).join(command))}"]
+    words += [f"{name}={_hash(text)}" for name, text in settings.items()]
     words += [f"{name}={_hash(text)}" for name, text in sorted(environ.items()) if text and _compared(name)]
     return " ".join(words)
 

@@ -240,8 +240,17 @@ def _readable(hostname: str) -> str:
 
 
 def _fingerprint(found: Resolved) -> str:
-    """Of what the workload is given by the user."""
-    return fingerprint(found.settings.command, found.settings.framework, _given(found))
+    """Of what the workload is given by the user, and of how the Unit is to act."""
+    settings = found.settings
+    shared = {
+        "UNIT_FRAMEWORK": settings.framework,
+        "UNIT_GUARD": str(settings.guard),
+        "UNIT_MODE": str(settings.mode),
+        "UNIT_RESTART": str(settings.restart),
+        "UNIT_LEASE_SECONDS": f"{settings.lease:g}",
+        "UNIT_HEARTBEAT_SECONDS": f"{settings.heartbeat:g}",
+    }
+    return fingerprint(settings.command, shared, _given(found))
 
 
 def _given(found: Resolved) -> dict[str, str]:

@@ -22,7 +22,19 @@ from unitagent.core.identity import (
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, few, ranks
 from unitagent.core.parts import Marks, Work
-from unitagent.core.state import Result, State, go, is_observed, late_by, mine, name, say, watched
+from unitagent.core.state import (
+    Result,
+    State,
+    go,
+    is_observed,
+    is_still_mine,
+    late_by,
+    look_for_successor,
+    mine,
+    name,
+    say,
+    watched,
+)
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
 
@@ -33,6 +45,8 @@ def enter(state: State) -> Result:
         return state, ()
     if not state.store.current and _has_to_look_first(state):
         return state.with_store(look=True), ()
+    if state.workload.cut_off and not is_still_mine(state):
+        return look_for_successor(state), ()
     target = _target(state)
     if target == state.me.generation:
         return state, ()
@@ -77,7 +91,8 @@ def _target(state: State) -> int:
 
 
 def _waits_to_rejoin(state: State) -> bool:
-    return state.workload.cut_off and not state.leads
+    """Whether it stands outside a generation that may go on without it; who drains has ended its part."""
+    return state.workload.cut_off and not state.leads and state.shutdown.draining is None
 
 
 def gang_of(generation: int, roster: list[Record]) -> Gang:
@@ -211,7 +226,7 @@ def _begun(state: State, gang: Gang) -> State:
     """With a living workload, and nothing held against anybody."""
     nobody: frozenset[int] = frozenset()
     state = state.with_workload(
-        gang=gang, work=Work.ALIVE, grace=0.0, exit=None, ended=None, cut_off=False
+        gang=gang, work=Work.ALIVE, grace=0.0, exit=None, ended=None, cut_off=False, opened=state.store.clock
     ).with_peers(suspects={}, mute=nobody, asking=nobody, hung_up=nobody, ask_again={})
     last = state.recovery.marks
     under_way = Marks() if last.ready is not None else last  # one that is over times no later start

@@ -36,7 +36,7 @@ def fence(state: State) -> Result:
     rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
     if holder is None or not (rival and is_living(state, holder.incarnation)):
         return state, ()
-    if _serves(state) and state.me.outranks(holder):
+    if state.me.outranks(holder) and (_serves(state) or not _answers(state, holder)):
         return state, ()
     where = holder.hostname or holder.ip
     why = f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
@@ -45,6 +45,15 @@ def fence(state: State) -> Result:
         return state, ()
     state = mine(state.with_workload(work=Work.STOPPING, grace=0.0), state=InstanceState.STOPPING)
     return state, (Say(Level.ERROR, why), Stop(0.0))
+
+
+def _answers(state: State, holder: Record) -> bool:
+    """Whether its agent has answered of late. Beats are not signed: whoever can write to the store can add
+    them to a record of an earlier life.
+    """
+    asks = state.rules.probes and holder.port
+    heard = state.peers.heard.get(holder.incarnation, NEVER)
+    return not asks or state.now - heard < state.rules.lease
 
 
 def is_living(state: State, incarnation: str) -> bool:
@@ -106,7 +115,7 @@ def _has_ended(state: State, holder: Record) -> bool:
         return True
     former, patience = state.store.predecessor, min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
     known = former is not None and former.incarnation == holder.incarnation
-    refused = holder.incarnation in state.peers.refused
+    refused = holder.incarnation in state.peers.refused and holder.netns == state.me.netns
     return (known or refused) and state.store.leases.unchanged(holder.incarnation) > patience
 
 
@@ -250,6 +259,7 @@ def wait_for_rank(state: State) -> Result:
     if state.rules.rank in state.store.foreign and not state.joined:
         return _say_once(state, _foreign(state))
     if holder is None or holder.incarnation == state.me.incarnation:
+        state = _look_when_observed(state)
         state, actions = _say_once(state, _forgotten(state)) if _may_be_forgotten(state) else (state, ())
         return _ask_holders(state, None, actions)
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
@@ -262,6 +272,15 @@ def wait_for_rank(state: State) -> Result:
         state = state.with_store(look=True)  # and not at the next heartbeat
     state, actions = _say_once(state, why)
     return _ask_holders(state, holder, actions)
+
+
+def _look_when_observed(state: State) -> State:
+    """Look at the store as soon as a Unit of one has waited long enough, and not at the next heartbeat."""
+    contact, timing = state.store.leases.contact, state.rules.timing
+    due = (contact or state.now) + timing.heartbeat + timing.tick
+    if state.rules.size > 1 or state.joined or contact is None or state.now >= due:
+        return state
+    return state.with_store(next_beat=min(state.store.next_beat, due))
 
 
 def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...]) -> Result:

@@ -49,14 +49,14 @@ def _asked_at(state: State, rank: int) -> float:
 
 
 def _heard(state: State, event: PeerAnswered) -> State:
-    """A living peer vouches for itself, and tells of a generation that I may have missed."""
+    """A living peer vouches for itself, and tells of a generation that I may have missed. Its word is as old
+    as my question: I may have stood still since.
+    """
     recent = state.now - state.rules.timing.takeover
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
-    vouched = {one: at for one, at in state.peers.vouched.items() if one in heard}
-    heard[event.incarnation] = state.now
-    vouched[event.incarnation] = min(state.now, _asked_at(state, event.rank))
+    heard[event.incarnation] = min(state.now, _asked_at(state, event.rank))
     unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
-    return credence.heard(state.with_peers(heard=heard, vouched=vouched, unheard=unheard), event.generation)
+    return credence.heard(state.with_peers(heard=heard, unheard=unheard), event.generation)
 
 
 def _unheard(state: State, event: PeerAnswered, record: Record) -> State:

@@ -68,7 +68,7 @@ def is_isolated(state: State) -> bool:
     if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return False
     vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
-    touched = max((last, *(state.peers.vouched.get(peer.incarnation, last) for peer in vouch)))
+    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouch)))
     known = {peer.rank for peer in vouch} <= state.peers.answered
     return known and state.now - touched > state.rules.lease
 
@@ -83,13 +83,13 @@ def last_touch(state: State) -> float:
     if last is None or not state.rules.probes or not _can_be_vouched_for(state):
         return state.now
     vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
-    touched = max([last, *(state.peers.vouched.get(peer.incarnation, last) for peer in vouch)])
+    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouch)])
     return touched + min(DECIDING, max(0.0, state.now - state.rules.lease - touched))
 
 
 def _can_be_vouched_for(state: State) -> bool:
-    """Whether there is somebody to ask: rank 0 even when it is gone, for then nobody answers for it."""
+    """Whether there is somebody to ask, be it that all have left: then nobody answers for me."""
     if state.rules.rank == 0:
-        return bool(_confidants(state))
+        return any(one.port for rank, one in state.store.records.items() if rank != 0)
     leader = state.store.records.get(0)
     return leader is None or leader.port != 0

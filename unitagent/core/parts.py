@@ -145,6 +145,7 @@ class WorkloadView:
         ended: failure of my own instance that has yet to end its generation.
         stuck: what of it cannot be made to go away, or empty.
         cut_off: it was stopped because nobody could be reached any more.
+        opened: the store's clock when its barrier opened, in milliseconds.
 
     """
 
@@ -157,6 +158,7 @@ class WorkloadView:
     ended: Failure | None = None
     stuck: str = ""
     cut_off: bool = False
+    opened: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +173,7 @@ class PeerEvidence:
         watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: incarnations that did not answer when they were asked, and have not beaten since.
-        heard: when each incarnation last answered.
-        vouched: when it was asked what it answered then; as with ``touched`` of the store.
+        heard: when each incarnation was asked what it answered last; as with ``touched`` of the store.
         unheard: since when each has not: when it was asked what it did not answer, after its last answer.
         doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
@@ -187,7 +188,6 @@ class PeerEvidence:
     suspects: Mapping[int, str] = field(default_factory=dict)
     mute: frozenset[str] = frozenset()
     heard: Mapping[str, float] = field(default_factory=dict)
-    vouched: Mapping[str, float] = field(default_factory=dict)
     unheard: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[int, str] = field(default_factory=dict)
     answered: frozenset[int] = frozenset()

@@ -14,7 +14,15 @@ from unitagent.core.events import Opinion
 from unitagent.core.exits import Code
 from unitagent.core.identity import check_peers, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
-from unitagent.core.state import Result, State, go, is_observed, mine, watched
+from unitagent.core.state import (
+    Result,
+    State,
+    go,
+    is_still_mine,
+    look_for_successor,
+    mine,
+    watched,
+)
 
 
 def rejoin(state: State) -> Result:
@@ -22,8 +30,8 @@ def rejoin(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
         return state, ()
-    if not _is_still_mine(state):
-        return _look_for_successor(state), ()
+    if not is_still_mine(state):
+        return look_for_successor(state), ()
     unproven = find_unproven(state, state.store.records.values())
     if any(_must_prove_itself(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
@@ -34,21 +42,6 @@ def rejoin(state: State) -> Result:
     if apart:  # of those that I have not seen beat I know nothing
         state = state.with_store(leases=replace(state.store.leases, of={}))
     return start(mine(state, generation=gang.generation), gang)
-
-
-def _is_still_mine(state: State) -> bool:
-    """Whether I have taken my rank in this contact, or nobody has claimed it for a heartbeat of it: who took
-    it while I was out of touch puts itself back by then into a store that shows me there from long ago.
-    """
-    contact, joined = state.store.leases.contact, state.store.joined
-    taken_now = contact is not None and joined is not None and joined >= contact
-    return taken_now or is_observed(state, state.rules.timing.beat_due)
-
-
-def _look_for_successor(state: State) -> State:
-    """Ask the store again when its heartbeat is over, and not at the next one of mine."""
-    due = (state.store.leases.contact or state.now) + state.rules.timing.beat_due
-    return state.with_store(next_beat=min(state.store.next_beat, due))
 
 
 def _must_prove_itself(state: State, record: Record) -> bool:
@@ -82,7 +75,8 @@ def _running_gang(state: State) -> Gang | None:
     everybody = {**state.store.records, state.rules.rank: state.me}
     if any(rank not in everybody for rank in range(state.rules.size)) or find_clashes(everybody.values()):
         return None
-    if any(everybody[rank].generation != state.generation for rank in everybody if rank != state.rules.rank):
+    told = {everybody[rank].generation for rank in everybody if rank != state.rules.rank}
+    if not told <= {0, state.generation}:  # none yet, or the running one
         return None  # somebody's predecessor, as a store shows it that has lost writes
     return gang_of(state.generation, [everybody[rank] for rank in range(state.rules.size)])
 

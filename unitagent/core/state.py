@@ -201,6 +201,21 @@ def was_held_lately(state: State) -> bool:
     return state.now - max(forgotten, answered) <= state.rules.timing.takeover
 
 
+def is_still_mine(state: State) -> bool:
+    """Whether I have taken my rank in this contact, or nobody has claimed it for a heartbeat of it: who took
+    it while I was out of touch puts itself back by then into a store that shows me there from long ago.
+    """
+    contact, joined = state.store.leases.contact, state.store.joined
+    taken_now = contact is not None and joined is not None and joined >= contact
+    return taken_now or is_observed(state, state.rules.timing.beat_due)
+
+
+def look_for_successor(state: State) -> State:
+    """Ask the store again when that heartbeat is over, and not at the next one of mine."""
+    due = (state.store.leases.contact or state.now) + state.rules.timing.beat_due
+    return state.with_store(next_beat=min(state.store.next_beat, due))
+
+
 def overdue(state: State, peer: Record) -> bool:
     """Whether a lease is over, as the last snapshot shows it. When the last beat was written is known from
     the store's own clock; where there is no second witness, only from when I saw it.

@@ -37,6 +37,7 @@ _LONGEST_TICK = 0.25  # seconds
 _LONGEST_OPERATION = 5.0
 _LONGEST_QUESTION = 2.0
 _SLACK = 1e-9
+_CALM, _DRIFT = 300.0, 1e-3  # from that lease on, two clocks that are set right by 500 ppm each count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class Timing:
             out_of_touch=min(1.5 * heartbeat, lease - question - tick),
             contact_gap=heartbeat + operation + 2 * tick,
             watchdog=lease + 1.0,
-            takeover=lease + 2.0,
+            takeover=lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT,
         )
         timing.check()
         return timing
