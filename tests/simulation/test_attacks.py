@@ -1,4 +1,4 @@
-"""Worlds in which the core breaks a guarantee today, told by hand. Whoever mends one takes its mark away."""
+"""Worlds in which the core was attacked, told by hand. Those that break a guarantee to this day are marked."""
 
 from __future__ import annotations
 

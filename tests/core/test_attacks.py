@@ -1,4 +1,4 @@
-"""Stories in which the core breaks a guarantee today. Whoever mends one takes its mark away."""
+"""Stories with which the core was attacked. Those that break a guarantee to this day are marked so."""
 
 from __future__ import annotations
 
