@@ -1,4 +1,4 @@
-"""Worlds in which the core was attacked, told by hand. Those that break a guarantee to this day are marked."""
+"""Worlds in which the core was attacked. Those that break a guarantee to this day are marked so."""
 
 from __future__ import annotations
 
