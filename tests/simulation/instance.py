@@ -203,6 +203,11 @@ class Instance:
         self.paused, self._frozen = True, self.world.now
         self._whole_machine = machine
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether its whole machine does, its workload included."""
+        return self.paused and self._whole_machine
+
     def _feed_watchdog(self) -> None:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
@@ -218,7 +223,7 @@ class Instance:
         """The watchdog ends a workload that nobody minds any more; it hears no word that comes too late."""
         if not self.alive or self._minded == float("inf"):
             return
-        if self.paused and self._whole_machine:
+        if self.stands_still:
             self._minded = max(self._minded, self.world.now + self.world.timing.tick)
         if self.world.now < self._minded:
             self.world.after(self._minded - self.world.now, self._watch_over)

@@ -69,10 +69,12 @@ class Lookout:
             self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
 
     def is_alone(self, one: Instance) -> bool:
-        """Whether neither the store nor anybody who could vouch for it answers."""
+        """Whether neither the store nor anybody who could vouch for it answers. On a machine that stands still
+        nothing runs; its time begins when it goes on.
+        """
         gang = one.state.workload.gang
         if one.paused:
-            return True
+            return not one.stands_still
         if self.world.boards.of(one.host) is not None or gang is None:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
