@@ -69,8 +69,8 @@ class Lookout:
             self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
 
     def is_alone(self, one: Instance) -> bool:
-        """Whether neither the store nor anybody who could vouch for it answers. On a machine that stands still
-        nothing runs; its time begins when it goes on.
+        """Whether neither the store nor anybody who could vouch for it answers. On a machine that stands
+        still nothing runs; its time begins when it goes on.
         """
         gang = one.state.workload.gang
         if one.paused:
