@@ -83,6 +83,13 @@ class FakeAnswers:
     def status(self) -> dict[str, Any]:
         return self.shown
 
+    def report(self) -> dict[str, Any]:
+        mine = [one for one in self.shown["instances"] if one["rank"] == self.who[0]]
+        return {"unit": self.unit, "generation": self.shown["generation"], "instances": mine}
+
+    def is_ready(self) -> bool:
+        return bool(self.shown["ready"])
+
     def metrics(self) -> bytes:
         return b"unitagent_ready 1.0\n"
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.probes.agents import BAD, FakeAnswers, ask, serving
+from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
 from unitagent.core.checks import Answer, Check
 from unitagent.keys import Keyring
@@ -128,6 +128,20 @@ async def test_a_peer_gets_a_signed_status() -> None:
     claim = Claim(NONCE, "u", 1, "abc", told.body)
     assert verify(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
     assert not verify(Keyring("s4"), claim, told.headers["x-unitagent-signature"])
+
+
+@in_loop
+async def test_a_peer_that_asks_briefly_is_told_of_this_instance_alone() -> None:
+    """However many there are: in an outage of the store all ask rank 0, each once a heartbeat."""
+    others = [instance(rank=rank, incarnation=f"i{rank}") for rank in range(1024) if rank != 1]
+    answers = FakeAnswers(shown=status(size=1024, instances=[*others, instance()]))
+    async with serving(answers, Keyring("s3")) as port:
+        told = await ask(port, "/status", f"X-Unitagent-Nonce: {NONCE}", "X-Unitagent-Brief: 1")
+    shown = json.loads(told.body)
+    assert (shown["unit"], shown["ready"], shown["instances"]) == ("u", True, [instance()])
+    assert len(told.body) < 512
+    claim = Claim(NONCE, "u", 1, "abc", told.body)
+    assert verify(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
 
 
 @pytest.mark.parametrize("nonce", ["", "abcd", "g" * 32, "a" * 129, "0123456789abcdef x"])

@@ -11,7 +11,7 @@ from unitagent.agent.loop import Agent
 from unitagent.core import checks
 from unitagent.core.model import Phase
 from unitagent.core.state import State
-from unitagent.core.status import phase, status
+from unitagent.core.status import phase, report, status
 from unitagent.probes.metrics import Metrics
 
 
@@ -53,6 +53,14 @@ class Views:
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
         return {**status(self._state), "secrets": self._agreement.shown()}
+
+    def report(self) -> dict[str, Any]:
+        """Return what ``/status`` says of this instance alone."""
+        return report(self._state)
+
+    def is_ready(self) -> bool:
+        """Tell whether the whole Unit serves."""
+        return checks.is_ready(self._state)
 
     def metrics(self) -> bytes:
         """Return ``/metrics``."""

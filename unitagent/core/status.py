@@ -36,6 +36,15 @@ def status(state: State) -> dict[str, Any]:
     }
 
 
+def report(state: State) -> dict[str, Any]:
+    """What this agent says of itself alone, with the keys of ``status``: as little in a Unit of any size."""
+    return {
+        "unit": state.rules.unit,
+        "generation": max(state.generation, state.me.generation),
+        "instances": [_instance(state, state.rules.rank, ())],
+    }
+
+
 def phase(state: State) -> Phase:
     """What the Unit is doing."""
     if state.me.failed or any(record.failed and not record.left for record in state.store.records.values()):

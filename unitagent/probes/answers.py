@@ -57,6 +57,12 @@ class Answers(Protocol):
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
 
+    def report(self) -> dict[str, Any]:
+        """Return what ``/status`` says of this instance alone."""
+
+    def is_ready(self) -> bool:
+        """Tell whether the whole Unit serves."""
+
     def metrics(self) -> bytes:
         """Return Prometheus text."""
 
@@ -78,6 +84,7 @@ class Request:
         path: percent-decoded.
         query: as sent, without the question mark.
         nonce: of a peer that wants a signed answer, or empty.
+        brief: a peer wants to know of this instance alone, and whether the Unit serves.
 
     """
 
@@ -85,6 +92,7 @@ class Request:
     path: str
     query: str = ""
     nonce: str = ""
+    brief: bool = False
 
 
 def respond(answers: Answers, request: Request, keys: Keyring) -> Response:
@@ -98,7 +106,7 @@ def respond(answers: Answers, request: Request, keys: Keyring) -> Response:
     if request.path == "/":
         return dashboard.page(answers.dashboard())
     if request.path == "/status":
-        return _status(answers, request.nonce, keys)
+        return _status(answers, request, keys)
     if request.path == "/metrics":
         return Response(200, answers.metrics(), _PROMETHEUS)
     return said(404, "nothing here; paths: " + " ".join(PATHS))
@@ -156,9 +164,11 @@ def _line(text: str) -> str:
     return line(" ".join(text.split()))
 
 
-def _status(answers: Answers, nonce: str, keys: Keyring) -> Response:
+def _status(answers: Answers, request: Request, keys: Keyring) -> Response:
     unit, rank, incarnation = answers.identity()
-    body = msgspec.json.encode(answers.status())
+    brief, nonce = request.brief, request.nonce
+    shown = {**answers.report(), "ready": answers.is_ready()} if brief else answers.status()
+    body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if keys and valid_nonce(nonce):
         headers.append((SIGNATURE_HEADER, sign(keys, Claim(nonce, unit, rank, incarnation, body))))

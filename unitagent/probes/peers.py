@@ -22,6 +22,7 @@ from unitagent.insist import has_arrived, insist
 from unitagent.keys import Keyring
 from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
+    BRIEF_HEADER,
     INCARNATION_HEADER,
     NONCE_HEADER,
     RANK_HEADER,
@@ -93,7 +94,7 @@ class Peers:
         self._tripwires = Tripwires(rank_ip, timeout, on_hangup)
 
     async def ask(self, record: Record) -> Verdict:
-        """Ask a peer's ``/status`` who it is and whether its workload is up. Never raises."""
+        """Ask a peer who it is and whether its workload is up. Never raises."""
         if not _addressable(record):
             return _SILENT
         made: list[socket.socket] = []
@@ -127,7 +128,7 @@ class Peers:
         """Ask on a connection of its own; one that comes to nothing is left to the next try."""
         nonce = secrets.token_hex(16)
         try:
-            address, headers = (record.ip, record.port), {NONCE_HEADER: nonce}
+            address, headers = (record.ip, record.port), {NONCE_HEADER: nonce, BRIEF_HEADER: "1"}
             answered = await get(address, "/status", headers, self._rank_ip, on_connect)
             return judge(record, answered, self._me, nonce)
         except ConnectionRefusedError:

@@ -24,7 +24,7 @@ from unitagent.probes.door import Door
 from unitagent.probes.guests import Guest, Guests, room
 from unitagent.probes.hosts import Hosts
 from unitagent.probes.response import Response
-from unitagent.probes.signature import NONCE_HEADER
+from unitagent.probes.signature import BRIEF_HEADER, NONCE_HEADER
 from unitagent.probes.sparing import Sparing
 from unitagent.probes.turns import Turns
 from unitagent.probes.units import UnitAnswers, ours
@@ -131,10 +131,12 @@ class ProbeServer:
 
     def _respond(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
         nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
+        brief = BRIEF_HEADER.lower().encode() in headers
         query = scope["query_string"].decode("latin-1")
-        answers = self._answers if nonce and self._is_own(scope) else self._sparing
+        fresh = nonce and not brief and self._is_own(scope)
+        request = Request(scope["method"], scope["path"], query, nonce, brief)
         try:
-            return respond(answers, Request(scope["method"], scope["path"], query, nonce), self._keys)
+            return respond(self._answers if fresh else self._sparing, request, self._keys)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             _log.error("a probe of %s could not be answered", scope["path"])
             _log.debug("why", exc_info=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 UNIT_HEADER = "X-Unitagent-Unit"
 NONCE_HEADER = "X-Unitagent-Nonce"
+BRIEF_HEADER = "X-Unitagent-Brief"  # a peer's wish: of all instances only the one that answers
 RANK_HEADER = "X-Unitagent-Rank"
 INCARNATION_HEADER = "X-Unitagent-Incarnation"
 SIGNATURE_HEADER = "X-Unitagent-Signature"

@@ -47,6 +47,14 @@ class Sparing:
         """Return what ``/status`` shows, or showed a moment ago."""
         return self._kept("status", self._answers.status)
 
+    def report(self) -> dict[str, Any]:
+        """Return what this instance says of itself alone, as of now: it is little."""
+        return self._answers.report()
+
+    def is_ready(self) -> bool:
+        """Tell whether the whole Unit serves, or did a moment ago."""
+        return self._kept("ready", self._answers.is_ready)
+
     def metrics(self) -> bytes:
         """Return Prometheus text, or that of a moment ago."""
         return self._kept("metrics", self._answers.metrics)
