@@ -109,6 +109,17 @@ def test_a_container_that_is_killed_while_it_stops_in_a_drain_costs_no_restart()
     assert unit.ready() == {0, 1, 2}
 
 
+def test_a_holder_that_answers_keeps_its_rank_though_the_store_has_lost_its_beat() -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    holder = unit.agents[1].me.incarnation
+    unit.kill(1)
+    unit.elsewhere = {holder}  # it is cut off from the store, and answers
+    del unit.store.board.beats[1]
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(30)
+    assert not unit.agents[1].joined
+
+
 def test_an_answer_that_was_read_a_minute_late_fences_nobody() -> None:
     unit = Unanswered(2, guard=True, **CALM)
     unit.formed()

@@ -88,7 +88,7 @@ def may_take(state: State) -> str | None:
     if not state.joined and was_held_lately(state):
         return None
     if holder in {"", state.me.incarnation}:
-        if record is not None and record.incarnation != state.me.incarnation and _beats(state, record):
+        if record is not None and record.incarnation != state.me.incarnation and _lives(state, record):
             return None  # the store has lost the name of its holder, and not the holder
         return "" if state.joined or not _may_have_forgotten(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
@@ -100,8 +100,11 @@ def may_take(state: State) -> str | None:
     return holder if _has_ended(state, record) else None
 
 
-def _beats(state: State, holder: Record) -> bool:
-    return state.store.leases.beats(holder.incarnation, within=state.rules.timing.takeover)
+def _lives(state: State, holder: Record) -> bool:
+    """Whether it has beaten, or answered me, within the time after which it could be replaced."""
+    takeover = state.rules.timing.takeover
+    answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
+    return answered or state.store.leases.beats(holder.incarnation, within=takeover)
 
 
 def _serves(state: State) -> bool:
