@@ -72,7 +72,7 @@ class Starts:
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
         asked, or all were to restart in any case, as in a job that starts again as a whole. Where the store
-        loses how the old one ended, or that the new one came, they may meet it at the next barrier instead,
+        loses the old one, or that the new one came, they may meet that one at the next barrier instead,
         with a workload that starts anew as well.
         """
         if self.watch.plan.guard:
@@ -86,7 +86,8 @@ class Starts:
         since = self.began[old_generation]
         ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
         came = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0]).born
-        lost = self.watch.world.boards.lost_at > min(came, former.died or came)
+        lost_at = self.watch.world.boards.lost_at
+        lost = lost_at > min(came, former.died or came) or former.last_answer <= lost_at
         again = self.watch.plan.mode is Mode.JOB and one.state.barrier.entered - one.skew < came
         if former.asked is None and not (ordered or lost or again):
             self.watch.broken(
