@@ -91,7 +91,6 @@ def test_every_guarantee_holds_with_a_store_in_rank_0s_container() -> None:
     assert not bad
 
 
-@pytest.mark.xfail(reason="2: what a newcomer saw started is started anew, under the same number")
 def test_a_generation_that_was_seen_to_start_starts_once_though_its_store_is_gone() -> None:
     changes: dict[str, Any] = {
         "profile": Profile.ANYTHING, "size": 3, "guard": False, "mode": Mode.SERVICE,

@@ -136,6 +136,7 @@ def _snapshot(state: State, reply: Reply) -> State:
         clock=reply.now,
         records=_newest(state, reply.records),
         former=_former(state, reply),
+        led=_led(state, reply),
         order=reply.order,
         foreign=reply.foreign,
     )
@@ -147,6 +148,12 @@ def _former(state: State, reply: Reply) -> Record | None:
     if known is None or known.incarnation == state.me.incarnation:
         return state.store.former
     return known if shown is None or shown.incarnation != known.incarnation else state.store.former
+
+
+def _led(state: State, reply: Reply) -> tuple[int, str]:
+    leader = reply.records.get(0)
+    started = leader is not None and leader.state.started
+    return (leader.generation, leader.incarnation) if leader is not None and started else state.store.led
 
 
 def _remembered(state: State) -> tuple[str, ...]:

@@ -118,6 +118,8 @@ def stand(state: State) -> Result:
         return state, ()
     if state.store.last_to_act:  # the others wait for this, and nobody but me knows that it has come
         state = state.with_store(notify=True, last_to_act=False)
+    if _has_begun_before(state, roster):
+        return state.knowing(state.me.generation + 1).with_store(notify=True), ()
     gang = gang_of(state.me.generation, roster)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return _anew(state), ()
@@ -126,6 +128,15 @@ def stand(state: State) -> Result:
     if all(_confirmed(state, record, gang) for record in roster):
         return start(state, gang)
     return state, ()
+
+
+def _has_begun_before(state: State, roster: list[Record]) -> bool:
+    """Whether I saw this generation begin under another rank 0, which the store has forgotten since: it takes
+    another number, for some may still run.
+    """
+    generation, leader = state.store.led
+    again = generation == state.me.generation and leader != roster[0].incarnation
+    return again and not any(record.state.started for record in roster)
 
 
 def _is_check_due(state: State) -> bool:

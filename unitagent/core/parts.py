@@ -64,6 +64,7 @@ class StoreView:
         confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
         predecessor: the record whose place my own took, when I joined.
         former: the last record of another in my rank that the store has shown me and shows no more.
+        led: the generation that the store last showed as started by a rank 0, and its incarnation.
         clock: of the store, when it last answered; see :func:`joining.next_tenure`.
         exchanging: the record that the exchange under way puts there; None when it only looks.
         in_flight: an exchange is under way.
@@ -90,6 +91,7 @@ class StoreView:
     confirmed: bool = False
     predecessor: Record | None = None
     former: Record | None = None
+    led: tuple[int, str] = (0, "")
     clock: int = 0
     exchanging: Record | None = None
     in_flight: bool = False
