@@ -136,14 +136,17 @@ def _charge_twice() -> Any:
 
 
 def _go_on_unasked() -> Any:
-    """An isolated one enters the next generation without another look at the store."""
+    """An isolated one enters the next generation without another look at the store, and without a pause."""
     real = barrier.enter
 
     def enter(state: State) -> Result:
         new, actions = real(state.with_store(current=True))
         return new.with_store(current=state.store.current), actions
 
-    return _rule(real, enter)
+    both = ExitStack()
+    both.enter_context(patch.object(barrier, "is_still_mine", lambda state: True))
+    both.enter_context(_rule(real, enter))
+    return both
 
 
 def _wait_for_what_is_done() -> Any:
@@ -157,7 +160,7 @@ def _wait_for_what_is_done() -> Any:
 
 
 def _a_name_is_the_holder() -> Any:
-    return patch.object(joining, "_beats", lambda state, holder: False)
+    return patch.object(joining, "_lives", lambda state, holder: False)
 
 
 @contextmanager
@@ -367,7 +370,10 @@ def _the_last_rank_is_the_master() -> Any:
 
 
 def _ghosts_fence() -> Any:
-    return patch.object(joining, "is_living", lambda state, incarnation: True)
+    both = ExitStack()
+    both.enter_context(patch.object(joining, "is_living", lambda state, incarnation: True))
+    both.enter_context(patch.object(joining, "_answers", lambda state, holder: True))
+    return both
 
 
 def _a_lower_tenure_fences() -> Any:
