@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.core.unit import Unit
 from unitagent.core.events import (
     Drained,
+    Exchanged,
     StopAsked,
 )
 from unitagent.core.model import Beat, Mode, Order, OrderKind
@@ -130,6 +131,19 @@ def test_an_order_to_drain_counts_for_its_generation_only() -> None:
     unit.create(0, 1)
     unit.wait(2)
     assert unit.ready() == {0, 1}
+
+
+def test_without_guard_an_order_to_drain_waits_for_a_rank_0_that_hears_of_it_late() -> None:
+    unit = Unit(2, deregister=0.0, drain=0.0).formed()
+    unit.unread = {0: None}
+    unit.order(OrderKind.DRAIN)
+    unit.wait(8)
+    assert unit.take() == []
+    answer = unit.unread.pop(0)
+    unit.tell(0, Exchanged, answer)
+    unit.wait(2)
+    assert [word.split()[0] for word in unit.take() if "stop" in word] == ["0", "1"]
+    assert unit.codes == {0: 0, 1: 0}
 
 
 def test_an_order_to_restart_what_has_yet_to_start_changes_nothing() -> None:

@@ -65,7 +65,8 @@ class Lookout:
         """
         minded = one.workload is not None and one.workload.alive and not one.workload.killed
         alone = minded and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
-        if self.lasting("alone", one.incarnation, alone) > self.world.bounds.isolated:
+        lasts = min(self.lasting("alone", one.incarnation, alone), one.clock - self._last_word(one))
+        if lasts > self.world.bounds.isolated:
             self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
 
     def is_alone(self, one: Instance) -> bool:
@@ -92,12 +93,18 @@ class Lookout:
         of somebody who vouched for it, or of a store that has lost this since. (A store that comes back as it
         was breaks its connections as a rule, and with them what a newcomer has seen; here it does not.)
         """
-        vouch = () if (gang := one.state.workload.gang) is None else gang.incarnations
-        vouched = one.state.peers.heard
-        words = [vouched[peer] for peer in vouch[: None if one.rank == 0 else 1] if peer in vouched]
-        if one.touched - one.skew <= self.world.boards.lost_at:
-            words.append(one.touched)
-        return one.clock - max(words, default=float("-inf")) <= self.world.bounds.isolated
+        lost = one.touched - one.skew <= self.world.boards.lost_at
+        last = self._last_word(one) if lost else self._last_vouch(one)
+        return one.clock - last <= self.world.bounds.isolated
+
+    def _last_word(self, one: Instance) -> float:
+        """When it last had a word of the store, or of somebody who could vouch for it, on its clock."""
+        return max(one.touched, self._last_vouch(one))
+
+    def _last_vouch(self, one: Instance) -> float:
+        gang, heard = one.state.workload.gang, one.state.peers.heard
+        vouch = () if gang is None else gang.incarnations[: None if one.rank == 0 else 1]
+        return max((heard[peer] for peer in vouch if peer in heard), default=float("-inf"))
 
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""

@@ -102,12 +102,14 @@ def _leader_stopped(state: State) -> bool:
 
 
 def go_alone(state: State) -> Result:
-    """Without guard an instance other than 0 goes without the others, unless rank 0 turns out to go too."""
+    """Without guard an instance other than 0 goes without the others, unless rank 0 turns out to go too. By
+    an operator's order it does, though it may have yet to hear of it.
+    """
     alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
     if not alone or not state.up or state.workload.work is Work.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    hold = since + HOLD_SHARE * state.rules.stop_grace
+    hold = since + (HELD_SHARE if state.shutdown.ordered else HOLD_SHARE) * state.rules.stop_grace
     if state.connected and not _leader_stopped(state):
         if state.now < hold:
             return state, ()

@@ -34,7 +34,7 @@ def obey(state: State) -> Result:
     if state.shutdown.asked is not None:
         return state, ()
     said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-    return mine(state.with_shutdown(asked=state.now), asked=True), said
+    return mine(state.with_shutdown(asked=state.now, ordered=True), asked=True), said
 
 
 def _last_before_me(state: State) -> int:

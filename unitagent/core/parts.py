@@ -201,6 +201,7 @@ class Shutdown:
 
     Attributes:
         asked: since when I am asked to stop.
+        ordered: that was an operator's order, which all others obey as well.
         hurry: I was asked twice, so nothing is waited for any more.
         draining: since when the Unit drains.
         awaiting_drain: I asked to be told when no request is in flight any more.
@@ -211,6 +212,7 @@ class Shutdown:
     """
 
     asked: float | None = None
+    ordered: bool = False
     hurry: bool = False
     draining: float | None = None
     awaiting_drain: bool = False
