@@ -174,11 +174,12 @@ class Lookout:
 
     def _noticed(self, gang: Gang, rank: int, died: float, bound: float, everybody: bool) -> None:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
-        store that has lost something since says nothing about the dead until the living have told it again.
-        In a large Unit two ranks look after each; while both are out of touch, nobody does.
+        store that has lost something since says nothing about the dead until the living have told it again,
+        nor does one whose answers get lost. In a large Unit two ranks look after each; while both are out of
+        touch, nobody does.
         """
         lost = self.world.boards.lost_at
-        told = lost + self.world.timing.heartbeat
+        told = max(lost + self.world.timing.heartbeat, self.world.lossy_until)
         if told > died:
             self.world.after(told + bound - self.world.now, self._noticed, gang, rank, told, bound, everybody)
             return

@@ -150,7 +150,7 @@ class Starts:
                 continue
             if other is one:
                 self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
-            elif work.gang.generation < gang.generation and self.watch.lookout.serves_alone(other):
+            elif work.gang.generation < gang.generation and self._is_known_to_run(other):
                 self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} goes on alone")
             elif work.gang.generation < gang.generation and self._knows(other, gang):
                 self.watch.broken(
@@ -162,6 +162,13 @@ class Starts:
                 and not self._is_forgotten(other, work.gang, gang)
             ):
                 self.watch.broken("3 incarnation", f"{one.incarnation} starts beside {other.incarnation}")
+
+    def _is_known_to_run(self, other: Instance) -> bool:
+        """Whether it goes on alone, and the store has not lost it since its last word: a newcomer on a store
+        that was set back to before the Unit ran takes its rank at once.
+        """
+        lost = other.last_answer <= self.watch.world.boards.lost_at
+        return not lost and self.watch.lookout.serves_alone(other)
 
     def _knows(self, other: Instance, gang: Gang) -> bool:
         """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who

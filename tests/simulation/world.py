@@ -32,6 +32,7 @@ class World:
         lives: all containers that ever were, in the order of their start; ``living``: whose agents live.
         odd: settings by slot that differ from all others', for containers that are started from now on.
         lossy: chance that an answer of the store is lost on its way.
+        lossy_until: when that last ended, or will.
         slow: chance that a word to or from the store is slow; ``straggling``: that it comes when nobody waits
             for it any more.
         retired: slots whose container the platform no longer wants.
@@ -55,6 +56,7 @@ class World:
         self.retired: set[int] = set()
         self.healed = False
         self.lossy = self.slow = self.straggling = 0.0
+        self.lossy_until = float("-inf")
         self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._numbers = count(1)

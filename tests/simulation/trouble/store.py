@@ -124,8 +124,9 @@ def lossy(world: World) -> None:
     """Words and answers are lost, and with them one beat after the other."""
     for one in world.slots.values():
         _without_probes(world, one)
-    world.lossy = 0.3
-    world.after(world.span(1.0, 6.0), setattr, world, "lossy", 0.0)
+    lasts = world.span(1.0, 6.0)
+    world.lossy, world.lossy_until = 0.3, world.now + lasts
+    world.after(lasts, setattr, world, "lossy", 0.0)
 
 
 def slow(world: World) -> None:
