@@ -190,6 +190,13 @@ class Endings:
                     "4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts"
                 )
 
+    def _begins_anew(self, one: Instance) -> bool:
+        """Whether it was started in the place of one that had given up."""
+        return any(
+            other.rank == one.rank and other.state.me.failed and other.born < one.born
+            for other in self.watch.world.lives
+        )
+
     def spent(self) -> None:
         """Once the budget is spent for one, all that ran until then end with 70; but where the store lost
         that word, those who could not hear it before wait for the ranks that ended, and say so. Who is
@@ -203,6 +210,7 @@ class Endings:
             if one.state.workload.gang
             and not one.state.shutdown.leaving
             and one.born <= max(ends, default=0.0)
+            and not self._begins_anew(one)
         ]
         if ends and world.boards.lost_at >= min(ends) - FAREWELL:
             others = [one for one in others if one in self.watch.memories.warned]
