@@ -201,6 +201,7 @@ def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[
         ("serve --api-key a b --port 1", "serve --api-key *** *** --port 1"),
         ("serve --api-key=a --hf_token b", "serve --api-key=*** --hf_token ***"),
         ("env HF_TOKEN=a serve", "env HF_TOKEN=*** serve"),
+        ("env MYSQL_PWD=a serve", "env MYSQL_PWD=*** serve"),
         ("serve --tokenizer t --max-num-batched-tokens 9", "serve --tokenizer t --max-num-batched-tokens 9"),
         ("serve redis://:a@h/0", "serve redis://***@h/0"),
     ],

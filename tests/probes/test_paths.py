@@ -11,7 +11,7 @@ from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
 from unitagent.core.checks import Answer, Check
 from unitagent.keys import Keyring
-from unitagent.probes.signature import Claim, verify
+from unitagent.probes.signature import Claim, brief_question, verify
 
 PROBES = {
     "/livez": "live",
@@ -140,8 +140,9 @@ async def test_a_peer_that_asks_briefly_is_told_of_this_instance_alone() -> None
     shown = json.loads(told.body)
     assert (shown["unit"], shown["ready"], shown["instances"]) == ("u", True, [instance()])
     assert len(told.body) < 512
-    claim = Claim(NONCE, "u", 1, "abc", told.body)
-    assert verify(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
+    signature, who = told.headers["x-unitagent-signature"], ("u", 1, "abc", told.body)
+    assert verify(Keyring("s3"), Claim(brief_question(NONCE), *who), signature)
+    assert not verify(Keyring("s3"), Claim(NONCE, *who), signature), "it passes for no whole status"
 
 
 @pytest.mark.parametrize("nonce", ["", "abcd", "g" * 32, "a" * 129, "0123456789abcdef x"])

@@ -136,6 +136,8 @@ async def test_a_peer_that_accepts_and_says_nothing_is_silent() -> None:
         reply(honest(instances=[instance(state="fine")])),
         reply(honest(unit="x" * (1 << 20))),
         reply(honest(), first="HTTP/1.1 503 No"),
+        reply(b"%x\r\n%s\r\n0\r\n\r\n" % (len(honest()), honest()), "Transfer-Encoding: chunked"),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + reply(honest()),
         reply(honest(), "Location: /status", first="HTTP/1.1 302 Found"),
         reply(honest(), "Content-Encoding: gzip", first="HTTP/1.1 500 No"),
         reply(honest()).replace(b"Rank: 1", b"Rank: 2"),

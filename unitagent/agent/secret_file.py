@@ -130,7 +130,7 @@ def read(path: str) -> Seen:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
-            raw = file.read(_MOST)
+            raw = file.read(_MOST) or b""  # None: a pipe that is held open and empty
         return Seen(values.secrets(raw.decode()))
     except OSError as error:
         return Seen(trouble=f"cannot be read ({error.strerror})")

@@ -12,7 +12,7 @@ from typing import Any
 
 from unitagent.errors import StoreError
 from unitagent.keys import Keyring
-from unitagent.operator.probe import reachable
+from unitagent.operator.probe import connected, reachable
 from unitagent.operator.proof import Proof
 
 _ASK = 2.0  # seconds for an answer
@@ -38,18 +38,16 @@ def seen(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | Non
 
     """
     proof = Proof(unit, keys) if keys else None
-    connection = http.client.HTTPConnection(reachable(host), port, timeout=_ASK)
     try:
-        connection.request("GET", "/status", headers=proof.headers if proof else {})
-        answer = connection.getresponse()
-        body = answer.read(_LONGEST)
+        with connected(host, port, _ASK) as connection:
+            connection.request("GET", "/status", headers=proof.headers if proof else {})
+            answer = connection.getresponse()
+            body = answer.read(_LONGEST)
         if proof and not proof.holds(dict(answer.headers.items()), body):
             raise UnprovenError(host, port)
         found = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
-    finally:
-        connection.close()
     return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _HIDDEN = "***"
-_WORDS = r"(?:key|token|secret|password|passwd|credentials?)"
+_WORDS = r"(?:key|token|secret|password|passwd|pwd|credentials?)"
 _SECRET_NAME = re.compile(rf"(?i)(?:.*[-_])?(?:api)?{_WORDS}")
 # In a shell's text they may be quoted, stand on the next line, and be several.
 _VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'])+"""

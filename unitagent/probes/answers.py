@@ -23,6 +23,7 @@ from unitagent.probes.signature import (
     SIGNATURE_HEADER,
     UNIT_HEADER,
     Claim,
+    brief_question,
     sign,
     valid_nonce,
 )
@@ -171,5 +172,6 @@ def _status(answers: Answers, request: Request, keys: Keyring) -> Response:
     body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if keys and valid_nonce(nonce):
-        headers.append((SIGNATURE_HEADER, sign(keys, Claim(nonce, unit, rank, incarnation, body))))
+        asked = brief_question(nonce) if brief else nonce
+        headers.append((SIGNATURE_HEADER, sign(keys, Claim(asked, unit, rank, incarnation, body))))
     return Response(200, body, JSON, tuple(headers))

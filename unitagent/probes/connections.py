@@ -98,7 +98,8 @@ class Connection(H11Protocol):
         """Wait with a whole request, which is a claim to the place."""
         if self._guest.asked is None:
             self._guest.asked = self.loop.time()
-        self._turns.ask(self._guest.origin.party, self, act, Lane.OWN if self._guest.own else lane)
+        own = self._guest.own and lane is not Lane.LIVENESS  # a crowd of this host is not before its probes
+        self._turns.ask(self._guest.origin.party, self, act, Lane.OWN if own else lane)
 
     def _handle(self) -> None:
         """As uvicorn does it, but cut off where h11 allows no 400 (a broken body behind a HEAD)."""

@@ -29,6 +29,7 @@ from unitagent.probes.signature import (
     SIGNATURE_HEADER,
     UNIT_HEADER,
     Claim,
+    brief_question,
     verify,
 )
 from unitagent.probes.tripwires import Tripwires
@@ -130,7 +131,7 @@ class Peers:
         try:
             address, headers = (record.ip, record.port), {NONCE_HEADER: nonce, BRIEF_HEADER: "1"}
             answered = await get(address, "/status", headers, self._rank_ip, on_connect)
-            return judge(record, answered, self._me, nonce)
+            return judge(record, answered, self._me, brief_question(nonce))
         except ConnectionRefusedError:
             return Verdict(Opinion.REFUSED)
         except ValueError:

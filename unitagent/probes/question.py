@@ -1,6 +1,8 @@
 """One GET to a peer, on the event loop: no thread, no pool, and nothing to import when one has just died.
 
-The invariant: it waits only where it can be cancelled, and reads no more than a limit.
+The invariant: it waits only where it can be cancelled, and reads no more than a limit, with a turn for others
+after each piece. Agents answer with one response, whole; one in chunks, or that announces another, is none of
+theirs, and a thousand tiny pieces of it would keep the loop busy.
 """
 
 from __future__ import annotations
@@ -64,24 +66,33 @@ def _headers(host: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 async def _read(theirs: h11.Connection, reader: asyncio.StreamReader) -> Answered:
-    response, body = None, b""
+    response = await _read_head(theirs, reader)
+    body, length = list[bytes](), 0
     while True:
         event = theirs.next_event()
         match event:
             case h11.NEED_DATA:
                 theirs.receive_data(await reader.read(_CHUNK))
-            case h11.Response():
-                response = event
+                await asyncio.sleep(0)
             case h11.Data():
-                body += event.data
-                if len(body) > _LIMIT:
+                body.append(bytes(event.data))
+                length += len(event.data)
+                if length > _LIMIT:
                     raise ValueError(f"more than {_LIMIT} bytes")
-            case h11.EndOfMessage() if response is not None:
-                return Answered(response.status_code, _readable(response), body)
-            case h11.InformationalResponse():
-                continue
+            case h11.EndOfMessage():
+                return Answered(response.status_code, _readable(response), b"".join(body))
             case _:
                 raise ValueError("the connection ended before the response did")
+
+
+async def _read_head(theirs: h11.Connection, reader: asyncio.StreamReader) -> h11.Response:
+    while (event := theirs.next_event()) is h11.NEED_DATA:
+        theirs.receive_data(await reader.read(_CHUNK))
+    if not isinstance(event, h11.Response):
+        raise ValueError("no final response")  # noqa: TRY004  # it is what came, and no argument
+    if "transfer-encoding" in _readable(event):
+        raise ValueError("a response in chunks")
+    return event
 
 
 def _readable(response: h11.Response) -> dict[str, str]:

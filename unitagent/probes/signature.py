@@ -43,6 +43,11 @@ def valid_nonce(nonce: str) -> bool:
     return _NONCE.fullmatch(nonce) is not None
 
 
+def brief_question(nonce: str) -> str:
+    """What the signature of a brief answer covers as its question, so that it passes for no whole one."""
+    return f"brief {nonce}"
+
+
 def sign(keys: Keyring, claim: Claim) -> str:
     """Return the HMAC-SHA256 of a claim in hex, by each key, separated by commas."""
     return ",".join(_seals(keys, claim))

@@ -187,8 +187,12 @@ def store_url(value: str) -> str:
     return value
 
 
+_HIDDEN_FIELDS = "pass|pwd|secret|token|key|auth|credential|signature"
+_SECRET_FIELD = re.compile(rf"(?i)([^?&=]*(?:{_HIDDEN_FIELDS})[^=&]*)=[^&#]*")
+
+
 def masked(value: str) -> str:
-    """Hide the user part of a URL and whatever its query says about passwords.
+    """Hide the user part of a URL and whatever its query says about passwords and keys.
 
     Of one that is not understood only the scheme is shown: who forgot the host has his password in its place.
     """
@@ -200,7 +204,7 @@ def masked(value: str) -> str:
     except ValueError:
         return f"{scheme[0]}***"
     hidden = re.sub(r"://.*@", "://***@", value, count=1, flags=re.DOTALL)
-    return re.sub(r"(?i)(pass[^=&]*|secret[^=&]*|token[^=&]*)=[^&#]*", r"\1=***", hidden)
+    return _SECRET_FIELD.sub(r"\1=***", hidden)
 
 
 def has_password(url: str) -> bool:

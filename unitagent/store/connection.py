@@ -13,8 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import AuthenticationError, ReadOnlyError, ResponseError
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    DefaultParser,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError, ResponseError
 
 from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CERTIFICATES = SingleFlight()
+LONGEST_ANSWER = 32 << 20  # bytes; the records of 1024 ranks, each as long as one may be, are half of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,36 @@ class Endpoint:
     def place(self) -> str:
         """The server as a person reads it in an error."""
         return self.path or join_host((self.host, self.port))
+
+
+class _Counted:
+    """A stream that ends an answer which is longer than any of ours: whoever answers may send without end."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self.taken = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def read(self, size: int = -1) -> bytes:
+        data = await self._stream.read(size)
+        self.taken += len(data)
+        if self.taken > LONGEST_ANSWER:
+            raise InvalidResponse(f"an answer of more than {LONGEST_ANSWER >> 20} MiB")
+        return data
+
+
+class _Parser(DefaultParser):  # type: ignore[valid-type, misc]  # redis-py chooses it as it is imported
+    """redis-py's, over a stream that counts."""
+
+    def on_connect(self, connection: Any) -> None:
+        super().on_connect(connection)
+        self._stream: Any = _Counted(self._stream)
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        self._stream.taken = 0
+        return await super().read_response(*args, **options)
 
 
 class _ToAddress(Connection):
@@ -189,6 +226,7 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
         "password": endpoint.login.password or None,
         "socket_timeout": None,
         "socket_connect_timeout": None,
+        "parser_class": _Parser,
         "protocol": 2,  # pushes arrive on a connection of their own
         "driver_info": None,  # no CLIENT SETINFO: one permission less to ask for
     }

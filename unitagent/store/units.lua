@@ -4,6 +4,8 @@
 -- takes this server so long that nobody could read the rest.
 local units, longest, name, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
+local kind = redis.call('TYPE', units).ok
+if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', units) end -- of another type: not ours
 local all = redis.call('HGETALL', units)
 local lines, answer = {}, {time[1], time[2]}
 for index = 1, #all, 2 do
