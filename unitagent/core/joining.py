@@ -23,7 +23,18 @@ from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Reason, Record, Restart
 from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, failure_of, go, is_observed, mine, name, say, was_held_lately
+from unitagent.core.state import (
+    Result,
+    State,
+    failure_of,
+    go,
+    is_observed,
+    is_still_mine,
+    mine,
+    name,
+    say,
+    was_held_lately,
+)
 
 FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
 
@@ -86,6 +97,8 @@ def may_take(state: State) -> str | None:
         return None
     holder, record = state.store.holder, state.store.records.get(state.rules.rank)
     if not state.joined and was_held_lately(state):
+        return None
+    if state.workload.cut_off and not is_still_mine(state):
         return None
     if holder in {"", state.me.incarnation}:
         if record is not None and record.incarnation != state.me.incarnation and _lives(state, record):
@@ -171,9 +184,9 @@ def confirm_tenure(state: State) -> Result:
 
 
 def _is_agreed_on(state: State) -> bool:
-    """Whether all ranks have confirmed a gang with me in it; who rejoins alone was asked for by nobody."""
+    """Whether all ranks have confirmed a gang that I run in; who rejoins alone was asked for by nobody."""
     leader = state.store.records.get(0)
-    return state.in_gang and (state.leads or (leader is not None and leader.gang == state.me.gang))
+    return state.up and state.in_gang and (state.leads or (leader is not None and leader.gang == state.me.gang))
 
 
 def give_up_store(state: State) -> Result:
