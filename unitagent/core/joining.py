@@ -186,7 +186,8 @@ def confirm_tenure(state: State) -> Result:
 def _is_agreed_on(state: State) -> bool:
     """Whether all ranks have confirmed a gang that I run in; who rejoins alone was asked for by nobody."""
     leader = state.store.records.get(0)
-    return state.up and state.in_gang and (state.leads or (leader is not None and leader.gang == state.me.gang))
+    with_leader = leader is not None and leader.gang == state.me.gang
+    return state.up and state.in_gang and (state.leads or with_leader)
 
 
 def give_up_store(state: State) -> Result:
