@@ -120,6 +120,20 @@ def test_a_holder_that_answers_keeps_its_rank_though_the_store_has_lost_its_beat
     assert not unit.agents[1].joined
 
 
+@pytest.mark.parametrize(("netns", "joins"), [("here", True), ("", False)])
+def test_a_refusal_counts_only_from_ones_own_network_namespace(netns: str, joins: bool) -> None:
+    """Where the kernel does not tell it, both are ""; that is no place that they share."""
+    unit = Unit(2, guard=True, **CALM)
+    unit.create(0)
+    unit.create(1, netns=netns)
+    unit.wait(2)
+    unit.kill(1)
+    unit.refusing = {1}
+    unit.create(1, ip="10.0.0.9", netns=netns)
+    unit.wait(4)
+    assert unit.agents[1].joined is joins
+
+
 def test_an_answer_that_was_read_a_minute_late_fences_nobody() -> None:
     unit = Unanswered(2, guard=True, **CALM)
     unit.formed()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.listening import story
+from unitagent.agent import secret_file
 from unitagent.agent.secret_file import SecretFile
 from unitagent.keys import MOST_SECRETS, Keyring
 from unitagent.settings import values
@@ -149,3 +150,13 @@ async def test_a_pipe_is_not_read_again(tmp_path: Path) -> None:
     await looked.settle()
     assert looked.has(OLD)
     assert not looked.warned
+
+
+def test_a_pipe_that_somebody_holds_open_is_empty(tmp_path: Path) -> None:
+    pipe = tmp_path / "secret"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    try:
+        assert secret_file.read(str(pipe)).trouble == "is empty"
+    finally:
+        os.close(held)

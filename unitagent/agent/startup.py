@@ -118,9 +118,8 @@ async def _live(found: Resolved, where: Where, here: Here) -> int:
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
-    if (
-        settings.size > 1 and settings.redis_url is None and settings.redis_url_file is None
-    ):  # the store is here
+    embedded = settings.redis_url is None and settings.redis_url_file is None
+    if settings.size > 1 and embedded:
         elsewhere = explain_other_address(settings.master_address, address.ip, settings.rank)
         if elsewhere:
             _log.warning("%s", elsewhere)

@@ -131,7 +131,8 @@ def _has_ended(state: State, holder: Record) -> bool:
         return True
     former, patience = state.store.predecessor, min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
     known = former is not None and former.incarnation == holder.incarnation
-    refused = holder.incarnation in state.peers.refused and holder.netns == state.me.netns
+    here = bool(holder.netns) and holder.netns == state.me.netns  # for another machine a firewall may refuse
+    refused = here and holder.incarnation in state.peers.refused
     return (known or refused) and state.store.leases.unchanged(holder.incarnation) > patience
 
 

@@ -17,9 +17,10 @@ vouch for it begins within ``ask_every`` of that, and its silence is known ``pee
 stays below L + 1.5, and the decision needs one ``tick`` more.
 
 *Take over after that.* A newcomer has to see the beat of a silent holder stand still for ``takeover`` = L +
-2, on its own clock and from its own first look on, which is later than the holder's last contact. Only for a
-holder that rank 0 has vouched for since is it not: that one has its lease and two seconds from that word on,
-as is promised to whoever reaches rank 0, and hears from rank 0 that its generation is over.
+2, and a thousandth of what L has above 300 s, since two clocks may differ: on its own clock and from its own
+first look on, which is later than the holder's last contact. Only for a holder that rank 0 has vouched for
+since is it not: that one has its lease and two seconds from that word on, as is promised to whoever reaches
+rank 0, and hears from rank 0 that its generation is over.
 
 *Judge at all.* Two answers of a healthy store are at most ``contact_gap`` apart. A longer pause means that
 the reader itself stood still, and its evidence begins anew. The gap is shorter than the lease, so a lease

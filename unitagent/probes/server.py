@@ -63,7 +63,6 @@ class ProbeServer:
         units: Units | None = None,
         hosts: Hosts | None = None,
     ) -> None:
-        self._answers = answers
         self._hosts = hosts or Hosts()
         self._sparing = Sparing(answers)
         self._units = None if units is None else UnitAnswers(units)
@@ -133,19 +132,13 @@ class ProbeServer:
         nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
         brief = BRIEF_HEADER.lower().encode() in headers
         query = scope["query_string"].decode("latin-1")
-        fresh = nonce and not brief and self._is_own(scope)
         request = Request(scope["method"], scope["path"], query, nonce, brief)
         try:
-            return respond(self._answers if fresh else self._sparing, request, self._keys)
+            return respond(self._sparing, request, self._keys)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             _log.error("a probe of %s could not be answered", scope["path"])
             _log.debug("why", exc_info=True)
             return Response(500, b"internal error of the agent; its log says more\n")
-
-    def _is_own(self, scope: Message) -> bool:
-        """Whether an instance of the Unit asks, or this host: a second opinion is of this moment."""
-        (address, _), (here, _) = scope["client"] or ("", 0), scope["server"] or ("?", 0)
-        return self._guests.is_own(address, here)
 
 
 _TRAFFIC: Message = {"method": "GET", "path": "/traffic", "query_string": b""}
