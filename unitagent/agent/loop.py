@@ -28,6 +28,7 @@ from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.parts import Work
+from unitagent.core.sleeping import wakes_at
 from unitagent.core.state import State, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
@@ -42,7 +43,7 @@ from unitagent.workload.signals import Birth, install
 
 _log = logging.getLogger(__name__)
 
-BUSY = 0.05  # seconds between two looks at the clock while something is on; a tick of the timing else
+BUSY = 0.05  # seconds between two looks at the clock while something is on
 _INSIDE = 1.0  # seconds between two looks at the workload's processes
 _SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
 _AGAIN = 1.0  # seconds between two searches for a port
@@ -128,20 +129,24 @@ class Agent:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
     async def _next(self) -> tuple[ev.Event, float]:
-        """The next event, or a look at the clock: seldom while all is well, often while something is on; and
-        by how many seconds it comes too late.
+        """The next event, or a look at the clock: when it is due while all is well, often while something is
+        on; and by how many seconds it comes too late.
         """
         event: ev.Event
-        due = time.monotonic() + self._pause()
+        pause = self._pause()
+        due = time.monotonic() + pause
         try:
-            async with asyncio.timeout(self._pause()):
+            async with asyncio.timeout(pause):
                 event = await self._queue.get()
         except TimeoutError:
             event = ev.Tick(time.monotonic())
         return event, time.monotonic() - due - self.state.rules.timing.tick
 
     def _pause(self) -> float:
-        tick = self.state.rules.timing.tick
+        """Seconds until the clock has to be looked at; one that has passed, and changed nothing, does not."""
+        tick, wake = self.state.rules.timing.tick, wakes_at(self.state)
+        if wake is not None and (left := wake - time.monotonic()) > 0:
+            return left
         return tick if self._calm() else min(tick, BUSY)
 
     def _calm(self) -> bool:
