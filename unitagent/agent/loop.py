@@ -64,10 +64,16 @@ class Rooms:
 
 
 class Agent:
-    """One instance's agent, from the first exchange to its exit code."""
+    """One instance's agent, from the first exchange to its exit code.
+
+    Attributes:
+        stepped: another event has been taken in.
+
+    """
 
     def __init__(self, state: State, where: Where, stall: float = 0.0) -> None:
         self.state = state
+        self.stepped = asyncio.Event()
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks = Tasks()
@@ -161,6 +167,7 @@ class Agent:
         """Decide and act; the exit code when that was the end."""
         before = self.state
         self.state, actions = decide(before, event)
+        self.stepped.set()
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
         measure(self._rooms.metrics, before, self.state)

@@ -24,10 +24,10 @@ class Views:
         self._dashboard = dashboard
         self._agreement = agreement
 
-    @property
-    def state(self) -> State:
-        """The state as of the last event; another object after each."""
-        return self._agent.state
+    async def next_step(self) -> None:
+        """Wait until the agent has taken in another event, be it that time has passed; for one caller."""
+        await self._agent.stepped.wait()
+        self._agent.stepped.clear()
 
     @property
     def _state(self) -> State:
