@@ -277,6 +277,7 @@ class Told(Births):
     """A number that tells of births when the test says so: others are born on this machine all the time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 1
 
     def begin(self, pid: int) -> None:

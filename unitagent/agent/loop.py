@@ -138,15 +138,14 @@ class Agent:
         """The next event, or a look at the clock: when it is due while all is well, often while something is
         on; and by how many seconds it comes too late.
         """
-        event: ev.Event
-        pause = self._pause()
-        due = time.monotonic() + pause
+        loop, pause = asyncio.get_running_loop(), self._pause()
+        timer = loop.call_later(pause, self._put, ev.Tick)
+        due = loop.time() + pause
         try:
-            async with asyncio.timeout(pause):
-                event = await self._queue.get()
-        except TimeoutError:
-            event = ev.Tick(time.monotonic())
-        return event, time.monotonic() - due - self.state.rules.timing.tick
+            event = await self._queue.get()
+        finally:
+            timer.cancel()
+        return event, loop.time() - due - self.state.rules.timing.tick
 
     def _pause(self) -> float:
         """Seconds until the clock has to be looked at; one that has passed, and changed nothing, does not."""

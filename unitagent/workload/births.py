@@ -8,30 +8,23 @@ first birth that is known, and from then on there may always have been one.
 
 from __future__ import annotations
 
-import os
+from unitagent.workload import proc
 
-from unitagent.workload.proc import PROC
-
-_LONGEST = 128  # bytes
 _UNKNOWN = -1
 
 
 class Births:
     """The number, and what it was at the last look."""
 
-    def __init__(self, path: str = f"{PROC}/loadavg") -> None:
+    def __init__(self, path: str = f"{proc.PROC}/loadavg") -> None:
+        self._path = path
         self._last = _UNKNOWN
-        try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._file = -1
+        self._tells = True
 
     def begin(self, pid: int) -> None:
         """This child was born just now: whether the number tells of it says what it is worth."""
         self._last = _UNKNOWN
-        if self._number() < pid and self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._tells = self._tells and self._number() >= pid
 
     def any(self) -> bool:
         """Whether there may have been a birth since this was last asked."""
@@ -39,9 +32,9 @@ class Births:
         return self._last == _UNKNOWN or self._last != before
 
     def _number(self) -> int:
-        if self._file < 0:
+        if not self._tells:
             return _UNKNOWN
         try:
-            return int(os.pread(self._file, _LONGEST, 0).split()[4])
+            return int(proc.line(self._path).split()[4])
         except (OSError, ValueError, IndexError):
             return _UNKNOWN

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 PROC = Path("/proc")
-_LONGEST = 4096  # bytes of a line of ``/proc/PID/stat``: a name of 64 and 50 numbers
+_LONGEST = 4096  # bytes; a line of ``/proc/PID/stat`` is a name of 64 and 50 numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Process:
 def read(pid: int) -> Process | None:
     """Return the process, or None when there is none (any more)."""
     try:
-        text = _line(f"{PROC}/{pid}/stat").decode(errors="replace")
+        text = line(f"{PROC}/{pid}/stat").decode(errors="replace")
     except OSError:
         return None
     # The name may contain anything, brackets included: the fields begin after the last one.
@@ -55,8 +55,13 @@ def read(pid: int) -> Process | None:
     return Process(pid, head.partition(" (")[2], fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
 
 
-def _line(path: str) -> bytes:
-    """Read a short file of ``/proc``: a file object takes ten calls of the kernel for it, and this three."""
+def line(path: str) -> bytes:
+    """Read a short file of the kernel's: a file object takes ten calls for it, and this three.
+
+    Raises:
+        OSError: it is gone, or not ours to read.
+
+    """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(handle, _LONGEST)
@@ -78,7 +83,7 @@ def _whole(path: str) -> bytes:
 
 def pids() -> Iterator[int]:
     """Every pid that we can see."""
-    return (int(name) for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208  # see _line
+    return (int(name) for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208  # see line
 
 
 def link(path: str) -> str:
@@ -139,7 +144,7 @@ def _children(pid: int) -> list[int]:
     found: list[int] = []
     folder = f"{PROC}/{pid}/task"
     with contextlib.suppress(OSError):
-        for thread in os.listdir(folder):  # noqa: PTH208  # see _line
+        for thread in os.listdir(folder):  # noqa: PTH208  # see line
             with contextlib.suppress(OSError):
                 found += map(int, _whole(f"{folder}/{thread}/children").split())
     return found

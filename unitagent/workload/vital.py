@@ -8,7 +8,6 @@ fork has its parent's name until it executes something else, and counts for noth
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Collection, Sequence
 
@@ -62,9 +61,11 @@ class Bells:
 
     async def wait(self, seconds: float) -> None:
         """Return after so long, or when it rings."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
+        timer = asyncio.get_running_loop().call_later(seconds, self._rung.set)
+        try:
+            await self._rung.wait()
+        finally:
+            timer.cancel()
         self._rung.clear()
 
     def hang(self, pids: Collection[int], muted: Collection[int] = ()) -> None:
