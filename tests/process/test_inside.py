@@ -321,6 +321,37 @@ async def test_while_nobody_is_born_or_dies_no_process_is_looked_at(monkeypatch:
         assert counted.searched == searched + 1
 
 
+class Clock:
+    """Time as a look inside sees it: each takes so many seconds of its thread."""
+
+    def __init__(self, took: float) -> None:
+        self.now, self._took, self._thread = 1000.0, took, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        self._thread += self._took
+        return self._thread
+
+
+@pytest.mark.parametrize(("took", "most"), [(0.0, 18), (0.02, 4)])
+def test_where_others_are_born_all_the_time_one_seldom_searches(
+    monkeypatch: pytest.MonkeyPatch, took: float, most: int
+) -> None:
+    births, clock = Told(), Clock(took)
+    counted = Counted(monkeypatch, births)
+    monkeypatch.setattr(inside, "time", clock)
+    looking = Inside()
+    looking.begin()
+    for _ in range(60):
+        if looking.is_due(died=False):
+            assert looking.look(()) is None
+        births.now += 1
+        clock.now += 1
+    assert 1 < counted.searched <= most
+
+
 def test_the_number_of_the_kernel_tells_of_a_birth() -> None:
     births = Births()
     with subprocess.Popen(["sleep", "1000"]) as child:

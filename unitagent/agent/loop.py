@@ -17,7 +17,7 @@ from typing import Any
 
 from unitagent.agent.last_words import LastWords
 from unitagent.agent.launch import Launch, Launcher
-from unitagent.agent.measuring import measure
+from unitagent.agent.measuring import is_news, measure
 from unitagent.agent.recording import Recorder
 from unitagent.agent.tasks import Tasks, unmissed
 from unitagent.agent.vigil import Vigil
@@ -67,7 +67,7 @@ class Agent:
     """One instance's agent, from the first exchange to its exit code.
 
     Attributes:
-        stepped: another event has been taken in.
+        stepped: something has happened, or the store has answered.
 
     """
 
@@ -166,7 +166,8 @@ class Agent:
         """Decide and act; the exit code when that was the end."""
         before = self.state
         self.state, actions = decide(before, event)
-        self.stepped.set()
+        if is_news(before, self.state):
+            self.stepped.set()
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
         measure(self._rooms.metrics, before, self.state)

@@ -25,7 +25,7 @@ class Views:
         self._agreement = agreement
 
     async def next_step(self) -> None:
-        """Wait until the agent has taken in another event, be it that time has passed; for one caller."""
+        """Wait until something has happened to the agent, or the store has answered; for one caller."""
         await self._agent.stepped.wait()
         self._agent.stepped.clear()
 

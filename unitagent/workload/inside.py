@@ -30,6 +30,7 @@ from unitagent.workload.vital import Vital
 
 _QUICK = 0.001  # seconds of a look that the loop may take, once a second
 _SHARE, _LONGEST = 1000, 30.0  # after another: a rest of so many times as long, and seconds at most
+_VAIN = 4.0  # seconds of rest at most after a search that found nobody: the births were others'
 _STOPPED = (0, 128 + signal.SIGTERM)
 _NEEDED = "the workload cannot do without it"
 _EXIT_STATUS = 49  # place in /proc/PID/stat after the name, proc(5) field 52: the wait status of a zombie
@@ -98,6 +99,7 @@ class Inside:
         self._watched: frozenset[int] = frozenset()
         self._born = self._open = True
         self._searches_at = self._reads_at = -math.inf
+        self._vain = 0.0
 
     def is_due(self, *, died: bool) -> bool:
         """Whether a look may find what the last one did not; ``died``: somebody who is watched."""
@@ -116,18 +118,20 @@ class Inside:
         if searches:
             self._births.any()  # the thread that this runs in was one, perhaps
             self._born = False
+        known = self._kin.pids
         corpse = self._judge(self._kin.look(spared, born=searches))
-        self._rest(time.thread_time() - began, searches=searches)
+        self._rest(time.thread_time() - began, searches=searches, found=not self._kin.pids <= known)
         return corpse
 
-    def _rest(self, took: float, *, searches: bool) -> None:
-        """Wait with the next look of that kind."""
+    def _rest(self, took: float, *, searches: bool, found: bool) -> None:
+        """Wait with the next look of that kind; with a search the longer, the more have found nobody."""
         self.quick = took < _QUICK
-        then = time.monotonic() + (0.0 if self.quick else min(_SHARE * took, _LONGEST))
+        rest = 0.0 if self.quick else min(_SHARE * took, _LONGEST)
         if searches:
-            self._searches_at = then
+            self._vain = 0.0 if found else min(2 * self._vain or 1.0, _VAIN)
+            self._searches_at = time.monotonic() + max(rest, self._vain)
         else:
-            self._reads_at = then
+            self._reads_at = time.monotonic() + rest
 
     def _judge(self, relatives: Sequence[proc.Process]) -> Corpse | None:
         if (lost := self._vital.look(relatives)) is not None:
@@ -166,6 +170,7 @@ class Inside:
         self._born = self._open = True
         self._watched = frozenset()
         self._searches_at = self._reads_at = -math.inf
+        self._vain = 0.0
         self._vital = Vital(vital)
         self._before = frozenset()
         self._fallen = None

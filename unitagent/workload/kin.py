@@ -18,6 +18,11 @@ class Kin:
     def __init__(self) -> None:
         self._known: dict[int, proc.Process] = {}
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """Who was there when I looked last."""
+        return frozenset(self._known)
+
     def look(self, spared: Collection[int], *, born: bool) -> list[proc.Process]:
         """Return who is there, ``spared`` ones and their kin left out; ``born``: there may be others now."""
         found = {one.pid: one for one in proc.family(os.getpid(), spared)} if born else {}

@@ -50,7 +50,7 @@ class Lookout:
 
     async def look(self, main: Callable[[], int | None]) -> Corpse | None:
         """Find a process whose death the workload has not noticed; ``main`` tells the pid that it has now."""
-        self._oom.look()
+        self._oom.glance()
         pid = main()
         if pid is None:
             self._bells.hang(())

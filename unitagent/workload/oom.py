@@ -24,6 +24,7 @@ _PROC_SELF = Path("/proc/self")
 # proc(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super options.
 _MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)$")
 
+_EXACT = 0.25  # of the aftermath
 _COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -48,13 +49,20 @@ class OomCounter:
 
     def start(self) -> None:
         """Forget what was before."""
+        self._looked = self._clock()
         self._seen, self._rose = self.count(), -math.inf
 
+    def glance(self) -> None:
+        """Look, now and then when this is called often: so exactly is known when a kill was."""
+        if self._clock() - self._looked >= _EXACT * self._aftermath:
+            self.look()
+
     def look(self) -> None:
-        """Note a kill; the more often, the better is known when it was."""
+        """Note a kill."""
+        self._looked = self._clock()
         seen, self._seen = self._seen, self.count()
         if self._seen > seen:
-            self._rose = self._clock()
+            self._rose = self._looked
 
     def struck(self) -> bool:
         """Whether there was a kill so short a time ago that what ends now ends of it."""
