@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unitagent import values
 from unitagent.core.model import Mode, Restart
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS
-from unitagent.settings import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,21 +1,19 @@
 """Text to value: one small parser for each kind of setting.
 
 The invariant: a parser takes any text whatsoever and either returns a value or raises ``ValueError``;
-what it accepts is told to people by the table of variables, not here.
+what it accepts is told to people by the table of variables, not here. Health checks need some of them:
+what only one kind of setting needs is imported with it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from unitagent.errors import RefusalError
-from unitagent.keys import LEAST_SECRET, MOST_SECRETS
-from unitagent.store.address import parse
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Callable
 
 LARGEST_UNIT = 1024
@@ -46,6 +44,8 @@ def text(value: str) -> str:
 
 def secrets(value: str) -> tuple[str, ...]:
     """Take up to some printable lines, each too long to be guessed; empty ones do not count."""
+    from unitagent.keys import LEAST_SECRET, MOST_SECRETS  # noqa: PLC0415
+
     found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
     for number, line in found.items():
         if not line.isprintable() or len(line.encode()) < LEAST_SECRET:
@@ -139,6 +139,8 @@ def address(value: str) -> str:
 
 def _bare(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Take an address out of its brackets, and IPv4 out of IPv6 (``::ffff:10.0.0.1``), which no card has."""
+    import ipaddress  # noqa: PLC0415
+
     bracketed = value.startswith("[") and value.endswith("]")
     ip = ipaddress.IPv6Address(value[1:-1]) if bracketed else ipaddress.ip_address(value)
     return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
@@ -175,6 +177,8 @@ def listening(value: str) -> tuple[str, int]:
 
 def http_url(value: str) -> str:
     """Take an ``http`` or ``https`` URL."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
     parts = urlsplit(text(value))
     if parts.scheme not in _HTTP_SCHEMES or not parts.hostname or " " in value or parts.port == 0:
         raise ValueError
@@ -183,6 +187,8 @@ def http_url(value: str) -> str:
 
 def store_url(value: str) -> str:
     """Take what the store will take, by its form alone; nothing is resolved or connected to."""
+    from unitagent.store.address import parse  # noqa: PLC0415
+
     parse(value)
     return value
 
