@@ -20,7 +20,6 @@ from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
 from unitagent.insist import has_arrived, insist
 from unitagent.keys import Keyring
-from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
     BRIEF_HEADER,
     INCARNATION_HEADER,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from unitagent.core.model import Record
+    from unitagent.probes.question import Answered
 
 _ASKED_AT_ONCE = 32
 _INSIST = 0.1  # seconds after which a question that was lost is asked once more, beside the first
@@ -128,6 +128,8 @@ class Peers:
     async def _try(self, record: Record, on_connect: Callable[[socket.socket], None]) -> Verdict:
         """Ask on a connection of its own; one that comes to nothing is left to the next try."""
         nonce = secrets.token_hex(16)
+        from unitagent.probes.question import get  # noqa: PLC0415 (h11; a Unit of one asks nobody)
+
         try:
             address, headers = (record.ip, record.port), {NONCE_HEADER: nonce, BRIEF_HEADER: "1"}
             answered = await get(address, "/status", headers, self._rank_ip, on_connect)
