@@ -52,9 +52,10 @@ def run(namespace: argparse.Namespace) -> int:
     held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
     from unitagent.log import Where, set_up  # noqa: PLC0415
-    from unitagent.memory import share_one_heap  # noqa: PLC0415
+    from unitagent.memory import put_off_collecting, share_one_heap  # noqa: PLC0415
     from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
 
+    put_off_collecting()
     share_one_heap()
     hide()
     found = _resolve(namespace)

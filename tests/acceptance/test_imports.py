@@ -108,3 +108,31 @@ def test_the_embedded_store_starts_before_what_speaks_with_it_is_imported(tmp_pa
     words = ["run", *ALONE, "--http-address", f"127.0.0.1:{free_port()}", "--", "true"]
     found = imported(tmp_path, *words, until=find_server())
     assert not among(found, "redis.asyncio.connection", "msgspec", "unitagent.agent.loop")
+
+
+# Lets the workload end as soon as garbage is collected again.
+WAITING = """
+import gc, pathlib, sys, threading, time
+def wait():
+    while gc.isenabled():  # until the start has put it off
+        time.sleep(0.001)
+    while not gc.isenabled():
+        time.sleep(0.01)
+    pathlib.Path(sys.argv[-1]).touch()
+
+threading.Thread(target=wait, daemon=True).start()
+from unitagent.cli import main
+code = main()
+print(gc.get_freeze_count() > 10_000)
+sys.exit(code)
+"""
+
+
+def test_garbage_is_collected_once_the_start_is_over(tmp_path: Path) -> None:
+    words = ["run", *ALONE, "--http-address", f"127.0.0.1:{free_port()}", "--"]
+    words += ["sh", "-c", 'until [ -e "$0" ]; do sleep 0.1; done', str(tmp_path / "collected")]
+    argv = [sys.executable, "-c", WAITING, *words]
+    done = subprocess.run(
+        argv, env=clean(), capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

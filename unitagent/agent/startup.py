@@ -24,6 +24,7 @@ from unitagent.discovery.network import find_address
 from unitagent.errors import UnitAgentError
 from unitagent.listening import explain_other_address, refuse_unheard
 from unitagent.log import Where
+from unitagent.memory import collect_from_now_on
 from unitagent.settings import Resolved
 from unitagent.workload import command
 from unitagent.workload.background import in_background
@@ -33,6 +34,7 @@ from unitagent.workload.signals import OVERHEARD, birth, install
 
 _log = logging.getLogger(__name__)
 
+_SETTLED = 1.0  # seconds; by then most starts have made what stays
 _CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
 
 
@@ -48,6 +50,7 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
     for warning in found.warnings:
         _log.warning("%s", warning)
     folder.leave()
+    asyncio.get_running_loop().call_later(_SETTLED, collect_from_now_on)
     here = Here(birth(mask), Reaper(), Leash(), found.settings.keys)
     here.reaper.install()
     here.leash.start(here.reaper)
