@@ -9,10 +9,11 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unitagent.agent.agreement import Agreement
 from unitagent.agent.announcing import Announcer
@@ -23,7 +24,6 @@ from unitagent.agent.fingerprint import fingerprint
 from unitagent.agent.here import Here, end_former, given
 from unitagent.agent.launch import Launcher, find_rdma
 from unitagent.agent.loop import Agent, Rooms
-from unitagent.agent.onlooker import Onlooker
 from unitagent.agent.recording import Recorder
 from unitagent.agent.secret_file import SecretFile
 from unitagent.agent.views import Views
@@ -44,8 +44,11 @@ from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
 from unitagent.workload import leftovers
-from unitagent.workload.errand import Errand
 from unitagent.workload.process import Workload
+
+if TYPE_CHECKING:
+    from unitagent.probes.health import Check
+    from unitagent.probes.units import Units
 
 _log = logging.getLogger(__name__)
 
@@ -213,7 +216,13 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
 
 def _commands(here: Here) -> Commands:
     """Checks of commands run as children of this process."""
-    return lambda argv, env: Errand(here.reaper, here.born, argv, env).run
+
+    def check(argv: Sequence[str], env: Mapping[str, str]) -> Check:
+        from unitagent.workload.errand import Errand  # noqa: PLC0415 (few service files name a command)
+
+        return Errand(here.reaper, here.born, argv, env).run
+
+    return check
 
 
 @contextlib.asynccontextmanager
@@ -222,13 +231,19 @@ async def _probes(settings: Settings, views: Views, ip: str, keys: Keyring) -> A
         yield
         return
     where = store_address(settings, ip, keys)
-    units = Onlooker(where.url, views, settings, keys) if settings.dashboard == "store" else None
+    units = _onlooker(where, views, settings, keys) if settings.dashboard == "store" else None
     server = ProbeServer(views, keys, units, _hosts(settings))
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
     finally:
         await server.stop()
+
+
+def _onlooker(where: StoreAddress, views: Views, settings: Settings, keys: Keyring) -> Units:
+    from unitagent.agent.onlooker import Onlooker  # noqa: PLC0415 (few pages show more than their own Unit)
+
+    return Onlooker(where.url, views, settings, keys)
 
 
 def _hosts(settings: Settings) -> Hosts:

@@ -18,7 +18,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import sys
 from importlib.util import find_spec
@@ -104,6 +103,8 @@ def find_server() -> str:
         packed = Path(folder, "_binaries", f"linux-{machine}", "valkey-server")
         if os.access(packed, os.X_OK):
             return str(packed)
+    import shutil  # noqa: PLC0415 (a decompressor of each kind comes with it)
+
     for program in _PROGRAMS:
         if found := shutil.which(program):
             return found
