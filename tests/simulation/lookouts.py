@@ -254,12 +254,14 @@ class Lookout:
                 self.watch.broken("readyz", f"only {ready} of {everybody} in contact say ready")
 
     def _is_untold(self) -> bool:
-        """Whether somebody hangs, or cannot tell again what the store has lost of it."""
-        boards, since = self.world.boards, self.world.now - self.world.bounds.unready
-        return any(
-            one.paused or (boards.lost_at > since and not boards.is_main(one.host))
-            for one in self.world.living
-        )
+        """Whether somebody hangs, or cannot tell again what the store has lost of it, as the dead cannot: for
+        who had yet to find that out, its lease begins anew.
+        """
+        boards, unready = self.world.boards, self.world.bounds.unready
+        lost = boards.lost_at > self.world.now - unready
+        cut_off = any(one.paused or (lost and not boards.is_main(one.host)) for one in self.world.living)
+        dead = (boards.lost_at - one.died for one in self.world.lives if one.died is not None)
+        return cut_off or (lost and any(0 < before < unready for before in dead))
 
     def _has_died_unasked(self) -> bool:
         """Whether somebody's lease has run since its death, where nobody can be asked for another's word."""

@@ -105,6 +105,19 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
     )
 
 
+def start_late(state: State) -> Result:
+    """Without guard, start with the gang that I have confirmed where another has started with it, so that all
+    had confirmed it. Whoever of them has been rebuilt since rejoins alone, and nobody else is touched.
+    """
+    gang = state.barrier.confirmed
+    if state.rules.guard or gang is None or gang.id != state.me.gang:
+        return state, ()
+    if not (state.store.current and state.holds_rank):
+        return state, ()
+    opened = any(one.state.started and one.gang == gang.id for one in state.store.records.values())
+    return start(state, gang) if opened else (state, ())
+
+
 def stand(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
     if _lacks_port(state):
@@ -203,7 +216,7 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return state, (*said, *actions)
     if state.now < state.barrier.not_before:
         return state, said
-    return mine(state.with_barrier(found={}), gang=gang.id), said
+    return mine(state.with_barrier(found={}, confirmed=gang), gang=gang.id), said
 
 
 def differences(roster: list[Record]) -> str:
