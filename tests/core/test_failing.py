@@ -15,6 +15,7 @@ from unitagent.core.events import (
     PeerAnswered,
     PeerHungUp,
     StopAsked,
+    Tick,
     WorkloadStuck,
 )
 from unitagent.core.model import Beat, Mode, OrderKind, Reason, Restart
@@ -235,6 +236,37 @@ def test_an_answer_that_is_read_late_is_as_old_as_its_question() -> None:
     unit.tell(2, Exchanged, answer)
     unit.wait(2)
     assert "2 stop 0" in unit.take()
+
+
+def test_who_stood_still_has_seen_nobody_silent_meanwhile() -> None:
+    """Both stood still, as on a starved machine, and one a little longer than the other (seed 908451)."""
+    unit = Unit(2, guard=True, **CALM).formed()
+    other = unit.agents.pop(1)
+    unit.silent = {1}
+    unit.wait(1)
+    unit.now += 3
+    unit.tell(0, Tick, 3.0)
+    unit.wait(3)
+    unit.agents[1], unit.silent = other, set()
+    unit.tell(1, Tick, 7.0)
+    unit.wait(5)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1}
+
+
+def test_an_answer_that_took_long_shows_no_silence() -> None:
+    unit = Unit(2, guard=True, probes=False, **CALM).formed()
+    unit.cut = {1}
+    unit.wait(2)
+    unit.unread = {0: None}
+    unit.wait(1.25)
+    answer = unit.unread.pop(0)
+    assert answer is not None
+    unit.cut = set()
+    unit.now += 3  # nobody steps, and nobody says that it was late
+    unit.tell(0, Exchanged, answer)
+    unit.wait(10)
+    assert unit.take() == []
 
 
 def test_without_guard_a_failure_is_its_own() -> None:

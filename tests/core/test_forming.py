@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.core.unit import Unit
+from unitagent.core import actions as act
 from unitagent.core.events import (
     HealthChecked,
     Tick,
 )
-from unitagent.core.model import InstanceState, Mode, Reason
+from unitagent.core.model import Beat, InstanceState, Mode, Reason
 from unitagent.core.state import first
 
 CALM = {"backoff": (0.0,)}
@@ -120,6 +121,25 @@ def test_a_newcomer_waits_for_a_living_holder() -> None:
         unit.tell(1, Tick)
         assert not unit.agents[1].joined
     assert any("rank 1 of Unit u is held by another instance" in text for text in unit.said)
+
+
+class _BackInTime(Unit):
+    """The holder of a rank beats once more just before somebody takes its place."""
+
+    def _exchange(self, rank: int, request: act.Exchange) -> None:
+        if request.take:
+            old, _ = self.store.board.beats[rank]
+            self.store.board.beats[rank] = (Beat(old.incarnation, old.count + 1), self.now)
+        super()._exchange(rank, request)
+
+
+def test_nobody_takes_a_rank_from_a_holder_that_beats_in_that_very_moment() -> None:
+    unit = _BackInTime(2).formed()
+    unit.kill(1)
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(30)
+    assert not unit.agents[1].joined
+    assert unit.store.board.holders[1] == "i2"
 
 
 def test_who_lost_its_rank_is_fenced() -> None:
