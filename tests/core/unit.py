@@ -85,7 +85,7 @@ class Unit:
             own = Rules(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
             ip = record.pop("ip", f"10.0.0.{rank}")
             place = {"ip": ip, "port": 9470, "netns": f"of {ip}", **record}  # the address tells the machine
-            me = Record(rank=rank, incarnation=incarnation, size=size, **place)
+            me = Record(rank=rank, incarnation=incarnation, size=size, lease=own.lease, **place)
             self.agents[rank] = first(own, me, self.now)
             self.codes.pop(rank, None)
             self.tell(rank, Tick)

@@ -88,7 +88,7 @@ class Instance:
         me = Record(
             rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
         )
-        me = replace(me, **odd)
+        me = replace(me, lease=world.plan.lease, **odd)
         self._start(me)
         if auto:
             Claimant(self, me)

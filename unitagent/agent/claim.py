@@ -18,7 +18,7 @@ from unitagent.core.exits import Code
 from unitagent.core.joining import FIRST_WORD, never_reached, next_tenure, not_reached
 from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, Record, Reply
-from unitagent.core.timing import Timing
+from unitagent.core.timing import Timing, takeover_after
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.protocol import Store
 
@@ -190,9 +190,10 @@ def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> b
 
 
 def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
-    holder = _holder(reply, rank)
-    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < timing.takeover
-    return not holder or (leases.unchanged(holder) > timing.takeover and not answered)
+    holder, record = _holder(reply, rank), reply.records.get(rank)
+    takeover = max(timing.takeover, takeover_after(record.lease) if record is not None else 0.0)
+    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
+    return not holder or (leases.unchanged(holder) > takeover and not answered)
 
 
 def _has_left(rank: int, reply: Reply) -> bool:

@@ -211,6 +211,7 @@ async def _identity(
         hostname=_readable(socket.gethostname()),
         revision=settings.revision,
         fingerprint=_fingerprint(found),
+        lease=settings.lease,
     )
     if settings.rank is not None:
         store.set_rank(me.rank)

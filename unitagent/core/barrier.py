@@ -60,6 +60,7 @@ def enter(state: State) -> Result:
         master_port=0,
         pid=None,
         exit_code=None,
+        draining=False,
         lost=(),
     )
     return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")

@@ -100,7 +100,7 @@ class Timing:
             out_of_touch=min(1.5 * heartbeat, lease - question - tick),
             contact_gap=heartbeat + operation + 2 * tick,
             watchdog=lease + 1.0,
-            takeover=lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT,
+            takeover=takeover_after(lease),
         )
         timing.check()
         return timing
@@ -133,6 +133,11 @@ class Timing:
         }
         for words, holds in kept.items():
             assert holds, f"{words}: not so for {self}"  # noqa: S101  # a defect of this module
+
+
+def takeover_after(lease: float) -> float:
+    """Give the seconds of silence after which a rank may be taken from a holder with this lease."""
+    return lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT
 
 
 def refuse(lease: float, heartbeat: float) -> str:
