@@ -221,11 +221,15 @@ class Lookout:
         clear = not self.world.network.torn and self.world.lossy == 0 and self.world.slow == 0
         settled = self.world.now - self.world.bounds.settled
         # Who is silent has a lease more where a store has lost its last beat.
-        judges = not connected or (one.in_contact_since(settled) and self.world.boards.lost_at < settled)
+        told = one.in_contact_since(settled) and self.world.boards.lost_at < settled
+        judges = told if connected else not self._leader_is_severed()  # without the store rank 0 tells
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
             lies = down if clear and judges and connected is sees else set()
             if self._down_for(one, lies, sees) > self.world.bounds.unready:
                 self.watch.broken("readyz", f"{one.incarnation} says ready while a workload is down")
+
+    def _leader_is_severed(self) -> bool:
+        return any(one.rank == 0 and self.world.network.severed(one.host) for one in self.world.living)
 
     def _down_for(self, one: Instance, down: set[int], sees: bool) -> float:
         """Seconds for which one of these has been down, and this agent has said ready."""
