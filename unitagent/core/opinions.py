@@ -81,7 +81,7 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
         state = _ask_again(state, event)
     if against:
         state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
-    elif not state.connected:  # with a store, its snapshots settle doubts
+    elif not state.connected or _works(state, event):  # with a store, its snapshots settle doubts, too
         state = state.with_peers(
             doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
         )
@@ -93,6 +93,12 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     if not state.in_gang or record.generation != state.me.generation:
         return state
     return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
+
+
+def _works(state: State, event: PeerAnswered) -> bool:
+    """Whether it says that its workload runs with mine; of rank 0, that the Unit serves."""
+    here = event.opinion is Opinion.ALIVE and event.generation == state.me.generation
+    return here and event.working and (event.rank != 0 or event.ready)
 
 
 def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
