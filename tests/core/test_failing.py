@@ -18,7 +18,8 @@ from unitagent.core.events import (
     Tick,
     WorkloadStuck,
 )
-from unitagent.core.model import Beat, Mode, OrderKind, Reason, Restart
+from unitagent.core.model import Beat, Mode, OrderKind, Reason, Record, Restart
+from unitagent.core.state import ALL_BEATS, relay
 
 CALM = {"backoff": (0.0,)}
 
@@ -494,6 +495,42 @@ def test_who_was_isolated_and_has_no_successor_goes_on_within_a_heartbeat_and_a_
     unit.cut, unit.silent = set(), set()
     unit.wait(2)
     assert unit.take() == ["2 stop 0", "2 spawn 1"]
+
+
+class Asked(Unit):
+    """A Unit that remembers who was asked by whom."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, guard=True, **CALM)
+        self.asked: dict[int, set[int]] = {}
+
+    def _ask(self, rank: int, peer: Record) -> None:
+        self.asked.setdefault(peer.rank, set()).add(rank)
+        super()._ask(rank, peer)
+
+
+def test_in_a_large_unit_nobody_is_asked_by_all_when_the_store_is_away() -> None:
+    unit = Asked(40)
+    unit.formed()
+    unit.cut = set(range(40))
+    unit.wait(8)
+    assert unit.take() == []
+    assert len(unit.asked[0]) <= ALL_BEATS + 2  # two more watch it in the ring
+    assert max(len(askers) for rank, askers in unit.asked.items() if rank) <= 5
+
+
+def test_who_is_told_of_rank_0_by_another_asks_it_when_that_one_is_gone() -> None:
+    unit, gone = Unit(40, guard=True, **CALM).formed(), relay(39, 40)
+    unit.cut, unit.silent = set(range(40)), {gone}
+    unit.wait(8)
+    assert unit.take() == [f"{gone} stop 0"]
+
+
+def test_in_a_large_unit_all_stop_that_reach_neither_the_store_nor_rank_0() -> None:
+    unit = Unit(40, guard=True, **CALM).formed()
+    unit.cut, unit.silent = set(range(40)), {0}
+    unit.wait(7)
+    assert sorted(unit.take()) == sorted(f"{rank} stop 0" for rank in range(40))
 
 
 def test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again() -> None:

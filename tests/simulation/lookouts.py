@@ -14,7 +14,7 @@ from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, Mode
 from unitagent.core.parts import Shutdown
-from unitagent.core.state import ALL_BEATS
+from unitagent.core.state import ALL_BEATS, relay
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -79,8 +79,21 @@ class Lookout:
         if self.world.boards.of(one.host) is not None or gang is None:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
-        ranks = ranks if one.rank == 0 else [0]
+        if one.rank != 0:
+            return not self._reaches_leader(one, gang)
         return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
+
+    def _reaches_leader(self, one: Instance, gang: Gang) -> bool:
+        """Whether rank 0 answers it, or in a large Unit whoever tells it of rank 0, and is answered."""
+        if self._answers(one, gang.ips[0], gang.incarnations[0]):
+            return True
+        through = relay(one.rank, self.watch.plan.size)
+        return through != 0 and any(
+            self._answers(one, other.ip, other.incarnation)
+            and self._answers(other, gang.ips[0], gang.incarnations[0])
+            for other in self.world.living
+            if other.incarnation == gang.incarnations[through]
+        )
 
     def serves_alone(self, one: Instance) -> bool:
         """Whether it is cut off from all, and its workload has yet to be stopped."""
@@ -201,7 +214,8 @@ class Lookout:
     def _looked_after(self, one: Instance) -> Collection[int]:
         """The ranks whose beats it reads."""
         size = self.watch.plan.size
-        return range(size) if size <= ALL_BEATS else (0, *neighbours(one.rank, size))
+        leader = (0,) if relay(one.rank, size) == 0 else ()
+        return range(size) if size <= ALL_BEATS else (*leader, *neighbours(one.rank, size))
 
     def _could_judge(self, one: Instance, gang: Gang, since: float) -> bool:
         """Whether it has run in this gang, in contact and awake, since then."""

@@ -177,7 +177,8 @@ class PeerEvidence:
         watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: incarnations that did not answer when they were asked, and have not beaten since.
-        heard: when each incarnation was asked what it answered last; as with ``touched`` of the store.
+        heard: when each incarnation was asked what it answered last, by me or by whoever told me; as with
+            ``touched`` of the store.
         unheard: since when each has not: when it was asked what it did not answer, after its last answer.
         doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.

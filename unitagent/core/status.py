@@ -38,11 +38,22 @@ def status(state: State) -> dict[str, Any]:
 
 def report(state: State) -> dict[str, Any]:
     """What this agent says of itself alone, with the keys of ``status``: as little in a Unit of any size."""
+    leader, age = word_of_leader(state)
     return {
         "unit": state.rules.unit,
         "generation": max(state.generation, state.me.generation),
         "instances": [_instance(state, state.rules.rank, ())],
+        "leader": {"incarnation": leader, "age": round(age, 3)},
     }
+
+
+def word_of_leader(state: State) -> tuple[str, float]:
+    """The rank 0 that has vouched for me, and how many seconds ago I asked what it answered; I may be it."""
+    if state.rules.rank == 0:
+        return state.me.incarnation, 0.0
+    leader = state.store.records.get(0)
+    asked = None if leader is None else state.peers.heard.get(leader.incarnation)
+    return ("", 0.0) if leader is None or asked is None else (leader.incarnation, state.now - asked)
 
 
 def phase(state: State) -> Phase:

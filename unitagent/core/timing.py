@@ -106,6 +106,13 @@ class Timing:
         return timing
 
     @property
+    def relayed(self) -> float:
+        """Age of the last word of rank 0, or of the store, after which an agent that is told of rank 0 by
+        another asks it itself: early enough to know its silence when the lease ends.
+        """
+        return self.lease - self.ask_every - self.peer_timeout - self.tick
+
+    @property
     def isolation(self) -> float:
         """From the loss of all contact to the decision to stop, in the worst case."""
         known = self.heartbeat + self.operation_timeout + self.ask_every + self.peer_timeout + 2 * self.tick
