@@ -10,9 +10,9 @@ from dataclasses import replace
 from unitagent.core.actions import Level, Say, Stop
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER, neighbours
-from unitagent.core.model import InstanceState, Record
+from unitagent.core.model import InstanceState, Record, ranks
 from unitagent.core.parts import Work
-from unitagent.core.state import ALL_BEATS, Result, State, members, mine, relay, say
+from unitagent.core.state import ALL_BEATS, Result, State, clock_time, members, mine, name, relay, say
 
 DECIDING = 0.75  # seconds after the lease in which an isolated agent has decided to stop, see :mod:`timing`
 
@@ -75,10 +75,22 @@ def isolate(state: State) -> Result:
     """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
     if state.workload.cut_off or not state.up or not is_isolated(state):
         return state, ()
-    alone = f"cut off from the store and from the peers for {state.rules.lease:g} s"
-    why = f"{alone}: the workload is stopped at once"
-    state = state.with_workload(cut_off=True, work=Work.STOPPING, grace=0.0)
+    alone = explain_isolation(state)
+    why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
+    state = state.with_workload(cut_off=True, alone=alone, work=Work.STOPPING, grace=0.0)
     return mine(state, state=InstanceState.STOPPING), (Say(Level.ERROR, why), Stop(0.0))
+
+
+def explain_isolation(state: State) -> str:
+    """Who has not answered, and since when: a peer that is dead looks like a cable that is cut."""
+    last = state.store.touched or state.now
+    store = f"no answer from the store since {clock_time(state, last)}"
+    vouch = _vouchers(state)
+    if not vouch:
+        return f"{store}, and no other rank is left to ask"
+    since = max(state.peers.heard.get(peer.incarnation, last) for peer in vouch)
+    who = name(state, vouch[0].rank) if len(vouch) == 1 else ranks([peer.rank for peer in vouch])
+    return f"{store}, nor from {who} since {clock_time(state, since)}"
 
 
 def is_isolated(state: State) -> bool:

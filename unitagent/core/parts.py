@@ -149,6 +149,7 @@ class WorkloadView:
         ended: failure of my own instance that has yet to end its generation.
         stuck: what of it cannot be made to go away, or empty.
         cut_off: it was stopped because nobody could be reached any more.
+        alone: who could not, and since when, in words; of the last time.
         opened: the store's clock when its barrier opened, in milliseconds.
 
     """
@@ -162,6 +163,7 @@ class WorkloadView:
     ended: Failure | None = None
     stuck: str = ""
     cut_off: bool = False
+    alone: str = ""
     opened: int = 0
 
 

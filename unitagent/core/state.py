@@ -262,6 +262,12 @@ def name(state: State, rank: int) -> str:
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
 
 
+def clock_time(state: State, at: float) -> str:
+    """A moment of my clock as people read it: the logs of other machines have it, too."""
+    seconds = int(at + state.rules.epoch)
+    return f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02} UTC"
+
+
 def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
     """A failure of my generation, as I saw it; ``detect`` is how long it had gone unnoticed."""
     record = state.me if rank == state.rules.rank else state.store.records.get(rank)
