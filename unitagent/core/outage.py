@@ -96,7 +96,7 @@ def explain_isolation(state: State) -> str:
 def is_isolated(state: State) -> bool:
     """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
     last = state.store.touched
-    if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
+    if state.connected or last is None or not can_be_isolated(state):
         return False
     vouchers = _vouchers(state)
     touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouchers)))
@@ -111,14 +111,16 @@ def last_touch(state: State) -> float:
     peers cannot be asked, nobody is isolated.
     """
     last = state.store.touched
-    if last is None or not state.rules.probes or not _can_be_vouched_for(state):
+    if last is None or not can_be_isolated(state):
         return state.now
     touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in _vouchers(state))])
     return touched + min(DECIDING, max(0.0, state.now - state.rules.lease - touched))
 
 
-def _can_be_vouched_for(state: State) -> bool:
+def can_be_isolated(state: State) -> bool:
     """Whether there is somebody to ask, be it that all have left: then nobody answers for me."""
+    if not state.rules.probes:
+        return False
     if state.rules.rank == 0:
         return any(one.port for rank, one in state.store.records.items() if rank != 0)
     leader = state.store.records.get(0)

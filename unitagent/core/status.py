@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from unitagent.core import checks
+from unitagent.core.conditions import conditions
 from unitagent.core.model import Failure, InstanceState, Phase, Record
 from unitagent.core.state import State, told_lost
 
@@ -16,7 +17,7 @@ def status(state: State) -> dict[str, Any]:
     ready = checks.is_ready(state)
     draining = checks.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
-    lost = told_lost(state)
+    lost, since = told_lost(state), _store_since(state)
     return {
         "unit": state.rules.unit,
         "size": state.rules.size,
@@ -30,9 +31,10 @@ def status(state: State) -> dict[str, Any]:
         "traffic": ready and state.rules.rank == 0,
         "draining": draining,
         "failure": failure(state.recovery.failure),
-        "store": {"connected": state.connected, "since": _store_since(state)},
+        "store": {"connected": state.connected, "since": since},
         "instances": [_instance(state, rank, lost) for rank in range(state.rules.size)],
         "recovery": recovery(state),
+        "conditions": conditions(state, since),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unitagent.legible import line, within
+from unitagent.operator.history.since import stamp
 
 
 def table(seen: dict[str, Any], output: Sequence[str] = ()) -> str:
@@ -15,11 +16,18 @@ def table(seen: dict[str, Any], output: Sequence[str] = ()) -> str:
     head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
     lines += [_row(one) for one in seen["instances"]]
+    lines += [_untrue(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
     lines += _secrets(seen.get("secrets"))
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
     lines += [f"  | {line(said)}" for said in output]
     return "\n".join(lines)
+
+
+def _untrue(condition: dict[str, Any]) -> str:
+    """What is not as it should be, since when, and what happens next."""
+    since = condition["since"]
+    return condition["message"] if since is None else f"since {stamp(since)}: {condition['message']}"
 
 
 def _secrets(told: dict[str, Any] | None) -> list[str]:

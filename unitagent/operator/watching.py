@@ -60,22 +60,33 @@ async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list
             raise
         return seen, []  # of a Unit that forms yet, the agent has not met rank 0
     try:
-        if seen is None:
-            snapshot = await store.read()
-            seen = onlooking.status(settings.unit, snapshot, settings.lease)
-            seen |= {
-                "secrets": {"accepted": len(keys), "differing": sorted(snapshot.unlike)} if keys else None
-            }
-            seen |= await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
+        seen = seen or await _from_store(settings, store, keys)
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
-    except StoreError:
-        if seen is None:
-            raise
-        output = None
+    except StoreError as error:
+        seen, output = seen or await _from_agent_instead(settings, keys, error), None
     finally:
         await store.close()
     return seen, list(output.lines) if output else []
+
+
+async def _from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
+    snapshot = await store.read()
+    seen = onlooking.status(settings.unit, snapshot, settings.lease)
+    seen |= {"secrets": {"accepted": len(keys), "differing": sorted(snapshot.unlike)} if keys else None}
+    return seen | await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
+
+
+async def _from_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
+    """While the store is away the agent of this container knows how the Unit does; else that is the error."""
+    try:
+        seen = await asyncio.to_thread(from_agent, settings, keys)
+    except StoreError:
+        seen = None
+    if seen is None or seen.get("unit") != settings.unit:
+        raise error
+    _warn(f"{error}; what follows is what the agent of this container knows")
+    return seen
 
 
 def _from_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
