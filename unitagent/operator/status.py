@@ -9,13 +9,18 @@ from unitagent.legible import line, within
 from unitagent.operator.history.since import stamp
 
 
-def table(seen: dict[str, Any], output: Sequence[str] = ()) -> str:
-    """What has been seen of the Unit, and the last output of the workload that failed."""
+def table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
+    """What has been seen of the Unit, and the last output of the workload that failed.
+
+    A rank whose last heartbeat is older than ``beat_due`` seconds is silent; while the store is away, all
+    would be.
+    """
     seen = within(seen)
     ready = "ready" if seen["ready"] else "not ready"
     head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
-    lines += [_row(one) for one in seen["instances"]]
+    due = beat_due if seen["store"]["connected"] else float("inf")
+    lines += [_row(one) + _silence(one, due) for one in seen["instances"]]
     lines += [_untrue(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
     lines += _secrets(seen.get("secrets"))
     if seen["failure"]:
@@ -40,6 +45,13 @@ def _secrets(told: dict[str, Any] | None) -> list[str]:
         named, verb = ("ranks", "do") if len(others) > 1 else ("rank", "does")
         ranks = f"{named} {', '.join(map(str, others))} {verb} not have"
     return [f"secrets accepted: {told['accepted']}; {ranks} exactly these"]
+
+
+def _silence(one: dict[str, Any], due: float) -> str:
+    """Say that a heartbeat is missing: the state is what the rank said last, and it may be dead by now."""
+    over = one["state"] in ("exited", "waiting")  # who has left beats no more
+    age = one["lease_seconds"]
+    return "" if over or age is None or age <= due else f"  silent for {age:.0f} s"
 
 
 def _row(one: dict[str, Any]) -> str:

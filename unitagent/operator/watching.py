@@ -42,12 +42,16 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
     while True:
         seen, output = asyncio.run(_look(settings, keys))
-        text = json.dumps(seen, indent=2) if namespace.json else status.table(seen, output)
+        text = json.dumps(seen, indent=2) if namespace.json else _table(settings, seen, output)
         tell(text)
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
         asyncio.run(file.look())
+
+
+def _table(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
+    return status.table(seen, output, settings.timing.beat_due)
 
 
 async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
