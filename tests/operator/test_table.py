@@ -44,3 +44,23 @@ def test_who_has_left_is_not_silent_and_without_the_store_nobody_can_be_heard() 
     assert row(state="exited", lease_seconds=60.0).endswith("60.0s")
     assert row(state="running", lease_seconds=None).endswith("-")
     assert row(connected=False, state="running", lease_seconds=60.0).endswith("60.0s")
+
+
+def secrets(**told: Any) -> list[str]:
+    return [line for line in lines(secrets=told) if line.startswith("secrets")]
+
+
+def test_a_rank_without_a_secret_in_common_is_told_apart_from_one_in_the_middle_of_a_change() -> None:
+    between, apart = secrets(accepted=2, differing=[1, 3], strangers=[3])
+    assert between == "secrets accepted: 2; rank 1 does not have exactly these"
+    assert apart.startswith(
+        "secrets accepted: 2; rank 3 has none of these: they and whoever was asked will not"
+    )
+    assert secrets(accepted=2, differing=[], strangers=[]) == [
+        "secrets accepted: 2; all ranks have exactly these"
+    ]
+    assert secrets(accepted=1, differing=[0, 1]) == [
+        "secrets accepted: 1; ranks 0, 1 do not have exactly these"
+    ]
+    assert secrets(accepted=1, differing=[], strangers=[]) == []
+    assert len(secrets(accepted=1, differing=None)) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from unitagent.core.model import ranks
 from unitagent.legible import line, within
 from unitagent.operator.history.since import stamp
 
@@ -39,12 +40,34 @@ def _secrets(told: dict[str, Any] | None) -> list[str]:
     """How far a change of the secret has come; nothing when there is none."""
     if told is None or (told["accepted"] == 1 and told["differing"] == []):
         return []
-    others = told["differing"]
-    ranks = "not known yet whether all ranks have" if others is None else "all ranks have"
-    if others:
-        named, verb = ("ranks", "do") if len(others) > 1 else ("rank", "does")
-        ranks = f"{named} {', '.join(map(str, others))} {verb} not have"
-    return [f"secrets accepted: {told['accepted']}; {ranks} exactly these"]
+    strangers = told.get("strangers", [])
+    said = _differing(told["differing"], strangers)
+    return [
+        f"secrets accepted: {told['accepted']}; {clause}" for clause in (said, _apart(strangers)) if clause
+    ]
+
+
+def _differing(others: list[int] | None, strangers: list[int]) -> str:
+    """Which ranks are at another step of the change."""
+    if others is None:
+        return "not known yet whether all ranks have exactly these"
+    between = [rank for rank in others if rank not in strangers]
+    if not others:
+        return "all ranks have exactly these"
+    return (
+        f"{ranks(between)} {'do' if len(between) > 1 else 'does'} not have exactly these" if between else ""
+    )
+
+
+def _apart(strangers: list[int]) -> str:
+    """Which ranks were left behind, or went ahead, by a step that came too early."""
+    if not strangers:
+        return ""
+    have = "have" if len(strangers) > 1 else "has"
+    return (
+        f"{ranks(strangers)} {have} none of these: they and whoever was asked will not meet at the next "
+        "barrier; add the missing secrets to UNIT_SECRET_FILE until all ranks have all"
+    )
 
 
 def _silence(one: dict[str, Any], due: float) -> str:

@@ -77,8 +77,13 @@ async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list
 async def _from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
     snapshot = await store.read()
     seen = onlooking.status(settings.unit, snapshot, settings.lease)
-    seen |= {"secrets": {"accepted": len(keys), "differing": sorted(snapshot.unlike)} if keys else None}
+    seen |= {"secrets": _secrets(snapshot, keys) if keys else None}
     return seen | await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
+
+
+def _secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
+    differing, strangers = sorted(snapshot.unlike), sorted(snapshot.foreign)
+    return {"accepted": len(keys), "differing": differing, "strangers": strangers}
 
 
 async def _from_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:

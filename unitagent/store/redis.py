@@ -102,6 +102,11 @@ class RedisStore:
         """The ranks whose records are not signed with exactly my secrets; None until that was read again."""
         return None if self._view.outdated else frozenset(self._view.unlike)
 
+    @property
+    def foreign(self) -> frozenset[int]:
+        """The ranks whose records are signed with none of my secrets, as far as that was read."""
+        return frozenset() if self._view.outdated else frozenset(self._view.foreign)
+
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
         now = time.monotonic()

@@ -61,6 +61,7 @@ class View:
     Attributes:
         unlike: ranks whose records are not signed with exactly my secrets, but with others as well, with
             fewer, or with none of mine.
+        foreign: those of them whose records are signed with none of mine.
 
     """
 
@@ -68,7 +69,7 @@ class View:
         self._warnings = warnings
         self._reader = reader
         self._records: dict[int, Record] = {}
-        self._foreign: set[int] = set()
+        self.foreign: set[int] = set()
         self._read_last: dict[int, tuple[bytes, Record]] = {}  # most are read again as they were
         self._edition = reader.keys.edition  # of the keys that these were compared with
         self.unlike: set[int] = set()
@@ -99,7 +100,7 @@ class View:
             holder=answer.holder.decode(errors="replace"),
             generation=answer.generation,
             records=dict(self._records),
-            foreign=frozenset(self._foreign),
+            foreign=frozenset(self.foreign),
             beats={
                 rank: replace(beat, age=max(0.0, answer.now / 1e6 - at / 1e3))
                 for rank, (beat, at) in self._beats(_by_rank(answer.beats)).items()
@@ -113,7 +114,7 @@ class View:
     def _begin_anew(self, ranks: Collection[int]) -> None:
         """All records come; what was read before is believed again only if the same secrets are accepted."""
         self._records.clear()
-        self._foreign.clear()
+        self.foreign.clear()
         self.unlike.intersection_update(ranks)
         if self.outdated:
             self._edition = self._reader.keys.edition
@@ -134,6 +135,7 @@ class View:
             order=self._read("order", board.get(b"order", b""), wire.decode_order),
             age=max(0.0, (now - wire.decode_number(born)) / 1e6) if born else None,
             unlike=frozenset(self.unlike),
+            foreign=frozenset(self.foreign),
         )
 
     def _put(self, rank: int, raw: bytes) -> None:
@@ -142,7 +144,7 @@ class View:
         if known is None or known[0] != raw:
             self._records.pop(rank, None)
             self._read_last.pop(rank, None)
-            self._foreign.discard(rank)
+            self.foreign.discard(rank)
             self.unlike.discard(rank)
             if raw:
                 self._read_new(rank, raw)
@@ -156,7 +158,7 @@ class View:
         if by is not Signed.ALIKE:
             self.unlike.add(rank)
         if by is Signed.NOT_MINE:
-            self._foreign.add(rank)
+            self.foreign.add(rank)
             self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return
         read = wire.decode_record(raw, rank, needs_port=mine.needs_port)
