@@ -205,5 +205,6 @@ def _quit(state: State, actions: Sequence[Action]) -> Said:
 
 def _state(before: State, after: State) -> str:
     ended = after.workload.exit if after.me.state is InstanceState.EXITED else None
-    how = f": its workload {ended.describe()}" if ended else ""
+    stopped = before.me.state is InstanceState.STOPPING
+    how = f": its workload {ended.describe(stopped=stopped)}" if ended else ""
     return f"{_who(after)} is {after.me.state}, was {before.me.state}{how}"
