@@ -206,7 +206,8 @@ def test_revisions_wait_for_each_other() -> None:
     unit.create(1, revision="b")
     unit.wait(10)
     assert unit.take() == []
-    assert any("has revision b, this is a" in text for text in unit.said)
+    has = "has UNIT_REVISION=b, rank 0 has a: they wait for each other, where UNIT_STRICT=true"
+    assert any(has in text for text in unit.said)
 
 
 def test_strict_ranks_of_different_revisions_end_with_77() -> None:
@@ -242,7 +243,21 @@ def test_ranks_that_differ_are_told_once_and_start() -> None:
     unit.wait(2)
     assert unit.ready() == {0, 1, 2}
     told = [text for text in unit.said if "must be equal" in text]
-    assert told == ["these differ from rank 0's and must be equal on all ranks: rank 2: NCCL_ALGO"] * 3
+    sentence = (
+        "these differ from rank 0's and must be equal on all ranks: rank 2: NCCL_ALGO; compare `unitagent "
+        "env` and `printenv` of rank 2 with those of rank 0; UNIT_STRICT=true would refuse them (exit 77)"
+    )
+    assert told == [sentence] * 3
+
+
+def test_both_values_of_a_setting_of_ours_are_told() -> None:
+    unit = Unit(2, strict=True)
+    unit.create(0, fingerprint="COMMAND=aa UNIT_GUARD=true UNIT_LEASE_SECONDS=5")
+    unit.create(1, fingerprint="COMMAND=bb UNIT_GUARD=false UNIT_LEASE_SECONDS=5 UNIT_MODE=job")
+    unit.wait(2)
+    assert 77 in unit.codes.values()
+    told = "rank 1: COMMAND, UNIT_GUARD=false (rank 0: true), UNIT_MODE=job (rank 0: unset); compare"
+    assert any(told in text and "UNIT_STRICT=true refuses them" in text for text in unit.said)
 
 
 def test_a_barrier_can_time_out() -> None:

@@ -244,7 +244,7 @@ def _fingerprint(found: Resolved) -> str:
     settings = found.settings
     shared = {
         "UNIT_FRAMEWORK": settings.framework,
-        "UNIT_GUARD": str(settings.guard),
+        "UNIT_GUARD": str(settings.guard).lower(),
         "UNIT_MODE": str(settings.mode),
         "UNIT_RESTART": str(settings.restart),
         "UNIT_LEASE_SECONDS": f"{settings.lease:g}",

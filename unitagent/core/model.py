@@ -118,7 +118,7 @@ class Record:
         order: number of the last operator's order that it has obeyed, or that was given before it.
         restarts: restarts of the Unit it knows of.
         charges: those within the budget's window, oldest first; they outlive its container.
-        fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
+        fingerprint: what must be equal on all ranks, as ``name=value`` words; hashes, but for our settings.
         lease: seconds for which its agent serves on without contact; 0 where it does not say so.
 
     """

@@ -36,7 +36,7 @@ def rejoin(state: State) -> Result:
     unproven = find_unproven(state, state.store.records.values())
     if any(_must_prove_itself(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
-    differing = differences([state.store.records[0], state.me])
+    differing = differences([state.store.records[0], state.me], strict=state.rules.strict)
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
