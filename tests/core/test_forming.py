@@ -142,6 +142,13 @@ def test_nobody_takes_a_rank_from_a_holder_that_beats_in_that_very_moment() -> N
     assert unit.store.board.holders[1] == "i2"
 
 
+@pytest.mark.parametrize(("size", "advice"), [(1, "another UNIT_ID (UNIT_SIZE=1"), (2, "another RANK_ID")])
+def test_who_waits_for_a_held_rank_is_told_what_to_do_instead(size: int, advice: str) -> None:
+    unit = Unit(size).formed()
+    unit.create(0, ip="10.0.0.9")
+    assert any(f"if both are to run, give this one {advice}" in text for text in unit.said)
+
+
 def test_who_lost_its_rank_is_fenced() -> None:
     unit = Unit(2).formed()
     unit.rival(1, beats=3)

@@ -101,7 +101,7 @@ class _Claimant:
         rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
         if rank is None or await self._answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
-            self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
+            self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
         observed = is_settled(self._leases, self._timing.lease)
@@ -116,6 +116,15 @@ class _Claimant:
             return False
         self._heard[holder.incarnation] = time.monotonic()
         return True
+
+
+def explain_all_held(size: int) -> str:
+    """Why there is no rank to claim."""
+    if size > 1:
+        return f"all {size} ranks of the Unit are held"
+    return (
+        "the only rank of the Unit is held (UNIT_SIZE=1); if both are to run, give this one another UNIT_ID"
+    )
 
 
 def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:

@@ -293,12 +293,16 @@ def wait_for_rank(state: State) -> Result:
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance ({where}); waiting until "
         f"it leaves, or has been silent for {takeover:g} s; if both are to run, give this "
-        "one another RANK_ID"
+        f"one {_another_place(state.rules.size)}"
     )
     if state.store.leases.has_turned(holder.incarnation, takeover, state.now):
         state = state.with_store(look=True)  # and not at the next heartbeat
     state, actions = _say_once(state, why)
     return _ask_holders(state, holder, actions)
+
+
+def _another_place(size: int) -> str:
+    return "another RANK_ID" if size > 1 else "another UNIT_ID (UNIT_SIZE=1 has no other rank)"
 
 
 def _look_when_observed(state: State) -> State:
