@@ -21,7 +21,7 @@ from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
-from unitagent.core.model import InstanceState, Reason, Record, Restart
+from unitagent.core.model import InstanceState, Reason, Record, Restart, ranks
 from unitagent.core.parts import Work
 from unitagent.core.state import (
     Result,
@@ -286,7 +286,7 @@ def wait_for_rank(state: State) -> Result:
         return _say_once(state, _foreign(state))
     if holder is None or holder.incarnation == state.me.incarnation:
         state = _look_when_observed(state)
-        state, actions = _say_once(state, _forgotten(state)) if _may_be_forgotten(state) else (state, ())
+        state, actions = _say_once(state, _unknown(state)) if _may_be_forgotten(state) else (state, ())
         return _ask_holders(state, None, actions)
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
     takeover = _takeover(state, holder.incarnation)
@@ -333,6 +333,20 @@ def _foreign(state: State) -> str:
     return (
         f"rank {rules.rank} of Unit {rules.unit} is held by somebody with another UNIT_SECRET, or with none; "
         f"waiting until that one has been silent for {rules.timing.takeover:g} s; all ranks need the same"
+    )
+
+
+def _unknown(state: State) -> str:
+    """Why the store, which has heard of the Unit, shows nobody in my rank."""
+    return _signed_by_others(state) if state.store.foreign else _forgotten(state)
+
+
+def _signed_by_others(state: State) -> str:
+    rules, foreign = state.rules, sorted(state.store.foreign)
+    return (
+        f"what the store has of {ranks(foreign)} of Unit {rules.unit} does not count here: it is "
+        f"signed with a secret that this agent does not have, or with none; rank {rules.rank} waits for "
+        f"{rules.timing.takeover:g} s; all ranks need the same UNIT_SECRET, another Unit another UNIT_ID"
     )
 
 
