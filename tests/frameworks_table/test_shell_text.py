@@ -178,6 +178,20 @@ def test_a_port_that_only_the_shell_knows_is_told_as_it_is_written(text: str, wr
     assert completed(("sh", "-c", text), place(0)).hidden == said
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("vllm serve m --port $PORT", "a variable"),
+        ("vllm serve m --port $PORT --tp 2", "a variable"),
+        ("vllm serve m --port=$PORT", "$PORT"),
+        ('vllm serve m --port "$PORT"', '"$PORT"'),
+    ],
+)
+def test_a_port_whose_variable_is_unset_is_told(text: str, written: str) -> None:
+    hidden = completed(("sh", "-c", text), place(0)).hidden
+    assert hidden == f"the port is {written}, which is unset or empty here"
+
+
 def test_the_words_behind_the_text(engine: Engine) -> None:
     argv = ("sh", "-c", 'exec vllm serve "$@" --seed $1', "_", "a b", "--port", "18000")
     plan = made(argv, place(0))

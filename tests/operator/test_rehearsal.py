@@ -125,6 +125,20 @@ def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
     assert "not known" not in run(*words, environ=environ | {"UNIT_TRAFFIC_PORT": "8001"}).stderr
 
 
+def test_a_port_in_a_variable_that_nobody_replaces_is_told_with_what_to_do() -> None:
+    environ = HERE | {"RANK_ID": "0", "UNIT_FRAMEWORK": "auto"}
+    told = run("env", "--command", "--", "vllm", "serve", "m", "--port", "$PORT", environ=environ).stderr
+    assert (
+        "COMMAND has $PORT, which nobody replaces where no shell runs it: write the number, or have" in told
+    )
+    assert "because the port is $PORT, which no shell replaces here: ready" in told
+    words = ("env", "--command", "--", "sh", "-c", "exec vllm serve m --port $PORT")
+    told = run(*words, environ=environ).stderr
+    assert "because the port is a variable, which is unset or empty here: ready" in told
+    assert "nobody replaces" not in told
+    assert run(*words, environ=environ | {"PORT": "8001"}).stderr == ""
+
+
 def test_on_a_desk_a_name_stands_in_for_the_address_of_rank_0() -> None:
     environ = {
         "PATH": os.environ["PATH"],
