@@ -147,7 +147,7 @@ def test_who_hides_options_is_told_which_word_and_what_to_do(text: str, word: st
     )
     (notice,) = completed(("bash", "-c", text), place(0)).notices
     assert said in notice
-    assert "let an engine's command stand last in the text, under no condition, or write the place" in notice
+    assert "let an engine's command stand last in the text, under no condition, or tell the engine" in notice
     with pytest.raises(ConfigurationError, match=re.escape(said)):
         completed(("bash", "-c", text), place(0), "vllm")
 

@@ -272,7 +272,7 @@ def test_what_is_run_before_the_command_is_explained_too() -> None:
 
 def test_rdma_that_cannot_be_had_is_said() -> None:
     done = run("env", "--command", "--", "true", environ=HERE | {"UNIT_RDMA": "auto"})
-    assert "no RDMA device of card lo can be used: none belongs to it" in done.stderr
+    assert "no RDMA device of interface lo can be used: none belongs to it" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["$RANK_ID", "--node-rank=${RANK_ID}", "$(RANK_ID)/$(UNIT_SIZE)"])

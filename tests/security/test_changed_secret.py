@@ -130,7 +130,7 @@ def test_who_is_in_by_the_old_one_is_put_out_when_all_ranks_have_done_without_it
         until(lambda: not inside.is_in(), "it is put out")
         watched.hold(LEASE + 1)
         until(lambda: all(unit.status(rank)["store"]["connected"] for rank in range(SIZE)), "all are back")
-    unit.tells(0, "put out whoever was in the embedded store by a former secret")
+    unit.tells(0, "disconnected whoever was in the embedded store by a former secret")
 
 
 def the_old_one_is_worth_nothing(unit: Changing) -> None:

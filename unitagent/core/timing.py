@@ -128,7 +128,7 @@ class Timing:
         kept = {
             "a member's death is detected within the lease and a second": self.detection <= self.lease + 1,
             "a member is asked only when its heartbeat is late": self.ask_after >= self.heartbeat + self.tick,
-            "a beat is missing before the lease ends": self.beat_due + self.tick <= self.lease,
+            "a heartbeat is missing before the lease ends": self.beat_due + self.tick <= self.lease,
             "its silence is known when its lease ends": self.ask_after + self.peer_timeout <= self.lease,
             "an isolated agent decides within the lease and 1.75 seconds": self.isolation
             <= self.lease + 1.75 + _SLACK,

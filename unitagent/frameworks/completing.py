@@ -22,10 +22,10 @@ Place = Callable[[str, Plain], Context]
 """Makes the context for a framework of this name and the command that it is going to complete."""
 
 _UNKNOWN = (
-    "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); its place is in its "
-    "variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and in the placeholders of its words"
+    "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); it learns its "
+    "rank by variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and by placeholders in its words"
 )
-_BY_HAND = "write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
+_BY_HAND = "tell the engine its rank yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
 _ANY_COMMAND = frozenset({"ray", "torchrun"})  # a cluster, or variables, for whatever it is
 _ASKED = ("health", "traffic_port", "said_port", "running_metrics", "progress_metric", "metrics_url")
 _WRITTEN = {

@@ -148,8 +148,8 @@ def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyrin
         found = agents.leader(agents.seen(settings.unit, there, port, keys))
     if found is None:
         raise StoreError(
-            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to a "
-            "place that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
+            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to an "
+            "address that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
         )
     return found
 

@@ -31,8 +31,8 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
 _ONE_CARD = (
-    "it takes no list, no = and no ^: name the one card by which the ranks reach each other; where the "
-    "workload needs several cards, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
+    "it takes no list, no = and no ^: name the one interface by which the ranks reach each other; where the "
+    "workload needs several interfaces, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
 )
 _HTTP_SCHEMES = frozenset({"http", "https"})
 
