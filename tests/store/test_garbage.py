@@ -60,7 +60,7 @@ async def test_a_record_that_cannot_be_read_is_ignored_and_its_holder_keeps_the_
     other, store = open_store(1, "b"), open_store()
     await other.exchange(exchange(record(1, "b")))
     await store.exchange(MINE)
-    server.command("HSET", BOARD, "r1", b"\xff{")
+    server.command("HSET", BOARD, "r1", b"\xff{", "version", 2**52)
     server.command("ZADD", CHANGES, 2**52, "1")
     for _ in range(3):
         assert set((await store.exchange(MINE)).records) == {0}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unitagent.store.script import Answer
 
 T = TypeVar("T")
+FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks
 MOST_WARNINGS = 100  # whoever writes garbage does not fill the log
 
 
