@@ -91,3 +91,10 @@ def test_the_contents_name_every_section() -> None:
 
 def test_the_acl_line_has_what_the_program_asks() -> None:
     assert f"nocommands {PERMISSIONS}\n" in (ROOT / "README.md").read_text()
+
+
+def test_each_attack_names_tests_that_exist() -> None:
+    named = re.findall(r"`((?:\w+/)?test_\w+\.py)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    places = [ROOT / "tests", ROOT / "tests" / "security"]
+    assert not [name for name in named if not any((place / name).exists() for place in places)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.operator.command import run
-from unitagent.operator.rehearsal import Rehearsal, masked_value, masked_words, shown
+from unitagent.operator.rehearsal import Rehearsal, shown
 
 HERE = {
     "COMM_IFNAME": "lo",
@@ -207,51 +207,6 @@ def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[
     told = done.stderr.splitlines()[-1]
     assert told.startswith("unitagent: error: ")
     assert said in told
-
-
-@pytest.mark.parametrize(
-    ("words", "masked"),
-    [
-        ("serve --api-key a b --port 1", "serve --api-key *** *** --port 1"),
-        ("serve --api-key=a --hf_token b", "serve --api-key=*** --hf_token ***"),
-        ("env HF_TOKEN=a serve", "env HF_TOKEN=*** serve"),
-        ("env MYSQL_PWD=a serve", "env MYSQL_PWD=*** serve"),
-        ("serve --tokenizer t --max-num-batched-tokens 9", "serve --tokenizer t --max-num-batched-tokens 9"),
-        ("serve redis://:a@h/0", "serve redis://***@h/0"),
-    ],
-)
-def test_secrets_of_a_command_line_are_masked(words: str, masked: str) -> None:
-    assert " ".join(masked_words(words.split())) == masked
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("A_TOKEN=x serve --api-key y --port 1", "A_TOKEN=*** serve --api-key *** --port 1"),
-        ("A_TOKEN='x y' serve --api-key \"y\" --port 1", "A_TOKEN=*** serve --api-key *** --port 1"),
-        ("serve --api-key 'x' y \"z\" --port 1", "serve --api-key *** --port 1"),
-        ("serve --api-key \\\n  x --port 1", "serve --api-key \\\n  *** --port 1"),
-        ("login --token 'x' && serve m", "login --token *** && serve m"),
-        ("curl -H 'Authorization: Bearer x' h; serve", "curl -H 'Authorization: Bearer ***' h; serve"),
-        ('serve --o \'{"api_key": "x", "a": 1}\'', 'serve --o \'{"api_key": ***, "a": 1}\''),
-        ("serve --tokenizer 't' --mode basic 9", "serve --tokenizer 't' --mode basic 9"),
-    ],
-)
-def test_secrets_inside_a_shell_text_are_masked(text: str, masked: str) -> None:
-    assert list(masked_words(["-c", text])) == ["-c", masked]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "seen"),
-    [
-        ("HF_TOKEN", "a", "***"),
-        ("API_KEY", "a", "***"),
-        ("PROXY", "http://u:p@h", "http://***@h"),
-        ("A", "b", "b"),
-    ],
-)
-def test_secrets_of_variables_are_masked(name: str, value: str, seen: str) -> None:
-    assert masked_value(name, value) == seen
 
 
 def test_values_are_quoted_for_the_shell() -> None:

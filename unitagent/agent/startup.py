@@ -180,6 +180,7 @@ async def _store(
         incarnation=incarnation,
         keys=here.keys,
         needs_port=settings.http_port != 0,
+        size=settings.size,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )

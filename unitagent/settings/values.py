@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from unitagent import masks
 from unitagent.errors import RefusalError
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS
 from unitagent.store.address import parse
@@ -187,10 +188,6 @@ def store_url(value: str) -> str:
     return value
 
 
-_HIDDEN_FIELDS = "pass|pwd|secret|token|key|auth|credential|signature"
-_SECRET_FIELD = re.compile(rf"(?i)([^?&=]*(?:{_HIDDEN_FIELDS})[^=&]*)=[^&#]*")
-
-
 def masked(value: str) -> str:
     """Hide the user part of a URL and whatever its query says about passwords and keys.
 
@@ -198,13 +195,12 @@ def masked(value: str) -> str:
     """
     scheme = _SCHEME.match(value)
     if scheme is None:
-        return "***"
+        return masks.HIDDEN
     try:
         (http_url if scheme[1] in _HTTP_SCHEMES else store_url)(value)
     except ValueError:
-        return f"{scheme[0]}***"
-    hidden = re.sub(r"://.*@", "://***@", value, count=1, flags=re.DOTALL)
-    return _SECRET_FIELD.sub(r"\1=***", hidden)
+        return f"{scheme[0]}{masks.HIDDEN}"
+    return masks.url(value)
 
 
 def has_password(url: str) -> bool:

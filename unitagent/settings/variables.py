@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unitagent import masks
 from unitagent.core.model import Mode, Restart
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS
 from unitagent.settings import values
@@ -62,7 +63,7 @@ class Variable:
     def shown(self, text: str) -> str:
         """Give a value of this variable in a form fit for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
-            return "***"
+            return masks.HIDDEN
         return values.masked(text) if self.kind in (STORE, URL) else text
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import AuthenticationError
 
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.store import scripts
 from unitagent.store.address import Login, is_loopback, join_host
 from unitagent.store.connection import Endpoint, call, connect
 from unitagent.store.keys import PERMISSIONS
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_NAMES = ("exchange", "announce", "units", "history")
-_SCRIPTS = [Path(__file__).with_name(f"{name}.lua").read_bytes() for name in _NAMES]
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
 _CLEARING = 2.5  # seconds to put thousands of strangers out
@@ -279,8 +278,8 @@ class EmbeddedServer:
             async with asyncio.timeout(_TRY):
                 self._line = await self._connect()
                 about = bytes(await call(self._line, "INFO", "server"))
-                for source in _SCRIPTS:
-                    await call(self._line, "SCRIPT", "LOAD", source)
+                for script in scripts.ALL:
+                    await call(self._line, "SCRIPT", "LOAD", script.source)
         except Exception as error:  # noqa: BLE001  # it is told when it lasts
             await self.let_go()
             self._check_alive()

@@ -5,6 +5,7 @@ The invariant: the view of one board's life is never mixed with another's. ``for
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,22 +23,40 @@ if TYPE_CHECKING:
     from unitagent.store.script import Answer
 
 T = TypeVar("T")
+FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks
 MOST_WARNINGS = 100  # whoever writes garbage does not fill the log
+HOUR = 3600.0  # seconds
 
 
 class Warnings:
-    """Says each sentence once."""
+    """Says each sentence once; after ``MOST_WARNINGS`` of them it tells only a number, once an hour."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
+        self._clock = clock
         self._said: set[str] = set()
+        self._more = 0
+        self._counted = 0.0  # since when
 
     def once(self, text: str, about: str = "") -> None:
         """Say it, unless it was said before, or something else about the same."""
         about = about or text
-        if about not in self._said and len(self._said) < MOST_WARNINGS:
+        if about in self._said:
+            return
+        if len(self._said) < MOST_WARNINGS:
             self._said.add(about)
+            self._counted = self._clock()
             self._say(text)
+        else:
+            self._count(text)
+
+    def _count(self, text: str) -> None:
+        self._more += 1
+        passed = self._clock() - self._counted
+        if passed >= HOUR:
+            within = f"{passed / 60:.0f} minutes"
+            self._say(f"{self._more} more warnings about the store in {within}, the last one: {text}")
+            self._more, self._counted = 0, self._clock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The agent's end of its watchdog (:mod:`watchdog`).
 
 The invariant: a watchdog that is slow, stopped or dead costs the agent nothing. It is never waited for, and
-an agent without one is better than none.
+an agent without one is better than none. One that has ended, or that stays stopped, is replaced.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _APART = 0.2  # seconds between two words
+_LOOK = 1.0  # seconds between two looks at whether it is stopped
+_STOPPED = frozenset("Tt")  # states of proc(5): by a signal, by a tracer
 _PAUSE = 0.5  # seconds before another watchdog is started
 _WORDS = 4096  # bytes
 _END = 1.0  # seconds that a killed watchdog may take
@@ -55,6 +57,8 @@ class Leash:
         self._spared: Collection[int] = ()
         self._armed = False
         self._since = -math.inf
+        self._looked = -math.inf
+        self._was_stopped = False
         self._closing = False
         self._gone = asyncio.Event()
         self._reaper: Reaper | None = None
@@ -89,6 +93,9 @@ class Leash:
 
         """
         now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            self._end_stopped()
         if self._armed and now - self._since > patience:
             self._armed = False
             _log.warning(
@@ -99,6 +106,15 @@ class Leash:
         if left > 0 and (not self._armed or since - self._since >= _APART):
             self._armed, self._since = True, since
             self._say(f"{left:.3f}", *map(str, self._spared))
+
+    def _end_stopped(self) -> None:
+        """End a watchdog that two looks found stopped; one look may meet a machine that is just waking up."""
+        seen = proc.read(self.pid)
+        stopped = seen is not None and seen.state in _STOPPED
+        if seen is not None and stopped and self._was_stopped:
+            _log.warning("the watchdog has been stopped (SIGSTOP or a debugger); it is ended")
+            proc.kill(seen)
+        self._was_stopped = stopped
 
     def rest(self) -> None:
         """There is no workload."""
