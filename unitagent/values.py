@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from unitagent import masks
 from unitagent.errors import RefusalError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
 _ONE_CARD = (
-    "it takes no list, no = and no ^: name the one card by which the ranks reach each other; where the "
-    "workload needs several cards, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
+    "it takes no list, no = and no ^: name the one interface by which the ranks reach each other; where the "
+    "workload needs several interfaces, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
 )
 _HTTP_SCHEMES = frozenset({"http", "https"})
 
@@ -193,10 +194,6 @@ def store_url(value: str) -> str:
     return value
 
 
-_HIDDEN_FIELDS = "pass|pwd|secret|token|key|auth|credential|signature"
-_SECRET_FIELD = re.compile(rf"(?i)([^?&=]*(?:{_HIDDEN_FIELDS})[^=&]*)=[^&#]*")
-
-
 def masked(value: str) -> str:
     """Hide the user part of a URL and whatever its query says about passwords and keys.
 
@@ -204,13 +201,12 @@ def masked(value: str) -> str:
     """
     scheme = _SCHEME.match(value)
     if scheme is None:
-        return "***"
+        return masks.HIDDEN
     try:
         (http_url if scheme[1] in _HTTP_SCHEMES else store_url)(value)
     except ValueError:
-        return f"{scheme[0]}***"
-    hidden = re.sub(r"://.*@", "://***@", value, count=1, flags=re.DOTALL)
-    return _SECRET_FIELD.sub(r"\1=***", hidden)
+        return f"{scheme[0]}{masks.HIDDEN}"
+    return masks.url(value)
 
 
 def has_password(url: str) -> bool:

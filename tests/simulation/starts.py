@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import Gang, Mode
+from unitagent.core.model import Gang
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class Starts:
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
-        asked, or all were to restart in any case, as in a job that starts again as a whole. Where the store
-        loses the old one, or that the new one came, they may meet that one at the next barrier instead,
-        with a workload that starts anew as well.
+        asked, or they stood at the next barrier already when it took the rank, and start anew in any case.
+        Where the store loses the old one, or that the new one came, they may meet that one there, too.
         """
         if self.watch.plan.guard:
             return
@@ -85,10 +84,10 @@ class Starts:
         former = next(two for two in self.watch.world.lives if two.incarnation == old)
         since = self.began[old_generation]
         ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
-        came = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0]).born
+        new = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0])
         lost_at = self.watch.world.boards.lost_at
-        lost = lost_at > min(came, former.died or came) or former.last_answer <= lost_at
-        again = self.watch.plan.mode is Mode.JOB and one.state.barrier.entered - one.skew < came
+        lost = lost_at > min(new.born, former.died or new.born) or former.last_answer <= lost_at
+        again = one.state.barrier.entered - one.skew < new.joined
         if former.asked is None and not (ordered or lost or again):
             self.watch.broken(
                 "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"

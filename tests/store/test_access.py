@@ -103,13 +103,8 @@ def test_no_permission_on_the_list_is_superfluous(
         shared.command("ACL", "DELUSER", "small")
         shared.command("SET", "unitagent:{u}:changes", "of another type")
         shared.command(*("ACL", "SETUSER", "small", "on", ">pw", "~unitagent:*", "&unitagent:*", *allowed))
-        mine = RedisStore(
-            *("u", f"redis://small:pw@127.0.0.1:{shared.port}"),
-            timeout=5,
-            rank=0,
-            incarnation="a",
-            warn=said.append,
-        )
+        url = f"redis://small:pw@127.0.0.1:{shared.port}"
+        mine = RedisStore("u", url, timeout=5, rank=0, incarnation="a", warn=said.append)
         heard: list[None] = []
         listening = asyncio.create_task(mine.listen(lambda: heard.append(None)))
         try:
@@ -119,9 +114,10 @@ def test_no_permission_on_the_list_is_superfluous(
             await mine.put_output(1, 0, ["line"])
             await mine.read_output(1)
             await mine.read()
-            history = History("u", f"redis://small:pw@127.0.0.1:{shared.port}", timeout=5)
+            history = History("u", url, timeout=5)
             await history.add([moment()], lambda: 5)
             await history.read()
+            await Registry(url, timeout=5).read()
             await until(refused)
         except StoreError as error:
             said.append(str(error))

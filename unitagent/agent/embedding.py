@@ -192,7 +192,7 @@ class EmbeddedStore:
         with contextlib.suppress(StoreError):
             await self._server.follow()
             if agreed() and await self._server.put_out_former():
-                _log.info("put out whoever was in the embedded store by a former secret")
+                _log.info("disconnected whoever was in the embedded store by a former secret")
 
     async def _look_after(self) -> None:
         """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so. And

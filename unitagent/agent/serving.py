@@ -99,6 +99,7 @@ async def _store(
         incarnation=incarnation,
         keys=here.keys,
         needs_port=settings.http_port != 0,
+        size=settings.size,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )
@@ -128,6 +129,7 @@ async def _identity(
         hostname=_readable(socket.gethostname()),
         revision=settings.revision,
         fingerprint=_fingerprint(found),
+        lease=settings.lease,
     )
     if settings.rank is not None:
         store.set_rank(me.rank)
@@ -160,7 +162,7 @@ def _fingerprint(found: Resolved) -> str:
     settings = found.settings
     shared = {
         "UNIT_FRAMEWORK": settings.framework,
-        "UNIT_GUARD": str(settings.guard),
+        "UNIT_GUARD": str(settings.guard).lower(),
         "UNIT_MODE": str(settings.mode),
         "UNIT_RESTART": str(settings.restart),
         "UNIT_LEASE_SECONDS": f"{settings.lease:g}",

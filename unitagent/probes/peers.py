@@ -54,6 +54,8 @@ class Verdict(NamedTuple):
         generation: the one the peer stands in.
         working: its workload is up in that generation.
         ready: it holds that the whole Unit serves.
+        leader: incarnation of the rank 0 that has vouched for it, or that it is; "" where none has.
+        leader_age: seconds since it asked what that rank 0 answered.
 
     """
 
@@ -61,6 +63,8 @@ class Verdict(NamedTuple):
     generation: int = 0
     working: bool = False
     ready: bool = False
+    leader: str = ""
+    leader_age: float = 0.0
 
 
 _SILENT = Verdict(Opinion.SILENT)
@@ -176,9 +180,15 @@ class _Instance(msgspec.Struct, frozen=True):
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
+class _Leader(msgspec.Struct, frozen=True):
+    incarnation: str = ""
+    age: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
 class _Status(msgspec.Struct, frozen=True):
     ready: bool
     instances: list[_Instance]
+    leader: _Leader = _Leader()
 
 
 def _alive(record: Record, body: bytes) -> Verdict:
@@ -188,7 +198,15 @@ def _alive(record: Record, body: bytes) -> Verdict:
         return _SILENT
     for instance in status.instances:
         if (instance.rank, instance.incarnation) == (record.rank, record.incarnation):
-            return Verdict(Opinion.ALIVE, instance.generation, instance.state.started, status.ready)
+            working, leader = instance.state.started, status.leader
+            return Verdict(
+                Opinion.ALIVE,
+                instance.generation,
+                working,
+                status.ready,
+                leader.incarnation,
+                leader.age,
+            )
     return _SILENT
 
 

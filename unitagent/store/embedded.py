@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_NAMES = ("exchange", "announce", "units", "history")
-_SCRIPTS = [Path(__file__).with_name(f"{name}.lua").read_bytes() for name in _NAMES]
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
 _CLEARING = 2.5  # seconds to put thousands of strangers out
@@ -271,13 +269,15 @@ class EmbeddedServer:
 
         The connection is kept: later, strangers may have taken all places.
         """
+        from unitagent.store import scripts  # noqa: PLC0415
+
         await self.let_go()
         try:
             async with asyncio.timeout(_TRY):
                 self._line = await self._connect()
                 about = bytes(await _call(self._line, "INFO", "server"))
-                for source in _SCRIPTS:
-                    await _call(self._line, "SCRIPT", "LOAD", source)
+                for script in scripts.ALL:
+                    await _call(self._line, "SCRIPT", "LOAD", script.source)
         except Exception as error:  # noqa: BLE001  # it is told when it lasts
             await self.let_go()
             self._check_alive()

@@ -3,16 +3,18 @@
 -- KEYS: board (hash: r<rank> record, h<rank> holder, b<rank> beat, and single fields), changes (rank -> version),
 -- and history, which is only kept from being forgotten.
 local board, changes = KEYS[1], KEYS[2]
-local rank, me, count, record, take, seen, generation, failure, order, notify, since, epoch, channel, obeyed =
-  unpack(ARGV, 1, 14)
+local rank, me, count, record, take, seen, generation, failure, order, notify, since, epoch, channel, obeyed, size =
+  unpack(ARGV, 1, 15)
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
+local LONGEST_BEAT = 256 -- bytes
 local RANKS = 1024 -- the most that a Unit has
+local FEW = 16 -- records of ranks that a Unit of this size does not have: they show that it has another size elsewhere
 local YEAR = 366 * DAY * 1e6 -- microseconds
 local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
 
-local function get(field)
+local function get(field, longest)
   local value = redis.call('HGET', board, field)
-  return value and #value <= LONGEST and value or ''
+  return value and #value <= (longest or LONGEST) and value or ''
 end
 local function number(text) -- whole, and exact in a double; anything else counts as 0
   local value = text:match('^%d+$') and tonumber(text) or 0
@@ -56,7 +58,7 @@ if order ~= '' then -- led by its generation and its number, so that no race giv
   redis.call('HSET', board, 'order', exact(highest) .. ' ' .. exact(math.max(last + 1, now)) .. ' ' .. order)
 end
 
-local holder, beat = rank ~= '' and get('h' .. rank) or '', get('b' .. rank)
+local holder, beat = rank ~= '' and get('h' .. rank) or '', get('b' .. rank, LONGEST_BEAT)
 if beat:sub(1, #holder + 1) ~= holder .. ' ' then holder = '' end -- who never beat fences nobody
 local beaten = number(beat:match(' (%d+) ') or '')
 if holder == me and number(count) < beaten then record = '' end -- it comes too late
@@ -73,23 +75,29 @@ end
 
 if epoch ~= born or number(since) > version then since = '0' end
 local records, beats = {}, {}
-local strange = false
-for _, changed in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, '+inf', 'LIMIT', 0, 4096)) do
-  if #changed <= 4 and changed:match('^%d+$') and tonumber(changed) < RANKS then
-    records[#records + 1] = changed
-    records[#records + 1] = get('r' .. changed)
+local strange, beyond = false, {}
+local function tell(changed)
+  records[#records + 1] = changed
+  records[#records + 1] = get('r' .. changed)
+end
+local last = since == '0' and '+inf' or exact(version) -- a version that is none would be told with every exchange
+for _, changed in ipairs(redis.call('ZRANGEBYSCORE', changes, '(' .. since, last, 'LIMIT', 0, 4 * RANKS)) do
+  local index = #changed <= 4 and changed:match('^%d+$') and tonumber(changed)
+  if index and index < RANKS and changed == tostring(index) then
+    if index < tonumber(size) then tell(changed) else beyond[#beyond + 1] = changed end
   else
     strange = true
   end
 end
+for index = math.max(1, #beyond - FEW + 1), #beyond do tell(beyond[index]) end -- who lives has changed last
 if strange then -- nobody gets to read names that are no ranks, however long or many: begin anew with the next look
   redis.call('DEL', changes)
   redis.call('HDEL', board, 'born')
   broken[#broken + 1] = 'list with strange names ' .. changes
 end
-for index = 15, #ARGV do
+for index = 16, #ARGV do
   beats[#beats + 1] = ARGV[index]
-  beats[#beats + 1] = get('b' .. ARGV[index])
+  beats[#beats + 1] = get('b' .. ARGV[index], LONGEST_BEAT)
 end
 
 if notify == '1' then redis.call('PUBLISH', channel, 'look ' .. me) end
