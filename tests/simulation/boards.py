@@ -29,6 +29,7 @@ class Boards:
         losing: the machines that stayed with the old primary in the last split, at ``split_at``.
         joined_at: when the last split ended.
         shift: seconds by which the server's clock is wrong.
+        words: when each incarnation's last word came.
 
     """
 
@@ -42,6 +43,7 @@ class Boards:
         self.lost_at = self.joined_at = self.split_at = float("-inf")
         self.losing: frozenset[str] = frozenset()
         self.shift = 0.0
+        self.words: dict[str, float] = {}
         self._replica: Board = self.main.copy()
         self._moments: deque[Board] = deque(maxlen=_MOMENTS)
 
@@ -65,6 +67,7 @@ class Boards:
         server = self.of(one.host)
         if server is None:
             return None
+        self.words[one.incarnation] = now
         return server.exchange(rank, one.incarnation, request, self._clock(now), count)[0]
 
     def _clock(self, now: float) -> float:

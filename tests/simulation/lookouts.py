@@ -6,6 +6,7 @@ The invariant: a doubt has to last for its bound, without a break, before it is 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import Profile
@@ -19,6 +20,21 @@ from unitagent.core.state import ALL_BEATS, relay
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
     from tests.simulation.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    """Of a member, without a word; ``everybody`` is to know of it, or one; ``waited`` for slow answers."""
+
+    gang: Gang
+    rank: int
+    at: float
+    everybody: bool
+    waited: bool = False
+
+    @property
+    def who(self) -> str:
+        return self.gang.incarnations[self.rank]
 
 
 class Lookout:
@@ -183,21 +199,33 @@ class Lookout:
         ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
-            self.world.after(bound, self._noticed, work.gang, dead.rank, self.world.now, bound, everybody)
+            death = _Death(work.gang, dead.rank, self.world.now, everybody)
+            self.world.after(bound, self._noticed, death, bound)
 
-    def _noticed(self, gang: Gang, rank: int, died: float, bound: float, everybody: bool) -> None:
+    def _noticed(self, death: _Death, bound: float) -> None:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
         store that has lost something since says nothing about the dead until the living have told it again,
-        nor does one whose answers get lost. In a large Unit two ranks look after each; while both are out of
-        touch, nobody does.
+        nor does one whose answers get lost. A last word may reach it after the death, and an answer that
+        takes long dates it later by as much.
         """
-        lost = self.world.boards.lost_at
-        told = max(lost + self.world.timing.heartbeat, self.world.lossy_until)
-        if told > died:
-            self.world.after(told + bound - self.world.now, self._noticed, gang, rank, told, bound, everybody)
-            return
-        judges = [one for one in self.world.living if self._could_judge(one, gang, died)]
-        if not any(rank in self._looked_after(one) for one in judges):
+        told = max(
+            self.world.boards.lost_at + self.world.timing.heartbeat,
+            self.world.lossy_until,
+            self.world.boards.words.get(death.who, death.at),
+        )
+        if told > death.at:
+            self.world.after(told + bound - self.world.now, self._noticed, replace(death, at=told), bound)
+        elif (self.world.slow or self.world.straggling) and not death.waited:
+            pause = 2 * self.world.timing.operation_timeout
+            self.world.after(pause, self._noticed, replace(death, waited=True), bound)
+        else:
+            self._mourned(death)
+
+    def _mourned(self, death: _Death) -> None:
+        """In a large Unit two ranks look after each; while both are out of touch, nobody does."""
+        gang = death.gang
+        judges = [one for one in self.world.living if self._could_judge(one, gang, death.at)]
+        if not any(death.rank in self._looked_after(one) for one in judges):
             return
         blind = [one for one in judges if one.state.generation <= gang.generation]
         knows = any(  # perhaps somebody who is on its way out because of it
@@ -205,11 +233,9 @@ class Lookout:
             for one in self.world.lives
             if one.incarnation in gang.incarnations
         )
-        if blind and (everybody or not knows):
-            who = ", ".join(one.incarnation for one in blind)
-            self.watch.broken(
-                "4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago"
-            )
+        if blind and (death.everybody or not knows):
+            who, ago = ", ".join(one.incarnation for one in blind), self.world.now - death.at
+            self.watch.broken("4 detect", f"{who} did not notice a death of {ago:.1f} s ago")
 
     def _looked_after(self, one: Instance) -> Collection[int]:
         """The ranks whose beats it reads."""

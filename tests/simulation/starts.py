@@ -151,6 +151,8 @@ class Starts:
                 self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
             elif work.gang.generation < gang.generation and self._is_known_to_run(other):
                 self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} goes on alone")
+            elif work.killed and other.incarnation not in gang.incarnations:
+                continue  # replaced, and its kernel takes its time
             elif work.gang.generation < gang.generation and self._knows(other, gang):
                 self.watch.broken(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"

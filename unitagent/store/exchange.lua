@@ -10,6 +10,7 @@ local LONGEST_BEAT = 256 -- bytes
 local RANKS = 1024 -- the most that a Unit has
 local FEW = 16 -- records of ranks that a Unit of this size does not have: they show that it has another size elsewhere
 local YEAR = 366 * DAY * 1e6 -- microseconds
+local SOON = 600 * 1000 -- milliseconds
 local LEAP = 1e9 -- generations; one so far ahead of an agent's was made up, and is not kept
 
 local function get(field, longest)
@@ -22,6 +23,40 @@ local function number(text) -- whole, and exact in a double; anything else count
 end
 local function exact(value) return string.format('%.0f', value) end
 
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Most exchanges are heartbeats of an agent that has nothing to say and to which nothing is new. They are answered
+-- like all others, with a fourth of the work; whatever is not as it should be is left to the rest of this script.
+local function beat_quietly()
+  if rank == '' or record == '' or since == '0' or notify == '1' or failure ~= '' or order ~= '' then return end
+  local fields = {'born', 'version', 'generation', 'failure', 'order', 'ordered', 'h' .. rank, 'r' .. rank, 'b' .. rank}
+  local own = #fields
+  for index = 16, #ARGV do fields[#fields + 1] = 'b' .. ARGV[index] end
+  local found = redis.pcall('HMGET', board, unpack(fields)) -- an error where the right or the hash is missing
+  if found.err or found[1] ~= epoch or found[2] ~= since or found[3] ~= generation then return end
+  local last_failure, last_order, ordered = found[4] or '', found[5] or '', number(found[6] or '')
+  local beat = found[own] or ''
+  local _, _, beaten, at = beat:find(' (%d+) (%d+)$')
+  if found[7] ~= me or found[8] ~= record or beat:sub(1, #me + 1) ~= me .. ' ' then return end
+  if #last_failure > LONGEST or #last_order > LONGEST or #beat > LONGEST_BEAT then return end
+  if not at or number(count) < number(beaten) or number(obeyed) > ordered or ordered > now + YEAR then return end
+  if math.floor(number(at) / SOON) ~= math.floor(now / 1000 / SOON) then return end -- keep the keys from expiring
+  local listed = redis.pcall('ZSCORE', changes, rank)
+  if not listed or listed.err then return end
+  found[own] = me .. ' ' .. count .. ' ' .. exact(now / 1000)
+  redis.call('HSET', board, 'b' .. rank, found[own])
+  local beats = {}
+  for index = 16, #ARGV do
+    local beat = ARGV[index] == rank and found[own] or found[own + index - 15] or ''
+    beats[#beats + 1] = ARGV[index]
+    beats[#beats + 1] = #beat <= LONGEST_BEAT and beat or ''
+  end
+  return {{}, epoch, exact(now), since, since, me, generation, last_failure, last_order, {}, beats}
+end
+local quiet = beat_quietly()
+if quiet then return quiet end
+
 local broken = {} -- keys of another type are not ours: remove them, and be a new board
 for key, kind in pairs({[board] = 'hash', [changes] = 'zset'}) do
   local found = redis.call('TYPE', key).ok
@@ -32,8 +67,6 @@ for key, kind in pairs({[board] = 'hash', [changes] = 'zset'}) do
 end
 if #broken > 0 then redis.call('HDEL', board, 'born') end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 redis.call('HSETNX', board, 'born', exact(now) .. ' ' .. me)
 local born, version, highest = get('born'), number(get('version')), number(get('generation'))
 
