@@ -361,14 +361,13 @@ def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, g
 def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a_member_was_rebuilt() -> None:
     unit = Unit(3, guard=False).formed()
     late = unit.agents[0]
-    gang = late.workload.gang
-    assert gang is not None
+    roster = tuple(unit.store.board.records[rank] for rank in range(3))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
     fresh = first(late.rules, idle, unit.now).with_store(
         joined=unit.now, looked=True, published=idle, holder=idle.incarnation
     )
     unit.agents[0] = replace(fresh, generation=1).with_barrier(
-        reached=late.barrier.reached, finding_port=1, confirmed=gang
+        reached=late.barrier.reached, finding_port=1, confirmed=roster
     )
     unit.store.board.records[0] = idle
     unit.kill(2)

@@ -112,7 +112,8 @@ class Starts:
         """Whether somebody who started with the old one lives, whom the new one can know. Otherwise a store
         that lost it may give its number again, to other incarnations: the token is another one.
         """
-        living = [one for one in self.watch.world.living if (one.incarnation, old.id) in self._spawned]
+        spawned = [one for one in self.watch.world.living if (one.incarnation, old.id) in self._spawned]
+        living = [one for one in spawned if one.working]  # who was isolated meanwhile has nothing that runs
         return any(not self._is_forgotten(one, old, gang) for one in living)
 
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:

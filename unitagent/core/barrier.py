@@ -108,16 +108,30 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
 
 
 def start_late(state: State) -> Result:
-    """Without guard, start with the gang that I have confirmed where another has started with it, so that all
-    had confirmed it. Whoever of them has been rebuilt since rejoins alone, and nobody else is touched.
+    """Start with the gang that I have confirmed where another has started with it, so that all had confirmed
+    it. A store that was set back since shows neither that nor me any more. Who was rebuilt meanwhile rejoins
+    alone without guard; with guard the generation is over, and not begun here.
     """
-    gang = state.barrier.confirmed
-    if state.rules.guard or gang is None or gang.id != state.me.gang:
+    roster = {record.rank: record for record in state.barrier.confirmed}
+    if not (roster and state.store.current and is_still_mine(state)):
         return state, ()
-    if not (state.store.current and state.holds_rank):
+    gang = gang_of(state.me.generation, [roster[rank] for rank in sorted(roster)])
+    shown = state.store.records
+    opened = any(one.state.started and one.gang == gang.id for one in shown.values())
+    rebuilt = any(_has_followed(shown.get(rank), roster[rank]) for rank in roster)
+    if gang.id != state.me.gang or not opened or (rebuilt and state.rules.guard):
         return state, ()
-    opened = any(one.state.started and one.gang == gang.id for one in state.store.records.values())
-    return start(state, gang) if opened else (state, ())
+    others = (one for one in state.barrier.confirmed if one.rank != state.rules.rank)
+    lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
+    return start(state.with_store(records={**shown, **lost}), gang)
+
+
+def _is_newer(shown: Record | None, known: Record) -> bool:
+    return shown is not None and shown.supersedes(known)
+
+
+def _has_followed(shown: Record | None, known: Record) -> bool:
+    return shown is not None and shown.incarnation != known.incarnation and shown.outranks(known)
 
 
 def stand(state: State) -> Result:
@@ -218,7 +232,7 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return state, (*said, *actions)
     if state.now < state.barrier.not_before:
         return state, said
-    return mine(state.with_barrier(found={}, confirmed=gang), gang=gang.id), said
+    return mine(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), said
 
 
 def differences(roster: list[Record], *, strict: bool) -> str:

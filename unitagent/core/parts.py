@@ -118,7 +118,7 @@ class Barrier:
         check_again: not before this are they tried again.
         reached: incarnations that have ever answered me themselves, asked from my card.
         found: who answered instead of the incarnations that did not, when I last asked.
-        confirmed: the gang that my record names, or named last.
+        confirmed: the records of the gang that my own names, or named last.
         not_before: when the pause before a restart is over.
         report_at: when to say next who is missing.
 
@@ -130,7 +130,7 @@ class Barrier:
     check_again: float = 0.0
     reached: frozenset[str] = frozenset()
     found: Mapping[str, Opinion] = field(default_factory=dict)
-    confirmed: Gang | None = None
+    confirmed: tuple[Record, ...] = ()
     not_before: float = 0.0
     report_at: float = 0.0
 
