@@ -68,6 +68,8 @@ def _many(seeds: range, jobs: int) -> int:
     with Pool(jobs) as pool:
         for outcome in pool.imap(simulate, seeds, chunksize=5):
             healed.append(outcome.healed)
+            if len(healed) % 1000 == 0:
+                print(f"{len(healed)} of {len(seeds)} seeds", file=sys.stderr, flush=True)
             if outcome.violations:
                 bad.append(outcome)
                 print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from unitagent.store.keys import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "docker/EAS.md", "docker/kubernetes/README.md")]
+FILES = sorted((ROOT / "unitagent").rglob("*.py"))
+# Heartbeat, network interface, the Unit's keys in the store, disconnected.
+UNEXPLAINED = re.compile(r"\b(?:beats?|cards?|boards?|put out)\b", re.IGNORECASE)
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -31,6 +35,20 @@ def test_every_variable_it_names_exists(page: Path) -> None:
     named = set(re.findall(r"\bUNIT_[A-Z_]*[A-Z]\b(?!_)", text))
     assert named
     assert named - VARIABLES.keys() <= given
+
+
+@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.name)
+def test_it_has_no_word_that_nobody_explains(page: Path) -> None:
+    assert UNEXPLAINED.findall(re.sub(r"`[^`]*`", "", page.read_text())) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_message_has_a_word_that_nobody_explains(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in bare)
+    messages = [node.value for node in texts if isinstance(node.value, str) and " " in node.value]
+    assert [said for said in messages if UNEXPLAINED.search(re.sub(r"`[^`]*`", "", said))] == []
 
 
 @pages
@@ -73,3 +91,10 @@ def test_the_contents_name_every_section() -> None:
 
 def test_the_acl_line_has_what_the_program_asks() -> None:
     assert f"nocommands {PERMISSIONS}\n" in (ROOT / "README.md").read_text()
+
+
+def test_each_attack_names_tests_that_exist() -> None:
+    named = re.findall(r"`((?:\w+/)?test_\w+\.py)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    places = [ROOT / "tests", ROOT / "tests" / "security"]
+    assert not [name for name in named if not any((place / name).exists() for place in places)]

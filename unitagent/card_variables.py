@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
-_REMEDY = "unset {}, or set COMM_IFNAME to the card that is meant"
-_OF_ADDRESSES = "unset {}, or set COMM_IFNAME or RANK_IP to the card that is meant"
+_REMEDY = "unset {}, or set COMM_IFNAME to the interface that is meant"
+_OF_ADDRESSES = "unset {}, or set COMM_IFNAME or RANK_IP to the interface that is meant"
 _ADDRESSES = {"VLLM_HOST_IP": "vLLM", "SGLANG_HOST_IP": "SGLang"}
 
 
@@ -42,7 +42,7 @@ def _leaving_out(given: Mapping[str, str], ifname: str) -> Iterator[tuple[str, s
         ("GLOO_SOCKET_IFNAME", _gloo_means, ", for Gloo takes whole names only"),
     ):
         if given.get(name) and not means(given[name], ifname):
-            yield name, f"{name}={given[name]} leaves out the card {ifname}{how}"
+            yield name, f"{name}={given[name]} leaves out the interface {ifname}{how}"
 
 
 def _nccl_means(text: str, ifname: str) -> bool:

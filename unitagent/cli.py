@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.legible import hand_over, warn
-from unitagent.settings.options import add_arguments, split_command
-from unitagent.settings.values import LONGEST_SECONDS, seconds
+from unitagent.values import LONGEST_SECONDS, seconds
 
 _WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options are not ours
 _LEAST_PATIENCE = 0.001  # seconds; 0 would mean not to wait for an answer at all
+_ANY_WIDTH = 80  # of a help that nobody has asked for
 _VALUED = ("--format",)  # options beside those of the table that take a value, of commands with a COMMAND
 
 
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     words, command = _split(argv)
-    namespace, odd = _parser().parse_known_args(words)
+    name = next((word for word in words if word in COMMANDS), "")
+    namespace, odd = _parser_for(name, words).parse_known_args(words)
     if odd:
-        name = next(word for word in words if word in COMMANDS)
         raise ConfigurationError(f"unknown: {' '.join(odd)} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
@@ -64,28 +64,54 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     """Take the workload's command off, whose options are not ours."""
     if not argv or argv[0] not in _WITH_COMMAND:
         return argv, []
+    from unitagent.settings.options import split_command  # noqa: PLC0415
+
     options, command = split_command(argv[1:], _VALUED)
     return [argv[0], *options], command
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser_for(name: str, words: Sequence[str]) -> argparse.ArgumentParser:
+    """Make what these words need of the parser: all commands only where one is looked for among them, and
+    the terminal's width only for a help. A health check would spend most of its time on the rest.
+    """
+    commands = [name] if words[:1] == [name] else list(COMMANDS)
+    width = None if {"-h", "--help"} & set(words) else _ANY_WIDTH
+    return _parser(commands, [name], partial(argparse.HelpFormatter, width=width))
+
+
+def _parser(
+    names: Sequence[str], with_options: Sequence[str], formatter: Callable[..., argparse.HelpFormatter]
+) -> argparse.ArgumentParser:
     about = "One lifecycle for an inference Unit that spans many machines."
-    parser = _Parser(prog="unitagent", description=about)
+    parser = _Parser(prog="unitagent", description=about, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"unitagent {__version__}")
     subparsers = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+        title="commands", metavar="COMMAND", required=True, parser_class=_Parser, prog=parser.prog
     )
-    for name, (run, add, help_line, usage) in COMMANDS.items():
-        command = subparsers.add_parser(name, help=help_line, description=help_line, usage=usage)
-        add(command)
+    for name in names:
+        run, add, help_line, usage = COMMANDS[name]
+        command = subparsers.add_parser(
+            name, help=help_line, description=help_line, usage=usage, formatter_class=formatter
+        )
+        if name in with_options:
+            add(command)
         command.set_defaults(run=run)
     return parser
+
+
+def _add_variables(parser: argparse.ArgumentParser) -> None:
+    from unitagent.settings.options import add_arguments  # noqa: PLC0415 (health checks have none of them)
+
+    add_arguments(parser)
 
 
 def _completion(namespace: argparse.Namespace) -> int:
     from unitagent.operator import completion  # noqa: PLC0415
 
-    hand_over(completion.script(namespace.shell, _parser(), _WITH_COMMAND))
+    names = list(COMMANDS)
+    hand_over(
+        completion.script(namespace.shell, _parser(names, names, argparse.HelpFormatter), _WITH_COMMAND)
+    )
     return 0
 
 
@@ -114,14 +140,14 @@ def _env_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("shell", "json"), default="shell")
     what = "the command line and environment that this rank, or --rank N, would run COMMAND with"
     parser.add_argument("--command", dest="rehearse", action="store_true", help=what)
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the verdicts as one JSON object")
     help_line = "also try to connect there; may be given again"
     parser.add_argument("--peer", action="append", default=[], metavar="IP:PORT", help=help_line)
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 def _completion_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +157,7 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the JSON of /status")
     parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 def _since(text: str) -> float:
@@ -154,13 +180,13 @@ def _events_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="and what goes on happening, until Ctrl-C")
     _since_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object for each line")
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svg", metavar="FILE", help="write it to this file, as a picture")
     _since_argument(parser)
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,14 +195,14 @@ def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", metavar="FILE", help="keep this file up to date, until Ctrl-C or SIGTERM")
     help_line = "with --watch: a line for the shell, run after each change of the file"
     parser.add_argument("--on-change", metavar="CMD", help=help_line)
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", metavar="TEXT", help="kept in the Unit's history")
     parser.add_argument("--wait", action="store_true", help="until it is done")
     parser.set_defaults(kind=kind)
-    add_arguments(parser)
+    _add_variables(parser)
 
 
 Command = tuple[
@@ -184,9 +210,9 @@ Command = tuple[
 ]
 
 COMMANDS: dict[str, Command] = {
-    "run": (commands.run, add_arguments, "be one instance of a Unit and run COMMAND in it",
+    "run": (commands.run, _add_variables, "be one instance of a Unit and run COMMAND in it",
             "unitagent run [OPTIONS] [--] COMMAND [ARG...]"),
-    "local": (commands.local, add_arguments,
+    "local": (commands.local, _add_variables,
               "a whole Unit on this machine, on 127.0.0.x with the embedded store",
               "unitagent local --size N [RUN OPTIONS] [--] COMMAND [ARG...]"),
     "probe": (commands.probe, _probe_arguments,

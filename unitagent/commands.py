@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
-import socket
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.legible import hand_over, tell, warn
-from unitagent.settings.options import PREFIX, flags
 
 if TYPE_CHECKING:
     from unitagent.operator.environment import Here
@@ -26,17 +19,25 @@ _RANK_0 = "rank-0"  # a name for where that would be
 
 def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
     """Settle what flags, environment, service file and platform say."""
+    import socket  # noqa: PLC0415
+
+    from unitagent.settings.options import flags  # noqa: PLC0415
     from unitagent.settings.resolution import resolve  # noqa: PLC0415
 
-    read = partial(Path.read_text, encoding="utf-8")
     return resolve(
         flags(namespace),
         os.environ,
         socket.gethostname(),  # its domain is read from /etc/hosts: a resolver that is down takes seconds
-        lambda path: read(Path(path)),
+        _read,
         command=namespace.command,
         identity=identity,
     )
+
+
+def _read(path: str) -> str:
+    from pathlib import Path  # noqa: PLC0415
+
+    return Path(path).read_text(encoding="utf-8")
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -46,12 +47,15 @@ def run(namespace: argparse.Namespace) -> int:
     kill anybody else, so it is held back until the agent can listen. SIGPIPE and SIGXFSZ are held back before
     there is a second thread, see :mod:`unitagent.workload.signals`.
     """
+    import signal  # noqa: PLC0415
+
     held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
     from unitagent.log import Where, set_up  # noqa: PLC0415
-    from unitagent.memory import share_one_heap  # noqa: PLC0415
+    from unitagent.memory import put_off_collecting, share_one_heap  # noqa: PLC0415
     from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
 
+    put_off_collecting()
     share_one_heap()
     hide()
     found = _resolve(namespace)
@@ -61,6 +65,8 @@ def run(namespace: argparse.Namespace) -> int:
     writing = set_up(where, settings.log_format, settings.log_level)
     code = UnitAgentError.exit_code
     try:
+        import asyncio  # noqa: PLC0415
+
         from unitagent.agent import startup  # noqa: PLC0415
 
         code = asyncio.run(startup.run(found, where, mask))
@@ -76,6 +82,7 @@ def run(namespace: argparse.Namespace) -> int:
 def local(namespace: argparse.Namespace) -> int:
     """Run a whole Unit on this machine."""
     from unitagent.operator import local as here  # noqa: PLC0415
+    from unitagent.settings.options import flags  # noqa: PLC0415
 
     options = dict(flags(namespace))
     size = options.pop("UNIT_SIZE", None) or os.environ.get("UNIT_SIZE", "")
@@ -86,7 +93,7 @@ def local(namespace: argparse.Namespace) -> int:
 def probe(namespace: argparse.Namespace) -> int:
     """Ask an agent."""
     from unitagent.operator import probe as prober  # noqa: PLC0415
-    from unitagent.settings.values import listening  # noqa: PLC0415
+    from unitagent.values import listening  # noqa: PLC0415
 
     given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
     try:
@@ -102,6 +109,8 @@ def probe(namespace: argparse.Namespace) -> int:
 
 def env(namespace: argparse.Namespace) -> int:
     """Show the settings, or what would be run."""
+    import asyncio  # noqa: PLC0415
+
     from unitagent.operator import environment, rehearsal  # noqa: PLC0415
 
     found = _rehearsed(namespace) if namespace.rehearse else _resolve(namespace)
@@ -121,6 +130,8 @@ def env(namespace: argparse.Namespace) -> int:
 
 def _with_engine(found: Resolved, here: Here) -> Here:
     """Add what COMMAND tells; an address that was given counts although it may be another machine's."""
+    from dataclasses import replace  # noqa: PLC0415
+
     from unitagent.operator.rehearsing import of_engine  # noqa: PLC0415 (it needs the frameworks)
 
     card = (found.settings.ifname or here.ifname, found.settings.rank_ip or here.ip)
@@ -130,13 +141,15 @@ def _with_engine(found: Resolved, here: Here) -> Here:
 
 def _rehearsed(namespace: argparse.Namespace) -> Resolved:
     """Settle what would be run on a rank, from which nobody sets out: a name may stand in for rank 0."""
+    from unitagent.settings.options import PREFIX  # noqa: PLC0415
+
     try:
         return _resolve(namespace)
     except ConfigurationError as error:
         if not all(problem.startswith("MASTER_ADDRESS missing") for problem in error.problems):
             raise
     warn(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
-    namespace = argparse.Namespace(**vars(namespace) | {PREFIX + "MASTER_ADDRESS": _RANK_0})
+    setattr(namespace, f"{PREFIX}MASTER_ADDRESS", _RANK_0)
     return _resolve(namespace)
 
 

@@ -85,6 +85,15 @@ def explain_other_address(told: str | None, ip: str, rank: int | None) -> str:
     return ""
 
 
+def is_literal(host: str) -> bool:
+    """Whether it is an address and no name; one with a zone is not: the system knows its number."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
 def join(host: str, port: int) -> str:
     """Write an address with its port, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -1,14 +1,15 @@
-"""One heap for all threads of the agent.
+"""What the agent asks of its allocator and of Python's garbage collector.
 
-glibc gives threads heaps of their own as soon as two of them allocate at once, and keeps what these once
-needed (2 to 4 MiB here). An agent has many short threads and little to allocate: one heap is as fast, and it
-stays as small as it is.
+One heap for all threads: glibc gives threads heaps of their own as soon as two of them allocate at once, and
+keeps what these once needed (2 to 4 MiB here). An agent has many short threads and little to allocate: one
+heap is as fast, and it stays as small as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 _M_ARENA_MAX = -8  # <malloc.h>
 
@@ -17,3 +18,15 @@ def share_one_heap() -> None:
     """Tell the allocator; to be called before there are threads. Another libc than glibc needs no telling."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def put_off_collecting() -> None:
+    """Look for no garbage during a start: it would be looked for a hundred times among what stays anyway."""
+    gc.disable()
+
+
+def collect_from_now_on() -> None:
+    """Look for garbage once, and then only among what is new."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

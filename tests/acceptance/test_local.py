@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery", "secrets",
+    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "secrets",
 ]  # fmt: skip
 INSTANCE_KEYS = [
     "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
@@ -63,6 +64,19 @@ def test_status_has_the_promised_keys(start: Start) -> None:
     assert (seen["failure"], seen["secrets"]) == (None, None)
     assert (seen["unit"], seen["size"], seen["guard"], seen["phase"]) == (UNIT, 2, True, "running")
     assert [one["state"] for one in seen["instances"]] == ["healthy", "running"]
+
+
+def test_a_rank_whose_agent_stands_still_is_silent_before_its_lease_ends(start: Start) -> None:
+    unit = start("--lease-seconds", "60")
+    agent = psutil.Process(unit.ready()["instances"][1]["pid"]).parent()
+    assert agent is not None
+    agent.suspend()
+    try:
+        look = ("status", "--unit", UNIT, "--http-address", unit.address(0))
+        shown = until(lambda: re.findall(r"   1  running .*s  silent .*", unitagent(*look).stdout), "silent")
+        assert re.search(r"silent for \d+ s$", shown[0])
+    finally:
+        agent.resume()
 
 
 def test_one_kill_is_one_new_generation(start: Start) -> None:

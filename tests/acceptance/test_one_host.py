@@ -65,7 +65,8 @@ def test_where_an_embedded_store_was_looked_for_is_told(tmp_path: Path, ends: Ex
     agent = start(tmp_path, ends, 1, port, "--store-timeout-seconds", "1")
     assert agent.wait(DEADLINE) == 69
     said = (tmp_path / "1").read_text()
-    found = re.search(r"the store at 127\.0\.0\.1:(\d+) cannot be reached: Connection refused; .*", said)
+    where = r"the embedded store at 127\.0\.0\.1:(\d+) \(UNIT_STORE_PORT\) cannot be reached: "
+    found = re.search(where + "Connection refused; .*", said)
     assert found
     assert int(found[1]) == port + 1
     assert all(name in found[0] for name in ("UNIT_STORE_PORT", "MASTER_ADDRESS", "UNIT_REDIS_URL"))

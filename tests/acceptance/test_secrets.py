@@ -106,3 +106,13 @@ def test_a_url_that_is_refused(start: Start, server: Server, wrong: str) -> None
     said = solo.output.read_text()
     assert "unitagent: error: " in said or "exit 69" in said
     assert not any(word in said for word in (*TOLD_TO_NOBODY, "wr0ng"))
+
+
+def test_who_has_another_secret_at_the_same_store_is_told_so(start: Start, server: Server) -> None:
+    first = ("--size", "2", "--backoff-seconds", "0")
+    start(*first, UNIT_REDIS_URL=url(server), UNIT_SECRET=SECRET)
+    until(lambda: b"r0" in server.command("HKEYS", f"unitagent:{{{UNIT}}}:board"), "rank 0 is there")
+    second = start(*first, "--rank", "1", UNIT_REDIS_URL=url(server), UNIT_SECRET=SECRET[::-1])
+    said = "it is signed with a secret that this agent does not have, or with none"
+    until(lambda: said in second.output.read_text(), "it is told")
+    assert "has run before" not in second.output.read_text()

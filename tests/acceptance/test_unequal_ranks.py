@@ -11,7 +11,10 @@ from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
 
-DIFFERING = "rank 1: COMMAND, LMDEPLOY_EXECUTOR_BACKEND, NCCL_ALGO, UNIT_FRAMEWORK, UNIT_LEASE_SECONDS"
+DIFFERING = (
+    "rank 1: COMMAND, LMDEPLOY_EXECUTOR_BACKEND, NCCL_ALGO, UNIT_FRAMEWORK=auto (rank 0: none), "
+    "UNIT_LEASE_SECONDS=6 (rank 0: 5); compare `unitagent env` and `printenv` of rank 1 with those of rank 0"
+)
 
 
 @contextmanager

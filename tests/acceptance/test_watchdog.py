@@ -105,6 +105,12 @@ def test_a_hanging_agent_loses_its_workload_within_its_lease_and_2_s(start: Star
     watched.agent.ready(above=watched.generation)
     assert all(map(alive, watched.services))
     assert "this agent stood still for" in watched.agent.output.read_text()
+    failure = watched.agent.status()["failure"]
+    assert failure["signal"] == signal.SIGKILL
+    assert "stood still for longer than the lease, so the watchdog killed it" in failure["detail"]
+    proc.kill(watched._runs("sleep 1000"))  # which is another's doing
+    watched.agent.ready(above=watched.generation + 1)
+    assert "out of memory, or killed from outside" in watched.agent.status()["failure"]["detail"]
 
 
 def test_a_hang_that_is_shorter_than_the_lease_changes_nothing(start: Start) -> None:

@@ -91,7 +91,6 @@ def test_without_guard_nobody_waits_for_a_newcomer_that_died_before_its_first_ba
     assert unit.take() == ["1 spawn 1"]
 
 
-@pytest.mark.xfail(reason="contract 3: a drain is charged when its cause has left and was replaced")
 def test_a_container_that_is_killed_while_it_stops_in_a_drain_costs_no_restart() -> None:
     unit = Unit(3, guard=True, max_restarts=0, deregister=0.0, drain=0.0, **CALM).formed()
     unit.slow = {1}
@@ -177,7 +176,6 @@ def test_a_unit_of_one_starts_a_heartbeat_after_it_has_found_an_empty_store() ->
     assert unit.take() == ["0 spawn 1"]
 
 
-@pytest.mark.xfail(reason="1 and 3: a newcomer judges the holder by its own lease, and nobody compares them")
 def test_a_newcomer_with_a_shorter_lease_waits_for_the_lease_of_the_holder() -> None:
     unit = Unit(2, guard=True, lease=60.0, heartbeat=20.0, **CALM).formed()
     unit.kill(1)

@@ -15,9 +15,11 @@ from unitagent.core.events import (
     PeerAnswered,
     PeerHungUp,
     StopAsked,
+    Tick,
     WorkloadStuck,
 )
-from unitagent.core.model import Beat, Mode, OrderKind, Reason, Restart
+from unitagent.core.model import Beat, Mode, OrderKind, Reason, Record, Restart
+from unitagent.core.state import ALL_BEATS, relay
 
 CALM = {"backoff": (0.0,)}
 
@@ -235,6 +237,37 @@ def test_an_answer_that_is_read_late_is_as_old_as_its_question() -> None:
     unit.tell(2, Exchanged, answer)
     unit.wait(2)
     assert "2 stop 0" in unit.take()
+
+
+def test_who_stood_still_has_seen_nobody_silent_meanwhile() -> None:
+    """Both stood still, as on a starved machine, and one a little longer than the other (seed 908451)."""
+    unit = Unit(2, guard=True, **CALM).formed()
+    other = unit.agents.pop(1)
+    unit.silent = {1}
+    unit.wait(1)
+    unit.now += 3
+    unit.tell(0, Tick, 3.0)
+    unit.wait(3)
+    unit.agents[1], unit.silent = other, set()
+    unit.tell(1, Tick, 7.0)
+    unit.wait(5)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1}
+
+
+def test_an_answer_that_took_long_shows_no_silence() -> None:
+    unit = Unit(2, guard=True, probes=False, **CALM).formed()
+    unit.cut = {1}
+    unit.wait(2)
+    unit.unread = {0: None}
+    unit.wait(1.25)
+    answer = unit.unread.pop(0)
+    assert answer is not None
+    unit.cut = set()
+    unit.now += 3  # nobody steps, and nobody says that it was late
+    unit.tell(0, Exchanged, answer)
+    unit.wait(10)
+    assert unit.take() == []
 
 
 def test_without_guard_a_failure_is_its_own() -> None:
@@ -464,6 +497,42 @@ def test_who_was_isolated_and_has_no_successor_goes_on_within_a_heartbeat_and_a_
     assert unit.take() == ["2 stop 0", "2 spawn 1"]
 
 
+class Asked(Unit):
+    """A Unit that remembers who was asked by whom."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, guard=True, **CALM)
+        self.asked: dict[int, set[int]] = {}
+
+    def _ask(self, rank: int, peer: Record) -> None:
+        self.asked.setdefault(peer.rank, set()).add(rank)
+        super()._ask(rank, peer)
+
+
+def test_in_a_large_unit_nobody_is_asked_by_all_when_the_store_is_away() -> None:
+    unit = Asked(40)
+    unit.formed()
+    unit.cut = set(range(40))
+    unit.wait(8)
+    assert unit.take() == []
+    assert len(unit.asked[0]) <= ALL_BEATS + 2  # two more watch it in the ring
+    assert max(len(askers) for rank, askers in unit.asked.items() if rank) <= 5
+
+
+def test_who_is_told_of_rank_0_by_another_asks_it_when_that_one_is_gone() -> None:
+    unit, gone = Unit(40, guard=True, **CALM).formed(), relay(39, 40)
+    unit.cut, unit.silent = set(range(40)), {gone}
+    unit.wait(8)
+    assert unit.take() == [f"{gone} stop 0"]
+
+
+def test_in_a_large_unit_all_stop_that_reach_neither_the_store_nor_rank_0() -> None:
+    unit = Unit(40, guard=True, **CALM).formed()
+    unit.cut, unit.silent = set(range(40)), {0}
+    unit.wait(7)
+    assert sorted(unit.take()) == sorted(f"{rank} stop 0" for rank in range(40))
+
+
 def test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again() -> None:
     unit = Unit(2, mode=Mode.JOB).formed()
     unit.cut = unit.silent = {1}
@@ -546,3 +615,28 @@ def test_a_connection_to_a_living_peer_that_broke_is_held_anew() -> None:
     assert unit.take() == []
     assert unit.watched == [(0, (1,))]
     assert unit.ready() == {0, 1}
+
+
+def test_who_took_a_rank_in_an_empty_store_rejoins_when_a_forgotten_holder_has_had_its_time() -> None:
+    """The holder is cut off from the store, and rank 0 vouches for it (seed 3003055)."""
+    unit = Unit(3, **CALM).formed()
+    unit.cut = {0, 1}
+    unit.store = StoreState()
+    unit.kill(2)  # it lives on elsewhere
+    unit.create(2, ip="10.0.0.9")
+    assert unit.agents[2].joined
+    unit.cut = set()
+    unit.wait(6)
+    assert unit.take() == []
+    unit.wait(3)
+    assert unit.take() == ["2 spawn 1"]
+
+
+def test_an_answer_of_a_member_that_works_settles_what_was_doubted_of_it() -> None:
+    unit = Unit(3, **CALM).formed()
+    unit.cut = {0, 1, 2}
+    unit.wait(6)
+    unit.agents[0] = unit.agents[0].with_peers(doubts={2: "it does not answer"})
+    unit.cut = {2}  # its word comes from itself alone
+    unit.wait(4)
+    assert not unit.agents[0].peers.doubts

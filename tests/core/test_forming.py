@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.core.unit import Unit
+from unitagent.core import actions as act
 from unitagent.core.events import (
     HealthChecked,
     Tick,
 )
-from unitagent.core.model import InstanceState, Mode, Reason
+from unitagent.core.model import Beat, InstanceState, Mode, Reason
 from unitagent.core.state import first
 
 CALM = {"backoff": (0.0,)}
@@ -122,6 +123,32 @@ def test_a_newcomer_waits_for_a_living_holder() -> None:
     assert any("rank 1 of Unit u is held by another instance" in text for text in unit.said)
 
 
+class _BackInTime(Unit):
+    """The holder of a rank beats once more just before somebody takes its place."""
+
+    def _exchange(self, rank: int, request: act.Exchange) -> None:
+        if request.take:
+            old, _ = self.store.board.beats[rank]
+            self.store.board.beats[rank] = (Beat(old.incarnation, old.count + 1), self.now)
+        super()._exchange(rank, request)
+
+
+def test_nobody_takes_a_rank_from_a_holder_that_beats_in_that_very_moment() -> None:
+    unit = _BackInTime(2).formed()
+    unit.kill(1)
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(30)
+    assert not unit.agents[1].joined
+    assert unit.store.board.holders[1] == "i2"
+
+
+@pytest.mark.parametrize(("size", "advice"), [(1, "another UNIT_ID (UNIT_SIZE=1"), (2, "another RANK_ID")])
+def test_who_waits_for_a_held_rank_is_told_what_to_do_instead(size: int, advice: str) -> None:
+    unit = Unit(size).formed()
+    unit.create(0, ip="10.0.0.9")
+    assert any(f"if both are to run, give this one {advice}" in text for text in unit.said)
+
+
 def test_who_lost_its_rank_is_fenced() -> None:
     unit = Unit(2).formed()
     unit.rival(1, beats=3)
@@ -186,7 +213,8 @@ def test_revisions_wait_for_each_other() -> None:
     unit.create(1, revision="b")
     unit.wait(10)
     assert unit.take() == []
-    assert any("has revision b, this is a" in text for text in unit.said)
+    has = "has UNIT_REVISION=b, rank 0 has a: they wait for each other, where UNIT_STRICT=true"
+    assert any(has in text for text in unit.said)
 
 
 def test_strict_ranks_of_different_revisions_end_with_77() -> None:
@@ -222,7 +250,21 @@ def test_ranks_that_differ_are_told_once_and_start() -> None:
     unit.wait(2)
     assert unit.ready() == {0, 1, 2}
     told = [text for text in unit.said if "must be equal" in text]
-    assert told == ["these differ from rank 0's and must be equal on all ranks: rank 2: NCCL_ALGO"] * 3
+    sentence = (
+        "these differ from rank 0's and must be equal on all ranks: rank 2: NCCL_ALGO; compare `unitagent "
+        "env` and `printenv` of rank 2 with those of rank 0; UNIT_STRICT=true would refuse them (exit 77)"
+    )
+    assert told == [sentence] * 3
+
+
+def test_both_values_of_a_setting_of_ours_are_told() -> None:
+    unit = Unit(2, strict=True)
+    unit.create(0, fingerprint="COMMAND=aa UNIT_GUARD=true UNIT_LEASE_SECONDS=5")
+    unit.create(1, fingerprint="COMMAND=bb UNIT_GUARD=false UNIT_LEASE_SECONDS=5 UNIT_MODE=job")
+    unit.wait(2)
+    assert 77 in unit.codes.values()
+    told = "rank 1: COMMAND, UNIT_GUARD=false (rank 0: true), UNIT_MODE=job (rank 0: unset); compare"
+    assert any(told in text and "UNIT_STRICT=true refuses them" in text for text in unit.said)
 
 
 def test_a_barrier_can_time_out() -> None:
@@ -314,3 +356,22 @@ def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, g
     unit.store.board.records[slow] = idle
     unit.wait(2)
     assert unit.take() == [f"{slow} spawn 1"]
+
+
+def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a_member_was_rebuilt() -> None:
+    unit = Unit(3, guard=False).formed()
+    late = unit.agents[0]
+    roster = tuple(unit.store.board.records[rank] for rank in range(3))
+    idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
+    fresh = first(late.rules, idle, unit.now).with_store(
+        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    )
+    unit.agents[0] = replace(fresh, generation=1).with_barrier(
+        reached=late.barrier.reached, finding_port=1, confirmed=roster
+    )
+    unit.store.board.records[0] = idle
+    unit.kill(2)
+    unit.create(2)
+    unit.wait(12)
+    assert unit.take() == ["0 spawn 1", "2 spawn 1"]
+    assert unit.ready() == {0, 1, 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.unit import Unit
+from unitagent.core.actions import Say
 from unitagent.core.barrier import missing
 from unitagent.core.joining import wait_for_rank
 from unitagent.core.model import Record
@@ -51,6 +52,17 @@ def test_a_newcomer_for_a_rank_that_a_stranger_holds_says_so_once() -> None:
     state, actions = wait_for_rank(held)
     assert ["is held by somebody with another UNIT_SECRET" in str(one) for one in actions] == [True]
     assert wait_for_rank(state)[1] == ()
+
+
+def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s_memory() -> None:
+    found = alone(2).with_store(foreign=frozenset({1}), joined=None, looked=True, records={})
+    _, actions = wait_for_rank(found.knowing(3))
+    (said,) = (one.text for one in actions if isinstance(one, Say))
+    assert "what the store has of rank 1 of Unit u does not count here" in said
+    assert "signed with a secret that this agent does not have, or with none" in said
+    assert "has run before" not in said
+    _, actions = wait_for_rank(found.with_store(foreign=frozenset()).knowing(3))
+    assert any("has run before" in one.text for one in actions if isinstance(one, Say))
 
 
 @pytest.mark.parametrize(

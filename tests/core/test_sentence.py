@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.unit import Unit
+from unitagent.core.events import StopAsked
 from unitagent.core.model import Failure, OrderKind, Reason
 from unitagent.core.status import status
 
@@ -65,3 +66,27 @@ def test_without_guard_all_stop_when_it_was_asked_for_or_rank_0_was_rebuilt() ->
     failure = unit.agents[0].recovery.failure
     assert failure is not None
     assert failure.sentence == "generation 2 ended: rank 0 (10.0.0.0) was rebuilt; rank 1 stopped"
+
+
+def test_who_was_cut_off_says_who_did_not_answer_and_since_when() -> None:
+    unit = Unit(2, guard=True, backoff=(0.0,), epoch=43200.0).formed()  # noon; the unit's clock began at 100
+    unit.cut = {0, 1}
+    unit.wait(3)
+    unit.kill(1)
+    unit.silent = {1}
+    unit.wait(8)
+    silence = "no answer from the store since 12:01:42 UTC, nor from rank 1 (10.0.0.1) since 12:01:4"
+    assert any(said.startswith(f"cut off, {silence}") for said in unit.said)
+    unit.cut, unit.silent = set(), set()
+    unit.wait(2)
+    (told,) = details(unit)
+    assert told.startswith(f"generation 1 ended: rank 0 (10.0.0.0) was cut off: {silence}")
+
+
+def test_who_was_cut_off_after_all_others_have_left_says_so() -> None:
+    unit = Unit(2).formed()
+    unit.tell(1, StopAsked)
+    unit.wait(8)
+    unit.cut, unit.silent = {0}, {0}
+    unit.wait(8)
+    assert any("UTC, and no other rank is left to ask: the workload is stopped" in said for said in unit.said)

@@ -13,7 +13,7 @@ from unitagent.core.status import status
 
 KEYS = {
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery",
+    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions",
 }  # fmt: skip
 FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
 INSTANCE = {
@@ -82,6 +82,45 @@ def test_a_lost_rank_is_shown_as_lost() -> None:
     unit.wait(7)
     assert [one["state"] for one in told(unit)["instances"]] == ["healthy", "running", "lost"]
     assert told(unit)["instances"][2]["lease_seconds"] > 5
+
+
+def the_store(unit: Unit, rank: int = 0) -> dict[str, Any]:
+    (told_of_store,) = told(unit, rank)["conditions"]
+    assert list(told_of_store) == ["type", "status", "reason", "message", "since"]
+    return dict(told_of_store)
+
+
+def test_a_store_that_is_gone_is_told_with_what_happens_next() -> None:
+    unit = Unit(3, guard=True, epoch=1000.0).formed()
+    assert (the_store(unit)["status"], the_store(unit)["since"]) == ("True", 1100.0)
+    unit.cut = {0, 1, 2}
+    unit.wait(2)
+    gone = the_store(unit, 1)
+    assert (gone["status"], gone["reason"]) == ("False", "StoreSilent")
+    assert 1101.0 <= gone["since"] <= 1102.0
+    assert gone["message"] == (
+        "the store does not answer; the Unit goes on; without the store and rank 0 for 5 s "
+        "(UNIT_LEASE_SECONDS), this instance stops its workload"
+    )
+    assert "without the store and any other rank for 5 s" in the_store(unit)["message"]
+    unit.silent = {0, 1, 2}
+    unit.wait(8)
+    assert "the workload was stopped, and starts when the store is back" in the_store(unit)["message"]
+
+
+def test_a_store_that_nobody_has_reached_yet_and_one_that_a_unit_of_one_has_lost() -> None:
+    unit = Unit(1)
+    unit.cut = {0}
+    unit.create(0)
+    assert (
+        the_store(unit)["message"]
+        == "the store has not been reached yet; nothing is started before it is there"
+    )
+    alone = Unit(1).formed()
+    alone.cut = {0}
+    alone.wait(8)
+    goes_on = "the store does not answer; the Unit goes on without it, and nothing new is started"
+    assert the_store(alone)["message"] == goes_on
 
 
 def test_readyz_is_the_same_on_every_rank() -> None:

@@ -33,6 +33,7 @@ from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Beat, Order, OrderKind, Record, Reply, Rules
 from unitagent.core.parts import Work
 from unitagent.core.state import State, first
+from unitagent.core.status import word_of_leader
 
 STEP = 0.25
 
@@ -85,7 +86,7 @@ class Unit:
             own = Rules(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
             ip = record.pop("ip", f"10.0.0.{rank}")
             place = {"ip": ip, "port": 9470, "netns": f"of {ip}", **record}  # the address tells the machine
-            me = Record(rank=rank, incarnation=incarnation, size=size, **place)
+            me = Record(rank=rank, incarnation=incarnation, size=size, lease=own.lease, **place)
             self.agents[rank] = first(own, me, self.now)
             self.codes.pop(rank, None)
             self.tell(rank, Tick)
@@ -237,7 +238,9 @@ class Unit:
             self._put(rank, PeerAnswered, *about, Opinion.OTHER)
         else:
             now, ready = other.me, checks.is_ready(other)
-            self._put(rank, PeerAnswered, *about, Opinion.ALIVE, now.generation, now.state.started, ready)
+            word = word_of_leader(replace(other, now=self.now))
+            working = now.state.started
+            self._put(rank, PeerAnswered, *about, Opinion.ALIVE, now.generation, working, ready, *word)
 
     def _stop(self, rank: int, grace: float) -> None:
         self.did.append(f"{rank} stop {grace:g}")

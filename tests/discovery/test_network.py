@@ -105,7 +105,7 @@ def test_the_only_card_needs_no_route_but_two_are_not_guessed_between(namespace:
 def test_a_card_that_comes_late_is_waited_for(namespace: Namespace) -> None:
     finder = namespace.start("late0", "", 60)
     assert finder.stdout is not None
-    assert "'late0' is no card" in json.loads(finder.stdout.readline())["waiting"]
+    assert "'late0' is no interface" in json.loads(finder.stdout.readline())["waiting"]
     namespace.ip("link add late0 type veth peer name other")
     assert "no link" in json.loads(finder.stdout.readline())["waiting"]
     namespace.ip("link set other up", "link set late0 up")
@@ -184,7 +184,7 @@ def test_the_time_that_is_left_is_the_true_one(
     told = json.loads(finder.stdout.readline())["waiting"]
     finder.terminate()
     finder.communicate(timeout=60)
-    assert told == f"the card eth1 has no usable address; waiting for it, {left}"
+    assert told == f"the interface eth1 has no usable address; waiting for it, {left}"
 
 
 def test_eth1_serves_where_net0_is_of_no_use(namespace: Namespace) -> None:
@@ -218,7 +218,7 @@ def test_a_renamed_card_is_gone_and_the_error_lists_what_is_there(namespace: Nam
         *card("eth1", "10.0.0.2/24"), "link set eth1 down", "link set eth1 name ens5", "link set ens5 up"
     )
     error = namespace.find("eth1")["error"]
-    assert "COMM_IFNAME='eth1' is no card" in error
+    assert "COMM_IFNAME='eth1' is no interface" in error
     assert "ens5 10.0.0.2" in error
 
 
@@ -241,7 +241,7 @@ def test_a_card_without_a_link_is_not_used(namespace: Namespace) -> None:
 def test_an_address_is_found_on_its_card(namespace: Namespace) -> None:
     namespace.ip(*card("eth0", "10.0.0.2/24"), *card("eth1", "10.0.1.2/24"))
     assert namespace.find(rank_ip="10.0.0.2")["found"] == ["eth0", "10.0.0.2", "AF_INET"]
-    assert "RANK_IP='10.0.0.3' is on no card" in namespace.find(rank_ip="10.0.0.3")["error"]
+    assert "RANK_IP='10.0.0.3' is on no interface" in namespace.find(rank_ip="10.0.0.3")["error"]
 
 
 def test_netlink_is_not_even_imported_when_both_are_given(namespace: Namespace) -> None:

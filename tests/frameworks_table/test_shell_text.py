@@ -147,7 +147,7 @@ def test_who_hides_options_is_told_which_word_and_what_to_do(text: str, word: st
     )
     (notice,) = completed(("bash", "-c", text), place(0)).notices
     assert said in notice
-    assert "let an engine's command stand last in the text, under no condition, or write the place" in notice
+    assert "let an engine's command stand last in the text, under no condition, or tell the engine" in notice
     with pytest.raises(ConfigurationError, match=re.escape(said)):
         completed(("bash", "-c", text), place(0), "vllm")
 
@@ -176,6 +176,20 @@ def test_a_port_of_nobody_is_not_guessed() -> None:
 def test_a_port_that_only_the_shell_knows_is_told_as_it_is_written(text: str, written: str) -> None:
     said = f"the port is {written}, which only the shell knows" if written else ""
     assert completed(("sh", "-c", text), place(0)).hidden == said
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("vllm serve m --port $PORT", "a variable"),
+        ("vllm serve m --port $PORT --tp 2", "a variable"),
+        ("vllm serve m --port=$PORT", "$PORT"),
+        ('vllm serve m --port "$PORT"', '"$PORT"'),
+    ],
+)
+def test_a_port_whose_variable_is_unset_is_told(text: str, written: str) -> None:
+    hidden = completed(("sh", "-c", text), place(0)).hidden
+    assert hidden == f"the port is {written}, which is unset or empty here"
 
 
 def test_the_words_behind_the_text(engine: Engine) -> None:

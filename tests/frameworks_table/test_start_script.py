@@ -24,7 +24,7 @@ def tried(folder: Path, command: str, name: str = "vllm", at: Context = RANK_1) 
 @pytest.mark.parametrize("name", ["vllm", "sglang", "lmdeploy"])
 def test_a_script_that_drops_the_flags_is_refused(tmp_path: Path, command: str, name: str) -> None:
     (tmp_path / "serve.sh").write_text("#!/bin/sh\nexport A=1\nexec vllm serve m --port 18000\n")
-    with pytest.raises(ConfigurationError, match=rf"UNIT_FRAMEWORK={name}: .*without \"\$@\""):
+    with pytest.raises(ConfigurationError, match=rf"UNIT_FRAMEWORK={name}: .*the script serve.sh hands no"):
         tried(tmp_path, command, name)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from unitagent import values
 from unitagent.core.exits import Code
-from unitagent.settings import values
 from unitagent.settings.variables import VARIABLES
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -145,7 +145,7 @@ def test_no_others(lab: Lab) -> None:
 def test_another_revision_is_waited_for(lab: Lab) -> None:
     for host in range(3):
         lab.start(host, UNIT_REVISION="new" if host else "old")
-    lab.until(lambda: lab.agents[1].said("has revision old", "this is new"), "the revisions are told")
+    lab.until(lambda: lab.agents[1].said("has UNIT_REVISION=old", "rank 1 has new"), "the revisions are told")
     assert not lab.watcher.lives()
     lab.agents[0].kill()
     lab.agents[0].code()

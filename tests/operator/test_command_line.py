@@ -48,7 +48,7 @@ def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str)
     usage, _, rest = text.partition("\n\n")
     assert usage.startswith(f"usage: unitagent {command} ")
     assert "\n" not in usage
-    assert "find the card's RDMA device for NCCL; off or auto (default off; UNIT_RDMA)" in " ".join(
+    assert "find the interface's RDMA device for NCCL; off or auto (default off; UNIT_RDMA)" in " ".join(
         rest.split()
     )
 
@@ -63,9 +63,9 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable one of the card")}),
+        ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable one of the interface")}),
         ({"RANK_IP": "127.0.0.9"}, {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, if usable")}),
-        ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is no card")}),
+        ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is no interface")}),
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),
     ],
 )

@@ -106,4 +106,4 @@ def test_a_device_that_cannot_be_used_is_said_and_not_given(sysfs: Sysfs) -> Non
     sysfs.write("sys/class/infiniband/mlx5_1/ports/2/state", "1: DOWN")
     hca, said = asked(settled(UNIT_RDMA="auto"), "eth2", sysfs)
     assert hca == ""
-    assert "card eth2 can be used: port state DOWN" in said[0]
+    assert "interface eth2 can be used: port state DOWN" in said[0]

@@ -135,9 +135,22 @@ def test_a_chart_has_a_row_for_each_rank_and_the_failures_below() -> None:
         "gen    1                         2",
         "rank 0 -----" + "#" * 20 + "v-" + "#" * 23,
         "rank 1 -----" + "=" * 20 + "X-" + "=" * 18,
-        "# healthy  = running  . waiting  - idle  s starting  v stopping  _ exited  ? lost  X failure",
+        "# healthy  = running  . waiting  - idle  s starting  v stopping  _ exited  ? lost  X failure  ! gap",
         'X 2026-01-31T12:00:50.000+00:00  generation 1 ended: <b>&"rank 1\\x1b[2J" was killed',
     ]
+
+
+def test_where_entries_are_missing_the_chart_and_the_picture_say_so() -> None:
+    detail = "3 entries of rank 1 are missing here: the store did not take them in time"
+    gap = at(40, 1, None, Kind.GAP, detail=detail)
+    line = timeline([*STORY, gap], {}, NOON + 100)
+    rows = chart.chart("u", line, 60).splitlines()
+    assert "!" in next(row for row in rows if row.startswith("rank 1"))
+    assert "!" not in next(row for row in rows if row.startswith("rank 0"))
+    assert any(row.endswith("X failure  ! gap") for row in rows)
+    assert rows[-1].startswith("! ")
+    assert rows[-1].endswith(detail)
+    assert detail in picture.picture("u", line)
 
 
 def test_a_restart_of_a_moment_is_seen_in_a_chart_of_a_day() -> None:

@@ -135,7 +135,7 @@ def test_compose_gives_no_two_instances_the_same_card() -> None:
         [str(2 * place), str(2 * place + 1)] for place in range(6)
     ]
     assert [
-        line for line in warnings if line.startswith("metadata.gpu=2 for each of 6") and "12 cards" in line
+        line for line in warnings if line.startswith("metadata.gpu=2 for each of 6") and "12 GPUs" in line
     ]
 
 

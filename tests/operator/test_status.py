@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.solo import Solo
+from tests.acceptance.local import unitagent, until
+from tests.acceptance.solo import UNIT, Solo
 from tests.servers import running
 from unitagent.keys import Keyring
 from unitagent.operator import agents
@@ -36,6 +37,24 @@ def test_what_only_agents_know_is_asked_of_rank_0(tmp_path: Path) -> None:
             seen = json.loads(solo.run("status", "--json"))
             assert seen["guard"] is None
             assert set(seen["recovery"].values()) == {None}
+        finally:
+            solo.close()
+
+
+def test_while_the_store_is_away_the_agent_here_says_what_happens_next(tmp_path: Path) -> None:
+    with running(tmp_path) as redis:
+        solo = Solo(tmp_path, UNIT_REDIS_URL=redis.url)
+        try:
+            solo.ready()
+            redis.kill()
+            until(lambda: not solo.status()["store"]["connected"], "the agent notices")
+            said = solo.run("status")
+            assert f"Unit {UNIT}: running, generation 1, ready" in said
+            assert "the store does not answer; the Unit goes on without it" in said
+            assert "Connection refused" in said
+            there = f"127.0.0.1:{solo.port}"
+            other = unitagent("status", "--unit", "b", "--redis-url", redis.url, "--http-address", there)
+            assert (other.returncode, other.stdout) == (69, "")
         finally:
             solo.close()
 

@@ -8,6 +8,7 @@ import socket
 from dataclasses import fields
 from typing import Any
 
+import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,10 @@ from unitagent.core.events import Opinion, PeerAnswered
 from unitagent.core.model import InstanceState
 from unitagent.keys import Keyring
 from unitagent.probes.peers import Asker, Peers, Verdict, judge
+from unitagent.probes.question import _CHUNK as CHUNK
+from unitagent.probes.question import _LIMIT as LIMIT
 from unitagent.probes.question import Answered
+from unitagent.probes.question import _read as read
 from unitagent.probes.signature import Claim, sign
 
 HELD, UNLIKE = Keyring("s3"), Keyring("other")
@@ -194,6 +198,26 @@ async def test_an_endless_answer_ends() -> None:
     server = await asyncio.start_server(pour, HOST, 0)
     async with server:
         assert await peers().ask(record(server.sockets[0].getsockname()[1])) == SILENT
+
+
+@in_loop
+async def test_others_have_their_turn_between_the_pieces_of_a_long_answer() -> None:
+    pieces, turns = 40, [0]
+    connection, reader = h11.Connection(h11.CLIENT), asyncio.StreamReader()
+    connection.send(h11.Request(method="GET", target="/", headers=[("Host", HOST)]))
+    connection.send(h11.EndOfMessage())
+    reader.feed_data(reply(b"x" * pieces * CHUNK))  # all is there at once
+
+    async def take() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(take())
+    with pytest.raises(ValueError, match="more than"):
+        await read(connection, reader)
+    task.cancel()
+    assert turns[0] > LIMIT / CHUNK / 2
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX:", reply(b"")])

@@ -40,6 +40,16 @@ def test_descriptions() -> None:
     assert Exit(3, None).describe() == "exited with code 3"
     assert Exit(None, 15).describe() == "was killed by signal 15 (SIGTERM)"
     assert "out of memory, or killed from outside" in Exit(None, 9).describe()
+    assert Exit(None, 9).describe(stopped=True) == "was killed by signal 9 (SIGKILL): by its agent"
+
+
+@pytest.mark.parametrize(
+    "ended", [Exit(None, 9, by_watchdog=True), Exit(1, None, oom=True, by_watchdog=True)]
+)
+def test_the_own_watchdog_is_no_want_of_memory(ended: Exit) -> None:
+    assert ended.describe().endswith("the lease, so the watchdog killed it")
+    assert "memory" not in ended.describe()
+    assert ended.reason == ("signal" if ended.signal else "exit")
 
 
 @pytest.mark.parametrize(("code", "number"), [(None, None), (1, 9)])

@@ -90,7 +90,7 @@ class Changing:
 
     def agreed(self, accepted: int) -> None:
         """Wait until all ranks say that all accept the same secrets, so many."""
-        done = {"accepted": accepted, "differing": []}
+        done = {"accepted": accepted, "differing": [], "strangers": []}
         until(
             lambda: all(self.status(rank)["secrets"] == done for rank in range(SIZE)),
             f"all ranks accept the same {accepted}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import socket
 import statistics
 import time
@@ -12,6 +14,8 @@ from tests.security.starting import started
 from tests.servers import DEADLINE
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+STATUS = b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+CROWD = 400  # fewer than there are places
 OWN, FOREIGN = "127.0.0.1", "127.250.0.1"  # this host, and a network that none of the flood comes from
 ALLOWED = 1.0  # seconds: the shortest timeout that a liveness probe can have in Kubernetes
 
@@ -36,6 +40,29 @@ def test_a_liveness_probe_is_answered_within_a_second(path: str, source: str) ->
     with started("serve.py", 64) as port, started("flood.py", port, 600, path):
         took = [seconds(int(port), source) for _ in range(20)]
     assert max(took) < ALLOWED, took
+
+
+def test_a_crowd_of_the_same_host_is_not_before_its_liveness_probe() -> None:
+    """All have asked, the probe last; the first answer takes longer than that."""
+    with started("serve.py", 1024) as port, contextlib.ExitStack() as held:
+        crowd = [_connect(int(port), held) for _ in range(CROWD)]
+        probe = _connect(int(port), held)
+        for client in crowd:
+            client.sendall(STATUS)
+        probe.sendall(LIVEZ)
+        assert probe.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert len(_answered(crowd)) < CROWD * 3 / 4  # all of them, had it waited in their line
+
+
+def _connect(port: int, held: contextlib.ExitStack) -> socket.socket:
+    return held.enter_context(socket.create_connection((OWN, port), DEADLINE))
+
+
+def _answered(clients: list[socket.socket]) -> list[object]:
+    with selectors.DefaultSelector() as ready:
+        for client in clients:
+            ready.register(client, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in ready.select(0)]
 
 
 @pytest.mark.slow

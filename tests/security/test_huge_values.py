@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,13 @@ from tests.records import exchange, record
 from tests.servers import Server, running
 from unitagent.store.keys import REGISTRY, Keys
 from unitagent.store.lines import MOST
+from unitagent.store.meaning import MAX_SIZE
 from unitagent.store.redis import RedisStore
 from unitagent.store.registry import Registry
 
 HUGE = 32 << 20  # bytes
 FEW = 1 << 20
+LONGEST = 16384  # bytes of a value that is read
 NAMES = Keys("u")
 
 
@@ -70,13 +72,20 @@ def test_no_crowd_in_the_list_of_units_hides_one_that_is_known(server: Server) -
     tell()
 
 
-@pytest.mark.parametrize("name", [b"7" * HUGE, b"1024", b"0007x", b"-1", b""])
+@pytest.mark.parametrize("name", [b"7" * HUGE, b"1024", b"007", b"0007x", b"-1", b""])
 def test_names_that_are_no_ranks_are_removed_and_told_once(server: Server, name: bytes) -> None:
     @story
     async def tell() -> None:
         warned: list[str] = []
         agents = [
-            RedisStore("u", server.url, timeout=20, rank=rank, incarnation=f"a{rank}", warn=warned.append)
+            RedisStore(
+                *("u", server.url),
+                timeout=20,
+                rank=rank,
+                incarnation=f"a{rank}",
+                refresh=0,
+                warn=warned.append,
+            )
             for rank in (0, 1)
         ]
         for rank, agent in enumerate(agents):
@@ -93,6 +102,80 @@ def test_names_that_are_no_ranks_are_removed_and_told_once(server: Server, name:
         assert all("strange names" in one for one in warned)
         for agent in agents:
             await agent.close()
+
+    tell()
+
+
+def fill(server: Server, fields: Iterable[str], value: bytes) -> None:
+    for field in fields:
+        server.command("HSET", NAMES.board, field, value)
+
+
+def list_ranks(server: Server, version: int) -> None:
+    server.command("ZADD", NAMES.changes, *(word for rank in range(MAX_SIZE) for word in (version, rank)))
+
+
+def test_records_of_ranks_that_a_unit_does_not_have_are_not_sent(server: Server) -> None:
+    """But for a few: they tell that somebody else has been given another size."""
+
+    @story
+    async def tell() -> None:
+        agent, other = (
+            RedisStore("u", server.url, timeout=20, rank=rank, incarnation=f"a{rank}", size=size)
+            for rank, size in ((0, 2), (200, 1024))
+        )
+        fill(server, (f"r{rank}" for rank in range(MAX_SIZE)), b"x" * LONGEST)
+        list_ranks(server, 1)
+        await other.exchange(exchange(record(200, "a200", size=1024)))
+        before = sent(server)
+        reply = await agent.exchange(exchange(record(0, "a0", size=2)))
+        assert sent(server) - before < FEW
+        assert reply.records[200].size == 1024
+        for one in (agent, other):
+            await one.close()
+
+    tell()
+
+
+def test_a_version_that_is_yet_to_come_is_told_once(server: Server) -> None:
+    @story
+    async def tell() -> None:
+        store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0", warn=lambda _: None)
+        await store.exchange(exchange(record(0, "a0")))
+        fill(server, (f"r{rank}" for rank in range(1, MAX_SIZE)), b"x" * LONGEST)
+        list_ranks(server, 9 * 10**15)
+        await store.exchange(exchange(record(0, "a0")))
+        before = sent(server)
+        assert set((await store.exchange(exchange(record(0, "a0")))).records) == {0}
+        assert sent(server) - before < FEW
+        await store.close()
+
+    tell()
+
+
+def test_an_operator_reads_no_more_of_a_board_than_agents_write(server: Server) -> None:
+    @story
+    async def tell() -> None:
+        store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0")
+        await store.exchange(exchange(record(0, "a0")))
+        fill(server, (f"evil{number}" for number in range(64)), b"x" * FEW)
+        before = sent(server)
+        assert set((await store.read()).records) == {0}
+        assert sent(server) - before < FEW
+        await store.close()
+
+    tell()
+
+
+def test_a_board_whose_ranks_are_all_filled_can_be_read(server: Server) -> None:
+    @story
+    async def tell() -> None:
+        store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0", warn=lambda _: None)
+        await store.exchange(exchange(record(0, "a0")))
+        fill(server, (f"{kind}{rank}" for rank in range(1, MAX_SIZE) for kind in "rb"), b"x" * LONGEST)
+        list_ranks(server, 1)
+        assert set((await store.read()).records) == {0}
+        await store.close()
 
     tell()
 

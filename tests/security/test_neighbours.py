@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from tests.entries import entry
 from tests.listening import story
@@ -21,6 +24,8 @@ from unitagent.store.registry import Registry
 README = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
 SCRIPTS = [script.read_bytes() for script in Path(store.__path__[0]).glob("*.lua")]
 RIGHTS = f"on >pw resetkeys ~unitagent:{{u}}:* ~{REGISTRY} resetchannels &unitagent:{{u}}:* nocommands"
+LOOP = "while true do end"
+LIBRARY = f"#!lua name=x\nredis.register_function('f', function() {LOOP} end)"
 LEAST = PERMISSIONS.replace("+eval ", "")
 
 
@@ -43,3 +48,18 @@ async def test_scripts_that_an_administrator_loads_are_enough_for_who_may_bring_
         await history.add([moment()], lambda: 5)
         for one in (mine, registry, history):
             await one.close()
+
+
+@story
+async def test_a_neighbour_brings_no_script_that_never_ends(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.command("ACL", "SETUSER", "small", *RIGHTS.split(), *LEAST.split())
+        url = f"redis://small:pw@127.0.0.1:{server.port}"
+        with closing(Redis.from_url(url, socket_timeout=5)) as neighbour:
+            with pytest.raises(NoPermissionError):
+                neighbour.eval(LOOP, 0)
+            with pytest.raises(NoPermissionError):
+                neighbour.script_load(LOOP)
+            with pytest.raises(NoPermissionError):
+                neighbour.function_load(LIBRARY)
+        assert server.command("PING") == b"+PONG\r\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.listening import story
+from unitagent import values
 from unitagent.agent import secret_file
 from unitagent.agent.secret_file import SecretFile
 from unitagent.keys import MOST_SECRETS, Keyring
-from unitagent.settings import values
 
 OLD, NEW, THIRD = "5f1d0c9a7b3e4682" * 2, "90b2c7d41ea86f35" * 2, "c0ffee00c0ffee00" * 2
 

@@ -61,6 +61,19 @@ def test_a_watchdog_that_is_killed_is_brought_back(tmp_path: Path) -> None:
         solo.close()
 
 
+def test_a_watchdog_that_is_stopped_is_replaced(tmp_path: Path) -> None:
+    solo = Solo(tmp_path)
+    try:
+        solo.ready()
+        first = watchdog(solo)
+        os.kill(first, signal.SIGSTOP)
+        until(lambda: watchdog(solo) not in {0, first}, "another watchdog")
+        assert proc.read(first) is None
+        until(lambda: "the watchdog has been stopped" in solo.output.read_text(), "it is told")
+    finally:
+        solo.close()
+
+
 @pytest.mark.slow
 @pytest.mark.alone  # they leave nobody else a processor
 def test_a_process_that_always_has_a_successor_is_ended_too(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unitagent.settings import values
+from unitagent import values
 
 
 @pytest.mark.parametrize("name", ["password", "pwd", "api_key", "access_token", "X-Auth", "signature"])

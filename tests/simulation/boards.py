@@ -29,6 +29,7 @@ class Boards:
         losing: the machines that stayed with the old primary in the last split, at ``split_at``.
         joined_at: when the last split ended.
         shift: seconds by which the server's clock is wrong.
+        words: when each incarnation's last word came.
 
     """
 
@@ -42,6 +43,7 @@ class Boards:
         self.lost_at = self.joined_at = self.split_at = float("-inf")
         self.losing: frozenset[str] = frozenset()
         self.shift = 0.0
+        self.words: dict[str, float] = {}
         self._replica: Board = self.main.copy()
         self._moments: deque[Board] = deque(maxlen=_MOMENTS)
 
@@ -65,6 +67,7 @@ class Boards:
         server = self.of(one.host)
         if server is None:
             return None
+        self.words[one.incarnation] = now
         return server.exchange(rank, one.incarnation, request, self._clock(now), count)[0]
 
     def _clock(self, now: float) -> float:
@@ -92,16 +95,16 @@ class Boards:
 
     def fail_over(self, now: float) -> None:
         """The replica takes over: what was written since then is lost."""
-        self._lose(self._replica, now)
+        self.fall_back(self._replica, now)
 
     def set_back(self, now: float) -> None:
         """It comes back as it was at some earlier moment: a dump, a backup, a replica that had stopped."""
         moment = self.rng.choice(self._moments) if self._moments else Board()
-        self._lose(moment, now)
+        self.fall_back(moment, now)
 
     def wipe(self, now: float) -> None:
         """It restarts empty."""
-        self._lose(Board(), now)
+        self.fall_back(Board(), now)
 
     def forget(self, keys: dict[str, tuple[int, ...]], now: float) -> None:
         """It loses single keys: of a kind, and of these ranks where each rank has one."""
@@ -121,9 +124,10 @@ class Boards:
                 board.order = None
             elif key == "born":
                 board.born = None
-        self._lose(board, now)
+        self.fall_back(board, now)
 
-    def _lose(self, board: Board, now: float) -> None:
+    def fall_back(self, board: Board, now: float) -> None:
+        """It goes on with this one."""
         self.lost_at = now
         self.main.restore(board)
 
@@ -134,7 +138,7 @@ class Boards:
         self.old, self.stale = self.main, stale
         self.losing, self.split_at = frozenset(stale), now
         self.main = StoreState()
-        self._lose(self.old.copy(), now)
+        self.fall_back(self.old.copy(), now)
 
     def join(self, now: float) -> None:
         """The old primary gives up, and its writes are lost."""

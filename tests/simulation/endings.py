@@ -32,7 +32,7 @@ class Endings:
         """A workload is told to stop: rightly, and in its turn."""
         if one.state.workload.cut_off:
             self._isolated(one, grace)
-        elif not self._reasons(one) and not self.watch.blinded:
+        elif not (self._reasons(one) or self.watch.blinded or self._has_lost_leader(one)):
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
             self.watch.broken(about, f"{one.incarnation} stops its workload for no reason")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
@@ -51,6 +51,17 @@ class Endings:
             self.watch.struck(one.rank, "isolated")
         if self.watch.plan.profile is Profile.STORE:
             self.watch.broken("6 store", f"{one.incarnation} takes itself for isolated, and its peers answer")
+
+    def _has_lost_leader(self, one: Instance) -> bool:
+        """5: whether rank 0 was replaced, since the store lost it, and it could not write again for as long as
+        a newcomer waits.
+        """
+        work, world = one.workload, self.watch.world
+        if work is None or self.watch.plan.guard:
+            return False
+        leader = next(two for two in world.lives if two.incarnation == work.gang.incarnations[0])
+        silent = world.now - leader.last_answer > world.timing.takeover
+        return silent and leader.last_answer <= world.boards.lost_at
 
     def _reasons(self, one: Instance) -> list[Strike]:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's. What happened

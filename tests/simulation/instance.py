@@ -32,6 +32,7 @@ from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
 from unitagent.core.parts import Shutdown
 from unitagent.core.state import failure_of, first
+from unitagent.core.status import word_of_leader
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -89,7 +90,7 @@ class Instance:
         me = Record(
             rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
         )
-        me = replace(me, **odd)
+        me = replace(me, lease=world.plan.lease, **odd)
         self._start(me)
         if auto:
             Claimant(self, me)
@@ -361,8 +362,9 @@ class Instance:
         other = self.world.network.answerer(self, peer.ip)
         opinion = self._opinion(peer, other)
         if other is not None and opinion is Opinion.ALIVE:
-            now = other.state.me
-            self.hear(PeerAnswered, *about, opinion, now.generation, now.state.started, other.ready)
+            now, state = other.state.me, replace(other.state, now=other.clock)
+            working, word = now.state.started, word_of_leader(state)
+            self.hear(PeerAnswered, *about, opinion, now.generation, working, other.ready, *word)
         else:
             self.hear(PeerAnswered, *about, opinion)
 

@@ -6,6 +6,7 @@ The invariant: a doubt has to last for its bound, without a break, before it is 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import Profile
@@ -14,11 +15,26 @@ from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.leases import neighbours
 from unitagent.core.model import Gang, Mode
 from unitagent.core.parts import Shutdown
-from unitagent.core.state import ALL_BEATS
+from unitagent.core.state import ALL_BEATS, relay
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
     from tests.simulation.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    """Of a member, without a word; ``everybody`` is to know of it, or one; ``waited`` for slow answers."""
+
+    gang: Gang
+    rank: int
+    at: float
+    everybody: bool
+    waited: bool = False
+
+    @property
+    def who(self) -> str:
+        return self.gang.incarnations[self.rank]
 
 
 class Lookout:
@@ -79,8 +95,21 @@ class Lookout:
         if self.world.boards.of(one.host) is not None or gang is None:
             return False
         ranks = [rank for rank in range(1, self.watch.plan.size) if self._is_member(one, rank)]
-        ranks = ranks if one.rank == 0 else [0]
+        if one.rank != 0:
+            return not self._reaches_leader(one, gang)
         return not any(self._answers(one, gang.ips[rank], gang.incarnations[rank]) for rank in ranks)
+
+    def _reaches_leader(self, one: Instance, gang: Gang) -> bool:
+        """Whether rank 0 answers it, or in a large Unit whoever tells it of rank 0, and is answered."""
+        if self._answers(one, gang.ips[0], gang.incarnations[0]):
+            return True
+        through = relay(one.rank, self.watch.plan.size)
+        return through != 0 and any(
+            self._answers(one, other.ip, other.incarnation)
+            and self._answers(other, gang.ips[0], gang.incarnations[0])
+            for other in self.world.living
+            if other.incarnation == gang.incarnations[through]
+        )
 
     def serves_alone(self, one: Instance) -> bool:
         """Whether it is cut off from all, and its workload has yet to be stopped."""
@@ -170,21 +199,33 @@ class Lookout:
         ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
-            self.world.after(bound, self._noticed, work.gang, dead.rank, self.world.now, bound, everybody)
+            death = _Death(work.gang, dead.rank, self.world.now, everybody)
+            self.world.after(bound, self._noticed, death, bound)
 
-    def _noticed(self, gang: Gang, rank: int, died: float, bound: float, everybody: bool) -> None:
+    def _noticed(self, death: _Death, bound: float) -> None:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
         store that has lost something since says nothing about the dead until the living have told it again,
-        nor does one whose answers get lost. In a large Unit two ranks look after each; while both are out of
-        touch, nobody does.
+        nor does one whose answers get lost. A last word may reach it after the death, and an answer that
+        takes long dates it later by as much.
         """
-        lost = self.world.boards.lost_at
-        told = max(lost + self.world.timing.heartbeat, self.world.lossy_until)
-        if told > died:
-            self.world.after(told + bound - self.world.now, self._noticed, gang, rank, told, bound, everybody)
-            return
-        judges = [one for one in self.world.living if self._could_judge(one, gang, died)]
-        if not any(rank in self._looked_after(one) for one in judges):
+        told = max(
+            self.world.boards.lost_at + self.world.timing.heartbeat,
+            self.world.lossy_until,
+            self.world.boards.words.get(death.who, death.at),
+        )
+        if told > death.at:
+            self.world.after(told + bound - self.world.now, self._noticed, replace(death, at=told), bound)
+        elif (self.world.slow or self.world.straggling) and not death.waited:
+            pause = 2 * self.world.timing.operation_timeout
+            self.world.after(pause, self._noticed, replace(death, waited=True), bound)
+        else:
+            self._mourned(death)
+
+    def _mourned(self, death: _Death) -> None:
+        """In a large Unit two ranks look after each; while both are out of touch, nobody does."""
+        gang = death.gang
+        judges = [one for one in self.world.living if self._could_judge(one, gang, death.at)]
+        if not any(death.rank in self._looked_after(one) for one in judges):
             return
         blind = [one for one in judges if one.state.generation <= gang.generation]
         knows = any(  # perhaps somebody who is on its way out because of it
@@ -192,16 +233,15 @@ class Lookout:
             for one in self.world.lives
             if one.incarnation in gang.incarnations
         )
-        if blind and (everybody or not knows):
-            who = ", ".join(one.incarnation for one in blind)
-            self.watch.broken(
-                "4 detect", f"{who} did not notice a death of {self.world.now - died:.1f} s ago"
-            )
+        if blind and (death.everybody or not knows):
+            who, ago = ", ".join(one.incarnation for one in blind), self.world.now - death.at
+            self.watch.broken("4 detect", f"{who} did not notice a death of {ago:.1f} s ago")
 
     def _looked_after(self, one: Instance) -> Collection[int]:
         """The ranks whose beats it reads."""
         size = self.watch.plan.size
-        return range(size) if size <= ALL_BEATS else (0, *neighbours(one.rank, size))
+        leader = (0,) if relay(one.rank, size) == 0 else ()
+        return range(size) if size <= ALL_BEATS else (*leader, *neighbours(one.rank, size))
 
     def _could_judge(self, one: Instance, gang: Gang, since: float) -> bool:
         """Whether it has run in this gang, in contact and awake, since then."""
@@ -221,11 +261,15 @@ class Lookout:
         clear = not self.world.network.torn and self.world.lossy == 0 and self.world.slow == 0
         settled = self.world.now - self.world.bounds.settled
         # Who is silent has a lease more where a store has lost its last beat.
-        judges = not connected or (one.in_contact_since(settled) and self.world.boards.lost_at < settled)
+        told = one.in_contact_since(settled) and self.world.boards.lost_at < settled
+        judges = told if connected else not self._leader_is_severed()  # without the store rank 0 tells
         for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
             lies = down if clear and judges and connected is sees else set()
             if self._down_for(one, lies, sees) > self.world.bounds.unready:
                 self.watch.broken("readyz", f"{one.incarnation} says ready while a workload is down")
+
+    def _leader_is_severed(self) -> bool:
+        return any(one.rank == 0 and self.world.network.severed(one.host) for one in self.world.living)
 
     def _down_for(self, one: Instance, down: set[int], sees: bool) -> float:
         """Seconds for which one of these has been down, and this agent has said ready."""
@@ -254,12 +298,14 @@ class Lookout:
                 self.watch.broken("readyz", f"only {ready} of {everybody} in contact say ready")
 
     def _is_untold(self) -> bool:
-        """Whether somebody hangs, or cannot tell again what the store has lost of it."""
-        boards, since = self.world.boards, self.world.now - self.world.bounds.unready
-        return any(
-            one.paused or (boards.lost_at > since and not boards.is_main(one.host))
-            for one in self.world.living
-        )
+        """Whether somebody hangs, or cannot tell again what the store has lost of it, as the dead cannot: for
+        who had yet to find that out, its lease begins anew.
+        """
+        boards, unready = self.world.boards, self.world.bounds.unready
+        lost = boards.lost_at > self.world.now - unready
+        cut_off = any(one.paused or (lost and not boards.is_main(one.host)) for one in self.world.living)
+        dead = (boards.lost_at - one.died for one in self.world.lives if one.died is not None)
+        return cut_off or (lost and any(0 < before < unready for before in dead))
 
     def _has_died_unasked(self) -> bool:
         """Whether somebody's lease has run since its death, where nobody can be asked for another's word."""

@@ -405,6 +405,10 @@ def _an_old_copy_is_news() -> Any:
     return patch.object(facts, "_is_old_copy", lambda shown, known: False)
 
 
+def _a_pause_is_evidence() -> Any:
+    return patch.object(Leases, "after_pause", lambda leases, seconds, now: leases)
+
+
 def _who_comes_back_is_taken_from() -> Any:
     return patch.object(Leases, "count", lambda leases, incarnation: 2**53 - 1)
 
@@ -486,7 +490,6 @@ MUTANTS = (
     Mutant("a newcomer takes a rank when its lease ends", _take_when_the_lease_ends, 370),
     Mutant("my own word counts before others can see it", _my_own_word_counts, 3),
     Mutant("an order outlives whom it was given to", _orders_outlive_their_addressee, 20034),
-    Mutant("a pause of my own is no break of contact", _a_pause_is_no_break, 1539),
     Mutant("what was not answered counts as published", _what_was_not_answered_is_published, 20242),
     Mutant("an isolation that nobody noticed ends nothing", _an_isolation_ends_nothing, 30007),
     Mutant("who took a rank forgets from whom", _who_took_a_rank_forgets_from_whom, 20001),
@@ -497,7 +500,6 @@ MUTANTS = (
     Mutant("an address is an identity", _an_address_is_an_identity, 1),
     Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 769),
     Mutant("an older copy of a record is news", _an_old_copy_is_news, 407),
-    Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from, 12017),
     Mutant("who comes back believes the store at once", _the_store_is_believed_at_once, 300892),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
@@ -555,6 +557,18 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     (
         Mutant("who was lost and is forgotten lives again", _forgotten_is_alive_again),
         test_failing.test_a_lost_rank_that_the_store_forgets_is_lost_still,
+    ),
+    (
+        Mutant("a long pause is no break of contact", _a_pause_is_no_break),
+        test_failing.test_an_answer_that_took_long_shows_no_silence,
+    ),
+    (
+        Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from),
+        test_forming.test_nobody_takes_a_rank_from_a_holder_that_beats_in_that_very_moment,
+    ),
+    (
+        Mutant("a pause of my own is evidence against others", _a_pause_is_evidence),
+        test_failing.test_who_stood_still_has_seen_nobody_silent_meanwhile,
     ),
 )
 

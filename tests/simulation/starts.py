@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import Gang, Mode
+from unitagent.core.model import Gang
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class Starts:
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
-        asked, or all were to restart in any case, as in a job that starts again as a whole. Where the store
-        loses the old one, or that the new one came, they may meet that one at the next barrier instead,
-        with a workload that starts anew as well.
+        asked, or they stood at the next barrier already when it took the rank, and start anew in any case.
+        Where the store loses the old one, or that the new one came, they may meet that one there, too.
         """
         if self.watch.plan.guard:
             return
@@ -85,10 +84,10 @@ class Starts:
         former = next(two for two in self.watch.world.lives if two.incarnation == old)
         since = self.began[old_generation]
         ordered = any(s.what.startswith("order") and s.at >= since for s in self.watch.strikes)
-        came = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0]).born
+        new = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0])
         lost_at = self.watch.world.boards.lost_at
-        lost = lost_at > min(came, former.died or came) or former.last_answer <= lost_at
-        again = self.watch.plan.mode is Mode.JOB and one.state.barrier.entered - one.skew < came
+        lost = lost_at > min(new.born, former.died or new.born) or former.last_answer <= lost_at
+        again = one.state.barrier.entered - one.skew < new.joined
         if former.asked is None and not (ordered or lost or again):
             self.watch.broken(
                 "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"
@@ -113,7 +112,8 @@ class Starts:
         """Whether somebody who started with the old one lives, whom the new one can know. Otherwise a store
         that lost it may give its number again, to other incarnations: the token is another one.
         """
-        living = [one for one in self.watch.world.living if (one.incarnation, old.id) in self._spawned]
+        spawned = [one for one in self.watch.world.living if (one.incarnation, old.id) in self._spawned]
+        living = [one for one in spawned if one.working]  # who was isolated meanwhile has nothing that runs
         return any(not self._is_forgotten(one, old, gang) for one in living)
 
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
@@ -152,6 +152,8 @@ class Starts:
                 self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
             elif work.gang.generation < gang.generation and self._is_known_to_run(other):
                 self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} goes on alone")
+            elif work.killed and other.incarnation not in gang.incarnations:
+                continue  # replaced, and its kernel takes its time
             elif work.gang.generation < gang.generation and self._knows(other, gang):
                 self.watch.broken(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"

@@ -102,3 +102,28 @@ def test_a_generation_that_was_seen_to_start_starts_once_though_its_store_is_gon
 @pytest.mark.xfail(reason="6: the store is rebuilt with all others, and counts from 1 again")
 def test_a_rebuilt_unit_with_a_store_in_rank_0s_container_goes_on_counting() -> None:
     assert simulate(175, **EMBEDDED).violations == ()
+
+
+@pytest.mark.parametrize("after", [0.1, 0.11, 0.12, 0.125, 0.13, 0.135, 0.14, 0.15])
+def test_a_store_that_is_set_back_while_a_barrier_opens_costs_no_other_restart(after: float) -> None:
+    """Some have started, and the others see neither that nor themselves in the store any more."""
+    world = quiet(size=4)
+    early = world.boards.main.copy()
+    for rebuilds in range(2):  # the store knows rank 1 as it was two rebuilds ago
+        old = world.slots[1]
+        cut_off(world, old)
+        live(world, 8.0)
+        world.replace(old)
+        new = world.slots[1]
+        while new.joined > world.now:
+            world.run(world.now + 0.002)
+        before = max(one.state.generation for one in world.living)
+        world.run(world.now + after)
+        world.boards.cut.clear()
+        world.network.heal()
+        if rebuilds:
+            world.boards.fall_back(early, world.now)
+        live(world, 20.0)
+    assert world.watch.violations == []
+    assert {one.state.generation for one in world.living} == {before}
+    assert {one.rank for one in world.living if one.ready} == set(range(4))

@@ -13,7 +13,7 @@ from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
 from unitagent.agent import claim as claiming
-from unitagent.agent.claim import Ask, Claimed, claim, free_rank, is_settled
+from unitagent.agent.claim import Ask, Claimed, claim, explain_all_held, free_rank, is_settled
 from unitagent.core.events import Opinion
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
@@ -358,3 +358,8 @@ def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
         contact = contact.seen({}, now, timing.contact_gap)
     assert is_settled(contact, timing.lease)
     assert not is_settled(contact.broken(), timing.lease)
+
+
+def test_a_unit_of_one_has_no_other_rank_to_wait_for() -> None:
+    assert explain_all_held(3) == "all 3 ranks of the Unit are held"
+    assert "another UNIT_ID" in explain_all_held(1)

@@ -17,6 +17,7 @@ from unitagent.core.budget import MOST
 from unitagent.core.model import Charge, Gang, Order, OrderKind
 from unitagent.store import wire
 from unitagent.store.meaning import MAX_SIZE
+from unitagent.store.view import HOUR, MOST_WARNINGS, Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ async def test_a_record_that_cannot_be_read_is_ignored_and_its_holder_keeps_the_
     other, store = open_store(1, "b"), open_store()
     await other.exchange(exchange(record(1, "b")))
     await store.exchange(MINE)
-    server.command("HSET", BOARD, "r1", b"\xff{")
+    server.command("HSET", BOARD, "r1", b"\xff{", "version", 2**52)
     server.command("ZADD", CHANGES, 2**52, "1")
     for _ in range(3):
         assert set((await store.exchange(MINE)).records) == {0}
@@ -352,3 +353,18 @@ def test_decoding_anything_gives_a_value_or_nothing(raw: bytes) -> None:
 
 def test_deeply_nested_garbage_is_nothing() -> None:
     assert wire.decode_record(b"[" * 100_000, 0) == ""
+
+
+def test_a_flood_of_garbage_is_counted_and_told_once_an_hour() -> None:
+    said, now = list[str](), [0.0]
+    warnings = Warnings(said.append, lambda: now[0])
+    for number in range(MOST_WARNINGS):
+        warnings.once(f"piece {number}")
+    assert len(said) == MOST_WARNINGS
+    for hour in (1, 2):
+        for number in range(137):
+            now[0] = hour * HOUR if number == 136 else (hour - 1) * HOUR + number
+            warnings.once(f"more {number}")
+        warnings.once("piece 1")
+        told = "137 more warnings about the store in 60 minutes, the last one: more 136"
+        assert said[MOST_WARNINGS:] == [told] * hour

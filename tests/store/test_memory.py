@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -129,6 +130,8 @@ async def test_an_abandoned_unit_is_forgotten_after_a_day(server: Server, open_s
         assert 86_000 < int(server.command("TTL", key)[1:]) <= 86_400
     for key in KEYS:
         server.command("EXPIRE", key, 1000)
+    long_ago = int(time.time() - 601) * 1000  # they are kept from expiring once in ten minutes
+    server.command("HSET", "unitagent:{u}:board", "b0", f"a 1 {long_ago}")
     await store.exchange(MINE)
     for key in KEYS:
         assert int(server.command("TTL", key)[1:]) > 86_000

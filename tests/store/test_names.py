@@ -45,6 +45,13 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 @story
+async def test_an_address_is_no_name(stuck: threading.Event) -> None:
+    for address in ("127.0.0.1", "::1"):
+        assert await names.look_up(address) == [address]
+    assert await names.look_up("fd00:0::1") == ["fd00::1"]
+
+
+@story
 async def test_a_hung_resolver_blocks_nobody_and_piles_nothing_up(
     server: Server, stuck: threading.Event
 ) -> None:

@@ -7,9 +7,11 @@ The invariant: it is told of what the ranks' records prove, and never guessed. N
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from unitagent.agent.loop import Agent
+from unitagent.core.model import ranks
 from unitagent.keys import Keyring
 from unitagent.store.redis import RedisStore
 
@@ -23,9 +25,11 @@ class Agreement:
         self._agent, self._store, self._keys = agent, store, keys
         self._edition = keys.edition
         self._told = True
+        self._strangers: frozenset[int] = frozenset()
 
     async def follow(self) -> None:
         """Look whether the keys have changed, here or elsewhere."""
+        self._warn_of_strangers()
         if self._edition != self._keys.edition:
             self._edition = self._keys.edition
             self._told = False
@@ -41,9 +45,28 @@ class Agreement:
         if not self._keys:
             return None
         unlike = self._store.unlike
-        return {"accepted": len(self._keys), "differing": None if unlike is None else sorted(unlike)}
+        return {
+            "accepted": len(self._keys),
+            "differing": None if unlike is None else sorted(unlike),
+            "strangers": sorted(self._store.foreign),
+        }
+
+    def _warn_of_strangers(self) -> None:
+        """Say it when a step was made before all ranks had made the one before."""
+        strangers, self._strangers = self._strangers, self._store.foreign
+        if self._strangers - strangers:
+            _log.warning("%s", _explain(sorted(self._strangers), self._agent.state.rules.rank))
 
     def _everybody_is_there(self) -> bool:
         """Whether the store has a record of each rank: of one that has yet to come nobody knows."""
         state = self._agent.state
         return len(state.store.records.keys() | {state.rules.rank}) == state.rules.size
+
+
+def _explain(strangers: Sequence[int], mine: int) -> str:
+    has = "has" if len(strangers) == 1 else "have"
+    return (
+        f"{ranks(strangers)} {has} no secret in common with rank {mine}: what runs goes on, but they will "
+        "not meet at the next barrier; add the secrets of the others to UNIT_SECRET_FILE, and take the "
+        "former one out only when all ranks have both"
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from unitagent.probes.connect import reach
 from unitagent.probes.health import HealthProbe, Question, Verdict, check_for
 from unitagent.settings import Resolved
-from unitagent.settings.values import masked
+from unitagent.values import masked
 
 if TYPE_CHECKING:
     from unitagent.discovery.health_checks import Check as Stated

@@ -18,7 +18,7 @@ from unitagent.core.exits import Code
 from unitagent.core.joining import FIRST_WORD, never_reached, next_tenure, not_reached
 from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, Record, Reply
-from unitagent.core.timing import Timing
+from unitagent.core.timing import Timing, takeover_after
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.protocol import Store
 
@@ -101,7 +101,7 @@ class _Claimant:
         rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
         if rank is None or await self._answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
-            self.why = f"all {self._me.size} ranks of the Unit are held" if settled else _UNSETTLED
+            self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
         observed = is_settled(self._leases, self._timing.lease)
@@ -116,6 +116,15 @@ class _Claimant:
             return False
         self._heard[holder.incarnation] = time.monotonic()
         return True
+
+
+def explain_all_held(size: int) -> str:
+    """Why there is no rank to claim."""
+    if size > 1:
+        return f"all {size} ranks of the Unit are held"
+    return (
+        "the only rank of the Unit is held (UNIT_SIZE=1); if both are to run, give this one another UNIT_ID"
+    )
 
 
 def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
@@ -190,9 +199,10 @@ def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> b
 
 
 def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
-    holder = _holder(reply, rank)
-    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < timing.takeover
-    return not holder or (leases.unchanged(holder) > timing.takeover and not answered)
+    holder, record = _holder(reply, rank), reply.records.get(rank)
+    takeover = max(timing.takeover, takeover_after(record.lease) if record is not None else 0.0)
+    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
+    return not holder or (leases.unchanged(holder) > takeover and not answered)
 
 
 def _has_left(rank: int, reply: Reply) -> bool:

@@ -130,7 +130,10 @@ def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
 
 
 class EmbeddedStore:
-    """The server at rank 0: started before the agent joins, again whenever it dies, ended last."""
+    """The server at rank 0: started before the agent joins, again whenever it dies, ended last.
+
+    From :meth:`spawn` to :meth:`ready` there is time for something else.
+    """
 
     def __init__(self, where: StoreAddress, reaper: Reaper) -> None:
         self._server = EmbeddedServer(where.ip, where.port, where.keys)
@@ -141,15 +144,23 @@ class EmbeddedStore:
         self._care: asyncio.Future[None] | None = None
         self._lesson: asyncio.Future[None] | None = None
 
-    async def start(self) -> None:
-        """Start it and wait until it answers.
+    def spawn(self) -> None:
+        """Start it.
 
         Raises:
             ConfigurationError: there is no server program.
+
+        """
+        self._pid = self._server.spawn()
+        self._reaper.watch(self._pid, self._died, service=True)
+
+    async def ready(self) -> None:
+        """Wait until it answers, and look after it from then on.
+
+        Raises:
             StoreError: it did not come up; its port may be taken.
 
         """
-        self._spawn()
         try:
             await self._server.ready()
         except StoreError as error:
@@ -181,7 +192,7 @@ class EmbeddedStore:
         with contextlib.suppress(StoreError):
             await self._server.follow()
             if agreed() and await self._server.put_out_former():
-                _log.info("put out whoever was in the embedded store by a former secret")
+                _log.info("disconnected whoever was in the embedded store by a former secret")
 
     async def _look_after(self) -> None:
         """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so. And
@@ -197,10 +208,6 @@ class EmbeddedStore:
                 _log.error("the embedded store has not answered for %g s; it is killed", _SILENT * _APART)
                 os.kill(self._pid, signal.SIGKILL)
                 silent = 0
-
-    def _spawn(self) -> None:
-        self._pid = self._server.spawn()
-        self._reaper.watch(self._pid, self._died, service=True)
 
     def _died(self, ended: Exit) -> None:
         self._pid = None
@@ -219,7 +226,7 @@ class EmbeddedStore:
         if self._ending:
             return
         try:
-            self._spawn()
+            self.spawn()
         except (OSError, UnitAgentError) as error:
             _log.error("the embedded store cannot be started: %s", error)
             self._start_later()

@@ -1,4 +1,5 @@
-"""What must be equal on all ranks, as short hashes that ranks compare at the barrier.
+"""What must be equal on all ranks, as words that ranks compare at the barrier: settings of ours as they are,
+so that both values can be told, and short hashes of all else.
 
 Only variables that the ranks of one gang negotiate by, or that change what is computed, are compared; what
 names a card, an address, a device or a file may well differ from machine to machine (``NCCL_IB_HCA`` is the
@@ -30,9 +31,9 @@ _MAY_DIFFER = frozenset(
 
 
 def fingerprint(command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    """Words ``name=hash``: of the user's command, of settings and of variables that must agree."""
+    """Words ``name=value`` of settings, ``name=hash`` of the user's command and variables that must agree."""
     words = [f"COMMAND={_hash(chr(0).join(command))}"]
-    words += [f"{name}={_hash(text)}" for name, text in settings.items()]
+    words += [f"{name}={text}" for name, text in settings.items()]
     words += [f"{name}={_hash(text)}" for name, text in sorted(environ.items()) if text and _compared(name)]
     return " ".join(words)
 

@@ -1,13 +1,15 @@
 """The last output of a workload, kept in the store beside the failure that it explains.
 
 The invariant: of one generation the output kept is that of the failure kept. Who failed first is known only
-when the store has said so, hence nothing is written before; and who merely followed writes nothing.
+when the store has said so, hence nothing is written before; and who merely followed writes nothing. What
+looks like a secret in it is masked, for all who read the store, or the Unit's status, can read it.
 """
 
 from __future__ import annotations
 
 import logging
 
+from unitagent import masks
 from unitagent.core.state import State
 from unitagent.errors import StoreError
 from unitagent.store.protocol import Output, Store
@@ -35,7 +37,7 @@ class LastWords:
         if (failure.generation, failure.rank) != (self._generation, state.rules.rank):
             return None
         self._lines = []
-        return Output(generation=failure.generation, rank=failure.rank, lines=tuple(lines))
+        return Output(generation=failure.generation, rank=failure.rank, lines=tuple(map(masks.text, lines)))
 
     async def keep(self, output: Output) -> None:
         """Write them."""

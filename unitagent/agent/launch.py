@@ -76,7 +76,7 @@ def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: P
     if hca is not None and hca.usable:
         return str(hca.nccl)
     why = "; ".join(hca.problems) if hca else "none belongs to it"
-    warn(f"UNIT_RDMA=auto: no RDMA device of card {ifname} can be used: {why}")
+    warn(f"UNIT_RDMA=auto: no RDMA device of interface {ifname} can be used: {why}")
     return ""
 
 

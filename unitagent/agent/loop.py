@@ -118,6 +118,8 @@ class Agent:
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
+        if self._rooms.leash.has_killed():
+            ended = replace(ended, by_watchdog=True)
         self._last_words.heard(self.state.me.generation, tail)
         self._rooms.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._rooms.workload.has_terminal:

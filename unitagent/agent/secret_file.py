@@ -14,10 +14,9 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from unitagent import folder
+from unitagent import folder, values
 from unitagent.errors import RefusalError
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS, Keyring
-from unitagent.settings import values
 from unitagent.workload.background import in_background
 
 _log = logging.getLogger(__name__)

@@ -64,7 +64,8 @@ def absorb(state: State, event: Event) -> State:
 def _late(state: State, seconds: float) -> State:
     """What was asked, or waited for, while I stood still has told me nothing."""
     if seconds > LATE_TICKS * state.rules.timing.tick:
-        state = replace(state, late=state.now)
+        leases = state.store.leases.after_pause(seconds, state.now)
+        state = replace(state, late=state.now).with_store(leases=leases)
     return state.with_peers(answered=frozenset()) if seconds > state.rules.lease / 2 else state
 
 

@@ -8,6 +8,7 @@ changes in between makes another gang, which must be confirmed anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
@@ -60,6 +61,7 @@ def enter(state: State) -> Result:
         master_port=0,
         pid=None,
         exit_code=None,
+        draining=False,
         lost=(),
     )
     return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")
@@ -103,6 +105,33 @@ def gang_of(generation: int, roster: list[Record]) -> Gang:
         ips=tuple(record.ip for record in roster),
         master_port=roster[0].master_port,
     )
+
+
+def start_late(state: State) -> Result:
+    """Start with the gang that I have confirmed where another has started with it, so that all had confirmed
+    it. A store that was set back since shows neither that nor me any more. Who was rebuilt meanwhile rejoins
+    alone without guard; with guard the generation is over, and not begun here.
+    """
+    roster = {record.rank: record for record in state.barrier.confirmed}
+    if not (roster and state.store.current and is_still_mine(state)):
+        return state, ()
+    gang = gang_of(state.me.generation, [roster[rank] for rank in sorted(roster)])
+    shown = state.store.records
+    opened = any(one.state.started and one.gang == gang.id for one in shown.values())
+    rebuilt = any(_has_followed(shown.get(rank), roster[rank]) for rank in roster)
+    if gang.id != state.me.gang or not opened or (rebuilt and state.rules.guard):
+        return state, ()
+    others = (one for one in state.barrier.confirmed if one.rank != state.rules.rank)
+    lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
+    return start(state.with_store(records={**shown, **lost}), gang)
+
+
+def _is_newer(shown: Record | None, known: Record) -> bool:
+    return shown is not None and shown.supersedes(known)
+
+
+def _has_followed(shown: Record | None, known: Record) -> bool:
+    return shown is not None and shown.incarnation != known.incarnation and shown.outranks(known)
 
 
 def stand(state: State) -> Result:
@@ -192,7 +221,7 @@ def _roster(state: State) -> list[Record] | None:
 
 def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
     """Confirm the gang once its members can be reached and the pause before a restart is over."""
-    differing = differences(roster)
+    differing = differences(roster, strict=state.rules.strict)
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
     said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
@@ -203,19 +232,41 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return state, (*said, *actions)
     if state.now < state.barrier.not_before:
         return state, said
-    return mine(state.with_barrier(found={}), gang=gang.id), said
+    return mine(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), said
 
 
-def differences(roster: list[Record]) -> str:
+def differences(roster: list[Record], *, strict: bool) -> str:
     """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
-    wanted = set(roster[0].fingerprint.split())
-    parts = []
-    for record in roster[1:]:
-        odd = sorted({word.partition("=")[0] for word in wanted ^ set(record.fingerprint.split())})
-        if odd:
-            parts.append(f"rank {record.rank}: {', '.join(odd)}")
-    listed = "; ".join(few(parts))
-    return f"these differ from rank 0's and must be equal on all ranks: {listed}" if parts else ""
+    wanted = _words(roster[0])
+    odd = {record.rank: _differing(wanted, _words(record)) for record in roster[1:]}
+    apart = {rank: told for rank, told in odd.items() if told}
+    if not apart:
+        return ""
+    listed = "; ".join(few([f"rank {rank}: {told}" for rank, told in apart.items()]))
+    return (
+        f"these differ from rank 0's and must be equal on all ranks: {listed}; compare `unitagent env` and "
+        f"`printenv` of {ranks([*apart])} with those of rank 0; UNIT_STRICT={_meaning(strict)}"
+    )
+
+
+def _meaning(strict: bool) -> str:
+    return "true refuses them (exit 77)" if strict else "true would refuse them (exit 77)"
+
+
+def _words(record: Record) -> dict[str, str]:
+    parts = (word.partition("=") for word in record.fingerprint.split())
+    return {name: value for name, _, value in parts}
+
+
+def _differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """What differs, with both values where they are no hashes."""
+    names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    return ", ".join(
+        f"{name}={found.get(name, 'unset')} (rank 0: {wanted.get(name, 'unset')})"
+        if name.startswith("UNIT_")
+        else name
+        for name in names
+    )
 
 
 def start(state: State, gang: Gang) -> Result:
@@ -284,9 +335,11 @@ def _why_not(state: State, record: Record) -> str:
     if record.left:
         return f"{who} has left"
     if record.size != state.rules.size:
-        return f"{who} says UNIT_SIZE={record.size}"
+        return f"{who} says UNIT_SIZE={record.size}, rank {state.rules.rank} says {state.rules.size}"
     if record.revision != state.me.revision:
-        return f"{who} has revision {record.revision or 'none'}, this is {state.me.revision or 'none'}"
+        mine = f"rank {state.rules.rank} has {state.me.revision or 'none'}"
+        waits = "they wait for each other, where UNIT_STRICT=true would end them (exit 77)"
+        return f"{who} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
         return f"{who} is gone, its address refuses connections: a replacement is waited for"
     late = late_by(state, record)

@@ -82,7 +82,8 @@ def _left_uncharged(state: State, predecessor: Record) -> bool:
     """Whether its agent ended in the midst of the last generation, and nobody was asked to stop."""
     ended, here = predecessor.generation, state.store.records.values()
     ran = predecessor.state.started or predecessor.state is InstanceState.STOPPING
-    free = _was_asked_for(state, ended) or any(one.asked and one.generation == ended for one in here)
+    drained = any((one.asked or one.draining) and one.generation == ended for one in (predecessor, *here))
+    free = drained or _was_asked_for(state, ended)
     return ran and ended >= state.generation - 1 and not (predecessor.left or free)
 
 

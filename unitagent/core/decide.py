@@ -201,6 +201,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (rejoining.rejoin, STAYING - JOINING - RUNNING),
     (rejoining.come_too_late, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
     (barrier.enter, STAYING - JOINING - RUNNING),
+    (barrier.start_late, AT_BARRIER),
     (barrier.stand, AT_BARRIER),
     (barrier.report, AT_BARRIER),
     (note_ready, RUNNING),

@@ -51,7 +51,7 @@ def begin_drain(state: State) -> Result:
     if not others and not (state.shutdown.asked is not None and state.leads):
         return state, ()
     since = state.now if state.shutdown.asked is None else state.shutdown.asked
-    state = state.with_shutdown(draining=since).with_store(notify=True)
+    state = mine(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
     return state, say(
         Level.INFO, f"draining: the workload of rank 0 stops first, within {state.rules.stop_grace:g} s"
     )

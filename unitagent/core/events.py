@@ -89,6 +89,8 @@ class PeerAnswered:
         incarnation: that was asked about.
         working: the peer says that its workload is up in ``generation``.
         ready: the peer says that the whole Unit serves.
+        leader: incarnation of the rank 0 that has vouched for the peer, or is the peer; "" where none has.
+        leader_age: seconds since the peer asked what that rank 0 answered.
 
     """
 
@@ -99,6 +101,8 @@ class PeerAnswered:
     generation: int = 0
     working: bool = False
     ready: bool = False
+    leader: str = ""
+    leader_age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

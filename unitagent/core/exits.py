@@ -44,6 +44,7 @@ class Exit:
         code: what it passed to ``exit``, 0 to 255.
         signal: number of the signal that killed it.
         oom: the kernel killed a process of the workload for want of memory, shortly before this end.
+        by_watchdog: this agent's own watchdog killed it.
         left: how many other processes of it ran on when it ended with 0; not counted otherwise.
 
     """
@@ -51,6 +52,7 @@ class Exit:
     code: int | None
     signal: int | None
     oom: bool = False
+    by_watchdog: bool = False
     left: int = 0
 
     def __post_init__(self) -> None:
@@ -65,22 +67,24 @@ class Exit:
     @property
     def reason(self) -> str:
         """One of ``exit``, ``signal``, ``oom``."""
-        if self.oom:
+        if self.oom and not self.by_watchdog:
             return "oom"
         return "exit" if self.signal is None else "signal"
 
-    def describe(self) -> str:
-        """One clause for a person, without a full stop."""
+    def describe(self, *, stopped: bool = False) -> str:
+        """One clause for a person, without a full stop; ``stopped``: its agent was ending it."""
         if self.signal is None:
             told = f"exited with code {self.code}"
         else:
             told = f"was killed by signal {self.signal}"
-        if self.oom:
+        if self.oom and not self.by_watchdog:
             return f"{told}, out of memory"
         if self.signal is not None:
             told = f"{told} ({signal_name(self.signal)})"
+        if self.by_watchdog:
+            return f"{told}: its agent stood still for longer than the lease, so the watchdog killed it"
         if self.signal == _KILLED:
-            return f"{told}: out of memory, or killed from outside"
+            return f"{told}: {'by its agent' if stopped else 'out of memory, or killed from outside'}"
         return told
 
 

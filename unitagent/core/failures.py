@@ -137,7 +137,7 @@ def lost_contact(state: State) -> Result:
         return state, ()
     if not state.leads or state.outrun:
         return state, ()
-    why = f"{name(state, state.rules.rank)} was cut off from the store and from its peers"
+    why = f"{name(state, state.rules.rank)} was cut off: {state.workload.alone}"
     state = remember(state, failure_of(state, state.rules.rank, Reason.LOST, why))
     return state.knowing(state.me.generation + 1).with_store(notify=True), ()
 

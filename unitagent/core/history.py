@@ -180,7 +180,7 @@ def _draining(before: State, after: State) -> Said:
 
 def _cut_off(before: State, after: State) -> Said:
     if after.workload.cut_off and not before.workload.cut_off:
-        yield Kind.ISOLATED, f"{_who(after)} is cut off from the store and from its peers: its workload stops"
+        yield Kind.ISOLATED, f"{_who(after)} is cut off, {after.workload.alone}: its workload stops"
     code = after.shutdown.leaving.code if after.shutdown.leaving else None
     if code == Code.FENCED and (before.shutdown.leaving is None or before.shutdown.leaving.code != code):
         yield Kind.FENCED, f"{_who(after)} is fenced: another incarnation holds its rank"
@@ -205,5 +205,6 @@ def _quit(state: State, actions: Sequence[Action]) -> Said:
 
 def _state(before: State, after: State) -> str:
     ended = after.workload.exit if after.me.state is InstanceState.EXITED else None
-    how = f": its workload {ended.describe()}" if ended else ""
+    stopped = before.me.state is InstanceState.STOPPING
+    how = f": its workload {ended.describe(stopped=stopped)}" if ended else ""
     return f"{_who(after)} is {after.me.state}, was {before.me.state}{how}"

@@ -103,13 +103,14 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
                 families = ("IPv6", "IPv4") if _is_ipv6(record.ip) else ("IPv4", "IPv6")
                 yield (
                     f"{who} is {families[0]}, {me} {families[1]}; give all ranks addresses of one family "
-                    "(RANK_IP, or COMM_IFNAME of a card that has one)"
+                    "(RANK_IP, or COMM_IFNAME of an interface that has one)"
                 )
             case _:
                 unreached.append(who)
     if unreached:
         yield (
-            f"{me} cannot reach {', '.join(few(unreached))} from its card (wrong COMM_IFNAME or a firewall?)"
+            f"{me} cannot reach {', '.join(few(unreached))} from its interface (wrong COMM_IFNAME or a "
+            "firewall?)"
         )
 
 

@@ -21,7 +21,7 @@ from unitagent.core.actions import Action, Level, Say, Stop
 from unitagent.core.exits import Code
 from unitagent.core.judging import ask, may_ask
 from unitagent.core.leases import NEVER
-from unitagent.core.model import InstanceState, Reason, Record, Restart
+from unitagent.core.model import InstanceState, Reason, Record, Restart, ranks
 from unitagent.core.parts import Work
 from unitagent.core.state import (
     Result,
@@ -35,6 +35,7 @@ from unitagent.core.state import (
     say,
     was_held_lately,
 )
+from unitagent.core.timing import takeover_after
 
 FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
 
@@ -86,9 +87,16 @@ def is_gone(state: State, incarnation: str) -> bool:
     Others may have heard it until I asked what it did not answer.
     """
     heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
-    takeover = state.rules.timing.takeover
+    takeover = _takeover(state, incarnation)
     answers = state.now - max(heard, unheard) < takeover
     return state.store.leases.unchanged(incarnation) > takeover and not answers
+
+
+def _takeover(state: State, incarnation: str) -> float:
+    """Seconds of silence after which its rank may be taken: its own lease may be longer than mine."""
+    known = (state.store.records.get(state.rules.rank), state.store.former)
+    told = [one.lease for one in known if one is not None and one.incarnation == incarnation]
+    return max([state.rules.timing.takeover, *map(takeover_after, told)])
 
 
 def may_take(state: State) -> str | None:
@@ -115,7 +123,7 @@ def may_take(state: State) -> str | None:
 
 def _lives(state: State, holder: Record) -> bool:
     """Whether it has beaten, or answered me, within the time after which it could be replaced."""
-    takeover = state.rules.timing.takeover
+    takeover = _takeover(state, holder.incarnation)
     answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
     return answered or state.store.leases.beats(holder.incarnation, within=takeover)
 
@@ -278,18 +286,23 @@ def wait_for_rank(state: State) -> Result:
         return _say_once(state, _foreign(state))
     if holder is None or holder.incarnation == state.me.incarnation:
         state = _look_when_observed(state)
-        state, actions = _say_once(state, _forgotten(state)) if _may_be_forgotten(state) else (state, ())
+        state, actions = _say_once(state, _unknown(state)) if _may_be_forgotten(state) else (state, ())
         return _ask_holders(state, None, actions)
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
+    takeover = _takeover(state, holder.incarnation)
     why = (
         f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance ({where}); waiting until "
-        f"it leaves, or has been silent for {state.rules.timing.takeover:g} s; if both are to run, give this "
-        "one another RANK_ID"
+        f"it leaves, or has been silent for {takeover:g} s; if both are to run, give this "
+        f"one {_another_place(state.rules.size)}"
     )
-    if state.store.leases.has_turned(holder.incarnation, state.rules.timing.takeover, state.now):
+    if state.store.leases.has_turned(holder.incarnation, takeover, state.now):
         state = state.with_store(look=True)  # and not at the next heartbeat
     state, actions = _say_once(state, why)
     return _ask_holders(state, holder, actions)
+
+
+def _another_place(size: int) -> str:
+    return "another RANK_ID" if size > 1 else "another UNIT_ID (UNIT_SIZE=1 has no other rank)"
 
 
 def _look_when_observed(state: State) -> State:
@@ -320,6 +333,20 @@ def _foreign(state: State) -> str:
     return (
         f"rank {rules.rank} of Unit {rules.unit} is held by somebody with another UNIT_SECRET, or with none; "
         f"waiting until that one has been silent for {rules.timing.takeover:g} s; all ranks need the same"
+    )
+
+
+def _unknown(state: State) -> str:
+    """Why the store, which has heard of the Unit, shows nobody in my rank."""
+    return _signed_by_others(state) if state.store.foreign else _forgotten(state)
+
+
+def _signed_by_others(state: State) -> str:
+    rules, foreign = state.rules, sorted(state.store.foreign)
+    return (
+        f"what the store has of {ranks(foreign)} of Unit {rules.unit} does not count here: it is "
+        f"signed with a secret that this agent does not have, or with none; rank {rules.rank} waits for "
+        f"{rules.timing.takeover:g} s; all ranks need the same UNIT_SECRET, another Unit another UNIT_ID"
     )
 
 

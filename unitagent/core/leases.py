@@ -98,6 +98,16 @@ class Leases:
         """After an exchange that got no answer."""
         return replace(self, contact=None)
 
+    def after_pause(self, seconds: float, now: float) -> Leases:
+        """After a time in which I stood still myself: it is evidence against nobody."""
+        later = {
+            one: replace(
+                lease, since=min(now, lease.since + seconds), written=min(now, lease.written + seconds)
+            )
+            for one, lease in self.of.items()
+        }
+        return replace(self, of=later)
+
     def without(self, incarnations: Iterable[str]) -> Leases:
         """After a time in which I could not see them: of these I know nothing."""
         gone = frozenset(incarnations)

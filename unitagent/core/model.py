@@ -111,13 +111,15 @@ class Record:
             where it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
         master_port: free port found for this generation; only rank 0 sets it.
         asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
+        draining: its workload ends because the Unit drains, which costs no restart.
         left: its agent has ended on purpose; its rank is free at once.
         failed: it holds that the restart budget of the Unit is spent.
         lost: ranks that it holds for lost; said without guard, in Units in which not all judge all.
         order: number of the last operator's order that it has obeyed, or that was given before it.
         restarts: restarts of the Unit it knows of.
         charges: those within the budget's window, oldest first; they outlive its container.
-        fingerprint: hash of what must be equal on all ranks, as ``name=hash`` words.
+        fingerprint: what must be equal on all ranks, as ``name=value`` words; hashes, but for our settings.
+        lease: seconds for which its agent serves on without contact; 0 where it does not say so.
 
     """
 
@@ -132,6 +134,7 @@ class Record:
     hostname: str = ""
     revision: str = ""
     fingerprint: str = ""
+    lease: float = 0.0
     generation: int = 0
     state: InstanceState = InstanceState.WAITING
     begun: int = 0
@@ -140,6 +143,7 @@ class Record:
     pid: int | None = None
     exit_code: int | None = None
     asked: bool = False
+    draining: bool = False
     left: bool = False
     failed: bool = False
     lost: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from unitagent.core.conditions import conditions_by_store
 from unitagent.core.model import Failure, InstanceState, Phase, Record
 from unitagent.core.status import failure, recovery_of_nothing
 
@@ -57,6 +58,7 @@ def status(unit: str, board: Board, lease: float) -> dict[str, Any]:
         "store": {"connected": True, "since": None},
         "instances": instances,
         "recovery": recovery_of_nothing(),
+        "conditions": conditions_by_store(),
     }
 
 

@@ -10,7 +10,7 @@ from unitagent.core import credence
 from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Mode, Record
-from unitagent.core.state import State, overdue
+from unitagent.core.state import State, overdue, relay
 
 # These say nothing of whom I asked for. Another incarnation's answer may have been relayed from anywhere; if
 # it has taken the place of the one that I know, the store shows it, or the lease of the old one ends.
@@ -54,7 +54,10 @@ def _heard(state: State, event: PeerAnswered) -> State:
     """
     recent = state.now - state.rules.timing.takeover
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
-    heard[event.incarnation] = min(state.now, _asked_at(state, event.rank))
+    asked = min(state.now, _asked_at(state, event.rank))
+    heard[event.incarnation] = asked
+    if _passes_on(state, event):
+        heard[event.leader] = max(heard.get(event.leader, NEVER), asked - max(0.0, event.leader_age))
     unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
     return credence.heard(state.with_peers(heard=heard, unheard=unheard), event.generation)
 
@@ -81,7 +84,7 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
         state = _ask_again(state, event)
     if against:
         state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
-    elif not state.connected:  # with a store, its snapshots settle doubts
+    elif not state.connected or _works(state, event):  # with a store, its snapshots settle doubts, too
         state = state.with_peers(
             doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
         )
@@ -95,6 +98,12 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
 
 
+def _works(state: State, event: PeerAnswered) -> bool:
+    """Whether it says that its workload runs with mine; of rank 0, that the Unit serves."""
+    here = event.opinion is Opinion.ALIVE and event.generation == state.me.generation
+    return here and event.working and (event.rank != 0 or event.ready)
+
+
 def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
     late = overdue(state, record)
     match event.opinion:
@@ -102,7 +111,7 @@ def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool
             untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
             down = untold and not _has_yet_to_start(state, record)
             return "its workload is down and it cannot tell the store" if down else ""
-        case Opinion.ALIVE if event.rank == 0 and not event.ready and not state.connected:
+        case Opinion.ALIVE if _tells_of_leader(state, event) and not event.ready and not state.connected:
             return "it knows that the Unit does not serve"
         case Opinion.ALIVE:
             return ""
@@ -113,6 +122,17 @@ def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool
             silent_for = state.now - state.peers.heard.get(event.incarnation, last)
             lost = not state.connected and silent_for > state.rules.lease
             return "it does not answer" if lost and not hung_up else ""
+
+
+def _passes_on(state: State, event: PeerAnswered) -> bool:
+    """Whether it tells me what rank 0 has answered it, as somebody does for each in a large Unit."""
+    leader = state.store.records.get(0)
+    known = leader is not None and leader.incarnation == event.leader
+    return known and event.rank == relay(state.rules.rank, state.rules.size)
+
+
+def _tells_of_leader(state: State, event: PeerAnswered) -> bool:
+    return event.rank in {0, relay(state.rules.rank, state.rules.size)}
 
 
 def _has_yet_to_start(state: State, record: Record) -> bool:

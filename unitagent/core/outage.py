@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from unitagent.core.actions import Level, Say, Stop
 from unitagent.core.judging import ask, may_ask
-from unitagent.core.leases import neighbours
-from unitagent.core.model import InstanceState, Record
+from unitagent.core.leases import NEVER, neighbours
+from unitagent.core.model import InstanceState, Record, ranks
 from unitagent.core.parts import Work
-from unitagent.core.state import ALL_BEATS, Result, State, members, mine, say
+from unitagent.core.state import ALL_BEATS, Result, State, clock_time, members, mine, name, relay, say
 
 DECIDING = 0.75  # seconds after the lease in which an isolated agent has decided to stop, see :mod:`timing`
 
@@ -30,7 +30,7 @@ def tell(state: State) -> Result:
 
 
 def ask_around(state: State) -> Result:
-    """Ask rank 0 and my neighbours directly, once a heartbeat, while the store is away or dawdles."""
+    """Ask those who can tell me of the Unit, once a heartbeat, while the store is away or dawdles."""
     if _in_touch(state) or not state.up or not state.rules.probes:
         return state, ()
     due = tuple(peer for peer in _confidants(state) if may_ask(state, peer.rank))
@@ -45,31 +45,62 @@ def _in_touch(state: State) -> bool:
 
 
 def _confidants(state: State) -> tuple[Record, ...]:
-    """Whom I ask: rank 0 and my neighbours. Rank 0 asks all, and so can tell the others what it found."""
-    near = {0, *neighbours(state.rules.rank, state.rules.size)}
-    if state.rules.rank == 0 and state.rules.size <= ALL_BEATS:
-        near = set(range(state.rules.size))
+    """Whom I ask: my neighbours, and whoever tells me of rank 0; rank 0 itself where that one knows nothing
+    new. Rank 0 asks all, and so can tell the others what it found.
+    """
+    rank, size = state.rules.rank, state.rules.size
+    near = {relay(rank, size), *neighbours(rank, size)}
+    if rank == 0 and size <= ALL_BEATS:
+        near = set(range(size))
+    elif _has_no_news(state):
+        near |= {0}
     return tuple(peer for peer in members(state) if peer.rank in near and peer.port and not peer.left)
+
+
+def _has_no_news(state: State) -> bool:
+    """Whether it is time to ask rank 0 itself, since nobody has told me of it, and the store is silent."""
+    leader, touched = state.store.records.get(0), state.store.touched
+    heard = NEVER if leader is None else state.peers.heard.get(leader.incarnation, NEVER)
+    return state.now - max(heard, touched or NEVER) > state.rules.timing.relayed
+
+
+def _vouchers(state: State) -> list[Record]:
+    """Who could vouch for me: rank 0; for rank 0 all that it asks."""
+    if state.rules.rank == 0:
+        return list(_confidants(state))
+    return [peer for peer in members(state) if peer.rank == 0 and peer.port and not peer.left]
 
 
 def isolate(state: State) -> Result:
     """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
     if state.workload.cut_off or not state.up or not is_isolated(state):
         return state, ()
-    alone = f"cut off from the store and from the peers for {state.rules.lease:g} s"
-    why = f"{alone}: the workload is stopped at once"
-    state = state.with_workload(cut_off=True, work=Work.STOPPING, grace=0.0)
+    alone = explain_isolation(state)
+    why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
+    state = state.with_workload(cut_off=True, alone=alone, work=Work.STOPPING, grace=0.0)
     return mine(state, state=InstanceState.STOPPING), (Say(Level.ERROR, why), Stop(0.0))
+
+
+def explain_isolation(state: State) -> str:
+    """Who has not answered, and since when: a peer that is dead looks like a cable that is cut."""
+    last = state.store.touched or state.now
+    store = f"no answer from the store since {clock_time(state, last)}"
+    vouch = _vouchers(state)
+    if not vouch:
+        return f"{store}, and no other rank is left to ask"
+    since = max(state.peers.heard.get(peer.incarnation, last) for peer in vouch)
+    who = name(state, vouch[0].rank) if len(vouch) == 1 else ranks([peer.rank for peer in vouch])
+    return f"{store}, nor from {who} since {clock_time(state, since)}"
 
 
 def is_isolated(state: State) -> bool:
     """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
     last = state.store.touched
-    if state.connected or last is None or not state.rules.probes or not _can_be_vouched_for(state):
+    if state.connected or last is None or not can_be_isolated(state):
         return False
-    vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
-    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouch)))
-    known = {peer.rank for peer in vouch} <= state.peers.answered
+    vouchers = _vouchers(state)
+    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouchers)))
+    known = {peer.rank for peer in vouchers} <= state.peers.answered
     return known and state.now - touched > state.rules.lease
 
 
@@ -80,15 +111,16 @@ def last_touch(state: State) -> float:
     peers cannot be asked, nobody is isolated.
     """
     last = state.store.touched
-    if last is None or not state.rules.probes or not _can_be_vouched_for(state):
+    if last is None or not can_be_isolated(state):
         return state.now
-    vouch = [peer for peer in _confidants(state) if state.rules.rank == 0 or peer.rank == 0]
-    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouch)])
+    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in _vouchers(state))])
     return touched + min(DECIDING, max(0.0, state.now - state.rules.lease - touched))
 
 
-def _can_be_vouched_for(state: State) -> bool:
+def can_be_isolated(state: State) -> bool:
     """Whether there is somebody to ask, be it that all have left: then nobody answers for me."""
+    if not state.rules.probes:
+        return False
     if state.rules.rank == 0:
         return any(one.port for rank, one in state.store.records.items() if rank != 0)
     leader = state.store.records.get(0)

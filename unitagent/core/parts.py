@@ -118,6 +118,7 @@ class Barrier:
         check_again: not before this are they tried again.
         reached: incarnations that have ever answered me themselves, asked from my card.
         found: who answered instead of the incarnations that did not, when I last asked.
+        confirmed: the records of the gang that my own names, or named last.
         not_before: when the pause before a restart is over.
         report_at: when to say next who is missing.
 
@@ -129,6 +130,7 @@ class Barrier:
     check_again: float = 0.0
     reached: frozenset[str] = frozenset()
     found: Mapping[str, Opinion] = field(default_factory=dict)
+    confirmed: tuple[Record, ...] = ()
     not_before: float = 0.0
     report_at: float = 0.0
 
@@ -147,6 +149,7 @@ class WorkloadView:
         ended: failure of my own instance that has yet to end its generation.
         stuck: what of it cannot be made to go away, or empty.
         cut_off: it was stopped because nobody could be reached any more.
+        alone: who could not, and since when, in words; of the last time.
         opened: the store's clock when its barrier opened, in milliseconds.
 
     """
@@ -160,6 +163,7 @@ class WorkloadView:
     ended: Failure | None = None
     stuck: str = ""
     cut_off: bool = False
+    alone: str = ""
     opened: int = 0
 
 
@@ -175,7 +179,8 @@ class PeerEvidence:
         watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
         suspects: gang members that did not stand the second opinion, with the reason in words.
         mute: incarnations that did not answer when they were asked, and have not beaten since.
-        heard: when each incarnation was asked what it answered last; as with ``touched`` of the store.
+        heard: when each incarnation was asked what it answered last, by me or by whoever told me; as with
+            ``touched`` of the store.
         unheard: since when each has not: when it was asked what it did not answer, after its last answer.
         doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
         answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.

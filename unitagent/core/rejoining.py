@@ -18,6 +18,7 @@ from unitagent.core.state import (
     Result,
     State,
     go,
+    is_observed,
     is_still_mine,
     look_for_successor,
     mine,
@@ -35,7 +36,7 @@ def rejoin(state: State) -> Result:
     unproven = find_unproven(state, state.store.records.values())
     if any(_must_prove_itself(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
-    differing = differences([state.store.records[0], state.me])
+    differing = differences([state.store.records[0], state.me], strict=state.rules.strict)
     if differing and state.rules.strict:
         return go(state, Code.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
@@ -59,7 +60,15 @@ def may_rejoin(state: State) -> bool:
     if state.leads or state.up or state.done or not (state.store.current and state.holds_rank):
         return False
     leader = state.store.records.get(0)
-    return leader is not None and _runs(state, leader)
+    return leader is not None and _runs(state, leader) and not _may_be_beside_another(state)
+
+
+def _may_be_beside_another(state: State) -> bool:
+    """Whether I took my rank in a store that knew nobody there, while the Unit ran: whom it had forgotten has
+    as long to show itself as an isolated agent lives.
+    """
+    anew = state.workload.gang is None and state.store.predecessor is None
+    return anew and not is_observed(state, state.rules.timing.takeover)
 
 
 def _runs(state: State, leader: Record) -> bool:

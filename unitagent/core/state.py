@@ -179,14 +179,22 @@ def members(state: State) -> Iterator[Record]:
 
 
 def watched(state: State) -> tuple[Record, ...]:
-    """The gang members that I hold a connection to: my two neighbours in the ring and rank 0; in a small Unit
-    all of them, so that all know of a death at once; and rank 0, which has the traffic, watches all it can.
+    """The gang members that I hold a connection to: my two neighbours in the ring; in a small Unit all, so
+    that all know of a death at once. Rank 0, which has the traffic, watches all it can, and is watched by
+    those that it answers itself.
     """
     size, rank = state.rules.size, state.rules.rank
     if size <= (ALL_BEATS if rank == 0 else SMALL):
         return tuple(members(state))
-    near = {0, *neighbours(rank, size)}
+    near = {*neighbours(rank, size), *((0,) if relay(rank, size) == 0 else ())}
     return tuple(record for record in members(state) if record.rank in near)
+
+
+def relay(rank: int, size: int) -> int:
+    """The rank that tells this one, without the store, what rank 0 says: in a small Unit rank 0 itself. In a
+    large one rank 0 answers ``ALL_BEATS`` others, each of them some of the rest, and nobody answers all.
+    """
+    return 0 if size <= ALL_BEATS or rank <= ALL_BEATS else 1 + rank % ALL_BEATS
 
 
 def judged(state: State) -> tuple[Record, ...]:
@@ -266,6 +274,12 @@ def name(state: State, rank: int) -> str:
     """A rank as people read it: with its address, so that they find the machine."""
     record = state.me if rank == state.rules.rank else state.store.records.get(rank)
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
+
+
+def clock_time(state: State, at: float) -> str:
+    """A moment of my clock as people read it: the logs of other machines have it, too."""
+    seconds = int(at + state.rules.epoch)
+    return f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02} UTC"
 
 
 def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from unitagent.core import checks
+from unitagent.core.conditions import conditions
 from unitagent.core.model import Failure, InstanceState, Phase, Record
 from unitagent.core.state import State, told_lost
 
@@ -16,7 +17,7 @@ def status(state: State) -> dict[str, Any]:
     ready = checks.is_ready(state)
     draining = checks.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
-    lost = told_lost(state)
+    lost, since = told_lost(state), _store_since(state)
     return {
         "unit": state.rules.unit,
         "size": state.rules.size,
@@ -30,19 +31,31 @@ def status(state: State) -> dict[str, Any]:
         "traffic": ready and state.rules.rank == 0,
         "draining": draining,
         "failure": failure(state.recovery.failure),
-        "store": {"connected": state.connected, "since": _store_since(state)},
+        "store": {"connected": state.connected, "since": since},
         "instances": [_instance(state, rank, lost) for rank in range(state.rules.size)],
         "recovery": recovery(state),
+        "conditions": conditions(state, since),
     }
 
 
 def report(state: State) -> dict[str, Any]:
     """What this agent says of itself alone, with the keys of ``status``: as little in a Unit of any size."""
+    leader, age = word_of_leader(state)
     return {
         "unit": state.rules.unit,
         "generation": max(state.generation, state.me.generation),
         "instances": [_instance(state, state.rules.rank, ())],
+        "leader": {"incarnation": leader, "age": round(age, 3)},
     }
+
+
+def word_of_leader(state: State) -> tuple[str, float]:
+    """The rank 0 that has vouched for me, and how many seconds ago I asked what it answered; I may be it."""
+    if state.rules.rank == 0:
+        return state.me.incarnation, 0.0
+    leader = state.store.records.get(0)
+    asked = None if leader is None else state.peers.heard.get(leader.incarnation)
+    return ("", 0.0) if leader is None or asked is None else (leader.incarnation, state.now - asked)
 
 
 def phase(state: State) -> Phase:

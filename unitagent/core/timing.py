@@ -100,10 +100,17 @@ class Timing:
             out_of_touch=min(1.5 * heartbeat, lease - question - tick),
             contact_gap=heartbeat + operation + 2 * tick,
             watchdog=lease + 1.0,
-            takeover=lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT,
+            takeover=takeover_after(lease),
         )
         timing.check()
         return timing
+
+    @property
+    def relayed(self) -> float:
+        """Age of the last word of rank 0, or of the store, after which an agent that is told of rank 0 by
+        another asks it itself: early enough to know its silence when the lease ends.
+        """
+        return self.lease - self.ask_every - self.peer_timeout - self.tick
 
     @property
     def isolation(self) -> float:
@@ -121,7 +128,7 @@ class Timing:
         kept = {
             "a member's death is detected within the lease and a second": self.detection <= self.lease + 1,
             "a member is asked only when its heartbeat is late": self.ask_after >= self.heartbeat + self.tick,
-            "a beat is missing before the lease ends": self.beat_due + self.tick <= self.lease,
+            "a heartbeat is missing before the lease ends": self.beat_due + self.tick <= self.lease,
             "its silence is known when its lease ends": self.ask_after + self.peer_timeout <= self.lease,
             "an isolated agent decides within the lease and 1.75 seconds": self.isolation
             <= self.lease + 1.75 + _SLACK,
@@ -133,6 +140,11 @@ class Timing:
         }
         for words, holds in kept.items():
             assert holds, f"{words}: not so for {self}"  # noqa: S101  # a defect of this module
+
+
+def takeover_after(lease: float) -> float:
+    """Give the seconds of silence after which a rank may be taken from a holder with this lease."""
+    return lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT
 
 
 def refuse(lease: float, heartbeat: float) -> str:

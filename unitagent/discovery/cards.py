@@ -107,24 +107,24 @@ def _choose_usual(seen: Cards, *, settled: bool) -> Address | str:
     for name in _usual(seen):
         found = _on(seen, name)
         if isinstance(found, Address):
-            then = f"so {name} with {found.ip} is used; set COMM_IFNAME to the card that is meant"
+            then = f"so {name} with {found.ip} is used; set COMM_IFNAME to the interface that is meant"
             return replace(found, notice="; ".join([*passed, then])) if passed else found
         passed.append(found)
         if not settled:
             break
-    return passed[0] if passed else "no card net0 or eth1, and no default route"
+    return passed[0] if passed else "no interface net0 or eth1, and no default route"
 
 
 def _on(seen: Cards, name: str) -> Address | str:
     """Choose an address of a card, IPv4 before IPv6."""
     card = seen.named(name)
     if card is None:
-        return f"COMM_IFNAME={name!r} is no card of this machine"
+        return f"COMM_IFNAME={name!r} is no interface of this machine"
     if not card.running:
-        return f"the card {card.name} has no link"
+        return f"the interface {card.name} has no link"
     usable = _usable(card)
     if not usable:
-        return f"the card {card.name} has no usable address"
+        return f"the interface {card.name} has no usable address"
     return _address(card, min(usable, key=lambda held: (held.ip.version, not held.primary)))
 
 
@@ -139,9 +139,8 @@ def _link_local(seen: Cards, name: str) -> Address | None:
     held = next((one for one in mine if one.ip.is_link_local), None)
     if held is None:
         return None
-    said = (
-        f"the card {name} has link-local addresses only: {held.ip} is used, which serves on this link alone"
-    )
+    only = f"the interface {name} has link-local addresses only"
+    said = f"{only}: {held.ip} is used, which serves on this link alone"
     return replace(_address(card, held), notice=said)
 
 
@@ -152,7 +151,7 @@ def _holder(seen: Cards, rank_ip: str) -> Address | str:
                 return (
                     _address(card, held) if held.ready else f"RANK_IP={rank_ip!r} is not ready on {card.name}"
                 )
-    return f"RANK_IP={rank_ip!r} is on no card of this machine"
+    return f"RANK_IP={rank_ip!r} is on no interface of this machine"
 
 
 def _usual(seen: Cards) -> list[str]:

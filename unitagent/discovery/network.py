@@ -83,13 +83,13 @@ def _as_given(ifname: str, rank_ip: str) -> Address | str:
     family = socket.AF_INET6 if ":" in rank_ip else socket.AF_INET
     name = _own_name(ifname)
     if name is None:
-        return f"COMM_IFNAME={ifname!r} is no card of this machine"
+        return f"COMM_IFNAME={ifname!r} is no interface of this machine"
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
             trial.bind((rank_ip, 0))
     except OSError as error:
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-            return f"RANK_IP={rank_ip!r} is on no card of this machine, or not ready"
+            return f"RANK_IP={rank_ip!r} is on no interface of this machine, or not ready"
         return f"RANK_IP={rank_ip!r} cannot be used: {error.strerror}"
     return Address(name, rank_ip, family)
 
@@ -110,10 +110,12 @@ def _read() -> Cards | str:
     try:
         return read_cards()
     except (OSError, ImportError) as error:
-        return f"the kernel does not tell the cards ({error})"
+        return f"the kernel does not tell the interfaces ({error})"
 
 
 def _refusal(reason: str) -> str:
     seen = _read()
-    there = seen if isinstance(seen, str) else f"the cards are: {seen}"
-    return f"{reason}; {there}; set COMM_IFNAME to a card with an address, or COMM_IFNAME and RANK_IP both"
+    there = seen if isinstance(seen, str) else f"the interfaces are: {seen}"
+    return (
+        f"{reason}; {there}; set COMM_IFNAME to an interface with an address, or COMM_IFNAME and RANK_IP both"
+    )

@@ -22,10 +22,10 @@ Place = Callable[[str, Plain], Context]
 """Makes the context for a framework of this name and the command that it is going to complete."""
 
 _UNKNOWN = (
-    "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); its place is in its "
-    "variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and in the placeholders of its words"
+    "COMMAND is left as it is: no framework recognizes it (UNIT_FRAMEWORK=auto); it learns its "
+    "rank by variables (RANK_ID, UNIT_SIZE, MASTER_ADDRESS, MASTER_PORT …) and by placeholders in its words"
 )
-_BY_HAND = "write the place of a rank yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
+_BY_HAND = "tell the engine its rank yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
 _ANY_COMMAND = frozenset({"ray", "torchrun"})  # a cluster, or variables, for whatever it is
 _ASKED = ("health", "traffic_port", "said_port", "running_metrics", "progress_metric", "metrics_url")
 _WRITTEN = {
@@ -126,13 +126,26 @@ def _asked_like(plan: Plan, other: Plan) -> Plan:
 
 
 def _hidden(command: Plain, plan: Plan) -> str:
-    """Say of a port that only the shell knows how it is written."""
-    said = plan.said_port or ""
-    if UNTOLD not in said:
+    """Say of a port that is no number how it is written, and why nobody knows it."""
+    said = plan.said_port
+    if said is None or plan.traffic_port or said.isdigit():
         return ""
-    spelled = next((text for word, text in command.spelled.items() if word.endswith(said)), "")
-    written = spelled if said in command.spelled else spelled.partition("=")[2]
-    return f"the port is {written}, which only the shell knows" if written else ""
+    if UNTOLD in said:
+        written = _spelling(command, said)
+        return f"the port is {written}, which only the shell knows" if written else ""
+    if said.startswith("$"):
+        return f"the port is {said}, which no shell replaces here"
+    if said and not said.startswith("-"):
+        return "the port is no number"
+    return f"the port is {_spelling(command, said) or 'a variable'}, which is unset or empty here"
+
+
+def _spelling(command: Plain, said: str) -> str:
+    """How a value is written in the text; behind a flag and "=", or as a word of its own."""
+    if said in command.spelled and not said.startswith("-"):
+        return command.spelled[said]
+    behind = (text for word, text in command.spelled.items() if word.endswith(f"port={said}"))
+    return next(behind, "").partition("=")[2]
 
 
 def _handed_over(framework: Framework, command: Plain, plan: Plan) -> tuple[str, ...]:
@@ -147,10 +160,16 @@ def _handed_over(framework: Framework, command: Plain, plan: Plan) -> tuple[str,
         raise _useless(framework.name, f"it is {other}'s")
     program = PurePosixPath(command.argv[0]).name
     if drops_flags(command.argv, command.folder):
-        raise _useless(framework.name, f'{program} runs a script without "$@", which would drop the flags')
+        raise _useless(framework.name, _lost(command))
     added = " ".join(plan.argv[len(command.argv) :])
     told = f"UNIT_FRAMEWORK={framework.name}: {program} is given {added} as its arguments"
     return (f"{told}, and has to hand them on to the engine",)
+
+
+def _lost(command: Plain) -> str:
+    script = script_of(command.argv, command.folder)
+    name = PurePosixPath((script or command).argv[0]).name
+    return f'the script {name} hands no arguments on (no "$@" is in it), so the flags would be lost'
 
 
 def _is_known(argv: tuple[str, ...]) -> bool:

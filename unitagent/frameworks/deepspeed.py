@@ -39,15 +39,16 @@ _WITHOUT_VALUE = frozenset(
     }
 )
 
-# The folder may be everybody's: what another user has put there is not written to, nor through a link.
+# The folder may be everybody's: a link or a pipe that another user has put there is not written to. Ours
+# takes its place; where it cannot (nobody removes another user's file from /tmp), nothing starts.
 _WRITE_HOSTS = """\
 path=$1 hosts=$2
 shift 2
 gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 [ "$gpus" -gt 0 ] || gpus=1
-rm -f -- "$path"
-set -C
-for host in $hosts; do echo "$host slots=$gpus"; done >"$path" || exit
+made=$(mktemp -- "$path.XXXXXX") || exit
+for host in $hosts; do echo "$host slots=$gpus"; done >"$made" || exit
+mv -fT -- "$made" "$path" || { rm -f -- "$made"; exit 1; }
 exec "$@"
 """
 

@@ -32,7 +32,7 @@ _CONF = Flag("--rdzv-conf", variable="PET_RDZV_CONF")
 _LOCAL_ADDR = Flag("--local-addr", variable="PET_LOCAL_ADDR")
 _STANDALONE = Flag("--standalone")
 
-_WHY_HOST = "Rank 0 hosts the store; guessing by host name fails on a second card."
+_WHY_HOST = "Rank 0 hosts the store; guessing by host name fails on a second interface."
 _WITHOUT_VALUE = frozenset(
     {"--standalone", "-m", "--module", "--no-python", "--run-path", "--use-env", "--virtual-local-rank"}
 )

@@ -6,13 +6,17 @@ no question carries anything secret. An answer that is none counts as none.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import StoreError
 from unitagent.keys import Keyring
-from unitagent.operator.probe import connected, reachable
+from unitagent.operator.probe import reachable
 from unitagent.operator.proof import Proof
 
 _ASK = 2.0  # seconds for an answer
@@ -39,7 +43,7 @@ def seen(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | Non
     """
     proof = Proof(unit, keys) if keys else None
     try:
-        with connected(host, port, _ASK) as connection:
+        with _connected(host, port, _ASK) as connection:
             connection.request("GET", "/status", headers=proof.headers if proof else {})
             answer = connection.getresponse()
             body = answer.read(_LONGEST)
@@ -70,3 +74,25 @@ def known_to_agents_only(unit: str, host: str, port: int, keys: Keyring) -> dict
     if found.get("unit") != unit or not isinstance(guard, bool) or not fits:
         return {}
     return {"guard": guard, "recovery": recovery}
+
+
+@contextlib.contextmanager
+def _connected(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection for one question, which is cut after ``timeout`` seconds. The timeout of a socket begins
+    anew with each byte, so whoever trickles could keep a command waiting for ever.
+    """
+    connection = http.client.HTTPConnection(reachable(host), port, timeout=timeout)
+    connection.connect()
+    end = threading.Timer(timeout, _cut, [connection.sock])  # which the connection soon forgets
+    end.daemon = True
+    end.start()
+    try:
+        yield connection
+    finally:
+        end.cancel()
+        connection.close()
+
+
+def _cut(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)

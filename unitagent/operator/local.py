@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from unitagent import entry
 from unitagent.errors import ConfigurationError
 from unitagent.legible import warn
-from unitagent.settings.values import listening, whole
 from unitagent.settings.variables import VARIABLES
+from unitagent.values import listening, whole
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
 _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")

@@ -6,22 +6,11 @@ The invariant: nothing shown holds a secret; what looks like one is masked, wher
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_HIDDEN = "***"
-_WORDS = r"(?:key|token|secret|password|passwd|pwd|credentials?)"
-_SECRET_NAME = re.compile(rf"(?i)(?:.*[-_])?(?:api)?{_WORDS}")
-# In a shell's text they may be quoted, stand on the next line, and be several.
-_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'])+"""
-_GAP = r"""["']?(?:=|(?:\s|\\\n)+)"""
-_KEYS = re.compile(rf"(?i)(--api[-_]?key{_GAP}){_VALUE}(?:\s+(?![-&|;<>\\]){_VALUE})*")
-_ASSIGNED = re.compile(rf"(?i)((?<![\w-])(?:\w*_)?{_WORDS}=|--(?:[\w-]+[-_])?(?:api)?{_WORDS}{_GAP}){_VALUE}")
-_OF_OBJECT = re.compile(rf"""(?i)("(?:[\w-]*[-_])?(?:api)?{_WORDS}"\s*:\s*)"[^"]*\"""")
-_HEADER = re.compile(r"""(?i)(authorization:\s*\w+)\s+[^\s"']+""")
-_LOGIN = re.compile(r"://[^/\s@]*@")
+from unitagent import masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +42,10 @@ def shown(rehearsal: Rehearsal, form: str) -> str:
 def _json(rehearsal: Rehearsal) -> str:
     said = {
         "rank": rehearsal.rank,
-        "command": list(masked_words(rehearsal.argv)),
+        "command": list(masks.words(rehearsal.argv)),
         "flags": dict(rehearsal.flags),
         "environment": {
-            name: {"value": masked_value(name, value), "source": source}
+            name: {"value": masks.value(name, value), "source": source}
             for name, (value, source) in rehearsal.environment.items()
         },
         "removed": dict(rehearsal.removed),
@@ -67,7 +56,7 @@ def _json(rehearsal: Rehearsal) -> str:
 
 def _shell(rehearsal: Rehearsal) -> str:
     rows = [
-        (f"export {name}={shlex.quote(masked_value(name, value))}", source)
+        (f"export {name}={shlex.quote(masks.value(name, value))}", source)
         for name, (value, source) in rehearsal.environment.items()
     ]
     rows += [(f"unset {name}", why) for name, why in rehearsal.removed.items()]
@@ -75,26 +64,4 @@ def _shell(rehearsal: Rehearsal) -> str:
     rows += [(f"# health: {rehearsal.health[0]}", rehearsal.health[1])] if rehearsal.health else []
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
-    return "\n".join([*lines, shlex.join(masked_words(rehearsal.argv))])
-
-
-def masked_words(argv: Sequence[str]) -> Iterator[str]:
-    """Yield a command line's words; those that follow a flag such as ``--api-key`` are hidden."""
-    hiding = False
-    for word in argv:
-        if word.startswith("-"):
-            hiding = _SECRET_NAME.fullmatch(word) is not None
-            yield _masked(word)
-        else:
-            yield _HIDDEN if hiding else _masked(word)
-
-
-def masked_value(name: str, value: str) -> str:
-    """Give a variable's value as it may be shown."""
-    return _HIDDEN if _SECRET_NAME.fullmatch(name) else _masked(value)
-
-
-def _masked(text: str) -> str:
-    for pattern in (_KEYS, _ASSIGNED, _OF_OBJECT):
-        text = pattern.sub(rf"\1{_HIDDEN}", text)
-    return _LOGIN.sub(f"://{_HIDDEN}@", _HEADER.sub(rf"\1 {_HIDDEN}", text))
+    return "\n".join([*lines, shlex.join(masks.words(rehearsal.argv))])

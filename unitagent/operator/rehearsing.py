@@ -107,7 +107,7 @@ def _origin(name: str, launch: Launch, found: Resolved) -> str:
     if name in found.environment:
         return f"service file {found.settings.config}: containers[0].env"
     if name == "NCCL_IB_HCA":
-        return "UNIT_RDMA=auto: the RDMA port of the card"
+        return "UNIT_RDMA=auto: the RDMA port of the interface"
     if name in found.sources:
         return _resolved(name, found)
     return "given to frameworks where the user set nothing"

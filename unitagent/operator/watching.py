@@ -42,12 +42,16 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
     while True:
         seen, output = asyncio.run(_look(settings, keys))
-        text = json.dumps(seen, indent=2) if namespace.json else status.table(seen, output)
+        text = json.dumps(seen, indent=2) if namespace.json else _table(settings, seen, output)
         tell(text)
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
         asyncio.run(file.look())
+
+
+def _table(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
+    return status.table(seen, output, settings.timing.beat_due)
 
 
 async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
@@ -60,22 +64,38 @@ async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list
             raise
         return seen, []  # of a Unit that forms yet, the agent has not met rank 0
     try:
-        if seen is None:
-            snapshot = await store.read()
-            seen = onlooking.status(settings.unit, snapshot, settings.lease)
-            seen |= {
-                "secrets": {"accepted": len(keys), "differing": sorted(snapshot.unlike)} if keys else None
-            }
-            seen |= await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
+        seen = seen or await _from_store(settings, store, keys)
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
-    except StoreError:
-        if seen is None:
-            raise
-        output = None
+    except StoreError as error:
+        seen, output = seen or await _from_agent_instead(settings, keys, error), None
     finally:
         await store.close()
     return seen, list(output.lines) if output else []
+
+
+async def _from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
+    snapshot = await store.read()
+    seen = onlooking.status(settings.unit, snapshot, settings.lease)
+    seen |= {"secrets": _secrets(snapshot, keys) if keys else None}
+    return seen | await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
+
+
+def _secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
+    differing, strangers = sorted(snapshot.unlike), sorted(snapshot.foreign)
+    return {"accepted": len(keys), "differing": differing, "strangers": strangers}
+
+
+async def _from_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
+    """While the store is away the agent of this container knows how the Unit does; else that is the error."""
+    try:
+        seen = await asyncio.to_thread(from_agent, settings, keys)
+    except StoreError:
+        seen = None
+    if seen is None or seen.get("unit") != settings.unit:
+        raise error
+    _warn(f"{error}; what follows is what the agent of this container knows")
+    return seen
 
 
 def _from_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
@@ -128,8 +148,8 @@ def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyrin
         found = agents.leader(agents.seen(settings.unit, there, port, keys))
     if found is None:
         raise StoreError(
-            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to a "
-            "place that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
+            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to an "
+            "address that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
         )
     return found
 

@@ -12,7 +12,9 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from unitagent.probes.agent_check import ASKED
 from unitagent.probes.turns import Lane
@@ -20,13 +22,11 @@ from unitagent.probes.turns import Lane
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import uvicorn
-    from uvicorn.server import ServerState
-
     from unitagent.probes.guests import Guest, Guests
     from unitagent.probes.turns import Turns
 
 DEADLINE = 5.0  # seconds
+_MAX_HEADER = 16 * 1024  # bytes of request line and headers
 _LIVENESS = tuple(f"{verb} /{path}".encode() for verb in ("GET", "HEAD") for path in ("livez", "healthz"))
 _END_OF_HEAD = b"\r\n\r\n"
 _MOST_LINES = 128  # of a head; clients and their proxies send a few dozen
@@ -38,6 +38,14 @@ _TOO_MANY = (
 )
 
 
+class Shared:
+    """What all connections of one server have of uvicorn."""
+
+    def __init__(self, app: Any) -> None:
+        self.config = _configuration(app)
+        self.state = ServerState()
+
+
 class Connection(H11Protocol):
     """One client: uvicorn's HTTP/1.1 protocol with a deadline for what the client has begun.
 
@@ -46,13 +54,12 @@ class Connection(H11Protocol):
 
     def __init__(
         self,
-        config: uvicorn.Config,
-        state: ServerState,
+        shared: Shared,
         guest: Guest,
         all_: tuple[Guests, Turns],
         agent_line: Callable[[], bytes],
     ) -> None:
-        super().__init__(config, state, {})
+        super().__init__(shared.config, shared.state, {})
         self._guest = guest
         self._guests, self._turns = all_
         self._agent_line = agent_line
@@ -149,3 +156,22 @@ class Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _configuration(app: Any) -> Config:
+    """Set uvicorn to be quiet: no console log, no access log, no start-up protocol, no other protocols."""
+    config = Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        interface="asgi3",
+        workers=1,
+        h11_max_incomplete_event_size=_MAX_HEADER,
+    )
+    config.load()
+    return config

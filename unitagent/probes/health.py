@@ -7,12 +7,12 @@ still starting, however bad the others are; after that, only ``failures`` bad on
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from unitagent import masks
 from unitagent.errors import ConfigurationError
 from unitagent.probes.connect import reach
 from unitagent.probes.fetch import FetchError, Get, fetch
@@ -45,13 +45,9 @@ def check_for(url: str) -> Check:
         if host and port and parts.scheme == "tcp":
             return lambda timeout: reach(host, port, within=timeout)
     raise ConfigurationError(
-        f"UNIT_HEALTH_URL={_without_password(url)}: not a health check; "
+        f"UNIT_HEALTH_URL={masks.url(url)}: not a health check; "
         "give http://HOST:PORT/PATH, https://HOST:PORT/PATH or tcp://HOST:PORT"
     )
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//***@", url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,13 @@
 
 The invariant: the number of series is bounded by the size of the Unit and by the words of the README; no
 label ever holds an id or a text of the workload. Naming follows https://prometheus.io/docs/practices/naming/.
+Counting needs no library: that one comes with the first question, and not with each start.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase
@@ -67,6 +65,8 @@ class Metrics:
 
     def render(self, status: Mapping[str, Any], now: float) -> bytes:
         """Return everything as Prometheus text (format 0.0.4); ``now`` is of the same clock as contacts."""
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Snapshot([*self._state(status), *self._counters(), *self._store(status, now)]))
         return generate_latest(registry)
@@ -104,6 +104,8 @@ class Metrics:
         yield _number("store_last_contact_seconds", "Time since the store last answered.", age)
 
     def _histogram(self) -> Metric:
+        from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415
+
         limits = [*map(str, BUCKETS), "+Inf"]
         buckets = [(limit, float(sum(self._recoveries[: place + 1]))) for place, limit in enumerate(limits)]
         return HistogramMetricFamily(
@@ -128,6 +130,8 @@ def _gauge(
     name: str, help_text: str, samples: Iterable[tuple[tuple[str, ...], float | None]], *labels: str
 ) -> Metric:
     """Build a gauge; what is not known has no sample."""
+    from prometheus_client.metrics_core import GaugeMetricFamily  # noqa: PLC0415
+
     family = GaugeMetricFamily(f"unitagent_{name}", help_text, labels=labels)
     for values, value in samples:
         if value is not None:
@@ -144,6 +148,8 @@ def _one_hot(name: str, help_text: str, words: Iterable[str], current: str | Non
 
 
 def _counter(name: str, help_text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
+    from prometheus_client.metrics_core import CounterMetricFamily  # noqa: PLC0415
+
     family = CounterMetricFamily(f"unitagent_{name}", help_text, labels=labels)
     for values, count in sorted(counts.items()):
         family.add_metric(values, count)

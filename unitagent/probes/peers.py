@@ -20,7 +20,6 @@ from unitagent.core.events import Opinion
 from unitagent.core.model import InstanceState
 from unitagent.insist import has_arrived, insist
 from unitagent.keys import Keyring
-from unitagent.probes.question import Answered, get
 from unitagent.probes.signature import (
     BRIEF_HEADER,
     INCARNATION_HEADER,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from unitagent.core.model import Record
+    from unitagent.probes.question import Answered
 
 _ASKED_AT_ONCE = 32
 _INSIST = 0.1  # seconds after which a question that was lost is asked once more, beside the first
@@ -54,6 +54,8 @@ class Verdict(NamedTuple):
         generation: the one the peer stands in.
         working: its workload is up in that generation.
         ready: it holds that the whole Unit serves.
+        leader: incarnation of the rank 0 that has vouched for it, or that it is; "" where none has.
+        leader_age: seconds since it asked what that rank 0 answered.
 
     """
 
@@ -61,6 +63,8 @@ class Verdict(NamedTuple):
     generation: int = 0
     working: bool = False
     ready: bool = False
+    leader: str = ""
+    leader_age: float = 0.0
 
 
 _SILENT = Verdict(Opinion.SILENT)
@@ -128,6 +132,8 @@ class Peers:
     async def _try(self, record: Record, on_connect: Callable[[socket.socket], None]) -> Verdict:
         """Ask on a connection of its own; one that comes to nothing is left to the next try."""
         nonce = secrets.token_hex(16)
+        from unitagent.probes.question import get  # noqa: PLC0415 (h11; a Unit of one asks nobody)
+
         try:
             address, headers = (record.ip, record.port), {NONCE_HEADER: nonce, BRIEF_HEADER: "1"}
             answered = await get(address, "/status", headers, self._rank_ip, on_connect)
@@ -174,9 +180,15 @@ class _Instance(msgspec.Struct, frozen=True):
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
+class _Leader(msgspec.Struct, frozen=True):
+    incarnation: str = ""
+    age: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
 class _Status(msgspec.Struct, frozen=True):
     ready: bool
     instances: list[_Instance]
+    leader: _Leader = _Leader()
 
 
 def _alive(record: Record, body: bytes) -> Verdict:
@@ -186,7 +198,15 @@ def _alive(record: Record, body: bytes) -> Verdict:
         return _SILENT
     for instance in status.instances:
         if (instance.rank, instance.incarnation) == (record.rank, record.incarnation):
-            return Verdict(Opinion.ALIVE, instance.generation, instance.state.started, status.ready)
+            working, leader = instance.state.started, status.leader
+            return Verdict(
+                Opinion.ALIVE,
+                instance.generation,
+                working,
+                status.ready,
+                leader.incarnation,
+                leader.age,
+            )
     return _SILENT
 
 

@@ -11,15 +11,12 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-from uvicorn.server import ServerState
-
 from unitagent.errors import ConfigurationError
 from unitagent.keys import Keyring
-from unitagent.listening import bind, join
+from unitagent.late import put_off
+from unitagent.listening import bind, is_literal, join
 from unitagent.probes import agent_check
 from unitagent.probes.answers import Request, respond
-from unitagent.probes.connections import Connection
 from unitagent.probes.door import Door
 from unitagent.probes.guests import Guest, Guests, room
 from unitagent.probes.hosts import Hosts
@@ -33,13 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from unitagent.probes.answers import Answers
+    from unitagent.probes.connections import Shared
     from unitagent.probes.units import Units
 
     Message = MutableMapping[str, Any]
 
 _log = logging.getLogger(__name__)
-
-_MAX_HEADER = 16 * 1024  # bytes of request line and headers
 
 
 class ProbeServer:
@@ -70,6 +66,7 @@ class ProbeServer:
         self._guests = Guests(room(), self._sparing.peers)
         self._turns = Turns()
         self._door: Door | None = None
+        self._shared: Shared | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the actual port.
@@ -79,12 +76,7 @@ class ProbeServer:
 
         """
         listener = await _listen(host, port)
-        config, state = _configuration(self._app), ServerState()
-
-        def make(guest: Guest) -> Connection:
-            return Connection(config, state, guest, (self._guests, self._turns), self._agent_line)
-
-        self._door = Door(listener, self._guests, make)
+        self._door = Door(listener, self._guests, self._connection)
         self._door.open()
         return int(listener.getsockname()[1])
 
@@ -97,6 +89,14 @@ class ProbeServer:
                 self._units.close()
             self._door = None
             await asyncio.sleep(0)  # lets the transports call connection_lost
+
+    def _connection(self, guest: Guest) -> asyncio.Protocol:
+        """Make the protocol for a guest. With the first one comes uvicorn: no start has to wait for it."""
+        put_off("uvicorn")  # its protocol is used, and not its command line
+        from unitagent.probes.connections import Connection, Shared  # noqa: PLC0415
+
+        self._shared = self._shared or Shared(self._app)
+        return Connection(self._shared, guest, (self._guests, self._turns), self._agent_line)
 
     async def _app(
         self,
@@ -160,25 +160,6 @@ def _headers(response: Response) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in (*shared, *response.headers)]
 
 
-def _configuration(app: Any) -> uvicorn.Config:
-    """Set uvicorn to be quiet: no console log, no access log, no start-up protocol, no other protocols."""
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        interface="asgi3",
-        workers=1,
-        h11_max_incomplete_event_size=_MAX_HEADER,
-    )
-    config.load()
-    return config
-
-
 async def _listen(host: str, port: int) -> socket.socket:
     try:
         return await _bound(host.strip("[]"), port)
@@ -192,11 +173,16 @@ async def _listen(host: str, port: int) -> socket.socket:
 
 async def _bound(host: str, port: int) -> socket.socket:
     """Bind to the first address of ``host``."""
+    if is_literal(host):
+        return _prepared(bind(host, port))
     found = await asyncio.get_running_loop().getaddrinfo(
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     address, _, *scope = found[0][4]
-    listener = bind(str(address), port, *map(int, scope))
+    return _prepared(bind(str(address), port, *map(int, scope)))
+
+
+def _prepared(listener: socket.socket) -> socket.socket:
     try:
         _keep_alive(listener)
     except OSError:

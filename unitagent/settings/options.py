@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unitagent.settings.values import boolean
 from unitagent.settings.variables import GROUPS, VARIABLES, Variable
+from unitagent.values import boolean
 
 if TYPE_CHECKING:
     import argparse

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitagent import values
 from unitagent.core import timing
-from unitagent.settings import values
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:

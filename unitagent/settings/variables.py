@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unitagent import masks, values
 from unitagent.core.model import Mode, Restart
 from unitagent.keys import LEAST_SECRET, MOST_SECRETS
-from unitagent.settings import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Variable:
     def shown(self, text: str) -> str:
         """Give a value of this variable in a form fit for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
-            return "***"
+            return masks.HIDDEN
         return values.masked(text) if self.kind in (STORE, URL) else text
 
 
@@ -87,7 +87,7 @@ PERIOD = Kind(values.seconds(0.05), "a number of seconds from 0.05 to 31536000")
 LEASE = Kind(values.seconds(0.05), "a number of seconds from 1 to 31536000, and at least two heartbeats")
 HEARTBEAT = Kind(values.seconds(0.05), "a number of seconds from 0.2 to half a lease")
 PAUSES = Kind(values.durations, "numbers of seconds from 0 to 31536000, separated by commas")
-INTERFACE = Kind(values.interface, "the whole name of one network card, such as eth0")
+INTERFACE = Kind(values.interface, "the whole name of one network interface, such as eth0")
 ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
 HOST = Kind(values.host, "an IP address or a DNS name, without a port")
 LISTEN = Kind(
@@ -123,10 +123,16 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "COMM_IFNAME",
             "ifname",
             INTERFACE,
-            "card for inter-node traffic",
+            "network interface for inter-node traffic",
             known="net0, eth1, default route's, if usable",
         ),
-        V("RANK_IP", "rank_ip", ADDRESS, "this instance's address", known="first usable one of the card"),
+        V(
+            "RANK_IP",
+            "rank_ip",
+            ADDRESS,
+            "this instance's address",
+            known="first usable one of the interface",
+        ),
         V("MASTER_ADDRESS", "master_address", HOST, "where rank 0 is", known="from the platform"),
         V("UNIT_HTTP_ADDRESS", "http", LISTEN, "where probes are answered", "[::]:9470"),
         V(
@@ -143,7 +149,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "user port of rank 0",
             known="service file or framework",
         ),
-        V("UNIT_RDMA", "rdma", _choice("off", "auto"), "find the card's RDMA device for NCCL", "off"),
+        V("UNIT_RDMA", "rdma", _choice("off", "auto"), "find the interface's RDMA device for NCCL", "off"),
     ),
     "store": (
         V("UNIT_REDIS_URL", "redis_url", STORE, "Redis or Valkey", known="embedded at rank 0"),

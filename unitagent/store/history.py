@@ -6,15 +6,13 @@ decides comes from it, and whatever else hangs under its key is removed or left 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from unitagent.store import wire
+from unitagent.store import scripts, wire
 from unitagent.store.connection import call
 from unitagent.store.keys import KEPT_MOMENTS, Keys
 from unitagent.store.line import Line
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from unitagent.store.address import Directions
 
 _log = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("history.lua").read_bytes()
-_SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
 _PAGE = 500  # moments read at once
 _LONGEST = 1000  # characters of a sentence
 
@@ -136,7 +132,7 @@ async def _add(
             yield wire.encode(replace(moment, detail=moment.detail[:_LONGEST]))
 
     try:
-        kind: bytes = await call(connection, "EVALSHA", _SHA, *words())
+        kind: bytes = await call(connection, "EVALSHA", scripts.HISTORY.sha, *words())
     except NoScriptError:
-        kind = await call(connection, "EVAL", _SOURCE, *words())
+        kind = await call(connection, "EVAL", scripts.HISTORY.source, *words())
     return kind

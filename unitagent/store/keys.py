@@ -10,8 +10,8 @@ KEPT_MOMENTS = 5000  # of a Unit's history, about 2 MB
 
 # All that an agent or an operator asks of a server, in the words of an ACL.
 PERMISSIONS = (
-    "+evalsha +eval +type +del +hget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl +expire "
-    "+publish +subscribe +ping +hgetall +get +set +xadd +xrange"
+    "+evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl "
+    "+expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange"
 )
 SELECT = "+select"  # beside these, for a database other than 0
 CLUSTER = "+cluster|slots"  # beside these, on the nodes of a Cluster

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
+    from unitagent.errors import StoreError
     from unitagent.store.address import Directions
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Line:
         self._lock = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._tried: list[AbstractConnection] = []  # for the operation under way
+        self._spoken = False  # an operation was answered once
 
     async def operate(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
         """Do one operation within the timeout; it must bear to be done twice.
@@ -64,12 +66,14 @@ class Line:
         try:
             async with asyncio.timeout(self._timeout), self._lock:
                 self._tried = []
-                return await insist(lambda: self._attempt(work), self._timeout / _TRIES, self._is_lost)
+                answer = await insist(lambda: self._attempt(work), self._timeout / _TRIES, self._is_lost)
         except Exception as error:
             self._dialer.refute()
             way = way_of(self._tried[-1]) if self._tried else None
             at = way[1] if way is not None else ""
-            raise explain(error, self._dialer.place, self._remedy, self._dialer.address, at) from error
+            raise self._explain(error, at) from error
+        self._spoken = True
+        return answer
 
     async def close(self) -> None:
         """Let go of the connection; the line can be used again afterwards."""
@@ -96,6 +100,10 @@ class Line:
         else:
             await self._drop(connection)
         return result
+
+    def _explain(self, error: Exception, at: str) -> StoreError:
+        dialer, spoken = self._dialer, self._spoken
+        return explain(error, dialer.place, self._remedy, dialer.address, at, spoken=spoken)
 
     def _is_lost(self) -> bool:
         return not any(map(is_heard, self._tried))

@@ -75,6 +75,7 @@ def find_fault(record: Record, *, needs_port: bool) -> str:
         "hostname": _is_text(record.hostname, _LONGEST_NAME),
         "revision": _is_text(record.revision, _LONGEST_TEXT),
         "fingerprint": _WORDS.fullmatch(record.fingerprint) is not None,
+        "lease": 0 <= record.lease <= MAX_LEASE,
         "pid": record.pid is None or 0 < record.pid <= _MAX_PID,
         "exit_code": record.exit_code is None or 0 <= record.exit_code <= _MAX_STATUS,
         "lost": all(0 <= rank < record.size for rank in record.lost),

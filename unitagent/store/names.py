@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 
+from unitagent.listening import is_literal
 from unitagent.store.singleflight import SingleFlight
 
 _LOOKUPS = SingleFlight()  # of the whole process: what one connection has found out serves the others too
@@ -16,6 +18,8 @@ async def look_up(host: str) -> list[str]:
         OSError: nobody knows the name.
 
     """
+    if is_literal(host):
+        return [str(ip_address(host))]
     return await _LOOKUPS.run(host, lambda: resolve(host))
 
 

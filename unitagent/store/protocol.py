@@ -28,6 +28,7 @@ class UnitSnapshot:
         order: the last operator's wish.
         age: seconds since the store first heard of the Unit; None when it never did.
         unlike: ranks whose records are not signed with exactly the secrets of whoever reads.
+        foreign: those of them whose records are signed with none of these.
 
     """
 
@@ -38,6 +39,7 @@ class UnitSnapshot:
     order: Order | None = None
     age: float | None = None
     unlike: frozenset[int] = frozenset()
+    foreign: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 The least that a server must permit to the Unit NAME, as a line for its ACL::
 
     user unitagent-NAME on >PASSWORD ~unitagent:{NAME}:* ~unitagent:{registry}:units &unitagent:{NAME}:*
-      +evalsha +eval +type +del +hget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl +expire
-      +publish +subscribe +ping +hgetall +get +set +xadd +xrange
+      +evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl
+      +expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange
 
 with ``+select`` when the URL names a database other than 0 and ``+cluster|slots`` on a Cluster; of Sentinels
 no more is asked than ``+ping +sentinel|get-master-addr-by-name``.
@@ -14,21 +14,20 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
-
-from redis.exceptions import NoScriptError
+from typing import TYPE_CHECKING
 
 from unitagent.errors import StoreError
 from unitagent.keys import Keyring
-from unitagent.store import script, wire
+from unitagent.store import script, scripts, wire
 from unitagent.store.connection import call
 from unitagent.store.dial import Dialer
 from unitagent.store.keys import DAY, Keys
 from unitagent.store.line import Line
+from unitagent.store.meaning import MAX_SIZE
 from unitagent.store.protocol import Output, UnitSnapshot
 from unitagent.store.pushes import Listener
 from unitagent.store.signed import Hand
-from unitagent.store.view import Reader, View, Warnings
+from unitagent.store.view import FIELDS, Reader, View, Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +54,7 @@ class RedisStore:
         incarnation: of this agent; empty for an operator, who only reads and orders.
         keys: that records are signed with; without any they are taken as they are.
         needs_port: the reader has a probe address, so a record without one is ignored.
+        size: of the Unit, whose records are read; of ranks beyond it only a few that tell of another size.
         refresh: seconds after which all records are read again, and not only those that changed.
         warn: says a sentence about garbage in the store; each is said once.
         remedy: what a person can do when the server is not reached.
@@ -74,13 +74,14 @@ class RedisStore:
         incarnation: str = "",
         keys: Keyring | None = None,
         needs_port: bool = False,
+        size: int = MAX_SIZE,
         refresh: float = 5.0,
         warn: Callable[[str], None] = _log.warning,
         remedy: str = "",
     ) -> None:
         self._names = Keys(unit)
         self._timeout = timeout
-        self._rank = rank
+        self._rank, self._size = rank, size
         self._incarnation = incarnation
         self._refresh = refresh
         self._warnings = Warnings(warn)
@@ -101,6 +102,11 @@ class RedisStore:
     def unlike(self) -> frozenset[int] | None:
         """The ranks whose records are not signed with exactly my secrets; None until that was read again."""
         return None if self._view.outdated else frozenset(self._view.unlike)
+
+    @property
+    def foreign(self) -> frozenset[int]:
+        """The ranks whose records are signed with none of my secrets, as far as that was read."""
+        return frozenset() if self._view.outdated else frozenset(self._view.foreign)
 
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
@@ -125,7 +131,9 @@ class RedisStore:
     async def order(self, order: Order) -> Order:
         """Leave an operator's wish, and push; returns it with the generation and the number it got."""
         words = script.order_words(self._names, order)
-        answer = script.Answer.read(await self._line.operate(lambda connection: _run(connection, words)))
+        answer = script.Answer.read(
+            await self._line.operate(lambda connection: scripts.run(connection, scripts.EXCHANGE, *words))
+        )
         kept = wire.decode_order(answer.order)
         if kept is None:
             raise StoreError("the store did not keep the order: somebody else writes to this Unit's keys")
@@ -154,24 +162,20 @@ class RedisStore:
             count=self._count,
             since=self._view.since,
             epoch=self._view.epoch,
+            size=self._size,
             record=b"" if request.record is None else self._hand.write(request.record),
         )
-        return script.Answer.read(await _run(connection, said.words(self._names, request)))
+        return script.Answer.read(
+            await scripts.run(connection, scripts.EXCHANGE, *said.words(self._names, request))
+        )
 
     async def _read(self, connection: AbstractConnection) -> UnitSnapshot:
-        board = script.pairs(await call(connection, "HGETALL", self._names.board))
-        seconds, micros = await call(connection, "TIME")
-        return View(self._warnings, self._reader).snapshot(board, int(seconds) * 1_000_000 + int(micros))
+        own = (2, self._names.board, self._names.changes)
+        seconds, micros, *board = await scripts.run(connection, scripts.BOARD, *own, *FIELDS)
+        now = int(seconds) * 1_000_000 + int(micros)
+        return View(self._warnings, self._reader).snapshot(script.pairs(board), now)
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> Output | None:
         raw = await call(connection, "GET", self._names.output(generation))
         output = None if raw is None else wire.decode_output(raw)
         return output if output is not None and output.generation == generation else None
-
-
-async def _run(connection: AbstractConnection, words: tuple[script.Word, ...]) -> Any:
-    """Run the script by its name, or send it to a server that has yet to learn it."""
-    try:
-        return await call(connection, "EVALSHA", script.SHA, *words)
-    except NoScriptError:
-        return await call(connection, "EVAL", script.SOURCE, *words)

@@ -6,25 +6,23 @@ keep it on another server than any of them, and its troubles are none of a Unit'
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from redis.exceptions import NoScriptError
 
 from unitagent.keys import Keyring
 from unitagent.sealing import Kind
-from unitagent.store import meaning, wire
+from unitagent.store import meaning, scripts, wire
 from unitagent.store.connection import call
 from unitagent.store.keys import REGISTRY
 from unitagent.store.line import Line
 from unitagent.store.lines import MOST, Lines
 from unitagent.store.protocol import Entry, Sight, Sights
-from unitagent.store.script import Word, pairs
+from unitagent.store.script import pairs
+from unitagent.store.scripts import Word
 from unitagent.store.signed import Signed, sign, signed
 from unitagent.store.view import Warnings
 
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
     from unitagent.store.address import Directions
 
 _log = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("announce.lua").read_bytes()
-_SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
-_READING = Path(__file__).with_name("units.lua").read_bytes()
-_READING_SHA = hashlib.sha1(_READING, usedforsecurity=False).hexdigest()
 _LONGEST, _LONGEST_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
 
 
@@ -121,7 +115,7 @@ class Registry:
 async def _all(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
     """Read as many lines as may count, with those of known Units among them, and nothing that is too long."""
     words: tuple[Word, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MOST + 1, *known)
-    seconds, micros, *lines = await _run(connection, (_READING_SHA, _READING), words)
+    seconds, micros, *lines = await scripts.run(connection, scripts.UNITS, *words)
     return int(seconds) + int(micros) / 1e6, pairs(lines)
 
 
@@ -139,13 +133,4 @@ async def _milliseconds(connection: AbstractConnection) -> int:
 
 
 async def _write(connection: AbstractConnection, words: tuple[Word, ...]) -> int:
-    return int(await _run(connection, (_SHA, _SOURCE), (1, REGISTRY, *words)))
-
-
-async def _run(connection: AbstractConnection, script: tuple[str, bytes], words: tuple[Word, ...]) -> Any:
-    """Run a script by its name, or send it to a server that has yet to learn it."""
-    name, source = script
-    try:
-        return await call(connection, "EVALSHA", name, *words)
-    except NoScriptError:
-        return await call(connection, "EVAL", source, *words)
+    return int(await scripts.run(connection, scripts.ANNOUNCE, 1, REGISTRY, *words))

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitagent.store import wire
+from unitagent.store.scripts import Word
 
 if TYPE_CHECKING:
     from unitagent.core.actions import Exchange
     from unitagent.core.model import Order
     from unitagent.store.keys import Keys
-
-SOURCE = Path(__file__).with_name("exchange.lua").read_bytes()
-SHA = hashlib.sha1(SOURCE, usedforsecurity=False).hexdigest()  # the name that EVALSHA knows it by
-
-Word = str | bytes | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +22,7 @@ class Call:
         since: version up to which the records are known; 0 for none.
         epoch: the life of the board that ``since`` belongs to.
         record: the bytes of the record to put; empty for none.
+        size: of the Unit, whose records are wanted.
 
     """
 
@@ -37,6 +32,7 @@ class Call:
     since: int
     epoch: bytes
     record: bytes = b""
+    size: int
 
     def words(self, keys: Keys, request: Exchange) -> tuple[Word, ...]:
         """Number of keys, keys and arguments of an agent's exchange."""
@@ -47,16 +43,16 @@ class Call:
             *(request.take, request.seen, max(0, request.generation)),
             wire.encode_failure(request.failure) if request.failure else b"",
             *(b"", int(request.notify), self.since, self.epoch, keys.look),
-            request.record.order if request.record else 0,
+            *(request.record.order if request.record else 0, self.size),
             *dict.fromkeys([*request.judge, *judge]),
         )
 
 
 def order_words(keys: Keys, order: Order) -> tuple[Word, ...]:
-    """Give the same words for an operator, who only leaves a wish and pushes; the store numbers it."""
+    """Give the same words for an operator, who leaves a wish, pushes, and wants nobody's record."""
     wish = wire.encode(order)
     own = (3, keys.board, keys.changes, keys.history)
-    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0)
+    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

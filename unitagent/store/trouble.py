@@ -111,10 +111,21 @@ _CERTIFICATE = (
     "one of ours (ssl_certfile, ssl_keyfile)"
 )
 _NOBODY = "start the server, correct UNIT_REDIS_URL, or let its port through"
+_NO_GUESS = {_WANTS_TLS: "", _SILENT: _DROPPED}  # where it is known whether the server takes TLS
+_OF_EMBEDDED = {  # no URL leads there
+    _NOBODY: "rank 0's agent runs it: see whether rank 0 is up, and whether this port is let through",
+    _UNKNOWN: "correct MASTER_ADDRESS, or see to the DNS that should know it",
+}
 
 
 def explain(
-    error: BaseException, place: str, remedy: str = "", to: Address | None = None, at: str = ""
+    error: BaseException,
+    place: str,
+    remedy: str = "",
+    to: Address | None = None,
+    at: str = "",
+    *,
+    spoken: bool = False,
 ) -> StoreError:
     """Tell a failed operation on the store at ``place``.
 
@@ -124,22 +135,28 @@ def explain(
         remedy: what helps where no server was reached, if it is not the URL that says where it is.
         to: what was understood of that URL; None at rank 0, of its own server.
         at: the address that was tried.
+        spoken: it has answered before in the way that it was asked now.
 
     """
     if isinstance(error, StoreError):
         return error
-    told = _named(_clause(error, place, to), to)
+    told = _clause(error, place, to)
+    if spoken or _is_embedded(to):
+        told = told._replace(remedy=_NO_GUESS.get(told.remedy, told.remedy))
+    told = _named(told, to)
     if _is_of_the_way(error):
         itself = _itself(to, at) if os.strerror(errno.ECONNREFUSED) in told.what else ""
         told = Told(told.what, "; ".join(filter(None, (itself, remedy or told.remedy))))
-    return StoreError(f"the store at {place} {told.what}", told.remedy)
+    where = f"embedded store at {place} (UNIT_STORE_PORT)" if _is_embedded(to) else f"store at {place}"
+    return StoreError(f"the {where} {told.what}", told.remedy)
 
 
 def _named(told: Told, to: Address | None) -> Told:
     """Name the variable that the address or the password came from; the embedded store's without one."""
     variable = to.variable if to is not None else "UNIT_SECRET"
-    if variable.startswith("UNIT_SECRET"):
+    if _is_embedded(to):
         told = _OF_SECRET.get(told, told)
+        told = Told(told.what, _OF_EMBEDDED.get(told.remedy, told.remedy))
         return Told(*(text.replace("UNIT_SECRET", variable) for text in told))
     return Told(*(text.replace("UNIT_REDIS_URL", variable) for text in told))
 
@@ -215,6 +232,10 @@ def _of_way(error: OSError, to: Address | None) -> Told:
     if isinstance(error, ConnectionResetError | BrokenPipeError) and _is_plain(to):
         return Told(what, _WANTS_TLS)
     return Told(what, _CERTIFICATE if isinstance(error, ssl.SSLError) else _NOBODY)
+
+
+def _is_embedded(to: Address | None) -> bool:
+    return to is None or to.embedded
 
 
 def _is_plain(to: Address | None) -> bool:

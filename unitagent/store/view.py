@@ -5,6 +5,7 @@ The invariant: the view of one board's life is never mixed with another's. ``for
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,22 +23,40 @@ if TYPE_CHECKING:
     from unitagent.store.script import Answer
 
 T = TypeVar("T")
+FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks
 MOST_WARNINGS = 100  # whoever writes garbage does not fill the log
+HOUR = 3600.0  # seconds
 
 
 class Warnings:
-    """Says each sentence once."""
+    """Says each sentence once; after ``MOST_WARNINGS`` of them it tells only a number, once an hour."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
+        self._clock = clock
         self._said: set[str] = set()
+        self._more = 0
+        self._counted = 0.0  # since when
 
     def once(self, text: str, about: str = "") -> None:
         """Say it, unless it was said before, or something else about the same."""
         about = about or text
-        if about not in self._said and len(self._said) < MOST_WARNINGS:
+        if about in self._said:
+            return
+        if len(self._said) < MOST_WARNINGS:
             self._said.add(about)
+            self._counted = self._clock()
             self._say(text)
+        else:
+            self._count(text)
+
+    def _count(self, text: str) -> None:
+        self._more += 1
+        passed = self._clock() - self._counted
+        if passed >= HOUR:
+            within = f"{passed / 60:.0f} minutes"
+            self._say(f"{self._more} more warnings about the store in {within}, the last one: {text}")
+            self._more, self._counted = 0, self._clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +80,7 @@ class View:
     Attributes:
         unlike: ranks whose records are not signed with exactly my secrets, but with others as well, with
             fewer, or with none of mine.
+        foreign: those of them whose records are signed with none of mine.
 
     """
 
@@ -68,7 +88,7 @@ class View:
         self._warnings = warnings
         self._reader = reader
         self._records: dict[int, Record] = {}
-        self._foreign: set[int] = set()
+        self.foreign: set[int] = set()
         self._read_last: dict[int, tuple[bytes, Record]] = {}  # most are read again as they were
         self._edition = reader.keys.edition  # of the keys that these were compared with
         self.unlike: set[int] = set()
@@ -99,7 +119,7 @@ class View:
             holder=answer.holder.decode(errors="replace"),
             generation=answer.generation,
             records=dict(self._records),
-            foreign=frozenset(self._foreign),
+            foreign=frozenset(self.foreign),
             beats={
                 rank: replace(beat, age=max(0.0, answer.now / 1e6 - at / 1e3))
                 for rank, (beat, at) in self._beats(_by_rank(answer.beats)).items()
@@ -113,7 +133,7 @@ class View:
     def _begin_anew(self, ranks: Collection[int]) -> None:
         """All records come; what was read before is believed again only if the same secrets are accepted."""
         self._records.clear()
-        self._foreign.clear()
+        self.foreign.clear()
         self.unlike.intersection_update(ranks)
         if self.outdated:
             self._edition = self._reader.keys.edition
@@ -134,6 +154,7 @@ class View:
             order=self._read("order", board.get(b"order", b""), wire.decode_order),
             age=max(0.0, (now - wire.decode_number(born)) / 1e6) if born else None,
             unlike=frozenset(self.unlike),
+            foreign=frozenset(self.foreign),
         )
 
     def _put(self, rank: int, raw: bytes) -> None:
@@ -142,7 +163,7 @@ class View:
         if known is None or known[0] != raw:
             self._records.pop(rank, None)
             self._read_last.pop(rank, None)
-            self._foreign.discard(rank)
+            self.foreign.discard(rank)
             self.unlike.discard(rank)
             if raw:
                 self._read_new(rank, raw)
@@ -156,7 +177,7 @@ class View:
         if by is not Signed.ALIKE:
             self.unlike.add(rank)
         if by is Signed.NOT_MINE:
-            self._foreign.add(rank)
+            self.foreign.add(rank)
             self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return
         read = wire.decode_record(raw, rank, needs_port=mine.needs_port)

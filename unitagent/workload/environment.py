@@ -26,6 +26,7 @@ _NAMES = "(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|
 _PLACEHOLDER = re.compile(rf"(?<!\$)\{{{_NAMES}\}}")
 # As a shell, or Kubernetes, is asked for a variable; the latter knows those of the pod's spec only.
 _VARIABLE = re.compile(rf"\$(?:{_NAMES}\b|\{{{_NAMES}\}}|\({_NAMES}\))")
+_PORT = re.compile(r"\$(?:\w*PORT\b|\{\w*PORT\}|\(\w*PORT\))")  # images get it in a variable
 # An address before a port, as a placeholder or a shell's variable, without the brackets that IPv6 needs.
 _PAIR = re.compile(
     r"(?<!\[)(?:\{(?:MASTER_ADDRESS|RANK_IP)\}|\$(?:MASTER_ADDR(?:ESS)?|RANK_IP)\b"
@@ -86,12 +87,16 @@ def explain_pairs(argv: Sequence[str], gang: GangInfo) -> tuple[str, ...]:
 
 
 def explain_variables(argv: Sequence[str]) -> tuple[str, ...]:
-    """Say of a variable of ours in a word that no shell reads that it stays as it is written."""
+    """Say of a variable of ours, or a port's, in a word that no shell reads that it stays as it is."""
     found = next(filter(None, map(_VARIABLE.search, argv)), None)
-    if found is None:
+    if found is not None:
+        name = next(filter(None, found.groups()))
+        return (f"COMMAND has {found[0]}, which nobody replaces where no shell runs it: write {{{name}}}",)
+    port = next(filter(None, map(_PORT.search, argv)), None)
+    if port is None:
         return ()
-    name = next(filter(None, found.groups()))
-    return (f"COMMAND has {found[0]}, which nobody replaces where no shell runs it: write {{{name}}}",)
+    remedy = "write the number, or have a shell run COMMAND (sh -c 'exec …')"
+    return (f"COMMAND has {port[0]}, which nobody replaces where no shell runs it: {remedy}",)
 
 
 def has_placeholder(word: str) -> bool:

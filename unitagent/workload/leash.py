@@ -1,7 +1,7 @@
 """The agent's end of its watchdog (:mod:`watchdog`).
 
 The invariant: a watchdog that is slow, stopped or dead costs the agent nothing. It is never waited for, and
-an agent without one is better than none.
+an agent without one is better than none. One that has ended, or that stays stopped, is replaced.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _APART = 0.2  # seconds between two words
+_LOOK = 1.0  # seconds between two looks at whether it is stopped
+_STOPPED = frozenset("Tt")  # states of proc(5): by a signal, by a tracer
 _PAUSE = 0.5  # seconds before another watchdog is started
+_WORDS = 4096  # bytes
 _END = 1.0  # seconds that a killed watchdog may take
 _WATCHDOG = "unitagent.workload.watchdog"
 _REST = "rest"
@@ -50,9 +53,12 @@ class Leash:
     def __init__(self) -> None:
         self.pid = 0
         self._pipe = -1
+        self._word = -1  # what the watchdog says comes here
         self._spared: Collection[int] = ()
         self._armed = False
         self._since = -math.inf
+        self._looked = -math.inf
+        self._was_stopped = False
         self._closing = False
         self._gone = asyncio.Event()
         self._reaper: Reaper | None = None
@@ -62,11 +68,13 @@ class Leash:
         if proc.link("/proc/self") != str(os.getpid()):  # another namespace's: there every pid means another
             return
         ear, self._pipe = os.pipe()
+        self._word, mouth = os.pipe()
         code = _code()
         os.set_blocking(self._pipe, False)
+        os.set_blocking(self._word, False)
         os.write(self._pipe, code)
         try:
-            self.pid = _spawn(ear, len(code))
+            self.pid = _spawn(ear, mouth, len(code))
         except OSError as error:
             _log.warning("no watchdog (%s): should this agent hang, its workload lives on", error)
         else:
@@ -74,6 +82,7 @@ class Leash:
             reaper.watch(self.pid, self._died, service=True)
         finally:
             os.close(ear)
+            os.close(mouth)
 
     def feed(self, since: float, patience: float) -> None:
         """Let the workload live for ``patience`` seconds after ``since``; to be called often.
@@ -84,6 +93,9 @@ class Leash:
 
         """
         now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            self._end_stopped()
         if self._armed and now - self._since > patience:
             self._armed = False
             _log.warning(
@@ -95,17 +107,35 @@ class Leash:
             self._armed, self._since = True, since
             self._say(f"{left:.3f}", *map(str, self._spared))
 
+    def _end_stopped(self) -> None:
+        """End a watchdog that two looks found stopped; one look may meet a machine that is just waking up."""
+        seen = proc.read(self.pid)
+        stopped = seen is not None and seen.state in _STOPPED
+        if seen is not None and stopped and self._was_stopped:
+            _log.warning("the watchdog has been stopped (SIGSTOP or a debugger); it is ended")
+            proc.kill(seen)
+        self._was_stopped = stopped
+
     def rest(self) -> None:
         """There is no workload."""
         if self._armed:
             self._armed = False
             self._say(_REST)
+            self.has_killed()  # what it says of this workload is not of the next one
+
+    def has_killed(self) -> bool:
+        """Whether the watchdog has killed the workload since this was asked last."""
+        try:
+            return self._word >= 0 and bool(os.read(self._word, _WORDS))
+        except OSError:  # nothing was said
+            return False
 
     async def close(self) -> None:
         """Let go: a watchdog that is armed still kills what is left, another is ended."""
         self._closing = True
         if self._pipe >= 0:
             os.close(self._pipe)
+            os.close(self._word)
         if self.pid and not self._armed:
             os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(TimeoutError):
@@ -124,6 +154,7 @@ class Leash:
     def _start_again(self) -> None:
         if not self._closing and self._reaper is not None:
             os.close(self._pipe)
+            os.close(self._word)
             self._armed = False  # the next feed arms the new one
             self._gone.clear()
             self.start(self._reaper)
@@ -139,12 +170,12 @@ def _code() -> bytes:
     return marshal.dumps(loader.get_code(_WATCHDOG))
 
 
-def _spawn(ear: int, length: int) -> int:
+def _spawn(ear: int, mouth: int, length: int) -> int:
     """Spawn it deaf to all signals but SIGKILL and SIGSTOP: it ends with the agent, and not before."""
     actions = [
         (os.POSIX_SPAWN_DUP2, ear, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_DUP2, mouth, 1),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
     argv = [sys.executable, "-I", "-S", "-c", _START, str(length), "unitagent-watchdog", str(os.getpid())]
     return os.posix_spawn(sys.executable, argv, {}, file_actions=actions, setsigmask=signal.valid_signals())

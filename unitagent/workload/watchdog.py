@@ -1,8 +1,9 @@
 """The watchdog: ends the workload of an agent that hangs, or that was killed outside of a container.
 
 A process of its own beside the agent (see :mod:`leash`). It is told over a pipe for how long the workload may
-live without another word, and whom to spare. When that time is over, or the pipe ends because the agent did,
-it kills: nothing of the workload meets the one that takes its rank, a lease and 2 s after the last beat.
+live without another word, and whom to spare; over another it says that it has killed. When that time is over,
+or the pipe ends because the agent did, it kills: nothing of the workload meets the one that takes its rank, a
+lease and 2 s after the last beat.
 
 The invariants. An agent that ends in order has disarmed it, and it kills nobody. Time counts only as this
 process sees it pass, half a second at most between two looks: what froze both of them, a paused container or
@@ -24,6 +25,7 @@ import sys
 import time
 
 REST = "rest"
+KILLED = b"killed\n"
 MARK = b"UNIT_AGENT="
 _KILL = 9
 _NEVER = float("inf")
@@ -97,6 +99,14 @@ def kill(process: Process) -> None:
             return
 
 
+def confess() -> None:
+    """Say that the workload is killed by us: should the agent wake up, it would look for another reason."""
+    try:
+        os.write(1, KILLED)
+    except OSError:  # it is gone
+        return
+
+
 class Watch:
     """Over one agent, whose words come on descriptor 0."""
 
@@ -147,12 +157,14 @@ class Watch:
 
     def _end_all(self, *, hanging: bool) -> None:
         """SIGKILL, again and again until nobody is left, or the agent that hung has spoken."""
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
             if hanging and self._said(0):
                 return
             found = [process for process in self._workload(hanging=hanging) if process.alive]
             if not found:
                 return
+            if hanging and round_ == 0:
+                confess()
             for process in found:
                 kill(process)
             time.sleep(_ROUND)

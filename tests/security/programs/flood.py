@@ -1,5 +1,5 @@
 """Ask a probe address from many addresses at once, again whenever an answer or an end comes:
-``flood.py PORT SOCKETS REQUEST [SPREAD]``; with 0 for REQUEST nothing is said at all.
+``flood.py PORT SOCKETS REQUEST``; with 0 for REQUEST nothing is said at all.
 """
 
 from __future__ import annotations

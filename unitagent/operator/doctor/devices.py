@@ -40,7 +40,7 @@ def judge(devices: Devices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
     elif wanted:
         seen = ", ".join(devices.names) or "none at all"
         said = f"UNIT_RDMA=auto, but no RDMA device belongs to {ifname} (there is {seen}): {without}"
-        yield warn("rdma", said, "set COMM_IFNAME to the RDMA card, or UNIT_RDMA=off")
+        yield warn("rdma", said, "set COMM_IFNAME to the RDMA interface, or UNIT_RDMA=off")
     elif devices.names:
         yield ok("rdma", f"no device belongs to {ifname} (there is {', '.join(devices.names)}): {without}")
 

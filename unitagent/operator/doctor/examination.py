@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from unitagent import values
 from unitagent.agent.embedding import StoreAddress, refuse_open_store, store_address
 from unitagent.agent.launch import replaced_by_ours
 from unitagent.discovery.network import find_address
@@ -25,7 +26,7 @@ from unitagent.operator.doctor import devices, limits, network, process, store, 
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 from unitagent.operator.doctor.rights import ask
 from unitagent.operator.watching import from_agent
-from unitagent.settings import Resolved, Settings, values
+from unitagent.settings import Resolved, Settings
 from unitagent.store.address import is_loopback, join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys

@@ -20,10 +20,12 @@ def judge_address(ifname: str, ip: str, size: int, notice: str = "") -> Finding:
     """Judge the address that the others are told; ``notice``: what is odd about the choice."""
     said = f"{ifname} has {ip}"
     if size > 1 and ip_address(ip).is_loopback:
-        remedy = "set COMM_IFNAME to a card that the others reach"
+        remedy = "set COMM_IFNAME to an interface that the others reach"
         return warn("address", f"{said}, which only instances on this machine can reach", remedy)
     if notice:
-        return warn("address", notice, "set COMM_IFNAME to the card that is meant, or give it an address")
+        return warn(
+            "address", notice, "set COMM_IFNAME to the interface that is meant, or give it an address"
+        )
     return ok("address", said)
 
 
@@ -62,7 +64,8 @@ def judge_leader(lookup: Lookup, rank: int | None, ip: str, *, needed: bool) -> 
     told = f"{said} is {', '.join(lookup.addresses)}"
     if rank == 0 and ip and ip not in lookup.addresses and not ip_address(ip).is_loopback:
         remedy = (
-            "let it name rank 0's own address (a headless Service), or set COMM_IFNAME to the card it means"
+            "let it name rank 0's own address (a headless Service), or set COMM_IFNAME to the interface "
+            "that it means"
         )
         return warn("leader", f"{told}, but this is rank 0 and has {ip}", remedy)
     if rank and ip and not ip_address(ip).is_loopback and _all_loopback(lookup.addresses):
@@ -168,7 +171,9 @@ def judge_way(way: Way, ip: str) -> Finding:
     """Judge the way to a peer; ``ip`` is our address for the others, empty when unknown."""
     said = _joined(way.host, way.port)
     if not way.source:
-        return fail("peer", f"there is no route to {said}", "check the card's network and the routing table")
+        return fail(
+            "peer", f"there is no route to {said}", "check the interface's network and the routing table"
+        )
     if way.trouble == errno.ECONNREFUSED:
         told = f"{said} is reached, but nobody listens there or a firewall rejects"
         return warn("peer", told, "start the agent there, and let the ranks' ports through")
@@ -177,7 +182,9 @@ def judge_way(way: Way, ip: str) -> Finding:
         return fail("peer", told, "let all TCP ports through between the ranks; check security groups")
     told = f"{said} answers after {way.seconds * 1000:.1f} ms"
     if ip and way.source != ip and not ip_address(way.source).is_loopback:
-        remedy = "set COMM_IFNAME to the card with that address, or give peers' addresses on this card"
+        remedy = (
+            "set COMM_IFNAME to the interface with that address, or give peers' addresses on this interface"
+        )
         return warn("peer", f"{told}, but the way there leaves from {way.source}, not {ip}", remedy)
     return ok("peer", told)
 

@@ -69,6 +69,7 @@ def _words(keys: Keys) -> Iterator[tuple[str | int, ...]]:
     yield ("PING",)
     yield "HGETALL", keys.board
     yield "HGET", spare, "none"
+    yield "HMGET", spare, "none"
     yield "GET", spare
     yield "TYPE", spare
     yield "TTL", spare

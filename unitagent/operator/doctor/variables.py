@@ -56,7 +56,7 @@ def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
         *_torchrun(given, place),
         *_rdma(given),
     ]
-    return found or [ok(_CHECK, "none contradicts this instance's place")]
+    return found or [ok(_CHECK, "none contradicts this instance's rank and addresses")]
 
 
 def _links(given: Mapping[str, str]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from unitagent.core.model import InstanceState
 from unitagent.operator.history.since import stamp
 from unitagent.operator.history.spans import Timeline
 
-FAULT = "X"
+FAULT, GAP = "X", "!"
 # What is further down shows through: a restart of a moment is seen in a chart of a day.
 LETTERS = {
     InstanceState.HEALTHY: "#",
@@ -32,8 +32,10 @@ def chart(unit: str, line: Timeline, width: int) -> str:
     head = f"Unit {unit}: {stamp(line.begin)} to {stamp(line.end)}, a letter is {scale.step:.3g} s"
     rows = [head, f"{'gen':<{len(label)}}{scale.generations()}".rstrip()]
     rows += [f"{f'rank {rank}':<{len(label)}}{scale.row(rank)}".rstrip() for rank in line.ranks]
-    rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), f"{FAULT} failure"]))
-    rows += [f"{FAULT} {stamp(fault.at)}  {legible.line(fault.detail)}" for fault in line.faults]
+    marks = (f"{FAULT} failure", f"{GAP} gap")
+    rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), *marks]))
+    for mark, moments in ((FAULT, line.faults), (GAP, line.gaps)):
+        rows += [f"{mark} {stamp(one.at)}  {legible.line(one.detail)}" for one in moments]
     return "\n".join(rows)
 
 
@@ -46,7 +48,9 @@ class _Scale:
         self.step = max(line.end - line.begin, 0.001) / cells
 
     def row(self, rank: int) -> str:
-        """What was worst in each place; where a generation failed because of this rank, that."""
+        """What was worst in each place; where entries of this rank are missing, or a generation failed
+        because of it, that.
+        """
         depths = [-1] * self._cells
         for span in self._line.spans:
             if span.rank == rank:
@@ -55,9 +59,10 @@ class _Scale:
                     depths[place] = max(depths[place], _DEPTH[span.state])
         letters = [" ", *LETTERS.values()]
         row = [letters[depth + 1] for depth in depths]
-        for fault in self._line.faults:
-            if fault.rank == rank:
-                row[self._place(fault.at)] = FAULT
+        for mark, moments in ((GAP, self._line.gaps), (FAULT, self._line.faults)):
+            for moment in moments:
+                if moment.rank == rank:
+                    row[self._place(moment.at)] = mark
         return "".join(row)
 
     def generations(self) -> str:

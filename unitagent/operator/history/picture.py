@@ -121,5 +121,6 @@ def _faults(line: Timeline, bottom: int) -> Iterator[str]:
 
 def _sentences(line: Timeline) -> list[str]:
     """What is written below, in lines that fit."""
-    told = (f"{number}  {stamp(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1))
+    told = [f"{number}  {stamp(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1)]
+    told += [f"gap  {stamp(gap.at)}  {gap.detail}" for gap in line.gaps]
     return [part for sentence in told for part in wrap(legible.line(sentence), _LETTERS)]

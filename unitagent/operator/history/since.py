@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from unitagent.settings.values import seconds
+from unitagent.values import seconds
 
 ACCEPTED = "a duration such as 30s, 10m, 2h, 1d or plain seconds, or a time such as 2026-01-31T09:30"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -25,6 +25,7 @@ class Timeline:
 
     Attributes:
         faults: the first failure of each generation that failed.
+        gaps: where entries are missing, so that a state may be an older one.
         generations: when each generation was first entered.
 
     """
@@ -34,6 +35,7 @@ class Timeline:
     ranks: tuple[int, ...] = ()
     spans: tuple[Span, ...] = ()
     faults: tuple[Moment, ...] = ()
+    gaps: tuple[Moment, ...] = ()
     generations: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -61,6 +63,7 @@ def timeline(
         ranks=tuple(sorted({moment.rank for moment in moments})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
         faults=tuple(one for one in moments if one.kind is Kind.FAILURE and one.at >= first),
+        gaps=tuple(one for one in moments if one.kind is Kind.GAP and one.at >= first),
         generations={number: at for number, at in _generations(moments) if at >= first},
     )
 

@@ -55,7 +55,7 @@ def on_one_machine(service: Service) -> Iterator[str]:
     if service.gpu and instances > 1:
         yield (
             f"metadata.gpu={service.gpu} for each of {instances} instances on one machine: it needs "
-            f"{instances * service.gpu} cards; the manifest gives each instance its own, by number"
+            f"{instances * service.gpu} GPUs; the manifest gives each instance its own, by number"
         )
     if service.port and service.units > 1:
         yield (

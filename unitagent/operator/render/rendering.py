@@ -185,7 +185,7 @@ def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) ->
         yield f"metadata.name={stated!r} is {service.name} in the manifest, where names are DNS labels"
     for name, said in file.values.items():
         if name in _GIVEN and name in said.path:
-            yield f"{said.path} is not in the manifest, which gives each instance its place and its store"
+            yield f"{said.path} is not in the manifest, which gives each instance its rank and its store"
     yield from _unused_checks(file)
     if engine == "compose":
         yield from compose.on_one_machine(service)

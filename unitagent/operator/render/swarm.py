@@ -20,7 +20,7 @@ Before the first start, make the password that the secrets hold (the folder keep
   mkdir -m 700 secrets && p=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')
   printf 'requirepass %s\\n' "$p" >secrets/redis.conf
   printf 'redis://:%s@redis:6379/0\\n' "$p" >secrets/redis-url
-Each Unit is a service; traffic for rank 0 needs a balancer on the network cards, which finds all instances
+Each Unit is a service; traffic for rank 0 needs a balancer on the network `cards`, which finds all instances
 by the name unit and asks them for GET /traffic at port 9470 (docker/haproxy.cfg). An update goes with another
 UNIT_REVISION; a task of it that has not served within start_period ends, and the former ones come back."""
 

@@ -1,21 +1,20 @@
 """Text to value: one small parser for each kind of setting.
 
 The invariant: a parser takes any text whatsoever and either returns a value or raises ``ValueError``;
-what it accepts is told to people by the table of variables, not here.
+what it accepts is told to people by the table of variables, not here. Health checks need some of them:
+what only one kind of setting needs is imported with it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from unitagent import masks
 from unitagent.errors import RefusalError
-from unitagent.keys import LEAST_SECRET, MOST_SECRETS
-from unitagent.store.address import parse
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Callable
 
 LARGEST_UNIT = 1024
@@ -31,8 +30,8 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
 _ONE_CARD = (
-    "it takes no list, no = and no ^: name the one card by which the ranks reach each other; where the "
-    "workload needs several cards, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
+    "it takes no list, no = and no ^: name the one interface by which the ranks reach each other; where the "
+    "workload needs several interfaces, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
 )
 _HTTP_SCHEMES = frozenset({"http", "https"})
 
@@ -46,6 +45,8 @@ def text(value: str) -> str:
 
 def secrets(value: str) -> tuple[str, ...]:
     """Take up to some printable lines, each too long to be guessed; empty ones do not count."""
+    from unitagent.keys import LEAST_SECRET, MOST_SECRETS  # noqa: PLC0415
+
     found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
     for number, line in found.items():
         if not line.isprintable() or len(line.encode()) < LEAST_SECRET:
@@ -139,6 +140,8 @@ def address(value: str) -> str:
 
 def _bare(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Take an address out of its brackets, and IPv4 out of IPv6 (``::ffff:10.0.0.1``), which no card has."""
+    import ipaddress  # noqa: PLC0415
+
     bracketed = value.startswith("[") and value.endswith("]")
     ip = ipaddress.IPv6Address(value[1:-1]) if bracketed else ipaddress.ip_address(value)
     return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
@@ -175,6 +178,8 @@ def listening(value: str) -> tuple[str, int]:
 
 def http_url(value: str) -> str:
     """Take an ``http`` or ``https`` URL."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
     parts = urlsplit(text(value))
     if parts.scheme not in _HTTP_SCHEMES or not parts.hostname or " " in value or parts.port == 0:
         raise ValueError
@@ -183,12 +188,10 @@ def http_url(value: str) -> str:
 
 def store_url(value: str) -> str:
     """Take what the store will take, by its form alone; nothing is resolved or connected to."""
+    from unitagent.store.address import parse  # noqa: PLC0415
+
     parse(value)
     return value
-
-
-_HIDDEN_FIELDS = "pass|pwd|secret|token|key|auth|credential|signature"
-_SECRET_FIELD = re.compile(rf"(?i)([^?&=]*(?:{_HIDDEN_FIELDS})[^=&]*)=[^&#]*")
 
 
 def masked(value: str) -> str:
@@ -198,13 +201,12 @@ def masked(value: str) -> str:
     """
     scheme = _SCHEME.match(value)
     if scheme is None:
-        return "***"
+        return masks.HIDDEN
     try:
         (http_url if scheme[1] in _HTTP_SCHEMES else store_url)(value)
     except ValueError:
-        return f"{scheme[0]}***"
-    hidden = re.sub(r"://.*@", "://***@", value, count=1, flags=re.DOTALL)
-    return _SECRET_FIELD.sub(r"\1=***", hidden)
+        return f"{scheme[0]}{masks.HIDDEN}"
+    return masks.url(value)
 
 
 def has_password(url: str) -> bool:

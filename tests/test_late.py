@@ -1,0 +1,64 @@
+"""Packages that run late: nobody can tell, but by what has not been imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from unitagent.late import put_off
+
+NAMES = ("lazybones", "lazybones.inner")
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package whose ``__init__`` imports all of its parts, with one inside that does so, too."""
+    inner = tmp_path / "lazybones" / "inner"
+    inner.mkdir(parents=True)
+    (tmp_path / "lazybones" / "__init__.py").write_text("from lazybones import costly, inner\nVERSION = 7\n")
+    (inner / "__init__.py").write_text("from lazybones.inner.part import WORD\nimport lazybones.costly\n")
+    (tmp_path / "lazybones" / "costly.py").write_text("")
+    (inner / "part.py").write_text("WORD = 'word'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lazybones"]:
+        del sys.modules[name]
+
+
+def test_a_part_comes_without_the_rest() -> None:
+    put_off(*NAMES)
+    assert import_module("lazybones.inner.part").WORD == "word"
+    assert "lazybones.costly" not in sys.modules
+
+
+def test_a_name_that_only_the_whole_has_is_there() -> None:
+    put_off(*NAMES)
+    import_module("lazybones.inner.part")
+    whole = import_module("lazybones")
+    assert whole.VERSION == 7
+    assert whole.inner.WORD == "word"
+    assert whole.inner.part is sys.modules["lazybones.inner.part"]
+    assert "lazybones.costly" in sys.modules
+
+
+def test_a_part_that_is_asked_for_as_a_name_is_that_part_alone() -> None:
+    put_off("lazybones")
+    assert import_module("lazybones").costly is sys.modules["lazybones.costly"]
+    assert "lazybones.inner" not in sys.modules
+
+
+def test_a_name_that_is_nowhere_is_an_error() -> None:
+    put_off(*NAMES)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = import_module("lazybones").nothing
+
+
+def test_what_is_there_already_and_what_is_nowhere_is_left_alone() -> None:
+    whole = import_module("lazybones")
+    put_off("lazybones", "no_such_package")
+    assert sys.modules["lazybones"] is whole
+    assert "no_such_package" not in sys.modules
