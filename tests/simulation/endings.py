@@ -53,8 +53,8 @@ class Endings:
             self.watch.broken("6 store", f"{one.incarnation} takes itself for isolated, and its peers answer")
 
     def _has_lost_leader(self, one: Instance) -> bool:
-        """5: whether rank 0 was replaced, since the store lost it, and it could not write again for as long as
-        a newcomer waits.
+        """5: whether rank 0 was replaced, since the store lost it, and it could not write again while a
+        newcomer waited.
         """
         work, world = one.workload, self.watch.world
         if work is None or self.watch.plan.guard:
