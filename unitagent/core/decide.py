@@ -12,8 +12,9 @@ What the rules keep, and where:
 
 1. Nothing of an older workload lives where a generation is entered (``barrier.enter`` needs ``Work.ABSENT``,
    which only ``WorkloadGone`` gives).
-2. A generation starts when all ranks confirmed the same gang, in one snapshot (``barrier.stand``). The gang's
-   id, generation and roster, is the fencing token: each incarnation confirms it once, so it cannot be issued
+2. A generation starts when all ranks confirmed the same gang, in one snapshot (``barrier.stand``), or when
+   another that confirmed it has started, which had that snapshot (``barrier.start_late``). The gang's id,
+   generation and roster, is the fencing token: each incarnation confirms it once, so it cannot be issued
    twice even when the store loses acknowledged writes.
 3. The generation in my memory never goes down (``absorb``): everything in the store may be lost and is
    rebuilt from the agents' memories.
