@@ -112,16 +112,15 @@ def start_late(state: State) -> Result:
     it. A store that was set back since shows neither that nor me any more. Who was rebuilt meanwhile rejoins
     alone without guard; with guard the generation is over, and not begun here.
     """
-    roster = {record.rank: record for record in state.barrier.confirmed}
-    if not (roster and state.store.current and is_still_mine(state)):
+    shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed
+    opened = any(one.state.started and one.gang == named for one in shown.values())
+    if not (named and roster and opened and state.store.current and is_still_mine(state)):
         return state, ()
-    gang = gang_of(state.me.generation, [roster[rank] for rank in sorted(roster)])
-    shown = state.store.records
-    opened = any(one.state.started and one.gang == gang.id for one in shown.values())
-    rebuilt = any(_has_followed(shown.get(rank), roster[rank]) for rank in roster)
-    if gang.id != state.me.gang or not opened or (rebuilt and state.rules.guard):
+    gang = gang_of(state.me.generation, list(roster))
+    rebuilt = any(_has_followed(shown.get(one.rank), one) for one in roster)
+    if gang.id != named or (rebuilt and state.rules.guard):
         return state, ()
-    others = (one for one in state.barrier.confirmed if one.rank != state.rules.rank)
+    others = (one for one in roster if one.rank != state.rules.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
     return start(state.with_store(records={**shown, **lost}), gang)
 
