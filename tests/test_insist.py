@@ -9,7 +9,7 @@ import pytest
 from tests.listening import story
 from unitagent.insist import insist
 
-AT_ONCE, NEVER = 0.0, 3600.0
+AT_ONCE, NEVER = 0.001, 3600.0
 
 
 @story

@@ -32,8 +32,10 @@ async def insist(
         Exception: what the last attempt raised, once none is left under way.
 
     """
-    first: asyncio.Future[asyncio.Task[T]] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[asyncio.Task[T]] = loop.create_future()
     under_way: set[asyncio.Task[T]] = set()
+    later: asyncio.TimerHandle | None = None
 
     def ended(task: asyncio.Task[T]) -> None:
         under_way.discard(task)
@@ -41,17 +43,23 @@ async def insist(
         if not first.done() and not (failed and under_way):
             first.set_result(task)
 
+    def begin() -> None:
+        nonlocal later
+        if not under_way or lost():
+            under_way.add(task := asyncio.create_task(attempt()))
+            task.add_done_callback(ended)
+        later = loop.call_later(every, begin)
+
+    begin()
     try:
-        while not first.done():
-            if not under_way or lost():
-                under_way.add(task := asyncio.create_task(attempt()))
-                task.add_done_callback(ended)
-            await asyncio.wait([first], timeout=every)
-        return first.result().result()
+        return (await first).result()
     finally:
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        if later is not None:
+            later.cancel()
+        if under_way:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def has_arrived(wire: socket.socket) -> bool:

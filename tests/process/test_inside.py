@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +18,12 @@ import pytest
 from tests.listening import story
 from tests.process.conftest import DEADLINE, Agent, until
 from unitagent.core.exits import Exit
-from unitagent.workload import proc, process, signals
-from unitagent.workload.background import in_background
+from unitagent.workload import inside, lookout, proc
+from unitagent.workload.births import Births
 from unitagent.workload.inside import Corpse, Inside, corpses, family
+from unitagent.workload.oom import OomCounter
 from unitagent.workload.reaper import Reaper
+from unitagent.workload.shm import SharedMemory
 from unitagent.workload.vital import Bells
 
 Start = Callable[..., Agent]
@@ -210,17 +212,162 @@ def test_a_bell_rings_at_the_end_of_a_process() -> None:
             long.kill()
 
 
+def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as one, subprocess.Popen(["sleep", "1000"]) as other:
+
+        async def listen() -> bool:
+            bells = Bells()
+            bells.hang({one.pid, other.pid}, muted={other.pid})
+            other.kill()
+            while not bells.died:
+                await bells.wait(0.01)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(bells.wait(1000), 0.05)
+            one.kill()
+            await bells.wait(1000)
+            bells.hang(())
+            return bells.died
+
+        try:
+            assert asyncio.run(asyncio.wait_for(listen(), DEADLINE)) is False
+        finally:
+            one.kill()
+            other.kill()
+
+
+def test_who_cannot_have_a_bell_may_have_died_at_any_time() -> None:
+    async def listen() -> bool:
+        bells = Bells()
+        bells.hang({2**22 + 1})  # no pid is that large
+        return bells.died
+
+    assert asyncio.run(listen())
+
+
+class Counted:
+    """A workload, which is a process with a child, and the looks that are taken at processes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, births: Births) -> None:
+        self.searched = self.read = 0
+        self.family, self.one = proc.family, proc.read
+        monkeypatch.setattr(inside, "Births", lambda: births)
+        monkeypatch.setattr(proc, "family", self._family)
+        monkeypatch.setattr(proc, "read", self._read)
+        self.lookout = lookout.Lookout(Reaper(), OomCounter(), SharedMemory(), list)
+
+    def _family(self, root: int, spared: Collection[int] = ()) -> list[proc.Process]:
+        self.searched += 1
+        return self.family(root, spared)
+
+    def _read(self, pid: int) -> proc.Process | None:
+        self.read += 1
+        return self.one(pid)
+
+    async def settle(self, main: int) -> None:
+        """Look until a look has nothing to look at."""
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                before = self.read
+                assert await self.lookout.look(lambda: main) is None
+                if self.read == before:
+                    return
+
+
+class Told(Births):
+    """A number that tells of births when the test says so: others are born on this machine all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1
+
+    def begin(self, pid: int) -> None:
+        self._last = -1
+
+    def _number(self) -> int:
+        return self.now
+
+
+@contextmanager
+def _two() -> Iterator[int]:
+    """A process with a child; the pid of the first."""
+    with subprocess.Popen(["sh", "-c", "sleep 1000 & wait"], process_group=0) as main:
+        try:
+            until(lambda: len(proc.family(main.pid)) == 1, "it has a child")
+            yield main.pid
+        finally:
+            os.killpg(main.pid, signal.SIGKILL)
+
+
 @story
-async def test_a_look_inside_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every agent takes one once a second, for as long as its workload runs."""
-    begun: list[object] = []
+async def test_while_nobody_is_born_or_dies_no_process_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    births = Told()
+    counted = Counted(monkeypatch, births)
+    with _two() as main:
+        counted.lookout.begin((), main)
+        await counted.settle(main)
+        searched, read = counted.searched, counted.read
+        for _ in range(5):
+            assert await counted.lookout.look(lambda: main) is None
+        assert (counted.searched, counted.read) == (searched, read)
+        births.now += 1
+        await counted.settle(main)
+        assert (counted.searched, counted.read > read) == (searched + 1, True)
+        read = counted.read
+        os.kill(counted.family(main)[0].pid, signal.SIGKILL)
+        async with asyncio.timeout(DEADLINE):
+            while counted.read == read:
+                await counted.lookout.look(lambda: main)
+                await counted.lookout.rest(0.01)
+        assert counted.searched == searched + 1
 
-    async def counted(work: Callable[[], object]) -> object:
-        begun.append(work)
-        return await in_background(work)
 
-    monkeypatch.setattr(process, "in_background", counted)
-    workload = process.Workload(Reaper(), signals.birth(), on_exit=lambda *_: None)
-    workload.pid = os.getpid()
-    assert await workload.dead_inside() is None
-    assert len(begun) == 1
+class Clock:
+    """Time as a look inside sees it: each takes so many seconds of its thread."""
+
+    def __init__(self, took: float) -> None:
+        self.now, self._took, self._thread = 1000.0, took, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        self._thread += self._took
+        return self._thread
+
+
+@pytest.mark.parametrize(("took", "most"), [(0.0, 18), (0.02, 4)])
+def test_where_others_are_born_all_the_time_one_seldom_searches(
+    monkeypatch: pytest.MonkeyPatch, took: float, most: int
+) -> None:
+    births, clock = Told(), Clock(took)
+    counted = Counted(monkeypatch, births)
+    monkeypatch.setattr(inside, "time", clock)
+    looking = Inside()
+    looking.begin()
+    for _ in range(60):
+        if looking.is_due(died=False):
+            assert looking.look(()) is None
+        births.now += 1
+        clock.now += 1
+    assert 1 < counted.searched <= most
+
+
+def test_the_number_of_the_kernel_tells_of_a_birth() -> None:
+    births = Births()
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        births.begin(child.pid)
+        assert births.any()
+        child.kill()
+    seen = [births.any() for _ in range(1000)]
+    with subprocess.Popen(["true"]):
+        assert births.any()
+    assert not all(seen)
+
+
+def test_a_kernel_that_does_not_tell_is_asked_no_more(tmp_path: Path) -> None:
+    """What a sandbox shows."""
+    (tmp_path / "loadavg").write_text("0.00 0.00 0.00 0/0 0\n")
+    births = Births(f"{tmp_path}/loadavg")
+    births.begin(7)
+    assert all(births.any() for _ in range(3))
+    assert Births(f"{tmp_path}/none").any()

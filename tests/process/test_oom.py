@@ -76,6 +76,20 @@ def test_only_a_kill_of_late_counts(tmp_path: Path) -> None:
     assert counter.struck()
 
 
+def test_the_counter_is_read_no_more_often_than_is_needed(tmp_path: Path) -> None:
+    file, now = tmp_path / "memory.events", [1000.0]
+    file.write_text("oom_kill 1\n")
+    counter = pretend(tmp_path, "0::/\n", f"31 23 0:28 / {tmp_path} rw - cgroup2 c rw\n", lambda: now[0])
+    file.write_text("oom_kill 2\n")
+    counter.glance()  # too soon, so that the kill is dated by the next one
+    now[0] += 3
+    counter.glance()
+    now[0] += 9
+    assert counter.struck()
+    now[0] += 2
+    assert not counter.struck()
+
+
 @pytest.mark.parametrize(
     ("own", "root", "where"),
     [

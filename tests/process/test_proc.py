@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,11 +37,82 @@ def test_whose_a_process_is_can_be_told_when_all_ancestors_were_seen(pid: int, k
 
 
 def test_a_look_at_all_processes_costs_one_read_of_each() -> None:
-    """Every agent does it once a second: it is most of what an idle one costs."""
+    """Of a stop that is all there is to wait for."""
     proc.table()
     before = reads()
     processes = proc.table()
     assert reads() - before <= len(processes) + SOME
+
+
+# Has a child of its own, one of a thread that waits, and many threads.
+_BEGET = """
+import subprocess, sys, threading
+def beget():
+    with subprocess.Popen(["sleep", "1000"]): print("begot", flush=True)
+for _ in range(2): threading.Thread(target=beget, daemon=True).start()
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def parent() -> Iterator[int]:
+    """A process with two children, each of another thread; its pid."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", _BEGET],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0,
+    ) as one:  # fmt: skip
+        assert one.stdout is not None
+        assert [one.stdout.readline() for _ in range(2)] == [b"begot\n"] * 2
+        try:
+            yield one.pid
+        finally:
+            os.killpg(one.pid, signal.SIGKILL)
+
+
+def test_a_family_is_found_whichever_thread_begot_it() -> None:
+    with parent() as pid:
+        family = proc.family(pid)
+        assert [one.parent for one in family] == [pid, pid]
+        assert {one.pid for one in proc.family(os.getpid())} >= {pid, *(one.pid for one in family)}
+        assert pid not in {one.pid for one in proc.family(os.getpid(), {pid})}
+
+
+def test_a_family_that_is_large_is_found_whole() -> None:
+    """The kernel gives a list of so many in pieces."""
+    many = 800
+    script = f"for _ in $(seq {many}); do sleep 1000 & done; echo begot; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, process_group=0) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"begot\n"
+        try:
+            assert len(proc.family(one.pid)) == many
+        finally:
+            os.killpg(one.pid, signal.SIGKILL)
+
+
+def test_where_the_kernel_lists_no_children_a_family_is_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with parent() as pid:
+        listed = {one.pid for one in proc.family(pid)}
+        monkeypatch.setattr(proc, "_lists_children", lambda: False)
+        assert {one.pid for one in proc.family(pid)} == listed
+
+
+def test_what_others_run_costs_a_family_nothing() -> None:
+    with parent() as pid:
+        before = reads()
+        proc.family(pid)
+        alone = reads() - before
+        strangers = [subprocess.Popen(["sleep", "1000"]) for _ in range(SOME)]
+        try:
+            before = reads()
+            proc.family(pid)
+            assert reads() - before == alone
+        finally:
+            for one in strangers:
+                one.kill()
+                one.wait()
 
 
 def reads() -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.claimant import Claimant
+from tests.simulation.resting import check_rest
 from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.core import actions as act
 from unitagent.core import checks, decide, joining, outage
@@ -169,6 +170,7 @@ class Instance:
         before = self.state
         self.state, actions = decide.decide(before, event)
         check_invariants(self.state)
+        check_rest(before, event, self.state, actions)
         if self.world.story.told:
             self.world.story.step(self.world.now, event, before, self.state, actions)
         self.world.watch.decided(self, before, event)

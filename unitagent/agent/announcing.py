@@ -1,7 +1,7 @@
 """Rank 0 tells the store where the traffic of its Unit goes, for ``unitagent endpoints`` and for pages.
 
 The invariant: what is announced is what ``/traffic`` answers, and nothing waits for it: a store that does not
-listen costs a try each heartbeat, and no more.
+listen costs a try each heartbeat, and no more. One that does is told again in time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unitagent.store.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-_LOOK = 0.1  # seconds between two looks at the answer
+_SHARE = 0.25  # of the lease, after which the same is said again; with a heartbeat more it is below the lease
 _FAREWELL = 0.5  # seconds to take the line out at the end
 
 
@@ -36,7 +36,6 @@ class Announcer:
         self._said: Entry | None = None
         self._heard = True
         self._due = 0.0
-        self._seen: object = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -56,18 +55,17 @@ class Announcer:
                 await self._look()
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not be for ever, nor unseen
                 self._complain(error)
-            await asyncio.sleep(_LOOK)
+            await self._views.next_step()
 
     async def _look(self) -> None:
-        seen, self._seen = self._seen, self._views.state
-        if seen is self._seen and time.monotonic() < self._due:
-            return  # nothing has happened; a lease that runs out is an event, too
         entry = self._entry()
-        if entry.generation and (entry != self._said or time.monotonic() >= self._due):
-            self._due = time.monotonic() + self._settings.heartbeat
-            first, self._said = self._said is None, entry
-            await self._registry.announce(entry, first=first)
-            self._heard = True
+        if not entry.generation or (entry == self._said and time.monotonic() < self._due):
+            return
+        first, self._said = self._said is None, entry
+        self._due = time.monotonic() + self._settings.heartbeat
+        await self._registry.announce(entry, first=first)
+        self._due = time.monotonic() + _SHARE * self._settings.lease
+        self._heard = True
 
     def _complain(self, error: Exception) -> None:
         """Say it once, until it has been heard again."""

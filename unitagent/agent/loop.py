@@ -17,7 +17,7 @@ from typing import Any
 
 from unitagent.agent.last_words import LastWords
 from unitagent.agent.launch import Launch, Launcher
-from unitagent.agent.measuring import measure
+from unitagent.agent.measuring import is_news, measure
 from unitagent.agent.recording import Recorder
 from unitagent.agent.tasks import Tasks, unmissed
 from unitagent.agent.vigil import Vigil
@@ -28,6 +28,7 @@ from unitagent.core.decide import decide
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.parts import Work
+from unitagent.core.sleeping import wakes_at
 from unitagent.core.state import State, failure_of, name
 from unitagent.discovery.ports import ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
@@ -42,7 +43,7 @@ from unitagent.workload.signals import Birth, install
 
 _log = logging.getLogger(__name__)
 
-BUSY = 0.05  # seconds between two looks at the clock while something is on; a tick of the timing else
+BUSY = 0.05  # seconds between two looks at the clock while something is on
 _INSIDE = 1.0  # seconds between two looks at the workload's processes
 _SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
 _AGAIN = 1.0  # seconds between two searches for a port
@@ -63,10 +64,16 @@ class Rooms:
 
 
 class Agent:
-    """One instance's agent, from the first exchange to its exit code."""
+    """One instance's agent, from the first exchange to its exit code.
+
+    Attributes:
+        stepped: something has happened, or the store has answered.
+
+    """
 
     def __init__(self, state: State, where: Where, stall: float = 0.0) -> None:
         self.state = state
+        self.stepped = asyncio.Event()
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks = Tasks()
@@ -130,20 +137,23 @@ class Agent:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
     async def _next(self) -> tuple[ev.Event, float]:
-        """The next event, or a look at the clock: seldom while all is well, often while something is on; and
-        by how many seconds it comes too late.
+        """The next event, or a look at the clock: when it is due while all is well, often while something is
+        on; and by how many seconds it comes too late.
         """
-        event: ev.Event
-        due = time.monotonic() + self._pause()
+        loop, pause = asyncio.get_running_loop(), self._pause()
+        timer = loop.call_later(pause, self._put, ev.Tick)
+        due = loop.time() + pause
         try:
-            async with asyncio.timeout(self._pause()):
-                event = await self._queue.get()
-        except TimeoutError:
-            event = ev.Tick(time.monotonic())
-        return event, time.monotonic() - due - self.state.rules.timing.tick
+            event = await self._queue.get()
+        finally:
+            timer.cancel()
+        return event, loop.time() - due - self.state.rules.timing.tick
 
     def _pause(self) -> float:
-        tick = self.state.rules.timing.tick
+        """Seconds until the clock has to be looked at; one that has passed, and changed nothing, does not."""
+        tick, wake = self.state.rules.timing.tick, wakes_at(self.state)
+        if wake is not None and (left := wake - time.monotonic()) > 0:
+            return left
         return tick if self._calm() else min(tick, BUSY)
 
     def _calm(self) -> bool:
@@ -158,6 +168,8 @@ class Agent:
         """Decide and act; the exit code when that was the end."""
         before = self.state
         self.state, actions = decide(before, event)
+        if is_news(before, self.state):
+            self.stepped.set()
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
         measure(self._rooms.metrics, before, self.state)

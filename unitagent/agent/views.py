@@ -24,10 +24,10 @@ class Views:
         self._dashboard = dashboard
         self._agreement = agreement
 
-    @property
-    def state(self) -> State:
-        """The state as of the last event; another object after each."""
-        return self._agent.state
+    async def next_step(self) -> None:
+        """Wait until something has happened to the agent, or the store has answered; for one caller."""
+        await self._agent.stepped.wait()
+        self._agent.stepped.clear()
 
     @property
     def _state(self) -> State:

@@ -115,10 +115,16 @@ def _alone(state: State, failure: Failure) -> Result:
     return state, ()
 
 
+def startup_ends(state: State) -> float:
+    """Until when my workload has to be healthy; for ever where it is, or nobody asks it."""
+    starting = state.me.state is InstanceState.RUNNING and state.rules.rank == 0
+    if state.rules.startup <= 0 or not starting or state.workload.proven:
+        return float("inf")
+    return state.workload.spawned + state.rules.startup
+
+
 def _startup_timeout(state: State) -> Failure | None:
-    if state.rules.startup <= 0 or state.me.state is not InstanceState.RUNNING or state.rules.rank != 0:
-        return None
-    if state.workload.proven or state.now - state.workload.spawned <= state.rules.startup:
+    if state.now <= startup_ends(state):
         return None
     limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = name(state, state.rules.rank)

@@ -5,7 +5,7 @@ The invariant: a lease that is over is one witness, and never enough where the p
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from unitagent.core.actions import AskPeer, WatchPeers
 from unitagent.core.model import Failure, Reason, Record
@@ -75,6 +75,15 @@ def look_in_time(state: State) -> Result:
     return state.with_store(look=due), ()
 
 
+def turning_points(state: State) -> Iterator[float]:
+    """When the silence of a member will be long enough to look at the store, or to ask that member again."""
+    leases = state.store.leases
+    for peer in _doing_their_part(state):
+        yield from (leases.turns(peer.incarnation, age) for age in _telling_ages(state, peer))
+        if _is_quiet(state, peer):
+            yield state.peers.ask_again.get(peer.rank, 0.0)
+
+
 def _telling_ages(state: State, peer: Record) -> tuple[float, ...]:
     timing, lease = state.rules.timing, state.rules.lease
     if not state.rules.probes:
@@ -96,9 +105,12 @@ def _worth_asking(state: State, peer: Record) -> bool:
     rank = peer.rank
     if rank in state.peers.hung_up:
         return rank not in state.peers.asking
+    return (_is_quiet(state, peer) or rank in state.peers.suspects) and may_ask(state, rank)
+
+
+def _is_quiet(state: State, peer: Record) -> bool:
     refused = peer.incarnation in state.peers.refused  # once may be a firewall's doing
-    quiet = refused or state.store.leases.silence(peer.incarnation) >= state.rules.timing.ask_after
-    return (quiet or rank in state.peers.suspects) and may_ask(state, rank)
+    return refused or state.store.leases.silence(peer.incarnation) >= state.rules.timing.ask_after
 
 
 def of_peers(state: State) -> Failure | None:

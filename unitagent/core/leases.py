@@ -134,10 +134,15 @@ class Leases:
 
     def has_turned(self, incarnation: str, age: float, now: float) -> bool:
         """Whether the last beat that I know of has turned ``age`` seconds old since I looked last."""
+        return self.turns(incarnation, age) <= now
+
+    def turns(self, incarnation: str, age: float) -> float:
+        """When the last beat that I know of turns that old; never, if it was when I looked last."""
         lease = self.of.get(incarnation)
         if lease is None or self.contact is None or self.last is None:
-            return False
-        return self.last < max(lease.written, self.contact) + age <= now
+            return float("inf")
+        at = max(lease.written, self.contact) + age
+        return at if self.last < at else float("inf")
 
     def beats(self, incarnation: str, within: float = float("inf")) -> bool:
         """Whether the count grew since my contact began, and not longer ago than that: living evidence."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from unitagent.core.actions import Action, Level, Say
 from unitagent.core.exits import Code
@@ -21,6 +21,7 @@ from unitagent.core.parts import (
     WorkloadView,
 )
 
+T = TypeVar("T", StoreView, Barrier, WorkloadView, PeerEvidence, Shutdown, Recovery)
 SMALL = 8  # instances; up to here everybody holds a connection to everybody
 ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
 
@@ -55,31 +56,37 @@ class State:
 
     def knowing(self, generation: int) -> State:
         """The state that has heard of this generation; what it knows never goes down."""
-        return replace(self, generation=max(self.generation, generation))
+        return self if generation <= self.generation else replace(self, generation=generation)
 
     def with_store(self, **changes: Any) -> State:
         """The state with changes to what I know of the store."""
-        return replace(self, store=replace(self.store, **changes))
+        store = _changed(self.store, changes)
+        return self if store is self.store else replace(self, store=store)
 
     def with_barrier(self, **changes: Any) -> State:
         """The state with changes to what I know of the barrier."""
-        return replace(self, barrier=replace(self.barrier, **changes))
+        barrier = _changed(self.barrier, changes)
+        return self if barrier is self.barrier else replace(self, barrier=barrier)
 
     def with_workload(self, **changes: Any) -> State:
         """The state with changes to what I know of the workload."""
-        return replace(self, workload=replace(self.workload, **changes))
+        workload = _changed(self.workload, changes)
+        return self if workload is self.workload else replace(self, workload=workload)
 
     def with_peers(self, **changes: Any) -> State:
         """The state with changes to what speaks for or against the others."""
-        return replace(self, peers=replace(self.peers, **changes))
+        peers = _changed(self.peers, changes)
+        return self if peers is self.peers else replace(self, peers=peers)
 
     def with_shutdown(self, **changes: Any) -> State:
         """The state with changes to the way down."""
-        return replace(self, shutdown=replace(self.shutdown, **changes))
+        shutdown = _changed(self.shutdown, changes)
+        return self if shutdown is self.shutdown else replace(self, shutdown=shutdown)
 
     def with_recovery(self, **changes: Any) -> State:
         """The state with changes to what is remembered of failures and restarts."""
-        return replace(self, recovery=replace(self.recovery, **changes))
+        recovery = _changed(self.recovery, changes)
+        return self if recovery is self.recovery else replace(self, recovery=recovery)
 
     @property
     def connected(self) -> bool:
@@ -133,6 +140,13 @@ class State:
     def leads(self) -> bool:
         """Whether I am rank 0, or the Unit is guarded: then my end is everybody's."""
         return self.rules.guard or self.rules.rank == 0
+
+
+def _changed(part: T, changes: Mapping[str, Any]) -> T:
+    """The part with these changes; itself where they are none, as most are while nothing happens."""
+    if all(getattr(part, name) is value for name, value in changes.items()):
+        return part
+    return replace(part, **changes)
 
 
 Result = tuple[State, tuple[Action, ...]]

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unitagent.workload import proc
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -21,6 +23,9 @@ _PROC_SELF = Path("/proc/self")
 
 # proc(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super options.
 _MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)$")
+
+_EXACT = 0.25  # of the aftermath
+_COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class OomCounter:
@@ -33,24 +38,31 @@ class OomCounter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Find the counter; ``aftermath``: seconds in which the others end of a kill."""
-        self._files = list(_candidates(proc_self))
+        self._files = [str(path) for path in _candidates(proc_self) if _oom_kill(str(path)) is not None]
         self._aftermath = aftermath
         self._clock = clock
         self.start()
 
     def count(self) -> int:
         """Kills since the control group was made; 0 when there is no counter."""
-        return max((_oom_kill(path) for path in self._files), default=0)
+        return max((_oom_kill(path) or 0 for path in self._files), default=0)
 
     def start(self) -> None:
         """Forget what was before."""
+        self._looked = self._clock()
         self._seen, self._rose = self.count(), -math.inf
 
+    def glance(self) -> None:
+        """Look, now and then when this is called often: so exactly is known when a kill was."""
+        if self._clock() - self._looked >= _EXACT * self._aftermath:
+            self.look()
+
     def look(self) -> None:
-        """Note a kill; the more often, the better is known when it was."""
+        """Note a kill."""
+        self._looked = self._clock()
         seen, self._seen = self._seen, self.count()
         if self._seen > seen:
-            self._rose = self._clock()
+            self._rose = self._looked
 
     def struck(self) -> bool:
         """Whether there was a kill so short a time ago that what ends now ends of it."""
@@ -58,12 +70,13 @@ class OomCounter:
         return self._clock() - self._rose <= self._aftermath
 
 
-def _oom_kill(path: Path) -> int:
+def _oom_kill(path: str) -> int | None:
+    """Read a counter; None where there is none."""
     try:
-        fields = (line.split() for line in path.read_text().splitlines())
-        return next((int(field[1]) for field in fields if field[0] == "oom_kill"), 0)
-    except (OSError, ValueError, IndexError):
-        return 0
+        found = _COUNT.search(proc.line(path))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
 
 
 def _candidates(proc_self: Path) -> Iterator[Path]:

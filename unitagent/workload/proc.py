@@ -6,6 +6,7 @@ A pid alone names nobody for long, so a process is its pid *and* its start time,
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 PROC = Path("/proc")
-_LONGEST = 4096  # bytes of a line of ``/proc/PID/stat``: a name of 64 and 50 numbers
+_LONGEST = 4096  # bytes; a line of ``/proc/PID/stat`` is a name of 64 and 50 numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Process:
 def read(pid: int) -> Process | None:
     """Return the process, or None when there is none (any more)."""
     try:
-        text = _line(f"{PROC}/{pid}/stat").decode(errors="replace")
+        text = line(f"{PROC}/{pid}/stat").decode(errors="replace")
     except OSError:
         return None
     # The name may contain anything, brackets included: the fields begin after the last one.
@@ -54,9 +55,12 @@ def read(pid: int) -> Process | None:
     return Process(pid, head.partition(" (")[2], fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
 
 
-def _line(path: str) -> bytes:
-    """Read a short file of ``/proc``, which a file object takes ten calls of the kernel for, and this three:
-    every agent looks at every process once a second.
+def line(path: str) -> bytes:
+    """Read a short file of the kernel's: a file object takes ten calls for it, and this three.
+
+    Raises:
+        OSError: it is gone, or not ours to read.
+
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -65,9 +69,21 @@ def _line(path: str) -> bytes:
         os.close(handle)
 
 
+def _whole(path: str) -> bytes:
+    """Read a file of ``/proc`` that is seldom long: of its pieces all but the last are full."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = piece = os.read(handle, _LONGEST)
+        while len(piece) > _LONGEST // 2:
+            data += (piece := os.read(handle, _LONGEST))
+        return data
+    finally:
+        os.close(handle)
+
+
 def pids() -> Iterator[int]:
     """Every pid that we can see."""
-    return (int(name) for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208  # see _line
+    return (int(name) for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208  # see line
 
 
 def link(path: str) -> str:
@@ -103,6 +119,40 @@ def descendants(processes: Mapping[int, Process], root: int, spared: Collection[
         found += born
         queue += [child.pid for child in born]
     return found
+
+
+def family(root: int, spared: Collection[int] = ()) -> list[Process]:
+    """Descendants of ``root``, found from parent to child: what others run on the machine costs nothing.
+
+    Whoever is born, or loses its parent, while we look may be missed: good for a look now and then, and no
+    proof. Where the kernel lists no children (CONFIG_PROC_CHILDREN), all of ``/proc`` is read.
+    """
+    if not _lists_children():
+        return descendants(table(), root, spared)
+    found: list[Process] = []
+    queue = [root]
+    while queue:
+        born = (read(pid) for pid in _children(queue.pop()) if pid not in spared)
+        here = [process for process in born if process is not None]
+        found += here
+        queue += [process.pid for process in here]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Pids of the children of each thread of this process; none when it is gone."""
+    found: list[int] = []
+    folder = f"{PROC}/{pid}/task"
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(folder):  # noqa: PTH208  # see line
+            with contextlib.suppress(OSError):
+                found += map(int, _whole(f"{folder}/{thread}/children").split())
+    return found
+
+
+@functools.cache
+def _lists_children() -> bool:
+    return Path(f"{PROC}/self/task/{os.getpid()}/children").exists()
 
 
 def ancestors(processes: Mapping[int, Process], pid: int) -> set[int]:

@@ -22,16 +22,16 @@ from unitagent.core.model import few
 from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import Holdings
-from unitagent.workload.inside import Corpse, Inside
+from unitagent.workload.lookout import Lookout
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.shm import SharedMemory
 from unitagent.workload.stderr import Stderr
 from unitagent.workload.terminal import Terminal
-from unitagent.workload.vital import Bells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from unitagent.workload.inside import Corpse
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import Birth
 
@@ -91,11 +91,9 @@ class Workload:
         self._stderr = Stderr() if capture_stderr else None
         self._terminal = Terminal()
         self._oom = OomCounter(aftermath=oom_seconds)
-        self._inside = Inside()
-        self._bells = Bells()
         self._vital: tuple[str, ...] = ()
-        reaper.on_orphan = self._inside.orphan_died
         self._shm = SharedMemory()
+        self._lookout = Lookout(reaper, self._oom, self._shm, self._family)
         self._holdings = Holdings(gpus)
         self._release_seconds = release_seconds
         self._deadline = math.inf
@@ -128,9 +126,9 @@ class Workload:
         path = command.locate(argv[0], env)
         self._oom.start()
         self._vital = tuple(vital)
-        self._inside.begin(vital)
         self._shm.remember()
         self.pid = self._start(path, argv, env)
+        self._lookout.begin(vital, self.pid)
         self._holdings.begin(self.pid, ports)
         self._reaper.watch(self.pid, self._ended)
         self._terminal.give(self.pid)
@@ -179,32 +177,17 @@ class Workload:
             await asyncio.wait_for(in_background(self._sample), _SAMPLE_SECONDS)
 
     def _sample(self) -> None:
-        pids = [process.pid for process in self._living()]
+        pids = [process.pid for process in self._family()]
         self._holdings.sample(pids)
         self._shm.sample(pids)
 
     async def dead_inside(self) -> Corpse | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
-        pid, spared = self.pid, frozenset(self._reaper.services)
-        corpse = await in_background(lambda: self._look_inside(pid, spared))
-        if self.pid != pid:  # what was looked at has ended meanwhile
-            corpse = None
-        self._bells.hang(self._inside.vital if self.pid is not None and corpse is None else ())
-        if corpse is None or not self._oom.struck():
-            return corpse
-        return replace(corpse, exit=replace(corpse.exit or Exit(None, signal.SIGKILL), oom=True))
-
-    def _look_inside(self, pid: int | None, spared: frozenset[int]) -> Corpse | None:
-        self._oom.look()
-        if pid is None:
-            return None
-        if self._shm.grown():  # a crash comes without warning, and nobody tells later whose it was
-            self._shm.sample(one.pid for one in self._living())
-        return self._inside.look(spared)
+        return await self._lookout.look(lambda: self.pid)
 
     async def rest(self, seconds: float) -> None:
         """Wait so long, or until a look inside is worth it."""
-        await self._bells.wait(seconds)
+        await self._lookout.rest(seconds)
 
     async def close(self, limit: float = 1.0) -> None:
         """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
@@ -313,6 +296,11 @@ class Workload:
         for group in {process.group for process in living} - others - {0, os.getpgrp()}:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
+
+    def _family(self) -> list[proc.Process]:
+        """Who belongs to it, as far as a quick look tells."""
+        spared = frozenset(self._reaper.services)
+        return proc.family(os.getpid(), spared) if self._reaper.adopts else self._living()
 
     def _living(self, table: Mapping[int, proc.Process] | None = None) -> list[proc.Process]:
         processes = proc.table() if table is None else table

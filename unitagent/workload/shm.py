@@ -22,6 +22,7 @@ import fcntl
 import logging
 import os
 import stat
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - the very place that is watched
 
+_FRESH = 1_000_000_000  # nanoseconds in which a folder may change twice and have one date
 _LOOKS = 10  # at a new file, before it counts as somebody else's
 _NAMED = 5  # of them, at most
 
@@ -49,11 +51,24 @@ class SharedMemory:
         self._before: set[tuple[str, Inode]] | None = None
         self._seen: set[Inode] = set()
         self._looks: Counter[Inode] = Counter()
+        self._dated = 0
+        self._open = True
 
     def remember(self) -> None:
         """Note what is there before a workload starts."""
         self._before = set(self._files())
         self._seen, self._looks = set(), Counter()
+        self._open = True
+
+    def changed(self) -> bool:
+        """Whether it is worth asking if it has :meth:`grown`, by the folder's date alone."""
+        try:
+            date = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # asked by every agent, again and again
+        except OSError:
+            return False
+        before, self._dated = self._dated, date
+        again, self._open = self._open or date != before, time.time_ns() - date < _FRESH
+        return again
 
     def grown(self) -> bool:
         """Whether there are new files that it is worth looking for at the workload. Blocks."""
@@ -61,7 +76,9 @@ class SharedMemory:
             inode for name, inode in self._files() if (name, inode) not in (self._before or ())
         } - self._seen
         self._looks = Counter({inode: self._looks[inode] + 1 for inode in new})
-        return any(looks <= _LOOKS for looks in self._looks.values())
+        worth = any(looks <= _LOOKS for looks in self._looks.values())
+        self._open = self._open or worth
+        return worth
 
     def sample(self, pids: Iterable[int]) -> None:
         """Note which files these processes of the workload can write to now. Blocks: not for the loop."""

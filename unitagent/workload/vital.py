@@ -8,11 +8,12 @@ fork has its parent's name until it executes something else, and counts for noth
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Collection, Sequence
 
 from unitagent.workload.proc import Process, open_pidfd
+
+_MOST = 64  # bells; each takes an open file
 
 
 class Vital:
@@ -45,30 +46,44 @@ class Vital:
 
 
 class Bells:
-    """Rings when one of some processes ends; where there is no pidfd it never does."""
+    """Rings when one of some processes ends.
+
+    Attributes:
+        died: one may have: it rang, or not everybody has a bell, since they are many or there is no pidfd.
+
+    """
 
     def __init__(self) -> None:
+        self.died = False
         self._handles: dict[int, int] = {}
+        self._muted: Collection[int] = ()
         self._rung = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
         """Return after so long, or when it rings."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._rung.wait(), seconds)
+        timer = asyncio.get_running_loop().call_later(seconds, self._rung.set)
+        try:
+            await self._rung.wait()
+        finally:
+            timer.cancel()
         self._rung.clear()
 
-    def hang(self, pids: Collection[int]) -> None:
-        """Ring for these from now on, and for no others."""
+    def hang(self, pids: Collection[int], muted: Collection[int] = ()) -> None:
+        """Ring for these from now on, and for no others; ``muted`` ones wake nobody."""
+        self._muted = muted
         for pid in self._handles.keys() - pids:
             self._take_down(pid)
-        for pid in pids - self._handles.keys():
-            if (handle := open_pidfd(pid)) is not None:
+        for pid in sorted(pids - self._handles.keys(), key=lambda one: one in muted):
+            if len(self._handles) < _MOST and (handle := open_pidfd(pid)) is not None:
                 self._handles[pid] = handle
                 asyncio.get_running_loop().add_reader(handle, self._ring, pid)
+        self.died = len(self._handles) < len(pids)
 
     def _ring(self, pid: int) -> None:
         self._take_down(pid)
-        self._rung.set()
+        self.died = True
+        if pid not in self._muted:
+            self._rung.set()
 
     def _take_down(self, pid: int) -> None:
         handle = self._handles.pop(pid)

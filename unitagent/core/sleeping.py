@@ -1,0 +1,42 @@
+"""How long an agent may sleep: until the clock alone can change something, or for as long as nothing comes.
+
+The invariant: whoever serves and waits for nobody's answer loses nothing by a sleep until then, since a look
+at the clock before would change nothing but the time. The simulator holds every look against that. Who is
+not at rest looks at the clock again and again, and is told no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unitagent.core.failures import startup_ends
+from unitagent.core.judging import turning_points
+from unitagent.core.parts import Shutdown, Work
+from unitagent.core.stage import Stage, stage
+from unitagent.core.state import State
+
+_UP = Shutdown()
+
+
+def wakes_at(state: State) -> float | None:
+    """When the clock has to be looked at next; None for as often as ever."""
+    return min(_deadlines(state)) if _rests(state) else None
+
+
+def _rests(state: State) -> bool:
+    """Whether it serves, has said all that it has to say, and has no question open."""
+    store, peers, me = state.store, state.peers, state.me
+    serves = state.workload.work is Work.ALIVE and stage(state) is Stage.RUNNING and not state.outrun
+    if not (serves and state.connected and state.shutdown == _UP):
+        return False
+    record = store.records.get(me.rank)
+    holds = store.holder == me.incarnation and (record is None or record.incarnation == me.incarnation)
+    told = store.published == me and not (store.in_flight or store.look or store.notify)
+    return holds and told and not (peers.asking or peers.hung_up or peers.suspects)
+
+
+def _deadlines(state: State) -> Iterator[float]:
+    """When the next heartbeat is due, when the store or a peer has been silent for too long, and a start."""
+    yield state.store.next_beat
+    yield from turning_points(state)
+    yield startup_ends(state)
