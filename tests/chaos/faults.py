@@ -191,7 +191,7 @@ KINDS: dict[str, Kind] = {
     ),
     **OF_STORE,
     "bad line": Kind(
-        strike=lambda lab, _: lab.net.impair(0.2, 0.3),
+        strike=lambda lab, _: lab.net.impair(*limits.bad_line(lab.timing)),
         mend=lambda lab, _: lab.net.repair(),
         hold=limits.long,
         restarts=False,

@@ -39,6 +39,14 @@ def pause(timing: Timing) -> tuple[float, float]:
     return 0.4 * most, most
 
 
+def bad_line(timing: Timing) -> tuple[float, float]:
+    """The delay each way, in seconds, and the share that is lost, which a Unit has to bear.
+
+    A lost packet is sent again after two delays and 0.2 s, then after twice that: what a lease bears grows with it.
+    """
+    return 0.04 * timing.lease, 0.3
+
+
 def for_a_moment(_timing: Timing) -> tuple[float, float]:
     return 1.0, 2.5
 
