@@ -42,7 +42,7 @@ def pause(timing: Timing) -> tuple[float, float]:
 def bad_line(timing: Timing) -> tuple[float, float]:
     """The delay each way, in seconds, and the share that is lost, which a Unit has to bear.
 
-    A lost packet is sent again after two delays and 0.2 s, then after twice that: what a lease bears grows with it.
+    A lost packet is sent again after two delays and 0.2 s, then after twice that: a longer lease bears more.
     """
     return 0.04 * timing.lease, 0.3
 
