@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unitagent.late import put_off
+from unitagent.system.lazy_imports import defer_package_init
 
 NAMES = ("lazybones", "lazybones.inner")
 
@@ -30,13 +30,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_part_comes_without_the_rest() -> None:
-    put_off(*NAMES)
+    defer_package_init(*NAMES)
     assert import_module("lazybones.inner.part").WORD == "word"
     assert "lazybones.costly" not in sys.modules
 
 
 def test_a_name_that_only_the_whole_has_is_there() -> None:
-    put_off(*NAMES)
+    defer_package_init(*NAMES)
     import_module("lazybones.inner.part")
     whole = import_module("lazybones")
     assert whole.VERSION == 7
@@ -46,19 +46,19 @@ def test_a_name_that_only_the_whole_has_is_there() -> None:
 
 
 def test_a_part_that_is_asked_for_as_a_name_is_that_part_alone() -> None:
-    put_off("lazybones")
+    defer_package_init("lazybones")
     assert import_module("lazybones").costly is sys.modules["lazybones.costly"]
     assert "lazybones.inner" not in sys.modules
 
 
 def test_a_name_that_is_nowhere_is_an_error() -> None:
-    put_off(*NAMES)
+    defer_package_init(*NAMES)
     with pytest.raises(AttributeError, match="nothing"):
         _ = import_module("lazybones").nothing
 
 
 def test_what_is_there_already_and_what_is_nowhere_is_left_alone() -> None:
     whole = import_module("lazybones")
-    put_off("lazybones", "no_such_package")
+    defer_package_init("lazybones", "no_such_package")
     assert sys.modules["lazybones"] is whole
     assert "no_such_package" not in sys.modules

@@ -11,7 +11,7 @@ import hmac
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class SealKind(StrEnum):
     """What is sealed."""
 
     ANSWER = "answer"  # of an agent, to a peer's question
@@ -19,13 +19,13 @@ class Kind(StrEnum):
     ENTRY = "entry"  # of a Unit, in the list of all
 
 
-def seal(secret: str, kind: Kind, *parts: str | bytes) -> str:
+def compute_seal(secret: str, kind: SealKind, *parts: str | bytes) -> str:
     """Return the HMAC-SHA256 of these parts in hex."""
     raw = [part if isinstance(part, bytes) else part.encode() for part in (kind.value, *parts)]
     message = b"".join(b"%d:%s" % (len(part), part) for part in raw)
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
-def is_equal(mine: str, theirs: str) -> bool:
+def are_seals_equal(mine: str, theirs: str) -> bool:
     """Compare two seals in time that does not depend on where they differ."""
     return hmac.compare_digest(mine.encode(), theirs.encode(errors="replace"))

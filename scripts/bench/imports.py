@@ -19,7 +19,7 @@ TURNS = 15
 PARTS = {
     "Python": "pass",
     "the command line": "import unitagent.cli",
-    "settings, log": "import unitagent.settings.options, unitagent.settings.resolution, unitagent.log",
+    "settings, log": "import unitagent.settings.options, unitagent.settings.resolution, unitagent.system.log",
     "asyncio": "import asyncio",
     "the start, and the core": "import unitagent.agent.startup",
     "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_cards; read_cards()",
@@ -28,8 +28,8 @@ PARTS = {
     "the rest of the agent": "import unitagent.agent.serving",
 }
 LATER = {
-    "h11, uvicorn (its protocol)": "import unitagent.late; unitagent.late.put_off('uvicorn'); "
-    "import unitagent.probes.connections",
+    "h11, uvicorn (its protocol)": "from unitagent.system.lazy_imports import defer_package_init; "
+    "defer_package_init('uvicorn'); import unitagent.probes.connections",
     "prometheus_client": "import prometheus_client",
     "requests": "import unitagent.probes.blocking",
     "redis, whole": "import redis.asyncio; redis.Redis, redis.asyncio.Redis",

@@ -168,7 +168,7 @@ def _holding(pid: int, *, inside: bool) -> int:
 CANCELLED = """
 import asyncio
 from unitagent.agent import startup
-from unitagent.log import Where
+from unitagent.system.log import Where
 from unitagent.settings.resolution import resolve
 
 async def cancelled(*_):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitagent.discovery.service_file import ServiceFile, parse
+from unitagent.discovery.service_file import ServiceFile, parse_service_file
 from unitagent.errors import ConfigurationError
 
 FULL: dict[str, Any] = {
@@ -46,7 +46,7 @@ FULL: dict[str, Any] = {
 
 
 def read(document: object) -> ServiceFile:
-    return parse(json.dumps(document), "/s.json", {"UNIT_STRICT", "UNIT_SIZE"})
+    return parse_service_file(json.dumps(document), "/s.json", {"UNIT_STRICT", "UNIT_SIZE"})
 
 
 def stated(document: object) -> dict[str, str]:
@@ -279,11 +279,11 @@ def test_all_problems_at_once() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": ' + "1" * 5000 + "}", "\ufeff", "{}x"])
 def test_what_is_no_json_is_told(text: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape("UNIT_CONFIG='/s.json'")):
-        parse(text, "/s.json")
+        parse_service_file(text, "/s.json")
 
 
 def test_a_byte_order_mark_is_no_obstacle() -> None:
-    assert parse("\ufeff{}", "/s.json").values == {}
+    assert parse_service_file("\ufeff{}", "/s.json").values == {}
 
 
 def _members(document: object) -> set[str]:
@@ -311,4 +311,4 @@ def test_any_json_is_a_service_file_or_an_error(document: dict[str, Any]) -> Non
 @given(st.text())
 def test_any_text_is_a_service_file_or_an_error(text: str) -> None:
     with suppress(ConfigurationError):
-        assert parse(text, "/s.json") is not None
+        assert parse_service_file(text, "/s.json") is not None

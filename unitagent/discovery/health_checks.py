@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unitagent.discovery.json_reader import Reader
+    from unitagent.discovery.json_reader import JsonReader
 
 KINDS = ("startup_check", "liveness_check", "health_check", "readiness_check")
 _TIMINGS = ("initial_delay_seconds", "period_seconds", "timeout_seconds")
@@ -21,7 +21,7 @@ _MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class ServiceCheck:
     """One check; one of ``url``, ``port`` and ``command`` is set. Durations are in seconds.
 
     Attributes:
@@ -43,55 +43,55 @@ class Check:
     failures: int | None = None
 
 
-def read_check(container: Reader, kind: str) -> Check | None:
+def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
     """Read one check of a container, None when it is absent or was refused."""
-    check = container.object(kind)
+    check = container.read_object(kind)
     if not check.content:
         return None
-    check.knows(*_WAYS, *_TIMINGS, *_COUNTS)
+    check.note_others_unknown(*_WAYS, *_TIMINGS, *_COUNTS)
     asked = [way for way in _WAYS if check.content.get(way) is not None]
     if len(asked) != 1:
-        container.refuse(kind, "an object with one of http_get, tcp_socket and exec")
+        container.add_problem(kind, "an object with one of http_get, tcp_socket and exec")
         return None
-    return Check(
+    return ServiceCheck(
         path=check.path,
-        url=_url(check, container) if asked == ["http_get"] else None,
-        port=_port(check.object("tcp_socket"), container) if asked == ["tcp_socket"] else None,
-        command=_command(check.object("exec")) if asked == ["exec"] else (),
-        initial_delay=check.number("initial_delay_seconds"),
-        period=check.number("period_seconds", 1),
-        timeout=check.number("timeout_seconds", 1),
-        successes=check.whole("success_threshold", 1, _MOST),
-        failures=check.whole("failure_threshold", 1, _MOST),
+        url=_read_url(check, container) if asked == ["http_get"] else None,
+        port=_read_port(check.read_object("tcp_socket"), container) if asked == ["tcp_socket"] else None,
+        command=_read_command(check.read_object("exec")) if asked == ["exec"] else (),
+        initial_delay=check.read_number("initial_delay_seconds"),
+        period=check.read_number("period_seconds", 1),
+        timeout=check.read_number("timeout_seconds", 1),
+        successes=check.read_integer("success_threshold", 1, _MOST),
+        failures=check.read_integer("failure_threshold", 1, _MOST),
     )
 
 
-def _url(check: Reader, container: Reader) -> str | None:
+def _read_url(check: JsonReader, container: JsonReader) -> str | None:
     """Give the URL; the path defaults to / as in Kubernetes, the port to the container's."""
-    get = check.object("http_get")
-    get.knows("path", "port", "scheme")
+    get = check.read_object("http_get")
+    get.note_others_unknown("path", "port", "scheme")
     scheme, path, port = (
-        (get.text("scheme") or "http").lower(),
-        get.text("path") or "/",
-        _port(get, container),
+        (get.read_text("scheme") or "http").lower(),
+        get.read_text("path") or "/",
+        _read_port(get, container),
     )
     if scheme not in {"http", "https"}:
-        get.refuse("scheme", "HTTP or HTTPS")
+        get.add_problem("scheme", "HTTP or HTTPS")
     if not path.isprintable() or " " in path:
-        get.refuse("path", "the path of a URL")
+        get.add_problem("path", "the path of a URL")
     return f"{scheme}://127.0.0.1:{port}/{path.lstrip('/')}" if port else None
 
 
-def _port(where: Reader, container: Reader) -> int | None:
+def _read_port(where: JsonReader, container: JsonReader) -> int | None:
     if where.content.get("port") is None and container.content.get("port") is None:
-        where.refuse("port", "a port, here or at containers[0].port")
-    own = where.whole("port", 1, _HIGHEST_PORT)
+        where.add_problem("port", "a port, here or at containers[0].port")
+    own = where.read_integer("port", 1, _HIGHEST_PORT)
     return own if where.content.get("port") is not None else container.content.get("port")
 
 
-def _command(where: Reader) -> tuple[str, ...]:
-    where.knows("command")
-    command = where.texts("command")
+def _read_command(where: JsonReader) -> tuple[str, ...]:
+    where.note_others_unknown("command")
+    command = where.read_texts("command")
     if not command:
-        where.refuse("command", "a list of strings, the program first")
+        where.add_problem("command", "a list of strings, the program first")
     return command

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from unitagent.listening import bind, covers
+from unitagent.system.addresses import bind_tcp, covers_ip
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/net")
@@ -23,7 +23,7 @@ def find_own_netns(host: str, port: int, ip: str) -> str:
     Returns an empty string where that is not so (``host`` is another address, the port is taken), or cannot
     be known (a sandbox that hides its kernel).
     """
-    if port and not (covers(host, ip) and _is_free(host, port)):
+    if port and not (covers_ip(host, ip) and _is_free(host, port)):
         return ""
     try:
         boot, namespace = _BOOT.read_text(encoding="ascii").strip(), _NAMESPACE.stat()
@@ -35,7 +35,7 @@ def find_own_netns(host: str, port: int, ip: str) -> str:
 
 def _is_free(host: str, port: int) -> bool:
     try:
-        with bind(host.strip("[]"), port) as trial:
+        with bind_tcp(host.strip("[]"), port) as trial:
             trial.listen(1)
     except OSError:
         return False

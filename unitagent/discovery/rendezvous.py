@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-_KUBEFLOW = re.compile(r"PET_(NNODES|NODE_RANK|MASTER_\w+|RDZV_\w+|MAX_RESTARTS)|MASTER_(ADDR|PORT)")
+_KUBEFLOW_RENDEZVOUS = re.compile(
+    r"PET_(NNODES|NODE_RANK|MASTER_\w+|RDZV_\w+|MAX_RESTARTS)|MASTER_(ADDR|PORT)"
+)
 
 
-def rendezvous(platform: str | None, names: Collection[str]) -> frozenset[str]:
+def find_rendezvous_variables(platform: str | None, names: Collection[str]) -> frozenset[str]:
     """Pick those of ``platform`` out of the names of variables; its jobs of JAX meet otherwise."""
     torchrun = platform == "Kubeflow" and "PET_NODE_RANK" in names
-    return frozenset(filter(_KUBEFLOW.fullmatch, names)) if torchrun else frozenset()
+    return frozenset(filter(_KUBEFLOW_RENDEZVOUS.fullmatch, names)) if torchrun else frozenset()

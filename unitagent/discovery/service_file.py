@@ -12,9 +12,9 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unitagent.discovery.health_checks import KINDS, Check, read_check
-from unitagent.discovery.json_reader import Reader
-from unitagent.discovery.service_keys import KEYS, note_unknown, undotted
+from unitagent.discovery.health_checks import KINDS, ServiceCheck, read_check
+from unitagent.discovery.json_reader import JsonReader
+from unitagent.discovery.service_keys import KEYS, expand_dotted_keys, note_unknown_keys
 from unitagent.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "r
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedValue:
     """A value for the table of variables, as text, and the path of the key that stated it."""
 
     text: str
@@ -49,15 +49,15 @@ class ServiceFile:
 
     """
 
-    values: Mapping[str, Stated] = field(default_factory=dict)
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    values: Mapping[str, StatedValue] = field(default_factory=dict)
+    checks: Mapping[str, ServiceCheck] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     sigterm: bool | None = None
     warnings: tuple[str, ...] = ()
 
 
-def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
+def parse_service_file(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
     """Read the text of a service file.
 
     Args:
@@ -69,24 +69,28 @@ def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
         ConfigurationError: it is no JSON object, or members have wrong types; lists all of them.
 
     """
-    root = Reader("", undotted(_load(text, path), KEYS))
-    metadata, containers = root.object("metadata"), root.objects("containers")
-    container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
-    note_unknown(root, KEYS)
-    container.knows(*_CONTAINER)
-    metadata.whole("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
+    root = JsonReader("", expand_dotted_keys(_load_document(text, path), KEYS))
+    metadata, containers = root.read_object("metadata"), root.read_objects("containers")
+    container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
+    note_unknown_keys(root, KEYS)
+    container.note_others_unknown(*_CONTAINER)
+    metadata.read_integer("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
     checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
-    environment = dict(_environment(container))
+    environment = dict(_read_environment(container))
     result = ServiceFile(
-        values=dict(_values(root, metadata, container))
+        values=dict(_list_values(root, metadata, container))
         | dict(_check_values(checks))
-        | {n: Stated(v, f"containers[0].env {n}") for n, v in environment.items() if v and n in variables},
+        | {
+            n: StatedValue(v, f"containers[0].env {n}")
+            for n, v in environment.items()
+            if v and n in variables
+        },
         checks=checks,
-        command=_command(container),
+        command=_read_workload_command(container),
         environment={n: v for n, v in environment.items() if n not in variables},
-        sigterm=_sigterm(root, metadata),
+        sigterm=_read_sigterm(root, metadata),
         warnings=tuple(
-            f"UNIT_CONFIG={path!r}: {said}" for said in _warnings(root, container, len(containers))
+            f"UNIT_CONFIG={path!r}: {said}" for said in _list_warnings(root, container, len(containers))
         ),
     )
     if root.problems:
@@ -96,7 +100,7 @@ def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
     return result
 
 
-def _load(text: str, path: str) -> dict[str, Any]:
+def _load_document(text: str, path: str) -> dict[str, Any]:
     try:
         document = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
@@ -108,41 +112,43 @@ def _load(text: str, path: str) -> dict[str, Any]:
     return document
 
 
-def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple[str, Stated]]:
-    unit = root.object("unit")
+def _list_values(
+    root: JsonReader, metadata: JsonReader, container: JsonReader
+) -> Iterator[tuple[str, StatedValue]]:
+    unit = root.read_object("unit")
     for place in (metadata, root):
-        if name := place.text("name"):
-            yield "UNIT_SERVICE", Stated(name, place.where("name"))
+        if name := place.read_text("name"):
+            yield "UNIT_SERVICE", StatedValue(name, place.format_path("name"))
             break
-    size, guard = unit.whole("size", 1, _LARGEST_UNIT), unit.flag("guard")
-    port = container.whole("port", 1, _HIGHEST_PORT)
+    size, guard = unit.read_integer("size", 1, _LARGEST_UNIT), unit.read_flag("guard")
+    port = container.read_integer("port", 1, _HIGHEST_PORT)
     if size is not None:
-        yield "UNIT_SIZE", Stated(str(size), "unit.size")
+        yield "UNIT_SIZE", StatedValue(str(size), "unit.size")
     if guard is not None:
-        yield "UNIT_GUARD", Stated(str(guard).lower(), "unit.guard")
+        yield "UNIT_GUARD", StatedValue(str(guard).lower(), "unit.guard")
     if port is not None:
-        yield "UNIT_TRAFFIC_PORT", Stated(str(port), "containers[0].port")
+        yield "UNIT_TRAFFIC_PORT", StatedValue(str(port), "containers[0].port")
     for place in (
-        root.object("eas"),
-        metadata.object("eas"),
-        root.object("runtime"),
-        metadata.object("runtime"),
+        root.read_object("eas"),
+        metadata.read_object("eas"),
+        root.read_object("runtime"),
+        metadata.read_object("runtime"),
     ):
-        grace = place.number("termination_grace_period")
+        grace = place.read_number("termination_grace_period")
         if grace is not None:
             yield (
                 "UNIT_STOP_GRACE_SECONDS",
-                Stated(f"{_within(grace):g}", place.where("termination_grace_period")),
+                StatedValue(f"{_shorten_grace(grace):g}", place.format_path("termination_grace_period")),
             )
             return
 
 
-def _within(grace: float) -> float:
+def _shorten_grace(grace: float) -> float:
     """Leave some of the container's grace for the last SIGKILL and the agent's own end: 30 s become 25 s."""
     return round(grace - min(5.0, grace / 6), 3)
 
 
-def _check_values(checks: Mapping[str, Check]) -> Iterator[tuple[str, Stated]]:
+def _check_values(checks: Mapping[str, ServiceCheck]) -> Iterator[tuple[str, StatedValue]]:
     """Health is what the file restarts a container for; readiness alone never does, so it is no health."""
     life = checks.get("liveness_check") or checks.get("health_check")
     if life:
@@ -154,76 +160,81 @@ def _check_values(checks: Mapping[str, Check]) -> Iterator[tuple[str, Stated]]:
         }
         for variable, value in told.items():
             if value is not None:
-                yield variable, Stated(f"{value:g}" if isinstance(value, float) else str(value), life.path)
+                yield (
+                    variable,
+                    StatedValue(f"{value:g}" if isinstance(value, float) else str(value), life.path),
+                )
     startup = checks.get("startup_check")
     if startup and startup.failures:
         allowed = (startup.initial_delay or 0) + (startup.period or _USUAL_PERIOD) * startup.failures
-        yield "UNIT_STARTUP_SECONDS", Stated(f"{allowed:g}", startup.path)
+        yield "UNIT_STARTUP_SECONDS", StatedValue(f"{allowed:g}", startup.path)
 
 
 _USUAL_PERIOD = 10.0  # of Kubernetes, whose probes these are
 
 
-def _command(container: Reader) -> tuple[str, ...]:
+def _read_workload_command(container: JsonReader) -> tuple[str, ...]:
     """Give the argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
 
     So EAS has it: ``script`` takes whole scripts, parted by newlines or semicolons; ``command`` is for images
     without a shell.
     """
-    script = container.text("script") or ""
+    script = container.read_text("script") or ""
     if script.strip():
-        return (*SHELL, script) if _given(container, "script", (script,)) else ()
-    return _words(container, "command") + _words(container, "args")
+        return (*SHELL, script) if _check_passable(container, "script", (script,)) else ()
+    return _read_words(container, "command") + _read_words(container, "args")
 
 
-def _words(container: Reader, key: str) -> tuple[str, ...]:
+def _read_words(container: JsonReader, key: str) -> tuple[str, ...]:
     try:
         listed = isinstance(container.content.get(key), list)
-        words = container.texts(key) if listed else tuple(shlex.split(container.text(key) or ""))
+        words = container.read_texts(key) if listed else tuple(shlex.split(container.read_text(key) or ""))
     except ValueError as error:
-        container.refuse(key, f"a shell-quoted command line ({error})")
+        container.add_problem(key, f"a shell-quoted command line ({error})")
         return ()
-    return words if _given(container, key, words) else ()
+    return words if _check_passable(container, key, words) else ()
 
 
-def _given(container: Reader, key: str, words: tuple[str, ...]) -> bool:
+def _check_passable(container: JsonReader, key: str, words: tuple[str, ...]) -> bool:
     """Whether a program can be given these words; refuses the key otherwise."""
-    passable = all(map(_passable, words))
+    passable = all(map(_is_passable, words))
     if not passable:
-        container.refuse(key, "words that a program can be given: no zero bytes, valid Unicode")
+        container.add_problem(key, "words that a program can be given: no zero bytes, valid Unicode")
     return passable
 
 
-def _environment(container: Reader) -> Iterator[tuple[str, str]]:
-    for entry in container.objects("env"):
-        entry.knows("name", "value")
-        name, value = entry.text("name"), entry.content.get("value", "")
-        if not name or "=" in name or not _passable(name):
-            entry.refuse("name", "the name of a variable")
-        elif not isinstance(value, str) or not _passable(value):
-            entry.refuse("value", "a string without zero bytes")
+def _read_environment(container: JsonReader) -> Iterator[tuple[str, str]]:
+    for entry in container.read_objects("env"):
+        entry.note_others_unknown("name", "value")
+        name, value = entry.read_text("name"), entry.content.get("value", "")
+        if not name or "=" in name or not _is_passable(name):
+            entry.add_problem("name", "the name of a variable")
+        elif not isinstance(value, str) or not _is_passable(value):
+            entry.add_problem("value", "a string without zero bytes")
         else:
             yield name, value
 
 
-def _passable(text: str) -> bool:
+def _is_passable(text: str) -> bool:
     """Whether the kernel takes this as an argument or in an environment; JSON can spell half a character."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _sigterm(root: Reader, metadata: Reader) -> bool | None:
-    said = [place.flag("enable_sigterm") for place in (root.object("rpc"), metadata.object("rpc"))]
+def _read_sigterm(root: JsonReader, metadata: JsonReader) -> bool | None:
+    said = [
+        place.read_flag("enable_sigterm") for place in (root.read_object("rpc"), metadata.read_object("rpc"))
+    ]
     return next((flag for flag in said if flag is not None), None)
 
 
-def _warnings(root: Reader, container: Reader, containers: int) -> Iterator[str]:
+def _list_warnings(root: JsonReader, container: JsonReader, containers: int) -> Iterator[str]:
     if root.unknown:
         yield f"unknown keys ignored: {', '.join(root.unknown)}"
     for kind in KINDS:
         if container.content.get(kind) == {}:
-            yield f"{container.where(kind)} is empty, so nothing is asked"
+            yield f"{container.format_path(kind)} is empty, so nothing is asked"
     for key in ("command", "args"):
         if container.content.get("script") and container.content.get(key):
-            yield f"{container.where(key)} is ignored beside script"
+            yield f"{container.format_path(key)} is ignored beside script"
     if containers > 1:
         yield f"{containers} containers, of which only the first is read"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from unitagent.core.checks import NOT_HERE, OK
 
-ASKED = b"traffic\n"  # no request of HTTP begins so, and h11 would wait for more
+AGENT_CHECK_REQUEST = b"traffic\n"  # no request of HTTP begins so, and h11 would wait for more
 
 # `drain` stays set in HAProxy until `ready` takes it back, `down` until `up` does.
-_WORDS = {OK: b"up ready\n", NOT_HERE: b"drain\n"}
-_OTHERWISE = b"down\n"
+_AGENT_CHECK_LINES = {OK: b"up ready\n", NOT_HERE: b"drain\n"}
+_AGENT_CHECK_DOWN = b"down\n"
 
 
-def line(code: int) -> bytes:
+def choose_agent_check_line(code: int) -> bytes:
     """Say what this code of ``/traffic`` means for new requests."""
-    return _WORDS.get(code, _OTHERWISE)
+    return _AGENT_CHECK_LINES.get(code, _AGENT_CHECK_DOWN)

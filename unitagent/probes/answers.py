@@ -14,25 +14,25 @@ from urllib.parse import parse_qs
 import msgspec
 
 from unitagent.core.checks import Answer
-from unitagent.legible import line
 from unitagent.probes import dashboard
-from unitagent.probes.response import JSON, Response, said
-from unitagent.probes.signature import (
+from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
     SIGNATURE_HEADER,
     UNIT_HEADER,
-    Claim,
-    brief_question,
-    sign,
-    valid_nonce,
+    AnswerClaim,
+    is_valid_nonce,
+    make_brief_question,
+    sign_answer,
 )
+from unitagent.probes.response import JSON, Response, make_text_response
+from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from unitagent.core.checks import Check
-    from unitagent.keys import Keyring
+    from unitagent.system.keyring import Keyring
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
 
@@ -96,24 +96,24 @@ class Request:
     brief: bool = False
 
 
-def respond(answers: Answers, request: Request, keys: Keyring) -> Response:
+def answer_request(answers: Answers, request: Request, keys: Keyring) -> Response:
     """Answer one request."""
     if request.method not in {"GET", "HEAD"}:
-        return said(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
+        return make_text_response(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
     path, _, check = request.path[1:].partition("/")
-    probe = _probe(answers, path)
+    probe = _call_probe(answers, path)
     if probe is not None:
-        return _probed(path, probe, check, request.query)
+        return _answer_probe(path, probe, check, request.query)
     if request.path == "/":
-        return dashboard.page(answers.dashboard())
+        return dashboard.answer_dashboard(answers.dashboard())
     if request.path == "/status":
-        return _status(answers, request, keys)
+        return _answer_status(answers, request, keys)
     if request.path == "/metrics":
         return Response(200, answers.metrics(), _PROMETHEUS)
-    return said(404, "nothing here; paths: " + " ".join(PATHS))
+    return make_text_response(404, "nothing here; paths: " + " ".join(PATHS))
 
 
-def _probe(answers: Answers, path: str) -> Answer | None:
+def _call_probe(answers: Answers, path: str) -> Answer | None:
     match path:
         case "livez" | "healthz":
             return answers.live()
@@ -126,52 +126,58 @@ def _probe(answers: Answers, path: str) -> Answer | None:
     return None
 
 
-def _probed(path: str, answer: Answer, check: str, query: str) -> Response:
+def _answer_probe(path: str, answer: Answer, check: str, query: str) -> Response:
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
-        return said(400, f"the query has more than {_MAX_FIELDS} fields")
+        return make_text_response(400, f"the query has more than {_MAX_FIELDS} fields")
     if check:
         found = tuple(known for known in answer.checks if known.name == check)
         if not found:
-            return said(404, "no such check; checks: " + " ".join(known.name for known in answer.checks))
-        answer = _narrowed(answer, found)
+            return make_text_response(
+                404, "no such check; checks: " + " ".join(known.name for known in answer.checks)
+            )
+        answer = _narrow_answer(answer, found)
     if excluded := fields.get("exclude"):
         kept = tuple(known for known in answer.checks if known.name not in excluded)
-        answer = _narrowed(answer, kept)
-    return _told(path, answer, verbose="verbose" in fields)
+        answer = _narrow_answer(answer, kept)
+    return _render_answer(path, answer, verbose="verbose" in fields)
 
 
-def _narrowed(answer: Answer, checks: tuple[Check, ...]) -> Answer:
+def _narrow_answer(answer: Answer, checks: tuple[Check, ...]) -> Answer:
     """Judge by some of the checks only; a failure keeps the code of the whole."""
     return Answer(200 if all(check.ok for check in checks) else answer.code, checks)
 
 
-def _told(path: str, answer: Answer, *, verbose: bool) -> Response:
+def _render_answer(path: str, answer: Answer, *, verbose: bool) -> Response:
     passed = answer.code == 200  # noqa: PLR2004 (the one code that means yes)
-    failures = "; ".join(f"{check.name}: {_line(check.reason)}" for check in answer.checks if not check.ok)
+    failures = "; ".join(
+        f"{check.name}: {_flatten_reason(check.reason)}" for check in answer.checks if not check.ok
+    )
     lines = ["ok"] if passed else [f"{path} check failed: {failures or 'no reason given'}"]
     if verbose:
-        listed = [_listed(check) for check in answer.checks]
+        listed = [_render_check(check) for check in answer.checks]
         lines = [*listed, f"{path} check passed"] if passed else lines + listed
-    return said(answer.code, "\n".join(lines))
+    return make_text_response(answer.code, "\n".join(lines))
 
 
-def _listed(check: Check) -> str:
-    return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_line(check.reason)}"
+def _render_check(check: Check) -> str:
+    return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_flatten_reason(check.reason)}"
 
 
-def _line(text: str) -> str:
-    return line(" ".join(text.split()))
+def _flatten_reason(text: str) -> str:
+    return escape_line(" ".join(text.split()))
 
 
-def _status(answers: Answers, request: Request, keys: Keyring) -> Response:
+def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Response:
     unit, rank, incarnation = answers.identity()
     brief, nonce = request.brief, request.nonce
     shown = {**answers.report(), "ready": answers.is_ready()} if brief else answers.status()
     body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
-    if keys and valid_nonce(nonce):
-        asked = brief_question(nonce) if brief else nonce
-        headers.append((SIGNATURE_HEADER, sign(keys, Claim(asked, unit, rank, incarnation, body))))
+    if keys and is_valid_nonce(nonce):
+        asked = make_brief_question(nonce) if brief else nonce
+        headers.append(
+            (SIGNATURE_HEADER, sign_answer(keys, AnswerClaim(asked, unit, rank, incarnation, body)))
+        )
     return Response(200, body, JSON, tuple(headers))

@@ -8,15 +8,15 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from unitagent.probes.fetch import Fetched, FetchError
+from unitagent.probes.http_client import FetchedPage, FetchError
 
 if TYPE_CHECKING:
-    from unitagent.probes.fetch import Get, Line
+    from unitagent.probes.http_client import AbortableSocket, FetchRequest
 
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # who asks has said whom to believe
 
 
-def perform(get: Get, line: Line) -> Fetched:
+def perform(get: FetchRequest, line: AbortableSocket) -> FetchedPage:
     """Ask once; blocks at most a little longer than the timeout for each byte, or until the line is cut.
 
     Raises:
@@ -37,7 +37,7 @@ def perform(get: Get, line: Line) -> Fetched:
         raise FetchError(_why(error)) from error
 
 
-def _receive(session: requests.Session, get: Get) -> Fetched:
+def _receive(session: requests.Session, get: FetchRequest) -> FetchedPage:
     headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "unitagent"}
     with session.get(
         get.url, headers=headers, timeout=get.timeout, stream=True, allow_redirects=False
@@ -46,13 +46,13 @@ def _receive(session: requests.Session, get: Get) -> Fetched:
         if len(body) > get.limit:
             raise FetchError(f"more than {get.limit} bytes")
         response.raw.read(1, decode_content=False)  # raises when less has come than was announced
-        return Fetched(response.status_code, body)
+        return FetchedPage(response.status_code, body)
 
 
 class _Adapter(HTTPAdapter):
     """Puts each socket it makes on the line."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: AbortableSocket) -> None:
         self._line = line
         super().__init__()
 
@@ -62,11 +62,11 @@ class _Adapter(HTTPAdapter):
         return pool
 
 
-def _held(base: type[Any], line: Line) -> type[Any]:
+def _held(base: type[Any], line: AbortableSocket) -> type[Any]:
     class Held(base):  # type: ignore[misc]
         def connect(self) -> None:
             super().connect()
-            line.hold(self.sock)
+            line.attach(self.sock)
 
     return Held
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
 
-async def connect(
+async def connect_tcp(
     protocol: _P, host: str, port: int, *, within: float, source: str = ""
 ) -> tuple[asyncio.Transport, _P]:
     """Connect, and hand the connection to ``protocol``.
@@ -29,10 +29,10 @@ async def connect(
         raise OSError(str(error)) from error
 
 
-async def reach(host: str, port: int, *, within: float, source: str = "") -> str:
+async def explain_unreachable(host: str, port: int, *, within: float, source: str = "") -> str:
     """Return nothing when a connection can be made, else why not."""
     try:
-        transport, _ = await connect(asyncio.Protocol(), host, port, within=within, source=source)
+        transport, _ = await connect_tcp(asyncio.Protocol(), host, port, within=within, source=source)
     except TimeoutError:
         return f"no connection to {host}:{port} within {within:g} s"
     except OSError as error:

@@ -12,35 +12,40 @@ import hashlib
 import re
 from pathlib import Path
 
-from unitagent.probes.response import HTML, Response, said
+from unitagent.probes.response import HTML, Response, make_text_response
 
-_FILE = Path(__file__).with_name("dashboard.html")
-_SHOWS = 'data-shows="{}"'
+_DASHBOARD_FILE = Path(__file__).with_name("dashboard.html")
+_SHOWS_ATTRIBUTE = 'data-shows="{}"'
 
 
-def page(shows: str) -> Response:
+def answer_dashboard(shows: str) -> Response:
     """Give the page, which shows the ``unit`` or the whole ``store``, or say that it is ``off``."""
     if shows == "off":
-        return said(404, "there is no page here: UNIT_DASHBOARD=off")
-    return _page(shows)
+        return make_text_response(404, "there is no page here: UNIT_DASHBOARD=off")
+    return _load_dashboard(shows)
 
 
 @functools.cache
-def _page(shows: str) -> Response:
+def _load_dashboard(shows: str) -> Response:
     """Read it when it is asked for the first time; most agents are never asked."""
-    text = _FILE.read_text(encoding="utf-8")
-    headers = (("Content-Security-Policy", _policy(text)), ("Referrer-Policy", "no-referrer"))
-    return Response(200, text.replace(_SHOWS.format("unit"), _SHOWS.format(shows), 1).encode(), HTML, headers)
+    text = _DASHBOARD_FILE.read_text(encoding="utf-8")
+    headers = (("Content-Security-Policy", _build_content_policy(text)), ("Referrer-Policy", "no-referrer"))
+    return Response(
+        200,
+        text.replace(_SHOWS_ATTRIBUTE.format("unit"), _SHOWS_ATTRIBUTE.format(shows), 1).encode(),
+        HTML,
+        headers,
+    )
 
 
-def _policy(text: str) -> str:
-    script, style = _hash(text, "script"), _hash(text, "style")
+def _build_content_policy(text: str) -> str:
+    script, style = _hash_element(text, "script"), _hash_element(text, "style")
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
     )
 
 
-def _hash(text: str, tag: str) -> str:
+def _hash_element(text: str, tag: str) -> str:
     (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"

@@ -10,8 +10,8 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from unitagent.legible import line
-from unitagent.probes.response import Response, said
+from unitagent.probes.response import Response, make_text_response
+from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 _SHOWN = 100  # characters
 
 
-class Hosts:
+class AllowedHosts:
     """The names that are answered.
 
     Args:
@@ -30,34 +30,35 @@ class Hosts:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        given = {_plain(name) for name in names}
+        given = {_normalize_name(name) for name in names}
         self._names = {name for name in given if name and not name.startswith("*.")} | {"localhost"}
         self._below = tuple(name[1:] for name in given if name.startswith("*."))
 
-    def refusal(self, host: bytes) -> Response | None:
+    def refuse_host(self, host: bytes) -> Response | None:
         """Give the answer to a request that says this ``Host``, if it is to have no other."""
         text = host.decode("latin-1").strip()
-        if not text or self._known(text):
+        if not text or self._is_allowed(text):
             return None
-        return said(
+        return make_text_response(
             MISDIRECTED,
-            f"the Host {line(text)[:_SHOWN]!r} is not a name of this agent; ask by its IP address, or set "
-            "UNIT_HTTP_HOSTS to what else it is called (names with commas between, *.name for all below one)",
+            f"the Host {escape_line(text)[:_SHOWN]!r} is not a name of this agent; ask by its IP address, "
+            "or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
+            "names below one)",
         )
 
-    def _known(self, text: str) -> bool:
+    def _is_allowed(self, text: str) -> bool:
         found = _HOST.fullmatch(text)
-        name = _plain(found[1]) if found else ""
+        name = _normalize_name(found[1]) if found else ""
         return name in self._names or name.endswith(self._below) or _is_address(name)
 
 
-def names_in(etc_hosts: str) -> set[str]:
+def parse_etc_hosts(etc_hosts: str) -> set[str]:
     """All names in the text of ``/etc/hosts``, which only who owns this machine writes."""
     words = (row.partition("#")[0].split()[1:] for row in etc_hosts.splitlines())
     return {name for row in words for name in row}
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return name.strip().rstrip(".").lower()
 
 

@@ -22,7 +22,7 @@ _CHUNK = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class HttpResponse:
     """A whole response; the names of its headers are in lower case."""
 
     code: int
@@ -30,13 +30,13 @@ class Answered:
     body: bytes
 
 
-async def get(
+async def get_response(
     address: tuple[str, int],
     path: str,
     headers: Mapping[str, str],
     source: str = "",
     on_connect: Callable[[socket.socket], None] = lambda _: None,
-) -> Answered:
+) -> HttpResponse:
     """Ask once, from ``source`` when that is given; the caller bounds the time.
 
     Raises:
@@ -50,22 +50,22 @@ async def get(
     try:
         on_connect(writer.get_extra_info("socket"))
         theirs = h11.Connection(h11.CLIENT)
-        request = h11.Request(method="GET", target=path, headers=_headers(address[0], headers))
+        request = h11.Request(method="GET", target=path, headers=_build_headers(address[0], headers))
         writer.write(theirs.send(request) or b"")
         writer.write(theirs.send(h11.EndOfMessage()) or b"")
-        return await _read(theirs, reader)
+        return await _read_response(theirs, reader)
     except h11.ProtocolError as error:
         raise ValueError(f"no HTTP response: {error}") from error
     finally:
         writer.transport.abort()
 
 
-def _headers(host: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+def _build_headers(host: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
     bracketed = f"[{host}]" if ":" in host else host
     return [("Host", bracketed), ("Connection", "close"), ("User-Agent", "unitagent"), *headers.items()]
 
 
-async def _read(theirs: h11.Connection, reader: asyncio.StreamReader) -> Answered:
+async def _read_response(theirs: h11.Connection, reader: asyncio.StreamReader) -> HttpResponse:
     response = await _read_head(theirs, reader)
     body, length = list[bytes](), 0
     while True:
@@ -80,7 +80,7 @@ async def _read(theirs: h11.Connection, reader: asyncio.StreamReader) -> Answere
                 if length > _LIMIT:
                     raise ValueError(f"more than {_LIMIT} bytes")
             case h11.EndOfMessage():
-                return Answered(response.status_code, _readable(response), b"".join(body))
+                return HttpResponse(response.status_code, _decode_headers(response), b"".join(body))
             case _:
                 raise ValueError("the connection ended before the response did")
 
@@ -90,10 +90,10 @@ async def _read_head(theirs: h11.Connection, reader: asyncio.StreamReader) -> h1
         theirs.receive_data(await reader.read(_CHUNK))
     if not isinstance(event, h11.Response):
         raise ValueError("no final response")  # noqa: TRY004  # it is what came, and no argument
-    if "transfer-encoding" in _readable(event):
+    if "transfer-encoding" in _decode_headers(event):
         raise ValueError("a response in chunks")
     return event
 
 
-def _readable(response: h11.Response) -> dict[str, str]:
+def _decode_headers(response: h11.Response) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}

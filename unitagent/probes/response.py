@@ -19,6 +19,6 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def said(code: int, line: str, *headers: tuple[str, str]) -> Response:
+def make_text_response(code: int, line: str, *headers: tuple[str, str]) -> Response:
     """Say it to a person."""
     return Response(code, f"{line}\n".encode(), headers=headers)

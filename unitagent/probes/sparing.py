@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from unitagent.probes.answers import Answers
 
 T = TypeVar("T")
-KEPT = 0.2  # seconds
+CACHE_SECONDS = 0.2  # seconds
 
 
-class Sparing:
+class CachedAnswers:
     """The answers of an agent, for those who may ask as often as they like."""
 
     def __init__(self, answers: Answers) -> None:
@@ -45,7 +45,7 @@ class Sparing:
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows, or showed a moment ago."""
-        return self._kept("status", self._answers.status)
+        return self._get_cached("status", self._answers.status)
 
     def report(self) -> dict[str, Any]:
         """Return what this instance says of itself alone, as of now: it is little."""
@@ -53,11 +53,11 @@ class Sparing:
 
     def is_ready(self) -> bool:
         """Tell whether the whole Unit serves, or did a moment ago."""
-        return self._kept("ready", self._answers.is_ready)
+        return self._get_cached("ready", self._answers.is_ready)
 
     def metrics(self) -> bytes:
         """Return Prometheus text, or that of a moment ago."""
-        return self._kept("metrics", self._answers.metrics)
+        return self._get_cached("metrics", self._answers.metrics)
 
     def identity(self) -> tuple[str, int, str]:
         """Return the Unit, the rank and the incarnation."""
@@ -69,12 +69,12 @@ class Sparing:
 
     def peers(self) -> Collection[str]:
         """Return the addresses of the Unit's instances, or those of a moment ago."""
-        return self._kept("peers", self._answers.peers)
+        return self._get_cached("peers", self._answers.peers)
 
-    def _kept(self, name: str, make: Callable[[], T]) -> T:
+    def _get_cached(self, name: str, make: Callable[[], T]) -> T:
         now = time.monotonic()
         at, made = self._made.get(name, (-math.inf, None))
-        if now - at > KEPT:
+        if now - at > CACHE_SECONDS:
             made = make()
             self._made[name] = now, made
         return cast(T, made)

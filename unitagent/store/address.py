@@ -21,8 +21,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from unitagent import folder
 from unitagent.errors import RefusalError
+from unitagent.system import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ _SPECIAL = "special characters of a password have to be percent-encoded (# is %2
 _FALSE = ("0", "f", "false", "n", "no", "off")
 
 
-class Kind(StrEnum):
+class StoreKind(StrEnum):
     """How the server that holds a Unit's keys is found."""
 
     DIRECT = "redis"
@@ -68,7 +68,7 @@ NOBODY = Login()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class StoreLocation:
     """Where the store is.
 
     Attributes:
@@ -80,7 +80,7 @@ class Address:
 
     """
 
-    kind: Kind
+    kind: StoreKind
     hosts: tuple[tuple[str, int], ...] = ()
     path: str = ""
     db: int = 0
@@ -102,11 +102,11 @@ class Address:
         return self.path or ",".join(map(join_host, self.hosts))
 
 
-Directions = Callable[[], str | Address]
+LocationSource = Callable[[], str | StoreLocation]
 """Says where the store is now: a URL, or what one means."""
 
 
-def parse(url: str) -> Address:
+def parse_store_url(url: str) -> StoreLocation:
     """Take a URL apart.
 
     Raises:
@@ -121,10 +121,10 @@ def parse(url: str) -> Address:
         raise RefusalError("no URL; expected redis://[user:password@]host[:port]") from None
     if "#" in url or "@" in parts.path:
         raise RefusalError(_SPECIAL)
-    return _parse(parts)
+    return _parse_parts(parts)
 
 
-def embedded_address(
+def make_embedded_location(
     host: str,
     port: int,
     passwords: Sequence[str],
@@ -132,21 +132,16 @@ def embedded_address(
     *,
     asked_from: str = "",
     variable: str = "UNIT_SECRET",
-) -> Address:
+) -> StoreLocation:
     """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
     first, *others = passwords or ("",)
-    return Address(
-        kind=Kind.DIRECT,
+    return StoreLocation(
+        kind=StoreKind.DIRECT,
         hosts=((host, port),),
         login=Login(user if passwords else "", first, tuple(others)),
         asked_from=asked_from,
         variable=variable,
     )
-
-
-def is_loopback(ip: str) -> bool:
-    """Whether only this machine, or this container, reaches an address."""
-    return ipaddress.ip_address(ip).is_loopback
 
 
 def join_host(host: tuple[str, int]) -> str:
@@ -155,38 +150,38 @@ def join_host(host: tuple[str, int]) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
-def _parse(url: SplitResult) -> Address:
+def _parse_parts(url: SplitResult) -> StoreLocation:
     secure = url.scheme.startswith("rediss")
-    kind = _kind(url.scheme.replace("rediss", "redis", 1))
+    kind = _parse_kind(url.scheme.replace("rediss", "redis", 1))
     login, _, hosts = url.netloc.rpartition("@")
-    where = () if kind is Kind.UNIX else _hosts(hosts, kind)
-    options = _options(url.query, kind, secure=secure)
-    words = [] if kind is Kind.UNIX else [unquote(word) for word in url.path.split("/") if word]
-    service = words.pop(0) if kind is Kind.SENTINEL and words else ""
-    if kind is Kind.SENTINEL and not service:
+    where = () if kind is StoreKind.UNIX else _parse_hosts(hosts, kind)
+    options = _parse_options(url.query, kind, secure=secure)
+    words = [] if kind is StoreKind.UNIX else [unquote(word) for word in url.path.split("/") if word]
+    service = words.pop(0) if kind is StoreKind.SENTINEL and words else ""
+    if kind is StoreKind.SENTINEL and not service:
         raise RefusalError("the name of the primary is missing: redis+sentinel://host:port/NAME")
     if words and "db" in options:
         raise RefusalError("the database is given twice, after the host and as option db")
-    return Address(
+    return StoreLocation(
         kind=kind,
         hosts=where,
-        path=_socket(hosts, url.path) if kind is Kind.UNIX else "",
-        db=_db(words or [options.get("db", "0")], kind),
-        login=_login(login),
+        path=_parse_socket_path(hosts, url.path) if kind is StoreKind.UNIX else "",
+        db=_parse_database(words or [options.get("db", "0")], kind),
+        login=_parse_login(login),
         service=service,
         sentinel_login=Login(options.get("sentinel_username", ""), options.get("sentinel_password", "")),
-        tls=_tls(options) if secure else None,
+        tls=_collect_tls_options(options) if secure else None,
     )
 
 
-def _kind(scheme: str) -> Kind:
-    if scheme not in list(Kind):  # it is not cited: it may be a name or a password without a scheme
+def _parse_kind(scheme: str) -> StoreKind:
+    if scheme not in list(StoreKind):  # it is not cited: it may be a name or a password without a scheme
         accepted = "redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
         raise RefusalError(f"unknown scheme; expected one of {accepted}")
-    return Kind(scheme)
+    return StoreKind(scheme)
 
 
-def _options(query: str, kind: Kind, *, secure: bool) -> dict[str, str]:
+def _parse_options(query: str, kind: StoreKind, *, secure: bool) -> dict[str, str]:
     if query and not all("=" in part for part in query.split("&")):
         raise RefusalError(_SPECIAL if "@" in query else "an option has no value; expected name=value")
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -199,33 +194,33 @@ def _options(query: str, kind: Kind, *, secure: bool) -> dict[str, str]:
             raise RefusalError(f"{said} is unknown; there are {', '.join(_OPTIONS)}")
         if name in _TLS_OPTIONS and not secure:
             raise RefusalError(f"{said} needs a scheme with TLS (rediss://)")
-        if name in _SENTINEL_OPTIONS and kind is not Kind.SENTINEL:
+        if name in _SENTINEL_OPTIONS and kind is not StoreKind.SENTINEL:
             raise RefusalError(f"{said} is for redis+sentinel:// only")
     if len(options) < len(pairs):
         raise RefusalError("an option is given twice")
     return {name: value for name, value in options.items() if value}  # as an empty variable, it says nothing
 
 
-def _login(text: str) -> Login:
+def _parse_login(text: str) -> Login:
     username, _, password = text.partition(":")
     return Login(unquote(username), unquote(password))
 
 
-def _socket(host: str, path: str) -> str:
+def _parse_socket_path(host: str, path: str) -> str:
     if host or not unquote(path).startswith("/") or path.endswith("/"):
         raise RefusalError("a socket needs an absolute path: unix:///path/of/socket")
     return unquote(path)
 
 
-def _hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
-    default = SENTINEL_PORT if kind is Kind.SENTINEL else REDIS_PORT
+def _parse_hosts(text: str, kind: StoreKind) -> tuple[tuple[str, int], ...]:
+    default = SENTINEL_PORT if kind is StoreKind.SENTINEL else REDIS_PORT
     listed = text.split(",")
-    if kind is Kind.DIRECT and len(listed) > 1:
+    if kind is StoreKind.DIRECT and len(listed) > 1:
         raise RefusalError("one host is expected; for several use redis+sentinel:// or redis+cluster://")
-    return tuple(_host(host, default) for host in listed)
+    return tuple(_parse_host(host, default) for host in listed)
 
 
-def _host(text: str, default: int) -> tuple[str, int]:
+def _parse_host(text: str, default: int) -> tuple[str, int]:
     name, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         name, port = text, str(default)
@@ -233,10 +228,10 @@ def _host(text: str, default: int) -> tuple[str, int]:
         raise RefusalError("the host is missing; expected redis://[user:password@]host[:port][/db]")
     if not port.isascii() or not port.isdigit() or len(port) > _MOST_DIGITS or not 0 < int(port) <= MAX_PORT:
         raise RefusalError(f"the port of a host is not a number from 1 to {MAX_PORT}")
-    return _host_name(name), int(port)
+    return _parse_host_name(name), int(port)
 
 
-def _host_name(name: str) -> str:
+def _parse_host_name(name: str) -> str:
     """Take a DNS name, or an IP address of one machine; IPv6 in brackets."""
     if ":" in name and not (name.startswith("[") and name.endswith("]")):
         raise RefusalError("an IPv6 address needs brackets: redis://[fd00::1]:6379")
@@ -254,17 +249,17 @@ def _host_name(name: str) -> str:
     return name
 
 
-def _db(words: list[str], kind: Kind) -> int:
+def _parse_database(words: list[str], kind: StoreKind) -> int:
     if len(words) > 1 or not words[0].isascii() or not words[0].isdigit() or len(words[0]) > _MOST_DIGITS:
         raise RefusalError("the database is not a number, such as 0")
-    if kind is Kind.CLUSTER and int(words[0]):
+    if kind is StoreKind.CLUSTER and int(words[0]):
         raise RefusalError("a cluster has only database 0")
     return int(words[0])
 
 
-def _tls(options: Mapping[str, str]) -> dict[str, str | bool]:
+def _collect_tls_options(options: Mapping[str, str]) -> dict[str, str | bool]:
     tls: dict[str, str | bool] = {
-        name: folder.absolute(value) if name in _TLS_PATHS else value
+        name: working_directory.resolve_user_path(value) if name in _TLS_PATHS else value
         for name, value in options.items()
         if name in _TLS_OPTIONS
     }

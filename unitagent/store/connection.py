@@ -22,20 +22,20 @@ from redis.asyncio.connection import (
 )
 from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError, ResponseError
 
-from unitagent.insist import has_arrived
 from unitagent.store.address import NOBODY, Login, join_host
-from unitagent.store.names import look_up
-from unitagent.store.singleflight import SingleFlight
+from unitagent.store.names import resolve_host
+from unitagent.system.hedging import is_acknowledged
+from unitagent.system.threads import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CERTIFICATES = SingleFlight()
-LONGEST_ANSWER = 32 << 20  # bytes; the records of 1024 ranks, each as long as one may be, are half of it
+MAX_ANSWER_BYTES = 32 << 20  # bytes; the records of 1024 ranks, each as long as one may be, are half of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class ServerAddress:
     """One server, and how to get in; ``path`` is set for a socket file, else host and port.
 
     Attributes:
@@ -57,7 +57,7 @@ class Endpoint:
         return self.path or join_host((self.host, self.port))
 
 
-class _Counted:
+class _LimitedStream:
     """A stream that ends an answer which is longer than any of ours: whoever answers may send without end."""
 
     def __init__(self, stream: asyncio.StreamReader) -> None:
@@ -70,50 +70,50 @@ class _Counted:
     async def read(self, size: int = -1) -> bytes:
         data = await self._stream.read(size)
         self.taken += len(data)
-        if self.taken > LONGEST_ANSWER:
-            raise InvalidResponse(f"an answer of more than {LONGEST_ANSWER >> 20} MiB")
+        if self.taken > MAX_ANSWER_BYTES:
+            raise InvalidResponse(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
         return data
 
 
-class _Parser(DefaultParser):  # type: ignore[valid-type, misc]  # redis-py chooses it as it is imported
+class _LimitedParser(DefaultParser):  # type: ignore[valid-type, misc]  # redis-py chooses it as it is imported
     """redis-py's, over a stream that counts."""
 
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)
-        self._stream: Any = _Counted(self._stream)
+        self._stream: Any = _LimitedStream(self._stream)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         self._stream.taken = 0
         return await super().read_response(*args, **options)
 
 
-class _ToAddress(Connection):
+class _ResolvedConnection(Connection):
     """A connection to an address that is already resolved."""
 
-    endpoint: Endpoint
+    endpoint: ServerAddress
     address = ""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         return {**super()._connection_arguments(), "host": self.address}
 
 
-class _ToAddressWithTLS(SSLConnection):
+class _ResolvedTLSConnection(SSLConnection):
     """The same with TLS, where the certificate is still held against the name."""
 
-    endpoint: Endpoint
+    endpoint: ServerAddress
     address = ""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         return {**super()._connection_arguments(), "host": self.address, "server_hostname": self.host}
 
 
-Begun = Callable[[AbstractConnection], None]
+BeforeConnect = Callable[[AbstractConnection], None]
 
 
-async def connect(
-    endpoint: Endpoint,
+async def open_connection(
+    endpoint: ServerAddress,
     timeout: float,  # noqa: ASYNC109
-    begun: Begun = lambda _: None,
+    begun: BeforeConnect = lambda _: None,
 ) -> AbstractConnection:
     """Connect and log in; of several addresses of a name each gets its share of ``timeout`` seconds.
 
@@ -124,43 +124,45 @@ async def connect(
 
     """
     if endpoint.path:
-        return await _opened(
-            UnixDomainSocketConnection(path=endpoint.path, **_common(endpoint)), endpoint, begun
+        return await _complete_connection(
+            UnixDomainSocketConnection(path=endpoint.path, **_build_arguments(endpoint)), endpoint, begun
         )
-    addresses = await look_up(endpoint.host)
+    addresses = await resolve_host(endpoint.host)
     *spare, last = addresses
     for address in spare:
         try:
             async with asyncio.timeout(timeout / len(addresses)):
-                return await _checked(await connect_to(endpoint, address, begun))
+                return await _ping_or_close(await connect_to_address(endpoint, address, begun))
         except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
             continue
-    return await connect_to(endpoint, last, begun)
+    return await connect_to_address(endpoint, last, begun)
 
 
-def way_of(connection: AbstractConnection) -> tuple[Endpoint, str] | None:
+def get_destination(connection: AbstractConnection) -> tuple[ServerAddress, str] | None:
     """Where a connection leads, or was to lead: the server, and its address; None for a socket file."""
-    if isinstance(connection, _ToAddress | _ToAddressWithTLS):
+    if isinstance(connection, _ResolvedConnection | _ResolvedTLSConnection):
         return connection.endpoint, connection.address
     return None
 
 
-async def call(connection: AbstractConnection, *words: str | bytes | int) -> Any:
+async def send_command(connection: AbstractConnection, *words: str | bytes | int) -> Any:
     """Send one command and return its answer."""
     await connection.send_command(*words)
     return await connection.read_response()
 
 
-def is_heard(connection: AbstractConnection) -> bool:
+def is_connection_acknowledged(connection: AbstractConnection) -> bool:
     """Whether the server's machine has all that was sent to it."""
     writer = connection._writer  # noqa: SLF001  # redis-py shows its socket nowhere else
     if writer is None:
         return False
     wire: socket.socket = writer.get_extra_info("socket")
-    return wire.family == socket.AF_UNIX or has_arrived(wire)
+    return wire.family == socket.AF_UNIX or is_acknowledged(wire)
 
 
-async def connect_to(endpoint: Endpoint, address: str, begun: Begun = lambda _: None) -> AbstractConnection:
+async def connect_to_address(
+    endpoint: ServerAddress, address: str, begun: BeforeConnect = lambda _: None
+) -> AbstractConnection:
     """Connect and log in at one address of the server, with the first password that it does not refuse.
 
     ``begun`` gets each connection before it is made.
@@ -168,57 +170,61 @@ async def connect_to(endpoint: Endpoint, address: str, begun: Begun = lambda _: 
     *others, last = endpoint.login.password, *endpoint.login.others
     for password in others:
         with suppress(AuthenticationError):
-            return await _log_in(endpoint, address, password, begun)
-    return await _log_in(endpoint, address, last, begun)
+            return await _connect_with_password(endpoint, address, password, begun)
+    return await _connect_with_password(endpoint, address, last, begun)
 
 
-async def _log_in(endpoint: Endpoint, address: str, password: str, begun: Begun) -> AbstractConnection:
-    arguments = _common(endpoint) | {"host": endpoint.host, "port": endpoint.port}
+async def _connect_with_password(
+    endpoint: ServerAddress, address: str, password: str, begun: BeforeConnect
+) -> AbstractConnection:
+    arguments = _build_arguments(endpoint) | {"host": endpoint.host, "port": endpoint.port}
     arguments["password"] = password or None
-    connection: _ToAddress | _ToAddressWithTLS
+    connection: _ResolvedConnection | _ResolvedTLSConnection
     if endpoint.tls is None:
-        connection = _ToAddress(**arguments)
+        connection = _ResolvedConnection(**arguments)
     else:
-        connection = _ToAddressWithTLS(**arguments, **endpoint.tls)
+        connection = _ResolvedTLSConnection(**arguments, **endpoint.tls)
         files = connection.ssl_context
         files.context = await _CERTIFICATES.run(tuple(endpoint.tls.items()), files.get)
     connection.endpoint, connection.address = endpoint, address
-    return await _opened(connection, endpoint, begun)
+    return await _complete_connection(connection, endpoint, begun)
 
 
-async def _opened(connection: AbstractConnection, endpoint: Endpoint, begun: Begun) -> AbstractConnection:
+async def _complete_connection(
+    connection: AbstractConnection, endpoint: ServerAddress, begun: BeforeConnect
+) -> AbstractConnection:
     begun(connection)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
         if endpoint.primary:
-            await _refuse_replica(connection)
+            await _reject_replica(connection)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
 
 
-async def _refuse_replica(connection: AbstractConnection) -> None:
+async def _reject_replica(connection: AbstractConnection) -> None:
     """Leave a server that says it is a replica; HELLO tells it, and no ACL forbids that."""
     try:
-        told = await call(connection, "HELLO", 2)
+        told = await send_command(connection, "HELLO", 2)
     except ResponseError:  # a proxy that does not know it; a write will tell
         return
     if isinstance(told, list) and dict(zip(told[::2], told[1::2], strict=False)).get(b"role") == b"replica":
         raise ReadOnlyError("READONLY")
 
 
-async def _checked(connection: AbstractConnection) -> AbstractConnection:
+async def _ping_or_close(connection: AbstractConnection) -> AbstractConnection:
     """Hear one answer, while there is another address to try: a server that is deaf or refuses us is none."""
     try:
-        await call(connection, "PING")
+        await send_command(connection, "PING")
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
 
 
-def _common(endpoint: Endpoint) -> dict[str, Any]:
+def _build_arguments(endpoint: ServerAddress) -> dict[str, Any]:
     """Arguments of every connection. Timeouts are set around whole operations, so none in here."""
     return {
         "db": endpoint.db,
@@ -226,7 +232,7 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
         "password": endpoint.login.password or None,
         "socket_timeout": None,
         "socket_connect_timeout": None,
-        "parser_class": _Parser,
+        "parser_class": _LimitedParser,
         "protocol": 2,  # pushes arrive on a connection of their own
         "driver_info": None,  # no CLIENT SETINFO: one permission less to ask for
     }

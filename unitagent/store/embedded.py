@@ -25,15 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.store.address import Login, is_loopback, join_host
+from unitagent.store.address import Login, join_host
 from unitagent.store.keys import PERMISSIONS
+from unitagent.system.addresses import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.keys import Keyring
+    from unitagent.system.keyring import Keyring
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -60,7 +61,7 @@ _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on
 
 # PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
 # port, and maxmemory, which only refuses writes, bounds neither what scripts take nor clients' buffers.
-_LEASH = """\
+_TETHER = """\
 import ctypes, os, sys
 c = ctypes.CDLL(None)
 c.prctl(1, 9)
@@ -135,10 +136,10 @@ class EmbeddedServer:
     ) -> None:
         self._host = (bind_ip, port)
         self._keys = keys
-        self._taught: tuple[str, ...] = ()  # the passwords that the server takes
-        self._former = False  # whether somebody may be in by one that it took before
-        self._start = spawn or _spawn
-        self._line: AbstractConnection | None = None
+        self._passwords: tuple[str, ...] = ()  # the passwords that the server takes
+        self._may_have_former = False  # whether somebody may be in by one that it took before
+        self._start = spawn or _spawn_process
+        self._connection: AbstractConnection | None = None
         self._key = secrets.token_hex(32)
         self._output = -1
         self.pid = 0
@@ -157,10 +158,10 @@ class EmbeddedServer:
                 "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host(self._host),
             )
-        argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(_SPACE), program, "-")
-        stdin = _filled(self._configuration())
-        self._taught, self._former = self._keys.passwords, False
-        output = self._new_output()
+        argv = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), str(_SPACE), program, "-")
+        stdin = _make_filled_pipe(self._render_configuration())
+        self._passwords, self._may_have_former = self._keys.passwords, False
+        output = self._open_output_pipe()
         try:
             self.pid = self._start(argv, stdin, output)
         finally:
@@ -168,7 +169,7 @@ class EmbeddedServer:
             os.close(output)
         return self.pid
 
-    async def ready(self, deadline: float = 10.0) -> None:
+    async def wait_until_ready(self, deadline: float = 10.0) -> None:
         """Wait until the server that was spawned answers, at most ``deadline`` seconds.
 
         Raises:
@@ -179,44 +180,46 @@ class EmbeddedServer:
         try:
             async with asyncio.timeout(deadline):
                 while why:
-                    why = await self._ask()
+                    why = await self._load_scripts()
                     await asyncio.sleep(_PAUSE if why else 0)
         except TimeoutError:
-            raise StoreError(f"the embedded store did not start: {self._last_words() or why}") from None
+            raise StoreError(f"the embedded store did not start: {self._read_last_output() or why}") from None
 
-    async def answers(self) -> bool:
+    async def is_answering(self) -> bool:
         """Whether the server answers at all: one that is busy with a script, or hangs, does not."""
         try:
             async with asyncio.timeout(_TRY):
-                self._line = self._line or await self._connect()
-                await _call(self._line, "PING")
+                self._connection = self._connection or await self._connect_as_owner()
+                await _send_command(self._connection, "PING")
         except Exception:  # noqa: BLE001  # whatever it is
-            await self.let_go()
+            await self.close_admin_connection()
             return False
         return True
 
-    async def makes_room(self) -> bool:
+    async def evict_strangers(self) -> bool:
         """Put out who has not logged in, where few places are left, or little memory; whether that was so."""
-        if self._line is None or not self._keys:
+        if self._connection is None or not self._keys:
             return False
         share, of = _FULL
         try:
             async with asyncio.timeout(_CLEARING):
-                clients = bytes(await _call(self._line, "INFO", "clients"))
-                memory = bytes(await _call(self._line, "INFO", "memory"))
-                taken, most = (_number(clients, name) for name in (b"connected_clients", b"maxclients"))
+                clients = bytes(await _send_command(self._connection, "INFO", "clients"))
+                memory = bytes(await _send_command(self._connection, "INFO", "memory"))
+                taken, most = (
+                    _parse_info_number(clients, name) for name in (b"connected_clients", b"maxclients")
+                )
                 if (
                     taken * of <= (most or _PLACES) * share
-                    and _number(memory, b"used_memory") * of <= _MEMORY * share
+                    and _parse_info_number(memory, b"used_memory") * of <= _MEMORY * share
                 ):
                     return False
-                await _call(self._line, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
+                await _send_command(self._connection, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
         except Exception:  # noqa: BLE001  # whatever it is; the next look at the server tells
-            await self.let_go()
+            await self.close_admin_connection()
             return False
         return True
 
-    async def follow(self) -> None:
+    async def apply_passwords(self) -> None:
         """Let clients in by the passwords of now and no others, should they have changed. Who is in stays.
 
         Raises:
@@ -224,14 +227,14 @@ class EmbeddedServer:
 
         """
         wanted = self._keys.passwords
-        if self._taught == wanted or not wanted:
+        if self._passwords == wanted or not wanted:
             return
-        passwords = tuple(map(_hash, wanted))
-        await self._tell(*(("ACL", "SETUSER", user, "resetpass", *passwords) for user in _USERS))
-        self._former |= not set(self._taught) <= set(wanted)
-        self._taught = wanted
+        passwords = tuple(map(_hash_password, wanted))
+        await self._send_commands(*(("ACL", "SETUSER", user, "resetpass", *passwords) for user in _USERS))
+        self._may_have_former |= not set(self._passwords) <= set(wanted)
+        self._passwords = wanted
 
-    async def put_out_former(self) -> bool:
+    async def disconnect_former(self) -> bool:
         """Put out whoever may be in by a password that counts no more; whether there may have been any. The
         server does not tell who is: all go, and members come again.
 
@@ -239,63 +242,65 @@ class EmbeddedServer:
             StoreError: the server did not do it.
 
         """
-        if not self._former:
+        if not self._may_have_former:
             return False
-        await self._tell(*(("CLIENT", "KILL", "USER", user) for user in _USERS))
-        self._former = False
+        await self._send_commands(*(("CLIENT", "KILL", "USER", user) for user in _USERS))
+        self._may_have_former = False
         return True
 
-    async def _tell(self, *commands: Sequence[str]) -> None:
+    async def _send_commands(self, *commands: Sequence[str]) -> None:
         """Have the server do these, on a connection of their own."""
         try:
             async with asyncio.timeout(_TRY):
-                connection = await self._connect()
+                connection = await self._connect_as_owner()
                 try:
                     for command in commands:
-                        await _call(connection, *command)
+                        await _send_command(connection, *command)
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:
-            raise _explain(error, join_host(self._host)) from error
+            raise _explain_error(error, join_host(self._host)) from error
 
-    async def let_go(self) -> None:
+    async def close_admin_connection(self) -> None:
         """Close the connection that the server is looked after by."""
-        line, self._line = self._line, None
+        line, self._connection = self._connection, None
         if line is not None:
             await line.disconnect(nowait=True)
 
-    async def _ask(self) -> str:
+    async def _load_scripts(self) -> str:
         """Teach the server its scripts; the answer is why it is not ready, or nothing.
 
         The connection is kept: later, strangers may have taken all places.
         """
         from unitagent.store import scripts  # noqa: PLC0415
 
-        await self.let_go()
+        await self.close_admin_connection()
         try:
             async with asyncio.timeout(_TRY):
-                self._line = await self._connect()
-                about = bytes(await _call(self._line, "INFO", "server"))
+                self._connection = await self._connect_as_owner()
+                about = bytes(await _send_command(self._connection, "INFO", "server"))
                 for script in scripts.ALL:
-                    await _call(self._line, "SCRIPT", "LOAD", script.source)
+                    await _send_command(self._connection, "SCRIPT", "LOAD", script.source)
         except Exception as error:  # noqa: BLE001  # it is told when it lasts
-            await self.let_go()
+            await self.close_admin_connection()
             self._check_alive()
-            if _is_refusal(error):
-                raise self._stranger() from None
-            return str(_explain(error, join_host(self._host)))
+            if _is_login_refusal(error):
+                raise self._make_other_server_error() from None
+            return str(_explain_error(error, join_host(self._host)))
         if f"process_id:{self.pid}\r\n".encode() not in about:
-            await self.let_go()
-            raise self._stranger()
+            await self.close_admin_connection()
+            raise self._make_other_server_error()
         return ""
 
-    async def _connect(self) -> AbstractConnection:
-        from unitagent.store.connection import Endpoint, connect  # noqa: PLC0415
+    async def _connect_as_owner(self) -> AbstractConnection:
+        from unitagent.store.connection import ServerAddress, open_connection  # noqa: PLC0415
 
         host, port = self._host
-        return await connect(Endpoint(host=host, port=port, login=Login(_OWNER, self._key)), _TRY)
+        return await open_connection(
+            ServerAddress(host=host, port=port, login=Login(_OWNER, self._key)), _TRY
+        )
 
-    def _stranger(self) -> StoreError:
+    def _make_other_server_error(self) -> StoreError:
         place = join_host(self._host)
         return StoreError(f"the embedded store did not start: another server answers at {place}")
 
@@ -303,29 +308,31 @@ class EmbeddedServer:
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
-            raise StoreError(f"the embedded store ended: {self._last_words() or 'it said nothing'}") from None
+            raise StoreError(
+                f"the embedded store ended: {self._read_last_output() or 'it said nothing'}"
+            ) from None
 
-    def _configuration(self) -> bytes:
+    def _render_configuration(self) -> bytes:
         return _CONFIGURATION.format(
             bind=self._host[0],
             port=self._host[1],
             places=_PLACES,
             memory=_MEMORY,
-            passwords=" ".join(map(_hash, self._keys.passwords)) or "nopass",
+            passwords=" ".join(map(_hash_password, self._keys.passwords)) or "nopass",
             permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
             member=MEMBER,
             owner=_OWNER,
-            key=_hash(self._key),
+            key=_hash_password(self._key),
         ).encode()
 
-    def _new_output(self) -> int:
+    def _open_output_pipe(self) -> int:
         """Make a pipe for what the server says, kept for its last words; a full one loses, never blocks."""
         if self._output >= 0:
             os.close(self._output)
         self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         return write
 
-    def _last_words(self) -> str:
+    def _read_last_output(self) -> str:
         try:
             said = os.read(self._output, _PIPE).decode(errors="replace")
         except BlockingIOError:
@@ -334,25 +341,25 @@ class EmbeddedServer:
         return "; ".join(lines[-2:])[-_LAST_WORDS:]
 
 
-async def _call(line: AbstractConnection, *words: str | bytes) -> Any:
-    from unitagent.store.connection import call  # noqa: PLC0415
+async def _send_command(line: AbstractConnection, *words: str | bytes) -> Any:
+    from unitagent.store.connection import send_command  # noqa: PLC0415
 
-    return await call(line, *words)
-
-
-def _explain(error: Exception, place: str) -> StoreError:
-    from unitagent.store.trouble import explain  # noqa: PLC0415
-
-    return explain(error, place)
+    return await send_command(line, *words)
 
 
-def _is_refusal(error: Exception) -> bool:
+def _explain_error(error: Exception, place: str) -> StoreError:
+    from unitagent.store.errors import explain_error  # noqa: PLC0415
+
+    return explain_error(error, place)
+
+
+def _is_login_refusal(error: Exception) -> bool:
     from redis.exceptions import AuthenticationError  # noqa: PLC0415
 
     return isinstance(error.__cause__ or error, AuthenticationError)
 
 
-def _filled(content: bytes) -> int:
+def _make_filled_pipe(content: bytes) -> int:
     """Make the reading end of a pipe that holds ``content``, which is far below what a pipe takes."""
     read, write = os.pipe2(os.O_CLOEXEC)
     with open(write, "wb") as pipe:  # noqa: PTH123  # a descriptor, not a path
@@ -360,18 +367,18 @@ def _filled(content: bytes) -> int:
     return read
 
 
-def _number(about: bytes, name: bytes) -> int:
+def _parse_info_number(about: bytes, name: bytes) -> int:
     """A number of what INFO tells; 0 where it does not."""
     found = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
-def _hash(password: str) -> str:
+def _hash_password(password: str) -> str:
     """A password as a rule of the server's, which does not tell it."""
     return f"#{hashlib.sha256(password.encode()).hexdigest()}"
 
 
-def _spawn(argv: Sequence[str], stdin: int, output: int) -> int:
+def _spawn_process(argv: Sequence[str], stdin: int, output: int) -> int:
     """Spawn without ``Popen``, which would wait for its child; in a group that no terminal interrupts."""
     places = [
         (os.POSIX_SPAWN_DUP2, source, target) for source, target in ((stdin, 0), (output, 1), (output, 2))

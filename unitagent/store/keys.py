@@ -22,7 +22,7 @@ REGISTRY = "unitagent:{registry}:units"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class KeyNames:
     """Names of one Unit's keys and of its channel."""
 
     unit: str

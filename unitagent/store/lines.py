@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
-MOST = 10_000  # Units in one store
-_AT_ONCE = 200  # lines read in one turn of the event loop
+MAX_ROWS = 10_000  # Units in one store
+_ROWS_PER_TURN = 200  # lines read in one turn of the event loop
 
 
-class Lines(Generic[T]):
+class RowCache(Generic[T]):
     """What was read the last time; ``warn`` says that some were left out."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -38,21 +38,21 @@ class Lines(Generic[T]):
         """Give what each line means, in no order."""
         found: dict[bytes, tuple[bytes, T]] = {}
         fresh = 0
-        for name in self._chosen(lines):
+        for name in self._choose_rows(lines):
             raw = lines[name]
             known = self._read.get(name)
             if known is None or known[0] != raw:
                 known = raw, read(name, raw)
                 fresh += 1
-                if fresh % _AT_ONCE == 0:
+                if fresh % _ROWS_PER_TURN == 0:
                     await asyncio.sleep(0)
             found[name] = known
         self._read = found
         return [meaning for _, meaning in found.values()]
 
-    def _chosen(self, lines: Mapping[bytes, bytes]) -> Iterable[bytes]:
-        if len(lines) <= MOST:
+    def _choose_rows(self, lines: Mapping[bytes, bytes]) -> Iterable[bytes]:
+        if len(lines) <= MAX_ROWS:
             return lines
-        self._warn(f"the store lists more than {MOST} Units; those that came last are left out")
+        self._warn(f"the store lists more than {MAX_ROWS} Units; those that came last are left out")
         known = (name for name in self._read if name in lines)
-        return islice(chain(known, (name for name in lines if name not in self._read)), MOST)
+        return islice(chain(known, (name for name in lines if name not in self._read)), MAX_ROWS)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unitagent.core.history import Moment
     from unitagent.core.model import Failure, Record
-    from unitagent.store.protocol import Entry
+    from unitagent.store.protocol import Endpoint
 
-MAX_SIZE = 1024  # instances in a Unit
+MAX_UNIT_SIZE = 1024  # instances in a Unit
 MAX_EXACT = MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the scripts compute with
 MAX_PORT = 65535
 MAX_LEASE = 31_536_000.0  # seconds; a year is the longest that a setting may say
@@ -34,7 +34,7 @@ _WORDS = re.compile(r"[ -~]{0,12288}")
 
 
 @functools.lru_cache(maxsize=2048)  # a rank's address does not change in its life
-def is_address(text: str) -> bool:
+def is_valid_ip(text: str) -> bool:
     """Whether this is the literal of an IP address, without a zone, at which one machine may be reached."""
     try:
         address = ipaddress.ip_address(text)
@@ -45,12 +45,12 @@ def is_address(text: str) -> bool:
     return one and _ADDRESS.fullmatch(text) is not None
 
 
-def is_id(text: str) -> bool:
+def is_valid_id(text: str) -> bool:
     """Whether this can be the random id of an agent's life."""
     return _WORD.fullmatch(text) is not None
 
 
-def find_fault(record: Record, *, needs_port: bool) -> str:
+def find_invalid_field(record: Record, *, needs_port: bool) -> str:
     """Name the first field of a record that cannot be so; "" for none.
 
     Args:
@@ -60,9 +60,9 @@ def find_fault(record: Record, *, needs_port: bool) -> str:
     """
     fine = {
         "rank": record.rank >= 0,
-        "size": record.rank < record.size <= MAX_SIZE,
-        "incarnation": is_id(record.incarnation),
-        "ip": is_address(record.ip),
+        "size": record.rank < record.size <= MAX_UNIT_SIZE,
+        "incarnation": is_valid_id(record.incarnation),
+        "ip": is_valid_ip(record.ip),
         "port": (1 if needs_port else 0) <= record.port <= MAX_PORT,
         "master_port": 0 <= record.master_port <= MAX_PORT,
         "tenure": 0 <= record.tenure <= MAX_EXACT,
@@ -70,8 +70,8 @@ def find_fault(record: Record, *, needs_port: bool) -> str:
         "begun": 0 <= record.begun <= MAX_GENERATION,
         "order": 0 <= record.order <= MAX_EXACT,
         "restarts": 0 <= record.restarts <= MAX_EXACT,
-        "netns": not record.netns or is_id(record.netns),
-        "gang": not record.gang or is_id(record.gang),
+        "netns": not record.netns or is_valid_id(record.netns),
+        "gang": not record.gang or is_valid_id(record.gang),
         "hostname": _is_text(record.hostname, _LONGEST_NAME),
         "revision": _is_text(record.revision, _LONGEST_TEXT),
         "fingerprint": _WORDS.fullmatch(record.fingerprint) is not None,
@@ -86,33 +86,33 @@ def find_fault(record: Record, *, needs_port: bool) -> str:
     return next((name for name, good in fine.items() if not good), "")
 
 
-def is_failure(failure: Failure) -> bool:
+def is_valid_failure(failure: Failure) -> bool:
     """Whether a failure can have happened."""
     code, number = failure.exit_code, failure.signal
     return (
-        0 <= failure.rank < MAX_SIZE
-        and (not failure.ip or is_address(failure.ip))
+        0 <= failure.rank < MAX_UNIT_SIZE
+        and (not failure.ip or is_valid_ip(failure.ip))
         and (code is None or 0 <= code <= _MAX_STATUS)
         and (number is None or 0 < number <= _MAX_SIGNAL)
         and 0 <= failure.at <= _LAST_DAY
         and 0 <= failure.detect <= _LAST_DAY
-        and 0 <= failure.stops <= MAX_SIZE
+        and 0 <= failure.stops <= MAX_UNIT_SIZE
     )
 
 
-def is_moment(moment: Moment) -> bool:
+def is_valid_moment(moment: Moment) -> bool:
     """Whether a moment of the history can have been."""
-    return 0 <= moment.rank < MAX_SIZE and 0 <= moment.at <= _LAST_DAY
+    return 0 <= moment.rank < MAX_UNIT_SIZE and 0 <= moment.at <= _LAST_DAY
 
 
-def is_entry(entry: Entry) -> bool:
+def is_valid_endpoint(entry: Endpoint) -> bool:
     """Whether traffic can be sent to where an entry says."""
-    named = all(map(_NAME.fullmatch, (entry.unit, entry.service))) and is_id(entry.incarnation)
+    named = all(map(_NAME.fullmatch, (entry.unit, entry.service))) and is_valid_id(entry.incarnation)
     ports = all(0 <= port <= MAX_PORT for port in (entry.port, entry.probe_port))
     counted = 0 <= entry.generation <= MAX_GENERATION and 0 < entry.lease <= MAX_LEASE
     texts = _is_text(entry.revision, _LONGEST_TEXT) and _is_text(entry.phase, _LONGEST_NAME)
     dated = 0 <= entry.at <= MAX_EXACT
-    return bool(named) and ports and counted and texts and dated and is_address(entry.ip)
+    return bool(named) and ports and counted and texts and dated and is_valid_ip(entry.ip)
 
 
 def _is_text(text: str, longest: int) -> bool:

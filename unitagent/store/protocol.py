@@ -43,7 +43,7 @@ class UnitSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class WorkloadOutput:
     """The last lines that a failing workload wrote to its stderr."""
 
     generation: int
@@ -52,7 +52,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Endpoint:
     """What rank 0 announces of its Unit to whoever sends it traffic.
 
     Attributes:
@@ -82,17 +82,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class RegistryRecord:
     """An entry as it hangs in the store, and when it was put there, or signed: seconds of the server's
     clock.
     """
 
     at: float
-    entry: Entry
+    entry: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Sights:
+class RegistrySnapshot:
     """All entries by Unit, and the seconds of the server's clock when they were read.
 
     Attributes:
@@ -101,7 +101,7 @@ class Sights:
     """
 
     now: float
-    units: Mapping[str, Sight]
+    units: Mapping[str, RegistryRecord]
     proven: bool = False
 
 
@@ -128,13 +128,13 @@ class Store(Protocol):
     async def read(self) -> UnitSnapshot:
         """Read the whole Unit and change nothing."""
 
-    async def order(self, order: Order) -> Order:
+    async def put_order(self, order: Order) -> Order:
         """Leave an operator's wish, and push; returns it with the generation and the number it got."""
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""
 
-    async def read_output(self, generation: int) -> Output | None:
+    async def read_output(self, generation: int) -> WorkloadOutput | None:
         """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
 
     async def close(self) -> None:

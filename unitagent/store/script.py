@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unitagent.store import wire
-from unitagent.store.scripts import Word
+from unitagent.store import codec
+from unitagent.store.scripts import Argument
 
 if TYPE_CHECKING:
     from unitagent.core.actions import Exchange
     from unitagent.core.model import Order
-    from unitagent.store.keys import Keys
+    from unitagent.store.keys import KeyNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ExchangeCall:
     """What one run of the script is told, beside the request.
 
     Attributes:
@@ -34,29 +34,29 @@ class Call:
     record: bytes = b""
     size: int
 
-    def words(self, keys: Keys, request: Exchange) -> tuple[Word, ...]:
+    def build_arguments(self, keys: KeyNames, request: Exchange) -> tuple[Argument, ...]:
         """Number of keys, keys and arguments of an agent's exchange."""
         judge = [] if self.rank is None else [self.rank]
         return (
             *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
             *(self.incarnation, self.count, b"" if self.rank is None else self.record),
             *(request.take, request.seen, max(0, request.generation)),
-            wire.encode_failure(request.failure) if request.failure else b"",
+            codec.encode_failure(request.failure) if request.failure else b"",
             *(b"", int(request.notify), self.since, self.epoch, keys.look),
             *(request.record.order if request.record else 0, self.size),
             *dict.fromkeys([*request.judge, *judge]),
         )
 
 
-def order_words(keys: Keys, order: Order) -> tuple[Word, ...]:
+def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
     """Give the same words for an operator, who leaves a wish, pushes, and wants nobody's record."""
-    wish = wire.encode(order)
+    wish = codec.encode_value(order)
     own = (3, keys.board, keys.changes, keys.history)
     return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ExchangeAnswer:
     """What the script answers, still in bytes.
 
     Attributes:
@@ -79,29 +79,29 @@ class Answer:
     beats: dict[bytes, bytes]
 
     @classmethod
-    def read(cls, raw: list[Any]) -> Answer:
+    def parse_raw(cls, raw: list[Any]) -> ExchangeAnswer:
         """Give names to the parts of the script's answer."""
         broken, epoch, now, version, since, holder, generation, failure, order, records, beats = raw
         return cls(
             broken=broken,
             epoch=epoch,
-            now=wire.decode_number(now),
-            version=wire.decode_number(version),
-            since=wire.decode_number(since),
+            now=codec.decode_number(now),
+            version=codec.decode_number(version),
+            since=codec.decode_number(since),
             holder=holder,
-            generation=wire.decode_number(generation),
+            generation=codec.decode_number(generation),
             failure=failure,
             order=order,
-            records=pairs(records),
-            beats=pairs(beats),
+            records=pair_up(records),
+            beats=pair_up(beats),
         )
 
     @property
     def age(self) -> float:
         """Seconds since the board was born; never negative, also when the server's clock was set back."""
-        return max(0.0, (self.now - wire.decode_number(self.epoch.partition(b" ")[0])) / 1e6)
+        return max(0.0, (self.now - codec.decode_number(self.epoch.partition(b" ")[0])) / 1e6)
 
 
-def pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+def pair_up(flat: list[bytes]) -> dict[bytes, bytes]:
     """Give the mapping that Redis sends as a flat list."""
     return dict(zip(flat[::2], flat[1::2], strict=True))

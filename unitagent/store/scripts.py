@@ -9,35 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
 
-from unitagent.store.connection import call
+from unitagent.store.connection import send_command
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-Word = str | bytes | int
+Argument = str | bytes | int
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class LuaScript:
     """One file of Lua; ``sha`` is its name."""
 
     source: bytes
     sha: str
 
 
-def _read(name: str) -> Script:
+def _load_script(name: str) -> LuaScript:
     source = Path(__file__).with_name(f"{name}.lua").read_bytes()
-    return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
+    return LuaScript(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
 ALL = EXCHANGE, BOARD, ANNOUNCE, UNITS, HISTORY = tuple(
-    map(_read, ("exchange", "board", "announce", "units", "history"))
+    map(_load_script, ("exchange", "board", "announce", "units", "history"))
 )
 
 
-async def run(connection: AbstractConnection, script: Script, *words: Word) -> Any:
+async def run_script(connection: AbstractConnection, script: LuaScript, *words: Argument) -> Any:
     """Run a script by its name, or send it to a server that has yet to learn it."""
     try:
-        return await call(connection, "EVALSHA", script.sha, *words)
+        return await send_command(connection, "EVALSHA", script.sha, *words)
     except NoScriptError:
-        return await call(connection, "EVAL", script.source, *words)
+        return await send_command(connection, "EVAL", script.source, *words)

@@ -1,0 +1,154 @@
+"""Who is connected to the probe address, and who goes when there is no place left.
+
+The invariant: no crowd keeps another client out. Connections are counted by network (a /24 of IPv4, a /64 of
+IPv6), for one who has many addresses has them side by side; a quarter of the places is for this host and for
+the Unit's instances; and who waits for the first answer is not sent away within ``PATIENCE`` seconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import resource
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Collection
+
+LIMIT = 512
+PATIENCE = 1.0  # seconds
+_FIRST_WORD = 0.1  # seconds that one may take from the connection on; a probe's request comes with it
+_FOREIGN = 3, 4  # of the places, those that others than our own may have
+_SITES = {4: 24, 6: 64}  # bits of an address that say whose it is
+
+
+def compute_connection_limit() -> int:
+    """How many connections there may be: half of all files are kept for the agent's own work."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return LIMIT if files == resource.RLIM_INFINITY else max(1, min(LIMIT, files // 2))
+
+
+class ClientOrigin(NamedTuple):
+    """Where a connection comes from.
+
+    Attributes:
+        party: whom a turn belongs to: an address of IPv4, a network of IPv6.
+        network: whom a place belongs to.
+
+    """
+
+    address: str
+    party: str
+    network: str
+
+
+def parse_origin(address: str) -> ClientOrigin:
+    """Tell the parts of the address of a socket, which may be IPv4 in the form of IPv6, or have a zone."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ClientOrigin(address, address, address)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    network = str(ipaddress.ip_network((found, _SITES[found.version]), strict=False))
+    return ClientOrigin(str(found), str(found) if found.version == 4 else network, network)  # noqa: PLR2004
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One connection.
+
+    Attributes:
+        own: of this host, or of an instance of the Unit.
+        since: when it came.
+        asked: since when a whole request waits for its answer.
+        answered: whether there has been an answer.
+        transport: None until the connection is made.
+        gone: it was sent away, perhaps before it was made.
+
+    """
+
+    origin: ClientOrigin
+    own: bool
+    since: float
+    asked: float | None = None
+    answered: bool = False
+    transport: asyncio.Transport | None = None
+    gone: bool = False
+
+    def rank_claim(self, now: float) -> int:
+        """How good a reason there is to let it stay: none, an answer that it waits for, its first one."""
+        if self.asked is None:
+            return 2 if now - self.since < _FIRST_WORD and not self.answered else 0
+        if now - self.asked > PATIENCE:
+            return 0
+        return 1 if self.answered else 2
+
+    def disconnect(self) -> None:
+        """Cut it off."""
+        self.gone = True
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class ClientTable:
+    """All of them, oldest first.
+
+    Args:
+        limit: how many there may be.
+        peers: addresses of the Unit's instances.
+
+    """
+
+    def __init__(self, limit: int, peers: Callable[[], Collection[str]]) -> None:
+        self._limit = limit
+        self._peers = peers
+        self._guests: dict[Client, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def admit_client(self, address: str, here: str, now: float) -> Client | None:
+        """Take one in, sending another away where there is no place; None: nobody can be sent away now."""
+        guest = Client(parse_origin(address), self.is_own(address, here), now)
+        self._guests[guest] = None
+        if len(self._guests) > self._limit:
+            victim = self._choose_victim(now, guest)
+            if victim is None:
+                del self._guests[guest]
+                return None
+            self.remove(victim)
+            victim.disconnect()
+        return guest
+
+    def is_own(self, address: str, here: str) -> bool:
+        """Whether it is this host, which sees itself at the address that it connects to, or an instance."""
+        return address == here or parse_origin(address).address in self._peers()
+
+    def remove(self, guest: Client) -> None:
+        """Forget one that has ended."""
+        self._guests.pop(guest, None)
+
+    def close(self) -> None:
+        """Cut all of them off."""
+        for guest in list(self._guests):
+            guest.disconnect()
+        self._guests.clear()
+
+    def _choose_victim(self, now: float, newcomer: Client) -> Client | None:
+        """The oldest of whoever has most, among those with the least claim."""
+        foreign = [guest for guest in self._guests if not guest.own]
+        share, of = _FOREIGN
+        crowd = foreign if len(foreign) * of > self._limit * share else list(self._guests)
+        claims = [(guest.rank_claim(now), guest) for guest in crowd if guest is not newcomer]
+        least = min((claim for claim, _ in claims), default=2)
+        if least > 1:
+            return None
+        networks = Counter(guest.origin.network for guest in crowd)
+        addresses = Counter(guest.origin.address for guest in crowd)
+        return max(
+            (guest for claim, guest in claims if claim == least),
+            key=lambda guest: (networks[guest.origin.network], addresses[guest.origin.address]),
+        )

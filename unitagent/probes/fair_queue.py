@@ -1,0 +1,73 @@
+"""Whose request is read next: one in each turn of the event loop; lanes, and in each the addresses, in turn.
+
+The invariant: however many clients ask for however much, the agent's own work waits for one of them at a
+time, a lane waits for one of each other lane, and the first of an address for one of each other in its lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Queue = dict[object, Callable[[], None]]
+
+
+class Lane(IntEnum):
+    """Who waits together. A crowd in one lane, however large, takes its share and no other's."""
+
+    OWN = 0  # this host and the Unit's instances
+    LIVENESS = 1  # whoever asks whether this agent lives
+    OTHER = 2
+
+
+class FairQueue:
+    """Everybody who waits, by lane and address; those of an address in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, dict[str, Queue]] = {}
+        self._scheduled = False
+
+    def enqueue(self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER) -> None:
+        """Have ``act`` called in a later turn of the loop; who waits already keeps the place."""
+        self._lanes.setdefault(lane, {}).setdefault(address, {})[who] = act
+        self._schedule_next()
+
+    def discard(self, address: str, who: object) -> None:
+        """Take out who has gone."""
+        for lane, waiting in list(self._lanes.items()):
+            queue = waiting.get(address, {})
+            queue.pop(who, None)
+            if not queue:
+                waiting.pop(address, None)
+            if not waiting:
+                del self._lanes[lane]
+
+    def _schedule_next(self) -> None:
+        if self._lanes and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run_next)
+
+    def _run_next(self) -> None:
+        self._scheduled = False
+        if not self._lanes:
+            return
+        act = self._pop_next()
+        self._schedule_next()
+        act()
+
+    def _pop_next(self) -> Callable[[], None]:
+        """Take the first out; its lane and its address go behind all others."""
+        lane, waiting = next(iter(self._lanes.items()))
+        del self._lanes[lane]
+        address, queue = next(iter(waiting.items()))
+        del waiting[address]
+        act = queue.pop(next(iter(queue)))
+        if queue:
+            waiting[address] = queue
+        if waiting:
+            self._lanes[lane] = waiting
+        return act

@@ -1,0 +1,72 @@
+"""The keys that are made of the Unit's secrets, one for each use of each.
+
+A Unit may have several secrets while one takes the place of another. Whoever has several signs with all of
+them, so that whoever has any of them believes it, and counts what any of them signs. So it does not matter
+in which order the ranks learn of one more.
+
+The invariant: the secret itself leaves this process on no wire and in no file. A key that somebody learns, as
+a sniffer learns the embedded store's password, tells neither the secret nor another key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MIN_SECRET_BYTES = 16  # bytes; fewer are found by trying, from one signed answer
+MAX_SECRETS = 3  # a former one, its successor, and the successor of a change that went wrong
+
+
+class Keyring:
+    """All keys of one Unit, as they are now. One ring is shared by all who sign, compare or log in.
+
+    Attributes:
+        signing: what this Unit signs with; nothing where it has no secret.
+        passwords: that the embedded store takes, in the order in which a client tries them.
+        edition: another one after each change.
+
+    """
+
+    def __init__(self, *secrets: str) -> None:
+        self.signing: tuple[str, ...] = ()
+        self.passwords: tuple[str, ...] = ()
+        self.edition = 0
+        self.replace(secrets)
+
+    def replace(self, secrets: Iterable[str]) -> bool:
+        """Accept these from now on, and no others; whether that is a change."""
+        each = tuple(dict.fromkeys(secrets))
+        signing = tuple(map(derive_signing_key, each))
+        if signing == self.signing:
+            return False
+        self.signing, self.passwords = signing, tuple(map(derive_store_password, each))
+        self.edition += 1
+        return True
+
+    def has_any(self, secrets: Iterable[str]) -> bool:
+        """Whether one of these is accepted now."""
+        return any(derive_signing_key(secret) in self.signing for secret in secrets)
+
+    def __bool__(self) -> bool:
+        return bool(self.signing)
+
+    def __len__(self) -> int:
+        return len(self.signing)
+
+
+def derive_store_password(secret: str) -> str:
+    """Give the password of the embedded store."""
+    return _derive_key(secret, b"store")
+
+
+def derive_signing_key(secret: str) -> str:
+    """Give the key that peers sign with."""
+    return _derive_key(secret, b"sign")
+
+
+def _derive_key(secret: str, use: bytes) -> str:
+    return hmac.new(secret.encode(errors="surrogateescape"), use, hashlib.sha256).hexdigest()

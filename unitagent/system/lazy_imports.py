@@ -1,0 +1,49 @@
+"""Packages whose ``__init__`` imports all of their parts, where we need few: it runs late, or never.
+
+The invariant: nobody can tell, but by the time and the memory that it does not take. Whoever looks for a name
+that only ``__init__`` makes has it run first.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+_INIT_LOCK = RLock()
+
+
+def defer_package_init(*packages: str) -> None:
+    """Let parts of these packages be imported without what the packages themselves import."""
+    for name in packages:
+        spec = None if name in sys.modules else find_spec(name)
+        if spec is None:
+            continue
+        sys.modules[name] = package = module_from_spec(spec)
+        package.__class__ = _DeferredPackage
+        parent, _, own = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], own, package)
+
+
+class _DeferredPackage(ModuleType):
+    """A package that has not run."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Look for a name that is not here yet: it is a part, or ``__init__`` makes it."""
+        if find_spec(f"{self.__name__}.{name}") is not None:
+            return import_module(f"{self.__name__}.{name}")
+        with _INIT_LOCK:
+            if isinstance(self, _DeferredPackage):
+                _run_init(self)
+        return getattr(self, name)
+
+
+def _run_init(package: ModuleType) -> None:
+    package.__class__ = ModuleType
+    spec = package.__spec__
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(package)

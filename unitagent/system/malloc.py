@@ -1,0 +1,32 @@
+"""What the agent asks of its allocator and of Python's garbage collector.
+
+One heap for all threads: glibc gives threads heaps of their own as soon as two of them allocate at once, and
+keeps what these once needed (2 to 4 MiB here). An agent has many short threads and little to allocate: one
+heap is as fast, and it stays as small as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+
+_M_ARENA_MAX = -8  # <malloc.h>
+
+
+def limit_malloc_arenas() -> None:
+    """Tell the allocator; to be called before there are threads. Another libc than glibc needs no telling."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def defer_garbage_collection() -> None:
+    """Look for no garbage during a start: it would be looked for a hundred times among what stays anyway."""
+    gc.disable()
+
+
+def resume_garbage_collection() -> None:
+    """Look for garbage once, and then only among what is new."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

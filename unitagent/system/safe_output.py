@@ -1,0 +1,68 @@
+r"""Text for people, on its way to a terminal or into a log: the one place where it is made harmless.
+
+The invariant: nothing that others have written (a record in the store, an answer, a host's name, a workload's
+last words) can move a cursor, colour, rename or paste anything, reverse the direction of reading, or begin a
+line of its own. Whatever is not printable is shown as Python would write it, ``\x1b`` say, and not dropped:
+who looks for an attack has to see it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, TextIO
+
+_IN_JSON = re.compile(
+    r"[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+
+
+def escape_line(text: object) -> str:
+    """Make one line of it."""
+    said = str(text)
+    return said if said.isprintable() else "".join(map(_escape_character, said))
+
+
+def escape_lines(text: str) -> str:
+    """Make the lines of a text harmless; that they are several is ours."""
+    return text if text.isprintable() else "\n".join(map(escape_line, text.split("\n")))
+
+
+def escape_json_value(value: Any) -> Any:
+    """Make one line of each text in what JSON can say."""
+    match value:
+        case str():
+            return escape_line(value)
+        case list():
+            return [escape_json_value(one) for one in value]
+        case dict():
+            return {escape_line(key): escape_json_value(one) for key, one in value.items()}
+    return value
+
+
+def escape_json(json: str) -> str:
+    """Say JSON that is not ASCII without what a terminal would obey; it means the same."""
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+
+
+def print_text(text: str, file: TextIO | None = None) -> None:
+    """Tell a person, on stdout if not elsewhere."""
+    print(escape_lines(text), file=file or sys.stdout, flush=True)
+
+
+def print_warning(text: object) -> None:
+    """Tell whoever has run this command, in one line on stderr."""
+    print_text(f"unitagent: {escape_line(text)}", sys.stderr)
+
+
+def print_verbatim(text: str) -> None:
+    """Give a program exactly this."""
+    print(text, end="", flush=True)  # noqa: T201
+
+
+def _escape_character(letter: str) -> str:
+    if letter.isprintable() or letter == "\t":
+        return letter
+    if letter.isspace() and letter > "\x9f" and letter not in "\u2028\u2029":
+        return " "
+    return letter.encode("unicode_escape").decode()

@@ -1,0 +1,93 @@
+"""Blocking calls (DNS, files) beside the event loop: one at a time of each, shared by all who wait for it.
+
+A caller that gives up leaves its call to end by itself, and the next one gets the answer: what takes longer
+than an operation may take only delays, and hung calls do not pile up. The invariant: no answer is kept for
+long, since a name may move and a file may be rewritten; and no thread delays the end of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+T = TypeVar("T")
+
+_QUICK = 0.3  # seconds; an answer that took no longer is given to those who wait for it, and never again
+_REUSE = 2  # times as long as it took may a slower one be given again
+_KEEP = 30.0  # seconds at most, also for an answer that nobody waited for
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One call, under way or answered."""
+
+    answer: Future[Any] = field(default_factory=Future)
+    began: float = field(default_factory=time.monotonic)
+    landed: float = math.inf
+    taken: bool = False
+
+    def run_call(self, call: Callable[[], Any]) -> None:
+        """Make the call, in a thread."""
+        self.answer.set_running_or_notify_cancel()  # from here on no caller that gives up can cancel it
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001  # it belongs to the caller, whatever it is
+            self.landed = time.monotonic()
+            self.answer.set_exception(error)
+        else:
+            self.landed = time.monotonic()
+            self.answer.set_result(result)
+
+    def may_serve(self, now: float) -> bool:
+        """Whether another caller may have its answer, there already or still to come."""
+        if not self.answer.done():
+            return True
+        age, took = now - self.landed, self.landed - self.began
+        again = took > _QUICK and age < _REUSE * took and self.answer.exception() is None
+        return age < _KEEP and (again or not self.taken)
+
+
+class SingleFlight:
+    """Calls known by a key; who asks for one that is under way waits for the same answer."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, _Flight] = {}
+
+    async def run(self, key: Hashable, call: Callable[[], T]) -> T:
+        """Give what ``call`` gives, or raise what it raises.
+
+        Raises:
+            OSError: there is no thread to be had.
+
+        """
+        flight = self._flights.get(key)
+        if flight is None or not flight.may_serve(time.monotonic()):
+            flight = self._flights[key] = _start_flight(call)
+        try:
+            answer: T = await asyncio.wrap_future(flight.answer)
+        finally:
+            flight.taken = flight.taken or flight.answer.done()
+        return answer
+
+    def is_under_way(self, key: Hashable) -> bool:
+        """Whether this call has yet to end."""
+        flight = self._flights.get(key)
+        return flight is not None and not flight.answer.done()
+
+
+def _start_flight(call: Callable[[], Any]) -> _Flight:
+    flight = _Flight()
+    try:
+        threading.Thread(target=flight.run_call, args=(call,), daemon=True).start()
+    except RuntimeError as error:  # the machine has no thread left; it may have one at the next try
+        raise OSError(errno.EAGAIN, str(error)) from error
+    return flight
