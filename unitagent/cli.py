@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.setting_parsers import MAX_SECONDS, make_seconds_parser
+from unitagent.setting_parsers import make_seconds_parser
+from unitagent.system.limits import MAX_SECONDS
 from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options are not ours

@@ -11,19 +11,21 @@ import re
 from typing import TYPE_CHECKING
 
 from unitagent.errors import RefusalError
+from unitagent.system.limits import (
+    HOST_NAME_PATTERN,
+    MAX_HOST_NAME,
+    MAX_PORT,
+    MAX_SECONDS,
+    MAX_UNIT_SIZE,
+    NAME_PATTERN,
+)
 
 if TYPE_CHECKING:
     import ipaddress
     from collections.abc import Callable
 
-MAX_UNIT_SIZE = 1024
-MAX_SECONDS = 31_536_000.0  # a year: everything above is a typing error, and overflows some timers
 
-_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")  # a path would go elsewhere with . and ..
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-_LONGEST_HOST = 253
 _LONGEST_INTERFACE = 127  # ALTIFNAMSIZ less the closing zero; a card may be called by another name
-MAX_PORT = 65535
 _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -59,7 +61,7 @@ def parse_secrets(value: str) -> tuple[str, ...]:
 
 def parse_name(value: str) -> str:
     """Take the name of a Unit or of a service."""
-    return _match_pattern(_NAME, value)
+    return _match_pattern(NAME_PATTERN, value)
 
 
 def parse_boolean(value: str) -> bool:
@@ -158,9 +160,9 @@ def parse_host(value: str) -> str:
     """Take an IP address or a DNS name, without a port."""
     if ":" in value or value.startswith("[") or value.replace(".", "").isdecimal():
         return parse_address(value)
-    if len(value) > _LONGEST_HOST:
+    if len(value) > MAX_HOST_NAME:
         raise ValueError
-    return _match_pattern(_HOST, value)
+    return _match_pattern(HOST_NAME_PATTERN, value)
 
 
 def parse_listen_address(value: str) -> tuple[str, int]:
@@ -170,9 +172,9 @@ def parse_listen_address(value: str) -> tuple[str, int]:
     where, _, number = value.rpartition(":")
     if where.startswith("[") and where.endswith("]"):
         return str(_parse_bare_ip(where)), parse_port(number)
-    if ":" in where or len(where) > _LONGEST_HOST:
+    if ":" in where or len(where) > MAX_HOST_NAME:
         raise ValueError
-    return _match_pattern(_HOST, where), parse_port(number)
+    return _match_pattern(HOST_NAME_PATTERN, where), parse_port(number)
 
 
 def parse_http_url(value: str) -> str:

@@ -31,7 +31,7 @@ LATER = {
     "h11, uvicorn (its protocol)": "from unitagent.system.lazy_imports import defer_package_init; "
     "defer_package_init('uvicorn'); import unitagent.probes.connections",
     "prometheus_client": "import prometheus_client",
-    "requests": "import unitagent.probes.blocking",
+    "requests": "import unitagent.probes.http_blocking",
     "redis, whole": "import redis.asyncio; redis.Redis, redis.asyncio.Redis",
     "pyroute2, whole": "import pyroute2; pyroute2.IPRoute",
 }

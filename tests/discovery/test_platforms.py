@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.operator.command import run
-from unitagent.discovery.platforms import TABLE, Platform, detect_platform, find_full_name
-from unitagent.discovery.ray_pods import RAY_PODS
+from unitagent.discovery.kubernetes import RAY_PODS
+from unitagent.discovery.platform_rules import Platform
+from unitagent.discovery.platforms import TABLE, detect_platform, find_full_name
 from unitagent.discovery.schedulers import first_host
 from unitagent.errors import ConfigurationError
 

@@ -19,11 +19,11 @@ from tests.probes.loops import in_loop, until
 from unitagent.core.events import Opinion, PeerAnswered
 from unitagent.core.model import InstanceState
 from unitagent.probes.answer_signature import AnswerClaim, sign_answer
+from unitagent.probes.peer_http import _CHUNK as CHUNK
+from unitagent.probes.peer_http import _LIMIT as LIMIT
+from unitagent.probes.peer_http import HttpResponse
+from unitagent.probes.peer_http import _read_response as read
 from unitagent.probes.peers import PeerAsker, Peers, PeerVerdict, judge_answer
-from unitagent.probes.question import _CHUNK as CHUNK
-from unitagent.probes.question import _LIMIT as LIMIT
-from unitagent.probes.question import HttpResponse
-from unitagent.probes.question import _read_response as read
 from unitagent.system.keyring import Keyring
 
 HELD, UNLIKE = Keyring("s3"), Keyring("other")

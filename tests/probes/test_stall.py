@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop
-from unitagent.probes.stall import EngineGauges, StallProbe
+from unitagent.probes.health import EngineGauges, StallProbe
 
 SECONDS = 0.3
 

@@ -18,9 +18,8 @@ from tests.acceptance.local import UNITAGENT, clean, until
 from tests.security.changing import NEW, OLD, SIZE, Changing, Watched
 from tests.security.victims import UNIT, server
 from tests.servers import Server
-from unitagent.sealing import SealKind
-from unitagent.store.signed import SignatureMatch, check_signature, name_record_place
-from unitagent.system.keyring import Keyring, derive_signing_key, derive_store_password
+from unitagent.store.codec import SignatureMatch, check_signature, name_record_place
+from unitagent.system.keyring import Keyring, SealKind, derive_signing_key, derive_store_password
 from unitagent.workload import proc
 
 __all__ = ["server"]

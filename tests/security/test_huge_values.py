@@ -13,10 +13,9 @@ from tests.listening import story
 from tests.records import exchange, record
 from tests.servers import Server, running
 from unitagent.store.keys import REGISTRY, KeyNames
-from unitagent.store.lines import MAX_ROWS
-from unitagent.store.meaning import MAX_UNIT_SIZE
 from unitagent.store.redis_store import RedisStore
-from unitagent.store.registry import Registry
+from unitagent.store.registry import MAX_ROWS, Registry
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 HUGE = 32 << 20  # bytes
 FEW = 1 << 20

@@ -21,9 +21,8 @@ from tests.servers import DEADLINE, Server, running
 from unitagent.operator.endpoints.formats import rendered
 from unitagent.operator.endpoints.target import Target
 from unitagent.store.keys import REGISTRY, KeyNames
-from unitagent.store.lines import MAX_ROWS
 from unitagent.store.redis_store import RedisStore
-from unitagent.store.registry import Registry
+from unitagent.store.registry import MAX_ROWS, Registry
 
 PUSHES, UNITS = 20_000, 20_000
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from unitagent.core.model import Mode, Restart
 from unitagent.core.timing import Timing
+from unitagent.discovery.kubernetes import RAY_PODS
 from unitagent.discovery.platforms import TABLE
-from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
 from unitagent.settings.resolution import resolve
 from unitagent.settings.variables import VARIABLES

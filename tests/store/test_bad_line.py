@@ -14,7 +14,7 @@ import pytest
 from tests.listening import story, until
 from tests.records import exchange, record
 from tests.store.gateway import Gateway
-from unitagent.store import names, store_connection
+from unitagent.store import connection, store_connection
 from unitagent.store.connection import ServerAddress, is_connection_acknowledged, open_connection
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def test_a_second_try_goes_where_the_first_went_and_looks_nothing_up(
         return ["127.0.0.1"]
 
     looked_up: list[str] = []
-    monkeypatch.setattr(names, "resolve_blocking", look_up)
+    monkeypatch.setattr(connection, "resolve_blocking", look_up)
     async with Gateway(server) as gateway:
         store = open_store(url=gateway.url.replace("127.0.0.1", "name"))
         await store.exchange(exchange(record(0, "a")))

@@ -12,11 +12,10 @@ from tests.listening import story
 from tests.records import exchange, record
 from unitagent.probes.answer_signature import AnswerClaim, verify_answer
 from unitagent.probes.answer_signature import sign_answer as answer
-from unitagent.sealing import SealKind
+from unitagent.store.codec import SignatureMatch, check_signature, sign_value
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
-from unitagent.store.signed import SignatureMatch, check_signature, sign_value
-from unitagent.system.keyring import Keyring
+from unitagent.system.keyring import Keyring, SealKind
 
 if TYPE_CHECKING:
     from tests.servers import Server

@@ -22,8 +22,8 @@ from tests.servers import running
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store import embedded
 from unitagent.store.address import make_embedded_location
+from unitagent.store.connection import resolve_blocking
 from unitagent.store.embedded import EmbeddedServer, find_server
-from unitagent.store.names import resolve_blocking
 from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
 

@@ -16,8 +16,8 @@ from tests.records import exchange, failed, record
 from unitagent.core.budget import MOST
 from unitagent.core.model import Charge, Gang, Order, OrderKind
 from unitagent.store import codec
-from unitagent.store.meaning import MAX_UNIT_SIZE
 from unitagent.store.unit_view import HOUR, MOST_WARNINGS, LimitedWarnings
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

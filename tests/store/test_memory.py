@@ -12,7 +12,7 @@ from tests.records import exchange, record
 from tests.servers import running
 from tests.store.outage import MINE, recovered
 from unitagent.store.redis_store import RedisStore
-from unitagent.store.script import ExchangeAnswer
+from unitagent.store.scripts import ExchangeAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

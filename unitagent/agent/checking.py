@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.probes.connect import explain_unreachable
 from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, parse_health_url
 from unitagent.setting_parsers import redact_url
 from unitagent.settings import Resolved
+from unitagent.system.addresses import explain_unreachable
 
 if TYPE_CHECKING:
-    from unitagent.discovery.health_checks import ServiceCheck as Stated
+    from unitagent.discovery.service_file import ServiceCheck as Stated
     from unitagent.frameworks.adapter import Plan
     from unitagent.probes.health import HealthCheck
 

@@ -17,13 +17,12 @@ from unitagent.settings import Settings
 from unitagent.store.address import (
     LocationSource,
     StoreLocation,
-    join_host,
     make_embedded_location,
     parse_store_url,
 )
 from unitagent.store.embedded import MEMBER, EmbeddedServer
 from unitagent.system import working_directory
-from unitagent.system.addresses import is_loopback
+from unitagent.system.addresses import is_loopback, join_host_port
 from unitagent.system.keyring import MIN_SECRET_BYTES, Keyring
 from unitagent.workload.reaper import Reaper
 
@@ -129,7 +128,7 @@ def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
     """
     if not where.embedded_here or where.keys or is_loopback(where.ip) or settings.insecure:
         return
-    place = join_host((where.ip, where.port))
+    place = join_host_port(where.ip, where.port)
     raise ConfigurationError(
         f"UNIT_SECRET missing: the embedded store would listen at {place} without a password, and whoever "
         f"reaches it could end this Unit or lead it; accepted is a secret of at least {MIN_SECRET_BYTES} "

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
-from unitagent.discovery.rendezvous import find_rendezvous_variables
+from unitagent.discovery.platforms import find_rendezvous_variables
+from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
-from unitagent.probes.stall import EngineGauges
 from unitagent.settings import Resolved, Settings
 from unitagent.system import working_directory
 from unitagent.workload.environment import (

@@ -32,11 +32,10 @@ from unitagent.core.events import Opinion
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
 from unitagent.discovery.interfaces import InstanceAddress
-from unitagent.discovery.netns import find_own_netns
-from unitagent.probes.hosts import AllowedHosts, parse_etc_hosts
+from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import PeerAsker, Peers
-from unitagent.probes.server import ProbeServer
+from unitagent.probes.server import AllowedHosts, ProbeServer, parse_etc_hosts
 from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from unitagent.errors import ConfigurationError
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 Environ = Mapping[str, str]
 
-_LARGEST_UNIT = 1024
 _LONGEST_NAME = 128
 
 
@@ -82,12 +82,12 @@ def apply_rule(rule: PlatformRule, environ: Environ, hostname: str) -> Platform 
 
 def read_rank(environ: Environ, variable: str) -> int:
     """Read a rank."""
-    return _read_number(environ, variable, 0, _LARGEST_UNIT - 1)
+    return _read_number(environ, variable, 0, MAX_UNIT_SIZE - 1)
 
 
 def read_size(environ: Environ, variable: str) -> int:
     """Read a size."""
-    return _read_number(environ, variable, 1, _LARGEST_UNIT)
+    return _read_number(environ, variable, 1, MAX_UNIT_SIZE)
 
 
 def _read_number(environ: Environ, variable: str, least: int, most: int) -> int:

@@ -1,15 +1,26 @@
 """Which platform is this? The first rule of the table that fits.
 
 The invariant: detection reads variables and a hostname, nothing else; it resolves no name and opens no file.
+
+By which variables a platform has the processes of a job meet: no user set them.
+
+Sources: Kubeflow's training-operator 1.9 and Trainer 2. ``PET_NPROC_PER_NODE`` is no meeting place and stays.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from ipaddress import ip_address
 
-from unitagent.discovery.kubernetes import CONTROLLERS, NAMELESS_POD, is_node_name, read_stateful_set
+from unitagent.discovery.kubernetes import (
+    CONTROLLERS,
+    NAMELESS_POD,
+    RAY_PODS,
+    is_node_name,
+    read_stateful_set,
+)
 from unitagent.discovery.platform_rules import Environ, Platform, PlatformRule, apply_rule, read_rank
-from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.discovery.schedulers import SCHEDULERS
 
 __all__ = ["Platform", "detect_platform", "find_full_name", "is_node_name"]
@@ -77,3 +88,14 @@ def find_full_name(hostname: str, hosts: str) -> str:
         if hostname in names:
             return next((name for name in names if name.startswith(hostname + ".")), hostname)
     return hostname
+
+
+_KUBEFLOW_RENDEZVOUS = re.compile(
+    r"PET_(NNODES|NODE_RANK|MASTER_\w+|RDZV_\w+|MAX_RESTARTS)|MASTER_(ADDR|PORT)"
+)
+
+
+def find_rendezvous_variables(platform: str | None, names: Collection[str]) -> frozenset[str]:
+    """Pick those of ``platform`` out of the names of variables; its jobs of JAX meet otherwise."""
+    torchrun = platform == "Kubeflow" and "PET_NODE_RANK" in names
+    return frozenset(filter(_KUBEFLOW_RENDEZVOUS.fullmatch, names)) if torchrun else frozenset()

@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.sealing import SealKind, are_seals_equal, compute_seal
-from unitagent.system.keyring import MAX_SECRETS
+from unitagent.system.keyring import MAX_SECRETS, SealKind, are_seals_equal, compute_seal
 
 if TYPE_CHECKING:
     from unitagent.system.keyring import Keyring

@@ -3,18 +3,41 @@
 The invariant: the status code is the answer, for machines; the text is for people, and with every code other
 than 200 its first line says why. Paths, ``?verbose`` and ``?exclude`` are as Kubernetes components have them
 (https://kubernetes.io/docs/reference/using-api/health-checks/), but reasons are never withheld.
+
+What goes back to a client of the probe address.
+
+The page at ``/``: one file that asks nobody but this agent.
+
+The invariant: the browser is told the hashes of the page's own script and style and takes no others, so that
+no value, whoever wrote it, can make the page do anything.
+
+HAProxy's agent-check: one line is asked, one line is answered, and the connection ends.
+
+The invariant: the words say what the code of ``/traffic`` says, so a balancer learns the same in both ways.
+HAProxy knows them from its ``agent-check``; it ignores an agent that it cannot reach.
+
+Answers that cost much, made a few times a second and given to all who ask meanwhile.
+
+The invariant: what a probe asks is answered as of now; only what is read, and not acted on, may be as old as
+``KEPT``.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
+import math
+import re
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import parse_qs
 
 import msgspec
 
-from unitagent.core.checks import Answer
-from unitagent.probes import dashboard
+from unitagent.core.checks import NOT_HERE, OK, Answer
 from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
@@ -25,14 +48,14 @@ from unitagent.probes.answer_signature import (
     make_brief_question,
     sign_answer,
 )
-from unitagent.probes.response import JSON, Response, make_text_response
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from unitagent.core.checks import Check
     from unitagent.system.keyring import Keyring
+
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
 
@@ -105,7 +128,7 @@ def answer_request(answers: Answers, request: Request, keys: Keyring) -> Respons
     if probe is not None:
         return _answer_probe(path, probe, check, request.query)
     if request.path == "/":
-        return dashboard.answer_dashboard(answers.dashboard())
+        return answer_dashboard(answers.dashboard())
     if request.path == "/status":
         return _answer_status(answers, request, keys)
     if request.path == "/metrics":
@@ -181,3 +204,136 @@ def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Respons
             (SIGNATURE_HEADER, sign_answer(keys, AnswerClaim(asked, unit, rank, incarnation, body)))
         )
     return Response(200, body, JSON, tuple(headers))
+
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A code and a body; the server adds the headers that all responses share."""
+
+    code: int
+    body: bytes
+    content_type: str = TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def make_text_response(code: int, line: str, *headers: tuple[str, str]) -> Response:
+    """Say it to a person."""
+    return Response(code, f"{line}\n".encode(), headers=headers)
+
+
+_DASHBOARD_FILE = Path(__file__).with_name("dashboard.html")
+_SHOWS_ATTRIBUTE = 'data-shows="{}"'
+
+
+def answer_dashboard(shows: str) -> Response:
+    """Give the page, which shows the ``unit`` or the whole ``store``, or say that it is ``off``."""
+    if shows == "off":
+        return make_text_response(404, "there is no page here: UNIT_DASHBOARD=off")
+    return _load_dashboard(shows)
+
+
+@functools.cache
+def _load_dashboard(shows: str) -> Response:
+    """Read it when it is asked for the first time; most agents are never asked."""
+    text = _DASHBOARD_FILE.read_text(encoding="utf-8")
+    headers = (("Content-Security-Policy", _build_content_policy(text)), ("Referrer-Policy", "no-referrer"))
+    return Response(
+        200,
+        text.replace(_SHOWS_ATTRIBUTE.format("unit"), _SHOWS_ATTRIBUTE.format(shows), 1).encode(),
+        HTML,
+        headers,
+    )
+
+
+def _build_content_policy(text: str) -> str:
+    script, style = _hash_element(text, "script"), _hash_element(text, "style")
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def _hash_element(text: str, tag: str) -> str:
+    (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"
+
+
+AGENT_CHECK_REQUEST = b"traffic\n"  # no request of HTTP begins so, and h11 would wait for more
+
+# `drain` stays set in HAProxy until `ready` takes it back, `down` until `up` does.
+_AGENT_CHECK_LINES = {OK: b"up ready\n", NOT_HERE: b"drain\n"}
+_AGENT_CHECK_DOWN = b"down\n"
+
+
+def choose_agent_check_line(code: int) -> bytes:
+    """Say what this code of ``/traffic`` means for new requests."""
+    return _AGENT_CHECK_LINES.get(code, _AGENT_CHECK_DOWN)
+
+
+T = TypeVar("T")
+CACHE_SECONDS = 0.2  # seconds
+
+
+class CachedAnswers:
+    """The answers of an agent, for those who may ask as often as they like."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._made: dict[str, tuple[float, Any]] = {}
+
+    def live(self) -> Answer:
+        """Answer ``/livez``."""
+        return self._answers.live()
+
+    def ready(self) -> Answer:
+        """Answer ``/readyz``."""
+        return self._answers.ready()
+
+    def traffic(self) -> Answer:
+        """Answer ``/traffic``."""
+        return self._answers.traffic()
+
+    def startup(self) -> Answer:
+        """Answer ``/startupz``."""
+        return self._answers.startup()
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``/status`` shows, or showed a moment ago."""
+        return self._get_cached("status", self._answers.status)
+
+    def report(self) -> dict[str, Any]:
+        """Return what this instance says of itself alone, as of now: it is little."""
+        return self._answers.report()
+
+    def is_ready(self) -> bool:
+        """Tell whether the whole Unit serves, or did a moment ago."""
+        return self._get_cached("ready", self._answers.is_ready)
+
+    def metrics(self) -> bytes:
+        """Return Prometheus text, or that of a moment ago."""
+        return self._get_cached("metrics", self._answers.metrics)
+
+    def identity(self) -> tuple[str, int, str]:
+        """Return the Unit, the rank and the incarnation."""
+        return self._answers.identity()
+
+    def dashboard(self) -> str:
+        """Return what the page at ``/`` shows."""
+        return self._answers.dashboard()
+
+    def peers(self) -> Collection[str]:
+        """Return the addresses of the Unit's instances, or those of a moment ago."""
+        return self._get_cached("peers", self._answers.peers)
+
+    def _get_cached(self, name: str, make: Callable[[], T]) -> T:
+        now = time.monotonic()
+        at, made = self._made.get(name, (-math.inf, None))
+        if now - at > CACHE_SECONDS:
+            made = make()
+            self._made[name] = now, made
+        return cast(T, made)

@@ -16,7 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from unitagent.probes.agent_check import AGENT_CHECK_REQUEST
+from unitagent.probes.answers import AGENT_CHECK_REQUEST
 from unitagent.probes.fair_queue import Lane
 
 if TYPE_CHECKING:

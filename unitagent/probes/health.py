@@ -2,26 +2,34 @@
 
 The invariant: one bad answer proves nothing. Until each question has had its good answers the workload is
 still starting, however bad the others are; after that, only ``failures`` bad ones in a row mean anything.
+
+An engine that has requests and makes nothing of them: alive, healthy by its own word, and stuck.
+
+The engine's own step counter tells: with requests running it moves several times a second, and frozen for
+longer than any step takes it means a collective that waits for ever. Without requests it rests, which is no
+stall. What cannot be read says nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from unitagent.errors import ConfigurationError
-from unitagent.probes.connect import explain_unreachable
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
+from unitagent.probes.in_flight import fetch_total
 from unitagent.system import redaction
+from unitagent.system.addresses import explain_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     HealthCheck = Callable[[float], Awaitable[str]]
     """Takes a timeout in seconds; returns nothing when healthy, else one line why not. Never raises."""
+
 
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
 _LIMIT = 1 << 20  # bytes
@@ -162,3 +170,60 @@ async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the s
     except FetchError as error:
         return str(error)
     return "" if 200 <= fetched.code < 400 else f"answered {fetched.code}"  # noqa: PLR2004
+
+
+_LOOKS = 4  # within the time that counts as a stall
+_LONGEST = 5.0  # seconds between two looks
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGauges:
+    """Where an engine says how it does.
+
+    Attributes:
+        url: of its Prometheus text.
+        running: gauges that add up to the requests in flight.
+        progress: counter that moves with every step.
+
+    """
+
+    url: str
+    running: tuple[str, ...]
+    progress: str
+
+
+class StallProbe:
+    """Watches one generation's engine; tells ``on_stall``, once, with one line."""
+
+    def __init__(self, gauges: EngineGauges, seconds: float, on_stall: Callable[[str], None]) -> None:
+        self._gauges = gauges
+        self._seconds = seconds
+        self._on_stall = on_stall
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin for a new workload."""
+        self.stop()
+        self._task = asyncio.create_task(self._watch_health(), name="stall")
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _watch_health(self) -> None:
+        loop = asyncio.get_running_loop()
+        steps, moved = None, loop.time()
+        while loop.time() - moved <= self._seconds:
+            await asyncio.sleep(min(_LONGEST, self._seconds / _LOOKS))
+            running, seen = await self._read_gauges()
+            if not running or seen is None or seen != steps:
+                steps, moved = seen, loop.time()
+        self._on_stall(
+            f"no step of the engine for {self._seconds:g} s (UNIT_STALL_SECONDS) with requests running"
+        )
+
+    async def _read_gauges(self) -> tuple[int | None, int | None]:
+        running = await fetch_total(self._gauges.url, frozenset(self._gauges.running))
+        return running, await fetch_total(self._gauges.url, frozenset({self._gauges.progress}))

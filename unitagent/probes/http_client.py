@@ -11,16 +11,17 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unitagent.system.threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
-    """A response."""
+    """A whole response."""
 
     code: int
     body: bytes
@@ -32,10 +33,10 @@ class FetchError(Exception):
 
 @dataclass(slots=True)
 class AbortableSocket:
-    """The socket of one request, so that it can be cut from outside the thread that blocks on it."""
+    """The socket of one request, so that it can be aborted from outside the thread that blocks on it."""
 
     _sockets: list[socket.socket] = field(default_factory=list)
-    _cut: bool = False
+    _aborted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def attach(self, connected: socket.socket) -> None:
@@ -47,11 +48,11 @@ class AbortableSocket:
     def abort(self) -> None:
         """End the connection, now or as soon as it is made."""
         with self._lock:
-            self._cut = True
+            self._aborted = True
             self._shut_down_if_aborted()
 
     def _shut_down_if_aborted(self) -> None:
-        for connected in self._sockets if self._cut else ():
+        for connected in self._sockets if self._aborted else ():
             with suppress(OSError):
                 connected.shutdown(SHUT_RDWR)
 
@@ -73,60 +74,26 @@ class FetchRequest:
     verified: bool = True
 
 
-async def fetch_url(get: FetchRequest) -> FetchedPage:
+async def fetch_url(request: FetchRequest) -> FetchedPage:
     """Ask in a thread of its own; redirects are not followed, proxies of the environment not used.
 
     Raises:
         FetchError: no usable response in time.
 
     """
-    line = AbortableSocket()
+    connected = AbortableSocket()
+
+    def fetch() -> FetchedPage:
+        from unitagent.probes.http_blocking import get  # noqa: PLC0415 (6 MiB; most ranks never ask)
+
+        return get(request, connected)
+
     try:
-        async with asyncio.timeout(get.timeout):
-            return await _in_thread(lambda: _fetch_blocking(get, line))
+        async with asyncio.timeout(request.timeout):
+            return await run_in_daemon_thread(fetch, "fetch")
     except TimeoutError:
-        raise FetchError(f"no answer within {get.timeout:g} s") from None
+        raise FetchError(f"no answer within {request.timeout:g} s") from None
+    except OSError as error:  # there is no thread to be had
+        raise FetchError(error.strerror or str(error)) from None
     finally:
-        line.abort()
-
-
-def _fetch_blocking(get: FetchRequest, line: AbortableSocket) -> FetchedPage:
-    from unitagent.probes.blocking import perform  # noqa: PLC0415 (requests costs 6 MiB; most ranks never ask)
-
-    return perform(get, line)
-
-
-async def _in_thread(function: Callable[[], FetchedPage]) -> FetchedPage:
-    """Run in a daemon thread: the pools of the standard library keep a process alive until they are done."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[FetchedPage] = loop.create_future()
-
-    def work() -> None:
-        try:
-            outcome = function()
-        except Exception as error:  # noqa: BLE001 (handed to the caller)
-            _call(loop, _settle, result, None, error)
-        else:
-            _call(loop, _settle, result, outcome, None)
-
-    try:
-        threading.Thread(target=work, name="fetch", daemon=True).start()
-    except RuntimeError as error:  # there are as many as there may be
-        raise FetchError(str(error)) from None
-    return await result
-
-
-def _call(loop: asyncio.AbstractEventLoop, *call: Any) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(*call)
-
-
-def _settle(
-    result: asyncio.Future[FetchedPage], outcome: FetchedPage | None, error: Exception | None
-) -> None:
-    if result.done():
-        return
-    if outcome is not None:
-        result.set_result(outcome)
-    elif error is not None:
-        result.set_exception(error)
+        connected.abort()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from math import ceil, isfinite
-from pathlib import Path
 
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
+from unitagent.system.procfs import TcpState, list_tcp_sockets
 
 _POLL = 0.2  # seconds
 # Seconds without a request after which no more is expected: who has just had a long answer may ask on, on the
@@ -18,8 +18,6 @@ _POLL = 0.2  # seconds
 _QUIET = 1.0
 _GAUGES_TIMEOUT = 2.0  # seconds
 _LIMIT = 8 << 20  # bytes of metrics text
-_ESTABLISHED = "01"  # include/net/tcp_states.h
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
 class InFlightRequests:
@@ -82,13 +80,4 @@ def sum_samples(text: str, gauges: frozenset[str]) -> int | None:
 
 def count_connections(port: int) -> int:
     """Count established TCP connections to ``port`` of this network namespace (proc(5), /proc/net/tcp)."""
-    wanted = f":{port:04X}"
-    rows = (row.split(maxsplit=4) for table in _TABLES for row in _read_rows(table))
-    return sum(row[3] == _ESTABLISHED and row[1].endswith(wanted) for row in rows)
-
-
-def _read_rows(table: Path) -> list[str]:
-    try:
-        return table.read_text().splitlines()[1:]
-    except FileNotFoundError:  # no IPv6 here
-        return []
+    return sum(one.port == port for one in list_tcp_sockets(TcpState.ESTABLISHED))

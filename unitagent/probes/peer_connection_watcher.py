@@ -7,11 +7,10 @@ cannot be made, or that a proxy resets, costs a question now and then and nothin
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from unitagent.probes.connect import connect_tcp
+from unitagent.system.addresses import connect_tcp, enable_keepalive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -96,7 +95,7 @@ class _WatchedConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        _keep_alive(transport.get_extra_info("socket"))
+        enable_keepalive(transport.get_extra_info("socket"), idle=2, interval=1)  # about 5 s
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002
         self._mark_broken()
@@ -112,11 +111,3 @@ class _WatchedConnection(asyncio.Protocol):
     def _mark_broken(self) -> None:
         if not self.broken.done():
             self.broken.set_result(None)
-
-
-def _keep_alive(connected: socket.socket) -> None:
-    """Let the kernel notice a machine that vanished without a word, in about 5 s (tcp(7))."""
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

@@ -32,18 +32,18 @@ from unitagent.probes.answer_signature import (
 from unitagent.probes.peer_connection_watcher import PeerConnectionWatcher
 from unitagent.system.hedging import hedged, is_acknowledged
 from unitagent.system.keyring import Keyring
+from unitagent.system.limits import MAX_PORT
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection
 
     from unitagent.core.model import Record
-    from unitagent.probes.question import HttpResponse
+    from unitagent.probes.peer_http import HttpResponse
 
 _ASKED_AT_ONCE = 32
 _HEDGE_DELAY = 0.1  # seconds after which a question that was lost is asked once more, beside the first
 _DOUBT_EVERY = 5  # of so many pauses, one ends so though the question has arrived: its answer may be lost
-_MAX_PORT = 65535
 _RANK_DIGITS = 4  # sizes end at 1024
 
 
@@ -132,7 +132,7 @@ class Peers:
     async def _ask_once(self, record: Record, on_connect: Callable[[socket.socket], None]) -> PeerVerdict:
         """Ask on a connection of its own; one that comes to nothing is left to the next try."""
         nonce = secrets.token_hex(16)
-        from unitagent.probes.question import get_response  # noqa: PLC0415 (h11; a Unit of one asks nobody)
+        from unitagent.probes.peer_http import get_response  # noqa: PLC0415 (h11; a Unit of one asks nobody)
 
         try:
             address, headers = (record.ip, record.port), {NONCE_HEADER: nonce, BRIEF_HEADER: "1"}
@@ -216,4 +216,4 @@ def _is_addressable(record: Record) -> bool:
         ip_address(record.ip)
     except ValueError:
         return False
-    return 0 < record.port <= _MAX_PORT
+    return 0 < record.port <= MAX_PORT

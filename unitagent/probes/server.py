@@ -2,38 +2,43 @@
 
 The invariant: an answer proves that the loop runs. There is no thread and no second loop, so an agent that
 hangs fails its liveness probe; and nothing that a client sends raises out of here.
+
+Which names in a request's ``Host`` are answered, so that no web page reads what is for others.
+
+The invariant: a page whose own name was made to lead here (DNS rebinding) says that name, and is refused; who
+asks by an address, by ``localhost``, by a name of this host or Unit, or by none, is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import ConfigurationError
-from unitagent.probes import agent_check
-from unitagent.probes.admission import Client, ClientTable, compute_connection_limit
+from unitagent.probes import answers
+from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
 from unitagent.probes.answer_signature import BRIEF_HEADER, NONCE_HEADER
-from unitagent.probes.answers import Request, answer_request
-from unitagent.probes.door import Acceptor
+from unitagent.probes.answers import CachedAnswers, Request, Response, answer_request, make_text_response
 from unitagent.probes.fair_queue import FairQueue
-from unitagent.probes.hosts import AllowedHosts
-from unitagent.probes.response import Response
-from unitagent.probes.sparing import CachedAnswers
 from unitagent.probes.unit_list import UnitAnswers, is_unit_path
-from unitagent.system.addresses import bind_tcp, is_ip_literal, join_host_port
+from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal, join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.lazy_imports import defer_package_init
+from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
     from unitagent.probes.answers import Answers
     from unitagent.probes.connections import UvicornContext
     from unitagent.probes.unit_list import UnitSource
 
     Message = MutableMapping[str, Any]
+
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +133,7 @@ class ProbeServer:
         await turn.wait()
 
     def _agent_line(self) -> bytes:
-        return agent_check.choose_agent_check_line(self._answer_request(_TRAFFIC, {}).code)
+        return answers.choose_agent_check_line(self._answer_request(_TRAFFIC, {}).code)
 
     def _answer_request(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
         nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
@@ -186,16 +191,62 @@ async def _bind_first_address(host: str, port: int) -> socket.socket:
 
 def _prepare_listener(listener: socket.socket) -> socket.socket:
     try:
-        _keep_alive(listener)
+        enable_keepalive(listener, idle=30, interval=10)  # accepted connections inherit it
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def _keep_alive(listener: socket.socket) -> None:
-    """Have the kernel find dead clients; accepted connections inherit it (Linux, tcp(7))."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+MISDIRECTED = 421
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+_SHOWN = 100  # characters
+
+
+class AllowedHosts:
+    """The names that are answered.
+
+    Args:
+        names: without a port, in any case; one that begins with ``*.`` is of all names below.
+
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        given = {_normalize_name(name) for name in names}
+        self._names = {name for name in given if name and not name.startswith("*.")} | {"localhost"}
+        self._below = tuple(name[1:] for name in given if name.startswith("*."))
+
+    def refuse_host(self, host: bytes) -> Response | None:
+        """Give the answer to a request that says this ``Host``, if it is to have no other."""
+        text = host.decode("latin-1").strip()
+        if not text or self._is_allowed(text):
+            return None
+        return make_text_response(
+            MISDIRECTED,
+            f"the Host {escape_line(text)[:_SHOWN]!r} is not a name of this agent; ask by its IP address, "
+            "or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
+            "names below one)",
+        )
+
+    def _is_allowed(self, text: str) -> bool:
+        found = _HOST.fullmatch(text)
+        name = _normalize_name(found[1]) if found else ""
+        return name in self._names or name.endswith(self._below) or _is_address(name)
+
+
+def parse_etc_hosts(etc_hosts: str) -> set[str]:
+    """All names in the text of ``/etc/hosts``, which only who owns this machine writes."""
+    words = (row.partition("#")[0].split()[1:] for row in etc_hosts.splitlines())
+    return {name for row in words for name in row}
+
+
+def _normalize_name(name: str) -> str:
+    return name.strip().rstrip(".").lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name[1:-1] if name.startswith("[") else name)
+    except ValueError:
+        return False
+    return True

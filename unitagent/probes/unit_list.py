@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from typing import Any, Protocol
 
 import msgspec
 
 from unitagent.errors import StoreError
-from unitagent.probes.response import JSON, Response, make_text_response
+from unitagent.probes.answers import JSON, Response, make_text_response
+from unitagent.system.limits import NAME_PATTERN
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,6 @@ PATIENCE = 2.0  # seconds; less than a connection may take over a request
 _KEPT = 1.0  # seconds that an answer is given to whoever asks
 _MOST = 32  # answers at a time; for the list there is always room
 _WAITING = 512  # requests, those of clients that have gone meanwhile included
-_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 _BUSY = make_text_response(503, "too much is asked for at once; ask again")
 
 
@@ -48,7 +47,7 @@ class UnitAnswers:
     async def answer_path(self, path: str) -> Response:
         """Answer a path that is :func:`ours`."""
         _, one, name = path[1:].partition("/")
-        if one and not _NAME.fullmatch(name):
+        if one and not NAME_PATTERN.fullmatch(name):
             return make_text_response(
                 400, "a Unit's name is 1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or .."
             )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unitagent.core.model import Mode, Restart
-    from unitagent.discovery.health_checks import ServiceCheck
+    from unitagent.discovery.service_file import ServiceCheck
 
 LogFormat = Literal["text", "json"]
 

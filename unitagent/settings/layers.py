@@ -17,7 +17,7 @@ from unitagent.settings.variables import VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from unitagent.discovery.platforms import Platform
+    from unitagent.discovery.platform_rules import Platform
     from unitagent.discovery.service_file import ServiceFile
 
 # What an agent gives to its workload, which may well run ``unitagent probe`` or ``status``.

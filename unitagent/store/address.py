@@ -23,19 +23,18 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from unitagent.errors import RefusalError
 from unitagent.system import working_directory
+from unitagent.system.addresses import join_host_port
+from unitagent.system.limits import HOST_NAME_PATTERN, MAX_HOST_NAME, MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
-MAX_PORT = 65535
 _TLS_PATHS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_PATHS, "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _OPTIONS = ("db", *_SENTINEL_OPTIONS, *_TLS_OPTIONS)
 _OPTION = re.compile(r"[a-z][a-z_]{0,30}")  # what may be cited: the name of an option, hardly a password
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-_LONGEST_HOST = 253
 _MOST_DIGITS = 5  # of a database's number
 _SPECIAL = "special characters of a password have to be percent-encoded (# is %23, / is %2F, ? is %3F)"
 _FALSE = ("0", "f", "false", "n", "no", "off")
@@ -99,7 +98,7 @@ class StoreLocation:
     @property
     def place(self) -> str:
         """The address as a person reads it in an error."""
-        return self.path or ",".join(map(join_host, self.hosts))
+        return self.path or ",".join(join_host_port(*host) for host in self.hosts)
 
 
 LocationSource = Callable[[], str | StoreLocation]
@@ -142,12 +141,6 @@ def make_embedded_location(
         asked_from=asked_from,
         variable=variable,
     )
-
-
-def join_host(host: tuple[str, int]) -> str:
-    """``host:port``, with the brackets that IPv6 needs."""
-    name, port = host
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def _parse_parts(url: SplitResult) -> StoreLocation:
@@ -244,7 +237,7 @@ def _parse_host_name(name: str) -> str:
         if ip.is_unspecified or ip.is_multicast:
             raise RefusalError("a host is the address of no single machine")
         return bare
-    if len(name) > _LONGEST_HOST or not _HOST.fullmatch(name):
+    if len(name) > MAX_HOST_NAME or not HOST_NAME_PATTERN.fullmatch(name):
         raise RefusalError("a host is neither a DNS name nor an IP address")
     return name
 

@@ -3,22 +3,48 @@ read them.
 
 The invariant: what cannot be decoded to exactly our types, within their ranges, is None; nothing is guessed.
 Unknown fields are ignored, so that agents of neighbouring versions understand each other.
+
+What a value of the store may mean: an address that one can listen at, a port, a time that has been or may
+come, text that a person can read. Whoever writes to the store may write anything.
+
+The invariant: what passes here can stand in a command line, an environment, a balancer's file or a log, and
+says nothing there but what it is.
+
+Signatures of what hangs in the store: a last field of its JSON, over all the bytes before it and the
+place that they hang in. So nobody without the Unit's secret speaks for a rank, and no value speaks in another
+place. It has one signature for each secret of its writer, and counts by any that the reader knows, too.
+
+The invariant: where I have a secret, what is not signed with it does not count. Without one nothing can be
+told apart, and everything counts.
+
+A signed value may be written again by somebody else after its writer has replaced it. That is a store that
+was set back, which the protocol bears: a record names its incarnation, edition and gang, an entry its time.
 """
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import json
+import re
 from dataclasses import asdict, replace
-from typing import TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from unitagent.core.history import Moment
 from unitagent.core.model import Beat, Failure, Order, Record
-from unitagent.store import meaning
-from unitagent.store.meaning import MAX_EXACT, MAX_GENERATION, MAX_UNIT_SIZE
 from unitagent.store.protocol import WorkloadOutput
+from unitagent.system.keyring import MAX_SECRETS, SealKind, are_seals_equal, compute_seal
+from unitagent.system.limits import MAX_PORT, MAX_SECONDS, MAX_UNIT_SIZE, NAME_PATTERN
 
+if TYPE_CHECKING:
+    from unitagent.store.protocol import Endpoint
+    from unitagent.system.keyring import Keyring
+
+
+MAX_EXACT = MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the scripts compute with
 _DIGITS = len(str(MAX_EXACT))
 _LONGEST_BEAT = 128 + 2 * (1 + _DIGITS)  # bytes
 
@@ -48,13 +74,13 @@ def decode_record(raw: bytes, rank: int, *, needs_port: bool = False) -> Record 
         return ""
     if record.rank != rank:
         return "rank"
-    return meaning.find_invalid_field(record, needs_port=needs_port) or record
+    return find_invalid_field(record, needs_port=needs_port) or record
 
 
 def decode_failure(raw: bytes) -> Failure | None:
     """Read a failure, behind the generation that leads it."""
     failure = _decode_json(raw.partition(b" ")[2], Failure)
-    return failure if failure is not None and meaning.is_valid_failure(failure) else None
+    return failure if failure is not None and is_valid_failure(failure) else None
 
 
 def decode_order(raw: bytes) -> Order | None:
@@ -79,7 +105,7 @@ def decode_output(raw: bytes) -> WorkloadOutput | None:
 def decode_moment(raw: bytes) -> Moment | None:
     """Read a moment of a Unit's history."""
     moment = _decode_json(raw, Moment)
-    return moment if moment is not None and meaning.is_valid_moment(moment) else None
+    return moment if moment is not None and is_valid_moment(moment) else None
 
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
@@ -90,7 +116,7 @@ def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
     incarnation, count, at = words
     name = incarnation.decode("latin-1")
     numbers = count.isdigit() and at.isdigit() and len(count) <= _DIGITS and len(at) <= _DIGITS
-    if not numbers or not (incarnation.isalnum() or meaning.is_valid_id(name)):
+    if not numbers or not (incarnation.isalnum() or is_valid_id(name)):
         return None
     return Beat(name, int(count)), int(at)
 
@@ -108,3 +134,170 @@ def _decode_json(raw: bytes, kind: type[T]) -> T | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if 0 <= value.generation <= MAX_GENERATION else None
+
+
+_MAX_STATUS, _MAX_SIGNAL = 255, 64
+_MAX_PID = 2**31 - 1
+_LAST_DAY = 253_402_300_799.0  # seconds since the epoch: the end of the year 9999
+_LONGEST_NAME, _LONGEST_TEXT = 255, 4096  # characters
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")  # no zone: a card's name says nothing on another machine
+_BROADCAST = "255.255.255.255"
+_WORD = re.compile(r"[!-+\--~]{1,128}")  # printable, without the comma that joins words
+_WORDS = re.compile(r"[ -~]{0,12288}")
+
+
+@functools.lru_cache(maxsize=2048)  # a rank's address does not change in its life
+def is_valid_ip(text: str) -> bool:
+    """Whether this is the literal of an IP address, without a zone, at which one machine may be reached."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    one = not (address.is_unspecified or address.is_multicast or str(address) == _BROADCAST)
+    return one and _ADDRESS.fullmatch(text) is not None
+
+
+def is_valid_id(text: str) -> bool:
+    """Whether this can be the random id of an agent's life."""
+    return _WORD.fullmatch(text) is not None
+
+
+def find_invalid_field(record: Record, *, needs_port: bool) -> str:
+    """Name the first field of a record that cannot be so; "" for none.
+
+    Args:
+        record: as it was decoded.
+        needs_port: all agents of this Unit have a probe address, so one without is nobody's record.
+
+    """
+    fine = {
+        "rank": record.rank >= 0,
+        "size": record.rank < record.size <= MAX_UNIT_SIZE,
+        "incarnation": is_valid_id(record.incarnation),
+        "ip": is_valid_ip(record.ip),
+        "port": (1 if needs_port else 0) <= record.port <= MAX_PORT,
+        "master_port": 0 <= record.master_port <= MAX_PORT,
+        "tenure": 0 <= record.tenure <= MAX_EXACT,
+        "edition": 0 <= record.edition <= MAX_EXACT,
+        "begun": 0 <= record.begun <= MAX_GENERATION,
+        "order": 0 <= record.order <= MAX_EXACT,
+        "restarts": 0 <= record.restarts <= MAX_EXACT,
+        "netns": not record.netns or is_valid_id(record.netns),
+        "gang": not record.gang or is_valid_id(record.gang),
+        "hostname": _is_text(record.hostname, _LONGEST_NAME),
+        "revision": _is_text(record.revision, _LONGEST_TEXT),
+        "fingerprint": _WORDS.fullmatch(record.fingerprint) is not None,
+        "lease": 0 <= record.lease <= MAX_SECONDS,
+        "pid": record.pid is None or 0 < record.pid <= _MAX_PID,
+        "exit_code": record.exit_code is None or 0 <= record.exit_code <= _MAX_STATUS,
+        "lost": all(0 <= rank < record.size for rank in record.lost),
+        "charges": all(
+            0 <= one.generation <= MAX_GENERATION and 0 <= one.at <= _LAST_DAY for one in record.charges
+        ),
+    }
+    return next((name for name, good in fine.items() if not good), "")
+
+
+def is_valid_failure(failure: Failure) -> bool:
+    """Whether a failure can have happened."""
+    code, number = failure.exit_code, failure.signal
+    return (
+        0 <= failure.rank < MAX_UNIT_SIZE
+        and (not failure.ip or is_valid_ip(failure.ip))
+        and (code is None or 0 <= code <= _MAX_STATUS)
+        and (number is None or 0 < number <= _MAX_SIGNAL)
+        and 0 <= failure.at <= _LAST_DAY
+        and 0 <= failure.detect <= _LAST_DAY
+        and 0 <= failure.stops <= MAX_UNIT_SIZE
+    )
+
+
+def is_valid_moment(moment: Moment) -> bool:
+    """Whether a moment of the history can have been."""
+    return 0 <= moment.rank < MAX_UNIT_SIZE and 0 <= moment.at <= _LAST_DAY
+
+
+def is_valid_endpoint(entry: Endpoint) -> bool:
+    """Whether traffic can be sent to where an entry says."""
+    named = all(map(NAME_PATTERN.fullmatch, (entry.unit, entry.service))) and is_valid_id(entry.incarnation)
+    ports = all(0 <= port <= MAX_PORT for port in (entry.port, entry.probe_port))
+    counted = 0 <= entry.generation <= MAX_GENERATION and 0 < entry.lease <= MAX_SECONDS
+    texts = _is_text(entry.revision, _LONGEST_TEXT) and _is_text(entry.phase, _LONGEST_NAME)
+    dated = 0 <= entry.at <= MAX_EXACT
+    return bool(named) and ports and counted and texts and dated and is_valid_ip(entry.ip)
+
+
+def _is_text(text: str, longest: int) -> bool:
+    return len(text) <= longest and text.isprintable()
+
+
+_SEAL_DIGITS = (
+    32  # hex, so 128 bits: a record is sent with every heartbeat, and half of a seal proves as much
+)
+_SIGNATURE_HEAD, _SIGNATURE_END = b',"signature":"', b'"}'
+
+
+class SignatureMatch(Enum):
+    """Whose secrets a value is signed with."""
+
+    NOT_MINE = "not mine"  # with none of mine, so that it does not count
+    PARTLY = "partly"  # with some of mine, or with all of mine and others
+    ALIKE = "alike"  # with all of mine and no other
+
+
+def sign_value(keys: Keyring, kind: SealKind, place: str, raw: bytes) -> bytes:
+    """Add the signatures to the bytes of a JSON object; without a secret, nothing."""
+    if not keys:
+        return raw
+    return (
+        raw[:-1] + _SIGNATURE_HEAD + "".join(_compute_seals(keys, kind, place, raw)).encode() + _SIGNATURE_END
+    )
+
+
+def check_signature(keys: Keyring, kind: SealKind, place: str, raw: bytes) -> SignatureMatch:
+    """Tell whether this was signed with my secrets, for this place; where I have none, always."""
+    if not keys:
+        return SignatureMatch.ALIKE
+    whole, head, tail = raw.rpartition(_SIGNATURE_HEAD)
+    theirs = _split_signature(tail[: -len(_SIGNATURE_END)].decode("latin-1"))
+    if not (head and tail.endswith(_SIGNATURE_END) and len(theirs) <= MAX_SECRETS):
+        return SignatureMatch.NOT_MINE
+    mine = _compute_seals(keys, kind, place, whole + b"}")
+    known = [seal for seal in mine if any([are_seals_equal(seal, other) for other in theirs])]  # noqa: C419 (all)
+    if not known:
+        return SignatureMatch.NOT_MINE
+    return SignatureMatch.ALIKE if len(known) == len(mine) == len(theirs) else SignatureMatch.PARTLY
+
+
+def _compute_seals(keys: Keyring, kind: SealKind, place: str, raw: bytes) -> list[str]:
+    return [compute_seal(key, kind, place, raw)[:_SEAL_DIGITS] for key in keys.signing]
+
+
+def _split_signature(signature: str) -> list[str]:
+    return [signature[begin : begin + _SEAL_DIGITS] for begin in range(0, len(signature), _SEAL_DIGITS)]
+
+
+class RecordEncoder:
+    """Writes an agent's records, signed; the last one is kept, since most exchanges put the same again."""
+
+    def __init__(self, unit: str, keys: Keyring) -> None:
+        self._unit, self._keys = unit, keys
+        self._last: tuple[Record, int, bytes] | None = None
+
+    def encode_record(self, record: Record) -> bytes:
+        """Give the bytes of a record."""
+        edition = self._keys.edition
+        if self._last is None or self._last[:2] != (record, edition):
+            place = name_record_place(self._unit, record.rank)
+            self._last = (
+                record,
+                edition,
+                sign_value(self._keys, SealKind.RECORD, place, encode_value(record)),
+            )
+        return self._last[2]
+
+
+def name_record_place(unit: str, rank: int) -> str:
+    """The name of where a rank's record hangs."""
+    return f"{unit} {rank}"

@@ -2,6 +2,8 @@
 
 redis-py's connection classes speak the protocol; its pools and clients, with retries of their own, stay out,
 because every break of contact must be seen.
+
+Names of servers and their addresses, asked of the name server beside the event loop.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import (
@@ -22,13 +25,14 @@ from redis.asyncio.connection import (
 )
 from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError, ResponseError
 
-from unitagent.store.address import NOBODY, Login, join_host
-from unitagent.store.names import resolve_host
+from unitagent.store.address import NOBODY, Login
+from unitagent.system.addresses import is_ip_literal, join_host_port
 from unitagent.system.hedging import is_acknowledged
 from unitagent.system.threads import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 _CERTIFICATES = SingleFlight()
 MAX_ANSWER_BYTES = 32 << 20  # bytes; the records of 1024 ranks, each as long as one may be, are half of it
@@ -54,7 +58,7 @@ class ServerAddress:
     @property
     def place(self) -> str:
         """The server as a person reads it in an error."""
-        return self.path or join_host((self.host, self.port))
+        return self.path or join_host_port(self.host, self.port)
 
 
 class _LimitedStream:
@@ -236,3 +240,30 @@ def _build_arguments(endpoint: ServerAddress) -> dict[str, Any]:
         "protocol": 2,  # pushes arrive on a connection of their own
         "driver_info": None,  # no CLIENT SETINFO: one permission less to ask for
     }
+
+
+_LOOKUPS = SingleFlight()  # of the whole process: what one connection has found out serves the others too
+
+
+async def resolve_host(host: str) -> list[str]:
+    """Give the addresses of a name, in the order of the system's preference.
+
+    Raises:
+        OSError: nobody knows the name.
+
+    """
+    if is_ip_literal(host):
+        return [str(ip_address(host))]
+    return await _LOOKUPS.run(host, lambda: resolve_blocking(host))
+
+
+def resolve_blocking(host: str) -> list[str]:
+    """Look a name up; blocks. Each address once."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(where[0]) for *_, where in found))
+
+
+def find_pending_lookup(place: str) -> str:
+    """Which name of ``host:port,host:port`` the name server has yet to answer for; "" for none."""
+    hosts = (host.rpartition(":")[0].strip("[]") for host in place.split(","))
+    return next(filter(_LOOKUPS.is_under_way, hosts), "")

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.store.address import Login, join_host
+from unitagent.store.address import Login
 from unitagent.store.keys import PERMISSIONS
-from unitagent.system.addresses import is_loopback
+from unitagent.system.addresses import is_loopback, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,7 +156,7 @@ class EmbeddedServer:
             _log.warning(
                 "UNIT_INSECURE=true: the embedded store at %s has no password, and whoever reaches it can "
                 "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
-                join_host(self._host),
+                join_host_port(*self._host),
             )
         argv = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), str(_SPACE), program, "-")
         stdin = _make_filled_pipe(self._render_configuration())
@@ -259,7 +259,7 @@ class EmbeddedServer:
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:
-            raise _explain_error(error, join_host(self._host)) from error
+            raise _explain_error(error, join_host_port(*self._host)) from error
 
     async def close_admin_connection(self) -> None:
         """Close the connection that the server is looked after by."""
@@ -286,7 +286,7 @@ class EmbeddedServer:
             self._check_alive()
             if _is_login_refusal(error):
                 raise self._make_other_server_error() from None
-            return str(_explain_error(error, join_host(self._host)))
+            return str(_explain_error(error, join_host_port(*self._host)))
         if f"process_id:{self.pid}\r\n".encode() not in about:
             await self.close_admin_connection()
             raise self._make_other_server_error()
@@ -301,7 +301,7 @@ class EmbeddedServer:
         )
 
     def _make_other_server_error(self) -> StoreError:
-        place = join_host(self._host)
+        place = join_host_port(*self._host)
         return StoreError(f"the embedded store did not start: another server answers at {place}")
 
     def _check_alive(self) -> None:

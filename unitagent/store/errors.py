@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from unitagent.errors import StoreError
 from unitagent.store.address import StoreKind
-from unitagent.store.names import find_pending_lookup
+from unitagent.store.connection import find_pending_lookup
 
 if TYPE_CHECKING:
     from unitagent.store.address import StoreLocation

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from unitagent.store import codec, scripts
 from unitagent.store.connection import send_command
@@ -126,15 +126,12 @@ async def _run_append(
 ) -> bytes:
     """Run the script by its name, or send it to a server that has yet to learn it."""
 
-    def words() -> Iterator[str | bytes | int]:
+    def build_arguments() -> Iterator[str | bytes | int]:
         now = clock()
         yield from (1, key, KEPT_MOMENTS)
         for moment in moments:
             yield max(0, int((now - moment.at) * 1e6))
             yield codec.encode_value(replace(moment, detail=moment.detail[:_LONGEST]))
 
-    try:
-        kind: bytes = await send_command(connection, "EVALSHA", scripts.HISTORY.sha, *words())
-    except NoScriptError:
-        kind = await send_command(connection, "EVAL", scripts.HISTORY.source, *words())
+    kind: bytes = await scripts.run_script(connection, scripts.HISTORY, *build_arguments())
     return kind

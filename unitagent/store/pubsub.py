@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.store.dial import Dialer
+    from unitagent.store.topology import Dialer
     from unitagent.store.unit_view import LimitedWarnings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before subscribing again

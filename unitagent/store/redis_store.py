@@ -17,17 +17,17 @@ import time
 from typing import TYPE_CHECKING
 
 from unitagent.errors import StoreError
-from unitagent.store import codec, script, scripts
+from unitagent.store import codec, scripts
+from unitagent.store.codec import RecordEncoder
 from unitagent.store.connection import send_command
-from unitagent.store.dial import Dialer
 from unitagent.store.keys import DAY, KeyNames
-from unitagent.store.meaning import MAX_UNIT_SIZE
 from unitagent.store.protocol import UnitSnapshot, WorkloadOutput
 from unitagent.store.pubsub import PushListener
-from unitagent.store.signed import RecordEncoder
 from unitagent.store.store_connection import StoreConnection
+from unitagent.store.topology import Dialer
 from unitagent.store.unit_view import FIELDS, LimitedWarnings, RecordReader, UnitView
 from unitagent.system.keyring import Keyring
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,8 +130,8 @@ class RedisStore:
 
     async def put_order(self, order: Order) -> Order:
         """Leave an operator's wish, and push; returns it with the generation and the number it got."""
-        words = script.build_order_arguments(self._names, order)
-        answer = script.ExchangeAnswer.parse_raw(
+        words = scripts.build_order_arguments(self._names, order)
+        answer = scripts.ExchangeAnswer.parse_raw(
             await self._connection.execute(
                 lambda connection: scripts.run_script(connection, scripts.EXCHANGE, *words)
             )
@@ -158,9 +158,11 @@ class RedisStore:
         """Let go of the connection; the store can be used again afterwards."""
         await self._connection.close()
 
-    async def _run_exchange(self, connection: AbstractConnection, request: Exchange) -> script.ExchangeAnswer:
+    async def _run_exchange(
+        self, connection: AbstractConnection, request: Exchange
+    ) -> scripts.ExchangeAnswer:
         self._count += 1
-        said = script.ExchangeCall(
+        said = scripts.ExchangeCall(
             rank=self._rank,
             incarnation=self._incarnation,
             count=self._count,
@@ -169,7 +171,7 @@ class RedisStore:
             size=self._size,
             record=b"" if request.record is None else self._encoder.encode_record(request.record),
         )
-        return script.ExchangeAnswer.parse_raw(
+        return scripts.ExchangeAnswer.parse_raw(
             await scripts.run_script(
                 connection, scripts.EXCHANGE, *said.build_arguments(self._names, request)
             )
@@ -179,7 +181,7 @@ class RedisStore:
         own = (2, self._names.board, self._names.changes)
         seconds, micros, *board = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
         now = int(seconds) * 1_000_000 + int(micros)
-        return UnitView(self._warnings, self._reader).build_snapshot(script.pair_up(board), now)
+        return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(board), now)
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> WorkloadOutput | None:
         raw = await send_command(connection, "GET", self._names.output(generation))

@@ -1,4 +1,7 @@
-"""The scripts that the server runs for us, each known by the name that EVALSHA knows it by."""
+"""The scripts that the server runs for us, each known by the name that EVALSHA knows it by.
+
+The script of the exchange: its arguments in order, its answer by name.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
 
+from unitagent.store import codec
 from unitagent.store.connection import send_command
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.core.actions import Exchange
+    from unitagent.core.model import Order
+    from unitagent.store.keys import KeyNames
+
 
 Argument = str | bytes | int
 
@@ -41,3 +50,96 @@ async def run_script(connection: AbstractConnection, script: LuaScript, *words: 
         return await send_command(connection, "EVALSHA", script.sha, *words)
     except NoScriptError:
         return await send_command(connection, "EVAL", script.source, *words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeCall:
+    """What one run of the script is told, beside the request.
+
+    Attributes:
+        since: version up to which the records are known; 0 for none.
+        epoch: the life of the board that ``since`` belongs to.
+        record: the bytes of the record to put; empty for none.
+        size: of the Unit, whose records are wanted.
+
+    """
+
+    rank: int | None
+    incarnation: str
+    count: int
+    since: int
+    epoch: bytes
+    record: bytes = b""
+    size: int
+
+    def build_arguments(self, keys: KeyNames, request: Exchange) -> tuple[Argument, ...]:
+        """Number of keys, keys and arguments of an agent's exchange."""
+        judge = [] if self.rank is None else [self.rank]
+        return (
+            *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
+            *(self.incarnation, self.count, b"" if self.rank is None else self.record),
+            *(request.take, request.seen, max(0, request.generation)),
+            codec.encode_failure(request.failure) if request.failure else b"",
+            *(b"", int(request.notify), self.since, self.epoch, keys.look),
+            *(request.record.order if request.record else 0, self.size),
+            *dict.fromkeys([*request.judge, *judge]),
+        )
+
+
+def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
+    """Give the same words for an operator, who leaves a wish, pushes, and wants nobody's record."""
+    wish = codec.encode_value(order)
+    own = (3, keys.board, keys.changes, keys.history)
+    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeAnswer:
+    """What the script answers, still in bytes.
+
+    Attributes:
+        broken: keys of a wrong type that it removed.
+        epoch: the life of the board, led by its birth in microseconds of the server's clock.
+        since: version that the records start after; 0 when these are all.
+
+    """
+
+    broken: list[bytes]
+    epoch: bytes
+    now: int
+    version: int
+    since: int
+    holder: bytes
+    generation: int
+    failure: bytes
+    order: bytes
+    records: dict[bytes, bytes]
+    beats: dict[bytes, bytes]
+
+    @classmethod
+    def parse_raw(cls, raw: list[Any]) -> ExchangeAnswer:
+        """Give names to the parts of the script's answer."""
+        broken, epoch, now, version, since, holder, generation, failure, order, records, beats = raw
+        return cls(
+            broken=broken,
+            epoch=epoch,
+            now=codec.decode_number(now),
+            version=codec.decode_number(version),
+            since=codec.decode_number(since),
+            holder=holder,
+            generation=codec.decode_number(generation),
+            failure=failure,
+            order=order,
+            records=pair_up(records),
+            beats=pair_up(beats),
+        )
+
+    @property
+    def age(self) -> float:
+        """Seconds since the board was born; never negative, also when the server's clock was set back."""
+        return max(0.0, (self.now - codec.decode_number(self.epoch.partition(b" ")[0])) / 1e6)
+
+
+def pair_up(flat: list[bytes]) -> dict[bytes, bytes]:
+    """Give the mapping that Redis sends as a flat list."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

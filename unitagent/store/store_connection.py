@@ -11,8 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.store.connection import get_destination, is_connection_acknowledged
-from unitagent.store.dial import Dialer
 from unitagent.store.errors import explain_error
+from unitagent.store.topology import Dialer
 from unitagent.system.hedging import hedged
 
 if TYPE_CHECKING:

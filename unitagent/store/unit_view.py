@@ -10,17 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from unitagent.core.model import Beat, Record, Reply
-from unitagent.sealing import SealKind
 from unitagent.store import codec
-from unitagent.store.meaning import MAX_UNIT_SIZE
+from unitagent.store.codec import SignatureMatch, check_signature, name_record_place
 from unitagent.store.protocol import UnitSnapshot
-from unitagent.store.signed import SignatureMatch, check_signature, name_record_place
-from unitagent.system.keyring import Keyring
+from unitagent.system.keyring import Keyring, SealKind
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from unitagent.store.script import ExchangeAnswer
+    from unitagent.store.scripts import ExchangeAnswer
 
 T = TypeVar("T")
 FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks

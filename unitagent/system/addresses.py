@@ -1,14 +1,19 @@
 """Where an agent listens: at one address, or at every address of both families.
 
 The invariant: whoever tries whether an address can be had binds it as the agent does.
+
+Plain TCP connections, made from an address of ours and within a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import TypeVar
 
 from unitagent.errors import ConfigurationError
 
@@ -112,3 +117,46 @@ def covers_ip(host: str, ip: str) -> bool:
 def is_loopback(ip: str) -> bool:
     """Whether only this machine, or this container, reaches an address."""
     return ip_address(ip).is_loopback
+
+
+_P = TypeVar("_P", bound=asyncio.Protocol)
+
+
+async def connect_tcp(
+    protocol: _P, host: str, port: int, *, within: float, source: str = ""
+) -> tuple[asyncio.Transport, _P]:
+    """Connect, and hand the connection to ``protocol``.
+
+    Raises:
+        OSError: no connection (``TimeoutError`` after ``within`` seconds, ``ConnectionRefusedError``, ...).
+
+    """
+    local = (source, 0) if source else None
+    try:
+        async with asyncio.timeout(within):
+            loop = asyncio.get_running_loop()
+            return await loop.create_connection(lambda: protocol, host, port, local_addr=local)
+    except (UnicodeError, OverflowError) as error:
+        raise OSError(f"{host}:{port} is not an address") from error
+    except RuntimeError as error:  # no thread is left to resolve the name in
+        raise OSError(str(error)) from error
+
+
+async def explain_unreachable(host: str, port: int, *, within: float, source: str = "") -> str:
+    """Return nothing when a connection can be made, else why not."""
+    try:
+        transport, _ = await connect_tcp(asyncio.Protocol(), host, port, within=within, source=source)
+    except TimeoutError:
+        return f"no connection to {host}:{port} within {within:g} s"
+    except OSError as error:
+        return f"no connection to {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+    transport.abort()
+    return ""
+
+
+def enable_keepalive(connected: socket.socket, *, idle: int, interval: int) -> None:
+    """Have the kernel find a machine that vanished, ``idle`` + 3 * ``interval`` seconds later (tcp(7))."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

@@ -26,6 +26,44 @@ _REUSE = 2  # times as long as it took may a slower one be given again
 _KEEP = 30.0  # seconds at most, also for an answer that nobody waited for
 
 
+def start_daemon_thread(work: Callable[[], object], name: str | None = None) -> None:
+    """Start a thread that does not keep the process from ending.
+
+    Raises:
+        OSError: the machine has no thread left; it may have one at the next try.
+
+    """
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
+
+
+async def run_in_daemon_thread(work: Callable[[], T], name: str | None = None) -> T:
+    """Run blocking ``work`` in a thread of its own and return its result, or raise its error.
+
+    Not in the loop's pool: it would queue behind slow DNS lookups there, and the interpreter waits for its
+    threads at the end. Cancelling gives up waiting, not the work.
+
+    Raises:
+        OSError: there is no thread to be had.
+
+    """
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # from here on no caller that gives up can cancel it
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001  # it belongs to the caller, whatever it is
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    start_daemon_thread(run, name)
+    return await asyncio.wrap_future(done)
+
+
 @dataclass(slots=True)
 class _Flight:
     """One call, under way or answered."""
@@ -86,8 +124,5 @@ class SingleFlight:
 
 def _start_flight(call: Callable[[], Any]) -> _Flight:
     flight = _Flight()
-    try:
-        threading.Thread(target=flight.run_call, args=(call,), daemon=True).start()
-    except RuntimeError as error:  # the machine has no thread left; it may have one at the next try
-        raise OSError(errno.EAGAIN, str(error)) from error
+    start_daemon_thread(lambda: flight.run_call(call))
     return flight

@@ -27,10 +27,9 @@ from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 from unitagent.operator.doctor.rights import ask
 from unitagent.operator.watching import from_agent
 from unitagent.settings import Resolved, Settings
-from unitagent.store.address import join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
-from unitagent.system.addresses import is_loopback
+from unitagent.system.addresses import is_loopback, join_host_port
 from unitagent.workload import proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import gpu_holders
@@ -196,7 +195,7 @@ def _embedded(settings: Settings, where: StoreAddress) -> Finding:
     except ConfigurationError as error:
         refusal = str(error)
     open_to_all = not where.keys and not is_loopback(where.ip)
-    return store.judge_embedded(join_host((where.ip, where.port)), refusal, open_to_all=open_to_all)
+    return store.judge_embedded(join_host_port(where.ip, where.port), refusal, open_to_all=open_to_all)
 
 
 def _ports(here: _Here) -> Findings:

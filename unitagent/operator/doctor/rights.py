@@ -18,9 +18,9 @@ from unitagent.errors import StoreError
 from unitagent.operator.doctor.store import Asked, Refused
 from unitagent.store.address import LocationSource
 from unitagent.store.connection import send_command
-from unitagent.store.dial import Dialer
 from unitagent.store.errors import explain_error
 from unitagent.store.keys import KeyNames
+from unitagent.store.topology import Dialer
 
 _ROUNDS = 5
 _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
