@@ -1,7 +1,7 @@
-"""The words that start each engine that reads none of the variables that we offer; and what is said of one
-that nobody completes.
+"""The words that start each engine that reads none of our variables, and the warning about an engine that
+is started without ranks.
 
-They stand apart from the frameworks, so that who only asks what a command starts need not load these.
+They are separate from the frameworks, so that finding out what a command starts does not load these.
 """
 
 from __future__ import annotations

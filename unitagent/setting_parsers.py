@@ -1,8 +1,8 @@
-"""Text to value: one small parser for each kind of setting.
+"""Parse the text of a setting to its value: one small parser for each kind.
 
-The invariant: a parser takes any text whatsoever and either returns a value or raises ``ValueError``;
-what it accepts is told to people by the table of variables, not here. Health checks need some of them:
-what only one kind of setting needs is imported with it.
+The invariant: a parser takes any text and either returns a value or raises ``ValueError``; the table of
+variables tells people what it accepts. Health checks need some of the parsers, so what only one of them
+needs is imported inside it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ PARTS = {
     "settings, log": "import unitagent.settings.options, unitagent.settings.resolution, unitagent.system.log",
     "asyncio": "import asyncio",
     "the start, and the core": "import unitagent.agent.startup",
-    "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_cards; read_cards()",
+    "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_interfaces; read_interfaces()",
     "msgspec": "import msgspec",
     "redis, hiredis (connections)": "import unitagent.store.connection",
     "the rest of the agent": "import unitagent.agent.serving",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was sent is ever acknowledged."""
-    monkeypatch.setattr(store_connection, "is_heard", lambda _connection: False)
+    monkeypatch.setattr(store_connection, "is_connection_acknowledged", lambda _connection: False)
 
 
 @pytest.mark.usefixtures("lossy")

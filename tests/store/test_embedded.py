@@ -192,7 +192,7 @@ from unitagent.system.keyring import Keyring
 from unitagent.store.embedded import EmbeddedServer
 server = EmbeddedServer("127.0.0.1", {free_port()}, Keyring())
 pid = server.spawn()
-asyncio.run(server.ready())
+asyncio.run(server.wait_until_ready())
 print(pid, flush=True)
 time.sleep(60)
 """

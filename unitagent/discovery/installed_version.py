@@ -1,6 +1,6 @@
-"""Which version of a package a command would run, told by what lies beside its interpreter.
+"""Find which version of a package a command would run, from the files next to its interpreter.
 
-The invariant: nothing is started. Where two versions lie there, or none, the answer is that it is not known.
+The invariant: nothing is executed. If there are several versions, or none, the version is unknown.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which card and which of its addresses the other instances shall use: a choice among what was seen.
+"""Choose the network interface, and which of its addresses, the other instances shall use.
 
-The invariant: pure. What cannot be told to any other machine (loopback, link-local) is chosen only where a
-person asked for it by name, and an address that the kernel is still checking is not chosen at all. Where the
-choice is not the first one, it says so.
+The invariant: pure. Addresses that mean nothing to other machines (loopback, link-local) are chosen only if
+a person named the interface, and an address that the kernel is still checking is never chosen. If the first
+candidate is not used, a notice says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A way through a JSON document that remembers where it is, and never stops at the first mistake.
+"""Read a JSON document, remember the path of each member, and collect all problems instead of stopping at
+the first.
 
-The invariant: whatever the document holds, a reader gives a value of the type asked for or None; what did not
-fit is noted with its path, such as ``containers[0].port``, for one error at the end.
+The invariant: whatever the document contains, a reader returns a value of the requested type or None; each
+misfit is noted with its path, such as ``containers[0].port``, for one error at the end.
 """
 
 from __future__ import annotations

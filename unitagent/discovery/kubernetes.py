@@ -1,12 +1,8 @@
-"""Who this instance is, as the controllers of Kubernetes tell it in environment variables.
+"""Identity of this instance from the environment variables of Kubernetes controllers.
 
-Sources: the controllers' code (LWS, RBG, Kthena, AIBrix, Grove, Kubeflow training-operator 1.9 and Trainer 2,
-Volcano, JobSet, Kubernetes Job); each function names the traps of its own.
-
-Controllers of Ray pods, which tell where the head is and no pod its rank.
-
-Sources: KubeRay's environment variables (``FQ_RAY_IP`` on workers alone), KServe's controller of predictors
-(``HEAD_SVC`` on workers alone, ``RAY_NODE_COUNT`` on all). They are asked last, for a rank is worth more.
+Sources: the controllers' code (LWS, RBG, Kthena, AIBrix, Grove, Kubeflow training-operator 1.9 and Trainer
+2, Volcano, JobSet, Kubernetes Job, KubeRay, KServe); each function names the traps of its controller.
+Controllers of Ray pods tell where the head is but give no pod a rank, so they are asked last.
 """
 
 from __future__ import annotations

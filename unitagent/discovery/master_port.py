@@ -1,7 +1,8 @@
-"""A master port: free on this machine now, with 7 free ports above it for whatever else an engine opens.
+"""Find a master port that is free on this machine now, with 7 free ports above it for whatever else an
+engine opens.
 
-Taken from below the kernel's ephemeral range (``net.ipv4.ip_local_port_range`` begins at 32768 by default),
-so that an outgoing connection does not take it between our look and the workload's bind.
+It is below the kernel's ephemeral range (``net.ipv4.ip_local_port_range`` begins at 32768 by default), so
+that no outgoing connection takes it between our check and the workload's bind.
 """
 
 from __future__ import annotations

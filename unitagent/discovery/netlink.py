@@ -1,7 +1,7 @@
-"""The cards of this machine as the kernel tells them over netlink, in the words of ``pyroute2``.
+"""Read this machine's network interfaces from the kernel over netlink, with the messages of ``pyroute2``.
 
-Of ``pyroute2`` the messages are used, and not its sockets: those bring an event loop, a mock of the kernel
-and every kind of message that there is, 80 ms of each start against 15 (0.9.7, asyncio loaded before).
+Its sockets are not used: they bring an event loop, a mock of the kernel and every kind of message, which
+costs 80 ms of each start instead of 15 (0.9.7, asyncio loaded before).
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""This instance's card and address, waited for when the platform brings the card up late.
+"""This instance's interface and address, waited for when the platform brings the interface up late.
 
-The invariant: the event loop is never blocked, and what a person gave is either used as given or refused;
-nothing else is used in its place.
+The invariant: the event loop is never blocked, and an explicit choice is either used or refused, never
+replaced.
 
-The network namespace that this process listens in, as a proof of place.
-
-Addresses repeat: two machines may both have a bridge with 172.17.0.2. Within one namespace of one running
-kernel they do not, and there one socket at most listens at an address. So an agent that listens exactly where
-another one did knows that the other is gone.
+The network namespace serves as a proof of place. Addresses repeat: two machines may both have a bridge with
+172.17.0.2. Within one namespace of one running kernel they are unique, and only one socket can listen at an
+address. So an agent that listens exactly where another one did knows that the other is gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a platform can tell an instance, and how its variables are read without guessing.
+"""What a platform tells an instance, and how its variables are read without guessing.
 
-The invariant: half a set of variables is an error that names the missing one, and a number that cannot be
-a rank or a size is an error that names the variable; a platform never yields a made-up value.
+The invariant: an incomplete set of variables is an error that names the missing one, and a value that
+cannot be a rank or a size is an error that names the variable; no value is ever made up.
 """
 
 from __future__ import annotations

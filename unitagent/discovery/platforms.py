@@ -1,10 +1,6 @@
-"""Which platform is this? The first rule of the table that fits.
+"""Detect the platform: the first rule of the table that fits.
 
-The invariant: detection reads variables and a hostname, nothing else; it resolves no name and opens no file.
-
-By which variables a platform has the processes of a job meet: no user set them.
-
-Sources: Kubeflow's training-operator 1.9 and Trainer 2. ``PET_NPROC_PER_NODE`` is no meeting place and stays.
+The invariant: detection reads variables and a hostname only; it resolves no name and opens no file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The RDMA device (HCA) that belongs to a network card, from sysfs alone.
+"""Find the RDMA device (HCA) of a network interface, from sysfs alone.
 
 The invariant: nothing here needs a privilege or fails on an odd tree: what cannot be read is absent. A port
-counts as usable only when it is up, has an address, and this container has the device's file.
+is usable only if it is up, has an address, and this container has the device's file.
 Sources: Documentation/ABI/testing/sysfs-class-infiniband; nccl#1573: EINVAL on another namespace's entries.
 """
 

@@ -1,4 +1,4 @@
-"""Who this instance is, as AWS Batch, Slurm and Nomad tell it in environment variables."""
+"""Identity of this instance from the environment variables of AWS Batch, Slurm and Nomad."""
 
 from __future__ import annotations
 

@@ -1,13 +1,10 @@
-"""A service file (EAS ``service.json``): what it says about the Unit, in our own words.
+"""A service file (EAS ``service.json``): what it says about the Unit, in our own terms.
 
-The invariant: any text whatsoever yields a ``ServiceFile`` or one ``ConfigurationError`` with every problem's
-path. Alibaba's pages put several keys in several places; all of them are read. Keys that nobody knows are a
-warning, since the platform adds keys faster than we learn of them.
-
-The checks of a service file, in its own terms: what is asked, how often, and how many answers decide.
-
-The invariant: a ``Check`` asks in exactly one way. What the file does not state stays None, so that our own
-defaults apply: Alibaba's pages disagree about theirs.
+The invariant: any text yields a ``ServiceFile`` or one ``ConfigurationError`` with the path of every
+problem. Alibaba's pages put several keys in several places; all of them are read. Unknown keys cause a
+warning only, since the platform adds keys faster than we learn of them. A ``ServiceCheck`` asks in exactly
+one way; what the file omits stays None, so that our own defaults apply: Alibaba's pages disagree about
+theirs.
 """
 
 from __future__ import annotations

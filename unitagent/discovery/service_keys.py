@@ -1,7 +1,7 @@
-"""The keys that EAS is known to take in a service file, and how its two spellings become one.
+"""The keys that EAS is known to accept in a service file, and how its two spellings are unified.
 
-The invariant: a key is known by its place. ``ANY`` stands where everything below is a matter of EAS alone.
-Sources: Alibaba's pages on JSON parameters, and the names of EAS's own client.
+The invariant: a key is known by its place. ``ANY`` stands where everything below concerns EAS alone.
+Sources: Alibaba's pages on JSON parameters, and the names in EAS's own client.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""Who is connected to the probe address, and who goes when there is no place left.
+"""Admit connections to the probe address, and choose whom to disconnect when all places are taken.
 
-The invariant: no crowd keeps another client out. Connections are counted by network (a /24 of IPv4, a /64 of
-IPv6), for one who has many addresses has them side by side; a quarter of the places is for this host and for
-the Unit's instances; and who waits for the first answer is not sent away within ``PATIENCE`` seconds.
-
-Taking connections in: some in each turn of the event loop, and none while there is no place for it.
-
-The invariant: whoever comes when all places are taken by those who wait for their first answer waits too, in
-the kernel's queue, and is not sent away: who is sent away comes back at once, and that helps nobody.
+The invariants: no crowd locks another client out. Connections are counted by network (a /24 of IPv4, a /64
+of IPv6), because an attacker with many addresses has neighbouring ones; a quarter of the places is reserved
+for this host and the Unit's instances; and a client that waits for its first answer is kept for
+``PATIENCE`` seconds. When all places belong to such clients, newcomers wait in the kernel's queue: a
+rejected client would come back at once.
 """
 
 from __future__ import annotations

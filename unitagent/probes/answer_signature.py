@@ -1,8 +1,8 @@
-"""Signed answers: only an agent that knows the Unit's secret can say that a peer is alive.
+"""Signatures of answers: only an agent that knows the Unit's secret can prove that it is alive.
 
-The invariant: a signature covers the asker's nonce, so an answer recorded earlier proves nothing, and it
-covers who answers, of which Unit, so the answer of one never counts as another's, wherever it was relayed to.
-Who has several secrets signs with each, and whoever knows one of them can tell.
+The invariant: a signature covers the asker's nonce, so a recorded answer proves nothing, and it covers the
+answering agent and its Unit, so an answer never counts as another agent's, wherever it was relayed to. An
+agent with several secrets signs with each; knowing one of them is enough to verify.
 """
 
 from __future__ import annotations

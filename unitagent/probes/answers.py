@@ -1,25 +1,17 @@
 """From a request to a response, without a socket: which path is answered how.
 
-The invariant: the status code is the answer, for machines; the text is for people, and with every code other
-than 200 its first line says why. Paths, ``?verbose`` and ``?exclude`` are as Kubernetes components have them
+The invariant: the status code is the answer, for machines; the text is for people, and its first line says
+why whenever the code is not 200. Paths, ``?verbose`` and ``?exclude`` follow Kubernetes components
 (https://kubernetes.io/docs/reference/using-api/health-checks/), but reasons are never withheld.
 
-What goes back to a client of the probe address.
+The page at ``/`` is one file that asks only this agent. The browser learns the hashes of its script and
+style and accepts no others, so no value can make the page do anything.
 
-The page at ``/``: one file that asks nobody but this agent.
+HAProxy's agent-check sends one line and gets one line, which says the same as the code of ``/traffic``.
+HAProxy ignores an agent that it cannot reach.
 
-The invariant: the browser is told the hashes of the page's own script and style and takes no others, so that
-no value, whoever wrote it, can make the page do anything.
-
-HAProxy's agent-check: one line is asked, one line is answered, and the connection ends.
-
-The invariant: the words say what the code of ``/traffic`` says, so a balancer learns the same in both ways.
-HAProxy knows them from its ``agent-check``; it ignores an agent that it cannot reach.
-
-Answers that cost much, made a few times a second and given to all who ask meanwhile.
-
-The invariant: what a probe asks is answered as of now; only what is read, and not acted on, may be as old as
-``KEPT``.
+Expensive answers are cached for ``CACHE_SECONDS``. Probes are always answered as of now; only what people
+read, and no machine acts on, may be that old.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One connection of the probe address, from its first byte to its last.
 
-The invariant: a connection that says nothing may stay (peers hold one, to notice at once when this agent
-dies), but a request once begun is over within ``DEADLINE`` seconds, and requests take turns, of which none
-is much longer than another: a head of thousands of lines takes h11 as long as a dozen requests.
+The invariant: an idle connection may stay open (peers hold one, to notice at once when this agent dies),
+but a request must be over within ``DEADLINE`` seconds of its first byte. Requests take turns of similar
+length: heads with thousands of lines, which cost h11 as much as a dozen requests, are refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Whose request is read next: one in each turn of the event loop; lanes, and in each the addresses, in turn.
+"""A fair queue of requests: one per turn of the event loop, round robin over lanes, and within a lane over
+addresses.
 
-The invariant: however many clients ask for however much, the agent's own work waits for one of them at a
-time, a lane waits for one of each other lane, and the first of an address for one of each other in its lane.
+The invariant: however many clients send however many requests, the agent's own work waits for one request
+at a time, a lane waits for one request of each other lane, and the first request of an address waits for
+one of each other address in its lane.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""The workload's own health, asked at rank 0 again and again.
+"""Health of the workload at rank 0: polled checks, and a watch for a stalled engine.
 
-The invariant: one bad answer proves nothing. Until each question has had its good answers the workload is
-still starting, however bad the others are; after that, only ``failures`` bad ones in a row mean anything.
+The invariant: one bad answer proves nothing. Until each check has had its good answers the workload is
+still starting, however bad the others are; after that, only ``failures`` bad answers in a row mean
+anything.
 
-An engine that has requests and makes nothing of them: alive, healthy by its own word, and stuck.
-
-The engine's own step counter tells: with requests running it moves several times a second, and frozen for
-longer than any step takes it means a collective that waits for ever. Without requests it rests, which is no
-stall. What cannot be read says nothing.
+A stalled engine is alive and calls itself healthy, but makes no progress. Its step counter shows that: with
+requests running it moves several times a second, so if it stands still for longer than any step takes, a
+collective is stuck. An engine without requests rests and is not stalled. Unreadable metrics mean nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One GET that always comes to an end.
+"""A GET that always ends.
 
-The invariant: whatever the other side does (trickles bytes, sends without end, never answers), the caller has
-an answer or an error by the deadline, the event loop never waits, and no thread stays behind.
+The invariant: whatever the other side does (trickles bytes, sends without end, never answers), the caller
+has an answer or an error by the deadline, the event loop never blocks, and no thread is left behind.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Requests in flight at rank 0, so that a drain ends as soon as the last one has.
+"""Count the requests in flight at rank 0, so that a drain ends with the last of them.
 
-The invariant: in doubt a request is still in flight. Engines that publish gauges are asked for them, because
-balancers keep idle connections open; without gauges, or when they cannot be read, connections are counted.
+The invariant: in doubt, a request is still in flight. Engines that publish gauges are asked for them,
+because balancers keep idle connections open; without readable gauges, connections are counted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Prometheus text: what ``/status`` says now, and counters of what has happened since this agent's start.
+"""Prometheus metrics: what ``/status`` says now, and counters of events since this agent's start.
 
-The invariant: the number of series is bounded by the size of the Unit and by the words of the README; no
-label ever holds an id or a text of the workload. Naming follows https://prometheus.io/docs/practices/naming/.
-Counting needs no library: that one comes with the first question, and not with each start.
+The invariant: the number of series is bounded by the size of the Unit and by fixed words; no label ever
+contains an id or text of the workload. Names follow https://prometheus.io/docs/practices/naming/. Counting
+needs no library: prometheus_client is imported with the first scrape, not at each start.
 """
 
 from __future__ import annotations

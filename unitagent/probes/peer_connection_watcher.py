@@ -1,6 +1,6 @@
-"""Connections held to peers, which break when the peer's agent dies: the fastest sign there is.
+"""Hold a connection to each peer. It breaks when the peer's agent dies: the fastest sign there is.
 
-The invariant: a break is only a reason to ask. A peer is never taken for lost here, and a connection that
+The invariant: a break is only a reason to ask; it never counts as the loss of a peer. A connection that
 cannot be made, or that a proxy resets, costs a question now and then and nothing else.
 """
 

@@ -1,8 +1,9 @@
-"""One GET to a peer, on the event loop: no thread, no pool, and nothing to import when one has just died.
+"""A GET to a peer, on the event loop: no thread, no pool, and nothing left to import when a peer has just
+died.
 
-The invariant: it waits only where it can be cancelled, and reads no more than a limit, with a turn for others
-after each piece. Agents answer with one response, whole; one in chunks, or that announces another, is none of
-theirs, and a thousand tiny pieces of it would keep the loop busy.
+The invariant: it waits only where it can be cancelled, reads at most ``_LIMIT`` bytes, and yields to the
+event loop after each piece. Agents answer with one whole response. A chunked response cannot come from an
+agent, and thousands of tiny chunks would keep the loop busy, so it is refused.
 """
 
 from __future__ import annotations

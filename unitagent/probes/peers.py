@@ -1,8 +1,10 @@
-"""Peers seen directly, without the store: asked for a second opinion, checked for reachability, watched.
+"""Contact peers directly, without the store: ask for a second opinion, check reachability, watch
+connections.
 
-The invariant: silence proves nothing, and neither does an address. A peer counts as alive, or as another one,
-only by an answer that is whole, says which incarnation of which rank and Unit gives it and, where the Unit
-has a secret, is signed for this very question; as refused only by its machine, or by a firewall before it.
+The invariant: silence proves nothing, and neither does an address. A peer counts as alive, or as replaced,
+only if its answer is complete, names the incarnation, rank and Unit that gives it and, where the Unit has a
+secret, is signed for this very question. It counts as refused only if its machine, or a firewall before it,
+refuses.
 """
 
 from __future__ import annotations

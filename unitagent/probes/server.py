@@ -1,12 +1,11 @@
-"""The probe address: HTTP answers, and HAProxy's line, from the agent's own event loop.
+"""The probe address: HTTP, and HAProxy's agent-check, answered on the agent's own event loop.
 
 The invariant: an answer proves that the loop runs. There is no thread and no second loop, so an agent that
-hangs fails its liveness probe; and nothing that a client sends raises out of here.
+hangs fails its liveness probe; and no request can raise an exception out of here.
 
-Which names in a request's ``Host`` are answered, so that no web page reads what is for others.
-
-The invariant: a page whose own name was made to lead here (DNS rebinding) says that name, and is refused; who
-asks by an address, by ``localhost``, by a name of this host or Unit, or by none, is not.
+Only known names are accepted in a request's ``Host``. A page whose name was made to lead here (DNS
+rebinding) sends its own name and is refused; an IP address, ``localhost``, a name of this host or Unit, or
+no name at all is accepted.
 """
 
 from __future__ import annotations

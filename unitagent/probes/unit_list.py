@@ -1,7 +1,7 @@
-"""``/units`` and ``/units/NAME``: the Units of the store. Of all answers only these have to be fetched first.
+"""``/units`` and ``/units/NAME``: the Units of the store. Of all answers only these require the store.
 
-The invariant: however many ask for however much, the store is asked one thing at a time, and the same thing
-once a second; nobody waits longer than ``PATIENCE``.
+The invariant: however many clients ask, the store gets one request at a time, and the same request at most
+once a second; no client waits longer than ``PATIENCE``.
 """
 
 from __future__ import annotations

@@ -1,24 +1,19 @@
-"""Records, failures, orders, outputs and moments as bytes: JSON, so that a person with ``redis-cli`` can
-read them.
+"""Every value in the store as bytes: encoding, decoding, validation and signatures.
 
-The invariant: what cannot be decoded to exactly our types, within their ranges, is None; nothing is guessed.
-Unknown fields are ignored, so that agents of neighbouring versions understand each other.
+Values are JSON, so that a person can read them with ``redis-cli``. The invariant: whatever cannot be
+decoded to exactly our types, within their ranges, becomes None; nothing is guessed. Anybody who can write
+to the store may have written anything, so a value that passes can safely stand in a command line, an
+environment, a balancer's file or a log. Unknown fields are ignored, so that agents of neighbouring versions
+understand each other.
 
-What a value of the store may mean: an address that one can listen at, a port, a time that has been or may
-come, text that a person can read. Whoever writes to the store may write anything.
+A signature is the last field of the JSON object. It covers all bytes before it and the value's place in the
+store, so only a holder of the Unit's secret can speak for a rank, and no value can be copied to another
+place. A value carries one signature for each secret of its writer and counts if the reader knows any of
+them. A reader with a secret ignores values that are not signed with it; a reader without one cannot tell
+values apart and accepts all.
 
-The invariant: what passes here can stand in a command line, an environment, a balancer's file or a log, and
-says nothing there but what it is.
-
-Signatures of what hangs in the store: a last field of its JSON, over all the bytes before it and the
-place that they hang in. So nobody without the Unit's secret speaks for a rank, and no value speaks in another
-place. It has one signature for each secret of its writer, and counts by any that the reader knows, too.
-
-The invariant: where I have a secret, what is not signed with it does not count. Without one nothing can be
-told apart, and everything counts.
-
-A signed value may be written again by somebody else after its writer has replaced it. That is a store that
-was set back, which the protocol bears: a record names its incarnation, edition and gang, an entry its time.
+An old signed value can be written back after its writer replaced it. That equals a store that was set back,
+which the protocol tolerates: a record names its incarnation, edition and gang, an endpoint its time.
 """
 
 from __future__ import annotations

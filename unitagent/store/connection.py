@@ -1,9 +1,7 @@
-"""One connection to one server: its name resolved beside the loop, its TLS files loaded there too.
+"""One connection to one server. Names are resolved and TLS files loaded outside the event loop.
 
-redis-py's connection classes speak the protocol; its pools and clients, with retries of their own, stay out,
-because every break of contact must be seen.
-
-Names of servers and their addresses, asked of the name server beside the event loop.
+redis-py's connection classes speak the protocol. Its pools and clients, which retry by themselves, are not
+used: the agent must see every break of contact.
 """
 
 from __future__ import annotations

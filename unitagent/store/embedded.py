@@ -1,13 +1,15 @@
-"""The store at rank 0 when nobody gives one: a valkey-server (or redis-server) of our own, in memory only.
+"""The embedded store: rank 0 runs its own valkey-server (or redis-server), in memory only, when no URL is
+set.
 
-Its clients run no script of their own: it is taught ours, and they name them. A user of its own, whose
-password only this process knows, does that, looks whether it answers, and changes the clients' passwords.
-Members log in by a name, so that whoever has none is known as one who has not logged in, and makes room.
+Clients run no scripts of their own: the server is taught ours, and clients call them by hash. A separate
+owner, whose password only this process knows, loads the scripts, checks that the server answers, and
+changes the clients' passwords. Members log in under a user name, so the server can tell them from clients
+that have not logged in, and can disconnect the latter when it is full.
 
-The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
-when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
-no password is among the process arguments, and no file is written. It is given their hashes only.
-What speaks with it is imported late: meanwhile it starts.
+The invariants: this module never waits for the process. The owner of ``waitpid`` reaps it and spawns the
+next one, which the agents refill from their memories. The configuration goes in through stdin and contains
+only hashes, so no password appears among the process arguments or in a file. The client library is imported
+late, while the server starts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What went wrong with the store, in one sentence that says what to do and holds no secret.
+"""Describe a failure of the store in one sentence that says what to do and contains no secret.
 
-Server errors are told by their code (the first word of an error reply).
+Errors of the server are recognized by their code, the first word of an error reply.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A Unit's history in the store: a capped stream beside its board, that agents add to and operators read.
+"""A Unit's history in the store: a capped stream that agents append to and operators read.
 
-The invariant: its troubles are none of the Unit's. It has a connection of its own, nothing that an agent
-decides comes from it, and whatever else hangs under its key is removed or left out.
+The invariant: failures of the history never affect the Unit. It has its own connection, no decision of an
+agent depends on it, and foreign data under its key is removed or ignored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The names under which a Unit lives in Redis. All share one hash tag, so a Cluster keeps them together."""
+"""The names of a Unit's keys in Redis. All share one hash tag, so a Cluster keeps them on one node."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the agent asks of a store: a notice-board that all records of one Unit hang on.
+"""What the agent requires of a store: a membership table that holds the records of one Unit.
 
-The invariant: the store is never believed to remember. It may be wiped, replaced or set back at any moment;
-whatever it answers is one atomic snapshot of what it knows then.
+The invariant: nobody relies on the store's memory. It may be wiped, replaced or set back at any moment;
+each answer is one atomic snapshot of what it holds then, and agents rewrite whatever it loses.
 """
 
 from __future__ import annotations

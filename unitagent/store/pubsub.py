@@ -1,4 +1,4 @@
-"""Hearing "look" on a connection of its own. A push is only a wake-up: losing one costs a heartbeat."""
+"""Listen for wake-ups ("look") by pub/sub, on a separate connection. A lost wake-up costs one heartbeat."""
 
 from __future__ import annotations
 

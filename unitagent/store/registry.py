@@ -1,12 +1,10 @@
-"""The list of all Units of a store, and where the traffic of each one goes. Rank 0 keeps its own line in it.
+"""The registry of all Units in a store, with the endpoint of each: where its traffic goes. Rank 0 of a Unit
+maintains its row.
 
-The invariant: it is written and read in one key of its own, beside the boards of the Units, so a Cluster may
-keep it on another server than any of them, and its troubles are none of a Unit's.
-
-Reading the many lines of a hash again and again, when few of them have changed since the last time.
-
-The invariant: whoever fills the hash has no more than a share of our time. What has not changed is not read
-again, others have their turn while we read, and of more than ``MOST`` lines those that are new are left out.
+The invariants: the registry is one key, apart from the Units' own, so a Cluster may keep it on another
+server, and its failures never affect a Unit. Whoever fills it gets only a share of our time: rows that have
+not changed are not decoded again, other tasks run between batches, and new rows beyond ``MAX_ROWS`` are
+ignored.
 """
 
 from __future__ import annotations

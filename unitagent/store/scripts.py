@@ -1,6 +1,5 @@
-"""The scripts that the server runs for us, each known by the name that EVALSHA knows it by.
-
-The script of the exchange: its arguments in order, its answer by name.
+"""The Lua scripts that the server runs for us: each known to EVALSHA by its hash, with the arguments of the
+exchange in order and its answer by name.
 """
 
 from __future__ import annotations

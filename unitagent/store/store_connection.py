@@ -1,8 +1,10 @@
-"""One connection that carries operations, one after the other, to the server that holds one key.
+"""One connection to the server that holds one key. It carries operations one after the other.
 
-An operation that the network lost is tried once more on a connection of its own, and the one that is answered
-first is kept; a server that is only slow is asked once. The invariant: any failure drops the connection, so
-the next operation starts afresh, and ``on_break`` tells of every change of connection.
+Operations are hedged: if the network loses one, it is sent once more on a second connection, and the
+connection that is answered first is kept. A server that is merely slow is asked once.
+
+The invariant: any failure drops the connection, so the next operation starts afresh, and ``on_break``
+reports every change of connection.
 """
 
 from __future__ import annotations

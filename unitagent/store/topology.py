@@ -1,11 +1,11 @@
-"""Which server holds a Unit's keys right now: the given one, the primary that the sentinels name,
-or the cluster node that owns the Unit's slot. Asked anew at each connect, so a failover needs no code.
+"""Find the server that holds a Unit's keys now, and connect to it: the server of the URL, the primary that
+the sentinels name, or the cluster node that owns the Unit's slot.
 
-The invariant: none of them is believed twice in a row when its word did not hold. A sentinel that was cut off
-may name a server for ever that is a replica by now, or gone, while the others know better.
+Everything is read anew at each connect: the URL may have changed (a file was rewritten, rank 0 has another
+address), and so may the server that it leads to. A failover therefore needs no code of its own.
 
-From the URL to a connection, everything anew each time: the URL may have changed (a file was rewritten,
-rank 0 has another address), and so may the server that it leads to.
+The invariant: a source whose answer proved wrong is asked after all others. A sentinel that was cut off may
+forever name a server that is a replica by now, or gone, while the others know better.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What an agent has read so far: answers that tell only changes, merged into the whole.
+"""A Unit's records as read so far: answers carry only changes, which are merged here.
 
-The invariant: the view of one board's life is never mixed with another's. ``forget`` at every break.
+The invariant: records of one life of the membership table are never mixed with those of another. Call
+``forget`` at every break.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Where an agent listens: at one address, or at every address of both families.
+"""IP addresses and TCP sockets: write host and port, bind, connect, keep alive.
 
-The invariant: whoever tries whether an address can be had binds it as the agent does.
-
-Plain TCP connections, made from an address of ours and within a time.
+The invariant: every check whether an address is free binds it exactly as the agent does.
 """
 
 from __future__ import annotations

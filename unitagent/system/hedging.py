@@ -1,7 +1,7 @@
-"""Ask again beside an attempt that dawdles.
+"""Hedged requests: repeat a slow attempt in parallel and take the first result.
 
-Where packets are lost, TCP waits longer from try to try, and a fresh connection is often answered sooner than
-the old one. The invariant: no attempt outlives the call; what is attempted must bear to be done twice.
+Where packets are lost, TCP waits longer with every retransmission, and a fresh connection is often answered
+sooner. The invariant: no attempt outlives the call. Attempts must be idempotent.
 """
 
 from __future__ import annotations

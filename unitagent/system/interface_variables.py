@@ -1,8 +1,8 @@
-"""The variables by which engines choose a network card, or an address of it.
+"""The variables by which engines choose a network interface, or an address of it.
 
-A user, or an image, may have set them for another machine; they win over what the agent would give.
-Sources: NCCL's documentation of NCCL_SOCKET_IFNAME; c10d's lookup of GLOO_SOCKET_IFNAME; vLLM's and SGLang's
-``get_ip``.
+A user, or an image, may have set them for another machine; they override what the agent would set.
+Sources: NCCL's documentation of NCCL_SOCKET_IFNAME; c10d's lookup of GLOO_SOCKET_IFNAME; vLLM's and
+SGLang's ``get_ip``.
 """
 
 from __future__ import annotations

@@ -1,16 +1,11 @@
-"""The keys that are made of the Unit's secrets, one for each use of each.
+"""Keys derived from the Unit's secrets, one for each use of each secret, and the HMACs made with them.
 
-A Unit may have several secrets while one takes the place of another. Whoever has several signs with all of
-them, so that whoever has any of them believes it, and counts what any of them signs. So it does not matter
-in which order the ranks learn of one more.
+A Unit may have several secrets while one replaces another. An agent signs with all of its secrets and
+accepts a signature by any of them, so the order in which ranks learn of a new one does not matter.
 
-The invariant: the secret itself leaves this process on no wire and in no file. A key that somebody learns, as
-a sniffer learns the embedded store's password, tells neither the secret nor another key.
-
-Proofs that somebody who knows the Unit's secret has said exactly this.
-
-The invariant: what is sealed begins with what it is, and each part with its length, so that a seal of one
-thing is never one of another, however the parts are cut.
+The invariants: the secret itself never leaves this process. A key that leaks, as the embedded store's
+password can be sniffed, reveals neither the secret nor another key. A sealed message begins with its kind,
+and each part with its length, so a seal of one message never fits another, however the parts are cut.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Packages whose ``__init__`` imports all of their parts, where we need few: it runs late, or never.
+"""Defer the ``__init__`` of packages that import all of their parts when we need few.
 
-The invariant: nobody can tell, but by the time and the memory that it does not take. Whoever looks for a name
-that only ``__init__`` makes has it run first.
+The invariant: nothing but time and memory changes. Access to a name that only ``__init__`` defines runs it.
 """
 
 from __future__ import annotations

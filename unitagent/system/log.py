@@ -1,7 +1,7 @@
-"""Log lines of the agent on stderr: sentences for a person, or JSON for a collector.
+"""The agent's log on stderr: sentences for a person, or JSON for a collector.
 
-The invariant: writing a line never blocks, nor does ending. A thread does the writing; when the reader of our
-stderr is stuck, a bounded number of lines waits and the newest are dropped.
+The invariant: neither logging nor shutting down ever blocks. A thread writes; when the reader of our stderr
+is stuck, a bounded number of lines waits and the newest are dropped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the agent asks of its allocator and of Python's garbage collector.
+"""Settings of the memory allocator and of Python's garbage collector.
 
-One heap for all threads: glibc gives threads heaps of their own as soon as two of them allocate at once, and
-keeps what these once needed (2 to 4 MiB here). An agent has many short threads and little to allocate: one
-heap is as fast, and it stays as small as it is.
+One heap for all threads: glibc gives threads separate heaps as soon as two of them allocate at once, and
+keeps their peak size (2 to 4 MiB here). An agent has many short-lived threads that allocate little: one
+heap is as fast, and stays small.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-r"""What looks like a secret, in text that people are shown: the one table of it.
+"""Redact secrets in text for people: the one table of what looks like a secret.
 
-The invariant: a mask takes the secret and leaves what tells where it stood. What merely looks like one is
-masked as well. The patterns are compiled when something is shown, for most agents never show anything.
+The invariant: a redaction removes the secret and keeps the text that tells where it stood. Look-alikes are
+redacted as well. The patterns are compiled at first use, for most agents never show anything.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-r"""Text for people, on its way to a terminal or into a log: the one place where it is made harmless.
+r"""Text on its way to a terminal or a log: the one place where it is made harmless.
 
-The invariant: nothing that others have written (a record in the store, an answer, a host's name, a workload's
-last words) can move a cursor, colour, rename or paste anything, reverse the direction of reading, or begin a
-line of its own. Whatever is not printable is shown as Python would write it, ``\x1b`` say, and not dropped:
-who looks for an attack has to see it.
+The invariant: text of foreign origin (a record in the store, an answer, a host's name, output of the
+workload) cannot move a cursor, colour, rename or paste anything, reverse the direction of reading, or begin
+a line of its own. Unprintable characters are escaped as Python would write them (``\x1b``), not dropped: an
+attack has to stay visible.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Blocking calls (DNS, files) beside the event loop: one at a time of each, shared by all who wait for it.
+"""Blocking calls (DNS, files) outside the event loop, in daemon threads.
 
-A caller that gives up leaves its call to end by itself, and the next one gets the answer: what takes longer
-than an operation may take only delays, and hung calls do not pile up. The invariant: no answer is kept for
-long, since a name may move and a file may be rewritten; and no thread delays the end of the process.
+``SingleFlight`` makes one call of a kind at a time, shared by all who wait for it. A caller that gives up
+leaves the call running, and the next one gets its answer: a slow call only delays, and hung calls do not
+pile up.
+
+The invariants: no answer is kept for long, since a name may move and a file may be rewritten; and no thread
+delays the end of the process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The folder that this process was started in, and how an agent leaves it: an agent works in ``/``, so that
-it keeps no volume from being unmounted. What a user wrote means from there nevertheless: relative paths, and
-COMMAND.
+"""The directory that this process was started in, and how an agent leaves it: an agent works in ``/``, so
+that it keeps no volume from being unmounted. Relative paths of the user, and COMMAND, still start from
+there.
 
-The invariant: whoever has returned does not wait there, since a folder is that of all threads.
+The invariant: nothing waits inside ``in_start_directory``, since all threads share the working directory.
 """
 
 from __future__ import annotations
