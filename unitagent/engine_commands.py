@@ -47,5 +47,5 @@ def explain_missing_ranks(argv: Sequence[str]) -> tuple[str, ...]:
     engine = re.search(rf"\b({names})\b", text)
     if engine is None or re.search(_PLACED, text):
         return ()
-    told = f"COMMAND starts {engine[0]} and says nothing of ranks, so each rank starts one of its own"
-    return (f"{told}: UNIT_FRAMEWORK=auto completes it (UNIT_FRAMEWORK=none: it is meant so)",)
+    told = f"COMMAND starts {engine[0]} and names no ranks, so each rank starts a separate engine"
+    return (f"{told}: set UNIT_FRAMEWORK=auto to complete it, or UNIT_FRAMEWORK=none if that is intended",)

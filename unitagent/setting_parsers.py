@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_LONGEST_INTERFACE = 127  # ALTIFNAMSIZ less the closing zero; a card may be called by another name
+_LONGEST_INTERFACE = 127  # ALTIFNAMSIZ less the closing zero; an interface may be called by another name
 _IPV6 = 6
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
-_ONE_CARD = (
+_ONE_INTERFACE = (
     "it takes no list, no = and no ^: name the one interface by which the ranks reach each other; where the "
     "workload needs several interfaces, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
 )
@@ -38,14 +38,14 @@ _HTTP_SCHEMES = frozenset({"http", "https"})
 
 
 def parse_text(value: str) -> str:
-    """Take anything that is printable and on one line."""
+    """Parse anything that is printable and on one line."""
     if not value.isprintable():
         raise ValueError
     return value
 
 
 def parse_secrets(value: str) -> tuple[str, ...]:
-    """Take up to some printable lines, each too long to be guessed; empty ones do not count."""
+    """Parse up to some printable lines, each too long to be guessed; empty ones do not count."""
     from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES  # noqa: PLC0415
 
     found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
@@ -60,12 +60,12 @@ def parse_secrets(value: str) -> tuple[str, ...]:
 
 
 def parse_name(value: str) -> str:
-    """Take the name of a Unit or of a service."""
+    """Parse the name of a Unit or of a service."""
     return _match_pattern(NAME_PATTERN, value)
 
 
 def parse_boolean(value: str) -> bool:
-    """Take the usual words for yes and no, in any case."""
+    """Parse the usual words for yes and no, in any case."""
     lowered = value.lower()
     if lowered not in _TRUE | _FALSE:
         raise ValueError
@@ -73,7 +73,7 @@ def parse_boolean(value: str) -> bool:
 
 
 def make_integer_parser(least: int, most: int) -> Callable[[str], int]:
-    """Take whole decimal numbers in a range."""
+    """Parse whole decimal numbers in a range."""
 
     def parse(value: str) -> int:
         if not (value.isascii() and value.isdecimal()) or not least <= int(value) <= most:
@@ -88,12 +88,12 @@ parse_port = make_integer_parser(1, MAX_PORT)
 
 
 def parse_rank(value: str) -> int | None:
-    """Take a rank; ``auto`` is None."""
+    """Parse a rank; ``auto`` is None."""
     return None if value.lower() == "auto" else make_integer_parser(0, MAX_UNIT_SIZE - 1)(value)
 
 
 def make_seconds_parser(least: float = 0.0) -> Callable[[str], float]:
-    """Take a duration; ``nan`` fails the comparison, ``inf`` the upper bound."""
+    """Parse a duration; ``nan`` fails the comparison, ``inf`` the upper bound."""
 
     def parse(value: str) -> float:
         if "_" in value or not least <= float(value) <= MAX_SECONDS:
@@ -104,12 +104,12 @@ def make_seconds_parser(least: float = 0.0) -> Callable[[str], float]:
 
 
 def parse_durations(value: str) -> tuple[float, ...]:
-    """Take a comma list of durations."""
+    """Parse a comma list of durations."""
     return tuple(make_seconds_parser()(item.strip()) for item in value.split(","))
 
 
 def make_choice_parser(*accepted: str) -> Callable[[str], str]:
-    """Take one of some words, in any case."""
+    """Parse one of some words, in any case."""
 
     def parse(value: str) -> str:
         if value.lower() not in accepted:
@@ -120,9 +120,9 @@ def make_choice_parser(*accepted: str) -> Callable[[str], str]:
 
 
 def parse_interface(value: str) -> str:
-    """Take what the kernel takes as a name of one network card; NCCL's way to mean several is none."""
+    """Parse a name of one network interface as the kernel accepts it, without NCCL's syntax for several."""
     if value.startswith(("=", "^")) or "," in value:
-        raise RefusalError(_ONE_CARD)
+        raise RefusalError(_ONE_INTERFACE)
     unfit = not 0 < len(value) <= _LONGEST_INTERFACE or value in {".", ".."}
     if unfit or not value.isprintable() or any(c in "/: " for c in value):
         raise ValueError
@@ -130,7 +130,7 @@ def parse_interface(value: str) -> str:
 
 
 def parse_address(value: str) -> str:
-    """Take an IP address that other machines can be told: no zone, no wildcard, no multicast. IPv6 may be in
+    """Parse an IP address that other machines can be told: no zone, no wildcard, no multicast. IPv6 may be in
     brackets.
     """
     ip = _parse_bare_ip(value)
@@ -140,7 +140,7 @@ def parse_address(value: str) -> str:
 
 
 def _parse_bare_ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Take an address out of its brackets, and IPv4 out of IPv6 (``::ffff:10.0.0.1``), which no card has."""
+    """Parse an address in brackets or not; IPv4 within IPv6 (``::ffff:10.0.0.1``) becomes IPv4."""
     import ipaddress  # noqa: PLC0415
 
     bracketed = value.startswith("[") and value.endswith("]")
@@ -149,7 +149,7 @@ def _parse_bare_ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def parse_hosts(value: str) -> tuple[str, ...]:
-    """Take names as a request's ``Host`` has them, of one host each or of all below (``*.name``)."""
+    """Parse names as a request's ``Host`` has them, of one host each or of all below (``*.name``)."""
     names = tuple(part.strip() for part in value.split(","))
     for name in names:
         parse_host(name.removeprefix("*."))
@@ -157,7 +157,7 @@ def parse_hosts(value: str) -> tuple[str, ...]:
 
 
 def parse_host(value: str) -> str:
-    """Take an IP address or a DNS name, without a port."""
+    """Parse an IP address or a DNS name, without a port."""
     if ":" in value or value.startswith("[") or value.replace(".", "").isdecimal():
         return parse_address(value)
     if len(value) > MAX_HOST_NAME:
@@ -166,7 +166,7 @@ def parse_host(value: str) -> str:
 
 
 def parse_listen_address(value: str) -> tuple[str, int]:
-    """Take ``host:port`` to listen on, ``[ipv6]:port``, or ``off``, which is port 0."""
+    """Parse ``host:port`` to listen on, ``[ipv6]:port``, or ``off``, which is port 0."""
     if value.lower() == "off":
         return "", 0
     where, _, number = value.rpartition(":")
@@ -178,7 +178,7 @@ def parse_listen_address(value: str) -> tuple[str, int]:
 
 
 def parse_http_url(value: str) -> str:
-    """Take an ``http`` or ``https`` URL."""
+    """Parse an ``http`` or ``https`` URL."""
     from urllib.parse import urlsplit  # noqa: PLC0415
 
     parts = urlsplit(parse_text(value))
@@ -188,7 +188,7 @@ def parse_http_url(value: str) -> str:
 
 
 def parse_store_url(value: str) -> str:
-    """Take what the store will take, by its form alone; nothing is resolved or connected to."""
+    """Parse what the store will take, by its form alone; nothing is resolved or connected to."""
     from unitagent.store.address import parse_store_url  # noqa: PLC0415
 
     parse_store_url(value)

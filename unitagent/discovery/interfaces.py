@@ -11,19 +11,19 @@ import socket
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
-_PREFERRED = ("net0", "eth1")  # PAI-EAS: net0 is the RDMA card, eth1 the one between instances
+_PREFERRED = ("net0", "eth1")  # PAI-EAS: net0 is the RDMA interface, eth1 the one between instances
 _LOOPBACK = "lo"
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceAddress:
-    """This instance's address on the card for inter-node traffic.
+    """This instance's address on the interface for inter-node traffic.
 
     Attributes:
-        ifname: name of the card.
+        ifname: name of the interface.
         ip: the address as text.
         family: ``AF_INET`` or ``AF_INET6``.
-        notice: what a person should know of how it was chosen.
+        notice: what a person should know about the choice.
 
     """
 
@@ -35,7 +35,7 @@ class InstanceAddress:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """One address of a card.
+    """One address of an interface.
 
     Attributes:
         primary: false for a secondary or temporary one.
@@ -50,10 +50,10 @@ class InterfaceAddress:
 
 @dataclass(frozen=True, slots=True)
 class NetworkInterface:
-    """One network card; ``running`` means switched on and with a link.
+    """One network interface; ``running`` means switched on and with a link.
 
     Attributes:
-        others: further names that the kernel knows it by, which no library looks at.
+        others: alternative names in the kernel, which libraries ignore.
 
     """
 
@@ -70,29 +70,31 @@ class NetworkInterface:
 
 @dataclass(frozen=True, slots=True)
 class NetworkInterfaces:
-    """All cards, and the one that the default route leaves by, if there is such a route."""
+    """All interfaces, and the one that the default route leaves by, if there is such a route."""
 
-    cards: tuple[NetworkInterface, ...] = ()
+    interfaces: tuple[NetworkInterface, ...] = ()
     default: str | None = None
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.cards)) or "none"
+        return "; ".join(map(str, self.interfaces)) or "none"
 
     def find_by_name(self, name: str) -> NetworkInterface | None:
-        """Find a card by its name, or by another one of it."""
-        return next((card for card in self.cards if name in (card.name, *card.others)), None)
+        """Find an interface by its name, or by another one of it."""
+        return next(
+            (interface for interface in self.interfaces if name in (interface.name, *interface.others)), None
+        )
 
 
 def choose_address(
     seen: NetworkInterfaces, ifname: str | None, rank_ip: str | None, *, settled: bool = True
 ) -> InstanceAddress | str:
-    """Choose card and address, or say in a few words why there is none (yet).
+    """Choose interface and address, or say in a few words why there is none (yet).
 
     Args:
         seen: what the kernel tells.
-        ifname: the card that was asked for.
-        rank_ip: the address that was asked for, on whichever card.
-        settled: cards have had a moment to come up, so that another choice than the first will do.
+        ifname: the interface that was asked for.
+        rank_ip: the address that was asked for, on whichever interface.
+        settled: interfaces have had a moment to come up, so that another choice than the first will do.
 
     """
     if rank_ip:
@@ -106,7 +108,7 @@ def choose_address(
 
 
 def _choose_usual(seen: NetworkInterfaces, *, settled: bool) -> InstanceAddress | str:
-    """Take the first of the usual cards, or once they are settled the first that is of use."""
+    """Take the first of the usual interfaces, or once they are settled the first that is of use."""
     passed: list[str] = []
     for name in _list_candidates(seen):
         found = _choose_on_interface(seen, name)
@@ -120,66 +122,70 @@ def _choose_usual(seen: NetworkInterfaces, *, settled: bool) -> InstanceAddress 
 
 
 def _choose_on_interface(seen: NetworkInterfaces, name: str) -> InstanceAddress | str:
-    """Choose an address of a card, IPv4 before IPv6."""
-    card = seen.find_by_name(name)
-    if card is None:
-        return f"COMM_IFNAME={name!r} is no interface of this machine"
-    if not card.running:
-        return f"the interface {card.name} has no link"
-    usable = _list_usable(card)
+    """Choose an address of an interface, IPv4 before IPv6."""
+    interface = seen.find_by_name(name)
+    if interface is None:
+        return f"COMM_IFNAME={name!r} is not an interface of this machine"
+    if not interface.running:
+        return f"the interface {interface.name} has no link"
+    usable = _list_usable(interface)
     if not usable:
-        return f"the interface {card.name} has no usable address"
-    return _make_address(card, min(usable, key=lambda held: (held.ip.version, not held.primary)))
+        return f"the interface {interface.name} has no usable address"
+    return _make_address(interface, min(usable, key=lambda held: (held.ip.version, not held.primary)))
 
 
 def _link_local(seen: NetworkInterfaces, name: str) -> InstanceAddress | None:
-    """Take a link-local address of a card, as a direct cable has it. Those of IPv6 mean nothing without the
-    name of a card, which is another one on each machine.
+    """Choose a link-local IPv4 address, as a direct cable has it. Those of IPv6 mean nothing without the
+    name of an interface, which is another one on each machine.
     """
-    card = seen.find_by_name(name)
-    if card is None or not card.running:
+    interface = seen.find_by_name(name)
+    if interface is None or not interface.running:
         return None
-    mine = (one for one in card.addresses if one.ready and isinstance(one.ip, IPv4Address))
+    mine = (one for one in interface.addresses if one.ready and isinstance(one.ip, IPv4Address))
     held = next((one for one in mine if one.ip.is_link_local), None)
     if held is None:
         return None
     only = f"the interface {name} has link-local addresses only"
     said = f"{only}: {held.ip} is used, which serves on this link alone"
-    return replace(_make_address(card, held), notice=said)
+    return replace(_make_address(interface, held), notice=said)
 
 
 def _find_holder(seen: NetworkInterfaces, rank_ip: str) -> InstanceAddress | str:
-    for card in seen.cards:
-        for held in card.addresses:
+    for interface in seen.interfaces:
+        for held in interface.addresses:
             if str(held.ip) == rank_ip:
                 return (
-                    _make_address(card, held)
+                    _make_address(interface, held)
                     if held.ready
-                    else f"RANK_IP={rank_ip!r} is not ready on {card.name}"
+                    else f"RANK_IP={rank_ip!r} is not ready on {interface.name}"
                 )
     return f"RANK_IP={rank_ip!r} is on no interface of this machine"
 
 
 def _list_candidates(seen: NetworkInterfaces) -> list[str]:
-    """List EAS's cards, the default route's, and the only one that is of use: a network of its own needs no
+    """List EAS's interfaces, the default route's, and the only usable one: an isolated network needs no
     route.
     """
     known = [name for name in (*_PREFERRED, seen.default) if name and seen.find_by_name(name)]
     usable = [
-        card.name for card in seen.cards if card.name != _LOOPBACK and card.running and _list_usable(card)
+        interface.name
+        for interface in seen.interfaces
+        if interface.name != _LOOPBACK and interface.running and _list_usable(interface)
     ]
     return list(dict.fromkeys([*known, *(usable if len(usable) == 1 else ())]))
 
 
-def _list_usable(card: NetworkInterface) -> list[InterfaceAddress]:
-    """Give the addresses to tell others; on the loopback card, asked for by name, its own will do."""
+def _list_usable(interface: NetworkInterface) -> list[InterfaceAddress]:
+    """Give the addresses to tell others; on the loopback interface, asked for by name, its own will do."""
     return [
         held
-        for held in card.addresses
-        if held.ready and not held.ip.is_link_local and (card.name == _LOOPBACK or not held.ip.is_loopback)
+        for held in interface.addresses
+        if held.ready
+        and not held.ip.is_link_local
+        and (interface.name == _LOOPBACK or not held.ip.is_loopback)
     ]
 
 
-def _make_address(card: NetworkInterface, held: InterfaceAddress) -> InstanceAddress:
+def _make_address(interface: NetworkInterface, held: InterfaceAddress) -> InstanceAddress:
     family = socket.AF_INET if held.ip.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
-    return InstanceAddress(card.name, str(held.ip), family)
+    return InstanceAddress(interface.name, str(held.ip), family)

@@ -39,7 +39,7 @@ class JsonReader:
     def add_problem(self, key: str, accepted: str) -> None:
         """Note that a member does not fit."""
         self.problems.append(
-            f"{self.format_path(key)}={_show_value(self.content.get(key))}: accepted is {accepted}"
+            f"{self.format_path(key)}={_show_value(self.content.get(key))}: must be {accepted}"
         )
 
     def note_others_unknown(self, *keys: str) -> None:
@@ -71,7 +71,7 @@ class JsonReader:
                 found.append(self._read_below(f"{key}[{index}]", item))
             else:
                 self.problems.append(
-                    f"{self.format_path(key)}[{index}]={_show_value(item)}: accepted is an object"
+                    f"{self.format_path(key)}[{index}]={_show_value(item)}: must be an object"
                 )
         return found
 
@@ -101,7 +101,7 @@ class JsonReader:
             return None
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        self.add_problem(key, f"a whole number from {least} to {most}")
+        self.add_problem(key, f"an integer from {least} to {most}")
         return None
 
     def _read_below(self, key: str, content: dict[str, Any]) -> JsonReader:

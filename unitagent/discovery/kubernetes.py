@@ -85,7 +85,7 @@ def _read_grove_scaling_group(environ: Environ) -> Platform:
     index = read_rank(environ, "GROVE_PCLQ_POD_INDEX")
     if ends is None or (clique.endswith(ends[0]) and index):
         raise ConfigurationError(
-            f"GROVE_PCLQ_NAME={clique!r} with GROVE_PCLQ_POD_INDEX={index}: accepted is one leader, in a "
+            f"GROVE_PCLQ_NAME={clique!r} with GROVE_PCLQ_POD_INDEX={index}: must be one leader, in a "
             "clique whose name ends in ldr or leader, and workers in one that ends in wkr or worker; "
             "set RANK_ID instead"
         )
@@ -115,7 +115,7 @@ def _read_kubeflow(environ: Environ, _hostname: str) -> Platform:
     least, _, most = environ["PET_NNODES"].partition(":")
     if most and least != most:
         raise ConfigurationError(
-            f"PET_NNODES={environ['PET_NNODES']!r}: an elastic job has no one size; accepted is a number; "
+            f"PET_NNODES={environ['PET_NNODES']!r}: an elastic job has no fixed size; must be a number; "
             "set UNIT_SIZE and RANK_ID, or make the job's least and most nodes the same"
         )
     leader = environ.get("PET_MASTER_ADDR") or environ.get("MASTER_ADDR")
@@ -168,7 +168,7 @@ def _read_volcano(environ: Environ, _hostname: str) -> Platform:
     tasks = sorted(m[1] for m in map(_VOLCANO_TASK.fullmatch, environ) if m and environ[m[0]])
     if len(tasks) != 1:
         raise ConfigurationError(
-            f"VC_<TASK>_NUM: accepted is one task, this Volcano job has {len(tasks)} "
+            f"VC_<TASK>_NUM: must be one task; this Volcano job has {len(tasks)} "
             f"({', '.join(tasks) or 'none'}) and does not say which form the Unit; "
             "set RANK_ID and UNIT_SIZE, or use Volcano's pytorch plugin"
         )

@@ -34,7 +34,7 @@ _CODE = 4  # bytes, of an error
 _ERROR, _DONE = 2, 3
 _ASK_FOR_ALL = 0x301  # NLM_F_REQUEST, NLM_F_DUMP
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
-_BUFFER = 1 << 18  # bytes; the kernel sends 32 KiB at once, but for a card of very many functions
+_BUFFER = 1 << 18  # bytes; the kernel sends 32 KiB at once, but for an interface of very many functions
 _SECONDS = 5.0
 
 
@@ -59,13 +59,13 @@ def read_interfaces() -> NetworkInterfaces:
     for message in addresses:
         held[message["index"]].extend(_read_addresses(message))
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-    cards = tuple(
+    interfaces = tuple(
         NetworkInterface(
             names[link["index"]], _is_running(link), tuple(held[link["index"]]), _list_other_names(link)
         )
         for link in links
     )
-    return NetworkInterfaces(cards, names.get(_find_default_interface(routes)))
+    return NetworkInterfaces(interfaces, names.get(_find_default_interface(routes)))
 
 
 def _dump_messages(make: Callable[..., Any], kind: int, family: int = socket.AF_UNSPEC) -> Iterator[Any]:
@@ -110,13 +110,13 @@ def _is_running(link: Any) -> bool:
 
 
 def _list_other_names(link: Any) -> tuple[str, ...]:
-    """Give the alternative names (``ip link property``), which a card has beside its own since Linux 5.5."""
+    """Return the alternative names (``ip link property``), which Linux has since 5.5."""
     listed = link.get_attr("IFLA_PROP_LIST")
     return tuple(listed.get_attrs("IFLA_ALT_IFNAME")) if listed is not None else ()
 
 
 def _read_addresses(message: Any) -> Iterator[InterfaceAddress]:
-    """Give the message's address; of a point-to-point card IFA_ADDRESS is the other end's."""
+    """Give the message's address; of a point-to-point interface IFA_ADDRESS is the other end's."""
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     flags = message.get_attr("IFA_FLAGS") or message["flags"]
     if text:
@@ -126,19 +126,19 @@ def _read_addresses(message: Any) -> Iterator[InterfaceAddress]:
 
 
 def _find_default_interface(routes: list[Any]) -> int | None:
-    """Give the index of the card of the default route, IPv4 before IPv6, the least metric first."""
+    """Give the index of the interface of the default route, IPv4 before IPv6, the least metric first."""
     found = [
-        (route["family"], route.get_attr("RTA_PRIORITY") or 0, card)
+        (route["family"], route.get_attr("RTA_PRIORITY") or 0, interface)
         for route in routes
         if not route["dst_len"] and route["type"] == _UNICAST
         if (route.get_attr("RTA_TABLE") or route["table"]) == _MAIN_TABLE
-        and (card := _find_route_interface(route))
+        and (interface := _find_route_interface(route))
     ]
     return min(found)[2] if found else None
 
 
 def _find_route_interface(route: Any) -> int | None:
-    """Give the card that a route leaves by, the first one of a route over several."""
+    """Give the interface that a route leaves by, the first one of a route over several."""
     hops = route.get_attr("RTA_MULTIPATH") or ()
     index: int | None = route.get_attr("RTA_OIF") or next((hop["oif"] for hop in hops), None)
     return index

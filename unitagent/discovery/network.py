@@ -34,14 +34,14 @@ _BETWEEN_MESSAGES = 5.0
 async def find_instance_address(
     ifname: str | None, rank_ip: str | None, wait: float, on_wait: Callable[[str], None]
 ) -> InstanceAddress:
-    """Find card and address.
+    """Find the interface and address.
 
     Args:
         ifname: the card that was asked for; else net0, eth1, the default route's or the only one there is,
             whichever is of use after a moment.
         rank_ip: the address that was asked for; else the card's first usable one, IPv4 before IPv6.
         wait: seconds that a card or address may take to come up.
-        on_wait: told why it takes longer, when that changes and every few seconds; and of a second choice.
+        on_wait: gets the reason for waiting (when it changes, and every few seconds) and of a second choice.
 
     Raises:
         ConfigurationError: there is none after ``wait``; says which cards there are.
@@ -70,7 +70,7 @@ async def find_instance_address(
 def _describe_wait(
     for_what: str, other: InstanceAddress | str | None, left: float, until_other: float
 ) -> str:
-    """Say how long is waited: only for a moment where ``other`` will do after it."""
+    """Describe the wait: it is short if ``other`` will do after it."""
     if isinstance(other, InstanceAddress):
         then = f"then {other.ifname} with {other.ip} is used"
         return f"{for_what}; waiting for it, {max(0.0, until_other):.0f} s left, {then}"
@@ -87,11 +87,11 @@ def _look_once(ifname: str | None, rank_ip: str | None, *, settled: bool) -> Ins
 
 
 def _check_stated_address(ifname: str, rank_ip: str) -> InstanceAddress | str:
-    """Check that there is such a card and such an address, without the cost of netlink."""
+    """Check the interface and address without the cost of netlink."""
     family = socket.AF_INET6 if ":" in rank_ip else socket.AF_INET
     name = _find_own_name(ifname)
     if name is None:
-        return f"COMM_IFNAME={ifname!r} is no interface of this machine"
+        return f"COMM_IFNAME={ifname!r} is not an interface of this machine"
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
             trial.bind((rank_ip, 0))
@@ -103,7 +103,7 @@ def _check_stated_address(ifname: str, rank_ip: str) -> InstanceAddress | str:
 
 
 def _find_own_name(ifname: str) -> str | None:
-    """Give the name by which libraries know a card that may be called by another one; None for no card."""
+    """Return the name by which libraries know an interface, given any of its names; None if there is none."""
     try:
         return socket.if_indextoname(socket.if_nametoindex(ifname))
     except OSError:  # so says the C library of a long name, too
@@ -118,7 +118,7 @@ def _read_interfaces() -> NetworkInterfaces | str:
     try:
         return read_interfaces()
     except (OSError, ImportError) as error:
-        return f"the kernel does not tell the interfaces ({error})"
+        return f"the interfaces cannot be read from the kernel ({error})"
 
 
 def _describe_refusal(reason: str) -> str:

@@ -20,13 +20,13 @@ _LONGEST_NAME = 128
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What one platform told.
+    """What one platform tells.
 
     Attributes:
         name: of the platform, as in the README.
-        rank: this instance's rank, if told.
-        size: instances in the Unit, if told.
-        leader: DNS name or IP of rank 0, if told.
+        rank: this instance's rank, if known.
+        size: instances in the Unit, if known.
+        leader: DNS name or IP of rank 0, if known.
         unit: a name for the Unit that all its instances derive alike and no other Unit of the same namespace
             does, if there is one; namespaces are not in it.
         notes: the variables used, and what a person should know, for ``unitagent env`` and the log.
@@ -95,7 +95,7 @@ def _read_number(environ: Environ, variable: str, least: int, most: int) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) + 8 and least <= int(text) <= most:
         return int(text)
     raise ConfigurationError(
-        f"{variable}={environ[variable]!r} (set by the platform): accepted is a whole number from {least} to "
+        f"{variable}={environ[variable]!r} (set by the platform): must be an integer from {least} to "
         f"{most}; correct it, or set RANK_ID and UNIT_SIZE"
     )
 

@@ -60,10 +60,10 @@ class Hca:
 
 
 def find_hca(ifname: str, root: Path = Path("/")) -> Hca | None:
-    """Find a card's RDMA port, a usable one first; None when it has none.
+    """Find an interface's RDMA port, a usable one first; None when it has none.
 
     Args:
-        ifname: the card.
+        ifname: the interface.
         root: where ``sys`` and ``dev`` are, for tests.
 
     """
@@ -72,10 +72,10 @@ def find_hca(ifname: str, root: Path = Path("/")) -> Hca | None:
 
 
 def _ports_of(ifname: str, root: Path) -> Iterator[tuple[str, int]]:
-    """Yield the ports whose GID table names the card, else those of the card's own device.
+    """Yield the ports whose GID table names the interface, else those of the interface's own device.
 
-    The table goes first: bonds, VLANs, macvlan and ipvlan cards have no device, and one device can have two
-    ports.
+    The table goes first: bonds, VLANs, macvlan and ipvlan interfaces have no device, and a device can have
+    two ports.
     """
     listed = [
         (port.parent.parent.name, int(port.name))
@@ -84,9 +84,9 @@ def _ports_of(ifname: str, root: Path) -> Iterator[tuple[str, int]]:
         and ifname in map(_read_attribute, _list_folder(port / "gid_attrs/ndevs", "*"))
     ]
     yield from listed
-    card = root / "sys/class/net" / ifname
-    for device in [] if listed else _list_folder(card / "device/infiniband", "*"):
-        number = _read_attribute(card / "dev_port")
+    interface = root / "sys/class/net" / ifname
+    for device in [] if listed else _list_folder(interface / "device/infiniband", "*"):
+        number = _read_attribute(interface / "dev_port")
         yield device.name, int(number) + 1 if number.isdecimal() else 1
 
 

@@ -79,7 +79,7 @@ def _refuse_heterogeneous_job(environ: Environ) -> None:
         return
     said = f"{told}={environ[told]!r}" if told else ", ".join(lists)
     raise ConfigurationError(
-        f"{said} (set by the platform): accepted is a job of one component, for of several each would be a "
+        f"{said} (set by the platform): must be a job of one component, since each of several would be a "
         "Unit of its own, and all of one name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
         "UNIT_REDIS_URL) for each task, with SLURM_PROCID as the rank where one Unit spans all components"
     )

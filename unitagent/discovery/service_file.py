@@ -151,7 +151,7 @@ def parse_service_file(text: str, path: str, variables: Collection[str] = ()) ->
         variables: names that are settings, not environment, when ``containers[0].env`` has them.
 
     Raises:
-        ConfigurationError: it is no JSON object, or members have wrong types; lists all of them.
+        ConfigurationError: it is not a JSON object, or members have wrong types; lists all of them.
 
     """
     root = JsonReader("", expand_dotted_keys(_load_document(text, path), KEYS))
@@ -189,11 +189,9 @@ def _load_document(text: str, path: str) -> dict[str, Any]:
     try:
         document = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"UNIT_CONFIG={path!r} is no JSON: {error}; correct the file") from error
+        raise ConfigurationError(f"UNIT_CONFIG={path!r} is not JSON: {error}; correct the file") from error
     if not isinstance(document, dict):
-        raise ConfigurationError(
-            f"UNIT_CONFIG={path!r}: accepted is a JSON object at the top; correct the file"
-        )
+        raise ConfigurationError(f"UNIT_CONFIG={path!r}: must be a JSON object; correct the file")
     return document
 
 

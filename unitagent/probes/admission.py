@@ -32,7 +32,7 @@ _SITES = {4: 24, 6: 64}  # bits of an address that say whose it is
 
 
 def compute_connection_limit() -> int:
-    """How many connections there may be: half of all files are kept for the agent's own work."""
+    """Limit the connections to half of all files: the rest is for the agent's own work."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return LIMIT if files == resource.RLIM_INFINITY else max(1, min(LIMIT, files // 2))
 
@@ -52,7 +52,7 @@ class ClientOrigin(NamedTuple):
 
 
 def parse_origin(address: str) -> ClientOrigin:
-    """Tell the parts of the address of a socket, which may be IPv4 in the form of IPv6, or have a zone."""
+    """Return the parts of the address of a socket, which may be IPv4 in the form of IPv6, or have a zone."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -86,7 +86,7 @@ class Client:
     gone: bool = False
 
     def rank_claim(self, now: float) -> int:
-        """How good a reason there is to let it stay: none, an answer that it waits for, its first one."""
+        """Rank the reason to keep it: 0 none, 1 it waits for an answer, 2 it waits for its first one."""
         if self.asked is None:
             return 2 if now - self.since < _FIRST_WORD and not self.answered else 0
         if now - self.asked > PATIENCE:
@@ -94,7 +94,7 @@ class Client:
         return 1 if self.answered else 2
 
     def disconnect(self) -> None:
-        """Cut it off."""
+        """Disconnect this client."""
         self.gone = True
         if self.transport is not None:
             self.transport.abort()
@@ -118,7 +118,7 @@ class ClientTable:
         return len(self._guests)
 
     def admit_client(self, address: str, here: str, now: float) -> Client | None:
-        """Take one in, sending another away where there is no place; None: nobody can be sent away now."""
+        """Admit a client, disconnecting another if all places are taken; None if that is impossible."""
         guest = Client(parse_origin(address), self.is_own(address, here), now)
         self._guests[guest] = None
         if len(self._guests) > self._limit:
@@ -139,13 +139,13 @@ class ClientTable:
         self._guests.pop(guest, None)
 
     def close(self) -> None:
-        """Cut all of them off."""
+        """Disconnect all of them."""
         for guest in list(self._guests):
             guest.disconnect()
         self._guests.clear()
 
     def _choose_victim(self, now: float, newcomer: Client) -> Client | None:
-        """The oldest of whoever has most, among those with the least claim."""
+        """Choose the oldest client of the largest network, among those with the lowest rank."""
         foreign = [guest for guest in self._guests if not guest.own]
         share, of = _FOREIGN
         crowd = foreign if len(foreign) * of > self._limit * share else list(self._guests)

@@ -38,12 +38,12 @@ class AnswerClaim:
 
 
 def is_valid_nonce(nonce: str) -> bool:
-    """Tell whether a nonce is 16 to 128 hex digits; no other is ever signed."""
+    """Whether a nonce is 16 to 128 hex digits; no other is ever signed."""
     return _NONCE.fullmatch(nonce) is not None
 
 
 def make_brief_question(nonce: str) -> str:
-    """What the signature of a brief answer covers as its question, so that it passes for no whole one."""
+    """What the signature of a brief answer covers as its question, so that it cannot pass for a full one."""
     return f"brief {nonce}"
 
 
@@ -53,7 +53,7 @@ def sign_answer(keys: Keyring, claim: AnswerClaim) -> str:
 
 
 def verify_answer(keys: Keyring, claim: AnswerClaim, signature: str) -> bool:
-    """Tell whether one of my keys has signed this, in time that does not depend on the difference."""
+    """Whether one of my keys has signed this, in time that does not depend on the difference."""
     theirs = signature.split(",", MAX_SECRETS)[:MAX_SECRETS]
     return any([are_seals_equal(mine, other) for mine in _compute_seals(keys, claim) for other in theirs])  # noqa: C419 (all)
 

@@ -77,7 +77,7 @@ class Answers(Protocol):
         """Return what ``/status`` says of this instance alone."""
 
     def is_ready(self) -> bool:
-        """Tell whether the whole Unit serves."""
+        """Return whether the whole Unit serves."""
 
     def metrics(self) -> bytes:
         """Return Prometheus text."""
@@ -94,7 +94,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is looked at of an HTTP request.
+    """The parts of an HTTP request that matter.
 
     Attributes:
         path: percent-decoded.
@@ -214,7 +214,7 @@ class Response:
 
 
 def make_text_response(code: int, line: str, *headers: tuple[str, str]) -> Response:
-    """Say it to a person."""
+    """Build a text response for a person."""
     return Response(code, f"{line}\n".encode(), headers=headers)
 
 
@@ -263,7 +263,7 @@ _AGENT_CHECK_DOWN = b"down\n"
 
 
 def choose_agent_check_line(code: int) -> bytes:
-    """Say what this code of ``/traffic`` means for new requests."""
+    """Return what this code of ``/traffic`` means for new requests."""
     return _AGENT_CHECK_LINES.get(code, _AGENT_CHECK_DOWN)
 
 
@@ -272,7 +272,7 @@ CACHE_SECONDS = 0.2  # seconds
 
 
 class CachedAnswers:
-    """The answers of an agent, for those who may ask as often as they like."""
+    """The answers of an agent; expensive ones are cached."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -303,7 +303,7 @@ class CachedAnswers:
         return self._answers.report()
 
     def is_ready(self) -> bool:
-        """Tell whether the whole Unit serves, or did a moment ago."""
+        """Return whether the whole Unit serves, or did a moment ago."""
         return self._get_cached("ready", self._answers.is_ready)
 
     def metrics(self) -> bytes:

@@ -39,7 +39,7 @@ _TOO_MANY = (
 
 
 class UvicornContext:
-    """What all connections of one server have of uvicorn."""
+    """The parts of uvicorn that all connections of one server share."""
 
     def __init__(self, app: Any) -> None:
         self.config = _configure_uvicorn(app)
@@ -66,7 +66,7 @@ class ProbeConnection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let it be cut off from outside; it may have been, meanwhile."""
+        """Register the transport; the client may have been disconnected meanwhile."""
         super().connection_made(cast(asyncio.Transport, transport))
         self._guest.transport = self.transport
         if self._guest.gone:
@@ -81,7 +81,7 @@ class ProbeConnection(H11Protocol):
         self._cancel_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Hand it to h11, and watch the clock until the request is over."""
+        """Pass it to h11, and set a deadline for the request."""
         if self._deadline is None:
             self._deadline = self.loop.call_later(DEADLINE, self.transport.abort)
         if data == AGENT_CHECK_REQUEST and self._is_idle():
@@ -102,7 +102,7 @@ class ProbeConnection(H11Protocol):
                 self._turns.enqueue(self._guest.origin.party, self, self._handle_request)
 
     def _wait_for_turn(self, act: Callable[[], None], lane: Lane) -> None:
-        """Wait with a whole request, which is a claim to the place."""
+        """Queue a complete request, which counts as a reason to keep the client."""
         if self._guest.asked is None:
             self._guest.asked = self.loop.time()
         own = self._guest.own and lane is not Lane.LIVENESS  # a crowd of this host is not before its probes
@@ -139,12 +139,12 @@ class ProbeConnection(H11Protocol):
         self.transport.abort()
 
     def _is_idle(self) -> bool:
-        """Tell whether nothing has been begun: neither a request under way nor a part of the next header."""
+        """Whether nothing has begun: neither a request under way nor a part of the next header."""
         idle: Any = h11.IDLE
         return self.conn.their_state is idle and not self.conn.trailing_data[0]
 
     def _has_too_many_lines(self) -> bool:
-        """Look at the next head without h11, which reads a line after the other."""
+        """Look at the next head without h11, which reads line by line."""
         idle: Any = h11.IDLE
         begun, _ = self.conn.trailing_data
         if self.conn.their_state is not idle or begun.count(b"\n") <= _MOST_LINES:

@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class Lane(IntEnum):
-    """Who waits together. A crowd in one lane, however large, takes its share and no other's."""
+    """Requests that wait together. A crowd in one lane takes only the share of that lane."""
 
     OWN = 0  # this host and the Unit's instances
-    LIVENESS = 1  # whoever asks whether this agent lives
+    LIVENESS = 1  # liveness probes
     OTHER = 2
 
 
 class FairQueue:
-    """Everybody who waits, by lane and address; those of an address in the order in which they came."""
+    """Waiting requests by lane and address; those of one address in order of arrival."""
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, dict[str, Queue]] = {}
         self._scheduled = False
 
     def enqueue(self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER) -> None:
-        """Have ``act`` called in a later turn of the loop; who waits already keeps the place."""
+        """Call ``act`` in a later turn of the loop; a request that waits already keeps its place."""
         self._lanes.setdefault(lane, {}).setdefault(address, {})[who] = act
         self._schedule_next()
 
     def discard(self, address: str, who: object) -> None:
-        """Take out who has gone."""
+        """Remove a request."""
         for lane, waiting in list(self._lanes.items()):
             queue = waiting.get(address, {})
             queue.pop(who, None)

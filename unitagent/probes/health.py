@@ -59,7 +59,7 @@ def parse_health_url(url: str) -> HealthCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
-    """What is asked, and how many answers decide.
+    """One polled check, and how many answers decide.
 
     Attributes:
         interval: seconds between the end of one question and the next.
@@ -96,7 +96,7 @@ class HealthVerdict:
 
 
 class HealthProbe:
-    """Asks for as long as one generation's workload runs.
+    """Polls as long as one generation's workload runs.
 
     First each question in order until it has its good answers; then the workload is healthy. From then on
     ``life`` and ``traffic`` are asked side by side: the one says whether the workload is sick, the other
@@ -124,7 +124,7 @@ class HealthProbe:
         self._task = asyncio.create_task(self._run_checks(), name="health")
 
     def stop(self) -> None:
-        """Ask no more; an answer under way is dropped."""
+        """Stop asking; an outstanding answer is dropped."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -163,7 +163,7 @@ class HealthProbe:
 
 
 async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
-    """As a kubelet does, take any certificate: the server is our own, and nothing is told to it."""
+    """As a kubelet does, take any certificate: the server is our own, and it is sent nothing."""
     try:
         fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_LIMIT, verified=False))
     except FetchError as error:
@@ -177,7 +177,7 @@ _LONGEST = 5.0  # seconds between two looks
 
 @dataclass(frozen=True, slots=True)
 class EngineGauges:
-    """Where an engine says how it does.
+    """Where an engine publishes its progress.
 
     Attributes:
         url: of its Prometheus text.
@@ -192,7 +192,7 @@ class EngineGauges:
 
 
 class StallProbe:
-    """Watches one generation's engine; tells ``on_stall``, once, with one line."""
+    """Watches one generation's engine; calls ``on_stall`` once, with one line."""
 
     def __init__(self, gauges: EngineGauges, seconds: float, on_stall: Callable[[str], None]) -> None:
         self._gauges = gauges
@@ -206,7 +206,7 @@ class StallProbe:
         self._task = asyncio.create_task(self._watch_health(), name="stall")
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._task is not None:
             self._task.cancel()
             self._task = None

@@ -93,7 +93,7 @@ async def fetch_url(request: FetchRequest) -> FetchedPage:
             return await run_in_daemon_thread(fetch, "fetch")
     except TimeoutError:
         raise FetchError(f"no answer within {request.timeout:g} s") from None
-    except OSError as error:  # there is no thread to be had
+    except OSError as error:  # no thread is available
         raise FetchError(error.strerror or str(error)) from None
     finally:
         connected.abort()

@@ -13,8 +13,8 @@ from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
 from unitagent.system.procfs import TcpState, list_tcp_sockets
 
 _POLL = 0.2  # seconds
-# Seconds without a request after which no more is expected: who has just had a long answer may ask on, on the
-# same connection, and a balancer that was told since hands that on as it did before.
+# Seconds without a request after which no more is expected: a client that just got a long answer may use the
+# same connection again, and a balancer that has learned of the drain still forwards that.
 _QUIET = 1.0
 _GAUGES_TIMEOUT = 2.0  # seconds
 _LIMIT = 8 << 20  # bytes of metrics text
@@ -52,7 +52,7 @@ class InFlightRequests:
 
 
 async def fetch_total(url: str, names: frozenset[str]) -> int | None:
-    """Fetch Prometheus text and add up the samples of ``names``; None when that cannot be told."""
+    """Fetch Prometheus text and add up the samples of ``names``; None if they cannot be read."""
     text = await _fetch_metrics(url)
     return None if text is None else await asyncio.to_thread(sum_samples, text, names)
 
@@ -66,7 +66,7 @@ async def _fetch_metrics(url: str) -> str | None:
 
 
 def sum_samples(text: str, gauges: frozenset[str]) -> int | None:
-    """Add up the samples of these names in Prometheus text; None if there is none, or it is no such text."""
+    """Add up the samples of these names in Prometheus text; None if there are none or it is invalid."""
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 (for drains only)
 
     try:

@@ -87,7 +87,7 @@ def _lengthen_pause(pause: float) -> float:
 
 
 class _WatchedConnection(asyncio.Protocol):
-    """One held connection. An agent says nothing unasked, so anything that arrives is a break as well."""
+    """One held connection. An agent sends nothing unasked, so any data counts as a break."""
 
     def __init__(self) -> None:
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

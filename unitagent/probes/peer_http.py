@@ -38,10 +38,10 @@ async def get_response(
     source: str = "",
     on_connect: Callable[[socket.socket], None] = lambda _: None,
 ) -> HttpResponse:
-    """Ask once, from ``source`` when that is given; the caller bounds the time.
+    """Ask once, from ``source`` if set; the caller bounds the time.
 
     Raises:
-        ValueError: what came back is no HTTP response, is cut short, or is too long.
+        ValueError: the response is not HTTP, truncated or too long.
         ConnectionRefusedError: the machine answers that nobody listens there.
         OSError: no connection, or it broke.
 

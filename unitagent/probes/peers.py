@@ -44,18 +44,18 @@ if TYPE_CHECKING:
     from unitagent.probes.peer_http import HttpResponse
 
 _ASKED_AT_ONCE = 32
-_HEDGE_DELAY = 0.1  # seconds after which a question that was lost is asked once more, beside the first
+_HEDGE_DELAY = 0.1  # seconds after which a lost question is asked again in parallel
 _DOUBT_EVERY = 5  # of so many pauses, one ends so though the question has arrived: its answer may be lost
 _RANK_DIGITS = 4  # sizes end at 1024
 
 
 class PeerVerdict(NamedTuple):
-    """What came of asking a peer; all but the first count only when it is alive.
+    """The result of asking a peer; all fields but the first are valid only if it is alive.
 
     Attributes:
         generation: the one the peer stands in.
         working: its workload is up in that generation.
-        ready: it holds that the whole Unit serves.
+        ready: it reports that the whole Unit serves.
         leader: incarnation of the rank 0 that has vouched for it, or that it is; "" where none has.
         leader_age: seconds since it asked what that rank 0 answered.
 
@@ -82,7 +82,7 @@ class PeerAsker:
 
 
 class Peers:
-    """The other agents of the Unit, reached from our card at the addresses in their records.
+    """The other agents of the Unit, reached from our interface at the addresses in their records.
 
     Attributes:
         timeout: seconds for one question, or for one connection. On a line that loses packets the retries
@@ -117,7 +117,7 @@ class Peers:
             return _SILENT
 
     async def check_peers(self, records: Collection[Record]) -> dict[str, Opinion]:
-        """Tell for each incarnation who answers at its address, asked from our card; several at once."""
+        """Tell for each incarnation who answers at its address, asked from our interface; several at once."""
         verdicts = await asyncio.gather(*map(self.ask_peer, records))
         return {
             record.incarnation: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)
@@ -128,11 +128,11 @@ class Peers:
         self._watcher.watch_peers(record for record in records if _is_addressable(record))
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._watcher.watch_peers(())
 
     async def _ask_once(self, record: Record, on_connect: Callable[[socket.socket], None]) -> PeerVerdict:
-        """Ask on a connection of its own; one that comes to nothing is left to the next try."""
+        """Ask on a separate connection; a failed attempt waits for the next one."""
         nonce = secrets.token_hex(16)
         from unitagent.probes.peer_http import get_response  # noqa: PLC0415 (h11; a Unit of one asks nobody)
 

@@ -95,7 +95,7 @@ class ProbeServer:
             await asyncio.sleep(0)  # lets the transports call connection_lost
 
     def _make_connection(self, guest: Client) -> asyncio.Protocol:
-        """Make the protocol for a guest. With the first one comes uvicorn: no start has to wait for it."""
+        """Make the protocol for a client. The first one imports uvicorn, so that no start waits for it."""
         defer_package_init("uvicorn")  # its protocol is used, and not its command line
         from unitagent.probes.connections import ProbeConnection, UvicornContext  # noqa: PLC0415
 
@@ -125,7 +125,7 @@ class ProbeServer:
         await send({"type": "http.response.body", "body": response.body})
 
     async def _wait_for_turn(self, scope: Message) -> None:
-        """Wait for a turn again: all who have waited for the same would be answered in one."""
+        """Wait for another turn, or all clients that wait for the same answer would be served in one."""
         turn = asyncio.Event()
         address, *_ = scope["client"] or ("",)
         self._queue.enqueue(address, turn, turn.set)
@@ -203,7 +203,7 @@ _SHOWN = 100  # characters
 
 
 class AllowedHosts:
-    """The names that are answered.
+    """The names that are accepted in ``Host``.
 
     Args:
         names: without a port, in any case; one that begins with ``*.`` is of all names below.
@@ -216,7 +216,7 @@ class AllowedHosts:
         self._below = tuple(name[1:] for name in given if name.startswith("*."))
 
     def refuse_host(self, host: bytes) -> Response | None:
-        """Give the answer to a request that says this ``Host``, if it is to have no other."""
+        """Return the refusal of a request with this ``Host``, or None if it is allowed."""
         text = host.decode("latin-1").strip()
         if not text or self._is_allowed(text):
             return None
@@ -234,7 +234,7 @@ class AllowedHosts:
 
 
 def parse_etc_hosts(etc_hosts: str) -> set[str]:
-    """All names in the text of ``/etc/hosts``, which only who owns this machine writes."""
+    """Return all names in the text of ``/etc/hosts``, which only the owner of this machine writes."""
     words = (row.partition("#")[0].split()[1:] for row in etc_hosts.splitlines())
     return {name for row in words for name in row}
 

@@ -19,10 +19,10 @@ from unitagent.system.limits import NAME_PATTERN
 _log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds; less than a connection may take over a request
-_KEPT = 1.0  # seconds that an answer is given to whoever asks
+_KEPT = 1.0  # seconds that an answer is reused
 _MOST = 32  # answers at a time; for the list there is always room
 _WAITING = 512  # requests, those of clients that have gone meanwhile included
-_BUSY = make_text_response(503, "too much is asked for at once; ask again")
+_BUSY = make_text_response(503, "too many requests at once; try again")
 
 
 class UnitSource(Protocol):
@@ -45,7 +45,7 @@ class UnitAnswers:
         self._waiting = 0
 
     async def answer_path(self, path: str) -> Response:
-        """Answer a path that is :func:`ours`."""
+        """Answer a path that is for :func:`is_unit_path`."""
         _, one, name = path[1:].partition("/")
         if one and not NAME_PATTERN.fullmatch(name):
             return make_text_response(
@@ -62,7 +62,7 @@ class UnitAnswers:
         return reading.result()
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel all reads."""
         for reading in self._readings.values():
             reading.cancel()
 
@@ -85,7 +85,7 @@ class UnitAnswers:
         except StoreError as error:
             return make_text_response(503, str(error))
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
-            _log.error("the Units of the store could not be told")
+            _log.error("the Units of the store could not be read")
             _log.debug("why", exc_info=True)
             return make_text_response(500, "internal error of the agent; its log says more")
         if found is None:
@@ -94,5 +94,5 @@ class UnitAnswers:
 
 
 def is_unit_path(method: str, path: str) -> bool:
-    """Whether this is to be answered here."""
+    """Whether this path is answered here."""
     return method in {"GET", "HEAD"} and (path == "/units" or path.startswith("/units/"))

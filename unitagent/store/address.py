@@ -51,7 +51,7 @@ class StoreKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server; empty for nobody.
+    """The credentials for a server; empty for none.
 
     Attributes:
         others: further passwords, to be tried when the first is refused.
@@ -106,7 +106,7 @@ LocationSource = Callable[[], str | StoreLocation]
 
 
 def parse_store_url(url: str) -> StoreLocation:
-    """Take a URL apart.
+    """Parse a store's URL.
 
     Raises:
         RefusalError: naming what is wrong in it, without its password.
@@ -117,7 +117,7 @@ def parse_store_url(url: str) -> StoreLocation:
     try:
         parts = urlsplit(url)
     except ValueError:  # its words may be those of the URL
-        raise RefusalError("no URL; expected redis://[user:password@]host[:port]") from None
+        raise RefusalError("not a URL; expected redis://[user:password@]host[:port]") from None
     if "#" in url or "@" in parts.path:
         raise RefusalError(_SPECIAL)
     return _parse_parts(parts)
@@ -233,9 +233,9 @@ def _parse_host_name(name: str) -> str:
         try:
             ip = ipaddress.ip_address(bare)
         except ValueError:
-            raise RefusalError("a host is no IP address") from None
+            raise RefusalError("a host is not an IP address") from None
         if ip.is_unspecified or ip.is_multicast:
-            raise RefusalError("a host is the address of no single machine")
+            raise RefusalError("a host is not the address of a single machine")
         return bare
     if len(name) > MAX_HOST_NAME or not HOST_NAME_PATTERN.fullmatch(name):
         raise RefusalError("a host is neither a DNS name nor an IP address")

@@ -48,7 +48,7 @@ T = TypeVar("T", bound=Value)
 
 
 def encode_value(value: Value) -> bytes:
-    """Give the bytes of a value; text that is no Unicode (bytes of a strange hostname) becomes ``?``."""
+    """Encode a value; text that is not Unicode (bytes of a strange hostname) becomes ``?``."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -56,7 +56,7 @@ def encode_value(value: Value) -> bytes:
 
 
 def encode_failure(failure: Failure) -> bytes:
-    """Give the bytes of a failure, led by its generation: all that the script has to understand of it."""
+    """Encode a failure behind its generation, the only part that the script reads."""
     return b"%d %s" % (failure.generation, encode_value(failure))
 
 
@@ -79,7 +79,7 @@ def decode_failure(raw: bytes) -> Failure | None:
 
 
 def decode_order(raw: bytes) -> Order | None:
-    """Read an operator's wish, behind the generation and the number that the store gave it."""
+    """Read an operator's order, behind the generation and the number that the store gave it."""
     generation, number, text = (*raw.split(b" ", 2), b"", b"")[:3]
     order = _decode_json(text, Order)
     if order is None or not _is_exact(generation) or not _is_exact(number):
@@ -135,7 +135,7 @@ _MAX_STATUS, _MAX_SIGNAL = 255, 64
 _MAX_PID = 2**31 - 1
 _LAST_DAY = 253_402_300_799.0  # seconds since the epoch: the end of the year 9999
 _LONGEST_NAME, _LONGEST_TEXT = 255, 4096  # characters
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")  # no zone: a card's name says nothing on another machine
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")  # no zone: an interface's name means nothing on another machine
 _BROADCAST = "255.255.255.255"
 _WORD = re.compile(r"[!-+\--~]{1,128}")  # printable, without the comma that joins words
 _WORDS = re.compile(r"[ -~]{0,12288}")
@@ -159,11 +159,11 @@ def is_valid_id(text: str) -> bool:
 
 
 def find_invalid_field(record: Record, *, needs_port: bool) -> str:
-    """Name the first field of a record that cannot be so; "" for none.
+    """Name the first field of a record that has an impossible value; "" for none.
 
     Args:
         record: as it was decoded.
-        needs_port: all agents of this Unit have a probe address, so one without is nobody's record.
+        needs_port: all agents of this Unit have a probe address, so a record without one is invalid.
 
     """
     fine = {
@@ -251,7 +251,7 @@ def sign_value(keys: Keyring, kind: SealKind, place: str, raw: bytes) -> bytes:
 
 
 def check_signature(keys: Keyring, kind: SealKind, place: str, raw: bytes) -> SignatureMatch:
-    """Tell whether this was signed with my secrets, for this place; where I have none, always."""
+    """Compare the signatures of a value with my secrets and its place; without secrets all match."""
     if not keys:
         return SignatureMatch.ALIKE
     whole, head, tail = raw.rpartition(_SIGNATURE_HEAD)
@@ -274,14 +274,14 @@ def _split_signature(signature: str) -> list[str]:
 
 
 class RecordEncoder:
-    """Writes an agent's records, signed; the last one is kept, since most exchanges put the same again."""
+    """Encodes and signs an agent's records; the last result is kept, since most exchanges repeat it."""
 
     def __init__(self, unit: str, keys: Keyring) -> None:
         self._unit, self._keys = unit, keys
         self._last: tuple[Record, int, bytes] | None = None
 
     def encode_record(self, record: Record) -> bytes:
-        """Give the bytes of a record."""
+        """Encode a record."""
         edition = self._keys.edition
         if self._last is None or self._last[:2] != (record, edition):
             place = name_record_place(self._unit, record.rank)
@@ -294,5 +294,5 @@ class RecordEncoder:
 
 
 def name_record_place(unit: str, rank: int) -> str:
-    """The name of where a rank's record hangs."""
+    """Name the place of a rank's record, for its signature."""
     return f"{unit} {rank}"

@@ -60,7 +60,7 @@ class ServerAddress:
 
 
 class _LimitedStream:
-    """A stream that ends an answer which is longer than any of ours: whoever answers may send without end."""
+    """A stream that refuses an answer longer than any of ours: the other side may send without end."""
 
     def __init__(self, stream: asyncio.StreamReader) -> None:
         self._stream = stream
@@ -78,7 +78,7 @@ class _LimitedStream:
 
 
 class _LimitedParser(DefaultParser):  # type: ignore[valid-type, misc]  # redis-py chooses it as it is imported
-    """redis-py's, over a stream that counts."""
+    """redis-py's parser, over a stream with a limit."""
 
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)
@@ -119,7 +119,7 @@ async def open_connection(
 ) -> AbstractConnection:
     """Connect and log in; of several addresses of a name each gets its share of ``timeout`` seconds.
 
-    ``begun`` is given each connection before it is made.
+    ``begun`` is called with each connection before it is made.
 
     Raises:
         OSError, redis.exceptions.RedisError, TimeoutError: of the last address tried.
@@ -135,7 +135,7 @@ async def open_connection(
         try:
             async with asyncio.timeout(timeout / len(addresses)):
                 return await _ping_or_close(await connect_to_address(endpoint, address, begun))
-        except Exception:  # noqa: BLE001, S112  # the last address tells its own trouble
+        except Exception:  # noqa: BLE001, S112  # the last address reports its own error
             continue
     return await connect_to_address(endpoint, last, begun)
 
@@ -154,7 +154,7 @@ async def send_command(connection: AbstractConnection, *words: str | bytes | int
 
 
 def is_connection_acknowledged(connection: AbstractConnection) -> bool:
-    """Whether the server's machine has all that was sent to it."""
+    """Whether the server's machine has acknowledged all that was sent."""
     writer = connection._writer  # noqa: SLF001  # redis-py shows its socket nowhere else
     if writer is None:
         return False
@@ -167,7 +167,7 @@ async def connect_to_address(
 ) -> AbstractConnection:
     """Connect and log in at one address of the server, with the first password that it does not refuse.
 
-    ``begun`` gets each connection before it is made.
+    ``begun`` is called with each connection before it is made.
     """
     *others, last = endpoint.login.password, *endpoint.login.others
     for password in others:
@@ -207,17 +207,17 @@ async def _complete_connection(
 
 
 async def _reject_replica(connection: AbstractConnection) -> None:
-    """Leave a server that says it is a replica; HELLO tells it, and no ACL forbids that."""
+    """Reject a server that calls itself a replica in HELLO, which no ACL forbids."""
     try:
         told = await send_command(connection, "HELLO", 2)
-    except ResponseError:  # a proxy that does not know it; a write will tell
+    except ResponseError:  # a proxy that does not know HELLO; a write will tell
         return
     if isinstance(told, list) and dict(zip(told[::2], told[1::2], strict=False)).get(b"role") == b"replica":
         raise ReadOnlyError("READONLY")
 
 
 async def _ping_or_close(connection: AbstractConnection) -> AbstractConnection:
-    """Hear one answer, while there is another address to try: a server that is deaf or refuses us is none."""
+    """Get one answer while there is another address to try: a hung or refusing server is not used."""
     try:
         await send_command(connection, "PING")
     except BaseException:
@@ -240,7 +240,7 @@ def _build_arguments(endpoint: ServerAddress) -> dict[str, Any]:
     }
 
 
-_LOOKUPS = SingleFlight()  # of the whole process: what one connection has found out serves the others too
+_LOOKUPS = SingleFlight()  # shared by all connections of the process
 
 
 async def resolve_host(host: str) -> list[str]:
@@ -262,6 +262,6 @@ def resolve_blocking(host: str) -> list[str]:
 
 
 def find_pending_lookup(place: str) -> str:
-    """Which name of ``host:port,host:port`` the name server has yet to answer for; "" for none."""
+    """Find a name of ``host:port,host:port`` that is still being looked up; "" for none."""
     hosts = (host.rpartition(":")[0].strip("[]") for host in place.split(","))
     return next(filter(_LOOKUPS.is_under_way, hosts), "")

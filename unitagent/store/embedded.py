@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
-_CLEARING = 2.5  # seconds to put thousands of strangers out
+_CLEARING = 2.5  # seconds to disconnect thousands of strangers
 _PAUSE = 0.005  # seconds between tries
 _LAST_WORDS = 300  # characters
 _PLACES = 4096  # connections; fewer where the server may have fewer files
@@ -53,11 +53,11 @@ _MEMORY = (64 << 20) + _PLACES * (40 << 10)
 # as many such as there are places.
 _SPACE = 1 << 30
 MEMBER = (
-    "member"  # as whom agents and operators log in; by the password alone they are not told from strangers
+    "member"  # the user of agents and operators; the password alone would not distinguish them from strangers
 )
 _USERS = "default", MEMBER
 _OWNER = "owner"  # a user that only this process knows, to look after the server
-_FORBIDDEN = ("+eval",)  # whoever writes a script of his own can keep the server busy for ever
+_FORBIDDEN = ("+eval",)  # a foreign script can keep the server busy forever
 _FULL = 3, 4  # of the places, and of the memory; a Unit of the largest size takes no more
 _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on us
 
@@ -116,7 +116,7 @@ def find_server() -> str:
 
 
 class EmbeddedServer:
-    """One server, spawned as often as it is asked for.
+    """One server, spawned as often as requested.
 
     Args:
         bind_ip: the only address that it listens on.
@@ -139,7 +139,7 @@ class EmbeddedServer:
         self._host = (bind_ip, port)
         self._keys = keys
         self._passwords: tuple[str, ...] = ()  # the passwords that the server takes
-        self._may_have_former = False  # whether somebody may be in by one that it took before
+        self._may_have_former = False  # whether a client may still be connected with a former password
         self._start = spawn or _spawn_process
         self._connection: AbstractConnection | None = None
         self._key = secrets.token_hex(32)
@@ -199,7 +199,7 @@ class EmbeddedServer:
         return True
 
     async def evict_strangers(self) -> bool:
-        """Put out who has not logged in, where few places are left, or little memory; whether that was so."""
+        """Disconnect clients without a login when places or memory run short; returns whether it did."""
         if self._connection is None or not self._keys:
             return False
         share, of = _FULL
@@ -222,7 +222,7 @@ class EmbeddedServer:
         return True
 
     async def apply_passwords(self) -> None:
-        """Let clients in by the passwords of now and no others, should they have changed. Who is in stays.
+        """Accept the current passwords and no others, if they have changed. Connected clients stay.
 
         Raises:
             StoreError: the server has not taken them; it may be starting.
@@ -237,7 +237,7 @@ class EmbeddedServer:
         self._passwords = wanted
 
     async def disconnect_former(self) -> bool:
-        """Put out whoever may be in by a password that counts no more; whether there may have been any. The
+        """Disconnect clients that may have used a former password; returns whether there may be any. The
         server does not tell who is: all go, and members come again.
 
         Raises:
@@ -251,7 +251,7 @@ class EmbeddedServer:
         return True
 
     async def _send_commands(self, *commands: Sequence[str]) -> None:
-        """Have the server do these, on a connection of their own."""
+        """Run commands on a separate connection."""
         try:
             async with asyncio.timeout(_TRY):
                 connection = await self._connect_as_owner()
@@ -264,13 +264,13 @@ class EmbeddedServer:
             raise _explain_error(error, join_host_port(*self._host)) from error
 
     async def close_admin_connection(self) -> None:
-        """Close the connection that the server is looked after by."""
+        """Close the owner's connection."""
         line, self._connection = self._connection, None
         if line is not None:
             await line.disconnect(nowait=True)
 
     async def _load_scripts(self) -> str:
-        """Teach the server its scripts; the answer is why it is not ready, or nothing.
+        """Load the scripts; returns why the server is not ready, or nothing.
 
         The connection is kept: later, strangers may have taken all places.
         """
@@ -283,7 +283,7 @@ class EmbeddedServer:
                 about = bytes(await _send_command(self._connection, "INFO", "server"))
                 for script in scripts.ALL:
                     await _send_command(self._connection, "SCRIPT", "LOAD", script.source)
-        except Exception as error:  # noqa: BLE001  # it is told when it lasts
+        except Exception as error:  # noqa: BLE001  # reported if it lasts
             await self.close_admin_connection()
             self._check_alive()
             if _is_login_refusal(error):

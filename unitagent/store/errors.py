@@ -94,13 +94,13 @@ _EXPLANATION_OF_PHRASE = {
         "name one below its setting databases, which is 16 by default",
     ),
     "user executing the script can't run": _ACL,
-    "cluster support disabled": Explanation("is no node of a cluster", "write redis:// in UNIT_REDIS_URL"),
+    "cluster support disabled": Explanation("is not a node of a cluster", "write redis:// in UNIT_REDIS_URL"),
     "unknown command": Explanation(
         "lacks a command that is needed",
         "Redis 6 or Valkey 7.2 and later have all of them; of a sentinel write redis+sentinel://HOST:PORT/NAME",
     ),
 }
-_NO_SENTINEL = Explanation("is no sentinel", "name sentinels, or write redis:// in UNIT_REDIS_URL")
+_NO_SENTINEL = Explanation("is not a sentinel", "name sentinels, or write redis:// in UNIT_REDIS_URL")
 _LONGEST = 200  # characters of somebody else's words
 _SILENT = "a server without TLS leaves rediss:// unanswered: then write redis:// in UNIT_REDIS_URL"
 _WANTS_TLS = "if it takes TLS only, write rediss:// in UNIT_REDIS_URL"
@@ -127,7 +127,7 @@ def explain_error(
     *,
     spoken: bool = False,
 ) -> StoreError:
-    """Tell a failed operation on the store at ``place``.
+    """Explain a failed operation on the store at ``place``.
 
     Args:
         error: what was raised.
@@ -168,7 +168,7 @@ def _describe_error(error: BaseException, place: str, to: StoreLocation | None) 
         return _explain_server_error(error, to)
     if isinstance(error, OSError):
         return _explain_network_error(error, to)
-    return Explanation(f"gave an answer that no store gives ({type(error).__name__})")
+    return Explanation(f"sent an answer that is not a store's ({type(error).__name__})")
 
 
 def _is_network_error(error: BaseException) -> bool:

@@ -56,7 +56,7 @@ class UnitHistory:
         unit: name of the Unit.
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
-        warn: says a sentence about garbage in the store; each is said once.
+        warn: takes a sentence about garbage in the store; each comes once.
 
     """
 
@@ -85,7 +85,7 @@ class UnitHistory:
         return await self._connection.execute(lambda connection: self._read_page(connection, after))
 
     async def close(self) -> None:
-        """Let go of the connection; the history can be used again afterwards."""
+        """Close the connection; the history can be used again afterwards."""
         await self._connection.close()
 
     async def _read_page(self, connection: AbstractConnection, after: bytes) -> HistoryPage:
@@ -110,7 +110,7 @@ class UnitHistory:
                 yield moment
 
     def _warn_of_type(self, kind: str) -> None:
-        self._warnings.warn_once(f"the store held {kind} under our key {self._key}, which is no history")
+        self._warnings.warn_once(f"the store held {kind} under our key {self._key}, which is not a history")
 
 
 def _decode_entry(fields: Any) -> Moment | None:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from unitagent.store.unit_view import LimitedWarnings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before subscribing again
-BURST = 10  # calls that may come at once: a restart has some within milliseconds, and waits for each
-PACE = 0.08  # seconds until there may be one more: in a storm, what comes meanwhile asks for the same look
+BURST = 10  # calls that may come at once: a restart needs several within milliseconds
+PACE = 0.08  # seconds until one more is allowed: in a storm, all wake-ups in between ask for the same
 SILENCE = 5.0  # seconds without a word, after which the server is asked whether it is still there
 
 
 class PushListener:
-    """Calls ``on_push`` for every "look" of another agent, and after every new subscription."""
+    """Calls ``on_push`` for every wake-up by another agent, and after every new subscription."""
 
     def __init__(
         self, dialer: Dialer, channel: str, own: str, timeout: float, warnings: LimitedWarnings
@@ -63,7 +63,7 @@ class PushListener:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _listen_once(self, on_push: Callable[[], None]) -> None:
-        """Subscribe and hear until the connection breaks."""
+        """Subscribe and listen until the connection breaks."""
         async with asyncio.timeout(self._timeout):
             connection = await self._dialer.dial_server(self._timeout)
         try:
@@ -86,7 +86,7 @@ class PushListener:
             return await send_command(connection, "PING")
 
     def _is_wake_up(self, message: Any) -> bool:
-        """Whether another agent said it; anything else on our channel is garbage."""
+        """Whether this is a wake-up by another agent; anything else on the channel is garbage."""
         match message:
             case [b"message", bytes(), bytes(text)]:
                 return text.startswith(b"look ") and text != b"look " + self._own

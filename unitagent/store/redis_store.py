@@ -1,4 +1,4 @@
-"""The store on Redis or Valkey. A break of its connection is never hidden: what was read before is forgotten.
+"""The store on Redis or Valkey. Every break of its connection is visible: what was read before is forgotten.
 
 The least that a server must permit to the Unit NAME, as a line for its ACL::
 
@@ -95,7 +95,7 @@ class RedisStore:
         self._push_dialer = Dialer(url, self._names.board)
 
     def set_rank(self, rank: int) -> None:
-        """Say which rank this agent wants; until then an exchange only looks."""
+        """Set the rank that this agent claims; until then an exchange only reads."""
         self._rank = rank
 
     @property
@@ -119,7 +119,7 @@ class RedisStore:
         return self._view.merge_answer(answer)
 
     async def listen(self, on_push: Callable[[], None]) -> None:
-        """Call ``on_push`` whenever another agent said "look", until cancelled."""
+        """Call ``on_push`` at each wake-up by another agent, until cancelled."""
         channel = self._names.look
         listener = PushListener(self._push_dialer, channel, self._incarnation, self._timeout, self._warnings)
         await listener.listen(on_push)
@@ -129,7 +129,7 @@ class RedisStore:
         return await self._connection.execute(self._read_snapshot)
 
     async def put_order(self, order: Order) -> Order:
-        """Leave an operator's wish, and push; returns it with the generation and the number it got."""
+        """Store an operator's order and wake all agents; returns it with its generation and number."""
         words = scripts.build_order_arguments(self._names, order)
         answer = scripts.ExchangeAnswer.parse_raw(
             await self._connection.execute(
@@ -155,7 +155,7 @@ class RedisStore:
         return await self._connection.execute(lambda connection: self._read_output(connection, generation))
 
     async def close(self) -> None:
-        """Let go of the connection; the store can be used again afterwards."""
+        """Close the connection; the store can be used again afterwards."""
         await self._connection.close()
 
     async def _run_exchange(

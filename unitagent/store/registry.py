@@ -49,7 +49,7 @@ class Registry:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
         keys: that lines are signed with; who reads without any takes them as they are.
-        warn: says a sentence about garbage in the store; each is said once.
+        warn: takes a sentence about garbage in the store; each comes once.
 
     """
 
@@ -69,7 +69,7 @@ class Registry:
         self._lines = RowCache[RegistryRecord | None](self._warnings.warn_once)
 
     async def announce_endpoint(self, entry: Endpoint, *, first: bool = False) -> None:
-        """Write down what is so now; the ``first`` time also take out who has been gone for a day."""
+        """Publish an endpoint; the ``first`` time also remove rows that are older than a day."""
         if self._ahead is None:
             self._set_clock(await self._connection.execute(_read_server_clock))
         entry = replace(entry, at=int((time.monotonic() + (self._ahead or 0.0)) * 1000))
@@ -82,7 +82,7 @@ class Registry:
         self._ahead = milliseconds / 1000 - time.monotonic()
 
     async def withdraw_endpoint(self, unit: str, incarnation: str) -> None:
-        """Take the line of a Unit out, unless somebody else has written it."""
+        """Remove a Unit's row, unless another agent has written it."""
         words = (unit, incarnation, 0, 0, b"", 0)
         await self._connection.execute(lambda connection: _run_announce(connection, words))
 
@@ -98,11 +98,11 @@ class Registry:
         return RegistrySnapshot(now, sights, proven=bool(self._keys))
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         await self._connection.close()
 
     def _decode_row(self, name: bytes, raw: bytes) -> RegistryRecord | None:
-        """Read one line; what is not exactly of our making is None, and told."""
+        """Decode one row; a row that we did not write becomes None, with a warning."""
         at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
         what = f"the store's line of Unit {name[:128].decode(errors='replace')!r}"
         if (

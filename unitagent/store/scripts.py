@@ -44,7 +44,7 @@ ALL = EXCHANGE, BOARD, ANNOUNCE, UNITS, HISTORY = tuple(
 
 
 async def run_script(connection: AbstractConnection, script: LuaScript, *words: Argument) -> Any:
-    """Run a script by its name, or send it to a server that has yet to learn it."""
+    """Run a script by its hash, or send its source to a server that does not know it yet."""
     try:
         return await send_command(connection, "EVALSHA", script.sha, *words)
     except NoScriptError:
@@ -53,7 +53,7 @@ async def run_script(connection: AbstractConnection, script: LuaScript, *words: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeCall:
-    """What one run of the script is told, beside the request.
+    """The arguments of one exchange, beyond the request.
 
     Attributes:
         since: version up to which the records are known; 0 for none.
@@ -72,7 +72,7 @@ class ExchangeCall:
     size: int
 
     def build_arguments(self, keys: KeyNames, request: Exchange) -> tuple[Argument, ...]:
-        """Number of keys, keys and arguments of an agent's exchange."""
+        """Return the number of keys, the keys and the arguments of an agent's exchange."""
         judge = [] if self.rank is None else [self.rank]
         return (
             *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
@@ -86,7 +86,7 @@ class ExchangeCall:
 
 
 def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
-    """Give the same words for an operator, who leaves a wish, pushes, and wants nobody's record."""
+    """Return the same arguments for an operator, who stores an order, wakes all up, and reads no records."""
     wish = codec.encode_value(order)
     own = (3, keys.board, keys.changes, keys.history)
     return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0)
@@ -117,7 +117,7 @@ class ExchangeAnswer:
 
     @classmethod
     def parse_raw(cls, raw: list[Any]) -> ExchangeAnswer:
-        """Give names to the parts of the script's answer."""
+        """Name the parts of the script's answer."""
         broken, epoch, now, version, since, holder, generation, failure, order, records, beats = raw
         return cls(
             broken=broken,
@@ -140,5 +140,5 @@ class ExchangeAnswer:
 
 
 def pair_up(flat: list[bytes]) -> dict[bytes, bytes]:
-    """Give the mapping that Redis sends as a flat list."""
+    """Return the mapping that Redis sends as a flat list."""
     return dict(zip(flat[::2], flat[1::2], strict=True))

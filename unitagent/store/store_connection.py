@@ -59,7 +59,7 @@ class StoreConnection:
         self._spoken = False  # an operation was answered once
 
     async def execute(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        """Do one operation within the timeout; it must bear to be done twice.
+        """Run one operation within the timeout. It must be idempotent: it may run twice.
 
         Raises:
             StoreError: it failed, and the connection is gone.
@@ -78,13 +78,13 @@ class StoreConnection:
         return answer
 
     async def close(self) -> None:
-        """Let go of the connection; the line can be used again afterwards."""
+        """Close the connection; the next operation makes a new one."""
         async with self._lock:
             connection, self._connection = self._connection, None
             await self._drop_connection(connection)
 
     async def _try_once(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        """Work on the connection, or on one more while another attempt has it; the first done keeps its."""
+        """Run on the connection, or on a new one while another attempt has it; the first done keeps its."""
         connection, self._connection = self._connection, None
         try:
             if connection is None:

@@ -39,7 +39,7 @@ Host = tuple[str, int]
 
 
 class ServerLocator:
-    """Finds the server for one key; remembers which servers of a cluster there are, and who was wrong."""
+    """Finds the server for one key; remembers a cluster's nodes, and which sources were wrong."""
 
     def __init__(self, key: str) -> None:
         self._slot = key_slot(key.encode())
@@ -74,7 +74,7 @@ class ServerLocator:
         )
 
     def distrust_source(self) -> None:
-        """The server found last is of no use: ask whoever named it after all others."""
+        """Ask the source that named the last server after all others, because that server was useless."""
         if self._believed is not None:
             self._mark_wrong(self._believed)
 
@@ -83,7 +83,7 @@ class ServerLocator:
         self._wrong[host] = None
 
     async def _ask_in_turn(self, address: StoreLocation, hosts: tuple[Host, ...], timeout: float) -> Host:  # noqa: ASYNC109
-        """Ask one after the other, each for its share of the time."""
+        """Ask the hosts in turn, each for its share of the time."""
         share, trouble = timeout / len(hosts), ""
         for host in self._sort_by_trust(hosts):
             try:
@@ -129,7 +129,7 @@ class ServerLocator:
 def _explain_unknown(address: StoreLocation) -> str:
     if address.kind is StoreKind.SENTINEL:
         return f"knows no primary for {address.service}; correct that name at the end of {address.variable}"
-    return "knows no primary for these keys; give the cluster all its slots"
+    return "knows no primary for these keys; assign all slots of the cluster"
 
 
 async def _ask_sentinel(connection: AbstractConnection, service: str) -> Host | None:
@@ -162,7 +162,7 @@ class Dialer:
         begun: BeforeConnect = lambda _: None,
         beside: AbstractConnection | None = None,
     ) -> AbstractConnection:
-        """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and tells what is raised.
+        """Connect and log in; the caller bounds the whole, ``timeout`` seconds, and explains errors.
 
         ``begun`` is given each connection to the server before it is made. Where another connection leads,
         one ``beside`` it goes without asking anybody: a name server that hangs is waited for only once.
@@ -174,7 +174,7 @@ class Dialer:
         return await self._connect_located(address, timeout, begun)
 
     def distrust_source(self) -> None:
-        """The server dialled last is of no use: believe another one of those who name it."""
+        """Trust another source next time, because the server that was dialled last was useless."""
         self._locator.distrust_source()
 
     async def _connect_located(
@@ -183,7 +183,7 @@ class Dialer:
         timeout: float,  # noqa: ASYNC109
         begun: BeforeConnect,
     ) -> AbstractConnection:
-        """Connect to the server, or to one that others name in its place."""
+        """Connect to the server, or to the one that another source names."""
         trouble: dict[str, Exception] = {}
         for _ in address.hosts[:_MOST_ASKED] or (None,):
             endpoint = await self._locator.locate_server(address, timeout)
@@ -191,7 +191,7 @@ class Dialer:
                 self.place = endpoint.place
                 try:
                     return await open_connection(endpoint, timeout, begun)
-                except Exception as error:  # noqa: BLE001  # told when nobody names another one
+                except Exception as error:  # noqa: BLE001  # raised if no source names another server
                     trouble[endpoint.place] = error
             self._locator.distrust_source()
         raise trouble[self.place]
@@ -204,7 +204,7 @@ class Dialer:
 
 
 def _read_source(url: LocationSource) -> StoreLocation:
-    """Ask for the address as it is now; blocks."""
+    """Read the current location; blocks."""
     try:
         told = url()
         return parse_store_url(told) if isinstance(told, str) else told

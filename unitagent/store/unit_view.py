@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks
-MOST_WARNINGS = 100  # whoever writes garbage does not fill the log
+MOST_WARNINGS = 100  # garbage in the store does not fill the log
 HOUR = 3600.0  # seconds
 
 
 class LimitedWarnings:
-    """Says each sentence once; after ``MOST_WARNINGS`` of them it tells only a number, once an hour."""
+    """Passes on each warning once; after ``MOST_WARNINGS`` of them only their number, once an hour."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._warn = say
@@ -39,7 +39,7 @@ class LimitedWarnings:
         self._counted = 0.0  # since when
 
     def warn_once(self, text: str, about: str = "") -> None:
-        """Say it, unless it was said before, or something else about the same."""
+        """Warn, unless this, or another warning about the same thing, was given before."""
         about = about or text
         if about in self._said:
             return
@@ -65,7 +65,7 @@ class RecordReader:
 
     Attributes:
         keys: that they are signed with; an empty ring takes them as they are.
-        needs_port: the reader has a probe address, so a record without one is none of this Unit's.
+        needs_port: the reader has a probe address, so a record without one does not belong to this Unit.
 
     """
 
@@ -105,7 +105,7 @@ class UnitView:
         self.epoch, self.since = b"", 0
 
     def merge_answer(self, answer: ExchangeAnswer) -> Reply:
-        """Take in one answer and give the whole."""
+        """Merge one answer and return the whole."""
         for key in answer.broken:
             kind, _, name = key.decode(errors="replace").partition(" ")
             self._warnings.warn_once(f"the store held a {kind} under our key {name}; removed it")
@@ -158,7 +158,7 @@ class UnitView:
         )
 
     def _put_record(self, rank: int, raw: bytes) -> None:
-        """Take one record in; garbage in its place, or a stranger's, counts as no record."""
+        """Merge one record; garbage, or a record of a stranger, counts as none."""
         known = self._last_decoded.get(rank)
         if known is None or known[0] != raw:
             self._records.pop(rank, None)
@@ -203,7 +203,7 @@ class UnitView:
 
 
 def _group_by_rank(fields: Mapping[bytes, bytes], prefix: bytes = b"") -> dict[int, bytes]:
-    """Give what belongs to ranks, and leave out names that this program never writes."""
+    """Return what belongs to ranks, without names that this program never writes."""
     found = {}
     for name, raw in fields.items():
         rank = codec.decode_number(name.removeprefix(prefix))

@@ -57,14 +57,14 @@ def _bind_family(host: str, port: int, *scope: int) -> socket.socket:
 
 
 def refuse_unreachable_listener(host: str, port: int, ip: str) -> None:
-    """Refuse a probe address at which the other ranks, who ask at ``ip``, find nobody. Blocks for a name.
+    """Refuse a probe address where the other ranks, which connect to ``ip``, reach nothing. Resolves names.
 
     Raises:
         ConfigurationError: it is another address.
 
     """
     there = host.strip("[]")
-    with suppress(OSError, UnicodeError):  # whoever listens there tells why he cannot
+    with suppress(OSError, UnicodeError):  # the listener reports its own error
         there = str(
             socket.getaddrinfo(there, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4][0]
         )
@@ -73,24 +73,24 @@ def refuse_unreachable_listener(host: str, port: int, ip: str) -> None:
             raise ConfigurationError(
                 f"UNIT_HTTP_ADDRESS={join_host_port(host, port)}: the other ranks ask this one at {own}, "
                 f"where nothing would listen; "
-                f"accepted is what takes that: [::]:{port} (every address), or {own}"
+                f"set it to [::]:{port} (every address), or {own}"
             )
 
 
 def explain_other_master_address(told: str | None, ip: str, rank: int | None) -> str:
-    """Say that rank 0 was told to be at another address of this machine than the one that it takes."""
+    """Explain that MASTER_ADDRESS names another address of this machine than the one that rank 0 uses."""
     with suppress(ValueError, OSError):  # a name, or nobody's address here: a Service's may lead to this one
         if rank == 0 and told and ip_address(told) != ip_address(ip):
             bind_tcp(told, 0).close()
             return (
-                f"MASTER_ADDRESS={told} is another address of this machine than {ip}, which rank 0 takes "
-                f"and listens at; set RANK_IP={told} if the others come there"
+                f"MASTER_ADDRESS={told} is another address of this machine than {ip}, which rank 0 uses "
+                f"and listens at; set RANK_IP={told} if the other ranks connect to that one"
             )
     return ""
 
 
 def is_ip_literal(host: str) -> bool:
-    """Whether it is an address and no name; one with a zone is not: the system knows its number."""
+    """Whether this is an IP address and not a name; one with a zone counts as a name."""
     try:
         ip_address(host)
     except ValueError:
@@ -141,7 +141,7 @@ async def connect_tcp(
 
 
 async def explain_unreachable(host: str, port: int, *, within: float, source: str = "") -> str:
-    """Return nothing when a connection can be made, else why not."""
+    """Return why no connection can be made; empty if one can."""
     try:
         transport, _ = await connect_tcp(asyncio.Protocol(), host, port, within=within, source=source)
     except TimeoutError:

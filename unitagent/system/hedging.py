@@ -19,14 +19,16 @@ T = TypeVar("T")
 
 
 async def hedged(
-    attempt: Callable[[], Coroutine[None, None, T]], every: float, lost: Callable[[], bool] = lambda: True
+    attempt: Callable[[], Coroutine[None, None, T]],
+    delay: float,
+    should_hedge: Callable[[], bool] = lambda: True,
 ) -> T:
-    """Give the first result of several attempts; the caller bounds the time.
+    """Return the first result of several attempts; the caller bounds the time.
 
     Args:
-        attempt: begins one.
-        every: seconds after which one more begins.
-        lost: tells then whether it may: that those under way do not only wait for somebody slow.
+        attempt: starts one attempt.
+        delay: seconds after which another attempt starts.
+        should_hedge: whether it may start: false while the attempts under way only wait for a slow server.
 
     Raises:
         Exception: what the last attempt raised, once none is left under way.
@@ -45,10 +47,10 @@ async def hedged(
 
     def start_attempt() -> None:
         nonlocal later
-        if not under_way or lost():
+        if not under_way or should_hedge():
             under_way.add(task := asyncio.create_task(attempt()))
             task.add_done_callback(finish_attempt)
-        later = loop.call_later(every, start_attempt)
+        later = loop.call_later(delay, start_attempt)
 
     start_attempt()
     try:
@@ -63,7 +65,7 @@ async def hedged(
 
 
 def is_acknowledged(wire: socket.socket) -> bool:
-    """Whether the other machine has all that was sent on a TCP connection: only its program is slow then."""
+    """Whether the other machine has acknowledged all TCP data: then only its program is slow."""
     try:
         unacknowledged = fcntl.ioctl(wire.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ of tcp(7)
     except (OSError, ValueError):  # it is closed

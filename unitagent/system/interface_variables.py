@@ -16,9 +16,9 @@ _ADDRESSES = {"VLLM_HOST_IP": "vLLM", "SGLANG_HOST_IP": "SGLang"}
 
 
 def find_misleading_variables(given: Mapping[str, str], ifname: str, ip: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with each variable that leads away from this card or this address, and a remedy.
+    """Yield each variable that selects another interface or address, as a sentence and a remedy.
 
-    Of a card or an address that is not known (empty) nothing is said.
+    An unknown (empty) interface or address is not checked.
     """
     for name, said in _find_excluding(given, ifname) if ifname else ():
         yield said, _REMEDY.format(name)
@@ -36,7 +36,7 @@ def _is_same_ip(text: str, ip: str) -> bool:
 
 
 def _find_excluding(given: Mapping[str, str], ifname: str) -> Iterator[tuple[str, str]]:
-    """Yield each variable by which one of them would not use this card, with a sentence that says so."""
+    """Yield each variable that excludes this interface, with a sentence that says so."""
     for name, means, how in (
         ("NCCL_SOCKET_IFNAME", _nccl_includes, ""),
         ("GLOO_SOCKET_IFNAME", _gloo_includes, ", for Gloo takes whole names only"),
@@ -46,7 +46,7 @@ def _find_excluding(given: Mapping[str, str], ifname: str) -> Iterator[tuple[str
 
 
 def _nccl_includes(text: str, ifname: str) -> bool:
-    """Whether NCCL's list means a card: beginnings of names, after ``=`` whole ones, after ``^`` others."""
+    """Whether NCCL includes an interface: prefixes, after ``=`` whole names, after ``^`` exclusions."""
     others, listed = text.startswith("^"), text.removeprefix("^")
     names = listed.removeprefix("=").split(",")
     among = ifname in names if listed.startswith("=") else ifname.startswith(tuple(names))
@@ -54,5 +54,5 @@ def _nccl_includes(text: str, ifname: str) -> bool:
 
 
 def _gloo_includes(text: str, ifname: str) -> bool:
-    """Whether Gloo's list means this card: it knows whole names and nothing else."""
+    """Whether Gloo's list means this interface: it knows whole names and nothing else."""
     return ifname in text.split(",")

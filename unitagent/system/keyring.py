@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-MIN_SECRET_BYTES = 16  # bytes; fewer are found by trying, from one signed answer
+MIN_SECRET_BYTES = 16  # bytes; fewer can be brute-forced from one signed answer
 MAX_SECRETS = 3  # a former one, its successor, and the successor of a change that went wrong
 
 
@@ -40,7 +40,7 @@ class Keyring:
         self.replace(secrets)
 
     def replace(self, secrets: Iterable[str]) -> bool:
-        """Accept these from now on, and no others; whether that is a change."""
+        """Accept these from now on, and no others; returns whether that is a change."""
         each = tuple(dict.fromkeys(secrets))
         signing = tuple(map(derive_signing_key, each))
         if signing == self.signing:
@@ -61,12 +61,12 @@ class Keyring:
 
 
 def derive_store_password(secret: str) -> str:
-    """Give the password of the embedded store."""
+    """Derive the password of the embedded store."""
     return _derive_key(secret, b"store")
 
 
 def derive_signing_key(secret: str) -> str:
-    """Give the key that peers sign with."""
+    """Derive the key that peers sign with."""
     return _derive_key(secret, b"sign")
 
 
@@ -75,7 +75,7 @@ def _derive_key(secret: str, use: bytes) -> str:
 
 
 class SealKind(StrEnum):
-    """What is sealed."""
+    """The kind of a sealed message."""
 
     ANSWER = "answer"  # of an agent, to a peer's question
     RECORD = "record"  # of a rank, in the store

@@ -23,7 +23,7 @@ _LAST_LINES = 1.0  # seconds
 
 
 class LogContext:
-    """What each line says about its origin; the agent keeps it up to date."""
+    """The origin of each line; the agent keeps it up to date."""
 
     def __init__(self, unit: str, rank: int | None = None) -> None:
         self.unit = unit
@@ -77,7 +77,7 @@ class _DroppingHandler(QueueHandler):
     """Hands a finished line to the writing thread, or drops it."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Format now, while ``Where`` is what it was."""
+        """Format now, while the ``LogContext`` is what it was."""
         return logging.makeLogRecord({"msg": self.format(record)})
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)

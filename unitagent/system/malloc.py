@@ -15,18 +15,18 @@ _M_ARENA_MAX = -8  # <malloc.h>
 
 
 def limit_malloc_arenas() -> None:
-    """Tell the allocator; to be called before there are threads. Another libc than glibc needs no telling."""
+    """Use one heap; call this before threads start. Does nothing with another libc than glibc."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def defer_garbage_collection() -> None:
-    """Look for no garbage during a start: it would be looked for a hundred times among what stays anyway."""
+    """Turn the collector off during a start: it would run a hundred times over objects that stay anyway."""
     gc.disable()
 
 
 def resume_garbage_collection() -> None:
-    """Look for garbage once, and then only among what is new."""
+    """Collect once, and from now on only among new objects."""
     gc.collect()
     gc.freeze()
     gc.enable()

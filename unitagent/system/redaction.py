@@ -40,7 +40,7 @@ _MASKS = (  # what stays in front, and what is masked
 
 
 def redact_text(shown: str) -> str:
-    """Mask what looks like a secret in a command line, a shell's text or a line of output."""
+    """Redact what looks like a secret in a command line, a shell's text or a line of output."""
     for stays, goes in _MASKS:
         shown = re.sub(rf"(?i)({stays})(?:{goes})", rf"\1{HIDDEN}", shown)
     return shown
@@ -61,12 +61,12 @@ def redact_words(argv: Sequence[str]) -> Iterator[str]:
 
 
 def redact_value(name: str, said: str) -> str:
-    """Give a variable's value as it may be shown."""
+    """Redact a variable's value."""
     return HIDDEN if _is_secret(name) else redact_text(said)
 
 
 def redact_url(said: str) -> str:
-    """Mask the user part of a URL and whatever its query says about passwords and keys."""
+    """Redact the user part of a URL and whatever its query says about passwords and keys."""
     hidden = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", said, count=1)
     return re.sub(rf"(?i)({_FIELD})=[^&#]*", rf"\1={HIDDEN}", hidden)
 

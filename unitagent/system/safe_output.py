@@ -18,18 +18,18 @@ _IN_JSON = re.compile(
 
 
 def escape_line(text: object) -> str:
-    """Make one line of it."""
+    """Escape a text to one harmless line."""
     said = str(text)
     return said if said.isprintable() else "".join(map(_escape_character, said))
 
 
 def escape_lines(text: str) -> str:
-    """Make the lines of a text harmless; that they are several is ours."""
+    """Escape each line of a text, and keep its line breaks."""
     return text if text.isprintable() else "\n".join(map(escape_line, text.split("\n")))
 
 
 def escape_json_value(value: Any) -> Any:
-    """Make one line of each text in what JSON can say."""
+    """Escape each text in a JSON value."""
     match value:
         case str():
             return escape_line(value)
@@ -41,22 +41,22 @@ def escape_json_value(value: Any) -> Any:
 
 
 def escape_json(json: str) -> str:
-    """Say JSON that is not ASCII without what a terminal would obey; it means the same."""
+    """Escape what a terminal would obey in JSON text; its meaning stays."""
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
 
 
 def print_text(text: str, file: TextIO | None = None) -> None:
-    """Tell a person, on stdout if not elsewhere."""
+    """Print for a person, on stdout by default."""
     print(escape_lines(text), file=file or sys.stdout, flush=True)
 
 
 def print_warning(text: object) -> None:
-    """Tell whoever has run this command, in one line on stderr."""
+    """Print a warning in one line on stderr."""
     print_text(f"unitagent: {escape_line(text)}", sys.stderr)
 
 
 def print_verbatim(text: str) -> None:
-    """Give a program exactly this."""
+    """Print exactly this, for a program."""
     print(text, end="", flush=True)  # noqa: T201
 
 

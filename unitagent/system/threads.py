@@ -49,7 +49,7 @@ async def run_in_daemon_thread(work: Callable[[], T], name: str | None = None) -
     threads at the end. Cancelling gives up waiting, not the work.
 
     Raises:
-        OSError: there is no thread to be had.
+        OSError: no thread is available.
 
     """
     done: Future[T] = Future()
@@ -98,16 +98,16 @@ class _Flight:
 
 
 class SingleFlight:
-    """Calls known by a key; who asks for one that is under way waits for the same answer."""
+    """Calls by key; callers of one that is under way wait for the same answer."""
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight] = {}
 
     async def run(self, key: Hashable, call: Callable[[], T]) -> T:
-        """Give what ``call`` gives, or raise what it raises.
+        """Return what ``call`` returns, or raise what it raises.
 
         Raises:
-            OSError: there is no thread to be had.
+            OSError: no thread is available.
 
         """
         flight = self._flights.get(key)

@@ -19,7 +19,7 @@ _start_directory: list[str] = []  # where this process was started, once it has 
 
 
 def leave_start_directory() -> None:
-    """Go to ``/``; stay where there would be no way back: a folder that is deleted, covered or forbidden."""
+    """Go to ``/``; stay if there would be no way back (a folder that is deleted, covered or forbidden)."""
     with contextlib.suppress(OSError):
         start = os.getcwd()  # noqa: PTH109  # as PWD may not say it
         if os.path.samestat(os.stat("."), os.stat(start)) and os.access(start, os.X_OK):  # noqa: PTH116
@@ -28,13 +28,13 @@ def leave_start_directory() -> None:
 
 
 def resolve_user_path(path: str) -> str:
-    """Return what a path of the user's means, wherever this process works now."""
+    """Resolve a path of the user's against the start directory."""
     return os.path.join(*_start_directory, path)  # noqa: PTH118
 
 
 @contextlib.contextmanager
 def in_start_directory() -> Iterator[None]:
-    """Be where this process was started, for a moment; does not nest.
+    """Return to the start directory for a moment; does not nest.
 
     Raises:
         CommandError: that folder is gone.
