@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unitagent.late import put_off
+from unitagent.system.lazy_imports import defer_package_init
 
 NAMES = ("lazybones", "lazybones.inner")
 
@@ -31,13 +31,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_part_comes_without_the_rest() -> None:
-    put_off(*NAMES)
+    defer_package_init(*NAMES)
     assert import_module("lazybones.inner.part").WORD == "word"
     assert "lazybones.costly" not in sys.modules
 
 
 def test_a_name_that_only_the_whole_has_is_there() -> None:
-    put_off(*NAMES)
+    defer_package_init(*NAMES)
     import_module("lazybones.inner.part")
     whole = import_module("lazybones")
     assert whole.VERSION == 7
@@ -47,20 +47,20 @@ def test_a_name_that_only_the_whole_has_is_there() -> None:
 
 
 def test_a_part_that_is_asked_for_as_a_name_is_that_part_alone() -> None:
-    put_off("lazybones")
+    defer_package_init("lazybones")
     assert import_module("lazybones").costly is sys.modules["lazybones.costly"]
     assert "lazybones.inner" not in sys.modules
 
 
 def test_a_name_that_is_nowhere_is_an_error() -> None:
-    put_off(*NAMES)
+    defer_package_init(*NAMES)
     with pytest.raises(AttributeError, match="nothing"):
         _ = import_module("lazybones").nothing
 
 
 def test_what_is_there_already_and_what_is_nowhere_is_left_alone() -> None:
     whole = import_module("lazybones")
-    put_off("lazybones", "no_such_package")
+    defer_package_init("lazybones", "no_such_package")
     assert sys.modules["lazybones"] is whole
     assert "no_such_package" not in sys.modules
 
@@ -68,7 +68,7 @@ def test_what_is_there_already_and_what_is_nowhere_is_left_alone() -> None:
 def test_two_threads_that_look_at_once_both_find_the_name(tmp_path: Path) -> None:
     text = "import time\ntime.sleep(0.3)\nVERSION = 7\n"
     (tmp_path / "lazybones" / "__init__.py").write_text(text)
-    put_off("lazybones")
+    defer_package_init("lazybones")
     whole = import_module("lazybones")
     with ThreadPoolExecutor(2) as threads:
         found = [threads.submit(lambda: whole.VERSION) for _ in range(2)]
@@ -77,7 +77,7 @@ def test_two_threads_that_look_at_once_both_find_the_name(tmp_path: Path) -> Non
 
 def test_a_package_that_cannot_run_tells_the_cause_each_time(tmp_path: Path) -> None:
     (tmp_path / "lazybones" / "__init__.py").write_text("import no_such_package\nVERSION = 7\n")
-    put_off("lazybones")
+    defer_package_init("lazybones")
     for _ in range(2):
         with pytest.raises(ModuleNotFoundError, match="no_such_package"):
             _ = import_module("lazybones").VERSION

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from unitagent.errors import ConfigurationError
-from unitagent.listening import bind, join, refuse_unheard
+from unitagent.system.addresses import bind_tcp, join_host_port, refuse_unreachable_listener
 
 
 @pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
@@ -21,14 +21,14 @@ def test_without_ipv6_all_addresses_are_those_of_ipv4(monkeypatch: pytest.Monkey
             super().bind(address)
 
     monkeypatch.setattr(socket, "socket", Kernel)
-    with bind("::", 0) as listener:
+    with bind_tcp("::", 0) as listener:
         assert listener.getsockname()[0] == "0.0.0.0"
     with pytest.raises(OSError, match="no IPv6 here"):
-        bind("::1", 0)
+        bind_tcp("::1", 0)
 
 
 def test_all_addresses_are_of_both_families() -> None:
-    with bind("::", 0) as listener:
+    with bind_tcp("::", 0) as listener:
         listener.listen()
         port = listener.getsockname()[1]
         for host in ("127.0.0.1", "::1"):
@@ -44,7 +44,7 @@ def test_all_addresses_are_of_both_families() -> None:
     ],
 )  # fmt: skip
 def test_who_asks_there_is_heard(host: str, ip: str) -> None:
-    refuse_unheard(host, 9470, ip)
+    refuse_unreachable_listener(host, 9470, ip)
 
 
 @pytest.mark.parametrize(
@@ -56,5 +56,5 @@ def test_who_asks_there_is_heard(host: str, ip: str) -> None:
 )  # fmt: skip
 def test_who_asks_elsewhere_is_not(host: str, ip: str) -> None:
     with pytest.raises(ConfigurationError, match="UNIT_HTTP_ADDRESS=") as error:
-        refuse_unheard(host, 9470, ip)
-    assert join(ip, 9470) in str(error.value)
+        refuse_unreachable_listener(host, 9470, ip)
+    assert join_host_port(ip, 9470) in str(error.value)

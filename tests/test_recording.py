@@ -19,7 +19,7 @@ from unitagent.core.history import Kind, Moment
 from unitagent.core.model import InstanceState, Rules
 from unitagent.core.state import State, first, mine
 from unitagent.errors import StoreError
-from unitagent.store.history import History
+from unitagent.store.history import UnitHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -220,7 +220,7 @@ def test_a_user_without_the_permissions_is_told_once_and_then_it_works(
     async def tell() -> None:
         with running(tmp_path) as server:
             server.command("ACL", "SETUSER", "small", "on", ">pw", *rights)
-            history = History("u", f"redis://small:pw@127.0.0.1:{server.port}", timeout=5)
+            history = UnitHistory("u", f"redis://small:pw@127.0.0.1:{server.port}", timeout=5)
             recorder = Recorder(history, START)
             async with recorder.running():
                 change(recorder, 2)

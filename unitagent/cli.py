@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.legible import hand_over, warn
-from unitagent.values import LONGEST_SECONDS, seconds
+from unitagent.setting_parsers import make_seconds_parser
+from unitagent.system.limits import MAX_SECONDS
+from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options are not ours
 _LEAST_PATIENCE = 0.001  # seconds; 0 would mean not to wait for an answer at all
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(list(sys.argv[1:] if argv is None else argv))
     except UnitAgentError as error:
-        warn(f"error: {error}")
+        print_warning(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("UNIT_LOG_LEVEL", "").lower() == "debug":
             raise
         hint = "UNIT_LOG_LEVEL=debug shows where"
-        warn(f"error: internal error: {type(error).__name__}: {error} ({hint})")
+        print_warning(f"error: internal error: {type(error).__name__}: {error} ({hint})")
         return 1
 
 
@@ -109,7 +110,7 @@ def _completion(namespace: argparse.Namespace) -> int:
     from unitagent.operator import completion  # noqa: PLC0415
 
     names = list(COMMANDS)
-    hand_over(
+    print_verbatim(
         completion.script(namespace.shell, _parser(names, names, argparse.HelpFormatter), _WITH_COMMAND)
     )
     return 0
@@ -124,9 +125,9 @@ def _render_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _seconds(text: str) -> float:
     try:
-        return seconds(_LEAST_PATIENCE)(text)
+        return make_seconds_parser(_LEAST_PATIENCE)(text)
     except ValueError as error:
-        accepted = f"a number of seconds from {_LEAST_PATIENCE:g} to {LONGEST_SECONDS:.0f}"
+        accepted = f"a number of seconds from {_LEAST_PATIENCE:g} to {MAX_SECONDS:.0f}"
         raise argparse.ArgumentTypeError(f"{text!r}: accepted is {accepted}") from error
 
 

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.legible import hand_over, tell, warn
+from unitagent.system.safe_output import print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
     from unitagent.operator.environment import Here
@@ -51,18 +51,18 @@ def run(namespace: argparse.Namespace) -> int:
 
     held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
-    from unitagent.log import Where, set_up  # noqa: PLC0415
-    from unitagent.memory import put_off_collecting, share_one_heap  # noqa: PLC0415
+    from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
+    from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
     from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
 
-    put_off_collecting()
-    share_one_heap()
+    defer_garbage_collection()
+    limit_malloc_arenas()
     hide()
     found = _resolve(namespace)
     forget("UNIT_SECRET", "UNIT_REDIS_URL")
     settings = found.settings
-    where = Where(settings.unit, settings.rank)
-    writing = set_up(where, settings.log_format, settings.log_level)
+    where = LogContext(settings.unit, settings.rank)
+    writing = configure_logging(where, settings.log_format, settings.log_level)
     code = UnitAgentError.exit_code
     try:
         import asyncio  # noqa: PLC0415
@@ -93,11 +93,11 @@ def local(namespace: argparse.Namespace) -> int:
 def probe(namespace: argparse.Namespace) -> int:
     """Ask an agent."""
     from unitagent.operator import probe as prober  # noqa: PLC0415
-    from unitagent.values import listening  # noqa: PLC0415
+    from unitagent.setting_parsers import parse_listen_address  # noqa: PLC0415
 
     given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
     try:
-        host, port = listening(given)
+        host, port = parse_listen_address(given)
     except ValueError as error:
         where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
         accepted = "host:port or [IPv6 address]:port"
@@ -115,16 +115,16 @@ def env(namespace: argparse.Namespace) -> int:
 
     found = _rehearsed(namespace) if namespace.rehearse else _resolve(namespace)
     for warning in found.warnings:
-        warn(f"warning: {warning}")
+        print_warning(f"warning: {warning}")
     if namespace.rehearse:
         from unitagent.operator.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
 
-        hand_over(rehearsal.shown(rehearse(found), namespace.format) + "\n")
+        print_verbatim(rehearsal.shown(rehearse(found), namespace.format) + "\n")
         return 0
     here = asyncio.run(_here(found.settings))
     if found.settings.command:
         here = _with_engine(found, here)
-    hand_over(environment.shown(found, namespace.format, here) + "\n")
+    print_verbatim(environment.shown(found, namespace.format, here) + "\n")
     return 0
 
 
@@ -148,20 +148,22 @@ def _rehearsed(namespace: argparse.Namespace) -> Resolved:
     except ConfigurationError as error:
         if not all(problem.startswith("MASTER_ADDRESS missing") for problem in error.problems):
             raise
-    warn(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
+    print_warning(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
     setattr(namespace, f"{PREFIX}MASTER_ADDRESS", _RANK_0)
     return _resolve(namespace)
 
 
 async def _here(settings: Settings) -> Here:
     """Find card and address as ``run`` would, without waiting for them."""
-    from unitagent.discovery.network import find_address  # noqa: PLC0415
+    from unitagent.discovery.network import find_instance_address  # noqa: PLC0415
     from unitagent.operator.environment import Here  # noqa: PLC0415
 
     if settings.ifname and settings.rank_ip:  # they may be another machine's
         return Here()
     try:
-        found = await find_address(settings.ifname, settings.rank_ip, 0, lambda why: warn(f"warning: {why}"))
+        found = await find_instance_address(
+            settings.ifname, settings.rank_ip, 0, lambda why: print_warning(f"warning: {why}")
+        )
     except ConfigurationError as error:
         return Here(trouble=str(error))
     return Here(found.ifname, found.ip)
@@ -173,7 +175,7 @@ def doctor(namespace: argparse.Namespace) -> int:
 
     peers = [examination.peer(text) for text in namespace.peer]
     findings = examination.examine(lambda identity: _resolve(namespace, identity=identity), peers)
-    tell(finding.as_json(findings) if namespace.json else finding.as_text(findings))
+    print_text(finding.as_json(findings) if namespace.json else finding.as_text(findings))
     return finding.exit_code(findings)
 
 

@@ -115,7 +115,7 @@ def test_a_search_for_a_port_that_fails_oddly_is_made_again(start: Start) -> Non
 
 
 def test_requests_that_cannot_be_counted_hold_nobody_up(start: Start) -> None:
-    fault = failing("unitagent.probes.inflight:Inflight.wait_idle", "KeyError('for a test')", "(1,)")
+    fault = failing("unitagent.probes.in_flight:InFlightRequests.wait_idle", "KeyError('for a test')", "(1,)")
     patient = {"UNIT_DRAIN_SECONDS": "1000", "UNIT_STOP_GRACE_SECONDS": "2000"}
     agent = start(fault, UNIT_TRAFFIC_PORT=str(served_port()), **patient)
     agent.ready()
@@ -140,14 +140,14 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_peers_that_cannot_be_checked_are_checked_again(pair: Pair) -> None:
-    unit = pair(failing("unitagent.probes.peers:Peers.check", "KeyError('for a test')", "(1, 2)"))
+    unit = pair(failing("unitagent.probes.peers:Peers.check_peers", "KeyError('for a test')", "(1, 2)"))
     unit.ready()
     assert "internal error: KeyError('for a test')" in unit.output.read_text()
 
 
 def test_a_peer_that_cannot_be_asked_has_not_answered(pair: Pair) -> None:
     after_barrier = "range(2, 10**6)"  # there each agent asks the other once who it is
-    unit = pair(failing("unitagent.probes.peers:Peers.ask", "KeyError('for a test')", after_barrier))
+    unit = pair(failing("unitagent.probes.peers:Peers.ask_peer", "KeyError('for a test')", after_barrier))
     unit.ready()
     victim = next(child for child in psutil.Process(unit.popen.pid).children() if _rank(child) == "1")
     victim.kill()
@@ -159,7 +159,7 @@ def _rank(agent: psutil.Process) -> str | None:
 
 
 def test_an_exchange_that_fails_oddly_is_one_that_failed(start: Start) -> None:
-    agent = start(failing("unitagent.store.redis:RedisStore.exchange", NO_THREAD, "range(1, 4)"))
+    agent = start(failing("unitagent.store.redis_store:RedisStore.exchange", NO_THREAD, "range(1, 4)"))
     agent.ready()
 
 
@@ -187,7 +187,9 @@ def _store(agent: Solo) -> int:
 
 
 def test_traffic_is_announced_whatever_went_wrong_before(start: Start) -> None:
-    fault = failing("unitagent.store.registry:Registry.announce", "ValueError('for a test')", "(1, 2)")
+    fault = failing(
+        "unitagent.store.registry:Registry.announce_endpoint", "ValueError('for a test')", "(1, 2)"
+    )
     port = served_port()
     agent = start(fault, UNIT_TRAFFIC_PORT=str(port))
     agent.ready()

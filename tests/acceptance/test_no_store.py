@@ -89,9 +89,9 @@ CAUSES: dict[str, tuple[Url, str, str]] = {
     "no TLS": (with_tls, "the store at 127.0.0.1", "write rediss://"),
     "replica": (replica, "is a read-only replica", "name the primary"),
     "service": (lambda at: sentinel(at, "redis+sentinel://{}/other"), "no primary for other", "correct that"),
-    "no sentinel": (lambda at: plain(at, "redis+sentinel://{}/main"), "is no sentinel", "write redis://"),
+    "no sentinel": (lambda at: plain(at, "redis+sentinel://{}/main"), "is not a sentinel", "write redis://"),
     "sentinel": (lambda at: sentinel(at, "redis://{}"), "lacks a command", "redis+sentinel://HOST"),
-    "no cluster": (lambda at: plain(at, "redis+cluster://{}"), "is no node of a cluster", "write redis://"),
+    "no cluster": (lambda at: plain(at, "redis+cluster://{}"), "is not a node of a cluster", "write redis://"),
     "disk": (full_disk, "cannot save to its disk", "make room"),
 }  # fmt: skip
 

@@ -168,7 +168,7 @@ def _holding(pid: int, *, inside: bool) -> int:
 CANCELLED = """
 import asyncio
 from unitagent.agent import startup
-from unitagent.log import Where
+from unitagent.system.log import LogContext
 from unitagent.settings.resolution import resolve
 
 async def cancelled(*_):
@@ -176,7 +176,7 @@ async def cancelled(*_):
 
 startup._live = cancelled
 found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
-asyncio.run(startup.run(found, Where("u", 0)))
+asyncio.run(startup.run(found, LogContext("u", 0)))
 """
 
 

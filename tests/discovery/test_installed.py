@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unitagent.discovery.installed import version_of
+from unitagent.discovery.installed_version import find_installed_version
 
 
 def install(root: Path, version: str, folder: str = "lib/python3.12/site-packages") -> None:
@@ -29,9 +29,9 @@ def test_beside_the_program(tmp_path: Path, line: str) -> None:
     program(tmp_path, "vllm", "/nowhere/python")
     program(tmp_path, "python3.12")
     argv = line.split()
-    assert version_of("vllm", argv, str(tmp_path / "bin")) == "0.32.0+cpu"
+    assert find_installed_version("vllm", argv, str(tmp_path / "bin")) == "0.32.0+cpu"
     argv = [str(tmp_path / "bin" / word) if word in ("vllm", "python3.12") else word for word in argv]
-    assert version_of("vllm", argv, None) == "0.32.0+cpu"
+    assert find_installed_version("vllm", argv, None) == "0.32.0+cpu"
 
 
 @pytest.mark.parametrize("by_env", [False, True])
@@ -39,20 +39,20 @@ def test_beside_the_scripts_interpreter(tmp_path: Path, by_env: bool) -> None:
     install(tmp_path / "venv", "0.18.0", "lib64/python3.11/dist-packages")
     python = program(tmp_path / "venv", "python")
     script = program(tmp_path, "vllm", "/usr/bin/env python" if by_env else f"{python} -s")
-    assert version_of("vllm", [str(script), "serve"], str(python.parent)) == "0.18.0"
+    assert find_installed_version("vllm", [str(script), "serve"], str(python.parent)) == "0.18.0"
 
 
 def test_not_known(tmp_path: Path) -> None:
     script = str(program(tmp_path, "vllm", "/bin/sh"))
-    assert version_of("vllm", ["wrapper", "serve"], str(tmp_path)) == ""
-    assert version_of("vllm", ["vllm"], "/nowhere") == ""
-    assert version_of("vllm", [script], None) == ""
+    assert find_installed_version("vllm", ["wrapper", "serve"], str(tmp_path)) == ""
+    assert find_installed_version("vllm", ["vllm"], "/nowhere") == ""
+    assert find_installed_version("vllm", [script], None) == ""
     install(tmp_path, "0.17.0")
     install(tmp_path, "0.18.0", "lib/python3.11/site-packages")
-    assert version_of("vllm", [script], None) == ""
+    assert find_installed_version("vllm", [script], None) == ""
 
 
 def test_a_real_one() -> None:
     from importlib.metadata import version  # noqa: PLC0415
 
-    assert version_of("pytest", [sys.executable, "-m", "pytest"], None) == version("pytest")
+    assert find_installed_version("pytest", [sys.executable, "-m", "pytest"], None) == version("pytest")

@@ -11,8 +11,8 @@ import pytest
 
 from tests.network.namespaces import Namespace
 from tests.ports import free_port
-from unitagent.discovery import netns
-from unitagent.discovery.netns import find_own_netns
+from unitagent.discovery import network
+from unitagent.discovery.network import find_own_netns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,11 +88,11 @@ def test_a_port_that_was_left_with_its_connections_unfinished_is_free() -> None:
 def test_a_kernel_that_hides_itself_is_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, hidden in (("_BOOT", tmp_path / "nothing"), ("_NAMESPACE", tmp_path / "nothing")):
         with monkeypatch.context() as patch:
-            patch.setattr(netns, name, hidden)
+            patch.setattr(network, name, hidden)
             assert find_own_netns(HOST, free_port(), HOST) == ""
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff")
-    monkeypatch.setattr(netns, "_BOOT", binary)
+    monkeypatch.setattr(network, "_BOOT", binary)
     assert find_own_netns(HOST, free_port(), HOST) == ""
 
 
@@ -100,12 +100,12 @@ def test_after_a_boot_it_is_another_place(monkeypatch: pytest.MonkeyPatch, tmp_p
     """The kernel numbers its namespaces anew."""
     before, boot = find_own_netns(HOST, free_port(), HOST), tmp_path / "boot_id"
     boot.write_text("00000000-0000-0000-0000-000000000001\n")
-    monkeypatch.setattr(netns, "_BOOT", boot)
+    monkeypatch.setattr(network, "_BOOT", boot)
     assert find_own_netns(HOST, free_port(), HOST) not in {"", before}
 
 
 FIND = """
-from unitagent.discovery.netns import find_own_netns
+from unitagent.discovery.network import find_own_netns
 from tests.ports import free_port
 print(find_own_netns("0.0.0.0", free_port(), "10.0.0.1"))
 """

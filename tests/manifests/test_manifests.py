@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from unitagent import values
+from unitagent import setting_parsers
 from unitagent.core.exits import Code
 from unitagent.settings.variables import VARIABLES
 
@@ -124,7 +124,7 @@ def test_the_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
     assert made[0] == made[1]
     password = made[0][0].removeprefix("requirepass ").strip()
     assert made[0][1] == f"redis://:{password}@redis:6379/0\n"
-    assert values.has_password(made[0][1].strip())
+    assert setting_parsers.has_password(made[0][1].strip())
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
 
 

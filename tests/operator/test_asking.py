@@ -13,7 +13,7 @@ from tests.servers import Server, redis_binary, running, valkey_binary
 from unitagent.errors import StoreError
 from unitagent.operator.doctor.rights import ask
 from unitagent.operator.doctor.store import Asked
-from unitagent.store.keys import PERMISSIONS, Keys
+from unitagent.store.keys import PERMISSIONS, KeyNames
 
 
 @pytest.fixture(scope="module", params=[redis_binary, valkey_binary], ids=["redis", "valkey"])
@@ -23,7 +23,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def asked(url: str, timeout: float = 5) -> Asked:
-    return asyncio.run(ask(lambda: url, Keys("u"), timeout, embedded=False))
+    return asyncio.run(ask(lambda: url, KeyNames("u"), timeout, embedded=False))
 
 
 def allow(server: Server, *rights: str) -> str:

@@ -73,7 +73,7 @@ async def announced(server: Server) -> AsyncIterator[None]:
         registry = Registry(server.url, timeout=1)
         while True:
             with contextlib.suppress(StoreError):
-                await registry.announce(entry(lease=2.0))
+                await registry.announce_endpoint(entry(lease=2.0))
             await asyncio.sleep(0.2)
 
     task = asyncio.create_task(again())

@@ -21,8 +21,8 @@ from unitagent.core.history import Kind, Moment
 from unitagent.core.model import InstanceState
 from unitagent.operator.history import looking_back
 from unitagent.store import history as store_history
-from unitagent.store.history import History
-from unitagent.store.redis import RedisStore
+from unitagent.store.history import UnitHistory
+from unitagent.store.redis_store import RedisStore
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def tell(server: Server, *moments: Moment, ago: float = 0.0) -> None:
     async def add() -> None:
-        history = History("u", server.url, timeout=5)
+        history = UnitHistory("u", server.url, timeout=5)
         await history.add(moments, lambda: ago)
         await history.close()
 
@@ -76,7 +76,7 @@ def test_what_came_twice_is_told_once_and_what_is_none_is_left_out(
     assert done.stderr == "unitagent: an entry of the history in the store cannot be read; ignored it\n"
 
     async def in_small_pages() -> int:
-        history = History("u", server.url, timeout=5)
+        history = UnitHistory("u", server.url, timeout=5)
         found = await looking_back.Reader(history).news()
         await history.close()
         return len(found)

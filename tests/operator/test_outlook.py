@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.entries import entry, sights
 from unitagent.operator.endpoints.outlook import Outlook
-from unitagent.store.protocol import Entry
+from unitagent.store.protocol import Endpoint
 
 SERVER = 1000.0  # the server's clock has nothing to do with ours
 
 
-def units(found: tuple[Entry, ...]) -> list[str]:
+def units(found: tuple[Endpoint, ...]) -> list[str]:
     return [one.unit for one in found]
 
 

@@ -16,8 +16,8 @@ import pytest
 from tests.acceptance.local import unitagent, until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import running
-from unitagent.keys import Keyring
 from unitagent.operator import agents
+from unitagent.system.keyring import Keyring
 
 STEPS = {"detect", "stop", "barrier", "start", "ready", "total"}
 

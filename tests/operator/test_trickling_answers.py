@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from unitagent.keys import Keyring
 from unitagent.operator import agents
 from unitagent.operator.probe import ask
+from unitagent.system.keyring import Keyring
 
 PATIENCE = 30.0  # seconds after which the trickle ends, so that a command that waits for it fails this test
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"

@@ -14,8 +14,8 @@ from unitagent.probes.server import ProbeServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from unitagent.keys import Keyring
-    from unitagent.probes.units import Units
+    from unitagent.probes.unit_list import UnitSource
+    from unitagent.system.keyring import Keyring
 
 HOST = "127.0.0.1"
 GOOD = Answer(200, (Check("workload", ok=True), Check("leases", ok=True)))
@@ -105,7 +105,7 @@ class FakeAnswers:
 
 @asynccontextmanager
 async def serving(
-    answers: FakeAnswers | None = None, keys: Keyring | None = None, units: Units | None = None
+    answers: FakeAnswers | None = None, keys: Keyring | None = None, units: UnitSource | None = None
 ) -> AsyncIterator[int]:
     server = ProbeServer(answers or FakeAnswers(), keys, units)
     port = await server.start(HOST, 0)

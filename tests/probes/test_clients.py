@@ -15,7 +15,7 @@ from tests.probes.agents import HOST, FakeAnswers, ask, say, serving, status
 from tests.probes.loops import in_loop, until
 from unitagent.core.checks import Answer
 from unitagent.probes import connections
-from unitagent.probes.guests import LIMIT
+from unitagent.probes.admission import LIMIT
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

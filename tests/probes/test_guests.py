@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from unitagent.probes.guests import Guest, Guests, origin
+from unitagent.probes.admission import Client, ClientTable, parse_origin
 
 HERE = "192.0.2.1"
 PEER = "203.0.113.5"
 LATER = 0.5  # seconds, in which whoever has said nothing has lost its claim
 
 
-def full(*addresses: str) -> tuple[Guests, list[Guest]]:
+def full(*addresses: str) -> tuple[ClientTable, list[Client]]:
     """All places are taken, in this order and long ago."""
-    guests = Guests(len(addresses), lambda: {PEER})
+    guests = ClientTable(len(addresses), lambda: {PEER})
     return guests, [admitted(guests, address, 0.0) for address in addresses]
 
 
-def admitted(guests: Guests, address: str, now: float = LATER) -> Guest:
-    guest = guests.admit(address, HERE, now)
+def admitted(guests: ClientTable, address: str, now: float = LATER) -> Client:
+    guest = guests.admit_client(address, HERE, now)
     assert guest is not None
     return guest
 
 
-def gone(those: list[Guest]) -> list[int]:
+def gone(those: list[Client]) -> list[int]:
     return [place for place, guest in enumerate(those) if guest.gone]
 
 
@@ -37,7 +37,7 @@ def gone(those: list[Guest]) -> list[int]:
     ],
 )
 def test_a_network_counts_as_one(address: str, network: str) -> None:
-    assert origin(address).network == network
+    assert parse_origin(address).network == network
 
 
 def test_the_network_that_has_most_loses_its_oldest() -> None:
@@ -59,8 +59,8 @@ def test_who_waits_for_a_first_answer_stays_and_the_next_one_waits_at_the_door()
     guests, those = full("10.0.1.1", "10.0.2.1")
     for guest in those:
         guest.asked = LATER
-    assert guests.admit("10.0.3.1", HERE, LATER) is None
-    assert guests.admit("10.0.3.1", HERE, LATER + 0.9) is None
+    assert guests.admit_client("10.0.3.1", HERE, LATER) is None
+    assert guests.admit_client("10.0.3.1", HERE, LATER + 0.9) is None
     those[1].asked, those[1].answered = None, True
     admitted(guests, "10.0.3.1", LATER + 0.9)
     assert gone(those) == [1]

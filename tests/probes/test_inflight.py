@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.ports import free_port
 from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop
-from unitagent.probes.inflight import Inflight, connections, total
+from unitagent.probes.in_flight import InFlightRequests, count_connections, sum_samples
 
 GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 TEXT = b"""HTTP/1.1 200 OK\r
@@ -32,10 +32,10 @@ vllm:other 100.0
 async def test_connections_count_at_the_server_only(family: socket.AddressFamily, host: str) -> None:
     with socket.create_server((host, free_port()), family=family) as server:
         port = server.getsockname()[1]
-        assert await Inflight(port).count() == 0
+        assert await InFlightRequests(port).count_requests() == 0
         with socket.create_connection((host, port)), socket.create_connection((host, port)):
-            assert await Inflight(port).count() == 2
-        assert await Inflight(port).count() == 0
+            assert await InFlightRequests(port).count_requests() == 2
+        assert await InFlightRequests(port).count_requests() == 0
 
 
 @in_loop
@@ -43,7 +43,7 @@ async def test_the_last_request_ends_the_wait() -> None:
     with socket.create_server((HOST, free_port())) as server:
         port = server.getsockname()[1]
         client = socket.create_connection((HOST, port))
-        waiting = asyncio.create_task(Inflight(port).wait_idle())
+        waiting = asyncio.create_task(InFlightRequests(port).wait_idle())
         done, _ = await asyncio.wait([waiting], timeout=0.5)
         assert not done
         client.close()
@@ -55,7 +55,7 @@ async def test_who_asks_on_after_an_answer_is_waited_for() -> None:
     """His connection to a balancer is open, and that one goes by what it knew when the answer began."""
     with socket.create_server((HOST, free_port())) as server:
         port = server.getsockname()[1]
-        waiting = asyncio.create_task(Inflight(port).wait_idle())
+        waiting = asyncio.create_task(InFlightRequests(port).wait_idle())
         for _ in range(2):
             client = socket.create_connection((HOST, port))
             await asyncio.sleep(0.3)
@@ -69,8 +69,8 @@ async def test_who_asks_on_after_an_answer_is_waited_for() -> None:
 async def test_gauges_are_believed_before_connections() -> None:
     async with saying(TEXT) as port:
         url = f"http://{HOST}:{port}/metrics"
-        assert await Inflight(port, url, GAUGES).count() == 7
-        assert await Inflight(port, url, GAUGES[1:]).count() == 4
+        assert await InFlightRequests(port, url, GAUGES).count_requests() == 7
+        assert await InFlightRequests(port, url, GAUGES[1:]).count_requests() == 4
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,10 @@ async def test_connections_count_where_gauges_cannot_be_read(answer: bytes) -> N
     with socket.create_server((HOST, free_port())) as server, socket.create_connection(server.getsockname()):
         async with saying(answer) as port:
             assert (
-                await Inflight(server.getsockname()[1], f"http://{HOST}:{port}/metrics", GAUGES).count() == 1
+                await InFlightRequests(
+                    server.getsockname()[1], f"http://{HOST}:{port}/metrics", GAUGES
+                ).count_requests()
+                == 1
             )
 
 
@@ -96,11 +99,11 @@ async def test_connections_count_where_gauges_cannot_be_read(answer: bytes) -> N
     [("0.0", 0), ("0.1", 1), ("NaN", None), ("+Inf", None), ('1e308\ng{of="another"} 1e308', None)],
 )
 def test_in_doubt_a_request_is_in_flight(number: str, expected: int | None) -> None:
-    assert total(f"g {number}\n", frozenset({"g"})) == expected
+    assert sum_samples(f"g {number}\n", frozenset({"g"})) == expected
 
 
 def test_a_port_nobody_uses() -> None:
-    assert connections(free_port()) == 0
+    assert count_connections(free_port()) == 0
 
 
 @settings(max_examples=200, deadline=None)
@@ -111,5 +114,5 @@ def test_a_port_nobody_uses() -> None:
     )
 )
 def test_any_text_is_read_without_an_error(parts: list[str]) -> None:
-    found = total("".join(parts), frozenset({"g"}))
+    found = sum_samples("".join(parts), frozenset({"g"}))
     assert found is None or isinstance(found, int)

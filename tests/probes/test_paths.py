@@ -10,8 +10,8 @@ import pytest
 from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
 from unitagent.core.checks import Answer, Check
-from unitagent.keys import Keyring
-from unitagent.probes.signature import Claim, brief_question, verify
+from unitagent.probes.answer_signature import AnswerClaim, make_brief_question, verify_answer
+from unitagent.system.keyring import Keyring
 
 PROBES = {
     "/livez": "live",
@@ -125,9 +125,9 @@ async def test_a_peer_gets_a_signed_status() -> None:
     async with serving(None, Keyring("s3")) as port:
         told = await ask(port, "/status", f"X-Unitagent-Nonce: {NONCE}")
     assert (told.headers["x-unitagent-rank"], told.headers["x-unitagent-incarnation"]) == ("1", "abc")
-    claim = Claim(NONCE, "u", 1, "abc", told.body)
-    assert verify(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
-    assert not verify(Keyring("s4"), claim, told.headers["x-unitagent-signature"])
+    claim = AnswerClaim(NONCE, "u", 1, "abc", told.body)
+    assert verify_answer(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
+    assert not verify_answer(Keyring("s4"), claim, told.headers["x-unitagent-signature"])
 
 
 @in_loop
@@ -141,8 +141,10 @@ async def test_a_peer_that_asks_briefly_is_told_of_this_instance_alone() -> None
     assert (shown["unit"], shown["ready"], shown["instances"]) == ("u", True, [instance()])
     assert len(told.body) < 512
     signature, who = told.headers["x-unitagent-signature"], ("u", 1, "abc", told.body)
-    assert verify(Keyring("s3"), Claim(brief_question(NONCE), *who), signature)
-    assert not verify(Keyring("s3"), Claim(NONCE, *who), signature), "it passes for no whole status"
+    assert verify_answer(Keyring("s3"), AnswerClaim(make_brief_question(NONCE), *who), signature)
+    assert not verify_answer(Keyring("s3"), AnswerClaim(NONCE, *who), signature), (
+        "it passes for no whole status"
+    )
 
 
 @pytest.mark.parametrize("nonce", ["", "abcd", "g" * 32, "a" * 129, "0123456789abcdef x"])

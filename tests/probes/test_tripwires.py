@@ -16,8 +16,8 @@ import pytest
 from tests.ports import free_port
 from tests.probes.agents import HOST, ask, record, serving
 from tests.probes.loops import in_loop, until
-from unitagent.probes import tripwires
-from unitagent.probes.peers import Asker, Peers
+from unitagent.probes import peer_connection_watcher
+from unitagent.probes.peers import PeerAsker, Peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def agent() -> Iterator[tuple[int, int]]:
 class Watcher:
     def __init__(self) -> None:
         self.broken: list[tuple[int, str]] = []
-        self.peers = Peers(Asker("u", "me"), HOST, 1.0, lambda *peer: self.broken.append(peer))
+        self.peers = Peers(PeerAsker("u", "me"), HOST, 1.0, lambda *peer: self.broken.append(peer))
 
 
 class Listener:
@@ -76,7 +76,7 @@ def port_of(server: asyncio.Server) -> int:
 async def test_a_killed_agent_is_noticed_once() -> None:
     watcher = Watcher()
     with agent() as (pid, port):
-        watcher.peers.watch([record(port)])
+        watcher.peers.watch_peers([record(port)])
         await until(lambda: _held(port))
         os.kill(pid, signal.SIGKILL)
         await until(lambda: watcher.broken)
@@ -95,10 +95,10 @@ async def test_naming_the_same_peers_again_changes_nothing() -> None:
     watcher, listener = Watcher(), Listener()
     async with await listener.start() as server:
         for _ in range(5):
-            watcher.peers.watch([record(port_of(server)), record(port_of(server), rank=2)])
+            watcher.peers.watch_peers([record(port_of(server)), record(port_of(server), rank=2)])
             await asyncio.sleep(0.02)
         await until(lambda: len(listener.accepted) == 2)
-        watcher.peers.watch([record(port_of(server), rank=2), record(port_of(server), rank=3)])
+        watcher.peers.watch_peers([record(port_of(server), rank=2), record(port_of(server), rank=3)])
         await until(lambda: (len(listener.accepted), listener.lost) == (3, 1))
         watcher.peers.close()
         await until(lambda: listener.lost == 3)
@@ -107,17 +107,17 @@ async def test_naming_the_same_peers_again_changes_nothing() -> None:
 
 @in_loop
 async def test_a_break_is_told_once_and_not_repaired_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tripwires, "RETRY", 0.02)
+    monkeypatch.setattr(peer_connection_watcher, "MAX_PAUSE", 0.02)
     watcher, listener = Watcher(), Listener()
     async with await listener.start() as server:
         peer = record(port_of(server))
-        watcher.peers.watch([peer])
+        watcher.peers.watch_peers([peer])
         await until(lambda: listener.accepted)
         listener.accepted[0].transport.abort()
         await until(lambda: watcher.broken)
         await asyncio.sleep(0.1)
         assert (len(listener.accepted), watcher.broken) == (1, [(1, "abc")])
-        watcher.peers.watch([peer])
+        watcher.peers.watch_peers([peer])
         await until(lambda: len(listener.accepted) == 2)
         watcher.peers.close()
 
@@ -126,10 +126,10 @@ async def test_a_break_is_told_once_and_not_repaired_until_asked(monkeypatch: py
 async def test_a_peer_that_cannot_be_reached_yet_is_tried_again_quietly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tripwires, "RETRY", 0.02)
+    monkeypatch.setattr(peer_connection_watcher, "MAX_PAUSE", 0.02)
     port = free_port()
     watcher, listener = Watcher(), Listener()
-    watcher.peers.watch([record(port)])
+    watcher.peers.watch_peers([record(port)])
     await asyncio.sleep(0.1)
     async with await listener.start(port):
         await until(lambda: listener.accepted)
@@ -146,7 +146,7 @@ async def test_somebody_who_talks_unasked_is_no_agent() -> None:
         writer.write(b"SSH-2.0-hello\r\n" * 1000)
 
     async with await asyncio.start_server(chatter, HOST, 0) as server:
-        watcher.peers.watch([record(port_of(server))])
+        watcher.peers.watch_peers([record(port_of(server))])
         await until(lambda: watcher.broken)
         watcher.peers.close()
 
@@ -155,7 +155,7 @@ async def test_somebody_who_talks_unasked_is_no_agent() -> None:
 @in_loop
 async def test_a_record_without_an_address_is_not_watched(changes: dict[str, object]) -> None:
     watcher = Watcher()
-    watcher.peers.watch([record(1, **changes)])
+    watcher.peers.watch_peers([record(1, **changes)])
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -163,7 +163,7 @@ async def test_a_record_without_an_address_is_not_watched(changes: dict[str, obj
 async def test_a_watched_agent_answers_probes_and_its_stop_is_noticed() -> None:
     watcher = Watcher()
     async with serving() as port:
-        watcher.peers.watch([record(port)])
+        watcher.peers.watch_peers([record(port)])
         await until(lambda: _held(port))
         assert (await ask(port, "/livez")).code == 200
         assert watcher.broken == []

@@ -12,8 +12,8 @@ import pytest
 from tests.probes.agents import HOST, ask, say, serving, status
 from tests.probes.loops import in_loop, until
 from unitagent.errors import StoreError
-from unitagent.probes import units
-from unitagent.probes.units import UnitAnswers
+from unitagent.probes import unit_list
+from unitagent.probes.unit_list import UnitAnswers
 
 GET = b"GET /units HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -113,7 +113,7 @@ async def test_a_crowd_is_answered_with_one_read_and_one_by_one(caplog: pytest.L
 async def test_the_store_is_asked_one_thing_at_a_time_and_again_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(units, "_KEPT", 0.2)
+    monkeypatch.setattr(unit_list, "_KEPT", 0.2)
     store = FakeUnits()
     async with serving(units=store) as port:
         await asyncio.gather(*(ask(port, f"/units/{name}") for name in "abcdabcd"), ask(port, "/units"))
@@ -124,7 +124,7 @@ async def test_the_store_is_asked_one_thing_at_a_time_and_again_after_a_while(
 
 @in_loop
 async def test_a_store_that_hangs_is_said_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "PATIENCE", 0.2)
+    monkeypatch.setattr(unit_list, "PATIENCE", 0.2)
     store = FakeUnits()
     store.open.clear()
     async with serving(units=store) as port:
@@ -156,22 +156,22 @@ async def test_any_number_of_names_is_no_burden() -> None:
     store.open.clear()
     async with serving(units=store) as port:
         asked = [asyncio.create_task(ask(port, f"/units/{number}")) for number in range(100)]
-        await until(lambda: sum(each.done() for each in asked) == 100 - units._MOST)
+        await until(lambda: sum(each.done() for each in asked) == 100 - unit_list._MOST)
         assert {each.result().code for each in asked if each.done()} == {503}
         store.open.set()
         assert (await ask(port, "/units")).code == 200
         await asyncio.gather(*asked)
-    assert len(store.reads) == units._MOST + 1
+    assert len(store.reads) == unit_list._MOST + 1
 
 
 @in_loop
 async def test_who_goes_away_leaves_nothing_and_takes_nothing_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "_KEPT", 0.01)
-    monkeypatch.setattr(units, "_WAITING", 10)
+    monkeypatch.setattr(unit_list, "_KEPT", 0.01)
+    monkeypatch.setattr(unit_list, "_WAITING", 10)
     store = FakeUnits()
     store.open.clear()
     answers = UnitAnswers(store)
-    rude = [asyncio.create_task(answers.respond("/units")) for _ in range(12)]
+    rude = [asyncio.create_task(answers.answer_path("/units")) for _ in range(12)]
     await until(lambda: sum(each.done() for each in rude) == 2)  # more than may wait
     rude[0].cancel()
     store.open.set()
@@ -183,7 +183,7 @@ async def test_who_goes_away_leaves_nothing_and_takes_nothing_along(monkeypatch:
 
 @in_loop
 async def test_a_server_that_stops_waits_for_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "PATIENCE", 1000.0)
+    monkeypatch.setattr(unit_list, "PATIENCE", 1000.0)
     store = FakeUnits()
     store.open.clear()
     async with serving(units=store) as port:

@@ -18,7 +18,7 @@ from tests.acceptance.local import until
 from tests.security.changing import OLD, SIZE, Changing, Watched
 from tests.security.starting import PROGRAMS
 from tests.security.test_changed_secret import LEASE, Make, make, store_of
-from unitagent.keys import store_password
+from unitagent.system.keyring import derive_store_password
 
 __all__ = ["make"]
 
@@ -56,7 +56,7 @@ def member(unit: Changing) -> Redis:
     return Redis(
         port=unit.port,
         username="member",
-        password=store_password(OLD),
+        password=derive_store_password(OLD),
         socket_timeout=NO_ANSWER,
         retry=Retry(NoBackoff(), 0),
     )

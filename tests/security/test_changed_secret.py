@@ -18,9 +18,8 @@ from tests.acceptance.local import UNITAGENT, clean, until
 from tests.security.changing import NEW, OLD, SIZE, Changing, Watched
 from tests.security.victims import UNIT, server
 from tests.servers import Server
-from unitagent.keys import Keyring, signing_key, store_password
-from unitagent.sealing import Kind
-from unitagent.store.signed import Signed, place_of, signed
+from unitagent.store.codec import SignatureMatch, check_signature, name_record_place
+from unitagent.system.keyring import Keyring, SealKind, derive_signing_key, derive_store_password
 from unitagent.workload import proc
 
 __all__ = ["server"]
@@ -53,7 +52,7 @@ class Inside:
 
     def __init__(self, port: int, *user: str, secret: str) -> None:
         self._client = socket.create_connection(("127.0.0.1", port), 10)
-        assert self._said(" ".join(("AUTH", *user, store_password(secret)))) == b"+OK\r\n"
+        assert self._said(" ".join(("AUTH", *user, derive_store_password(secret)))) == b"+OK\r\n"
 
     def is_in(self) -> bool:
         return self._said("PING") == b"+PONG\r\n"
@@ -72,7 +71,7 @@ class Inside:
 def logs_in(port: int, secret: str) -> bool:
     """Whether the embedded store takes the password that is made of a secret."""
     with socket.create_connection(("127.0.0.1", port), 10) as client:
-        client.sendall(f"AUTH {store_password(secret)}\r\n".encode())
+        client.sendall(f"AUTH {derive_store_password(secret)}\r\n".encode())
         answer = client.recv(100)
     assert answer.startswith((b"+OK", b"-WRONGPASS")), answer
     return answer.startswith(b"+OK")
@@ -84,7 +83,9 @@ def nothing_is_told(unit: Changing) -> bool:
     table = proc.table()
     pids |= {one.pid for pid in tuple(pids) for one in proc.descendants(table, pid)}
     told = unit.story() + "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
-    made = [make(secret) for make in (str, signing_key, store_password) for secret in (OLD, NEW)]
+    made = [
+        make(secret) for make in (str, derive_signing_key, derive_store_password) for secret in (OLD, NEW)
+    ]
     return not any(secret in told for secret in made)
 
 
@@ -296,14 +297,16 @@ def test_what_a_rank_signs_counts_for_each_of_its_secrets(server: Server, make: 
     unit.form(OLD, NEW)
     raw = server.command("HGET", f"unitagent:{{{UNIT}}}:board", "r1").split(b"\r\n")[1]
     for keys, proven in (
-        (Keyring(OLD, NEW), Signed.ALIKE),
-        (Keyring(NEW, OLD), Signed.ALIKE),
-        (Keyring(OLD), Signed.PARTLY),
-        (Keyring(NEW), Signed.PARTLY),
-        (Keyring(OLD[::-1]), Signed.NOT_MINE),
+        (Keyring(OLD, NEW), SignatureMatch.ALIKE),
+        (Keyring(NEW, OLD), SignatureMatch.ALIKE),
+        (Keyring(OLD), SignatureMatch.PARTLY),
+        (Keyring(NEW), SignatureMatch.PARTLY),
+        (Keyring(OLD[::-1]), SignatureMatch.NOT_MINE),
     ):
-        assert signed(keys, Kind.RECORD, place_of(UNIT, 1), raw) is proven
-        assert signed(keys, Kind.RECORD, place_of(UNIT, 2), raw) is Signed.NOT_MINE
+        assert check_signature(keys, SealKind.RECORD, name_record_place(UNIT, 1), raw) is proven
+        assert (
+            check_signature(keys, SealKind.RECORD, name_record_place(UNIT, 2), raw) is SignatureMatch.NOT_MINE
+        )
 
 
 def test_who_keeps_a_balancer_s_file_follows_a_change(server: Server, make: Make, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.network.conftest import MakeLab
 from tests.operator.command import UNITAGENT, run
 from tests.ports import free_port
-from unitagent.keys import signing_key, store_password
+from unitagent.system.keyring import derive_signing_key, derive_store_password
 
 SECRET = "a secret that is long enough"  # noqa: S105
 LISTENER = Path(__file__).parent / "programs" / "listener.py"
@@ -35,9 +35,9 @@ def test_a_listener_in_rank_0_s_place_reads_neither_the_secret_nor_the_signing_k
             heard = bytes.fromhex(listener.stdout.readline()).decode()
             agent.kill()
     assert "AUTH" in heard
-    assert store_password(SECRET) in heard
+    assert derive_store_password(SECRET) in heard
     assert SECRET not in heard
-    assert signing_key(SECRET) not in heard
+    assert derive_signing_key(SECRET) not in heard
 
 
 @pytest.mark.parametrize("secret", ["a", "correct-horse", "x" * 15])

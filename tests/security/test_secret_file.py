@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.listening import story
-from unitagent import values
+from unitagent import setting_parsers
 from unitagent.agent import secret_file
 from unitagent.agent.secret_file import SecretFile
-from unitagent.keys import MOST_SECRETS, Keyring
+from unitagent.system.keyring import MAX_SECRETS, Keyring
 
 OLD, NEW, THIRD = "5f1d0c9a7b3e4682" * 2, "90b2c7d41ea86f35" * 2, "c0ffee00c0ffee00" * 2
 
@@ -120,7 +120,7 @@ async def test_what_cannot_be_taken_changes_nothing_and_is_told_once(looked: Loo
     assert looked.has(OLD)
     (told,) = looked.warned
     assert told.startswith(f"UNIT_SECRET_FILE='{looked.path}' {why}")
-    assert f"accepted is 1 to {MOST_SECRETS} lines of printable text, each of at least 16 bytes" in told
+    assert f"accepted is 1 to {MAX_SECRETS} lines of printable text, each of at least 16 bytes" in told
     assert not any(secret[:15] in told for secret in (OLD, NEW))
     if looked.path.is_dir():
         looked.path.rmdir()
@@ -134,11 +134,11 @@ async def test_what_cannot_be_taken_changes_nothing_and_is_told_once(looked: Loo
 
 @pytest.mark.parametrize("text", ["x" * 16, f"{OLD}\n", f"\n{OLD}\n\n{NEW}\n", f"{OLD}\n{NEW}\n{THIRD}"])
 def test_up_to_three_lines_are_accepted(text: str) -> None:
-    assert values.secrets(text) == tuple(text.split())
+    assert setting_parsers.parse_secrets(text) == tuple(text.split())
 
 
 def test_one_secret_twice_is_one() -> None:
-    assert values.secrets(f"{OLD}\n{OLD}") == (OLD,)
+    assert setting_parsers.parse_secrets(f"{OLD}\n{OLD}") == (OLD,)
     assert len(Keyring(OLD, OLD)) == 1
 
 

@@ -16,7 +16,7 @@ from tests.security.victims import SECRET, UNIT, MakeVictim, Victim, server, vic
 from tests.servers import Server
 from unitagent.operator.endpoints.outlook import Outlook
 from unitagent.store.keys import REGISTRY
-from unitagent.store.protocol import Sight, Sights
+from unitagent.store.protocol import RegistryRecord, RegistrySnapshot
 from unitagent.store.registry import Registry
 
 __all__ = ["server", "victim"]
@@ -77,7 +77,7 @@ def test_no_line_keeps_rank_0_away_for_longer_than_its_own_lasts(server: Server,
         server.command("HSET", REGISTRY, "u", head + lie("u").split(" ", 4)[4])
         while b" a {" not in line(server, "u"):
             assert time.monotonic() - began < 30
-            await registry.announce(entry(lease=0.5))
+            await registry.announce_endpoint(entry(lease=0.5))
             await asyncio.sleep(0.05)
         await registry.close()
 
@@ -105,8 +105,8 @@ def test_what_no_rank_0_says_is_no_line(server: Server, others: dict[str, object
 
 
 def seen(outlook: Outlook, there: float, at: float, now: float, ip: str = "10.0.0.1") -> list[str]:
-    sight = Sight(at, entry(ip=ip))
-    return [one.ip for one in outlook.see(Sights(there, {"u": sight}, proven=True), now)]
+    sight = RegistryRecord(at, entry(ip=ip))
+    return [one.ip for one in outlook.see(RegistrySnapshot(there, {"u": sight}, proven=True), now)]
 
 
 def test_an_old_line_is_no_news_to_who_has_seen_a_later_one() -> None:

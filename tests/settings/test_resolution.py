@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from unitagent.core.model import Mode, Restart
 from unitagent.core.timing import Timing
+from unitagent.discovery.kubernetes import RAY_PODS
 from unitagent.discovery.platforms import TABLE
-from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
 from unitagent.settings.resolution import resolve
 from unitagent.settings.variables import VARIABLES
@@ -377,7 +377,7 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         (ALONE | {"UNIT_SERVICE": "tcp://10.0.0.1:80"}, "Kubernetes service link"),
         (ALONE | {"UNIT_CONFIG": "/itself"}, "starts unitagent itself"),
         (ALONE | {"UNIT_CONFIG": "/later"}, "starts unitagent itself"),
-        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is no JSON"),
+        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is not JSON"),
     ],
 )
 def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:

@@ -22,7 +22,7 @@ import redis
 
 from tests.ports import free_port
 from tests.soak.growth import Look
-from unitagent.store.keys import REGISTRY, Keys
+from unitagent.store.keys import REGISTRY, KeyNames
 from unitagent.workload import proc
 
 _READY = 60.0  # seconds, generous: a busy machine is no failure
@@ -73,7 +73,7 @@ class Unit:
 
     def _entries(self) -> int:
         """What the store keeps of the Unit; its history and its outputs have limits of their own."""
-        keys = Keys(_NAME)
+        keys = KeyNames(_NAME)
         changes = self._store.zrangebyscore(keys.changes, "-inf", "+inf")
         return len(self._store.hgetall(keys.board)) + len(self._store.hgetall(REGISTRY)) + len(changes)
 

@@ -11,8 +11,8 @@ import pytest
 from tests.listening import story
 from tests.records import exchange, record
 from unitagent.core.leases import neighbours
-from unitagent.store import wire
-from unitagent.store.redis import RedisStore
+from unitagent.store import codec
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -32,7 +32,9 @@ def fill(server: Server, size: int) -> None:
     version = 10**15
     for rank in range(1, size):
         name = f"{rank:032x}"
-        told = wire.encode(replace(record(rank, name, size=size), ip=f"10.0.{rank // 250}.{rank % 250}"))
+        told = codec.encode_value(
+            replace(record(rank, name, size=size), ip=f"10.0.{rank // 250}.{rank % 250}")
+        )
         beat = f"{name} 7 {version // 1000}"
         server.command(
             *("HSET", "unitagent:{u}:board", f"r{rank}", told, f"h{rank}", name, f"b{rank}", beat),

@@ -18,8 +18,8 @@ from tests.records import exchange, record
 from tests.servers import running
 from tests.store.outage import recovered
 from unitagent.errors import StoreError
-from unitagent.store import names
-from unitagent.store.redis import RedisStore
+from unitagent.store import connection
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         release.wait(60)
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(names, "resolve", resolve)
+    monkeypatch.setattr(connection, "resolve_blocking", resolve)
     yield release
     release.set()
 
@@ -47,8 +47,8 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 @story
 async def test_an_address_is_no_name(stuck: threading.Event) -> None:
     for address in ("127.0.0.1", "::1"):
-        assert await names.look_up(address) == [address]
-    assert await names.look_up("fd00:0::1") == ["fd00::1"]
+        assert await connection.resolve_host(address) == [address]
+    assert await connection.resolve_host("fd00:0::1") == ["fd00::1"]
 
 
 @story
@@ -97,7 +97,7 @@ def test_a_lookup_that_takes_longer_than_an_operation_only_delays(
         assert failures > 0
         assert 1 <= looked_up.count(name) <= 2
 
-    monkeypatch.setattr(names, "resolve", resolve)
+    monkeypatch.setattr(connection, "resolve_blocking", resolve)
     with contextlib.ExitStack() as ends:
         asked = _asked(tmp_path, form, ends)
         tell(form.format(f"{name}:{asked.port}"))
@@ -117,7 +117,7 @@ async def test_all_addresses_of_a_name_are_tried(server: Server, monkeypatch: py
         deaf.bind(("127.0.0.2", server.port))
         deaf.listen(1)
         addresses = ["127.0.0.3", "127.0.0.2", "127.0.0.1"]  # refused, hung, good
-        monkeypatch.setattr(names, "resolve", lambda host: addresses)
+        monkeypatch.setattr(connection, "resolve_blocking", lambda host: addresses)
         store = RedisStore("u", f"redis://name:{server.port}", timeout=2, rank=0, incarnation="a")
         assert (await store.exchange(MINE)).holder == "a"
     addresses[:] = ["127.0.0.1", "127.0.0.3"]

@@ -15,7 +15,7 @@ from tests.records import exchange, failed, record
 from tests.servers import running
 from tests.store.outage import MINE, recovered, trouble
 from unitagent.errors import StoreError
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

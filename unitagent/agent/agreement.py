@@ -12,8 +12,8 @@ from typing import Any
 
 from unitagent.agent.loop import Agent
 from unitagent.core.model import ranks
-from unitagent.keys import Keyring
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
+from unitagent.system.keyring import Keyring
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from unitagent.agent.views import Views
 from unitagent.core.checks import OK
 from unitagent.errors import StoreError
 from unitagent.settings import Settings
-from unitagent.store.protocol import Entry
+from unitagent.store.protocol import Endpoint
 from unitagent.store.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Announcer:
         self._views = views
         self._settings = settings
         self._place = (ip, port)
-        self._said: Entry | None = None
+        self._said: Endpoint | None = None
         self._heard = True
         self._due = 0.0
 
@@ -63,7 +63,7 @@ class Announcer:
             return
         first, self._said = self._said is None, entry
         self._due = time.monotonic() + self._settings.heartbeat
-        await self._registry.announce(entry, first=first)
+        await self._registry.announce_endpoint(entry, first=first)
         self._due = time.monotonic() + _SHARE * self._settings.lease
         self._heard = True
 
@@ -74,10 +74,10 @@ class Announcer:
             _log.log(level, "traffic of this Unit cannot be announced to the store: %s", error)
         self._heard = False
 
-    def _entry(self) -> Entry:
+    def _entry(self) -> Endpoint:
         settings, (ip, port) = self._settings, self._place
         *_, incarnation = self._views.identity()
-        return Entry(
+        return Endpoint(
             unit=settings.unit,
             service=settings.service or settings.unit,
             revision=settings.revision,
@@ -96,4 +96,4 @@ class Announcer:
             return
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._registry.withdraw(self._said.unit, self._said.incarnation)
+                await self._registry.withdraw_endpoint(self._said.unit, self._said.incarnation)

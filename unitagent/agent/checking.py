@@ -12,22 +12,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.probes.connect import reach
-from unitagent.probes.health import HealthProbe, Question, Verdict, check_for
+from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, parse_health_url
+from unitagent.setting_parsers import redact_url
 from unitagent.settings import Resolved
-from unitagent.values import masked
+from unitagent.system.addresses import explain_unreachable
 
 if TYPE_CHECKING:
-    from unitagent.discovery.health_checks import Check as Stated
+    from unitagent.discovery.service_file import ServiceCheck as Stated
     from unitagent.frameworks.adapter import Plan
-    from unitagent.probes.health import Check
+    from unitagent.probes.health import HealthCheck
 
-OnVerdict = Callable[[Verdict], None]
-Commands = Callable[[Sequence[str], Mapping[str, str]], "Check"]
+OnVerdict = Callable[[HealthVerdict], None]
+Commands = Callable[[Sequence[str], Mapping[str, str]], "HealthCheck"]
 """Makes a check of a command and its environment."""
 
 
-def _answerless(_argv: Sequence[str], _env: Mapping[str, str]) -> Check:
+def _answerless(_argv: Sequence[str], _env: Mapping[str, str]) -> HealthCheck:
     async def check(_timeout: float) -> str:
         return "nobody runs this command"
 
@@ -38,13 +38,13 @@ UNASKED: Commands = _answerless
 """For a start that is only rehearsed."""
 
 
-def _takes_connections(port: int, hosts: Sequence[str]) -> Check:
+def _takes_connections(port: int, hosts: Sequence[str]) -> HealthCheck:
     """Whether a port takes connections at one of these addresses at least: who listens chose one of them."""
 
     async def check(timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
         problems = []
         for host in hosts:
-            problem = await reach(host, port, within=timeout / len(hosts))
+            problem = await explain_unreachable(host, port, within=timeout / len(hosts))
             if not problem:
                 return ""
             problems.append(problem)
@@ -56,7 +56,7 @@ def _takes_connections(port: int, hosts: Sequence[str]) -> Check:
 def _words(url: str) -> str:
     """Say what :func:`check_for` asks, without a password."""
     address = url.removeprefix("tcp://")
-    return f"GET {masked(url)}" if address == url else f"a TCP connect to {address}"
+    return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Asking:
         port = settings.traffic_port
         if port is None or settings.mode != "service":
             return None
-        question = Question(
+        question = ProbeSpec(
             check=_takes_connections(port, ("127.0.0.1", "::1", self.ip)),
             interval=settings.health_interval,
             timeout=settings.health_timeout,
@@ -133,13 +133,13 @@ class Asking:
         overruled = self.found.settings.health_url is not None and not source.startswith("service file")
         return {} if overruled else self.found.checks
 
-    def _life(self, stated: Stated | None) -> Question | None:
+    def _life(self, stated: Stated | None) -> ProbeSpec | None:
         settings = self.found.settings
         url = settings.health_url or (self.plan.health if self.plan else None)
         if stated is None and not url:
             return None
-        check, words = self._check(stated) if stated else (check_for(url or ""), _words(url or ""))
-        return Question(
+        check, words = self._check(stated) if stated else (parse_health_url(url or ""), _words(url or ""))
+        return ProbeSpec(
             check=check,
             words=words,
             interval=settings.health_interval,
@@ -149,13 +149,13 @@ class Asking:
             eager=not (stated and stated.command),
         )
 
-    def _question(self, stated: Stated | None) -> Question | None:
+    def _question(self, stated: Stated | None) -> ProbeSpec | None:
         """A question with the timings of its check, and the settings' where it states none."""
         if stated is None:
             return None
         settings = self.found.settings
         check, words = self._check(stated)
-        return Question(
+        return ProbeSpec(
             check=check,
             words=words,
             interval=stated.period or settings.health_interval,
@@ -165,8 +165,8 @@ class Asking:
             eager=not stated.command,
         )
 
-    def _check(self, stated: Stated) -> tuple[Check, str]:
+    def _check(self, stated: Stated) -> tuple[HealthCheck, str]:
         if stated.command:
             return self.commands(stated.command, self.env), f"the command of {stated.path}"
         url = stated.url or f"tcp://127.0.0.1:{stated.port}"
-        return check_for(url), _words(url)
+        return parse_health_url(url), _words(url)

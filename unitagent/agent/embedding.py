@@ -11,13 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from unitagent import folder
 from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError, RefusalError, StoreError, UnitAgentError
-from unitagent.keys import LEAST_SECRET, Keyring
 from unitagent.settings import Settings
-from unitagent.store.address import Address, Directions, embedded_address, is_loopback, join_host, parse
+from unitagent.store.address import (
+    LocationSource,
+    StoreLocation,
+    make_embedded_location,
+    parse_store_url,
+)
 from unitagent.store.embedded import MEMBER, EmbeddedServer
+from unitagent.system import working_directory
+from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.keyring import MIN_SECRET_BYTES, Keyring
 from unitagent.workload.reaper import Reaper
 
 _log = logging.getLogger(__name__)
@@ -46,7 +52,7 @@ class StoreAddress:
 
     """
 
-    url: Directions
+    url: LocationSource
     embedded_here: bool = False
     ip: str = ""
     port: int = 0
@@ -63,7 +69,7 @@ def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     """
     given = settings.redis_url
     if settings.redis_url_file is not None:
-        path = Path(folder.absolute(settings.redis_url_file))
+        path = Path(working_directory.resolve_user_path(settings.redis_url_file))
         return StoreAddress(lambda: _filed(path))
     if given is not None:
         return StoreAddress(lambda: given)
@@ -72,10 +78,10 @@ def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     return _embedded(settings, ip, keys)
 
 
-def _filed(path: Path) -> Address:
+def _filed(path: Path) -> StoreLocation:
     """Read the URL from its file."""
     try:
-        found = parse(path.read_text(encoding="utf-8").strip())
+        found = parse_store_url(path.read_text(encoding="utf-8").strip())
     except RefusalError as error:
         raise StoreError(f"UNIT_REDIS_URL_FILE: {error}") from error
     return replace(found, variable="UNIT_REDIS_URL_FILE")
@@ -88,7 +94,7 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     if settings.rank == 0:
         place = ip if settings.size > 1 or keys or settings.insecure else _inside(ip)
         return StoreAddress(
-            lambda: embedded_address(place, port, keys.passwords, MEMBER, variable=variable),
+            lambda: make_embedded_location(place, port, keys.passwords, MEMBER, variable=variable),
             True,
             place,
             port,
@@ -101,7 +107,9 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
             "(IP or DNS name of rank 0), which no platform told either"
         )
     return StoreAddress(
-        lambda: embedded_address(leader, port, keys.passwords, MEMBER, asked_from=ip, variable=variable),
+        lambda: make_embedded_location(
+            leader, port, keys.passwords, MEMBER, asked_from=ip, variable=variable
+        ),
         remedy=_REMEDY,
     )
 
@@ -120,10 +128,11 @@ def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
     """
     if not where.embedded_here or where.keys or is_loopback(where.ip) or settings.insecure:
         return
-    place = join_host((where.ip, where.port))
+    place = join_host_port(where.ip, where.port)
     raise ConfigurationError(
         f"UNIT_SECRET missing: the embedded store would listen at {place} without a password, and whoever "
-        f"reaches it could end this Unit or lead it; accepted is a secret of at least {LEAST_SECRET} bytes; "
+        f"reaches it could end this Unit or lead it; accepted is a secret of at least {MIN_SECRET_BYTES} "
+        "bytes; "
         "write one into a file (`openssl rand -hex 32`) and set UNIT_SECRET_FILE to it on all ranks, set "
         "UNIT_REDIS_URL to a store of its own, or UNIT_INSECURE=true where nobody else is near"
     )
@@ -162,7 +171,7 @@ class EmbeddedStore:
 
         """
         try:
-            await self._server.ready()
+            await self._server.wait_until_ready()
         except StoreError as error:
             raise StoreError(f"{error}; UNIT_STORE_PORT, on all ranks, gives it another port") from error
         self._care = asyncio.ensure_future(self._look_after())
@@ -172,7 +181,7 @@ class EmbeddedStore:
         self._ending = True
         if self._care is not None:
             self._care.cancel()
-        await self._server.let_go()
+        await self._server.close_admin_connection()
         if self._pid is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -190,8 +199,8 @@ class EmbeddedStore:
         if self._pid is None:
             return
         with contextlib.suppress(StoreError):
-            await self._server.follow()
-            if agreed() and await self._server.put_out_former():
+            await self._server.apply_passwords()
+            if agreed() and await self._server.disconnect_former():
                 _log.info("disconnected whoever was in the embedded store by a former secret")
 
     async def _look_after(self) -> None:
@@ -202,8 +211,8 @@ class EmbeddedStore:
         pause = _APART
         while not self._ending:
             await asyncio.sleep(pause)
-            silent = 0 if self._pid is None or await self._server.answers() else silent + 1
-            pause = _CROWD if not silent and await self._server.makes_room() else _APART
+            silent = 0 if self._pid is None or await self._server.is_answering() else silent + 1
+            pause = _CROWD if not silent and await self._server.evict_strangers() else _APART
             if silent > _SILENT and self._pid is not None:
                 _log.error("the embedded store has not answered for %g s; it is killed", _SILENT * _APART)
                 os.kill(self._pid, signal.SIGKILL)
@@ -236,7 +245,7 @@ class EmbeddedStore:
     async def _teach(self) -> None:
         """Make a server that was started again one that agents can use."""
         try:
-            await self._server.ready()
+            await self._server.wait_until_ready()
         except StoreError as error:
             _log.error("%s", error)
             if self._pid is not None:  # else it has ended, and is started again

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 
 from unitagent.errors import RebuildError
-from unitagent.keys import Keyring
 from unitagent.settings import Resolved
+from unitagent.system.keyring import Keyring
 from unitagent.workload import leftovers
 from unitagent.workload.background import in_background
 from unitagent.workload.leash import Leash

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 
-from unitagent import masks
 from unitagent.core.state import State
 from unitagent.errors import StoreError
-from unitagent.store.protocol import Output, Store
+from unitagent.store.protocol import Store, WorkloadOutput
+from unitagent.system import redaction
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class LastWords:
         """The workload of this generation has ended; these were its last lines."""
         self._generation, self._lines = generation, lines
 
-    def take(self, state: State) -> Output | None:
+    def take(self, state: State) -> WorkloadOutput | None:
         """The lines, once, when the store keeps a failure as its first one that they belong to."""
         failure, lines = state.recovery.failure, self._lines
         if failure is None or not lines or not state.recovery.failure_stored:
@@ -37,9 +37,11 @@ class LastWords:
         if (failure.generation, failure.rank) != (self._generation, state.rules.rank):
             return None
         self._lines = []
-        return Output(generation=failure.generation, rank=failure.rank, lines=tuple(map(masks.text, lines)))
+        return WorkloadOutput(
+            generation=failure.generation, rank=failure.rank, lines=tuple(map(redaction.redact_text, lines))
+        )
 
-    async def keep(self, output: Output) -> None:
+    async def keep(self, output: WorkloadOutput) -> None:
         """Write them."""
         try:
             await self._store.put_output(output.generation, output.rank, output.lines)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent import folder
 from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
-from unitagent.discovery.rendezvous import rendezvous
-from unitagent.probes.inflight import Inflight
-from unitagent.probes.stall import Gauges
+from unitagent.discovery.platforms import find_rendezvous_variables
+from unitagent.probes.health import EngineGauges
+from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
+from unitagent.system import working_directory
 from unitagent.workload.environment import (
     GangInfo,
     explain_pairs,
@@ -57,8 +57,8 @@ class Launch:
     env: dict[str, str]
     origins: Mapping[str, str]
     asked: Asked | None
-    inflight: Inflight | None
-    gauges: Gauges | None = None
+    inflight: InFlightRequests | None
+    gauges: EngineGauges | None = None
     traffic_port: int | None = None
     vital: tuple[str, ...] = ()
     deaf: bool = False
@@ -86,7 +86,7 @@ def replaced_by_ours(found: Resolved) -> frozenset[str]:
     That one is the same in every generation, where processes of an older one could meet the new ones.
     """
     told = found.sources["RANK_ID"].startswith("platform ")
-    return rendezvous(found.platform, os.environ) if told else frozenset()
+    return find_rendezvous_variables(found.platform, os.environ) if told else frozenset()
 
 
 def _patience(settings: Settings) -> int:
@@ -132,7 +132,7 @@ class Launcher:
         self._commands = commands
         self._offered = {"NCCL_IB_HCA": hca} if hca else {}
 
-    @folder.returned()
+    @working_directory.in_start_directory()
     def launch(self, gang: Gang) -> Launch:
         """Complete command and environment for this rank of ``gang``.
 
@@ -201,12 +201,12 @@ class Launcher:
         """What is to be said of an engine that nobody completes, unless it was asked for."""
         if self._found.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
             return ()
-        from unitagent.starts import explain_alone  # noqa: PLC0415 (not every agent asks)
+        from unitagent.engine_commands import explain_missing_ranks  # noqa: PLC0415 (not every agent asks)
 
-        return explain_alone(argv)
+        return explain_missing_ranks(argv)
 
     def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
-        from unitagent.discovery.installed import version_of  # noqa: PLC0415
+        from unitagent.discovery.installed_version import find_installed_version  # noqa: PLC0415
         from unitagent.frameworks.adapter import Context  # noqa: PLC0415
 
         return Context(
@@ -220,7 +220,7 @@ class Launcher:
             rank_ips=gang.ips,
             ifname=self._ifname,
             folder=command.folder,
-            version=version_of(framework, command.argv, command.env.get("PATH")),
+            version=find_installed_version(framework, command.argv, command.env.get("PATH")),
             patience=_patience(self._settings),
             traffic_port=self._settings.traffic_port,
         )
@@ -249,15 +249,15 @@ class Launcher:
     def _asked(self, plan: Plan | None, env: Mapping[str, str]) -> Asked | None:
         return Asking(self._found, plan, env, self._commands, self._ip).asked() if self._rank == 0 else None
 
-    def _gauges(self, plan: Plan) -> Gauges | None:
+    def _gauges(self, plan: Plan) -> EngineGauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
             return None
-        return Gauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
+        return EngineGauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
 
-    def _inflight(self, plan: Plan | None) -> Inflight | None:
+    def _inflight(self, plan: Plan | None) -> InFlightRequests | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)
         if port is None:
             return None
         if plan is not None and plan.metrics_url and plan.running_metrics:
-            return Inflight(port, plan.metrics_url, plan.running_metrics)
-        return Inflight(port)
+            return InFlightRequests(port, plan.metrics_url, plan.running_metrics)
+        return InFlightRequests(port)

@@ -30,13 +30,13 @@ from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.parts import Work
 from unitagent.core.sleeping import wakes_at
 from unitagent.core.state import State, failure_of, name
-from unitagent.discovery.ports import ABOVE, find_master_port
+from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
-from unitagent.log import Where
-from unitagent.probes.health import Verdict
+from unitagent.probes.health import HealthVerdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
+from unitagent.system.log import LogContext
 from unitagent.workload.leash import Leash
 from unitagent.workload.process import Workload
 from unitagent.workload.signals import Birth, install
@@ -71,7 +71,7 @@ class Agent:
 
     """
 
-    def __init__(self, state: State, where: Where, stall: float = 0.0) -> None:
+    def __init__(self, state: State, where: LogContext, stall: float = 0.0) -> None:
         self.state = state
         self.stepped = asyncio.Event()
         self._where = where
@@ -204,7 +204,7 @@ class Agent:
             case act.CheckPeers():
                 self._tasks.start(self._check(action), lambda _: self._reached_nobody(action))
             case act.WatchPeers():
-                self._rooms.peers.watch(action.peers)
+                self._rooms.peers.watch_peers(action.peers)
             case act.FindPort():
                 self._tasks.keep_up(lambda: self._find_port(action), _AGAIN)
             case act.Spawn():
@@ -232,13 +232,13 @@ class Agent:
     # the peers
 
     async def _ask(self, action: act.AskPeer) -> None:
-        self._answered(action, *await self._rooms.peers.ask(action.peer))
+        self._answered(action, *await self._rooms.peers.ask_peer(action.peer))
 
     def _answered(self, action: act.AskPeer, *verdict: Any) -> None:
         self._put(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
     async def _check(self, action: act.CheckPeers) -> None:
-        self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check(action.peers))
+        self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check_peers(action.peers))
 
     def _reached_nobody(self, action: act.CheckPeers) -> None:
         nobody = dict.fromkeys((peer.incarnation for peer in action.peers), ev.Opinion.SILENT)
@@ -261,7 +261,7 @@ class Agent:
     def _spawn(self, gang: Gang) -> None:
         try:
             self._launch = launch = self._rooms.launcher.launch(gang)
-            block = range(gang.master_port, gang.master_port + ABOVE + 1)
+            block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.rules.rank == 0 else ()
             pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.vital, ports=ports)
         except CommandError as error:
@@ -304,7 +304,7 @@ class Agent:
                 failure = self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
                 self._put(ev.WorkloadSick, failure)
 
-    def _on_verdict(self, verdict: Verdict) -> None:
+    def _on_verdict(self, verdict: HealthVerdict) -> None:
         if not (verdict.healthy or verdict.fatal):
             _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
         self._put(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)

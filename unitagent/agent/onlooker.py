@@ -12,12 +12,12 @@ from typing import Any
 from unitagent.agent.views import Views
 from unitagent.core import onlooking
 from unitagent.core.model import Phase
-from unitagent.keys import Keyring
 from unitagent.settings import Settings
-from unitagent.store.address import Directions
-from unitagent.store.protocol import Sight
-from unitagent.store.redis import RedisStore
+from unitagent.store.address import LocationSource
+from unitagent.store.protocol import RegistryRecord
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
+from unitagent.system.keyring import Keyring
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 class Onlooker:
     """The ``Units`` of one store, of which the own one is known best."""
 
-    def __init__(self, url: Directions, views: Views, settings: Settings, keys: Keyring) -> None:
+    def __init__(self, url: LocationSource, views: Views, settings: Settings, keys: Keyring) -> None:
         self._url = url
         self._views = views
         self._settings = settings
@@ -78,7 +78,7 @@ class Onlooker:
         }
 
 
-def _line(sight: Sight, now: float) -> dict[str, Any]:
+def _line(sight: RegistryRecord, now: float) -> dict[str, Any]:
     """What rank 0 told last; a silent one is in no phase and not ready."""
     entry, age = sight.entry, max(0.0, now - sight.at)
     fresh = age <= entry.lease

@@ -14,9 +14,10 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from unitagent import folder, values
+from unitagent import setting_parsers
 from unitagent.errors import RefusalError
-from unitagent.keys import LEAST_SECRET, MOST_SECRETS, Keyring
+from unitagent.system import working_directory
+from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES, Keyring
 from unitagent.workload.background import in_background
 
 _log = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ HEARTBEATS, LONGEST = 5, 5.0  # between two looks: so many, and never more secon
 SETTLED = 0.3  # seconds that a change has to stay as it is: it may be half written
 _MOST = 65536  # bytes worth reading
 _ACCEPTED = (
-    f"1 to {MOST_SECRETS} lines of printable text, each of at least {LEAST_SECRET} bytes, and one of them a "
-    "secret that is accepted already"
+    f"1 to {MAX_SECRETS} lines of printable text, each of at least {MIN_SECRET_BYTES} bytes, and one of "
+    "them a secret that is accepted already"
 )
 Say = Callable[[str], None]
 Follow = Callable[[], Awaitable[None]]
@@ -54,7 +55,7 @@ class SecretFile:
     def __init__(
         self, path: str | None, keys: Keyring, say: Say = _log.info, warn: Say = _log.warning
     ) -> None:
-        place = path and folder.absolute(path)
+        place = path and working_directory.resolve_user_path(path)
         self._path = place if place and _is_plain(place) else None
         self._keys = keys
         self._say, self._warn = say, warn
@@ -130,7 +131,7 @@ def read(path: str) -> Seen:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
             raw = file.read(_MOST) or b""  # None: a pipe that is held open and empty
-        return Seen(values.secrets(raw.decode()))
+        return Seen(setting_parsers.parse_secrets(raw.decode()))
     except OSError as error:
         return Seen(trouble=f"cannot be read ({error.strerror})")
     except UnicodeDecodeError:

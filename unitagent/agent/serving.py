@@ -31,24 +31,23 @@ from unitagent.core import joining
 from unitagent.core.events import Opinion
 from unitagent.core.model import Record, Rules
 from unitagent.core.state import first
-from unitagent.discovery.netns import find_own_netns
-from unitagent.discovery.network import Address
-from unitagent.keys import Keyring
-from unitagent.log import Where
-from unitagent.probes.hosts import Hosts, names_in
+from unitagent.discovery.interfaces import InstanceAddress
+from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
-from unitagent.probes.peers import Asker, Peers
-from unitagent.probes.server import ProbeServer
+from unitagent.probes.peers import PeerAsker, Peers
+from unitagent.probes.server import AllowedHosts, ProbeServer, parse_etc_hosts
 from unitagent.settings import Resolved, Settings
-from unitagent.store.history import History
-from unitagent.store.redis import RedisStore
+from unitagent.store.history import UnitHistory
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
+from unitagent.system.keyring import Keyring
+from unitagent.system.log import LogContext
 from unitagent.workload import leftovers
 from unitagent.workload.process import Workload
 
 if TYPE_CHECKING:
-    from unitagent.probes.health import Check
-    from unitagent.probes.units import Units
+    from unitagent.probes.health import HealthCheck
+    from unitagent.probes.unit_list import UnitSource
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +57,9 @@ _LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to 
 Store = tuple[StoreAddress, EmbeddedStore | None]  # where it is, and its server when that is ours
 
 
-async def serve(found: Resolved, where: Where, here: Here, address: Address, there: Store) -> int:
+async def serve(
+    found: Resolved, where: LogContext, here: Here, address: InstanceAddress, there: Store
+) -> int:
     """Join the Unit at this address and be its instance; returns the exit code."""
     settings = found.settings
     incarnation = secrets.token_hex(8)
@@ -75,19 +76,19 @@ async def serve(found: Resolved, where: Where, here: Here, address: Address, the
 class Place:
     """Where this instance stands in the Unit; ``took``: the record whose place it has taken already."""
 
-    address: Address
+    address: InstanceAddress
     me: Record
     took: Record | None
     file: SecretFile
     store: RedisStore
     registry: Registry
-    history: History
+    history: UnitHistory
 
 
 @contextlib.asynccontextmanager
 async def _store(
     settings: Settings, incarnation: str, here: Here, there: Store, file: SecretFile
-) -> AsyncIterator[tuple[RedisStore, Registry, History]]:
+) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory]]:
     """The store, its list of Units and the Unit's history."""
     where, server = there
     if server is not None:
@@ -108,7 +109,7 @@ async def _store(
     try:
         timeout = settings.timing.operation_timeout
         registry = Registry(where.url, timeout=timeout, keys=here.keys)
-        yield store, registry, History(settings.unit, where.url, timeout=timeout)
+        yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
         if server is not None and settings.size > 1:
@@ -116,7 +117,7 @@ async def _store(
 
 
 async def _identity(
-    found: Resolved, incarnation: str, address: Address, store: RedisStore, keys: Keyring
+    found: Resolved, incarnation: str, address: InstanceAddress, store: RedisStore, keys: Keyring
 ) -> Claimed:
     settings = found.settings
     me = Record(
@@ -134,11 +135,11 @@ async def _identity(
     if settings.rank is not None:
         store.set_rank(me.rank)
         return Claimed(me)
-    asker = Asker(settings.unit, incarnation, keys)
+    asker = PeerAsker(settings.unit, incarnation, keys)
     peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> Opinion:
-        return (await peers.ask(record)).opinion
+        return (await peers.ask_peer(record)).opinion
 
     claimed = await claim(
         store,
@@ -171,7 +172,7 @@ def _fingerprint(found: Resolved) -> str:
     return fingerprint(settings.command, shared, given(found))
 
 
-async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int:
+async def _serve(found: Resolved, where: LogContext, here: Here, place: Place) -> int:
     settings, me = found.settings, place.me
     card = (place.address.ifname, place.address.ip)
     hca = await asyncio.to_thread(find_rdma, found, place.address.ifname, _log.warning)
@@ -191,7 +192,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    asker = Asker(settings.unit, me.incarnation, here.keys)
+    asker = PeerAsker(settings.unit, me.incarnation, here.keys)
     peers = Peers(asker, place.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.furnish(
         Rooms(
@@ -219,7 +220,7 @@ async def _serve(found: Resolved, where: Where, here: Here, place: Place) -> int
 def _commands(here: Here) -> Commands:
     """Checks of commands run as children of this process."""
 
-    def check(argv: Sequence[str], env: Mapping[str, str]) -> Check:
+    def check(argv: Sequence[str], env: Mapping[str, str]) -> HealthCheck:
         from unitagent.workload.errand import Errand  # noqa: PLC0415 (few service files name a command)
 
         return Errand(here.reaper, here.born, argv, env).run
@@ -242,20 +243,20 @@ async def _probes(settings: Settings, views: Views, ip: str, keys: Keyring) -> A
         await server.stop()
 
 
-def _onlooker(where: StoreAddress, views: Views, settings: Settings, keys: Keyring) -> Units:
+def _onlooker(where: StoreAddress, views: Views, settings: Settings, keys: Keyring) -> UnitSource:
     from unitagent.agent.onlooker import Onlooker  # noqa: PLC0415 (few pages show more than their own Unit)
 
     return Onlooker(where.url, views, settings, keys)
 
 
-def _hosts(settings: Settings) -> Hosts:
+def _hosts(settings: Settings) -> AllowedHosts:
     """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
     try:
-        known = names_in(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
+        known = parse_etc_hosts(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
     except OSError:
         known = set()
     own = (socket.gethostname(), settings.http_host, settings.unit, settings.service, settings.master_address)
-    return Hosts([*filter(None, own), *known, *(settings.http_hosts or ())])
+    return AllowedHosts([*filter(None, own), *known, *(settings.http_hosts or ())])
 
 
 def rules(settings: Settings, me: Record, *, health: bool) -> Rules:

@@ -15,17 +15,17 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 
-from unitagent import folder
 from unitagent.agent.embedding import EmbeddedStore, StoreAddress, refuse_open_store, store_address
 from unitagent.agent.here import Here, end_former, given
 from unitagent.agent.launch import Launcher
-from unitagent.card_variables import misleading
-from unitagent.discovery.network import find_address
+from unitagent.discovery.network import find_instance_address
 from unitagent.errors import UnitAgentError
-from unitagent.listening import explain_other_address, refuse_unheard
-from unitagent.log import Where
-from unitagent.memory import collect_from_now_on
 from unitagent.settings import Resolved
+from unitagent.system import working_directory
+from unitagent.system.addresses import explain_other_master_address, refuse_unreachable_listener
+from unitagent.system.interface_variables import find_misleading_variables
+from unitagent.system.log import LogContext
+from unitagent.system.malloc import resume_garbage_collection
 from unitagent.workload import command
 from unitagent.workload.background import in_background
 from unitagent.workload.leash import Leash
@@ -38,7 +38,7 @@ _SETTLED = 1.0  # seconds; by then most starts have made what stays
 _CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
 
 
-async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
+async def run(found: Resolved, where: LogContext, mask: frozenset[int] = frozenset()) -> int:
     """Be one instance of the Unit; returns the exit code.
 
     ``mask``: the signals that were blocked when this process began, to be so again when we can listen.
@@ -49,8 +49,8 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
     """
     for warning in found.warnings:
         _log.warning("%s", warning)
-    folder.leave()
-    asyncio.get_running_loop().call_later(_SETTLED, collect_from_now_on)
+    working_directory.leave_start_directory()
+    asyncio.get_running_loop().call_later(_SETTLED, resume_garbage_collection)
     here = Here(birth(mask), Reaper(), Leash(), found.settings.keys)
     here.reaper.install()
     here.leash.start(here.reaper)
@@ -75,19 +75,21 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
         here.reaper.close()
 
 
-async def _live(found: Resolved, where: Where, here: Here) -> int:
+async def _live(found: Resolved, where: LogContext, here: Here) -> int:
     settings = found.settings
-    with folder.returned():
+    with working_directory.in_start_directory():
         command.resolve(settings.command, os.environ)
-    address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
+    address = await find_instance_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
-        await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
+        await in_background(
+            partial(refuse_unreachable_listener, settings.http_host, settings.http_port, address.ip)
+        )
     embedded = settings.redis_url is None and settings.redis_url_file is None
     if settings.size > 1 and embedded:
-        elsewhere = explain_other_address(settings.master_address, address.ip, settings.rank)
+        elsewhere = explain_other_master_address(settings.master_address, address.ip, settings.rank)
         if elsewhere:
             _log.warning("%s", elsewhere)
-    for said, remedy in misleading(given(found), address.ifname, address.ip):
+    for said, remedy in find_misleading_variables(given(found), address.ifname, address.ip):
         _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
     if settings.rank is not None:
         Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from unitagent.agent.checking import OnVerdict
 from unitagent.agent.launch import Launch
-from unitagent.probes.health import HealthProbe
-from unitagent.probes.stall import StallProbe
+from unitagent.probes.health import HealthProbe, StallProbe
 
 
 class Vigil:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from unitagent.engine_commands import ACCELERATE
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import recognize
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import bracketed
 from unitagent.frameworks.torchrun import own_options
-from unitagent.starts import ACCELERATE
 
 _MACHINES = Flag("--num_machines")
 _RANK = Flag("--machine_rank")

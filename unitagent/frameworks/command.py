@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from unitagent.starts import Start
+    from unitagent.engine_commands import StartWords
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 _SHELL_OPTION = re.compile(r"[-+][A-Za-z]*|--[a-z-]*")
@@ -57,14 +57,14 @@ class Command:
         return (*self.head, *added, *self.words)
 
 
-def recognize(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
+def recognize(argv: tuple[str, ...], starts: Sequence[StartWords]) -> Command | None:
     """Split at the first of ``starts``; None if there is none, or if it is a program's argument."""
     ends = (at + len(start) for at in _programs(argv) for start in starts if _starts(argv, at, start))
     end = next(ends, None)
     return None if end is None or is_shell_text(argv[:end]) else Command(argv[:end], argv[end:])
 
 
-def vouched(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
+def vouched(argv: tuple[str, ...], starts: Sequence[StartWords]) -> Command | None:
     """Split a command of which the user said what it is: a wrapper of their own passes its arguments on.
 
     The engine's own program with another subcommand (``vllm bench``) is none.
@@ -74,7 +74,7 @@ def vouched(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
     return recognize(argv, starts) or (None if _does_else(argv, starts) else Command(argv[:1], argv[1:]))
 
 
-def _does_else(argv: tuple[str, ...], starts: Sequence[Start]) -> bool:
+def _does_else(argv: tuple[str, ...], starts: Sequence[StartWords]) -> bool:
     """Whether it is the engine's own program or module, without the words that make it serve."""
     modules = {start[1] for start in starts if start[0] == "-m" and len(start) > 2}  # noqa: PLR2004 (-m MODULE)
     own_module = any(word == "-m" and name in modules for word, name in itertools.pairwise(argv))
@@ -121,7 +121,7 @@ def _programs(argv: tuple[str, ...]) -> Iterator[int]:
         python = python or _PYTHON.fullmatch(_program(word)) is not None
 
 
-def _starts(argv: tuple[str, ...], at: int, start: Start) -> bool:
+def _starts(argv: tuple[str, ...], at: int, start: StartWords) -> bool:
     """Whether the engine starts here; one word alone may also be the value of the option before it."""
     begins = _program(argv[at]) == start[0] and argv[at + 1 : at + len(start)] == start[1:]
     return begins and not (len(start) == 1 and at and _takes_value(argv[at - 1]))

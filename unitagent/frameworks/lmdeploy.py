@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from unitagent.engine_commands import LMDEPLOY
 from unitagent.frameworks import ray_cluster
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import Command, recognize, vouched
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import Door, bracketed
-from unitagent.starts import LMDEPLOY
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from unitagent.engine_commands import SGLANG
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import recognize, vouched
 from unitagent.frameworks.config_file import filed
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import HOST, Door, bracketed, everywhere
-from unitagent.starts import SGLANG
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from unitagent.engine_commands import TENSORRT_LLM
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import Command, recognize, vouched
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import HOST, Door, everywhere
-from unitagent.starts import TENSORRT_LLM
 
 _LAUNCH = "trtllm-llmapi-launch"
 _MPI = (("mpirun",), ("mpiexec",))

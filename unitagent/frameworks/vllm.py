@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from unitagent.engine_commands import VLLM, VLLM_MODULE
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks import ray_cluster, vllm_data_parallel
 from unitagent.frameworks.adapter import Context, Plan
@@ -20,7 +21,6 @@ from unitagent.frameworks.command import Command, recognize, vouched
 from unitagent.frameworks.config_file import filed
 from unitagent.frameworks.flags import Flag, Missing
 from unitagent.frameworks.serving import Door
-from unitagent.starts import VLLM, VLLM_MODULE
 
 _NNODES = Flag("--nnodes", ("-n",))
 _NODE_RANK = Flag("--node-rank", ("-r",))

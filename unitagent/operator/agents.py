@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import StoreError
-from unitagent.keys import Keyring
 from unitagent.operator.probe import reachable
 from unitagent.operator.proof import Proof
+from unitagent.system.keyring import Keyring
 
 _ASK = 2.0  # seconds for an answer
 _LONGEST = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that

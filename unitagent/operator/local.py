@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from unitagent import entry
 from unitagent.errors import ConfigurationError
-from unitagent.legible import warn
+from unitagent.setting_parsers import make_integer_parser, parse_listen_address
 from unitagent.settings.variables import VARIABLES
-from unitagent.values import listening, whole
+from unitagent.system.safe_output import print_warning
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
 _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")
@@ -60,7 +60,7 @@ def _instances(size: str) -> int:
     if not size:
         raise ConfigurationError(f"--size N missing, and UNIT_SIZE is not set: {accepted}")
     try:
-        return whole(1, _LARGEST)(size)
+        return make_integer_parser(1, _LARGEST)(size)
     except ValueError as error:
         raise ConfigurationError(f"--size (UNIT_SIZE)={size!r}: {accepted}") from error
 
@@ -68,7 +68,7 @@ def _instances(size: str) -> int:
 def _port(address: str | None) -> int:
     given = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
     try:
-        _, port = listening(given)
+        _, port = parse_listen_address(given)
     except ValueError as error:
         raise ConfigurationError(f"UNIT_HTTP_ADDRESS={given!r}: accepted is host:port") from error
     if not port:
@@ -79,7 +79,7 @@ def _port(address: str | None) -> int:
 def run(unit: Plan) -> int:
     """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
     if (unit.options.get("UNIT_DASHBOARD") or os.environ.get("UNIT_DASHBOARD") or "").lower() != "off":
-        warn(f"this Unit in a browser: http://127.0.0.1:{unit.port}/")
+        print_warning(f"this Unit in a browser: http://127.0.0.1:{unit.port}/")
     agents = [_agent(unit, rank) for rank in range(unit.size)]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(agents))

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-from unitagent.legible import line, tell
+from unitagent.system.safe_output import escape_line, print_text
 
 PATHS = {"live": "/livez", "ready": "/readyz", "traffic": "/traffic", "startup": "/startupz"}
 _LINE = 500  # characters of an answer that are shown
@@ -21,7 +21,7 @@ _OK = b"200"
 def probe(kind: str, host: str, port: int, timeout: float) -> int:
     """Print one line why; 0 when the answer is yes."""
     yes, why = ask(PATHS[kind], host, port, timeout)
-    tell(line(why), sys.stdout if yes else sys.stderr)
+    print_text(escape_line(why), sys.stdout if yes else sys.stderr)
     return 0 if yes else 1
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from unitagent.probes.signature import (
+from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     NONCE_HEADER,
     RANK_HEADER,
     SIGNATURE_HEADER,
-    Claim,
-    verify,
+    AnswerClaim,
+    verify_answer,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unitagent.keys import Keyring
+    from unitagent.system.keyring import Keyring
 
 
 class Proof:
@@ -41,5 +41,7 @@ class Proof:
         rank = told.get(RANK_HEADER.lower(), "")
         if not (rank.isascii() and rank.isdigit()):
             return False
-        claim = Claim(self._nonce, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body)
-        return verify(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))
+        claim = AnswerClaim(
+            self._nonce, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body
+        )
+        return verify_answer(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unitagent import masks
+from unitagent.system import redaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ def shown(rehearsal: Rehearsal, form: str) -> str:
 def _json(rehearsal: Rehearsal) -> str:
     said = {
         "rank": rehearsal.rank,
-        "command": list(masks.words(rehearsal.argv)),
+        "command": list(redaction.redact_words(rehearsal.argv)),
         "flags": dict(rehearsal.flags),
         "environment": {
-            name: {"value": masks.value(name, value), "source": source}
+            name: {"value": redaction.redact_value(name, value), "source": source}
             for name, (value, source) in rehearsal.environment.items()
         },
         "removed": dict(rehearsal.removed),
@@ -56,7 +56,7 @@ def _json(rehearsal: Rehearsal) -> str:
 
 def _shell(rehearsal: Rehearsal) -> str:
     rows = [
-        (f"export {name}={shlex.quote(masks.value(name, value))}", source)
+        (f"export {name}={shlex.quote(redaction.redact_value(name, value))}", source)
         for name, (value, source) in rehearsal.environment.items()
     ]
     rows += [(f"unset {name}", why) for name, why in rehearsal.removed.items()]
@@ -64,4 +64,4 @@ def _shell(rehearsal: Rehearsal) -> str:
     rows += [(f"# health: {rehearsal.health[0]}", rehearsal.health[1])] if rehearsal.health else []
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
-    return "\n".join([*lines, shlex.join(masks.words(rehearsal.argv))])
+    return "\n".join([*lines, shlex.join(redaction.redact_words(rehearsal.argv))])

@@ -11,11 +11,11 @@ import os
 from collections.abc import Mapping
 
 from unitagent.agent.launch import Launch, Launcher, find_rdma, replaced_by_ours
-from unitagent.discovery.network import find_address
+from unitagent.discovery.network import find_instance_address
 from unitagent.errors import ConfigurationError
-from unitagent.legible import warn
 from unitagent.operator.rehearsal import Rehearsal
 from unitagent.settings import Resolved
+from unitagent.system.safe_output import print_warning
 
 _CARD_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
@@ -76,7 +76,7 @@ def of_engine(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
 async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
     """Find card and address as ``run`` does; an address that was given may be another machine's."""
     try:
-        address = await find_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _say)
+        address = await find_instance_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _say)
     except ConfigurationError as error:
         if rank_ip is None:
             raise
@@ -86,7 +86,7 @@ async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
 
 
 def _say(what: str) -> None:
-    warn(f"warning: {what}")
+    print_warning(f"warning: {what}")
 
 
 def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from unitagent.core.model import ranks
-from unitagent.legible import line, within
 from unitagent.operator.history.since import stamp
+from unitagent.system.safe_output import escape_json_value, escape_line
 
 
 def table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
@@ -16,7 +16,7 @@ def table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = fl
     A rank whose last heartbeat is older than ``beat_due`` seconds is silent; while the store is away, all
     would be.
     """
-    seen = within(seen)
+    seen = escape_json_value(seen)
     ready = "ready" if seen["ready"] else "not ready"
     head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
@@ -26,7 +26,7 @@ def table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = fl
     lines += _secrets(seen.get("secrets"))
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
-    lines += [f"  | {line(said)}" for said in output]
+    lines += [f"  | {escape_line(said)}" for said in output]
     return "\n".join(lines)
 
 

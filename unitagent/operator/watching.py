@@ -22,15 +22,15 @@ from unitagent.core import onlooking
 from unitagent.core.history import ordered
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.keys import Keyring
-from unitagent.legible import tell, warn
 from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
 from unitagent.settings import Settings
-from unitagent.store.address import Directions
-from unitagent.store.history import History
+from unitagent.store.address import LocationSource
+from unitagent.store.history import UnitHistory
 from unitagent.store.protocol import Store, UnitSnapshot
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
+from unitagent.system.keyring import Keyring
+from unitagent.system.safe_output import print_text, print_warning
 
 _EVERY = 1.0  # seconds between two looks
 _ASK = 2.0  # seconds for the store's answer
@@ -43,7 +43,7 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
     while True:
         seen, output = asyncio.run(_look(settings, keys))
         text = json.dumps(seen, indent=2) if namespace.json else _table(settings, seen, output)
-        tell(text)
+        print_text(text)
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
@@ -126,10 +126,10 @@ def _open(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> Red
 
 
 def _warn(text: str) -> None:
-    warn(f"warning: {text}")
+    print_warning(f"warning: {text}")
 
 
-def _url(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> Directions:
+def _url(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
     if _has_url(settings):
         leader = None
     elif keys and settings.http_port:
@@ -154,7 +154,7 @@ def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyrin
     return found
 
 
-def store_url(settings: Settings, keys: Keyring) -> Directions:
+def store_url(settings: Settings, keys: Keyring) -> LocationSource:
     """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
     return _url(settings, None if _has_url(settings) else from_agent(settings, keys), keys)
 
@@ -173,9 +173,9 @@ async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool
         if not snapshot.records:
             raise ConfigurationError(f"UNIT_ID={settings.unit}: {_why_unknown(settings, snapshot)}")
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
-        await _tell(History(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
-        order = await store.order(wish)
-        tell(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
+        await _tell(UnitHistory(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
+        order = await store.put_order(wish)
+        print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if wait:
             outcome = Outcome(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
             await _wait(store, outcome, settings)
@@ -197,13 +197,13 @@ def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
     return leader is not None and leader.state.started and leader.generation == order.generation
 
 
-async def _tell(history: History, order: Order) -> None:
+async def _tell(history: UnitHistory, order: Order) -> None:
     """Leave it in the Unit's history, with who asks; that is no condition for the order."""
     moment = ordered(order, time.time(), secrets.token_hex(8), _whoever())
     try:
         await history.add([moment], time.time)
     except StoreError as error:
-        warn(f"warning: the Unit's history does not tell of it: {error}")
+        print_warning(f"warning: the Unit's history does not tell of it: {error}")
     finally:
         await history.close()
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from unitagent.core.timing import Timing
-from unitagent.keys import Keyring
+from unitagent.system.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unitagent.core.model import Mode, Restart
-    from unitagent.discovery.health_checks import Check
+    from unitagent.discovery.service_file import ServiceCheck
 
 LogFormat = Literal["text", "json"]
 
@@ -116,5 +116,5 @@ class Resolved:
     warnings: tuple[str, ...]
     platform: str | None
     environment: Mapping[str, str]
-    checks: Mapping[str, Check]
+    checks: Mapping[str, ServiceCheck]
     sigterm: bool | None = None

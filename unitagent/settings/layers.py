@@ -17,7 +17,7 @@ from unitagent.settings.variables import VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from unitagent.discovery.platforms import Platform
+    from unitagent.discovery.platform_rules import Platform
     from unitagent.discovery.service_file import ServiceFile
 
 # What an agent gives to its workload, which may well run ``unitagent probe`` or ``status``.
@@ -67,7 +67,7 @@ def read_service_file(path: str, read_file: Callable[[str], str]) -> ServiceFile
         ConfigurationError: it cannot be read or holds something impossible.
 
     """
-    return service_file.parse(contents("UNIT_CONFIG", path, read_file), path, VARIABLES.keys())
+    return service_file.parse_service_file(contents("UNIT_CONFIG", path, read_file), path, VARIABLES.keys())
 
 
 def service_file_layer(file: ServiceFile, path: str) -> Layer:
@@ -108,11 +108,11 @@ def find_platform(
     hosts = ""
     with suppress(OSError, ValueError):
         hosts = read_file("/etc/hosts")
-    if platforms.is_name_of_node(environ, hostname, hosts):
+    if platforms.is_node_name(environ, hostname, hosts):
         hostname = ""
     elif "." not in hostname:
-        hostname = platforms.full_name(hostname, hosts)
-    return platforms.detect(environ, hostname, in_cluster=_in_cluster(read_file))
+        hostname = platforms.find_full_name(hostname, hosts)
+    return platforms.detect_platform(environ, hostname, in_cluster=_in_cluster(read_file))
 
 
 def _in_cluster(read_file: Callable[[str], str]) -> bool:

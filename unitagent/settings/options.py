@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unitagent.setting_parsers import parse_boolean
 from unitagent.settings.variables import GROUPS, VARIABLES, Variable
-from unitagent.values import boolean
 
 if TYPE_CHECKING:
     import argparse
@@ -67,7 +67,7 @@ def split_command(words: Sequence[str], others: Sequence[str] = ()) -> tuple[lis
 
 def _says_yes_or_no(word: str) -> bool:
     with suppress(ValueError):
-        boolean(word)
+        parse_boolean(word)
         return True
     return False
 

@@ -20,7 +20,7 @@ from unitagent.settings.variables import VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from unitagent.discovery.platforms import Platform
+    from unitagent.discovery.platform_rules import Platform
 
 # In a shell's text, where it may stand behind anything.
 _STARTS_AGENT = re.compile(r"(?:^|[\s;&|(/])unitagent\s+run\b")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitagent import values
+from unitagent import setting_parsers
 from unitagent.core import timing
 from unitagent.settings.variables import VARIABLES
+from unitagent.system.limits import MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from unitagent.discovery.platforms import Platform
+    from unitagent.discovery.platform_rules import Platform
     from unitagent.settings.layers import Given
 
 Parsed = dict[str, Any]  # variable -> value; a variable whose text was refused is absent
@@ -46,10 +47,11 @@ def _said(given: Mapping[str, Given], name: str) -> str:
 
 def _visible_password(given: Mapping[str, Given]) -> Iterator[str]:
     url = given.get("UNIT_REDIS_URL")
-    if url and url.source.startswith("flag") and values.has_password(url.text):
+    if url and url.source.startswith("flag") and setting_parsers.has_password(url.text):
         yield (
-            f"--redis-url={values.masked(url.text)}: everybody can read a password in the process list; "
-            "accepted is a URL without one; use the variable UNIT_REDIS_URL or UNIT_REDIS_URL_FILE"
+            f"--redis-url={setting_parsers.redact_url(url.text)}: everybody can read a password "
+            "in the process list; give a URL without one: use the variable UNIT_REDIS_URL "
+            "or UNIT_REDIS_URL_FILE"
         )
 
 
@@ -123,10 +125,10 @@ def _store(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
 def _store_port(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
     """The embedded store shares its port with nobody."""
     port, probes = parsed.get("UNIT_STORE_PORT"), parsed.get("UNIT_HTTP_ADDRESS", ("", 0))[1]
-    if "UNIT_STORE_PORT" not in given and probes == values.HIGHEST_PORT:
+    if "UNIT_STORE_PORT" not in given and probes == MAX_PORT:
         yield (
             f"{_said(given, 'UNIT_HTTP_ADDRESS')}: the store at rank 0 listens one port above; accepted is a "
-            f"port below {values.HIGHEST_PORT}; lower it, set UNIT_STORE_PORT on all ranks, or set "
+            f"port below {MAX_PORT}; lower it, set UNIT_STORE_PORT on all ranks, or set "
             "UNIT_REDIS_URL to a store of its own"
         )
     for name, taken in (

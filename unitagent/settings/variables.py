@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unitagent import masks, values
+from unitagent import setting_parsers
 from unitagent.core.model import Mode, Restart
-from unitagent.keys import LEAST_SECRET, MOST_SECRETS
+from unitagent.system import redaction
+from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,41 +63,45 @@ class Variable:
     def shown(self, text: str) -> str:
         """Give a value of this variable in a form fit for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
-            return masks.HIDDEN
-        return values.masked(text) if self.kind in (STORE, URL) else text
+            return redaction.HIDDEN
+        return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
 
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
-NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
-TEXT = Kind(values.text, "one line of printable text")
+NAME = Kind(setting_parsers.parse_name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
+TEXT = Kind(setting_parsers.parse_text, "one line of printable text")
 SECRET = Kind(
-    values.secrets,
-    f"a line of printable text, at least {LEAST_SECRET} bytes, such as `openssl rand -hex 32` makes; up to "
-    f"{MOST_SECRETS} lines while it changes",
+    setting_parsers.parse_secrets,
+    f"a line of printable text, at least {MIN_SECRET_BYTES} bytes, such as `openssl rand -hex 32` makes; up "
+    f"to {MAX_SECRETS} lines while it changes",
 )
-PATH = Kind(values.text, "the path of a file")
-BOOLEAN = Kind(values.boolean, "true or false (1/0, yes/no, on/off)")
-SIZE = Kind(values.size, "a whole number from 1 to 1024")
-RANK = Kind(values.rank, "a whole number from 0 to 1023, or auto")
-COUNT = Kind(values.whole(0, 1_000_000), "a whole number from 0 to 1000000")
-ATTEMPTS = Kind(values.whole(1, 1_000_000), "a whole number from 1 to 1000000")
-PORT = Kind(values.port, "a port from 1 to 65535")
-SECONDS = Kind(values.seconds(), "a number of seconds from 0 to 31536000")
-PERIOD = Kind(values.seconds(0.05), "a number of seconds from 0.05 to 31536000")
-LEASE = Kind(values.seconds(0.05), "a number of seconds from 1 to 31536000, and at least two heartbeats")
-HEARTBEAT = Kind(values.seconds(0.05), "a number of seconds from 0.2 to half a lease")
-PAUSES = Kind(values.durations, "numbers of seconds from 0 to 31536000, separated by commas")
-INTERFACE = Kind(values.interface, "the whole name of one network interface, such as eth0")
-ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
-HOST = Kind(values.host, "an IP address or a DNS name, without a port")
+PATH = Kind(setting_parsers.parse_text, "the path of a file")
+BOOLEAN = Kind(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
+SIZE = Kind(setting_parsers.parse_size, "a whole number from 1 to 1024")
+RANK = Kind(setting_parsers.parse_rank, "a whole number from 0 to 1023, or auto")
+COUNT = Kind(setting_parsers.make_integer_parser(0, 1_000_000), "a whole number from 0 to 1000000")
+ATTEMPTS = Kind(setting_parsers.make_integer_parser(1, 1_000_000), "a whole number from 1 to 1000000")
+PORT = Kind(setting_parsers.parse_port, "a port from 1 to 65535")
+SECONDS = Kind(setting_parsers.make_seconds_parser(), "a number of seconds from 0 to 31536000")
+PERIOD = Kind(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.05 to 31536000")
+LEASE = Kind(
+    setting_parsers.make_seconds_parser(0.05),
+    "a number of seconds from 1 to 31536000, and at least two heartbeats",
+)
+HEARTBEAT = Kind(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.2 to half a lease")
+PAUSES = Kind(setting_parsers.parse_durations, "numbers of seconds from 0 to 31536000, separated by commas")
+INTERFACE = Kind(setting_parsers.parse_interface, "the whole name of one network interface, such as eth0")
+ADDRESS = Kind(setting_parsers.parse_address, "an IP address that the other instances can reach")
+HOST = Kind(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
 LISTEN = Kind(
-    values.listening, "host:port, [IPv6 address]:port ([::] is all addresses of both families), or off"
+    setting_parsers.parse_listen_address,
+    "host:port, [IPv6 address]:port ([::] is all addresses of both families), or off",
 )
-HOSTS = Kind(values.hosts, "DNS names separated by commas, *.name for all names below one")
-URL = Kind(values.http_url, "a URL that begins with http:// or https://")
+HOSTS = Kind(setting_parsers.parse_hosts, "DNS names separated by commas, *.name for all names below one")
+URL = Kind(setting_parsers.parse_http_url, "a URL that begins with http:// or https://")
 STORE = Kind(
-    values.store_url,
+    setting_parsers.parse_store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
     "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
@@ -105,7 +110,9 @@ RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice
 
 
 def _choice(*words: str) -> Kind:
-    return Kind(values.choice(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True)
+    return Kind(
+        setting_parsers.make_choice_parser(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True
+    )
 
 
 V = Variable

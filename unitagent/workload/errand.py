@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent import folder
 from unitagent.errors import CommandError
+from unitagent.system import working_directory
 from unitagent.workload import command
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Errand:
                     os.killpg(pid, signal.SIGKILL)
         return "" if how.status == 0 else f"{self.argv[0]} {how.describe()}"
 
-    @folder.returned()
+    @working_directory.in_start_directory()
     def _spawn(self) -> tuple[int, asyncio.Future[Exit]]:
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         pid = os.posix_spawn(

@@ -16,9 +16,9 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from unitagent import folder
 from unitagent.core.exits import Exit
 from unitagent.core.model import few
+from unitagent.system import working_directory
 from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import Holdings
@@ -99,7 +99,7 @@ class Workload:
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
 
-    @folder.returned()
+    @working_directory.in_start_directory()
     def spawn(
         self,
         argv: Sequence[str],

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from unitagent import legible
+from unitagent.system import safe_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,9 @@ class Tail:
     def lines(self) -> list[str]:
         """Return the lines as text, an unfinished last one included, that no terminal obeys."""
         raw = [*self._lines, self._partial] if self._partial else list(self._lines)
-        return [legible.line(_COLOURS.sub("", line.decode(errors="replace"))) for line in raw[-_LINES:]]
+        return [
+            safe_output.escape_line(_COLOURS.sub("", line.decode(errors="replace"))) for line in raw[-_LINES:]
+        ]
 
 
 def _cut(line: bytes) -> bytes:

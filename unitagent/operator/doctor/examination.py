@@ -15,10 +15,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from unitagent import values
+from unitagent import setting_parsers
 from unitagent.agent.embedding import StoreAddress, refuse_open_store, store_address
 from unitagent.agent.launch import replaced_by_ours
-from unitagent.discovery.network import find_address
+from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import probe
@@ -27,9 +27,9 @@ from unitagent.operator.doctor.finding import Finding, fail, ok, warn
 from unitagent.operator.doctor.rights import ask
 from unitagent.operator.watching import from_agent
 from unitagent.settings import Resolved, Settings
-from unitagent.store.address import is_loopback, join_host
 from unitagent.store.embedded import find_server
-from unitagent.store.keys import Keys
+from unitagent.store.keys import KeyNames
+from unitagent.system.addresses import is_loopback, join_host_port
 from unitagent.workload import proc
 from unitagent.workload.background import in_background
 from unitagent.workload.held import gpu_holders
@@ -52,7 +52,7 @@ def peer(text: str) -> Peer:
 
     """
     try:
-        host, port = values.listening(text)
+        host, port = setting_parsers.parse_listen_address(text)
         return str(ip_address(host)), port
     except ValueError as error:
         accepted = "IP:PORT or [IPv6 address]:PORT"
@@ -135,7 +135,9 @@ def _others(here: _Here) -> list[Peer]:
 
 async def _address(settings: Settings) -> tuple[str, str, Finding]:
     try:
-        address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None)
+        address = await find_instance_address(
+            settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None
+        )
     except ConfigurationError as error:
         remedy = "check that the network is attached to this container"
         return settings.ifname or "", "", fail("address", str(error), remedy)
@@ -176,7 +178,7 @@ async def _store(here: _Here) -> Findings:
     if where.embedded_here and not here.agent:
         return [_embedded(settings, where)]
     try:
-        asked = await ask(where.url, Keys(settings.unit), _PATIENCE, embedded=not _has_url(settings))
+        asked = await ask(where.url, KeyNames(settings.unit), _PATIENCE, embedded=not _has_url(settings))
     except StoreError as error:
         return [store.judge_trouble(error, elsewhere=not _has_url(settings))]
     return list(store.judge(asked, settings.timing.operation_timeout))
@@ -193,7 +195,7 @@ def _embedded(settings: Settings, where: StoreAddress) -> Finding:
     except ConfigurationError as error:
         refusal = str(error)
     open_to_all = not where.keys and not is_loopback(where.ip)
-    return store.judge_embedded(join_host((where.ip, where.port)), refusal, open_to_all=open_to_all)
+    return store.judge_embedded(join_host_port(where.ip, where.port), refusal, open_to_all=open_to_all)
 
 
 def _ports(here: _Here) -> Findings:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from unitagent.legible import line
+from unitagent.system.safe_output import escape_line
 
 
 class Verdict(StrEnum):
@@ -65,5 +65,5 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def _lines(finding: Finding) -> list[str]:
-    said = f"{finding.verdict:<5} {finding.check:<9} {line(finding.detail)}"
-    return [said, f"{'':<16}-> {line(finding.remedy)}"] if finding.remedy else [said]
+    said = f"{finding.verdict:<5} {finding.check:<9} {escape_line(finding.detail)}"
+    return [said, f"{'':<16}-> {escape_line(finding.remedy)}"] if finding.remedy else [said]

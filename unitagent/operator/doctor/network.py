@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from unitagent.errors import ConfigurationError
-from unitagent.listening import bind, refuse_unheard
 from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+from unitagent.system.addresses import bind_tcp, refuse_unreachable_listener
 
 _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
 
@@ -95,7 +95,7 @@ class Port:
 def try_port(what: str, host: str, number: int) -> Port:
     """Bind it and let go at once."""
     try:
-        with bind(host, number) as trial:
+        with bind_tcp(host, number) as trial:
             trial.listen()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
@@ -109,7 +109,7 @@ def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
     """Judge whether the other ranks, who ask at ``ip``, find the probes; nothing where they do. May block."""
     try:
         if port and ip and size > 1:
-            refuse_unheard(host, port, ip)
+            refuse_unreachable_listener(host, port, ip)
     except ConfigurationError as error:
         return [fail("probes", str(error), f"leave UNIT_HTTP_ADDRESS unset, or set it to [::]:{port}")]
     return []

@@ -16,19 +16,19 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from unitagent.errors import StoreError
 from unitagent.operator.doctor.store import Asked, Refused
-from unitagent.store.address import Directions
-from unitagent.store.connection import call
-from unitagent.store.dial import Dialer
-from unitagent.store.keys import Keys
-from unitagent.store.trouble import explain
+from unitagent.store.address import LocationSource
+from unitagent.store.connection import send_command
+from unitagent.store.errors import explain_error
+from unitagent.store.keys import KeyNames
+from unitagent.store.topology import Dialer
 
 _ROUNDS = 5
 _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
 
 
 async def ask(
-    url: Directions,
-    keys: Keys,
+    url: LocationSource,
+    keys: KeyNames,
     timeout: float,  # noqa: ASYNC109 (of the whole)
     *,
     embedded: bool,
@@ -43,14 +43,14 @@ async def ask(
     dialer = Dialer(url, keys.board)
     try:
         async with asyncio.timeout(timeout):
-            connection = await dialer.dial(timeout)
+            connection = await dialer.dial_server(timeout)
             try:
                 rounds = [await _round(connection) for _ in range(_ROUNDS)]
                 refused = await _all_refused(connection, keys, dialer, embedded=embedded)
             finally:
                 await connection.disconnect(nowait=True)
     except Exception as error:
-        raise explain(error, dialer.place, to=dialer.address) from error
+        raise explain_error(error, dialer.place, to=dialer.address) from error
     _, ahead = min(rounds)  # the quickest round trip tells the time best
     return Asked(dialer.place, [took for took, _ in rounds], ahead, refused)
 
@@ -58,12 +58,12 @@ async def ask(
 async def _round(connection: AbstractConnection) -> tuple[float, float]:
     """Give the seconds of a round trip, and those by which the server's clock is ahead of ours."""
     before, at = time.perf_counter(), time.time()
-    seconds, micros = await call(connection, "TIME")
+    seconds, micros = await send_command(connection, "TIME")
     took = time.perf_counter() - before
     return took, int(seconds) + int(micros) / 1e6 - (at + took / 2)
 
 
-def _words(keys: Keys) -> Iterator[tuple[str | int, ...]]:
+def _words(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
     """Yield one command for each kind of right. ``spare`` never exists, so none of them finds work to do."""
     spare = f"{keys.board}:doctor"
     yield ("PING",)
@@ -90,7 +90,7 @@ def _words(keys: Keys) -> Iterator[tuple[str | int, ...]]:
 
 
 async def _all_refused(
-    connection: AbstractConnection, keys: Keys, dialer: Dialer, *, embedded: bool
+    connection: AbstractConnection, keys: KeyNames, dialer: Dialer, *, embedded: bool
 ) -> list[Refused]:
     """Try all of them, and put those together that are refused for one reason."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -108,10 +108,10 @@ async def _refused(
 ) -> StoreError | None:
     """Tell why a command is refused; None when it is not."""
     try:
-        await call(connection, *words)
+        await send_command(connection, *words)
     except NoScriptError:
         return None
     except ResponseError as error:
         harmless = any(said in str(error) for said in _HARMLESS)
-        return None if harmless else explain(error, dialer.place, to=dialer.address)
+        return None if harmless else explain_error(error, dialer.place, to=dialer.address)
     return None

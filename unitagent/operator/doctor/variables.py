@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from unitagent.card_variables import misleading
 from unitagent.operator.doctor.finding import Finding, ok, warn
+from unitagent.system.interface_variables import find_misleading_variables
 
 _CHECK = "variables"
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
@@ -67,7 +67,7 @@ def _links(given: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _cards(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
-    for said, remedy in misleading(given, place.ifname, place.ip):
+    for said, remedy in find_misleading_variables(given, place.ifname, place.ip):
         yield warn(_CHECK, said, remedy)
     if place.ip and given.get(_IGNORED, place.ip) != place.ip:
         said = f"{_IGNORED}={given[_IGNORED]} is not this instance's address {place.ip}"

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from unitagent.store.protocol import Entry
+    from unitagent.store.protocol import Endpoint
 
 
-def rendered(kind: str, entries: Sequence[Entry], service: str | None) -> str:
+def rendered(kind: str, entries: Sequence[Endpoint], service: str | None) -> str:
     """Give the list as ``kind``; a ``service`` that was asked for is there even when it has no Unit."""
-    services: dict[str, Sequence[Entry]] = {service: ()} if service else {}
+    services: dict[str, Sequence[Endpoint]] = {service: ()} if service else {}
     by_service = sorted(entries, key=lambda one: (one.service, one.unit))
     services |= {name: tuple(units) for name, units in groupby(by_service, lambda one: one.service)}
     return FORMATS[kind](services)
 
 
-def _json(services: Mapping[str, Sequence[Entry]]) -> str:
+def _json(services: Mapping[str, Sequence[Endpoint]]) -> str:
     return _dumped([_plain(one) for units in services.values() for one in units])
 
 
-def _plain(one: Entry) -> dict[str, Any]:
+def _plain(one: Endpoint) -> dict[str, Any]:
     return {
         "service": one.service,
         "unit": one.unit,
@@ -37,7 +37,7 @@ def _plain(one: Entry) -> dict[str, Any]:
     }
 
 
-def _haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
+def _haproxy(services: Mapping[str, Sequence[Endpoint]]) -> str:
     """A backend for each service. How it balances and checks stands in the ``defaults`` before this file.
 
     Whoever writes to the store chooses names; behind ``unit-`` none is that of a proxy of the user, which
@@ -49,12 +49,12 @@ def _haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _server(one: Entry) -> str:
+def _server(one: Endpoint) -> str:
     check = f" check port {one.probe_port}" if one.probe_port else ""
     return f"    server {one.unit} {_joined(one.ip, one.port)}{check}"
 
 
-def _envoy(services: Mapping[str, Sequence[Entry]]) -> str:
+def _envoy(services: Mapping[str, Sequence[Endpoint]]) -> str:
     """A file for ``path_config_source``, whose cluster is named after the service.
 
     Its form is the JSON of ``envoy.service.discovery.v3.DiscoveryResponse``. Envoy takes exactly one
@@ -65,19 +65,19 @@ def _envoy(services: Mapping[str, Sequence[Entry]]) -> str:
     return _dumped({"version_info": version, "resources": resources})
 
 
-def _assignment(name: str, units: Sequence[Entry]) -> dict[str, Any]:
+def _assignment(name: str, units: Sequence[Endpoint]) -> dict[str, Any]:
     addresses = [{"socket_address": {"address": one.ip, "port_value": one.port}} for one in units]
     ends = [{"endpoint": {"address": address}, "health_status": "HEALTHY"} for address in addresses]
     kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     return {"@type": kind, "cluster_name": name, "endpoints": [{"lb_endpoints": ends}]}
 
 
-def _prometheus(services: Mapping[str, Sequence[Entry]]) -> str:
+def _prometheus(services: Mapping[str, Sequence[Endpoint]]) -> str:
     """Targets as ``http_sd`` and ``file_sd`` take them; the agent's own metrics are one relabelling away."""
     return _dumped([_target(one) for units in services.values() for one in units])
 
 
-def _target(one: Entry) -> dict[str, Any]:
+def _target(one: Endpoint) -> dict[str, Any]:
     labels = {"service": one.service, "unit": one.unit, "revision": one.revision}
     if one.probe_port:
         labels["__meta_unitagent_agent"] = _joined(one.ip, one.probe_port)
@@ -92,7 +92,7 @@ def _dumped(value: object) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-FORMATS: dict[str, Callable[[Mapping[str, Sequence[Entry]]], str]] = {
+FORMATS: dict[str, Callable[[Mapping[str, Sequence[Endpoint]]], str]] = {
     "json": _json,
     "haproxy": _haproxy,
     "envoy": _envoy,

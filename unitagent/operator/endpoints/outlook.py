@@ -10,17 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from unitagent.store.protocol import Sight
+from unitagent.store.protocol import RegistryRecord
 
 if TYPE_CHECKING:
-    from unitagent.store.protocol import Entry, Sights
+    from unitagent.store.protocol import Endpoint, RegistrySnapshot
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A Unit's last line, and when it last moved, by our own clock."""
 
-    sight: Sight
+    sight: RegistryRecord
     moved: float
 
     def alive(self, now: float) -> bool:
@@ -41,7 +41,7 @@ class Outlook:
         self._held: frozenset[str] | None = None  # who was alive when the contact broke
         self._there = 0.0  # the server's clock when it was last looked at
 
-    def see(self, sights: Sights, now: float) -> tuple[Entry, ...]:
+    def see(self, sights: RegistrySnapshot, now: float) -> tuple[Endpoint, ...]:
         """Take in what the store tells; returns the Units that take traffic, by name."""
         self._follow_clock(sights)
         for unit, sight in sights.units.items():
@@ -59,20 +59,20 @@ class Outlook:
         if self._held is None:
             self._held = frozenset(unit for unit, seen in self._seen.items() if seen.alive(now))
 
-    def _follow_clock(self, sights: Sights) -> None:
+    def _follow_clock(self, sights: RegistrySnapshot) -> None:
         """After the server's clock was set back, what was seen is older than what it says from now on."""
         if sights.proven and sights.now < self._there:
             for unit, seen in self._seen.items():
-                sight = Sight(min(seen.sight.at, sights.now), seen.sight.entry)
+                sight = RegistryRecord(min(seen.sight.at, sights.now), seen.sight.entry)
                 self._seen[unit] = replace(seen, sight=sight)
         self._there = sights.now
 
-    def _is_put_back(self, sight: Sight, there: float) -> bool:
+    def _is_put_back(self, sight: RegistryRecord, there: float) -> bool:
         """Whether a line was signed before another that has been seen, or when the clock was far ahead."""
         former = self._seen.get(sight.entry.unit)
         return (former is not None and sight.at < former.sight.at) or sight.at > there + sight.entry.lease
 
-    def _judge(self, former: _Seen | None, sight: Sight, there: float, now: float) -> _Seen:
+    def _judge(self, former: _Seen | None, sight: RegistryRecord, there: float, now: float) -> _Seen:
         """A line that moved is alive; one never seen before is as old as the server's clock says."""
         if former is None:
             return _Seen(sight, now - max(0.0, there - sight.at))

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from unitagent.agent.secret_file import SecretFile
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.keys import Keyring
-from unitagent.legible import hand_over, warn
 from unitagent.operator.endpoints.formats import rendered
 from unitagent.operator.endpoints.outlook import Outlook
 from unitagent.operator.endpoints.target import Target
 from unitagent.operator.watching import store_url
 from unitagent.settings import Settings
-from unitagent.store.protocol import Entry
+from unitagent.store.protocol import Endpoint
 from unitagent.store.registry import Registry
+from unitagent.system.keyring import Keyring
+from unitagent.system.safe_output import print_verbatim, print_warning
 
 _EVERY = 0.25  # seconds between two looks
 _ASK = 2.0  # seconds for an answer of the store
@@ -40,7 +40,7 @@ def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
     if namespace.watch:
         target = Target(Path(namespace.watch), namespace.on_change)
         return asyncio.run(_Watch(settings, namespace.format, target).run())
-    hand_over(asyncio.run(_once(settings, namespace.format)))
+    print_verbatim(asyncio.run(_once(settings, namespace.format)))
     return 0
 
 
@@ -121,7 +121,7 @@ class _Watch:
         if found or time.monotonic() - self._started > self._settings.lease:
             self._write(found)
 
-    def _write(self, found: tuple[Entry, ...]) -> None:
+    def _write(self, found: tuple[Endpoint, ...]) -> None:
         """An empty list is believed only after a lease: a store that has just started is empty too."""
         entries = self._addressed.of(found)
         if self._target.put(rendered(self._kind, entries, self._settings.service)):
@@ -135,7 +135,7 @@ class Addressed:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def of(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    def of(self, entries: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """The entries with a port."""
         for one in entries:
             if not one.port and one.unit not in self._said:
@@ -157,4 +157,4 @@ def _warn(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    warn(text)
+    print_warning(text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unitagent import legible
 from unitagent.core.model import InstanceState
 from unitagent.operator.history.since import stamp
 from unitagent.operator.history.spans import Timeline
+from unitagent.system import safe_output
 
 FAULT, GAP = "X", "!"
 # What is further down shows through: a restart of a moment is seen in a chart of a day.
@@ -35,7 +35,7 @@ def chart(unit: str, line: Timeline, width: int) -> str:
     marks = (f"{FAULT} failure", f"{GAP} gap")
     rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), *marks]))
     for mark, moments in ((FAULT, line.faults), (GAP, line.gaps)):
-        rows += [f"{mark} {stamp(one.at)}  {legible.line(one.detail)}" for one in moments]
+        rows += [f"{mark} {stamp(one.at)}  {safe_output.escape_line(one.detail)}" for one in moments]
     return "\n".join(rows)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from unitagent import legible
 from unitagent.core.history import Kind, Moment
 from unitagent.operator.history.since import stamp
+from unitagent.system import safe_output
 
 _WIDEST = max(map(len, Kind))
 
@@ -15,7 +15,7 @@ _WIDEST = max(map(len, Kind))
 def line(moment: Moment) -> str:
     """For a person: when, in which generation, who, and a sentence."""
     place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
-    return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {legible.line(moment.detail)}"
+    return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {safe_output.escape_line(moment.detail)}"
 
 
 def as_json(moment: Moment) -> str:

@@ -11,15 +11,15 @@ from pathlib import Path
 from unitagent.agent.secret_file import SecretFile
 from unitagent.core.history import Moment
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.keys import Keyring
-from unitagent.legible import tell, warn
 from unitagent.operator.history import events
 from unitagent.operator.history.spans import Timeline, timeline
 from unitagent.operator.watching import store_url
 from unitagent.settings import Settings
-from unitagent.store.address import Address, Directions
-from unitagent.store.history import History
-from unitagent.store.redis import RedisStore
+from unitagent.store.address import LocationSource, StoreLocation
+from unitagent.store.history import UnitHistory
+from unitagent.store.redis_store import RedisStore
+from unitagent.system.keyring import Keyring
+from unitagent.system.safe_output import print_text, print_warning
 
 _ASK = 2.0  # seconds for the store's answer
 _EVERY = 0.5  # seconds between two looks
@@ -28,7 +28,7 @@ _EVERY = 0.5  # seconds between two looks
 class Reader:
     """Reads on from where it was; each moment once."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: UnitHistory) -> None:
         self._history = history
         self._last = b""
         self._seen: set[tuple[str, int]] = set()
@@ -63,7 +63,7 @@ async def _show(
 ) -> None:
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _say, _say)
-    history = History(settings.unit, _url(settings, keys), timeout=_ASK, warn=_say)
+    history = UnitHistory(settings.unit, _url(settings, keys), timeout=_ASK, warn=_say)
     reader = Reader(history)
     try:
         moments = await _all(settings, reader)
@@ -71,7 +71,7 @@ async def _show(
             while True:
                 for moment in moments:
                     if since is None or moment.at >= since:
-                        tell(words(moment))
+                        print_text(words(moment))
                 if not follow:
                     return
                 moments = await _following(reader)
@@ -110,7 +110,7 @@ def draw(settings: Settings, namespace: argparse.Namespace) -> int:
         from unitagent.operator.history.chart import chart  # noqa: PLC0415
 
         if line.ranks:
-            tell(chart(settings.unit, line, shutil.get_terminal_size().columns))
+            print_text(chart(settings.unit, line, shutil.get_terminal_size().columns))
         return 0
     from unitagent.operator.history.picture import picture  # noqa: PLC0415
 
@@ -125,7 +125,7 @@ def draw(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _timeline(settings: Settings, since: float | None) -> Timeline:
     keys = settings.keys
     url = _url(settings, keys)
-    history = History(settings.unit, url, timeout=_ASK, warn=_say)
+    history = UnitHistory(settings.unit, url, timeout=_ASK, warn=_say)
     store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_say)
     try:
         reader = Reader(history)
@@ -142,14 +142,14 @@ async def _timeline(settings: Settings, since: float | None) -> Timeline:
     return timeline(moments, silent, reader.now, since)
 
 
-def _url(settings: Settings, keys: Keyring) -> Directions:
+def _url(settings: Settings, keys: Keyring) -> LocationSource:
     """Where the store is, asked at each connect: an embedded one goes where rank 0 goes."""
 
-    def ask() -> str | Address:
+    def ask() -> str | StoreLocation:
         return store_url(settings, keys)()
 
     return ask
 
 
 def _say(text: str) -> None:
-    warn(text)
+    print_warning(text)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from html import escape
 from textwrap import wrap
 
-from unitagent import legible
 from unitagent.core.model import InstanceState
 from unitagent.operator.history.since import stamp
 from unitagent.operator.history.spans import Span, Timeline
+from unitagent.system import safe_output
 
 # In the order in which they are painted: what is further down is over what is above.
 COLOURS = {
@@ -56,7 +56,7 @@ def picture(unit: str, line: Timeline) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:
     named = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{named}>{escape(legible.line(text))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{named}>{escape(safe_output.escape_line(text))}</text>'
 
 
 def _x(line: Timeline, at: float) -> float:
@@ -123,4 +123,4 @@ def _sentences(line: Timeline) -> list[str]:
     """What is written below, in lines that fit."""
     told = [f"{number}  {stamp(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1)]
     told += [f"gap  {stamp(gap.at)}  {gap.detail}" for gap in line.gaps]
-    return [part for sentence in told for part in wrap(legible.line(sentence), _LETTERS)]
+    return [part for sentence in told for part in wrap(safe_output.escape_line(sentence), _LETTERS)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from unitagent.values import seconds
+from unitagent.setting_parsers import make_seconds_parser
 
 ACCEPTED = "a duration such as 30s, 10m, 2h, 1d or plain seconds, or a time such as 2026-01-31T09:30"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -17,7 +17,7 @@ def since(text: str, now: float) -> float:
     """Give the seconds since the epoch; ``now`` in the same. A time without a zone is a local one."""
     unit = _UNITS.get(text[-1:].lower())
     try:
-        ago = seconds()(text[:-1]) * unit if unit else seconds()(text)
+        ago = make_seconds_parser()(text[:-1]) * unit if unit else make_seconds_parser()(text)
     except ValueError:
         return _point(text)
     return now - ago

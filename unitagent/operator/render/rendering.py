@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from unitagent.discovery import service_file
-from unitagent.discovery.json_reader import Reader
+from unitagent.discovery.json_reader import JsonReader
 from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
-from unitagent.legible import hand_over, warn
 from unitagent.operator.render import compose, lws, swarm
 from unitagent.operator.render.mounts import mounts, other_storage
 from unitagent.operator.render.service import GRACE_MARGIN, Service
 from unitagent.operator.render.unexpressed import unexpressed
 from unitagent.operator.render.yaml_text import documents
 from unitagent.settings.variables import VARIABLES
+from unitagent.system.safe_output import print_verbatim, print_warning
 
 ENGINES = {
     "compose": (compose.compose, compose.ABOUT),
@@ -62,8 +62,8 @@ def render(engine: str, path: str, carrier: str | None = None) -> int:
     """
     text, warnings = rendered(engine, _contents(path), path, carrier)
     for warning in warnings:
-        warn(f"warning: {warning}")
-    hand_over(text)
+        print_warning(f"warning: {warning}")
+    print_verbatim(text)
     return 0
 
 
@@ -74,8 +74,8 @@ def rendered(engine: str, text: str, path: str, carrier: str | None = None) -> t
         ConfigurationError: all problems found.
 
     """
-    file = service_file.parse(text, path, VARIABLES)
-    root = Reader("", json.loads(text.removeprefix("\ufeff")))
+    file = service_file.parse_service_file(text, path, VARIABLES)
+    root = JsonReader("", json.loads(text.removeprefix("\ufeff")))
     service = _service(root, file, carrier if engine in CARRYING else None)
     if root.problems:
         raise ConfigurationError(*(f"{path}: {problem}; correct the file" for problem in root.problems))
@@ -92,17 +92,17 @@ def _contents(path: str) -> str:
         raise ConfigurationError(f"{path}: {reason}; accepted is the path of a service file") from error
 
 
-def _service(root: Reader, file: ServiceFile, carrier: str | None) -> Service:
-    metadata, containers = root.object("metadata"), root.objects("containers")
-    container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
+def _service(root: JsonReader, file: ServiceFile, carrier: str | None) -> Service:
+    metadata, containers = root.read_object("metadata"), root.read_objects("containers")
+    container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
     settings, parsed = _settings(root, file)
-    image, rolling = container.text("image"), _rolling(root, metadata)
+    image, rolling = container.read_text("image"), _rolling(root, metadata)
     if image is None:
         root.problems.append("containers[0].image missing: accepted is the name of an image")
     if not file.command:
         root.problems.append("containers[0].script missing: accepted is the workload's command line")
     return Service(
-        name=_label(metadata.text("name")),
+        name=_label(metadata.read_text("name")),
         image=image or "",
         carrier=carrier,
         units=_units(metadata),
@@ -112,18 +112,18 @@ def _service(root: Reader, file: ServiceFile, carrier: str | None) -> Service:
         environment=file.environment,
         port=parsed.get("UNIT_TRAFFIC_PORT"),
         grace=math.ceil(parsed.get("UNIT_STOP_GRACE_SECONDS", 25)) + GRACE_MARGIN,
-        gpu=metadata.whole("gpu", 0, _MOST) or 0,
-        cpu=metadata.number("cpu"),
-        memory=metadata.whole("memory", 1, 10**9),
+        gpu=metadata.read_integer("gpu", 0, _MOST) or 0,
+        cpu=metadata.read_number("cpu"),
+        memory=metadata.read_integer("memory", 1, 10**9),
         disk=_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
         mounts=mounts(root),
-        shm=metadata.whole("shm_size", 0, _MOST),
+        shm=metadata.read_integer("shm_size", 0, _MOST),
         surge=_portion(rolling, "max_surge"),
         unavailable=_portion(rolling, "max_unavailable"),
     )
 
 
-def _settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
+def _settings(root: JsonReader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
     """Give the agent's variables that go into the manifest, and all of them parsed."""
     parsed = {}
     for name, stated in file.values.items():
@@ -138,8 +138,8 @@ def _settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str
     return kept, parsed
 
 
-def _units(metadata: Reader) -> int:
-    units = metadata.whole("instance", 0, _MOST)
+def _units(metadata: JsonReader) -> int:
+    units = metadata.read_integer("instance", 0, _MOST)
     return 1 if units is None else units
 
 
@@ -149,39 +149,39 @@ def _label(name: str | None) -> str:
     return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
 
 
-def _rolling(root: Reader, metadata: Reader) -> Reader:
+def _rolling(root: JsonReader, metadata: JsonReader) -> JsonReader:
     """Find the strategy, which stands at three places in Alibaba's pages."""
     found: dict[str, Any] = {}
     for place in (root, metadata):
-        found |= place.object("rolling_strategy").content
+        found |= place.read_object("rolling_strategy").content
         for key, value in place.content.items():
             first, _, second = key.partition(".")
             if first == "rolling_strategy" and second:
                 found[second] = value
-    return Reader("rolling_strategy", found, root.problems, root.unknown)
+    return JsonReader("rolling_strategy", found, root.problems, root.unknown)
 
 
-def _matching(reader: Reader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
-    text = reader.text(key)
+def _matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
+    text = reader.read_text(key)
     if text is None or pattern.fullmatch(text):
         return text
-    reader.refuse(key, accepted)
+    reader.add_problem(key, accepted)
     return None
 
 
-def _portion(rolling: Reader, key: str) -> int | str | None:
+def _portion(rolling: JsonReader, key: str) -> int | str | None:
     value = rolling.content.get(key)
     if isinstance(value, str):
         if re.fullmatch(r"[0-9]{1,3}%", value):
             return value
-        rolling.refuse(key, f"a whole number from 0 to {_MOST}, or a percentage")
+        rolling.add_problem(key, f"a whole number from 0 to {_MOST}, or a percentage")
         return None
-    return rolling.whole(key, 0, _MOST)
+    return rolling.read_integer(key, 0, _MOST)
 
 
-def _warnings(engine: str, root: Reader, file: ServiceFile, service: Service) -> Iterator[str]:
+def _warnings(engine: str, root: JsonReader, file: ServiceFile, service: Service) -> Iterator[str]:
     yield from file.warnings
-    if (stated := root.object("metadata").text("name")) and stated != service.name:
+    if (stated := root.read_object("metadata").read_text("name")) and stated != service.name:
         yield f"metadata.name={stated!r} is {service.name} in the manifest, where names are DNS labels"
     for name, said in file.values.items():
         if name in _GIVEN and name in said.path:
@@ -214,11 +214,11 @@ def _unused_checks(file: ServiceFile) -> Iterator[str]:
         )
 
 
-def _stated(root: Reader) -> Iterator[str]:
+def _stated(root: JsonReader) -> Iterator[str]:
     """Yield the paths of what the file states, as deep as anybody asks; dotted keys count as objects."""
     yield from (key.partition(".")[0] for key in root.content)
-    yield from (f"metadata.{key.partition('.')[0]}" for key in root.object("metadata").content)
-    for container in root.objects("containers")[:1]:
+    yield from (f"metadata.{key.partition('.')[0]}" for key in root.read_object("metadata").content)
+    for container in root.read_objects("containers")[:1]:
         for key, value in container.content.items():
             yield f"{container.path}.{key}"
             if isinstance(value, dict):
