@@ -18,23 +18,23 @@ def charges(**at: float) -> budget.Charges:
 
 def test_restarts_leave_the_window() -> None:
     known = charges(g1=NOW - 100, g2=NOW - 60, g3=NOW - 59, g4=NOW)
-    assert budget.merge(known, NOW, WINDOW) == charges(g3=NOW - 59, g4=NOW)
+    assert budget.merge_charges(known, NOW, WINDOW) == charges(g3=NOW - 59, g4=NOW)
 
 
 def test_a_restart_counts_once_and_from_when_it_was_first_told_of() -> None:
     told = (*charges(g2=990, g1=980), *charges(g1=985), *charges(g1=970, g2=995))
-    assert budget.merge(told, NOW, WINDOW) == charges(g1=970, g2=990)
+    assert budget.merge_charges(told, NOW, WINDOW) == charges(g1=970, g2=990)
 
 
 def test_a_clock_that_is_ahead_dates_nothing_later_than_now() -> None:
-    ahead = budget.merge(charges(g1=NOW + 1e9), NOW, WINDOW)
+    ahead = budget.merge_charges(charges(g1=NOW + 1e9), NOW, WINDOW)
     assert ahead == charges(g1=NOW)
-    assert budget.merge(ahead, NOW + WINDOW, WINDOW) == ()
+    assert budget.merge_charges(ahead, NOW + WINDOW, WINDOW) == ()
 
 
 def test_all_are_kept_however_many() -> None:
     many = [Charge(generation=number, at=NOW) for number in reversed(range(500))]
-    kept = budget.merge(many, NOW, WINDOW)
+    kept = budget.merge_charges(many, NOW, WINDOW)
     assert [charge.generation for charge in kept] == list(range(500))
 
 
@@ -63,7 +63,7 @@ def test_who_hears_the_same_restarts_knows_the_same(mine: budget.Charges, other:
     """In any order, in any parts, and however often."""
 
     def merged(*told: Charge) -> budget.Charges:
-        return budget.merge(told, NOW, 1000)
+        return budget.merge_charges(told, NOW, 1000)
 
     whole = merged(*mine, *other)
     assert whole == merged(*other, *mine) == merged(*merged(*mine), *merged(*other)) == merged(*whole, *mine)

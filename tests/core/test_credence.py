@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.events import Opinion, PeerAnswered
+from unitagent.core.events import PeerAnswered, ProbeResult
 from unitagent.core.model import LEAP, Failure, Reason
 
 LAST = 2**53 - 1
@@ -29,7 +29,7 @@ def in_a_failure(unit: Unit) -> None:
 
 def by_a_peer(unit: Unit) -> None:
     peer = unit.agents[1].me
-    unit.tell(0, PeerAnswered, 1, peer.incarnation, Opinion.ALIVE, LAST, True)
+    unit.tell(0, PeerAnswered, 1, peer.incarnation, ProbeResult.ALIVE, LAST, True)
 
 
 @pytest.mark.parametrize("lie", [in_the_counter, in_a_record, in_a_failure, by_a_peer])

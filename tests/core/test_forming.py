@@ -13,7 +13,7 @@ from unitagent.core.events import (
     Tick,
 )
 from unitagent.core.model import Beat, InstanceState, Mode, Reason
-from unitagent.core.state import first
+from unitagent.core.state import initial_state
 
 CALM = {"backoff": (0.0,)}
 
@@ -347,8 +347,8 @@ def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, g
     unit.crash(1 - slow, 0)
     unit.finish(1 - slow)
     unit.take()
-    fresh = first(late.rules, idle, unit.now).with_store(
-        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    fresh = initial_state(late.config, idle, unit.now).with_store(
+        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[slow] = replace(fresh, generation=1).with_barrier(
         reached=late.barrier.reached, finding_port=1
@@ -363,8 +363,8 @@ def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a
     late = unit.agents[0]
     roster = tuple(unit.store.board.records[rank] for rank in range(3))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
-    fresh = first(late.rules, idle, unit.now).with_store(
-        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    fresh = initial_state(late.config, idle, unit.now).with_store(
+        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[0] = replace(fresh, generation=1).with_barrier(
         reached=late.barrier.reached, finding_port=1, confirmed=roster

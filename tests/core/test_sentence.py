@@ -7,7 +7,7 @@ import pytest
 from tests.core.unit import Unit
 from unitagent.core.events import StopAsked
 from unitagent.core.model import Failure, OrderKind, Reason
-from unitagent.core.status import status
+from unitagent.core.status import build_status
 
 
 def failure(**changes: object) -> Failure:
@@ -35,7 +35,7 @@ def test_the_sentence(found: Failure, sentence: str) -> None:
 
 
 def details(unit: Unit) -> set[str]:
-    return {status(state)["failure"]["detail"] for state in unit.agents.values()}
+    return {build_status(state)["failure"]["detail"] for state in unit.agents.values()}
 
 
 def test_with_guard_all_others_stop() -> None:

@@ -29,7 +29,7 @@ class Claimant:
         if not one.paused and world.now >= one.names_until:
             reply = world.boards.exchange(one, None, claim.look(self._me.size), one.next_count(), world.now)
         if reply is None:
-            self._leases = self._leases.broken()
+            self._leases = self._leases.after_lost_contact()
             self._again()
         else:
             one.shown.update(record.gang for record in reply.records.values() if record.state.started)
@@ -42,8 +42,10 @@ class Claimant:
         one, timing = self._one, self._one.world.timing
         if not one.alive:
             return
-        known = tuple(self._leases.of)
-        self._leases = self._leases.seen(claim.all_beats(reply), one.clock, timing.contact_gap, keep=known)
+        known = tuple(self._leases.by_incarnation)
+        self._leases = self._leases.after_reply(
+            claim.all_beats(reply), one.clock, timing.contact_gap, keep=known
+        )
         rank = claim.free_rank(reply, self._leases, self._me, timing, self._heard)
         if rank is None or one.paused or self._answers(reply, rank):
             self._again()

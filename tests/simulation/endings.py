@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import STOP_GRACE, Profile
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.model import Mode, Restart
 from unitagent.core.state import State
 
@@ -99,13 +99,13 @@ class Endings:
 
     def quitting(self, one: Instance) -> None:
         """The exit code is one that has a cause in this world."""
-        if one.code in self._never() or (one.code == Code.DONE and not self._was_asked(one)):
+        if one.code in self._never() or (one.code == ExitCode.DONE and not self._was_asked(one)):
             self.watch.broken("exit code", f"{one.incarnation} exits {one.code}")
-        if one.code == Code.FENCED:
+        if one.code == ExitCode.FENCED:
             self._fenced(one)
         else:
             self._farewell(one)
-        if one.working and one.code != Code.RECREATE:
+        if one.working and one.code != ExitCode.RECREATE:
             self.watch.broken("exit", f"{one.incarnation} exits before its workload")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
             self._gone_well(one)
@@ -113,15 +113,15 @@ class Endings:
     def _never(self) -> set[int]:
         """Exit codes for which this world has no cause."""
         plan = self.watch.plan
-        never: set[int] = {Code.STORE, Code.CONFIGURATION}
+        never: set[int] = {ExitCode.STORE, ExitCode.CONFIGURATION}
         if not self.watch.disputed:
-            never.add(Code.DISAGREE)
+            never.add(ExitCode.DISAGREE)
         if not plan.barrier_timeout:
-            never.add(Code.BARRIER_TIMEOUT)
+            never.add(ExitCode.BARRIER_TIMEOUT)
         if plan.guard and plan.restart is not Restart.RECREATE and not plan.immortal:
-            never.add(Code.RECREATE)
+            never.add(ExitCode.RECREATE)
         if plan.max_restarts > 10:
-            never.add(Code.BUDGET)
+            never.add(ExitCode.BUDGET)
         return never
 
     def _was_asked(self, one: Instance) -> bool:
@@ -141,7 +141,7 @@ class Endings:
         unless a second signal hurries it, or another has the rank by now.
         """
         world, left = self.watch.world, self._parting.get(one.incarnation)
-        hurried = left is None or one.state.shutdown.hurry or world.boards.lost_at >= left
+        hurried = left is None or one.state.shutdown.force_stop or world.boards.lost_at >= left
         if hurried or left is None or world.now - left >= FAREWELL - 1e-6:
             return
         server = world.boards.of(one.host)
@@ -214,7 +214,7 @@ class Endings:
         started after that begins anew.
         """
         world = self.watch.world
-        ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
+        ends = [one.died for one in world.lives if one.code == ExitCode.BUDGET and one.died is not None]
         others = [
             one.incarnation
             for one in world.members()

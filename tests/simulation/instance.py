@@ -10,16 +10,16 @@ from tests.simulation.claimant import Claimant
 from tests.simulation.resting import check_rest
 from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.core import actions as act
-from unitagent.core import checks, decide, joining, outage
+from unitagent.core import decide, isolation, probe_answers, rank_ownership
 from unitagent.core.events import (
     Drained,
     Event,
     Exchanged,
     HealthChecked,
-    Opinion,
     PeerAnswered,
     PeersChecked,
     PortFound,
+    ProbeResult,
     Spawned,
     StopAsked,
     StoreFailed,
@@ -30,9 +30,9 @@ from unitagent.core.events import (
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
-from unitagent.core.parts import Shutdown
-from unitagent.core.state import failure_of, first
-from unitagent.core.status import word_of_leader
+from unitagent.core.state import initial_state, make_failure
+from unitagent.core.state_parts import Shutdown
+from unitagent.core.status import last_leader_contact
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -100,20 +100,20 @@ class Instance:
     def _start(self, me: Record) -> None:
         epoch = self._wall - self.skew
         rules = replace(self.world.plan.rules(me.rank, self.incarnation), size=me.size, epoch=epoch)
-        self.state = first(rules, me, self.clock)
+        self.state = initial_state(rules, me, self.clock)
 
     def begin(self, me: Record, took: Record | None) -> None:
         """It has claimed this rank, in the place of that record."""
         self._start(me)
         if took is not None:
-            self.state = joining.succeed(self.state, took)
+            self.state = rank_ownership.succeed_holder(self.state, took)
         self.world.story.add(self.world.now, self.incarnation, f"has claimed rank {me.rank}")
         self._tick()
 
     @property
     def rank(self) -> int:
         """Its number in the Unit; ``NO_RANK`` while it has none."""
-        return self.state.rules.rank
+        return self.state.config.rank
 
     @property
     def clock(self) -> float:
@@ -214,7 +214,7 @@ class Instance:
     def _feed_watchdog(self) -> None:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
-        touched = (self.touched if state.connected else outage.last_touch(state)) - self.skew
+        touched = (self.touched if state.connected else isolation.last_contact(state)) - self.skew
         if not state.up:
             self._minded, self._fed = float("inf"), float("-inf")
         elif touched > self._fed and touched + world.timing.watchdog > world.now:
@@ -260,7 +260,7 @@ class Instance:
     def stall(self) -> None:
         """Its shell has found that the workload lives and cannot work."""
         if self.workload is not None and self.workload.main and self.state.me.state.serving:
-            self.hear(WorkloadSick, failure_of(self.state, self.rank, Reason.STALLED, "no token is made"))
+            self.hear(WorkloadSick, make_failure(self.state, self.rank, Reason.STALLED, "no token is made"))
 
     # what it does
 
@@ -348,7 +348,7 @@ class Instance:
         """An agent that is frozen has the question, and answers once it is thawed."""
         left = deadline - self.world.now
         if left <= 0:
-            self.hear(PeerAnswered, peer.rank, peer.incarnation, Opinion.SILENT)
+            self.hear(PeerAnswered, peer.rank, peer.incarnation, ProbeResult.SILENT)
         else:
             self.world.after(
                 min(left, max(0.1, self.world.timing.peer_timeout / 4)), self._judge, peer, deadline
@@ -361,31 +361,31 @@ class Instance:
             return
         other = self.world.network.answerer(self, peer.ip)
         opinion = self._opinion(peer, other)
-        if other is not None and opinion is Opinion.ALIVE:
+        if other is not None and opinion is ProbeResult.ALIVE:
             now, state = other.state.me, replace(other.state, now=other.clock)
-            working, word = now.state.started, word_of_leader(state)
+            working, word = now.state.started, last_leader_contact(state)
             self.hear(PeerAnswered, *about, opinion, now.generation, working, other.ready, *word)
         else:
             self.hear(PeerAnswered, *about, opinion)
 
-    def _opinion(self, peer: Record, other: Instance | None) -> Opinion:
+    def _opinion(self, peer: Record, other: Instance | None) -> ProbeResult:
         """What an answer at a peer's address is worth."""
         if other is None:
-            return Opinion.REFUSED
+            return ProbeResult.REFUSED
         if other.secret != self.secret:
-            return Opinion.STRANGER
+            return ProbeResult.STRANGER
         if other.incarnation != peer.incarnation:
-            return Opinion.SELF if other is self else Opinion.OTHER
-        return Opinion.ALIVE
+            return ProbeResult.SELF if other is self else ProbeResult.OTHER
+        return ProbeResult.ALIVE
 
     def _check(self, action: act.CheckPeers) -> None:
         answers = {peer.incarnation: self._who_answers(peer) for peer in action.peers}
         self.hear(PeersChecked, action.gang, answers)
 
-    def _who_answers(self, peer: Record) -> Opinion:
+    def _who_answers(self, peer: Record) -> ProbeResult:
         there = self.world.network.listener(self, peer.ip)
         silent = there.paused if there else not self.world.network.is_reachable(self, peer.ip)
-        return Opinion.SILENT if silent else self._opinion(peer, there)
+        return ProbeResult.SILENT if silent else self._opinion(peer, there)
 
     # the workload
 
@@ -433,4 +433,4 @@ class Instance:
     @property
     def ready(self) -> bool:
         """What its ``/readyz`` says."""
-        return self.alive and checks.is_ready(self.state)
+        return self.alive and probe_answers.is_ready(self.state)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
-from unitagent.core.leases import neighbours
+from unitagent.core.leases import find_neighbours
 from unitagent.core.model import Gang, Mode
-from unitagent.core.parts import Shutdown
-from unitagent.core.state import ALL_BEATS, relay
+from unitagent.core.state import ALL_BEATS, find_relay
+from unitagent.core.state_parts import Shutdown
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -103,7 +103,7 @@ class Lookout:
         """Whether rank 0 answers it, or in a large Unit whoever tells it of rank 0, and is answered."""
         if self._answers(one, gang.ips[0], gang.incarnations[0]):
             return True
-        through = relay(one.rank, self.watch.plan.size)
+        through = find_relay(one.rank, self.watch.plan.size)
         return through != 0 and any(
             self._answers(one, other.ip, other.incarnation)
             and self._answers(other, gang.ips[0], gang.incarnations[0])
@@ -240,8 +240,8 @@ class Lookout:
     def _looked_after(self, one: Instance) -> Collection[int]:
         """The ranks whose beats it reads."""
         size = self.watch.plan.size
-        leader = (0,) if relay(one.rank, size) == 0 else ()
-        return range(size) if size <= ALL_BEATS else (*leader, *neighbours(one.rank, size))
+        leader = (0,) if find_relay(one.rank, size) == 0 else ()
+        return range(size) if size <= ALL_BEATS else (*leader, *find_neighbours(one.rank, size))
 
     def _could_judge(self, one: Instance, gang: Gang, since: float) -> bool:
         """Whether it has run in this gang, in contact and awake, since then."""

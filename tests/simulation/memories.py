@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from unitagent.core.events import Event, Exchanged, PeerAnswered
 from unitagent.core.model import Beat, Failure, Mode, Record
-from unitagent.core.parts import Shutdown
 from unitagent.core.state import State
+from unitagent.core.state_parts import Shutdown
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core import checks
+from unitagent.core import probe_answers
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -29,14 +29,14 @@ class Probing:
             "/traffic": 404 if going or not leads else 200 if ready else 503,
         }
         said = {
-            "/livez": checks.live().code,
-            "/readyz": checks.ready(state).code,
-            "/traffic": checks.traffic(state).code,
+            "/livez": probe_answers.answer_livez().code,
+            "/readyz": probe_answers.answer_readyz(state).code,
+            "/traffic": probe_answers.answer_traffic(state).code,
         }
         for path, code in said.items():
             if code != truth[path]:
                 self.watch.broken("probes", f"{one.incarnation} says {code} to {path}, not {truth[path]}")
-        self._startup(one, checks.startup(state).code)
+        self._startup(one, probe_answers.answer_startupz(state).code)
 
     def _startup(self, one: Instance, code: int) -> None:
         """Some generation of this agent's life has been ready: told from when all runs, and not before."""

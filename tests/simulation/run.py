@@ -8,7 +8,7 @@ from typing import Any
 from tests.simulation import faults
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.invariants import ContradictionError
 from unitagent.core.model import Mode
 
@@ -83,7 +83,7 @@ def _well(world: World) -> bool:
     if world.retired:
         return True
     if any(one.state.shutdown.completed for one in world.lives) or any(
-        one.code == Code.BUDGET for one in world.lives
+        one.code == ExitCode.BUDGET for one in world.lives
     ):
         return True
     members = world.members()

@@ -7,7 +7,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Quit, Say, Spawn, WatchPeers
+from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Log, Quit, Spawn, WatchPeers
 from unitagent.core.events import Exchanged, HealthChecked, PeerAnswered, Tick
 from unitagent.core.state import State
 
@@ -50,7 +50,7 @@ def _event(event: Any) -> str:
 
 _SHOWN = {
     "generation": attrgetter("generation"),
-    "work": attrgetter("workload.work"),
+    "work": attrgetter("workload.phase"),
     "leaving": attrgetter("shutdown.leaving"),
     "ended": attrgetter("workload.ended"),
     "cut_off": attrgetter("workload.cut_off"),
@@ -80,7 +80,7 @@ def _action(action: Any) -> str:
         case Exchange():
             extra = " notify" if action.notify else ""
             return f"exchange{extra}{' take=' + action.take if action.take else ''}"
-        case Say():
+        case Log():
             return f"say {action.text!r}"
         case Spawn():
             return f"SPAWN {action.gang.id}"

@@ -18,7 +18,7 @@ from tests.simulation.story import Story
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload
 from unitagent.core.events import PeerHungUp, Pushed
-from unitagent.core.exits import Code, Exit
+from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.model import Gang, Mode
 
 LOST_PUSHES = 0.03
@@ -168,7 +168,7 @@ class World:
         if self.slots.get(one.slot) is not one or one.slot in self.retired:
             return False
         succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.shutdown.completed
-        kept = one.code == Code.BUDGET or (one.code == Code.DISAGREE and not self.healed)
+        kept = one.code == ExitCode.BUDGET or (one.code == ExitCode.DISAGREE and not self.healed)
         return not kept and not succeeded
 
     def _end(self, one: Instance) -> None:
@@ -235,7 +235,7 @@ class World:
             if one.odd or self._is_twin(one):
                 self.lose(one)
         for one in list(self.slots.values()):
-            if not one.alive and one.code == Code.DISAGREE:
+            if not one.alive and one.code == ExitCode.DISAGREE:
                 self.create(one.slot, one)
 
     def _is_twin(self, one: Instance) -> bool:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from unitagent import folder
 from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
-from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
+from unitagent.core.shutdown import LEADER_SHARE
 from unitagent.discovery.rendezvous import rendezvous
 from unitagent.probes.inflight import Inflight
 from unitagent.probes.stall import Gauges

@@ -56,7 +56,7 @@ class Onlooker:
             await store.close()
         if not board.records:
             return None
-        seen = onlooking.status(name, board, self._leases.get(name, self._settings.lease))
+        seen = onlooking.status_from_store(name, board, self._leases.get(name, self._settings.lease))
         return seen | {"secrets": None}  # only its own agents can tell
 
     def _own(self, told: dict[str, Any]) -> dict[str, Any]:

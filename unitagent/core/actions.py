@@ -95,7 +95,7 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Log:
     """One sentence for the operator."""
 
     level: Level
@@ -110,4 +110,4 @@ class Quit:
     why: str
 
 
-Action = Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Say | Quit
+Action = Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Log | Quit

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
-from unitagent.core.exits import Code
-from unitagent.core.identity import (
+from unitagent.core.exits import ExitCode
+from unitagent.core.gang_checks import (
     check_peers,
     explain_clashes,
     explain_foreign,
@@ -21,26 +21,26 @@ from unitagent.core.identity import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, few, ranks
-from unitagent.core.parts import Marks, Work
+from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
 from unitagent.core.state import (
     Result,
     State,
-    go,
+    describe_rank,
     is_observed,
     is_still_mine,
-    late_by,
+    log,
     look_for_successor,
-    mine,
-    name,
-    say,
-    watched,
+    request_exit,
+    seconds_late,
+    update_record,
+    watched_peers,
 )
+from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
 
 
-def enter(state: State) -> Result:
+def enter_generation(state: State) -> Result:
     """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
     if state.up or not state.connected:
         return state, ()
@@ -48,13 +48,13 @@ def enter(state: State) -> Result:
         return state.with_store(look=True), ()
     if state.workload.cut_off and not is_still_mine(state):
         return look_for_successor(state), ()
-    target = _target(state)
+    target = _choose_generation(state)
     if target == state.me.generation:
         return state, ()
     if state.shutdown.draining is not None:  # others wait for my workload's end
         state = state.with_store(notify=True)
-    state = mine(
-        state.knowing(target),
+    state = update_record(
+        state.with_generation(target),
         generation=target,
         state=InstanceState.IDLE,
         gang="",
@@ -64,7 +64,7 @@ def enter(state: State) -> Result:
         draining=False,
         lost=(),
     )
-    return _afresh(state), say(Level.INFO, f"at the barrier of generation {target}")
+    return _forget_older_generation(state), log(Level.INFO, f"at the barrier of generation {target}")
 
 
 def _has_to_look_first(state: State) -> bool:
@@ -75,7 +75,7 @@ def _has_to_look_first(state: State) -> bool:
     return state.workload.cut_off or follows
 
 
-def _afresh(state: State) -> State:
+def _forget_older_generation(state: State) -> State:
     """Without what was known of the older generation only."""
     report_at = state.now + FIRST_REPORT
     state = state.with_barrier(entered=state.now, found={}, checking="", check_again=0.0, report_at=report_at)
@@ -84,7 +84,7 @@ def _afresh(state: State) -> State:
     return state.with_peers(suspects={})
 
 
-def _target(state: State) -> int:
+def _choose_generation(state: State) -> int:
     """The generation to stand in: mine while it can still open, else the highest known, or a new one."""
     if state.me.generation == 0:
         return max(state.generation, 1)
@@ -97,7 +97,7 @@ def _waits_to_rejoin(state: State) -> bool:
     return state.workload.cut_off and not state.leads and state.shutdown.draining is None
 
 
-def gang_of(generation: int, roster: list[Record]) -> Gang:
+def build_gang(generation: int, roster: list[Record]) -> Gang:
     """The gang of these records, in the order of their ranks; rank 0 says the port."""
     return Gang(
         generation=generation,
@@ -116,24 +116,24 @@ def start_late(state: State) -> Result:
     opened = any(one.state.started and one.gang == named for one in shown.values())
     if not (named and roster and opened and state.store.current and is_still_mine(state)):
         return state, ()
-    gang = gang_of(state.me.generation, list(roster))
-    rebuilt = any(_has_followed(shown.get(one.rank), one) for one in roster)
-    if gang.id != named or (rebuilt and state.rules.guard):
+    gang = build_gang(state.me.generation, list(roster))
+    rebuilt = any(_was_replaced(shown.get(one.rank), one) for one in roster)
+    if gang.id != named or (rebuilt and state.config.guard):
         return state, ()
-    others = (one for one in roster if one.rank != state.rules.rank)
+    others = (one for one in roster if one.rank != state.config.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
-    return start(state.with_store(records={**shown, **lost}), gang)
+    return start_workload(state.with_store(records={**shown, **lost}), gang)
 
 
 def _is_newer(shown: Record | None, known: Record) -> bool:
     return shown is not None and shown.supersedes(known)
 
 
-def _has_followed(shown: Record | None, known: Record) -> bool:
+def _was_replaced(shown: Record | None, known: Record) -> bool:
     return shown is not None and shown.incarnation != known.incarnation and shown.outranks(known)
 
 
-def stand(state: State) -> Result:
+def advance_barrier(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
     if _lacks_port(state):
         return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
@@ -141,20 +141,20 @@ def stand(state: State) -> Result:
         return state.with_store(look=True) if _is_check_due(state) else state, ()
     if not state.holds_rank:
         return state, ()
-    roster = _roster(state)
+    roster = _find_full_roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
     if state.store.last_to_act:  # the others wait for this, and nobody but me knows that it has come
         state = state.with_store(notify=True, last_to_act=False)
     if _has_begun_before(state, roster):
-        return state.knowing(state.me.generation + 1).with_store(notify=True), ()
-    gang = gang_of(state.me.generation, roster)
+        return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
+    gang = build_gang(state.me.generation, roster)
     if any(record.state.started and record.gang != gang.id for record in roster):
-        return _anew(state), ()
+        return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
-        return _confirm(state, gang, roster)
-    if all(_confirmed(state, record, gang) for record in roster):
-        return start(state, gang)
+        return _confirm_gang(state, gang, roster)
+    if all(_has_confirmed(state, record, gang) for record in roster):
+        return start_workload(state, gang)
     return state, ()
 
 
@@ -177,29 +177,29 @@ def _is_check_due(state: State) -> bool:
 def _lacks_port(state: State) -> bool:
     """Whether I have yet to look for the master port."""
     looked = state.barrier.finding_port == state.me.generation
-    return state.rules.rank == 0 and state.me.master_port == 0 and not looked
+    return state.config.rank == 0 and state.me.master_port == 0 and not looked
 
 
-def _confirmed(state: State, record: Record, gang: Gang) -> bool:
+def _has_confirmed(state: State, record: Record, gang: Gang) -> bool:
     """Whether the store shows it; my own word counts only once the others can see it too."""
-    shown = state.store.published if record.rank == state.rules.rank else record
+    shown = state.store.published if record.rank == state.config.rank else record
     return shown is not None and shown.gang == gang.id
 
 
-def _anew(state: State) -> State:
+def _propose_new_generation(state: State) -> State:
     """Some have started without me: with guard, or at rank 0, only a new generation brings us together. Until
     I have held my rank for a lease in this contact, they may have started with somebody whom only the store
     has forgotten.
     """
-    held = is_observed(state, state.rules.lease, since=state.store.joined or state.now)
+    held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
     if not state.leads or not held:
         return state
-    return state.knowing(state.me.generation + 1).with_store(notify=True)
+    return state.with_generation(state.me.generation + 1).with_store(notify=True)
 
 
-def stands(state: State, record: Record) -> bool:
+def counts_at_barrier(state: State, record: Record) -> bool:
     """Whether this record counts at the barrier that I stand at."""
-    here = record.generation == state.me.generation and record.size == state.rules.size
+    here = record.generation == state.me.generation and record.size == state.config.size
     fit = record.revision == state.me.revision and not (record.asked or record.left or record.failed)
     open_yet = record.state is InstanceState.IDLE or record.state.started or has_done_its_part(state, record)
     return here and fit and open_yet
@@ -208,22 +208,22 @@ def stands(state: State, record: Record) -> bool:
 def has_done_its_part(state: State, record: Record) -> bool:
     """Whether a short job has ended on that rank before I have seen that my own gang may start."""
     ended_well = record.state is InstanceState.EXITED and record.exit_code == 0
-    return state.rules.mode is Mode.JOB and ended_well and bool(record.gang) and record.gang == state.me.gang
+    return state.config.mode is Mode.JOB and ended_well and bool(record.gang) and record.gang == state.me.gang
 
 
-def _roster(state: State) -> list[Record] | None:
-    everybody = {**state.store.records, state.rules.rank: state.me}
-    roster = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
-    full = len(roster) == state.rules.size and all(stands(state, record) for record in roster)
+def _find_full_roster(state: State) -> list[Record] | None:
+    everybody = {**state.store.records, state.config.rank: state.me}
+    roster = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
+    full = len(roster) == state.config.size and all(counts_at_barrier(state, record) for record in roster)
     return roster if full and not find_clashes(roster) else None
 
 
-def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
+def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     """Confirm the gang once its members can be reached and the pause before a restart is over."""
-    differing = differences(roster, strict=state.rules.strict)
-    if differing and state.rules.strict:
-        return go(state, Code.DISAGREE, differing), ()
-    said = say(Level.WARNING, differing) if differing and differing not in state.warned else ()
+    differing = describe_differences(roster, strict=state.config.strict)
+    if differing and state.config.strict:
+        return request_exit(state, ExitCode.DISAGREE, differing), ()
+    said = log(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
     unproven = find_unproven(state, roster)
     if unproven:
@@ -231,33 +231,33 @@ def _confirm(state: State, gang: Gang, roster: list[Record]) -> Result:
         return state, (*said, *actions)
     if state.now < state.barrier.not_before:
         return state, said
-    return mine(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), said
+    return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), said
 
 
-def differences(roster: list[Record], *, strict: bool) -> str:
+def describe_differences(roster: list[Record], *, strict: bool) -> str:
     """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
-    wanted = _words(roster[0])
-    odd = {record.rank: _differing(wanted, _words(record)) for record in roster[1:]}
+    wanted = _parse_fingerprint(roster[0])
+    odd = {record.rank: _describe_difference(wanted, _parse_fingerprint(record)) for record in roster[1:]}
     apart = {rank: told for rank, told in odd.items() if told}
     if not apart:
         return ""
-    listed = "; ".join(few([f"rank {rank}: {told}" for rank, told in apart.items()]))
+    listed = "; ".join(shorten_list([f"rank {rank}: {told}" for rank, told in apart.items()]))
     return (
         f"these differ from rank 0's and must be equal on all ranks: {listed}; compare `unitagent env` and "
-        f"`printenv` of {ranks([*apart])} with those of rank 0; UNIT_STRICT={_meaning(strict)}"
+        f"`printenv` of {format_ranks([*apart])} with those of rank 0; UNIT_STRICT={_describe_strict(strict)}"
     )
 
 
-def _meaning(strict: bool) -> str:
+def _describe_strict(strict: bool) -> str:
     return "true refuses them (exit 77)" if strict else "true would refuse them (exit 77)"
 
 
-def _words(record: Record) -> dict[str, str]:
+def _parse_fingerprint(record: Record) -> dict[str, str]:
     parts = (word.partition("=") for word in record.fingerprint.split())
     return {name: value for name, _, value in parts}
 
 
-def _differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+def _describe_difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
     """What differs, with both values where they are no hashes."""
     names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     return ", ".join(
@@ -268,79 +268,89 @@ def _differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
     )
 
 
-def start(state: State, gang: Gang) -> Result:
+def start_workload(state: State, gang: Gang) -> Result:
     """Spawn the workload as a member of this gang."""
     here = [record for record in state.store.records.values() if record.generation == gang.generation]
-    state = mine(
-        _begun(state, gang),
+    state = update_record(
+        _reset_for_start(state, gang),
         state=InstanceState.STARTING,
         gang=gang.id,
         restarts=max([state.me.restarts, *(record.restarts for record in here)]),
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    said = say(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
-    return state, (Spawn(gang), WatchPeers(watched(state)), *said)
+    said = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
+    return state, (Spawn(gang), WatchPeers(watched_peers(state)), *said)
 
 
-def _begun(state: State, gang: Gang) -> State:
+def _reset_for_start(state: State, gang: Gang) -> State:
     """With a living workload, and nothing held against anybody."""
     nobody: frozenset[int] = frozenset()
     state = state.with_workload(
-        gang=gang, work=Work.ALIVE, grace=0.0, exit=None, ended=None, cut_off=False, opened=state.store.clock
+        gang=gang,
+        phase=WorkloadPhase.ALIVE,
+        grace=0.0,
+        exit=None,
+        ended=None,
+        cut_off=False,
+        opened=state.store.clock,
     ).with_peers(suspects={}, mute=nobody, asking=nobody, hung_up=nobody, ask_again={})
-    last = state.recovery.marks
-    under_way = Marks() if last.ready is not None else last  # one that is over times no later start
-    return state.with_recovery(marks=replace(under_way, opened=state.now, spawned=None, ready=None))
+    last = state.recovery.timestamps
+    under_way = (
+        RecoveryTimestamps() if last.ready is not None else last
+    )  # one that is over times no later start
+    return state.with_recovery(timestamps=replace(under_way, opened=state.now, spawned=None, ready=None))
 
 
-def report(state: State) -> Result:
+def report_missing(state: State) -> Result:
     """While waiting, say who is missing and for how long, ever more rarely."""
     waited = state.now - state.barrier.entered
-    if 0 < state.rules.barrier_timeout < min(waited, state.now - state.barrier.not_before):
-        why = f"the barrier of generation {state.me.generation} timed out: {missing(state)}"
-        return go(state, Code.BARRIER_TIMEOUT, why), ()
+    if 0 < state.config.barrier_timeout < min(waited, state.now - state.barrier.not_before):
+        why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
+        return request_exit(state, ExitCode.BARRIER_TIMEOUT, why), ()
     if state.now < state.barrier.report_at:
         return state, ()
     pause = min(LAST_REPORT, max(FIRST_REPORT, waited))
     barrier = f"the barrier of generation {state.me.generation}"
-    sentence = f"waiting for {waited:.0f} s at {barrier}: {missing(state)}"
-    return state.with_barrier(report_at=state.now + pause), say(Level.WARNING, sentence)
+    sentence = f"waiting for {waited:.0f} s at {barrier}: {explain_missing(state)}"
+    return state.with_barrier(report_at=state.now + pause), log(Level.WARNING, sentence)
 
 
-def missing(state: State) -> str:
+def explain_missing(state: State) -> str:
     """What keeps the barrier shut, in words."""
-    everybody = {**state.store.records, state.rules.rank: state.me}
+    everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
-    absent = [rank for rank in range(state.rules.size) if rank not in everybody.keys() | foreign]
-    there = [everybody[rank] for rank in range(state.rules.size) if rank in everybody]
-    parts = [f"{ranks(absent)} never joined"] if absent else []
+    absent = [rank for rank in range(state.config.size) if rank not in everybody.keys() | foreign]
+    there = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
+    parts = [f"{format_ranks(absent)} never joined"] if absent else []
     parts += [explain_foreign(state, sorted(foreign))] if foreign else []
-    parts += few([_why_not(state, record) for record in there if not stands(state, record)])
-    parts += few([*explain_clashes(there), *explain_unproven(state, there)])
+    parts += shorten_list(
+        [_explain_absence(state, record) for record in there if not counts_at_barrier(state, record)]
+    )
+    parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
     if not state.connected:
         parts.append("the store does not answer")
     elif not state.holds_rank:
-        parts.append(f"the store shows another instance as rank {state.rules.rank}")
+        parts.append(f"the store shows another instance as rank {state.config.rank}")
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     unconfirmed = [record.rank for record in there if not record.gang]
-    return "; ".join(parts) or f"{ranks(unconfirmed)} still to confirm"
+    return "; ".join(parts) or f"{format_ranks(unconfirmed)} still to confirm"
 
 
-def _why_not(state: State, record: Record) -> str:
-    who = name(state, record.rank)
+def _explain_absence(state: State, record: Record) -> str:
+    who = describe_rank(state, record.rank)
     if record.left:
         return f"{who} has left"
-    if record.size != state.rules.size:
-        return f"{who} says UNIT_SIZE={record.size}, rank {state.rules.rank} says {state.rules.size}"
+    if record.size != state.config.size:
+        return f"{who} says UNIT_SIZE={record.size}, rank {state.config.rank} says {state.config.size}"
     if record.revision != state.me.revision:
-        mine = f"rank {state.rules.rank} has {state.me.revision or 'none'}"
+        mine = f"rank {state.config.rank} has {state.me.revision or 'none'}"
         waits = "they wait for each other, where UNIT_STRICT=true would end them (exit 77)"
         return f"{who} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
         return f"{who} is gone, its address refuses connections: a replacement is waited for"
-    late = late_by(state, record)
-    silent = f", no sign of life for {state.rules.lease + late:.0f} s" if late else ""
+    late = seconds_late(state, record)
+    silent = f", no sign of life for {state.config.lease + late:.0f} s" if late else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

@@ -13,10 +13,10 @@ from unitagent.core.model import Charge
 
 Charges = tuple[Charge, ...]
 
-MOST = 100  # charges that fit into a record; of a larger budget no more outlive a container
+MOST_CHARGES = 100  # charges that fit into a record; of a larger budget no more outlive a container
 
 
-def merge(charges: Iterable[Charge], now: float, window: float) -> Charges:
+def merge_charges(charges: Iterable[Charge], now: float, window: float) -> Charges:
     """The restarts that still count, oldest first, each once; ``now`` in seconds since the epoch.
 
     A clock that is ahead of mine dates nothing later than now, or its charges would never end.

@@ -55,7 +55,7 @@ class PortFound:
     port: int
 
 
-class Opinion(StrEnum):
+class ProbeResult(StrEnum):
     """Who answered at a peer's address, if anybody did."""
 
     ALIVE = "alive"  # this incarnation
@@ -78,7 +78,7 @@ class PeersChecked:
 
     now: float
     gang: str
-    answers: Mapping[str, Opinion]
+    answers: Mapping[str, ProbeResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class PeerAnswered:
     now: float
     rank: int
     incarnation: str
-    opinion: Opinion
+    result: ProbeResult
     generation: int = 0
     working: bool = False
     ready: bool = False

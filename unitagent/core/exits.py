@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Code(IntEnum):
+class ExitCode(IntEnum):
     """Exit codes of ``unitagent run`` itself; anything else is the workload's own."""
 
     DONE = 0  # asked to stop, drained, or the whole Unit succeeded

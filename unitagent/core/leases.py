@@ -46,15 +46,15 @@ class Leases:
     Attributes:
         contact: since when my contact with the store is unbroken; None while it is lost.
         last: when the store last answered me.
-        of: by incarnation.
+        by_incarnation: the lease of each.
 
     """
 
     contact: float | None = None
     last: float | None = None
-    of: Mapping[str, Lease] = field(default_factory=dict)
+    by_incarnation: Mapping[str, Lease] = field(default_factory=dict)
 
-    def seen(
+    def after_reply(
         self,
         beats: Mapping[int, Beat],
         now: float,
@@ -73,17 +73,17 @@ class Leases:
 
         """
         broken = self.contact is None or self.last is None or now - self.last > gap
-        lost = {one for one in self.of if self.unchanged(one) > lost_after}
-        shown = {beat.incarnation: self._renewed(rank, beat, now, gap) for rank, beat in beats.items()}
+        lost = {one for one in self.by_incarnation if self.seconds_unchanged(one) > lost_after}
+        shown = {beat.incarnation: self._renew_lease(rank, beat, now, gap) for rank, beat in beats.items()}
         hidden = {
-            incarnation: _hidden(lease, lease.since if incarnation in lost else now)
-            for incarnation, lease in self.of.items()
+            incarnation: _hide_lease(lease, lease.since if incarnation in lost else now)
+            for incarnation, lease in self.by_incarnation.items()
             if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
         }
         return Leases(now if broken else self.contact, now, {**hidden, **shown})
 
-    def _renewed(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
-        old = self.of.get(beat.incarnation)
+    def _renew_lease(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
+        old = self.by_incarnation.get(beat.incarnation)
         if old is None:
             return Lease(rank=rank, count=beat.count, since=now, written=now)
         if beat.count <= old.count:  # one that goes back is a store's loss, and no sign of life
@@ -94,7 +94,7 @@ class Leases:
         moved = old.moved if now - beat.age < looked - gap else now
         return Lease(rank=rank, count=beat.count, since=now, written=written, moved=moved)
 
-    def broken(self) -> Leases:
+    def after_lost_contact(self) -> Leases:
         """After an exchange that got no answer."""
         return replace(self, contact=None)
 
@@ -104,87 +104,89 @@ class Leases:
             one: replace(
                 lease, since=min(now, lease.since + seconds), written=min(now, lease.written + seconds)
             )
-            for one, lease in self.of.items()
+            for one, lease in self.by_incarnation.items()
         }
-        return replace(self, of=later)
+        return replace(self, by_incarnation=later)
 
-    def without(self, incarnations: Iterable[str]) -> Leases:
+    def forget(self, incarnations: Iterable[str]) -> Leases:
         """After a time in which I could not see them: of these I know nothing."""
         gone = frozenset(incarnations)
-        return replace(self, of={one: lease for one, lease in self.of.items() if one not in gone})
+        return replace(
+            self, by_incarnation={one: lease for one, lease in self.by_incarnation.items() if one not in gone}
+        )
 
-    def unchanged(self, incarnation: str) -> float:
+    def seconds_unchanged(self, incarnation: str) -> float:
         """Seconds that I have seen a beat stand still in my unbroken contact; 0 when I cannot judge. What the
         store has not shown me, because I slept or it did, is no evidence.
         """
-        lease = self.of.get(incarnation)
-        return 0.0 if lease is None else self._since(lease.since)
+        lease = self.by_incarnation.get(incarnation)
+        return 0.0 if lease is None else self._seconds_since(lease.since)
 
-    def silence(self, incarnation: str) -> float:
+    def seconds_silent(self, incarnation: str) -> float:
         """Seconds since the store got the last beat, as far as it can tell; 0 when I cannot judge. It may be
         early by a heartbeat where the server's clock was set, so it needs a second witness.
         """
-        lease = self.of.get(incarnation)
-        return 0.0 if lease is None else self._since(lease.written)
+        lease = self.by_incarnation.get(incarnation)
+        return 0.0 if lease is None else self._seconds_since(lease.written)
 
-    def _since(self, begin: float) -> float:
+    def _seconds_since(self, begin: float) -> float:
         if self.contact is None or self.last is None:
             return 0.0
         return max(0.0, self.last - max(begin, self.contact))
 
-    def has_turned(self, incarnation: str, age: float, now: float) -> bool:
+    def has_reached_age(self, incarnation: str, age: float, now: float) -> bool:
         """Whether the last beat that I know of has turned ``age`` seconds old since I looked last."""
-        return self.turns(incarnation, age) <= now
+        return self.time_of_age(incarnation, age) <= now
 
-    def turns(self, incarnation: str, age: float) -> float:
+    def time_of_age(self, incarnation: str, age: float) -> float:
         """When the last beat that I know of turns that old; never, if it was when I looked last."""
-        lease = self.of.get(incarnation)
+        lease = self.by_incarnation.get(incarnation)
         if lease is None or self.contact is None or self.last is None:
             return float("inf")
         at = max(lease.written, self.contact) + age
         return at if self.last < at else float("inf")
 
-    def beats(self, incarnation: str, within: float = float("inf")) -> bool:
+    def is_beating(self, incarnation: str, within: float = float("inf")) -> bool:
         """Whether the count grew since my contact began, and not longer ago than that: living evidence."""
-        lease = self.of.get(incarnation)
+        lease = self.by_incarnation.get(incarnation)
         if lease is None or self.contact is None or self.last is None:
             return False
         return lease.moved > self.contact and self.last - lease.moved <= within
 
-    def unseen(self, incarnation: str) -> bool:
+    def is_unknown(self, incarnation: str) -> bool:
         """Whether I know nothing of its beats, since I do not read them."""
-        return incarnation not in self.of
+        return incarnation not in self.by_incarnation
 
-    def age(self, incarnation: str, now: float) -> float | None:
+    def seconds_since_beat(self, incarnation: str, now: float) -> float | None:
         """Seconds since its last beat, for people and for timers; None when nothing was seen."""
-        lease = self.of.get(incarnation)
+        lease = self.by_incarnation.get(incarnation)
         return None if lease is None else max(0.0, now - lease.written)
 
-    def count(self, incarnation: str) -> int:
+    def highest_count(self, incarnation: str) -> int:
         """The highest count of its beats that I saw; 0 when I saw none."""
-        lease = self.of.get(incarnation)
+        lease = self.by_incarnation.get(incarnation)
         return 0 if lease is None else lease.count
 
-    def alive(self, incarnation: str) -> bool:
+    def was_alive(self, incarnation: str) -> bool:
         """Whether this incarnation was ever seen to beat."""
-        lease = self.of.get(incarnation)
+        lease = self.by_incarnation.get(incarnation)
         return lease is not None and lease.moved > NEVER
 
-    def former(self, rank: int, besides: str) -> Lease | None:
+    def find_hidden(self, rank: int, besides: str) -> Lease | None:
         """The last other holder of a rank that I have seen and that the store does not show any more."""
         hidden = [
             lease
-            for incarnation, lease in self.of.items()
+            for incarnation, lease in self.by_incarnation.items()
             if lease.rank == rank and incarnation != besides and not lease.shown
         ]
         return max(hidden, key=lambda lease: lease.since, default=None)
 
 
-def _hidden(lease: Lease, since: float) -> Lease:
+def _hide_lease(lease: Lease, since: float) -> Lease:
     """A store that lost a beat shows nothing of it; its agent has a lease from then on to show itself."""
     return replace(lease, since=since, written=since, shown=False) if lease.shown else lease
 
 
-def neighbours(rank: int, size: int) -> tuple[int, ...]:
+def find_neighbours(rank: int, size: int) -> tuple[int, ...]:
     """The ranks whose leases I judge: the next two in the ring, so nobody reads N beats a second."""
     return tuple(dict.fromkeys((rank + step) % size for step in (1, 2) if (rank + step) % size != rank))

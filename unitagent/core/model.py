@@ -100,7 +100,7 @@ class Record:
 
     Attributes:
         incarnation: random id of this life of the agent.
-        tenure: of its rank; each taking of a rank has a higher one than what it replaces (:mod:`joining`).
+        tenure: of its rank; each taking of a rank has a higher one than the last (:mod:`rank_ownership`).
         edition: grows with every change of this record, so that an older copy of it is known as such.
         generation: the generation it stands in; 0 before its first barrier.
         begun: the last generation in which, as far as it knows, somebody in its rank has started before it.
@@ -155,7 +155,7 @@ class Record:
         """Whether my tenure of the rank is the later one; two that were taken apart differ by their ids."""
         return (self.tenure, self.incarnation) > (other.tenure, other.incarnation)
 
-    def stood_here(self, me: Record) -> bool:
+    def had_address_of(self, me: Record) -> bool:
         """Whether it was written by an agent that listened exactly where I listen now. The kernel lets one
         socket listen at an address of a network namespace, so that agent is gone.
         """
@@ -210,16 +210,16 @@ class Failure:
         stopped = [rank for rank in range(self.stops) if asked_for or rank != self.rank]
         if not stopped:
             return told
-        who = ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
+        who = format_ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
         return f"{told}; {who} stopped"
 
 
-def ranks(numbers: Sequence[int]) -> str:
+def format_ranks(numbers: Sequence[int]) -> str:
     """``rank 2`` or ``ranks 0, 1, 2``; of many the first."""
-    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(few([str(one) for one in numbers]))}"
+    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(shorten_list([str(one) for one in numbers]))}"
 
 
-def few(parts: Sequence[str]) -> list[str]:
+def shorten_list(parts: Sequence[str]) -> list[str]:
     """As many parts of a sentence as are read, and how many more there are."""
     if len(parts) <= _NAMED:
         return list(parts)
@@ -316,7 +316,7 @@ class Gang:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class CoreConfig:
     """All that an agent is told once, at its start. Durations are seconds.
 
     Attributes:

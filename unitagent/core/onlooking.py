@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from unitagent.core.conditions import conditions_by_store
+from unitagent.core.conditions import list_store_conditions
 from unitagent.core.model import Failure, InstanceState, Phase, Record
-from unitagent.core.status import failure, recovery_of_nothing
+from unitagent.core.status import empty_recovery, format_failure
 
 
-class Board(Protocol):
+class MembershipTable(Protocol):
     """What hangs in the store of one Unit; a snapshot is one."""
 
     @property
@@ -33,20 +33,22 @@ class Board(Protocol):
         """The first failure of the last generation that failed."""
 
 
-def status(unit: str, board: Board, lease: float) -> dict[str, Any]:
+def status_from_store(unit: str, board: MembershipTable, lease: float) -> dict[str, Any]:
     """The Unit; ``guard`` and ``recovery`` are known to the agents only and are null here."""
     size = max((record.size for record in board.records.values()), default=0)
-    instances = [_instance(board, rank, lease) for rank in range(size)]
+    instances = [_describe_record(board, rank, lease) for rank in range(size)]
     leader = board.records.get(0)
     draining = any(record.asked and not record.left for record in board.records.values())
-    serving = bool(instances) and all(_serves(one, board.generation) for one in instances)
+    serving = bool(instances) and all(_is_serving(one, board.generation) for one in instances)
     ready = serving and instances[0]["state"] == InstanceState.HEALTHY and not draining
     started = leader is not None and bool(leader.gang)
     return {
         "unit": unit,
         "size": size,
         "guard": None,
-        "phase": _phase(list(board.records.values()), serving=serving, draining=draining).value,
+        "phase": _find_phase_from_records(
+            list(board.records.values()), serving=serving, draining=draining
+        ).value,
         "generation": board.generation,
         "restarts": max((record.restarts for record in board.records.values()), default=0),
         "master_address": leader.ip if leader and started else None,
@@ -54,20 +56,20 @@ def status(unit: str, board: Board, lease: float) -> dict[str, Any]:
         "ready": ready,
         "traffic": ready,
         "draining": draining,
-        "failure": failure(board.failure),
+        "failure": format_failure(board.failure),
         "store": {"connected": True, "since": None},
         "instances": instances,
-        "recovery": recovery_of_nothing(),
-        "conditions": conditions_by_store(),
+        "recovery": empty_recovery(),
+        "conditions": list_store_conditions(),
     }
 
 
-def _serves(instance: dict[str, Any], generation: int) -> bool:
+def _is_serving(instance: dict[str, Any], generation: int) -> bool:
     up = instance["state"] in (InstanceState.RUNNING, InstanceState.HEALTHY)
     return up and instance["generation"] == generation
 
 
-def _phase(records: Sequence[Record], *, serving: bool, draining: bool) -> Phase:
+def _find_phase_from_records(records: Sequence[Record], *, serving: bool, draining: bool) -> Phase:
     if any(record.failed for record in records):
         return Phase.FAILED
     if draining:
@@ -80,7 +82,7 @@ def _phase(records: Sequence[Record], *, serving: bool, draining: bool) -> Phase
     return Phase.RESTARTING if any(record.restarts for record in records) else Phase.FORMING
 
 
-def _instance(board: Board, rank: int, lease: float) -> dict[str, Any]:
+def _describe_record(board: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
     record, age = board.records.get(rank), board.ages.get(rank)
     late = age is not None and age > lease and record is not None and not record.left
     state = InstanceState.LOST if late else record.state if record else InstanceState.WAITING

@@ -6,36 +6,40 @@ is away, or a *suspicion*, which ends the generation only together with a snapsh
 
 from __future__ import annotations
 
-from unitagent.core import credence
-from unitagent.core.events import Opinion, PeerAnswered, PeerHungUp
+from unitagent.core import plausibility
+from unitagent.core.events import PeerAnswered, PeerHungUp, ProbeResult
 from unitagent.core.leases import NEVER
 from unitagent.core.model import InstanceState, Mode, Record
-from unitagent.core.state import State, overdue, relay
+from unitagent.core.state import State, find_relay, is_overdue
 
 # These say nothing of whom I asked for. Another incarnation's answer may have been relayed from anywhere; if
 # it has taken the place of the one that I know, the store shows it, or the lease of the old one ends.
-_NOTHING = {Opinion.SILENT, Opinion.SELF, Opinion.STRANGER, Opinion.OTHER}
+_NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, ProbeResult.OTHER}
 
 
-def peer_answered(state: State, event: PeerAnswered) -> State:
+def apply_peer_answer(state: State, event: PeerAnswered) -> State:
     """What an answer, or its absence, adds to the facts."""
     state = state.with_peers(
         asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
     )
-    if event.opinion is Opinion.SILENT and _was_starved(state, event.rank):
+    if event.result is ProbeResult.SILENT and _was_starved(state, event.rank):
         return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
-    record = about(state, event.rank, event.incarnation)
+    record = find_record(state, event.rank, event.incarnation)
     if record is None:
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
     one, peers = {event.incarnation}, state.peers
     state = state.with_peers(
-        refused=peers.refused | one if event.opinion is Opinion.REFUSED else peers.refused - one,
-        mute=peers.mute | one if event.opinion in _NOTHING else peers.mute - one,
+        refused=peers.refused | one if event.result is ProbeResult.REFUSED else peers.refused - one,
+        mute=peers.mute | one if event.result in _NO_EVIDENCE else peers.mute - one,
     )
-    state = _heard(state, event) if event.opinion is Opinion.ALIVE else _unheard(state, event, record)
-    if event.rank == state.rules.rank:  # who holds my rank is no member of my gang
+    state = (
+        _note_answer(state, event)
+        if event.result is ProbeResult.ALIVE
+        else _note_silence(state, event, record)
+    )
+    if event.rank == state.config.rank:  # who holds my rank is no member of my gang
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
-    return _judge(state, event, record)
+    return _weigh_answer(state, event, record)
 
 
 def _was_starved(state: State, rank: int) -> bool:
@@ -45,26 +49,26 @@ def _was_starved(state: State, rank: int) -> bool:
 
 def _asked_at(state: State, rank: int) -> float:
     """When a rank was asked last."""
-    return state.peers.ask_again.get(rank, NEVER) - state.rules.timing.ask_every
+    return state.peers.ask_again.get(rank, NEVER) - state.config.timing.ask_every
 
 
-def _heard(state: State, event: PeerAnswered) -> State:
+def _note_answer(state: State, event: PeerAnswered) -> State:
     """A living peer vouches for itself, and tells of a generation that I may have missed. Its word is as old
     as my question: I may have stood still since.
     """
-    recent = state.now - state.rules.timing.takeover
+    recent = state.now - state.config.timing.takeover
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
     asked = min(state.now, _asked_at(state, event.rank))
     heard[event.incarnation] = asked
-    if _passes_on(state, event):
+    if _relays_leader(state, event):
         heard[event.leader] = max(heard.get(event.leader, NEVER), asked - max(0.0, event.leader_age))
     unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
-    return credence.heard(state.with_peers(heard=heard, unheard=unheard), event.generation)
+    return plausibility.learn_generation(state.with_peers(heard=heard, unheard=unheard), event.generation)
 
 
-def _unheard(state: State, event: PeerAnswered, record: Record) -> State:
+def _note_silence(state: State, event: PeerAnswered, record: Record) -> State:
     """One that does not answer has not since it was asked so for the first time."""
-    if event.opinion in _NOTHING and overdue(state, record):  # the second witness has come late
+    if event.result in _NO_EVIDENCE and is_overdue(state, record):  # the second witness has come late
         state = state.with_store(look=True)
     if event.incarnation in state.peers.unheard:
         return state
@@ -73,18 +77,20 @@ def _unheard(state: State, event: PeerAnswered, record: Record) -> State:
     return state.with_peers(unheard={**since, event.incarnation: _asked_at(state, event.rank)})
 
 
-def _judge(state: State, event: PeerAnswered, record: Record) -> State:
+def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
     """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
     hung_up = event.rank in state.peers.hung_up
     state = state.with_peers(
         hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
     )
-    against = _against(state, event, record, hung_up=hung_up)
-    if event.opinion is Opinion.REFUSED and not against:
+    against = _find_doubt(state, event, record, hung_up=hung_up)
+    if event.result is ProbeResult.REFUSED and not against:
         state = _ask_again(state, event)
     if against:
         state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
-    elif not state.connected or _works(state, event):  # with a store, its snapshots settle doubts, too
+    elif not state.connected or _says_it_works(
+        state, event
+    ):  # with a store, its snapshots settle doubts, too
         state = state.with_peers(
             doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
         )
@@ -98,48 +104,50 @@ def _judge(state: State, event: PeerAnswered, record: Record) -> State:
     return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
 
 
-def _works(state: State, event: PeerAnswered) -> bool:
+def _says_it_works(state: State, event: PeerAnswered) -> bool:
     """Whether it says that its workload runs with mine; of rank 0, that the Unit serves."""
-    here = event.opinion is Opinion.ALIVE and event.generation == state.me.generation
+    here = event.result is ProbeResult.ALIVE and event.generation == state.me.generation
     return here and event.working and (event.rank != 0 or event.ready)
 
 
-def _against(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
-    late = overdue(state, record)
-    match event.opinion:
-        case Opinion.ALIVE if event.generation == state.me.generation and not event.working:
-            untold = (late or not state.connected) and state.rules.mode is Mode.SERVICE  # a job's may be done
+def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+    late = is_overdue(state, record)
+    match event.result:
+        case ProbeResult.ALIVE if event.generation == state.me.generation and not event.working:
+            untold = (
+                late or not state.connected
+            ) and state.config.mode is Mode.SERVICE  # a job's may be done
             down = untold and not _has_yet_to_start(state, record)
             return "its workload is down and it cannot tell the store" if down else ""
-        case Opinion.ALIVE if _tells_of_leader(state, event) and not event.ready and not state.connected:
+        case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
             return "it knows that the Unit does not serve"
-        case Opinion.ALIVE:
+        case ProbeResult.ALIVE:
             return ""
-        case Opinion.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
+        case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
             return "its address refuses connections, so its agent is dead"
         case _:
             last = state.store.leases.last or state.now
             silent_for = state.now - state.peers.heard.get(event.incarnation, last)
-            lost = not state.connected and silent_for > state.rules.lease
+            lost = not state.connected and silent_for > state.config.lease
             return "it does not answer" if lost and not hung_up else ""
 
 
-def _passes_on(state: State, event: PeerAnswered) -> bool:
+def _relays_leader(state: State, event: PeerAnswered) -> bool:
     """Whether it tells me what rank 0 has answered it, as somebody does for each in a large Unit."""
     leader = state.store.records.get(0)
     known = leader is not None and leader.incarnation == event.leader
-    return known and event.rank == relay(state.rules.rank, state.rules.size)
+    return known and event.rank == find_relay(state.config.rank, state.config.size)
 
 
-def _tells_of_leader(state: State, event: PeerAnswered) -> bool:
-    return event.rank in {0, relay(state.rules.rank, state.rules.size)}
+def _knows_of_leader(state: State, event: PeerAnswered) -> bool:
+    return event.rank in {0, find_relay(state.config.rank, state.config.size)}
 
 
 def _has_yet_to_start(state: State, record: Record) -> bool:
     """Whether it has confirmed my gang, and does not know yet that all have: I started within a lease."""
     waits = record.state is InstanceState.IDLE and record.gang == state.me.gang
     young = state.me.state is InstanceState.STARTING or (
-        state.now - state.workload.spawned < state.rules.lease
+        state.now - state.workload.spawned < state.config.lease
     )
     return waits and young
 
@@ -153,27 +161,27 @@ def _misses_beat(state: State, event: PeerAnswered) -> bool:
     """Whether its beat stands still as well: a firewall that is loaded anew refuses, too, while the beats go
     on. Without the store nothing can be seen of them.
     """
-    due = state.rules.timing.beat_due
-    return not state.connected or state.store.leases.silence(event.incarnation) >= due
+    due = state.config.timing.beat_due
+    return not state.connected or state.store.leases.seconds_silent(event.incarnation) >= due
 
 
 def _ask_again(state: State, event: PeerAnswered) -> State:
     """Look for its beat at once, and ask again when one is missing."""
-    timing = state.rules.timing
-    left = timing.beat_due - (state.store.leases.age(event.incarnation, state.now) or 0.0)
+    timing = state.config.timing
+    left = timing.beat_due - (state.store.leases.seconds_since_beat(event.incarnation, state.now) or 0.0)
     at = state.now + min(timing.ask_every, max(timing.tick, left))
     state = state.with_store(look=state.connected or state.store.look)
     return state.with_peers(ask_again={**state.peers.ask_again, event.rank: at})
 
 
-def peer_hung_up(state: State, event: PeerHungUp) -> State:
+def apply_hang_up(state: State, event: PeerHungUp) -> State:
     """A broken connection is a reason to ask, and nothing more."""
-    if about(state, event.rank, event.incarnation) is None:
+    if find_record(state, event.rank, event.incarnation) is None:
         return state
     return state.with_peers(hung_up=state.peers.hung_up | {event.rank})
 
 
-def about(state: State, rank: int, incarnation: str) -> Record | None:
+def find_record(state: State, rank: int, incarnation: str) -> Record | None:
     """The record of the incarnation that an event is about, if that is still one that I know."""
-    known = (state.store.records.get(rank), state.store.former if rank == state.rules.rank else None)
+    known = (state.store.records.get(rank), state.store.former if rank == state.config.rank else None)
     return next((one for one in known if one is not None and one.incarnation == incarnation), None)

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unitagent.core.failures import startup_ends
-from unitagent.core.judging import turning_points
-from unitagent.core.parts import Shutdown, Work
-from unitagent.core.stage import Stage, stage
+from unitagent.core.failure_detector import silence_deadlines
+from unitagent.core.failures import startup_deadline
+from unitagent.core.stage import Stage, find_stage
 from unitagent.core.state import State
+from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 _UP = Shutdown()
 
 
-def wakes_at(state: State) -> float | None:
+def next_wakeup(state: State) -> float | None:
     """When the clock has to be looked at next; None for as often as ever."""
-    return min(_deadlines(state)) if _rests(state) else None
+    return min(_list_deadlines(state)) if _is_at_rest(state) else None
 
 
-def _rests(state: State) -> bool:
+def _is_at_rest(state: State) -> bool:
     """Whether it serves, has said all that it has to say, and has no question open."""
     store, peers, me = state.store, state.peers, state.me
-    serves = state.workload.work is Work.ALIVE and stage(state) is Stage.RUNNING and not state.outrun
+    serves = (
+        state.workload.phase is WorkloadPhase.ALIVE
+        and find_stage(state) is Stage.RUNNING
+        and not state.superseded
+    )
     if not (serves and state.connected and state.shutdown == _UP):
         return False
     record = store.records.get(me.rank)
@@ -35,8 +39,8 @@ def _rests(state: State) -> bool:
     return holds and told and not (peers.asking or peers.hung_up or peers.suspects)
 
 
-def _deadlines(state: State) -> Iterator[float]:
+def _list_deadlines(state: State) -> Iterator[float]:
     """When the next heartbeat is due, when the store or a peer has been silent for too long, and a start."""
     yield state.store.next_beat
-    yield from turning_points(state)
-    yield startup_ends(state)
+    yield from silence_deadlines(state)
+    yield startup_deadline(state)

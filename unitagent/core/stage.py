@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from unitagent.core.parts import Work
 from unitagent.core.state import State
+from unitagent.core.state_parts import WorkloadPhase
 
 
 class Stage(StrEnum):
@@ -23,7 +23,7 @@ class Stage(StrEnum):
     LEAVING = "leaving"  # it will end, with an exit code that it knows
 
 
-def stage(state: State) -> Stage:
+def find_stage(state: State) -> Stage:
     """The stage of an agent with this state."""
     if state.shutdown.leaving is not None:
         return Stage.LEAVING
@@ -40,4 +40,4 @@ def stage(state: State) -> Stage:
 
 def _takes_part(state: State) -> bool:
     """Whether its workload has not been told to end, or has done all that was to do."""
-    return state.done if not state.up else state.workload.work is not Work.STOPPING
+    return state.done if not state.up else state.workload.phase is not WorkloadPhase.STOPPING

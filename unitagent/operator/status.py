@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unitagent.core.model import ranks
+from unitagent.core.model import format_ranks
 from unitagent.legible import line, within
 from unitagent.operator.history.since import stamp
 
@@ -55,7 +55,9 @@ def _differing(others: list[int] | None, strangers: list[int]) -> str:
     if not others:
         return "all ranks have exactly these"
     return (
-        f"{ranks(between)} {'do' if len(between) > 1 else 'does'} not have exactly these" if between else ""
+        f"{format_ranks(between)} {'do' if len(between) > 1 else 'does'} not have exactly these"
+        if between
+        else ""
     )
 
 
@@ -65,8 +67,8 @@ def _apart(strangers: list[int]) -> str:
         return ""
     have = "have" if len(strangers) > 1 else "has"
     return (
-        f"{ranks(strangers)} {have} none of these: they and whoever was asked will not meet at the next "
-        "barrier; add the missing secrets to UNIT_SECRET_FILE until all ranks have all"
+        f"{format_ranks(strangers)} {have} none of these: they and whoever was asked will not meet at the "
+        "next barrier; add the missing secrets to UNIT_SECRET_FILE until all ranks have all"
     )
 
 

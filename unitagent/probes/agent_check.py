@@ -6,7 +6,7 @@ HAProxy knows them from its ``agent-check``; it ignores an agent that it cannot 
 
 from __future__ import annotations
 
-from unitagent.core.checks import NOT_HERE, OK
+from unitagent.core.probe_answers import NOT_HERE, OK
 
 ASKED = b"traffic\n"  # no request of HTTP begins so, and h11 would wait for more
 

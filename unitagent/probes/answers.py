@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from unitagent.core.checks import Answer
+from unitagent.core.probe_answers import ProbeAnswer
 from unitagent.legible import line
 from unitagent.probes import dashboard
 from unitagent.probes.response import JSON, Response, said
@@ -31,7 +31,7 @@ from unitagent.probes.signature import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from unitagent.core.checks import Check
+    from unitagent.core.probe_answers import ProbeCheck
     from unitagent.keys import Keyring
 
 PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
@@ -43,16 +43,16 @@ _MAX_FIELDS = 64
 class Answers(Protocol):
     """What the agent knows. Each method is called on the event loop and returns at once."""
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeAnswer:
         """Answer ``/livez``."""
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         """Answer ``/readyz``."""
 
-    def traffic(self) -> Answer:
+    def traffic(self) -> ProbeAnswer:
         """Answer ``/traffic``."""
 
-    def startup(self) -> Answer:
+    def startup(self) -> ProbeAnswer:
         """Answer ``/startupz``."""
 
     def status(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def respond(answers: Answers, request: Request, keys: Keyring) -> Response:
     return said(404, "nothing here; paths: " + " ".join(PATHS))
 
 
-def _probe(answers: Answers, path: str) -> Answer | None:
+def _probe(answers: Answers, path: str) -> ProbeAnswer | None:
     match path:
         case "livez" | "healthz":
             return answers.live()
@@ -126,7 +126,7 @@ def _probe(answers: Answers, path: str) -> Answer | None:
     return None
 
 
-def _probed(path: str, answer: Answer, check: str, query: str) -> Response:
+def _probed(path: str, answer: ProbeAnswer, check: str, query: str) -> Response:
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -142,12 +142,12 @@ def _probed(path: str, answer: Answer, check: str, query: str) -> Response:
     return _told(path, answer, verbose="verbose" in fields)
 
 
-def _narrowed(answer: Answer, checks: tuple[Check, ...]) -> Answer:
+def _narrowed(answer: ProbeAnswer, checks: tuple[ProbeCheck, ...]) -> ProbeAnswer:
     """Judge by some of the checks only; a failure keeps the code of the whole."""
-    return Answer(200 if all(check.ok for check in checks) else answer.code, checks)
+    return ProbeAnswer(200 if all(check.ok for check in checks) else answer.code, checks)
 
 
-def _told(path: str, answer: Answer, *, verbose: bool) -> Response:
+def _told(path: str, answer: ProbeAnswer, *, verbose: bool) -> Response:
     passed = answer.code == 200  # noqa: PLR2004 (the one code that means yes)
     failures = "; ".join(f"{check.name}: {_line(check.reason)}" for check in answer.checks if not check.ok)
     lines = ["ok"] if passed else [f"{path} check failed: {failures or 'no reason given'}"]
@@ -157,7 +157,7 @@ def _told(path: str, answer: Answer, *, verbose: bool) -> Response:
     return said(answer.code, "\n".join(lines))
 
 
-def _listed(check: Check) -> str:
+def _listed(check: ProbeCheck) -> str:
     return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_line(check.reason)}"
 
 

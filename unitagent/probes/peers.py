@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
-from unitagent.core.events import Opinion
+from unitagent.core.events import ProbeResult
 from unitagent.core.model import InstanceState
 from unitagent.insist import has_arrived, insist
 from unitagent.keys import Keyring
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 
     """
 
-    opinion: Opinion
+    opinion: ProbeResult
     generation: int = 0
     working: bool = False
     ready: bool = False
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
     leader_age: float = 0.0
 
 
-_SILENT = Verdict(Opinion.SILENT)
+_SILENT = Verdict(ProbeResult.SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Peers:
         except TimeoutError:
             return _SILENT
 
-    async def check(self, records: Collection[Record]) -> dict[str, Opinion]:
+    async def check(self, records: Collection[Record]) -> dict[str, ProbeResult]:
         """Tell for each incarnation who answers at its address, asked from our card; several at once."""
         verdicts = await asyncio.gather(*map(self.ask, records))
         return {
@@ -139,7 +139,7 @@ class Peers:
             answered = await get(address, "/status", headers, self._rank_ip, on_connect)
             return judge(record, answered, self._me, brief_question(nonce))
         except ConnectionRefusedError:
-            return Verdict(Opinion.REFUSED)
+            return Verdict(ProbeResult.REFUSED)
         except ValueError:
             return _SILENT
         except OSError:
@@ -154,11 +154,11 @@ def judge(record: Record, answered: Answered, me: Asker, nonce: str) -> Verdict:
     if answered.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
         return _SILENT
     if incarnation == me.incarnation:
-        return Verdict(Opinion.SELF)
+        return Verdict(ProbeResult.SELF)
     if not _is_signed_as_mine(answered, me.keys, Claim(nonce, unit, rank, incarnation, answered.body)):
-        return Verdict(Opinion.STRANGER)
+        return Verdict(ProbeResult.STRANGER)
     if (unit, incarnation) != (me.unit, record.incarnation):
-        return Verdict(Opinion.OTHER)
+        return Verdict(ProbeResult.OTHER)
     return _alive(record, answered.body) if rank == record.rank else _SILENT
 
 
@@ -200,7 +200,7 @@ def _alive(record: Record, body: bytes) -> Verdict:
         if (instance.rank, instance.incarnation) == (record.rank, record.incarnation):
             working, leader = instance.state.started, status.leader
             return Verdict(
-                Opinion.ALIVE,
+                ProbeResult.ALIVE,
                 instance.generation,
                 working,
                 status.ready,

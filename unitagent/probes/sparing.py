@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from unitagent.core.checks import Answer
+    from unitagent.core.probe_answers import ProbeAnswer
     from unitagent.probes.answers import Answers
 
 T = TypeVar("T")
@@ -27,19 +27,19 @@ class Sparing:
         self._answers = answers
         self._made: dict[str, tuple[float, Any]] = {}
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeAnswer:
         """Answer ``/livez``."""
         return self._answers.live()
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         """Answer ``/readyz``."""
         return self._answers.ready()
 
-    def traffic(self) -> Answer:
+    def traffic(self) -> ProbeAnswer:
         """Answer ``/traffic``."""
         return self._answers.traffic()
 
-    def startup(self) -> Answer:
+    def startup(self) -> ProbeAnswer:
         """Answer ``/startupz``."""
         return self._answers.startup()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.core.history import Moment
+    from unitagent.core.history import HistoryEvent
     from unitagent.store.address import Directions
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Page:
 
     """
 
-    moments: tuple[Moment, ...]
+    moments: tuple[HistoryEvent, ...]
     last: bytes
     now: float
 
@@ -72,7 +72,7 @@ class History:
         self._line = Line(url, self._key, timeout)
         self._warnings = Warnings(warn)
 
-    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Keep moments; ``clock`` is the one that they were dated by, asked when they are sent."""
         kind = await self._line.operate(lambda connection: _add(connection, self._key, moments, clock))
         if kind:
@@ -99,7 +99,7 @@ class History:
         last = entries[-1][0] if entries else after
         return Page(tuple(self._moments(entries)), last, int(seconds) + int(micros) / 1e6)
 
-    def _moments(self, entries: Sequence[Any]) -> Iterator[Moment]:
+    def _moments(self, entries: Sequence[Any]) -> Iterator[HistoryEvent]:
         for _, fields in entries:
             moment = _moment(fields)
             if moment is None:
@@ -111,7 +111,7 @@ class History:
         self._warnings.once(f"the store held {kind} under our key {self._key}, which is no history")
 
 
-def _moment(fields: Any) -> Moment | None:
+def _moment(fields: Any) -> HistoryEvent | None:
     match fields:
         case [b"at", bytes(at), b"moment", bytes(raw)] if wire.decode_number(at):
             moment = wire.decode_moment(raw)
@@ -120,7 +120,7 @@ def _moment(fields: Any) -> Moment | None:
 
 
 async def _add(
-    connection: AbstractConnection, key: str, moments: Sequence[Moment], clock: Callable[[], float]
+    connection: AbstractConnection, key: str, moments: Sequence[HistoryEvent], clock: Callable[[], float]
 ) -> bytes:
     """Run the script by its name, or send it to a server that has yet to learn it."""
 

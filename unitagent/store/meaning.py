@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unitagent.core.history import Moment
+    from unitagent.core.history import HistoryEvent
     from unitagent.core.model import Failure, Record
     from unitagent.store.protocol import Entry
 
@@ -100,7 +100,7 @@ def is_failure(failure: Failure) -> bool:
     )
 
 
-def is_moment(moment: Moment) -> bool:
+def is_moment(moment: HistoryEvent) -> bool:
     """Whether a moment of the history can have been."""
     return 0 <= moment.rank < MAX_SIZE and 0 <= moment.at <= _LAST_DAY
 

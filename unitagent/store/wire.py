@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from unitagent.core.history import Moment
+from unitagent.core.history import HistoryEvent
 from unitagent.core.model import Beat, Failure, Order, Record
 from unitagent.store import meaning
 from unitagent.store.meaning import MAX_EXACT, MAX_GENERATION, MAX_SIZE
@@ -22,7 +22,7 @@ from unitagent.store.protocol import Output
 _DIGITS = len(str(MAX_EXACT))
 _LONGEST_BEAT = 128 + 2 * (1 + _DIGITS)  # bytes
 
-Value = Record | Failure | Order | Output | Moment
+Value = Record | Failure | Order | Output | HistoryEvent
 T = TypeVar("T", bound=Value)
 
 
@@ -76,9 +76,9 @@ def decode_output(raw: bytes) -> Output | None:
     return output if output is not None and 0 <= output.rank < MAX_SIZE else None
 
 
-def decode_moment(raw: bytes) -> Moment | None:
+def decode_moment(raw: bytes) -> HistoryEvent | None:
     """Read a moment of a Unit's history."""
-    moment = _decode(raw, Moment)
+    moment = _decode(raw, HistoryEvent)
     return moment if moment is not None and meaning.is_moment(moment) else None
 
 

@@ -9,29 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from unitagent.core import budget
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.model import Charge, InstanceState, Reason, Record, Restart
-from unitagent.core.state import Result, State, go, members, mine
+from unitagent.core.state import Result, State, gang_members, request_exit, update_record
 
 GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
 
-def count(state: State) -> Result:
+def count_restart(state: State) -> Result:
     """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up. The
     store has to tell first why my generation ended: what was asked for is free.
     """
-    if state.up or not state.outrun or state.recovery.counted == state.me.generation or not state.connected:
+    if (
+        state.up
+        or not state.superseded
+        or state.recovery.counted == state.me.generation
+        or not state.connected
+    ):
         return state, ()
     state = state.with_recovery(counted=state.me.generation)
     if state.shutdown.draining is not None:
         return state, ()
-    state = mine(state, restarts=state.me.restarts + 1)
+    state = update_record(state, restarts=state.me.restarts + 1)
     if not _was_asked_for(state, state.me.generation):
-        state = _charge(state)
-    if state.rules.guard and budget.is_spent(state.recovery.charges, state.rules.max_restarts):
+        state = _charge_restart(state)
+    if state.config.guard and budget.is_spent(state.recovery.charges, state.config.max_restarts):
         return _give_up(state), ()
-    if state.rules.restart is Restart.RECREATE:
-        return go(state, Code.RECREATE, f"generation {state.me.generation} ended: rebuild this container"), ()
+    if state.config.restart is Restart.RECREATE:
+        return request_exit(
+            state, ExitCode.RECREATE, f"generation {state.me.generation} ended: rebuild this container"
+        ), ()
     return state, ()
 
 
@@ -41,41 +48,41 @@ def _was_asked_for(state: State, generation: int) -> bool:
     return failure is not None and asked_for and failure.generation == generation
 
 
-def _charge(state: State) -> State:
-    at = state.now if state.recovery.marks.failed is None else state.recovery.marks.failed
-    return _pausing(_charged(state, (_dated(state, state.me.generation, at),)))
+def _charge_restart(state: State) -> State:
+    at = state.now if state.recovery.timestamps.failed is None else state.recovery.timestamps.failed
+    return _set_pause(_add_charges(state, (_make_charge(state, state.me.generation, at),)))
 
 
-def _dated(state: State, generation: int, at: float) -> Charge:
-    return Charge(generation=generation, at=round(at + state.rules.epoch, 3))
+def _make_charge(state: State, generation: int, at: float) -> Charge:
+    return Charge(generation=generation, at=round(at + state.config.epoch, 3))
 
 
-def _charged(state: State, charges: Iterable[Charge]) -> State:
+def _add_charges(state: State, charges: Iterable[Charge]) -> State:
     """With these restarts charged, and those forgotten that the window has left behind."""
-    now, window = state.now + state.rules.epoch, state.rules.restart_window
-    known = budget.merge((*state.recovery.charges, *charges), now, window)
-    return mine(state.with_recovery(charges=known), charges=known[-budget.MOST :])
+    now, window = state.now + state.config.epoch, state.config.restart_window
+    known = budget.merge_charges((*state.recovery.charges, *charges), now, window)
+    return update_record(state.with_recovery(charges=known), charges=known[-budget.MOST_CHARGES :])
 
 
-def _pausing(state: State) -> State:
+def _set_pause(state: State) -> State:
     """With the pause that the last charge asks for."""
     charges = state.recovery.charges
     if not charges:
         return state
-    pause = budget.pause_before(charges, state.rules.backoff)
-    return state.with_barrier(not_before=charges[-1].at - state.rules.epoch + pause)
+    pause = budget.pause_before(charges, state.config.backoff)
+    return state.with_barrier(not_before=charges[-1].at - state.config.epoch + pause)
 
 
-def inherit(state: State, predecessor: Record) -> State:
+def inherit_charges(state: State, predecessor: Record) -> State:
     """What the former holder of my rank knew of the budget, and the end that it did not live to charge: the
     others may not have, either. A Unit that gave up has closed that account.
     """
     if any(record.failed for record in state.store.records.values()):
         return state
-    state = _charged(state, predecessor.charges)
-    if state.rules.guard and _left_uncharged(state, predecessor):
-        state = _charged(state, (_dated(state, predecessor.generation, state.now),))
-    return _pausing(state) if state.rules.restart is Restart.RECREATE else state
+    state = _add_charges(state, predecessor.charges)
+    if state.config.guard and _left_uncharged(state, predecessor):
+        state = _add_charges(state, (_make_charge(state, predecessor.generation, state.now),))
+    return _set_pause(state) if state.config.restart is Restart.RECREATE else state
 
 
 def _left_uncharged(state: State, predecessor: Record) -> bool:
@@ -99,17 +106,17 @@ def learn_charges(state: State) -> Result:
         for charge in record.charges
         if charge.generation not in known and charge.generation < state.me.generation
     ]
-    return (_charged(state, told) if told else state), ()
+    return (_add_charges(state, told) if told else state), ()
 
 
 def _give_up(state: State) -> State:
     failure = state.recovery.failure
     why = (
-        f"{len(state.recovery.charges) - 1} restarts within {state.rules.restart_window:g} s are spent "
-        f"(UNIT_MAX_RESTARTS={state.rules.max_restarts}); last: "
+        f"{len(state.recovery.charges) - 1} restarts within {state.config.restart_window:g} s are spent "
+        f"(UNIT_MAX_RESTARTS={state.config.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )
-    return mine(go(state, Code.BUDGET, why), failed=True)
+    return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True)
 
 
 def fail_together(state: State) -> Result:
@@ -117,13 +124,13 @@ def fail_together(state: State) -> Result:
     if not state.store.current:
         return state, ()
     failed = [record for record in state.store.records.values() if record.failed]
-    ours = {peer.incarnation for peer in members(state)}
+    ours = {peer.incarnation for peer in gang_members(state)}
     told = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
-    if not told and not _nobody_lived_to_tell(state):
+    if not told and not _is_spent_by_predecessors(state):
         return state, ()
     last = state.recovery.failure.detail if state.recovery.failure else "unknown"
     why = f"the restart budget of the Unit is spent; last: {last}"
-    return mine(go(state, Code.BUDGET, why), failed=True), ()
+    return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True), ()
 
 
 def _failed_without_me(state: State, record: Record) -> bool:
@@ -131,16 +138,16 @@ def _failed_without_me(state: State, record: Record) -> bool:
     have been killed while it did; a Unit that somebody starts again after it failed begins anew.
     """
     serves = state.up and state.generation == state.me.generation
-    if not state.rules.guard or serves or not record.charges:
+    if not state.config.guard or serves or not record.charges:
         return False
     gang, former, last = state.workload.gang, state.store.predecessor, record.charges[-1]
     outlived = gang is not None and gang.generation <= last.generation
     rebuilt = gang is None and former is not None and not (former.failed and former.left)
-    recent = state.now + state.rules.epoch - last.at < GAVE_UP_WITHIN
+    recent = state.now + state.config.epoch - last.at < GAVE_UP_WITHIN
     return recent and (outlived or rebuilt)
 
 
-def _nobody_lived_to_tell(state: State) -> bool:
+def _is_spent_by_predecessors(state: State) -> bool:
     """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
-    anew = state.rules.guard and state.workload.gang is None
-    return anew and budget.is_spent(state.recovery.charges, state.rules.max_restarts)
+    anew = state.config.guard and state.workload.gang is None
+    return anew and budget.is_spent(state.recovery.charges, state.config.max_restarts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.core.model import InstanceState
-from unitagent.core.state import judged, late_by, members, told_lost
+from unitagent.core.state import gang_members, judged_members, reported_lost, seconds_late
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -15,7 +15,7 @@ OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ProbeCheck:
     """One condition of a probe."""
 
     name: str
@@ -24,59 +24,59 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     """An HTTP status code and the conditions it follows from."""
 
     code: int
-    checks: tuple[Check, ...]
+    checks: tuple[ProbeCheck, ...]
 
 
-def _serves(state: State) -> Check:
+def _check_workload(state: State) -> ProbeCheck:
     me = state.me
     serving = state.in_gang and me.state.serving and state.generation == me.generation
-    return Check("workload", serving, f"the workload of rank {me.rank} is not up: {me.state}")
+    return ProbeCheck("workload", serving, f"the workload of rank {me.rank} is not up: {me.state}")
 
 
-def _ranks(state: State) -> Check:
+def _check_ranks(state: State) -> ProbeCheck:
     """Every member of my gang runs its workload in my generation, and goes on doing so."""
-    there = {peer.rank: peer for peer in members(state)}
+    there = {peer.rank: peer for peer in gang_members(state)}
     down = []
-    for rank in range(state.rules.size):
+    for rank in range(state.config.size):
         peer = there.get(rank)
-        if rank == state.rules.rank:
+        if rank == state.config.rank:
             continue
         if peer is None or not peer.state.serving or peer.generation != state.me.generation:
-            down.append(f"rank {rank} is {shown_state(state, rank)}")
+            down.append(f"rank {rank} is {find_shown_state(state, rank)}")
         elif peer.asked:
             down.append(f"rank {rank} was asked to stop")
-    return Check("ranks", not down, ", ".join(down))
+    return ProbeCheck("ranks", not down, ", ".join(down))
 
 
-def _leases(state: State) -> Check:
+def _check_leases(state: State) -> ProbeCheck:
     """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
     against = {**state.peers.doubts, **state.peers.suspects}
-    late = [peer.rank for peer in judged(state) if late_by(state, peer)]
+    late = [peer.rank for peer in judged_members(state) if seconds_late(state, peer)]
     leases, heard = state.store.leases, state.peers.heard
     unseen = [
         peer.rank
-        for peer in judged(state)
-        if not leases.alive(peer.incarnation) and peer.incarnation not in heard
+        for peer in judged_members(state)
+        if not leases.was_alive(peer.incarnation) and peer.incarnation not in heard
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
     why += [f"rank {rank} has yet to show a sign of life" for rank in unseen]
-    why += [f"rank {rank} is lost, as rank {judge} says" for rank, judge in told_lost(state).items()]
-    return Check("leases", not why, "; ".join(why))
+    why += [f"rank {rank} is lost, as rank {judge} says" for rank, judge in reported_lost(state).items()]
+    return ProbeCheck("leases", not why, "; ".join(why))
 
 
-def _leader(state: State) -> Check:
-    leader = state.me if state.rules.rank == 0 else state.store.records.get(0)
+def _check_leader(state: State) -> ProbeCheck:
+    leader = state.me if state.config.rank == 0 else state.store.records.get(0)
     healthy = leader is not None and leader.state is InstanceState.HEALTHY
-    return Check("leader", healthy, "the workload of rank 0 is not healthy yet")
+    return ProbeCheck("leader", healthy, "the workload of rank 0 is not healthy yet")
 
 
-def _draining(state: State) -> Check:
-    return Check("draining", not is_draining(state), "draining")
+def _check_draining(state: State) -> ProbeCheck:
+    return ProbeCheck("draining", not is_draining(state), "draining")
 
 
 def is_draining(state: State) -> bool:
@@ -84,51 +84,55 @@ def is_draining(state: State) -> bool:
     return state.shutdown.draining is not None or state.shutdown.asked is not None
 
 
-def unit_checks(state: State) -> tuple[Check, ...]:
+def check_unit(state: State) -> tuple[ProbeCheck, ...]:
     """What must hold for the whole Unit to serve."""
-    return tuple(check(state) for check in (_serves, _ranks, _leases, _leader, _draining))
+    return tuple(
+        check(state)
+        for check in (_check_workload, _check_ranks, _check_leases, _check_leader, _check_draining)
+    )
 
 
 def is_ready(state: State) -> bool:
     """Whether the whole Unit serves, as far as this agent can know."""
-    return all(check.ok for check in unit_checks(state))
+    return all(check.ok for check in check_unit(state))
 
 
-def live() -> Answer:
+def answer_livez() -> ProbeAnswer:
     """The agent's loop runs, or nobody would answer."""
-    return Answer(OK, (Check("loop", ok=True),))
+    return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
 
 
-def ready(state: State) -> Answer:
+def answer_readyz(state: State) -> ProbeAnswer:
     """``/readyz``: the same answer on every rank."""
-    found = unit_checks(state)
-    return Answer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+    found = check_unit(state)
+    return ProbeAnswer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
 
 
-def traffic(state: State) -> Answer:
+def answer_traffic(state: State) -> ProbeAnswer:
     """``/traffic``: ready, and this is rank 0; 404 tells a balancer to finish and send nothing."""
-    elsewhere = f"traffic goes to rank 0, this is rank {state.rules.rank}"
-    found = (Check("rank", state.rules.rank == 0, elsewhere), *unit_checks(state))
+    elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
+    found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
     if all(check.ok for check in found):
-        return Answer(OK, found)
-    turned_away = state.rules.rank != 0 or is_draining(state)
-    return Answer(NOT_HERE if turned_away else UNAVAILABLE, found)
+        return ProbeAnswer(OK, found)
+    turned_away = state.config.rank != 0 or is_draining(state)
+    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, found)
 
 
-def startup(state: State) -> Answer:
+def answer_startupz(state: State) -> ProbeAnswer:
     """``/startupz``: some generation of this agent's life has been ready."""
     why = "no generation has been ready yet"
-    return Answer(
-        OK if state.recovery.was_ready else UNAVAILABLE, (Check("startup", state.recovery.was_ready, why),)
+    return ProbeAnswer(
+        OK if state.recovery.was_ready else UNAVAILABLE,
+        (ProbeCheck("startup", state.recovery.was_ready, why),),
     )
 
 
-def shown_state(state: State, rank: int) -> InstanceState:
+def find_shown_state(state: State, rank: int) -> InstanceState:
     """A rank's state as I would tell it: ``lost`` when it is late and nobody vouches for it."""
-    if rank == state.rules.rank:
+    if rank == state.config.rank:
         return state.me.state
     record = state.store.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    lost = rank in state.peers.suspects or bool(late_by(state, record))
+    lost = rank in state.peers.suspects or bool(seconds_late(state, record))
     return InstanceState.LOST if lost else record.state

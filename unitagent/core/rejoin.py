@@ -9,24 +9,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
-from unitagent.core.barrier import differences, gang_of, has_done_its_part, start
-from unitagent.core.events import Opinion
-from unitagent.core.exits import Code
-from unitagent.core.identity import check_peers, find_clashes, find_unproven
+from unitagent.core.barrier import build_gang, describe_differences, has_done_its_part, start_workload
+from unitagent.core.events import ProbeResult
+from unitagent.core.exits import ExitCode
+from unitagent.core.gang_checks import check_peers, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
 from unitagent.core.state import (
     Result,
     State,
-    go,
     is_observed,
     is_still_mine,
     look_for_successor,
-    mine,
-    watched,
+    request_exit,
+    update_record,
+    watched_peers,
 )
 
 
-def rejoin(state: State) -> Result:
+def rejoin_generation(state: State) -> Result:
     """Start in the running generation."""
     gang = _running_gang(state) if may_rejoin(state) else None
     if gang is None:
@@ -36,13 +36,13 @@ def rejoin(state: State) -> Result:
     unproven = find_unproven(state, state.store.records.values())
     if any(_must_prove_itself(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
-    differing = differences([state.store.records[0], state.me], strict=state.rules.strict)
-    if differing and state.rules.strict:
-        return go(state, Code.DISAGREE, differing), ()
+    differing = describe_differences([state.store.records[0], state.me], strict=state.config.strict)
+    if differing and state.config.strict:
+        return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
     if apart:  # of those that I have not seen beat I know nothing
-        state = state.with_store(leases=replace(state.store.leases, of={}))
-    return start(mine(state, generation=gang.generation), gang)
+        state = state.with_store(leases=replace(state.store.leases, by_incarnation={}))
+    return start_workload(update_record(state, generation=gang.generation), gang)
 
 
 def _must_prove_itself(state: State, record: Record) -> bool:
@@ -52,7 +52,7 @@ def _must_prove_itself(state: State, record: Record) -> bool:
     found = state.barrier.found.get(record.incarnation)
     if record.rank == 0 or found is None:
         return True
-    return not record.state.started and found not in {Opinion.SILENT, Opinion.REFUSED}
+    return not record.state.started and found not in {ProbeResult.SILENT, ProbeResult.REFUSED}
 
 
 def may_rejoin(state: State) -> bool:
@@ -60,46 +60,46 @@ def may_rejoin(state: State) -> bool:
     if state.leads or state.up or state.done or not (state.store.current and state.holds_rank):
         return False
     leader = state.store.records.get(0)
-    return leader is not None and _runs(state, leader) and not _may_be_beside_another(state)
+    return leader is not None and _is_running(state, leader) and not _may_duplicate_holder(state)
 
 
-def _may_be_beside_another(state: State) -> bool:
+def _may_duplicate_holder(state: State) -> bool:
     """Whether I took my rank in a store that knew nobody there, while the Unit ran: whom it had forgotten has
     as long to show itself as an isolated agent lives.
     """
     anew = state.workload.gang is None and state.store.predecessor is None
-    return anew and not is_observed(state, state.rules.timing.takeover)
+    return anew and not is_observed(state, state.config.timing.takeover)
 
 
-def _runs(state: State, leader: Record) -> bool:
+def _is_running(state: State, leader: Record) -> bool:
     """Whether rank 0 is alive and runs the generation that I know, as a Unit that I belong to."""
     here = leader.state.started and leader.generation == state.generation and not leader.asked
-    alike = leader.size == state.rules.size and leader.revision == state.me.revision
+    alike = leader.size == state.config.size and leader.revision == state.me.revision
     leases = state.store.leases
-    late = leases.unchanged(leader.incarnation) > state.rules.lease
-    return here and alike and leases.alive(leader.incarnation) and not late
+    late = leases.seconds_unchanged(leader.incarnation) > state.config.lease
+    return here and alike and leases.was_alive(leader.incarnation) and not late
 
 
 def _running_gang(state: State) -> Gang | None:
-    everybody = {**state.store.records, state.rules.rank: state.me}
-    if any(rank not in everybody for rank in range(state.rules.size)) or find_clashes(everybody.values()):
+    everybody = {**state.store.records, state.config.rank: state.me}
+    if any(rank not in everybody for rank in range(state.config.size)) or find_clashes(everybody.values()):
         return None
-    told = {everybody[rank].generation for rank in everybody if rank != state.rules.rank}
+    told = {everybody[rank].generation for rank in everybody if rank != state.config.rank}
     if not told <= {0, state.generation}:  # none yet, or the running one
         return None  # somebody's predecessor, as a store shows it that has lost writes
-    return gang_of(state.generation, [everybody[rank] for rank in range(state.rules.size)])
+    return build_gang(state.generation, [everybody[rank] for rank in range(state.config.size)])
 
 
-def admit(state: State) -> Result:
+def admit_rejoined(state: State) -> Result:
     """A member that was rebuilt and has rejoined takes the old one's place in what I know of my gang."""
     old = state.workload.gang
-    if state.rules.guard or not state.store.current or old is None or not state.in_gang:
+    if state.config.guard or not state.store.current or old is None or not state.in_gang:
         return state, ()
     rebuilt = {record.rank: record for record in state.store.records.values() if _has_rejoined(old, record)}
-    rebuilt.pop(state.rules.rank, None)
+    rebuilt.pop(state.config.rank, None)
     if not rebuilt:
         return state, ()
-    everywhere = range(state.rules.size)
+    everywhere = range(state.config.size)
     gang = replace(
         old,
         incarnations=tuple(
@@ -109,7 +109,7 @@ def admit(state: State) -> Result:
     )
     suspects = {rank: why for rank, why in state.peers.suspects.items() if rank not in rebuilt}
     state = state.with_workload(gang=gang).with_peers(suspects=suspects)
-    return state, (WatchPeers(watched(state)),)
+    return state, (WatchPeers(watched_peers(state)),)
 
 
 def _has_rejoined(gang: Gang, record: Record) -> bool:
@@ -117,14 +117,14 @@ def _has_rejoined(gang: Gang, record: Record) -> bool:
     return other and record.generation == gang.generation and record.state.started
 
 
-def come_too_late(state: State) -> Result:
+def restart_job_for_late_joiner(state: State) -> Result:
     """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
     waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
     if (
         not waits
         or not (state.store.current and state.holds_rank)
         or state.leads
-        or state.rules.mode is not Mode.JOB
+        or state.config.mode is not Mode.JOB
     ):
         return state, ()
     leader = state.store.records.get(0)
@@ -133,4 +133,4 @@ def come_too_late(state: State) -> Result:
         return state, ()
     if not state.workload.cut_off and has_done_its_part(state, leader):  # in the gang that I am to start with
         return state, ()
-    return state.knowing(state.me.generation + 1).with_store(notify=True), ()
+    return state.with_generation(state.me.generation + 1).with_store(notify=True), ()

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from unitagent.core.events import Opinion
+from unitagent.core.events import ProbeResult
 from unitagent.core.exits import Exit
 from unitagent.core.leases import Leases
 from unitagent.core.model import Charge, Failure, Gang, Order, Record
 
 
-class Work(StrEnum):
+class WorkloadPhase(StrEnum):
     """What is left of the workload on this instance."""
 
-    ABSENT = "absent"  # proven: no process of it is alive
+    GONE = "absent"  # proven: no process of it is alive
     ALIVE = "alive"
-    OVER = "over"  # its main process ended, descendants may live
+    MAIN_EXITED = "over"  # its main process ended, descendants may live
     STOPPING = "stopping"
 
 
@@ -34,7 +34,7 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class RecoveryTimestamps:
     """When the steps of the last recovery happened, on my clock; None for not yet.
 
     ``generation`` is the one that ended; ``detect`` how long its failure had gone unnoticed.
@@ -58,7 +58,7 @@ class StoreView:
         current: this very event brought ``records``, so they are one snapshot of the store.
         last_to_act: my own change was the last before that snapshot.
         holder: the incarnation that held my rank in that snapshot, or empty.
-        looked: the store has answered at least once.
+        ever_answered: the store has answered at least once.
         trouble: why it did not answer last time, or empty.
         joined: since when my rank is mine; None before that.
         confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
@@ -76,7 +76,7 @@ class StoreView:
         next_beat: when an exchange is due in any case.
         leases: when the others' beats were seen to change.
         order: the last wish of an operator.
-        incredible: a generation that was named and is not believed.
+        implausible: a generation that was named and is not believed.
         foreign: ranks whose records are not signed with my Unit's secret, as the store last showed them.
 
     """
@@ -85,7 +85,7 @@ class StoreView:
     current: bool = False
     last_to_act: bool = False
     holder: str = ""
-    looked: bool = False
+    ever_answered: bool = False
     trouble: str = ""
     joined: float | None = None
     confirmed: bool = False
@@ -103,7 +103,7 @@ class StoreView:
     next_beat: float = 0.0
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
-    incredible: int = 0
+    implausible: int = 0
     foreign: frozenset[int] = frozenset()
 
 
@@ -129,7 +129,7 @@ class Barrier:
     checking: str = ""
     check_again: float = 0.0
     reached: frozenset[str] = frozenset()
-    found: Mapping[str, Opinion] = field(default_factory=dict)
+    found: Mapping[str, ProbeResult] = field(default_factory=dict)
     confirmed: tuple[Record, ...] = ()
     not_before: float = 0.0
     report_at: float = 0.0
@@ -141,7 +141,7 @@ class WorkloadView:
 
     Attributes:
         gang: the last gang I started with; without guard, with the members that were rebuilt since.
-        work: what is left of the workload.
+        phase: what is left of the workload.
         grace: seconds that it was given to end, when it was last told to.
         spawned: when its main process was there.
         proven: this workload has been healthy, whatever it is now.
@@ -155,7 +155,7 @@ class WorkloadView:
     """
 
     gang: Gang | None = None
-    work: Work = Work.ABSENT
+    phase: WorkloadPhase = WorkloadPhase.GONE
     grace: float = 0.0
     spawned: float = 0.0
     proven: bool = False
@@ -207,7 +207,7 @@ class Shutdown:
     Attributes:
         asked: since when I am asked to stop.
         ordered: that was an operator's order, which all others obey as well.
-        hurry: I was asked twice, so nothing is waited for any more.
+        force_stop: I was asked twice, so nothing is waited for any more.
         draining: since when the Unit drains.
         awaiting_drain: I asked to be told when no request is in flight any more.
         drained: none is.
@@ -218,7 +218,7 @@ class Shutdown:
 
     asked: float | None = None
     ordered: bool = False
-    hurry: bool = False
+    force_stop: bool = False
     draining: float | None = None
     awaiting_drain: bool = False
     drained: bool = False
@@ -237,7 +237,7 @@ class Recovery:
         charges: restarts that count against the budget; the last of them are in my record, too.
         counted: the last generation whose end was counted.
         was_ready: some generation of my life has been ready.
-        marks: when the steps of the last recovery happened.
+        timestamps: when the steps of the last recovery happened.
 
     """
 
@@ -247,4 +247,4 @@ class Recovery:
     charges: tuple[Charge, ...] = ()
     counted: int = 0
     was_ready: bool = False
-    marks: Marks = field(default_factory=Marks)
+    timestamps: RecoveryTimestamps = field(default_factory=RecoveryTimestamps)

@@ -13,24 +13,24 @@ from unitagent.core.state import (
     ALL_BEATS,
     Result,
     State,
-    failure_of,
-    judged,
-    late_by,
-    mine,
-    name,
-    silent,
-    watched,
+    describe_rank,
+    is_silent,
+    judged_members,
+    make_failure,
+    seconds_late,
+    update_record,
+    watched_peers,
 )
 
 
-def judge(state: State) -> Result:
+def ask_quiet_members(state: State) -> Result:
     """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
-    if not (state.up and state.connected and state.rules.probes):
+    if not (state.up and state.connected and state.config.probes):
         return state, ()
-    quiet = [peer for peer in _doing_their_part(state) if _worth_asking(state, peer)]
+    quiet = [peer for peer in _list_participants(state) if _worth_asking(state, peer)]
     if not quiet:
         return state, ()
-    return ask(state, quiet)
+    return ask_peers(state, quiet)
 
 
 def may_ask(state: State, rank: int) -> bool:
@@ -38,66 +38,70 @@ def may_ask(state: State, rank: int) -> bool:
     return rank not in state.peers.asking and state.now >= state.peers.ask_again.get(rank, 0.0)
 
 
-def ask(state: State, peers: Collection[Record]) -> Result:
+def ask_peers(state: State, peers: Collection[Record]) -> Result:
     """Ask these for their own word."""
     ranks = frozenset(peer.rank for peer in peers)
-    again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.rules.timing.ask_every)}
+    again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.config.timing.ask_every)}
     return state.with_peers(asking=state.peers.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
 
 
-def _doing_their_part(state: State) -> tuple[Record, ...]:
+def _list_participants(state: State) -> tuple[Record, ...]:
     """The members that I judge and that are in my generation, with no leave to end."""
     return tuple(
         peer
-        for peer in judged(state)
+        for peer in judged_members(state)
         if not (peer.left or peer.asked) and peer.generation == state.me.generation
     )
 
 
-def tell_lost(state: State) -> Result:
+def publish_lost(state: State) -> Result:
     """Without guard nobody restarts for a lost member: say who it is to those who do not judge it."""
-    if not state.store.current or state.rules.guard or state.rules.size <= ALL_BEATS:
+    if not state.store.current or state.config.guard or state.config.size <= ALL_BEATS:
         return state, ()
-    gone = (peer.rank for peer in judged(state) if peer.rank in state.peers.suspects or late_by(state, peer))
-    return mine(state, lost=tuple(gone) if state.up else ()), ()
+    gone = (
+        peer.rank
+        for peer in judged_members(state)
+        if peer.rank in state.peers.suspects or seconds_late(state, peer)
+    )
+    return update_record(state, lost=tuple(gone) if state.up else ()), ()
 
 
-def look_in_time(state: State) -> Result:
+def look_at_deadlines(state: State) -> Result:
     """Look at the store when a member's silence turns long enough to ask it, and when its lease ends."""
     if state.store.look or not (state.up and state.connected):
         return state, ()
     leases = state.store.leases
     due = any(
-        leases.has_turned(peer.incarnation, age, state.now)
-        for peer in _doing_their_part(state)
-        for age in _telling_ages(state, peer)
+        leases.has_reached_age(peer.incarnation, age, state.now)
+        for peer in _list_participants(state)
+        for age in _critical_ages(state, peer)
     )
     return state.with_store(look=due), ()
 
 
-def turning_points(state: State) -> Iterator[float]:
+def silence_deadlines(state: State) -> Iterator[float]:
     """When the silence of a member will be long enough to look at the store, or to ask that member again."""
     leases = state.store.leases
-    for peer in _doing_their_part(state):
-        yield from (leases.turns(peer.incarnation, age) for age in _telling_ages(state, peer))
+    for peer in _list_participants(state):
+        yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
         if _is_quiet(state, peer):
             yield state.peers.ask_again.get(peer.rank, 0.0)
 
 
-def _telling_ages(state: State, peer: Record) -> tuple[float, ...]:
-    timing, lease = state.rules.timing, state.rules.lease
-    if not state.rules.probes:
+def _critical_ages(state: State, peer: Record) -> tuple[float, ...]:
+    timing, lease = state.config.timing, state.config.lease
+    if not state.config.probes:
         return (lease,)
     refused = (timing.beat_due,) if peer.incarnation in state.peers.refused else ()
     return (*refused, timing.ask_after, lease)
 
 
-def watch_again(state: State) -> Result:
+def renew_watches(state: State) -> Result:
     """A connection that broke though its peer is still a member is held anew."""
     if not state.peers.watch_again:
         return state, ()
     state = state.with_peers(watch_again=False)
-    return state, (WatchPeers(watched(state)),) if state.up else ()
+    return state, (WatchPeers(watched_peers(state)),) if state.up else ()
 
 
 def _worth_asking(state: State, peer: Record) -> bool:
@@ -110,36 +114,40 @@ def _worth_asking(state: State, peer: Record) -> bool:
 
 def _is_quiet(state: State, peer: Record) -> bool:
     refused = peer.incarnation in state.peers.refused  # once may be a firewall's doing
-    return refused or state.store.leases.silence(peer.incarnation) >= state.rules.timing.ask_after
+    return refused or state.store.leases.seconds_silent(peer.incarnation) >= state.config.timing.ask_after
 
 
-def of_peers(state: State) -> Failure | None:
+def find_lost_member(state: State) -> Failure | None:
     """A member that was replaced or is lost, as one snapshot of the store shows it."""
     if not state.store.current or state.workload.gang is None:
         return None
     for rank, incarnation in enumerate(state.workload.gang.incarnations):
         record = state.store.records.get(rank)
-        if rank == state.rules.rank or record is None:
+        if rank == state.config.rank or record is None:
             continue
-        if record.incarnation != incarnation and state.rules.guard:
-            return failure_of(state, rank, Reason.REPLACED, f"{name(state, rank)} was rebuilt")
-    if not state.rules.guard:
+        if record.incarnation != incarnation and state.config.guard:
+            return make_failure(state, rank, Reason.REPLACED, f"{describe_rank(state, rank)} was rebuilt")
+    if not state.config.guard:
         return None
     return next(
-        (_lost(state, peer, why) for peer in _doing_their_part(state) if (why := _against(state, peer))),
+        (
+            _make_loss(state, peer, why)
+            for peer in _list_participants(state)
+            if (why := _explain_loss(state, peer))
+        ),
         None,
     )
 
 
-def _against(state: State, peer: Record) -> str:
+def _explain_loss(state: State, peer: Record) -> str:
     """Why a member counts as lost, or nothing."""
-    if peer.rank in state.peers.suspects or not silent(state, peer):
+    if peer.rank in state.peers.suspects or not is_silent(state, peer):
         return state.peers.suspects.get(peer.rank, "")
-    asked = ", and it does not answer" if state.rules.probes else ""
-    return f"no sign of life for {state.rules.lease:g} s{asked}"
+    asked = ", and it does not answer" if state.config.probes else ""
+    return f"no sign of life for {state.config.lease:g} s{asked}"
 
 
-def _lost(state: State, peer: Record, why: str) -> Failure:
-    since = state.store.leases.age(peer.incarnation, state.now) or 0.0
-    detail = f"{name(state, peer.rank)} is lost: {why}"
-    return failure_of(state, peer.rank, Reason.LOST, detail, detect=since)
+def _make_loss(state: State, peer: Record, why: str) -> Failure:
+    since = state.store.leases.seconds_since_beat(peer.incarnation, state.now) or 0.0
+    detail = f"{describe_rank(state, peer.rank)} is lost: {why}"
+    return make_failure(state, peer.rank, Reason.LOST, detail, detect=since)

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from unitagent.core.actions import Action, CheckPeers
-from unitagent.core.events import Opinion
-from unitagent.core.leases import neighbours
-from unitagent.core.model import Gang, Record, few, ranks
-from unitagent.core.state import name
+from unitagent.core.events import ProbeResult
+from unitagent.core.leases import find_neighbours
+from unitagent.core.model import Gang, Record, format_ranks, shorten_list
+from unitagent.core.state import describe_rank
 
 if TYPE_CHECKING:
     from unitagent.core.state import Result, State
@@ -25,15 +25,15 @@ FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two nei
 
 def find_unproven(state: State, roster: Iterable[Record]) -> tuple[Record, ...]:
     """Peers that have not answered me themselves: another card, machine or secret is a silent hang later."""
-    if not state.rules.probes:
+    if not state.config.probes:
         return ()
-    near = {0, *neighbours(state.rules.rank, state.rules.size)}
+    near = {0, *find_neighbours(state.config.rank, state.config.size)}
     return tuple(
         record
         for record in roster
-        if record.rank != state.rules.rank
+        if record.rank != state.config.rank
         and record.port
-        and (state.rules.size <= FULL_CHECK or record.rank in near)
+        and (state.config.size <= FULL_CHECK or record.rank in near)
         and record.incarnation not in state.barrier.reached
     )
 
@@ -65,7 +65,7 @@ def _is_clash(there: list[Record]) -> bool:
 def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each address that several ranks name."""
     for there in find_clashes(roster):
-        who = ranks(sorted(record.rank for record in there))
+        who = format_ranks(sorted(record.rank for record in there))
         both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
         where = f"{there[0].ip}, port {there[0].port}" if there[0].port else there[0].ip
         yield (
@@ -77,26 +77,26 @@ def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
 def explain_foreign(state: State, foreign: Sequence[int]) -> str:
     """One clause for the ranks whose records are signed with another secret than mine, or not at all."""
     verb = "has" if len(foreign) == 1 else "have"
-    mine = state.rules.rank
-    return f"{ranks(foreign)} {verb} another UNIT_SECRET than rank {mine}; all ranks need the same"
+    mine = state.config.rank
+    return f"{format_ranks(foreign)} {verb} another UNIT_SECRET than rank {mine}; all ranks need the same"
 
 
 def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each peer that was asked and did not answer itself."""
-    unreached, me = [], name(state, state.rules.rank)
+    unreached, me = [], describe_rank(state, state.config.rank)
     for record in roster:
         found = state.barrier.found.get(record.incarnation)
-        who = name(state, record.rank)
+        who = describe_rank(state, record.rank)
         match found:
-            case None | Opinion.ALIVE:
+            case None | ProbeResult.ALIVE:
                 continue
-            case Opinion.SELF:
+            case ProbeResult.SELF:
                 yield f"this rank itself answers at {who}: its address leads back to this machine (RANK_IP)"
-            case Opinion.OTHER:
+            case ProbeResult.OTHER:
                 yield f"another instance answers at the address of {who}, port {record.port}"
-            case Opinion.STRANGER:
+            case ProbeResult.STRANGER:
                 yield (
-                    f"{who} has another UNIT_SECRET than rank {state.rules.rank}; all ranks need the same, "
+                    f"{who} has another UNIT_SECRET than rank {state.config.rank}; all ranks need the same, "
                     "and none is another, too"
                 )
             case _ if _is_ipv6(record.ip) != _is_ipv6(state.me.ip):
@@ -109,8 +109,8 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
                 unreached.append(who)
     if unreached:
         yield (
-            f"{me} cannot reach {', '.join(few(unreached))} from its interface (wrong COMM_IFNAME or a "
-            "firewall?)"
+            f"{me} cannot reach {', '.join(shorten_list(unreached))} from its interface (wrong COMM_IFNAME "
+            "or a firewall?)"
         )
 
 

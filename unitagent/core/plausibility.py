@@ -10,41 +10,41 @@ from dataclasses import replace
 
 from unitagent.core.actions import Level
 from unitagent.core.model import LEAP, YEAR, Reply
-from unitagent.core.state import Result, State, say
+from unitagent.core.state import Result, State, log
 
 
-def believed(state: State, generation: int) -> bool:
+def is_plausible(state: State, generation: int) -> bool:
     """Whether restarts can have led from the generation that I know to this one."""
     return generation <= state.generation + LEAP
 
 
-def sift(state: State, reply: Reply) -> tuple[State, Reply]:
+def drop_implausible(state: State, reply: Reply) -> tuple[State, Reply]:
     """The reply without what is not believed, and the state that remembers that there was something."""
     if reply.order is not None and reply.order.number > reply.now * 1000 + YEAR:
         reply = replace(reply, order=None)
     said = [reply.generation, *(record.generation for record in reply.records.values())]
     said += [reply.failure.generation] if reply.failure else []
-    if believed(state, max(said)):
+    if is_plausible(state, max(said)):
         return state, reply
-    records = {rank: one for rank, one in reply.records.items() if believed(state, one.generation)}
-    failure = reply.failure if reply.failure and believed(state, reply.failure.generation) else None
-    generation = reply.generation if believed(state, reply.generation) else state.generation
-    state = state.with_store(incredible=max(said))
+    records = {rank: one for rank, one in reply.records.items() if is_plausible(state, one.generation)}
+    failure = reply.failure if reply.failure and is_plausible(state, reply.failure.generation) else None
+    generation = reply.generation if is_plausible(state, reply.generation) else state.generation
+    state = state.with_store(implausible=max(said))
     return state, replace(reply, generation=generation, records=records, failure=failure)
 
 
-def heard(state: State, generation: int) -> State:
+def learn_generation(state: State, generation: int) -> State:
     """The state that has heard of this generation from a peer."""
-    if not believed(state, generation):
-        return state.with_store(incredible=generation)
-    return state.knowing(generation)
+    if not is_plausible(state, generation):
+        return state.with_store(implausible=generation)
+    return state.with_generation(generation)
 
 
-def warn(state: State) -> Result:
+def warn_implausible(state: State) -> Result:
     """Say once that somebody named a generation that cannot be."""
-    if not state.store.incredible or "incredible" in state.warned:
+    if not state.store.implausible or "incredible" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"incredible"})
-    named = f"generation {state.store.incredible} was named, by the store or by a peer"
+    named = f"generation {state.store.implausible} was named, by the store or by a peer"
     why = f"{named}, and this is {state.generation}: no restarts lead there; ignored it"
-    return state, say(Level.WARNING, why)
+    return state, log(Level.WARNING, why)

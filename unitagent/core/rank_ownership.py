@@ -16,67 +16,71 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unitagent.core import charging, failures
-from unitagent.core.actions import Action, Level, Say, Stop
-from unitagent.core.exits import Code
-from unitagent.core.judging import ask, may_ask
+from unitagent.core import failures, restart_budget
+from unitagent.core.actions import Action, Level, Log, Stop
+from unitagent.core.exits import ExitCode
+from unitagent.core.failure_detector import ask_peers, may_ask
 from unitagent.core.leases import NEVER
-from unitagent.core.model import InstanceState, Reason, Record, Restart, ranks
-from unitagent.core.parts import Work
+from unitagent.core.model import InstanceState, Reason, Record, Restart, format_ranks
 from unitagent.core.state import (
     Result,
     State,
-    failure_of,
-    go,
+    describe_rank,
     is_observed,
     is_still_mine,
-    mine,
-    name,
-    say,
+    log,
+    make_failure,
+    request_exit,
+    update_record,
     was_held_lately,
 )
+from unitagent.core.state_parts import WorkloadPhase
 from unitagent.core.timing import takeover_after
 
-FIRST_WORD = 3.0  # seconds; a store that takes longer to be reached is told about
+FIRST_WARNING = 3.0  # seconds; a store that takes longer to be reached is told about
 
 
-def fence(state: State) -> Result:
+def leave_when_fenced(state: State) -> Result:
     """My rank belongs to another incarnation: end, and take the workload down at once."""
     if state.fenced or state.me.left or not state.joined or not state.store.current:
         return state, ()
-    holder = state.store.records.get(state.rules.rank)
+    holder = state.store.records.get(state.config.rank)
     rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
     if holder is None or not (rival and is_living(state, holder.incarnation)):
         return state, ()
-    if state.me.outranks(holder) and (_serves(state) or not _answers(state, holder)):
+    if state.me.outranks(holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):
         return state, ()
     where = holder.hostname or holder.ip
-    why = f"fenced: another live instance on {where} holds rank {state.rules.rank} of Unit {state.rules.unit}"
-    state = go(state.with_shutdown(leaving=None), Code.FENCED, why)
+    why = (
+        f"fenced: another live instance on {where} holds rank {state.config.rank} of Unit {state.config.unit}"
+    )
+    state = request_exit(state.with_shutdown(leaving=None), ExitCode.FENCED, why)
     if not state.up:
         return state, ()
-    state = mine(state.with_workload(work=Work.STOPPING, grace=0.0), state=InstanceState.STOPPING)
-    return state, (Say(Level.ERROR, why), Stop(0.0))
+    state = update_record(
+        state.with_workload(phase=WorkloadPhase.STOPPING, grace=0.0), state=InstanceState.STOPPING
+    )
+    return state, (Log(Level.ERROR, why), Stop(0.0))
 
 
-def _answers(state: State, holder: Record) -> bool:
+def _has_answered(state: State, holder: Record) -> bool:
     """Whether its agent has answered of late. Beats are not signed: whoever can write to the store can add
     them to a record of an earlier life.
     """
-    asks = state.rules.probes and holder.port
+    asks = state.config.probes and holder.port
     heard = state.peers.heard.get(holder.incarnation, NEVER)
-    return not asks or state.now - heard < state.rules.lease
+    return not asks or state.now - heard < state.config.lease
 
 
 def is_living(state: State, incarnation: str) -> bool:
     """Whether there is living evidence of it: a beat that grew in this contact, or an answer of late."""
-    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.lease
-    return state.store.leases.beats(incarnation, within=state.rules.lease) or answered
+    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease
+    return state.store.leases.is_beating(incarnation, within=state.config.lease) or answered
 
 
 def was_taken(state: State) -> bool:
     """Whether somebody else has the rank that I gave back."""
-    holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    holder, record = state.store.holder, state.store.records.get(state.config.rank)
     if not state.me.left or holder in {"", state.me.incarnation}:
         return False
     return record is None or record.incarnation != holder or record.outranks(state.me)
@@ -87,61 +91,68 @@ def is_gone(state: State, incarnation: str) -> bool:
     Others may have heard it until I asked what it did not answer.
     """
     heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
-    takeover = _takeover(state, incarnation)
+    takeover = _takeover_after(state, incarnation)
     answers = state.now - max(heard, unheard) < takeover
-    return state.store.leases.unchanged(incarnation) > takeover and not answers
+    return state.store.leases.seconds_unchanged(incarnation) > takeover and not answers
 
 
-def _takeover(state: State, incarnation: str) -> float:
+def _takeover_after(state: State, incarnation: str) -> float:
     """Seconds of silence after which its rank may be taken: its own lease may be longer than mine."""
-    known = (state.store.records.get(state.rules.rank), state.store.former)
+    known = (state.store.records.get(state.config.rank), state.store.former)
     told = [one.lease for one in known if one is not None and one.incarnation == incarnation]
-    return max([state.rules.timing.takeover, *map(takeover_after, told)])
+    return max([state.config.timing.takeover, *map(takeover_after, told)])
 
 
-def may_take(state: State) -> str | None:
+def find_replaceable(state: State) -> str | None:
     """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
-    if not state.store.looked:
+    if not state.store.ever_answered:
         return None
-    holder, record = state.store.holder, state.store.records.get(state.rules.rank)
+    holder, record = state.store.holder, state.store.records.get(state.config.rank)
     if not state.joined and was_held_lately(state):
         return None
     if state.workload.cut_off and not is_still_mine(state):
         return None
     if holder in {"", state.me.incarnation}:
-        if record is not None and record.incarnation != state.me.incarnation and _lives(state, record):
+        if (
+            record is not None
+            and record.incarnation != state.me.incarnation
+            and _is_holder_alive(state, record)
+        ):
             return None  # the store has lost the name of its holder, and not the holder
         return "" if state.joined or not _may_have_forgotten(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
-        return holder if _serves(state) or is_gone(state, holder) else None
-    if _serves(state) and state.me.outranks(record):
+        return holder if _runs_with_gang(state) or is_gone(state, holder) else None
+    if _runs_with_gang(state) and state.me.outranks(record):
         return holder
     if state.me.left and record.outranks(state.me):  # I gave it back
         return None
     return holder if _has_ended(state, record) else None
 
 
-def _lives(state: State, holder: Record) -> bool:
+def _is_holder_alive(state: State, holder: Record) -> bool:
     """Whether it has beaten, or answered me, within the time after which it could be replaced."""
-    takeover = _takeover(state, holder.incarnation)
+    takeover = _takeover_after(state, holder.incarnation)
     answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
-    return answered or state.store.leases.beats(holder.incarnation, within=takeover)
+    return answered or state.store.leases.is_beating(holder.incarnation, within=takeover)
 
 
-def _serves(state: State) -> bool:
+def _runs_with_gang(state: State) -> bool:
     """Whether I run with the others: then nobody can have formed a generation without me."""
     return state.up and state.in_gang and state.generation == state.me.generation
 
 
 def _has_ended(state: State, holder: Record) -> bool:
     """Whether the agent that holds my rank in the store is gone for certain."""
-    if holder.left or holder.stood_here(state.me) or is_gone(state, holder.incarnation):
+    if holder.left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
         return True
-    former, patience = state.store.predecessor, min(2 * state.rules.heartbeat, state.rules.timing.contact_gap)
+    former, patience = (
+        state.store.predecessor,
+        min(2 * state.config.heartbeat, state.config.timing.contact_gap),
+    )
     known = former is not None and former.incarnation == holder.incarnation
     here = bool(holder.netns) and holder.netns == state.me.netns  # for another machine a firewall may refuse
     refused = here and holder.incarnation in state.peers.refused
-    return (known or refused) and state.store.leases.unchanged(holder.incarnation) > patience
+    return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience
 
 
 def _may_have_forgotten(state: State) -> bool:
@@ -150,11 +161,11 @@ def _may_have_forgotten(state: State) -> bool:
     Whoever does has as long to write again as an isolated agent lives. A Unit of one, which has no peers to
     wait for at its barrier, waits for a heartbeat in any case.
     """
-    timing = state.rules.timing
-    if state.rules.owns_store:
+    timing = state.config.timing
+    if state.config.owns_store:
         return False
     if not _has_run(state):
-        return state.rules.size == 1 and not is_observed(state, timing.heartbeat + timing.tick)
+        return state.config.size == 1 and not is_observed(state, timing.heartbeat + timing.tick)
     return not is_observed(state, timing.takeover)
 
 
@@ -166,7 +177,7 @@ def _has_run(state: State) -> bool:
     return ran or (state.generation > 0 and not records)
 
 
-def next_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
+def choose_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
     """The tenure of who takes a rank.
 
     Args:
@@ -187,9 +198,9 @@ def confirm_tenure(state: State) -> Result:
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
     if store.confirmed or not mine_now:
         return state, ()
-    if not _is_agreed_on(state) and not is_observed(state, state.rules.lease, store.joined or 0.0):
+    if not _is_agreed_on(state) and not is_observed(state, state.config.lease, store.joined or 0.0):
         return state, ()
-    return mine(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
+    return update_record(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
 
 
 def _is_agreed_on(state: State) -> bool:
@@ -199,57 +210,57 @@ def _is_agreed_on(state: State) -> bool:
     return state.up and state.in_gang and (state.leads or with_leader)
 
 
-def give_up_store(state: State) -> Result:
+def give_up_on_store(state: State) -> Result:
     """The store was never reached: say why, and after a while end, because nothing was started yet."""
     trouble, waited = state.store.trouble, state.now - state.started
-    if state.store.looked or not trouble:  # at least one try comes to its end
+    if state.store.ever_answered or not trouble:  # at least one try comes to its end
         return state, ()
-    limit = state.rules.store_timeout
+    limit = state.config.store_timeout
     if waited > limit:
-        return go(state, Code.STORE, never_reached(limit, trouble)), ()
-    if waited < FIRST_WORD or trouble in state.warned:
+        return request_exit(state, ExitCode.STORE, explain_never_reached(limit, trouble)), ()
+    if waited < FIRST_WARNING or trouble in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {trouble})
-    return state, say(Level.WARNING, not_reached(waited, limit, trouble))
+    return state, log(Level.WARNING, explain_not_reached(waited, limit, trouble))
 
 
-def never_reached(limit: float, trouble: str) -> str:
+def explain_never_reached(limit: float, trouble: str) -> str:
     """The last word on a store that was tried for ``limit`` seconds, or once."""
     tried = f"within {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     once = "at the one try that UNIT_STORE_TIMEOUT_SECONDS=0 leaves"
     return f"the store could not be reached {tried if limit else once}: {trouble}"
 
 
-def not_reached(waited: float, limit: float, trouble: str) -> str:
+def explain_not_reached(waited: float, limit: float, trouble: str) -> str:
     """A word on a store that is still tried."""
     limits = f"of {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     return f"the store was not reached for {waited:.0f} s, {limits}: {trouble}"
 
 
-def takes_anew(state: State, holder: str | None) -> bool:
+def needs_new_tenure(state: State, holder: str | None) -> bool:
     """Whether my next record begins a tenure: I had none yet, or do not serve, and another had it."""
     another = holder not in {None, "", state.me.incarnation}
-    return not state.joined or (another and not _serves(state) and not state.me.left)
+    return not state.joined or (another and not _runs_with_gang(state) and not state.me.left)
 
 
-def claim(state: State) -> State:
+def start_tenure(state: State) -> State:
     """What I say with the first record of a tenure. With guard, or at rank 0, my predecessor's generation is
     over, and this very exchange says so: I may not live to say it with the next.
     """
-    predecessor = state.store.records.get(state.rules.rank)
-    observed = is_observed(state, state.rules.lease)
-    tenure = next_tenure(predecessor, state.store.clock, observed=observed)
-    state = mine(state.with_store(confirmed=observed), tenure=tenure)
+    predecessor = state.store.records.get(state.config.rank)
+    observed = is_observed(state, state.config.lease)
+    tenure = choose_tenure(predecessor, state.store.clock, observed=observed)
+    state = update_record(state.with_store(confirmed=observed), tenure=tenure)
     if predecessor is not None:
-        return succeed(state, predecessor)
+        return succeed_holder(state, predecessor)
     return (
-        state.knowing(state.generation + 1)
-        if _has_run(state) and state.leads and not _waits(state)
+        state.with_generation(state.generation + 1)
+        if _has_run(state) and state.leads and not _awaits_start(state)
         else state
     )
 
 
-def _waits(state: State) -> bool:
+def _awaits_start(state: State) -> bool:
     """Whether the highest generation that I know has yet to start, so that nobody in my rank has started in
     it.
     """
@@ -258,46 +269,48 @@ def _waits(state: State) -> bool:
     return not begun and any(one.state is InstanceState.IDLE for one in standing)
 
 
-def succeed(state: State, predecessor: Record) -> State:
+def succeed_holder(state: State, predecessor: Record) -> State:
     """What follows from whose place I take."""
     state = state.with_store(predecessor=predecessor)
-    state = charging.inherit(state, predecessor)
+    state = restart_budget.inherit_charges(state, predecessor)
     begun = predecessor.generation if predecessor.state.started else 0
-    state = mine(state, begun=max(predecessor.begun, begun))
+    state = update_record(state, begun=max(predecessor.begun, begun))
     if not state.leads:
         return state
-    if state.rules.restart is Restart.RECREATE:  # nobody else lives on to remember
-        state = mine(state, restarts=predecessor.restarts)
+    if state.config.restart is Restart.RECREATE:  # nobody else lives on to remember
+        state = update_record(state, restarts=predecessor.restarts)
     if predecessor.state.started and not (predecessor.asked or predecessor.left):
-        why = f"{name(state, predecessor.rank)} was rebuilt"
-        replaced = failure_of(state, predecessor.rank, Reason.REPLACED, why)
-        state = failures.remember(state, replace(replaced, generation=predecessor.generation))
-    return state.knowing(predecessor.generation + 1)
+        why = f"{describe_rank(state, predecessor.rank)} was rebuilt"
+        replaced = make_failure(state, predecessor.rank, Reason.REPLACED, why)
+        state = failures.remember_failure(state, replace(replaced, generation=predecessor.generation))
+    return state.with_generation(predecessor.generation + 1)
 
 
 def wait_for_rank(state: State) -> Result:
     """Say who holds my rank, and ask that agent whether it lives: a refusal is quicker than its lease, and an
     answer is what tells a holder from one that the store only remembers.
     """
-    holder = state.store.records.get(state.rules.rank)
-    if not state.store.looked or may_take(state) is not None:
+    holder = state.store.records.get(state.config.rank)
+    if not state.store.ever_answered or find_replaceable(state) is not None:
         return state, ()
-    if state.rules.rank in state.store.foreign and not state.joined:
-        return _say_once(state, _foreign(state))
+    if state.config.rank in state.store.foreign and not state.joined:
+        return _warn_once(state, _explain_foreign_holder(state))
     if holder is None or holder.incarnation == state.me.incarnation:
         state = _look_when_observed(state)
-        state, actions = _say_once(state, _unknown(state)) if _may_be_forgotten(state) else (state, ())
+        state, actions = (
+            _warn_once(state, _explain_no_holder(state)) if _may_be_forgotten(state) else (state, ())
+        )
         return _ask_holders(state, None, actions)
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
-    takeover = _takeover(state, holder.incarnation)
+    takeover = _takeover_after(state, holder.incarnation)
     why = (
-        f"rank {holder.rank} of Unit {state.rules.unit} is held by another instance ({where}); waiting until "
-        f"it leaves, or has been silent for {takeover:g} s; if both are to run, give this "
-        f"one {_another_place(state.rules.size)}"
+        f"rank {holder.rank} of Unit {state.config.unit} is held by another instance ({where}); waiting "
+        f"until it leaves, or has been silent for {takeover:g} s; if both are to run, give this "
+        f"one {_another_place(state.config.size)}"
     )
-    if state.store.leases.has_turned(holder.incarnation, takeover, state.now):
+    if state.store.leases.has_reached_age(holder.incarnation, takeover, state.now):
         state = state.with_store(look=True)  # and not at the next heartbeat
-    state, actions = _say_once(state, why)
+    state, actions = _warn_once(state, why)
     return _ask_holders(state, holder, actions)
 
 
@@ -307,9 +320,9 @@ def _another_place(size: int) -> str:
 
 def _look_when_observed(state: State) -> State:
     """Look at the store as soon as a Unit of one has waited long enough, and not at the next heartbeat."""
-    contact, timing = state.store.leases.contact, state.rules.timing
+    contact, timing = state.store.leases.contact, state.config.timing
     due = (contact or state.now) + timing.heartbeat + timing.tick
-    if state.rules.size > 1 or state.joined or contact is None or state.now >= due:
+    if state.config.size > 1 or state.joined or contact is None or state.now >= due:
         return state
     return state.with_store(next_beat=min(state.store.next_beat, due))
 
@@ -318,9 +331,9 @@ def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...
     """Ask who holds my rank, and whom the store has forgotten there."""
     former = None if state.joined else state.store.former
     there = {one.incarnation: one for one in (holder, former) if one is not None and one.port}
-    if not there or not state.rules.probes or not may_ask(state, state.rules.rank):
+    if not there or not state.config.probes or not may_ask(state, state.config.rank):
         return state, actions
-    state, question = ask(state, tuple(there.values()))
+    state, question = ask_peers(state, tuple(there.values()))
     return state, (*actions, *question)
 
 
@@ -328,45 +341,47 @@ def _may_be_forgotten(state: State) -> bool:
     return _has_run(state) and not state.joined
 
 
-def _foreign(state: State) -> str:
-    rules = state.rules
+def _explain_foreign_holder(state: State) -> str:
+    rules = state.config
     return (
         f"rank {rules.rank} of Unit {rules.unit} is held by somebody with another UNIT_SECRET, or with none; "
         f"waiting until that one has been silent for {rules.timing.takeover:g} s; all ranks need the same"
     )
 
 
-def _unknown(state: State) -> str:
+def _explain_no_holder(state: State) -> str:
     """Why the store, which has heard of the Unit, shows nobody in my rank."""
-    return _signed_by_others(state) if state.store.foreign else _forgotten(state)
+    return _explain_other_secret(state) if state.store.foreign else _explain_forgotten(state)
 
 
-def _signed_by_others(state: State) -> str:
-    rules, foreign = state.rules, sorted(state.store.foreign)
+def _explain_other_secret(state: State) -> str:
+    rules, foreign = state.config, sorted(state.store.foreign)
     return (
-        f"what the store has of {ranks(foreign)} of Unit {rules.unit} does not count here: it is "
+        f"what the store has of {format_ranks(foreign)} of Unit {rules.unit} does not count here: it is "
         f"signed with a secret that this agent does not have, or with none; rank {rules.rank} waits for "
         f"{rules.timing.takeover:g} s; all ranks need the same UNIT_SECRET, another Unit another UNIT_ID"
     )
 
 
-def _forgotten(state: State) -> str:
-    rules = state.rules
+def _explain_forgotten(state: State) -> str:
+    rules = state.config
     return (
         f"the store shows nobody as rank {rules.rank} of Unit {rules.unit}, which has run before: it may "
         f"have lost its memory; whoever holds the rank has {rules.timing.takeover:g} s to show itself"
     )
 
 
-def _say_once(state: State, why: str) -> Result:
+def _warn_once(state: State, why: str) -> Result:
     if why in state.warned:
         return state, ()
-    return replace(state, warned=state.warned | {why}), say(Level.WARNING, why)
+    return replace(state, warned=state.warned | {why}), log(Level.WARNING, why)
 
 
-def joined(state: State) -> Result:
+def log_joined(state: State) -> Result:
     """Say once that the rank is mine."""
     if not state.joined or "joined" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"joined"})
-    return state, say(Level.INFO, f"joined Unit {state.rules.unit} as {name(state, state.rules.rank)}")
+    return state, log(
+        Level.INFO, f"joined Unit {state.config.unit} as {describe_rank(state, state.config.rank)}"
+    )
