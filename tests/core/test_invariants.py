@@ -13,8 +13,7 @@ from unitagent.core.events import StopAsked
 from unitagent.core.exits import ExitCode
 from unitagent.core.invariants import INVARIANTS, ContradictionError, check_invariants
 from unitagent.core.model import Charge, Failure, Gang, InstanceState, Reason
-from unitagent.core.stage import find_stage
-from unitagent.core.state import State, update_record
+from unitagent.core.state import State, find_stage, update_record
 from unitagent.core.state_parts import Leaving, WorkloadPhase
 
 FAILURE = Failure(generation=1, rank=1, ip="", reason=Reason.EXIT)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.core.unit import STEP, Unit
+from unitagent.core.decide import next_wakeup
 from unitagent.core.events import HealthChecked, StopAsked, Tick
-from unitagent.core.sleeping import next_wakeup
 
 SIZE = 3
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from unitagent.core.actions import Action
 from unitagent.core.apply_event import LATE_TICKS
+from unitagent.core.decide import next_wakeup
 from unitagent.core.events import Event, Tick
-from unitagent.core.sleeping import next_wakeup
 from unitagent.core.state import State
 
 

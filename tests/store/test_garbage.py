@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.listening import story
 from tests.records import exchange, failed, record
-from unitagent.core.budget import MOST_CHARGES
 from unitagent.core.model import Charge, Gang, Order, OrderKind
+from unitagent.core.restart_budget import MOST_CHARGES
 from unitagent.store import wire
 from unitagent.store.meaning import MAX_SIZE
 from unitagent.store.view import HOUR, MOST_WARNINGS, Warnings

@@ -24,10 +24,9 @@ from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
 from unitagent.core import events as ev
 from unitagent.core import isolation
-from unitagent.core.decide import decide
+from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.sleeping import next_wakeup
 from unitagent.core.state import State, describe_rank, make_failure
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.discovery.ports import ABOVE, find_master_port

@@ -25,9 +25,9 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.exits import Exit
+from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
-from unitagent.core.opinions import apply_hang_up, apply_peer_answer
 from unitagent.core.plausibility import drop_implausible
 from unitagent.core.state import State, describe_rank, gang_members, update_record
 from unitagent.core.state_parts import WorkloadPhase

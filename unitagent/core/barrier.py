@@ -8,13 +8,13 @@ changes in between makes another gang, which must be confirmed anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
     check_peers,
+    describe_differences,
     explain_clashes,
     explain_foreign,
     explain_unproven,
@@ -232,40 +232,6 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     if state.now < state.barrier.not_before:
         return state, said
     return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), said
-
-
-def describe_differences(roster: list[Record], *, strict: bool) -> str:
-    """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
-    wanted = _parse_fingerprint(roster[0])
-    odd = {record.rank: _describe_difference(wanted, _parse_fingerprint(record)) for record in roster[1:]}
-    apart = {rank: told for rank, told in odd.items() if told}
-    if not apart:
-        return ""
-    listed = "; ".join(shorten_list([f"rank {rank}: {told}" for rank, told in apart.items()]))
-    return (
-        f"these differ from rank 0's and must be equal on all ranks: {listed}; compare `unitagent env` and "
-        f"`printenv` of {format_ranks([*apart])} with those of rank 0; UNIT_STRICT={_describe_strict(strict)}"
-    )
-
-
-def _describe_strict(strict: bool) -> str:
-    return "true refuses them (exit 77)" if strict else "true would refuse them (exit 77)"
-
-
-def _parse_fingerprint(record: Record) -> dict[str, str]:
-    parts = (word.partition("=") for word in record.fingerprint.split())
-    return {name: value for name, _, value in parts}
-
-
-def _describe_difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """What differs, with both values where they are no hashes."""
-    names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-    return ", ".join(
-        f"{name}={found.get(name, 'unset')} (rank 0: {wanted.get(name, 'unset')})"
-        if name.startswith("UNIT_")
-        else name
-        for name in names
-    )
 
 
 def start_workload(state: State, gang: Gang) -> Result:

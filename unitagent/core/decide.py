@@ -6,7 +6,7 @@ replay of a recorded history run this same function.
 How it works. An event first adds its facts to the state (:mod:`apply_event`). Then the rules below look at
 the *whole* state, in this order, again and again until none of them changes anything. A wake-up therefore
 only says "look": whether it was a push, a timer or an answer makes no difference, and none can be missed.
-Each rule is asked in some stages of an agent's life only (:mod:`stage`); the table at the end says in which.
+Each rule is asked in some stages of an agent's life only (:mod:`state`); the table at the end says in which.
 
 What the rules keep, and where:
 
@@ -27,14 +27,14 @@ What the rules keep, and where:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from unitagent.core import (
-    agreeing,
     barrier,
     failure_detector,
     failures,
+    gang_checks,
     isolation,
     plausibility,
     probe_answers,
@@ -46,10 +46,12 @@ from unitagent.core import (
 from unitagent.core.actions import Action, Exchange, Level, Log, Quit
 from unitagent.core.apply_event import apply_event
 from unitagent.core.events import Event
+from unitagent.core.failure_detector import silence_deadlines
+from unitagent.core.failures import startup_deadline
 from unitagent.core.leases import find_neighbours
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.stage import Stage, find_stage
-from unitagent.core.state import ALL_BEATS, Result, State
+from unitagent.core.state import ALL_BEATS, Result, Stage, State, find_stage
+from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 _MOST_PASSES = 20
 
@@ -135,7 +137,11 @@ def _is_urgent(state: State) -> bool:
 def _choose_beats(state: State) -> tuple[int, ...]:
     if state.config.size <= ALL_BEATS:
         return tuple(range(state.config.size))
-    wanted = {0, *find_neighbours(state.config.rank, state.config.size), *agreeing.find_ranks_at_odds(state)}
+    wanted = {
+        0,
+        *find_neighbours(state.config.rank, state.config.size),
+        *gang_checks.find_ranks_at_odds(state),
+    }
     return tuple(sorted(wanted))
 
 
@@ -169,7 +175,7 @@ IN_GANG = RUNNING | STOPPING | ISOLATED | DRAINING
 RULES: tuple[tuple[Rule, Stages], ...] = (
     (rank_ownership.leave_when_fenced, EVER - JOINING),
     (rank_ownership.give_up_on_store, JOINING),
-    (agreeing.refuse_disagreement, STAYING),
+    (gang_checks.refuse_disagreement, STAYING),
     (rank_ownership.wait_for_rank, EVER),  # also who had the rank waits where the store shows a later tenure
     (rank_ownership.confirm_tenure, EVER - JOINING),
     (rank_ownership.log_joined, EVER - JOINING),
@@ -208,3 +214,36 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (note_ready, RUNNING),
     (publish_record, EVER),
 )
+
+
+# when to look at the clock again
+
+_UP = Shutdown()
+
+
+def next_wakeup(state: State) -> float | None:
+    """When the clock has to be looked at next; None for as often as ever."""
+    return min(_list_deadlines(state)) if _is_at_rest(state) else None
+
+
+def _is_at_rest(state: State) -> bool:
+    """Whether it serves, has said all that it has to say, and has no question open."""
+    store, peers, me = state.store, state.peers, state.me
+    serves = (
+        state.workload.phase is WorkloadPhase.ALIVE
+        and find_stage(state) is Stage.RUNNING
+        and not state.superseded
+    )
+    if not (serves and state.connected and state.shutdown == _UP):
+        return False
+    record = store.records.get(me.rank)
+    holds = store.holder == me.incarnation and (record is None or record.incarnation == me.incarnation)
+    told = store.published == me and not (store.in_flight or store.look or store.notify)
+    return holds and told and not (peers.asking or peers.hung_up or peers.suspects)
+
+
+def _list_deadlines(state: State) -> Iterator[float]:
+    """When the next heartbeat is due, when the store or a peer has been silent for too long, and a start."""
+    yield state.store.next_beat
+    yield from silence_deadlines(state)
+    yield startup_deadline(state)

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from unitagent.core import plausibility
 from unitagent.core.actions import AskPeer, WatchPeers
-from unitagent.core.model import Failure, Reason, Record
+from unitagent.core.events import PeerAnswered, PeerHungUp, ProbeResult
+from unitagent.core.leases import NEVER
+from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
 from unitagent.core.state import (
     ALL_BEATS,
     Result,
     State,
     describe_rank,
+    find_relay,
+    is_overdue,
     is_silent,
     judged_members,
     make_failure,
@@ -151,3 +156,181 @@ def _make_loss(state: State, peer: Record, why: str) -> Failure:
     since = state.store.leases.seconds_since_beat(peer.incarnation, state.now) or 0.0
     detail = f"{describe_rank(state, peer.rank)} is lost: {why}"
     return make_failure(state, peer.rank, Reason.LOST, detail, detect=since)
+
+
+# the peers' own word
+
+
+# These say nothing of whom I asked for. Another incarnation's answer may have been relayed from anywhere; if
+# it has taken the place of the one that I know, the store shows it, or the lease of the old one ends.
+_NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, ProbeResult.OTHER}
+
+
+def apply_peer_answer(state: State, event: PeerAnswered) -> State:
+    """What an answer, or its absence, adds to the facts."""
+    state = state.with_peers(
+        asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
+    )
+    if event.result is ProbeResult.SILENT and _was_starved(state, event.rank):
+        return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
+    record = find_record(state, event.rank, event.incarnation)
+    if record is None:
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+    one, peers = {event.incarnation}, state.peers
+    state = state.with_peers(
+        refused=peers.refused | one if event.result is ProbeResult.REFUSED else peers.refused - one,
+        mute=peers.mute | one if event.result in _NO_EVIDENCE else peers.mute - one,
+    )
+    state = (
+        _note_answer(state, event)
+        if event.result is ProbeResult.ALIVE
+        else _note_silence(state, event, record)
+    )
+    if event.rank == state.config.rank:  # who holds my rank is no member of my gang
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+    return _weigh_answer(state, event, record)
+
+
+def _was_starved(state: State, rank: int) -> bool:
+    """Whether I stood still while the question was open: then the answer may have come, and waited for me."""
+    return state.late > _asked_at(state, rank)
+
+
+def _asked_at(state: State, rank: int) -> float:
+    """When a rank was asked last."""
+    return state.peers.ask_again.get(rank, NEVER) - state.config.timing.ask_every
+
+
+def _note_answer(state: State, event: PeerAnswered) -> State:
+    """A living peer vouches for itself, and tells of a generation that I may have missed. Its word is as old
+    as my question: I may have stood still since.
+    """
+    recent = state.now - state.config.timing.takeover
+    heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
+    asked = min(state.now, _asked_at(state, event.rank))
+    heard[event.incarnation] = asked
+    if _relays_leader(state, event):
+        heard[event.leader] = max(heard.get(event.leader, NEVER), asked - max(0.0, event.leader_age))
+    unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
+    return plausibility.learn_generation(state.with_peers(heard=heard, unheard=unheard), event.generation)
+
+
+def _note_silence(state: State, event: PeerAnswered, record: Record) -> State:
+    """One that does not answer has not since it was asked so for the first time."""
+    if event.result in _NO_EVIDENCE and is_overdue(state, record):  # the second witness has come late
+        state = state.with_store(look=True)
+    if event.incarnation in state.peers.unheard:
+        return state
+    known = {one.incarnation for one in (*state.store.records.values(), state.store.former) if one}
+    since = {one: at for one, at in state.peers.unheard.items() if one in known}
+    return state.with_peers(unheard={**since, event.incarnation: _asked_at(state, event.rank)})
+
+
+def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
+    """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
+    hung_up = event.rank in state.peers.hung_up
+    state = state.with_peers(
+        hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
+    )
+    against = _find_doubt(state, event, record, hung_up=hung_up)
+    if event.result is ProbeResult.REFUSED and not against:
+        state = _ask_again(state, event)
+    if against:
+        state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
+    elif not state.connected or _says_it_works(
+        state, event
+    ):  # with a store, its snapshots settle doubts, too
+        state = state.with_peers(
+            doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
+        )
+    if not state.connected:
+        return state
+    if not against:
+        suspects = {rank: why for rank, why in state.peers.suspects.items() if rank != event.rank}
+        return state.with_peers(suspects=suspects)
+    if not state.in_gang or record.generation != state.me.generation:
+        return state
+    return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
+
+
+def _says_it_works(state: State, event: PeerAnswered) -> bool:
+    """Whether it says that its workload runs with mine; of rank 0, that the Unit serves."""
+    here = event.result is ProbeResult.ALIVE and event.generation == state.me.generation
+    return here and event.working and (event.rank != 0 or event.ready)
+
+
+def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+    late = is_overdue(state, record)
+    match event.result:
+        case ProbeResult.ALIVE if event.generation == state.me.generation and not event.working:
+            untold = (
+                late or not state.connected
+            ) and state.config.mode is Mode.SERVICE  # a job's may be done
+            down = untold and not _has_yet_to_start(state, record)
+            return "its workload is down and it cannot tell the store" if down else ""
+        case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
+            return "it knows that the Unit does not serve"
+        case ProbeResult.ALIVE:
+            return ""
+        case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
+            return "its address refuses connections, so its agent is dead"
+        case _:
+            last = state.store.leases.last or state.now
+            silent_for = state.now - state.peers.heard.get(event.incarnation, last)
+            lost = not state.connected and silent_for > state.config.lease
+            return "it does not answer" if lost and not hung_up else ""
+
+
+def _relays_leader(state: State, event: PeerAnswered) -> bool:
+    """Whether it tells me what rank 0 has answered it, as somebody does for each in a large Unit."""
+    leader = state.store.records.get(0)
+    known = leader is not None and leader.incarnation == event.leader
+    return known and event.rank == find_relay(state.config.rank, state.config.size)
+
+
+def _knows_of_leader(state: State, event: PeerAnswered) -> bool:
+    return event.rank in {0, find_relay(state.config.rank, state.config.size)}
+
+
+def _has_yet_to_start(state: State, record: Record) -> bool:
+    """Whether it has confirmed my gang, and does not know yet that all have: I started within a lease."""
+    waits = record.state is InstanceState.IDLE and record.gang == state.me.gang
+    young = state.me.state is InstanceState.STARTING or (
+        state.now - state.workload.spawned < state.config.lease
+    )
+    return waits and young
+
+
+def _answered_before(state: State, event: PeerAnswered) -> bool:
+    """An address that never answered may be a firewall that rejects; one that did has lost its agent."""
+    return event.incarnation in state.barrier.reached
+
+
+def _misses_beat(state: State, event: PeerAnswered) -> bool:
+    """Whether its beat stands still as well: a firewall that is loaded anew refuses, too, while the beats go
+    on. Without the store nothing can be seen of them.
+    """
+    due = state.config.timing.beat_due
+    return not state.connected or state.store.leases.seconds_silent(event.incarnation) >= due
+
+
+def _ask_again(state: State, event: PeerAnswered) -> State:
+    """Look for its beat at once, and ask again when one is missing."""
+    timing = state.config.timing
+    left = timing.beat_due - (state.store.leases.seconds_since_beat(event.incarnation, state.now) or 0.0)
+    at = state.now + min(timing.ask_every, max(timing.tick, left))
+    state = state.with_store(look=state.connected or state.store.look)
+    return state.with_peers(ask_again={**state.peers.ask_again, event.rank: at})
+
+
+def apply_hang_up(state: State, event: PeerHungUp) -> State:
+    """A broken connection is a reason to ask, and nothing more."""
+    if find_record(state, event.rank, event.incarnation) is None:
+        return state
+    return state.with_peers(hung_up=state.peers.hung_up | {event.rank})
+
+
+def find_record(state: State, rank: int, incarnation: str) -> Record | None:
+    """The record of the incarnation that an event is about, if that is still one that I know."""
+    known = (state.store.records.get(rank), state.store.former if rank == state.config.rank else None)
+    return next((one for one in known if one is not None and one.incarnation == incarnation), None)

@@ -8,17 +8,14 @@ somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from unitagent.core.actions import Action, CheckPeers
 from unitagent.core.events import ProbeResult
+from unitagent.core.exits import ExitCode
 from unitagent.core.leases import find_neighbours
 from unitagent.core.model import Gang, Record, format_ranks, shorten_list
-from unitagent.core.state import describe_rank
-
-if TYPE_CHECKING:
-    from unitagent.core.state import Result, State
+from unitagent.core.state import Result, State, describe_rank, request_exit
 
 FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
 
@@ -116,3 +113,81 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
 
 def _is_ipv6(ip: str) -> bool:
     return ":" in ip
+
+
+# same size and revision
+
+
+def refuse_disagreement(state: State) -> Result:
+    """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
+    if not state.store.current or state.up:
+        return state, ()
+    for record in state.store.records.values():
+        at_odds = _explain_disagreement(state, record)
+        if at_odds and _must_leave(state, record):
+            return request_exit(state, ExitCode.DISAGREE, at_odds), ()
+    return state, ()
+
+
+def _explain_disagreement(state: State, record: Record) -> str:
+    """In which way this record and I can never stand at one barrier; "" when we can."""
+    who, me = describe_rank(state, record.rank), f"rank {state.config.rank}"
+    if record.size != state.config.size:
+        said = f"{who} says UNIT_SIZE={record.size}, {me} says {state.config.size}"
+        return f"the ranks disagree on the size: {said}"
+    if state.config.strict and record.revision != state.me.revision:
+        said = f"{who} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
+        return f"the ranks disagree on the revision, and UNIT_STRICT is set: {said}"
+    return ""
+
+
+def _must_leave(state: State, record: Record) -> bool:
+    """Whether that agent lives, and it is I who have to go."""
+    if record.left or record.rank == state.config.rank:
+        return False
+    alive = state.store.leases.was_alive(record.incarnation)
+    return alive and (not state.joined or record.rank < state.config.rank)
+
+
+def find_ranks_at_odds(state: State) -> tuple[int, ...]:
+    """Ranks whose beats I watch because one of us has to go."""
+    if state.up:
+        return ()
+    return tuple(rank for rank, record in state.store.records.items() if _explain_disagreement(state, record))
+
+
+# same fingerprint
+
+
+def describe_differences(roster: list[Record], *, strict: bool) -> str:
+    """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
+    wanted = _parse_fingerprint(roster[0])
+    odd = {record.rank: _describe_difference(wanted, _parse_fingerprint(record)) for record in roster[1:]}
+    apart = {rank: told for rank, told in odd.items() if told}
+    if not apart:
+        return ""
+    listed = "; ".join(shorten_list([f"rank {rank}: {told}" for rank, told in apart.items()]))
+    return (
+        f"these differ from rank 0's and must be equal on all ranks: {listed}; compare `unitagent env` and "
+        f"`printenv` of {format_ranks([*apart])} with those of rank 0; UNIT_STRICT={_describe_strict(strict)}"
+    )
+
+
+def _describe_strict(strict: bool) -> str:
+    return "true refuses them (exit 77)" if strict else "true would refuse them (exit 77)"
+
+
+def _parse_fingerprint(record: Record) -> dict[str, str]:
+    parts = (word.partition("=") for word in record.fingerprint.split())
+    return {name: value for name, _, value in parts}
+
+
+def _describe_difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """What differs, with both values where they are no hashes."""
+    names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    return ", ".join(
+        f"{name}={found.get(name, 'unset')} (rank 0: {wanted.get(name, 'unset')})"
+        if name.startswith("UNIT_")
+        else name
+        for name in names
+    )

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unitagent.core.budget import MOST_CHARGES
 from unitagent.core.model import InstanceState
-from unitagent.core.stage import Stage, find_stage
-from unitagent.core.state import State
+from unitagent.core.restart_budget import MOST_CHARGES
+from unitagent.core.state import Stage, State, find_stage
 from unitagent.core.state_parts import WorkloadPhase
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core.actions import WatchPeers
-from unitagent.core.barrier import build_gang, describe_differences, has_done_its_part, start_workload
+from unitagent.core.barrier import build_gang, has_done_its_part, start_workload
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
-from unitagent.core.gang_checks import check_peers, find_clashes, find_unproven
+from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
 from unitagent.core.state import (
     Result,

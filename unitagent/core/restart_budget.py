@@ -1,14 +1,13 @@
 """The restart budget: each restart is charged by whoever lives through it, or by whoever comes after; all
 know of all charges, and give up together.
 
-The charges themselves are :mod:`budget`'s; they are kept in everybody's record.
+The charges themselves are :mod:`restart_budget`'s; they are kept in everybody's record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from unitagent.core import budget
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import Charge, InstanceState, Reason, Record, Restart
 from unitagent.core.state import Result, State, gang_members, request_exit, update_record
@@ -33,7 +32,7 @@ def count_restart(state: State) -> Result:
     state = update_record(state, restarts=state.me.restarts + 1)
     if not _was_asked_for(state, state.me.generation):
         state = _charge_restart(state)
-    if state.config.guard and budget.is_spent(state.recovery.charges, state.config.max_restarts):
+    if state.config.guard and is_spent(state.recovery.charges, state.config.max_restarts):
         return _give_up(state), ()
     if state.config.restart is Restart.RECREATE:
         return request_exit(
@@ -60,8 +59,8 @@ def _make_charge(state: State, generation: int, at: float) -> Charge:
 def _add_charges(state: State, charges: Iterable[Charge]) -> State:
     """With these restarts charged, and those forgotten that the window has left behind."""
     now, window = state.now + state.config.epoch, state.config.restart_window
-    known = budget.merge_charges((*state.recovery.charges, *charges), now, window)
-    return update_record(state.with_recovery(charges=known), charges=known[-budget.MOST_CHARGES :])
+    known = merge_charges((*state.recovery.charges, *charges), now, window)
+    return update_record(state.with_recovery(charges=known), charges=known[-MOST_CHARGES:])
 
 
 def _set_pause(state: State) -> State:
@@ -69,7 +68,7 @@ def _set_pause(state: State) -> State:
     charges = state.recovery.charges
     if not charges:
         return state
-    pause = budget.pause_before(charges, state.config.backoff)
+    pause = pause_before(charges, state.config.backoff)
     return state.with_barrier(not_before=charges[-1].at - state.config.epoch + pause)
 
 
@@ -150,4 +149,32 @@ def _failed_without_me(state: State, record: Record) -> bool:
 def _is_spent_by_predecessors(state: State) -> bool:
     """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
     anew = state.config.guard and state.workload.gang is None
-    return anew and budget.is_spent(state.recovery.charges, state.config.max_restarts)
+    return anew and is_spent(state.recovery.charges, state.config.max_restarts)
+
+
+Charges = tuple[Charge, ...]
+
+MOST_CHARGES = 100  # charges that fit into a record; of a larger budget no more outlive a container
+
+
+def merge_charges(charges: Iterable[Charge], now: float, window: float) -> Charges:
+    """The restarts that still count, oldest first, each once; ``now`` in seconds since the epoch.
+
+    A clock that is ahead of mine dates nothing later than now, or its charges would never end.
+    """
+    first: dict[int, float] = {}
+    for charge in charges:
+        first[charge.generation] = min(charge.at, now, first.get(charge.generation, now))
+    return tuple(Charge(generation=one, at=at) for one, at in sorted(first.items()) if now - at < window)
+
+
+def is_spent(charges: Charges, allowed: int) -> bool:
+    """Whether the last of these restarts was one too many."""
+    return len(charges) > allowed
+
+
+def pause_before(charges: Charges, backoff: Sequence[float]) -> float:
+    """Seconds to wait before the last of these restarts; the last value of ``backoff`` repeats."""
+    if not charges or not backoff:
+        return 0.0
+    return backoff[min(len(charges), len(backoff)) - 1]

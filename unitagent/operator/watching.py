@@ -18,9 +18,9 @@ from typing import Any
 
 from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
 from unitagent.agent.secret_file import SecretFile
-from unitagent.core import onlooking
 from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record
+from unitagent.core.status import status_from_store
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.keys import Keyring
 from unitagent.legible import tell, warn
@@ -76,7 +76,7 @@ async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list
 
 async def _from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
     snapshot = await store.read()
-    seen = onlooking.status_from_store(settings.unit, snapshot, settings.lease)
+    seen = status_from_store(settings.unit, snapshot, settings.lease)
     seen |= {"secrets": _secrets(snapshot, keys) if keys else None}
     return seen | await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
 
