@@ -1,4 +1,4 @@
-"""What each event adds to the facts. Nothing is decided here."""
+"""What each event adds to the facts in the state. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from unitagent.core.plausibility import drop_implausible
 from unitagent.core.state import State, describe_rank, gang_members, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
-LATE_TICKS = 3  # ticks; an agent that is later than that was starved, or stood still
-RETRY = 0.25  # seconds between tries of a store that does not answer
-SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first one
+LATE_TICKS = 3  # ticks; an agent that is later than that was starved of CPU, or suspended
+RETRY = 0.25  # seconds between attempts to reach the store
+SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first signal
 
 
 def apply_event(state: State, event: Event) -> State:
-    """The state with the facts of this event in it."""
+    """The state with the facts of this event."""
     state = replace(state, now=max(state.now, event.now)).with_store(current=False, last_to_act=False)
     match event:
         case Tick():
@@ -62,7 +62,7 @@ def apply_event(state: State, event: Event) -> State:
 
 
 def _note_pause(state: State, seconds: float) -> State:
-    """What was asked, or waited for, while I stood still has told me nothing."""
+    """Whatever I asked or waited for while I was suspended is no evidence."""
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
         state = replace(state, late=state.now).with_store(leases=leases)
@@ -100,7 +100,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
 
 
 def _awaits_health(state: State) -> bool:
-    """Whether a started workload has yet to show that it is healthy: only rank 0 is asked."""
+    """Whether a started workload has yet to pass a health check; only rank 0 has one."""
     return state.config.rank != 0 or state.config.health
 
 
@@ -146,7 +146,7 @@ def _take_snapshot(state: State, reply: Reply) -> State:
 
 
 def _find_forgotten_holder(state: State, reply: Reply) -> Record | None:
-    """Whom the store has forgotten in my rank, and who may live and answer."""
+    """The last other holder of my rank that the store no longer shows: it may be alive and answer."""
     known, shown = state.store.records.get(state.config.rank), reply.records.get(state.config.rank)
     if known is None or known.incarnation == state.me.incarnation:
         return state.store.former
@@ -160,8 +160,8 @@ def _find_started_leader(state: State, reply: Reply) -> tuple[int, str]:
 
 
 def _list_remembered(state: State) -> tuple[str, ...]:
-    """Whose beats I remember although the store shows others' in their places: my gang's, and those of
-    whoever held my own rank; while I serve there, only if I saw it alive.
+    """Incarnations whose heartbeats I remember although the store shows others in their places: my
+    gang, and former holders of my own rank; while I serve there, only those that I saw alive.
     """
     leases, gang = state.store.leases, state.workload.gang
     here = (one for one, lease in leases.by_incarnation.items() if lease.rank == state.config.rank)
@@ -170,16 +170,17 @@ def _list_remembered(state: State) -> tuple[str, ...]:
 
 
 def _all_are_back(state: State, leases: Leases) -> bool:
-    """Whether all whose beats I see have told the store, in this contact of mine, what happened before."""
-    told = (peer.incarnation for peer in gang_members(state))
-    return all(leases.is_unknown(one) or leases.is_beating(one) for one in told)
+    """Whether all members whose heartbeats I read have written to the store during this contact."""
+    everybody = (peer.incarnation for peer in gang_members(state))
+    return all(leases.is_unknown(one) or leases.is_beating(one) for one in everybody)
 
 
 def _keep_newest(state: State, shown: dict[int, Record]) -> dict[int, Record]:
-    """The newest that I know of each rank: a store that was set back shows older ones, and that is no news.
+    """The newest known record of each rank. A store that was set back shows older copies, and those are
+    ignored.
 
-    Of another incarnation than the shown one this is believed only while I run with it, in my gang: at a
-    barrier only those count that the store shows.
+    Records of other incarnations than the shown ones are kept only while I run with them in my gang; at
+    a barrier only the records in the store count.
     """
     known = state.store.records
     old = {rank: known[rank] for rank, record in shown.items() if _is_old_copy(record, known.get(rank))}
@@ -198,8 +199,8 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 
 def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
-    """Whether the store has lost a member that the Unit still has: who is silent for long has a successor,
-    and so has one in whose place another beats.
+    """Whether the store has lost a member that the Unit still has. A member that was silent for long
+    has a successor, and so has one in whose place another one sends heartbeats.
     """
     if shown is None or shown.supersedes(member):
         return shown is None
@@ -209,7 +210,9 @@ def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> boo
 
 
 def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
-    """The failure to remember, and whether the store has it: of one generation the store's is the first."""
+    """The failure to remember, and whether the store has it; of one generation the store's is the
+    first.
+    """
     if mine is None or (stored is not None and stored.generation >= mine.generation):
         return stored, True
     return mine, False
@@ -240,7 +243,7 @@ def _apply_peer_checks(state: State, event: PeersChecked) -> State:
     if event.gang != state.barrier.checking:
         return state
     reached = {one for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
-    state = state.with_store(look=True)  # to go on from here takes a snapshot of the store
+    state = state.with_store(look=True)  # the next step needs a snapshot of the store
     return state.with_barrier(
         checking="",
         check_again=state.now + state.config.timing.ask_every,
@@ -278,7 +281,7 @@ def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
 
 
 def _explain_exit_0(ended: Exit) -> str:
-    """Why an end with 0 is a failure all the same; a start script that does not wait has such a one."""
+    """Why an exit with 0 is a failure; a start script that does not wait for its children causes this."""
     if ended.status:
         return ""
     several = f"{ended.left} processes" if ended.left > 1 else "a process"

@@ -1,9 +1,9 @@
-"""The barrier: all ranks stand idle at one generation, each has confirmed the same gang, then all start.
+"""The barrier: all ranks are idle in one generation, each confirms the same gang, then all start.
 
-There is no coordinator and no lock. A rank *enters* a generation once nothing of its older workload lives;
-when it sees all ``size`` records there it *confirms* the gang (generation, roster, addresses, master port);
-when it sees that all have confirmed that very gang, in one snapshot of the store, it starts. A roster that
-changes in between makes another gang, which must be confirmed anew.
+There is no coordinator and no lock. A rank *enters* a generation once no process of its older workload
+is alive. When it sees all ``size`` records there, it *confirms* the gang (generation, roster,
+addresses, master port). When it sees in one snapshot of the store that all have confirmed that very
+gang, it starts. If the roster changes in between, that is another gang, to be confirmed again.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ from unitagent.core.state import (
 )
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
-FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on who is missing: they grow up to the last
+FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on missing ranks; the interval grows
 
 
 def enter_generation(state: State) -> Result:
-    """Announce the generation that I go for. My old workload is proven dead here: never the other order."""
+    """Publish the generation that I enter. My old workload is proven dead here; the order is never
+    reversed.
+    """
     if state.up or not state.connected:
         return state, ()
     if not state.store.current and _has_to_look_first(state):
@@ -51,7 +53,7 @@ def enter_generation(state: State) -> Result:
     target = _choose_generation(state)
     if target == state.me.generation:
         return state, ()
-    if state.shutdown.draining is not None:  # others wait for my workload's end
+    if state.shutdown.draining is not None:  # others wait for the end of my workload
         state = state.with_store(notify=True)
     state = update_record(
         state.with_generation(target),
@@ -68,15 +70,15 @@ def enter_generation(state: State) -> Result:
 
 
 def _has_to_look_first(state: State) -> bool:
-    """Whether the store has to tell what became of my generation: I was cut off, or without guard its rank 0
-    may have been rebuilt, and has me rebuilt, too.
+    """Whether to read the store first, to learn what became of my generation: I was isolated, or
+    without guard rank 0 may have been rebuilt, so that my container must be rebuilt, too.
     """
     follows = not state.leads and state.in_gang and state.shutdown.draining is None
     return state.workload.cut_off or follows
 
 
 def _forget_older_generation(state: State) -> State:
-    """Without what was known of the older generation only."""
+    """The state without the facts that concern only the older generation."""
     report_at = state.now + FIRST_REPORT
     state = state.with_barrier(entered=state.now, found={}, checking="", check_again=0.0, report_at=report_at)
     state = state.with_workload(cut_off=False, exit=None, ended=None)
@@ -85,7 +87,7 @@ def _forget_older_generation(state: State) -> State:
 
 
 def _choose_generation(state: State) -> int:
-    """The generation to stand in: mine while it can still open, else the highest known, or a new one."""
+    """The generation to be in: my own while it can still start, else the highest known, or a new one."""
     if state.me.generation == 0:
         return max(state.generation, 1)
     through = state.in_gang and not state.done and not _waits_to_rejoin(state)
@@ -93,12 +95,14 @@ def _choose_generation(state: State) -> int:
 
 
 def _waits_to_rejoin(state: State) -> bool:
-    """Whether it stands outside a generation that may go on without it; who drains has ended its part."""
+    """Whether it is outside a generation that may continue without it. An agent that drains has ended
+    its part.
+    """
     return state.workload.cut_off and not state.leads and state.shutdown.draining is None
 
 
 def build_gang(generation: int, roster: list[Record]) -> Gang:
-    """The gang of these records, in the order of their ranks; rank 0 says the port."""
+    """The gang of these records, ordered by rank, with rank 0's master port."""
     return Gang(
         generation=generation,
         incarnations=tuple(record.incarnation for record in roster),
@@ -108,9 +112,10 @@ def build_gang(generation: int, roster: list[Record]) -> Gang:
 
 
 def start_late(state: State) -> Result:
-    """Start with the gang that I have confirmed where another has started with it, so that all had confirmed
-    it. A store that was set back since shows neither that nor me any more. Who was rebuilt meanwhile rejoins
-    alone without guard; with guard the generation is over, and not begun here.
+    """Start with the gang that I confirmed if another member has already started with it: then all had
+    confirmed it. A store that was set back since shows neither that nor me any more. Without guard a
+    member that was rebuilt meanwhile rejoins alone; with guard the generation is over and I do not
+    start in it.
     """
     shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed
     opened = any(one.state.started and one.gang == named for one in shown.values())
@@ -144,7 +149,7 @@ def advance_barrier(state: State) -> Result:
     roster = _find_full_roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
-    if state.store.last_to_act:  # the others wait for this, and nobody but me knows that it has come
+    if state.store.last_to_act:  # the others wait for this, and only I know it
         state = state.with_store(notify=True, last_to_act=False)
     if _has_begun_before(state, roster):
         return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
@@ -159,8 +164,8 @@ def advance_barrier(state: State) -> Result:
 
 
 def _has_begun_before(state: State, roster: list[Record]) -> bool:
-    """Whether I saw this generation begin under another rank 0, which the store has forgotten since: it takes
-    another number, for some may still run.
+    """Whether I saw this generation start under another rank 0, which the store has forgotten since.
+    Some members may still run, so the Unit needs another number.
     """
     generation, leader = state.store.led
     again = generation == state.me.generation and leader != roster[0].incarnation
@@ -168,7 +173,7 @@ def _has_begun_before(state: State, roster: list[Record]) -> bool:
 
 
 def _is_check_due(state: State) -> bool:
-    """Whether peers that did not answer are to be asked again, and the store has not been looked at since."""
+    """Whether to probe the unreached peers again, with no look at the store since."""
     barrier, last = state.barrier, state.store.leases.last
     due = barrier.found and not barrier.checking and last is not None
     return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
@@ -181,15 +186,17 @@ def _lacks_port(state: State) -> bool:
 
 
 def _has_confirmed(state: State, record: Record, gang: Gang) -> bool:
-    """Whether the store shows it; my own word counts only once the others can see it too."""
+    """Whether the store shows that this record confirms the gang; my own confirmation counts only once
+    others can see it.
+    """
     shown = state.store.published if record.rank == state.config.rank else record
     return shown is not None and shown.gang == gang.id
 
 
 def _propose_new_generation(state: State) -> State:
-    """Some have started without me: with guard, or at rank 0, only a new generation brings us together. Until
-    I have held my rank for a lease in this contact, they may have started with somebody whom only the store
-    has forgotten.
+    """Some have started without me: with guard, or at rank 0, only a new generation brings the Unit
+    together. Until I have held my rank for a lease in this contact, they may have started with somebody
+    whom only the store has forgotten.
     """
     held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
     if not state.leads or not held:
@@ -198,7 +205,7 @@ def _propose_new_generation(state: State) -> State:
 
 
 def counts_at_barrier(state: State, record: Record) -> bool:
-    """Whether this record counts at the barrier that I stand at."""
+    """Whether this record counts at my barrier."""
     here = record.generation == state.me.generation and record.size == state.config.size
     fit = record.revision == state.me.revision and not (record.asked or record.left or record.failed)
     open_yet = record.state is InstanceState.IDLE or record.state.started or has_done_its_part(state, record)
@@ -206,7 +213,7 @@ def counts_at_barrier(state: State, record: Record) -> bool:
 
 
 def has_done_its_part(state: State, record: Record) -> bool:
-    """Whether a short job has ended on that rank before I have seen that my own gang may start."""
+    """Whether a short job has finished on that rank before I saw that my own gang may start."""
     ended_well = record.state is InstanceState.EXITED and record.exit_code == 0
     return state.config.mode is Mode.JOB and ended_well and bool(record.gang) and record.gang == state.me.gang
 
@@ -219,7 +226,7 @@ def _find_full_roster(state: State) -> list[Record] | None:
 
 
 def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
-    """Confirm the gang once its members can be reached and the pause before a restart is over."""
+    """Confirm the gang once its members are reached and the pause before a restart is over."""
     differing = describe_differences(roster, strict=state.config.strict)
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
@@ -235,7 +242,7 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
 
 
 def start_workload(state: State, gang: Gang) -> Result:
-    """Spawn the workload as a member of this gang."""
+    """Start the workload as a member of this gang."""
     here = [record for record in state.store.records.values() if record.generation == gang.generation]
     state = update_record(
         _reset_for_start(state, gang),
@@ -250,7 +257,7 @@ def start_workload(state: State, gang: Gang) -> Result:
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
-    """With a living workload, and nothing held against anybody."""
+    """The state with a living workload and without any evidence against peers."""
     nobody: frozenset[int] = frozenset()
     state = state.with_workload(
         gang=gang,
@@ -264,12 +271,12 @@ def _reset_for_start(state: State, gang: Gang) -> State:
     last = state.recovery.timestamps
     under_way = (
         RecoveryTimestamps() if last.ready is not None else last
-    )  # one that is over times no later start
+    )  # a finished recovery is not continued
     return state.with_recovery(timestamps=replace(under_way, opened=state.now, spawned=None, ready=None))
 
 
 def report_missing(state: State) -> Result:
-    """While waiting, say who is missing and for how long, ever more rarely."""
+    """Log which ranks are missing and for how long, at growing intervals."""
     waited = state.now - state.barrier.entered
     if 0 < state.config.barrier_timeout < min(waited, state.now - state.barrier.not_before):
         why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
@@ -283,7 +290,7 @@ def report_missing(state: State) -> Result:
 
 
 def explain_missing(state: State) -> str:
-    """What keeps the barrier shut, in words."""
+    """What keeps the barrier closed, in words."""
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
     absent = [rank for rank in range(state.config.size) if rank not in everybody.keys() | foreign]

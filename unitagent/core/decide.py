@@ -1,28 +1,32 @@
 """The protocol of a Unit, as one pure function: ``decide(state, event) -> (state, actions)``.
 
-Time, chance and the world come in as events; every effect leaves as an action. The agent, the simulator and a
-replay of a recorded history run this same function.
+Time, randomness and the outside world come in as events; every effect leaves as an action. The agent,
+the simulator and a replay of a recorded history run this same function.
 
-How it works. An event first adds its facts to the state (:mod:`apply_event`). Then the rules below look at
-the *whole* state, in this order, again and again until none of them changes anything. A wake-up therefore
-only says "look": whether it was a push, a timer or an answer makes no difference, and none can be missed.
-Each rule is asked in some stages of an agent's life only (:mod:`state`); the table at the end says in which.
+How it works. An event first adds its facts to the state (:mod:`apply_event`). Then the rules below look
+at the *whole* state, in order, again and again until none of them changes anything. A wake-up therefore
+only means "look": it makes no difference whether a push, a timer or an answer caused it, and none can
+be missed. Each rule applies only in some stages of an agent's life (:class:`state.Stage`); the table
+``RULES`` lists them.
 
-What the rules keep, and where:
+What the rules guarantee, and where:
 
-1. Nothing of an older workload lives where a generation is entered (``barrier.enter`` needs ``Work.ABSENT``,
-   which only ``WorkloadGone`` gives).
-2. A generation starts when all ranks confirmed the same gang, in one snapshot (``barrier.stand``), or when
-   another that confirmed it has started, which had that snapshot (``barrier.start_late``). The gang's id,
-   generation and roster, is the fencing token: each incarnation confirms it once, so it cannot be issued
-   twice even when the store loses acknowledged writes.
-3. The generation in my memory never goes down (``absorb``): everything in the store may be lost and is
-   rebuilt from the agents' memories.
-4. Failures propose *my* generation plus one (``failures.end_generation``): many reports, one restart.
-5. A lease is judged by change on my own clock in unbroken contact (``leases``), and a late peer is asked
-   before it counts as lost (``judging.judge``).
-6. No store: hold; no store and no peers: stop (``outage``).
-7. One live incarnation per rank (``joining``): who loses the rank stops at once and ends.
+1. No process of an older workload is alive when an agent enters a generation (``barrier.enter_generation``
+   needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets).
+2. A generation starts when all ranks have confirmed the same gang, in one snapshot of the store
+   (``barrier.advance_barrier``), or when another member that confirmed it has started, since that one saw
+   such a snapshot (``barrier.start_late``). The gang's id, made of generation and roster, is the fencing
+   token: each incarnation confirms it once, so it cannot be issued twice even if the store loses
+   acknowledged writes.
+3. The generation that an agent knows never goes down (``apply_event``): everything in the store may be lost
+   and is rebuilt from the agents' memories.
+4. A failure proposes *my* generation plus one (``failures.end_generation``): many reports, one restart.
+5. A lease is judged by change, on my own clock and in unbroken contact (``leases``), and a late peer is asked
+   before it counts as lost (``failure_detector.ask_quiet_members``).
+6. Without the store: hold. Without the store and without the peers: stop (``isolation``).
+7. One live incarnation per rank (``rank_ownership``): an agent that loses its rank stops at once and ends.
+
+In the comments of the core, "I" is the agent whose state it is.
 """
 
 from __future__ import annotations
@@ -57,10 +61,10 @@ _MOST_PASSES = 20
 
 
 def decide(state: State, event: Event) -> Result:
-    """What the agent knows after ``event``, and what it does about it.
+    """The next state of an agent after ``event``, and the actions to carry out.
 
     Raises:
-        RuntimeError: the rules do not settle; a defect of this program, never caused by input.
+        RuntimeError: The rules do not settle; a defect of this program, never caused by input.
 
     """
     state = apply_event(state, event)
@@ -75,7 +79,7 @@ def decide(state: State, event: Event) -> Result:
 
 
 def _apply_rules(state: State) -> Result:
-    """Ask each rule once, up to one that ends the agent."""
+    """Apply each rule once, in order, until one ends the agent."""
     actions: tuple[Action, ...] = ()
     now = find_stage(state)
     for rule, stages in RULES:
@@ -91,7 +95,9 @@ def _apply_rules(state: State) -> Result:
 
 
 def publish_record(state: State) -> Result:
-    """One exchange at a time: at once when there is something to say or to look for, else as a heartbeat."""
+    """Start an exchange, one at a time: at once if there is something to write or to read, else as a
+    heartbeat.
+    """
     if state.store.in_flight or state.fenced:
         return state, ()
     may_take = rank_ownership.find_replaceable(state)
@@ -146,10 +152,10 @@ def _choose_beats(state: State) -> tuple[int, ...]:
 
 
 def note_ready(state: State) -> Result:
-    """The first moment that the whole generation serves ends a recovery."""
+    """A recovery ends when the whole generation serves for the first time."""
     store, marks = state.store, state.recovery.timestamps
-    told = store.published == state.me  # before that the others cannot know, and would not be woken
-    if marks.ready is not None or not (store.current and told and probe_answers.is_ready(state)):
+    published = store.published == state.me  # before that the others cannot know, and would not be woken
+    if marks.ready is not None or not (store.current and published and probe_answers.is_ready(state)):
         return state, ()
     marks = replace(marks, ready=state.now)
     state = state.with_recovery(timestamps=marks, was_ready=True)
@@ -168,15 +174,15 @@ EVER = frozenset(Stage)
 STAYING = EVER - LEAVING
 IN_GANG = RUNNING | STOPPING | ISOLATED | DRAINING
 
-# Each rule with the stages in which it may do something, in the order in which they are asked. A drain, and
-# the wish to leave, begin in the midst of something else and hide what that was. So the rules that go on
-# then look themselves whether a workload is up, cut off or in a drain. After ``ending.asked``, whoever was
-# asked to stop and has no workload is leaving.
+# Each rule with the stages in which it applies, in order. Draining and leaving begin in the middle of another
+# stage and hide which one that was, so the rules that still apply then check for themselves whether a
+# workload is up, isolated or draining. After ``shutdown.leave_without_workload`` an agent that was asked to
+# stop and has no workload is leaving.
 RULES: tuple[tuple[Rule, Stages], ...] = (
     (rank_ownership.leave_when_fenced, EVER - JOINING),
     (rank_ownership.give_up_on_store, JOINING),
     (gang_checks.refuse_disagreement, STAYING),
-    (rank_ownership.wait_for_rank, EVER),  # also who had the rank waits where the store shows a later tenure
+    (rank_ownership.wait_for_rank, EVER),  # a former holder waits, too, if the store shows a later tenure
     (rank_ownership.confirm_tenure, EVER - JOINING),
     (rank_ownership.log_joined, EVER - JOINING),
     (plausibility.warn_implausible, EVER),
@@ -222,12 +228,16 @@ _UP = Shutdown()
 
 
 def next_wakeup(state: State) -> float | None:
-    """When the clock has to be looked at next; None for as often as ever."""
+    """When the clock can next change something; None to keep looking at it with every tick.
+
+    The invariant: an agent that serves and waits for no answer loses nothing by sleeping until then.
+    The simulator checks this for every tick.
+    """
     return min(_list_deadlines(state)) if _is_at_rest(state) else None
 
 
 def _is_at_rest(state: State) -> bool:
-    """Whether it serves, has said all that it has to say, and has no question open."""
+    """Whether it serves, has nothing to write, and has no open question."""
     store, peers, me = state.store, state.peers, state.me
     serves = (
         state.workload.phase is WorkloadPhase.ALIVE
@@ -243,7 +253,9 @@ def _is_at_rest(state: State) -> bool:
 
 
 def _list_deadlines(state: State) -> Iterator[float]:
-    """When the next heartbeat is due, when the store or a peer has been silent for too long, and a start."""
+    """When the next heartbeat is due, when the store or a peer will have been silent for too long, and
+    when a start times out.
+    """
     yield state.store.next_beat
     yield from silence_deadlines(state)
     yield startup_deadline(state)

@@ -1,6 +1,8 @@
 """Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
 
-The invariant: a lease that is over is one witness, and never enough where the peer itself can be asked.
+The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No
+answer alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is
+away, or a *suspicion*, which ends the generation only together with a snapshot of the store.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from unitagent.core.state import (
 
 
 def ask_quiet_members(state: State) -> Result:
-    """Ask the members that are quiet, or that hung up, for their own word before they count as lost."""
+    """Ask members that are quiet, or whose connection broke, before they count as lost."""
     if not (state.up and state.connected and state.config.probes):
         return state, ()
     quiet = [peer for peer in _list_participants(state) if _worth_asking(state, peer)]
@@ -39,19 +41,19 @@ def ask_quiet_members(state: State) -> Result:
 
 
 def may_ask(state: State, rank: int) -> bool:
-    """Whether no question to this rank is open, and the last one was a heartbeat ago."""
+    """Whether no question to this rank is open, and the last one was long enough ago."""
     return rank not in state.peers.asking and state.now >= state.peers.ask_again.get(rank, 0.0)
 
 
 def ask_peers(state: State, peers: Collection[Record]) -> Result:
-    """Ask these for their own word."""
+    """Ask these peers for their own word."""
     ranks = frozenset(peer.rank for peer in peers)
     again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.config.timing.ask_every)}
     return state.with_peers(asking=state.peers.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
 
 
 def _list_participants(state: State) -> tuple[Record, ...]:
-    """The members that I judge and that are in my generation, with no leave to end."""
+    """The members that I judge, that are in my generation and that nobody has asked to stop."""
     return tuple(
         peer
         for peer in judged_members(state)
@@ -60,7 +62,7 @@ def _list_participants(state: State) -> tuple[Record, ...]:
 
 
 def publish_lost(state: State) -> Result:
-    """Without guard nobody restarts for a lost member: say who it is to those who do not judge it."""
+    """Without guard nobody restarts for a lost member: publish its rank for those who do not judge it."""
     if not state.store.current or state.config.guard or state.config.size <= ALL_BEATS:
         return state, ()
     gone = (
@@ -72,7 +74,9 @@ def publish_lost(state: State) -> Result:
 
 
 def look_at_deadlines(state: State) -> Result:
-    """Look at the store when a member's silence turns long enough to ask it, and when its lease ends."""
+    """Read the store when a member has been silent for long enough to ask it, and when its lease
+    expires.
+    """
     if state.store.look or not (state.up and state.connected):
         return state, ()
     leases = state.store.leases
@@ -85,7 +89,9 @@ def look_at_deadlines(state: State) -> Result:
 
 
 def silence_deadlines(state: State) -> Iterator[float]:
-    """When the silence of a member will be long enough to look at the store, or to ask that member again."""
+    """When a member will have been silent for long enough to read the store, or to ask that member
+    again.
+    """
     leases = state.store.leases
     for peer in _list_participants(state):
         yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
@@ -102,7 +108,7 @@ def _critical_ages(state: State, peer: Record) -> tuple[float, ...]:
 
 
 def renew_watches(state: State) -> Result:
-    """A connection that broke though its peer is still a member is held anew."""
+    """Reconnect to a peer whose connection broke and that is still a member."""
     if not state.peers.watch_again:
         return state, ()
     state = state.with_peers(watch_again=False)
@@ -110,7 +116,7 @@ def renew_watches(state: State) -> Result:
 
 
 def _worth_asking(state: State, peer: Record) -> bool:
-    """Early enough that its answer, or the absence of one, is there when its lease ends."""
+    """Whether to ask now, early enough to know its answer, or its silence, when its lease expires."""
     rank = peer.rank
     if rank in state.peers.hung_up:
         return rank not in state.peers.asking
@@ -118,7 +124,7 @@ def _worth_asking(state: State, peer: Record) -> bool:
 
 
 def _is_quiet(state: State, peer: Record) -> bool:
-    refused = peer.incarnation in state.peers.refused  # once may be a firewall's doing
+    refused = peer.incarnation in state.peers.refused  # a single refusal may come from a firewall
     return refused or state.store.leases.seconds_silent(peer.incarnation) >= state.config.timing.ask_after
 
 
@@ -145,7 +151,7 @@ def find_lost_member(state: State) -> Failure | None:
 
 
 def _explain_loss(state: State, peer: Record) -> str:
-    """Why a member counts as lost, or nothing."""
+    """Why a member counts as lost; "" if it does not."""
     if peer.rank in state.peers.suspects or not is_silent(state, peer):
         return state.peers.suspects.get(peer.rank, "")
     asked = ", and it does not answer" if state.config.probes else ""
@@ -158,16 +164,16 @@ def _make_loss(state: State, peer: Record, why: str) -> Failure:
     return make_failure(state, peer.rank, Reason.LOST, detail, detect=since)
 
 
-# the peers' own word
+# What peers answer
 
 
-# These say nothing of whom I asked for. Another incarnation's answer may have been relayed from anywhere; if
-# it has taken the place of the one that I know, the store shows it, or the lease of the old one ends.
+# These are no evidence about the peer. Another incarnation's answer may come from anywhere; if that one has
+# replaced the one that I know, the store shows that, or the old lease expires.
 _NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, ProbeResult.OTHER}
 
 
 def apply_peer_answer(state: State, event: PeerAnswered) -> State:
-    """What an answer, or its absence, adds to the facts."""
+    """The state with the evidence of an answer, or of its absence."""
     state = state.with_peers(
         asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
     )
@@ -186,13 +192,13 @@ def apply_peer_answer(state: State, event: PeerAnswered) -> State:
         if event.result is ProbeResult.ALIVE
         else _note_silence(state, event, record)
     )
-    if event.rank == state.config.rank:  # who holds my rank is no member of my gang
+    if event.rank == state.config.rank:  # the holder of my rank is not a member of my gang
         return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
     return _weigh_answer(state, event, record)
 
 
 def _was_starved(state: State, rank: int) -> bool:
-    """Whether I stood still while the question was open: then the answer may have come, and waited for me."""
+    """Whether I was suspended while the question was open: the answer may have come and waited for me."""
     return state.late > _asked_at(state, rank)
 
 
@@ -202,8 +208,8 @@ def _asked_at(state: State, rank: int) -> float:
 
 
 def _note_answer(state: State, event: PeerAnswered) -> State:
-    """A living peer vouches for itself, and tells of a generation that I may have missed. Its word is as old
-    as my question: I may have stood still since.
+    """An answering peer confirms that it is alive, and may tell of a generation that I missed. Its word
+    is as old as my question, since I may have been suspended since.
     """
     recent = state.now - state.config.timing.takeover
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
@@ -216,7 +222,7 @@ def _note_answer(state: State, event: PeerAnswered) -> State:
 
 
 def _note_silence(state: State, event: PeerAnswered, record: Record) -> State:
-    """One that does not answer has not since it was asked so for the first time."""
+    """A silent peer counts as silent since the first question that it did not answer."""
     if event.result in _NO_EVIDENCE and is_overdue(state, record):  # the second witness has come late
         state = state.with_store(look=True)
     if event.incarnation in state.peers.unheard:
@@ -254,19 +260,19 @@ def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
 
 
 def _says_it_works(state: State, event: PeerAnswered) -> bool:
-    """Whether it says that its workload runs with mine; of rank 0, that the Unit serves."""
+    """Whether it reports that its workload runs in my generation; for rank 0, that the Unit serves."""
     here = event.result is ProbeResult.ALIVE and event.generation == state.me.generation
     return here and event.working and (event.rank != 0 or event.ready)
 
 
 def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+    """What an answer says against the peer; "" for nothing."""
     late = is_overdue(state, record)
     match event.result:
         case ProbeResult.ALIVE if event.generation == state.me.generation and not event.working:
-            untold = (
-                late or not state.connected
-            ) and state.config.mode is Mode.SERVICE  # a job's may be done
-            down = untold and not _has_yet_to_start(state, record)
+            unexplained = late or not state.connected
+            service = state.config.mode is Mode.SERVICE  # in a job its part may be finished
+            down = unexplained and service and not _has_yet_to_start(state, record)
             return "its workload is down and it cannot tell the store" if down else ""
         case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
             return "it knows that the Unit does not serve"
@@ -282,7 +288,7 @@ def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: b
 
 
 def _relays_leader(state: State, event: PeerAnswered) -> bool:
-    """Whether it tells me what rank 0 has answered it, as somebody does for each in a large Unit."""
+    """Whether this peer relays rank 0's answers to me, as some peer does in a large Unit."""
     leader = state.store.records.get(0)
     known = leader is not None and leader.incarnation == event.leader
     return known and event.rank == find_relay(state.config.rank, state.config.size)
@@ -293,7 +299,9 @@ def _knows_of_leader(state: State, event: PeerAnswered) -> bool:
 
 
 def _has_yet_to_start(state: State, record: Record) -> bool:
-    """Whether it has confirmed my gang, and does not know yet that all have: I started within a lease."""
+    """Whether it has confirmed my gang and cannot know yet that everybody has: I started within a
+    lease.
+    """
     waits = record.state is InstanceState.IDLE and record.gang == state.me.gang
     young = state.me.state is InstanceState.STARTING or (
         state.now - state.workload.spawned < state.config.lease
@@ -302,20 +310,22 @@ def _has_yet_to_start(state: State, record: Record) -> bool:
 
 
 def _answered_before(state: State, event: PeerAnswered) -> bool:
-    """An address that never answered may be a firewall that rejects; one that did has lost its agent."""
+    """Whether it ever answered me. An address that never did may be behind a firewall that rejects; one
+    that did has lost its agent.
+    """
     return event.incarnation in state.barrier.reached
 
 
 def _misses_beat(state: State, event: PeerAnswered) -> bool:
-    """Whether its beat stands still as well: a firewall that is loaded anew refuses, too, while the beats go
-    on. Without the store nothing can be seen of them.
+    """Whether it has also missed a heartbeat: a firewall that is being reloaded refuses connections,
+    too, while heartbeats continue. Without the store nobody can tell.
     """
     due = state.config.timing.beat_due
     return not state.connected or state.store.leases.seconds_silent(event.incarnation) >= due
 
 
 def _ask_again(state: State, event: PeerAnswered) -> State:
-    """Look for its beat at once, and ask again when one is missing."""
+    """Read its heartbeat at once, and ask again when the next one is overdue."""
     timing = state.config.timing
     left = timing.beat_due - (state.store.leases.seconds_since_beat(event.incarnation, state.now) or 0.0)
     at = state.now + min(timing.ask_every, max(timing.tick, left))
@@ -331,6 +341,6 @@ def apply_hang_up(state: State, event: PeerHungUp) -> State:
 
 
 def find_record(state: State, rank: int, incarnation: str) -> Record | None:
-    """The record of the incarnation that an event is about, if that is still one that I know."""
+    """The record of this incarnation, if it is one that I still know in this rank."""
     known = (state.store.records.get(rank), state.store.former if rank == state.config.rank else None)
     return next((one for one in known if one is not None and one.incarnation == incarnation), None)

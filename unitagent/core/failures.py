@@ -1,8 +1,8 @@
 """What ends a generation. With guard any failure of any member does, by proposing the next generation;
 without guard only my own failure, or a rebuilt rank 0, ends my part in it.
 
-A failure is always about *my* generation: N reports of one event, or of many that come together, all propose
-the same next generation, and a report about an older one changes nothing.
+A failure always concerns *my* generation: N reports of one event, or of many simultaneous ones, all
+propose the same next generation, and a report about an older one changes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a n
 
 
 def apply_operator_order(state: State) -> Result:
-    """An operator's order is obeyed once, by all who held their ranks when it was given."""
+    """Apply an operator's order once, on all agents that held their ranks when it was given."""
     order = state.store.order
     if not state.store.current or not state.joined:
         return state, ()
@@ -47,9 +47,10 @@ def apply_operator_order(state: State) -> Result:
 
 
 def _last_order_before_me(state: State) -> int:
-    """The highest number of an order that is none for me: all that were given before I took my rank, by the
-    store's clock too, since one that is set back shows old ones. Only what was given just now, while my
-    container was rebuilt, was heard by nobody: my predecessor was not asked to stop.
+    """The highest number of an order that does not concern me: all orders given before I took my rank,
+    also by the store's clock, since a store that is set back shows old ones. An order given just now,
+    while my container was rebuilt, reached nobody, because my predecessor was not asked to stop; that
+    one I apply.
     """
     former, order, now = state.store.predecessor, state.store.order, 1000 * state.store.clock
     last = max(now, order.number if order else 0)
@@ -59,8 +60,9 @@ def _last_order_before_me(state: State) -> int:
 
 
 def _apply_restart(state: State, order: Order) -> State:
-    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway, and
-    the wish is fulfilled without more. A store that went back names an older one; the time tells then.
+    """End the generation in which the restart was ordered. If the Unit has yet to start in that one, it
+    starts anyway, and the order is fulfilled. A store that was set back names an older generation; then
+    the time decides.
     """
     runs = state.in_gang and state.up and not state.superseded
     later = order.generation < state.me.generation and order.number > 1000 * state.workload.opened
@@ -71,7 +73,7 @@ def _apply_restart(state: State, order: Order) -> State:
 
 
 def end_generation(state: State) -> Result:
-    """Find what ended my generation; with guard, say so to all by proposing the next one."""
+    """Find what ended my generation; with guard, tell all others by proposing the next one."""
     if state.superseded:
         return state.with_workload(ended=None) if state.workload.ended else state, ()
     failure = state.workload.ended or _find_startup_timeout(state) or find_lost_member(state)
@@ -87,7 +89,7 @@ def end_generation(state: State) -> Result:
 
 
 def leave_with_leader(state: State) -> Result:
-    """Without guard a rebuilt rank 0 takes all others with it: their containers are rebuilt too."""
+    """Without guard all other containers must be rebuilt when rank 0 was rebuilt."""
     gang, leader = state.workload.gang, state.store.records.get(0)
     if state.leads or not state.store.current or gang is None:
         return state, ()
@@ -95,20 +97,20 @@ def leave_with_leader(state: State) -> Result:
         return state, ()
     failure = make_failure(state, 0, Reason.REPLACED, f"{describe_rank(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
-    # Its store may be as new as itself: my last words tell it which generation is over.
+    # Its store may be as new as it is: my last record tells it which generation is over.
     state = remember_failure(state, failure).with_generation(failure.generation + 1)
     return request_exit(state, ExitCode.RECREATE, why), log(Level.ERROR, why)
 
 
 def remember_failure(state: State, failure: Failure) -> State:
-    """Of one generation only the first failure is kept: later ones are its consequences."""
+    """Keep only the first failure of a generation: later ones are its consequences."""
     if state.recovery.failure is not None and state.recovery.failure.generation >= failure.generation:
         return state
     return state.with_recovery(failure=_add_scope(state, failure), failure_stored=False)
 
 
 def _add_scope(state: State, failure: Failure) -> Failure:
-    """The failure, with whether it takes all the others down."""
+    """The failure, completed by whether it stops all other ranks."""
     everybody = failure.reason is Reason.REQUESTED or (
         failure.reason is Reason.REPLACED and failure.rank == 0
     )
@@ -127,7 +129,7 @@ def _fail_alone(state: State, failure: Failure) -> Result:
 
 
 def startup_deadline(state: State) -> float:
-    """Until when my workload has to be healthy; for ever where it is, or nobody asks it."""
+    """By when my workload has to be healthy; infinity if it has been, or if there is no health check."""
     starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
     if state.config.startup <= 0 or not starting or state.workload.proven:
         return float("inf")
@@ -145,7 +147,7 @@ def _find_startup_timeout(state: State) -> Failure | None:
 
 
 def report_own_isolation(state: State) -> Result:
-    """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
+    """An isolated instance that comes back was itself the failure, if nobody noticed meanwhile."""
     if not state.workload.cut_off or state.up or not (state.store.current and state.holds_rank):
         return state, ()
     if not state.leads or state.superseded:
@@ -170,7 +172,7 @@ def note_generation_end(state: State) -> Result:
 
 
 def _log_first_failure(state: State) -> tuple[Action, ...]:
-    """The first failure in one sentence, for those who did not find it themselves."""
+    """The first failure in one sentence, on agents that did not find it themselves."""
     failure, generation = state.recovery.failure, state.me.generation
     if failure is None or failure.generation != generation:
         return log(
@@ -182,7 +184,7 @@ def _log_first_failure(state: State) -> tuple[Action, ...]:
 
 
 def complete_job(state: State) -> Result:
-    """Job mode: the Unit is done when all ranks of a gang exited with 0."""
+    """In job mode the Unit is done when all ranks of a gang have exited with 0."""
     if not state.store.current or not state.done:
         return state, ()
     others = [member for member in gang_members(state) if member.generation == state.me.generation]

@@ -1,9 +1,10 @@
-"""Who stands at the barrier: incarnations, never places.
+"""Whether these ranks can form one gang: same size and revision, equal fingerprints, an address each,
+and each peer answers in person.
 
-A record says where its agent is to be found. Before I start with it, that very incarnation has answered me
-there, from my own card, signed with the Unit's secret where there is one. Whatever else answers is named in a
-sentence, and two records with one address never stand together: one of them leads to the other, or both to
-somebody else.
+A record names the address of its agent. Before I start with a peer, that very incarnation has answered
+me there, from my own network interface, signed with the Unit's secret if there is one. If anything else
+answers, the log says so. Two records with the same address never start together: one of them leads to
+the other, or both lead to a third party.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two nei
 
 
 def find_unproven(state: State, roster: Iterable[Record]) -> tuple[Record, ...]:
-    """Peers that have not answered me themselves: another card, machine or secret is a silent hang later."""
+    """Peers that have not answered me yet. A wrong interface, machine or secret would cause a silent
+    hang later.
+    """
     if not state.config.probes:
         return ()
     near = {0, *find_neighbours(state.config.rank, state.config.size)}
@@ -36,7 +39,7 @@ def find_unproven(state: State, roster: Iterable[Record]) -> tuple[Record, ...]:
 
 
 def check_peers(state: State, gang: Gang, peers: tuple[Record, ...]) -> Result:
-    """Ask these who they are, unless that is under way."""
+    """Probe these peers, unless that is in progress."""
     if state.barrier.checking == gang.id or state.now < state.barrier.check_again:
         return state, ()
     actions: tuple[Action, ...] = (CheckPeers(gang.id, peers),)
@@ -44,8 +47,9 @@ def check_peers(state: State, gang: Gang, peers: tuple[Record, ...]) -> Result:
 
 
 def find_clashes(roster: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Records that name one address and port; the same address with other ports is another place. Without a
-    port, ranks of one machine may share its address, and the same address on two machines is two places.
+    """Groups of records with the same address and port; the same address with other ports is a
+    different place. Without ports, ranks of one machine may share its address, but one address on two
+    machines is a clash.
     """
     at: dict[tuple[str, int], list[Record]] = {}
     for record in roster:
@@ -60,7 +64,7 @@ def _is_clash(there: list[Record]) -> bool:
 
 
 def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
-    """One clause for each address that several ranks name."""
+    """One clause for each address that several ranks claim."""
     for there in find_clashes(roster):
         who = format_ranks(sorted(record.rank for record in there))
         both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
@@ -79,7 +83,7 @@ def explain_foreign(state: State, foreign: Sequence[int]) -> str:
 
 
 def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
-    """One clause for each peer that was asked and did not answer itself."""
+    """One clause for each peer that was probed and did not answer in person."""
     unreached, me = [], describe_rank(state, state.config.rank)
     for record in roster:
         found = state.barrier.found.get(record.incarnation)
@@ -115,11 +119,13 @@ def _is_ipv6(ip: str) -> bool:
     return ":" in ip
 
 
-# same size and revision
+# Size and revision.
 
 
 def refuse_disagreement(state: State) -> Result:
-    """Ranks that can never form one Unit do not meet: the newcomer, or the higher rank, ends with 77."""
+    """Ranks that can never form one Unit must not wait for each other: the newcomer, or the higher
+    rank, exits with 77.
+    """
     if not state.store.current or state.up:
         return state, ()
     for record in state.store.records.values():
@@ -130,7 +136,7 @@ def refuse_disagreement(state: State) -> Result:
 
 
 def _explain_disagreement(state: State, record: Record) -> str:
-    """In which way this record and I can never stand at one barrier; "" when we can."""
+    """Why this record and I can never meet at a barrier; "" if we can."""
     who, me = describe_rank(state, record.rank), f"rank {state.config.rank}"
     if record.size != state.config.size:
         said = f"{who} says UNIT_SIZE={record.size}, {me} says {state.config.size}"
@@ -142,7 +148,7 @@ def _explain_disagreement(state: State, record: Record) -> str:
 
 
 def _must_leave(state: State, record: Record) -> bool:
-    """Whether that agent lives, and it is I who have to go."""
+    """Whether that agent is alive and I am the one to leave."""
     if record.left or record.rank == state.config.rank:
         return False
     alive = state.store.leases.was_alive(record.incarnation)
@@ -150,23 +156,23 @@ def _must_leave(state: State, record: Record) -> bool:
 
 
 def find_ranks_at_odds(state: State) -> tuple[int, ...]:
-    """Ranks whose beats I watch because one of us has to go."""
+    """Ranks whose heartbeats I read because one of us has to leave."""
     if state.up:
         return ()
     return tuple(rank for rank, record in state.store.records.items() if _explain_disagreement(state, record))
 
 
-# same fingerprint
+# Fingerprint.
 
 
 def describe_differences(roster: list[Record], *, strict: bool) -> str:
-    """Which ranks differ from rank 0 in what must be equal, as one sentence; "" when none does."""
+    """Which ranks differ from rank 0 in what must be equal, in one sentence; "" if none does."""
     wanted = _parse_fingerprint(roster[0])
     odd = {record.rank: _describe_difference(wanted, _parse_fingerprint(record)) for record in roster[1:]}
-    apart = {rank: told for rank, told in odd.items() if told}
+    apart = {rank: difference for rank, difference in odd.items() if difference}
     if not apart:
         return ""
-    listed = "; ".join(shorten_list([f"rank {rank}: {told}" for rank, told in apart.items()]))
+    listed = "; ".join(shorten_list([f"rank {rank}: {difference}" for rank, difference in apart.items()]))
     return (
         f"these differ from rank 0's and must be equal on all ranks: {listed}; compare `unitagent env` and "
         f"`printenv` of {format_ranks([*apart])} with those of rank 0; UNIT_STRICT={_describe_strict(strict)}"
@@ -183,7 +189,7 @@ def _parse_fingerprint(record: Record) -> dict[str, str]:
 
 
 def _describe_difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """What differs, with both values where they are no hashes."""
+    """What differs, with both values unless they are hashes."""
     names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     return ", ".join(
         f"{name}={found.get(name, 'unset')} (rank 0: {wanted.get(name, 'unset')})"

@@ -1,7 +1,8 @@
-"""The history of a Unit: what one agent tells of each step, made of nothing but its state before and after.
+"""The history of a Unit: the events of one step of an agent, derived from its states before and after
+it.
 
-The invariant: it only observes. What concerns the whole Unit is told by one rank: by rank 0, and the first
-failure of a generation by the agent whose report the store has kept as the first.
+The invariant: the history only observes. One agent reports what concerns the whole Unit: rank 0, or,
+for the first failure of a generation, the agent whose report the store kept.
 """
 
 from __future__ import annotations
@@ -17,38 +18,41 @@ from unitagent.core.state import State, describe_rank
 
 
 class EventKind(StrEnum):
-    """What a moment of the history is about."""
+    """What an event of the history is about."""
 
     JOINED = "joined"
-    TAKEOVER = "takeover"  # joined, in the place of another incarnation
-    GENERATION = "generation"  # an instance stands at the barrier of a new one
+    TAKEOVER = "takeover"  # joined, and replaced another incarnation
+    GENERATION = "generation"  # an instance is at the barrier of a new one
     BARRIER = "barrier"  # it has opened
     STATE = "state"  # of an instance
     READY = "ready"  # the Unit serves
     FAILURE = "failure"  # the first of a generation
-    ORDER = "order"  # what an operator asks for; told by the command
-    RESTART = "restart"  # a generation ended because it was asked to
-    DRAIN = "drain"  # it begins
+    ORDER = "order"  # an operator's order; reported by the command
+    RESTART = "restart"  # an operator ended a generation
+    DRAIN = "drain"  # a drain begins
     DRAINED = "drained"  # no request is in flight any more
     ISOLATED = "isolated"
     FENCED = "fenced"
     STORE_LOST = "store-lost"
     STORE_BACK = "store-back"
     QUIT = "quit"  # an agent has ended
-    GAP = "gap"  # moments were lost
+    GAP = "gap"  # events were lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEvent:
-    """One entry of the history.
+    """One event of the history.
 
     Attributes:
-        at: seconds since the epoch; by the clock of the agent that tells it, until the store has dated it.
-        rank: whom it is about; 0 where that is the whole Unit.
-        incarnation: that tells it; a command has one too.
-        number: how many this incarnation has told before; with it the name of the moment.
-        state: of that rank from here on; None when this says nothing about it.
-        detail: a sentence for a person.
+        at: Seconds since the epoch; by the clock of the reporting agent, until the store dates it.
+        generation: The generation that it belongs to.
+        rank: The rank that it concerns; 0 if it concerns the whole Unit.
+        incarnation: The reporting agent; a command has an incarnation, too.
+        kind: What it is about.
+        detail: A sentence for people.
+        state: State of that rank from here on; None if unchanged.
+        number: How many events this incarnation has reported before; incarnation and number identify an
+            event.
 
     """
 
@@ -68,28 +72,28 @@ Derived = Iterator[tuple[EventKind, str]]
 def derive_events(
     mine: Failure | None, before: State, after: State, actions: Sequence[Action]
 ) -> tuple[Failure | None, list[HistoryEvent]]:
-    """What this step adds to the history.
+    """The events of this step.
 
     Args:
-        mine: the failure that this agent found and the store has not kept yet; what came of it is returned.
-        before: the state that an event met.
-        after: what ``decide`` made of it.
-        actions: what else it made of it.
+        mine: The failure that this agent found and the store has not kept yet; the updated one is returned.
+        before: The state before the step.
+        after: The state that ``decide`` returned.
+        actions: The actions that ``decide`` returned.
 
     """
-    said = [one for rule in _RULES for one in rule(before, after)]
-    said += _derive_quit(after, actions)
-    if not said and after.me.state is not before.me.state:
-        said.append((EventKind.STATE, _describe_state(before, after)))
-    moments = [_make_event(after, kind, detail) for kind, detail in said]
+    found = [one for rule in _RULES for one in rule(before, after)]
+    found += _derive_quit(after, actions)
+    if not found and after.me.state is not before.me.state:
+        found.append((EventKind.STATE, _describe_state(before, after)))
+    events = [_make_event(after, kind, detail) for kind, detail in found]
     if after.recovery.failure != before.recovery.failure and not after.recovery.failure_stored:
         mine = after.recovery.failure
     if mine is None or not after.recovery.failure_stored:
-        return mine, moments
+        return mine, events
     kept = after.recovery.failure is not None and _identify_failure(
         after.recovery.failure
     ) == _identify_failure(mine)
-    return None, [_make_failure_event(after, mine), *moments] if kept else moments
+    return None, [_make_failure_event(after, mine), *events] if kept else events
 
 
 def _make_event(state: State, kind: EventKind, detail: str) -> HistoryEvent:
@@ -118,7 +122,7 @@ def _make_failure_event(state: State, failure: Failure) -> HistoryEvent:
 
 
 def make_order_event(order: Order, at: float, incarnation: str, by: str) -> HistoryEvent:
-    """What the command that leaves an order tells of it."""
+    """The event for an operator's order, reported by the command."""
     return HistoryEvent(
         at=at,
         generation=order.generation,

@@ -1,5 +1,6 @@
-"""What is always true of an agent's state after a step. The simulator and the tests look after every one; in
-production nobody does, for an agent that meets a contradiction serves better than one that is dead.
+"""What is true of an agent's state after every step. The simulator and the tests check it after each
+one; production does not, since an agent with a contradiction in its state serves better than a dead
+one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def check_invariants(state: State) -> None:
     """Look for a contradiction.
 
     Raises:
-        ContradictionError: there is one; a defect of this program, never caused by input.
+        ContradictionError: There is one; a defect of this program, never caused by input.
 
     """
     for holds, sentence in INVARIANTS:

@@ -1,6 +1,6 @@
-"""Without the store: hold. Serving goes on, nothing new is started, and the peers are asked directly, so that
-a death still turns readiness off. Without the store *and* without the peers for a lease I am isolated: others
-may replace me, so my workload ends at once, before anybody takes my rank.
+"""Without the store: hold. Serving continues, nothing new is started, and peers are asked directly, so
+that a death still turns readiness off. Without the store *and* without the peers for a lease, I am
+isolated: others may replace me, so my workload is killed before anybody takes my rank.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DECIDING = 0.75  # seconds after the lease in which an isolated agent has decide
 
 
 def log_store_outage(state: State) -> Result:
-    """Say once that the store is gone, and once that it is back."""
+    """Log once that the store is gone, and once that it is back."""
     gone = state.store.ever_answered and not state.connected
-    told = "store" in state.warned
-    if gone == told:
+    logged = "store" in state.warned
+    if gone == logged:
         return state, ()
     if gone:
         state = replace(state, warned=state.warned | {"store"})
@@ -40,7 +40,9 @@ def log_store_outage(state: State) -> Result:
 
 
 def ask_confidants(state: State) -> Result:
-    """Ask those who can tell me of the Unit, once a heartbeat, while the store is away or dawdles."""
+    """While the store is away or slow, ask the peers that can tell me about the Unit, once per
+    heartbeat.
+    """
     if _is_in_touch(state) or not state.up or not state.config.probes:
         return state, ()
     due = tuple(peer for peer in _list_confidants(state) if may_ask(state, peer.rank))
@@ -55,8 +57,8 @@ def _is_in_touch(state: State) -> bool:
 
 
 def _list_confidants(state: State) -> tuple[Record, ...]:
-    """Whom I ask: my neighbours, and whoever tells me of rank 0; rank 0 itself where that one knows nothing
-    new. Rank 0 asks all, and so can tell the others what it found.
+    """The peers that I ask: my neighbours, and the relay that tells me about rank 0; rank 0 itself if
+    the relay knows nothing new. Rank 0 asks everybody, so it can tell the others what it found.
     """
     rank, size = state.config.rank, state.config.size
     near = {find_relay(rank, size), *find_neighbours(rank, size)}
@@ -68,21 +70,27 @@ def _list_confidants(state: State) -> tuple[Record, ...]:
 
 
 def _has_no_news(state: State) -> bool:
-    """Whether it is time to ask rank 0 itself, since nobody has told me of it, and the store is silent."""
+    """Whether it is time to ask rank 0 itself, because neither a relay nor the store has said anything
+    of late.
+    """
     leader, touched = state.store.records.get(0), state.store.touched
     heard = NEVER if leader is None else state.peers.heard.get(leader.incarnation, NEVER)
     return state.now - max(heard, touched or NEVER) > state.config.timing.relayed
 
 
 def _list_vouchers(state: State) -> list[Record]:
-    """Who could vouch for me: rank 0; for rank 0 all that it asks."""
+    """The peers whose answer proves that nobody has replaced me: rank 0; for rank 0 everybody that it
+    asks.
+    """
     if state.config.rank == 0:
         return list(_list_confidants(state))
     return [peer for peer in gang_members(state) if peer.rank == 0 and peer.port and not peer.left]
 
 
 def stop_when_isolated(state: State) -> Result:
-    """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
+    """Isolated from the store and from rank 0 (rank 0: from everybody it asks) for a lease: stop
+    without grace.
+    """
     if state.workload.cut_off or not state.up or not is_isolated(state):
         return state, ()
     alone = explain_isolation(state)
@@ -92,7 +100,7 @@ def stop_when_isolated(state: State) -> Result:
 
 
 def explain_isolation(state: State) -> str:
-    """Who has not answered, and since when: a peer that is dead looks like a cable that is cut."""
+    """Who has not answered, and since when; a dead peer looks the same as a broken cable."""
     last = state.store.touched or state.now
     store = f"no answer from the store since {format_clock(state, last)}"
     vouch = _list_vouchers(state)
@@ -108,7 +116,9 @@ def explain_isolation(state: State) -> str:
 
 
 def is_isolated(state: State) -> bool:
-    """Whether nobody who could vouch for me answered for a lease. Where peers cannot be asked, nobody is."""
+    """Whether no peer that could vouch for me has answered for a lease. If peers cannot be asked,
+    nobody is isolated.
+    """
     last = state.store.touched
     if state.connected or last is None or not can_be_isolated(state):
         return False
@@ -119,10 +129,10 @@ def is_isolated(state: State) -> bool:
 
 
 def last_contact(state: State) -> float:
-    """Until when I know that nobody has taken me for lost, without the store: for whoever watches over me.
+    """Until when I know that nobody has considered me lost, without the store; for the watchdog.
 
-    An agent that loses touch decides some time after its lease, and must not be ended before it has. Where
-    peers cannot be asked, nobody is isolated.
+    An isolated agent decides some time after its lease expires, and must not be killed before it has.
+    If peers cannot be asked, nobody is isolated.
     """
     last = state.store.touched
     if last is None or not can_be_isolated(state):
@@ -132,7 +142,7 @@ def last_contact(state: State) -> float:
 
 
 def can_be_isolated(state: State) -> bool:
-    """Whether there is somebody to ask, be it that all have left: then nobody answers for me."""
+    """Whether there is anybody to ask, even if all of them have left: then nobody vouches for me."""
     if not state.config.probes:
         return False
     if state.config.rank == 0:

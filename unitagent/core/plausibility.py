@@ -1,7 +1,8 @@
-"""Which generations are believed. One that no restarts can have led to was made up, or is a broken value; it
-would be the last, since a store counts no further than a double does.
+"""Which generations and orders are plausible. A generation that no number of restarts can have led to
+is forged or corrupt; accepting it would make it the last one, since a store counts no further than a
+double does.
 
-The invariant: what is not believed counts as not said, so its owner's next word puts it right.
+The invariant: an implausible value is ignored, so the next value of its owner corrects it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ def is_plausible(state: State, generation: int) -> bool:
 
 
 def drop_implausible(state: State, reply: Reply) -> tuple[State, Reply]:
-    """The reply without what is not believed, and the state that remembers that there was something."""
+    """The reply without its implausible values, and the state that remembers that there were some."""
     if reply.order is not None and reply.order.number > reply.now * 1000 + YEAR:
         reply = replace(reply, order=None)
-    said = [reply.generation, *(record.generation for record in reply.records.values())]
-    said += [reply.failure.generation] if reply.failure else []
-    if is_plausible(state, max(said)):
+    known = [reply.generation, *(record.generation for record in reply.records.values())]
+    known += [reply.failure.generation] if reply.failure else []
+    if is_plausible(state, max(known)):
         return state, reply
     records = {rank: one for rank, one in reply.records.items() if is_plausible(state, one.generation)}
     failure = reply.failure if reply.failure and is_plausible(state, reply.failure.generation) else None
     generation = reply.generation if is_plausible(state, reply.generation) else state.generation
-    state = state.with_store(implausible=max(said))
+    state = state.with_store(implausible=max(known))
     return state, replace(reply, generation=generation, records=records, failure=failure)
 
 
@@ -41,7 +42,7 @@ def learn_generation(state: State, generation: int) -> State:
 
 
 def warn_implausible(state: State) -> Result:
-    """Say once that somebody named a generation that cannot be."""
+    """Warn once that an impossible generation was reported."""
     if not state.store.implausible or "incredible" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"incredible"})

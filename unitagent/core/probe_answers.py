@@ -1,4 +1,4 @@
-"""Probe answers: pure views of the state. Each check says in one line why it fails."""
+"""Answers to probes: pure views of the state. Each failed check has a one-line reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 
 @dataclass(frozen=True, slots=True)
 class ProbeCheck:
-    """One condition of a probe."""
+    """One condition of a probe.
+
+    Attributes:
+        name: Its name in the answer.
+        ok: Whether it holds.
+        reason: Why it does not.
+
+    """
 
     name: str
     ok: bool
@@ -25,7 +32,13 @@ class ProbeCheck:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """An HTTP status code and the conditions it follows from."""
+    """An HTTP status code and the checks that it follows from.
+
+    Attributes:
+        code: 200, 404 or 503.
+        checks: All checks of this probe.
+
+    """
 
     code: int
     checks: tuple[ProbeCheck, ...]
@@ -38,7 +51,7 @@ def _check_workload(state: State) -> ProbeCheck:
 
 
 def _check_ranks(state: State) -> ProbeCheck:
-    """Every member of my gang runs its workload in my generation, and goes on doing so."""
+    """Every member of my gang runs its workload in my generation and has not been asked to stop."""
     there = {peer.rank: peer for peer in gang_members(state)}
     down = []
     for rank in range(state.config.size):
@@ -80,12 +93,12 @@ def _check_draining(state: State) -> ProbeCheck:
 
 
 def is_draining(state: State) -> bool:
-    """Whether the Unit, or this instance alone, is on its way down because somebody asked."""
+    """Whether the Unit, or this instance alone, was asked to stop."""
     return state.shutdown.draining is not None or state.shutdown.asked is not None
 
 
 def check_unit(state: State) -> tuple[ProbeCheck, ...]:
-    """What must hold for the whole Unit to serve."""
+    """All conditions under which the whole Unit serves."""
     return tuple(
         check(state)
         for check in (_check_workload, _check_ranks, _check_leases, _check_leader, _check_draining)
@@ -98,7 +111,7 @@ def is_ready(state: State) -> bool:
 
 
 def answer_livez() -> ProbeAnswer:
-    """The agent's loop runs, or nobody would answer."""
+    """``/livez``: the loop of the agent runs, or there would be no answer."""
     return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
 
 
@@ -109,7 +122,9 @@ def answer_readyz(state: State) -> ProbeAnswer:
 
 
 def answer_traffic(state: State) -> ProbeAnswer:
-    """``/traffic``: ready, and this is rank 0; 404 tells a balancer to finish and send nothing."""
+    """``/traffic``: the Unit is ready, and this is rank 0; 404 tells a load balancer to finish and send
+    nothing new.
+    """
     elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
     found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
     if all(check.ok for check in found):
@@ -119,7 +134,7 @@ def answer_traffic(state: State) -> ProbeAnswer:
 
 
 def answer_startupz(state: State) -> ProbeAnswer:
-    """``/startupz``: some generation of this agent's life has been ready."""
+    """``/startupz``: some generation has been ready since this agent started."""
     why = "no generation has been ready yet"
     return ProbeAnswer(
         OK if state.recovery.was_ready else UNAVAILABLE,
@@ -128,7 +143,7 @@ def answer_startupz(state: State) -> ProbeAnswer:
 
 
 def find_shown_state(state: State, rank: int) -> InstanceState:
-    """A rank's state as I would tell it: ``lost`` when it is late and nobody vouches for it."""
+    """A rank's state for people: ``lost`` if its lease has expired and it does not answer."""
     if rank == state.config.rank:
         return state.me.state
     record = state.store.records.get(rank)

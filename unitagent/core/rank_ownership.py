@@ -1,15 +1,16 @@
-"""Whose rank it is.
+"""Which incarnation holds a rank.
 
-The rule. Each taking of a rank has a *tenure*: a number above that of the record it replaces. A tenure that
-has stood for a lease in unbroken contact is raised to the store's clock, so that it is above whatever a store
-that is set back may show. The rank belongs to the highest tenure *that lives*: whose beat grows while I look,
-or whose agent answers me. Where that is another incarnation than mine, I am fenced, and end. Whoever is only
-remembered by the store fences nobody, and neither does a lower tenure: while I serve I put my record over it
-at once and go on. Who had the rank and does not serve leaves it to any other that lives.
+The rule. Each time an incarnation takes a rank it gets a *tenure*: a number above that of the record it
+replaces. A tenure that has lasted for a lease in unbroken contact is raised to the store's clock, so
+that it is above whatever a store may be set back to. The rank belongs to the highest *living* tenure:
+its heartbeat count grows while I look, or its agent answers me. If that is another incarnation than
+mine, I am fenced, and end. An incarnation that only the store remembers fences nobody, and neither does
+a lower tenure: while I serve I overwrite its record at once and continue. An agent that held the rank
+and does not serve leaves it to any other living one.
 
-A newcomer, and whoever does not serve, waits until the holder is gone for certain: it said so, its place is
-mine now, its own machine says that nobody listens there while its beat stands still, or it was silent for
-``takeover``.
+A newcomer, or an agent that does not serve, waits until the holder is certainly gone: its record says
+so, I have its address now, its own machine refuses connections there while its heartbeat has stopped,
+or it has been silent for ``takeover``.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from unitagent.core.state import (
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.core.timing import takeover_after
 
-FIRST_WARNING = 3.0  # seconds; a store that takes longer to be reached is told about
+FIRST_WARNING = 3.0  # seconds; then the log warns that the store has not been reached
 
 
 def leave_when_fenced(state: State) -> Result:
-    """My rank belongs to another incarnation: end, and take the workload down at once."""
+    """Another incarnation holds my rank: end, and kill the workload at once."""
     if state.fenced or state.me.left or not state.joined or not state.store.current:
         return state, ()
     holder = state.store.records.get(state.config.rank)
@@ -64,8 +65,8 @@ def leave_when_fenced(state: State) -> Result:
 
 
 def _has_answered(state: State, holder: Record) -> bool:
-    """Whether its agent has answered of late. Beats are not signed: whoever can write to the store can add
-    them to a record of an earlier life.
+    """Whether its agent has answered recently. Heartbeats are not signed: anybody who can write to the
+    store could add them to a record of an earlier incarnation.
     """
     asks = state.config.probes and holder.port
     heard = state.peers.heard.get(holder.incarnation, NEVER)
@@ -73,13 +74,15 @@ def _has_answered(state: State, holder: Record) -> bool:
 
 
 def is_living(state: State, incarnation: str) -> bool:
-    """Whether there is living evidence of it: a beat that grew in this contact, or an answer of late."""
+    """Whether there is living evidence of it: a heartbeat count that grew in this contact, or a recent
+    answer.
+    """
     answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease
     return state.store.leases.is_beating(incarnation, within=state.config.lease) or answered
 
 
 def was_taken(state: State) -> bool:
-    """Whether somebody else has the rank that I gave back."""
+    """Whether another incarnation holds the rank that I gave back."""
     holder, record = state.store.holder, state.store.records.get(state.config.rank)
     if not state.me.left or holder in {"", state.me.incarnation}:
         return False
@@ -87,8 +90,8 @@ def was_taken(state: State) -> bool:
 
 
 def is_gone(state: State, incarnation: str) -> bool:
-    """Whether it has been silent, in the store and at its address, for longer than it would live isolated.
-    Others may have heard it until I asked what it did not answer.
+    """Whether it has been silent, in the store and at its address, for longer than it could live in
+    isolation. Others may have heard it until I sent the first question that it did not answer.
     """
     heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
     takeover = _takeover_after(state, incarnation)
@@ -97,14 +100,14 @@ def is_gone(state: State, incarnation: str) -> bool:
 
 
 def _takeover_after(state: State, incarnation: str) -> float:
-    """Seconds of silence after which its rank may be taken: its own lease may be longer than mine."""
+    """Seconds of silence after which its rank may be taken; its own lease may be longer than mine."""
     known = (state.store.records.get(state.config.rank), state.store.former)
-    told = [one.lease for one in known if one is not None and one.incarnation == incarnation]
-    return max([state.config.timing.takeover, *map(takeover_after, told)])
+    published = [one.lease for one in known if one is not None and one.incarnation == incarnation]
+    return max([state.config.timing.takeover, *map(takeover_after, published)])
 
 
 def find_replaceable(state: State) -> str | None:
-    """The incarnation that I may put my record over ("" for a free rank); None while I have to wait."""
+    """The incarnation that my record may replace, "" if the rank is free; None while I have to wait."""
     if not state.store.ever_answered:
         return None
     holder, record = state.store.holder, state.store.records.get(state.config.rank)
@@ -118,9 +121,9 @@ def find_replaceable(state: State) -> str | None:
             and record.incarnation != state.me.incarnation
             and _is_holder_alive(state, record)
         ):
-            return None  # the store has lost the name of its holder, and not the holder
+            return None  # the store has lost the name of its holder, not the holder
         return "" if state.joined or not _may_have_forgotten(state) else None
-    if record is None or record.incarnation != holder:  # its record is lost or garbage, its beat remains
+    if record is None or record.incarnation != holder:  # its record is lost or corrupt, its heartbeat is not
         return holder if _runs_with_gang(state) or is_gone(state, holder) else None
     if _runs_with_gang(state) and state.me.outranks(record):
         return holder
@@ -130,7 +133,9 @@ def find_replaceable(state: State) -> str | None:
 
 
 def _is_holder_alive(state: State, holder: Record) -> bool:
-    """Whether it has beaten, or answered me, within the time after which it could be replaced."""
+    """Whether it has sent a heartbeat, or answered me, within the time after which it could be
+    replaced.
+    """
     takeover = _takeover_after(state, holder.incarnation)
     answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
     return answered or state.store.leases.is_beating(holder.incarnation, within=takeover)
@@ -142,7 +147,7 @@ def _runs_with_gang(state: State) -> bool:
 
 
 def _has_ended(state: State, holder: Record) -> bool:
-    """Whether the agent that holds my rank in the store is gone for certain."""
+    """Whether the agent that holds my rank in the store is certainly gone."""
     if holder.left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
         return True
     former, patience = (
@@ -150,16 +155,17 @@ def _has_ended(state: State, holder: Record) -> bool:
         min(2 * state.config.heartbeat, state.config.timing.contact_gap),
     )
     known = former is not None and former.incarnation == holder.incarnation
-    here = bool(holder.netns) and holder.netns == state.me.netns  # for another machine a firewall may refuse
+    here = bool(holder.netns) and holder.netns == state.me.netns  # on another machine a firewall may refuse
     refused = here and holder.incarnation in state.peers.refused
     return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience
 
 
 def _may_have_forgotten(state: State) -> bool:
-    """Whether the store knows that the Unit has run, and nobody in my rank: somebody held it, and may live.
+    """Whether the store knows that the Unit has run, and nobody in my rank: somebody held it, and may
+    be alive.
 
-    Whoever does has as long to write again as an isolated agent lives. A Unit of one, which has no peers to
-    wait for at its barrier, waits for a heartbeat in any case.
+    Such a holder has as long to write again as an isolated agent may live. A Unit of one, which has no
+    peers to wait for at its barrier, waits for a heartbeat in any case.
     """
     timing = state.config.timing
     if state.config.owns_store:
@@ -170,7 +176,7 @@ def _may_have_forgotten(state: State) -> bool:
 
 
 def _has_run(state: State) -> bool:
-    """Whether the store, which knows nobody in my rank, knows that the Unit has run."""
+    """Whether the store knows that the Unit has run, although it knows nobody in my rank."""
     records = state.store.records.values()
     before = (InstanceState.WAITING, InstanceState.IDLE)
     ran = state.generation > 1 or any(record.begun or record.state not in before for record in records)
@@ -178,12 +184,12 @@ def _has_run(state: State) -> bool:
 
 
 def choose_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
-    """The tenure of who takes a rank.
+    """The tenure of an incarnation that takes a rank.
 
     Args:
-        predecessor: whose record mine replaces.
-        clock: the store's, in milliseconds.
-        observed: I had unbroken contact for a lease, so nobody who lives can have been forgotten.
+        predecessor: The record that mine replaces.
+        clock: The store's clock, in milliseconds.
+        observed: I had unbroken contact for a lease, so no living holder can have been forgotten.
 
     """
     above = predecessor.tenure + 1 if predecessor else 1
@@ -191,8 +197,8 @@ def choose_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> 
 
 
 def confirm_tenure(state: State) -> Result:
-    """A tenure that has stood for a lease, or with which all ranks have started, is above whatever the store
-    may be set back to.
+    """Raise a tenure that has lasted for a lease, or with which all ranks have started, above whatever
+    the store may be set back to.
     """
     store = state.store
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
@@ -204,16 +210,20 @@ def confirm_tenure(state: State) -> Result:
 
 
 def _is_agreed_on(state: State) -> bool:
-    """Whether all ranks have confirmed a gang that I run in; who rejoins alone was asked for by nobody."""
+    """Whether all ranks have confirmed a gang in which I run; an agent that rejoins alone was confirmed
+    by nobody.
+    """
     leader = state.store.records.get(0)
     with_leader = leader is not None and leader.gang == state.me.gang
     return state.up and state.in_gang and (state.leads or with_leader)
 
 
 def give_up_on_store(state: State) -> Result:
-    """The store was never reached: say why, and after a while end, because nothing was started yet."""
+    """The store was never reached: log why, and end after a while, because nothing has been started
+    yet.
+    """
     trouble, waited = state.store.trouble, state.now - state.started
-    if state.store.ever_answered or not trouble:  # at least one try comes to its end
+    if state.store.ever_answered or not trouble:  # at least one attempt is completed
         return state, ()
     limit = state.config.store_timeout
     if waited > limit:
@@ -225,27 +235,31 @@ def give_up_on_store(state: State) -> Result:
 
 
 def explain_never_reached(limit: float, trouble: str) -> str:
-    """The last word on a store that was tried for ``limit`` seconds, or once."""
+    """The final message about a store that could not be reached within ``limit`` seconds, or at the
+    only attempt.
+    """
     tried = f"within {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     once = "at the one try that UNIT_STORE_TIMEOUT_SECONDS=0 leaves"
     return f"the store could not be reached {tried if limit else once}: {trouble}"
 
 
 def explain_not_reached(waited: float, limit: float, trouble: str) -> str:
-    """A word on a store that is still tried."""
+    """The message about a store that I keep trying to reach."""
     limits = f"of {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
     return f"the store was not reached for {waited:.0f} s, {limits}: {trouble}"
 
 
 def needs_new_tenure(state: State, holder: str | None) -> bool:
-    """Whether my next record begins a tenure: I had none yet, or do not serve, and another had it."""
+    """Whether my next record begins a tenure: I had none yet, or I do not serve and another one held
+    the rank.
+    """
     another = holder not in {None, "", state.me.incarnation}
     return not state.joined or (another and not _runs_with_gang(state) and not state.me.left)
 
 
 def start_tenure(state: State) -> State:
-    """What I say with the first record of a tenure. With guard, or at rank 0, my predecessor's generation is
-    over, and this very exchange says so: I may not live to say it with the next.
+    """The first record of a tenure. With guard, or at rank 0, my predecessor's generation is over, and
+    this very exchange says so: I may not live until the next one.
     """
     predecessor = state.store.records.get(state.config.rank)
     observed = is_observed(state, state.config.lease)
@@ -261,8 +275,8 @@ def start_tenure(state: State) -> State:
 
 
 def _awaits_start(state: State) -> bool:
-    """Whether the highest generation that I know has yet to start, so that nobody in my rank has started in
-    it.
+    """Whether the highest generation that I know has yet to start, so that nobody in my rank has
+    started in it.
     """
     standing = [one for one in state.store.records.values() if one.generation == state.generation]
     begun = any(one.begun >= state.generation for one in state.store.records.values())
@@ -270,14 +284,14 @@ def _awaits_start(state: State) -> bool:
 
 
 def succeed_holder(state: State, predecessor: Record) -> State:
-    """What follows from whose place I take."""
+    """What follows from the record that I replace."""
     state = state.with_store(predecessor=predecessor)
     state = restart_budget.inherit_charges(state, predecessor)
     begun = predecessor.generation if predecessor.state.started else 0
     state = update_record(state, begun=max(predecessor.begun, begun))
     if not state.leads:
         return state
-    if state.config.restart is Restart.RECREATE:  # nobody else lives on to remember
+    if state.config.restart is Restart.RECREATE:  # no other agent survives to remember
         state = update_record(state, restarts=predecessor.restarts)
     if predecessor.state.started and not (predecessor.asked or predecessor.left):
         why = f"{describe_rank(state, predecessor.rank)} was rebuilt"
@@ -287,8 +301,8 @@ def succeed_holder(state: State, predecessor: Record) -> State:
 
 
 def wait_for_rank(state: State) -> Result:
-    """Say who holds my rank, and ask that agent whether it lives: a refusal is quicker than its lease, and an
-    answer is what tells a holder from one that the store only remembers.
+    """Log who holds my rank, and ask that agent whether it is alive: a refusal is faster than an
+    expired lease, and an answer distinguishes a holder from one that only the store remembers.
     """
     holder = state.store.records.get(state.config.rank)
     if not state.store.ever_answered or find_replaceable(state) is not None:
@@ -309,7 +323,7 @@ def wait_for_rank(state: State) -> Result:
         f"one {_another_place(state.config.size)}"
     )
     if state.store.leases.has_reached_age(holder.incarnation, takeover, state.now):
-        state = state.with_store(look=True)  # and not at the next heartbeat
+        state = state.with_store(look=True)  # at once, not at the next heartbeat
     state, actions = _warn_once(state, why)
     return _ask_holders(state, holder, actions)
 
@@ -319,7 +333,9 @@ def _another_place(size: int) -> str:
 
 
 def _look_when_observed(state: State) -> State:
-    """Look at the store as soon as a Unit of one has waited long enough, and not at the next heartbeat."""
+    """In a Unit of one, read the store as soon as I have waited long enough, not only at the next
+    heartbeat.
+    """
     contact, timing = state.store.leases.contact, state.config.timing
     due = (contact or state.now) + timing.heartbeat + timing.tick
     if state.config.size > 1 or state.joined or contact is None or state.now >= due:
@@ -328,7 +344,7 @@ def _look_when_observed(state: State) -> State:
 
 
 def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...]) -> Result:
-    """Ask who holds my rank, and whom the store has forgotten there."""
+    """Ask the holder of my rank, and the former holder that the store has forgotten."""
     former = None if state.joined else state.store.former
     there = {one.incarnation: one for one in (holder, former) if one is not None and one.port}
     if not there or not state.config.probes or not may_ask(state, state.config.rank):
@@ -350,7 +366,7 @@ def _explain_foreign_holder(state: State) -> str:
 
 
 def _explain_no_holder(state: State) -> str:
-    """Why the store, which has heard of the Unit, shows nobody in my rank."""
+    """Why the store, which knows the Unit, shows nobody in my rank."""
     return _explain_other_secret(state) if state.store.foreign else _explain_forgotten(state)
 
 
@@ -378,7 +394,7 @@ def _warn_once(state: State, why: str) -> Result:
 
 
 def log_joined(state: State) -> Result:
-    """Say once that the rank is mine."""
+    """Log once that I hold my rank."""
     if not state.joined or "joined" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"joined"})

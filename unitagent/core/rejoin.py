@@ -1,7 +1,8 @@
-"""Without guard a rebuilt instance other than 0 goes into the running generation alone; nobody else moves.
+"""Without guard a rebuilt instance other than rank 0 joins the running generation alone; no other
+instance restarts.
 
-Rank 0 is the witness: where it runs, the barrier has opened. So whoever stands outside while a living rank 0
-runs starts alone; and while rank 0 does not run, everybody waits for it at the barrier.
+Rank 0 is the witness: if it runs, the barrier has opened. So an instance outside a generation starts
+alone while a living rank 0 runs, and waits at the barrier with the others while rank 0 does not run.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ def rejoin_generation(state: State) -> Result:
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
-    if apart:  # of those that I have not seen beat I know nothing
+    if apart:  # I know nothing of those whose heartbeats I have not read
         state = state.with_store(leases=replace(state.store.leases, by_incarnation={}))
     return start_workload(update_record(state, generation=gang.generation), gang)
 
 
 def _must_prove_itself(state: State, record: Record) -> bool:
-    """Whether I wait for its answer: for that of rank 0, and of whoever else stands outside, since nobody has
-    asked that one yet. Who is silent may be down, and will rejoin alone, as I do.
+    """Whether I wait for its answer: for that of rank 0, and of any other instance that has not
+    started, since nobody has probed that one yet. A silent member may be down, and will rejoin alone,
+    too.
     """
     found = state.barrier.found.get(record.incarnation)
     if record.rank == 0 or found is None:
@@ -56,7 +58,7 @@ def _must_prove_itself(state: State, record: Record) -> bool:
 
 
 def may_rejoin(state: State) -> bool:
-    """Whether I stand outside a generation that runs, and may go into it alone."""
+    """Whether I am outside a running generation and may join it alone."""
     if state.leads or state.up or state.done or not (state.store.current and state.holds_rank):
         return False
     leader = state.store.records.get(0)
@@ -64,15 +66,15 @@ def may_rejoin(state: State) -> bool:
 
 
 def _may_duplicate_holder(state: State) -> bool:
-    """Whether I took my rank in a store that knew nobody there, while the Unit ran: whom it had forgotten has
-    as long to show itself as an isolated agent lives.
+    """Whether I took my rank in a store that knew nobody there, while the Unit ran: a forgotten holder
+    has as long to write again as an isolated agent may live.
     """
     anew = state.workload.gang is None and state.store.predecessor is None
     return anew and not is_observed(state, state.config.timing.takeover)
 
 
 def _is_running(state: State, leader: Record) -> bool:
-    """Whether rank 0 is alive and runs the generation that I know, as a Unit that I belong to."""
+    """Whether rank 0 is alive and runs the generation that I know, in a Unit to which I belong."""
     here = leader.state.started and leader.generation == state.generation and not leader.asked
     alike = leader.size == state.config.size and leader.revision == state.me.revision
     leases = state.store.leases
@@ -84,14 +86,14 @@ def _running_gang(state: State) -> Gang | None:
     everybody = {**state.store.records, state.config.rank: state.me}
     if any(rank not in everybody for rank in range(state.config.size)) or find_clashes(everybody.values()):
         return None
-    told = {everybody[rank].generation for rank in everybody if rank != state.config.rank}
-    if not told <= {0, state.generation}:  # none yet, or the running one
-        return None  # somebody's predecessor, as a store shows it that has lost writes
+    generations = {everybody[rank].generation for rank in everybody if rank != state.config.rank}
+    if not generations <= {0, state.generation}:  # none yet, or the running one
+        return None  # a predecessor, shown by a store that has lost writes
     return build_gang(state.generation, [everybody[rank] for rank in range(state.config.size)])
 
 
 def admit_rejoined(state: State) -> Result:
-    """A member that was rebuilt and has rejoined takes the old one's place in what I know of my gang."""
+    """A member that was rebuilt and has rejoined replaces the old one in my gang."""
     old = state.workload.gang
     if state.config.guard or not state.store.current or old is None or not state.in_gang:
         return state, ()
@@ -118,7 +120,9 @@ def _has_rejoined(gang: Gang, record: Record) -> bool:
 
 
 def restart_job_for_late_joiner(state: State) -> Result:
-    """Rank 0's part of the job is over, so there is nothing to rejoin: the job starts again, as a whole."""
+    """Rank 0 has finished its part of the job, so there is nothing to rejoin: the whole job starts
+    again.
+    """
     waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
     if (
         not waits
@@ -131,6 +135,6 @@ def restart_job_for_late_joiner(state: State) -> Result:
     over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
     if leader is None or not over or leader.generation != state.me.generation:
         return state, ()
-    if not state.workload.cut_off and has_done_its_part(state, leader):  # in the gang that I am to start with
+    if not state.workload.cut_off and has_done_its_part(state, leader):  # in the gang with which I will start
         return state, ()
     return state.with_generation(state.me.generation + 1).with_store(notify=True), ()

@@ -1,7 +1,9 @@
-"""The restart budget: each restart is charged by whoever lives through it, or by whoever comes after; all
-know of all charges, and give up together.
+"""The restart budget: how many restarts are allowed within a window, and how long to pause before each.
 
-The charges themselves are :mod:`restart_budget`'s; they are kept in everybody's record.
+A restart is charged to the generation that it ended, so each counts once, whoever reports it; an agent
+that survives it charges it, or else the successor of one that did not. Every record carries the charges
+that its agent knows: if a rebuilt container forgets some, the other ranks, or its predecessor's record,
+still have them. If any member reports an exhausted budget, all give up together.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a n
 
 
 def count_restart(state: State) -> Result:
-    """Once my workload is gone: charge the restart to the budget; go on, exit for a rebuild, or give up. The
-    store has to tell first why my generation ended: what was asked for is free.
+    """Once my workload is gone: charge the restart, then continue, exit for a rebuild, or give up. The
+    store has to say first why my generation ended: a requested restart is free.
     """
     if (
         state.up
@@ -57,14 +59,14 @@ def _make_charge(state: State, generation: int, at: float) -> Charge:
 
 
 def _add_charges(state: State, charges: Iterable[Charge]) -> State:
-    """With these restarts charged, and those forgotten that the window has left behind."""
+    """The state with these restarts charged, without those that are older than the window."""
     now, window = state.now + state.config.epoch, state.config.restart_window
     known = merge_charges((*state.recovery.charges, *charges), now, window)
     return update_record(state.with_recovery(charges=known), charges=known[-MOST_CHARGES:])
 
 
 def _set_pause(state: State) -> State:
-    """With the pause that the last charge asks for."""
+    """The state with the pause that follows the last charge."""
     charges = state.recovery.charges
     if not charges:
         return state
@@ -73,8 +75,8 @@ def _set_pause(state: State) -> State:
 
 
 def inherit_charges(state: State, predecessor: Record) -> State:
-    """What the former holder of my rank knew of the budget, and the end that it did not live to charge: the
-    others may not have, either. A Unit that gave up has closed that account.
+    """Take over the charges of the former holder of my rank, and charge the end that it did not live to
+    charge: perhaps nobody else did. A Unit that gave up has closed its account.
     """
     if any(record.failed for record in state.store.records.values()):
         return state
@@ -85,7 +87,7 @@ def inherit_charges(state: State, predecessor: Record) -> State:
 
 
 def _left_uncharged(state: State, predecessor: Record) -> bool:
-    """Whether its agent ended in the midst of the last generation, and nobody was asked to stop."""
+    """Whether its agent ended in the middle of the last generation, and nobody was asked to stop."""
     ended, here = predecessor.generation, state.store.records.values()
     ran = predecessor.state.started or predecessor.state is InstanceState.STOPPING
     drained = any((one.asked or one.draining) and one.generation == ended for one in (predecessor, *here))
@@ -94,7 +96,7 @@ def _left_uncharged(state: State, predecessor: Record) -> bool:
 
 
 def learn_charges(state: State) -> Result:
-    """Of restarts that I did not live through, because my container was rebuilt, the others tell."""
+    """Learn from the others of restarts that happened while my container was rebuilt."""
     if not state.store.current or not state.joined or state.shutdown.leaving:
         return state, ()
     known = {charge.generation for charge in state.recovery.charges}
@@ -119,7 +121,7 @@ def _give_up(state: State) -> State:
 
 
 def fail_together(state: State) -> Result:
-    """Where another rank holds that the budget is spent, it is, for all."""
+    """If any member reports an exhausted restart budget, treat it as exhausted here too."""
     if not state.store.current:
         return state, ()
     failed = [record for record in state.store.records.values() if record.failed]
@@ -133,8 +135,9 @@ def fail_together(state: State) -> Result:
 
 
 def _failed_without_me(state: State, record: Record) -> bool:
-    """Whether the Unit gave up just now, while my container was rebuilt or I was cut off. My predecessor may
-    have been killed while it did; a Unit that somebody starts again after it failed begins anew.
+    """Whether the Unit gave up just now, while my container was rebuilt or I was isolated. My
+    predecessor may have been killed meanwhile; a Unit that somebody starts again after it failed begins
+    anew.
     """
     serves = state.up and state.generation == state.me.generation
     if not state.config.guard or serves or not record.charges:
@@ -147,20 +150,22 @@ def _failed_without_me(state: State, record: Record) -> bool:
 
 
 def _is_spent_by_predecessors(state: State) -> bool:
-    """Whether the budget is spent by what I know of those before me: they ended before one could give up."""
+    """Whether the charges of my predecessors exhaust the budget, and they ended before one could give
+    up.
+    """
     anew = state.config.guard and state.workload.gang is None
     return anew and is_spent(state.recovery.charges, state.config.max_restarts)
 
 
 Charges = tuple[Charge, ...]
 
-MOST_CHARGES = 100  # charges that fit into a record; of a larger budget no more outlive a container
+MOST_CHARGES = 100  # charges that fit into a record; no more of them outlive a container
 
 
 def merge_charges(charges: Iterable[Charge], now: float, window: float) -> Charges:
     """The restarts that still count, oldest first, each once; ``now`` in seconds since the epoch.
 
-    A clock that is ahead of mine dates nothing later than now, or its charges would never end.
+    If a clock is ahead of mine, its charges are dated now; otherwise they would never expire.
     """
     first: dict[int, float] = {}
     for charge in charges:

@@ -1,7 +1,7 @@
-"""Taking the workload down in the right order, and leaving.
+"""Stopping the workload in the right order, and leaving the Unit.
 
-A drain turns traffic away first, lets requests in flight finish, stops rank 0's workload and only then the
-others': an engine's followers that end first break the requests that rank 0 still answers.
+A drain turns traffic away first, lets requests in flight finish, stops rank 0's workload, and only then
+the others: an engine's followers that end first would break the requests that rank 0 still answers.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import Result, State, gang_members, is_silent, log, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
-LEADER_SHARE = 0.8  # of the stop grace is rank 0's
+LEADER_SHARE = 0.8  # of the stop grace belongs to rank 0
 HELD_SHARE = (
     0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
 )
 HOLD_SHARE = 0.2  # of the stop grace a lone instance waits to learn whether rank 0 is going too
-LAST_LOOK = 1.0  # seconds more for the store to answer, since the push that tells of it may have been lost
-FAREWELL = 1.0  # seconds that the last record may take to reach the store
+LAST_LOOK = 1.0  # more seconds for the store to answer, since a wake-up may have been lost
+FAREWELL = 1.0  # seconds to wait until the store has the last record
 
 
 def leave_without_workload(state: State) -> Result:
-    """Asked to stop: with nothing running there is nothing to wait for."""
+    """Asked to stop while nothing runs: end at once."""
     if state.shutdown.asked is None or state.up:
         return state, ()
     return request_exit(state, ExitCode.DONE, "asked to stop"), ()
@@ -41,7 +41,7 @@ def force_stop(state: State) -> Result:
 
 
 def begin_drain(state: State) -> Result:
-    """The Unit drains when rank 0 was asked to stop or, with guard, any member."""
+    """The Unit drains when rank 0 or, with guard, any member was asked to stop."""
     if state.shutdown.draining is not None or not state.in_gang or state.superseded:
         return state, ()
     others = any(
@@ -58,7 +58,7 @@ def begin_drain(state: State) -> Result:
 
 
 def drain_in_turn(state: State) -> Result:
-    """Each rank's turn to stop in a drain."""
+    """In a drain, stop when it is the turn of this rank."""
     if state.shutdown.draining is None or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     return _drain_leader(state) if state.config.rank == 0 else _drain_follower(state, state.shutdown.draining)
@@ -96,7 +96,7 @@ def _drain_follower(state: State, since: float) -> Result:
 
 
 def _leader_stopped(state: State) -> bool:
-    """Whether rank 0's workload of my generation is gone for certain."""
+    """Whether rank 0's workload of my generation is certainly gone."""
     leader = next((peer for peer in gang_members(state) if peer.rank == 0), None)
     if leader is None:
         return True
@@ -105,8 +105,8 @@ def _leader_stopped(state: State) -> bool:
 
 
 def stop_alone(state: State) -> Result:
-    """Without guard an instance other than 0 goes without the others, unless rank 0 turns out to go too. By
-    an operator's order it does, though it may have yet to hear of it.
+    """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
+    After an operator's order rank 0 does, though it may have yet to hear of it.
     """
     alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
@@ -127,7 +127,9 @@ def _stop_workload(state: State, grace: float) -> Result:
 
 
 def stop_after_end(state: State) -> Result:
-    """The generation is over for me: by a failure, because I leave, or because the main process ended."""
+    """The generation is over for me, by a failure, because I leave, or because the main process ended:
+    stop.
+    """
     if state.workload.phase is WorkloadPhase.STOPPING or not state.up:
         return state, ()
     over = state.superseded and state.shutdown.draining is None
@@ -137,7 +139,7 @@ def stop_after_end(state: State) -> Result:
 
 
 def request_rebuild(state: State) -> Result:
-    """Something cannot be made to go away: only the platform can, by rebuilding the container."""
+    """A process cannot be killed: only the platform can remove it, by rebuilding the container."""
     if not state.workload.stuck or (
         state.shutdown.leaving and state.shutdown.leaving.code == ExitCode.RECREATE
     ):
@@ -147,7 +149,7 @@ def request_rebuild(state: State) -> Result:
 
 
 def leave_unit(state: State) -> Result:
-    """Say farewell in the store, so that my rank is free at once, then end."""
+    """Give my rank back in the store, so that it is free at once, then end."""
     leaving = state.shutdown.leaving
     if leaving is None or (state.up and not state.workload.stuck):
         return state, ()
@@ -158,18 +160,20 @@ def leave_unit(state: State) -> Result:
         state = state.with_shutdown(leaving=leaving).with_store(notify=True)
         last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
         return update_record(state, left=True, state=last), ()
-    hurry = state.shutdown.force_stop
-    told = state.store.published == state.me and (hurry or not _is_needed(state))
-    if told or state.now >= leaving.until:
+    force_stop = state.shutdown.force_stop
+    published = state.store.published == state.me and (force_stop or not _is_needed(state))
+    if published or state.now >= leaving.until:
         return state, _build_quit(state)
-    if hurry:  # ends every wait but for the word that gives the rank back
+    if force_stop:  # ends every wait except that for the record that gives the rank back
         soon = replace(leaving, until=min(leaving.until, state.now + FAREWELL))
         return state.with_shutdown(leaving=soon), ()
     return state, ()
 
 
 def _farewell_until(state: State) -> float:
-    """Rank 0 may have the store in its container, so it stays until the others have read what they need."""
+    """How long to wait for the store. Rank 0 may have it in its container, so it stays until the others
+    have read what they need.
+    """
     if not _is_needed(state):
         return state.now + FAREWELL
     draining = state.shutdown.draining
@@ -178,7 +182,7 @@ def _farewell_until(state: State) -> float:
 
 
 def _is_needed(state: State) -> bool:
-    """Whether a member has yet to learn from the store what I leave behind."""
+    """Whether a member has yet to read my last record from the store."""
     if state.config.rank != 0:
         return False
     if state.shutdown.completed or state.me.failed:

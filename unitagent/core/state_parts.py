@@ -1,6 +1,7 @@
-"""What one agent knows, in six parts; together they are its :class:`~unitagent.core.state.State`.
+"""The six parts of an agent's :class:`~unitagent.core.state.State`.
 
-Each is frozen: a change makes a new one, by the state's ``with_…`` methods.
+All are frozen; the state's ``with_…`` methods make changed copies. Times are seconds on this agent's
+monotonic clock. In the comments of the core, "I" is this agent.
 """
 
 from __future__ import annotations
@@ -18,26 +19,41 @@ from unitagent.core.model import Charge, Failure, Gang, Order, Record
 class WorkloadPhase(StrEnum):
     """What is left of the workload on this instance."""
 
-    GONE = "absent"  # proven: no process of it is alive
+    GONE = "absent"  # no process of it is alive, and this is proven
     ALIVE = "alive"
-    MAIN_EXITED = "over"  # its main process ended, descendants may live
+    MAIN_EXITED = "over"  # its main process has ended; descendants may live
     STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """This agent is going to end, once nothing of its workload is left."""
+    """The agent will end as soon as no process of its workload is left.
+
+    Attributes:
+        code: Its exit code.
+        why: The reason, for people.
+        until: When to stop waiting for the store to receive the last record.
+
+    """
 
     code: int
     why: str
-    until: float = float("inf")  # when the farewell in the store is given up
+    until: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryTimestamps:
-    """When the steps of the last recovery happened, on my clock; None for not yet.
+    """When the steps of the last recovery happened; None for those yet to come.
 
-    ``generation`` is the one that ended; ``detect`` how long its failure had gone unnoticed.
+    Attributes:
+        generation: The generation that ended.
+        failed: When I learned that it had ended.
+        detect: Seconds for which the failure had gone unnoticed.
+        stopped: The last process of the workload was gone.
+        opened: The next barrier opened.
+        spawned: The main process existed.
+        ready: The whole Unit served again.
+
     """
 
     generation: int = 0
@@ -51,33 +67,36 @@ class RecoveryTimestamps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreView:
-    """The store as it last answered, and what I have yet to say to it or to hear from it.
+    """The store as of its last answer, and what to send and read next.
 
     Attributes:
-        records: everybody's record as the store last showed them.
-        current: this very event brought ``records``, so they are one snapshot of the store.
-        last_to_act: my own change was the last before that snapshot.
-        holder: the incarnation that held my rank in that snapshot, or empty.
-        ever_answered: the store has answered at least once.
-        trouble: why it did not answer last time, or empty.
-        joined: since when my rank is mine; None before that.
-        confirmed: my tenure has stood for a lease, and is above whatever the store may be set back to.
-        predecessor: the record whose place my own took, when I joined.
-        former: the last record of another in my rank that the store has shown me and shows no more.
-        led: the generation that the store last showed as started by a rank 0, and its incarnation.
-        clock: of the store, when it last answered; see :func:`joining.next_tenure`.
-        exchanging: the record that the exchange under way puts there; None when it only looks.
-        in_flight: an exchange is under way.
-        asked: when that one, or the last one, began.
-        touched: when the one began that was last answered: I may have stood still before I read the answer.
-        published: my record as the store is known to have it; None when that is not known.
-        look: there may be something new, so the next exchange is due at once.
-        notify: that exchange tells everybody else to look.
-        next_beat: when an exchange is due in any case.
-        leases: when the others' beats were seen to change.
-        order: the last wish of an operator.
-        implausible: a generation that was named and is not believed.
-        foreign: ranks whose records are not signed with my Unit's secret, as the store last showed them.
+        records: Everybody's record as the store last showed it.
+        current: This very event brought ``records``, so they are one snapshot of the store.
+        last_to_act: My own change was the last one before that snapshot.
+        holder: The incarnation that held my rank in that snapshot; empty for none.
+        ever_answered: The store has answered at least once.
+        trouble: Why it did not answer the last time; empty if it did.
+        joined: Since when I hold my rank; None before that.
+        confirmed: My tenure has lasted for a lease and is above whatever the store may be set back to.
+        predecessor: The record that mine replaced when I joined.
+        former: The last record of another holder of my rank that the store no longer shows.
+        led: The last generation that the store showed as started by a rank 0, and the incarnation of that
+            rank 0.
+        clock: The store's clock at its last answer, in milliseconds; see
+            :func:`rank_ownership.choose_tenure`.
+        exchanging: The record that the current exchange writes; None if it only reads.
+        in_flight: An exchange is in progress.
+        asked: When the current, or else the last, exchange began.
+        touched: When the last answered exchange began. The answer may have waited for me, so its arrival
+            proves less.
+        published: My record as the store is known to have it; None if that is not known.
+        look: Something may be new, so the next exchange is due at once.
+        notify: The next exchange wakes all other agents up.
+        next_beat: When an exchange is due in any case.
+        leases: When the others' heartbeats changed.
+        order: The last operator's order.
+        implausible: A generation that was named and cannot be right; 0 for none.
+        foreign: Ranks whose records are not signed with my Unit's secret, as of the last answer.
 
     """
 
@@ -109,18 +128,18 @@ class StoreView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Barrier:
-    """The barrier that I stand at, or last stood at.
+    """The barrier at which I wait, or last waited.
 
     Attributes:
-        entered: when I came to it.
-        finding_port: the generation that I look for a master port for, or have looked.
-        checking: id of the gang whose members I try to reach, or empty.
-        check_again: not before this are they tried again.
-        reached: incarnations that have ever answered me themselves, asked from my card.
-        found: who answered instead of the incarnations that did not, when I last asked.
-        confirmed: the records of the gang that my own names, or named last.
-        not_before: when the pause before a restart is over.
-        report_at: when to say next who is missing.
+        entered: When I came to it.
+        finding_port: The generation for which I am looking, or have looked, for a master port.
+        checking: Id of the gang whose members I am probing; empty for none.
+        check_again: When they may be probed again.
+        reached: Incarnations that have ever answered a probe from my network interface.
+        found: Who answered in place of the incarnations that did not, at the last probe.
+        confirmed: The members' records of the gang that I confirmed last.
+        not_before: When the pause before a restart ends.
+        report_at: When to log the missing ranks next.
 
     """
 
@@ -137,20 +156,20 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadView:
-    """The workload on this instance, and the gang that it belongs to.
+    """The workload on this instance, and its gang.
 
     Attributes:
-        gang: the last gang I started with; without guard, with the members that were rebuilt since.
-        phase: what is left of the workload.
-        grace: seconds that it was given to end, when it was last told to.
-        spawned: when its main process was there.
-        proven: this workload has been healthy, whatever it is now.
-        exit: how its main process ended; None while it lives, and from the next barrier on.
-        ended: failure of my own instance that has yet to end its generation.
-        stuck: what of it cannot be made to go away, or empty.
-        cut_off: it was stopped because nobody could be reached any more.
-        alone: who could not, and since when, in words; of the last time.
-        opened: the store's clock when its barrier opened, in milliseconds.
+        gang: The last gang with which I started; without guard its rebuilt members are replaced in it.
+        phase: What is left of the workload.
+        grace: Seconds that it got to end, when last told to stop.
+        spawned: When its main process existed.
+        proven: It has been healthy at least once.
+        exit: How its main process ended; None while it lives, and again from the next barrier on.
+        ended: A failure of my own instance that has yet to end its generation.
+        stuck: Which process cannot be killed; empty for none.
+        cut_off: It was stopped because this instance was isolated.
+        alone: Who did not answer, and since when, in words; kept from the last isolation.
+        opened: The store's clock when its barrier opened, in milliseconds.
 
     """
 
@@ -169,21 +188,22 @@ class WorkloadView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerEvidence:
-    """What the others said when they were asked directly, and what their silence is worth.
+    """What the peers answered when asked directly, and what their silence means.
 
     Attributes:
-        refused: incarnations whose address refused a connection when it was last asked.
-        asking: ranks with an open question.
-        ask_again: when each rank may be asked again.
-        hung_up: ranks whose connection broke, and that have not been asked since.
-        watch_again: a connection broke and its peer was asked, so it has to be held anew if the peer stays.
-        suspects: gang members that did not stand the second opinion, with the reason in words.
-        mute: incarnations that did not answer when they were asked, and have not beaten since.
-        heard: when each incarnation was asked what it answered last, by me or by whoever told me; as with
-            ``touched`` of the store.
-        unheard: since when each has not: when it was asked what it did not answer, after its last answer.
-        doubts: ranks that something speaks against, with the reason in words; I do not serve meanwhile.
-        answered: ranks that I asked since I lost the store, or slept, and whose answer or silence I know.
+        refused: Incarnations whose address refused the last connection.
+        asking: Ranks with an open question.
+        ask_again: When each rank may be asked again.
+        hung_up: Ranks whose connection broke and that have not been asked since.
+        watch_again: A connection broke and its peer was asked; reconnect if the peer stays.
+        suspects: Gang members whose own word confirmed the suspicion, with the reason in words.
+        mute: Incarnations that did not answer when asked, and have sent no heartbeat since.
+        heard: When I sent each incarnation the question that it answered last; or when the peer that relays
+            its answer did.
+        unheard: When I sent each incarnation the first question, after its last answer, that it did not
+            answer.
+        doubts: Ranks with evidence against them, with the reason in words; I am not ready meanwhile.
+        answered: Ranks asked since I lost the store, or slept, whose answer or silence I know.
 
     """
 
@@ -202,17 +222,17 @@ class PeerEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
-    """The way down, of the Unit or of this agent alone.
+    """The shutdown of the Unit, or of this agent alone.
 
     Attributes:
-        asked: since when I am asked to stop.
-        ordered: that was an operator's order, which all others obey as well.
-        force_stop: I was asked twice, so nothing is waited for any more.
-        draining: since when the Unit drains.
-        awaiting_drain: I asked to be told when no request is in flight any more.
-        drained: none is.
-        leaving: why this agent is going to end, and with which code.
-        completed: all ranks of the job exited with 0.
+        asked: Since when I am asked to stop.
+        ordered: An operator's order asked for it, which all other agents apply too.
+        force_stop: I was asked twice, so I wait for nothing any more.
+        draining: Since when the Unit drains.
+        awaiting_drain: I asked to be notified when no request is in flight.
+        drained: No request is in flight any more.
+        leaving: Why this agent will end, and with which code.
+        completed: All ranks of the job exited with 0.
 
     """
 
@@ -228,16 +248,16 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """Failures and restarts, as far as they are remembered.
+    """Failures and restarts that are remembered.
 
     Attributes:
-        failure: the first failure of the last generation that failed.
-        failure_stored: the store has it, as far as I know.
-        reported: the generation whose failure I have told as its finder.
-        charges: restarts that count against the budget; the last of them are in my record, too.
-        counted: the last generation whose end was counted.
-        was_ready: some generation of my life has been ready.
-        timestamps: when the steps of the last recovery happened.
+        failure: The first failure of the last generation that failed.
+        failure_stored: The store has it, as far as I know.
+        reported: The generation whose failure I found and logged.
+        charges: Restarts that count against the budget; my record has the last of them.
+        counted: The last generation whose end was counted.
+        was_ready: Some generation has been ready since this agent started.
+        timestamps: When the steps of the last recovery happened.
 
     """
 

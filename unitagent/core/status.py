@@ -1,4 +1,9 @@
-"""What ``/status`` shows: a plain mapping, made of nothing but the state."""
+"""The status of a Unit as plain mappings: as an agent sees it (``/status``), and as an observer reads
+it from the store.
+
+Both have the same keys. An observer has no lease and no clock in the Unit: it judges by the age of each
+heartbeat on the store's own clock.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +43,9 @@ def build_status(state: State) -> dict[str, Any]:
 
 
 def build_own_status(state: State) -> dict[str, Any]:
-    """What this agent says of itself alone, with the keys of ``status``: as little in a Unit of any size."""
+    """What this agent reports of itself alone, with keys of ``build_status``; equally small in a Unit
+    of any size.
+    """
     leader, age = last_leader_contact(state)
     return {
         "unit": state.config.unit,
@@ -49,7 +56,9 @@ def build_own_status(state: State) -> dict[str, Any]:
 
 
 def last_leader_contact(state: State) -> tuple[str, float]:
-    """The rank 0 that has vouched for me, and how many seconds ago I asked what it answered; I may be it."""
+    """The rank 0 that last answered me, and the age of my question in seconds; I may be that rank 0
+    myself.
+    """
     if state.config.rank == 0:
         return state.me.incarnation, 0.0
     leader = state.store.records.get(0)
@@ -70,23 +79,23 @@ def find_phase(state: State) -> Phase:
     return Phase.FORMING if state.workload.gang is None else Phase.RESTARTING
 
 
-def format_failure(found: Failure | None) -> dict[str, Any] | None:
-    """A failure as people and programs read it; ``at`` in seconds since the epoch."""
-    if found is None:
+def format_failure(failure: Failure | None) -> dict[str, Any] | None:
+    """A failure for people and programs; ``at`` in seconds since the epoch."""
+    if failure is None:
         return None
     return {
-        "generation": found.generation,
-        "rank": found.rank,
-        "reason": found.reason.value,
-        "detail": found.sentence,
-        "exit_code": found.exit_code,
-        "signal": found.signal,
-        "at": round(found.at, 3),
+        "generation": failure.generation,
+        "rank": failure.rank,
+        "reason": failure.reason.value,
+        "detail": failure.sentence,
+        "exit_code": failure.exit_code,
+        "signal": failure.signal,
+        "at": round(failure.at, 3),
     }
 
 
 def measure_recovery(state: State) -> dict[str, float | None]:
-    """Seconds that the steps of the last restart took; all null until there was one."""
+    """Seconds for each step of the last restart; all null before the first."""
     marks = state.recovery.timestamps
     if marks.failed is None:
         return empty_recovery()
@@ -152,13 +161,17 @@ def _seconds_since_sign(state: State, rank: int) -> float | None:
     return None if state.store.leases.last is None else max(0.0, state.now - state.store.leases.last)
 
 
-# conditions
+# Conditions.
 
 _ANSWERED = {"type": "StoreReachable", "status": "True", "reason": "StoreAnswers"}
 
 
 def list_conditions(state: State, since: float | None) -> list[dict[str, Any]]:
-    """All of them; ``since`` is when the store came, or when it last answered, in seconds since the epoch."""
+    """What people should know besides the phase: each condition is true, or says why not and what
+    happens next. The list has the same entries at all times.
+
+    ``since`` is when the store was connected, or when it last answered, in seconds since the epoch.
+    """
     if state.connected:
         return list_store_conditions(since)
     reason = "StoreSilent" if state.store.ever_answered else "StoreNotReachedYet"
@@ -174,7 +187,7 @@ def list_conditions(state: State, since: float | None) -> list[dict[str, Any]]:
 
 
 def list_store_conditions(since: float | None = None) -> list[dict[str, Any]]:
-    """What is told of a Unit by whoever has just read the store."""
+    """The conditions for an observer that has just read the store."""
     return [{**_ANSWERED, "message": "the store answers", "since": since}]
 
 
@@ -197,36 +210,38 @@ def _describe_outage(state: State) -> str:
     )
 
 
-# a Unit as the store shows it
+# The status for an observer.
 
 
 class MembershipTable(Protocol):
-    """What hangs in the store of one Unit; a snapshot is one."""
+    """What the store knows of one Unit; a snapshot is one."""
 
     @property
     def generation(self) -> int:
-        """The highest the store has been told of."""
+        """The highest generation that the store knows."""
 
     @property
     def records(self) -> Mapping[int, Record]:
-        """Of all ranks that the store remembers."""
+        """The records of all ranks that the store knows."""
 
     @property
     def ages(self) -> Mapping[int, float]:
-        """Rank -> seconds since its last heartbeat."""
+        """Seconds since the last heartbeat, by rank."""
 
     @property
     def failure(self) -> Failure | None:
         """The first failure of the last generation that failed."""
 
 
-def status_from_store(unit: str, board: MembershipTable, lease: float) -> dict[str, Any]:
-    """The Unit; ``guard`` and ``recovery`` are known to the agents only and are null here."""
-    size = max((record.size for record in board.records.values()), default=0)
-    instances = [_describe_record(board, rank, lease) for rank in range(size)]
-    leader = board.records.get(0)
-    draining = any(record.asked and not record.left for record in board.records.values())
-    serving = bool(instances) and all(_is_serving(one, board.generation) for one in instances)
+def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[str, Any]:
+    """The status as an observer sees it; only agents know ``guard`` and ``recovery``, which are null
+    here.
+    """
+    size = max((record.size for record in table.records.values()), default=0)
+    instances = [_describe_record(table, rank, lease) for rank in range(size)]
+    leader = table.records.get(0)
+    draining = any(record.asked and not record.left for record in table.records.values())
+    serving = bool(instances) and all(_is_serving(one, table.generation) for one in instances)
     ready = serving and instances[0]["state"] == InstanceState.HEALTHY and not draining
     started = leader is not None and bool(leader.gang)
     return {
@@ -234,16 +249,16 @@ def status_from_store(unit: str, board: MembershipTable, lease: float) -> dict[s
         "size": size,
         "guard": None,
         "phase": _find_phase_from_records(
-            list(board.records.values()), serving=serving, draining=draining
+            list(table.records.values()), serving=serving, draining=draining
         ).value,
-        "generation": board.generation,
-        "restarts": max((record.restarts for record in board.records.values()), default=0),
+        "generation": table.generation,
+        "restarts": max((record.restarts for record in table.records.values()), default=0),
         "master_address": leader.ip if leader and started else None,
         "master_port": leader.master_port if leader and started else None,
         "ready": ready,
         "traffic": ready,
         "draining": draining,
-        "failure": format_failure(board.failure),
+        "failure": format_failure(table.failure),
         "store": {"connected": True, "since": None},
         "instances": instances,
         "recovery": empty_recovery(),
@@ -269,8 +284,8 @@ def _find_phase_from_records(records: Sequence[Record], *, serving: bool, draini
     return Phase.RESTARTING if any(record.restarts for record in records) else Phase.FORMING
 
 
-def _describe_record(board: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
-    record, age = board.records.get(rank), board.ages.get(rank)
+def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
+    record, age = table.records.get(rank), table.ages.get(rank)
     late = age is not None and age > lease and record is not None and not record.left
     state = InstanceState.LOST if late else record.state if record else InstanceState.WAITING
     return {
