@@ -51,7 +51,7 @@ def test_a_free_rank_of_a_unit_that_runs_is_left_to_whoever_may_hold_it() -> Non
     unit.create(2, ip="10.9.9.9")
     unit.wait(4)
     assert not unit.agents[2].joined
-    assert any("it may have lost its memory" in text for text in unit.said)
+    assert any("it may have lost its data" in text for text in unit.said)
     unit.wait(8)
     assert unit.ready() == {0, 1, 2}
 
@@ -213,7 +213,7 @@ def test_revisions_wait_for_each_other() -> None:
     unit.create(1, revision="b")
     unit.wait(10)
     assert unit.take() == []
-    has = "has UNIT_REVISION=b, rank 0 has a: they wait for each other, where UNIT_STRICT=true"
+    has = "has UNIT_REVISION=b, rank 0 has a: they wait for each other; with UNIT_STRICT=true"
     assert any(has in text for text in unit.said)
 
 
@@ -315,7 +315,7 @@ def test_a_store_that_is_not_reached_is_told_with_the_cause_whenever_that_change
     unit.wait(5)
     unit.trouble = "wrong password"
     unit.wait(6)
-    told = [text for text in unit.said if "the store was not reached" in text]
+    told = [text for text in unit.said if "the store has not been reached" in text]
     assert [text.partition("SECONDS): ")[2] for text in told] == [
         "nobody listens at 10.0.0.9:6379",
         "wrong password",

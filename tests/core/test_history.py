@@ -136,7 +136,7 @@ def test_a_rank_that_is_lost_is_told_by_another_and_its_replacement_takes_over()
     unit.wait(5)
     (takeover,) = unit.of(EventKind.TAKEOVER)
     assert (takeover.rank, takeover.incarnation) == (1, "i3")
-    assert takeover.detail == "rank 1 (10.0.0.1) joined in the place of incarnation i2 on 10.0.0.1"
+    assert takeover.detail == "rank 1 (10.0.0.1) joined and replaced incarnation i2 on 10.0.0.1"
 
 
 def test_a_rebuilt_instance_tells_that_it_was_the_failure() -> None:
@@ -155,7 +155,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     unit.wait(5)
     (restart,) = unit.of(EventKind.RESTART)
     assert restart.generation == 1
-    assert restart.detail == "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
+    assert restart.detail == "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
     assert unit.of(EventKind.FAILURE) == []
     told = make_order_event(order, 7.0, "id", "ops@bastion")
     assert (told.at, told.generation, told.incarnation, told.state) == (7.0, 1, "id", None)

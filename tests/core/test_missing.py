@@ -50,7 +50,7 @@ def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str
 def test_a_newcomer_for_a_rank_that_a_stranger_holds_says_so_once() -> None:
     held = alone(2).with_store(foreign=frozenset({0}), holder="stranger", joined=None, ever_answered=True)
     state, actions = wait_for_rank(held)
-    assert ["is held by somebody with another UNIT_SECRET" in str(one) for one in actions] == [True]
+    assert ["is held by an instance with another UNIT_SECRET" in str(one) for one in actions] == [True]
     assert wait_for_rank(state)[1] == ()
 
 
@@ -58,7 +58,7 @@ def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s
     found = alone(2).with_store(foreign=frozenset({1}), joined=None, ever_answered=True, records={})
     _, actions = wait_for_rank(found.with_generation(3))
     (said,) = (one.text for one in actions if isinstance(one, Log))
-    assert "what the store has of rank 1 of Unit u does not count here" in said
+    assert "ignored what the store has of rank 1 of Unit u" in said
     assert "signed with a secret that this agent does not have, or with none" in said
     assert "has run before" not in said
     _, actions = wait_for_rank(found.with_store(foreign=frozenset()).with_generation(3))

@@ -25,8 +25,8 @@ def failure(**changes: object) -> Failure:
         (failure(), "generation 4: rank 3 (10.0.0.7) was killed"),
         (failure(rank=0), "generation 4 ended: rank 3 (10.0.0.7) was killed"),
         (
-            failure(stops=2, rank=1, reason=Reason.REQUESTED, detail="a restart was asked for"),
-            "generation 4 ended: a restart was asked for; ranks 0, 1 stopped",
+            failure(stops=2, rank=1, reason=Reason.REQUESTED, detail="a restart was requested"),
+            "generation 4 ended: a restart was requested; ranks 0, 1 stopped",
         ),
     ],
 )
@@ -58,7 +58,7 @@ def test_without_guard_all_stop_when_it_was_asked_for_or_rank_0_was_rebuilt() ->
     unit = Unit(2).formed()
     unit.order(OrderKind.RESTART, "new weights")
     unit.wait(3)
-    sentence = "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
+    sentence = "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
     assert details(unit) == {sentence}
     unit.kill(0)
     unit.create(0)

@@ -230,15 +230,15 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     differing = describe_differences(roster, strict=state.config.strict)
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
-    said = log(Level.WARNING, differing) if differing and differing not in state.warned else ()
+    warning = log(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
     unproven = find_unproven(state, roster)
     if unproven:
         state, actions = check_peers(state, gang, unproven)
-        return state, (*said, *actions)
+        return state, (*warning, *actions)
     if state.now < state.barrier.not_before:
-        return state, said
-    return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), said
+        return state, warning
+    return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), warning
 
 
 def start_workload(state: State, gang: Gang) -> Result:
@@ -252,8 +252,8 @@ def start_workload(state: State, gang: Gang) -> Result:
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    said = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
-    return state, (Spawn(gang), WatchPeers(watched_peers(state)), *said)
+    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
+    return state, (Spawn(gang), WatchPeers(watched_peers(state)), *opened)
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
@@ -309,7 +309,7 @@ def explain_missing(state: State) -> str:
         left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     unconfirmed = [record.rank for record in there if not record.gang]
-    return "; ".join(parts) or f"{format_ranks(unconfirmed)} still to confirm"
+    return "; ".join(parts) or f"no confirmation from {format_ranks(unconfirmed)} yet"
 
 
 def _explain_absence(state: State, record: Record) -> str:
@@ -317,13 +317,13 @@ def _explain_absence(state: State, record: Record) -> str:
     if record.left:
         return f"{who} has left"
     if record.size != state.config.size:
-        return f"{who} says UNIT_SIZE={record.size}, rank {state.config.rank} says {state.config.size}"
+        return f"{who} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
     if record.revision != state.me.revision:
         mine = f"rank {state.config.rank} has {state.me.revision or 'none'}"
-        waits = "they wait for each other, where UNIT_STRICT=true would end them (exit 77)"
+        waits = "they wait for each other; with UNIT_STRICT=true they would exit with 77"
         return f"{who} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
-        return f"{who} is gone, its address refuses connections: a replacement is waited for"
+        return f"{who} is gone, its address refuses connections: waiting for its replacement"
     late = seconds_late(state, record)
     silent = f", no sign of life for {state.config.lease + late:.0f} s" if late else ""
     return f"{who} is {record.state} in generation {record.generation}{silent}"

@@ -136,8 +136,8 @@ def _is_urgent(state: State) -> bool:
     me, old = state.me, state.store.published
     if old is None:
         return False
-    told = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
-    return told or (me.state is InstanceState.EXITED and old.state is not me.state)
+    leaving = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
+    return leaving or (me.state is InstanceState.EXITED and old.state is not me.state)
 
 
 def _choose_beats(state: State) -> tuple[int, ...]:
@@ -248,8 +248,8 @@ def _is_at_rest(state: State) -> bool:
         return False
     record = store.records.get(me.rank)
     holds = store.holder == me.incarnation and (record is None or record.incarnation == me.incarnation)
-    told = store.published == me and not (store.in_flight or store.look or store.notify)
-    return holds and told and not (peers.asking or peers.hung_up or peers.suspects)
+    written = store.published == me and not (store.in_flight or store.look or store.notify)
+    return holds and written and not (peers.asking or peers.hung_up or peers.suspects)
 
 
 def _list_deadlines(state: State) -> Iterator[float]:

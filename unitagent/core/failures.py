@@ -42,8 +42,8 @@ def apply_operator_order(state: State) -> Result:
         return _apply_restart(state, order), ()
     if state.shutdown.asked is not None:
         return state, ()
-    said = log(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-    return update_record(state.with_shutdown(asked=state.now, ordered=True), asked=True), said
+    message = log(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
+    return update_record(state.with_shutdown(asked=state.now, ordered=True), asked=True), message
 
 
 def _last_order_before_me(state: State) -> int:
@@ -68,7 +68,7 @@ def _apply_restart(state: State, order: Order) -> State:
     later = order.generation < state.me.generation and order.number > 1000 * state.workload.opened
     if not runs or not (later or order.generation == state.me.generation):
         return state
-    why = f"a restart was asked for: {order.reason or 'no reason given'}"
+    why = f"a restart was requested: {order.reason or 'no reason given'}"
     return state.with_workload(ended=make_failure(state, state.config.rank, Reason.REQUESTED, why))
 
 

@@ -70,7 +70,7 @@ def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
         both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
         where = f"{there[0].ip}, port {there[0].port}" if there[0].port else there[0].ip
         yield (
-            f"{who} {both} say {where}: the same bridge address on two machines? Give each an address that "
+            f"{who} {both} claim {where}: the same bridge address on two machines? Give each an address that "
             "the others reach (COMM_IFNAME, RANK_IP), or another port (UNIT_HTTP_ADDRESS)"
         )
 
@@ -97,8 +97,8 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
                 yield f"another instance answers at the address of {who}, port {record.port}"
             case ProbeResult.STRANGER:
                 yield (
-                    f"{who} has another UNIT_SECRET than rank {state.config.rank}; all ranks need the same, "
-                    "and none is another, too"
+                    f"{who} has another UNIT_SECRET than rank {state.config.rank}; all ranks need the same "
+                    "one, or none"
                 )
             case _ if _is_ipv6(record.ip) != _is_ipv6(state.me.ip):
                 families = ("IPv6", "IPv4") if _is_ipv6(record.ip) else ("IPv4", "IPv6")
@@ -139,11 +139,13 @@ def _explain_disagreement(state: State, record: Record) -> str:
     """Why this record and I can never meet at a barrier; "" if we can."""
     who, me = describe_rank(state, record.rank), f"rank {state.config.rank}"
     if record.size != state.config.size:
-        said = f"{who} says UNIT_SIZE={record.size}, {me} says {state.config.size}"
-        return f"the ranks disagree on the size: {said}"
+        values = f"{who} has UNIT_SIZE={record.size}, {me} has {state.config.size}"
+        return f"the ranks disagree on the size: {values}"
     if state.config.strict and record.revision != state.me.revision:
-        said = f"{who} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
-        return f"the ranks disagree on the revision, and UNIT_STRICT is set: {said}"
+        values = (
+            f"{who} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
+        )
+        return f"the ranks disagree on the revision, and UNIT_STRICT is set: {values}"
     return ""
 
 

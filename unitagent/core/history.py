@@ -149,7 +149,7 @@ def _derive_joined(before: State, after: State) -> Derived:
         yield EventKind.JOINED, f"{_describe_self(after)} joined"
     else:
         former = f"incarnation {took.incarnation} on {took.hostname or took.ip}"
-        yield EventKind.TAKEOVER, f"{_describe_self(after)} joined in the place of {former}"
+        yield EventKind.TAKEOVER, f"{_describe_self(after)} joined and replaced {former}"
 
 
 def _derive_generation(before: State, after: State) -> Derived:

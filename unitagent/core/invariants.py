@@ -36,8 +36,8 @@ def _knows_its_own_generation(state: State) -> bool:
 
 
 def _is_itself(state: State) -> bool:
-    me, rules = state.me, state.config
-    return (me.rank, me.size, me.incarnation) == (rules.rank, rules.size, rules.incarnation)
+    me, config = state.me, state.config
+    return (me.rank, me.size, me.incarnation) == (config.rank, config.size, config.incarnation)
 
 
 def _workload_has_gang(state: State) -> bool:

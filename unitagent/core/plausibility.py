@@ -46,6 +46,6 @@ def warn_implausible(state: State) -> Result:
     if not state.store.implausible or "incredible" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"incredible"})
-    named = f"generation {state.store.implausible} was named, by the store or by a peer"
-    why = f"{named}, and this is {state.generation}: no restarts lead there; ignored it"
+    named = f"generation {state.store.implausible}, reported by the store or by a peer"
+    why = f"ignored {named}: restarts cannot lead there from generation {state.generation}"
     return state, log(Level.WARNING, why)

@@ -78,7 +78,7 @@ def _check_leases(state: State) -> ProbeCheck:
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
     why += [f"rank {rank} has yet to show a sign of life" for rank in unseen]
-    why += [f"rank {rank} is lost, as rank {judge} says" for rank, judge in reported_lost(state).items()]
+    why += [f"rank {rank} is lost, as rank {judge} reports" for rank, judge in reported_lost(state).items()]
     return ProbeCheck("leases", not why, "; ".join(why))
 
 

@@ -239,14 +239,14 @@ def explain_never_reached(limit: float, trouble: str) -> str:
     only attempt.
     """
     tried = f"within {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
-    once = "at the one try that UNIT_STORE_TIMEOUT_SECONDS=0 leaves"
+    once = "at the only attempt that UNIT_STORE_TIMEOUT_SECONDS=0 allows"
     return f"the store could not be reached {tried if limit else once}: {trouble}"
 
 
 def explain_not_reached(waited: float, limit: float, trouble: str) -> str:
     """The message about a store that I keep trying to reach."""
-    limits = f"of {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
-    return f"the store was not reached for {waited:.0f} s, {limits}: {trouble}"
+    limits = f"of at most {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    return f"the store has not been reached for {waited:.0f} s {limits}: {trouble}"
 
 
 def needs_new_tenure(state: State, holder: str | None) -> bool:
@@ -358,10 +358,11 @@ def _may_be_forgotten(state: State) -> bool:
 
 
 def _explain_foreign_holder(state: State) -> str:
-    rules = state.config
+    config = state.config
     return (
-        f"rank {rules.rank} of Unit {rules.unit} is held by somebody with another UNIT_SECRET, or with none; "
-        f"waiting until that one has been silent for {rules.timing.takeover:g} s; all ranks need the same"
+        f"rank {config.rank} of Unit {config.unit} is held by an instance with another UNIT_SECRET, or "
+        f"with none; waiting until it has been silent for {config.timing.takeover:g} s; "
+        "all ranks need the same secret"
     )
 
 
@@ -371,19 +372,20 @@ def _explain_no_holder(state: State) -> str:
 
 
 def _explain_other_secret(state: State) -> str:
-    rules, foreign = state.config, sorted(state.store.foreign)
+    config, foreign = state.config, sorted(state.store.foreign)
     return (
-        f"what the store has of {format_ranks(foreign)} of Unit {rules.unit} does not count here: it is "
-        f"signed with a secret that this agent does not have, or with none; rank {rules.rank} waits for "
-        f"{rules.timing.takeover:g} s; all ranks need the same UNIT_SECRET, another Unit another UNIT_ID"
+        f"ignored what the store has of {format_ranks(foreign)} of Unit {config.unit}: it is signed with a "
+        f"secret that this agent does not have, or with none; rank {config.rank} waits for "
+        f"{config.timing.takeover:g} s; give all ranks of a Unit the same UNIT_SECRET, and another Unit "
+        "another UNIT_ID"
     )
 
 
 def _explain_forgotten(state: State) -> str:
-    rules = state.config
+    config = state.config
     return (
-        f"the store shows nobody as rank {rules.rank} of Unit {rules.unit}, which has run before: it may "
-        f"have lost its memory; whoever holds the rank has {rules.timing.takeover:g} s to show itself"
+        f"the store shows nobody as rank {config.rank} of Unit {config.unit}, which has run before: it may "
+        f"have lost its data; waiting {config.timing.takeover:g} s for a holder that is still alive"
     )
 
 

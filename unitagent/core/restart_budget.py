@@ -100,21 +100,21 @@ def learn_charges(state: State) -> Result:
     if not state.store.current or not state.joined or state.shutdown.leaving:
         return state, ()
     known = {charge.generation for charge in state.recovery.charges}
-    told = [
+    new = [
         charge
         for record in state.store.records.values()
         if not record.failed
         for charge in record.charges
         if charge.generation not in known and charge.generation < state.me.generation
     ]
-    return (_add_charges(state, told) if told else state), ()
+    return (_add_charges(state, new) if new else state), ()
 
 
 def _give_up(state: State) -> State:
     failure = state.recovery.failure
     why = (
-        f"{len(state.recovery.charges) - 1} restarts within {state.config.restart_window:g} s are spent "
-        f"(UNIT_MAX_RESTARTS={state.config.max_restarts}); last: "
+        f"the restart budget is exhausted: {len(state.recovery.charges) - 1} restarts within "
+        f"{state.config.restart_window:g} s (UNIT_MAX_RESTARTS={state.config.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )
     return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True)
@@ -126,11 +126,11 @@ def fail_together(state: State) -> Result:
         return state, ()
     failed = [record for record in state.store.records.values() if record.failed]
     ours = {peer.incarnation for peer in gang_members(state)}
-    told = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
-    if not told and not _is_spent_by_predecessors(state):
+    failed_here = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
+    if not failed_here and not _is_spent_by_predecessors(state):
         return state, ()
     last = state.recovery.failure.detail if state.recovery.failure else "unknown"
-    why = f"the restart budget of the Unit is spent; last: {last}"
+    why = f"the restart budget of the Unit is exhausted; last: {last}"
     return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True), ()
 
 
