@@ -169,7 +169,7 @@ def test_while_it_is_tried_each_cause_is_told_once(tmp_path: Path, rank: str) ->
     assert "Connection refused" in causes[0]
     assert "refused the user or password" in causes[-1]
     assert len(set(causes)) == len(causes)
-    assert all(float(re.findall(r"for (\d+) s, of 600 s", line)[0]) >= 3 for line in told())
+    assert all(float(re.findall(r"for (\d+) s of at most 600 s", line)[0]) >= 3 for line in told())
 
 
 @pytest.mark.root

@@ -56,7 +56,7 @@ def _facts(change: Callable[[State, Event, State], State]) -> Any:
     def absorb(before: State, event: Event) -> State:
         return change(before, event, facts.apply_event(before, event))
 
-    return patch.object(decide, "absorb", absorb)
+    return patch.object(decide, "apply_event", absorb)
 
 
 def _number_only() -> Any:
