@@ -204,7 +204,7 @@ def test_a_defect_in_here_is_said_once_and_is_not_the_agent_s(
     def broken(*_: State) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr(recording, "tell", broken)
+    monkeypatch.setattr(recording, "derive_events", broken)
     recorder = Recorder(Shelf(), START)
     change(recorder, 2)
     assert [one.getMessage() for one in caplog.records] == [

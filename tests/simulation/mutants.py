@@ -46,13 +46,13 @@ class Mutant:
     killed_by: int = 0
 
 
-def _rule(old: Rule, new: Rule | None) -> Any:
+def _patch_rule(old: Rule, new: Rule | None) -> Any:
     """Another function, or none, in the place of a rule; the stages stay."""
     table = tuple((new if rule is old else rule, stages) for rule, stages in decide.RULES)
     return patch.object(decide, "RULES", tuple(row for row in table if row[0] is not None))
 
 
-def _facts(change: Callable[[State, Event, State], State]) -> Any:
+def _patch_facts(change: Callable[[State, Event, State], State]) -> Any:
     def absorb(before: State, event: Event) -> State:
         return change(before, event, facts.apply_event(before, event))
 
@@ -67,7 +67,7 @@ def _trust_the_counter() -> Any:
     def trust(before: State, event: Event, after: State) -> State:
         return replace(after, generation=event.reply.generation) if isinstance(event, Exchanged) else after
 
-    return _facts(trust)
+    return _patch_facts(trust)
 
 
 def _announce_before_dead() -> Any:
@@ -75,7 +75,7 @@ def _announce_before_dead() -> Any:
         after, actions = barrier.enter_generation(state.with_workload(phase=WorkloadPhase.GONE))
         return after.with_workload(phase=state.workload.phase), actions
 
-    return _rule(barrier.enter_generation, enter)
+    return _patch_rule(barrier.enter_generation, enter)
 
 
 def _no_second_opinion() -> Any:
@@ -84,7 +84,7 @@ def _no_second_opinion() -> Any:
         after, actions = failures.end_generation(state.with_peers(mute=everybody, heard={}))
         return after.with_peers(mute=state.peers.mute, heard=state.peers.heard), actions
 
-    return _rule(failures.end_generation, end)
+    return _patch_rule(failures.end_generation, end)
 
 
 def _judge_at_once() -> Any:
@@ -107,7 +107,7 @@ def _without_the_last() -> Any:
 
 
 def _no_fence() -> Any:
-    return _rule(rank_ownership.leave_when_fenced, None)
+    return _patch_rule(rank_ownership.leave_when_fenced, None)
 
 
 def _old_failures() -> Any:
@@ -123,7 +123,7 @@ def _old_failures() -> Any:
             return replace(state, generation=state.generation + 1), ()
         return failures.note_generation_end(state)
 
-    return _rule(failures.note_generation_end, note)
+    return _patch_rule(failures.note_generation_end, note)
 
 
 def _exit_0_is_fine() -> Any:
@@ -157,7 +157,7 @@ def _go_on_unasked() -> Any:
 
     both = ExitStack()
     both.enter_context(patch.object(barrier, "is_still_mine", lambda state: True))
-    both.enter_context(_rule(real, enter))
+    both.enter_context(_patch_rule(real, enter))
     return both
 
 
@@ -168,7 +168,7 @@ def _wait_for_what_is_done() -> Any:
         return (state, ()) if done else old(state)
 
     old = rejoin.restart_job_for_late_joiner
-    return _rule(old, come_too_late)
+    return _patch_rule(old, come_too_late)
 
 
 def _a_name_is_the_holder() -> Any:
@@ -179,7 +179,7 @@ def _a_name_is_the_holder() -> Any:
 def _no_isolation() -> Iterator[None]:
     """It deceives its watchdog, too: that one would end the workload in its place."""
     with (
-        _rule(isolation.stop_when_isolated, None),
+        _patch_rule(isolation.stop_when_isolated, None),
         patch.object(isolation, "last_contact", lambda state: state.now),
     ):
         yield
@@ -202,7 +202,7 @@ def _own_failure_is_everybodys() -> Any:
         after, actions = failures.end_generation(replace(state, config=replace(state.config, guard=True)))
         return replace(after, config=state.config), actions
 
-    return _rule(failures.end_generation, end)
+    return _patch_rule(failures.end_generation, end)
 
 
 def _ready_alone() -> Any:
@@ -238,11 +238,11 @@ def _wait_no_longer_than_rank_0() -> Any:
 
 
 def _nobody_rejoins() -> Any:
-    return _rule(rejoin.rejoin_generation, None)
+    return _patch_rule(rejoin.rejoin_generation, None)
 
 
 def _nobody_is_admitted() -> Any:
-    return _rule(rejoin.admit_rejoined, None)
+    return _patch_rule(rejoin.admit_rejoined, None)
 
 
 def _no_charge() -> Any:
@@ -270,7 +270,7 @@ def _polite_isolation() -> Any:
         polite = tuple(Stop(25.0) if isinstance(one, Stop) else one for one in actions)
         return after.with_workload(grace=25.0), polite
 
-    return _rule(isolation.stop_when_isolated, isolate)
+    return _patch_rule(isolation.stop_when_isolated, isolate)
 
 
 def _drain_contagion() -> Any:
@@ -278,7 +278,7 @@ def _drain_contagion() -> Any:
         after, actions = shutdown.begin_drain(replace(state, config=replace(state.config, guard=True)))
         return replace(after, config=state.config), actions
 
-    return _rule(shutdown.begin_drain, begin)
+    return _patch_rule(shutdown.begin_drain, begin)
 
 
 def _leases_never_count() -> Any:
@@ -293,7 +293,7 @@ def _an_answer_is_no_sign_of_life() -> Any:
 
 
 def _nobody_follows_rank_0() -> Any:
-    return _rule(failures.leave_with_leader, None)
+    return _patch_rule(failures.leave_with_leader, None)
 
 
 def _a_store_that_went_back_fences() -> Any:
@@ -301,7 +301,7 @@ def _a_store_that_went_back_fences() -> Any:
         lost = isinstance(event, Exchanged) and event.reply.generation < before.generation
         return request_exit(after, ExitCode.FENCED, "the store went back") if lost and after.joined else after
 
-    return _facts(fence)
+    return _patch_facts(fence)
 
 
 def _take_after(margin: float) -> Any:
@@ -353,7 +353,7 @@ def _what_was_not_answered_is_published() -> Any:
 
 
 def _an_isolation_ends_nothing() -> Any:
-    return _rule(failures.report_own_isolation, None)
+    return _patch_rule(failures.report_own_isolation, None)
 
 
 def _a_beat_that_goes_back_counts() -> Any:
@@ -393,7 +393,7 @@ def _the_same_port_again() -> Any:
 
 
 def _nobody_fails_together() -> Any:
-    return _rule(restart_budget.fail_together, None)
+    return _patch_rule(restart_budget.fail_together, None)
 
 
 def _the_last_rank_is_the_master() -> Any:
@@ -430,7 +430,7 @@ def _an_address_is_an_identity() -> Any:
 def _a_budget_dies_with_its_container() -> Any:
     both = ExitStack()
     both.enter_context(patch.object(restart_budget, "inherit_charges", lambda state, predecessor: state))
-    both.enter_context(_rule(restart_budget.learn_charges, None))
+    both.enter_context(_patch_rule(restart_budget.learn_charges, None))
     return both
 
 
@@ -478,7 +478,7 @@ def _charge_what_is_not_known() -> Any:
         after, actions = right(state.with_store(leases=blind))
         return after.with_store(leases=leases), actions
 
-    return _rule(right, count)
+    return _patch_rule(right, count)
 
 
 def _the_dead_charge_nothing() -> Any:
@@ -607,18 +607,18 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
 
 
 @contextmanager
-def wrong(mutant: Mutant) -> Iterator[None]:
+def apply_mutant(mutant: Mutant) -> Iterator[None]:
     """The core with this one thing wrong. Its states are not looked into: it is to show from outside."""
     with mutant.patched(), patch.object(instance, "check_invariants"):
         yield
 
 
-def kill(mutant: Mutant, search: Iterable[int] = ()) -> Outcome | None:
+def kill_mutant(mutant: Mutant, search: Iterable[int] = ()) -> Outcome | None:
     """A world in which the mutant breaks a guarantee, and the real core none: the known one, or the first of
     the search.
     """
     for seed in (mutant.killed_by, *search):
-        with wrong(mutant):
+        with apply_mutant(mutant):
             outcome = simulate(seed)
         if outcome.violations and not simulate(seed).violations:
             return outcome

@@ -102,7 +102,7 @@ class Plan:
         """When the last fault ends."""
         return self.faults_from + self.faults_span
 
-    def rules(self, rank: int, incarnation: str) -> CoreConfig:
+    def config_of(self, rank: int, incarnation: str) -> CoreConfig:
         """What an agent of this world is told at its start."""
         return CoreConfig(
             unit="sim",
@@ -130,7 +130,7 @@ class Plan:
         )
 
 
-def draw(rng: Random, seed: int) -> Plan:
+def draw_plan(rng: Random, seed: int) -> Plan:
     """The plan of this seed."""
     profile = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     anything = profile is Profile.ANYTHING
