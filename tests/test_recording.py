@@ -15,9 +15,9 @@ from tests.records import record
 from tests.servers import running
 from unitagent.agent import recording
 from unitagent.agent.recording import Recorder
-from unitagent.core.history import Kind, Moment
-from unitagent.core.model import InstanceState, Rules
-from unitagent.core.state import State, first, mine
+from unitagent.core.history import EventKind, HistoryEvent
+from unitagent.core.model import CoreConfig, InstanceState
+from unitagent.core.state import State, initial_state, update_record
 from unitagent.errors import StoreError
 from unitagent.store.history import UnitHistory
 
@@ -26,21 +26,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EPOCH = 1000.0
-START = first(Rules(unit="u", rank=0, size=1, incarnation="a", epoch=EPOCH), record(0, "a", size=1), 5.0)
+START = initial_state(
+    CoreConfig(unit="u", rank=0, size=1, incarnation="a", epoch=EPOCH), record(0, "a", size=1), 5.0
+)
 
 
 class Shelf:
     """Keeps moments; ``trouble`` and ``hangs`` are an outage in both its ways."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Moment]] = []
+        self.batches: list[list[HistoryEvent]] = []
         self.tries = 0
         self.closed = 0
         self.trouble = ""
         self.hangs = False
         self.clock: Callable[[], float] = lambda: 0.0
 
-    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         self.tries += 1
         if self.hangs:
             await asyncio.Event().wait()
@@ -61,7 +63,7 @@ def change(recorder: Recorder, times: int = 1) -> None:
     """Something to tell, so many times."""
     states = InstanceState.RUNNING, InstanceState.HEALTHY
     for number in range(times):
-        before, after = (mine(START, state=states[(number + turn) % 2]) for turn in (0, 1))
+        before, after = (update_record(START, state=states[(number + turn) % 2]) for turn in (0, 1))
         recorder.observe(before, after, ())
 
 
@@ -74,7 +76,7 @@ async def test_what_happens_together_is_one_write() -> None:
         await until(lambda: bool(shelf.batches))
         assert (shelf.numbers, len(shelf.batches)) == ([0, 1, 2], 1)
     told = shelf.batches[0][0]
-    assert (told.at, told.incarnation, told.kind) == (1005.0, "a", Kind.STATE)
+    assert (told.at, told.incarnation, told.kind) == (1005.0, "a", EventKind.STATE)
     assert abs(shelf.clock() - (time.monotonic() + EPOCH)) < 60
 
 
@@ -138,7 +140,7 @@ async def test_more_than_can_be_kept_is_one_entry_about_the_rest(monkeypatch: py
         shelf.trouble = ""
         await until(lambda: bool(shelf.batches))
     gap, *rest = shelf.batches[0]
-    assert (gap.kind, gap.number, gap.state) == (Kind.GAP, 2, None)
+    assert (gap.kind, gap.number, gap.state) == (EventKind.GAP, 2, None)
     assert gap.detail == "3 entries of rank 0 are missing here: the store did not take them in time"
     assert [one.number for one in rest] == [3, 4, 5, 6, 7]
     assert len(shelf.batches) == 1
@@ -202,7 +204,7 @@ def test_a_defect_in_here_is_said_once_and_is_not_the_agent_s(
     def broken(*_: State) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr(recording, "tell", broken)
+    monkeypatch.setattr(recording, "derive_events", broken)
     recorder = Recorder(Shelf(), START)
     change(recorder, 2)
     assert [one.getMessage() for one in caplog.records] == [

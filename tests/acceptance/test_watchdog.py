@@ -107,7 +107,7 @@ def test_a_hanging_agent_loses_its_workload_within_its_lease_and_2_s(start: Star
     assert "this agent stood still for" in watched.agent.output.read_text()
     failure = watched.agent.status()["failure"]
     assert failure["signal"] == signal.SIGKILL
-    assert "stood still for longer than the lease, so the watchdog killed it" in failure["detail"]
+    assert "was unresponsive for longer than a lease, so the watchdog killed it" in failure["detail"]
     proc.kill(watched._runs("sleep 1000"))  # which is another's doing
     watched.agent.ready(above=watched.generation + 1)
     assert "out of memory, or killed from outside" in watched.agent.status()["failure"]["detail"]

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.conftest import BACKENDS
 from tests.listening import story
 from tests.records import exchange, moment, record
-from unitagent.core.history import Kind
+from unitagent.core.history import EventKind
 from unitagent.core.model import InstanceState
 from unitagent.store import codec
 from unitagent.store import history as module
@@ -56,7 +56,7 @@ async def test_nothing_has_happened_yet(history: UnitHistory) -> None:
 
 @story
 async def test_what_is_told_is_read_with_the_store_s_time(history: UnitHistory) -> None:
-    told = moment(3, 7, at=90, kind=Kind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
+    told = moment(3, 7, at=90, kind=EventKind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
     await history.add([told, moment(3, 8, at=99.5)], lambda: 100)
     page = await history.read()
     assert [replace(one, at=0) for one in page.moments] == [replace(told, at=0), moment(3, 8)]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from unitagent import setting_parsers
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.settings.variables import VARIABLES
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -265,7 +265,7 @@ def test_a_job_tells_mistakes_from_failures_by_the_program_s_own_codes() -> None
     jobs = DOCKER / "kubernetes" / "jobset.yaml"
     (rules,) = [policy["rules"] for policy in below(documents(jobs), "podFailurePolicy")]
     (codes,) = [rule["onExitCodes"] for rule in rules if "onExitCodes" in rule]
-    mistakes = {Code.CONFIGURATION, Code.DISAGREE, Code.NOT_EXECUTABLE, Code.NOT_FOUND}
+    mistakes = {ExitCode.CONFIGURATION, ExitCode.DISAGREE, ExitCode.NOT_EXECUTABLE, ExitCode.NOT_FOUND}
     assert set(codes["values"]) == mistakes
     assert codes["containerName"] in {
         container["name"] for pod in pods(jobs) for container in pod["containers"]
@@ -278,7 +278,7 @@ def test_the_page_says_what_each_code_leads_to() -> None:
     told = {
         int(code) for row in re.findall(r"^\| ([0-9, ]+) \|", table, re.MULTILINE) for code in row.split(",")
     }
-    assert told == set(Code) - {Code.UNEXPECTED}  # without guard alone, as the workload's own
+    assert told == set(ExitCode) - {ExitCode.UNEXPECTED}  # without guard alone, as the workload's own
 
 
 def sizes(path: Path) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.operator.command import run
 from tests.records import moment
-from unitagent.core.history import Kind, Moment
+from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState as S
 from unitagent.operator.history import chart, events, picture
 from unitagent.operator.history.since import since
@@ -32,23 +32,25 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def at(second: float, rank: int, state: S | None, kind: Kind = Kind.STATE, **known: Any) -> Moment:
+def at(
+    second: float, rank: int, state: S | None, kind: EventKind = EventKind.STATE, **known: Any
+) -> HistoryEvent:
     return moment(rank, at=NOON + second, state=state, kind=kind, **known)
 
 
 STORY = [
-    at(0, 0, S.IDLE, Kind.GENERATION),
-    at(0, 1, S.IDLE, Kind.GENERATION),
+    at(0, 0, S.IDLE, EventKind.GENERATION),
+    at(0, 1, S.IDLE, EventKind.GENERATION),
     at(10, 0, S.HEALTHY),
     at(10, 1, S.RUNNING),
-    at(50, 1, None, Kind.FAILURE, detail='generation 1 ended: <b>&"rank 1\x1b[2J" was killed'),
+    at(50, 1, None, EventKind.FAILURE, detail='generation 1 ended: <b>&"rank 1\x1b[2J" was killed'),
     at(50, 1, S.STOPPING),
     at(50.1, 0, S.STOPPING),
-    at(52, 0, S.IDLE, Kind.GENERATION, generation=2),
-    at(52, 1, S.IDLE, Kind.GENERATION, generation=2),
+    at(52, 0, S.IDLE, EventKind.GENERATION, generation=2),
+    at(52, 1, S.IDLE, EventKind.GENERATION, generation=2),
     at(54, 0, S.HEALTHY, generation=2),
     at(54, 1, S.RUNNING, generation=2),
-    at(90, 1, S.EXITED, Kind.QUIT, generation=2),
+    at(90, 1, S.EXITED, EventKind.QUIT, generation=2),
 ]
 
 
@@ -94,20 +96,20 @@ def test_a_silent_rank_is_lost_since_its_last_beat_and_one_that_quit_is_not() ->
 
 
 def test_a_rank_that_another_told_to_be_lost_is_so_until_it_is_replaced() -> None:
-    told = [at(0, 1, S.RUNNING), at(5, 1, S.LOST, Kind.FAILURE), at(9, 1, S.IDLE, Kind.TAKEOVER)]
+    told = [at(0, 1, S.RUNNING), at(5, 1, S.LOST, EventKind.FAILURE), at(9, 1, S.IDLE, EventKind.TAKEOVER)]
     spans = timeline(told, {}, NOON + 10).spans
     assert [(s.begin - NOON, s.state) for s in spans] == [(0, S.RUNNING), (5, S.LOST), (9, S.IDLE)]
 
 
 def test_who_waits_for_a_rank_or_has_lost_it_says_nothing_about_it() -> None:
     told = [
-        at(0, 1, S.IDLE, Kind.JOINED, incarnation="old"),
+        at(0, 1, S.IDLE, EventKind.JOINED, incarnation="old"),
         at(1, 1, S.RUNNING, incarnation="old"),
-        at(2, 1, S.WAITING, Kind.QUIT, incarnation="waits"),
-        at(3, 1, S.LOST, Kind.FAILURE, incarnation="i0"),
-        at(4, 1, S.IDLE, Kind.TAKEOVER, incarnation="new"),
-        at(5, 1, S.STOPPING, Kind.FENCED, incarnation="old"),
-        at(6, 1, S.EXITED, Kind.QUIT, incarnation="old"),
+        at(2, 1, S.WAITING, EventKind.QUIT, incarnation="waits"),
+        at(3, 1, S.LOST, EventKind.FAILURE, incarnation="i0"),
+        at(4, 1, S.IDLE, EventKind.TAKEOVER, incarnation="new"),
+        at(5, 1, S.STOPPING, EventKind.FENCED, incarnation="old"),
+        at(6, 1, S.EXITED, EventKind.QUIT, incarnation="old"),
         at(7, 1, S.RUNNING, incarnation="new"),
     ]
     spans = timeline(told, {}, NOON + 10).spans
@@ -124,7 +126,7 @@ def test_from_when_on_cuts_what_was_before_and_keeps_the_state() -> None:
 
 
 def test_a_unit_that_has_ended_ends_the_picture() -> None:
-    told = [at(0, 0, S.RUNNING), at(5, 0, S.EXITED, Kind.QUIT)]
+    told = [at(0, 0, S.RUNNING), at(5, 0, S.EXITED, EventKind.QUIT)]
     assert timeline(told, {0: NOON + 5}, NOON + 1000).end == NOON + 5
 
 
@@ -142,7 +144,7 @@ def test_a_chart_has_a_row_for_each_rank_and_the_failures_below() -> None:
 
 def test_where_entries_are_missing_the_chart_and_the_picture_say_so() -> None:
     detail = "3 entries of rank 1 are missing here: the store did not take them in time"
-    gap = at(40, 1, None, Kind.GAP, detail=detail)
+    gap = at(40, 1, None, EventKind.GAP, detail=detail)
     line = timeline([*STORY, gap], {}, NOON + 100)
     rows = chart.chart("u", line, 60).splitlines()
     assert "!" in next(row for row in rows if row.startswith("rank 1"))
@@ -193,8 +195,8 @@ def test_a_picture_is_xml_with_every_span_and_nothing_of_it_runs() -> None:
 
 
 def test_everything_in_a_picture_lies_within_it() -> None:
-    long = [at(100, 0, None, Kind.FAILURE, generation=2, detail="why " * 200)]
-    more = [at(100 + step, 0, S.IDLE, Kind.GENERATION, generation=3 + step) for step in range(50)]
+    long = [at(100, 0, None, EventKind.FAILURE, generation=2, detail="why " * 200)]
+    more = [at(100 + step, 0, S.IDLE, EventKind.GENERATION, generation=3 + step) for step in range(50)]
     root = ET.fromstring(picture.picture("u", timeline([*STORY, *long, *more], {}, NOON + 100)))  # noqa: S314
     assert max(len(one.text or "") for one in root.iter(f"{SVG}text")) <= 150
     assert 1 < len([one for one in root.iter(f"{SVG}text") if "generation" in (one.text or "")]) < 15

@@ -17,7 +17,7 @@ from tests.acceptance.solo import Solo
 from tests.operator.command import UNITAGENT, run
 from tests.records import exchange, moment, record
 from tests.servers import Server, running
-from unitagent.core.history import Kind, Moment
+from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
 from unitagent.operator.history import looking_back
 from unitagent.store import history as store_history
@@ -31,7 +31,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def tell(server: Server, *moments: Moment, ago: float = 0.0) -> None:
+def tell(server: Server, *moments: HistoryEvent, ago: float = 0.0) -> None:
     async def add() -> None:
         history = UnitHistory("u", server.url, timeout=5)
         await history.add(moments, lambda: ago)
@@ -101,7 +101,7 @@ def test_a_rank_that_is_silent_is_drawn_as_lost(server: Server) -> None:
         await store.close()
 
     asyncio.run(join())
-    tell(server, moment(0, 0, state=InstanceState.HEALTHY, kind=Kind.STATE), ago=5)
+    tell(server, moment(0, 0, state=InstanceState.HEALTHY, kind=EventKind.STATE), ago=5)
 
     def drawn() -> str:
         done = ask(server, "timeline", "--lease-seconds", "1", "--heartbeat-seconds", "0.2")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
-from unitagent.core.checks import Answer, Check
+from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
 from unitagent.probes.answer_signature import AnswerClaim, make_brief_question, verify_answer
 from unitagent.system.keyring import Keyring
 
@@ -43,7 +43,7 @@ async def test_a_probe_that_fails_says_why_in_one_line(path: str) -> None:
 
 @in_loop
 async def test_the_code_is_the_agents() -> None:
-    draining = Answer(404, (Check("draining", ok=False, reason="draining"),))
+    draining = ProbeAnswer(404, (ProbeCheck("draining", ok=False, reason="draining"),))
     async with serving(FakeAnswers({"traffic": draining})) as port:
         told = await ask(port, "/traffic")
     assert (told.code, told.text) == (404, "traffic check failed: draining: draining\n")
@@ -164,7 +164,7 @@ async def test_without_a_secret_nothing_is_signed() -> None:
 
 
 class Broken(FakeAnswers):
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         raise RuntimeError("boom")
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status
 from tests.probes.loops import in_loop, until
-from unitagent.core.events import Opinion, PeerAnswered
+from unitagent.core.events import PeerAnswered, ProbeResult
 from unitagent.core.model import InstanceState
 from unitagent.probes.answer_signature import AnswerClaim, sign_answer
 from unitagent.probes.peer_http import _CHUNK as CHUNK
@@ -27,9 +27,9 @@ from unitagent.probes.peers import PeerAsker, Peers, PeerVerdict, judge_answer
 from unitagent.system.keyring import Keyring
 
 HELD, UNLIKE = Keyring("s3"), Keyring("other")
-SILENT = PeerVerdict(Opinion.SILENT)
-STRANGER = PeerVerdict(Opinion.STRANGER)
-ALIVE = PeerVerdict(Opinion.ALIVE, 7, working=True, ready=True)
+SILENT = PeerVerdict(ProbeResult.SILENT)
+STRANGER = PeerVerdict(ProbeResult.STRANGER)
+ALIVE = PeerVerdict(ProbeResult.ALIVE, 7, working=True, ready=True)
 NAMED = {"x-unitagent-unit": "u", "x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
 
 
@@ -69,8 +69,8 @@ async def test_who_does_not_sign_as_i_do_is_a_stranger(
 async def test_an_address_that_leads_back_to_me_is_my_own(theirs: Keyring | None, rank: int) -> None:
     """Two machines may both have a bridge with the same address; whatever secret, nobody else has my id."""
     async with serving(FakeAnswers(who=(rank, "me")), theirs) as port:
-        assert await peers(HELD).ask_peer(record(port)) == PeerVerdict(Opinion.SELF)
-        assert await peers().ask_peer(record(port)) == PeerVerdict(Opinion.SELF)
+        assert await peers(HELD).ask_peer(record(port)) == PeerVerdict(ProbeResult.SELF)
+        assert await peers().ask_peer(record(port)) == PeerVerdict(ProbeResult.SELF)
 
 
 @pytest.mark.parametrize("secret", [None, HELD])
@@ -78,14 +78,14 @@ async def test_an_address_that_leads_back_to_me_is_my_own(theirs: Keyring | None
 @in_loop
 async def test_somebody_else_at_the_address_is_another(who: tuple[int, str], secret: Keyring | None) -> None:
     async with serving(FakeAnswers(who=who), secret) as port:
-        assert await peers(secret).ask_peer(record(port)) == PeerVerdict(Opinion.OTHER)
+        assert await peers(secret).ask_peer(record(port)) == PeerVerdict(ProbeResult.OTHER)
 
 
 @pytest.mark.parametrize("secret", [None, HELD])
 @in_loop
 async def test_the_same_name_in_another_unit_is_another(secret: Keyring | None) -> None:
     async with serving(FakeAnswers(unit="v"), secret) as port:
-        assert await peers(secret).ask_peer(record(port)) == PeerVerdict(Opinion.OTHER)
+        assert await peers(secret).ask_peer(record(port)) == PeerVerdict(ProbeResult.OTHER)
 
 
 @pytest.mark.parametrize("state", InstanceState)
@@ -95,7 +95,7 @@ async def test_whether_a_peer_works(state: InstanceState) -> None:
     async with serving(FakeAnswers(shown=shown)) as port:
         verdict = await peers().ask_peer(record(port))
     works = state in {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.HEALTHY}
-    assert verdict == PeerVerdict(Opinion.ALIVE, 9, works, ready=True)
+    assert verdict == PeerVerdict(ProbeResult.ALIVE, 9, works, ready=True)
 
 
 @in_loop
@@ -112,7 +112,7 @@ def test_the_core_is_told_all_that_came_of_asking() -> None:
 @in_loop
 async def test_nobody_listening_is_refused() -> None:
     port = free_port()
-    assert await peers().ask_peer(record(port)) == PeerVerdict(Opinion.REFUSED)
+    assert await peers().ask_peer(record(port)) == PeerVerdict(ProbeResult.REFUSED)
 
 
 @in_loop
@@ -173,16 +173,16 @@ async def test_a_signature_for_another_question_is_a_strangers() -> None:
 @pytest.mark.parametrize(
     ("claim", "opinion"),
     [
-        (AnswerClaim("n", "u", 1, "abc", honest()), Opinion.ALIVE),
-        (AnswerClaim("m", "u", 1, "abc", honest()), Opinion.STRANGER),
-        (AnswerClaim("n", "u", 2, "abc", honest()), Opinion.STRANGER),
-        (AnswerClaim("n", "v", 1, "abc", honest()), Opinion.STRANGER),
-        (AnswerClaim("n", "u", 1, "newer", honest()), Opinion.STRANGER),
-        (AnswerClaim("n", "u", 1, "abc", honest(ready=False)), Opinion.STRANGER),
+        (AnswerClaim("n", "u", 1, "abc", honest()), ProbeResult.ALIVE),
+        (AnswerClaim("m", "u", 1, "abc", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "u", 2, "abc", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "v", 1, "abc", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "u", 1, "newer", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "u", 1, "abc", honest(ready=False)), ProbeResult.STRANGER),
     ],
 )
 def test_a_signature_is_for_this_question_this_agent_and_this_answer(
-    claim: AnswerClaim, opinion: Opinion
+    claim: AnswerClaim, opinion: ProbeResult
 ) -> None:
     headers = NAMED | {"x-unitagent-signature": sign_answer(HELD, claim)}
     verdict = judge_answer(record(1), HttpResponse(200, headers, honest()), PeerAsker("u", "me", HELD), "n")
@@ -312,7 +312,7 @@ async def test_a_peer_that_is_only_slow_is_asked_once() -> None:
 @in_loop
 async def test_an_ipv6_peer() -> None:
     async with serving() as port:
-        assert await peers(source="::1").ask_peer(record(port, ip="::1")) == PeerVerdict(Opinion.REFUSED)
+        assert await peers(source="::1").ask_peer(record(port, ip="::1")) == PeerVerdict(ProbeResult.REFUSED)
         assert await peers(source=HOST).ask_peer(record(port, ip="::1")) == SILENT
 
 
@@ -328,28 +328,28 @@ async def test_who_answers_at_each_address() -> None:
             serving(None, HELD) as strange,
         ):
             records = {
-                "abc": (port, Opinion.ALIVE),
-                "another": (port, Opinion.OTHER),
-                "replaced": (other, Opinion.OTHER),
-                "here": (own, Opinion.SELF),
-                "foreign": (strange, Opinion.STRANGER),
-                "gone": (nobody, Opinion.REFUSED),
-                "hung": (mute.getsockname()[1], Opinion.SILENT),
-                "portless": (0, Opinion.SILENT),
-                "beyond": (70000, Opinion.SILENT),
+                "abc": (port, ProbeResult.ALIVE),
+                "another": (port, ProbeResult.OTHER),
+                "replaced": (other, ProbeResult.OTHER),
+                "here": (own, ProbeResult.SELF),
+                "foreign": (strange, ProbeResult.STRANGER),
+                "gone": (nobody, ProbeResult.REFUSED),
+                "hung": (mute.getsockname()[1], ProbeResult.SILENT),
+                "portless": (0, ProbeResult.SILENT),
+                "beyond": (70000, ProbeResult.SILENT),
             }
             asked = [record(where, incarnation=name) for name, (where, _) in records.items()]
             answers = await peers(timeout=0.5).check_peers(
                 [*asked, record(port, incarnation="x", ip="nonsense")]
             )
-    assert answers == {name: opinion for name, (_, opinion) in records.items()} | {"x": Opinion.SILENT}
+    assert answers == {name: opinion for name, (_, opinion) in records.items()} | {"x": ProbeResult.SILENT}
 
 
 @in_loop
 async def test_more_peers_than_are_asked_at_once() -> None:
     async with serving() as port:
         answers = await peers().check_peers([record(port, incarnation=f"i{number}") for number in range(100)])
-    assert answers == {f"i{number}": Opinion.OTHER for number in range(100)}
+    assert answers == {f"i{number}": ProbeResult.OTHER for number in range(100)}
 
 
 @in_loop
@@ -397,8 +397,8 @@ def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
         "u",
         "abc",
     )
-    assert verdict.opinion is not Opinion.REFUSED
-    assert verdict.opinion is not Opinion.ALIVE or (alike and secret is None)
+    assert verdict.opinion is not ProbeResult.REFUSED
+    assert verdict.opinion is not ProbeResult.ALIVE or (alike and secret is None)
     assert 0 <= verdict.generation <= 2**53
 
 
@@ -406,7 +406,7 @@ def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
 def test_any_body_is_judged_without_an_error(body: bytes) -> None:
     verdict = judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me"), "")
-    assert verdict.opinion in {Opinion.ALIVE, Opinion.SILENT}
+    assert verdict.opinion in {ProbeResult.ALIVE, ProbeResult.SILENT}
     assert judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me", HELD), "") == STRANGER
 
 

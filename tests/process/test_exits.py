@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from unitagent.core.exits import Code, Exit, from_wait_status, signal_name
+from unitagent.core.exits import Exit, ExitCode, from_wait_status, signal_name
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 127, 128, 255])
@@ -59,4 +59,4 @@ def test_neither_or_both_is_refused(code: int | None, number: int | None) -> Non
 
 
 def test_the_contracts_codes() -> None:
-    assert [int(code) for code in Code] == [0, 1, 2, 69, 70, 75, 76, 77, 124, 126, 127]
+    assert [int(code) for code in ExitCode] == [0, 1, 2, 69, 70, 75, 76, 77, 124, 126, 127]

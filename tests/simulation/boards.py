@@ -53,7 +53,7 @@ class Boards:
             return None
         return self.old if self.old is not None and host in self.stale else self.main
 
-    def opened(self, one: Instance) -> None:
+    def note_container(self, one: Instance) -> None:
         """A container starts; the store is elsewhere."""
 
     def is_main(self, host: str) -> bool:
@@ -74,7 +74,7 @@ class Boards:
         """What the server takes for the time."""
         return _EPOCH + now + self.shift
 
-    def together(self, one: str, other: str) -> bool:
+    def are_together(self, one: str, other: str) -> bool:
         """Whether a push from one machine reaches the other."""
         server = self.of(one)
         return server is not None and server is self.of(other)
@@ -89,7 +89,7 @@ class Boards:
         """One more moment to which it may come back."""
         self._moments.append(self.main.copy())
 
-    def replicate(self) -> None:
+    def copy_to_replica(self) -> None:
         """The replica has everything up to now."""
         self._replica = self.main.copy()
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.listening import story
 from tests.records import exchange, failed, record
-from unitagent.core.budget import MOST
 from unitagent.core.model import Charge, Gang, Order, OrderKind
+from unitagent.core.restart_budget import MOST_CHARGES
 from unitagent.store import codec
 from unitagent.store.unit_view import HOUR, MOST_WARNINGS, LimitedWarnings
 from unitagent.system.limits import MAX_UNIT_SIZE
@@ -315,7 +315,9 @@ def test_an_order_behind_a_number_that_no_clock_leads_to_is_a_new_one(
     tell()
 
 
-@pytest.mark.parametrize(("size", "charges"), [(2, MOST), (512, 0), (512, MOST), (MAX_UNIT_SIZE, 0)])
+@pytest.mark.parametrize(
+    ("size", "charges"), [(2, MOST_CHARGES), (512, 0), (512, MOST_CHARGES), (MAX_UNIT_SIZE, 0)]
+)
 def test_the_largest_record_of_ours_is_read(open_store: Open, size: int, charges: int) -> None:
     @story
     async def tell() -> None:

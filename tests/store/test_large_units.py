@@ -10,7 +10,7 @@ import pytest
 
 from tests.listening import story
 from tests.records import exchange, record
-from unitagent.core.leases import neighbours
+from unitagent.core.leases import find_neighbours
 from unitagent.store import codec
 from unitagent.store.redis_store import RedisStore
 
@@ -48,7 +48,7 @@ async def heartbeat_bytes(server: Server, size: int) -> float:
     server.command("FLUSHALL")
     fill(server, size)
     store = RedisStore("u", server.url, timeout=5, rank=0, incarnation="a" * 32, size=size, refresh=3600)
-    request = exchange(record(0, "a" * 32, size=size), generation=1, judge=(0, *neighbours(0, size)))
+    request = exchange(record(0, "a" * 32, size=size), generation=1, judge=(0, *find_neighbours(0, size)))
     try:
         reply = await store.exchange(request)
         assert set(reply.records) == set(range(size))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unitagent.agent.loop import Agent
-from unitagent.core.model import ranks
+from unitagent.core.model import format_ranks
 from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
 
@@ -55,18 +55,18 @@ class Agreement:
         """Say it when a step was made before all ranks had made the one before."""
         strangers, self._strangers = self._strangers, self._store.foreign
         if self._strangers - strangers:
-            _log.warning("%s", _explain(sorted(self._strangers), self._agent.state.rules.rank))
+            _log.warning("%s", _explain(sorted(self._strangers), self._agent.state.config.rank))
 
     def _everybody_is_there(self) -> bool:
         """Whether the store has a record of each rank: of one that has yet to come nobody knows."""
         state = self._agent.state
-        return len(state.store.records.keys() | {state.rules.rank}) == state.rules.size
+        return len(state.store.records.keys() | {state.config.rank}) == state.config.size
 
 
 def _explain(strangers: Sequence[int], mine: int) -> str:
     has = "has" if len(strangers) == 1 else "have"
     return (
-        f"{ranks(strangers)} {has} no secret in common with rank {mine}: what runs goes on, but they will "
+        f"{format_ranks(strangers)} {has} no secret in common with rank {mine}: what runs goes on, but they will "
         "not meet at the next barrier; add the secrets of the others to UNIT_SECRET_FILE, and take the "
         "former one out only when all ranks have both"
     )

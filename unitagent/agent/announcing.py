@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 
 from unitagent.agent.views import Views
-from unitagent.core.checks import OK
+from unitagent.core.probe_answers import OK
 from unitagent.errors import StoreError
 from unitagent.settings import Settings
 from unitagent.store.protocol import Endpoint

@@ -13,11 +13,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from unitagent.core.actions import Exchange
-from unitagent.core.events import Opinion
-from unitagent.core.exits import Code
-from unitagent.core.joining import FIRST_WORD, never_reached, next_tenure, not_reached
+from unitagent.core.events import ProbeResult
+from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, Record, Reply
+from unitagent.core.rank_ownership import (
+    FIRST_WARNING,
+    choose_tenure,
+    explain_never_reached,
+    explain_not_reached,
+)
 from unitagent.core.timing import Timing, takeover_after
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.store.protocol import Store
@@ -29,7 +34,7 @@ _UNSETTLED = "the store may be new, or have lost its memory; whoever holds a ran
 
 
 class _NoStoreError(UnitAgentError):
-    exit_code = Code.STORE
+    exit_code = ExitCode.STORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Claimed:
     took: Record | None = None
 
 
-Ask = Callable[[Record], Awaitable[Opinion]]
+Ask = Callable[[Record], Awaitable[ProbeResult]]
 """Asks who answers at the address of a record."""
 
 
@@ -64,10 +69,10 @@ async def claim(
         except StoreError as error:
             waited, why = time.monotonic() - began, str(error)
             if not reached and waited > store_timeout:
-                raise _NoStoreError(never_reached(store_timeout, why)) from error
-            if not reached and waited >= FIRST_WORD and why not in told:
+                raise _NoStoreError(explain_never_reached(store_timeout, why)) from error
+            if not reached and waited >= FIRST_WARNING and why not in told:
                 told.add(why)
-                _log.warning("%s", not_reached(waited, store_timeout, why))
+                _log.warning("%s", explain_not_reached(waited, store_timeout, why))
         else:
             if found is not None:
                 return found
@@ -93,11 +98,11 @@ class _Claimant:
         try:
             reply = await self._store.exchange(look(self._me.size))
         except StoreError as error:
-            self._leases = self._leases.broken()
+            self._leases = self._leases.after_lost_contact()
             self.why = str(error)
             raise
-        gap, known = self._timing.contact_gap, tuple(self._leases.of)
-        self._leases = self._leases.seen(all_beats(reply), time.monotonic(), gap, keep=known)
+        gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
+        self._leases = self._leases.after_reply(all_beats(reply), time.monotonic(), gap, keep=known)
         rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
         if rank is None or await self._answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
@@ -112,7 +117,7 @@ class _Claimant:
     async def _answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder of a rank answers at its address."""
         holder = holder_to_ask(reply, rank, self._me)
-        if holder is None or self._ask is None or await self._ask(holder) is not Opinion.ALIVE:
+        if holder is None or self._ask is None or await self._ask(holder) is not ProbeResult.ALIVE:
             return False
         self._heard[holder.incarnation] = time.monotonic()
         return True
@@ -132,7 +137,7 @@ def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
     record = reply.records.get(rank)
     if record is None or record.incarnation != _holder(reply, rank):
         return None
-    return None if record.left or record.stood_here(me) or not record.port else record
+    return None if record.left or record.had_address_of(me) or not record.port else record
 
 
 def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claimed:
@@ -141,7 +146,7 @@ def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claime
     It has the charges of the one that it replaces: should I end before my next word, my successor needs them.
     """
     took = reply.records.get(rank)
-    tenure = next_tenure(took, reply.now, observed=observed)
+    tenure = choose_tenure(took, reply.now, observed=observed)
     charges = took.charges if took is not None and not took.failed else ()
     return Claimed(replace(me, rank=rank, tenure=tenure, charges=charges), took)
 
@@ -176,7 +181,7 @@ def free_rank(
     if not aged and not settled:
         return None
     places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, timing)]
-    mine = (rank for rank in places if (old := reply.records.get(rank)) and old.stood_here(me))
+    mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))
     free = (
         rank
         for rank in places
@@ -194,7 +199,7 @@ def is_settled(leases: Leases, seconds: float) -> bool:
 
 def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
     """Whether I saw a holder that the store has forgotten since: it has time to write again."""
-    former = leases.former(rank, besides=me.incarnation)
+    former = leases.find_hidden(rank, besides=me.incarnation)
     return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
 
 
@@ -202,7 +207,7 @@ def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Map
     holder, record = _holder(reply, rank), reply.records.get(rank)
     takeover = max(timing.takeover, takeover_after(record.lease) if record is not None else 0.0)
     answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
-    return not holder or (leases.unchanged(holder) > takeover and not answered)
+    return not holder or (leases.seconds_unchanged(holder) > takeover and not answered)
 
 
 def _has_left(rank: int, reply: Reply) -> bool:

@@ -34,7 +34,7 @@ class LastWords:
         failure, lines = state.recovery.failure, self._lines
         if failure is None or not lines or not state.recovery.failure_stored:
             return None
-        if (failure.generation, failure.rank) != (self._generation, state.rules.rank):
+        if (failure.generation, failure.rank) != (self._generation, state.config.rank):
             return None
         self._lines = []
         return WorkloadOutput(

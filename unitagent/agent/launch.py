@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
-from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
+from unitagent.core.shutdown import LEADER_SHARE
 from unitagent.discovery.platforms import find_rendezvous_variables
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests

@@ -23,13 +23,12 @@ from unitagent.agent.tasks import Tasks, unmissed
 from unitagent.agent.vigil import Vigil
 from unitagent.core import actions as act
 from unitagent.core import events as ev
-from unitagent.core import outage
-from unitagent.core.decide import decide
+from unitagent.core import isolation
+from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.parts import Work
-from unitagent.core.sleeping import wakes_at
-from unitagent.core.state import State, failure_of, name
+from unitagent.core.state import State, describe_rank, make_failure
+from unitagent.core.state_parts import WorkloadPhase
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.probes.health import HealthVerdict
@@ -147,11 +146,11 @@ class Agent:
             event = await self._queue.get()
         finally:
             timer.cancel()
-        return event, loop.time() - due - self.state.rules.timing.tick
+        return event, loop.time() - due - self.state.config.timing.tick
 
     def _pause(self) -> float:
         """Seconds until the clock has to be looked at; one that has passed, and changed nothing, does not."""
-        tick, wake = self.state.rules.timing.tick, wakes_at(self.state)
+        tick, wake = self.state.config.timing.tick, next_wakeup(self.state)
         if wake is not None and (left := wake - time.monotonic()) > 0:
             return left
         return tick if self._calm() else min(tick, BUSY)
@@ -186,21 +185,21 @@ class Agent:
         """The workload may live for a lease after our last beat, or as long as we hold without a store."""
         state = self.state
         if state.up:
-            last = self._beat if state.connected else outage.last_touch(state)
-            self._rooms.leash.feed(last, state.rules.timing.watchdog)
+            last = self._beat if state.connected else isolation.last_contact(state)
+            self._rooms.leash.feed(last, state.config.timing.watchdog)
         else:
             self._rooms.leash.rest()
 
     def _perform(self, action: act.Action) -> None:
         match action:
-            case act.Say():
+            case act.Log():
                 _log.log(action.level, "%s", action.text)
             case act.Exchange():
                 self._tasks.start(
                     self._exchange(action), lambda error: self._put(ev.StoreFailed, repr(error))
                 )
             case act.AskPeer():
-                self._tasks.start(self._ask(action), lambda _: self._answered(action, ev.Opinion.SILENT))
+                self._tasks.start(self._ask(action), lambda _: self._answered(action, ev.ProbeResult.SILENT))
             case act.CheckPeers():
                 self._tasks.start(self._check(action), lambda _: self._reached_nobody(action))
             case act.WatchPeers():
@@ -241,7 +240,7 @@ class Agent:
         self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check_peers(action.peers))
 
     def _reached_nobody(self, action: act.CheckPeers) -> None:
-        nobody = dict.fromkeys((peer.incarnation for peer in action.peers), ev.Opinion.SILENT)
+        nobody = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.SILENT)
         self._put(ev.PeersChecked, action.gang, nobody)
 
     # the workload
@@ -262,14 +261,14 @@ class Agent:
         try:
             self._launch = launch = self._rooms.launcher.launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
-            ports = block if self.state.rules.rank == 0 else ()
+            ports = block if self.state.config.rank == 0 else ()
             pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.vital, ports=ports)
         except CommandError as error:
             _log.error("%s", error)
             self._put(ev.WorkloadExited, Exit(error.exit_code, None))
             return
         self._put(ev.Spawned, pid)
-        self._vigil.begin(launch, health=self.state.rules.health)
+        self._vigil.begin(launch, health=self.state.config.health)
 
     def _stop(self, grace: float) -> None:
         self._vigil.end()
@@ -299,7 +298,7 @@ class Agent:
             if second % _SHARED_MEMORY == 0:
                 await self._rooms.workload.look()
             corpse = await self._rooms.workload.dead_inside()
-            if corpse is not None and self.state.workload.work is Work.ALIVE:
+            if corpse is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = corpse.exit or Exit(0, None)
                 failure = self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
                 self._put(ev.WorkloadSick, failure)
@@ -313,8 +312,8 @@ class Agent:
         self._put(ev.WorkloadSick, self._failure(Reason.STALLED, why))
 
     def _failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
-        rank = self.state.rules.rank
-        found = failure_of(self.state, rank, reason, f"{name(self.state, rank)}: {why}")
+        rank = self.state.config.rank
+        found = make_failure(self.state, rank, reason, f"{describe_rank(self.state, rank)}: {why}")
         return replace(found, signal=number)
 
     async def _await_drain(self) -> None:

@@ -8,10 +8,10 @@ from unitagent.probes.metrics import Metrics
 
 def measure(metrics: Metrics, before: State, now: State) -> None:
     """Count a restart, and time a recovery that has just ended."""
-    failure, marks = now.recovery.failure, now.recovery.marks
+    failure, marks = now.recovery.failure, now.recovery.timestamps
     if now.recovery.counted != before.recovery.counted and failure is not None:
         metrics.observe_restart(failure.reason, failure.rank)
-    if marks.ready is not None and before.recovery.marks.ready is None and marks.failed is not None:
+    if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
         metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
 
 

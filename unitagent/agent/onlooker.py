@@ -10,8 +10,8 @@ import logging
 from typing import Any
 
 from unitagent.agent.views import Views
-from unitagent.core import onlooking
 from unitagent.core.model import Phase
+from unitagent.core.status import status_from_store
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.protocol import RegistryRecord
@@ -56,7 +56,7 @@ class Onlooker:
             await store.close()
         if not board.records:
             return None
-        seen = onlooking.status(name, board, self._leases.get(name, self._settings.lease))
+        seen = status_from_store(name, board, self._leases.get(name, self._settings.lease))
         return seen | {"secrets": None}  # only its own agents can tell
 
     def _own(self, told: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Protocol
 
 from unitagent.core.actions import Action
-from unitagent.core.history import Kind, Moment, tell
+from unitagent.core.history import EventKind, HistoryEvent, derive_events
 from unitagent.core.model import Failure
 from unitagent.core.state import State
 from unitagent.errors import StoreError
@@ -37,7 +37,7 @@ _FAREWELL = 0.5  # seconds for the last moments
 class Keeper(Protocol):
     """Where moments are kept."""
 
-    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Keep these; ``clock`` is the one that they were dated by."""
 
     async def close(self) -> None:
@@ -49,10 +49,10 @@ class Recorder:
 
     def __init__(self, keeper: Keeper, state: State) -> None:
         self._keeper = keeper
-        self._epoch = state.rules.epoch
-        self._gather = _GATHER, _GATHER + state.rules.size / _CROWD
+        self._epoch = state.config.epoch
+        self._gather = _GATHER, _GATHER + state.config.size / _CROWD
         self._failure: Failure | None = None if state.recovery.failure_stored else state.recovery.failure
-        self._queue: deque[Moment] = deque()
+        self._queue: deque[HistoryEvent] = deque()
         self._count = 0
         self._dropped = 0
         self._news = asyncio.Event()
@@ -65,7 +65,7 @@ class Recorder:
         if self._defect:
             return
         try:
-            self._failure, moments = tell(self._failure, before, after, actions)
+            self._failure, moments = derive_events(self._failure, before, after, actions)
         except Exception as error:  # noqa: BLE001  # an error in here must not become the agent's
             self._defect = True
             _log.error("internal error: the Unit's history ends here: %r", error)
@@ -87,7 +87,7 @@ class Recorder:
             await asyncio.wait([task])
             await self._keeper.close()
 
-    def _take(self, moment: Moment) -> None:
+    def _take(self, moment: HistoryEvent) -> None:
         self._queue.append(replace(moment, number=self._count))
         self._count += 1
         if len(self._queue) > _MOST:
@@ -154,8 +154,8 @@ class Recorder:
         self._heard = False
 
 
-def _gap(following: Moment, dropped: int) -> Moment:
+def _gap(following: HistoryEvent, dropped: int) -> HistoryEvent:
     """What stands for moments that were dropped, under the number of the last one of them."""
     many = f"{dropped} entries" if dropped > 1 else "one entry"
     detail = f"{many} of rank {following.rank} are missing here: the store did not take them in time"
-    return replace(following, number=following.number - 1, kind=Kind.GAP, state=None, detail=detail)
+    return replace(following, number=following.number - 1, kind=EventKind.GAP, state=None, detail=detail)

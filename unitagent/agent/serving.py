@@ -27,10 +27,10 @@ from unitagent.agent.loop import Agent, Rooms
 from unitagent.agent.recording import Recorder
 from unitagent.agent.secret_file import SecretFile
 from unitagent.agent.views import Views
-from unitagent.core import joining
-from unitagent.core.events import Opinion
-from unitagent.core.model import Record, Rules
-from unitagent.core.state import first
+from unitagent.core import rank_ownership
+from unitagent.core.events import ProbeResult
+from unitagent.core.model import CoreConfig, Record
+from unitagent.core.state import initial_state
 from unitagent.discovery.interfaces import InstanceAddress
 from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
@@ -138,7 +138,7 @@ async def _identity(
     asker = PeerAsker(settings.unit, incarnation, keys)
     peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
-    async def ask(record: Record) -> Opinion:
+    async def ask(record: Record) -> ProbeResult:
         return (await peers.ask_peer(record)).opinion
 
     claimed = await claim(
@@ -184,9 +184,9 @@ async def _serve(found: Resolved, where: LogContext, here: Here, place: Place) -
         _log.warning("%s", notice)
     if rehearsed.asked is not None:
         _log.info("rank 0's health: %s", rehearsed.asked.words)
-    state = first(rules(settings, me, health=rehearsed.asked is not None), me, time.monotonic())
+    state = initial_state(rules(settings, me, health=rehearsed.asked is not None), me, time.monotonic())
     if place.took is not None:
-        state = joining.succeed(state, place.took)
+        state = rank_ownership.succeed_holder(state, place.took)
     agent = Agent(state, where, settings.stall)
     recorder = Recorder(place.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
@@ -259,9 +259,9 @@ def _hosts(settings: Settings) -> AllowedHosts:
     return AllowedHosts([*filter(None, own), *known, *(settings.http_hosts or ())])
 
 
-def rules(settings: Settings, me: Record, *, health: bool) -> Rules:
+def rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
     """What the core is told of the settings."""
-    return Rules(
+    return CoreConfig(
         unit=settings.unit,
         rank=me.rank,
         size=settings.size,

@@ -8,10 +8,10 @@ from typing import Any
 
 from unitagent.agent.agreement import Agreement
 from unitagent.agent.loop import Agent
-from unitagent.core import checks
+from unitagent.core import probe_answers
 from unitagent.core.model import Phase
 from unitagent.core.state import State
-from unitagent.core.status import phase, report, status
+from unitagent.core.status import build_own_status, build_status, find_phase
 from unitagent.probes.metrics import Metrics
 
 
@@ -34,33 +34,33 @@ class Views:
         """The state as of now, so that a lease that has run out since the last event counts."""
         return replace(self._agent.state, now=time.monotonic())
 
-    def live(self) -> checks.Answer:
+    def live(self) -> probe_answers.ProbeAnswer:
         """Answer ``/livez``."""
-        return checks.live()
+        return probe_answers.answer_livez()
 
-    def ready(self) -> checks.Answer:
+    def ready(self) -> probe_answers.ProbeAnswer:
         """Answer ``/readyz``."""
-        return checks.ready(self._state)
+        return probe_answers.answer_readyz(self._state)
 
-    def traffic(self) -> checks.Answer:
+    def traffic(self) -> probe_answers.ProbeAnswer:
         """Answer ``/traffic``."""
-        return checks.traffic(self._state)
+        return probe_answers.answer_traffic(self._state)
 
-    def startup(self) -> checks.Answer:
+    def startup(self) -> probe_answers.ProbeAnswer:
         """Answer ``/startupz``."""
-        return checks.startup(self._state)
+        return probe_answers.answer_startupz(self._state)
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {**status(self._state), "secrets": self._agreement.shown()}
+        return {**build_status(self._state), "secrets": self._agreement.shown()}
 
     def report(self) -> dict[str, Any]:
         """Return what ``/status`` says of this instance alone."""
-        return report(self._state)
+        return build_own_status(self._state)
 
     def is_ready(self) -> bool:
         """Tell whether the whole Unit serves."""
-        return checks.is_ready(self._state)
+        return probe_answers.is_ready(self._state)
 
     def metrics(self) -> bytes:
         """Return ``/metrics``."""
@@ -68,7 +68,7 @@ class Views:
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
-        rules = self._agent.state.rules
+        rules = self._agent.state.config
         return rules.unit, rules.rank, rules.incarnation
 
     def peers(self) -> set[str]:
@@ -81,7 +81,7 @@ class Views:
 
     def phase(self) -> Phase:
         """Return what the Unit is doing."""
-        return phase(self._state)
+        return find_phase(self._state)
 
     def generation(self) -> int:
         """Return the generation that I stand in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unitagent.core.model import ranks
+from unitagent.core.model import format_ranks
 from unitagent.operator.history.since import stamp
 from unitagent.system.safe_output import escape_json_value, escape_line
 
@@ -55,7 +55,9 @@ def _differing(others: list[int] | None, strangers: list[int]) -> str:
     if not others:
         return "all ranks have exactly these"
     return (
-        f"{ranks(between)} {'do' if len(between) > 1 else 'does'} not have exactly these" if between else ""
+        f"{format_ranks(between)} {'do' if len(between) > 1 else 'does'} not have exactly these"
+        if between
+        else ""
     )
 
 
@@ -65,7 +67,7 @@ def _apart(strangers: list[int]) -> str:
         return ""
     have = "have" if len(strangers) > 1 else "has"
     return (
-        f"{ranks(strangers)} {have} none of these: they and whoever was asked will not meet at the next "
+        f"{format_ranks(strangers)} {have} none of these: they and whoever was asked will not meet at the next "
         "barrier; add the missing secrets to UNIT_SECRET_FILE until all ranks have all"
     )
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
 from unitagent.agent.secret_file import SecretFile
-from unitagent.core import onlooking
-from unitagent.core.history import ordered
+from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record
+from unitagent.core.status import status_from_store
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import agents, status
 from unitagent.operator.outcome import Outcome
@@ -76,7 +76,7 @@ async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list
 
 async def _from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
     snapshot = await store.read()
-    seen = onlooking.status(settings.unit, snapshot, settings.lease)
+    seen = status_from_store(settings.unit, snapshot, settings.lease)
     seen |= {"secrets": _secrets(snapshot, keys) if keys else None}
     return seen | await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
 
@@ -199,7 +199,7 @@ def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
 
 async def _tell(history: UnitHistory, order: Order) -> None:
     """Leave it in the Unit's history, with who asks; that is no condition for the order."""
-    moment = ordered(order, time.time(), secrets.token_hex(8), _whoever())
+    moment = make_order_event(order, time.time(), secrets.token_hex(8), _whoever())
     try:
         await history.add([moment], time.time)
     except StoreError as error:

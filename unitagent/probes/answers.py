@@ -29,7 +29,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from unitagent.core.checks import NOT_HERE, OK, Answer
+from unitagent.core.probe_answers import NOT_HERE, OK, ProbeAnswer
 from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
@@ -45,7 +45,7 @@ from unitagent.system.safe_output import escape_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from unitagent.core.checks import Check
+    from unitagent.core.probe_answers import ProbeCheck
     from unitagent.system.keyring import Keyring
 
 
@@ -58,16 +58,16 @@ _MAX_FIELDS = 64
 class Answers(Protocol):
     """What the agent knows. Each method is called on the event loop and returns at once."""
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeAnswer:
         """Answer ``/livez``."""
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         """Answer ``/readyz``."""
 
-    def traffic(self) -> Answer:
+    def traffic(self) -> ProbeAnswer:
         """Answer ``/traffic``."""
 
-    def startup(self) -> Answer:
+    def startup(self) -> ProbeAnswer:
         """Answer ``/startupz``."""
 
     def status(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def answer_request(answers: Answers, request: Request, keys: Keyring) -> Respons
     return make_text_response(404, "nothing here; paths: " + " ".join(PATHS))
 
 
-def _call_probe(answers: Answers, path: str) -> Answer | None:
+def _call_probe(answers: Answers, path: str) -> ProbeAnswer | None:
     match path:
         case "livez" | "healthz":
             return answers.live()
@@ -141,7 +141,7 @@ def _call_probe(answers: Answers, path: str) -> Answer | None:
     return None
 
 
-def _answer_probe(path: str, answer: Answer, check: str, query: str) -> Response:
+def _answer_probe(path: str, answer: ProbeAnswer, check: str, query: str) -> Response:
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -159,12 +159,12 @@ def _answer_probe(path: str, answer: Answer, check: str, query: str) -> Response
     return _render_answer(path, answer, verbose="verbose" in fields)
 
 
-def _narrow_answer(answer: Answer, checks: tuple[Check, ...]) -> Answer:
+def _narrow_answer(answer: ProbeAnswer, checks: tuple[ProbeCheck, ...]) -> ProbeAnswer:
     """Judge by some of the checks only; a failure keeps the code of the whole."""
-    return Answer(200 if all(check.ok for check in checks) else answer.code, checks)
+    return ProbeAnswer(200 if all(check.ok for check in checks) else answer.code, checks)
 
 
-def _render_answer(path: str, answer: Answer, *, verbose: bool) -> Response:
+def _render_answer(path: str, answer: ProbeAnswer, *, verbose: bool) -> Response:
     passed = answer.code == 200  # noqa: PLR2004 (the one code that means yes)
     failures = "; ".join(
         f"{check.name}: {_flatten_reason(check.reason)}" for check in answer.checks if not check.ok
@@ -176,7 +176,7 @@ def _render_answer(path: str, answer: Answer, *, verbose: bool) -> Response:
     return make_text_response(answer.code, "\n".join(lines))
 
 
-def _render_check(check: Check) -> str:
+def _render_check(check: ProbeCheck) -> str:
     return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_flatten_reason(check.reason)}"
 
 
@@ -278,19 +278,19 @@ class CachedAnswers:
         self._answers = answers
         self._made: dict[str, tuple[float, Any]] = {}
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeAnswer:
         """Answer ``/livez``."""
         return self._answers.live()
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         """Answer ``/readyz``."""
         return self._answers.ready()
 
-    def traffic(self) -> Answer:
+    def traffic(self) -> ProbeAnswer:
         """Answer ``/traffic``."""
         return self._answers.traffic()
 
-    def startup(self) -> Answer:
+    def startup(self) -> ProbeAnswer:
         """Answer ``/startupz``."""
         return self._answers.startup()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
-from unitagent.core.events import Opinion
+from unitagent.core.events import ProbeResult
 from unitagent.core.model import InstanceState
 from unitagent.probes.answer_signature import (
     BRIEF_HEADER,
@@ -61,7 +61,7 @@ class PeerVerdict(NamedTuple):
 
     """
 
-    opinion: Opinion
+    opinion: ProbeResult
     generation: int = 0
     working: bool = False
     ready: bool = False
@@ -69,7 +69,7 @@ class PeerVerdict(NamedTuple):
     leader_age: float = 0.0
 
 
-_SILENT = PeerVerdict(Opinion.SILENT)
+_SILENT = PeerVerdict(ProbeResult.SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Peers:
         except TimeoutError:
             return _SILENT
 
-    async def check_peers(self, records: Collection[Record]) -> dict[str, Opinion]:
+    async def check_peers(self, records: Collection[Record]) -> dict[str, ProbeResult]:
         """Tell for each incarnation who answers at its address, asked from our interface; several at once."""
         verdicts = await asyncio.gather(*map(self.ask_peer, records))
         return {
@@ -141,7 +141,7 @@ class Peers:
             answered = await get_response(address, "/status", headers, self._rank_ip, on_connect)
             return judge_answer(record, answered, self._me, make_brief_question(nonce))
         except ConnectionRefusedError:
-            return PeerVerdict(Opinion.REFUSED)
+            return PeerVerdict(ProbeResult.REFUSED)
         except ValueError:
             return _SILENT
         except OSError:
@@ -156,11 +156,11 @@ def judge_answer(record: Record, answered: HttpResponse, me: PeerAsker, nonce: s
     if answered.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
         return _SILENT
     if incarnation == me.incarnation:
-        return PeerVerdict(Opinion.SELF)
+        return PeerVerdict(ProbeResult.SELF)
     if not _is_signed_as_mine(answered, me.keys, AnswerClaim(nonce, unit, rank, incarnation, answered.body)):
-        return PeerVerdict(Opinion.STRANGER)
+        return PeerVerdict(ProbeResult.STRANGER)
     if (unit, incarnation) != (me.unit, record.incarnation):
-        return PeerVerdict(Opinion.OTHER)
+        return PeerVerdict(ProbeResult.OTHER)
     return _judge_status(record, answered.body) if rank == record.rank else _SILENT
 
 
@@ -202,7 +202,7 @@ def _judge_status(record: Record, body: bytes) -> PeerVerdict:
         if (instance.rank, instance.incarnation) == (record.rank, record.incarnation):
             working, leader = instance.state.started, status.leader
             return PeerVerdict(
-                Opinion.ALIVE,
+                ProbeResult.ALIVE,
                 instance.generation,
                 working,
                 status.ready,

@@ -60,7 +60,7 @@ def _lease(given: Mapping[str, Given], parsed: Parsed) -> Iterator[str]:
     lease, heartbeat = parsed.get("UNIT_LEASE_SECONDS"), parsed.get("UNIT_HEARTBEAT_SECONDS")
     if lease is None or heartbeat is None:
         return
-    if problem := timing.refuse(lease, heartbeat):
+    if problem := timing.explain_bad_pair(lease, heartbeat):
         yield f"{_said(given, 'UNIT_LEASE_SECONDS')} with {_said(given, 'UNIT_HEARTBEAT_SECONDS')}: {problem}"
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from unitagent.core.history import Moment
+from unitagent.core.history import HistoryEvent
 from unitagent.core.model import Beat, Failure, Order, Record
 from unitagent.store.protocol import WorkloadOutput
 from unitagent.system.keyring import MAX_SECRETS, SealKind, are_seals_equal, compute_seal
@@ -43,7 +43,7 @@ MAX_EXACT = MAX_GENERATION = 2**53 - 1  # exact in a double, which is what the s
 _DIGITS = len(str(MAX_EXACT))
 _LONGEST_BEAT = 128 + 2 * (1 + _DIGITS)  # bytes
 
-Value = Record | Failure | Order | WorkloadOutput | Moment
+Value = Record | Failure | Order | WorkloadOutput | HistoryEvent
 T = TypeVar("T", bound=Value)
 
 
@@ -97,9 +97,9 @@ def decode_output(raw: bytes) -> WorkloadOutput | None:
     return output if output is not None and 0 <= output.rank < MAX_UNIT_SIZE else None
 
 
-def decode_moment(raw: bytes) -> Moment | None:
+def decode_moment(raw: bytes) -> HistoryEvent | None:
     """Read a moment of a Unit's history."""
-    moment = _decode_json(raw, Moment)
+    moment = _decode_json(raw, HistoryEvent)
     return moment if moment is not None and is_valid_moment(moment) else None
 
 
@@ -208,7 +208,7 @@ def is_valid_failure(failure: Failure) -> bool:
     )
 
 
-def is_valid_moment(moment: Moment) -> bool:
+def is_valid_moment(moment: HistoryEvent) -> bool:
     """Whether a moment of the history can have been."""
     return 0 <= moment.rank < MAX_UNIT_SIZE and 0 <= moment.at <= _LAST_DAY
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.core.history import Moment
+    from unitagent.core.history import HistoryEvent
     from unitagent.store.address import LocationSource
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class HistoryPage:
 
     """
 
-    moments: tuple[Moment, ...]
+    moments: tuple[HistoryEvent, ...]
     last: bytes
     now: float
 
@@ -72,7 +72,7 @@ class UnitHistory:
         self._connection = StoreConnection(url, self._key, timeout)
         self._warnings = LimitedWarnings(warn)
 
-    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Keep moments; ``clock`` is the one that they were dated by, asked when they are sent."""
         kind = await self._connection.execute(
             lambda connection: _run_append(connection, self._key, moments, clock)
@@ -101,7 +101,7 @@ class UnitHistory:
         last = entries[-1][0] if entries else after
         return HistoryPage(tuple(self._decode_entries(entries)), last, int(seconds) + int(micros) / 1e6)
 
-    def _decode_entries(self, entries: Sequence[Any]) -> Iterator[Moment]:
+    def _decode_entries(self, entries: Sequence[Any]) -> Iterator[HistoryEvent]:
         for _, fields in entries:
             moment = _decode_entry(fields)
             if moment is None:
@@ -113,7 +113,7 @@ class UnitHistory:
         self._warnings.warn_once(f"the store held {kind} under our key {self._key}, which is not a history")
 
 
-def _decode_entry(fields: Any) -> Moment | None:
+def _decode_entry(fields: Any) -> HistoryEvent | None:
     match fields:
         case [b"at", bytes(at), b"moment", bytes(raw)] if codec.decode_number(at):
             moment = codec.decode_moment(raw)
@@ -122,7 +122,7 @@ def _decode_entry(fields: Any) -> Moment | None:
 
 
 async def _run_append(
-    connection: AbstractConnection, key: str, moments: Sequence[Moment], clock: Callable[[], float]
+    connection: AbstractConnection, key: str, moments: Sequence[HistoryEvent], clock: Callable[[], float]
 ) -> bytes:
     """Run the script by its name, or send it to a server that has yet to learn it."""
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.errors import CommandError
 
 _ROOT = "/"
@@ -45,7 +45,7 @@ def in_start_directory() -> Iterator[None]:
             os.chdir(start)
         except OSError as error:
             why = f"the folder that this agent was started in cannot be entered any more: {error}"
-            raise CommandError(f"COMMAND cannot be executed: {why}", Code.NOT_EXECUTABLE) from error
+            raise CommandError(f"COMMAND cannot be executed: {why}", ExitCode.NOT_EXECUTABLE) from error
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.errors import CommandError
 from unitagent.workload.environment import has_placeholder
 
@@ -34,12 +34,14 @@ def resolve(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
 
     """
     if not argv or not argv[0]:
-        raise CommandError("no COMMAND given: write `unitagent run -- COMMAND [ARG...]`", Code.CONFIGURATION)
+        raise CommandError(
+            "no COMMAND given: write `unitagent run -- COMMAND [ARG...]`", ExitCode.CONFIGURATION
+        )
     if not has_placeholder(argv[0]):
         try:
             locate(argv[0], env)
         except CommandError as error:
-            hint = _meant(argv) if error.exit_code == Code.NOT_FOUND else ""
+            hint = _meant(argv) if error.exit_code == ExitCode.NOT_FOUND else ""
             raise CommandError(f"{error}{hint}", error.exit_code) from None
     return list(argv)
 
@@ -73,9 +75,9 @@ def locate(word: str, env: Mapping[str, str]) -> str:
         return runnable[0]
     if found:
         why = "it is a directory" if Path(found[0]).is_dir() else "it has no execute permission (chmod +x)"
-        raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
+        raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)
     where = "there is no such file" if "/" in word else f"it is not on PATH ({_shortened(_path(env))})"
-    raise CommandError(f"COMMAND {word!r} not found: {where}", Code.NOT_FOUND)
+    raise CommandError(f"COMMAND {word!r} not found: {where}", ExitCode.NOT_FOUND)
 
 
 def refused(word: str, error: OSError | ValueError) -> CommandError:
@@ -84,7 +86,7 @@ def refused(word: str, error: OSError | ValueError) -> CommandError:
         why = "a program that it needs to start (its interpreter or loader) is missing"
     else:
         why = str(error)
-    return CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
+    return CommandError(f"COMMAND {word!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)
 
 
 def _shortened(path: str) -> str:
@@ -114,7 +116,7 @@ def _check_format(path: str) -> None:
     elif not head or b"\0" not in head:
         raise CommandError(
             f"COMMAND {path!r} cannot be executed: it is no program and its first line is not #!INTERPRETER",
-            Code.NOT_EXECUTABLE,
+            ExitCode.NOT_EXECUTABLE,
         )
 
 
@@ -127,4 +129,4 @@ def _check_interpreter(path: str, line: bytes) -> None:
         why = f"its interpreter {name!r} is missing or not executable"
     else:
         return
-    raise CommandError(f"COMMAND {path!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
+    raise CommandError(f"COMMAND {path!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit
-from unitagent.core.model import few
+from unitagent.core.model import shorten_list
 from unitagent.system import working_directory
 from unitagent.workload import command, leftovers, proc
 from unitagent.workload.background import in_background
@@ -313,7 +313,7 @@ class Workload:
 
 def _unkillable(processes: list[proc.Process]) -> Stuck:
     """Say who outlived SIGKILL; state D hangs in the kernel."""
-    told = ", ".join(few([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
+    told = ", ".join(shorten_list([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
     return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
 
 

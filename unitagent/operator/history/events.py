@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from unitagent.core.history import Kind, Moment
+from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.operator.history.since import stamp
 from unitagent.system import safe_output
 
-_WIDEST = max(map(len, Kind))
+_WIDEST = max(map(len, EventKind))
 
 
-def line(moment: Moment) -> str:
+def line(moment: HistoryEvent) -> str:
     """For a person: when, in which generation, who, and a sentence."""
     place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
     return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {safe_output.escape_line(moment.detail)}"
 
 
-def as_json(moment: Moment) -> str:
+def as_json(moment: HistoryEvent) -> str:
     """For a program: an object whose keys are always the same."""
     keys = {
         "at": round(moment.at, 3),
@@ -32,6 +32,6 @@ def as_json(moment: Moment) -> str:
     return json.dumps(keys)
 
 
-def ordered(moments: Iterable[Moment]) -> list[Moment]:
+def ordered(moments: Iterable[HistoryEvent]) -> list[HistoryEvent]:
     """Oldest first; of one instant the failure before what it caused."""
-    return sorted(moments, key=lambda moment: (moment.at, moment.kind is not Kind.FAILURE))
+    return sorted(moments, key=lambda moment: (moment.at, moment.kind is not EventKind.FAILURE))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unitagent.agent.secret_file import SecretFile
-from unitagent.core.history import Moment
+from unitagent.core.history import HistoryEvent
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator.history import events
 from unitagent.operator.history.spans import Timeline, timeline
@@ -34,16 +34,16 @@ class Reader:
         self._seen: set[tuple[str, int]] = set()
         self.now = 0.0
 
-    async def news(self) -> list[Moment]:
+    async def news(self) -> list[HistoryEvent]:
         """All moments since the last time, oldest first."""
-        found: list[Moment] = []
+        found: list[HistoryEvent] = []
         while (page := await self._history.read(self._last)).last != self._last:
             self._last = page.last
             found += filter(self._is_new, page.moments)
         self.now = page.now
         return events.ordered(found)
 
-    def _is_new(self, moment: Moment) -> bool:
+    def _is_new(self, moment: HistoryEvent) -> bool:
         """Whether this is no repetition: what a store was slow to take may have been told twice."""
         name = moment.incarnation, moment.number
         new = name not in self._seen
@@ -59,7 +59,7 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 async def _show(
-    settings: Settings, since: float | None, words: Callable[[Moment], str], *, follow: bool
+    settings: Settings, since: float | None, words: Callable[[HistoryEvent], str], *, follow: bool
 ) -> None:
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _say, _say)
@@ -79,14 +79,14 @@ async def _show(
         await history.close()
 
 
-async def _all(settings: Settings, reader: Reader) -> list[Moment]:
+async def _all(settings: Settings, reader: Reader) -> list[HistoryEvent]:
     moments = await reader.news()
     if not moments:
         _say(f"the store has no history of Unit {settings.unit}")
     return moments
 
 
-async def _following(reader: Reader) -> list[Moment]:
+async def _following(reader: Reader) -> list[HistoryEvent]:
     """What happens next, however long the store is away meanwhile."""
     away = ""
     while True:

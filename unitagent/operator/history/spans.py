@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from unitagent.core.history import Kind, Moment
+from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
 
 
@@ -34,13 +34,13 @@ class Timeline:
     end: float
     ranks: tuple[int, ...] = ()
     spans: tuple[Span, ...] = ()
-    faults: tuple[Moment, ...] = ()
-    gaps: tuple[Moment, ...] = ()
+    faults: tuple[HistoryEvent, ...] = ()
+    gaps: tuple[HistoryEvent, ...] = ()
     generations: Mapping[int, float] = field(default_factory=dict)
 
 
 def timeline(
-    moments: Sequence[Moment], silent: Mapping[int, float], now: float, since: float | None = None
+    moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float, since: float | None = None
 ) -> Timeline:
     """Draw up a history.
 
@@ -62,18 +62,18 @@ def timeline(
         end=max(last, first),
         ranks=tuple(sorted({moment.rank for moment in moments})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
-        faults=tuple(one for one in moments if one.kind is Kind.FAILURE and one.at >= first),
-        gaps=tuple(one for one in moments if one.kind is Kind.GAP and one.at >= first),
+        faults=tuple(one for one in moments if one.kind is EventKind.FAILURE and one.at >= first),
+        gaps=tuple(one for one in moments if one.kind is EventKind.GAP and one.at >= first),
         generations={number: at for number, at in _generations(moments) if at >= first},
     )
 
 
-def _spans(moments: Sequence[Moment], silent: Mapping[int, float], now: float) -> Iterator[Span]:
+def _spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
     """A rank whose agent ended is in no state, until another takes its place."""
     current: dict[int, tuple[float, InstanceState]] = {}
     for moment in _of_holders(moments):
         was = current.get(moment.rank)
-        state = None if moment.kind is Kind.QUIT else moment.state
+        state = None if moment.kind is EventKind.QUIT else moment.state
         if was and was[1] is state:
             continue
         if was:
@@ -88,20 +88,20 @@ def _spans(moments: Sequence[Moment], silent: Mapping[int, float], now: float) -
             yield Span(rank, gone, now, InstanceState.LOST)
 
 
-def _of_holders(moments: Sequence[Moment]) -> Iterator[Moment]:
+def _of_holders(moments: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
     """What says in which state a rank is: not what one says that waits for it, or has been replaced."""
     holders: dict[int, str] = {}
     for moment in moments:
-        if moment.kind in (Kind.JOINED, Kind.TAKEOVER):
+        if moment.kind in (EventKind.JOINED, EventKind.TAKEOVER):
             holders[moment.rank] = moment.incarnation
         own = holders.get(moment.rank, moment.incarnation) == moment.incarnation
-        if moment.state and (own or moment.kind is Kind.FAILURE):
+        if moment.state and (own or moment.kind is EventKind.FAILURE):
             yield moment
 
 
-def _generations(moments: Sequence[Moment]) -> Iterator[tuple[int, float]]:
+def _generations(moments: Sequence[HistoryEvent]) -> Iterator[tuple[int, float]]:
     highest = 0
     for moment in moments:
-        if moment.kind is Kind.GENERATION and moment.generation > highest:
+        if moment.kind is EventKind.GENERATION and moment.generation > highest:
             highest = moment.generation
             yield highest, moment.at

@@ -1,4 +1,4 @@
-"""A generation that no restarts lead to is said once and believed by nobody, whoever names it."""
+"""A generation that restarts cannot lead to is logged once and ignored, whoever reports it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.events import Opinion, PeerAnswered
+from unitagent.core.events import PeerAnswered, ProbeResult
 from unitagent.core.model import LEAP, Failure, Reason
 
 LAST = 2**53 - 1
@@ -29,7 +29,7 @@ def in_a_failure(unit: Unit) -> None:
 
 def by_a_peer(unit: Unit) -> None:
     peer = unit.agents[1].me
-    unit.tell(0, PeerAnswered, 1, peer.incarnation, Opinion.ALIVE, LAST, True)
+    unit.tell(0, PeerAnswered, 1, peer.incarnation, ProbeResult.ALIVE, LAST, True)
 
 
 @pytest.mark.parametrize("lie", [in_the_counter, in_a_record, in_a_failure, by_a_peer])
@@ -52,9 +52,9 @@ def test_it_is_said_once_by_each() -> None:
     for _ in range(3):
         in_a_record(unit)
         unit.wait(2)
-    told = [text for text in unit.said if "no restarts lead there" in text]
+    told = [text for text in unit.said if "restarts cannot lead there" in text]
     assert 0 < len(told) <= len(unit.agents)
-    assert all(text.startswith(f"generation {LAST} was named") for text in told)
+    assert all(text.startswith(f"ignored generation {LAST}, reported") for text in told)
 
 
 def test_a_newcomer_believes_a_unit_that_has_restarted_a_million_times() -> None:
