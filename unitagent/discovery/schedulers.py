@@ -18,7 +18,7 @@ _MAIN_ADDRESS = "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"
 
 
 def _read_batch(environ: Environ, _hostname: str) -> Platform:
-    """Make the main node rank 0, swapped with node 0 if it is another; it alone is not told its own address.
+    """Make the main node rank 0, swapped with node 0 if it is another; it alone does not get its own address.
 
     Source: AWS Batch, "Multi-node parallel job environment variables".
     """
@@ -29,7 +29,7 @@ def _read_batch(environ: Environ, _hostname: str) -> Platform:
     if node != main and not environ.get(_MAIN_ADDRESS):
         raise ConfigurationError(
             f"{_MAIN_ADDRESS} missing: AWS_BATCH_JOB_NODE_INDEX={node} is not the main node ({main}), "
-            "and every other node is told where that is; set RANK_ID, UNIT_SIZE and MASTER_ADDRESS instead"
+            "and every other node gets that address; set RANK_ID, UNIT_SIZE and MASTER_ADDRESS instead"
         )
     return Platform(
         "AWS Batch",
@@ -73,11 +73,11 @@ def _refuse_heterogeneous_job(environ: Environ) -> None:
 
     Source: Slurm, "Heterogeneous Job Support"; up to Slurm 19.05 these were called packs.
     """
-    told = next((name for name in _COMPONENTS if environ.get(name, "1") not in {"", "1"}), "")
+    variable = next((name for name in _COMPONENTS if environ.get(name, "1") not in {"", "1"}), "")
     lists = sorted(name for name in environ if _COMPONENT.fullmatch(name) and environ[name])
-    if not told and len(lists) < 2:  # noqa: PLR2004
+    if not variable and len(lists) < 2:  # noqa: PLR2004
         return
-    said = f"{told}={environ[told]!r}" if told else ", ".join(lists)
+    said = f"{variable}={environ[variable]!r}" if variable else ", ".join(lists)
     raise ConfigurationError(
         f"{said} (set by the platform): must be a job of one component, since each of several would be a "
         "Unit of its own, and all of one name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
@@ -104,15 +104,17 @@ def _read_nomad(environ: Environ, _hostname: str) -> Platform:
 
     A canary or a replacement may get an index that is in use; the lease of the store settles that.
     """
-    told = next((name for name in environ if name.upper() == "NOMAD_META_UNIT_SIZE" and environ[name]), None)
+    variable = next(
+        (name for name in environ if name.upper() == "NOMAD_META_UNIT_SIZE" and environ[name]), None
+    )
     parts = (environ.get("NOMAD_JOB_ID"), environ.get("NOMAD_GROUP_NAME"))
     return Platform(
         "Nomad",
         read_rank(environ, "NOMAD_ALLOC_INDEX"),
-        read_size(environ, told) if told else None,
+        read_size(environ, variable) if variable else None,
         None,
         make_unit_name("-".join(part for part in parts if part)),
-        ("NOMAD_ALLOC_INDEX" + (f", {told}" if told else ""),),
+        ("NOMAD_ALLOC_INDEX" + (f", {variable}" if variable else ""),),
     )
 
 

@@ -45,7 +45,7 @@ class UnitAnswers:
         self._waiting = 0
 
     async def answer_path(self, path: str) -> Response:
-        """Answer a path that is for :func:`is_unit_path`."""
+        """Answer a path that :func:`is_unit_path` accepts."""
         _, one, name = path[1:].partition("/")
         if one and not NAME_PATTERN.fullmatch(name):
             return make_text_response(

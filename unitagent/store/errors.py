@@ -140,25 +140,29 @@ def explain_error(
     """
     if isinstance(error, StoreError):
         return error
-    told = _describe_error(error, place, to)
+    explanation = _describe_error(error, place, to)
     if spoken or _is_embedded(to):
-        told = told._replace(remedy=_NO_GUESS.get(told.remedy, told.remedy))
-    told = _name_variable(told, to)
+        explanation = explanation._replace(remedy=_NO_GUESS.get(explanation.remedy, explanation.remedy))
+    explanation = _name_variable(explanation, to)
     if _is_network_error(error):
-        itself = _explain_loopback(to, at) if os.strerror(errno.ECONNREFUSED) in told.what else ""
-        told = Explanation(told.what, "; ".join(filter(None, (itself, remedy or told.remedy))))
+        itself = _explain_loopback(to, at) if os.strerror(errno.ECONNREFUSED) in explanation.what else ""
+        explanation = Explanation(
+            explanation.what, "; ".join(filter(None, (itself, remedy or explanation.remedy)))
+        )
     where = f"embedded store at {place} (UNIT_STORE_PORT)" if _is_embedded(to) else f"store at {place}"
-    return StoreError(f"the {where} {told.what}", told.remedy)
+    return StoreError(f"the {where} {explanation.what}", explanation.remedy)
 
 
-def _name_variable(told: Explanation, to: StoreLocation | None) -> Explanation:
+def _name_variable(explanation: Explanation, to: StoreLocation | None) -> Explanation:
     """Name the variable that the address or the password came from; the embedded store's without one."""
     variable = to.variable if to is not None else "UNIT_SECRET"
     if _is_embedded(to):
-        told = _EMBEDDED_EXPLANATIONS.get(told, told)
-        told = Explanation(told.what, _EMBEDDED_REMEDIES.get(told.remedy, told.remedy))
-        return Explanation(*(text.replace("UNIT_SECRET", variable) for text in told))
-    return Explanation(*(text.replace("UNIT_REDIS_URL", variable) for text in told))
+        explanation = _EMBEDDED_EXPLANATIONS.get(explanation, explanation)
+        explanation = Explanation(
+            explanation.what, _EMBEDDED_REMEDIES.get(explanation.remedy, explanation.remedy)
+        )
+        return Explanation(*(text.replace("UNIT_SECRET", variable) for text in explanation))
+    return Explanation(*(text.replace("UNIT_REDIS_URL", variable) for text in explanation))
 
 
 def _describe_error(error: BaseException, place: str, to: StoreLocation | None) -> Explanation:
@@ -213,9 +217,13 @@ def _explain_server_error(error: RedisError, to: StoreLocation | None) -> Explan
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
     if "unknown command" in text and "SENTINEL" in text.upper().partition("ARGS")[0]:
         return _NO_SENTINEL
-    for phrase, told in _EXPLANATION_OF_PHRASE.items():
+    for phrase, explanation in _EXPLANATION_OF_PHRASE.items():
         if phrase in text:
-            return told._replace(remedy=_WANTS_TLS) if told is _CLOSED and _is_plain(to) else told
+            return (
+                explanation._replace(remedy=_WANTS_TLS)
+                if explanation is _CLOSED and _is_plain(to)
+                else explanation
+            )
     if (
         code in _EXPLANATION_OF_DIRECT_CODE
         and to is not None
