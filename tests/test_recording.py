@@ -13,8 +13,8 @@ import pytest
 from tests.listening import story, until
 from tests.records import record
 from tests.servers import running
-from unitagent.agent import recording
-from unitagent.agent.recording import Recorder
+from unitagent.agent import history_writer
+from unitagent.agent.history_writer import HistoryWriter
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import CoreConfig, InstanceState
 from unitagent.core.state import State, initial_state, update_record
@@ -59,19 +59,19 @@ class Shelf:
         return [one.number for batch in self.batches for one in batch]
 
 
-def change(recorder: Recorder, times: int = 1) -> None:
+def change(recorder: HistoryWriter, times: int = 1) -> None:
     """Something to tell, so many times."""
     states = InstanceState.RUNNING, InstanceState.HEALTHY
     for number in range(times):
         before, after = (update_record(START, state=states[(number + turn) % 2]) for turn in (0, 1))
-        recorder.observe(before, after, ())
+        recorder.observe_step(before, after, ())
 
 
 @story
 async def test_what_happens_together_is_one_write() -> None:
     shelf = Shelf()
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder, 3)
         await until(lambda: bool(shelf.batches))
         assert (shelf.numbers, len(shelf.batches)) == ([0, 1, 2], 1)
@@ -84,14 +84,14 @@ async def test_what_happens_together_is_one_write() -> None:
 async def test_steps_that_change_nothing_write_nothing_and_hold_no_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recording, "_LINGER", 0.05)
+    monkeypatch.setattr(history_writer, "_LINGER", 0.05)
     shelf = Shelf()
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         await until(lambda: shelf.closed == 1)
         for _ in range(1000):
-            recorder.observe(START, replace(START, now=START.now + 1), ())
-        await asyncio.sleep(3 * recording._GATHER)  # nothing to wait for: it must not happen
+            recorder.observe_step(START, replace(START, now=START.now + 1), ())
+        await asyncio.sleep(3 * history_writer._GATHER)  # nothing to wait for: it must not happen
         assert (shelf.tries, shelf.closed) == (0, 1)
         change(recorder)
         await until(lambda: bool(shelf.batches))
@@ -101,11 +101,11 @@ async def test_steps_that_change_nothing_write_nothing_and_hold_no_connection(
 async def test_what_an_outage_held_back_is_told_afterwards(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(recording, "_SHORTEST", 0.01)
+    monkeypatch.setattr(history_writer, "_SHORTEST", 0.01)
     shelf = Shelf()
     shelf.trouble = "the store at x cannot be reached"
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder, 2)
         await until(lambda: shelf.tries > 2)
         change(recorder, 1)
@@ -117,11 +117,11 @@ async def test_what_an_outage_held_back_is_told_afterwards(
 
 @story
 async def test_news_end_a_long_pause_between_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "_SHORTEST", 1000.0)
+    monkeypatch.setattr(history_writer, "_SHORTEST", 1000.0)
     shelf = Shelf()
     shelf.trouble = "away"
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder)
         await until(lambda: shelf.tries == 1)
         shelf.trouble = ""
@@ -131,11 +131,11 @@ async def test_news_end_a_long_pause_between_two_tries(monkeypatch: pytest.Monke
 
 @story
 async def test_more_than_can_be_kept_is_one_entry_about_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "_MOST", 5)
+    monkeypatch.setattr(history_writer, "_MOST", 5)
     shelf = Shelf()
     shelf.trouble = "away"
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder, 8)
         shelf.trouble = ""
         await until(lambda: bool(shelf.batches))
@@ -148,10 +148,10 @@ async def test_more_than_can_be_kept_is_one_entry_about_the_rest(monkeypatch: py
 
 @story
 async def test_a_great_many_are_told_in_several_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "_AT_ONCE", 4)
+    monkeypatch.setattr(history_writer, "_AT_ONCE", 4)
     shelf = Shelf()
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder, 10)
     assert [len(batch) for batch in shelf.batches] == [4, 4, 2]
     assert shelf.numbers == list(range(10))
@@ -161,10 +161,10 @@ async def test_a_great_many_are_told_in_several_writes(monkeypatch: pytest.Monke
 async def test_the_last_moments_are_told_at_the_end_without_waiting_for_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recording, "_GATHER", 1000.0)
+    monkeypatch.setattr(history_writer, "_GATHER", 1000.0)
     shelf = Shelf()
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder)
     assert (shelf.numbers, shelf.closed) == ([0], 1)
 
@@ -175,9 +175,9 @@ def test_an_end_waits_for_no_store(*, hangs: bool) -> None:
     async def tell() -> None:
         shelf = Shelf()
         shelf.trouble, shelf.hangs = "away", hangs
-        recorder = Recorder(shelf, START)
+        recorder = HistoryWriter(shelf, START)
         began = time.monotonic()
-        async with recorder.running():
+        async with recorder.write_in_background():
             change(recorder)
             await until(lambda: shelf.tries > 0)
         assert time.monotonic() - began < 5
@@ -190,8 +190,8 @@ def test_an_end_waits_for_no_store(*, hangs: bool) -> None:
 async def test_a_store_that_hangs_does_not_block_what_is_observed() -> None:
     shelf = Shelf()
     shelf.hangs = True
-    recorder = Recorder(shelf, START)
-    async with recorder.running():
+    recorder = HistoryWriter(shelf, START)
+    async with recorder.write_in_background():
         change(recorder)
         await until(lambda: shelf.tries == 1)
         change(recorder, 5000)
@@ -204,8 +204,8 @@ def test_a_defect_in_here_is_said_once_and_is_not_the_agent_s(
     def broken(*_: State) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr(recording, "derive_events", broken)
-    recorder = Recorder(Shelf(), START)
+    monkeypatch.setattr(history_writer, "derive_events", broken)
+    recorder = HistoryWriter(Shelf(), START)
     change(recorder, 2)
     assert [one.getMessage() for one in caplog.records] == [
         "internal error: the Unit's history ends here: RuntimeError('defect')"
@@ -215,7 +215,7 @@ def test_a_defect_in_here_is_said_once_and_is_not_the_agent_s(
 def test_a_user_without_the_permissions_is_told_once_and_then_it_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(recording, "_SHORTEST", 0.01)
+    monkeypatch.setattr(history_writer, "_SHORTEST", 0.01)
     rights = ("~unitagent:*", "&unitagent:*", "+@all", "-xadd")
 
     @story
@@ -223,8 +223,8 @@ def test_a_user_without_the_permissions_is_told_once_and_then_it_works(
         with running(tmp_path) as server:
             server.command("ACL", "SETUSER", "small", "on", ">pw", *rights)
             history = UnitHistory("u", f"redis://small:pw@127.0.0.1:{server.port}", timeout=5)
-            recorder = Recorder(history, START)
-            async with recorder.running():
+            recorder = HistoryWriter(history, START)
+            async with recorder.write_in_background():
                 change(recorder, 2)
                 await until(lambda: bool(caplog.records))
                 server.command("ACL", "SETUSER", "small", "+xadd")

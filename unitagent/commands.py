@@ -53,13 +53,13 @@ def run(namespace: argparse.Namespace) -> int:
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
     from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
     from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
-    from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
+    from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415
 
     defer_garbage_collection()
     limit_malloc_arenas()
-    hide()
+    hide_process()
     found = _resolve(namespace)
-    forget("UNIT_SECRET", "UNIT_REDIS_URL")
+    erase_variables("UNIT_SECRET", "UNIT_REDIS_URL")
     settings = found.settings
     where = LogContext(settings.unit, settings.rank)
     writing = configure_logging(where, settings.log_format, settings.log_level)
@@ -69,7 +69,7 @@ def run(namespace: argparse.Namespace) -> int:
 
         from unitagent.agent import startup  # noqa: PLC0415
 
-        code = asyncio.run(startup.run(found, where, mask))
+        code = asyncio.run(startup.run_agent(found, where, mask))
     except UnitAgentError as error:
         code = error.exit_code
         raise

@@ -25,7 +25,7 @@ PARTS = {
     "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_interfaces; read_interfaces()",
     "msgspec": "import msgspec",
     "redis, hiredis (connections)": "import unitagent.store.connection",
-    "the rest of the agent": "import unitagent.agent.serving",
+    "the rest of the agent": "import unitagent.agent.instance",
 }
 LATER = {
     "h11, uvicorn (its protocol)": "from unitagent.system.lazy_imports import defer_package_init; "

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.conftest import Agent, until
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 Start = Callable[..., Agent]
 STAYS = ("--", "sleep", "1000")
@@ -44,7 +44,7 @@ def test_one_that_hangs_is_killed_with_its_children(start: Start, tmp_path: Path
     agent = start("--errand", shell(hangs), "--errand-seconds", "0.2", *STAYS)
     until(lambda: len(agent.events("errand")) > 2, "three errands")
     assert agent.event("errand")["said"] == "sh did not end within 0.2 s"
-    children = [p for p in proc.table().values() if p.parent == agent.pid and p.name == "sleep"]
+    children = [p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.name == "sleep"]
     assert len(children) <= 2  # the workload, and at most one that is dying
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143

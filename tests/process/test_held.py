@@ -15,8 +15,9 @@ import pytest
 from tests.ports import free_port
 from tests.process.conftest import DEADLINE, Agent, program
 from tests.process.fuse import HangingFolder
-from unitagent.workload import listeners, proc
-from unitagent.workload.held import Holdings, Left, gpu_holders
+from unitagent.workload import tcp_listeners
+from unitagent.system import procfs
+from unitagent.workload.resource_release import ResourceRelease, HeldResources, find_gpu_holders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,13 +29,13 @@ INHERITS = [sys.executable, "-c", "print(flush=True); input()"]
 
 
 @pytest.fixture
-def holdings() -> Holdings:
-    return Holdings()
+def holdings() -> ResourceRelease:
+    return ResourceRelease()
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_a_socket_of_the_workload_that_somebody_else_has_too(
-    holdings: Holdings, family: socket.AddressFamily, address: str
+    holdings: ResourceRelease, family: socket.AddressFamily, address: str
 ) -> None:
     with socket.socket(family) as ours:
         ours.bind((address, 0))
@@ -43,12 +44,12 @@ def test_a_socket_of_the_workload_that_somebody_else_has_too(
         with subprocess.Popen(INHERITS, pass_fds=[ours.fileno()], stdin=-1, stdout=-1) as workload:
             assert workload.stdout is not None
             workload.stdout.readline()
-            holdings.begin(workload.pid, ())
-            holdings.sample([workload.pid])
+            holdings.begin_workload(workload.pid, ())
+            holdings.record_usage([workload.pid])
             workload.kill()
-        (said,) = holdings.wait(0).ports
+        (said,) = holdings.wait_until_free(0).ports
         assert said.startswith(f"port {port} is still listened on by process {os.getpid()} (")
-    assert holdings.wait(0) == Left()
+    assert holdings.wait_until_free(0) == HeldResources()
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -57,29 +58,29 @@ def test_both_ways_to_learn_who_listens_agree(family: socket.AddressFamily, addr
         for one in (ours, bound):
             one.bind((address, 0))
         ours.listen()
-        inode = proc.link(f"/proc/self/fd/{ours.fileno()}")
+        inode = procfs.read_link(f"/proc/self/fd/{ours.fileno()}")
         mine = (inode, ours.getsockname()[1])
-        for look in (listeners._ask(family), listeners._read(), listeners.listening()):
+        for look in (tcp_listeners._query_kernel(family), tcp_listeners._read_proc_net(), tcp_listeners.list_listeners()):
             found = list(look)
             assert found.count(mine) == 1
             assert bound.getsockname()[1] not in {port for _, port in found}
-    assert mine not in listeners.listening()
+    assert mine not in tcp_listeners.list_listeners()
 
 
-def test_a_port_that_was_meant_for_the_workload(holdings: Holdings) -> None:
+def test_a_port_that_was_meant_for_the_workload(holdings: ResourceRelease) -> None:
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         port = somebody.getsockname()[1]
-        holdings.begin(os.getpid(), range(port, port + 8))
-        assert any(f"port {port} " in said for said in holdings.wait(0).ports)
-        holdings.begin(os.getpid(), ())  # a new workload, for which it was not
-        assert not holdings.wait(0)
+        holdings.begin_workload(os.getpid(), range(port, port + 8))
+        assert any(f"port {port} " in said for said in holdings.wait_until_free(0).ports)
+        holdings.begin_workload(os.getpid(), ())  # a new workload, for which it was not
+        assert not holdings.wait_until_free(0)
 
 
-def test_without_a_workload_or_a_gpu_nothing_is_held(holdings: Holdings) -> None:
-    assert list(gpu_holders("/nowhere/nvidia")) == []
-    assert not holdings.wait(0)
-    holdings.begin(os.getpid(), ())
-    assert not holdings.wait(0)
+def test_without_a_workload_or_a_gpu_nothing_is_held(holdings: ResourceRelease) -> None:
+    assert list(find_gpu_holders("/nowhere/nvidia")) == []
+    assert not holdings.wait_until_free(0)
+    holdings.begin_workload(os.getpid(), ())
+    assert not holdings.wait_until_free(0)
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_a_monitor_from_before_does_not_matter(start: Start, gpu: Path) -> None:
     with subprocess.Popen([*program("holds.py"), "-", str(gpu)], stdout=-1) as monitor:
         assert monitor.stdout is not None
         monitor.stdout.readline()
-        assert [device for _, device in gpu_holders(devices)] == [str(gpu)]
+        assert [device for _, device in find_gpu_holders(devices)] == [str(gpu)]
         agent = start("--gpus", devices, "--", *program("holds.py"), "-", str(gpu))
         agent.says("ready")
         agent.send(15)

@@ -19,13 +19,14 @@ import pytest
 from tests.listening import story
 from tests.process.conftest import DEADLINE, Agent, until
 from unitagent.core.exits import Exit
-from unitagent.workload import inside, lookout, proc
-from unitagent.workload.births import Births
-from unitagent.workload.inside import Corpse, Inside, corpses, family
+from unitagent.workload import liveness
+from unitagent.system import procfs
+from unitagent.workload.process_events import BirthCounter
+from unitagent.workload.liveness import DeadProcess, LivenessCheck, find_killed_zombies, find_own_descendants
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.shm import SharedMemory
-from unitagent.workload.vital import Bells
+from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.liveness import ExitNotifier
 
 Start = Callable[..., Agent]
 
@@ -53,36 +54,36 @@ def _parent(kind: str) -> Iterator[int]:
         yield int(parent.stdout.readline())
 
 
-def _pids(found: frozenset[Corpse]) -> set[int]:
+def _pids(found: frozenset[DeadProcess]) -> set[int]:
     return {corpse.pid for corpse in found}
 
 
 def test_a_killed_child_that_nobody_reaps_is_named_at_the_second_look() -> None:
     with _parent("killed") as child:
-        inside = Inside()
-        assert inside.look(()) is None
-        found = inside.look(())
+        inside = LivenessCheck()
+        assert liveness.find_dead(()) is None
+        found = liveness.find_dead(())
         assert found is not None
         assert (found.pid, found.exit) == (child, Exit(None, signal.SIGKILL))
 
 
 def test_an_exited_child_is_only_untidy() -> None:
     with _parent("exited") as child:
-        assert child not in _pids(corpses(family()))
+        assert child not in _pids(find_killed_zombies(find_own_descendants()))
 
 
 def test_a_child_that_was_reaped_has_been_noticed() -> None:
     with _parent("reaped") as child:
-        assert child not in _pids(corpses(family()))
+        assert child not in _pids(find_killed_zombies(find_own_descendants()))
 
 
 def test_service_children_and_their_kin_are_not_the_workloads() -> None:
     with _parent("killed") as child:
-        assert child not in _pids(corpses(family({_parent_of(child)})))
+        assert child not in _pids(find_killed_zombies(find_own_descendants({_parent_of(child)})))
 
 
 def _parent_of(pid: int) -> int:
-    found = proc.read(pid)
+    found = procfs.read_process(pid)
     assert found is not None
     return found.parent
 
@@ -97,7 +98,7 @@ exec sleep 1000
 
 def _daemon(agent: int, name: str) -> int:
     def look() -> list[int]:
-        return [p.pid for p in proc.table().values() if p.name == name and p.parent == agent]
+        return [p.pid for p in procfs.read_process_table().values() if p.name == name and p.parent == agent]
 
     return until(look, f"{name} is the agent's own child")[0]
 
@@ -127,13 +128,13 @@ def test_daemons_get_no_grace_of_their_own(start: Start, tmp_path: Path) -> None
     [(Exit(0, None), False), (Exit(None, 15), False), (Exit(143, None), False), (Exit(1, None), True)],
 )
 def test_a_daemon_that_was_stopped_is_no_failure(status: Exit, told: bool) -> None:
-    inside = Inside()
-    inside.begin(("keeper",))
-    inside.orphan_died(1, "other", Exit(None, 9))
-    inside.orphan_died(2, "keeper", status)
-    assert (inside.look(()) is not None) is told
-    inside.begin()
-    assert inside.look(()) is None
+    inside = LivenessCheck()
+    liveness.begin_workload(("keeper",))
+    liveness.note_orphan_exit(1, "other", Exit(None, 9))
+    liveness.note_orphan_exit(2, "keeper", status)
+    assert (liveness.find_dead(()) is not None) is told
+    liveness.begin_workload()
+    assert liveness.find_dead(()) is None
 
 
 # Children called keeper and other, of a main process that reaps them and lives on. Every child of a shell is
@@ -147,9 +148,9 @@ wait; sleep 1000
 
 def _child(agent: int, name: str) -> int:
     def look() -> list[int]:
-        table = proc.table()
-        family = proc.descendants(table, agent)
-        return [one.pid for one in family if one.name == name and table[one.parent].name != name]
+        table = procfs.read_process_table()
+        find_own_descendants = procfs.select_descendants(table, agent)
+        return [one.pid for one in find_own_descendants if one.name == name and table[one.parent].name != name]
 
     return until(look, f"{name} is there")[0]
 
@@ -200,11 +201,11 @@ def test_a_bell_rings_at_the_end_of_a_process() -> None:
     with subprocess.Popen(["sleep", "1000"]) as short, subprocess.Popen(["sleep", "1000"]) as long:
 
         async def listen() -> None:
-            bells = Bells()
-            bells.hang({short.pid, long.pid})
+            bells = ExitNotifier()
+            bells.watch_pids({short.pid, long.pid})
             short.kill()
             await bells.wait(1000)
-            bells.hang(())
+            bells.watch_pids(())
 
         try:
             asyncio.run(asyncio.wait_for(listen(), DEADLINE))
@@ -217,8 +218,8 @@ def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
     with subprocess.Popen(["sleep", "1000"]) as one, subprocess.Popen(["sleep", "1000"]) as other:
 
         async def listen() -> bool:
-            bells = Bells()
-            bells.hang({one.pid, other.pid}, muted={other.pid})
+            bells = ExitNotifier()
+            bells.watch_pids({one.pid, other.pid}, muted={other.pid})
             other.kill()
             while not bells.died:
                 await bells.wait(0.01)
@@ -226,7 +227,7 @@ def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
                 await asyncio.wait_for(bells.wait(1000), 0.05)
             one.kill()
             await bells.wait(1000)
-            bells.hang(())
+            bells.watch_pids(())
             return bells.died
 
         try:
@@ -238,8 +239,8 @@ def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
 
 def test_who_cannot_have_a_bell_may_have_died_at_any_time() -> None:
     async def listen() -> bool:
-        bells = Bells()
-        bells.hang({2**22 + 1})  # no pid is that large
+        bells = ExitNotifier()
+        bells.watch_pids({2**22 + 1})  # no pid is that large
         return bells.died
 
     assert asyncio.run(listen())
@@ -252,10 +253,10 @@ def test_a_bell_that_the_kernel_does_not_take_leaves_no_open_file(monkeypatch: p
         raise OSError(errno.ENOSPC, "no room")
 
     async def listen() -> tuple[bool, int]:
-        bells, before = Bells(), len(list(proc.open_files(os.getpid())))
+        bells, before = ExitNotifier(), len(list(procfs.list_open_files(os.getpid())))
         monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
-        bells.hang({os.getpid()})
-        return bells.died, len(list(proc.open_files(os.getpid()))) - before
+        bells.watch_pids({os.getpid()})
+        return bells.died, len(list(procfs.list_open_files(os.getpid()))) - before
 
     assert asyncio.run(listen()) == (True, 0)
 
@@ -263,19 +264,19 @@ def test_a_bell_that_the_kernel_does_not_take_leaves_no_open_file(monkeypatch: p
 class Counted:
     """A workload, which is a process with a child, and the looks that are taken at processes."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, births: Births) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, births: BirthCounter) -> None:
         self.searched = self.read = 0
-        self.family, self.one = proc.family, proc.read
-        monkeypatch.setattr(inside, "Births", lambda: births)
-        monkeypatch.setattr(proc, "family", self._family)
-        monkeypatch.setattr(proc, "read", self._read)
-        self.lookout = lookout.Lookout(Reaper(), OomCounter(), SharedMemory(), list)
+        self.family, self.one = procfs.find_descendants, procfs.read_process
+        monkeypatch.setattr(liveness, "Births", lambda: births)
+        monkeypatch.setattr(procfs, "find_descendants", self._family)
+        monkeypatch.setattr(procfs, "read_process", self._read)
+        self.lookout = liveness.LivenessMonitor(Reaper(), OomCounter(), SharedMemory(), list)
 
-    def _family(self, root: int, spared: Collection[int] = ()) -> list[proc.Process]:
+    def _family(self, root: int, spared: Collection[int] = ()) -> list[procfs.Process]:
         self.searched += 1
         return self.family(root, spared)
 
-    def _read(self, pid: int) -> proc.Process | None:
+    def _read(self, pid: int) -> procfs.Process | None:
         self.read += 1
         return self.one(pid)
 
@@ -284,12 +285,12 @@ class Counted:
         async with asyncio.timeout(DEADLINE):
             while True:
                 before = self.read
-                assert await self.lookout.look(lambda: main) is None
+                assert await self.lookout.find_dead_process(lambda: main) is None
                 if self.read == before:
                     return
 
 
-class Told(Births):
+class Told(BirthCounter):
     """A number that tells of births when the test says so: others are born on this machine all the time."""
 
     def __init__(self) -> None:
@@ -311,23 +312,23 @@ def test_who_hid_behind_a_parent_that_ended_is_found_though_nobody_is_born_any_m
     """
     missed: list[int] = []
 
-    def miss(root: int, spared: Collection[int] = ()) -> list[proc.Process]:
+    def miss(root: int, spared: Collection[int] = ()) -> list[procfs.Process]:
         found = whole(root, spared)
         hidden = [] if missed else [one.pid for one in found if one.parent == main]
         missed.extend(hidden)
         return [one for one in found if one.pid not in hidden]
 
     with _two() as main:
-        whole = proc.family
-        monkeypatch.setattr(inside, "Births", Told)
-        monkeypatch.setattr(proc, "family", miss)
-        looking = Inside()
-        looking.begin()
+        whole = procfs.find_descendants
+        monkeypatch.setattr(liveness, "Births", Told)
+        monkeypatch.setattr(procfs, "find_descendants", miss)
+        looking = LivenessCheck()
+        looking.begin_workload()
         for _ in range(5):
             if looking.is_due(died=False):
-                assert looking.look(()) is None
+                assert looking.find_dead(()) is None
         assert missed
-        assert set(missed) <= looking.watched
+        assert set(missed) <= looking.watched_pids
 
 
 @contextmanager
@@ -335,7 +336,7 @@ def _two() -> Iterator[int]:
     """A process with a child; the pid of the first."""
     with subprocess.Popen(["sh", "-c", "sleep 1000 & wait"], process_group=0) as main:
         try:
-            until(lambda: len(proc.family(main.pid)) == 1, "it has a child")
+            until(lambda: len(procfs.find_descendants(main.pid)) == 1, "it has a child")
             yield main.pid
         finally:
             os.killpg(main.pid, signal.SIGKILL)
@@ -346,11 +347,11 @@ async def test_while_nobody_is_born_or_dies_no_process_is_looked_at(monkeypatch:
     births = Told()
     counted = Counted(monkeypatch, births)
     with _two() as main:
-        counted.lookout.begin((), main)
+        counted.lookout.begin_workload((), main)
         await counted.settle(main)
         searched, read = counted.searched, counted.read
         for _ in range(5):
-            assert await counted.lookout.look(lambda: main) is None
+            assert await counted.lookout.find_dead_process(lambda: main) is None
         assert (counted.searched, counted.read) == (searched, read)
         births.now += 1
         await counted.settle(main)
@@ -359,8 +360,8 @@ async def test_while_nobody_is_born_or_dies_no_process_is_looked_at(monkeypatch:
         os.kill(counted.family(main)[0].pid, signal.SIGKILL)
         async with asyncio.timeout(DEADLINE):
             while counted.read == read:
-                await counted.lookout.look(lambda: main)
-                await counted.lookout.rest(0.01)
+                await counted.lookout.find_dead_process(lambda: main)
+                await counted.lookout.wait_for_death(0.01)
         assert counted.searched == searched + 1
 
 
@@ -384,33 +385,33 @@ def test_where_others_are_born_all_the_time_one_seldom_searches(
 ) -> None:
     births, clock = Told(), Clock(took)
     counted = Counted(monkeypatch, births)
-    monkeypatch.setattr(inside, "time", clock)
-    looking = Inside()
-    looking.begin()
+    monkeypatch.setattr(liveness, "time", clock)
+    looking = LivenessCheck()
+    looking.begin_workload()
     for _ in range(60):
         if looking.is_due(died=False):
-            assert looking.look(()) is None
+            assert looking.find_dead(()) is None
         births.now += 1
         clock.now += 1
     assert 1 < counted.searched <= most
 
 
 def test_the_number_of_the_kernel_tells_of_a_birth() -> None:
-    births = Births()
+    births = BirthCounter()
     with subprocess.Popen(["sleep", "1000"]) as child:
-        births.begin(child.pid)
-        assert births.any()
+        births.calibrate(child.pid)
+        assert births.has_increased()
         child.kill()
-    seen = [births.any() for _ in range(1000)]
+    seen = [births.has_increased() for _ in range(1000)]
     with subprocess.Popen(["true"]):
-        assert births.any()
+        assert births.has_increased()
     assert not all(seen)
 
 
 def test_a_kernel_that_does_not_tell_is_asked_no_more(tmp_path: Path) -> None:
     """What a sandbox shows."""
     (tmp_path / "loadavg").write_text("0.00 0.00 0.00 0/0 0\n")
-    births = Births(f"{tmp_path}/loadavg")
-    births.begin(7)
-    assert all(births.any() for _ in range(3))
-    assert Births(f"{tmp_path}/none").any()
+    births = BirthCounter(f"{tmp_path}/loadavg")
+    births.calibrate(7)
+    assert all(births.has_increased() for _ in range(3))
+    assert BirthCounter(f"{tmp_path}/none").has_increased()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from unitagent.workload import proc
-from unitagent.workload.proc import Process, has_known_origin
+from unitagent.system import procfs
+from unitagent.system.procfs import Process, has_known_origin
 
 SOME = 20  # processes that come and go, and the looks at the count itself
 
@@ -38,9 +38,9 @@ def test_whose_a_process_is_can_be_told_when_all_ancestors_were_seen(pid: int, k
 
 def test_a_look_at_all_processes_costs_one_read_of_each() -> None:
     """Of a stop that is all there is to wait for."""
-    proc.table()
+    procfs.read_process_table()
     before = reads()
-    processes = proc.table()
+    processes = procfs.read_process_table()
     assert reads() - before <= len(processes) + SOME
 
 
@@ -71,10 +71,10 @@ def parent() -> Iterator[int]:
 
 def test_a_family_is_found_whichever_thread_begot_it() -> None:
     with parent() as pid:
-        family = proc.family(pid)
+        family = procfs.find_descendants(pid)
         assert [one.parent for one in family] == [pid, pid]
-        assert {one.pid for one in proc.family(os.getpid())} >= {pid, *(one.pid for one in family)}
-        assert pid not in {one.pid for one in proc.family(os.getpid(), {pid})}
+        assert {one.pid for one in procfs.find_descendants(os.getpid())} >= {pid, *(one.pid for one in family)}
+        assert pid not in {one.pid for one in procfs.find_descendants(os.getpid(), {pid})}
 
 
 def test_a_family_that_is_large_is_found_whole() -> None:
@@ -85,7 +85,7 @@ def test_a_family_that_is_large_is_found_whole() -> None:
         assert one.stdout is not None
         assert one.stdout.readline() == b"begot\n"
         try:
-            assert len(proc.family(one.pid)) == many
+            assert len(procfs.find_descendants(one.pid)) == many
         finally:
             os.killpg(one.pid, signal.SIGKILL)
 
@@ -94,20 +94,20 @@ def test_where_the_kernel_lists_no_children_a_family_is_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with parent() as pid:
-        listed = {one.pid for one in proc.family(pid)}
-        monkeypatch.setattr(proc, "_lists_children", lambda: False)
-        assert {one.pid for one in proc.family(pid)} == listed
+        listed = {one.pid for one in procfs.find_descendants(pid)}
+        monkeypatch.setattr(procfs, "_kernel_lists_children", lambda: False)
+        assert {one.pid for one in procfs.find_descendants(pid)} == listed
 
 
 def test_what_others_run_costs_a_family_nothing() -> None:
     with parent() as pid:
         before = reads()
-        proc.family(pid)
+        procfs.find_descendants(pid)
         alone = reads() - before
         strangers = [subprocess.Popen(["sleep", "1000"]) for _ in range(SOME)]
         try:
             before = reads()
-            proc.family(pid)
+            procfs.find_descendants(pid)
             assert reads() - before == alone
         finally:
             for one in strangers:

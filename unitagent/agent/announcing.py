@@ -25,20 +25,20 @@ _SHARE = 0.25  # of the lease, after which the same is said again; with a heartb
 _FAREWELL = 0.5  # seconds to take the line out at the end
 
 
-class Announcer:
+class EndpointPublisher:
     """Announces one Unit, from its first generation until its agent ends."""
 
     def __init__(self, registry: Registry, views: Views, settings: Settings, ip: str, port: int) -> None:
         self._registry = registry
         self._views = views
         self._settings = settings
-        self._place = (ip, port)
-        self._said: Endpoint | None = None
-        self._heard = True
-        self._due = 0.0
+        self._address = (ip, port)
+        self._published: Endpoint | None = None
+        self._is_reachable = True
+        self._due_at = 0.0
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def publish_in_background(self) -> AsyncIterator[None]:
         """Announce for the time of a block."""
         task = asyncio.create_task(self._run())
         try:
@@ -46,36 +46,36 @@ class Announcer:
         finally:
             task.cancel()
             await asyncio.wait([task])
-            await self._withdraw()
+            await self._withdraw_entry()
             await self._registry.close()
 
     async def _run(self) -> None:
         while True:
             try:
-                await self._look()
+                await self._publish_changes()
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not be for ever, nor unseen
-                self._complain(error)
+                self._log_failure(error)
             await self._views.next_step()
 
-    async def _look(self) -> None:
-        entry = self._entry()
-        if not entry.generation or (entry == self._said and time.monotonic() < self._due):
+    async def _publish_changes(self) -> None:
+        entry = self._make_entry()
+        if not entry.generation or (entry == self._published and time.monotonic() < self._due_at):
             return
-        first, self._said = self._said is None, entry
-        self._due = time.monotonic() + self._settings.heartbeat
+        first, self._published = self._published is None, entry
+        self._due_at = time.monotonic() + self._settings.heartbeat
         await self._registry.announce_endpoint(entry, first=first)
-        self._due = time.monotonic() + _SHARE * self._settings.lease
-        self._heard = True
+        self._due_at = time.monotonic() + _SHARE * self._settings.lease
+        self._is_reachable = True
 
-    def _complain(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         """Say it once, until it has been heard again."""
-        if self._heard:
+        if self._is_reachable:
             level = logging.INFO if isinstance(error, StoreError) else logging.ERROR
             _log.log(level, "traffic of this Unit cannot be announced to the store: %s", error)
-        self._heard = False
+        self._is_reachable = False
 
-    def _entry(self) -> Endpoint:
-        settings, (ip, port) = self._settings, self._place
+    def _make_entry(self) -> Endpoint:
+        settings, (ip, port) = self._settings, self._address
         *_, incarnation = self._views.identity()
         return Endpoint(
             unit=settings.unit,
@@ -91,9 +91,9 @@ class Announcer:
             phase=self._views.phase().value,
         )
 
-    async def _withdraw(self) -> None:
-        if self._said is None:
+    async def _withdraw_entry(self) -> None:
+        if self._published is None:
             return
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._registry.withdraw_endpoint(self._said.unit, self._said.incarnation)
+                await self._registry.withdraw_endpoint(self._published.unit, self._published.incarnation)

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from unitagent.probes.health import HealthCheck
 
 OnVerdict = Callable[[HealthVerdict], None]
-Commands = Callable[[Sequence[str], Mapping[str, str]], "HealthCheck"]
+CommandChecks = Callable[[Sequence[str], Mapping[str, str]], "HealthCheck"]
 """Makes a check of a command and its environment."""
 
 
-def _answerless(_argv: Sequence[str], _env: Mapping[str, str]) -> HealthCheck:
+def _make_unused_check(_argv: Sequence[str], _env: Mapping[str, str]) -> HealthCheck:
     async def check(_timeout: float) -> str:
         return "nobody runs this command"
 
     return check
 
 
-UNASKED: Commands = _answerless
+NO_COMMAND_CHECKS: CommandChecks = _make_unused_check
 """For a start that is only rehearsed."""
 
 
-def _takes_connections(port: int, hosts: Sequence[str]) -> HealthCheck:
+def _make_port_check(port: int, hosts: Sequence[str]) -> HealthCheck:
     """Whether a port takes connections at one of these addresses at least: who listens chose one of them."""
 
     async def check(timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
@@ -53,14 +53,14 @@ def _takes_connections(port: int, hosts: Sequence[str]) -> HealthCheck:
     return check
 
 
-def _words(url: str) -> str:
+def _describe_url(url: str) -> str:
     """Say what :func:`check_for` asks, without a password."""
     address = url.removeprefix("tcp://")
     return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HealthProbePlan:
     """How a workload is asked.
 
     Attributes:
@@ -70,75 +70,75 @@ class Asked:
 
     """
 
-    probe: Callable[[OnVerdict], HealthProbe]
-    words: str
+    make_probe: Callable[[OnVerdict], HealthProbe]
+    description: str
     origin: str
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class HealthProbeBuilder:
     """What is known about one start, to make a probe of it."""
 
-    found: Resolved
+    resolved: Resolved
     plan: Plan | None
     env: Mapping[str, str]
-    commands: Commands
+    command_checks: CommandChecks
     ip: str
 
-    def asked(self) -> Asked | None:
+    def build_probe(self) -> HealthProbePlan | None:
         """What is asked; None where there is nothing to ask."""
-        stated = self._stated()
-        startup = self._question(stated.get("startup_check"))
-        traffic = self._question(stated.get("readiness_check"))
-        life = self._life(stated.get("liveness_check") or stated.get("health_check"))
+        stated = self._select_stated()
+        startup = self._make_spec(stated.get("startup_check"))
+        traffic = self._make_spec(stated.get("readiness_check"))
+        life = self._make_liveness_spec(stated.get("liveness_check") or stated.get("health_check"))
         first = [question for question in (startup, traffic, life) if question]
         if not first:
-            return self._door()
+            return self._build_port_probe()
         words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
-        return Asked(
+        return HealthProbePlan(
             lambda told: HealthProbe(first, life=life, traffic=traffic, on_verdict=told),
             ", then ".join(words),
-            self._origin(by_file=bool(stated)),
+            self._describe_origin(by_file=bool(stated)),
         )
 
-    def _door(self) -> Asked | None:
+    def _build_port_probe(self) -> HealthProbePlan | None:
         """Ask a service of which the port is all that is known whether it takes connections there."""
-        settings = self.found.settings
+        settings = self.resolved.settings
         port = settings.traffic_port
         if port is None or settings.mode != "service":
             return None
         question = ProbeSpec(
-            check=_takes_connections(port, ("127.0.0.1", "::1", self.ip)),
+            check=_make_port_check(port, ("127.0.0.1", "::1", self.ip)),
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
         )
-        return Asked(
+        return HealthProbePlan(
             lambda told: HealthProbe([question], traffic=question, on_verdict=told),
             f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
-            f"UNIT_TRAFFIC_PORT ({self.found.sources['UNIT_TRAFFIC_PORT']})",
+            f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
         )
 
-    def _origin(self, *, by_file: bool) -> str:
-        settings = self.found.settings
+    def _describe_origin(self, *, by_file: bool) -> str:
+        settings = self.resolved.settings
         if by_file:
             return f"service file {settings.config}"
         if settings.health_url:
-            return f"UNIT_HEALTH_URL ({self.found.sources['UNIT_HEALTH_URL']})"
+            return f"UNIT_HEALTH_URL ({self.resolved.sources['UNIT_HEALTH_URL']})"
         return f"UNIT_FRAMEWORK={settings.framework}"
 
-    def _stated(self) -> Mapping[str, Stated]:
+    def _select_stated(self) -> Mapping[str, Stated]:
         """The service file's checks, unless a flag or the environment says what is to be asked instead."""
-        source = self.found.sources.get("UNIT_HEALTH_URL", "")
-        overruled = self.found.settings.health_url is not None and not source.startswith("service file")
-        return {} if overruled else self.found.checks
+        source = self.resolved.sources.get("UNIT_HEALTH_URL", "")
+        overruled = self.resolved.settings.health_url is not None and not source.startswith("service file")
+        return {} if overruled else self.resolved.checks
 
-    def _life(self, stated: Stated | None) -> ProbeSpec | None:
-        settings = self.found.settings
+    def _make_liveness_spec(self, stated: Stated | None) -> ProbeSpec | None:
+        settings = self.resolved.settings
         url = settings.health_url or (self.plan.health if self.plan else None)
         if stated is None and not url:
             return None
-        check, words = self._check(stated) if stated else (parse_health_url(url or ""), _words(url or ""))
+        check, words = self._make_check(stated) if stated else (parse_health_url(url or ""), _describe_url(url or ""))
         return ProbeSpec(
             check=check,
             words=words,
@@ -149,12 +149,12 @@ class Asking:
             eager=not (stated and stated.command),
         )
 
-    def _question(self, stated: Stated | None) -> ProbeSpec | None:
+    def _make_spec(self, stated: Stated | None) -> ProbeSpec | None:
         """A question with the timings of its check, and the settings' where it states none."""
         if stated is None:
             return None
-        settings = self.found.settings
-        check, words = self._check(stated)
+        settings = self.resolved.settings
+        check, words = self._make_check(stated)
         return ProbeSpec(
             check=check,
             words=words,
@@ -165,8 +165,8 @@ class Asking:
             eager=not stated.command,
         )
 
-    def _check(self, stated: Stated) -> tuple[HealthCheck, str]:
+    def _make_check(self, stated: Stated) -> tuple[HealthCheck, str]:
         if stated.command:
-            return self.commands(stated.command, self.env), f"the command of {stated.path}"
+            return self.command_checks(stated.command, self.env), f"the command of {stated.path}"
         url = stated.url or f"tcp://127.0.0.1:{stated.port}"
-        return parse_health_url(url), _words(url)
+        return parse_health_url(url), _describe_url(url)

@@ -38,20 +38,20 @@ class _NoStoreError(UnitAgentError):
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class Claim:
     """My record with the rank that is mine now, and the record whose place it took."""
 
     me: Record
     took: Record | None = None
 
 
-Ask = Callable[[Record], Awaitable[ProbeResult]]
+AskHolder = Callable[[Record], Awaitable[ProbeResult]]
 """Asks who answers at the address of a record."""
 
 
-async def claim(
-    store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: Ask | None
-) -> Claimed:
+async def claim_free_rank(
+    store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: AskHolder | None
+) -> Claim:
     """Claim a rank. Waits while all ranks are held.
 
     A holder that is silent in the store is asked for its own word by ``ask``; None where nobody can be asked.
@@ -65,7 +65,7 @@ async def claim(
     claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
-            found = await claimant.attempt()
+            found = await claimant.try_claim()
         except StoreError as error:
             waited, why = time.monotonic() - began, str(error)
             if not reached and waited > store_timeout:
@@ -86,40 +86,40 @@ async def claim(
 class _Claimant:
     """Who looks for a rank, and what it has seen of the holders' beats."""
 
-    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: Ask | None) -> None:
+    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: AskHolder | None) -> None:
         self._store, self._me = store, me
         self._guard, self._timing, self._ask = guard, timing, ask
-        self._heard: dict[str, float] = {}  # incarnation -> when it answered
+        self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
         self._leases = Leases()
         self.why = "the store has yet to answer"
 
-    async def attempt(self) -> Claimed | None:
+    async def try_claim(self) -> Claim | None:
         """Look once, and put my record into a free place."""
         try:
-            reply = await self._store.exchange(look(self._me.size))
+            reply = await self._store.exchange(make_read_exchange(self._me.size))
         except StoreError as error:
             self._leases = self._leases.after_lost_contact()
             self.why = str(error)
             raise
         gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
-        self._leases = self._leases.after_reply(all_beats(reply), time.monotonic(), gap, keep=known)
-        rank = free_rank(reply, self._leases, self._me, self._timing, self._heard)
-        if rank is None or await self._answers(reply, rank):
+        self._leases = self._leases.after_reply(collect_beats(reply), time.monotonic(), gap, keep=known)
+        rank = find_free_rank(reply, self._leases, self._me, self._timing, self._answered_at)
+        if rank is None or await self._holder_answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
             self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
         observed = is_settled(self._leases, self._timing.lease)
-        claimed = claim_rank(reply, rank, self._me, observed=observed)
-        answer = await self._store.exchange(put_claim(claimed, reply, guard=self._guard))
+        claimed = make_claim(reply, rank, self._me, observed=observed)
+        answer = await self._store.exchange(make_claim_exchange(claimed, reply, guard=self._guard))
         return claimed if answer.holder == claimed.me.incarnation else None
 
-    async def _answers(self, reply: Reply, rank: int) -> bool:
+    async def _holder_answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder of a rank answers at its address."""
-        holder = holder_to_ask(reply, rank, self._me)
+        holder = find_holder_to_ask(reply, rank, self._me)
         if holder is None or self._ask is None or await self._ask(holder) is not ProbeResult.ALIVE:
             return False
-        self._heard[holder.incarnation] = time.monotonic()
+        self._answered_at[holder.incarnation] = time.monotonic()
         return True
 
 
@@ -132,15 +132,15 @@ def explain_all_held(size: int) -> str:
     )
 
 
-def holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
+def find_holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
     """The holder of a rank whose word counts: it did not leave, and does not stand where I do."""
     record = reply.records.get(rank)
-    if record is None or record.incarnation != _holder(reply, rank):
+    if record is None or record.incarnation != _find_holder(reply, rank):
         return None
     return None if record.left or record.had_address_of(me) or not record.port else record
 
 
-def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claimed:
+def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
     """My record with this rank; ``observed``: I had unbroken contact for a lease.
 
     It has the charges of the one that it replaces: should I end before my next word, my successor needs them.
@@ -148,16 +148,16 @@ def claim_rank(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claime
     took = reply.records.get(rank)
     tenure = choose_tenure(took, reply.now, observed=observed)
     charges = took.charges if took is not None and not took.failed else ()
-    return Claimed(replace(me, rank=rank, tenure=tenure, charges=charges), took)
+    return Claim(replace(me, rank=rank, tenure=tenure, charges=charges), took)
 
 
-def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:
+def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchange:
     """The exchange that puts it in the place of the last holder, whose generation is over where we lead."""
     me, took = claimed.me, claimed.took
     over = took is not None and (guard or me.rank == 0)
     return Exchange(
         record=me,
-        take=_holder(reply, me.rank),
+        take=_find_holder(reply, me.rank),
         seen=seen.count if (seen := reply.beats.get(me.rank)) else 0,
         generation=took.generation + 1 if took and over else 0,
         failure=None,
@@ -166,7 +166,7 @@ def put_claim(claimed: Claimed, reply: Reply, *, guard: bool) -> Exchange:
     )
 
 
-def free_rank(
+def find_free_rank(
     reply: Reply, leases: Leases, me: Record, timing: Timing, heard: Mapping[str, float] | None = None
 ) -> int | None:
     """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
@@ -204,7 +204,7 @@ def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> b
 
 
 def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
-    holder, record = _holder(reply, rank), reply.records.get(rank)
+    holder, record = _find_holder(reply, rank), reply.records.get(rank)
     takeover = max(timing.takeover, takeover_after(record.lease) if record is not None else 0.0)
     answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
     return not holder or (leases.seconds_unchanged(holder) > takeover and not answered)
@@ -212,10 +212,10 @@ def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Map
 
 def _has_left(rank: int, reply: Reply) -> bool:
     record = reply.records.get(rank)
-    return record is not None and record.left and record.incarnation == _holder(reply, rank)
+    return record is not None and record.left and record.incarnation == _find_holder(reply, rank)
 
 
-def _holder(reply: Reply, rank: int) -> str:
+def _find_holder(reply: Reply, rank: int) -> str:
     """Who holds a rank: whoever beats there, though its record may be lost or garbage."""
     beat, record = reply.beats.get(rank), reply.records.get(rank)
     if beat is not None:
@@ -223,12 +223,12 @@ def _holder(reply: Reply, rank: int) -> str:
     return record.incarnation if record is not None else ""
 
 
-def all_beats(reply: Reply) -> dict[int, Beat]:
+def collect_beats(reply: Reply) -> dict[int, Beat]:
     """Everybody's beat; a record without one has stood still since I first saw it."""
     return {rank: Beat(record.incarnation, 0) for rank, record in reply.records.items()} | reply.beats
 
 
-def look(size: int) -> Exchange:
+def make_read_exchange(size: int) -> Exchange:
     """An exchange that puts nothing, and shows every beat."""
     everybody = tuple(range(size))
     return Exchange(record=None, take="", seen=0, generation=0, failure=None, judge=everybody, notify=False)

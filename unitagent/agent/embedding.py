@@ -41,7 +41,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class StoreAddress:
+class StoreLocation:
     """Where the store is.
 
     Attributes:
@@ -60,7 +60,7 @@ class StoreAddress:
     remedy: str = ""
 
 
-def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
+def locate_store(settings: Settings, ip: str, keys: Keyring) -> StoreLocation:
     """Find out which store these settings mean; an embedded one takes the passwords of these keys.
 
     Raises:
@@ -70,15 +70,15 @@ def store_address(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     given = settings.redis_url
     if settings.redis_url_file is not None:
         path = Path(working_directory.resolve_user_path(settings.redis_url_file))
-        return StoreAddress(lambda: _filed(path))
+        return StoreLocation(lambda: _read_url_file(path))
     if given is not None:
-        return StoreAddress(lambda: given)
+        return StoreLocation(lambda: given)
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto claims a rank in the store: set UNIT_REDIS_URL")
-    return _embedded(settings, ip, keys)
+    return _locate_embedded(settings, ip, keys)
 
 
-def _filed(path: Path) -> StoreLocation:
+def _read_url_file(path: Path) -> StoreLocation:
     """Read the URL from its file."""
     try:
         found = parse_store_url(path.read_text(encoding="utf-8").strip())
@@ -87,13 +87,13 @@ def _filed(path: Path) -> StoreLocation:
     return replace(found, variable="UNIT_REDIS_URL_FILE")
 
 
-def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
+def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreLocation:
     """The embedded store listens at rank 0, one port above its probes unless the settings say where."""
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
     variable = "UNIT_SECRET" if settings.secret_file is None else "UNIT_SECRET_FILE"
     if settings.rank == 0:
-        place = ip if settings.size > 1 or keys or settings.insecure else _inside(ip)
-        return StoreAddress(
+        place = ip if settings.size > 1 or keys or settings.insecure else _choose_private_address(ip)
+        return StoreLocation(
             lambda: make_embedded_location(place, port, keys.passwords, MEMBER, variable=variable),
             True,
             place,
@@ -106,7 +106,7 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
             "(IP or DNS name of rank 0), which no platform told either"
         )
-    return StoreAddress(
+    return StoreLocation(
         lambda: make_embedded_location(
             leader, port, keys.passwords, MEMBER, asked_from=ip, variable=variable
         ),
@@ -114,12 +114,12 @@ def _embedded(settings: Settings, ip: str, keys: Keyring) -> StoreAddress:
     )
 
 
-def _inside(ip: str) -> str:
+def _choose_private_address(ip: str) -> str:
     """Where a store that has no password, and one user only, listens: out of everybody else's reach."""
     return ip if is_loopback(ip) else _LOOPBACK
 
 
-def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
+def refuse_open_store(settings: Settings, where: StoreLocation) -> None:
     """Refuse to run a store that whoever reaches its port can write to.
 
     Raises:
@@ -138,22 +138,22 @@ def refuse_open_store(settings: Settings, where: StoreAddress) -> None:
     )
 
 
-class EmbeddedStore:
+class EmbeddedStoreSupervisor:
     """The server at rank 0: started before the agent joins, again whenever it dies, ended last.
 
     From :meth:`spawn` to :meth:`ready` there is time for something else.
     """
 
-    def __init__(self, where: StoreAddress, reaper: Reaper) -> None:
+    def __init__(self, where: StoreLocation, reaper: Reaper) -> None:
         self._server = EmbeddedServer(where.ip, where.port, where.keys)
         self._reaper = reaper
         self._pid: int | None = None
         self._gone = asyncio.Event()
         self._ending = False
-        self._care: asyncio.Future[None] | None = None
-        self._lesson: asyncio.Future[None] | None = None
+        self._supervision: asyncio.Future[None] | None = None
+        self._preparation: asyncio.Future[None] | None = None
 
-    def spawn(self) -> None:
+    def spawn_server(self) -> None:
         """Start it.
 
         Raises:
@@ -161,9 +161,9 @@ class EmbeddedStore:
 
         """
         self._pid = self._server.spawn()
-        self._reaper.watch(self._pid, self._died, service=True)
+        self._reaper.watch_child(self._pid, self._on_exit, service=True)
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until it answers, and look after it from then on.
 
         Raises:
@@ -174,13 +174,13 @@ class EmbeddedStore:
             await self._server.wait_until_ready()
         except StoreError as error:
             raise StoreError(f"{error}; UNIT_STORE_PORT, on all ranks, gives it another port") from error
-        self._care = asyncio.ensure_future(self._look_after())
+        self._supervision = asyncio.ensure_future(self._supervise_server())
 
     async def stop(self) -> None:
         """End it."""
         self._ending = True
-        if self._care is not None:
-            self._care.cancel()
+        if self._supervision is not None:
+            self._supervision.cancel()
         await self._server.close_admin_connection()
         if self._pid is None:
             return
@@ -191,7 +191,7 @@ class EmbeddedStore:
                 await asyncio.wait_for(self._gone.wait(), _STOP)
                 return
 
-    async def follow(self, agreed: Callable[[], bool]) -> None:
+    async def update_passwords(self, agreed: Callable[[], bool]) -> None:
         """Let clients in by the secrets of now; a server that is away gets them when it comes, or is told
         with the next call. Who is in by a former one is put out when all ranks have agreed on those of now:
         until then it may be a rank, which would be left without a store.
@@ -203,7 +203,7 @@ class EmbeddedStore:
             if agreed() and await self._server.disconnect_former():
                 _log.info("disconnected whoever was in the embedded store by a former secret")
 
-    async def _look_after(self) -> None:
+    async def _supervise_server(self) -> None:
         """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so. And
         put out who takes places there and does not log in.
         """
@@ -218,31 +218,31 @@ class EmbeddedStore:
                 os.kill(self._pid, signal.SIGKILL)
                 silent = 0
 
-    def _died(self, ended: Exit) -> None:
+    def _on_exit(self, ended: Exit) -> None:
         self._pid = None
         self._gone.set()
         if self._ending:
             return
         _log.error("the embedded store %s; it is started again", ended.describe())
         self._gone.clear()
-        self._start_later()
+        self._schedule_restart()
 
-    def _start_later(self) -> None:
-        asyncio.get_running_loop().call_later(_RESPAWN, self._start_again)
+    def _schedule_restart(self) -> None:
+        asyncio.get_running_loop().call_later(_RESPAWN, self._restart_server)
 
-    def _start_again(self) -> None:
+    def _restart_server(self) -> None:
         """Try until there is a process, or a file, to be had."""
         if self._ending:
             return
         try:
-            self.spawn()
+            self.spawn_server()
         except (OSError, UnitAgentError) as error:
             _log.error("the embedded store cannot be started: %s", error)
-            self._start_later()
+            self._schedule_restart()
         else:
-            self._lesson = asyncio.ensure_future(self._teach())
+            self._preparation = asyncio.ensure_future(self._prepare_restarted())
 
-    async def _teach(self) -> None:
+    async def _prepare_restarted(self) -> None:
         """Make a server that was started again one that agents can use."""
         try:
             await self._server.wait_until_ready()

@@ -10,37 +10,37 @@ from unitagent.errors import RebuildError
 from unitagent.settings import Resolved
 from unitagent.system.keyring import Keyring
 from unitagent.workload import leftovers
-from unitagent.workload.background import in_background
-from unitagent.workload.leash import Leash
+from unitagent.system.daemon_thread import run_in_daemon_thread
+from unitagent.workload.watchdog_client import WatchdogClient
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.signals import Birth
+from unitagent.workload.signals import InheritedSignals
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class ProcessContext:
     """This process: what it was born with, who reaps for it, who watches over it, and its Unit's keys."""
 
-    born: Birth
+    inherited_signals: InheritedSignals
     reaper: Reaper
-    leash: Leash
+    watchdog: WatchdogClient
     keys: Keyring
 
 
-def given(found: Resolved) -> dict[str, str]:
+def merge_user_environment(resolved: Resolved) -> dict[str, str]:
     """The environment that the user gives a workload, the service file's part included."""
-    return {**found.environment, **{name: text for name, text in os.environ.items() if text}}
+    return {**resolved.environment, **{name: text for name, text in os.environ.items() if text}}
 
 
-async def end_former(unit: str, rank: int) -> None:
+async def kill_former_workload(unit: str, rank: int) -> None:
     """End what a former agent of this rank left behind.
 
     Raises:
         RebuildError: something of it cannot be ended.
 
     """
-    former = await in_background(lambda: leftovers.end_former(unit, rank))
+    former = await run_in_daemon_thread(lambda: leftovers.kill_leftovers(unit, rank))
     if former.ended:
         _log.warning("ended %d processes that a former agent of this rank left behind", len(former.ended))
     if former.left:

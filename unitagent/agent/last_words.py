@@ -17,7 +17,7 @@ from unitagent.system import redaction
 _log = logging.getLogger(__name__)
 
 
-class LastWords:
+class FailureOutput:
     """Of one instance's workloads, one after the other."""
 
     def __init__(self, store: Store) -> None:
@@ -25,11 +25,11 @@ class LastWords:
         self._generation = 0
         self._lines: list[str] = []
 
-    def heard(self, generation: int, lines: list[str]) -> None:
+    def remember_tail(self, generation: int, lines: list[str]) -> None:
         """The workload of this generation has ended; these were its last lines."""
         self._generation, self._lines = generation, lines
 
-    def take(self, state: State) -> WorkloadOutput | None:
+    def take_output(self, state: State) -> WorkloadOutput | None:
         """The lines, once, when the store keeps a failure as its first one that they belong to."""
         failure, lines = state.recovery.failure, self._lines
         if failure is None or not lines or not state.recovery.failure_stored:
@@ -41,7 +41,7 @@ class LastWords:
             generation=failure.generation, rank=failure.rank, lines=tuple(map(redaction.redact_text, lines))
         )
 
-    async def keep(self, output: WorkloadOutput) -> None:
+    async def store_output(self, output: WorkloadOutput) -> None:
         """Write them."""
         try:
             await self._store.put_output(output.generation, output.rank, output.lines)

@@ -6,7 +6,7 @@ from unitagent.core.state import State
 from unitagent.probes.metrics import Metrics
 
 
-def measure(metrics: Metrics, before: State, now: State) -> None:
+def record_metrics(metrics: Metrics, before: State, now: State) -> None:
     """Count a restart, and time a recovery that has just ended."""
     failure, marks = now.recovery.failure, now.recovery.timestamps
     if now.recovery.counted != before.recovery.counted and failure is not None:
@@ -15,7 +15,7 @@ def measure(metrics: Metrics, before: State, now: State) -> None:
         metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
 
 
-def is_news(before: State, now: State) -> bool:
+def has_news(before: State, now: State) -> bool:
     """Whether more has happened than that time passed and an exchange began."""
     store = before.store.leases is now.store.leases and before.store.records is now.store.records
     same = before.me is now.me and before.workload is now.workload and before.peers is now.peers

@@ -22,7 +22,7 @@ from unitagent.system.keyring import Keyring
 _log = logging.getLogger(__name__)
 
 
-class Onlooker:
+class StoreObserver:
     """The ``Units`` of one store, of which the own one is known best."""
 
     def __init__(self, url: LocationSource, views: Views, settings: Settings, keys: Keyring) -> None:
@@ -41,8 +41,8 @@ class Onlooker:
         finally:
             await self._registry.close()
         self._leases = {unit: sight.entry.lease for unit, sight in sights.units.items()}
-        lines = {unit: _line(sight, sights.now) for unit, sight in sights.units.items()}
-        return [line for _, line in sorted((lines | self._own(lines)).items())]
+        lines = {unit: _describe_unit(sight, sights.now) for unit, sight in sights.units.items()}
+        return [line for _, line in sorted((lines | self._describe_own(lines)).items())]
 
     async def one(self, name: str) -> dict[str, Any] | None:
         """Read one Unit; its lease is what the list told of it."""
@@ -59,9 +59,9 @@ class Onlooker:
         seen = status_from_store(name, board, self._leases.get(name, self._settings.lease))
         return seen | {"secrets": None}  # only its own agents can tell
 
-    def _own(self, told: dict[str, Any]) -> dict[str, Any]:
+    def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
         """My own Unit, until its rank 0 has told the store of it."""
-        if self._settings.unit in told:
+        if self._settings.unit in listed:
             return {}
         seen = self._views.status()
         return {
@@ -78,7 +78,7 @@ class Onlooker:
         }
 
 
-def _line(sight: RegistryRecord, now: float) -> dict[str, Any]:
+def _describe_unit(sight: RegistryRecord, now: float) -> dict[str, Any]:
     """What rank 0 told last; a silent one is in no phase and not ready."""
     entry, age = sight.entry, max(0.0, now - sight.at)
     fresh = age <= entry.lease

@@ -34,7 +34,7 @@ _SHORTEST, _LONGEST = 0.5, 60.0  # seconds before a write is tried again, unless
 _FAREWELL = 0.5  # seconds for the last moments
 
 
-class Keeper(Protocol):
+class HistoryStore(Protocol):
     """Where moments are kept."""
 
     async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
@@ -44,11 +44,11 @@ class Keeper(Protocol):
         """Let go of the connection, until the next time."""
 
 
-class Recorder:
+class HistoryWriter:
     """Tells the history of one agent."""
 
-    def __init__(self, keeper: Keeper, state: State) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: HistoryStore, state: State) -> None:
+        self._store = keeper
         self._epoch = state.config.epoch
         self._gather = _GATHER, _GATHER + state.config.size / _CROWD
         self._failure: Failure | None = None if state.recovery.failure_stored else state.recovery.failure
@@ -57,24 +57,24 @@ class Recorder:
         self._dropped = 0
         self._news = asyncio.Event()
         self._ending = asyncio.Event()
-        self._heard = True
-        self._defect = False
+        self._is_reachable = True
+        self._is_broken = False
 
-    def observe(self, before: State, after: State, actions: Sequence[Action]) -> None:
+    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> None:
         """Take in one step of the agent."""
-        if self._defect:
+        if self._is_broken:
             return
         try:
             self._failure, moments = derive_events(self._failure, before, after, actions)
         except Exception as error:  # noqa: BLE001  # an error in here must not become the agent's
-            self._defect = True
+            self._is_broken = True
             _log.error("internal error: the Unit's history ends here: %r", error)
             return
         for moment in moments:
-            self._take(moment)
+            self._enqueue_event(moment)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def write_in_background(self) -> AsyncIterator[None]:
         """Tell for the time of a block, and what is left for a moment more."""
         task = asyncio.create_task(self._run())
         try:
@@ -85,9 +85,9 @@ class Recorder:
             await asyncio.wait([task], timeout=_FAREWELL)
             task.cancel()
             await asyncio.wait([task])
-            await self._keeper.close()
+            await self._store.close()
 
-    def _take(self, moment: HistoryEvent) -> None:
+    def _enqueue_event(self, moment: HistoryEvent) -> None:
         self._queue.append(replace(moment, number=self._count))
         self._count += 1
         if len(self._queue) > _MOST:
@@ -99,62 +99,62 @@ class Recorder:
         pause = _SHORTEST
         while self._queue or not self._ending.is_set():
             if not self._queue:
-                await self._idle()
+                await self._wait_for_news()
                 continue
-            await self._rest(random.uniform(*self._gather))  # noqa: S311  # spreads the crowd
+            await self._pause_unless_ending(random.uniform(*self._gather))  # noqa: S311  # spreads the crowd
             self._news.clear()
-            if await self._told():
+            if await self._write_batch():
                 pause = _SHORTEST
             elif self._ending.is_set():
                 return
             else:
-                await self._any_news(pause)
+                await self._has_news_within(pause)
                 pause = min(2 * pause, _LONGEST)
 
-    async def _idle(self) -> None:
+    async def _wait_for_news(self) -> None:
         """Wait for news, soon without a connection."""
         self._news.clear()
-        if not await self._any_news(_LINGER):
-            await self._keeper.close()
+        if not await self._has_news_within(_LINGER):
+            await self._store.close()
             await self._news.wait()
 
-    async def _any_news(self, within: float) -> bool:
+    async def _has_news_within(self, within: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._news.wait()
         return self._news.is_set()
 
-    async def _rest(self, seconds: float) -> None:
+    async def _pause_unless_ending(self, seconds: float) -> None:
         """Wait, but not at the end."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ending.wait()
 
-    async def _told(self) -> bool:
+    async def _write_batch(self) -> bool:
         """Whether the oldest moments have been taken."""
         batch, dropped = list(islice(self._queue, _AT_ONCE)), self._dropped
         last = batch[-1].number
         if dropped:
-            batch.insert(0, _gap(batch[0], dropped))
+            batch.insert(0, _make_gap(batch[0], dropped))
         try:
-            await self._keeper.add(batch, lambda: time.monotonic() + self._epoch)
+            await self._store.add(batch, lambda: time.monotonic() + self._epoch)
         except StoreError as error:
-            self._complain(error)
+            self._log_failure(error)
             return False
         while self._queue and self._queue[0].number <= last:
             self._queue.popleft()
         self._dropped -= dropped
-        self._heard = True
+        self._is_reachable = True
         return True
 
-    def _complain(self, error: StoreError) -> None:
+    def _log_failure(self, error: StoreError) -> None:
         """Say it once, until it has been heard again; at the end there are better last words."""
-        if self._heard and not self._ending.is_set():
+        if self._is_reachable and not self._ending.is_set():
             _log.warning("the Unit's history is not written for now: %s", error)
-        self._heard = False
+        self._is_reachable = False
 
 
-def _gap(following: HistoryEvent, dropped: int) -> HistoryEvent:
+def _make_gap(following: HistoryEvent, dropped: int) -> HistoryEvent:
     """What stands for moments that were dropped, under the number of the last one of them."""
     many = f"{dropped} entries" if dropped > 1 else "one entry"
     detail = f"{many} of rank {following.rank} are missing here: the store did not take them in time"

@@ -18,7 +18,7 @@ from unitagent import setting_parsers
 from unitagent.errors import RefusalError
 from unitagent.system import working_directory
 from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES, Keyring
-from unitagent.workload.background import in_background
+from unitagent.system.daemon_thread import run_in_daemon_thread
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Follow = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FileContent:
     """What a look at the file gave: its secrets, or why it has none to take."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -59,20 +59,20 @@ class SecretFile:
         self._path = place if place and _is_plain(place) else None
         self._keys = keys
         self._say, self._warn = say, warn
-        self._known: Seen | None = None  # as it was last taken, or refused and told
+        self._known: FileContent | None = None  # as it was last taken, or refused and told
         self._refused = False
-        self._new: Seen | None = None  # as it was seen once
+        self._candidate: FileContent | None = None  # as it was seen once
         self._followers: list[Follow] = []
 
-    def also(self, follow: Follow) -> None:
+    def add_follower(self, follow: Follow) -> None:
         """Call this after each look as well: for who has something to do when the keys have changed."""
         self._followers.append(follow)
 
     @contextlib.asynccontextmanager
-    async def watched(self, heartbeat: float) -> AsyncIterator[SecretFile]:
+    async def watch_in_background(self, heartbeat: float) -> AsyncIterator[SecretFile]:
         """Look for the time of a block, every few heartbeats."""
         pause = min(HEARTBEATS * heartbeat, LONGEST)
-        task = asyncio.create_task(self._watch(pause)) if self._path is not None else None
+        task = asyncio.create_task(self._watch_file(pause)) if self._path is not None else None
         try:
             yield self
         finally:
@@ -80,24 +80,24 @@ class SecretFile:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def look(self) -> bool:
+    async def check_file(self) -> bool:
         """Look once; whether what is there now has to be seen once more, soon, to count."""
         if self._path is None:
             return False
         path = self._path
-        seen = await in_background(lambda: read(path))
-        self._new, before = seen, self._new
+        seen = await run_in_daemon_thread(lambda: read_secrets(path))
+        self._candidate, before = seen, self._candidate
         if seen == self._known:
             return False
         if seen != before:
             return True
-        self._take(seen)
+        self._accept_secrets(seen)
         return False
 
-    async def _watch(self, pause: float) -> None:
+    async def _watch_file(self, pause: float) -> None:
         while True:
             try:
-                soon = await self.look()
+                soon = await self.check_file()
                 for follow in self._followers:
                     await follow()
             except Exception as error:  # noqa: BLE001  # whatever it is, it must not be for ever, nor unseen
@@ -105,7 +105,7 @@ class SecretFile:
                 _log.error("internal error: %r", error)
             await asyncio.sleep(SETTLED if soon else pause)
 
-    def _take(self, seen: Seen) -> None:
+    def _accept_secrets(self, seen: FileContent) -> None:
         trouble = seen.trouble
         if not trouble and not self._keys.has_any(seen.secrets):
             trouble = "has none of the secrets that are accepted now, so that nobody else might know any"
@@ -125,21 +125,21 @@ class SecretFile:
             self._say("UNIT_SECRET_FILE has the accepted secrets again")
 
 
-def read(path: str) -> Seen:
+def read_secrets(path: str) -> FileContent:
     """Read the secrets in a file. Blocks, but for no pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
             raw = file.read(_MOST) or b""  # None: a pipe that is held open and empty
-        return Seen(setting_parsers.parse_secrets(raw.decode()))
+        return FileContent(setting_parsers.parse_secrets(raw.decode()))
     except OSError as error:
-        return Seen(trouble=f"cannot be read ({error.strerror})")
+        return FileContent(trouble=f"cannot be read ({error.strerror})")
     except UnicodeDecodeError:
-        return Seen(trouble="is no UTF-8 text")
+        return FileContent(trouble="is no UTF-8 text")
     except RefusalError as error:
-        return Seen(trouble=f"is not accepted ({error})")
+        return FileContent(trouble=f"is not accepted ({error})")
     except ValueError:
-        return Seen(trouble="is empty")
+        return FileContent(trouble="is empty")
 
 
 def _is_plain(path: str) -> bool:

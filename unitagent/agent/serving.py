@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.agent.agreement import Agreement
-from unitagent.agent.announcing import Announcer
-from unitagent.agent.checking import Commands
-from unitagent.agent.claim import Claimed, claim
-from unitagent.agent.embedding import EmbeddedStore, StoreAddress, store_address
-from unitagent.agent.fingerprint import fingerprint
-from unitagent.agent.here import Here, end_former, given
-from unitagent.agent.launch import Launcher, find_rdma
-from unitagent.agent.loop import Agent, Rooms
-from unitagent.agent.recording import Recorder
-from unitagent.agent.secret_file import SecretFile
+from unitagent.agent.secret_rotation import SecretAgreement
+from unitagent.agent.endpoint_publisher import EndpointPublisher
+from unitagent.agent.workload_health import CommandChecks
+from unitagent.agent.rank_claim import Claim, claim_free_rank
+from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreLocation, locate_store
+from unitagent.agent.fingerprint import compute_fingerprint
+from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
+from unitagent.agent.launch import Launcher, choose_rdma_device
+from unitagent.agent.loop import Agent, Components
+from unitagent.agent.history_writer import HistoryWriter
+from unitagent.agent.secret_rotation import SecretFile
 from unitagent.agent.views import Views
 from unitagent.core import rank_ownership
 from unitagent.core.events import ProbeResult
@@ -43,7 +43,7 @@ from unitagent.store.registry import Registry
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
 from unitagent.workload import leftovers
-from unitagent.workload.process import Workload
+from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
     from unitagent.probes.health import HealthCheck
@@ -54,26 +54,26 @@ _log = logging.getLogger(__name__)
 _REFRESHED_A_SECOND = 10  # instances; so often are all records read again, and not only changed ones
 _LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
 
-Store = tuple[StoreAddress, EmbeddedStore | None]  # where it is, and its server when that is ours
+Store = tuple[StoreLocation, EmbeddedStoreSupervisor | None]  # where it is, and its server when that is ours
 
 
-async def serve(
-    found: Resolved, where: LogContext, here: Here, address: InstanceAddress, there: Store
+async def run_instance(
+    found: Resolved, where: LogContext, context: ProcessContext, address: InstanceAddress, there: Store
 ) -> int:
     """Join the Unit at this address and be its instance; returns the exit code."""
     settings = found.settings
     incarnation = secrets.token_hex(8)
     async with (
-        SecretFile(settings.secret_file, here.keys).watched(settings.heartbeat) as file,
-        _store(settings, incarnation, here, there, file) as stores,
+        SecretFile(settings.secret_file, context.keys).watch_in_background(settings.heartbeat) as file,
+        _open_stores(settings, incarnation, context, there, file) as stores,
     ):
-        claimed = await _identity(found, incarnation, address, stores[0], here.keys)
+        claimed = await _claim_identity(found, incarnation, address, stores[0], context.keys)
         where.rank = claimed.me.rank
-        return await _serve(found, where, here, Place(address, claimed.me, claimed.took, file, *stores))
+        return await _run_placed(found, where, context, Placement(address, claimed.me, claimed.took, file, *stores))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where this instance stands in the Unit; ``took``: the record whose place it has taken already."""
 
     address: InstanceAddress
@@ -86,29 +86,29 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def _store(
-    settings: Settings, incarnation: str, here: Here, there: Store, file: SecretFile
+async def _open_stores(
+    settings: Settings, incarnation: str, context: ProcessContext, there: Store, file: SecretFile
 ) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory]]:
     """The store, its list of Units and the Unit's history."""
     where, server = there
     if server is not None:
-        await server.ready()
+        await server.wait_until_ready()
     store = RedisStore(
         settings.unit,
         where.url,
         timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
-        keys=here.keys,
+        keys=context.keys,
         needs_port=settings.http_port != 0,
         size=settings.size,
         refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
         remedy=where.remedy,
     )
     if server is not None:
-        file.also(partial(server.follow, lambda: store.unlike == frozenset()))
+        file.add_follower(partial(server.update_passwords, lambda: store.unlike == frozenset()))
     try:
         timeout = settings.timing.operation_timeout
-        registry = Registry(where.url, timeout=timeout, keys=here.keys)
+        registry = Registry(where.url, timeout=timeout, keys=context.keys)
         yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout)
     finally:
         await store.close()
@@ -116,9 +116,9 @@ async def _store(
             await asyncio.sleep(_LINGER)
 
 
-async def _identity(
+async def _claim_identity(
     found: Resolved, incarnation: str, address: InstanceAddress, store: RedisStore, keys: Keyring
-) -> Claimed:
+) -> Claim:
     settings = found.settings
     me = Record(
         rank=settings.rank or 0,
@@ -127,21 +127,21 @@ async def _identity(
         ip=address.ip,
         port=settings.http_port,
         netns=find_own_netns(settings.http_host, settings.http_port, address.ip),
-        hostname=_readable(socket.gethostname()),
+        hostname=_make_printable(socket.gethostname()),
         revision=settings.revision,
-        fingerprint=_fingerprint(found),
+        fingerprint=_fingerprint_settings(found),
         lease=settings.lease,
     )
     if settings.rank is not None:
         store.set_rank(me.rank)
-        return Claimed(me)
-    asker = PeerAsker(settings.unit, incarnation, keys)
-    peers = Peers(asker, address.ip, settings.timing.peer_timeout, lambda *_: None)
+        return Claim(me)
+    peer_client = PeerAsker(settings.unit, incarnation, keys)
+    peers = Peers(peer_client, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> ProbeResult:
         return (await peers.ask_peer(record)).opinion
 
-    claimed = await claim(
+    claimed = await claim_free_rank(
         store,
         me,
         guard=settings.guard,
@@ -149,16 +149,16 @@ async def _identity(
         store_timeout=settings.store_timeout,
         ask=ask if settings.http_port else None,
     )
-    await end_former(settings.unit, claimed.me.rank)
+    await kill_former_workload(settings.unit, claimed.me.rank)
     return claimed
 
 
-def _readable(hostname: str) -> str:
+def _make_printable(hostname: str) -> str:
     """A name that a record may hold: the kernel takes any bytes for one."""
     return "".join(letter if letter.isprintable() else "?" for letter in hostname)
 
 
-def _fingerprint(found: Resolved) -> str:
+def _fingerprint_settings(found: Resolved) -> str:
     """Of what the workload is given by the user, and of how the Unit is to act."""
     settings = found.settings
     shared = {
@@ -169,73 +169,73 @@ def _fingerprint(found: Resolved) -> str:
         "UNIT_LEASE_SECONDS": f"{settings.lease:g}",
         "UNIT_HEARTBEAT_SECONDS": f"{settings.heartbeat:g}",
     }
-    return fingerprint(settings.command, shared, given(found))
+    return compute_fingerprint(settings.command, shared, merge_user_environment(found))
 
 
-async def _serve(found: Resolved, where: LogContext, here: Here, place: Place) -> int:
-    settings, me = found.settings, place.me
-    card = (place.address.ifname, place.address.ip)
-    hca = await asyncio.to_thread(find_rdma, found, place.address.ifname, _log.warning)
+async def _run_placed(found: Resolved, where: LogContext, context: ProcessContext, placement: Placement) -> int:
+    settings, me = found.settings, placement.me
+    card = (placement.address.ifname, placement.address.ip)
+    hca = await asyncio.to_thread(choose_rdma_device, found, placement.address.ifname, _log.warning)
     launcher = Launcher(
-        found, me.rank, card, leftovers.marker(me.incarnation), hca=hca, commands=_commands(here)
+        found, me.rank, card, leftovers.make_marker(me.incarnation), hca=hca, commands=_make_command_checks(context)
     )
-    rehearsed = launcher.rehearse()
-    for notice in rehearsed.notices:
+    dry_run = launcher.prepare_dry_run()
+    for notice in dry_run.notices:
         _log.warning("%s", notice)
-    if rehearsed.asked is not None:
-        _log.info("rank 0's health: %s", rehearsed.asked.words)
-    state = initial_state(rules(settings, me, health=rehearsed.asked is not None), me, time.monotonic())
-    if place.took is not None:
-        state = rank_ownership.succeed_holder(state, place.took)
+    if dry_run.health_probe is not None:
+        _log.info("rank 0's health: %s", dry_run.health_probe.description)
+    state = initial_state(build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic())
+    if placement.took is not None:
+        state = rank_ownership.succeed_holder(state, placement.took)
     agent = Agent(state, where, settings.stall)
-    recorder = Recorder(place.history, state)
+    recorder = HistoryWriter(placement.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    workload = Workload(here.reaper, here.born, on_exit=agent.on_exit, capture_stderr=not interactive)
+    workload = Workload(context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive)
     metrics = Metrics(me.rank)
-    asker = PeerAsker(settings.unit, me.incarnation, here.keys)
-    peers = Peers(asker, place.address.ip, settings.timing.peer_timeout, agent.on_hangup)
-    agent.furnish(
-        Rooms(
-            store=place.store,
+    peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
+    peers = Peers(peer_client, placement.address.ip, settings.timing.peer_timeout, agent.on_hangup)
+    agent.attach(
+        Components(
+            store=placement.store,
             workload=workload,
             peers=peers,
             launcher=launcher,
             metrics=metrics,
-            leash=here.leash,
+            leash=context.watchdog,
             recorder=recorder,
         )
     )
-    agreement = Agreement(agent, place.store, here.keys)
-    place.file.also(agreement.follow)
+    agreement = SecretAgreement(agent, placement.store, context.keys)
+    placement.file.add_follower(agreement.check_agreement)
     views = Views(agent, metrics, settings.dashboard, agreement)
-    announcer = Announcer(place.registry, views, settings, me.ip, rehearsed.traffic_port or 0)
+    announcer = EndpointPublisher(placement.registry, views, settings, me.ip, dry_run.traffic_port or 0)
     async with (
-        recorder.running(),
-        _probes(settings, views, me.ip, here.keys),
-        announcer.running() if me.rank == 0 else contextlib.nullcontext(),
+        recorder.write_in_background(),
+        _run_probe_server(settings, views, me.ip, context.keys),
+        announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
-        return await agent.run(here.born)
+        return await agent.run(context.inherited_signals)
 
 
-def _commands(here: Here) -> Commands:
+def _make_command_checks(context: ProcessContext) -> CommandChecks:
     """Checks of commands run as children of this process."""
 
     def check(argv: Sequence[str], env: Mapping[str, str]) -> HealthCheck:
-        from unitagent.workload.errand import Errand  # noqa: PLC0415 (few service files name a command)
+        from unitagent.workload.exec_probe import ExecProbe  # noqa: PLC0415 (few service files name a command)
 
-        return Errand(here.reaper, here.born, argv, env).run
+        return ExecProbe(context.reaper, context.inherited_signals, argv, env).run
 
     return check
 
 
 @contextlib.asynccontextmanager
-async def _probes(settings: Settings, views: Views, ip: str, keys: Keyring) -> AsyncIterator[None]:
+async def _run_probe_server(settings: Settings, views: Views, ip: str, keys: Keyring) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
         return
-    where = store_address(settings, ip, keys)
-    units = _onlooker(where, views, settings, keys) if settings.dashboard == "store" else None
-    server = ProbeServer(views, keys, units, _hosts(settings))
+    where = locate_store(settings, ip, keys)
+    units = _make_observer(where, views, settings, keys) if settings.dashboard == "store" else None
+    server = ProbeServer(views, keys, units, _collect_host_names(settings))
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
@@ -243,13 +243,13 @@ async def _probes(settings: Settings, views: Views, ip: str, keys: Keyring) -> A
         await server.stop()
 
 
-def _onlooker(where: StoreAddress, views: Views, settings: Settings, keys: Keyring) -> UnitSource:
-    from unitagent.agent.onlooker import Onlooker  # noqa: PLC0415 (few pages show more than their own Unit)
+def _make_observer(where: StoreLocation, views: Views, settings: Settings, keys: Keyring) -> UnitSource:
+    from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages show more than their own Unit)
 
-    return Onlooker(where.url, views, settings, keys)
+    return StoreObserver(where.url, views, settings, keys)
 
 
-def _hosts(settings: Settings) -> AllowedHosts:
+def _collect_host_names(settings: Settings) -> AllowedHosts:
     """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
     try:
         known = parse_etc_hosts(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
@@ -259,7 +259,7 @@ def _hosts(settings: Settings) -> AllowedHosts:
     return AllowedHosts([*filter(None, own), *known, *(settings.http_hosts or ())])
 
 
-def rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
+def build_rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
     """What the core is told of the settings."""
     return CoreConfig(
         unit=settings.unit,

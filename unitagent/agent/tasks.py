@@ -14,29 +14,29 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 
-Mend = Callable[[BaseException], object]
+OnFailure = Callable[[BaseException], object]
 """Gives the core what work that failed has not given it."""
 
 
-def unmissed(_error: BaseException) -> None:
+def ignore_failure(_error: BaseException) -> None:
     """Mend nothing: nobody waits for this work."""
 
 
-class Tasks:
+class BackgroundTasks:
     """All that is under way."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    def start(self, work: Coroutine[Any, Any, None], mend: Mend) -> asyncio.Task[None]:
+    def start_task(self, work: Coroutine[Any, Any, None], mend: OnFailure) -> asyncio.Task[None]:
         """Run it; ``mend`` is called when it fails, or is cancelled by anybody but :meth:`close`."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, mend))
+        task.add_done_callback(partial(self._on_done, mend))
         return task
 
-    def keep_up(self, work: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+    def keep_running(self, work: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         """Run it, and when it fails once more after ``pause`` seconds, and so on."""
 
         async def again() -> None:
@@ -44,9 +44,9 @@ class Tasks:
             await work()
 
         def renew(_error: BaseException) -> None:
-            self.start(again(), renew)
+            self.start_task(again(), renew)
 
-        self.start(work(), renew)
+        self.start_task(work(), renew)
 
     async def close(self) -> None:
         """End all."""
@@ -55,7 +55,7 @@ class Tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ended(self, mend: Mend, task: asyncio.Task[None]) -> None:
+    def _on_done(self, mend: OnFailure, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None or self._closing:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unitagent.agent.checking import OnVerdict
+from unitagent.agent.workload_health import OnVerdict
 from unitagent.agent.launch import Launch
 from unitagent.probes.health import HealthProbe, StallProbe
 
 
-class Vigil:
+class WorkloadMonitor:
     """Over one workload at a time."""
 
     def __init__(self, on_verdict: OnVerdict, on_stall: Callable[[str], None], stall: float) -> None:
@@ -19,16 +19,16 @@ class Vigil:
         self._stall = stall
         self._probes: list[HealthProbe | StallProbe] = []
 
-    def begin(self, launch: Launch, *, health: bool) -> None:
+    def start_probes(self, launch: Launch, *, health: bool) -> None:
         """Ask this workload; of its health only where that counts."""
-        if health and launch.asked is not None:
-            self._probes.append(launch.asked.probe(self._on_verdict))
+        if health and launch.health_probe is not None:
+            self._probes.append(launch.health_probe.make_probe(self._on_verdict))
         if self._stall and launch.gauges is not None:
             self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
         for probe in self._probes:
             probe.start()
 
-    def end(self) -> None:
+    def stop_probes(self) -> None:
         """Ask no more."""
         for probe in self._probes:
             probe.stop()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def in_background(work: Callable[[], T]) -> T:
+async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread of its own and return its result or raise its error.
 
     Cancelling gives up waiting, not the work. Where no thread is to be had (a fork bomb used them all up) it
@@ -26,22 +26,22 @@ async def in_background(work: Callable[[], T]) -> T:
     """
     done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     try:
-        threading.Thread(target=_run, args=(work, done), daemon=True).start()
+        threading.Thread(target=_run_work, args=(work, done), daemon=True).start()
     except RuntimeError:
         return work()
     return await done
 
 
-def _run(work: Callable[[], T], done: asyncio.Future[T]) -> None:
+def _run_work(work: Callable[[], T], done: asyncio.Future[T]) -> None:
     try:
         result = work()
     except Exception as error:  # noqa: BLE001 - handed on to whoever waits
-        _settle(done, done.set_exception, error)
+        _set_outcome(done, done.set_exception, error)
     else:
-        _settle(done, done.set_result, result)
+        _set_outcome(done, done.set_result, result)
 
 
-def _settle(done: asyncio.Future[T], setter: Callable[..., None], value: object) -> None:
+def _set_outcome(done: asyncio.Future[T], setter: Callable[..., None], value: object) -> None:
     def settle() -> None:
         if not done.done():
             setter(value)

@@ -8,33 +8,33 @@ first birth that is known, and from then on there may always have been one.
 
 from __future__ import annotations
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
-_UNKNOWN = -1
+_NO_PID = -1
 
 
-class Births:
+class BirthCounter:
     """The number, and what it was at the last look."""
 
-    def __init__(self, path: str = f"{proc.PROC}/loadavg") -> None:
+    def __init__(self, path: str = f"{procfs.PROC}/loadavg") -> None:
         self._path = path
-        self._last = _UNKNOWN
-        self._tells = True
+        self._last = _NO_PID
+        self._is_reliable = True
 
-    def begin(self, pid: int) -> None:
+    def calibrate(self, pid: int) -> None:
         """This child was born just now: whether the number tells of it says what it is worth."""
-        self._last = _UNKNOWN
-        self._tells = self._tells and self._number() >= pid
+        self._last = _NO_PID
+        self._is_reliable = self._is_reliable and self._read_last_pid() >= pid
 
-    def any(self) -> bool:
+    def has_increased(self) -> bool:
         """Whether there may have been a birth since this was last asked."""
-        before, self._last = self._last, self._number()
-        return self._last == _UNKNOWN or self._last != before
+        before, self._last = self._last, self._read_last_pid()
+        return self._last == _NO_PID or self._last != before
 
-    def _number(self) -> int:
-        if not self._tells:
-            return _UNKNOWN
+    def _read_last_pid(self) -> int:
+        if not self._is_reliable:
+            return _NO_PID
         try:
-            return int(proc.line(self._path).split()[4])
+            return int(procfs.read_line(self._path).split()[4])
         except (OSError, ValueError, IndexError):
-            return _UNKNOWN
+            return _NO_PID

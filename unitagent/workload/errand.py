@@ -22,7 +22,7 @@ from unitagent.workload import command
 if TYPE_CHECKING:
     from unitagent.core.exits import Exit
     from unitagent.workload.reaper import Reaper
-    from unitagent.workload.signals import Birth
+    from unitagent.workload.signals import InheritedSignals
 
 _NULL = (
     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -32,11 +32,11 @@ _NULL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class ExecProbe:
     """A command that may be run again and again."""
 
     reaper: Reaper
-    born: Birth
+    inherited: InheritedSignals
     argv: Sequence[str]
     env: Mapping[str, str]
 
@@ -64,7 +64,7 @@ class Errand:
     def _spawn(self) -> tuple[int, asyncio.Future[Exit]]:
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         pid = os.posix_spawn(
-            command.locate(self.argv[0], self.env),
+            command.locate_program(self.argv[0], self.env),
             list(self.argv),
             dict(self.env),
             file_actions=_NULL,
@@ -72,5 +72,5 @@ class Errand:
             setsigmask=self.born.mask,
             setsigdef=self.born.defaults,
         )
-        self.reaper.watch(pid, ended.set_result)
+        self.reaper.watch_child(pid, ended.set_result)
         return pid, ended

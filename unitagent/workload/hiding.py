@@ -11,12 +11,12 @@ import os
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
-def hide() -> None:
+def hide_process() -> None:
     """Close ``/proc/PID/environ``, ``fd`` and ``mem`` of this process, and ptrace; no core is dumped."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def forget(*names: str) -> None:
+def erase_variables(*names: str) -> None:
     """Wipe these variables where the kernel shows a process's first environment, and unset them."""
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p

@@ -9,25 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 
-class Kin:
+class DescendantTracker:
     """Descendants of this process."""
 
     def __init__(self) -> None:
-        self._known: dict[int, proc.Process] = {}
+        self._known: dict[int, procfs.Process] = {}
 
     @property
     def pids(self) -> frozenset[int]:
         """Who was there when I looked last."""
         return frozenset(self._known)
 
-    def look(self, spared: Collection[int], *, born: bool) -> list[proc.Process]:
+    def list_current(self, spared: Collection[int], *, born: bool) -> list[procfs.Process]:
         """Return who is there, ``spared`` ones and their kin left out; ``born``: there may be others now."""
-        found = {one.pid: one for one in proc.family(os.getpid(), spared)} if born else {}
+        found = {one.pid: one for one in procfs.find_descendants(os.getpid(), spared)} if born else {}
         for pid, old in self._known.items():
-            if pid not in found and (now := proc.read(pid)) is not None and now.ticks == old.ticks:
+            if pid not in found and (now := procfs.read_process(pid)) is not None and now.ticks == old.ticks:
                 found[pid] = now
         self._known = found
         return list(found.values())

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,7 +42,7 @@ _START = (
 )
 
 
-class Leash:
+class WatchdogClient:
     """Holds a watchdog, once it is started.
 
     Attributes:
@@ -53,11 +53,11 @@ class Leash:
     def __init__(self) -> None:
         self.pid = 0
         self._pipe = -1
-        self._word = -1  # what the watchdog says comes here
+        self._reports = -1  # what the watchdog says comes here
         self._spared: Collection[int] = ()
         self._armed = False
-        self._since = -math.inf
-        self._looked = -math.inf
+        self._last_contact = -math.inf
+        self._checked_at = -math.inf
         self._was_stopped = False
         self._closing = False
         self._gone = asyncio.Event()
@@ -65,26 +65,26 @@ class Leash:
 
     def start(self, reaper: Reaper) -> None:
         """Start the watchdog, as a service child; it spares the others."""
-        if proc.link("/proc/self") != str(os.getpid()):  # another namespace's: there every pid means another
+        if procfs.read_link("/proc/self") != str(os.getpid()):  # another namespace's: there every pid means another
             return
         ear, self._pipe = os.pipe()
-        self._word, mouth = os.pipe()
-        code = _code()
+        self._reports, mouth = os.pipe()
+        code = _load_watchdog_code()
         os.set_blocking(self._pipe, False)
-        os.set_blocking(self._word, False)
+        os.set_blocking(self._reports, False)
         os.write(self._pipe, code)
         try:
-            self.pid = _spawn(ear, mouth, len(code))
+            self.pid = _spawn_watchdog(ear, mouth, len(code))
         except OSError as error:
             _log.warning("no watchdog (%s): should this agent hang, its workload lives on", error)
         else:
             self._reaper, self._spared = reaper, reaper.services
-            reaper.watch(self.pid, self._died, service=True)
+            reaper.watch_child(self.pid, self._on_exit, service=True)
         finally:
             os.close(ear)
             os.close(mouth)
 
-    def feed(self, since: float, patience: float) -> None:
+    def extend_deadline(self, since: float, patience: float) -> None:
         """Let the workload live for ``patience`` seconds after ``since``; to be called often.
 
         Args:
@@ -93,40 +93,40 @@ class Leash:
 
         """
         now = time.monotonic()
-        if now - self._looked >= _LOOK:
-            self._looked = now
-            self._end_stopped()
-        if self._armed and now - self._since > patience:
+        if now - self._checked_at >= _LOOK:
+            self._checked_at = now
+            self._kill_if_stopped()
+        if self._armed and now - self._last_contact > patience:
             self._armed = False
             _log.warning(
                 "this agent stood still for %.1f s; unless its machine did too, its workload has been ended",
-                now - self._since,
+                now - self._last_contact,
             )
         left = since + patience - now
-        if left > 0 and (not self._armed or since - self._since >= _APART):
-            self._armed, self._since = True, since
-            self._say(f"{left:.3f}", *map(str, self._spared))
+        if left > 0 and (not self._armed or since - self._last_contact >= _APART):
+            self._armed, self._last_contact = True, since
+            self._send_words(f"{left:.3f}", *map(str, self._spared))
 
-    def _end_stopped(self) -> None:
+    def _kill_if_stopped(self) -> None:
         """End a watchdog that two looks found stopped; one look may meet a machine that is just waking up."""
-        seen = proc.read(self.pid)
+        seen = procfs.read_process(self.pid)
         stopped = seen is not None and seen.state in _STOPPED
         if seen is not None and stopped and self._was_stopped:
             _log.warning("the watchdog has been stopped (SIGSTOP or a debugger); it is ended")
-            proc.kill(seen)
+            procfs.kill_process(seen)
         self._was_stopped = stopped
 
-    def rest(self) -> None:
+    def disarm(self) -> None:
         """There is no workload."""
         if self._armed:
             self._armed = False
-            self._say(_REST)
+            self._send_words(_REST)
             self.has_killed()  # what it says of this workload is not of the next one
 
     def has_killed(self) -> bool:
         """Whether the watchdog has killed the workload since this was asked last."""
         try:
-            return self._word >= 0 and bool(os.read(self._word, _WORDS))
+            return self._reports >= 0 and bool(os.read(self._reports, _WORDS))
         except OSError:  # nothing was said
             return False
 
@@ -135,13 +135,13 @@ class Leash:
         self._closing = True
         if self._pipe >= 0:
             os.close(self._pipe)
-            os.close(self._word)
+            os.close(self._reports)
         if self.pid and not self._armed:
             os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), _END)
 
-    def _died(self, ended: Exit) -> None:
+    def _on_exit(self, ended: Exit) -> None:
         self.pid = 0
         self._gone.set()
         if not self._closing:
@@ -154,23 +154,23 @@ class Leash:
     def _start_again(self) -> None:
         if not self._closing and self._reaper is not None:
             os.close(self._pipe)
-            os.close(self._word)
+            os.close(self._reports)
             self._armed = False  # the next feed arms the new one
             self._gone.clear()
             self.start(self._reaper)
 
-    def _say(self, *words: str) -> None:
+    def _send_words(self, *words: str) -> None:
         with contextlib.suppress(OSError):  # it is gone, or it stands still and the pipe is full
             os.write(self._pipe, f"{' '.join(words)}\n".encode())
 
 
-def _code() -> bytes:
+def _load_watchdog_code() -> bytes:
     spec = importlib.util.find_spec(_WATCHDOG)
     loader: Any = spec.loader if spec is not None else None
     return marshal.dumps(loader.get_code(_WATCHDOG))
 
 
-def _spawn(ear: int, mouth: int, length: int) -> int:
+def _spawn_watchdog(ear: int, mouth: int, length: int) -> int:
     """Spawn it deaf to all signals but SIGKILL and SIGSTOP: it ends with the agent, and not before."""
     actions = [
         (os.POSIX_SPAWN_DUP2, ear, 0),

@@ -27,22 +27,22 @@ _LISTEN = "0A"  # a state, in those
 Inode = str  # as a link in /proc/PID/fd shows it: ``socket:[1234]``
 
 
-def listening() -> list[tuple[Inode, int]]:
+def list_listeners() -> list[tuple[Inode, int]]:
     """Socket and port of all TCP listeners. Blocks."""
     try:
-        return [*_ask(socket.AF_INET), *_ask(socket.AF_INET6)]
+        return [*_query_kernel(socket.AF_INET), *_query_kernel(socket.AF_INET6)]
     except (OSError, struct.error):
-        return list(_read())
+        return list(_read_proc_net())
 
 
-def _ask(family: int) -> Iterator[tuple[Inode, int]]:
+def _query_kernel(family: int) -> Iterator[tuple[Inode, int]]:
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
     size = _HEADER.size + len(request)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(_SECONDS)
         kernel.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + request)
         while True:
-            for kind, body in _messages(kernel.recv(_BUFFER)):
+            for kind, body in _parse_messages(kernel.recv(_BUFFER)):
                 if kind == _DONE:
                     return
                 if kind == _ERROR:
@@ -50,7 +50,7 @@ def _ask(family: int) -> Iterator[tuple[Inode, int]]:
                 yield f"socket:[{_INODE.unpack_from(body)[0]}]", _PORT.unpack_from(body)[0]
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     while data:
         length, kind, *_ = _HEADER.unpack_from(data)
         if length < _HEADER.size:
@@ -59,7 +59,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[(length + 3) & ~3 :]
 
 
-def _read() -> Iterator[tuple[Inode, int]]:
+def _read_proc_net() -> Iterator[tuple[Inode, int]]:
     for path in _TABLES:
         try:
             with Path(path).open() as file:  # thousands of lines, of which few are wanted

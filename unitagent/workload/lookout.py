@@ -12,18 +12,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit
-from unitagent.workload.background import in_background
-from unitagent.workload.inside import Corpse, Inside
-from unitagent.workload.vital import Bells
+from unitagent.system.daemon_thread import run_in_daemon_thread
+from unitagent.workload.liveness import DeadProcess, LivenessCheck
+from unitagent.workload.liveness import ExitNotifier
 
 if TYPE_CHECKING:
     from unitagent.workload.oom import OomCounter
-    from unitagent.workload.proc import Process
+    from unitagent.system.procfs import Process
     from unitagent.workload.reaper import Reaper
-    from unitagent.workload.shm import SharedMemory
+    from unitagent.workload.shared_memory import SharedMemory
 
 
-class Lookout:
+class LivenessMonitor:
     """Over one workload at a time.
 
     Args:
@@ -35,47 +35,47 @@ class Lookout:
     def __init__(
         self, reaper: Reaper, oom: OomCounter, shm: SharedMemory, family: Callable[[], Sequence[Process]]
     ) -> None:
-        self._reaper, self._oom, self._shm, self._family = reaper, oom, shm, family
-        self._inside = Inside()
-        self._bells = Bells()
-        reaper.on_orphan = self._inside.orphan_died
+        self._reaper, self._oom, self._shm, self._list_members = reaper, oom, shm, family
+        self._check = LivenessCheck()
+        self._notifier = ExitNotifier()
+        reaper.on_orphan = self._check.note_orphan_exit
 
-    def begin(self, vital: Collection[str], pid: int) -> None:
+    def begin_workload(self, required: Collection[str], pid: int) -> None:
         """Begin with a new workload; see :meth:`Inside.begin`."""
-        self._inside.begin(vital, pid)
+        self._check.begin_workload(required, pid)
 
-    async def rest(self, seconds: float) -> None:
+    async def wait_for_death(self, seconds: float) -> None:
         """Wait so long, or until somebody has died whose death is to be told at once."""
-        await self._bells.wait(seconds)
+        await self._notifier.wait(seconds)
 
-    async def look(self, main: Callable[[], int | None]) -> Corpse | None:
+    async def find_dead_process(self, main: Callable[[], int | None]) -> DeadProcess | None:
         """Find a process whose death the workload has not noticed; ``main`` tells the pid that it has now."""
-        self._oom.glance()
+        self._oom.sample_if_due()
         pid = main()
         if pid is None:
-            self._bells.hang(())
+            self._notifier.watch_pids(())
             return None
-        if self._shm.changed():  # a crash comes without warning, and nobody tells later whose it was
-            await in_background(self._sample_growth)
-        if not self._inside.is_due(died=self._bells.died):
+        if self._shm.has_changed():  # a crash comes without warning, and nobody tells later whose it was
+            await run_in_daemon_thread(self._sample_growth)
+        if not self._check.is_due(died=self._notifier.died):
             return None
-        corpse = await self._look_inside(frozenset(self._reaper.services))
+        dead = await self._check_processes(frozenset(self._reaper.services))
         if main() != pid:  # what was looked at has ended meanwhile
-            corpse = None
-        self._watch(main() is not None and corpse is None)
-        if corpse is None or not self._oom.struck():
-            return corpse
-        return replace(corpse, exit=replace(corpse.exit or Exit(None, signal.SIGKILL), oom=True))
+            dead = None
+        self._watch_exits(main() is not None and dead is None)
+        if dead is None or not self._oom.killed_recently():
+            return dead
+        return replace(dead, exit=replace(dead.exit or Exit(None, signal.SIGKILL), oom=True))
 
     def _sample_growth(self) -> None:
-        if self._shm.grown():
-            self._shm.sample(one.pid for one in self._family())
+        if self._shm.has_new_files():
+            self._shm.sample_writers(one.pid for one in self._list_members())
 
-    async def _look_inside(self, spared: frozenset[int]) -> Corpse | None:
-        if self._inside.quick:
-            return self._inside.look(spared)
-        return await in_background(lambda: self._inside.look(spared))
+    async def _check_processes(self, spared: frozenset[int]) -> DeadProcess | None:
+        if self._check.is_quick:
+            return self._check.find_dead(spared)
+        return await run_in_daemon_thread(lambda: self._check.find_dead(spared))
 
-    def _watch(self, lives: bool) -> None:
-        watched = self._inside.watched if lives else frozenset()
-        self._bells.hang(watched, muted=watched - self._inside.vital)
+    def _watch_exits(self, lives: bool) -> None:
+        watched = self._check.watched_pids if lives else frozenset()
+        self._notifier.watch_pids(watched, muted=watched - self._check.required_pids)

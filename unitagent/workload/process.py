@@ -19,21 +19,22 @@ from typing import TYPE_CHECKING
 from unitagent.core.exits import Exit
 from unitagent.core.model import shorten_list
 from unitagent.system import working_directory
-from unitagent.workload import command, leftovers, proc
-from unitagent.workload.background import in_background
-from unitagent.workload.held import Holdings
-from unitagent.workload.lookout import Lookout
+from unitagent.workload import command, leftovers
+from unitagent.system import procfs
+from unitagent.system.daemon_thread import run_in_daemon_thread
+from unitagent.workload.resource_release import ResourceRelease
+from unitagent.workload.liveness import LivenessMonitor
 from unitagent.workload.oom import OomCounter
-from unitagent.workload.shm import SharedMemory
-from unitagent.workload.stderr import Stderr
-from unitagent.workload.terminal import Terminal
+from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.stderr_relay import StderrRelay
+from unitagent.workload.signals import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from unitagent.workload.inside import Corpse
+    from unitagent.workload.liveness import DeadProcess
     from unitagent.workload.reaper import Reaper
-    from unitagent.workload.signals import Birth
+    from unitagent.workload.signals import InheritedSignals
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Workload:
     def __init__(
         self,
         reaper: Reaper,
-        born: Birth,
+        inherited: InheritedSignals,
         *,
         on_exit: Callable[[Exit, list[str]], None],
         capture_stderr: bool = True,
@@ -85,16 +86,16 @@ class Workload:
         """
         self.pid: int | None = None
         self._reaper = reaper
-        self._born = born
+        self._born = inherited
         self._on_exit = on_exit
         self._kill_seconds = kill_seconds
-        self._stderr = Stderr() if capture_stderr else None
+        self._stderr = StderrRelay() if capture_stderr else None
         self._terminal = Terminal()
         self._oom = OomCounter(aftermath=oom_seconds)
-        self._vital: tuple[str, ...] = ()
+        self._required: tuple[str, ...] = ()
         self._shm = SharedMemory()
-        self._lookout = Lookout(reaper, self._oom, self._shm, self._family)
-        self._holdings = Holdings(gpus)
+        self._liveness = LivenessMonitor(reaper, self._oom, self._shm, self._list_members)
+        self._resources = ResourceRelease(gpus)
         self._release_seconds = release_seconds
         self._deadline = math.inf
         self._ending: asyncio.Task[Stuck | None] | None = None
@@ -104,7 +105,7 @@ class Workload:
         self,
         argv: Sequence[str],
         env: Mapping[str, str],
-        vital: Collection[str] = (),
+        required: Collection[str] = (),
         *,
         ports: Collection[int] = (),
     ) -> int:
@@ -123,23 +124,23 @@ class Workload:
         """
         if self.pid is not None or self._ending is not None:
             raise RuntimeError("a workload is only spawned after the one before is gone")
-        path = command.locate(argv[0], env)
-        self._oom.start()
-        self._vital = tuple(vital)
-        self._shm.remember()
-        self.pid = self._start(path, argv, env)
-        self._lookout.begin(vital, self.pid)
-        self._holdings.begin(self.pid, ports)
-        self._reaper.watch(self.pid, self._ended)
-        self._terminal.give(self.pid)
+        path = command.locate_program(argv[0], env)
+        self._oom.reset_count()
+        self._required = tuple(required)
+        self._shm.remember_existing()
+        self.pid = self._spawn_process(path, argv, env)
+        self._liveness.begin_workload(required, self.pid)
+        self._resources.begin_workload(self.pid, ports)
+        self._reaper.watch_child(self.pid, self._on_main_exit)
+        self._terminal.lend_to(self.pid)
         return self.pid
 
     @property
     def has_terminal(self) -> bool:
         """Whether our terminal is lent to the workload: then Ctrl-C ends it without a word to us."""
-        return self._terminal.lent
+        return self._terminal.is_lent
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Pass a signal on to the whole group, as long as the main process lives.
 
         Later the number of the group could be somebody else's; until the main process is reaped it cannot.
@@ -155,39 +156,39 @@ class Workload:
         it joins the stop under way, and the earlier deadline counts. Cancelling the caller does not cancel
         the stop.
         """
-        self._deadline = min(self._deadline, _now() + grace)
+        self._deadline = min(self._deadline, _get_time() + grace)
         if self._ending is None:
-            self._ending = asyncio.create_task(self._end(polite=grace > 0))
-        self._reaper.wake()
+            self._ending = asyncio.create_task(self._end_workload(polite=grace > 0))
+        self._reaper.notify_waiter()
         return await asyncio.shield(self._ending)
 
-    def hurry(self) -> None:
+    def force_stop(self) -> None:
         """Skip the rest of the grace of the stop under way, if there is one."""
         if self._ending is not None:
             self._deadline = -math.inf
-            self._reaper.wake()
+            self._reaper.notify_waiter()
 
-    async def look(self) -> None:
+    async def sample_resources(self) -> None:
         """Note what shared memory and sockets the workload has now, to recognize them when they stay.
 
         Done at the beginning of each stop. A crash comes without warning, so an agent may call this every
         half minute or so.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(in_background(self._sample), _SAMPLE_SECONDS)
+            await asyncio.wait_for(run_in_daemon_thread(self._sample_blocking), _SAMPLE_SECONDS)
 
-    def _sample(self) -> None:
-        pids = [process.pid for process in self._family()]
-        self._holdings.sample(pids)
-        self._shm.sample(pids)
+    def _sample_blocking(self) -> None:
+        pids = [process.pid for process in self._list_members()]
+        self._resources.record_usage(pids)
+        self._shm.sample_writers(pids)
 
-    async def dead_inside(self) -> Corpse | None:
+    async def find_dead_process(self) -> DeadProcess | None:
         """Find a process of the workload whose death it has not noticed; to be asked now and then."""
-        return await self._lookout.look(lambda: self.pid)
+        return await self._liveness.find_dead_process(lambda: self.pid)
 
-    async def rest(self, seconds: float) -> None:
+    async def wait_for_death(self, seconds: float) -> None:
         """Wait so long, or until a look inside is worth it."""
-        await self._lookout.rest(seconds)
+        await self._liveness.wait_for_death(seconds)
 
     async def close(self, limit: float = 1.0) -> None:
         """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
@@ -195,10 +196,10 @@ class Workload:
             self._stderr.close()
             await self._stderr.flush(limit)
 
-    def _start(self, path: str, argv: Sequence[str], env: Mapping[str, str]) -> int:
+    def _spawn_process(self, path: str, argv: Sequence[str], env: Mapping[str, str]) -> int:
         # posix_spawn and not Popen: it can reset just the signals that we changed, without code between fork
         # and exec, and it leaves no object behind that waits for the child.
-        stderr = self._stderr.open() if self._stderr is not None else None
+        stderr = self._stderr.open_pipe() if self._stderr is not None else None
         actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
         try:
             return os.posix_spawn(
@@ -211,111 +212,111 @@ class Workload:
                 setsigdef=self._born.defaults,
             )
         except (OSError, ValueError) as error:
-            raise command.refused(argv[0], error) from error
+            raise command.explain_spawn_error(argv[0], error) from error
         finally:
             if stderr is not None:
                 os.close(stderr)
 
-    def _ended(self, ended: Exit) -> None:
+    def _on_main_exit(self, ended: Exit) -> None:
         self.pid = None
-        if ended.status and self._oom.struck():
+        if ended.status and self._oom.killed_recently():
             ended = Exit(ended.code, ended.signal, oom=True)
         if ended.code == 0:
-            ended = replace(ended, left=sum(one.alive for one in self._living()))
-        self._on_exit(ended, self._stderr.tail() if self._stderr is not None else [])
+            ended = replace(ended, left=sum(one.alive for one in self._find_living()))
+        self._on_exit(ended, self._stderr.read_tail() if self._stderr is not None else [])
 
-    async def _end(self, *, polite: bool) -> Stuck | None:
+    async def _end_workload(self, *, polite: bool) -> Stuck | None:
         try:
             if polite:
-                await self.look()
-            stuck = None if polite and await self._ask() else await self._force()
+                await self.sample_resources()
+            stuck = None if polite and await self._terminate_politely() else await self._kill_until_gone()
             self._terminal.take_back()
-            return await self._release() if stuck is None else stuck
+            return await self._release_resources() if stuck is None else stuck
         finally:
             self._ending = None
             self._deadline = math.inf
 
-    async def _ask(self) -> bool:
+    async def _terminate_politely(self) -> bool:
         """SIGTERM, then wait for the deadline; True when everybody has gone."""
         asked = self.pid  # the group of this number
-        self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
+        self.send_signal(signal.SIGTERM)
+        self.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         asked_rest = False
-        while not await self._gone():
-            left = self._deadline - _now()
-            if left <= 0 or (self.pid is None and self._vital):
+        while not await self._is_gone():
+            left = self._deadline - _get_time()
+            if left <= 0 or (self.pid is None and self._required):
                 return False
             if self.pid is None and not asked_rest:
                 asked_rest = True
-                await in_background(lambda: self._ask_rest(asked))
-            await self._reaper.change(min(left, _LOOK_SECONDS))
+                await run_in_daemon_thread(lambda: self._terminate_others(asked))
+            await self._reaper.wait_for_change(min(left, _LOOK_SECONDS))
         return True
 
-    def _ask_rest(self, asked: int | None) -> None:
-        for process in self._living():
+    def _terminate_others(self, asked: int | None) -> None:
+        for process in self._find_living():
             if process.group != asked:
-                proc.kill(process, signal.SIGTERM)
-                proc.kill(process, signal.SIGCONT)
+                procfs.kill_process(process, signal.SIGTERM)
+                procfs.kill_process(process, signal.SIGCONT)
 
-    async def _force(self) -> Stuck | None:
+    async def _kill_until_gone(self) -> Stuck | None:
         """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
-        give_up = _now() + self._kill_seconds
-        while not await self._gone():
-            if _now() >= give_up:
-                return _unkillable(await in_background(self._living))
-            await in_background(self._kill_all)
-            await self._reaper.change(_ROUND_SECONDS)
+        give_up = _get_time() + self._kill_seconds
+        while not await self._is_gone():
+            if _get_time() >= give_up:
+                return _explain_unkillable(await run_in_daemon_thread(self._find_living))
+            await run_in_daemon_thread(self._kill_all)
+            await self._reaper.wait_for_change(_ROUND_SECONDS)
         return None
 
-    async def _release(self) -> Stuck | None:
+    async def _release_resources(self) -> Stuck | None:
         """Give back what outlives processes; what stays is told, and without a GPU nothing can start."""
-        await in_background(self._shm.clean)
-        left = await in_background(lambda: self._holdings.wait(self._release_seconds))
-        for held in (*left.ports, *left.guests):
+        await run_in_daemon_thread(self._shm.remove_leftovers)
+        left = await run_in_daemon_thread(lambda: self._resources.wait_until_free(self._release_seconds))
+        for held in (*left.ports, *left.held_by_others):
             _log.warning("the workload is gone, but %s", held)
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
-    async def _gone(self) -> bool:
+    async def _is_gone(self) -> bool:
         """Whether it is proven that nobody is left; of orphans that go elsewhere, as far as we can see."""
-        return self._reaper.alone() and (self._reaper.adopts or not await in_background(self._living))
+        return self._reaper.is_workload_gone() and (self._reaper.adopts_orphans or not await run_in_daemon_thread(self._find_living))
 
     def _kill_all(self) -> None:
         """Kill each, and at once the groups that have no stranger in them: a process that always has a
         successor is gone before it can be named.
         """
-        table = proc.table()
-        living = self._living(table)
+        table = procfs.read_process_table()
+        living = self._find_living(table)
         for process in living:
-            proc.kill(process)
+            procfs.kill_process(process)
         known = {process.pid for process in living}
         others = {
             process.group
             for process in table.values()
-            if process.pid not in known and proc.has_known_origin(table, process.pid)
+            if process.pid not in known and procfs.has_known_origin(table, process.pid)
         }
         for group in {process.group for process in living} - others - {0, os.getpgrp()}:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
 
-    def _family(self) -> list[proc.Process]:
+    def _list_members(self) -> list[procfs.Process]:
         """Who belongs to it, as far as a quick look tells."""
         spared = frozenset(self._reaper.services)
-        return proc.family(os.getpid(), spared) if self._reaper.adopts else self._living()
+        return procfs.find_descendants(os.getpid(), spared) if self._reaper.adopts_orphans else self._find_living()
 
-    def _living(self, table: Mapping[int, proc.Process] | None = None) -> list[proc.Process]:
-        processes = proc.table() if table is None else table
+    def _find_living(self, table: Mapping[int, procfs.Process] | None = None) -> list[procfs.Process]:
+        processes = procfs.read_process_table() if table is None else table
         spared = frozenset(self._reaper.services)
-        found = proc.descendants(processes, os.getpid(), spared)
-        if not self._reaper.adopts:
-            found += leftovers.escaped(processes, spared.union(one.pid for one in found))
+        found = procfs.select_descendants(processes, os.getpid(), spared)
+        if not self._reaper.adopts_orphans:
+            found += leftovers.find_escaped(processes, spared.union(one.pid for one in found))
         return found
 
 
-def _unkillable(processes: list[proc.Process]) -> Stuck:
+def _explain_unkillable(processes: list[procfs.Process]) -> Stuck:
     """Say who outlived SIGKILL; state D hangs in the kernel."""
     told = ", ".join(shorten_list([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
     return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
 
 
-def _now() -> float:
+def _get_time() -> float:
     return asyncio.get_running_loop().time()

@@ -27,7 +27,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,13 +54,13 @@ class SharedMemory:
         self._dated = 0
         self._open = True
 
-    def remember(self) -> None:
+    def remember_existing(self) -> None:
         """Note what is there before a workload starts."""
-        self._before = set(self._files())
+        self._before = set(self._list_files())
         self._seen, self._looks = set(), Counter()
         self._open = True
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether it is worth asking if it has :meth:`grown`, by the folder's date alone."""
         try:
             date = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # asked by every agent, again and again
@@ -70,26 +70,26 @@ class SharedMemory:
         again, self._open = self._open or date != before, time.time_ns() - date < _FRESH
         return again
 
-    def grown(self) -> bool:
+    def has_new_files(self) -> bool:
         """Whether there are new files that it is worth looking for at the workload. Blocks."""
         new = {
-            inode for name, inode in self._files() if (name, inode) not in (self._before or ())
+            inode for name, inode in self._list_files() if (name, inode) not in (self._before or ())
         } - self._seen
         self._looks = Counter({inode: self._looks[inode] + 1 for inode in new})
         worth = any(looks <= _LOOKS for looks in self._looks.values())
         self._open = self._open or worth
         return worth
 
-    def sample(self, pids: Iterable[int]) -> None:
+    def sample_writers(self, pids: Iterable[int]) -> None:
         """Note which files these processes of the workload can write to now. Blocks: not for the loop."""
         for pid in pids:
-            self._seen.update(_held(pid, f"{self._folder}/"))
+            self._seen.update(_list_writable(pid, f"{self._folder}/"))
 
-    def clean(self) -> list[str]:
+    def remove_leftovers(self) -> list[str]:
         """Remove what the workload left and return the names; once per workload. Blocks: not for the loop."""
         if self._before is None:
             return []
-        new = [file for file in self._files() if file not in self._before]
+        new = [file for file in self._list_files() if file not in self._before]
         removed, unsure = [], []
         for name, inode in new:
             try:
@@ -112,7 +112,7 @@ class SharedMemory:
             )
         return removed
 
-    def _files(self) -> Iterator[tuple[str, Inode]]:
+    def _list_files(self) -> Iterator[tuple[str, Inode]]:
         try:
             entries = list(os.scandir(self._folder))
         except OSError:
@@ -124,9 +124,9 @@ class SharedMemory:
                     yield entry.name, status.st_ino
 
 
-def _held(pid: int, folder: str) -> Iterator[Inode]:
+def _list_writable(pid: int, folder: str) -> Iterator[Inode]:
     """Inodes below ``folder`` that a process can write to; nothing when it may not be looked at."""
-    for link, target in proc.open_files(pid):
+    for link, target in procfs.list_open_files(pid):
         if target.startswith(folder):
             with contextlib.suppress(OSError):
                 # the link's own permissions say how it was opened

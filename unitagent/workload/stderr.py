@@ -41,17 +41,17 @@ class Tail:
         self._lines: deque[bytes] = deque(maxlen=_LINES)
         self._partial = b""
 
-    def feed(self, data: bytes) -> None:
+    def feed_bytes(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         *lines, last = data.split(b"\n")
         if not lines:
-            self._partial = _cut(self._partial + last)
+            self._partial = _cut_line(self._partial + last)
             return
         lines[0] = self._partial + lines[0]
-        self._lines.extend(_cut(line) for line in lines[-_LINES:])
-        self._partial = _cut(last)
+        self._lines.extend(_cut_line(line) for line in lines[-_LINES:])
+        self._partial = _cut_line(last)
 
-    def lines(self) -> list[str]:
+    def read_lines(self) -> list[str]:
         """Return the lines as text, an unfinished last one included, that no terminal obeys."""
         raw = [*self._lines, self._partial] if self._partial else list(self._lines)
         return [
@@ -59,12 +59,12 @@ class Tail:
         ]
 
 
-def _cut(line: bytes) -> bytes:
+def _cut_line(line: bytes) -> bytes:
     # A progress bar rewrites its line after each \r; what a terminal shows in the end is the last part.
     return line.rstrip(b"\r").rpartition(b"\r")[2][:_LINE_BYTES]
 
 
-class Writer:
+class BlockingWriter:
     """Writes to a file descriptor of unknown temper, from a thread of its own.
 
     It wakes the loop once for all that was written since the loop last looked, not once per piece: each
@@ -95,9 +95,9 @@ class Writer:
                 told, self._written = self._written > 0, self._written + len(data)
             if not told:
                 with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-                    self._loop.call_soon_threadsafe(self._tell)
+                    self._loop.call_soon_threadsafe(self._report_written)
 
-    def _tell(self) -> None:
+    def _report_written(self) -> None:
         with self._lock:
             count, self._written = self._written, 0
         self._on_written(count)
@@ -111,11 +111,11 @@ class Writer:
                 select.select((), (self._sink,), ())
 
 
-class Stderr:
+class StderrRelay:
     """The pipe of one workload at a time, relayed to ``sink``."""
 
     def __init__(self, sink: int = 2) -> None:
-        self._writer = Writer(sink, self._released)
+        self._writer = BlockingWriter(sink, self._on_written)
         self._tail = Tail()
         self._pipe: int | None = None
         self._reading = False
@@ -123,28 +123,28 @@ class Stderr:
         self._written = asyncio.Event()
         self._written.set()
 
-    def open(self) -> int:
+    def open_pipe(self) -> int:
         """Begin a new pipe with an empty tail; the caller closes the writing end returned after the spawn."""
         self.close()
         self._tail = Tail()
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
-        self._resume()
+        self._resume_reading()
         return write_end
 
-    def tail(self) -> list[str]:
+    def read_tail(self) -> list[str]:
         """Return the last lines, those still in the pipe included."""
         left = _FINAL
-        while left > 0 and (count := self._read()):
+        while left > 0 and (count := self._read_pipe()):
             left -= count
-        return self._tail.lines()
+        return self._tail.read_lines()
 
     def close(self) -> None:
         """Stop reading; what has been read is still written."""
         if self._pipe is not None:
-            self.tail()
+            self.read_tail()
         if self._pipe is not None:
-            self._pause()
+            self._pause_reading()
             os.close(self._pipe)
             self._pipe = None
 
@@ -154,7 +154,7 @@ class Stderr:
             async with asyncio.timeout(limit):
                 await self._written.wait()
 
-    def _read(self) -> int:
+    def _read_pipe(self) -> int:
         if self._pipe is None:
             return 0
         try:
@@ -168,32 +168,32 @@ class Stderr:
         return len(data)
 
     def _pass_on(self, data: bytes) -> None:
-        self._tail.feed(data)
+        self._tail.feed_bytes(data)
         self._held += len(data)
         self._written.clear()
         self._writer.write(data)
         if self._held >= _HELD:
-            self._pause()
+            self._pause_reading()
 
-    def _released(self, count: int) -> None:
+    def _on_written(self, count: int) -> None:
         self._held -= count
         if self._held == 0:
             self._written.set()
         if self._held < _HELD:
-            self._resume()
+            self._resume_reading()
 
     def _end_of_file(self) -> None:
-        self._pause()
+        self._pause_reading()
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
 
-    def _pause(self) -> None:
+    def _pause_reading(self) -> None:
         if self._reading and self._pipe is not None:
             asyncio.get_running_loop().remove_reader(self._pipe)
             self._reading = False
 
-    def _resume(self) -> None:
+    def _resume_reading(self) -> None:
         if not self._reading and self._pipe is not None:
-            asyncio.get_running_loop().add_reader(self._pipe, self._read)
+            asyncio.get_running_loop().add_reader(self._pipe, self._read_pipe)
             self._reading = True

@@ -20,32 +20,32 @@ class Terminal:
 
     def __init__(self, fd: int = 0) -> None:
         self._fd = fd
-        self.lent = False
+        self.is_lent = False
 
-    def give(self, group: int) -> None:
+    def lend_to(self, group: int) -> None:
         """Put ``group`` in the foreground, and wake it if it was stopped for touching it too early."""
-        if not self.ours:
+        if not self.is_ours:
             return
-        self.lent = self._set(group)
-        if self.lent:
+        self.is_lent = self._set_foreground(group)
+        if self.is_lent:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGCONT)
 
     def take_back(self) -> None:
         """Put our own group in the foreground again."""
-        if self.lent:
-            self._set(os.getpgrp())
-            self.lent = False
+        if self.is_lent:
+            self._set_foreground(os.getpgrp())
+            self.is_lent = False
 
     @property
-    def ours(self) -> bool:
+    def is_ours(self) -> bool:
         """Whether our own group is in the foreground of a terminal."""
         try:
             return os.tcgetpgrp(self._fd) == os.getpgrp()
         except OSError:  # ENOTTY, EBADF, ENXIO: no terminal, or not that of our session
             return False
 
-    def _set(self, group: int) -> bool:
+    def _set_foreground(self, group: int) -> bool:
         # A background process that does this is stopped by SIGTTOU, unless it ignores it.
         before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         try:
