@@ -53,13 +53,13 @@ def run(namespace: argparse.Namespace) -> int:
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
     from unitagent.log import Where, set_up  # noqa: PLC0415
     from unitagent.memory import put_off_collecting, share_one_heap  # noqa: PLC0415
-    from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
+    from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415
 
     put_off_collecting()
     share_one_heap()
-    hide()
+    hide_process()
     found = _resolve(namespace)
-    forget("UNIT_SECRET", "UNIT_REDIS_URL")
+    erase_variables("UNIT_SECRET", "UNIT_REDIS_URL")
     settings = found.settings
     where = Where(settings.unit, settings.rank)
     writing = set_up(where, settings.log_format, settings.log_level)
@@ -69,7 +69,7 @@ def run(namespace: argparse.Namespace) -> int:
 
         from unitagent.agent import startup  # noqa: PLC0415
 
-        code = asyncio.run(startup.run(found, where, mask))
+        code = asyncio.run(startup.run_agent(found, where, mask))
     except UnitAgentError as error:
         code = error.exit_code
         raise

@@ -25,7 +25,7 @@ PARTS = {
     "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_cards; read_cards()",
     "msgspec": "import msgspec",
     "redis, hiredis (connections)": "import unitagent.store.connection",
-    "the rest of the agent": "import unitagent.agent.serving",
+    "the rest of the agent": "import unitagent.agent.instance",
 }
 LATER = {
     "h11, uvicorn (its protocol)": "import unitagent.late; unitagent.late.put_off('uvicorn'); "

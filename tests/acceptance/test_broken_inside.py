@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.local import DEADLINE, LocalUnit, until
 from tests.acceptance.solo import Solo
 from tests.ports import served_port
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 FAILING = """
 import {module} as place
@@ -68,14 +68,14 @@ def failing(function: str, error: str, which: str) -> str:
     return FAILING.format(module=module, name=name, error=error, which=which)
 
 
-def workload(agent: Solo) -> proc.Process:
-    found = proc.read(agent.ready()["instances"][0]["pid"])
+def workload(agent: Solo) -> procfs.Process:
+    found = procfs.read_process(agent.ready()["instances"][0]["pid"])
     assert found is not None
     return found
 
 
-def gone(process: proc.Process) -> bool:
-    now = proc.read(process.pid)
+def gone(process: procfs.Process) -> bool:
+    now = procfs.read_process(process.pid)
     return now is None or now.ticks != process.ticks
 
 
@@ -83,14 +83,14 @@ def test_an_error_of_ours_leaves_no_workload(start: Start) -> None:
     """It ends with 1 and says so in one line."""
     fault = """
 import os, unitagent.agent.loop as place
-kept = place.measure
+kept = place.record_metrics
 
 def measure(*words):
     kept(*words)
     if os.path.exists(os.environ["BROKEN"] + "/now"):
         raise ZeroDivisionError("for a test")
 
-place.measure = measure
+place.record_metrics = measure
 """
     agent = start(fault)
     process = workload(agent)
@@ -164,7 +164,9 @@ def test_an_exchange_that_fails_oddly_is_one_that_failed(start: Start) -> None:
 
 
 def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start) -> None:
-    fault = failing("unitagent.workload.process:Workload._end", "OSError(24, 'Too many open files')", "(1,)")
+    fault = failing(
+        "unitagent.workload.lifecycle:Workload._end_workload", "OSError(24, 'Too many open files')", "(1,)"
+    )
     agent = start(fault)
     os.kill(workload(agent).pid, signal.SIGKILL)
     assert agent.popen.wait(DEADLINE) == 75
@@ -182,7 +184,7 @@ def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
 
 
 def _store(agent: Solo) -> int:
-    below = proc.descendants(proc.table(), agent.popen.pid)
+    below = procfs.select_descendants(procfs.read_process_table(), agent.popen.pid)
     return next((one.pid for one in below if "-server" in one.name and one.alive), 0)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, command_line, until
 from tests.acceptance.solo import Solo
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ class Crashing:
         )  # fmt: skip
 
     def daemons(self) -> list[int]:
-        return [pid for pid in proc.pids() if command_line(pid) == f"sleep\0{self.seconds}\0"]
+        return [pid for pid in procfs.list_pids() if command_line(pid) == f"sleep\0{self.seconds}\0"]
 
     def daemon(self) -> int:
         return until(self.daemons, "the daemon runs")[0]

@@ -17,7 +17,7 @@ from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until, watchdog
 from tests.ports import free_port
 from tests.process.conftest import NAMESPACE
 from tests.process.fuse import HangingFolder
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 OWN = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
 
@@ -38,8 +38,8 @@ class Agent:
         return self.output.read_text()
 
     def close(self) -> None:
-        for one in proc.descendants(proc.table(), self.popen.pid):
-            proc.kill(one)
+        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
 
@@ -69,13 +69,13 @@ def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
     )
     until(pids.exists, "the workload runs")
     old = [int(word) for word in pids.read_text().split()]
-    below = proc.descendants(proc.table(), first.popen.pid)
+    below = procfs.select_descendants(procfs.read_process_table(), first.popen.pid)
     store = next(one.pid for one in below if "server" in one.name)
     os.kill(watchdog(first.popen.pid), signal.SIGKILL)
     first.popen.send_signal(signal.SIGKILL)
     first.popen.wait(DEADLINE)
-    until(lambda: proc.read(store) is None, "the store has ended")
-    assert all(proc.read(pid) for pid in old)
+    until(lambda: procfs.read_process(store) is None, "the store has ended")
+    assert all(procfs.read_process(pid) for pid in old)
     alive = "".join(f"kill -0 {pid} && exit 9; " for pid in old)
     second = start(f"{alive} touch $FOLDER/alone; exec sleep 1000")
     until((tmp_path / "alone").exists, "the next one starts when nothing of the old one is left")
@@ -156,7 +156,7 @@ def test_a_signal_while_it_still_starts_is_not_lost(prefix: list[str]) -> None:
 
 def _holding(pid: int, *, inside: bool) -> int:
     """The agent's pid, once SIGTERM has come to be blocked there or is caught; ``inside`` a namespace."""
-    below = [one.pid for one in proc.descendants(proc.table(), pid)]
+    below = [one.pid for one in procfs.select_descendants(procfs.read_process_table(), pid)]
     agent = (below[0] if below else 0) if inside else pid
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{agent}/status").read_text()
@@ -174,9 +174,9 @@ from unitagent.settings.resolution import resolve
 async def cancelled(*_):
     raise asyncio.CancelledError
 
-startup._live = cancelled
+startup._prepare_and_run = cancelled
 found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
-asyncio.run(startup.run(found, Where("u", 0)))
+asyncio.run(startup.run_agent(found, Where("u", 0)))
 """
 
 

@@ -17,19 +17,19 @@ from unitagent.core.model import Gang, Record
 from unitagent.core.parts import Work
 from unitagent.core.state import Result, State
 from unitagent.workload.environment import GangInfo
-from unitagent.workload.process import Workload
+from unitagent.workload.lifecycle import Workload
 
 
 def leaves_the_old_one() -> None:
     """The next generation is entered while the old workload is still being ended."""
-    real = Workload._end
+    real = Workload._end_workload
 
     async def end(self: Workload, *, polite: bool) -> None:
         self._detached = asyncio.ensure_future(real(self, polite=polite))  # type: ignore[attr-defined]
         await asyncio.sleep(0)
         self.pid = self._ending = None
 
-    Workload._end = end  # type: ignore[method-assign]
+    Workload._end_workload = end  # type: ignore[method-assign]
 
 
 def never_isolates() -> None:
@@ -55,12 +55,12 @@ def ignores_the_others() -> None:
 
 def mixes_up_the_leader() -> None:
     """Every rank tells its workload that rank 0 is here."""
-    real = Launcher._info
+    real = Launcher._make_gang_info
 
     def info(self: Launcher, gang: Gang) -> GangInfo:
         return replace(real(self, gang), master_address=self._ip)
 
-    Launcher._info = info  # type: ignore[method-assign]
+    Launcher._make_gang_info = info  # type: ignore[method-assign]
 
 
 def obeys_a_memory() -> None:

@@ -163,7 +163,7 @@ def test_gpus_that_others_hold(tmp_path: Path) -> None:
     (gpu := tmp_path / "nvidia0").touch()
     beginning = str(tmp_path / "nvidia")
     hold = ["sh", "-c", 'exec 9<"$0"; echo ready; read line', str(gpu)]
-    mine = {**os.environ, "UNIT_AGENT": leftovers.marker("me")}
+    mine = {**os.environ, "UNIT_AGENT": leftovers.make_marker("me")}
     assert [found.verdict for found in gpus(beginning)] == ["ok"]
     for environ, verdict in ((mine, "ok"), (dict(os.environ), "warn")):
         with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as holder:

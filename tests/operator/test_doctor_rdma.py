@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.discovery.sysfs import LOCAL, MAPPED, Sysfs
-from unitagent.agent.launch import Launcher, find_rdma
+from unitagent.agent.launch import Launcher, choose_rdma_device
 from unitagent.operator.doctor import devices
 from unitagent.operator.doctor.examination import rdma
 from unitagent.settings.resolution import resolve
@@ -46,12 +46,12 @@ def settled(service: str = "", **environ: str) -> Resolved:
 def asked(found: Resolved, ifname: str, sysfs: Sysfs) -> tuple[str, list[str]]:
     """Ask for the value of ``NCCL_IB_HCA``; give it with the warnings."""
     said: list[str] = []
-    return find_rdma(found, ifname, said.append, sysfs.root), said
+    return choose_rdma_device(found, ifname, said.append, sysfs.root), said
 
 
 def given_to_the_workload(found: Resolved, hca: str) -> str | None:
     launcher = Launcher(found, 0, ("eth2", "10.0.0.2"), marker="", hca=hca)
-    return launcher.rehearse().env.get("NCCL_IB_HCA")
+    return launcher.prepare_dry_run().env.get("NCCL_IB_HCA")
 
 
 def test_the_doctor_lists_the_gids_of_the_card_s_port(sysfs: Sysfs) -> None:

@@ -21,7 +21,7 @@ from tests.servers import Server
 from unitagent.keys import Keyring, signing_key, store_password
 from unitagent.sealing import Kind
 from unitagent.store.signed import Signed, place_of, signed
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 __all__ = ["server"]
 
@@ -81,8 +81,8 @@ def logs_in(port: int, secret: str) -> bool:
 def nothing_is_told(unit: Changing) -> bool:
     """No secret, and nothing made of one, is in any log or on any command line."""
     pids = {agent.popen.pid for agent in unit.agents.values()}
-    table = proc.table()
-    pids |= {one.pid for pid in tuple(pids) for one in proc.descendants(table, pid)}
+    table = procfs.read_process_table()
+    pids |= {one.pid for pid in tuple(pids) for one in procfs.select_descendants(table, pid)}
     told = unit.story() + "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
     made = [make(secret) for make in (str, signing_key, store_password) for secret in (OLD, NEW)]
     return not any(secret in told for secret in made)
@@ -241,7 +241,7 @@ def test_rank_0_rebuilt_in_the_midst_of_it_lets_everybody_in(make: Make) -> None
 
 
 def store_of(unit: Changing) -> int:
-    found = proc.descendants(proc.table(), unit.agents[0].popen.pid)
+    found = procfs.select_descendants(procfs.read_process_table(), unit.agents[0].popen.pid)
     return next((one.pid for one in found if "server" in one.name), 0)
 
 

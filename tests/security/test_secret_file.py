@@ -10,8 +10,8 @@ import pytest
 
 from tests.listening import story
 from unitagent import values
-from unitagent.agent import secret_file
-from unitagent.agent.secret_file import SecretFile
+from unitagent.agent import secret_rotation
+from unitagent.agent.secret_rotation import SecretFile
 from unitagent.keys import MOST_SECRETS, Keyring
 
 OLD, NEW, THIRD = "5f1d0c9a7b3e4682" * 2, "90b2c7d41ea86f35" * 2, "c0ffee00c0ffee00" * 2
@@ -27,7 +27,7 @@ class Looked:
 
     async def settle(self) -> None:
         """Look until what is there has been seen twice."""
-        while await self.file.look():
+        while await self.file.check_file():
             pass
 
     def has(self, *secrets: str) -> bool:
@@ -45,9 +45,9 @@ def looked(tmp_path: Path) -> Looked:
 async def test_a_change_is_taken_when_it_was_seen_twice(looked: Looked) -> None:
     await looked.settle()
     looked.path.write_text(f"{OLD}\n{NEW}\n")
-    assert await looked.file.look()
+    assert await looked.file.check_file()
     assert looked.has(OLD)
-    assert not await looked.file.look()
+    assert not await looked.file.check_file()
     assert looked.has(OLD, NEW)
     looked.path.write_text(f"\r\n  {NEW}\r\n")
     await looked.settle()
@@ -65,7 +65,7 @@ async def test_what_is_half_written_is_waited_for(looked: Looked) -> None:
     await looked.settle()
     for text in ("", OLD[:20], f"{OLD}\n", f"{OLD}\n{NEW[:20]}"):
         looked.path.write_text(text)
-        await looked.file.look()
+        await looked.file.check_file()
         assert looked.has(OLD)
     looked.path.write_text(f"{OLD}\n{NEW}")
     await looked.settle()
@@ -157,6 +157,6 @@ def test_a_pipe_that_somebody_holds_open_is_empty(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     held = os.open(pipe, os.O_RDWR)
     try:
-        assert secret_file.read(str(pipe)).trouble == "is empty"
+        assert secret_rotation.read_secrets(str(pipe)).trouble == "is empty"
     finally:
         os.close(held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.agent import claim
+from unitagent.agent import rank_claim
 from unitagent.core.leases import Leases
 from unitagent.core.model import Record, Reply
 
@@ -27,7 +27,9 @@ class Claimant:
             return
         reply = None
         if not one.paused and world.now >= one.names_until:
-            reply = world.boards.exchange(one, None, claim.look(self._me.size), one.next_count(), world.now)
+            reply = world.boards.exchange(
+                one, None, rank_claim.make_read_exchange(self._me.size), one.next_count(), world.now
+            )
         if reply is None:
             self._leases = self._leases.broken()
             self._again()
@@ -36,15 +38,17 @@ class Claimant:
             world.after(world.rng.uniform(0.002, 0.03), self._choose, reply)
 
     def _again(self) -> None:
-        self._one.world.after(claim.PAUSE * max(1.0, self._one.world.plan.pace), self._look)
+        self._one.world.after(rank_claim.PAUSE * max(1.0, self._one.world.plan.pace), self._look)
 
     def _choose(self, reply: Reply) -> None:
         one, timing = self._one, self._one.world.timing
         if not one.alive:
             return
         known = tuple(self._leases.of)
-        self._leases = self._leases.seen(claim.all_beats(reply), one.clock, timing.contact_gap, keep=known)
-        rank = claim.free_rank(reply, self._leases, self._me, timing, self._heard)
+        self._leases = self._leases.seen(
+            rank_claim.collect_beats(reply), one.clock, timing.contact_gap, keep=known
+        )
+        rank = rank_claim.find_free_rank(reply, self._leases, self._me, timing, self._heard)
         if rank is None or one.paused or self._answers(reply, rank):
             self._again()
         else:
@@ -52,7 +56,7 @@ class Claimant:
 
     def _answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder answers when it is asked."""
-        holder = claim.holder_to_ask(reply, rank, self._me)
+        holder = rank_claim.find_holder_to_ask(reply, rank, self._me)
         if holder is None or not self._one.world.plan.probes:
             return False
         there = self._one.world.network.answerer(self._one, holder.ip)
@@ -65,9 +69,9 @@ class Claimant:
         one, world = self._one, self._one.world
         if not one.alive:
             return
-        observed = claim.is_settled(self._leases, world.timing.lease)
-        claimed = claim.claim_rank(reply, rank, self._me, observed=observed)
-        request = claim.put_claim(claimed, reply, guard=world.plan.guard)
+        observed = rank_claim.is_settled(self._leases, world.timing.lease)
+        claimed = rank_claim.make_claim(reply, rank, self._me, observed=observed)
+        request = rank_claim.make_claim_exchange(claimed, reply, guard=world.plan.guard)
         answer = world.boards.exchange(one, rank, request, one.next_count(), world.now)
         if answer is not None and answer.holder == one.incarnation:
             one.begin(claimed.me, claimed.took)

@@ -12,8 +12,15 @@ import pytest
 from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
-from unitagent.agent import claim as claiming
-from unitagent.agent.claim import Ask, Claimed, claim, explain_all_held, free_rank, is_settled
+from unitagent.agent import rank_claim as claiming
+from unitagent.agent.rank_claim import (
+    AskHolder,
+    Claim,
+    claim_free_rank,
+    explain_all_held,
+    find_free_rank,
+    is_settled,
+)
 from unitagent.core.events import Opinion
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
@@ -57,10 +64,12 @@ async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]
 
 
 def claimed(
-    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: Ask | None = None
-) -> asyncio.Task[Claimed]:
+    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: AskHolder | None = None
+) -> asyncio.Task[Claim]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask))
+    return asyncio.create_task(
+        claim_free_rank(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask)
+    )
 
 
 async def looked(server: FakeServer, times: int, name: str = "spare") -> None:
@@ -295,7 +304,7 @@ class Looks:
         gap, known = self.timing.contact_gap, tuple(self.leases.of)
         self.leases = self.leases.seen(shown, now, gap, keep=known)
         reply = Reply(holder="", generation=4, records=self.records, beats=shown, age=age)
-        return free_rank(reply, self.leases, SPARE, self.timing)
+        return find_free_rank(reply, self.leases, SPARE, self.timing)
 
 
 @pytest.fixture

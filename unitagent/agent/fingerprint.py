@@ -30,15 +30,19 @@ _MAY_DIFFER = frozenset(
 )
 
 
-def fingerprint(command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]) -> str:
+def compute_fingerprint(
+    command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]
+) -> str:
     """Words ``name=value`` of settings, ``name=hash`` of the user's command and variables that must agree."""
-    words = [f"COMMAND={_hash(chr(0).join(command))}"]
+    words = [f"COMMAND={_hash_text(chr(0).join(command))}"]
     words += [f"{name}={text}" for name, text in settings.items()]
-    words += [f"{name}={_hash(text)}" for name, text in sorted(environ.items()) if text and _compared(name)]
+    words += [
+        f"{name}={_hash_text(text)}" for name, text in sorted(environ.items()) if text and _is_compared(name)
+    ]
     return " ".join(words)
 
 
-def _compared(name: str) -> bool:
+def _is_compared(name: str) -> bool:
     if name in _COMPARED:
         return True
     if not name.isprintable():  # no line of text could hold it, and no record
@@ -48,5 +52,5 @@ def _compared(name: str) -> bool:
     return name.startswith(_PREFIXES) and name not in _MAY_DIFFER and not own
 
 
-def _hash(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]

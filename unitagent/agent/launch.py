@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent import folder
-from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
+from unitagent.agent.workload_health import (
+    NO_COMMAND_CHECKS,
+    CommandChecks,
+    HealthProbeBuilder,
+    HealthProbePlan,
+)
 from unitagent.core.ending import LEADER_SHARE
 from unitagent.core.model import Gang
 from unitagent.discovery.rendezvous import rendezvous
@@ -18,10 +23,10 @@ from unitagent.probes.stall import Gauges
 from unitagent.settings import Resolved, Settings
 from unitagent.workload.environment import (
     GangInfo,
+    build_environment,
     explain_pairs,
     explain_variables,
-    fill,
-    workload_environment,
+    fill_placeholders,
 )
 
 if TYPE_CHECKING:
@@ -43,12 +48,12 @@ class Launch:
 
     Attributes:
         origins: flag or variable that a framework added -> a sentence why.
-        asked: how it is asked for its health; None where there is nothing to ask.
+        health_probe: how it is asked for its health; None where there is nothing to ask.
         inflight: counts its requests in flight; None where that is not known.
         gauges: where its engine tells of its progress; None where it does not.
         traffic_port: where it takes user traffic at rank 0; None where that is not known.
-        vital: beginnings of the names of processes that it cannot do without.
-        deaf: it makes nothing of a SIGTERM, so that a grace would only be lost time.
+        required_processes: beginnings of the names of processes that it cannot do without.
+        ignores_sigterm: it makes nothing of a SIGTERM, so that a grace would only be lost time.
         notices: sentences that a person should read once.
 
     """
@@ -56,16 +61,18 @@ class Launch:
     argv: list[str]
     env: dict[str, str]
     origins: Mapping[str, str]
-    asked: Asked | None
+    health_probe: HealthProbePlan | None
     inflight: Inflight | None
     gauges: Gauges | None = None
     traffic_port: int | None = None
-    vital: tuple[str, ...] = ()
-    deaf: bool = False
+    required_processes: tuple[str, ...] = ()
+    ignores_sigterm: bool = False
     notices: tuple[str, ...] = ()
 
 
-def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")) -> str:
+def choose_rdma_device(
+    found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
+) -> str:
     """Give the value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found. Blocks."""
     chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
     if found.settings.rdma != "auto" or chosen:
@@ -80,7 +87,7 @@ def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: P
     return ""
 
 
-def replaced_by_ours(found: Resolved) -> frozenset[str]:
+def list_replaced_variables(found: Resolved) -> frozenset[str]:
     """Name what the platform that gave the rank has set for its own rendezvous.
 
     That one is the same in every generation, where processes of an older one could meet the new ones.
@@ -89,7 +96,7 @@ def replaced_by_ours(found: Resolved) -> frozenset[str]:
     return rendezvous(found.platform, os.environ) if told else frozenset()
 
 
-def _patience(settings: Settings) -> int:
+def _compute_shutdown_timeout(settings: Settings) -> int:
     """How long an engine may take for requests in flight after SIGTERM.
 
     What is left of rank 0's share of a wanted stop when the drain has taken its time. But the same signal
@@ -111,7 +118,7 @@ class Launcher:
         marker: str,
         *,
         hca: str = "",
-        commands: Commands = UNASKED,
+        command_checks: CommandChecks = NO_COMMAND_CHECKS,
     ) -> None:
         """Remember what stays the same.
 
@@ -121,52 +128,56 @@ class Launcher:
             card: name of the network card, and our address on it.
             marker: by which a later agent knows our processes.
             hca: value for ``NCCL_IB_HCA``; empty when nobody asked for it.
-            commands: makes checks of commands; not needed where nothing is going to be asked.
+            command_checks: makes checks of commands; not needed where nothing is going to be asked.
 
         """
-        self._found = found
+        self._resolved = found
         self._settings = found.settings
         self._rank = rank
         self._ifname, self._ip = card
         self._marker = marker
-        self._commands = commands
-        self._offered = {"NCCL_IB_HCA": hca} if hca else {}
+        self._command_checks = command_checks
+        self._defaults = {"NCCL_IB_HCA": hca} if hca else {}
 
     @folder.returned()
-    def launch(self, gang: Gang) -> Launch:
+    def prepare_launch(self, gang: Gang) -> Launch:
         """Complete command and environment for this rank of ``gang``.
 
         Raises:
             ConfigurationError: the user's flags contradict the Unit.
 
         """
-        replaced = replaced_by_ours(self._found)
+        replaced = list_replaced_variables(self._resolved)
         given = {name: text for name, text in os.environ.items() if text and name not in replaced}
-        info = self._info(gang)
-        env = workload_environment({**self._offered, **self._found.environment, **given}, info)
-        argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
-        made = self._completed(gang, argv, env)
+        info = self._make_gang_info(gang)
+        env = build_environment({**self._defaults, **self._resolved.environment, **given}, info)
+        argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
+        made = self._complete_command(gang, argv, env)
         plan = made.plan if made else None
-        asked = self._asked(plan, {**env, **(plan.env if plan else {})})
-        said = (*self._literal(), *explain_pairs(self._settings.command, info))
-        notices = (*(made.notices if made else self._alone(argv)), *said, *self._unknown(asked, made))
+        asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
+        said = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
+        notices = (
+            *(made.notices if made else self._explain_alone(argv)),
+            *said,
+            *self._explain_unknown_health(asked, made),
+        )
         if plan is None:
-            known, inflight = self._settings.traffic_port, self._inflight(None)
+            known, inflight = self._settings.traffic_port, self._make_inflight(None)
             return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            asked=asked,
-            inflight=self._inflight(plan),
-            gauges=self._gauges(plan),
+            health_probe=asked,
+            inflight=self._make_inflight(plan),
+            gauges=self._find_gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
-            vital=plan.vital,
-            deaf=plan.deaf,
+            required_processes=plan.vital,
+            ignores_sigterm=plan.deaf,
             notices=notices,
         )
 
-    def rehearse(self, master: str | None = None) -> Launch:
+    def prepare_dry_run(self, master: str | None = None) -> Launch:
         """What would be run in a Unit whose other ranks nobody has met yet.
 
         Raises:
@@ -175,9 +186,9 @@ class Launcher:
         """
         size = self._settings.size
         ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
-        return self.launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
+        return self.prepare_launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
 
-    def _literal(self) -> tuple[str, ...]:
+    def _explain_literals(self) -> tuple[str, ...]:
         """What is to be said of variables that only a shell would replace."""
         said = explain_variables(self._settings.command)
         if not said:
@@ -186,26 +197,26 @@ class Launcher:
 
         return () if is_shell_text(tuple(self._settings.command)) else said
 
-    def _completed(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
+    def _complete_command(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
         """What the framework of the command makes of it; None where none was asked for."""
         if self._settings.framework == "none":
             return None
         from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
 
         def place(framework: str, command: Plain) -> Context:
-            return self._context(gang, framework, command)
+            return self._make_context(gang, framework, command)
 
         return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
 
-    def _alone(self, argv: list[str]) -> tuple[str, ...]:
+    def _explain_alone(self, argv: list[str]) -> tuple[str, ...]:
         """What is to be said of an engine that nobody completes, unless it was asked for."""
-        if self._found.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
+        if self._resolved.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
             return ()
         from unitagent.starts import explain_alone  # noqa: PLC0415 (not every agent asks)
 
         return explain_alone(argv)
 
-    def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
+    def _make_context(self, gang: Gang, framework: str, command: Plain) -> Context:
         from unitagent.discovery.installed import version_of  # noqa: PLC0415
         from unitagent.frameworks.adapter import Context  # noqa: PLC0415
 
@@ -221,18 +232,20 @@ class Launcher:
             ifname=self._ifname,
             folder=command.folder,
             version=version_of(framework, command.argv, command.env.get("PATH")),
-            patience=_patience(self._settings),
+            patience=_compute_shutdown_timeout(self._settings),
             traffic_port=self._settings.traffic_port,
         )
 
-    def _unknown(self, asked: Asked | None, made: Completed | None) -> tuple[str, ...]:
+    def _explain_unknown_health(
+        self, asked: HealthProbePlan | None, made: Completed | None
+    ) -> tuple[str, ...]:
         """What to say where nobody can tell how the workload is."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
         because = f", because {made.hidden}" if made and made.hidden else ""
         return (_UNKNOWN_HEALTH.format(because),)
 
-    def _info(self, gang: Gang) -> GangInfo:
+    def _make_gang_info(self, gang: Gang) -> GangInfo:
         return GangInfo(
             rank=self._rank,
             size=self._settings.size,
@@ -246,15 +259,19 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _asked(self, plan: Plan | None, env: Mapping[str, str]) -> Asked | None:
-        return Asking(self._found, plan, env, self._commands, self._ip).asked() if self._rank == 0 else None
+    def _build_probe(self, plan: Plan | None, env: Mapping[str, str]) -> HealthProbePlan | None:
+        return (
+            HealthProbeBuilder(self._resolved, plan, env, self._command_checks, self._ip).build_probe()
+            if self._rank == 0
+            else None
+        )
 
-    def _gauges(self, plan: Plan) -> Gauges | None:
+    def _find_gauges(self, plan: Plan) -> Gauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
             return None
         return Gauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
 
-    def _inflight(self, plan: Plan | None) -> Inflight | None:
+    def _make_inflight(self, plan: Plan | None) -> Inflight | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)
         if port is None:
             return None

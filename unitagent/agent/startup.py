@@ -16,9 +16,14 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from unitagent import folder
-from unitagent.agent.embedding import EmbeddedStore, StoreAddress, refuse_open_store, store_address
-from unitagent.agent.here import Here, end_former, given
 from unitagent.agent.launch import Launcher
+from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
+from unitagent.agent.store_setup import (
+    EmbeddedStoreSupervisor,
+    StoreLocation,
+    locate_store,
+    refuse_open_store,
+)
 from unitagent.card_variables import misleading
 from unitagent.discovery.network import find_address
 from unitagent.errors import UnitAgentError
@@ -26,11 +31,11 @@ from unitagent.listening import explain_other_address, refuse_unheard
 from unitagent.log import Where
 from unitagent.memory import collect_from_now_on
 from unitagent.settings import Resolved
+from unitagent.system.daemon_thread import run_in_daemon_thread
 from unitagent.workload import command
-from unitagent.workload.background import in_background
-from unitagent.workload.leash import Leash
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.signals import OVERHEARD, birth, install
+from unitagent.workload.signals import BLOCKED, install_handlers, read_inherited_signals
+from unitagent.workload.watchdog_client import WatchdogClient
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +43,7 @@ _SETTLED = 1.0  # seconds; by then most starts have made what stays
 _CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
 
 
-async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
+async def run_agent(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
     """Be one instance of the Unit; returns the exit code.
 
     ``mask``: the signals that were blocked when this process began, to be so again when we can listen.
@@ -51,18 +56,18 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
         _log.warning("%s", warning)
     folder.leave()
     asyncio.get_running_loop().call_later(_SETTLED, collect_from_now_on)
-    here = Here(birth(mask), Reaper(), Leash(), found.settings.keys)
-    here.reaper.install()
-    here.leash.start(here.reaper)
-    early = asyncio.ensure_future(_live(found, where, here))
+    context = ProcessContext(read_inherited_signals(mask), Reaper(), WatchdogClient(), found.settings.keys)
+    context.reaper.start_reaping()
+    context.watchdog.start(context.reaper)
+    early = asyncio.ensure_future(_prepare_and_run(found, where, context))
     asked: list[int] = []
 
     def stop(number: int) -> None:
         asked.append(number)
         early.cancel()
 
-    install(here.born, on_stop=stop, forward=lambda _: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask | OVERHEARD)
+    install_handlers(context.inherited_signals, on_stop=stop, forward=lambda _: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask | BLOCKED)
     try:
         return await early
     except asyncio.CancelledError:
@@ -71,44 +76,50 @@ async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset())
         _log.info("asked to stop by %s before joining", signal.Signals(asked[0]).name)
         return 0
     finally:
-        await here.leash.close()
-        here.reaper.close()
+        await context.watchdog.close()
+        context.reaper.close()
 
 
-async def _live(found: Resolved, where: Where, here: Here) -> int:
+async def _prepare_and_run(found: Resolved, where: Where, context: ProcessContext) -> int:
     settings = found.settings
     with folder.returned():
-        command.resolve(settings.command, os.environ)
+        command.check_command(settings.command, os.environ)
     address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
-        await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
+        await run_in_daemon_thread(
+            partial(refuse_unheard, settings.http_host, settings.http_port, address.ip)
+        )
     embedded = settings.redis_url is None and settings.redis_url_file is None
     if settings.size > 1 and embedded:
         elsewhere = explain_other_address(settings.master_address, address.ip, settings.rank)
         if elsewhere:
             _log.warning("%s", elsewhere)
-    for said, remedy in misleading(given(found), address.ifname, address.ip):
+    for said, remedy in misleading(merge_user_environment(found), address.ifname, address.ip):
         _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
     if settings.rank is not None:
-        Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
-    place = store_address(settings, address.ip, here.keys)
-    refuse_open_store(settings, place)
-    async with _embedded(place, here) as server:
+        Launcher(
+            found, settings.rank, (address.ifname, address.ip), ""
+        ).prepare_dry_run()  # or it is refused here
+    location = locate_store(settings, address.ip, context.keys)
+    refuse_open_store(settings, location)
+    async with _run_embedded_store(location, context) as server:
         if settings.rank is not None:
-            await end_former(settings.unit, settings.rank)
-        from unitagent.agent.serving import serve  # noqa: PLC0415 (meanwhile the server starts)
+            await kill_former_workload(settings.unit, settings.rank)
+        from unitagent.agent.instance import run_instance  # noqa: PLC0415 (meanwhile the server starts)
 
-        return await serve(found, where, here, address, (place, server))
+        return await run_instance(found, where, context, address, (location, server))
 
 
 @contextlib.asynccontextmanager
-async def _embedded(place: StoreAddress, here: Here) -> AsyncIterator[EmbeddedStore | None]:
+async def _run_embedded_store(
+    location: StoreLocation, context: ProcessContext
+) -> AsyncIterator[EmbeddedStoreSupervisor | None]:
     """The embedded store, where it is to be here: begun, and ended at last."""
-    if not place.embedded_here:
+    if not location.embedded_here:
         yield None
         return
-    server = EmbeddedStore(place, here.reaper)
-    server.spawn()
+    server = EmbeddedStoreSupervisor(location, context.reaper)
+    server.spawn_server()
     try:
         yield server
     finally:

@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from unitagent.agent.agreement import Agreement
 from unitagent.agent.loop import Agent
+from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.core import checks
 from unitagent.core.model import Phase
 from unitagent.core.state import State
@@ -18,7 +18,7 @@ from unitagent.probes.metrics import Metrics
 class Views:
     """The ``Answers`` of one agent."""
 
-    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: Agreement) -> None:
+    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: SecretAgreement) -> None:
         self._agent = agent
         self._metrics = metrics
         self._dashboard = dashboard
@@ -52,7 +52,7 @@ class Views:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {**status(self._state), "secrets": self._agreement.shown()}
+        return {**status(self._state), "secrets": self._agreement.report_status()}
 
     def report(self) -> dict[str, Any]:
         """Return what ``/status`` says of this instance alone."""

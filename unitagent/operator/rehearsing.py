@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 
-from unitagent.agent.launch import Launch, Launcher, find_rdma, replaced_by_ours
+from unitagent.agent.launch import Launch, Launcher, choose_rdma_device, list_replaced_variables
 from unitagent.discovery.network import find_address
 from unitagent.errors import ConfigurationError
 from unitagent.legible import warn
@@ -43,9 +43,9 @@ def rehearse(found: Resolved) -> Rehearsal:
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto: the store gives a rank to `run` only; say one with --rank N")
     card = asyncio.run(_card(settings.ifname, settings.rank_ip))
-    hca = find_rdma(found, card[0], _say)
+    hca = choose_rdma_device(found, card[0], _say)
     launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
-    launch = launcher.rehearse(settings.master_address)
+    launch = launcher.prepare_dry_run(settings.master_address)
     for notice in launch.notices:
         _say(notice)
     return Rehearsal(
@@ -54,7 +54,7 @@ def rehearse(found: Resolved) -> Rehearsal:
         flags={name: why for name, why in launch.origins.items() if name not in launch.env},
         environment=_changed(launch, found),
         removed=_removed(launch.env, found),
-        health=(launch.asked.words, launch.asked.origin) if launch.asked else None,
+        health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
     )
 
 
@@ -66,10 +66,10 @@ def of_engine(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
     if found.settings.rank != 0 or not found.settings.command or not card[1]:
         return "", ""
     try:
-        launch = Launcher(found, 0, card, marker="").rehearse()
+        launch = Launcher(found, 0, card, marker="").prepare_dry_run()
     except ConfigurationError:
         return "", ""
-    asked = f"{launch.asked.words} ({launch.asked.origin})" if launch.asked else ""
+    asked = f"{launch.health_probe.description} ({launch.health_probe.origin})" if launch.health_probe else ""
     return asked, str(launch.traffic_port or "")
 
 
@@ -100,7 +100,7 @@ def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:
 def _origin(name: str, launch: Launch, found: Resolved) -> str:
     if name in launch.origins:
         return launch.origins[name]
-    if name in replaced_by_ours(found):
+    if name in list_replaced_variables(found):
         return f"in place of {os.environ[name]!r}: {_PLATFORMS.format(found.platform)}"
     if name in _STAND_INS:
         return _STAND_INS[name]
@@ -134,6 +134,6 @@ def _removed(given: Mapping[str, str], found: Resolved) -> dict[str, str]:
 
 
 def _why_removed(name: str, text: str, found: Resolved) -> str:
-    if name in replaced_by_ours(found):
+    if name in list_replaced_variables(found):
         return _PLATFORMS.format(found.platform)
     return "a Kubernetes service link, not a port" if text.startswith("tcp://") else "not for the workload"

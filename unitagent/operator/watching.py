@@ -16,8 +16,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
-from unitagent.agent.secret_file import SecretFile
+from unitagent.agent.secret_rotation import SecretFile
+from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
 from unitagent.core import onlooking
 from unitagent.core.history import ordered
 from unitagent.core.model import Order, OrderKind, Record
@@ -47,7 +47,7 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
         if not namespace.watch:
             return 0
         time.sleep(_EVERY)
-        asyncio.run(file.look())
+        asyncio.run(file.check_file())
 
 
 def _table(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
@@ -137,7 +137,7 @@ def _url(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> Dire
     else:
         leader = agents.leader(seen) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
-    return store_address(onlooker, "", keys).url
+    return locate_store(onlooker, "", keys).url
 
 
 def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:

@@ -24,7 +24,7 @@ _JOINING = frozenset({"&&", "||", "|", ";", "&", ">", "2>&1"})
 _HEAD = 256  # the kernel reads no more of a file to find out how to run it (BINPRM_BUF_SIZE)
 
 
-def resolve(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
+def check_command(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """Check that ``argv`` can be run in the environment ``env`` and return it as given.
 
     A first word with a placeholder is not known yet and is left to the spawn.
@@ -37,14 +37,14 @@ def resolve(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
         raise CommandError("no COMMAND given: write `unitagent run -- COMMAND [ARG...]`", Code.CONFIGURATION)
     if not has_placeholder(argv[0]):
         try:
-            locate(argv[0], env)
+            locate_program(argv[0], env)
         except CommandError as error:
-            hint = _meant(argv) if error.exit_code == Code.NOT_FOUND else ""
+            hint = _suggest_remedy(argv) if error.exit_code == Code.NOT_FOUND else ""
             raise CommandError(f"{error}{hint}", error.exit_code) from None
     return list(argv)
 
 
-def _meant(argv: Sequence[str]) -> str:
+def _suggest_remedy(argv: Sequence[str]) -> str:
     """What a person may have meant by a first word that is no program; empty where nothing is plain."""
     first, shell = argv[0], "sh -c '…' runs a shell's text"
     if first.startswith("-"):
@@ -58,14 +58,14 @@ def _meant(argv: Sequence[str]) -> str:
     return ""
 
 
-def locate(word: str, env: Mapping[str, str]) -> str:
+def locate_program(word: str, env: Mapping[str, str]) -> str:
     """Return the path of the file that ``word`` means, looking it up on the ``PATH`` of ``env`` like a shell.
 
     Raises:
         CommandError: as :func:`resolve`.
 
     """
-    candidates = [word] if "/" in word else _on_path(word, env)
+    candidates = [word] if "/" in word else _list_candidates(word, env)
     found = [path for path in candidates if os.access(path, os.F_OK)]
     runnable = [path for path in found if os.access(path, os.X_OK) and Path(path).is_file()]
     if runnable:
@@ -74,11 +74,11 @@ def locate(word: str, env: Mapping[str, str]) -> str:
     if found:
         why = "it is a directory" if Path(found[0]).is_dir() else "it has no execute permission (chmod +x)"
         raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
-    where = "there is no such file" if "/" in word else f"it is not on PATH ({_shortened(_path(env))})"
+    where = "there is no such file" if "/" in word else f"it is not on PATH ({_shorten_path(_get_path(env))})"
     raise CommandError(f"COMMAND {word!r} not found: {where}", Code.NOT_FOUND)
 
 
-def refused(word: str, error: OSError | ValueError) -> CommandError:
+def explain_spawn_error(word: str, error: OSError | ValueError) -> CommandError:
     """Say in a user's words why the kernel would not run what :func:`locate` had found."""
     if isinstance(error, FileNotFoundError):
         why = "a program that it needs to start (its interpreter or loader) is missing"
@@ -87,19 +87,19 @@ def refused(word: str, error: OSError | ValueError) -> CommandError:
     return CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
 
 
-def _shortened(path: str) -> str:
+def _shorten_path(path: str) -> str:
     """Show the folders that are looked at first, as many as a line has room for."""
     folders = path.split(os.pathsep)
     shown = os.pathsep.join(folders[:_FOLDERS])
     return shown if len(folders) <= _FOLDERS else f"{shown} and {len(folders) - _FOLDERS} more"
 
 
-def _path(env: Mapping[str, str]) -> str:
+def _get_path(env: Mapping[str, str]) -> str:
     return env.get("PATH") or os.defpath
 
 
-def _on_path(word: str, env: Mapping[str, str]) -> list[str]:
-    return [str(Path(folder or ".") / word) for folder in _path(env).split(os.pathsep)]
+def _list_candidates(word: str, env: Mapping[str, str]) -> list[str]:
+    return [str(Path(folder or ".") / word) for folder in _get_path(env).split(os.pathsep)]
 
 
 def _check_format(path: str) -> None:

@@ -60,17 +60,17 @@ class GangInfo:
     @property
     def master_endpoint(self) -> str:
         """Address and port of rank 0, IPv6 in brackets."""
-        return f"{_bracketed(self.master_address)}:{self.master_port}"
+        return f"{_bracket_ipv6(self.master_address)}:{self.master_port}"
 
 
-def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
+def build_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
     """Return the whole environment of the workload, made from the agent's own."""
-    kept = {name: value for name, value in base.items() if not _hidden(name, value)}
-    offered = {name: value for name, value in _offered(gang).items() if value and not kept.get(name)}
-    return kept | offered | _given(gang)
+    kept = {name: value for name, value in base.items() if not _is_hidden(name, value)}
+    offered = {name: value for name, value in _make_defaults(gang).items() if value and not kept.get(name)}
+    return kept | offered | _make_rank_variables(gang)
 
 
-def fill(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
+def fill_placeholders(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
     """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone, those of a
     shell's variables too.
     """
@@ -104,11 +104,11 @@ def has_placeholder(word: str) -> bool:
     return _PLACEHOLDER.search(word) is not None
 
 
-def _hidden(name: str, value: str) -> bool:
+def _is_hidden(name: str, value: str) -> bool:
     return name in _REMOVED or name == MARKER or (name in _LINKS and value.startswith("tcp://"))
 
 
-def _given(gang: GangInfo) -> dict[str, str]:
+def _make_rank_variables(gang: GangInfo) -> dict[str, str]:
     marker = {MARKER: gang.marker} if gang.marker else {}
     return marker | {
         "RANK_ID": str(gang.rank),
@@ -123,9 +123,9 @@ def _given(gang: GangInfo) -> dict[str, str]:
     }
 
 
-def _offered(gang: GangInfo) -> dict[str, str]:
+def _make_defaults(gang: GangInfo) -> dict[str, str]:
     card = gang.comm_ifname
-    return (_for_jax(gang) if gang.size > 1 else {}) | {
+    return (_make_jax_defaults(gang) if gang.size > 1 else {}) | {
         # "=" makes NCCL match the name exactly: without it eth1 would also mean eth10.
         "NCCL_SOCKET_IFNAME": f"={card}" if card else "",
         "GLOO_SOCKET_IFNAME": card,
@@ -139,12 +139,12 @@ def _offered(gang: GangInfo) -> dict[str, str]:
         "PET_NNODES": str(gang.size),
         "PET_NODE_RANK": str(gang.rank),
         # torchrun joins address and port by a colon, so its help asks for brackets around IPv6.
-        "PET_MASTER_ADDR": _bracketed(gang.master_address),
+        "PET_MASTER_ADDR": _bracket_ipv6(gang.master_address),
         "PET_MASTER_PORT": str(gang.master_port),
     }
 
 
-def _for_jax(gang: GangInfo) -> dict[str, str]:
+def _make_jax_defaults(gang: GangInfo) -> dict[str, str]:
     """One process in each instance. JAX itself reads the address; Kubeflow's programs read all three."""
     return {
         "JAX_COORDINATOR_ADDRESS": gang.master_endpoint,
@@ -153,5 +153,5 @@ def _for_jax(gang: GangInfo) -> dict[str, str]:
     }
 
 
-def _bracketed(address: str) -> str:
+def _bracket_ipv6(address: str) -> str:
     return f"[{address}]" if ":" in address else address

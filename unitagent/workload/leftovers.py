@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 from unitagent.workload.environment import MARKER
 
 if TYPE_CHECKING:
@@ -23,100 +23,103 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.02
 
 
-def marker(incarnation: str) -> str:
+def make_marker(incarnation: str) -> str:
     """Return the value of ``UNIT_AGENT`` for the workloads of this process."""
-    me = proc.read(os.getpid())
+    me = procfs.read_process(os.getpid())
     return f"{incarnation}:{os.getpid()}:{me.ticks if me else 0}"
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class KillResult:
     """What was done about a former agent's workload: pids that were ended, and those that would not end."""
 
     ended: tuple[int, ...]
     left: tuple[int, ...]
 
 
-def end_former(unit: str, rank: int, timeout: float = 5.0) -> Former:
+def kill_leftovers(unit: str, rank: int, timeout: float = 5.0) -> KillResult:
     """End what a former, dead agent of this rank left running, waiting at most ``timeout`` seconds. Blocks.
 
     A living agent's processes are never touched, nor anybody in another PID namespace: what cannot be judged
     is spared.
     """
     if not _proc_is_ours():
-        return Former((), ())
-    found = find_former(unit, rank)
+        return KillResult((), ())
+    found = find_leftovers(unit, rank)
     for process in found:
-        proc.kill(process)
+        procfs.kill_process(process)
     until = time.monotonic() + timeout
-    while (left := [process for process in found if _still(process)]) and time.monotonic() < until:
+    while (left := [process for process in found if _is_still_alive(process)]) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
-    return Former(
+    return KillResult(
         tuple(process.pid for process in found if process not in left), tuple(process.pid for process in left)
     )
 
 
-def find_former(unit: str, rank: int) -> list[proc.Process]:
+def find_leftovers(unit: str, rank: int) -> list[procfs.Process]:
     """Return the living processes of a former, dead agent of this rank. Blocks."""
-    processes = proc.table()
-    spared = {os.getpid(), *proc.ancestors(processes, os.getpid())}
+    processes = procfs.read_process_table()
+    spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid())}
     marked = [
         process
         for process in processes.values()
-        if process.pid not in spared and process.alive and _orphaned(process.pid, unit, rank, processes)
+        if process.pid not in spared and process.alive and _is_orphaned(process.pid, unit, rank, processes)
     ]
-    kin = _with_kin(marked, processes, spared)
-    return [process for process in kin if not _cared_for(process.pid, processes)]
+    kin = _add_relatives(marked, processes, spared)
+    return [process for process in kin if not _has_living_agent(process.pid, processes)]
 
 
-def escaped(processes: Mapping[int, proc.Process], known: Collection[int]) -> list[proc.Process]:
+def find_escaped(processes: Mapping[int, procfs.Process], known: Collection[int]) -> list[procfs.Process]:
     """Return who bears the mark of this very process, is alive and not ``known``. Blocks.
 
     For where the kernel hands us no orphans: a daemon of our workload has another parent by now.
     """
-    spared = {os.getpid(), *proc.ancestors(processes, os.getpid()), *known}
+    spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid()), *known}
     mine = [
         process
         for process in processes.values()
-        if process.pid not in spared and _environment(process.pid).get(MARKER, "").endswith(marker(""))
+        if process.pid not in spared
+        and _read_environment(process.pid).get(MARKER, "").endswith(make_marker(""))
     ]
-    return _with_kin(mine, processes, spared)
+    return _add_relatives(mine, processes, spared)
 
 
-def _with_kin(
-    marked: Collection[proc.Process], processes: Mapping[int, proc.Process], spared: Collection[int]
-) -> list[proc.Process]:
+def _add_relatives(
+    marked: Collection[procfs.Process], processes: Mapping[int, procfs.Process], spared: Collection[int]
+) -> list[procfs.Process]:
     """Those that are alive among them, their descendants and the members of their groups."""
     groups = {process.group for process in marked} - {os.getpgrp(), 0}
     kin = {process.pid: process for process in marked}
     for process in marked:
-        kin.update((child.pid, child) for child in proc.descendants(processes, process.pid, spared))
+        kin.update((child.pid, child) for child in procfs.select_descendants(processes, process.pid, spared))
     kin.update((pid, process) for pid, process in processes.items() if process.group in groups)
     return [process for pid, process in kin.items() if pid not in spared and process.alive]
 
 
 def has_agent(pid: int) -> bool:
     """Whether a process belongs to the workload of an agent that is alive. Blocks."""
-    return _agent_lives(_environment(pid).get(MARKER, ""), proc.table()) is True
+    return _is_agent_alive(_read_environment(pid).get(MARKER, ""), procfs.read_process_table()) is True
 
 
 def _proc_is_ours() -> bool:
     """Whether ``/proc`` shows our own PID namespace; else every pid in it means somebody else."""
-    return proc.link("/proc/self") == str(os.getpid())
+    return procfs.read_link("/proc/self") == str(os.getpid())
 
 
-def _orphaned(pid: int, unit: str, rank: int, processes: Mapping[int, proc.Process]) -> bool:
-    env = _environment(pid)
-    if env.get("UNIT_ID") != unit or env.get("RANK_ID") != str(rank) or not _same_namespaces(pid):
+def _is_orphaned(pid: int, unit: str, rank: int, processes: Mapping[int, procfs.Process]) -> bool:
+    env = _read_environment(pid)
+    if env.get("UNIT_ID") != unit or env.get("RANK_ID") != str(rank) or not _shares_namespaces(pid):
         return False
-    return _agent_lives(env.get(MARKER, ""), processes) is False
+    return _is_agent_alive(env.get(MARKER, ""), processes) is False
 
 
-def _cared_for(pid: int, processes: Mapping[int, proc.Process]) -> bool:
-    return _agent_lives(_environment(pid).get(MARKER, ""), processes) is True or not _same_namespaces(pid)
+def _has_living_agent(pid: int, processes: Mapping[int, procfs.Process]) -> bool:
+    return _is_agent_alive(
+        _read_environment(pid).get(MARKER, ""), processes
+    ) is True or not _shares_namespaces(pid)
 
 
-def _agent_lives(mark: str, processes: Mapping[int, proc.Process]) -> bool | None:
+def _is_agent_alive(mark: str, processes: Mapping[int, procfs.Process]) -> bool | None:
     """Whether the agent of a marker is alive; None when it is no marker of ours."""
     words = mark.split(":")
     if len(words) != 3 or not all(word.isdecimal() for word in words[1:]):  # noqa: PLR2004
@@ -125,22 +128,23 @@ def _agent_lives(mark: str, processes: Mapping[int, proc.Process]) -> bool | Non
     return agent is not None and agent.ticks == int(words[2]) and agent.alive
 
 
-def _environment(pid: int) -> dict[str, str]:
+def _read_environment(pid: int) -> dict[str, str]:
     try:
-        text = (proc.PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+        text = (procfs.PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
     except OSError:  # not ours to read: then not ours to end
         return {}
     pairs = (entry.partition("=") for entry in text.split("\0"))
     return {name: value for name, _, value in pairs}
 
 
-def _same_namespaces(pid: int) -> bool:
+def _shares_namespaces(pid: int) -> bool:
     """Pids and start times mean the same to that process's agent as to us."""
     return all(
-        proc.link(f"/proc/{pid}/ns/{kind}") == proc.link(f"/proc/self/ns/{kind}") for kind in ("pid", "time")
+        procfs.read_link(f"/proc/{pid}/ns/{kind}") == procfs.read_link(f"/proc/self/ns/{kind}")
+        for kind in ("pid", "time")
     )
 
 
-def _still(process: proc.Process) -> bool:
-    now = proc.read(process.pid)
+def _is_still_alive(process: procfs.Process) -> bool:
+    now = procfs.read_process(process.pid)
     return now is not None and now.ticks == process.ticks and now.alive

@@ -21,7 +21,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit, from_wait_status
-from unitagent.workload import proc, signals
+from unitagent.system import procfs
+from unitagent.workload import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,25 +54,25 @@ class Reaper:
 
     def __init__(self) -> None:
         self.services: set[int] = set()
-        self.strangers = 0
-        self.adopts = True
+        self.orphans_reaped = 0
+        self.adopts_orphans = True
         self.on_orphan: Callable[[int, str, Exit], None] | None = None
         self._watched: dict[int, Callable[[Exit], None]] = {}
         self._changed = asyncio.Event()
         self._soon: asyncio.Handle | None = None
 
-    def install(self) -> None:
+    def start_reaping(self) -> None:
         """Begin; children that we have already (an entrypoint script's sshd, say) are nobody's workload."""
-        self.adopts = become_subreaper()
-        if not self.adopts:
+        self.adopts_orphans = become_subreaper()
+        if not self.adopts_orphans:
             _log.warning(
                 "the kernel hands this agent no orphans (prctl is refused): daemons of the workload are "
                 "known by their variable UNIT_AGENT alone; make unitagent the ENTRYPOINT, or permit prctl "
                 "in the seccomp profile"
             )
-        signals.listen(signal.SIGCHLD, lambda _: self._reap_soon())
-        self.services |= proc.direct_children()
-        self.reap()
+        signals.handle_signal(signal.SIGCHLD, lambda _: self._schedule_reaping())
+        self.services |= procfs.list_child_pids()
+        self.reap_children()
 
     def close(self) -> None:
         """Stop listening for deaths."""
@@ -79,7 +80,7 @@ class Reaper:
         if self._soon is not None:
             self._soon.cancel()
 
-    def watch(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
+    def watch_child(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
         """Tell ``on_exit`` when this child ends.
 
         Call it in the loop's thread, with no ``await`` since the child was spawned: later is too late.
@@ -89,24 +90,24 @@ class Reaper:
         if service:
             self.services.add(pid)
 
-    def reap(self) -> bool:
+    def reap_children(self) -> bool:
         """Collect who has died, the rest of many in the loop's next turn; True when no child is left."""
         try:
             for _ in range(_AT_ONCE):
                 dead = os.waitid(os.P_ALL, 0, _LOOK)
                 if dead is None:
                     return False
-                self._bury(dead.si_pid)
+                self._reap_child(dead.si_pid)
         except ChildProcessError:
             return True
-        self._reap_soon()
+        self._schedule_reaping()
         return False
 
-    def alone(self) -> bool:
+    def is_workload_gone(self) -> bool:
         """Whether it is proven that no process of the workload is left (see the module's docstring)."""
-        return self.reap() or proc.direct_children() <= self.services
+        return self.reap_children() or procfs.list_child_pids() <= self.services
 
-    async def change(self, limit: float) -> None:
+    async def wait_for_change(self, limit: float) -> None:
         """Wait for a death or :meth:`wake` since this last returned, at most ``limit`` seconds.
 
         For one caller at a time.
@@ -116,32 +117,32 @@ class Reaper:
                 await self._changed.wait()
         self._changed.clear()
 
-    def wake(self) -> None:
+    def notify_waiter(self) -> None:
         """Let :meth:`change` return."""
         self._changed.set()
 
-    def _reap_soon(self) -> None:
+    def _schedule_reaping(self) -> None:
         """Collect once in the next turn, however many have died and say so until then."""
-        self._soon = self._soon or asyncio.get_running_loop().call_soon(self._reap_now)
+        self._soon = self._soon or asyncio.get_running_loop().call_soon(self._reap_scheduled)
 
-    def _reap_now(self) -> None:
+    def _reap_scheduled(self) -> None:
         self._soon = None
-        self.reap()
+        self.reap_children()
 
-    def _bury(self, pid: int) -> None:
+    def _reap_child(self, pid: int) -> None:
         on_exit = self._watched.pop(pid, None)
-        dead = proc.read(pid) if on_exit is None else None  # its name is gone once it is reaped
+        dead = procfs.read_process(pid) if on_exit is None else None  # its name is gone once it is reaped
         _, status = os.waitpid(pid, 0)
         self.services.discard(pid)
-        self.wake()
+        self.notify_waiter()
         ended = from_wait_status(status)
         if on_exit is not None:
             on_exit(ended)
         else:
-            self._bury_orphan(pid, dead.name if dead else "", ended)
+            self._reap_orphan(pid, dead.name if dead else "", ended)
 
-    def _bury_orphan(self, pid: int, name: str, ended: Exit) -> None:
-        self.strangers += 1
+    def _reap_orphan(self, pid: int, name: str, ended: Exit) -> None:
+        self.orphans_reaped += 1
         _log.debug("reaped process %d (%s) of the workload: it %s", pid, name, ended.describe())
         if self.on_orphan is not None:
             self.on_orphan(pid, name, ended)

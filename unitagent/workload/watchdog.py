@@ -24,7 +24,7 @@ import select
 import sys
 import time
 
-REST = "rest"
+DISARM = "rest"
 KILLED = b"killed\n"
 MARK = b"UNIT_AGENT="
 _KILL = 9
@@ -34,7 +34,7 @@ _ROUND, _ROUNDS = 0.05, 100  # seconds between rounds of SIGKILL, and how many t
 _WORDS = 4096  # bytes
 
 
-class Process:
+class ProcessStat:
     """One line of ``/proc/PID/stat`` (proc(5))."""
 
     def __init__(self, pid: int, line: bytes) -> None:
@@ -44,7 +44,7 @@ class Process:
         self.parent, self.group, self.ticks = int(fields[1]), int(fields[2]), int(fields[19])
 
 
-def read(pid: int, what: str = "stat") -> bytes:
+def read_proc_file(pid: int, what: str = "stat") -> bytes:
     """Return a file of a process; empty when it is gone or not ours to read."""
     try:
         with open(f"/proc/{pid}/{what}", "rb") as file:
@@ -53,21 +53,21 @@ def read(pid: int, what: str = "stat") -> bytes:
         return b""
 
 
-def find(pid: int) -> Process | None:
+def find_process(pid: int) -> ProcessStat | None:
     """Return the process of this number."""
-    line = read(pid)
-    return Process(pid, line) if line else None
+    line = read_proc_file(pid)
+    return ProcessStat(pid, line) if line else None
 
 
-def everybody() -> list[Process]:
+def list_processes() -> list[ProcessStat]:
     """All processes that can be seen."""
-    found = (find(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    found = (find_process(int(name)) for name in os.listdir("/proc") if name.isdecimal())
     return [process for process in found if process is not None]
 
 
-def begotten(processes: list[Process], roots: set[int], spared: set[int]) -> list[Process]:
+def select_descendants(processes: list[ProcessStat], roots: set[int], spared: set[int]) -> list[ProcessStat]:
     """Descendants of ``roots``; spared ones and what they begot are left out."""
-    found: list[Process] = []
+    found: list[ProcessStat] = []
     while roots:
         spared = spared | roots
         born = [one for one in processes if one.parent in roots and one.pid not in spared]
@@ -76,22 +76,22 @@ def begotten(processes: list[Process], roots: set[int], spared: set[int]) -> lis
     return found
 
 
-def marked(processes: list[Process], agent: Process) -> list[Process]:
+def select_marked(processes: list[ProcessStat], agent: ProcessStat) -> list[ProcessStat]:
     """Who bears the mark of this agent, with their groups and descendants."""
     ending = b":%d:%d" % (agent.pid, agent.ticks)
-    own = {one.pid for one in processes if _mark(one.pid).endswith(ending)}
+    own = {one.pid for one in processes if _read_mark(one.pid).endswith(ending)}
     groups = {one.group for one in processes if one.pid in own} - {agent.group, 0}
     kin = [one for one in processes if one.pid in own or one.group in groups]
-    return [*kin, *begotten(processes, {one.pid for one in kin}, set())]
+    return [*kin, *select_descendants(processes, {one.pid for one in kin}, set())]
 
 
-def _mark(pid: int) -> bytes:
-    return next((word for word in read(pid, "environ").split(b"\0") if word.startswith(MARK)), b"")
+def _read_mark(pid: int) -> bytes:
+    return next((word for word in read_proc_file(pid, "environ").split(b"\0") if word.startswith(MARK)), b"")
 
 
-def kill(process: Process) -> None:
+def kill_process(process: ProcessStat) -> None:
     """End exactly this one."""
-    now = find(process.pid)
+    now = find_process(process.pid)
     if now is not None and now.ticks == process.ticks:
         try:
             os.kill(process.pid, _KILL)
@@ -99,7 +99,7 @@ def kill(process: Process) -> None:
             return
 
 
-def confess() -> None:
+def report_kill() -> None:
     """Say that the workload is killed by us: should the agent wake up, it would look for another reason."""
     try:
         os.write(1, KILLED)
@@ -107,75 +107,75 @@ def confess() -> None:
         return
 
 
-class Watch:
+class Watchdog:
     """Over one agent, whose words come on descriptor 0."""
 
-    def __init__(self, agent: Process) -> None:
+    def __init__(self, agent: ProcessStat) -> None:
         self._agent = agent
         self._armed = False
         self._left = _NEVER
         self._spared: set[int] = set()
-        self._heard = b""
+        self._unread = b""
 
-    def keep(self) -> None:
+    def watch_agent(self) -> None:
         """Watch until the agent has ended."""
         listening = True
         while listening:
             seconds = min(self._left, _LOOK)
-            if self._said(None if self._left == _NEVER else seconds):
-                listening = self._listen()
+            if self._has_message(None if self._left == _NEVER else seconds):
+                listening = self._read_message()
                 continue
             self._left -= seconds
             if self._left <= 0:
-                self._end_all(hanging=True)
+                self._kill_workload(hanging=True)
                 self._left = _NEVER
         if self._armed:
-            self._await_end()
-            self._end_all(hanging=False)
+            self._await_agent_end()
+            self._kill_workload(hanging=False)
 
-    def _said(self, within: float | None) -> bool:
+    def _has_message(self, within: float | None) -> bool:
         return bool(select.select((0,), (), (), within)[0])
 
-    def _listen(self) -> bool:
+    def _read_message(self) -> bool:
         """Take what was said; whether more may come."""
         data = os.read(0, _WORDS)
-        *lines, self._heard = (self._heard + data).split(b"\n")
+        *lines, self._unread = (self._unread + data).split(b"\n")
         if lines:
             word, *pids = lines[-1].decode().split()
-            self._armed = word != REST
+            self._armed = word != DISARM
             self._left = float(word) if self._armed else _NEVER
             self._spared = set(map(int, pids))
         return bool(data)
 
-    def _await_end(self) -> None:
+    def _await_agent_end(self) -> None:
         """Its pipe is closed before its children have gone to another parent."""
         for _ in range(_ROUNDS):
-            now = find(self._agent.pid)
+            now = find_process(self._agent.pid)
             if now is None or now.ticks != self._agent.ticks or not now.alive:
                 return
             time.sleep(_ROUND)
 
-    def _end_all(self, *, hanging: bool) -> None:
+    def _kill_workload(self, *, hanging: bool) -> None:
         """SIGKILL, again and again until nobody is left, or the agent that hung has spoken."""
         for round_ in range(_ROUNDS):
-            if hanging and self._said(0):
+            if hanging and self._has_message(0):
                 return
-            found = [process for process in self._workload(hanging=hanging) if process.alive]
+            found = [process for process in self._find_workload(hanging=hanging) if process.alive]
             if not found:
                 return
             if hanging and round_ == 0:
-                confess()
+                report_kill()
             for process in found:
-                kill(process)
+                kill_process(process)
             time.sleep(_ROUND)
 
-    def _workload(self, *, hanging: bool) -> list[Process]:
+    def _find_workload(self, *, hanging: bool) -> list[ProcessStat]:
         if not hanging:
-            return marked(everybody(), self._agent)
-        return begotten(everybody(), {self._agent.pid}, {*self._spared, os.getpid()})
+            return select_marked(list_processes(), self._agent)
+        return select_descendants(list_processes(), {self._agent.pid}, {*self._spared, os.getpid()})
 
 
-def hide() -> None:
+def hide_process() -> None:
     """Let no process of the same user, as the workload is, disarm this one by its pipe: PR_SET_DUMPABLE."""
     import ctypes  # noqa: PLC0415  # 1 MB, which the tests of this module need not have
 
@@ -184,7 +184,7 @@ def hide() -> None:
 
 def main() -> None:
     """Keep of what the agent has only the pipe: no terminal, no folder, nobody else's pipes."""
-    hide()
+    hide_process()
     os.setsid()
     os.chdir("/")
     for name in os.listdir("/proc/self/fd"):
@@ -193,9 +193,9 @@ def main() -> None:
                 os.close(int(name))
             except OSError:  # that of this look
                 continue
-    agent = find(int(sys.argv[-1]))
+    agent = find_process(int(sys.argv[-1]))
     if agent is not None and agent.pid == os.getppid():
-        Watch(agent).keep()
+        Watchdog(agent).watch_agent()
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from unitagent import values
-from unitagent.agent.embedding import StoreAddress, refuse_open_store, store_address
-from unitagent.agent.launch import replaced_by_ours
+from unitagent.agent.launch import list_replaced_variables
+from unitagent.agent.store_setup import StoreLocation, locate_store, refuse_open_store
 from unitagent.discovery.network import find_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
@@ -30,11 +30,11 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.address import is_loopback, join_host
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import Keys
-from unitagent.workload import proc
-from unitagent.workload.background import in_background
-from unitagent.workload.held import gpu_holders
+from unitagent.system import procfs
+from unitagent.system.daemon_thread import run_in_daemon_thread
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
+from unitagent.workload.resource_release import find_gpu_holders
 
 _CARD_SECONDS = 2.0
 _GPUS = "/dev/nvidia"  # how the paths of GPUs begin; a number follows
@@ -110,7 +110,10 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
         _store(here),
         asyncio.to_thread(_ports, here),
         asyncio.to_thread(_machine, found, place),
-        *(in_background(partial(_way, one, ip)) for one in [*peers, *await asyncio.to_thread(_others, here)]),
+        *(
+            run_in_daemon_thread(partial(_way, one, ip))
+            for one in [*peers, *await asyncio.to_thread(_others, here)]
+        ),
     ]
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
 
@@ -155,7 +158,7 @@ async def _leader(here: _Here) -> Findings:
         return []
     try:
         async with asyncio.timeout(_PATIENCE):
-            lookup = await in_background(partial(network.look_up, settings.master_address))
+            lookup = await run_in_daemon_thread(partial(network.look_up, settings.master_address))
     except TimeoutError:
         lookup = network.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
     return [network.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
@@ -170,7 +173,7 @@ async def _store(here: _Here) -> Findings:
     if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
         return []  # said already: no rank, or no address for the store to listen at
     try:
-        where = store_address(settings, here.place.ip, settings.keys)
+        where = locate_store(settings, here.place.ip, settings.keys)
     except ConfigurationError as error:
         return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
     if where.embedded_here and not here.agent:
@@ -182,7 +185,7 @@ async def _store(here: _Here) -> Findings:
     return list(store.judge(asked, settings.timing.operation_timeout))
 
 
-def _embedded(settings: Settings, where: StoreAddress) -> Finding:
+def _embedded(settings: Settings, where: StoreLocation) -> Finding:
     try:
         find_server()
     except ConfigurationError as error:
@@ -200,7 +203,7 @@ def _ports(here: _Here) -> Findings:
     settings, ip = here.settings, here.place.ip
     wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
     if settings.rank == 0 and ip and not _has_url(settings):
-        wanted.append(("the embedded store", ip, store_address(settings, ip, settings.keys).port))
+        wanted.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
     tried = (network.try_port(what, host, port) for what, host, port in wanted if port)
     heard = network.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
     return [*heard, *(network.judge_port(port, agent=here.agent) for port in tried)]
@@ -209,7 +212,7 @@ def _ports(here: _Here) -> Findings:
 def _machine(found: Resolved | None, place: variables.Place) -> Findings:
     """Judge what needs no network: devices, limits, variables, processes."""
     seen, wanted = rdma(place.ifname), found is not None and found.settings.rdma == "auto"
-    first = proc.read(1)
+    first = procfs.read_process(1)
     findings = [
         *limits.judge(limits.measure(), rdma=bool(seen.names)),
         *devices.judge(seen, place.ifname, wanted=wanted),
@@ -228,7 +231,7 @@ def _given(found: Resolved | None) -> dict[str, str]:
     environ = {name: text for name, text in os.environ.items() if text}
     if found is None:
         return environ
-    replaced = replaced_by_ours(found)
+    replaced = list_replaced_variables(found)
     return {**found.environment, **{name: text for name, text in environ.items() if name not in replaced}}
 
 
@@ -238,7 +241,7 @@ def gpus(beginning: str) -> Findings:
     number = len(list(Path(folder).glob(f"{name}[0-9]*")))
     holders = [
         (holder.pid, holder.name, device)
-        for holder, device in gpu_holders(beginning)
+        for holder, device in find_gpu_holders(beginning)
         if not has_agent(holder.pid)
     ]
     return list(devices.judge_gpus(number, holders))

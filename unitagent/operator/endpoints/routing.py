@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-from unitagent.agent.secret_file import SecretFile
+from unitagent.agent.secret_rotation import SecretFile
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.keys import Keyring
 from unitagent.legible import hand_over, warn
@@ -80,7 +80,7 @@ class _Watch:
         file = SecretFile(self._settings.secret_file, keys, _say, _warn)
         registry = await _open(self._settings, keys)
         try:
-            async with file.watched(self._settings.heartbeat):
+            async with file.watch_in_background(self._settings.heartbeat):
                 await self._keep(registry, stop)
         finally:
             await self._part()

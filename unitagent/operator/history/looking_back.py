@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from unitagent.agent.secret_file import SecretFile
+from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import Moment
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.keys import Keyring
@@ -67,7 +67,7 @@ async def _show(
     reader = Reader(history)
     try:
         moments = await _all(settings, reader)
-        async with file.watched(settings.heartbeat):
+        async with file.watch_in_background(settings.heartbeat):
             while True:
                 for moment in moments:
                     if since is None or moment.at >= since:

@@ -1,0 +1,193 @@
+"""What happens to this instance, told to the store's history of the Unit, beside the agent's loop.
+
+The invariant: nothing waits for it. What the store does not take is kept, up to a bound, and told later;
+while nothing happens nothing is written, and after a while no connection is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol
+
+from unitagent import masks
+from unitagent.core.actions import Action
+from unitagent.core.history import Kind, Moment, tell
+from unitagent.core.model import Failure
+from unitagent.core.state import State
+from unitagent.errors import StoreError
+from unitagent.store.protocol import Output, Store
+
+_log = logging.getLogger(__name__)
+
+_MOST = 1000  # moments kept for a store that does not take them
+_AT_ONCE = 100  # moments in one write
+_GATHER = 0.1  # seconds in which what happens together is gathered for one write
+_CROWD = 500  # instances a second that write when all have something to tell
+_LINGER = 5.0  # seconds that the connection is held for more
+_SHORTEST, _LONGEST = 0.5, 60.0  # seconds before a write is tried again, unless something happens
+_FAREWELL = 0.5  # seconds for the last moments
+
+
+class HistoryStore(Protocol):
+    """Where moments are kept."""
+
+    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+        """Keep these; ``clock`` is the one that they were dated by."""
+
+    async def close(self) -> None:
+        """Let go of the connection, until the next time."""
+
+
+class HistoryWriter:
+    """Tells the history of one agent."""
+
+    def __init__(self, keeper: HistoryStore, state: State) -> None:
+        self._store = keeper
+        self._epoch = state.rules.epoch
+        self._gather = _GATHER, _GATHER + state.rules.size / _CROWD
+        self._failure: Failure | None = None if state.recovery.failure_stored else state.recovery.failure
+        self._queue: deque[Moment] = deque()
+        self._count = 0
+        self._dropped = 0
+        self._news = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._is_reachable = True
+        self._is_broken = False
+
+    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> None:
+        """Take in one step of the agent."""
+        if self._is_broken:
+            return
+        try:
+            self._failure, moments = tell(self._failure, before, after, actions)
+        except Exception as error:  # noqa: BLE001  # an error in here must not become the agent's
+            self._is_broken = True
+            _log.error("internal error: the Unit's history ends here: %r", error)
+            return
+        for moment in moments:
+            self._enqueue_event(moment)
+
+    @contextlib.asynccontextmanager
+    async def write_in_background(self) -> AsyncIterator[None]:
+        """Tell for the time of a block, and what is left for a moment more."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._ending.set()
+            self._news.set()
+            await asyncio.wait([task], timeout=_FAREWELL)
+            task.cancel()
+            await asyncio.wait([task])
+            await self._store.close()
+
+    def _enqueue_event(self, moment: Moment) -> None:
+        self._queue.append(replace(moment, number=self._count))
+        self._count += 1
+        if len(self._queue) > _MOST:
+            self._queue.popleft()
+            self._dropped += 1
+        self._news.set()
+
+    async def _run(self) -> None:
+        pause = _SHORTEST
+        while self._queue or not self._ending.is_set():
+            if not self._queue:
+                await self._wait_for_news()
+                continue
+            await self._pause_unless_ending(random.uniform(*self._gather))  # noqa: S311  # spreads the crowd
+            self._news.clear()
+            if await self._write_batch():
+                pause = _SHORTEST
+            elif self._ending.is_set():
+                return
+            else:
+                await self._has_news_within(pause)
+                pause = min(2 * pause, _LONGEST)
+
+    async def _wait_for_news(self) -> None:
+        """Wait for news, soon without a connection."""
+        self._news.clear()
+        if not await self._has_news_within(_LINGER):
+            await self._store.close()
+            await self._news.wait()
+
+    async def _has_news_within(self, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        return self._news.is_set()
+
+    async def _pause_unless_ending(self, seconds: float) -> None:
+        """Wait, but not at the end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+
+    async def _write_batch(self) -> bool:
+        """Whether the oldest moments have been taken."""
+        batch, dropped = list(islice(self._queue, _AT_ONCE)), self._dropped
+        last = batch[-1].number
+        if dropped:
+            batch.insert(0, _make_gap(batch[0], dropped))
+        try:
+            await self._store.add(batch, lambda: time.monotonic() + self._epoch)
+        except StoreError as error:
+            self._log_failure(error)
+            return False
+        while self._queue and self._queue[0].number <= last:
+            self._queue.popleft()
+        self._dropped -= dropped
+        self._is_reachable = True
+        return True
+
+    def _log_failure(self, error: StoreError) -> None:
+        """Say it once, until it has been heard again; at the end there are better last words."""
+        if self._is_reachable and not self._ending.is_set():
+            _log.warning("the Unit's history is not written for now: %s", error)
+        self._is_reachable = False
+
+
+def _make_gap(following: Moment, dropped: int) -> Moment:
+    """What stands for moments that were dropped, under the number of the last one of them."""
+    many = f"{dropped} entries" if dropped > 1 else "one entry"
+    detail = f"{many} of rank {following.rank} are missing here: the store did not take them in time"
+    return replace(following, number=following.number - 1, kind=Kind.GAP, state=None, detail=detail)
+
+
+class FailureOutput:
+    """Of one instance's workloads, one after the other."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._generation = 0
+        self._lines: list[str] = []
+
+    def remember_tail(self, generation: int, lines: list[str]) -> None:
+        """The workload of this generation has ended; these were its last lines."""
+        self._generation, self._lines = generation, lines
+
+    def take_output(self, state: State) -> Output | None:
+        """The lines, once, when the store keeps a failure as its first one that they belong to."""
+        failure, lines = state.recovery.failure, self._lines
+        if failure is None or not lines or not state.recovery.failure_stored:
+            return None
+        if (failure.generation, failure.rank) != (self._generation, state.rules.rank):
+            return None
+        self._lines = []
+        return Output(generation=failure.generation, rank=failure.rank, lines=tuple(map(masks.text, lines)))
+
+    async def store_output(self, output: Output) -> None:
+        """Write them."""
+        try:
+            await self._store.put_output(output.generation, output.rank, output.lines)
+        except StoreError as error:
+            _log.debug("the workload's last lines could not be stored: %s", error)

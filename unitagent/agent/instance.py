@@ -1,0 +1,298 @@
+"""``unitagent run`` from where it is to its exit code: reach the store, build the agent, take it down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unitagent.agent.endpoint_publisher import EndpointPublisher
+from unitagent.agent.fingerprint import compute_fingerprint
+from unitagent.agent.history_writer import HistoryWriter
+from unitagent.agent.launch import Launcher, choose_rdma_device
+from unitagent.agent.loop import Agent, Components
+from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
+from unitagent.agent.rank_claim import Claim, claim_free_rank
+from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
+from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreLocation, locate_store
+from unitagent.agent.views import Views
+from unitagent.agent.workload_health import CommandChecks
+from unitagent.core import joining
+from unitagent.core.events import Opinion
+from unitagent.core.model import Record, Rules
+from unitagent.core.state import first
+from unitagent.discovery.netns import find_own_netns
+from unitagent.discovery.network import Address
+from unitagent.keys import Keyring
+from unitagent.log import Where
+from unitagent.probes.hosts import Hosts, names_in
+from unitagent.probes.metrics import Metrics
+from unitagent.probes.peers import Asker, Peers
+from unitagent.probes.server import ProbeServer
+from unitagent.settings import Resolved, Settings
+from unitagent.store.history import History
+from unitagent.store.redis import RedisStore
+from unitagent.store.registry import Registry
+from unitagent.workload import leftovers
+from unitagent.workload.lifecycle import Workload
+
+if TYPE_CHECKING:
+    from unitagent.probes.health import Check
+    from unitagent.probes.units import Units
+
+_log = logging.getLogger(__name__)
+
+_REFRESHED_A_SECOND = 10  # instances; so often are all records read again, and not only changed ones
+_LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
+
+Store = tuple[StoreLocation, EmbeddedStoreSupervisor | None]  # where it is, and its server when that is ours
+
+
+async def run_instance(
+    found: Resolved, where: Where, context: ProcessContext, address: Address, there: Store
+) -> int:
+    """Join the Unit at this address and be its instance; returns the exit code."""
+    settings = found.settings
+    incarnation = secrets.token_hex(8)
+    async with (
+        SecretFile(settings.secret_file, context.keys).watch_in_background(settings.heartbeat) as file,
+        _open_stores(settings, incarnation, context, there, file) as stores,
+    ):
+        claimed = await _claim_identity(found, incarnation, address, stores[0], context.keys)
+        where.rank = claimed.me.rank
+        return await _run_placed(
+            found, where, context, Placement(address, claimed.me, claimed.took, file, *stores)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where this instance stands in the Unit; ``took``: the record whose place it has taken already."""
+
+    address: Address
+    me: Record
+    took: Record | None
+    file: SecretFile
+    store: RedisStore
+    registry: Registry
+    history: History
+
+
+@contextlib.asynccontextmanager
+async def _open_stores(
+    settings: Settings, incarnation: str, context: ProcessContext, there: Store, file: SecretFile
+) -> AsyncIterator[tuple[RedisStore, Registry, History]]:
+    """The store, its list of Units and the Unit's history."""
+    where, server = there
+    if server is not None:
+        await server.wait_until_ready()
+    store = RedisStore(
+        settings.unit,
+        where.url,
+        timeout=settings.timing.operation_timeout,
+        incarnation=incarnation,
+        keys=context.keys,
+        needs_port=settings.http_port != 0,
+        size=settings.size,
+        refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
+        remedy=where.remedy,
+    )
+    if server is not None:
+        file.add_follower(partial(server.update_passwords, lambda: store.unlike == frozenset()))
+    try:
+        timeout = settings.timing.operation_timeout
+        registry = Registry(where.url, timeout=timeout, keys=context.keys)
+        yield store, registry, History(settings.unit, where.url, timeout=timeout)
+    finally:
+        await store.close()
+        if server is not None and settings.size > 1:
+            await asyncio.sleep(_LINGER)
+
+
+async def _claim_identity(
+    found: Resolved, incarnation: str, address: Address, store: RedisStore, keys: Keyring
+) -> Claim:
+    settings = found.settings
+    me = Record(
+        rank=settings.rank or 0,
+        incarnation=incarnation,
+        size=settings.size,
+        ip=address.ip,
+        port=settings.http_port,
+        netns=find_own_netns(settings.http_host, settings.http_port, address.ip),
+        hostname=_make_printable(socket.gethostname()),
+        revision=settings.revision,
+        fingerprint=_fingerprint_settings(found),
+        lease=settings.lease,
+    )
+    if settings.rank is not None:
+        store.set_rank(me.rank)
+        return Claim(me)
+    peer_client = Asker(settings.unit, incarnation, keys)
+    peers = Peers(peer_client, address.ip, settings.timing.peer_timeout, lambda *_: None)
+
+    async def ask(record: Record) -> Opinion:
+        return (await peers.ask(record)).opinion
+
+    claimed = await claim_free_rank(
+        store,
+        me,
+        guard=settings.guard,
+        timing=settings.timing,
+        store_timeout=settings.store_timeout,
+        ask=ask if settings.http_port else None,
+    )
+    await kill_former_workload(settings.unit, claimed.me.rank)
+    return claimed
+
+
+def _make_printable(hostname: str) -> str:
+    """A name that a record may hold: the kernel takes any bytes for one."""
+    return "".join(letter if letter.isprintable() else "?" for letter in hostname)
+
+
+def _fingerprint_settings(found: Resolved) -> str:
+    """Of what the workload is given by the user, and of how the Unit is to act."""
+    settings = found.settings
+    shared = {
+        "UNIT_FRAMEWORK": settings.framework,
+        "UNIT_GUARD": str(settings.guard).lower(),
+        "UNIT_MODE": str(settings.mode),
+        "UNIT_RESTART": str(settings.restart),
+        "UNIT_LEASE_SECONDS": f"{settings.lease:g}",
+        "UNIT_HEARTBEAT_SECONDS": f"{settings.heartbeat:g}",
+    }
+    return compute_fingerprint(settings.command, shared, merge_user_environment(found))
+
+
+async def _run_placed(found: Resolved, where: Where, context: ProcessContext, placement: Placement) -> int:
+    settings, me = found.settings, placement.me
+    card = (placement.address.ifname, placement.address.ip)
+    hca = await asyncio.to_thread(choose_rdma_device, found, placement.address.ifname, _log.warning)
+    launcher = Launcher(
+        found,
+        me.rank,
+        card,
+        leftovers.make_marker(me.incarnation),
+        hca=hca,
+        command_checks=_make_command_checks(context),
+    )
+    dry_run = launcher.prepare_dry_run()
+    for notice in dry_run.notices:
+        _log.warning("%s", notice)
+    if dry_run.health_probe is not None:
+        _log.info("rank 0's health: %s", dry_run.health_probe.description)
+    state = first(build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic())
+    if placement.took is not None:
+        state = joining.succeed(state, placement.took)
+    agent = Agent(state, where, settings.stall)
+    history = HistoryWriter(placement.history, state)
+    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    workload = Workload(
+        context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
+    )
+    metrics = Metrics(me.rank)
+    peer_client = Asker(settings.unit, me.incarnation, context.keys)
+    peers = Peers(peer_client, placement.address.ip, settings.timing.peer_timeout, agent.on_hangup)
+    agent.attach(
+        Components(
+            store=placement.store,
+            workload=workload,
+            peers=peers,
+            launcher=launcher,
+            metrics=metrics,
+            watchdog=context.watchdog,
+            history=history,
+        )
+    )
+    agreement = SecretAgreement(agent, placement.store, context.keys)
+    placement.file.add_follower(agreement.check_agreement)
+    views = Views(agent, metrics, settings.dashboard, agreement)
+    announcer = EndpointPublisher(placement.registry, views, settings, me.ip, dry_run.traffic_port or 0)
+    async with (
+        history.write_in_background(),
+        _run_probe_server(settings, views, me.ip, context.keys),
+        announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
+    ):
+        return await agent.run(context.inherited_signals)
+
+
+def _make_command_checks(context: ProcessContext) -> CommandChecks:
+    """Checks of commands run as children of this process."""
+
+    def check(argv: Sequence[str], env: Mapping[str, str]) -> Check:
+        from unitagent.workload.exec_probe import ExecProbe  # noqa: PLC0415 (few service files name a command)
+
+        return ExecProbe(context.reaper, context.inherited_signals, argv, env).run
+
+    return check
+
+
+@contextlib.asynccontextmanager
+async def _run_probe_server(settings: Settings, views: Views, ip: str, keys: Keyring) -> AsyncIterator[None]:
+    if not settings.http_port:
+        yield
+        return
+    where = locate_store(settings, ip, keys)
+    units = _make_observer(where, views, settings, keys) if settings.dashboard == "store" else None
+    server = ProbeServer(views, keys, units, _collect_host_names(settings))
+    await server.start(settings.http_host, settings.http_port)
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+def _make_observer(where: StoreLocation, views: Views, settings: Settings, keys: Keyring) -> Units:
+    from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages show more than their own Unit)
+
+    return StoreObserver(where.url, views, settings, keys)
+
+
+def _collect_host_names(settings: Settings) -> Hosts:
+    """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
+    try:
+        known = names_in(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        known = set()
+    own = (socket.gethostname(), settings.http_host, settings.unit, settings.service, settings.master_address)
+    return Hosts([*filter(None, own), *known, *(settings.http_hosts or ())])
+
+
+def build_rules(settings: Settings, me: Record, *, health: bool) -> Rules:
+    """What the core is told of the settings."""
+    return Rules(
+        unit=settings.unit,
+        rank=me.rank,
+        size=settings.size,
+        incarnation=me.incarnation,
+        guard=settings.guard,
+        mode=settings.mode,
+        restart=settings.restart,
+        strict=settings.strict,
+        probes=settings.http_port != 0,
+        health=health,
+        owns_store=me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
+        store_timeout=settings.store_timeout,
+        lease=settings.lease,
+        heartbeat=settings.heartbeat,
+        barrier_timeout=settings.barrier_timeout,
+        startup=settings.startup,
+        stop_grace=settings.stop_grace,
+        restart_grace=settings.restart_grace,
+        drain=settings.drain,
+        deregister=settings.deregister,
+        max_restarts=settings.max_restarts,
+        restart_window=settings.restart_window,
+        backoff=settings.backoff,
+        epoch=time.time() - time.monotonic(),
+    )

@@ -1,0 +1,202 @@
+"""How rank 0's workload is asked whether it is well: by the user's word, else the service file's, else the
+framework's.
+
+The invariant: a check of the service file means what it means to EAS, with one difference that only helps.
+Nothing is counted against a workload that has not been well yet, so it is asked from the beginning on, and
+``initial_delay_seconds`` only makes the time longer that a start may take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unitagent.probes.connect import reach
+from unitagent.probes.health import HealthProbe, Question, Verdict, check_for
+from unitagent.probes.stall import StallProbe
+from unitagent.settings import Resolved
+from unitagent.values import masked
+
+if TYPE_CHECKING:
+    from unitagent.agent.launch import Launch
+    from unitagent.discovery.health_checks import Check as Stated
+    from unitagent.frameworks.adapter import Plan
+    from unitagent.probes.health import Check
+
+OnVerdict = Callable[[Verdict], None]
+CommandChecks = Callable[[Sequence[str], Mapping[str, str]], "Check"]
+"""Makes a check of a command and its environment."""
+
+
+def _make_unused_check(_argv: Sequence[str], _env: Mapping[str, str]) -> Check:
+    async def check(_timeout: float) -> str:
+        return "nobody runs this command"
+
+    return check
+
+
+NO_COMMAND_CHECKS: CommandChecks = _make_unused_check
+"""For a start that is only rehearsed."""
+
+
+def _make_port_check(port: int, hosts: Sequence[str]) -> Check:
+    """Whether a port takes connections at one of these addresses at least: who listens chose one of them."""
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
+        problems = []
+        for host in hosts:
+            problem = await reach(host, port, within=timeout / len(hosts))
+            if not problem:
+                return ""
+            problems.append(problem)
+        return problems[0]
+
+    return check
+
+
+def _describe_url(url: str) -> str:
+    """Say what :func:`check_for` asks, without a password."""
+    address = url.removeprefix("tcp://")
+    return f"GET {masked(url)}" if address == url else f"a TCP connect to {address}"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthProbePlan:
+    """How a workload is asked.
+
+    Attributes:
+        probe: makes the probe.
+        words: what it asks, for people.
+        origin: who said that.
+
+    """
+
+    make_probe: Callable[[OnVerdict], HealthProbe]
+    description: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthProbeBuilder:
+    """What is known about one start, to make a probe of it."""
+
+    resolved: Resolved
+    plan: Plan | None
+    env: Mapping[str, str]
+    command_checks: CommandChecks
+    ip: str
+
+    def build_probe(self) -> HealthProbePlan | None:
+        """What is asked; None where there is nothing to ask."""
+        stated = self._select_stated()
+        startup = self._make_spec(stated.get("startup_check"))
+        traffic = self._make_spec(stated.get("readiness_check"))
+        life = self._make_liveness_spec(stated.get("liveness_check") or stated.get("health_check"))
+        first = [question for question in (startup, traffic, life) if question]
+        if not first:
+            return self._build_port_probe()
+        words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
+        return HealthProbePlan(
+            lambda told: HealthProbe(first, life=life, traffic=traffic, on_verdict=told),
+            ", then ".join(words),
+            self._describe_origin(by_file=bool(stated)),
+        )
+
+    def _build_port_probe(self) -> HealthProbePlan | None:
+        """Ask a service of which the port is all that is known whether it takes connections there."""
+        settings = self.resolved.settings
+        port = settings.traffic_port
+        if port is None or settings.mode != "service":
+            return None
+        question = Question(
+            check=_make_port_check(port, ("127.0.0.1", "::1", self.ip)),
+            interval=settings.health_interval,
+            timeout=settings.health_timeout,
+            failures=settings.health_failures,
+        )
+        return HealthProbePlan(
+            lambda told: HealthProbe([question], traffic=question, on_verdict=told),
+            f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
+            f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
+        )
+
+    def _describe_origin(self, *, by_file: bool) -> str:
+        settings = self.resolved.settings
+        if by_file:
+            return f"service file {settings.config}"
+        if settings.health_url:
+            return f"UNIT_HEALTH_URL ({self.resolved.sources['UNIT_HEALTH_URL']})"
+        return f"UNIT_FRAMEWORK={settings.framework}"
+
+    def _select_stated(self) -> Mapping[str, Stated]:
+        """The service file's checks, unless a flag or the environment says what is to be asked instead."""
+        source = self.resolved.sources.get("UNIT_HEALTH_URL", "")
+        overruled = self.resolved.settings.health_url is not None and not source.startswith("service file")
+        return {} if overruled else self.resolved.checks
+
+    def _make_liveness_spec(self, stated: Stated | None) -> Question | None:
+        settings = self.resolved.settings
+        url = settings.health_url or (self.plan.health if self.plan else None)
+        if stated is None and not url:
+            return None
+        check, words = (
+            self._make_check(stated) if stated else (check_for(url or ""), _describe_url(url or ""))
+        )
+        return Question(
+            check=check,
+            words=words,
+            interval=settings.health_interval,
+            timeout=settings.health_timeout,
+            failures=settings.health_failures,
+            successes=(stated.successes if stated else None) or 1,
+            eager=not (stated and stated.command),
+        )
+
+    def _make_spec(self, stated: Stated | None) -> Question | None:
+        """A question with the timings of its check, and the settings' where it states none."""
+        if stated is None:
+            return None
+        settings = self.resolved.settings
+        check, words = self._make_check(stated)
+        return Question(
+            check=check,
+            words=words,
+            interval=stated.period or settings.health_interval,
+            timeout=stated.timeout or settings.health_timeout,
+            failures=stated.failures or settings.health_failures,
+            successes=stated.successes or 1,
+            eager=not stated.command,
+        )
+
+    def _make_check(self, stated: Stated) -> tuple[Check, str]:
+        if stated.command:
+            return self.command_checks(stated.command, self.env), f"the command of {stated.path}"
+        url = stated.url or f"tcp://127.0.0.1:{stated.port}"
+        return check_for(url), _describe_url(url)
+
+
+class WorkloadMonitor:
+    """Over one workload at a time."""
+
+    def __init__(self, on_verdict: OnVerdict, on_stall: Callable[[str], None], stall: float) -> None:
+        """Prepare; ``stall``: seconds without progress that count as one, 0 for never."""
+        self._on_verdict = on_verdict
+        self._on_stall = on_stall
+        self._stall = stall
+        self._probes: list[HealthProbe | StallProbe] = []
+
+    def start_probes(self, launch: Launch, *, health: bool) -> None:
+        """Ask this workload; of its health only where that counts."""
+        if health and launch.health_probe is not None:
+            self._probes.append(launch.health_probe.make_probe(self._on_verdict))
+        if self._stall and launch.gauges is not None:
+            self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
+        for probe in self._probes:
+            probe.start()
+
+    def stop_probes(self) -> None:
+        """Ask no more."""
+        for probe in self._probes:
+            probe.stop()
+        self._probes.clear()

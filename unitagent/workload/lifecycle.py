@@ -1,0 +1,328 @@
+"""One workload at a time: spawn it in a group of its own, and end it so that nothing of it is left.
+
+A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to whoever left the
+group), a grace, then SIGKILL to every descendant, again and again until the reaper has its proof. A process
+that even SIGKILL does not end (state D: stuck in a driver) is reported instead of waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import signal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unitagent import folder
+from unitagent.core.exits import Exit
+from unitagent.core.model import few
+from unitagent.system import procfs
+from unitagent.system.daemon_thread import run_in_daemon_thread
+from unitagent.workload import command, leftovers
+from unitagent.workload.liveness import LivenessMonitor
+from unitagent.workload.oom import OomCounter
+from unitagent.workload.resource_release import ResourceRelease
+from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.signals import Terminal
+from unitagent.workload.stderr_relay import StderrRelay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from unitagent.workload.liveness import DeadProcess
+    from unitagent.workload.reaper import Reaper
+    from unitagent.workload.signals import InheritedSignals
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
+_ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
+_SAMPLE_SECONDS = 0.5  # at most so long may a look at what the workload has hold a stop up
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Something of the workload that does not go away, in a clause for a person."""
+
+    why: str
+
+
+class Workload:
+    """The user's command with all its descendants.
+
+    Attributes:
+        pid: of the main process, which leads the group; None when it has ended.
+
+    """
+
+    def __init__(
+        self,
+        reaper: Reaper,
+        inherited: InheritedSignals,
+        *,
+        on_exit: Callable[[Exit, list[str]], None],
+        capture_stderr: bool = True,
+        kill_seconds: float = 10.0,
+        release_seconds: float = 5.0,
+        oom_seconds: float = 10.0,
+        gpus: str = "/dev/nvidia",
+    ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            reaper: installed already.
+            inherited: signal state to start the workload with.
+            on_exit: told how the main process ended and the last lines of its stderr; must not block.
+            capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
+                inherited.
+            kill_seconds: from the first SIGKILL to giving up on whoever is left.
+            release_seconds: from the last process's end to giving up on what others still hold of it.
+            oom_seconds: from a kill for want of memory to an end that is not its consequence any more.
+            gpus: how the paths of GPU devices begin.
+
+        """
+        self.pid: int | None = None
+        self._reaper = reaper
+        self._inherited = inherited
+        self._on_exit = on_exit
+        self._kill_seconds = kill_seconds
+        self._stderr = StderrRelay() if capture_stderr else None
+        self._terminal = Terminal()
+        self._oom = OomCounter(aftermath=oom_seconds)
+        self._required: tuple[str, ...] = ()
+        self._shm = SharedMemory()
+        self._liveness = LivenessMonitor(reaper, self._oom, self._shm, self._list_members)
+        self._resources = ResourceRelease(gpus)
+        self._release_seconds = release_seconds
+        self._deadline = math.inf
+        self._ending: asyncio.Task[Stuck | None] | None = None
+
+    @folder.returned()
+    def spawn(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        required: Collection[str] = (),
+        *,
+        ports: Collection[int] = (),
+    ) -> int:
+        """Start the command and return its pid; it inherits stdin and stdout and begins where we did.
+
+        Args:
+            argv: the command.
+            env: its whole environment.
+            required: beginnings of the names of processes that it cannot do without, daemons among them. They
+                hold nothing worth a grace of their own: with the main process gone, what is left is killed.
+            ports: that are free and meant for it; they are looked at again when it is gone.
+
+        Raises:
+            CommandError: it is not there (any more) or the kernel refuses it.
+
+        """
+        if self.pid is not None or self._ending is not None:
+            raise RuntimeError("a workload is only spawned after the one before is gone")
+        path = command.locate_program(argv[0], env)
+        self._oom.reset_count()
+        self._required = tuple(required)
+        self._shm.remember_existing()
+        self.pid = self._spawn_process(path, argv, env)
+        self._liveness.begin_workload(required, self.pid)
+        self._resources.begin_workload(self.pid, ports)
+        self._reaper.watch_child(self.pid, self._on_main_exit)
+        self._terminal.lend_to(self.pid)
+        return self.pid
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether our terminal is lent to the workload: then Ctrl-C ends it without a word to us."""
+        return self._terminal.is_lent
+
+    def send_signal(self, number: int) -> None:
+        """Pass a signal on to the whole group, as long as the main process lives.
+
+        Later the number of the group could be somebody else's; until the main process is reaped it cannot.
+        """
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    async def stop(self, grace: float) -> Stuck | None:
+        """End everything of the workload, whether its main process still runs or not.
+
+        Returns None with the proof that nothing is left, or who could not be ended. Called again meanwhile,
+        it joins the stop under way, and the earlier deadline counts. Cancelling the caller does not cancel
+        the stop.
+        """
+        self._deadline = min(self._deadline, _get_time() + grace)
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end_workload(polite=grace > 0))
+        self._reaper.notify_waiter()
+        return await asyncio.shield(self._ending)
+
+    def force_stop(self) -> None:
+        """Skip the rest of the grace of the stop under way, if there is one."""
+        if self._ending is not None:
+            self._deadline = -math.inf
+            self._reaper.notify_waiter()
+
+    async def sample_resources(self) -> None:
+        """Note what shared memory and sockets the workload has now, to recognize them when they stay.
+
+        Done at the beginning of each stop. A crash comes without warning, so an agent may call this every
+        half minute or so.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(run_in_daemon_thread(self._sample_blocking), _SAMPLE_SECONDS)
+
+    def _sample_blocking(self) -> None:
+        pids = [process.pid for process in self._list_members()]
+        self._resources.record_usage(pids)
+        self._shm.sample_writers(pids)
+
+    async def find_dead_process(self) -> DeadProcess | None:
+        """Find a process of the workload whose death it has not noticed; to be asked now and then."""
+        return await self._liveness.find_dead_process(lambda: self.pid)
+
+    async def wait_for_death(self, seconds: float) -> None:
+        """Wait so long, or until a look inside is worth it."""
+        await self._liveness.wait_for_death(seconds)
+
+    async def close(self, limit: float = 1.0) -> None:
+        """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
+        if self._stderr is not None:
+            self._stderr.close()
+            await self._stderr.flush(limit)
+
+    def _spawn_process(self, path: str, argv: Sequence[str], env: Mapping[str, str]) -> int:
+        # posix_spawn and not Popen: it can reset just the signals that we changed, without code between fork
+        # and exec, and it leaves no object behind that waits for the child.
+        stderr = self._stderr.open_pipe() if self._stderr is not None else None
+        actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
+        try:
+            return os.posix_spawn(
+                path,
+                list(argv),
+                dict(env),
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=self._inherited.mask,
+                setsigdef=self._inherited.defaults,
+            )
+        except (OSError, ValueError) as error:
+            raise command.explain_spawn_error(argv[0], error) from error
+        finally:
+            if stderr is not None:
+                os.close(stderr)
+
+    def _on_main_exit(self, ended: Exit) -> None:
+        self.pid = None
+        if ended.status and self._oom.killed_recently():
+            ended = Exit(ended.code, ended.signal, oom=True)
+        if ended.code == 0:
+            ended = replace(ended, left=sum(one.alive for one in self._find_living()))
+        self._on_exit(ended, self._stderr.read_tail() if self._stderr is not None else [])
+
+    async def _end_workload(self, *, polite: bool) -> Stuck | None:
+        try:
+            if polite:
+                await self.sample_resources()
+            stuck = None if polite and await self._terminate_politely() else await self._kill_until_gone()
+            self._terminal.take_back()
+            return await self._release_resources() if stuck is None else stuck
+        finally:
+            self._ending = None
+            self._deadline = math.inf
+
+    async def _terminate_politely(self) -> bool:
+        """SIGTERM, then wait for the deadline; True when everybody has gone."""
+        asked = self.pid  # the group of this number
+        self.send_signal(signal.SIGTERM)
+        self.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
+        asked_rest = False
+        while not await self._is_gone():
+            left = self._deadline - _get_time()
+            if left <= 0 or (self.pid is None and self._required):
+                return False
+            if self.pid is None and not asked_rest:
+                asked_rest = True
+                await run_in_daemon_thread(lambda: self._terminate_others(asked))
+            await self._reaper.wait_for_change(min(left, _LOOK_SECONDS))
+        return True
+
+    def _terminate_others(self, asked: int | None) -> None:
+        for process in self._find_living():
+            if process.group != asked:
+                procfs.kill_process(process, signal.SIGTERM)
+                procfs.kill_process(process, signal.SIGCONT)
+
+    async def _kill_until_gone(self) -> Stuck | None:
+        """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
+        give_up = _get_time() + self._kill_seconds
+        while not await self._is_gone():
+            if _get_time() >= give_up:
+                return _explain_unkillable(await run_in_daemon_thread(self._find_living))
+            await run_in_daemon_thread(self._kill_all)
+            await self._reaper.wait_for_change(_ROUND_SECONDS)
+        return None
+
+    async def _release_resources(self) -> Stuck | None:
+        """Give back what outlives processes; what stays is told, and without a GPU nothing can start."""
+        await run_in_daemon_thread(self._shm.remove_leftovers)
+        left = await run_in_daemon_thread(lambda: self._resources.wait_until_free(self._release_seconds))
+        for held in (*left.ports, *left.held_by_others):
+            _log.warning("the workload is gone, but %s", held)
+        return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
+
+    async def _is_gone(self) -> bool:
+        """Whether it is proven that nobody is left; of orphans that go elsewhere, as far as we can see."""
+        return self._reaper.is_workload_gone() and (
+            self._reaper.adopts_orphans or not await run_in_daemon_thread(self._find_living)
+        )
+
+    def _kill_all(self) -> None:
+        """Kill each, and at once the groups that have no stranger in them: a process that always has a
+        successor is gone before it can be named.
+        """
+        table = procfs.read_process_table()
+        living = self._find_living(table)
+        for process in living:
+            procfs.kill_process(process)
+        known = {process.pid for process in living}
+        others = {
+            process.group
+            for process in table.values()
+            if process.pid not in known and procfs.has_known_origin(table, process.pid)
+        }
+        for group in {process.group for process in living} - others - {0, os.getpgrp()}:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+
+    def _list_members(self) -> list[procfs.Process]:
+        """Who belongs to it, as far as a quick look tells."""
+        spared = frozenset(self._reaper.services)
+        return (
+            procfs.find_descendants(os.getpid(), spared)
+            if self._reaper.adopts_orphans
+            else self._find_living()
+        )
+
+    def _find_living(self, table: Mapping[int, procfs.Process] | None = None) -> list[procfs.Process]:
+        processes = procfs.read_process_table() if table is None else table
+        spared = frozenset(self._reaper.services)
+        found = procfs.select_descendants(processes, os.getpid(), spared)
+        if not self._reaper.adopts_orphans:
+            found += leftovers.find_escaped(processes, spared.union(one.pid for one in found))
+        return found
+
+
+def _explain_unkillable(processes: list[procfs.Process]) -> Stuck:
+    """Say who outlived SIGKILL; state D hangs in the kernel."""
+    told = ", ".join(few([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
+    return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
+
+
+def _get_time() -> float:
+    return asyncio.get_running_loop().time()
