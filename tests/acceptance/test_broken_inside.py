@@ -170,7 +170,7 @@ def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start)
     agent = start(fault)
     os.kill(workload(agent).pid, signal.SIGKILL)
     assert agent.popen.wait(DEADLINE) == 75
-    assert "the workload could not be ended: OSError(24, 'Too many open files')" in agent.output.read_text()
+    assert "the workload could not be stopped: OSError(24, 'Too many open files')" in agent.output.read_text()
 
 
 def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
@@ -194,7 +194,10 @@ def test_traffic_is_announced_whatever_went_wrong_before(start: Start) -> None:
     agent = start(fault, UNIT_TRAFFIC_PORT=str(port))
     agent.ready()
     until(lambda: _entries(agent, port), "it is announced")
-    assert agent.output.read_text().count("cannot be announced to the store: for a test") == 1
+    assert (
+        agent.output.read_text().count("cannot publish the endpoint of this Unit in the store: for a test")
+        == 1
+    )
 
 
 def _entries(agent: Solo, port: int) -> bool:

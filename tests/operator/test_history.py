@@ -141,7 +141,7 @@ def test_a_chart_has_a_row_for_each_rank_and_the_failures_below() -> None:
 
 
 def test_where_entries_are_missing_the_chart_and_the_picture_say_so() -> None:
-    detail = "3 entries of rank 1 are missing here: the store did not take them in time"
+    detail = "3 entries of rank 1 missing here: the store did not accept them in time"
     gap = at(40, 1, None, Kind.GAP, detail=detail)
     line = timeline([*STORY, gap], {}, NOON + 100)
     rows = chart.chart("u", line, 60).splitlines()

@@ -63,6 +63,6 @@ def test_a_stop_does_not_wait_for_one(start: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", ["/no/such/program", "no-such-program", "/"])
 def test_one_that_cannot_be_run_says_so(start: Start, program: str) -> None:
     agent = start("--errand", program, *STAYS)
-    assert agent.event("errand")["said"].startswith(f"{program} cannot be run: ")
+    assert agent.event("errand")["said"].startswith(f"cannot run {program}: ")
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143

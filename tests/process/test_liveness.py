@@ -113,7 +113,7 @@ def test_the_death_of_a_daemon_that_is_needed_is_told(start: Start, tmp_path: Pa
     os.kill(keeper, signal.SIGKILL)
     said = agent.event("sick")["said"]
     assert "(keeper) was killed by signal 9" in said
-    assert said.endswith("the workload cannot do without it")
+    assert said.endswith("the workload cannot run without it")
     agent.send(signal.SIGTERM)
     agent.finish()
 
@@ -167,7 +167,7 @@ def test_the_end_of_a_child_that_is_needed_is_told_however_it_ended(start: Start
     os.kill(keeper, signal.SIGTERM)
     said = agent.event("sick")["said"]
     assert "(keeper) " in said
-    assert said.endswith("the workload cannot do without it")
+    assert said.endswith("the workload cannot run without it")
     agent.send(signal.SIGTERM)
     agent.finish()
 

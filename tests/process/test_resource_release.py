@@ -48,7 +48,7 @@ def test_a_socket_of_the_workload_that_somebody_else_has_too(
             holdings.record_usage([workload.pid])
             workload.kill()
         (said,) = holdings.wait_until_free(0).ports
-        assert said.startswith(f"port {port} is still listened on by process {os.getpid()} (")
+        assert said.startswith(f"port {port} is still in use by process {os.getpid()} (")
     assert holdings.wait_until_free(0) == HeldResources()
 
 
@@ -144,7 +144,7 @@ def test_who_is_not_of_the_workload_is_told_and_keeps_nothing_from_starting(
     assert agent.event("stopped")["stuck"] is None
     said = agent.output()[1]
     assert f"the workload is gone, but {gpu} is still held by process " in said
-    assert "), which is none of its own" in said
+    assert "), which does not belong to it" in said
 
 
 @pytest.mark.root
@@ -186,7 +186,7 @@ def test_a_port_that_stays_is_said_and_no_reason_to_give_up(start: Start, outsid
     agent.send(15)
     agent.finish()
     assert agent.event("stopped")["stuck"] is None
-    assert f"the workload is gone, but port {port} is still listened on by process" in agent.output()[1]
+    assert f"the workload is gone, but port {port} is still in use by process" in agent.output()[1]
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_process_that_hangs_in_the_kernel_is_said(hanging: HangingFolder, tmp_
         agent.says("ready")
         assert hanging.asked.wait(DEADLINE)
         agent.send(15)
-        assert "not even SIGKILL ended" in agent.event("stopped")["stuck"]
+        assert "SIGKILL did not end" in agent.event("stopped")["stuck"]
         assert "(cat, state D)" in agent.event("stopped")["stuck"]
         assert agent.finish() == 99
     finally:

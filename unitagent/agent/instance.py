@@ -1,4 +1,4 @@
-"""``unitagent run`` from where it is to its exit code: reach the store, build the agent, take it down."""
+"""``unitagent run`` once its address is known: reach the store, claim a rank, build the agent and run it."""
 
 from __future__ import annotations
 
@@ -51,16 +51,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REFRESHED_A_SECOND = 10  # instances; so often are all records read again, and not only changed ones
-_LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
+_REFRESHED_A_SECOND = 10  # instances; the rate at which all records are read again, not only changed ones
+_LINGER = 1.0  # seconds that rank 0 keeps its embedded store so that the others can read its last record
 
-Store = tuple[StoreLocation, EmbeddedStoreSupervisor | None]  # where it is, and its server when that is ours
+Store = tuple[
+    StoreLocation, EmbeddedStoreSupervisor | None
+]  # its location, and its server if this instance runs it
 
 
 async def run_instance(
     found: Resolved, where: Where, context: ProcessContext, address: Address, there: Store
 ) -> int:
-    """Join the Unit at this address and be its instance; returns the exit code."""
+    """Join the Unit at this address and run until the end; return the exit code."""
     settings = found.settings
     incarnation = secrets.token_hex(8)
     async with (
@@ -156,12 +158,12 @@ async def _claim_identity(
 
 
 def _make_printable(hostname: str) -> str:
-    """A name that a record may hold: the kernel takes any bytes for one."""
+    """Replace what a record cannot hold: the kernel accepts any bytes as a host name."""
     return "".join(letter if letter.isprintable() else "?" for letter in hostname)
 
 
 def _fingerprint_settings(found: Resolved) -> str:
-    """Of what the workload is given by the user, and of how the Unit is to act."""
+    """Fingerprint the user's command and environment, and the settings of the Unit."""
     settings = found.settings
     shared = {
         "UNIT_FRAMEWORK": settings.framework,
@@ -176,12 +178,12 @@ def _fingerprint_settings(found: Resolved) -> str:
 
 async def _run_placed(found: Resolved, where: Where, context: ProcessContext, placement: Placement) -> int:
     settings, me = found.settings, placement.me
-    card = (placement.address.ifname, placement.address.ip)
+    interface = (placement.address.ifname, placement.address.ip)
     hca = await asyncio.to_thread(choose_rdma_device, found, placement.address.ifname, _log.warning)
     launcher = Launcher(
         found,
         me.rank,
-        card,
+        interface,
         leftovers.make_marker(me.incarnation),
         hca=hca,
         command_checks=_make_command_checks(context),
@@ -227,10 +229,10 @@ async def _run_placed(found: Resolved, where: Where, context: ProcessContext, pl
 
 
 def _make_command_checks(context: ProcessContext) -> CommandChecks:
-    """Checks of commands run as children of this process."""
+    """Make checks whose commands run as children of this process."""
 
     def check(argv: Sequence[str], env: Mapping[str, str]) -> Check:
-        from unitagent.workload.exec_probe import ExecProbe  # noqa: PLC0415 (few service files name a command)
+        from unitagent.workload.exec_probe import ExecProbe  # noqa: PLC0415 (few service files have one)
 
         return ExecProbe(context.reaper, context.inherited_signals, argv, env).run
 
@@ -259,7 +261,7 @@ def _make_observer(where: StoreLocation, views: Views, settings: Settings, keys:
 
 
 def _collect_host_names(settings: Settings) -> Hosts:
-    """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
+    """Collect the names of this host and the Unit, and the user's; Envoy sends the name of its cluster."""
     try:
         known = names_in(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -269,7 +271,7 @@ def _collect_host_names(settings: Settings) -> Hosts:
 
 
 def build_rules(settings: Settings, me: Record, *, health: bool) -> Rules:
-    """What the core is told of the settings."""
+    """Return the settings in the form that the core needs."""
     return Rules(
         unit=settings.unit,
         rank=me.rank,

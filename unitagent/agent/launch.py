@@ -1,4 +1,4 @@
-"""From a gang to what is run: the command line, its environment, and how its health is asked."""
+"""From a gang to a launch: the command line, its environment, and its health probe."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
 
 _UNKNOWN_HEALTH = (
-    "the workload's health and port are not known{}: ready means that its process runs, and a drain waits "
-    "for no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
+    "the health URL and port of the workload are unknown{}: ready only means that its process runs, and a "
+    "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
+    "UNIT_TRAFFIC_PORT"
 )
-_ENDING = 1.0  # seconds that an engine takes to end once it is idle
+_ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,13 @@ class Launch:
 
     Attributes:
         origins: flag or variable that a framework added -> a sentence why.
-        health_probe: how it is asked for its health; None where there is nothing to ask.
-        inflight: counts its requests in flight; None where that is not known.
-        gauges: where its engine tells of its progress; None where it does not.
-        traffic_port: where it takes user traffic at rank 0; None where that is not known.
-        required_processes: beginnings of the names of processes that it cannot do without.
-        ignores_sigterm: it makes nothing of a SIGTERM, so that a grace would only be lost time.
-        notices: sentences that a person should read once.
+        health_probe: how its health is checked; None if it has no check.
+        inflight: counts its requests in flight; None if its port is unknown.
+        gauges: the metrics that show its progress; None if it has none.
+        traffic_port: its port for user traffic at rank 0; None if unknown.
+        required_processes: prefixes of the names of processes that it cannot run without.
+        ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
+        notices: warnings to log once.
 
     """
 
@@ -73,11 +74,11 @@ class Launch:
 def choose_rdma_device(
     found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
 ) -> str:
-    """Give the value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found. Blocks."""
+    """Return a value for ``NCCL_IB_HCA`` if the user wants the interface's RDMA device. Blocks."""
     chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
     if found.settings.rdma != "auto" or chosen:
         return ""
-    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
+    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (few ask for it)
 
     hca = find_hca(ifname, root)
     if hca is not None and hca.usable:
@@ -88,53 +89,52 @@ def choose_rdma_device(
 
 
 def list_replaced_variables(found: Resolved) -> frozenset[str]:
-    """Name what the platform that gave the rank has set for its own rendezvous.
+    """Return the variables that the platform which gave the rank has set for its own rendezvous.
 
-    That one is the same in every generation, where processes of an older one could meet the new ones.
+    That rendezvous is the same in every generation, so processes of an older one could meet the new ones.
     """
-    told = found.sources["RANK_ID"].startswith("platform ")
-    return rendezvous(found.platform, os.environ) if told else frozenset()
+    by_platform = found.sources["RANK_ID"].startswith("platform ")
+    return rendezvous(found.platform, os.environ) if by_platform else frozenset()
 
 
 def _compute_shutdown_timeout(settings: Settings) -> int:
-    """How long an engine may take for requests in flight after SIGTERM.
+    """Return how many seconds an engine may spend on requests in flight after SIGTERM.
 
-    What is left of rank 0's share of a wanted stop when the drain has taken its time. But the same signal
-    ends an engine after a failure, when it would wait for requests that can never finish: half of that grace
-    at most.
+    It is the rest of rank 0's share of the stop grace after the drain. After a failure the same signal stops
+    the engine, which would then wait for requests that can never finish: at most half of that grace.
     """
     left = LEADER_SHARE * settings.stop_grace - settings.deregister - settings.drain - _ENDING
     return max(1, int(min(left, settings.restart_grace / 2)))
 
 
 class Launcher:
-    """Knows the user's command and settings; each gang makes a ``Launch`` of them."""
+    """Turns the user's command and settings into a ``Launch`` for each gang."""
 
     def __init__(
         self,
         found: Resolved,
         rank: int,
-        card: tuple[str, str],
+        interface: tuple[str, str],
         marker: str,
         *,
         hca: str = "",
         command_checks: CommandChecks = NO_COMMAND_CHECKS,
     ) -> None:
-        """Remember what stays the same.
+        """Keep what is the same for every gang.
 
         Args:
             found: the settings, and what the service file adds to the environment.
-            rank: of this instance.
-            card: name of the network card, and our address on it.
-            marker: by which a later agent knows our processes.
-            hca: value for ``NCCL_IB_HCA``; empty when nobody asked for it.
-            command_checks: makes checks of commands; not needed where nothing is going to be asked.
+            rank: rank of this instance.
+            interface: name of the network interface, and our address on it.
+            marker: value by which a later agent recognizes our processes.
+            hca: value for ``NCCL_IB_HCA``; empty for none.
+            command_checks: makes health checks of commands; not needed for a dry run.
 
         """
         self._resolved = found
         self._settings = found.settings
         self._rank = rank
-        self._ifname, self._ip = card
+        self._ifname, self._ip = interface
         self._marker = marker
         self._command_checks = command_checks
         self._defaults = {"NCCL_IB_HCA": hca} if hca else {}
@@ -155,10 +155,10 @@ class Launcher:
         made = self._complete_command(gang, argv, env)
         plan = made.plan if made else None
         asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
-        said = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
+        warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
         notices = (
             *(made.notices if made else self._explain_alone(argv)),
-            *said,
+            *warnings,
             *self._explain_unknown_health(asked, made),
         )
         if plan is None:
@@ -178,7 +178,7 @@ class Launcher:
         )
 
     def prepare_dry_run(self, master: str | None = None) -> Launch:
-        """What would be run in a Unit whose other ranks nobody has met yet.
+        """Return what would run in a Unit whose other ranks are not known yet.
 
         Raises:
             ConfigurationError: as :meth:`launch`.
@@ -189,16 +189,16 @@ class Launcher:
         return self.prepare_launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
 
     def _explain_literals(self) -> tuple[str, ...]:
-        """What is to be said of variables that only a shell would replace."""
-        said = explain_variables(self._settings.command)
-        if not said:
+        """Return warnings about variables that only a shell would expand."""
+        warnings = explain_variables(self._settings.command)
+        if not warnings:
             return ()
-        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few have them)
+        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few commands have them)
 
-        return () if is_shell_text(tuple(self._settings.command)) else said
+        return () if is_shell_text(tuple(self._settings.command)) else warnings
 
     def _complete_command(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
-        """What the framework of the command makes of it; None where none was asked for."""
+        """Return the command as its framework completes it; None if no framework is wanted."""
         if self._settings.framework == "none":
             return None
         from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
@@ -209,7 +209,7 @@ class Launcher:
         return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
 
     def _explain_alone(self, argv: list[str]) -> tuple[str, ...]:
-        """What is to be said of an engine that nobody completes, unless it was asked for."""
+        """Return warnings about an engine that is not completed, unless the user asked for that."""
         if self._resolved.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
             return ()
         from unitagent.starts import explain_alone  # noqa: PLC0415 (not every agent asks)
@@ -239,7 +239,7 @@ class Launcher:
     def _explain_unknown_health(
         self, asked: HealthProbePlan | None, made: Completed | None
     ) -> tuple[str, ...]:
-        """What to say where nobody can tell how the workload is."""
+        """Return a warning if the health of the workload cannot be known."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
         because = f", because {made.hidden}" if made and made.hidden else ""

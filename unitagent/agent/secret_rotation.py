@@ -1,7 +1,10 @@
-"""The file of the Unit's secrets, looked at again and again: a secret is changed while everything runs.
+"""Rotation of the Unit's secrets while it runs: the file is checked again and again, and all ranks must
+agree.
 
-The invariant: a file never takes a Unit apart. What cannot be taken changes nothing and is told once: no
-secret, half of one, or none of those that the other ranks know. Nothing that is told has a secret in it.
+The invariants: a file never splits a Unit. Content that cannot be accepted (no secret, half of one, or none
+that the other ranks know) changes nothing and is logged once. Each step of a rotation has to wait until all
+ranks have made the step before; whether they have is read from their records, never guessed. Nothing waits
+for it, and no message contains a secret.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HEARTBEATS, LONGEST = 5, 5.0  # between two looks: so many, and never more seconds
-SETTLED = 0.3  # seconds that a change has to stay as it is: it may be half written
+HEARTBEATS, LONGEST = 5, 5.0  # heartbeats between two checks, and at most this many seconds
+SETTLED = 0.3  # seconds that a change must be stable, since the file may be half written
 _MOST = 65536  # bytes worth reading
 _ACCEPTED = (
-    f"1 to {MOST_SECRETS} lines of printable text, each of at least {LEAST_SECRET} bytes, and one of them a "
-    "secret that is accepted already"
+    f"1 to {MOST_SECRETS} lines of printable text of at least {LEAST_SECRET} bytes each, at least one of "
+    "them a secret that is already accepted"
 )
 Say = Callable[[str], None]
 Follow = Callable[[], Awaitable[None]]
@@ -40,20 +43,20 @@ Follow = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What a look at the file gave: its secrets, or why it has none to take."""
+    """The content of the file: its secrets, or why they cannot be accepted."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
     trouble: str = ""
 
 
 class SecretFile:
-    """Keeps a ring of keys as its file says.
+    """Keeps a keyring equal to its file.
 
     Args:
-        path: of the file; None where there is none, and nothing ever changes.
-        keys: the ring, made of the secrets that the file had.
-        say: tells a person of a change.
-        warn: tells a person of what cannot be taken.
+        path: path of the file; None if there is no file, so that nothing ever changes.
+        keys: the keyring, made of the secrets that the file had.
+        say: logs a change.
+        warn: logs content that cannot be accepted.
 
     """
 
@@ -64,18 +67,18 @@ class SecretFile:
         self._path = place if place and _is_plain(place) else None
         self._keys = keys
         self._say, self._warn = say, warn
-        self._known: FileContent | None = None  # as it was last taken, or refused and told
+        self._known: FileContent | None = None  # the content last accepted, or refused and logged
         self._refused = False
-        self._candidate: FileContent | None = None  # as it was seen once
+        self._candidate: FileContent | None = None  # content seen once
         self._followers: list[Follow] = []
 
     def add_follower(self, follow: Follow) -> None:
-        """Call this after each look as well: for who has something to do when the keys have changed."""
+        """Call ``follow`` after each check, to react to changed keys."""
         self._followers.append(follow)
 
     @contextlib.asynccontextmanager
     async def watch_in_background(self, heartbeat: float) -> AsyncIterator[SecretFile]:
-        """Look for the time of a block, every few heartbeats."""
+        """Check the file every few heartbeats for the duration of the block."""
         pause = min(HEARTBEATS * heartbeat, LONGEST)
         task = asyncio.create_task(self._watch_file(pause)) if self._path is not None else None
         try:
@@ -86,7 +89,7 @@ class SecretFile:
                 await asyncio.wait([task])
 
     async def check_file(self) -> bool:
-        """Look once; whether what is there now has to be seen once more, soon, to count."""
+        """Check the file once; return whether new content has to be seen again, soon, to count."""
         if self._path is None:
             return False
         path = self._path
@@ -105,7 +108,7 @@ class SecretFile:
                 soon = await self.check_file()
                 for follow in self._followers:
                     await follow()
-            except Exception as error:  # noqa: BLE001  # whatever it is, it must not be for ever, nor unseen
+            except Exception as error:  # noqa: BLE001  # any error is logged, and the next check is made
                 soon = False
                 _log.error("internal error: %r", error)
             await asyncio.sleep(SETTLED if soon else pause)
@@ -113,34 +116,34 @@ class SecretFile:
     def _accept_secrets(self, seen: FileContent) -> None:
         trouble = seen.trouble
         if not trouble and not self._keys.has_any(seen.secrets):
-            trouble = "has none of the secrets that are accepted now, so that nobody else might know any"
+            trouble = "has none of the secrets accepted now, so the other ranks might know none of them"
         self._known, (refused, self._refused) = seen, (self._refused, bool(trouble))
         if trouble:
             self._warn(
-                f"UNIT_SECRET_FILE={self._path!r} {trouble}; the secrets that it had before go on being "
-                f"accepted; accepted is {_ACCEPTED}; correct the file"
+                f"UNIT_SECRET_FILE={self._path!r} {trouble}; the previous secrets stay "
+                f"accepted; the file must have {_ACCEPTED}"
             )
         elif self._keys.replace(seen.secrets):
             number = len(self._keys)
-            told = (
+            message = (
                 "1 secret is accepted" if number == 1 else f"{number} secrets are accepted, signing with each"
             )
-            self._say(f"UNIT_SECRET_FILE changed: {told}")
+            self._say(f"UNIT_SECRET_FILE changed: {message}")
         elif refused:
-            self._say("UNIT_SECRET_FILE has the accepted secrets again")
+            self._say("UNIT_SECRET_FILE is valid again")
 
 
 def read_secrets(path: str) -> FileContent:
-    """Read the secrets in a file. Blocks, but for no pipe."""
+    """Read the secrets in a file. Blocks, but never on a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
-            raw = file.read(_MOST) or b""  # None: a pipe that is held open and empty
+            raw = file.read(_MOST) or b""  # None: a pipe that is open and empty
         return FileContent(values.secrets(raw.decode()))
     except OSError as error:
         return FileContent(trouble=f"cannot be read ({error.strerror})")
     except UnicodeDecodeError:
-        return FileContent(trouble="is no UTF-8 text")
+        return FileContent(trouble="is not UTF-8 text")
     except RefusalError as error:
         return FileContent(trouble=f"is not accepted ({error})")
     except ValueError:
@@ -148,7 +151,9 @@ def read_secrets(path: str) -> FileContent:
 
 
 def _is_plain(path: str) -> bool:
-    """Whether it can be read again: a pipe, which a shell makes of a command, has its content once."""
+    """Whether the file can be read again: a pipe, which a shell makes of a command, delivers its content
+    once.
+    """
     try:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
     except OSError:
@@ -156,7 +161,7 @@ def _is_plain(path: str) -> bool:
 
 
 class SecretAgreement:
-    """Makes an agent's change of its keys known at once, and tells when all ranks have made the same."""
+    """Publishes a change of this agent's keys at once, and logs when all ranks have made the same change."""
 
     def __init__(self, agent: Agent, store: RedisStore, keys: Keyring) -> None:
         self._agent, self._store, self._keys = agent, store, keys
@@ -165,12 +170,12 @@ class SecretAgreement:
         self._strangers: frozenset[int] = frozenset()
 
     async def check_agreement(self) -> None:
-        """Look whether the keys have changed, here or elsewhere."""
+        """Check whether the keys have changed, here or on another rank."""
         self._warn_of_strangers()
         if self._edition != self._keys.edition:
             self._edition = self._keys.edition
             self._is_reported = False
-            self._agent.request_exchange()  # my record, signed anew, before anybody waits for it
+            self._agent.request_exchange()  # write my record with the new signature at once
         elif self._store.unlike:
             self._is_reported = False
         elif not self._is_reported and self._store.unlike is not None and self._has_all_records():
@@ -178,7 +183,7 @@ class SecretAgreement:
             _log.info("all ranks of this Unit accept the same secrets now (%d)", len(self._keys))
 
     def report_status(self) -> dict[str, Any] | None:
-        """As ``/status`` has it; None where there is no secret."""
+        """Return the part of ``/status`` about secrets; None if there is no secret."""
         if not self._keys:
             return None
         unlike = self._store.unlike
@@ -189,13 +194,13 @@ class SecretAgreement:
         }
 
     def _warn_of_strangers(self) -> None:
-        """Say it when a step was made before all ranks had made the one before."""
+        """Warn when a step was made before all ranks had made the step before."""
         strangers, self._strangers = self._strangers, self._store.foreign
         if self._strangers - strangers:
             _log.warning("%s", _explain_strangers(sorted(self._strangers), self._agent.state.rules.rank))
 
     def _has_all_records(self) -> bool:
-        """Whether the store has a record of each rank: of one that has yet to come nobody knows."""
+        """Whether the store has a record of each rank: nothing is known of a rank that has not joined yet."""
         state = self._agent.state
         return len(state.store.records.keys() | {state.rules.rank}) == state.rules.size
 
@@ -203,7 +208,7 @@ class SecretAgreement:
 def _explain_strangers(strangers: Sequence[int], mine: int) -> str:
     has = "has" if len(strangers) == 1 else "have"
     return (
-        f"{ranks(strangers)} {has} no secret in common with rank {mine}: what runs goes on, but they will "
-        "not meet at the next barrier; add the secrets of the others to UNIT_SECRET_FILE, and take the "
-        "former one out only when all ranks have both"
+        f"{ranks(strangers)} {has} no secret in common with rank {mine}: the running workload continues, "
+        "but they cannot meet at the next barrier; add the missing secrets to UNIT_SECRET_FILE, and remove "
+        "the old one only when all ranks have both"
     )

@@ -1,8 +1,8 @@
-"""``unitagent run`` from its settings to its exit code: find out where, refuse what cannot be, and start the
-embedded store where it is to be here.
+"""``unitagent run`` from its settings to its exit code: find the address, refuse invalid settings, and start
+the embedded store if it belongs here.
 
-The invariant: what is refused is refused before anything else is started than a watchdog. Most of a start is
-imports: what comes after is in :mod:`serving`, and is imported while the embedded store starts.
+The invariant: invalid settings are refused before anything but the watchdog is started. Imports take most of
+a start: the rest is in :mod:`instance`, which is imported while the embedded store starts.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ from unitagent.workload.watchdog_client import WatchdogClient
 
 _log = logging.getLogger(__name__)
 
-_SETTLED = 1.0  # seconds; by then most starts have made what stays
-_CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
+_SETTLED = 1.0  # seconds; by then most starts have allocated their long-lived objects
+_INTERFACE_SECONDS = 60.0  # an interface may be attached some time after the container has started
 
 
 async def run_agent(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
-    """Be one instance of the Unit; returns the exit code.
+    """Run one instance of the Unit; return the exit code.
 
-    ``mask``: the signals that were blocked when this process began, to be so again when we can listen.
+    ``mask``: the signals that were blocked when this process started; they are restored once signals are
+    handled.
 
     Raises:
-        UnitAgentError: what a person has to know; its ``exit_code`` is the one to end with.
+        UnitAgentError: an error for the user; exit with its ``exit_code``.
 
     """
     for warning in found.warnings:
@@ -71,9 +72,9 @@ async def run_agent(found: Resolved, where: Where, mask: frozenset[int] = frozen
     try:
         return await early
     except asyncio.CancelledError:
-        if not asked:  # an end that nobody asked for must not look like success
-            raise UnitAgentError("internal error: the agent was cancelled although no signal came") from None
-        _log.info("asked to stop by %s before joining", signal.Signals(asked[0]).name)
+        if not asked:  # an exit without a request must not look like success
+            raise UnitAgentError("internal error: the agent was cancelled without a signal") from None
+        _log.info("received %s before joining: stopping", signal.Signals(asked[0]).name)
         return 0
     finally:
         await context.watchdog.close()
@@ -84,7 +85,7 @@ async def _prepare_and_run(found: Resolved, where: Where, context: ProcessContex
     settings = found.settings
     with folder.returned():
         command.check_command(settings.command, os.environ)
-    address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
+    address = await find_address(settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await run_in_daemon_thread(
             partial(refuse_unheard, settings.http_host, settings.http_port, address.ip)
@@ -94,12 +95,12 @@ async def _prepare_and_run(found: Resolved, where: Where, context: ProcessContex
         elsewhere = explain_other_address(settings.master_address, address.ip, settings.rank)
         if elsewhere:
             _log.warning("%s", elsewhere)
-    for said, remedy in misleading(merge_user_environment(found), address.ifname, address.ip):
-        _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
+    for problem, remedy in misleading(merge_user_environment(found), address.ifname, address.ip):
+        _log.warning("%s: ranks may wait for each other forever; %s", problem, remedy)
     if settings.rank is not None:
         Launcher(
             found, settings.rank, (address.ifname, address.ip), ""
-        ).prepare_dry_run()  # or it is refused here
+        ).prepare_dry_run()  # raises if the command is invalid
     location = locate_store(settings, address.ip, context.keys)
     refuse_open_store(settings, location)
     async with _run_embedded_store(location, context) as server:
@@ -114,7 +115,7 @@ async def _prepare_and_run(found: Resolved, where: Where, context: ProcessContex
 async def _run_embedded_store(
     location: StoreLocation, context: ProcessContext
 ) -> AsyncIterator[EmbeddedStoreSupervisor | None]:
-    """The embedded store, where it is to be here: begun, and ended at last."""
+    """Run the embedded store for the duration of the block, if it belongs here."""
     if not location.embedded_here:
         yield None
         return

@@ -1,8 +1,8 @@
-"""Blocking looks at the system, off the event loop and beholden to nobody.
+"""Runs a blocking call in a daemon thread of its own.
 
-Not the loop's shared pool of threads: a stop must not queue behind slow DNS lookups. And daemon threads:
-reading ``/proc/PID/maps`` of a process that hangs in a driver can hang as well, which must not keep us from
-exiting.
+Not in the shared thread pool of the loop: a stop must not queue behind slow DNS lookups. And in daemon
+threads: reading ``/proc/PID/maps`` of a process that hangs in a driver can hang as well, and must not keep us
+from exiting.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ T = TypeVar("T")
 async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread of its own and return its result or raise its error.
 
-    Cancelling gives up waiting, not the work. Where no thread is to be had (a fork bomb used them all up) it
-    runs here: then ending the workload matters more than a responsive loop.
+    Cancelling stops the waiting, not the work. Without a free thread (a fork bomb) the work runs here: then
+    stopping the workload matters more than a responsive loop.
     """
     done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     try:
@@ -35,7 +35,7 @@ async def run_in_daemon_thread(work: Callable[[], T]) -> T:
 def _run_work(work: Callable[[], T], done: asyncio.Future[T]) -> None:
     try:
         result = work()
-    except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+    except Exception as error:  # noqa: BLE001 - passed to the waiter
         _set_outcome(done, done.set_exception, error)
     else:
         _set_outcome(done, done.set_result, result)

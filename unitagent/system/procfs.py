@@ -1,6 +1,6 @@
-"""What ``/proc`` says about processes: one table of all that we can see, and kinship within it.
+"""Processes as ``/proc`` shows them: a table of all visible processes, and their relations.
 
-A pid alone names nobody for long, so a process is its pid *and* its start time, and ``kill`` checks both.
+Pids are reused, so a process is its pid *and* its start time, and :func:`kill_process` checks both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """Return the process, or None when there is none (any more)."""
+    """Return the process, or None if it does not exist (any more)."""
     try:
         text = read_line(f"{PROC}/{pid}/stat").decode(errors="replace")
     except OSError:
@@ -56,7 +56,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def read_line(path: str) -> bytes:
-    """Read a short file of the kernel's: a file object takes ten calls for it, and this three.
+    """Read a short file of the kernel with three system calls; a file object needs ten.
 
     Raises:
         OSError: it is gone, or not ours to read.
@@ -70,7 +70,7 @@ def read_line(path: str) -> bytes:
 
 
 def _read_all(path: str) -> bytes:
-    """Read a file of ``/proc`` that is seldom long: of its pieces all but the last are full."""
+    """Read a file of ``/proc`` that is rarely long: all pieces but the last are full."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = piece = os.read(handle, _LONGEST)
@@ -82,12 +82,12 @@ def _read_all(path: str) -> bytes:
 
 
 def list_pids() -> Iterator[int]:
-    """Every pid that we can see."""
+    """Yield every visible pid."""
     return (int(name) for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208  # see line
 
 
 def read_link(path: str) -> str:
-    """Return where a link of ``/proc`` leads, or nothing when it is gone or not ours to read."""
+    """Return the target of a link of ``/proc``; empty if it is gone or unreadable."""
     try:
         return str(Path(path).readlink())
     except OSError:
@@ -95,14 +95,14 @@ def read_link(path: str) -> str:
 
 
 def list_open_files(pid: int) -> Iterator[tuple[str, str]]:
-    """Link and target of everything that a process has open; nothing when it may not be looked at."""
+    """Yield link and target of every open file of a process; none if we may not look."""
     with contextlib.suppress(OSError), os.scandir(PROC / str(pid) / "fd") as entries:
         for entry in entries:
             yield entry.path, read_link(entry.path)
 
 
 def read_process_table() -> dict[int, Process]:
-    """All processes that we can see, by pid. Takes milliseconds: call it off the event loop."""
+    """Return all visible processes by pid. Takes milliseconds: call it off the event loop."""
     found = map(read_process, list_pids())
     return {process.pid: process for process in found if process is not None}
 
@@ -110,7 +110,7 @@ def read_process_table() -> dict[int, Process]:
 def select_descendants(
     processes: Mapping[int, Process], root: int, spared: Collection[int] = ()
 ) -> list[Process]:
-    """Children of ``root``, their children and so on; ``spared`` ones and what they begot are left out."""
+    """Return the descendants of ``root`` in the table, except ``spared`` ones and theirs."""
     children: dict[int, list[Process]] = {}
     for process in processes.values():
         children.setdefault(process.parent, []).append(process)
@@ -124,10 +124,10 @@ def select_descendants(
 
 
 def find_descendants(root: int, spared: Collection[int] = ()) -> list[Process]:
-    """Descendants of ``root``, found from parent to child: what others run on the machine costs nothing.
+    """Return the descendants of ``root``, searched from parent to child: foreign processes cost nothing.
 
-    Whoever is born, or loses its parent, while we look may be missed: good for a look now and then, and no
-    proof. Where the kernel lists no children (CONFIG_PROC_CHILDREN), all of ``/proc`` is read.
+    A process that is created or loses its parent meanwhile may be missed: good for periodic checks, but not a
+    proof. If the kernel does not list children (CONFIG_PROC_CHILDREN), all of ``/proc`` is read.
     """
     if not _kernel_lists_children():
         return select_descendants(read_process_table(), root, spared)
@@ -142,7 +142,7 @@ def find_descendants(root: int, spared: Collection[int] = ()) -> list[Process]:
 
 
 def _list_children(pid: int) -> list[int]:
-    """Pids of the children of each thread of this process; none when it is gone."""
+    """Return the pids of the children of each thread of this process; none if it is gone."""
     found: list[int] = []
     folder = f"{PROC}/{pid}/task"
     with contextlib.suppress(OSError):
@@ -158,7 +158,7 @@ def _kernel_lists_children() -> bool:
 
 
 def find_ancestor_pids(processes: Mapping[int, Process], pid: int) -> set[int]:
-    """Pids of the parent, its parent and so on, as far as we can see."""
+    """Return the pids of the parent, its parent and so on, as far as visible."""
     found: set[int] = set()
     while (process := processes.get(pid)) is not None and process.parent not in found:
         found.add(pid := process.parent)
@@ -166,17 +166,17 @@ def find_ancestor_pids(processes: Mapping[int, Process], pid: int) -> set[int]:
 
 
 def has_known_origin(processes: Mapping[int, Process], pid: int) -> bool:
-    """Whether all ancestors are in the table, up to one that has none. Where processes come and go while it
-    is made, it has some whose parent it has missed, and whose they are cannot be told.
+    """Whether the table has all ancestors up to the root. While processes come and go the table may miss a
+    parent, and then the owner of its children is unknown.
     """
     return find_ancestor_pids(processes, pid) <= {0, *processes}
 
 
 def list_child_pids() -> frozenset[int]:
-    """Pids of our own children, zombies included.
+    """Return the pids of our own children, including zombies.
 
-    Exact as long as nobody reaps meanwhile: a child of ours leaves the list only by being reaped. The kernel
-    lists them per thread; where it was built without that (CONFIG_PROC_CHILDREN) all of ``/proc`` is read.
+    Exact as long as none is reaped meanwhile: a child leaves the list only by being reaped. The kernel lists
+    them per thread; if it was built without that (CONFIG_PROC_CHILDREN), all of ``/proc`` is read.
     """
     try:
         lists = [path.read_text() for path in (PROC / "self/task").glob("*/children")]
@@ -189,7 +189,7 @@ def list_child_pids() -> frozenset[int]:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Return a descriptor of this process, to be closed; None when there is none to be had.
+    """Return a descriptor of this process, to be closed; None if there is none.
 
     Then the process is gone, the kernel refuses, or this Python was built for kernels without pidfd.
     """
@@ -200,7 +200,7 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def kill_process(process: Process, number: int = signal.SIGKILL) -> None:
-    """Signal exactly this process, not one that has got its pid since."""
+    """Signal exactly this process, never one that has reused its pid."""
     handle = open_pidfd(process.pid)
     try:
         now = read_process(process.pid)
@@ -212,7 +212,7 @@ def kill_process(process: Process, number: int = signal.SIGKILL) -> None:
 
 
 def _send_signal(pid: int, handle: int | None, number: int) -> None:
-    """By the descriptor; where that is missing or forbidden, the look just before is all there is."""
+    """Send by the descriptor if possible; else rely on the check just before."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if handle is None or not _send_by_pidfd(handle, number):
             os.kill(pid, number)

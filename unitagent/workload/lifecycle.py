@@ -1,8 +1,8 @@
-"""One workload at a time: spawn it in a group of its own, and end it so that nothing of it is left.
+"""Spawns one workload at a time in a process group of its own, and stops it so that nothing of it is left.
 
-A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to whoever left the
-group), a grace, then SIGKILL to every descendant, again and again until the reaper has its proof. A process
-that even SIGKILL does not end (state D: stuck in a driver) is reported instead of waited for.
+A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to processes that
+left the group), a grace period, then SIGKILL to every descendant, repeated until the reaper has its proof. A
+process that survives SIGKILL (state D: stuck in a driver) is reported, and not waited for.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
+_LOOK_SECONDS = 1.0  # deaths wake us; this is for changes without a signal
 _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
-_SAMPLE_SECONDS = 0.5  # at most so long may a look at what the workload has hold a stop up
+_SAMPLE_SECONDS = 0.5  # the most that sampling the resources may delay a stop
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Something of the workload that does not go away, in a clause for a person."""
+    """Something of the workload that does not go away; ``why`` explains it."""
 
     why: str
 
@@ -75,12 +75,13 @@ class Workload:
         Args:
             reaper: installed already.
             inherited: signal state to start the workload with.
-            on_exit: told how the main process ended and the last lines of its stderr; must not block.
+            on_exit: called with the exit of the main process and the last lines of its stderr; must not
+                block.
             capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
                 inherited.
-            kill_seconds: from the first SIGKILL to giving up on whoever is left.
-            release_seconds: from the last process's end to giving up on what others still hold of it.
-            oom_seconds: from a kill for want of memory to an end that is not its consequence any more.
+            kill_seconds: from the first SIGKILL to giving up on the survivors.
+            release_seconds: from the end of the last process to giving up on resources that are still held.
+            oom_seconds: time after an OOM kill in which an exit counts as its consequence.
             gpus: how the paths of GPU devices begin.
 
         """
@@ -109,21 +110,21 @@ class Workload:
         *,
         ports: Collection[int] = (),
     ) -> int:
-        """Start the command and return its pid; it inherits stdin and stdout and begins where we did.
+        """Start the command and return its pid; it inherits stdin, stdout and the initial working directory.
 
         Args:
             argv: the command.
             env: its whole environment.
-            required: beginnings of the names of processes that it cannot do without, daemons among them. They
-                hold nothing worth a grace of their own: with the main process gone, what is left is killed.
-            ports: that are free and meant for it; they are looked at again when it is gone.
+            required: prefixes of the names of processes that it cannot run without, such as daemons. They
+                need no grace of their own: once the main process is gone, the rest is killed.
+            ports: free ports meant for it; they are checked again when it is gone.
 
         Raises:
-            CommandError: it is not there (any more) or the kernel refuses it.
+            CommandError: the program does not exist (any more) or the kernel refuses to run it.
 
         """
         if self.pid is not None or self._ending is not None:
-            raise RuntimeError("a workload is only spawned after the one before is gone")
+            raise RuntimeError("a workload can only be spawned after the previous one is gone")
         path = command.locate_program(argv[0], env)
         self._oom.reset_count()
         self._required = tuple(required)
@@ -137,24 +138,23 @@ class Workload:
 
     @property
     def has_terminal(self) -> bool:
-        """Whether our terminal is lent to the workload: then Ctrl-C ends it without a word to us."""
+        """Whether the workload has our terminal: then Ctrl-C only reaches the workload."""
         return self._terminal.is_lent
 
     def send_signal(self, number: int) -> None:
-        """Pass a signal on to the whole group, as long as the main process lives.
+        """Forward a signal to the whole group, as long as the main process lives.
 
-        Later the number of the group could be somebody else's; until the main process is reaped it cannot.
+        Until the main process is reaped its group id cannot be reused; later it can.
         """
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     async def stop(self, grace: float) -> Stuck | None:
-        """End everything of the workload, whether its main process still runs or not.
+        """Stop the whole workload, whether its main process still runs or not.
 
-        Returns None with the proof that nothing is left, or who could not be ended. Called again meanwhile,
-        it joins the stop under way, and the earlier deadline counts. Cancelling the caller does not cancel
-        the stop.
+        Return None once it is proven that nothing is left, or what could not be stopped. A second call joins
+        the stop in progress, and the earlier deadline counts. Cancelling the caller does not cancel the stop.
         """
         self._deadline = min(self._deadline, _get_time() + grace)
         if self._ending is None:
@@ -163,16 +163,16 @@ class Workload:
         return await asyncio.shield(self._ending)
 
     def force_stop(self) -> None:
-        """Skip the rest of the grace of the stop under way, if there is one."""
+        """Skip the rest of the grace period of a stop in progress."""
         if self._ending is not None:
             self._deadline = -math.inf
             self._reaper.notify_waiter()
 
     async def sample_resources(self) -> None:
-        """Note what shared memory and sockets the workload has now, to recognize them when they stay.
+        """Note the shared memory and sockets that the workload has now, to recognize them if they stay.
 
-        Done at the beginning of each stop. A crash comes without warning, so an agent may call this every
-        half minute or so.
+        Each stop begins with this. A crash comes without warning, so an agent may call this every half
+        minute.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(run_in_daemon_thread(self._sample_blocking), _SAMPLE_SECONDS)
@@ -183,15 +183,15 @@ class Workload:
         self._shm.sample_writers(pids)
 
     async def find_dead_process(self) -> DeadProcess | None:
-        """Find a process of the workload whose death it has not noticed; to be asked now and then."""
+        """Return a process of the workload whose death it has not noticed; to be called now and then."""
         return await self._liveness.find_dead_process(lambda: self.pid)
 
     async def wait_for_death(self, seconds: float) -> None:
-        """Wait so long, or until a look inside is worth it."""
+        """Wait this long, or until a process has died that the workload needs."""
         await self._liveness.wait_for_death(seconds)
 
     async def close(self, limit: float = 1.0) -> None:
-        """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
+        """Flush the last output of the workload, waiting at most ``limit`` seconds for a slow reader."""
         if self._stderr is not None:
             self._stderr.close()
             await self._stderr.flush(limit)
@@ -237,8 +237,8 @@ class Workload:
             self._deadline = math.inf
 
     async def _terminate_politely(self) -> bool:
-        """SIGTERM, then wait for the deadline; True when everybody has gone."""
-        asked = self.pid  # the group of this number
+        """Send SIGTERM and wait until the deadline; return whether all processes have gone."""
+        asked = self.pid  # also the id of its group
         self.send_signal(signal.SIGTERM)
         self.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         asked_rest = False
@@ -259,7 +259,7 @@ class Workload:
                 procfs.kill_process(process, signal.SIGCONT)
 
     async def _kill_until_gone(self) -> Stuck | None:
-        """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
+        """SIGKILL all descendants until nothing is left: new children may appear while we list them."""
         give_up = _get_time() + self._kill_seconds
         while not await self._is_gone():
             if _get_time() >= give_up:
@@ -269,7 +269,9 @@ class Workload:
         return None
 
     async def _release_resources(self) -> Stuck | None:
-        """Give back what outlives processes; what stays is told, and without a GPU nothing can start."""
+        """Release what outlives processes; log what stays held, and report a GPU, without which nothing can
+        start.
+        """
         await run_in_daemon_thread(self._shm.remove_leftovers)
         left = await run_in_daemon_thread(lambda: self._resources.wait_until_free(self._release_seconds))
         for held in (*left.ports, *left.held_by_others):
@@ -277,14 +279,14 @@ class Workload:
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
     async def _is_gone(self) -> bool:
-        """Whether it is proven that nobody is left; of orphans that go elsewhere, as far as we can see."""
+        """Whether nothing is left: proven, or as far as we can see if the kernel does not hand us orphans."""
         return self._reaper.is_workload_gone() and (
             self._reaper.adopts_orphans or not await run_in_daemon_thread(self._find_living)
         )
 
     def _kill_all(self) -> None:
-        """Kill each, and at once the groups that have no stranger in them: a process that always has a
-        successor is gone before it can be named.
+        """Kill each process, and groups without foreign processes as a whole: a process that keeps forking is
+        gone before its pid can be read.
         """
         table = procfs.read_process_table()
         living = self._find_living(table)
@@ -301,7 +303,7 @@ class Workload:
                 os.killpg(group, signal.SIGKILL)
 
     def _list_members(self) -> list[procfs.Process]:
-        """Who belongs to it, as far as a quick look tells."""
+        """Return the processes of the workload, as far as a quick look finds them."""
         spared = frozenset(self._reaper.services)
         return (
             procfs.find_descendants(os.getpid(), spared)
@@ -319,9 +321,9 @@ class Workload:
 
 
 def _explain_unkillable(processes: list[procfs.Process]) -> Stuck:
-    """Say who outlived SIGKILL; state D hangs in the kernel."""
-    told = ", ".join(few([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
-    return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
+    """Describe the processes that survived SIGKILL; state D means stuck in the kernel."""
+    names = ", ".join(few([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
+    return Stuck(f"SIGKILL did not end {names or 'a process that is not visible here'}")
 
 
 def _get_time() -> float:

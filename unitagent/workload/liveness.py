@@ -1,16 +1,19 @@
-"""A workload that is alive but dead inside: its main process runs on, one that it cannot do without is gone.
+"""Detects a workload that is alive but broken: its main process runs, but a process that it needs is dead.
 
-What can be seen from outside without knowing the engine is a *zombie that was killed*: a descendant that a
-fatal signal ended (the OOM killer's SIGKILL, a segmentation fault) and that its parent has not reaped. A
-parent that reaps has noticed, and may act as it likes; one that does not will wait for ever. A zombie that
-exited by itself is only untidy and means nothing.
+Without knowing the engine, one case is visible from outside: a *killed zombie*, a descendant that a fatal
+signal ended (SIGKILL by the OOM killer, a segmentation fault) and that its parent has not reaped. A parent
+that reaps has noticed and can react; one that does not will wait forever. A zombie that exited by itself
+means nothing.
 
-A look is taken only when somebody was born or has died, or when the one before has left something open; and
-all looks together take no more than a thousandth of the time, however large the workload is.
+Other processes count only if the launcher has named them as required. Required daemons are reaped by us: an
+exit as after SIGTERM counts as an intended stop, any other exit as a failure. Required processes with a
+parent of their own count however they ended, if they were seen in two checks in a row and are missing in a
+later one: their parent sees them die as well, but some clean up for seconds before they give up, or never do.
+A fork has the name of its parent until it executes something else, and does not count.
 
-Whatever else counts, the launcher has named. Of daemons, which nobody but us reaps: a workload may lose any
-other orphan and not care; and one that ended as after a SIGTERM was stopped by somebody who knew why. Of
-processes with a parent of their own any end counts.
+The invariant: the cost does not grow with the number of processes, inside or outside the workload. A kernel
+counter reports births, a descriptor each death, the timestamp of a folder new shared memory; processes are
+read only then, or if the previous check left something open, for at most a thousandth of the time.
 """
 
 from __future__ import annotations
@@ -34,20 +37,24 @@ if TYPE_CHECKING:
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.shared_memory import SharedMemory
 
-_QUICK = 0.001  # seconds of a look that the loop may take, once a second
-_SHARE, _LONGEST = 1000, 30.0  # after another: a rest of so many times as long, and seconds at most
-_VAIN = 4.0  # seconds of rest at most after a search that found nobody: the births were others'
+_QUICK = 0.001  # seconds; a check that is faster may run in the event loop
+_SHARE, _LONGEST = (
+    1000,
+    30.0,
+)  # pause after a check: this multiple of its duration, and at most this many seconds
+_VAIN = 4.0  # seconds of pause at most after a search that found nothing: the births were foreign
 _STOPPED = (0, 128 + signal.SIGTERM)
-_NEEDED = "the workload cannot do without it"
-_EXIT_STATUS = 49  # place in /proc/PID/stat after the name, proc(5) field 52: the wait status of a zombie
+_NEEDED = "the workload cannot run without it"
+_EXIT_STATUS = 49  # index in /proc/PID/stat after the name, proc(5) field 52: the wait status of a zombie
 
 
 @dataclass(frozen=True, slots=True)
 class DeadProcess:
-    """A dead descendant that the workload does not know of, or cannot do without.
+    """A dead descendant that the workload has not noticed, or cannot run without.
 
     Attributes:
-        exit: None when its parent knows and we do not.
+        exit: how it ended; None if only its parent knows.
+        consequence: why it matters.
 
     """
 
@@ -55,21 +62,21 @@ class DeadProcess:
     name: str
     ticks: int
     exit: Exit | None
-    consequence: str = "its parent has not noticed"
+    consequence: str = "its parent has not reaped it"
 
     def describe(self) -> str:
-        """One sentence for a person, without a full stop."""
+        """Return one sentence without a full stop."""
         ended = self.exit.describe() if self.exit is not None else "ended"
         return f"process {self.pid} ({self.name}) {ended}, and {self.consequence}"
 
 
 def find_own_descendants(spared: Collection[int] = ()) -> list[procfs.Process]:
-    """Descendants of this process, ``spared`` ones and their kin left out. Blocks."""
+    """Return the descendants of this process, except ``spared`` ones and theirs. Blocks."""
     return procfs.find_descendants(os.getpid(), spared)
 
 
 def find_killed_zombies(relatives: Sequence[procfs.Process]) -> frozenset[DeadProcess]:
-    """The killed and unreaped ones among our descendants, our own children left out. Blocks."""
+    """Return the killed zombies among our descendants, except our own children. Blocks."""
     me = os.getpid()
     dead = (one for one in relatives if one.state == "Z" and one.parent != me)
     found = (DeadProcess(one.pid, one.name, one.ticks, _read_exit(one)) for one in dead)
@@ -77,7 +84,7 @@ def find_killed_zombies(relatives: Sequence[procfs.Process]) -> frozenset[DeadPr
 
 
 def _read_exit(process: procfs.Process) -> Exit | None:
-    """How a zombie ended; None when it was reaped meanwhile."""
+    """Return how a zombie ended; None if it has been reaped meanwhile."""
     try:
         text = (procfs.PROC / str(process.pid) / "stat").read_text(errors="replace")
         state, *fields = text.rpartition(") ")[2].split()
@@ -87,18 +94,22 @@ def _read_exit(process: procfs.Process) -> Exit | None:
 
 
 class DescendantTracker:
-    """Descendants of this process."""
+    """The descendants of this process.
+
+    The invariant: a process that was found once stays known until it is gone, whatever a later look misses.
+    Only after a birth are others searched for; otherwise each known process is read, and nothing else.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, procfs.Process] = {}
 
     @property
     def pids(self) -> frozenset[int]:
-        """Who was there when I looked last."""
+        """Pids found by the last look."""
         return frozenset(self._known)
 
     def list_current(self, spared: Collection[int], *, born: bool) -> list[procfs.Process]:
-        """Return who is there, ``spared`` ones and their kin left out; ``born``: there may be others now."""
+        """Return the descendants, except ``spared`` ones and theirs; ``born``: search for new ones."""
         found = {one.pid: one for one in procfs.find_descendants(os.getpid(), spared)} if born else {}
         for pid, old in self._known.items():
             if pid not in found and (now := procfs.read_process(pid)) is not None and now.ticks == old.ticks:
@@ -108,7 +119,7 @@ class DescendantTracker:
 
 
 class RequiredProcesses:
-    """The vital processes of one workload."""
+    """The required processes of one workload, known by the prefixes of their names."""
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = tuple(names)
@@ -117,30 +128,30 @@ class RequiredProcesses:
 
     @property
     def pids(self) -> frozenset[int]:
-        """Who is to stay alive."""
+        """Pids that must stay alive."""
         return frozenset(pid for pid, _ in self._known)
 
     def find_missing(self, family: Sequence[Process]) -> Process | None:
-        """Return one that is gone from the descendants of this process; None while there is none."""
+        """Return one that is missing among the descendants of this process; None if there is none."""
         names = {process.pid: process.name for process in family}
         alive = {(one.pid, one.ticks): one for one in family if one.alive}
         now = {key for key, one in alive.items() if self._is_required(one, names.get(one.parent))}
         gone = next((one for key, one in self._known.items() if key not in alive), None)
-        # One that became ours meanwhile, because its parent died, is told of when we reap it.
+        # One that became our child meanwhile, because its parent died, is reported when we reap it.
         self._known = {key: alive[key] for key in now & (self._before | self._known.keys())}
         self._before = frozenset(now)
         return gone
 
     def _is_required(self, process: Process, parents_name: str | None) -> bool:
-        """Whether it counts: named so, with a parent of its own among our descendants that is not like it."""
+        """Whether it is required: by its name, with a parent among our descendants that has another name."""
         return process.name.startswith(self._names) and parents_name not in (None, process.name)
 
 
 class LivenessCheck:
-    """Looks now and then, and names a corpse that lies there at two looks in a row, or who was needed.
+    """Finds a killed zombie that is there in two checks in a row, or a required process that is gone.
 
     Attributes:
-        quick: the last look took so little that the event loop can take the next one.
+        is_quick: the last check was so fast that the next one can run in the event loop.
 
     """
 
@@ -158,7 +169,7 @@ class LivenessCheck:
         self._vain = 0.0
 
     def is_due(self, *, died: bool) -> bool:
-        """Whether a look may find what the last one did not; ``died``: somebody who is watched."""
+        """Whether a check may find something new; ``died``: a watched process may have died."""
         self._born = self._births.has_increased() or self._born
         self._open = self._open or died
         now = time.monotonic()
@@ -166,13 +177,13 @@ class LivenessCheck:
         return self._fallen is not None or reads or searches
 
     def find_dead(self, spared: Collection[int]) -> DeadProcess | None:
-        """Return a process of the workload that is dead for certain, None while there is none. Blocks."""
+        """Return a process of the workload that is certainly dead; None if there is none. Blocks."""
         if self._fallen is not None:
             return self._fallen
         began = time.thread_time()
         searches = self._born and time.monotonic() >= self._searches_at
         if searches:
-            self._births.has_increased()  # the thread that this runs in was one, perhaps
+            self._births.has_increased()  # the thread that runs this may have been a birth
             self._born = False
         known = self._tracker.pids
         dead = self._select_dead(self._tracker.list_current(spared, born=searches))
@@ -182,7 +193,7 @@ class LivenessCheck:
         return dead
 
     def _schedule_next(self, took: float, *, searches: bool, found: bool) -> None:
-        """Wait with the next look of that kind; with a search the longer, the more have found nobody."""
+        """Schedule the next check of this kind; searches that find nothing become rarer."""
         self.is_quick = took < _QUICK
         rest = 0.0 if self.is_quick else min(_SHARE * took, _LONGEST)
         if searches:
@@ -197,7 +208,7 @@ class LivenessCheck:
             return self._fallen
         now = find_killed_zombies(relatives)
         lasting, self._before = now & self._before, now
-        self._open = bool(now or self._required_names)  # a name may be given, or taken, at any time
+        self._open = bool(now or self._required_names)  # a process may change its name at any time
         me = os.getpid()
         strangers = frozenset(one.pid for one in relatives if one.alive and one.parent != me)
         self._watched = strangers | self._required.pids
@@ -205,23 +216,23 @@ class LivenessCheck:
 
     @property
     def watched_pids(self) -> frozenset[int]:
-        """Pids of those whose end is worth a look, and is not told to us as their parent."""
+        """Pids of other processes' children whose death is worth a check."""
         return self._watched
 
     @property
     def required_pids(self) -> frozenset[int]:
-        """Pids of those whose end is to be told at once."""
+        """Pids whose death must be reported at once."""
         return self._required.pids
 
     def note_orphan_exit(self, pid: int, name: str, ended: Exit) -> None:
-        """Note the end of a process that was reaped by us."""
+        """Note how an orphan ended that we have reaped."""
         if name.startswith(self._required_names) and ended.status not in _STOPPED and self._fallen is None:
             self._fallen = DeadProcess(pid, name, 0, ended, _NEEDED)
 
     def begin_workload(self, required: Collection[str] = (), pid: int = 0) -> None:
-        """Begin with a new workload, born as ``pid`` just now.
+        """Begin with a new workload, just spawned as ``pid``.
 
-        It cannot do without processes whose names begin like the ``vital`` ones.
+        ``required``: prefixes of the names of processes that it cannot run without.
         """
         self._required_names = tuple(required)
         self._births.calibrate(pid)
@@ -235,11 +246,13 @@ class LivenessCheck:
 
 
 class LivenessMonitor:
-    """Over one workload at a time.
+    """Checks the processes of one workload at a time, once a second.
 
     Args:
-        reaper: who tells of orphans, and whose service children are spared.
-        family: the processes of the workload; blocks.
+        reaper: reports orphans; its service children are spared.
+        oom: counter of OOM kills.
+        shm: shared memory of the workload.
+        family: lists the processes of the workload; blocks.
 
     """
 
@@ -252,26 +265,28 @@ class LivenessMonitor:
         reaper.on_orphan = self._check.note_orphan_exit
 
     def begin_workload(self, required: Collection[str], pid: int) -> None:
-        """Begin with a new workload; see :meth:`Inside.begin`."""
+        """Begin with a new workload; see :meth:`LivenessCheck.begin_workload`."""
         self._check.begin_workload(required, pid)
 
     async def wait_for_death(self, seconds: float) -> None:
-        """Wait so long, or until somebody has died whose death is to be told at once."""
+        """Wait this long, or until a required process has died."""
         await self._notifier.wait(seconds)
 
     async def find_dead_process(self, main: Callable[[], int | None]) -> DeadProcess | None:
-        """Find a process whose death the workload has not noticed; ``main`` tells the pid that it has now."""
+        """Return a dead process that matters; ``main`` returns the current pid of the workload, if any."""
         self._oom.sample_if_due()
         pid = main()
         if pid is None:
             self._notifier.watch_pids(())
             return None
-        if self._shm.has_changed():  # a crash comes without warning, and nobody tells later whose it was
+        if (
+            self._shm.has_changed()
+        ):  # a crash comes without warning, and later nothing shows whose file it was
             await run_in_daemon_thread(self._sample_growth)
         if not self._check.is_due(died=self._notifier.died):
             return None
         dead = await self._check_processes(frozenset(self._reaper.services))
-        if main() != pid:  # what was looked at has ended meanwhile
+        if main() != pid:  # the workload that was checked has ended meanwhile
             dead = None
         self._watch_exits(main() is not None and dead is None)
         if dead is None or not self._oom.killed_recently():

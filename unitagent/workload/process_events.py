@@ -1,9 +1,5 @@
-"""Whether anybody was born since the last look, by a number that the kernel keeps: the last pid that it gave
-away in our PID namespace, the fifth word of ``/proc/loadavg`` (proc(5)). One short read tells that nobody has
-come, however many there are.
-
-The invariant: no birth is missed. A kernel that shows no such number, as a sandbox does, is found out at the
-first birth that is known, and from then on there may always have been one.
+"""Births and deaths of processes, as cheaply as the kernel reports them: a counter for births, pidfds for
+deaths.
 """
 
 from __future__ import annotations
@@ -14,12 +10,18 @@ from collections.abc import Collection
 
 from unitagent.system import procfs
 
-_MOST_WATCHED = 64  # bells; each takes an open file
+_MOST_WATCHED = 64  # processes; each needs an open file
 _NO_PID = -1
 
 
 class BirthCounter:
-    """The number, and what it was at the last look."""
+    """Whether a process was created since the last call, by the last pid that the kernel gave away in our PID
+    namespace: the fifth word of ``/proc/loadavg`` (proc(5)). One short read, however many processes there
+    are.
+
+    The invariant: no birth is missed. A kernel without that number, such as a sandbox, is detected at the
+    first known birth; from then on the answer is always yes.
+    """
 
     def __init__(self, path: str = f"{procfs.PROC}/loadavg") -> None:
         self._path = path
@@ -27,12 +29,12 @@ class BirthCounter:
         self._is_reliable = True
 
     def calibrate(self, pid: int) -> None:
-        """This child was born just now: whether the number tells of it says what it is worth."""
+        """Check the counter against a child that was created just now: if it missed that, do not trust it."""
         self._last = _NO_PID
         self._is_reliable = self._is_reliable and self._read_last_pid() >= pid
 
     def has_increased(self) -> bool:
-        """Whether there may have been a birth since this was last asked."""
+        """Whether there may have been a birth since the last call."""
         before, self._last = self._last, self._read_last_pid()
         return self._last == _NO_PID or self._last != before
 
@@ -46,10 +48,10 @@ class BirthCounter:
 
 
 class ExitNotifier:
-    """Rings when one of some processes ends.
+    """Wakes its waiter when one of the watched processes dies.
 
     Attributes:
-        died: one may have: it rang, or not everybody has a bell, since they are many or there is no pidfd.
+        died: one may have died: it was reported, or some cannot be watched (too many, or there is no pidfd).
 
     """
 
@@ -60,7 +62,7 @@ class ExitNotifier:
         self._notified = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
-        """Return after so long, or when it rings."""
+        """Return after this long, or when a watched process has died."""
         timer = asyncio.get_running_loop().call_later(seconds, self._notified.set)
         try:
             await self._notified.wait()
@@ -69,7 +71,7 @@ class ExitNotifier:
         self._notified.clear()
 
     def watch_pids(self, pids: Collection[int], silent: Collection[int] = ()) -> None:
-        """Ring for these from now on, and for no others; ``muted`` ones wake nobody."""
+        """Watch these processes from now on, and no others; ``silent`` ones do not wake the waiter."""
         self._silent = silent
         for pid in self._handles.keys() - pids:
             self._unwatch_pid(pid)
