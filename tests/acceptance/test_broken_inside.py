@@ -180,7 +180,7 @@ def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
     os.kill(first, signal.SIGKILL)
     until(lambda: _store(agent) not in (0, first), "it runs again")
     until(lambda: agent.status()["store"]["connected"], "it is used again")
-    assert agent.output.read_text().count("the embedded store cannot be started") == 2
+    assert agent.output.read_text().count("cannot start the embedded store") == 2
 
 
 def _store(agent: Solo) -> int:

@@ -62,7 +62,7 @@ def test_not_found(word: str) -> None:
         ),
         (["cd", "/src", "&&", "ls"], "it uses shell syntax; run it in a shell: sh -c"),
         (["no-such-tool", "|", "tee"], "it uses shell syntax"),
-        (["A=1", "vllm"], "begin with env, as in env A=1 COMMAND"),
+        (["A=1", "vllm"], r"start with env \(env A=1 COMMAND\)"),
         (["--size", "2"], "put options of the agent before --"),
     ],
 )

@@ -120,7 +120,7 @@ async def test_what_cannot_be_taken_changes_nothing_and_is_told_once(looked: Loo
     assert looked.has(OLD)
     (told,) = looked.warned
     assert told.startswith(f"UNIT_SECRET_FILE='{looked.path}' {why}")
-    assert f"accepted is 1 to {MOST_SECRETS} lines of printable text, each of at least 16 bytes" in told
+    assert f"the file must have 1 to {MOST_SECRETS} lines of printable text of at least 16 bytes each" in told
     assert not any(secret[:15] in told for secret in (OLD, NEW))
     if looked.path.is_dir():
         looked.path.rmdir()

@@ -178,16 +178,7 @@ def _fingerprint_settings(found: Resolved) -> str:
 
 async def _run_placed(found: Resolved, where: Where, context: ProcessContext, placement: Placement) -> int:
     settings, me = found.settings, placement.me
-    interface = (placement.address.ifname, placement.address.ip)
-    hca = await asyncio.to_thread(choose_rdma_device, found, placement.address.ifname, _log.warning)
-    launcher = Launcher(
-        found,
-        me.rank,
-        interface,
-        leftovers.make_marker(me.incarnation),
-        hca=hca,
-        command_checks=_make_command_checks(context),
-    )
+    launcher = await _make_launcher(found, context, placement)
     dry_run = launcher.prepare_dry_run()
     for notice in dry_run.notices:
         _log.warning("%s", notice)
@@ -203,6 +194,7 @@ async def _run_placed(found: Resolved, where: Where, context: ProcessContext, pl
         context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
     )
     metrics = Metrics(me.rank)
+    context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
     peer_client = Asker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, placement.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.attach(
@@ -226,6 +218,19 @@ async def _run_placed(found: Resolved, where: Where, context: ProcessContext, pl
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         return await agent.run(context.inherited_signals)
+
+
+async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:
+    address, me = placement.address, placement.me
+    hca = await asyncio.to_thread(choose_rdma_device, found, address.ifname, _log.warning)
+    return Launcher(
+        found,
+        me.rank,
+        (address.ifname, address.ip),
+        leftovers.make_marker(me.incarnation),
+        hca=hca,
+        command_checks=_make_command_checks(context),
+    )
 
 
 def _make_command_checks(context: ProcessContext) -> CommandChecks:

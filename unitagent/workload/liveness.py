@@ -262,7 +262,7 @@ class LivenessMonitor:
         self._reaper, self._oom, self._shm, self._list_members = reaper, oom, shm, family
         self._check = LivenessCheck()
         self._notifier = ExitNotifier()
-        reaper.on_orphan = self._check.note_orphan_exit
+        reaper.orphan_listeners.append(self._check.note_orphan_exit)
 
     def begin_workload(self, required: Collection[str], pid: int) -> None:
         """Begin with a new workload; see :meth:`LivenessCheck.begin_workload`."""

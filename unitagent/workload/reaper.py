@@ -50,7 +50,7 @@ class Reaper:
         services: pids of living service children; they and their descendants are never stopped with the
             workload.
         orphans_reaped: how many orphans have been reaped so far.
-        on_orphan: called with pid, name and exit of each orphan.
+        orphan_listeners: called with pid, name and exit of each orphan.
         adopts_orphans: whether the kernel hands us orphans; else the proof covers only those that are still
             ours.
 
@@ -60,7 +60,7 @@ class Reaper:
         self.services: set[int] = set()
         self.orphans_reaped = 0
         self.adopts_orphans = True
-        self.on_orphan: Callable[[int, str, Exit], None] | None = None
+        self.orphan_listeners: list[Callable[[int, str, Exit], None]] = []
         self._watched: dict[int, Callable[[Exit], None]] = {}
         self._changed = asyncio.Event()
         self._soon: asyncio.Handle | None = None
@@ -150,5 +150,5 @@ class Reaper:
     def _reap_orphan(self, pid: int, name: str, ended: Exit) -> None:
         self.orphans_reaped += 1
         _log.debug("reaped process %d (%s) of the workload: it %s", pid, name, ended.describe())
-        if self.on_orphan is not None:
-            self.on_orphan(pid, name, ended)
+        for listener in self.orphan_listeners:
+            listener(pid, name, ended)
