@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--errand", help="a command line to run again and again beside the workload")
     parser.add_argument("--errand-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
+    parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -125,6 +127,8 @@ class Harness:
         argv = environment.fill_placeholders(command.check_command(self.options.command, env), env)
         pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
+        if self.options.usage:
+            self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())
         beside = [asyncio.create_task(self.look_inside())]
         if self.options.errand:

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
@@ -38,6 +38,9 @@ from unitagent.store.protocol import Store
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
+
+if TYPE_CHECKING:
+    from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +118,10 @@ class Agent:
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
         self._enqueue_event(ev.Pushed)
+
+    async def sample_usage(self) -> list[ProcessUsage]:
+        """Return what each process of the workload uses now."""
+        return await self._components.workload.sample_usage()
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""

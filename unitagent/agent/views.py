@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from unitagent.agent.loop import Agent
@@ -65,6 +65,10 @@ class Views:
     def metrics(self) -> bytes:
         """Return ``/metrics``."""
         return self._metrics.render(self.status(), time.monotonic())
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what each process of the workload uses now."""
+        return [asdict(usage) for usage in await self._agent.sample_usage()]
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from unitagent.workload.liveness import DeadProcess
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import InheritedSignals
+    from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +182,12 @@ class Workload:
         pids = [process.pid for process in self._list_members()]
         self._resources.record_usage(pids)
         self._shm.sample_writers(pids)
+
+    async def sample_usage(self) -> list[ProcessUsage]:
+        """Return what each process of the workload uses now."""
+        from unitagent.workload.usage import sample_usage  # noqa: PLC0415 (few ask for it)
+
+        return await run_in_daemon_thread(lambda: sample_usage(one.pid for one in self._list_members()))
 
     async def find_dead_process(self) -> DeadProcess | None:
         """Return a process of the workload whose death it has not noticed; to be called now and then."""
