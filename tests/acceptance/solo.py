@@ -65,7 +65,10 @@ class Solo:
 
     def command_lines(self) -> str:
         """Of the agent and of all that it started."""
-        pids = [self.popen.pid, *(one.pid for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid))]
+        pids = [
+            self.popen.pid,
+            *(one.pid for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid)),
+        ]
         return "\n".join(map(command_line, pids))
 
     def run(self, *words: str) -> str:

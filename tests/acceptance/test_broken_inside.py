@@ -164,7 +164,9 @@ def test_an_exchange_that_fails_oddly_is_one_that_failed(start: Start) -> None:
 
 
 def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start) -> None:
-    fault = failing("unitagent.workload.lifecycle:Workload._end_workload", "OSError(24, 'Too many open files')", "(1,)")
+    fault = failing(
+        "unitagent.workload.lifecycle:Workload._end_workload", "OSError(24, 'Too many open files')", "(1,)"
+    )
     agent = start(fault)
     os.kill(workload(agent).pid, signal.SIGKILL)
     assert agent.popen.wait(DEADLINE) == 75

@@ -47,11 +47,17 @@ class Incident:
     def agent(self) -> int:
         if not self.pid1:
             return self.solo.popen.pid
-        return next(one.pid for one in procfs.read_process_table().values() if one.parent == self.solo.popen.pid)
+        return next(
+            one.pid for one in procfs.read_process_table().values() if one.parent == self.solo.popen.pid
+        )
 
     def workload(self) -> list[int]:
         """Pids of its main process and of its helper."""
-        return [one.pid for one in procfs.select_descendants(procfs.read_process_table(), self.agent) if one.name == "sleep"]
+        return [
+            one.pid
+            for one in procfs.select_descendants(procfs.read_process_table(), self.agent)
+            if one.name == "sleep"
+        ]
 
     def told(self) -> None:
         text = self.solo.output.read_text()

@@ -123,7 +123,10 @@ def test_where_nobody_can_tell_who_has_a_file_it_stays_and_is_said(tmp_path: Pat
         unit.restarts()
         unit.stops()
         assert [path.name for path in unit.left()] == [unit.name]
-        assert f"stays in /dev/shm, for the kernel does not tell who has it: {unit.name}" in unit.said()
+        assert (
+            f"leaving files in /dev/shm, since the kernel does not tell whether they are in use: {unit.name}"
+            in unit.said()
+        )
     finally:
         unit.close()
 
@@ -131,4 +134,4 @@ def test_where_nobody_can_tell_who_has_a_file_it_stays_and_is_said(tmp_path: Pat
 @pytest.mark.parametrize("unit", [forbid("prctl", "EPERM")], indirect=True, ids=["prctl"])
 def test_it_is_said_that_orphans_are_not_handed_over(unit: Crashing) -> None:
     unit.solo.ready()
-    assert "the kernel hands this agent no orphans (prctl is refused)" in unit.said()
+    assert "the kernel does not hand orphans to this agent (prctl is refused)" in unit.said()

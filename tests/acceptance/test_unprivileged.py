@@ -86,7 +86,9 @@ class Unprivileged:
         """SIGTERM to PID 1, or to who stands for it; the exit code."""
         first = self.popen.pid
         if self.pid1:
-            first = next(one.pid for one in procfs.read_process_table().values() if one.parent == self.popen.pid)
+            first = next(
+                one.pid for one in procfs.read_process_table().values() if one.parent == self.popen.pid
+            )
         os.kill(first, signal.SIGTERM)
         return self.popen.wait(DEADLINE)
 

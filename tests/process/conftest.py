@@ -101,7 +101,10 @@ class Agent:
 
     def close(self) -> None:
         if self.popen.poll() is None:
-            for process in [*procfs.select_descendants(procfs.read_process_table(), self.popen.pid), procfs.read_process(self.popen.pid)]:
+            for process in [
+                *procfs.select_descendants(procfs.read_process_table(), self.popen.pid),
+                procfs.read_process(self.popen.pid),
+            ]:
                 if process is not None:
                     procfs.kill_process(process)
             self.popen.wait(DEADLINE)

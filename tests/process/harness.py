@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unitagent.core.exits import Exit
 from unitagent.errors import CommandError
-from unitagent.workload import command, environment, leftovers, signals
 from unitagent.system import procfs
+from unitagent.workload import command, environment, leftovers, signals
 from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.reaper import Reaper
@@ -43,6 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--errand", help="a command line to run again and again beside the workload")
     parser.add_argument("--errand-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
+    parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -98,7 +100,9 @@ class Harness:
     def serve(self) -> None:
         child = subprocess.Popen(["/bin/sh", "-c", self.options.service], process_group=0)
         self.service = child.pid
-        self.reaper.watch_child(child.pid, lambda ended: self.tell("service", status=ended.status), service=True)
+        self.reaper.watch_child(
+            child.pid, lambda ended: self.tell("service", status=ended.status), service=True
+        )
         child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
     async def look_inside(self) -> None:
@@ -123,6 +127,8 @@ class Harness:
         argv = environment.fill_placeholders(command.check_command(self.options.command, env), env)
         pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
+        if self.options.usage:
+            self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())
         beside = [asyncio.create_task(self.look_inside())]
         if self.options.errand:

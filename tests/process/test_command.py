@@ -56,11 +56,14 @@ def test_not_found(word: str) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["vllm serve m"], "one word with spaces: leave out the quotes around all of it, or sh -c"),
-        (["cd", "/src", "&&", "ls"], "it is written for a shell: sh -c"),
-        (["no-such-tool", "|", "tee"], "it is written for a shell"),
-        (["A=1", "vllm"], "begin with env, as in env A=1 COMMAND"),
-        (["--size", "2"], "an option of the agent's own stands before --"),
+        (
+            ["vllm serve m"],
+            "one word with spaces: remove the quotes around the whole command, or run it in a shell: sh -c",
+        ),
+        (["cd", "/src", "&&", "ls"], "it uses shell syntax; run it in a shell: sh -c"),
+        (["no-such-tool", "|", "tee"], "it uses shell syntax"),
+        (["A=1", "vllm"], r"start with env \(env A=1 COMMAND\)"),
+        (["--size", "2"], "put options of the agent before --"),
     ],
 )
 def test_what_a_person_meant(words: list[str], hint: str) -> None:

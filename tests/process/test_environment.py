@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from unitagent.workload.environment import GangInfo, explain_pairs, fill_placeholders, build_environment
+from unitagent.workload.environment import GangInfo, build_environment, explain_pairs, fill_placeholders
 
 GANG = GangInfo(
     rank=1,
@@ -129,7 +129,9 @@ def test_placeholders(word: str, filled: str) -> None:
 )
 def test_a_shells_variables_are_the_shells(text: str, said: str) -> None:
     given = build_environment({"PATH": os.environ["PATH"]}, GANG)
-    ran = subprocess.run(fill_placeholders(["sh", "-c", text], given), env=given, capture_output=True, check=True)
+    ran = subprocess.run(
+        fill_placeholders(["sh", "-c", text], given), env=given, capture_output=True, check=True
+    )
     assert ran.stdout.decode().strip() == said
 
 

@@ -54,7 +54,7 @@ def test_the_own_watchdog_is_no_want_of_memory(ended: Exit) -> None:
 
 @pytest.mark.parametrize(("code", "number"), [(None, None), (1, 9)])
 def test_neither_or_both_is_refused(code: int | None, number: int | None) -> None:
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="either a code or a signal"):
         Exit(code, number)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.conftest import NAMESPACE, ROOT, Agent, program, until
-from unitagent.workload import leftovers
 from unitagent.system import procfs
+from unitagent.workload import leftovers
 from unitagent.workload.shared_memory import SharedMemory
 
 if TYPE_CHECKING:
@@ -199,7 +199,11 @@ def test_shared_memory_of_a_crash(tmp_path: Path, shm: Path, name: str) -> None:
         until(lambda: len(agent.events("look")) > 1, "two looks since")
         looks = len(agent.events("look"))
         until(lambda: len(agent.events("look")) > looks + 1, "two looks more, one of them begun since")
-        main = next(one for one in procfs.select_descendants(procfs.read_process_table(), agent.pid) if one.name.startswith("python"))
+        main = next(
+            one
+            for one in procfs.select_descendants(procfs.read_process_table(), agent.pid)
+            if one.name.startswith("python")
+        )
         procfs.kill_process(main)
         assert agent.finish() == 128 + signal.SIGKILL
         assert there(name, shm) == []
@@ -238,7 +242,11 @@ def test_what_another_container_of_the_pod_made_stays(
         files = [f"closed-{name}", f"read-{name}"]
         subprocess.run([*inside, "--", sys.executable, "-c", NEIGHBOUR, *files], check=True)
         agent.says("ready")
-        main = next(one for one in procfs.select_descendants(procfs.read_process_table(), agent.pid) if one.name.startswith("python"))
+        main = next(
+            one
+            for one in procfs.select_descendants(procfs.read_process_table(), agent.pid)
+            if one.name.startswith("python")
+        )
         procfs.kill_process(main, signal.SIGKILL if crash else signal.SIGTERM)
         agent.finish()
         assert there(name, shm) == files

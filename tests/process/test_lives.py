@@ -145,7 +145,8 @@ def test_a_stopped_workload_hears_sigterm(start: Start) -> None:
     agent = start("--grace", "1000", "--", "sh", "-c", "echo ready; kill -STOP $$")
     agent.says("ready")
     main = until(
-        lambda: [p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.state == "T"], "stop"
+        lambda: [p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.state == "T"],
+        "stop",
     )
     assert len(main) == 1
     agent.send(signal.SIGTERM)
@@ -316,7 +317,9 @@ def test_who_outlives_sigkill_is_reported(group: Path, tmp_path: Path) -> None:
     try:
         agent.says("ready")
         pid = agent.event("spawned")["pid"]
-        until(lambda: getattr(procfs.read_process(pid), "name", "") == "sleep", "the shell has become another")
+        until(
+            lambda: getattr(procfs.read_process(pid), "name", "") == "sleep", "the shell has become another"
+        )
         (group / "cgroup.procs").write_text(str(pid))
         (group / "freezer.state").write_text("FROZEN")
         agent.send(signal.SIGTERM)

@@ -19,8 +19,8 @@ from tests.security.changing import NEW, OLD, SIZE, Changing, Watched
 from tests.security.victims import UNIT, server
 from tests.servers import Server
 from unitagent.store.codec import SignatureMatch, check_signature, name_record_place
-from unitagent.system.keyring import Keyring, SealKind, derive_signing_key, derive_store_password
 from unitagent.system import procfs
+from unitagent.system.keyring import Keyring, SealKind, derive_signing_key, derive_store_password
 
 __all__ = ["server"]
 

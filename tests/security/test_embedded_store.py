@@ -48,7 +48,11 @@ def test_nobody_brings_a_script_of_his_own(solo: Solo, words: tuple[str, ...]) -
 
 
 def server_of(solo: Solo) -> int:
-    found = [one.pid for one in procfs.select_descendants(procfs.read_process_table(), solo.popen.pid) if "server" in one.name]
+    found = [
+        one.pid
+        for one in procfs.select_descendants(procfs.read_process_table(), solo.popen.pid)
+        if "server" in one.name
+    ]
     return found[0] if found else 0
 
 

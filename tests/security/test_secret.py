@@ -58,7 +58,7 @@ def test_a_store_that_everybody_reaches_is_not_run_without_a_secret(make_lab: Ma
     lab.start(0, **embedded)
     assert lab.codes() == [2]
     said = lab.agents[0].tail()
-    for word in ("UNIT_SECRET missing", lab.net.ip(0), "openssl rand -hex 32", "UNIT_INSECURE=true"):
+    for word in ("UNIT_SECRET is not set", lab.net.ip(0), "openssl rand -hex 32", "UNIT_INSECURE=true"):
         assert word in said
     lab.start(0, UNIT_INSECURE="true", **embedded)
     lab.until(lambda: "UNIT_INSECURE=true: the embedded store" in lab.agents[0].tail(), "it says so")

@@ -27,7 +27,9 @@ class Claimant:
             return
         reply = None
         if not one.paused and world.now >= one.names_until:
-            reply = world.boards.exchange(one, None, rank_claim.make_read_exchange(self._me.size), one.next_count(), world.now)
+            reply = world.boards.exchange(
+                one, None, rank_claim.make_read_exchange(self._me.size), one.next_count(), world.now
+            )
         if reply is None:
             self._leases = self._leases.after_lost_contact()
             self._look_again()

@@ -13,7 +13,14 @@ from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
 from unitagent.agent import rank_claim as claiming
-from unitagent.agent.rank_claim import AskHolder, Claim, claim_free_rank, explain_all_held, find_free_rank, is_settled
+from unitagent.agent.rank_claim import (
+    AskHolder,
+    Claim,
+    claim_free_rank,
+    explain_all_held,
+    find_free_rank,
+    is_settled,
+)
 from unitagent.core.events import ProbeResult
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
@@ -60,7 +67,9 @@ def claimed(
     server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: AskHolder | None = None
 ) -> asyncio.Task[Claim]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(claim_free_rank(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask))
+    return asyncio.create_task(
+        claim_free_rank(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask)
+    )
 
 
 async def looked(server: FakeServer, times: int, name: str = "spare") -> None:

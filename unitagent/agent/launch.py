@@ -1,4 +1,4 @@
-"""From a gang to what is run: the command line, its environment, and how its health is asked."""
+"""From a gang to a launch: the command line, its environment, and its health probe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.agent.workload_health import NO_COMMAND_CHECKS, HealthProbePlan, HealthProbeBuilder, CommandChecks
+from unitagent.agent.workload_health import (
+    NO_COMMAND_CHECKS,
+    CommandChecks,
+    HealthProbeBuilder,
+    HealthProbePlan,
+)
 from unitagent.core.model import Gang
 from unitagent.core.shutdown import LEADER_SHARE
 from unitagent.discovery.platforms import find_rendezvous_variables
@@ -18,10 +23,10 @@ from unitagent.settings import Resolved, Settings
 from unitagent.system import working_directory
 from unitagent.workload.environment import (
     GangInfo,
+    build_environment,
     explain_pairs,
     explain_variables,
     fill_placeholders,
-    build_environment,
 )
 
 if TYPE_CHECKING:
@@ -31,10 +36,11 @@ if TYPE_CHECKING:
 
 
 _UNKNOWN_HEALTH = (
-    "the workload's health and port are not known{}: ready means that its process runs, and a drain waits "
-    "for no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
+    "the health URL and port of the workload are unknown{}: ready only means that its process runs, and a "
+    "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
+    "UNIT_TRAFFIC_PORT"
 )
-_ENDING = 1.0  # seconds that an engine takes to end once it is idle
+_ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +49,13 @@ class Launch:
 
     Attributes:
         origins: flag or variable that a framework added -> a sentence why.
-        asked: how it is asked for its health; None where there is nothing to ask.
-        inflight: counts its requests in flight; None where that is not known.
-        gauges: where its engine tells of its progress; None where it does not.
-        traffic_port: where it takes user traffic at rank 0; None where that is not known.
-        vital: beginnings of the names of processes that it cannot do without.
-        deaf: it makes nothing of a SIGTERM, so that a grace would only be lost time.
-        notices: sentences that a person should read once.
+        health_probe: how its health is checked; None if it has no check.
+        inflight: counts its requests in flight; None if its port is unknown.
+        gauges: the metrics that show its progress; None if it has none.
+        traffic_port: its port for user traffic at rank 0; None if unknown.
+        required_processes: prefixes of the names of processes that it cannot run without.
+        ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
+        notices: warnings to log once.
 
     """
 
@@ -65,12 +71,14 @@ class Launch:
     notices: tuple[str, ...] = ()
 
 
-def choose_rdma_device(found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")) -> str:
-    """Give the value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found. Blocks."""
+def choose_rdma_device(
+    found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
+) -> str:
+    """Return a value for ``NCCL_IB_HCA`` if the user wants the interface's RDMA device. Blocks."""
     chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
     if found.settings.rdma != "auto" or chosen:
         return ""
-    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
+    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (few ask for it)
 
     hca = find_hca(ifname, root)
     if hca is not None and hca.usable:
@@ -81,53 +89,52 @@ def choose_rdma_device(found: Resolved, ifname: str, warn: Callable[[str], None]
 
 
 def list_replaced_variables(found: Resolved) -> frozenset[str]:
-    """Name what the platform that gave the rank has set for its own rendezvous.
+    """Return the variables that the platform which gave the rank has set for its own rendezvous.
 
-    That one is the same in every generation, where processes of an older one could meet the new ones.
+    That rendezvous is the same in every generation, so processes of an older one could meet the new ones.
     """
-    told = found.sources["RANK_ID"].startswith("platform ")
-    return find_rendezvous_variables(found.platform, os.environ) if told else frozenset()
+    by_platform = found.sources["RANK_ID"].startswith("platform ")
+    return find_rendezvous_variables(found.platform, os.environ) if by_platform else frozenset()
 
 
 def _compute_shutdown_timeout(settings: Settings) -> int:
-    """How long an engine may take for requests in flight after SIGTERM.
+    """Return how many seconds an engine may spend on requests in flight after SIGTERM.
 
-    What is left of rank 0's share of a wanted stop when the drain has taken its time. But the same signal
-    ends an engine after a failure, when it would wait for requests that can never finish: half of that grace
-    at most.
+    It is the rest of rank 0's share of the stop grace after the drain. After a failure the same signal stops
+    the engine, which would then wait for requests that can never finish: at most half of that grace.
     """
     left = LEADER_SHARE * settings.stop_grace - settings.deregister - settings.drain - _ENDING
     return max(1, int(min(left, settings.restart_grace / 2)))
 
 
 class Launcher:
-    """Knows the user's command and settings; each gang makes a ``Launch`` of them."""
+    """Turns the user's command and settings into a ``Launch`` for each gang."""
 
     def __init__(
         self,
         found: Resolved,
         rank: int,
-        card: tuple[str, str],
+        interface: tuple[str, str],
         marker: str,
         *,
         hca: str = "",
         command_checks: CommandChecks = NO_COMMAND_CHECKS,
     ) -> None:
-        """Remember what stays the same.
+        """Keep what is the same for every gang.
 
         Args:
             found: the settings, and what the service file adds to the environment.
-            rank: of this instance.
-            card: name of the network card, and our address on it.
-            marker: by which a later agent knows our processes.
-            hca: value for ``NCCL_IB_HCA``; empty when nobody asked for it.
-            commands: makes checks of commands; not needed where nothing is going to be asked.
+            rank: rank of this instance.
+            interface: name of the network interface, and our address on it.
+            marker: value by which a later agent recognizes our processes.
+            hca: value for ``NCCL_IB_HCA``; empty for none.
+            command_checks: makes health checks of commands; not needed for a dry run.
 
         """
         self._resolved = found
         self._settings = found.settings
         self._rank = rank
-        self._ifname, self._ip = card
+        self._ifname, self._ip = interface
         self._marker = marker
         self._command_checks = command_checks
         self._defaults = {"NCCL_IB_HCA": hca} if hca else {}
@@ -148,8 +155,12 @@ class Launcher:
         made = self._complete_command(gang, argv, env)
         plan = made.plan if made else None
         asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
-        said = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
-        notices = (*(made.notices if made else self._explain_alone(argv)), *said, *self._explain_unknown_health(asked, made))
+        warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
+        notices = (
+            *(made.notices if made else self._explain_alone(argv)),
+            *warnings,
+            *self._explain_unknown_health(asked, made),
+        )
         if plan is None:
             known, inflight = self._settings.traffic_port, self._make_inflight(None)
             return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
@@ -157,17 +168,17 @@ class Launcher:
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            asked=asked,
+            health_probe=asked,
             inflight=self._make_inflight(plan),
             gauges=self._find_gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
-            vital=plan.vital,
-            deaf=plan.deaf,
+            required_processes=plan.vital,
+            ignores_sigterm=plan.deaf,
             notices=notices,
         )
 
     def prepare_dry_run(self, master: str | None = None) -> Launch:
-        """What would be run in a Unit whose other ranks nobody has met yet.
+        """Return what would run in a Unit whose other ranks are not known yet.
 
         Raises:
             ConfigurationError: as :meth:`launch`.
@@ -178,16 +189,16 @@ class Launcher:
         return self.prepare_launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
 
     def _explain_literals(self) -> tuple[str, ...]:
-        """What is to be said of variables that only a shell would replace."""
-        said = explain_variables(self._settings.command)
-        if not said:
+        """Return warnings about variables that only a shell would expand."""
+        warnings = explain_variables(self._settings.command)
+        if not warnings:
             return ()
-        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few have them)
+        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few commands have them)
 
-        return () if is_shell_text(tuple(self._settings.command)) else said
+        return () if is_shell_text(tuple(self._settings.command)) else warnings
 
     def _complete_command(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
-        """What the framework of the command makes of it; None where none was asked for."""
+        """Return the command as its framework completes it; None if no framework is wanted."""
         if self._settings.framework == "none":
             return None
         from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
@@ -198,7 +209,7 @@ class Launcher:
         return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
 
     def _explain_alone(self, argv: list[str]) -> tuple[str, ...]:
-        """What is to be said of an engine that nobody completes, unless it was asked for."""
+        """Return warnings about an engine that is not completed, unless the user asked for that."""
         if self._resolved.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
             return ()
         from unitagent.engine_commands import explain_missing_ranks  # noqa: PLC0415 (not every agent asks)
@@ -225,8 +236,10 @@ class Launcher:
             traffic_port=self._settings.traffic_port,
         )
 
-    def _explain_unknown_health(self, asked: HealthProbePlan | None, made: Completed | None) -> tuple[str, ...]:
-        """What to say where nobody can tell how the workload is."""
+    def _explain_unknown_health(
+        self, asked: HealthProbePlan | None, made: Completed | None
+    ) -> tuple[str, ...]:
+        """Return a warning if the health of the workload cannot be known."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
         because = f", because {made.hidden}" if made and made.hidden else ""
@@ -247,7 +260,11 @@ class Launcher:
         )
 
     def _build_probe(self, plan: Plan | None, env: Mapping[str, str]) -> HealthProbePlan | None:
-        return HealthProbeBuilder(self._resolved, plan, env, self._command_checks, self._ip).build_probe() if self._rank == 0 else None
+        return (
+            HealthProbeBuilder(self._resolved, plan, env, self._command_checks, self._ip).build_probe()
+            if self._rank == 0
+            else None
+        )
 
     def _find_gauges(self, plan: Plan) -> EngineGauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:

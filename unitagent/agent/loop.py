@@ -1,7 +1,7 @@
-"""The shell around the core, and the only place where the rooms meet.
+"""The imperative shell around the core, and the only place where the packages meet.
 
-One queue comes in, ``decide`` says what to do, and each action is handed to the room that can do it. Only
-this loop writes the state; whatever takes time runs as a task that ends by putting an event into the queue.
+Events arrive through one queue, ``decide`` returns actions, and each action is handed to the component that
+performs it. Only this loop changes the state; slow work runs as a task that ends by queueing an event.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unitagent.agent.history_writer import FailureOutput
-from unitagent.agent.launch import Launch, Launcher
-from unitagent.agent.loop import has_news, record_metrics
-from unitagent.agent.history_writer import HistoryWriter
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
+from unitagent.agent.history_writer import FailureOutput, HistoryWriter
+from unitagent.agent.launch import Launch, Launcher
 from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -36,22 +34,25 @@ from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
 from unitagent.system.log import LogContext
-from unitagent.workload.watchdog_client import WatchdogClient
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.signals import InheritedSignals, install_handlers
+from unitagent.workload.watchdog_client import WatchdogClient
+
+if TYPE_CHECKING:
+    from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
 
-BUSY = 0.05  # seconds between two looks at the clock while something is on
-_INSIDE = 1.0  # seconds between two looks at the workload's processes
-_SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
-_AGAIN = 1.0  # seconds between two searches for a port
-_LAST_WORDS = 0.5  # seconds for the end of the workload's output
+BUSY = 0.05  # seconds between two ticks while something is going on
+_INSIDE = 1.0  # seconds between two checks of the workload's processes
+_SHARED_MEMORY = 30  # checks between two samples of the resources that the workload uses
+_AGAIN = 1.0  # seconds before failed work is tried again
+_LAST_WORDS = 0.5  # seconds to flush the workload's output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """What an agent acts through."""
+    """The components through which an agent acts."""
 
     store: Store
     workload: Workload
@@ -66,7 +67,7 @@ class Agent:
     """One instance's agent, from the first exchange to its exit code.
 
     Attributes:
-        stepped: something has happened, or the store has answered.
+        stepped: set when something has happened or the store has answered.
 
     """
 
@@ -86,15 +87,17 @@ class Agent:
         self._failure_output: FailureOutput
 
     def attach(self, components: Components) -> None:
-        """Give the rooms, which were built with this agent's callbacks."""
+        """Attach the components, which were built with this agent's callbacks."""
         self._components = components
         self._failure_output = FailureOutput(components.store)
 
     async def run(self, inherited: InheritedSignals) -> int:
-        """Live until ``Quit``; returns the exit code."""
+        """Run until ``Quit``; return the exit code."""
         install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
         self._tasks.keep_running(self._monitor_processes, _AGAIN)
-        self._tasks.keep_running(lambda: self._components.store.listen(lambda: self._enqueue_event(ev.Pushed)), _AGAIN)
+        self._tasks.keep_running(
+            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.Pushed)), _AGAIN
+        )
         self._enqueue_event(ev.Tick)
         code = None
         try:
@@ -104,16 +107,20 @@ class Agent:
                     code = self._take_step(ev.Tick(time.monotonic(), late))
                 code = self._take_step(event) if code is None else code
         finally:
-            if code is None:  # an error of ours; outside of a container the workload would live on
+            if code is None:  # an internal error; outside a container the workload would keep running
                 await self._components.workload.stop(0.0)
             await self._close_components()
         return code
 
-    # what comes in
+    # events
 
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
         self._enqueue_event(ev.Pushed)
+
+    async def sample_usage(self) -> list[ProcessUsage]:
+        """Return what each process of the workload uses now."""
+        return await self._components.workload.sample_usage()
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
@@ -122,7 +129,9 @@ class Agent:
         self._failure_output.remember_tail(self.state.me.generation, tail)
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
-            self._enqueue_event(ev.StopAsked)  # Ctrl-C on a terminal reaches the workload only; it is meant for both
+            self._enqueue_event(
+                ev.StopAsked
+            )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
         self._enqueue_event(ev.WorkloadExited, ended)
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
@@ -136,8 +145,9 @@ class Agent:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
     async def _next_event(self) -> tuple[ev.Event, float]:
-        """The next event, or a look at the clock: when it is due while all is well, often while something is
-        on; and by how many seconds it comes too late.
+        """Return the next event or tick, and by how many seconds it is late.
+
+        Ticks come when the next deadline is due, and often while something is going on.
         """
         loop, pause = asyncio.get_running_loop(), self._compute_pause()
         timer = loop.call_later(pause, self._enqueue_event, ev.Tick)
@@ -149,7 +159,7 @@ class Agent:
         return event, loop.time() - due - self.state.config.timing.tick
 
     def _compute_pause(self) -> float:
-        """Seconds until the clock has to be looked at; one that has passed, and changed nothing, does not."""
+        """Return the seconds until the next tick; a deadline that passed without effect does not count."""
         tick, wake = self.state.config.timing.tick, next_wakeup(self.state)
         if wake is not None and (left := wake - time.monotonic()) > 0:
             return left
@@ -161,10 +171,10 @@ class Agent:
         undisturbed = end.asked is None and end.draining is None and end.leaving is None
         return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
 
-    # what goes out
+    # actions
 
     def _take_step(self, event: ev.Event) -> int | None:
-        """Decide and act; the exit code when that was the end."""
+        """Decide and act; return the exit code once the agent has to exit."""
         before = self.state
         self.state, actions = decide(before, event)
         if has_news(before, self.state):
@@ -182,7 +192,9 @@ class Agent:
         return None
 
     def _feed_watchdog(self) -> None:
-        """The workload may live for a lease after our last beat, or as long as we hold without a store."""
+        """Let the workload run for a lease after our last heartbeat, or for as long as we hold out without a
+        store.
+        """
         state = self.state
         if state.up:
             last = self._beat if state.connected else isolation.last_contact(state)
@@ -196,10 +208,13 @@ class Agent:
                 _log.log(action.level, "%s", action.text)
             case act.Exchange():
                 self._tasks.start_task(
-                    self._exchange_records(action), lambda error: self._enqueue_event(ev.StoreFailed, repr(error))
+                    self._exchange_records(action),
+                    lambda error: self._enqueue_event(ev.StoreFailed, repr(error)),
                 )
             case act.AskPeer():
-                self._tasks.start_task(self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT))
+                self._tasks.start_task(
+                    self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT)
+                )
             case act.CheckPeers():
                 self._tasks.start_task(self._check_peers(action), lambda _: self._report_no_answers(action))
             case act.WatchPeers():
@@ -237,11 +252,13 @@ class Agent:
         self._enqueue_event(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
     async def _check_peers(self, action: act.CheckPeers) -> None:
-        self._enqueue_event(ev.PeersChecked, action.gang, await self._components.peers.check_peers(action.peers))
+        self._enqueue_event(
+            ev.PeersChecked, action.gang, await self._components.peers.check_peers(action.peers)
+        )
 
     def _report_no_answers(self, action: act.CheckPeers) -> None:
-        nobody = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.SILENT)
-        self._enqueue_event(ev.PeersChecked, action.gang, nobody)
+        silent = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.SILENT)
+        self._enqueue_event(ev.PeersChecked, action.gang, silent)
 
     # the workload
 
@@ -249,8 +266,8 @@ class Agent:
         while action.generation == self.state.me.generation:
             try:
                 port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
-            except (OSError, RuntimeError) as error:  # no port, or no thread to look for one
-                _log.warning("cannot find a free master port, and will look again: %s", error)
+            except (OSError, RuntimeError) as error:  # no port, or no thread to search for one
+                _log.warning("cannot find a free master port, trying again: %s", error)
                 await asyncio.sleep(_AGAIN)
             else:
                 self._ports = frozenset({port})
@@ -262,7 +279,9 @@ class Agent:
             self._launch = launch = self._components.launcher.prepare_launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
-            pid = self._components.workload.spawn(launch.argv, launch.env, launch.required_processes, ports=ports)
+            pid = self._components.workload.spawn(
+                launch.argv, launch.env, launch.required_processes, ports=ports
+            )
         except CommandError as error:
             _log.error("%s", error)
             self._enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
@@ -289,10 +308,10 @@ class Agent:
 
     def _report_stop_failure(self, error: BaseException) -> None:
         self._stopping = None
-        self._enqueue_event(ev.WorkloadStuck, f"the workload could not be ended: {error!r}")
+        self._enqueue_event(ev.WorkloadStuck, f"the workload could not be stopped: {error!r}")
 
     async def _monitor_processes(self) -> None:
-        """Notice a workload that lives on without a process that it cannot do without."""
+        """Detect a workload that keeps running without a process that it needs."""
         for second in itertools.count(1):
             await self._components.workload.wait_for_death(_INSIDE)
             if second % _SHARED_MEMORY == 0:
@@ -329,3 +348,20 @@ class Agent:
         self._components.peers.close()
         await self._components.workload.close(_LAST_WORDS)
         await self._components.store.close()
+
+
+def record_metrics(metrics: Metrics, before: State, now: State) -> None:
+    """Count a restart, and record the duration of a recovery that has just finished."""
+    failure, marks = now.recovery.failure, now.recovery.timestamps
+    if now.recovery.counted != before.recovery.counted and failure is not None:
+        metrics.observe_restart(failure.reason, failure.rank)
+    if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
+
+
+def has_news(before: State, now: State) -> bool:
+    """Whether more has happened than time passing and an exchange starting."""
+    store = before.store.leases is now.store.leases and before.store.records is now.store.records
+    same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
+    way = before.shutdown is now.shutdown and before.recovery is now.recovery
+    return not (store and same and way and before.generation == now.generation)

@@ -1,13 +1,13 @@
-"""What the probe server may know of an agent: answers, made from its state when they are asked for."""
+"""What the probe server may know of an agent: answers, computed from its state on request."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.agent.loop import Agent
+from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.core import probe_answers
 from unitagent.core.model import Phase
 from unitagent.core.state import State
@@ -25,13 +25,13 @@ class Views:
         self._agreement = agreement
 
     async def next_step(self) -> None:
-        """Wait until something has happened to the agent, or the store has answered; for one caller."""
+        """Wait until something has happened or the store has answered; for one caller only."""
         await self._agent.stepped.wait()
         self._agent.stepped.clear()
 
     @property
     def _state(self) -> State:
-        """The state as of now, so that a lease that has run out since the last event counts."""
+        """The state at this moment, so that a lease that has expired since the last event counts."""
         return replace(self._agent.state, now=time.monotonic())
 
     def live(self) -> probe_answers.ProbeAnswer:
@@ -55,16 +55,20 @@ class Views:
         return {**build_status(self._state), "secrets": self._agreement.report_status()}
 
     def report(self) -> dict[str, Any]:
-        """Return what ``/status`` says of this instance alone."""
+        """Return the part of ``/status`` about this instance."""
         return build_own_status(self._state)
 
     def is_ready(self) -> bool:
-        """Tell whether the whole Unit serves."""
+        """Return whether the whole Unit serves."""
         return probe_answers.is_ready(self._state)
 
     def metrics(self) -> bytes:
         """Return ``/metrics``."""
         return self._metrics.render(self.status(), time.monotonic())
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what each process of the workload uses now."""
+        return [asdict(usage) for usage in await self._agent.sample_usage()]
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
@@ -72,17 +76,17 @@ class Views:
         return rules.unit, rules.rank, rules.incarnation
 
     def peers(self) -> set[str]:
-        """Return the addresses of all instances that are known."""
+        """Return the addresses of all known instances."""
         return {record.ip for record in self._agent.state.store.records.values()}
 
     def dashboard(self) -> str:
-        """Return what the page shows."""
+        """Return what the dashboard shows."""
         return self._dashboard
 
     def phase(self) -> Phase:
-        """Return what the Unit is doing."""
+        """Return the phase of the Unit."""
         return find_phase(self._state)
 
     def generation(self) -> int:
-        """Return the generation that I stand in."""
+        """Return the generation of this instance."""
         return self._agent.state.me.generation

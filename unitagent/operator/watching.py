@@ -16,8 +16,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
 from unitagent.agent.secret_rotation import SecretFile
+from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
 from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.core.status import status_from_store

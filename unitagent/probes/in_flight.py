@@ -10,7 +10,7 @@ import asyncio
 from math import ceil, isfinite
 
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
-from unitagent.system.procfs import TcpState, list_tcp_sockets
+from unitagent.system.tcp_sockets import TcpState, list_tcp_sockets
 
 _POLL = 0.2  # seconds
 # Seconds without a request after which no more is expected: a client that just got a long answer may use the

@@ -11,6 +11,7 @@ delays the end of the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import math
 import threading
@@ -46,25 +47,49 @@ async def run_in_daemon_thread(work: Callable[[], T], name: str | None = None) -
     """Run blocking ``work`` in a thread of its own and return its result, or raise its error.
 
     Not in the loop's pool: it would queue behind slow DNS lookups there, and the interpreter waits for its
-    threads at the end. Cancelling gives up waiting, not the work.
+    threads at the end, also for one that hangs in ``/proc/PID/maps`` because a driver does. Cancelling gives
+    up waiting, not the work.
 
     Raises:
         OSError: no thread is available.
 
     """
-    done: Future[T] = Future()
-    done.set_running_or_notify_cancel()  # from here on no caller that gives up can cancel it
+    return await _start_work(work, name)
 
-    def run() -> None:
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001  # it belongs to the caller, whatever it is
-            done.set_exception(error)
-        else:
-            done.set_result(result)
 
-    start_daemon_thread(run, name)
-    return await asyncio.wrap_future(done)
+async def run_in_thread_or_here(work: Callable[[], T]) -> T:
+    """Do the same, but without a free thread (a fork bomb) run the work in the event loop: stopping a
+    workload matters more than a responsive loop.
+    """
+    try:
+        done = _start_work(work)
+    except OSError:
+        return work()
+    return await done
+
+
+def _start_work(work: Callable[[], T], name: str | None = None) -> asyncio.Future[T]:
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    start_daemon_thread(lambda: _run_work(work, done), name)
+    return done
+
+
+def _run_work(work: Callable[[], T], done: asyncio.Future[T]) -> None:
+    try:
+        result = work()
+    except Exception as error:  # noqa: BLE001  # it belongs to the caller, whatever it is
+        _settle(done, done.set_exception, error)
+    else:
+        _settle(done, done.set_result, result)
+
+
+def _settle(done: asyncio.Future[T], setter: Callable[..., None], value: object) -> None:
+    def settle() -> None:
+        if not done.done():
+            setter(value)
+
+    with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+        done.get_loop().call_soon_threadsafe(settle)
 
 
 @dataclass(slots=True)

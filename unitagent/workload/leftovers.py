@@ -1,10 +1,9 @@
-"""What a former agent of this rank may have left running.
+"""Processes that a former agent of this rank left running.
 
-An agent that dies without a word (SIGKILL, OOM), and its watchdog with it, leaves its workload behind. Every
-process of a workload carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its
-environment, so the next agent of the same rank can tell that the agent is gone, and end what it left. A
-process that wiped its environment (to show a title) is found as a descendant or group member of one that did
-not.
+An agent that is killed together with its watchdog (SIGKILL, OOM) leaves its workload behind. Every process of
+a workload carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its environment, so the
+next agent of the same rank can tell that the agent is gone, and kill what it left. A process that overwrote
+its environment (to show a title) is found as a descendant or group member of one that did not.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ def make_marker(incarnation: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KillResult:
-    """What was done about a former agent's workload: pids that were ended, and those that would not end."""
+    """The result for a former agent's workload: pids that were killed, and pids that survive SIGKILL."""
 
     ended: tuple[int, ...]
     left: tuple[int, ...]
 
 
 def kill_leftovers(unit: str, rank: int, timeout: float = 5.0) -> KillResult:
-    """End what a former, dead agent of this rank left running, waiting at most ``timeout`` seconds. Blocks.
+    """Kill what a dead agent of this rank left running, waiting at most ``timeout`` seconds. Blocks.
 
-    A living agent's processes are never touched, nor anybody in another PID namespace: what cannot be judged
-    is spared.
+    Processes of a living agent, and those in another PID namespace, are never touched: in doubt a process is
+    spared.
     """
     if not _proc_is_ours():
         return KillResult((), ())
@@ -57,7 +56,7 @@ def kill_leftovers(unit: str, rank: int, timeout: float = 5.0) -> KillResult:
 
 
 def find_leftovers(unit: str, rank: int) -> list[procfs.Process]:
-    """Return the living processes of a former, dead agent of this rank. Blocks."""
+    """Return the living processes of a dead agent of this rank. Blocks."""
     processes = procfs.read_process_table()
     spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid())}
     marked = [
@@ -70,15 +69,16 @@ def find_leftovers(unit: str, rank: int) -> list[procfs.Process]:
 
 
 def find_escaped(processes: Mapping[int, procfs.Process], known: Collection[int]) -> list[procfs.Process]:
-    """Return who bears the mark of this very process, is alive and not ``known``. Blocks.
+    """Return living processes with the marker of this agent that are not ``known``. Blocks.
 
-    For where the kernel hands us no orphans: a daemon of our workload has another parent by now.
+    Needed if the kernel does not hand us orphans: then a daemon of our workload has another parent.
     """
     spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid()), *known}
     mine = [
         process
         for process in processes.values()
-        if process.pid not in spared and _read_environment(process.pid).get(MARKER, "").endswith(make_marker(""))
+        if process.pid not in spared
+        and _read_environment(process.pid).get(MARKER, "").endswith(make_marker(""))
     ]
     return _add_relatives(mine, processes, spared)
 
@@ -86,7 +86,7 @@ def find_escaped(processes: Mapping[int, procfs.Process], known: Collection[int]
 def _add_relatives(
     marked: Collection[procfs.Process], processes: Mapping[int, procfs.Process], spared: Collection[int]
 ) -> list[procfs.Process]:
-    """Those that are alive among them, their descendants and the members of their groups."""
+    """Return the living ones of these, of their descendants and of their process groups."""
     groups = {process.group for process in marked} - {os.getpgrp(), 0}
     kin = {process.pid: process for process in marked}
     for process in marked:
@@ -101,7 +101,7 @@ def has_agent(pid: int) -> bool:
 
 
 def _proc_is_ours() -> bool:
-    """Whether ``/proc`` shows our own PID namespace; else every pid in it means somebody else."""
+    """Whether ``/proc`` shows our own PID namespace; else every pid in it means another process."""
     return procfs.read_link("/proc/self") == str(os.getpid())
 
 
@@ -113,11 +113,13 @@ def _is_orphaned(pid: int, unit: str, rank: int, processes: Mapping[int, procfs.
 
 
 def _has_living_agent(pid: int, processes: Mapping[int, procfs.Process]) -> bool:
-    return _is_agent_alive(_read_environment(pid).get(MARKER, ""), processes) is True or not _shares_namespaces(pid)
+    return _is_agent_alive(
+        _read_environment(pid).get(MARKER, ""), processes
+    ) is True or not _shares_namespaces(pid)
 
 
 def _is_agent_alive(mark: str, processes: Mapping[int, procfs.Process]) -> bool | None:
-    """Whether the agent of a marker is alive; None when it is no marker of ours."""
+    """Whether the agent of a marker is alive; None if it is not one of our markers."""
     words = mark.split(":")
     if len(words) != 3 or not all(word.isdecimal() for word in words[1:]):  # noqa: PLR2004
         return None
@@ -128,16 +130,17 @@ def _is_agent_alive(mark: str, processes: Mapping[int, procfs.Process]) -> bool 
 def _read_environment(pid: int) -> dict[str, str]:
     try:
         text = (procfs.PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
-    except OSError:  # not ours to read: then not ours to end
+    except OSError:  # not ours to read, so not ours to kill
         return {}
     pairs = (entry.partition("=") for entry in text.split("\0"))
     return {name: value for name, _, value in pairs}
 
 
 def _shares_namespaces(pid: int) -> bool:
-    """Pids and start times mean the same to that process's agent as to us."""
+    """Whether pids and start times mean the same to that process as to us."""
     return all(
-        procfs.read_link(f"/proc/{pid}/ns/{kind}") == procfs.read_link(f"/proc/self/ns/{kind}") for kind in ("pid", "time")
+        procfs.read_link(f"/proc/{pid}/ns/{kind}") == procfs.read_link(f"/proc/self/ns/{kind}")
+        for kind in ("pid", "time")
     )
 
 

@@ -1,8 +1,11 @@
-"""Which signals are ours, which go to the workload, and what a workload is born with.
+"""Which signals are ours, which are forwarded to the workload, what it inherits; and the controlling
+terminal.
 
-SIGTERM and SIGINT ask this instance to stop. Everything else that a process can catch and that does not say
-"this program is broken" is passed on (tini's list). A workload must not notice that an agent stands above it:
-it starts with the signal mask and the ignored signals that the agent itself was started with.
+SIGTERM and SIGINT ask this instance to stop. Every other signal that can be caught and does not mean "this
+program is broken" is forwarded (tini's list). A workload must not notice that an agent runs it: it starts
+with the signal mask and the ignored signals that the agent itself was started with. The terminal is lent to
+the workload's process group while it runs (``docker run -it``), if stdin is a terminal and our own group is
+in its foreground.
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+import os
+
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 
-# The terminal's means to stop a background process. PID 1 must never be stopped, and it is the one that hands
-# the terminal over.
+# With these the terminal stops a background process. PID 1 must never be stopped, and it hands over the
+# terminal.
 _TERMINAL = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP})
 
-# Python ignores these from its first line on, so that writing to a closed socket is an OSError. Those of our
-# own broken connections come to the thread that writes, and only those that somebody sent to the process: so
-# all threads hold them back, and one that never writes waits for them.
+# Python ignores these, so that writing to a closed socket is an OSError. Those of our own broken connections
+# go to the writing thread, those that were sent to us to the process: so all threads block them, and one that
+# never writes waits for them.
 BLOCKED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 _OURS_ALONE = frozenset(
@@ -42,8 +48,8 @@ class InheritedSignals:
 
     Attributes:
         mask: signals that were blocked.
-        ignored: signals that were ignored. SIGPIPE and SIGXFSZ are never among them: Python hides what they
-            were.
+        ignored: signals that were ignored. SIGPIPE and SIGXFSZ are never among them: Python hides their
+            state.
 
     """
 
@@ -52,14 +58,14 @@ class InheritedSignals:
 
     @property
     def defaults(self) -> frozenset[int]:
-        """Signals to set back to their default in a child, because we or Python ignore them."""
+        """Signals to reset to their default in a child, because we or Python ignore them."""
         return (_TERMINAL | BLOCKED) - self.ignored
 
 
 def read_inherited_signals(mask: frozenset[int] | None = None) -> InheritedSignals:
-    """Read our signal state; to be called once, before :func:`install` changes it.
+    """Return our signal state; to be called once, before :func:`install_handlers` changes it.
 
-    ``mask``: what was blocked at birth, if that is not what is blocked now.
+    ``mask``: the signals blocked at the start, if that has changed since.
     """
     numbers = signal.valid_signals() - BLOCKED
     return InheritedSignals(
@@ -69,12 +75,12 @@ def read_inherited_signals(mask: frozenset[int] | None = None) -> InheritedSigna
 
 
 def select_forwarded(inherited: InheritedSignals) -> frozenset[int]:
-    """Signals that are passed on to the workload; one that was ignored at birth stays ignored."""
+    """Return the signals to forward to the workload; one that was ignored at the start stays ignored."""
     return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _OURS_ALONE - inherited.ignored
 
 
 class _Handler:
-    """Python's handler of one signal: it hands the signal to the loop, which calls the reaction of then."""
+    """Python's handler of one signal: it passes it to the loop, which calls the current reaction."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, react: Callable[[int], object]) -> None:
         self.loop = loop
@@ -88,11 +94,10 @@ class _Handler:
 def handle_signal(number: int, react: Callable[[int], object]) -> None:
     """Call ``react`` in the running loop for each signal of this number; none is lost.
 
-    asyncio's own way loses signals: it passes them as bytes through the socket that also wakes the loop up,
-    and when other threads have filled that (some 280 wake-ups within one turn of the loop are enough) the
-    byte is dropped. Python's flag for a signal that has come is never dropped, so the flag decides and the
-    byte only wakes. Called again, it changes the reaction and nothing else, so that a signal that comes just
-    then is not lost either.
+    asyncio itself can lose signals: it passes them as bytes through the socket that also wakes the loop, and
+    when other threads have filled it (some 280 wake-ups in one turn of the loop are enough) the byte is
+    dropped. The flag that Python sets for a signal is never dropped, so the flag decides and the byte only
+    wakes the loop. A second call only replaces the reaction, so that no signal is lost meanwhile.
     """
     loop = asyncio.get_running_loop()
     present = signal.getsignal(number)
@@ -106,42 +111,44 @@ def handle_signal(number: int, react: Callable[[int], object]) -> None:
 
 
 def _wake_loop() -> None:
-    """Do nothing: :func:`listen` has seen to it already."""
+    """Do nothing: the :class:`_Handler` does the work."""
 
 
 class _SignalThread(threading.Thread):
-    """The thread that waits for signals which all others hold back."""
+    """The thread that waits for the signals that all other threads block."""
 
-    def __init__(self, arrival: _Handler) -> None:
+    def __init__(self, handler: _Handler) -> None:
         super().__init__(name="signals", daemon=True)
-        self.handler = arrival
+        self.handler = handler
 
     def run(self) -> None:
         while True:
             number = signal.sigwaitinfo(BLOCKED).si_signo
-            self.handler(number, None)  # that of now, which may be another than when it began to wait
+            self.handler(number, None)  # read now: it may have been replaced while waiting
 
 
 _threads: list[_SignalThread] = []
 
 
 def _handle_blocked(react: Callable[[int], object]) -> None:
-    """Call ``react`` in the running loop for each of these that is sent to this process.
+    """Call ``react`` in the running loop for each blocked signal that is sent to this process.
 
-    They should be held back before there is another thread, which would take them for nobody.
+    They must be blocked before there is another thread, which would swallow them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    arrival = _Handler(asyncio.get_running_loop(), react)
+    handler = _Handler(asyncio.get_running_loop(), react)
     if _threads:
-        _threads[0].arrival = arrival
+        _threads[0].handler = handler
         return
-    with contextlib.suppress(RuntimeError):  # no thread is to be had: these are lost, as they always were
-        ear = _SignalThread(arrival)
-        ear.start()
-        _threads.append(ear)
+    with contextlib.suppress(RuntimeError):  # no thread is available: these signals are lost
+        thread = _SignalThread(handler)
+        thread.start()
+        _threads.append(thread)
 
 
-def install_handlers(inherited: InheritedSignals, *, on_stop: Callable[[int], None], forward: Callable[[int], None]) -> None:
+def install_handlers(
+    inherited: InheritedSignals, *, on_stop: Callable[[int], None], forward: Callable[[int], None]
+) -> None:
     """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
     for number in select_forwarded(inherited) - BLOCKED:
         handle_signal(number, forward)
@@ -150,3 +157,50 @@ def install_handlers(inherited: InheritedSignals, *, on_stop: Callable[[int], No
         handle_signal(number, on_stop)
     for swallowed in _TERMINAL:
         signal.signal(swallowed, signal.SIG_IGN)
+
+
+class Terminal:
+    """The terminal on ``fd``, if that is one.
+
+    Attributes:
+        is_lent: the workload has it, so Ctrl-C reaches the workload and not us.
+
+    """
+
+    def __init__(self, fd: int = 0) -> None:
+        self._fd = fd
+        self.is_lent = False
+
+    def lend_to(self, group: int) -> None:
+        """Put ``group`` in the foreground, and wake it if it was stopped for touching it too early."""
+        if not self.is_ours:
+            return
+        self.is_lent = self._set_foreground(group)
+        if self.is_lent:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGCONT)
+
+    def take_back(self) -> None:
+        """Put our own group in the foreground again."""
+        if self.is_lent:
+            self._set_foreground(os.getpgrp())
+            self.is_lent = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our own group is in the foreground of a terminal."""
+        try:
+            return os.tcgetpgrp(self._fd) == os.getpgrp()
+        except OSError:  # ENOTTY, EBADF, ENXIO: not a terminal, or not that of our session
+            return False
+
+    def _set_foreground(self, group: int) -> bool:
+        # A background process that does this is stopped by SIGTTOU, unless it ignores it.
+        before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        try:
+            os.tcsetpgrp(self._fd, group)
+        except OSError:  # the above, or EPERM: the group is gone already
+            return False
+        finally:
+            signal.signal(signal.SIGTTOU, before)
+        return True

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from unitagent import setting_parsers
-from unitagent.agent.store_setup import StoreLocation, refuse_open_store, locate_store
 from unitagent.agent.launch import list_replaced_variables
+from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
 from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
@@ -29,12 +29,12 @@ from unitagent.operator.watching import from_agent
 from unitagent.settings import Resolved, Settings
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
-from unitagent.system.addresses import is_loopback, join_host_port
 from unitagent.system import procfs
-from unitagent.system.daemon_thread import run_in_daemon_thread
-from unitagent.workload.resource_release import find_gpu_holders
+from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
+from unitagent.workload.resource_release import find_gpu_holders
 
 _CARD_SECONDS = 2.0
 _GPUS = "/dev/nvidia"  # how the paths of GPUs begin; a number follows
@@ -110,7 +110,10 @@ async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
         _store(here),
         asyncio.to_thread(_ports, here),
         asyncio.to_thread(_machine, found, place),
-        *(run_in_daemon_thread(partial(_way, one, ip)) for one in [*peers, *await asyncio.to_thread(_others, here)]),
+        *(
+            run_in_thread_or_here(partial(_way, one, ip))
+            for one in [*peers, *await asyncio.to_thread(_others, here)]
+        ),
     ]
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
 
@@ -157,7 +160,7 @@ async def _leader(here: _Here) -> Findings:
         return []
     try:
         async with asyncio.timeout(_PATIENCE):
-            lookup = await run_in_daemon_thread(partial(network.look_up, settings.master_address))
+            lookup = await run_in_thread_or_here(partial(network.look_up, settings.master_address))
     except TimeoutError:
         lookup = network.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
     return [network.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
@@ -184,7 +187,7 @@ async def _store(here: _Here) -> Findings:
     return list(store.judge(asked, settings.timing.operation_timeout))
 
 
-def _embedded(settings: Settings, where: StoreLocation) -> Finding:
+def _embedded(settings: Settings, where: StoreSetup) -> Finding:
     try:
         find_server()
     except ConfigurationError as error:

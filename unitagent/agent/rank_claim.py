@@ -1,7 +1,7 @@
 """``RANK_ID=auto``: claim the lowest free rank in the store.
 
-The invariant: a rank is taken from a living holder by no clock but mine. Its beat has stood still for a lease
-and the margin, in my unbroken contact; however long the store slept, and whatever its clock says.
+The invariant: only my own clock decides that a holder is dead. Its heartbeat has not changed for a lease and
+a margin while I had unbroken contact, however long the store was away and whatever its clock says.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unitagent.store.protocol import Store
 _log = logging.getLogger(__name__)
 
 PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
-_UNSETTLED = "the store may be new, or have lost its memory; whoever holds a rank has a lease to say so"
+_UNSETTLED = "the store may be new or may have lost its data; the holders have one lease to renew their ranks"
 
 
 class _NoStoreError(UnitAgentError):
@@ -39,29 +39,29 @@ class _NoStoreError(UnitAgentError):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """My record with the rank that is mine now, and the record whose place it took."""
+    """My record with its new rank, and the record that it replaced."""
 
     me: Record
     took: Record | None = None
 
 
 AskHolder = Callable[[Record], Awaitable[ProbeResult]]
-"""Asks who answers at the address of a record."""
+"""Asks which instance answers at the address of a record."""
 
 
 async def claim_free_rank(
     store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: AskHolder | None
 ) -> Claim:
-    """Claim a rank. Waits while all ranks are held.
+    """Claim a rank, waiting while all ranks are held.
 
-    A holder that is silent in the store is asked for its own word by ``ask``; None where nobody can be asked.
+    ``ask`` asks a holder that is silent in the store directly; None if holders cannot be asked.
 
     Raises:
-        UnitAgentError: with code 69, the store was not reached within ``store_timeout`` seconds.
+        UnitAgentError: with code 69, the store could not be reached within ``store_timeout`` seconds.
 
     """
     began = time.monotonic()
-    reached, report, told = False, began + _REPORT, set[str]()
+    reached, report, logged = False, began + _REPORT, set[str]()
     claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
@@ -70,8 +70,8 @@ async def claim_free_rank(
             waited, why = time.monotonic() - began, str(error)
             if not reached and waited > store_timeout:
                 raise _NoStoreError(explain_never_reached(store_timeout, why)) from error
-            if not reached and waited >= FIRST_WARNING and why not in told:
-                told.add(why)
+            if not reached and waited >= FIRST_WARNING and why not in logged:
+                logged.add(why)
                 _log.warning("%s", explain_not_reached(waited, store_timeout, why))
         else:
             if found is not None:
@@ -84,9 +84,11 @@ async def claim_free_rank(
 
 
 class _Claimant:
-    """Who looks for a rank, and what it has seen of the holders' beats."""
+    """An instance that looks for a rank, and what it has seen of the holders' heartbeats."""
 
-    def __init__(self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: AskHolder | None) -> None:
+    def __init__(
+        self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: AskHolder | None
+    ) -> None:
         self._store, self._me = store, me
         self._guard, self._timing, self._ask = guard, timing, ask
         self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
@@ -94,7 +96,7 @@ class _Claimant:
         self.why = "the store has yet to answer"
 
     async def try_claim(self) -> Claim | None:
-        """Look once, and put my record into a free place."""
+        """Read the store once, and claim a free rank if there is one."""
         try:
             reply = await self._store.exchange(make_read_exchange(self._me.size))
         except StoreError as error:
@@ -115,7 +117,7 @@ class _Claimant:
         return claimed if answer.holder == claimed.me.incarnation else None
 
     async def _holder_answers(self, reply: Reply, rank: int) -> bool:
-        """Whether the silent holder of a rank answers at its address."""
+        """Whether the silent holder of a rank answers when it is asked directly."""
         holder = find_holder_to_ask(reply, rank, self._me)
         if holder is None or self._ask is None or await self._ask(holder) is not ProbeResult.ALIVE:
             return False
@@ -124,16 +126,14 @@ class _Claimant:
 
 
 def explain_all_held(size: int) -> str:
-    """Why there is no rank to claim."""
+    """Explain why there is no rank to claim."""
     if size > 1:
         return f"all {size} ranks of the Unit are held"
-    return (
-        "the only rank of the Unit is held (UNIT_SIZE=1); if both are to run, give this one another UNIT_ID"
-    )
+    return "the only rank of the Unit is held (UNIT_SIZE=1); to run both, give this one another UNIT_ID"
 
 
 def find_holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
-    """The holder of a rank whose word counts: it did not leave, and does not stand where I do."""
+    """Return the holder of a rank that can be asked: it has not left and does not use my own address."""
     record = reply.records.get(rank)
     if record is None or record.incarnation != _find_holder(reply, rank):
         return None
@@ -141,9 +141,10 @@ def find_holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
 
 
 def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
-    """My record with this rank; ``observed``: I had unbroken contact for a lease.
+    """Return my record with this rank; ``observed``: I had unbroken contact for a lease.
 
-    It has the charges of the one that it replaces: should I end before my next word, my successor needs them.
+    It keeps the charges of the record that it replaces: my successor needs them if I end before I write
+    again.
     """
     took = reply.records.get(rank)
     tenure = choose_tenure(took, reply.now, observed=observed)
@@ -152,7 +153,7 @@ def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
 
 
 def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchange:
-    """The exchange that puts it in the place of the last holder, whose generation is over where we lead."""
+    """Return the exchange that replaces the last holder, and ends its generation if we lead."""
     me, took = claimed.me, claimed.took
     over = took is not None and (guard or me.rank == 0)
     return Exchange(
@@ -169,12 +170,12 @@ def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchang
 def find_free_rank(
     reply: Reply, leases: Leases, me: Record, timing: Timing, heard: Mapping[str, float] | None = None
 ) -> int | None:
-    """The rank to claim: one whose last holder's agent is gone for certain, and the lowest such.
+    """Return the lowest rank whose last holder is certainly gone, or None.
 
-    The one that stood in my own place comes first, since its files may be there. Of those who did not say
-    farewell none is gone before I have looked for a lease: the store may have lost its memory, with all
-    holders alive. Where it is older than that by its own clock, which may have been set, I look for as long
-    as a holder needs that is in touch.
+    A rank that was last held at my own address comes first, since its files may be here. A holder that did
+    not leave explicitly is not gone before I have watched the store for a lease: the store may have lost its
+    data while all holders are alive. If the store is older than a lease by its own clock, which may have been
+    set, I watch for as long as a connected holder needs to write.
     """
     aged = reply.age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
@@ -191,14 +192,14 @@ def find_free_rank(
 
 
 def is_settled(leases: Leases, seconds: float) -> bool:
-    """Whether all who live have had so long to write to this store, by my own clock."""
+    """Whether every living instance has had this many seconds, by my clock, to write to this store."""
     if leases.contact is None or leases.last is None:
         return False
     return leases.last - leases.contact >= seconds
 
 
 def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
-    """Whether I saw a holder that the store has forgotten since: it has time to write again."""
+    """Whether I saw a holder that the store has lost since: it still has time to write again."""
     former = leases.find_hidden(rank, besides=me.incarnation)
     return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
 
@@ -216,7 +217,9 @@ def _has_left(rank: int, reply: Reply) -> bool:
 
 
 def _find_holder(reply: Reply, rank: int) -> str:
-    """Who holds a rank: whoever beats there, though its record may be lost or garbage."""
+    """Return the incarnation that holds a rank: the one with a heartbeat, even if its record is lost or
+    invalid.
+    """
     beat, record = reply.beats.get(rank), reply.records.get(rank)
     if beat is not None:
         return beat.incarnation
@@ -224,11 +227,11 @@ def _find_holder(reply: Reply, rank: int) -> str:
 
 
 def collect_beats(reply: Reply) -> dict[int, Beat]:
-    """Everybody's beat; a record without one has stood still since I first saw it."""
+    """Return every heartbeat; a record without one counts as unchanged since I first saw it."""
     return {rank: Beat(record.incarnation, 0) for rank, record in reply.records.items()} | reply.beats
 
 
 def make_read_exchange(size: int) -> Exchange:
-    """An exchange that puts nothing, and shows every beat."""
+    """Return an exchange that writes nothing and reads every heartbeat."""
     everybody = tuple(range(size))
     return Exchange(record=None, take="", seen=0, generation=0, failure=None, judge=everybody, notify=False)

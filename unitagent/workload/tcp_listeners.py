@@ -1,8 +1,8 @@
-"""Who listens on TCP in our network namespace, asked by netlink: the kernel looks at listeners only, while
-the tables of ``/proc/net`` cost it a walk over all connections (milliseconds of each restart).
+"""Lists TCP listeners in our network namespace by netlink, for which the kernel visits listeners only; the
+tables of ``/proc/net`` cost it a walk over all connections (milliseconds of each restart).
 
-sock_diag(7), ``<linux/inet_diag.h>``, ``<linux/netlink.h>``. Where that is not to be had (a sandbox kernel),
-``/proc/net`` it is.
+sock_diag(7), ``<linux/inet_diag.h>``, ``<linux/netlink.h>``. Without it (a sandbox kernel) ``/proc/net`` is
+read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Inode = str  # as a link in /proc/PID/fd shows it: ``socket:[1234]``
 
 
 def list_listeners() -> list[tuple[Inode, int]]:
-    """Socket and port of all TCP listeners. Blocks."""
+    """Return socket and port of all TCP listeners. Blocks."""
     try:
         return [*_query_kernel(socket.AF_INET), *_query_kernel(socket.AF_INET6)]
     except (OSError, struct.error):
@@ -46,7 +46,7 @@ def _query_kernel(family: int) -> Iterator[tuple[Inode, int]]:
                 if kind == _DONE:
                     return
                 if kind == _ERROR:
-                    raise OSError("the kernel does not tell its sockets")
+                    raise OSError("the kernel refuses to list its sockets")
                 yield f"socket:[{_INODE.unpack_from(body)[0]}]", _PORT.unpack_from(body)[0]
 
 
@@ -54,7 +54,7 @@ def _parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     while data:
         length, kind, *_ = _HEADER.unpack_from(data)
         if length < _HEADER.size:
-            raise OSError("no message of the kernel's")
+            raise OSError("invalid netlink message")
         yield kind, data[_HEADER.size : length]
         data = data[(length + 3) & ~3 :]
 
@@ -62,7 +62,7 @@ def _parse_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _read_proc_net() -> Iterator[tuple[Inode, int]]:
     for path in _TABLES:
         try:
-            with Path(path).open() as file:  # thousands of lines, of which few are wanted
+            with Path(path).open() as file:  # thousands of lines, few of them listeners
                 rows = [line.split() for line in file if f" {_LISTEN} " in line]
         except OSError:
             continue

@@ -1,6 +1,6 @@
-"""Keeps this process from others of the same user, the workload among them.
+"""Protects this process from other processes of the same user, such as the workload.
 
-The invariant: this is defence in depth. Where the kernel refuses, the agent works on as it did.
+The invariant: this is defence in depth. If the kernel refuses, the agent works as before.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
 def hide_process() -> None:
-    """Close ``/proc/PID/environ``, ``fd`` and ``mem`` of this process, and ptrace; no core is dumped."""
+    """Deny others ``/proc/PID/environ``, ``fd``, ``mem`` and ptrace of this process; disable core dumps."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def erase_variables(*names: str) -> None:
-    """Wipe these variables where the kernel shows a process's first environment, and unset them."""
+    """Unset these variables, and overwrite them in the initial environment that the kernel shows."""
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
     for name in names:

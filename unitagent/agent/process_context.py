@@ -1,4 +1,4 @@
-"""This process, what it was given, and what another one before it may have left here."""
+"""This process: what it inherited, and what a former agent may have left behind."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from unitagent.errors import RebuildError
 from unitagent.settings import Resolved
 from unitagent.system.keyring import Keyring
+from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import leftovers
-from unitagent.system.daemon_thread import run_in_daemon_thread
-from unitagent.workload.watchdog_client import WatchdogClient
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import InheritedSignals
+from unitagent.workload.watchdog_client import WatchdogClient
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessContext:
-    """This process: what it was born with, who reaps for it, who watches over it, and its Unit's keys."""
+    """This process: its inherited signals, its reaper, its watchdog, and the keys of its Unit."""
 
     inherited_signals: InheritedSignals
     reaper: Reaper
@@ -29,23 +29,23 @@ class ProcessContext:
 
 
 def merge_user_environment(resolved: Resolved) -> dict[str, str]:
-    """The environment that the user gives a workload, the service file's part included."""
+    """Return the environment that the user gives the workload, including the service file's part."""
     return {**resolved.environment, **{name: text for name, text in os.environ.items() if text}}
 
 
 async def kill_former_workload(unit: str, rank: int) -> None:
-    """End what a former agent of this rank left behind.
+    """Kill the processes that a former agent of this rank left behind.
 
     Raises:
-        RebuildError: something of it cannot be ended.
+        RebuildError: some of them survive SIGKILL.
 
     """
-    former = await run_in_daemon_thread(lambda: leftovers.kill_leftovers(unit, rank))
+    former = await run_in_thread_or_here(lambda: leftovers.kill_leftovers(unit, rank))
     if former.ended:
-        _log.warning("ended %d processes that a former agent of this rank left behind", len(former.ended))
+        _log.warning("killed %d processes that a former agent of this rank left behind", len(former.ended))
     if former.left:
         left = ", ".join(map(str, former.left))
         raise RebuildError(
-            f"not even SIGKILL ended processes of a former agent of rank {rank}: {left}; until they are gone "
-            "nothing may start in their place: rebuild this container, or this machine"
+            f"SIGKILL did not end processes of a former agent of rank {rank}: {left}; nothing can start here "
+            "while they exist: recreate this container or reboot this machine"
         )

@@ -15,9 +15,9 @@ import pytest
 from tests.ports import free_port
 from tests.process.conftest import DEADLINE, Agent, program
 from tests.process.fuse import HangingFolder
-from unitagent.workload import tcp_listeners
 from unitagent.system import procfs
-from unitagent.workload.resource_release import ResourceRelease, HeldResources, find_gpu_holders
+from unitagent.workload import tcp_listeners
+from unitagent.workload.resource_release import HeldResources, ResourceRelease, find_gpu_holders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def test_a_socket_of_the_workload_that_somebody_else_has_too(
             holdings.record_usage([workload.pid])
             workload.kill()
         (said,) = holdings.wait_until_free(0).ports
-        assert said.startswith(f"port {port} is still listened on by process {os.getpid()} (")
+        assert said.startswith(f"port {port} is still in use by process {os.getpid()} (")
     assert holdings.wait_until_free(0) == HeldResources()
 
 
@@ -60,7 +60,11 @@ def test_both_ways_to_learn_who_listens_agree(family: socket.AddressFamily, addr
         ours.listen()
         inode = procfs.read_link(f"/proc/self/fd/{ours.fileno()}")
         mine = (inode, ours.getsockname()[1])
-        for look in (tcp_listeners._query_kernel(family), tcp_listeners._read_proc_net(), tcp_listeners.list_listeners()):
+        for look in (
+            tcp_listeners._query_kernel(family),
+            tcp_listeners._read_proc_net(),
+            tcp_listeners.list_listeners(),
+        ):
             found = list(look)
             assert found.count(mine) == 1
             assert bound.getsockname()[1] not in {port for _, port in found}
@@ -140,7 +144,7 @@ def test_who_is_not_of_the_workload_is_told_and_keeps_nothing_from_starting(
     assert agent.event("stopped")["stuck"] is None
     said = agent.output()[1]
     assert f"the workload is gone, but {gpu} is still held by process " in said
-    assert "), which is none of its own" in said
+    assert "), which does not belong to it" in said
 
 
 @pytest.mark.root
@@ -182,7 +186,7 @@ def test_a_port_that_stays_is_said_and_no_reason_to_give_up(start: Start, outsid
     agent.send(15)
     agent.finish()
     assert agent.event("stopped")["stuck"] is None
-    assert f"the workload is gone, but port {port} is still listened on by process" in agent.output()[1]
+    assert f"the workload is gone, but port {port} is still in use by process" in agent.output()[1]
 
 
 @pytest.fixture
@@ -206,7 +210,7 @@ def test_a_process_that_hangs_in_the_kernel_is_said(hanging: HangingFolder, tmp_
         agent.says("ready")
         assert hanging.asked.wait(DEADLINE)
         agent.send(15)
-        assert "not even SIGKILL ended" in agent.event("stopped")["stuck"]
+        assert "SIGKILL did not end" in agent.event("stopped")["stuck"]
         assert "(cat, state D)" in agent.event("stopped")["stuck"]
         assert agent.finish() == 99
     finally:

@@ -73,7 +73,10 @@ def test_a_family_is_found_whichever_thread_begot_it() -> None:
     with parent() as pid:
         family = procfs.find_descendants(pid)
         assert [one.parent for one in family] == [pid, pid]
-        assert {one.pid for one in procfs.find_descendants(os.getpid())} >= {pid, *(one.pid for one in family)}
+        assert {one.pid for one in procfs.find_descendants(os.getpid())} >= {
+            pid,
+            *(one.pid for one in family),
+        }
         assert pid not in {one.pid for one in procfs.find_descendants(os.getpid(), {pid})}
 
 

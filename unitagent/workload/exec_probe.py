@@ -1,8 +1,8 @@
-"""A short command beside the workload, such as an ``exec`` check: run, and asked only whether it exits 0.
+"""An ``exec`` check: a short command next to the workload that passes if it exits with 0.
 
-The invariant: it belongs to the workload. Its processes are in no stop's way, since they are killed when
-nobody waits for them any more, and a workload counts as gone only when they are gone too. Its output is
-dropped: what a check prints may be as secret as anything else of the workload.
+The invariant: it belongs to the workload. Its processes never delay a stop, since they are killed once
+nothing waits for them, and a workload counts as gone only when they are gone too. Its output is dropped,
+because it may be as secret as any output of the workload.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NULL = (
 
 @dataclass(frozen=True, slots=True)
 class ExecProbe:
-    """A command that may be run again and again."""
+    """A check by a command, to be run repeatedly."""
 
     reaper: Reaper
     inherited: InheritedSignals
@@ -41,21 +41,22 @@ class ExecProbe:
     env: Mapping[str, str]
 
     async def run(self, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
-        """Run it for at most ``timeout`` seconds; returns nothing when it exits 0, else one line why not.
+        """Run the command for at most ``timeout`` seconds; return an empty string if it exits with 0, else a
+        reason.
 
-        Cancelled, or out of time, it is killed with its whole group.
+        When cancelled or out of time, it is killed with its whole process group.
         """
         try:
             pid, ended = self._spawn()
         except (CommandError, OSError, ValueError) as error:
-            return f"{self.argv[0]} cannot be run: {error}"
+            return f"cannot run {self.argv[0]}: {error}"
         try:
             async with asyncio.timeout(timeout):
                 how = await asyncio.shield(ended)
         except TimeoutError:
             return f"{self.argv[0]} did not end within {timeout:g} s"
         finally:
-            if not ended.done():  # once it is reaped, the number of its group may be somebody else's
+            if not ended.done():  # once it is reaped, its group id may belong to another process
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
         return "" if how.status == 0 else f"{self.argv[0]} {how.describe()}"
@@ -69,8 +70,8 @@ class ExecProbe:
             dict(self.env),
             file_actions=_NULL,
             setpgroup=0,
-            setsigmask=self.born.mask,
-            setsigdef=self.born.defaults,
+            setsigmask=self.inherited.mask,
+            setsigdef=self.inherited.defaults,
         )
         self.reaper.watch_child(pid, ended.set_result)
         return pid, ended

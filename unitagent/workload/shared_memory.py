@@ -1,18 +1,19 @@
-"""Shared memory that a workload left in ``/dev/shm``: found by comparing, removed when nobody has it.
+"""Removes shared memory that a workload left in ``/dev/shm``.
 
-A file is removed when all of this holds:
+A file is removed if all of this holds:
 
-1. It was not there when the workload was spawned (name and inode), it is a plain file at the top level, and
-   it is owned by our user.
-2. Nobody has it open or mapped. The kernel answers that for all namespaces, also for processes that we cannot
-   see: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that nobody else has open or
-   mapped.
-3. A process of our workload was seen to have it open for writing, or mapped so. A folder may be shared with
-   other containers (those of a pod, ``--ipc=container:``, ``--ipc=host``), whose processes nobody here sees,
-   and nothing tells who made a file. So what is new is looked at while it is in use: what a neighbour made is
-   not ours, nor is it when our workload reads it.
+1. It was not there when the workload was spawned (name and inode), it is a regular file at the top level, and
+   our user owns it.
+2. No process has it open or mapped. The kernel knows that for all namespaces, including processes that we
+   cannot
+   see: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that no other process has open
+       or mapped.
+3. A process of our workload was seen to have it open or mapped for writing. The folder may be shared with
+   other containers (of a pod, ``--ipc=container:``, ``--ipc=host``), whose processes are not visible here,
+   and nothing shows which process made a file. So new files are sampled while they are in use: a file of a
+   neighbour is not ours, even if our workload reads it.
 
-What stays is only leaked, never wrong.
+In doubt a file stays: a leak, but never the loss of a foreign file.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_FOLDER = Path("/dev/shm")  # noqa: S108 - the very place that is watched
+_FOLDER = Path("/dev/shm")  # noqa: S108 - the folder that is watched
 
-_FRESH = 1_000_000_000  # nanoseconds in which a folder may change twice and have one date
-_LOOKS = 10  # at a new file, before it counts as somebody else's
-_NAMED = 5  # of them, at most
+_FRESH = 1_000_000_000  # nanoseconds in which two changes of a folder may have the same timestamp
+_LOOKS = 10  # at a new file, before it counts as foreign
+_NAMED = 5  # file names in a message
 
 Inode = int
 
 
 class SharedMemory:
-    """What one workload at a time made in ``/dev/shm``."""
+    """The files that one workload at a time made in ``/dev/shm``."""
 
     def __init__(self, folder: Path = _FOLDER) -> None:
         self._folder = folder
@@ -55,15 +56,15 @@ class SharedMemory:
         self._open = True
 
     def remember_existing(self) -> None:
-        """Note what is there before a workload starts."""
+        """Note the files that exist before a workload starts."""
         self._before = set(self._list_files())
         self._seen, self._looks = set(), Counter()
         self._open = True
 
     def has_changed(self) -> bool:
-        """Whether it is worth asking if it has :meth:`grown`, by the folder's date alone."""
+        """Whether :meth:`has_new_files` may have a new answer, by the timestamp of the folder alone."""
         try:
-            date = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # asked by every agent, again and again
+            date = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # called once a second
         except OSError:
             return False
         before, self._dated = self._dated, date
@@ -71,7 +72,7 @@ class SharedMemory:
         return again
 
     def has_new_files(self) -> bool:
-        """Whether there are new files that it is worth looking for at the workload. Blocks."""
+        """Whether there are new files that the workload may have open. Blocks."""
         new = {
             inode for name, inode in self._list_files() if (name, inode) not in (self._before or ())
         } - self._seen
@@ -81,12 +82,14 @@ class SharedMemory:
         return worth
 
     def sample_writers(self, pids: Iterable[int]) -> None:
-        """Note which files these processes of the workload can write to now. Blocks: not for the loop."""
+        """Note which files these processes of the workload can write to now. Blocks: call it off the event
+        loop.
+        """
         for pid in pids:
             self._seen.update(_list_writable(pid, f"{self._folder}/"))
 
     def remove_leftovers(self) -> list[str]:
-        """Remove what the workload left and return the names; once per workload. Blocks: not for the loop."""
+        """Remove the files that the workload left, once per workload; return their names. Blocks."""
         if self._before is None:
             return []
         new = [file for file in self._list_files() if file not in self._before]
@@ -99,13 +102,20 @@ class SharedMemory:
                 unsure.append(name)
         self._before = None
         if others := [name for name, inode in new if inode not in self._seen]:
-            told = ", ".join(others[:_NAMED])
+            names = ", ".join(others[:_NAMED])
             _log.info(
-                "%d new files stay in %s, which others made as it seems: %s", len(others), self._folder, told
+                "leaving %d new files in %s that other processes seem to have made: %s",
+                len(others),
+                self._folder,
+                names,
             )
         if unsure:
-            told = ", ".join(unsure)
-            _log.warning("stays in %s, for the kernel does not tell who has it: %s", self._folder, told)
+            names = ", ".join(unsure)
+            _log.warning(
+                "leaving files in %s, since the kernel does not tell whether they are in use: %s",
+                self._folder,
+                names,
+            )
         if removed:
             _log.info(
                 "removed %d files that the workload left in %s: %s", len(removed), self._folder, removed
@@ -125,7 +135,7 @@ class SharedMemory:
 
 
 def _list_writable(pid: int, folder: str) -> Iterator[Inode]:
-    """Inodes below ``folder`` that a process can write to; nothing when it may not be looked at."""
+    """Yield inodes below ``folder`` that a process can write to; none if we may not look."""
     for link, target in procfs.list_open_files(pid):
         if target.startswith(folder):
             with contextlib.suppress(OSError):
@@ -141,10 +151,10 @@ def _list_writable(pid: int, folder: str) -> Iterator[Inode]:
 
 
 def _remove_if_free(path: Path, inode: Inode) -> bool:
-    """Remove it, unless somebody has it or it is gone already.
+    """Remove a file, unless a process uses it or it is gone already; return whether it was removed.
 
     Raises:
-        OSError: whether somebody has it cannot be told: a sandbox kernel, say, or a seccomp profile.
+        OSError: the kernel does not tell whether it is in use (a sandbox kernel, a seccomp profile).
 
     """
     try:
@@ -156,8 +166,8 @@ def _remove_if_free(path: Path, inode: Inode) -> bool:
         if os.fstat(handle).st_ino != inode:
             return False
         path.unlink()
-    except (BlockingIOError, FileNotFoundError):  # EAGAIN is how the kernel says that somebody has it
+    except (BlockingIOError, FileNotFoundError):  # EAGAIN means that a process has it open
         return False
     finally:
-        os.close(handle)  # gives the lease back as well
+        os.close(handle)  # releases the lease as well
     return True

@@ -1,4 +1,4 @@
-"""``unitagent run`` from where it is to its exit code: reach the store, build the agent, take it down."""
+"""``unitagent run`` once its address is known: reach the store, claim a rank, build the agent and run it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.agent.endpoint_publisher import EndpointPublisher
-from unitagent.agent.workload_health import CommandChecks
-from unitagent.agent.rank_claim import Claim, claim_free_rank
-from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreLocation, locate_store
 from unitagent.agent.fingerprint import compute_fingerprint
-from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
+from unitagent.agent.history_writer import HistoryWriter
 from unitagent.agent.launch import Launcher, choose_rdma_device
 from unitagent.agent.loop import Agent, Components
-from unitagent.agent.history_writer import HistoryWriter
-from unitagent.agent.secret_rotation import SecretFile
+from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
+from unitagent.agent.rank_claim import Claim, claim_free_rank
+from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
+from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup, locate_store
 from unitagent.agent.views import Views
+from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
 from unitagent.core.events import ProbeResult
 from unitagent.core.model import CoreConfig, Record
@@ -51,16 +50,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REFRESHED_A_SECOND = 10  # instances; so often are all records read again, and not only changed ones
-_LINGER = 1.0  # seconds that rank 0 keeps its embedded store for the others to read its farewell
+_REFRESHED_A_SECOND = 10  # instances; the rate at which all records are read again, not only changed ones
+_LINGER = 1.0  # seconds that rank 0 keeps its embedded store so that the others can read its last record
 
-Store = tuple[StoreLocation, EmbeddedStoreSupervisor | None]  # where it is, and its server when that is ours
+Store = tuple[
+    StoreSetup, EmbeddedStoreSupervisor | None
+]  # its location, and its server if this instance runs it
 
 
 async def run_instance(
     found: Resolved, where: LogContext, context: ProcessContext, address: InstanceAddress, there: Store
 ) -> int:
-    """Join the Unit at this address and be its instance; returns the exit code."""
+    """Join the Unit at this address and run until the end; return the exit code."""
     settings = found.settings
     incarnation = secrets.token_hex(8)
     async with (
@@ -69,7 +70,9 @@ async def run_instance(
     ):
         claimed = await _claim_identity(found, incarnation, address, stores[0], context.keys)
         where.rank = claimed.me.rank
-        return await _run_placed(found, where, context, Placement(address, claimed.me, claimed.took, file, *stores))
+        return await _run_placed(
+            found, where, context, Placement(address, claimed.me, claimed.took, file, *stores)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +157,12 @@ async def _claim_identity(
 
 
 def _make_printable(hostname: str) -> str:
-    """A name that a record may hold: the kernel takes any bytes for one."""
+    """Replace what a record cannot hold: the kernel accepts any bytes as a host name."""
     return "".join(letter if letter.isprintable() else "?" for letter in hostname)
 
 
 def _fingerprint_settings(found: Resolved) -> str:
-    """Of what the workload is given by the user, and of how the Unit is to act."""
+    """Fingerprint the user's command and environment, and the settings of the Unit."""
     settings = found.settings
     shared = {
         "UNIT_FRAMEWORK": settings.framework,
@@ -172,26 +175,29 @@ def _fingerprint_settings(found: Resolved) -> str:
     return compute_fingerprint(settings.command, shared, merge_user_environment(found))
 
 
-async def _run_placed(found: Resolved, where: LogContext, context: ProcessContext, placement: Placement) -> int:
+async def _run_placed(
+    found: Resolved, where: LogContext, context: ProcessContext, placement: Placement
+) -> int:
     settings, me = found.settings, placement.me
-    card = (placement.address.ifname, placement.address.ip)
-    hca = await asyncio.to_thread(choose_rdma_device, found, placement.address.ifname, _log.warning)
-    launcher = Launcher(
-        found, me.rank, card, leftovers.make_marker(me.incarnation), hca=hca, commands=_make_command_checks(context)
-    )
+    launcher = await _make_launcher(found, context, placement)
     dry_run = launcher.prepare_dry_run()
     for notice in dry_run.notices:
         _log.warning("%s", notice)
     if dry_run.health_probe is not None:
         _log.info("rank 0's health: %s", dry_run.health_probe.description)
-    state = initial_state(build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic())
+    state = initial_state(
+        build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
+    )
     if placement.took is not None:
         state = rank_ownership.succeed_holder(state, placement.took)
     agent = Agent(state, where, settings.stall)
-    recorder = HistoryWriter(placement.history, state)
+    history = HistoryWriter(placement.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    workload = Workload(context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive)
+    workload = Workload(
+        context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
+    )
     metrics = Metrics(me.rank)
+    context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, placement.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.attach(
@@ -201,8 +207,8 @@ async def _run_placed(found: Resolved, where: LogContext, context: ProcessContex
             peers=peers,
             launcher=launcher,
             metrics=metrics,
-            leash=context.watchdog,
-            recorder=recorder,
+            watchdog=context.watchdog,
+            history=history,
         )
     )
     agreement = SecretAgreement(agent, placement.store, context.keys)
@@ -210,18 +216,31 @@ async def _run_placed(found: Resolved, where: LogContext, context: ProcessContex
     views = Views(agent, metrics, settings.dashboard, agreement)
     announcer = EndpointPublisher(placement.registry, views, settings, me.ip, dry_run.traffic_port or 0)
     async with (
-        recorder.write_in_background(),
+        history.write_in_background(),
         _run_probe_server(settings, views, me.ip, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         return await agent.run(context.inherited_signals)
 
 
+async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:
+    address, me = placement.address, placement.me
+    hca = await asyncio.to_thread(choose_rdma_device, found, address.ifname, _log.warning)
+    return Launcher(
+        found,
+        me.rank,
+        (address.ifname, address.ip),
+        leftovers.make_marker(me.incarnation),
+        hca=hca,
+        command_checks=_make_command_checks(context),
+    )
+
+
 def _make_command_checks(context: ProcessContext) -> CommandChecks:
-    """Checks of commands run as children of this process."""
+    """Make checks whose commands run as children of this process."""
 
     def check(argv: Sequence[str], env: Mapping[str, str]) -> HealthCheck:
-        from unitagent.workload.exec_probe import ExecProbe  # noqa: PLC0415 (few service files name a command)
+        from unitagent.workload.exec_probe import ExecProbe  # noqa: PLC0415 (few service files have one)
 
         return ExecProbe(context.reaper, context.inherited_signals, argv, env).run
 
@@ -243,14 +262,14 @@ async def _run_probe_server(settings: Settings, views: Views, ip: str, keys: Key
         await server.stop()
 
 
-def _make_observer(where: StoreLocation, views: Views, settings: Settings, keys: Keyring) -> UnitSource:
+def _make_observer(where: StoreSetup, views: Views, settings: Settings, keys: Keyring) -> UnitSource:
     from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages show more than their own Unit)
 
     return StoreObserver(where.url, views, settings, keys)
 
 
 def _collect_host_names(settings: Settings) -> AllowedHosts:
-    """The names of this host and of the Unit, and those that the user gives; an Envoy names its cluster."""
+    """Collect the names of this host and the Unit, and the user's; Envoy sends the name of its cluster."""
     try:
         known = parse_etc_hosts(Path("/etc/hosts").read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -260,7 +279,7 @@ def _collect_host_names(settings: Settings) -> AllowedHosts:
 
 
 def build_rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
-    """What the core is told of the settings."""
+    """Return the settings in the form that the core needs."""
     return CoreConfig(
         unit=settings.unit,
         rank=me.rank,

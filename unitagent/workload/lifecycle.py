@@ -1,8 +1,8 @@
-"""One workload at a time: spawn it in a group of its own, and end it so that nothing of it is left.
+"""Spawns one workload at a time in a process group of its own, and stops it so that nothing of it is left.
 
-A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to whoever left the
-group), a grace, then SIGKILL to every descendant, again and again until the reaper has its proof. A process
-that even SIGKILL does not end (state D: stuck in a driver) is reported instead of waited for.
+A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to processes that
+left the group), a grace period, then SIGKILL to every descendant, repeated until the reaper has its proof. A
+process that survives SIGKILL (state D: stuck in a driver) is reported, and not waited for.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit
 from unitagent.core.model import shorten_list
-from unitagent.system import working_directory
+from unitagent.system import procfs, working_directory
+from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command, leftovers
-from unitagent.system import procfs
-from unitagent.system.daemon_thread import run_in_daemon_thread
-from unitagent.workload.resource_release import ResourceRelease
 from unitagent.workload.liveness import LivenessMonitor
 from unitagent.workload.oom import OomCounter
+from unitagent.workload.resource_release import ResourceRelease
 from unitagent.workload.shared_memory import SharedMemory
-from unitagent.workload.stderr_relay import StderrRelay
 from unitagent.workload.signals import Terminal
+from unitagent.workload.stderr_relay import StderrRelay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,17 +34,18 @@ if TYPE_CHECKING:
     from unitagent.workload.liveness import DeadProcess
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import InheritedSignals
+    from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # deaths wake us; this is for what no signal tells
+_LOOK_SECONDS = 1.0  # deaths wake us; this is for changes without a signal
 _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
-_SAMPLE_SECONDS = 0.5  # at most so long may a look at what the workload has hold a stop up
+_SAMPLE_SECONDS = 0.5  # the most that sampling the resources may delay a stop
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Something of the workload that does not go away, in a clause for a person."""
+    """Something of the workload that does not go away; ``why`` explains it."""
 
     why: str
 
@@ -74,19 +74,20 @@ class Workload:
 
         Args:
             reaper: installed already.
-            born: signal state to start the workload with.
-            on_exit: told how the main process ended and the last lines of its stderr; must not block.
+            inherited: signal state to start the workload with.
+            on_exit: called with the exit of the main process and the last lines of its stderr; must not
+                block.
             capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
                 inherited.
-            kill_seconds: from the first SIGKILL to giving up on whoever is left.
-            release_seconds: from the last process's end to giving up on what others still hold of it.
-            oom_seconds: from a kill for want of memory to an end that is not its consequence any more.
+            kill_seconds: from the first SIGKILL to giving up on the survivors.
+            release_seconds: from the end of the last process to giving up on resources that are still held.
+            oom_seconds: time after an OOM kill in which an exit counts as its consequence.
             gpus: how the paths of GPU devices begin.
 
         """
         self.pid: int | None = None
         self._reaper = reaper
-        self._born = inherited
+        self._inherited = inherited
         self._on_exit = on_exit
         self._kill_seconds = kill_seconds
         self._stderr = StderrRelay() if capture_stderr else None
@@ -109,21 +110,21 @@ class Workload:
         *,
         ports: Collection[int] = (),
     ) -> int:
-        """Start the command and return its pid; it inherits stdin and stdout and begins where we did.
+        """Start the command and return its pid; it inherits stdin, stdout and the initial working directory.
 
         Args:
             argv: the command.
             env: its whole environment.
-            vital: beginnings of the names of processes that it cannot do without, daemons among them. They
-                hold nothing worth a grace of their own: with the main process gone, what is left is killed.
-            ports: that are free and meant for it; they are looked at again when it is gone.
+            required: prefixes of the names of processes that it cannot run without, such as daemons. They
+                need no grace of their own: once the main process is gone, the rest is killed.
+            ports: free ports meant for it; they are checked again when it is gone.
 
         Raises:
-            CommandError: it is not there (any more) or the kernel refuses it.
+            CommandError: the program does not exist (any more) or the kernel refuses to run it.
 
         """
         if self.pid is not None or self._ending is not None:
-            raise RuntimeError("a workload is only spawned after the one before is gone")
+            raise RuntimeError("a workload can only be spawned after the previous one is gone")
         path = command.locate_program(argv[0], env)
         self._oom.reset_count()
         self._required = tuple(required)
@@ -137,24 +138,23 @@ class Workload:
 
     @property
     def has_terminal(self) -> bool:
-        """Whether our terminal is lent to the workload: then Ctrl-C ends it without a word to us."""
+        """Whether the workload has our terminal: then Ctrl-C only reaches the workload."""
         return self._terminal.is_lent
 
     def send_signal(self, number: int) -> None:
-        """Pass a signal on to the whole group, as long as the main process lives.
+        """Forward a signal to the whole group, as long as the main process lives.
 
-        Later the number of the group could be somebody else's; until the main process is reaped it cannot.
+        Until the main process is reaped its group id cannot be reused; later it can.
         """
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     async def stop(self, grace: float) -> Stuck | None:
-        """End everything of the workload, whether its main process still runs or not.
+        """Stop the whole workload, whether its main process still runs or not.
 
-        Returns None with the proof that nothing is left, or who could not be ended. Called again meanwhile,
-        it joins the stop under way, and the earlier deadline counts. Cancelling the caller does not cancel
-        the stop.
+        Return None once it is proven that nothing is left, or what could not be stopped. A second call joins
+        the stop in progress, and the earlier deadline counts. Cancelling the caller does not cancel the stop.
         """
         self._deadline = min(self._deadline, _get_time() + grace)
         if self._ending is None:
@@ -163,35 +163,41 @@ class Workload:
         return await asyncio.shield(self._ending)
 
     def force_stop(self) -> None:
-        """Skip the rest of the grace of the stop under way, if there is one."""
+        """Skip the rest of the grace period of a stop in progress."""
         if self._ending is not None:
             self._deadline = -math.inf
             self._reaper.notify_waiter()
 
     async def sample_resources(self) -> None:
-        """Note what shared memory and sockets the workload has now, to recognize them when they stay.
+        """Note the shared memory and sockets that the workload has now, to recognize them if they stay.
 
-        Done at the beginning of each stop. A crash comes without warning, so an agent may call this every
-        half minute or so.
+        Each stop begins with this. A crash comes without warning, so an agent may call this every half
+        minute.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(run_in_daemon_thread(self._sample_blocking), _SAMPLE_SECONDS)
+            await asyncio.wait_for(run_in_thread_or_here(self._sample_blocking), _SAMPLE_SECONDS)
 
     def _sample_blocking(self) -> None:
         pids = [process.pid for process in self._list_members()]
         self._resources.record_usage(pids)
         self._shm.sample_writers(pids)
 
+    async def sample_usage(self) -> list[ProcessUsage]:
+        """Return what each process of the workload uses now."""
+        from unitagent.workload.usage import sample_usage  # noqa: PLC0415 (few ask for it)
+
+        return await run_in_thread_or_here(lambda: sample_usage(one.pid for one in self._list_members()))
+
     async def find_dead_process(self) -> DeadProcess | None:
-        """Find a process of the workload whose death it has not noticed; to be asked now and then."""
+        """Return a process of the workload whose death it has not noticed; to be called now and then."""
         return await self._liveness.find_dead_process(lambda: self.pid)
 
     async def wait_for_death(self, seconds: float) -> None:
-        """Wait so long, or until a look inside is worth it."""
+        """Wait this long, or until a process has died that the workload needs."""
         await self._liveness.wait_for_death(seconds)
 
     async def close(self, limit: float = 1.0) -> None:
-        """Let the last words of the workload out, waiting at most ``limit`` seconds for a slow reader."""
+        """Flush the last output of the workload, waiting at most ``limit`` seconds for a slow reader."""
         if self._stderr is not None:
             self._stderr.close()
             await self._stderr.flush(limit)
@@ -208,8 +214,8 @@ class Workload:
                 dict(env),
                 file_actions=actions,
                 setpgroup=0,
-                setsigmask=self._born.mask,
-                setsigdef=self._born.defaults,
+                setsigmask=self._inherited.mask,
+                setsigdef=self._inherited.defaults,
             )
         except (OSError, ValueError) as error:
             raise command.explain_spawn_error(argv[0], error) from error
@@ -237,8 +243,8 @@ class Workload:
             self._deadline = math.inf
 
     async def _terminate_politely(self) -> bool:
-        """SIGTERM, then wait for the deadline; True when everybody has gone."""
-        asked = self.pid  # the group of this number
+        """Send SIGTERM and wait until the deadline; return whether all processes have gone."""
+        asked = self.pid  # also the id of its group
         self.send_signal(signal.SIGTERM)
         self.send_signal(signal.SIGCONT)  # a stopped process cannot act on SIGTERM
         asked_rest = False
@@ -248,7 +254,7 @@ class Workload:
                 return False
             if self.pid is None and not asked_rest:
                 asked_rest = True
-                await run_in_daemon_thread(lambda: self._terminate_others(asked))
+                await run_in_thread_or_here(lambda: self._terminate_others(asked))
             await self._reaper.wait_for_change(min(left, _LOOK_SECONDS))
         return True
 
@@ -259,30 +265,34 @@ class Workload:
                 procfs.kill_process(process, signal.SIGCONT)
 
     async def _kill_until_gone(self) -> Stuck | None:
-        """SIGKILL by ancestry until the proof: new children may appear while we look at the old ones."""
+        """SIGKILL all descendants until nothing is left: new children may appear while we list them."""
         give_up = _get_time() + self._kill_seconds
         while not await self._is_gone():
             if _get_time() >= give_up:
-                return _explain_unkillable(await run_in_daemon_thread(self._find_living))
-            await run_in_daemon_thread(self._kill_all)
+                return _explain_unkillable(await run_in_thread_or_here(self._find_living))
+            await run_in_thread_or_here(self._kill_all)
             await self._reaper.wait_for_change(_ROUND_SECONDS)
         return None
 
     async def _release_resources(self) -> Stuck | None:
-        """Give back what outlives processes; what stays is told, and without a GPU nothing can start."""
-        await run_in_daemon_thread(self._shm.remove_leftovers)
-        left = await run_in_daemon_thread(lambda: self._resources.wait_until_free(self._release_seconds))
+        """Release what outlives processes; log what stays held, and report a GPU, without which nothing can
+        start.
+        """
+        await run_in_thread_or_here(self._shm.remove_leftovers)
+        left = await run_in_thread_or_here(lambda: self._resources.wait_until_free(self._release_seconds))
         for held in (*left.ports, *left.held_by_others):
             _log.warning("the workload is gone, but %s", held)
         return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
     async def _is_gone(self) -> bool:
-        """Whether it is proven that nobody is left; of orphans that go elsewhere, as far as we can see."""
-        return self._reaper.is_workload_gone() and (self._reaper.adopts_orphans or not await run_in_daemon_thread(self._find_living))
+        """Whether nothing is left: proven, or as far as we can see if the kernel does not hand us orphans."""
+        return self._reaper.is_workload_gone() and (
+            self._reaper.adopts_orphans or not await run_in_thread_or_here(self._find_living)
+        )
 
     def _kill_all(self) -> None:
-        """Kill each, and at once the groups that have no stranger in them: a process that always has a
-        successor is gone before it can be named.
+        """Kill each process, and groups without foreign processes as a whole: a process that keeps forking is
+        gone before its pid can be read.
         """
         table = procfs.read_process_table()
         living = self._find_living(table)
@@ -299,9 +309,13 @@ class Workload:
                 os.killpg(group, signal.SIGKILL)
 
     def _list_members(self) -> list[procfs.Process]:
-        """Who belongs to it, as far as a quick look tells."""
+        """Return the processes of the workload, as far as a quick look finds them."""
         spared = frozenset(self._reaper.services)
-        return procfs.find_descendants(os.getpid(), spared) if self._reaper.adopts_orphans else self._find_living()
+        return (
+            procfs.find_descendants(os.getpid(), spared)
+            if self._reaper.adopts_orphans
+            else self._find_living()
+        )
 
     def _find_living(self, table: Mapping[int, procfs.Process] | None = None) -> list[procfs.Process]:
         processes = procfs.read_process_table() if table is None else table
@@ -313,9 +327,9 @@ class Workload:
 
 
 def _explain_unkillable(processes: list[procfs.Process]) -> Stuck:
-    """Say who outlived SIGKILL; state D hangs in the kernel."""
-    told = ", ".join(shorten_list([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
-    return Stuck(f"not even SIGKILL ended {told or 'a process that cannot be seen'}")
+    """Describe the processes that survived SIGKILL; state D means stuck in the kernel."""
+    names = ", ".join(shorten_list([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
+    return Stuck(f"SIGKILL did not end {names or 'a process that is not visible here'}")
 
 
 def _get_time() -> float:

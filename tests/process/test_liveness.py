@@ -19,14 +19,18 @@ import pytest
 from tests.listening import story
 from tests.process.conftest import DEADLINE, Agent, until
 from unitagent.core.exits import Exit
-from unitagent.workload import liveness
 from unitagent.system import procfs
-from unitagent.workload.process_events import BirthCounter
-from unitagent.workload.liveness import DeadProcess, LivenessCheck, find_killed_zombies, find_own_descendants
+from unitagent.workload import liveness
+from unitagent.workload.liveness import (
+    DeadProcess,
+    LivenessCheck,
+    find_killed_zombies,
+    find_own_descendants,
+)
 from unitagent.workload.oom import OomCounter
+from unitagent.workload.process_events import BirthCounter, ExitNotifier
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.shared_memory import SharedMemory
-from unitagent.workload.liveness import ExitNotifier
 
 Start = Callable[..., Agent]
 
@@ -60,9 +64,9 @@ def _pids(found: frozenset[DeadProcess]) -> set[int]:
 
 def test_a_killed_child_that_nobody_reaps_is_named_at_the_second_look() -> None:
     with _parent("killed") as child:
-        inside = LivenessCheck()
-        assert liveness.find_dead(()) is None
-        found = liveness.find_dead(())
+        check = LivenessCheck()
+        assert check.find_dead(()) is None
+        found = check.find_dead(())
         assert found is not None
         assert (found.pid, found.exit) == (child, Exit(None, signal.SIGKILL))
 
@@ -110,7 +114,7 @@ def test_the_death_of_a_daemon_that_is_needed_is_told(start: Start, tmp_path: Pa
     os.kill(keeper, signal.SIGKILL)
     said = agent.event("sick")["said"]
     assert "(keeper) was killed by signal 9" in said
-    assert said.endswith("the workload cannot do without it")
+    assert said.endswith("the workload cannot run without it")
     agent.send(signal.SIGTERM)
     agent.finish()
 
@@ -128,13 +132,13 @@ def test_daemons_get_no_grace_of_their_own(start: Start, tmp_path: Path) -> None
     [(Exit(0, None), False), (Exit(None, 15), False), (Exit(143, None), False), (Exit(1, None), True)],
 )
 def test_a_daemon_that_was_stopped_is_no_failure(status: Exit, told: bool) -> None:
-    inside = LivenessCheck()
-    liveness.begin_workload(("keeper",))
-    liveness.note_orphan_exit(1, "other", Exit(None, 9))
-    liveness.note_orphan_exit(2, "keeper", status)
-    assert (liveness.find_dead(()) is not None) is told
-    liveness.begin_workload()
-    assert liveness.find_dead(()) is None
+    check = LivenessCheck()
+    check.begin_workload(("keeper",))
+    check.note_orphan_exit(1, "other", Exit(None, 9))
+    check.note_orphan_exit(2, "keeper", status)
+    assert (check.find_dead(()) is not None) is told
+    check.begin_workload()
+    assert check.find_dead(()) is None
 
 
 # Children called keeper and other, of a main process that reaps them and lives on. Every child of a shell is
@@ -149,8 +153,8 @@ wait; sleep 1000
 def _child(agent: int, name: str) -> int:
     def look() -> list[int]:
         table = procfs.read_process_table()
-        find_own_descendants = procfs.select_descendants(table, agent)
-        return [one.pid for one in find_own_descendants if one.name == name and table[one.parent].name != name]
+        family = procfs.select_descendants(table, agent)
+        return [one.pid for one in family if one.name == name and table[one.parent].name != name]
 
     return until(look, f"{name} is there")[0]
 
@@ -164,7 +168,7 @@ def test_the_end_of_a_child_that_is_needed_is_told_however_it_ended(start: Start
     os.kill(keeper, signal.SIGTERM)
     said = agent.event("sick")["said"]
     assert "(keeper) " in said
-    assert said.endswith("the workload cannot do without it")
+    assert said.endswith("the workload cannot run without it")
     agent.send(signal.SIGTERM)
     agent.finish()
 
@@ -201,11 +205,11 @@ def test_a_bell_rings_at_the_end_of_a_process() -> None:
     with subprocess.Popen(["sleep", "1000"]) as short, subprocess.Popen(["sleep", "1000"]) as long:
 
         async def listen() -> None:
-            bells = ExitNotifier()
-            bells.watch_pids({short.pid, long.pid})
+            notifier = ExitNotifier()
+            notifier.watch_pids({short.pid, long.pid})
             short.kill()
-            await bells.wait(1000)
-            bells.watch_pids(())
+            await notifier.wait(1000)
+            notifier.watch_pids(())
 
         try:
             asyncio.run(asyncio.wait_for(listen(), DEADLINE))
@@ -218,17 +222,17 @@ def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
     with subprocess.Popen(["sleep", "1000"]) as one, subprocess.Popen(["sleep", "1000"]) as other:
 
         async def listen() -> bool:
-            bells = ExitNotifier()
-            bells.watch_pids({one.pid, other.pid}, muted={other.pid})
+            notifier = ExitNotifier()
+            notifier.watch_pids({one.pid, other.pid}, silent={other.pid})
             other.kill()
-            while not bells.died:
-                await bells.wait(0.01)
+            while not notifier.died:
+                await notifier.wait(0.01)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(bells.wait(1000), 0.05)
+                await asyncio.wait_for(notifier.wait(1000), 0.05)
             one.kill()
-            await bells.wait(1000)
-            bells.watch_pids(())
-            return bells.died
+            await notifier.wait(1000)
+            notifier.watch_pids(())
+            return notifier.died
 
         try:
             assert asyncio.run(asyncio.wait_for(listen(), DEADLINE)) is False
@@ -239,26 +243,11 @@ def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
 
 def test_who_cannot_have_a_bell_may_have_died_at_any_time() -> None:
     async def listen() -> bool:
-        bells = ExitNotifier()
-        bells.watch_pids({2**22 + 1})  # no pid is that large
-        return bells.died
+        notifier = ExitNotifier()
+        notifier.watch_pids({2**22 + 1})  # no pid is that large
+        return notifier.died
 
     assert asyncio.run(listen())
-
-
-def test_a_bell_that_the_kernel_does_not_take_leaves_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where all users of a machine together wait for too many files."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "no room")
-
-    async def listen() -> tuple[bool, int]:
-        bells, before = ExitNotifier(), len(list(procfs.list_open_files(os.getpid())))
-        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
-        bells.watch_pids({os.getpid()})
-        return bells.died, len(list(procfs.list_open_files(os.getpid()))) - before
-
-    assert asyncio.run(listen()) == (True, 0)
 
 
 class Counted:
@@ -267,7 +256,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, births: BirthCounter) -> None:
         self.searched = self.read = 0
         self.family, self.one = procfs.find_descendants, procfs.read_process
-        monkeypatch.setattr(liveness, "Births", lambda: births)
+        monkeypatch.setattr(liveness, "BirthCounter", lambda: births)
         monkeypatch.setattr(procfs, "find_descendants", self._family)
         monkeypatch.setattr(procfs, "read_process", self._read)
         self.lookout = liveness.LivenessMonitor(Reaper(), OomCounter(), SharedMemory(), list)
@@ -297,38 +286,11 @@ class Told(BirthCounter):
         super().__init__()
         self.now = 1
 
-    def begin(self, pid: int) -> None:
+    def calibrate(self, pid: int) -> None:
         self._last = -1
 
-    def _number(self) -> int:
+    def _read_last_pid(self) -> int:
         return self.now
-
-
-def test_who_hid_behind_a_parent_that_ended_is_found_though_nobody_is_born_any_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A daemon's parent ends while we go from it to its children: the daemon is ours by then, and not yet
-    when we looked at our own.
-    """
-    missed: list[int] = []
-
-    def miss(root: int, spared: Collection[int] = ()) -> list[procfs.Process]:
-        found = whole(root, spared)
-        hidden = [] if missed else [one.pid for one in found if one.parent == main]
-        missed.extend(hidden)
-        return [one for one in found if one.pid not in hidden]
-
-    with _two() as main:
-        whole = procfs.find_descendants
-        monkeypatch.setattr(liveness, "Births", Told)
-        monkeypatch.setattr(procfs, "find_descendants", miss)
-        looking = LivenessCheck()
-        looking.begin_workload()
-        for _ in range(5):
-            if looking.is_due(died=False):
-                assert looking.find_dead(()) is None
-        assert missed
-        assert set(missed) <= looking.watched_pids
 
 
 @contextmanager
@@ -415,3 +377,45 @@ def test_a_kernel_that_does_not_tell_is_asked_no_more(tmp_path: Path) -> None:
     births.calibrate(7)
     assert all(births.has_increased() for _ in range(3))
     assert BirthCounter(f"{tmp_path}/none").has_increased()
+
+
+def test_a_bell_that_the_kernel_does_not_take_leaves_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where all users of a machine together wait for too many files."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def listen() -> tuple[bool, int]:
+        notifier, before = ExitNotifier(), len(list(procfs.list_open_files(os.getpid())))
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
+        notifier.watch_pids({os.getpid()})
+        return notifier.died, len(list(procfs.list_open_files(os.getpid()))) - before
+
+    assert asyncio.run(listen()) == (True, 0)
+
+
+def test_who_hid_behind_a_parent_that_ended_is_found_though_nobody_is_born_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A daemon's parent ends while we go from it to its children: the daemon is ours by then, and not yet
+    when we looked at our own.
+    """
+    missed: list[int] = []
+
+    def miss(root: int, spared: Collection[int] = ()) -> list[procfs.Process]:
+        found = whole(root, spared)
+        hidden = [] if missed else [one.pid for one in found if one.parent == main]
+        missed.extend(hidden)
+        return [one for one in found if one.pid not in hidden]
+
+    with _two() as main:
+        whole = procfs.find_descendants
+        monkeypatch.setattr(liveness, "BirthCounter", Told)
+        monkeypatch.setattr(procfs, "find_descendants", miss)
+        looking = LivenessCheck()
+        looking.begin_workload()
+        for _ in range(5):
+            if looking.is_due(died=False):
+                assert looking.find_dead(()) is None
+        assert missed
+        assert set(missed) <= looking.watched_pids

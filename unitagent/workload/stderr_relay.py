@@ -1,9 +1,10 @@
-"""The workload's stderr goes through unchanged and at once to ours, and its last lines are remembered.
+"""Relays the workload's stderr unchanged and at once to ours, and remembers its last lines.
 
 The invariant: a slow or dead reader of our stderr never blocks the event loop. The loop reads the workload's
-pipe without blocking; one thread does the blocking writes. When the reader is stuck, a bounded amount is held
-here, then the pipe fills up and the workload blocks, exactly as it would without us. When the reader is gone
-(EPIPE), the output is dropped and the workload lives on: a broken log collector must not take a Unit down.
+pipe without blocking; one thread does the blocking writes. When the reader is stuck, a bounded amount is
+buffered here, then the pipe fills up and the workload blocks, exactly as it would without us. When the reader
+is gone (EPIPE), the output is dropped and the workload keeps running: a broken log collector must not stop a
+Unit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _FINAL = (
     4 * _CHUNK
 )  # bytes still read from the pipe when the tail is asked for; a pipe holds 64 KiB by default
 
-_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # which nobody misses in a quotation
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # dropped from the remembered lines
 
 
 class Tail:
@@ -52,7 +53,7 @@ class Tail:
         self._partial = _cut_line(last)
 
     def read_lines(self) -> list[str]:
-        """Return the lines as text, an unfinished last one included, that no terminal obeys."""
+        """Return the lines as text without terminal escapes, including an unfinished last one."""
         raw = [*self._lines, self._partial] if self._partial else list(self._lines)
         return [
             safe_output.escape_line(_COLOURS.sub("", line.decode(errors="replace"))) for line in raw[-_LINES:]
@@ -65,21 +66,21 @@ def _cut_line(line: bytes) -> bytes:
 
 
 class BlockingWriter:
-    """Writes to a file descriptor of unknown temper, from a thread of its own.
+    """Writes to a file descriptor that may block, from a thread of its own.
 
-    It wakes the loop once for all that was written since the loop last looked, not once per piece: each
-    wake-up takes room in the socket that signals come through.
+    It wakes the loop once for everything written since the loop last looked, not once per piece: each wake-up
+    takes room in the socket that also carries signals.
     """
 
     def __init__(self, sink: int, on_written: Callable[[int], None]) -> None:
-        """Begin; the running loop is told by ``on_written`` how many bytes more were written or dropped."""
+        """Start; ``on_written`` is called in the running loop with the number of bytes written or dropped."""
         self._sink = sink
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._written = 0
-        # Started at once: later the workload may have used up the threads that this container may have.
+        # Started at once: later the workload may have used up the threads of this container.
         threading.Thread(target=self._run, name="stderr", daemon=True).start()
 
     def write(self, data: bytes) -> None:
@@ -92,8 +93,8 @@ class BlockingWriter:
             with contextlib.suppress(OSError):  # the reader is gone: drop
                 self._write_all(data)
             with self._lock:
-                told, self._written = self._written > 0, self._written + len(data)
-            if not told:
+                is_scheduled, self._written = self._written > 0, self._written + len(data)
+            if not is_scheduled:
                 with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                     self._loop.call_soon_threadsafe(self._report_written)
 
@@ -107,7 +108,7 @@ class BlockingWriter:
         while view:
             try:
                 view = view[os.write(self._sink, view) :]
-            except BlockingIOError:  # somebody made the shared description non-blocking
+            except BlockingIOError:  # another process made the shared description non-blocking
                 select.select((), (self._sink,), ())
 
 
@@ -124,7 +125,7 @@ class StderrRelay:
         self._written.set()
 
     def open_pipe(self) -> int:
-        """Begin a new pipe with an empty tail; the caller closes the writing end returned after the spawn."""
+        """Open a new pipe with an empty tail; the caller closes the returned writing end after the spawn."""
         self.close()
         self._tail = Tail()
         self._pipe, write_end = os.pipe()
@@ -133,14 +134,14 @@ class StderrRelay:
         return write_end
 
     def read_tail(self) -> list[str]:
-        """Return the last lines, those still in the pipe included."""
+        """Return the last lines, including those still in the pipe."""
         left = _FINAL
         while left > 0 and (count := self._read_pipe()):
             left -= count
         return self._tail.read_lines()
 
     def close(self) -> None:
-        """Stop reading; what has been read is still written."""
+        """Stop reading; data already read is still written."""
         if self._pipe is not None:
             self.read_tail()
         if self._pipe is not None:
@@ -149,7 +150,7 @@ class StderrRelay:
             self._pipe = None
 
     async def flush(self, limit: float) -> None:
-        """Wait until all that was read has been written, at most ``limit`` seconds."""
+        """Wait until all data read has been written, at most ``limit`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await self._written.wait()

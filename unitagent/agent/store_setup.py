@@ -1,4 +1,4 @@
-"""Which store an instance uses, and the embedded one that rank 0 runs when no URL was given."""
+"""Which store an instance uses, and the embedded store that rank 0 runs if there is no URL."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from pathlib import Path
 from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError, RefusalError, StoreError, UnitAgentError
 from unitagent.settings import Settings
-from unitagent.store.address import (
-    LocationSource,
-    StoreLocation,
-    make_embedded_location,
-    parse_store_url,
-)
+from unitagent.store.address import LocationSource, StoreLocation, make_embedded_location, parse_store_url
 from unitagent.store.embedded import MEMBER, EmbeddedServer
 from unitagent.system import working_directory
 from unitagent.system.addresses import is_loopback, join_host_port
@@ -29,26 +24,27 @@ from unitagent.workload.reaper import Reaper
 _log = logging.getLogger(__name__)
 
 DEFAULT_PROBE_PORT = 9470
-_RESPAWN = 0.5  # seconds before a server that died is started again
-_APART, _SILENT = 2.5, 4  # seconds between looks at the server, and looks without an answer that it may have
-_CROWD = 0.1  # seconds between looks while strangers take the server's places
+_RESPAWN = 0.5  # seconds before a server that died is restarted
+_APART, _SILENT = 2.5, 4  # seconds between checks of the server, and how many it may miss
+_CROWD = 0.1  # seconds between checks while strangers use up the connections
 _LOOPBACK = "127.0.0.1"
-_STOP = 2.0  # seconds for a server to end on SIGTERM
+_STOP = 2.0  # seconds for a server to exit on SIGTERM
 _REMEDY = (
-    "that is where rank 0's embedded store is looked for: set UNIT_STORE_PORT on all ranks if their probe "
-    "ports differ, MASTER_ADDRESS if rank 0 has another address, or UNIT_REDIS_URL to a store of its own"
+    "rank 0's embedded store is expected there: set UNIT_STORE_PORT on all ranks if their probe ports "
+    "differ, correct MASTER_ADDRESS if rank 0 has another address, or set UNIT_REDIS_URL to use a "
+    "separate store"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class StoreLocation:
-    """Where the store is.
+class StoreSetup:
+    """How the store is reached, and who runs it.
 
     Attributes:
-        url: read anew at every connect: a file may be rewritten, a leader's name may move, as may a secret.
+        url: read again for every connection, since a file, a DNS name or a secret may change.
         embedded_here: rank 0 runs the server itself, at ``ip`` and ``port``.
-        keys: whose passwords that server takes.
-        remedy: what a person can do when it is not reached; empty when that is plain from its URL.
+        keys: keyring with the passwords that this server accepts.
+        remedy: what the user can do if it is unreachable; empty if the URL makes that clear.
 
     """
 
@@ -60,21 +56,21 @@ class StoreLocation:
     remedy: str = ""
 
 
-def locate_store(settings: Settings, ip: str, keys: Keyring) -> StoreLocation:
-    """Find out which store these settings mean; an embedded one takes the passwords of these keys.
+def locate_store(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
+    """Return the store that these settings mean; an embedded one accepts the passwords of these keys.
 
     Raises:
-        ConfigurationError: neither a URL nor the leader's address is known.
+        ConfigurationError: neither a URL nor the address of rank 0 is known.
 
     """
     given = settings.redis_url
     if settings.redis_url_file is not None:
         path = Path(working_directory.resolve_user_path(settings.redis_url_file))
-        return StoreLocation(lambda: _read_url_file(path))
+        return StoreSetup(lambda: _read_url_file(path))
     if given is not None:
-        return StoreLocation(lambda: given)
+        return StoreSetup(lambda: given)
     if settings.rank is None:
-        raise ConfigurationError("RANK_ID=auto claims a rank in the store: set UNIT_REDIS_URL")
+        raise ConfigurationError("RANK_ID=auto claims a rank in the store, which needs UNIT_REDIS_URL")
     return _locate_embedded(settings, ip, keys)
 
 
@@ -87,13 +83,13 @@ def _read_url_file(path: Path) -> StoreLocation:
     return replace(found, variable="UNIT_REDIS_URL_FILE")
 
 
-def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreLocation:
-    """The embedded store listens at rank 0, one port above its probes unless the settings say where."""
+def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
+    """Locate the embedded store: at rank 0, by default one port above its probes."""
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
     variable = "UNIT_SECRET" if settings.secret_file is None else "UNIT_SECRET_FILE"
     if settings.rank == 0:
         place = ip if settings.size > 1 or keys or settings.insecure else _choose_private_address(ip)
-        return StoreLocation(
+        return StoreSetup(
             lambda: make_embedded_location(place, port, keys.passwords, MEMBER, variable=variable),
             True,
             place,
@@ -104,9 +100,9 @@ def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreLocatio
     if leader is None:
         raise ConfigurationError(
             "no store: UNIT_REDIS_URL is not set, and the embedded store of rank 0 needs MASTER_ADDRESS "
-            "(IP or DNS name of rank 0), which no platform told either"
+            "(IP or DNS name of rank 0), which the platform does not provide either"
         )
-    return StoreLocation(
+    return StoreSetup(
         lambda: make_embedded_location(
             leader, port, keys.passwords, MEMBER, asked_from=ip, variable=variable
         ),
@@ -115,36 +111,36 @@ def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreLocatio
 
 
 def _choose_private_address(ip: str) -> str:
-    """Where a store that has no password, and one user only, listens: out of everybody else's reach."""
+    """Choose an address that only this host can reach, for a store without a password and with one user."""
     return ip if is_loopback(ip) else _LOOPBACK
 
 
-def refuse_open_store(settings: Settings, where: StoreLocation) -> None:
-    """Refuse to run a store that whoever reaches its port can write to.
+def refuse_open_store(settings: Settings, where: StoreSetup) -> None:
+    """Refuse to run a store that anyone who reaches its port can write to.
 
     Raises:
-        ConfigurationError: it would listen off loopback without a password, and nobody has allowed that.
+        ConfigurationError: it would listen beyond loopback without a password or UNIT_INSECURE.
 
     """
     if not where.embedded_here or where.keys or is_loopback(where.ip) or settings.insecure:
         return
     place = join_host_port(where.ip, where.port)
     raise ConfigurationError(
-        f"UNIT_SECRET missing: the embedded store would listen at {place} without a password, and whoever "
-        f"reaches it could end this Unit or lead it; accepted is a secret of at least {MIN_SECRET_BYTES} "
-        "bytes; "
-        "write one into a file (`openssl rand -hex 32`) and set UNIT_SECRET_FILE to it on all ranks, set "
-        "UNIT_REDIS_URL to a store of its own, or UNIT_INSECURE=true where nobody else is near"
+        f"UNIT_SECRET is not set: the embedded store would listen at {place} without a password, and anyone "
+        "who can reach it could stop or take over this Unit; write a secret of at least "
+        f"{MIN_SECRET_BYTES} bytes to a file (`openssl rand -hex 32`) and set UNIT_SECRET_FILE to its path "
+        "on all ranks, set UNIT_REDIS_URL to use a separate store, or set UNIT_INSECURE=true on a "
+        "trusted network"
     )
 
 
 class EmbeddedStoreSupervisor:
-    """The server at rank 0: started before the agent joins, again whenever it dies, ended last.
+    """The server at rank 0: started before the agent joins, restarted whenever it dies, stopped last.
 
-    From :meth:`spawn` to :meth:`ready` there is time for something else.
+    Between :meth:`spawn_server` and :meth:`wait_until_ready` the caller can do other work.
     """
 
-    def __init__(self, where: StoreLocation, reaper: Reaper) -> None:
+    def __init__(self, where: StoreSetup, reaper: Reaper) -> None:
         self._server = EmbeddedServer(where.ip, where.port, where.keys)
         self._reaper = reaper
         self._pid: int | None = None
@@ -154,30 +150,30 @@ class EmbeddedStoreSupervisor:
         self._preparation: asyncio.Future[None] | None = None
 
     def spawn_server(self) -> None:
-        """Start it.
+        """Start the server.
 
         Raises:
-            ConfigurationError: there is no server program.
+            ConfigurationError: no server program is installed.
 
         """
         self._pid = self._server.spawn()
         self._reaper.watch_child(self._pid, self._on_exit, service=True)
 
     async def wait_until_ready(self) -> None:
-        """Wait until it answers, and look after it from then on.
+        """Wait until the server answers, and supervise it from then on.
 
         Raises:
-            StoreError: it did not come up; its port may be taken.
+            StoreError: it did not start; its port may be in use.
 
         """
         try:
             await self._server.wait_until_ready()
         except StoreError as error:
-            raise StoreError(f"{error}; UNIT_STORE_PORT, on all ranks, gives it another port") from error
+            raise StoreError(f"{error}; to use another port, set UNIT_STORE_PORT on all ranks") from error
         self._supervision = asyncio.ensure_future(self._supervise_server())
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._ending = True
         if self._supervision is not None:
             self._supervision.cancel()
@@ -192,29 +188,31 @@ class EmbeddedStoreSupervisor:
                 return
 
     async def update_passwords(self, agreed: Callable[[], bool]) -> None:
-        """Let clients in by the secrets of now; a server that is away gets them when it comes, or is told
-        with the next call. Who is in by a former one is put out when all ranks have agreed on those of now:
-        until then it may be a rank, which would be left without a store.
+        """Make the server accept the current secrets; one that is down gets them at its start or the next
+        call.
+
+        Clients of a former secret are disconnected once all ranks accept the current ones: until then such a
+        client may be a rank, which would be left without a store.
         """
         if self._pid is None:
             return
         with contextlib.suppress(StoreError):
             await self._server.apply_passwords()
             if agreed() and await self._server.disconnect_former():
-                _log.info("disconnected whoever was in the embedded store by a former secret")
+                _log.info("disconnected clients of the embedded store that used a former secret")
 
     async def _supervise_server(self) -> None:
-        """Kill a server that has not answered for 10 s: busy with a script, or hanging, it would stay so. And
-        put out who takes places there and does not log in.
+        """Kill a server that has not answered for 10 s, whether it hangs or runs an endless script. And
+        disconnect clients that use up connections without logging in.
         """
-        silent = 0  # looks, not seconds: what froze this process as well is no silence
+        silent = 0  # checks, not seconds: time in which this process was frozen too does not count
         pause = _APART
         while not self._ending:
             await asyncio.sleep(pause)
             silent = 0 if self._pid is None or await self._server.is_answering() else silent + 1
             pause = _CROWD if not silent and await self._server.evict_strangers() else _APART
             if silent > _SILENT and self._pid is not None:
-                _log.error("the embedded store has not answered for %g s; it is killed", _SILENT * _APART)
+                _log.error("the embedded store has not answered for %g s: killing it", _SILENT * _APART)
                 os.kill(self._pid, signal.SIGKILL)
                 silent = 0
 
@@ -223,7 +221,7 @@ class EmbeddedStoreSupervisor:
         self._gone.set()
         if self._ending:
             return
-        _log.error("the embedded store %s; it is started again", ended.describe())
+        _log.error("the embedded store %s: restarting it", ended.describe())
         self._gone.clear()
         self._schedule_restart()
 
@@ -231,22 +229,22 @@ class EmbeddedStoreSupervisor:
         asyncio.get_running_loop().call_later(_RESPAWN, self._restart_server)
 
     def _restart_server(self) -> None:
-        """Try until there is a process, or a file, to be had."""
+        """Try until the server could be spawned."""
         if self._ending:
             return
         try:
             self.spawn_server()
         except (OSError, UnitAgentError) as error:
-            _log.error("the embedded store cannot be started: %s", error)
+            _log.error("cannot start the embedded store: %s", error)
             self._schedule_restart()
         else:
             self._preparation = asyncio.ensure_future(self._prepare_restarted())
 
     async def _prepare_restarted(self) -> None:
-        """Make a server that was started again one that agents can use."""
+        """Wait until a restarted server is ready for agents."""
         try:
             await self._server.wait_until_ready()
         except StoreError as error:
             _log.error("%s", error)
-            if self._pid is not None:  # else it has ended, and is started again
+            if self._pid is not None:  # else it has died and is restarted
                 os.kill(self._pid, signal.SIGKILL)

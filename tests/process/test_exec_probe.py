@@ -44,7 +44,9 @@ def test_one_that_hangs_is_killed_with_its_children(start: Start, tmp_path: Path
     agent = start("--errand", shell(hangs), "--errand-seconds", "0.2", *STAYS)
     until(lambda: len(agent.events("errand")) > 2, "three errands")
     assert agent.event("errand")["said"] == "sh did not end within 0.2 s"
-    children = [p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.name == "sleep"]
+    children = [
+        p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.name == "sleep"
+    ]
     assert len(children) <= 2  # the workload, and at most one that is dying
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143
@@ -61,6 +63,6 @@ def test_a_stop_does_not_wait_for_one(start: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", ["/no/such/program", "no-such-program", "/"])
 def test_one_that_cannot_be_run_says_so(start: Start, program: str) -> None:
     agent = start("--errand", program, *STAYS)
-    assert agent.event("errand")["said"].startswith(f"{program} cannot be run: ")
+    assert agent.event("errand")["said"].startswith(f"cannot run {program}: ")
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143

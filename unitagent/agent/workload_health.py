@@ -1,9 +1,9 @@
-"""How rank 0's workload is asked whether it is well: by the user's word, else the service file's, else the
-framework's.
+"""How the health of rank 0's workload is checked: as the user says, else the service file, else the
+framework.
 
-The invariant: a check of the service file means what it means to EAS, with one difference that only helps.
-Nothing is counted against a workload that has not been well yet, so it is asked from the beginning on, and
-``initial_delay_seconds`` only makes the time longer that a start may take.
+The invariant: a check of the service file means the same as in EAS, with one difference that only helps.
+Failures do not count before the workload has been healthy once, so checks begin at once, and
+``initial_delay_seconds`` only extends the time that a start may take.
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, parse_health_url
+from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, StallProbe, parse_health_url
 from unitagent.setting_parsers import redact_url
 from unitagent.settings import Resolved
 from unitagent.system.addresses import explain_unreachable
 
 if TYPE_CHECKING:
+    from unitagent.agent.launch import Launch
     from unitagent.discovery.service_file import ServiceCheck as Stated
     from unitagent.frameworks.adapter import Plan
     from unitagent.probes.health import HealthCheck
 
 OnVerdict = Callable[[HealthVerdict], None]
 CommandChecks = Callable[[Sequence[str], Mapping[str, str]], "HealthCheck"]
-"""Makes a check of a command and its environment."""
+"""Makes a check from a command and its environment."""
 
 
 def _make_unused_check(_argv: Sequence[str], _env: Mapping[str, str]) -> HealthCheck:
     async def check(_timeout: float) -> str:
-        return "nobody runs this command"
+        return "this command is not run in a dry run"
 
     return check
 
 
 NO_COMMAND_CHECKS: CommandChecks = _make_unused_check
-"""For a start that is only rehearsed."""
+"""For a dry run."""
 
 
 def _make_port_check(port: int, hosts: Sequence[str]) -> HealthCheck:
-    """Whether a port takes connections at one of these addresses at least: who listens chose one of them."""
+    """Check whether a port accepts connections on any of these addresses: a server may listen on one."""
 
     async def check(timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
         problems = []
@@ -54,19 +55,19 @@ def _make_port_check(port: int, hosts: Sequence[str]) -> HealthCheck:
 
 
 def _describe_url(url: str) -> str:
-    """Say what :func:`check_for` asks, without a password."""
+    """Describe what :func:`check_for` checks, without a password."""
     address = url.removeprefix("tcp://")
     return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 
 
 @dataclass(frozen=True, slots=True)
 class HealthProbePlan:
-    """How a workload is asked.
+    """How a workload is checked.
 
     Attributes:
-        probe: makes the probe.
-        words: what it asks, for people.
-        origin: who said that.
+        make_probe: makes the probe.
+        description: what it checks, for people.
+        origin: the setting that it comes from.
 
     """
 
@@ -77,7 +78,7 @@ class HealthProbePlan:
 
 @dataclass(frozen=True, slots=True)
 class HealthProbeBuilder:
-    """What is known about one start, to make a probe of it."""
+    """What is known about one launch, from which its probe is built."""
 
     resolved: Resolved
     plan: Plan | None
@@ -86,7 +87,7 @@ class HealthProbeBuilder:
     ip: str
 
     def build_probe(self) -> HealthProbePlan | None:
-        """What is asked; None where there is nothing to ask."""
+        """Return the probe; None if there is nothing to check."""
         stated = self._select_stated()
         startup = self._make_spec(stated.get("startup_check"))
         traffic = self._make_spec(stated.get("readiness_check"))
@@ -96,13 +97,13 @@ class HealthProbeBuilder:
             return self._build_port_probe()
         words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
         return HealthProbePlan(
-            lambda told: HealthProbe(first, life=life, traffic=traffic, on_verdict=told),
+            lambda on_verdict: HealthProbe(first, life=life, traffic=traffic, on_verdict=on_verdict),
             ", then ".join(words),
             self._describe_origin(by_file=bool(stated)),
         )
 
     def _build_port_probe(self) -> HealthProbePlan | None:
-        """Ask a service of which the port is all that is known whether it takes connections there."""
+        """Check whether the port accepts connections, for a service of which only the port is known."""
         settings = self.resolved.settings
         port = settings.traffic_port
         if port is None or settings.mode != "service":
@@ -114,7 +115,7 @@ class HealthProbeBuilder:
             failures=settings.health_failures,
         )
         return HealthProbePlan(
-            lambda told: HealthProbe([question], traffic=question, on_verdict=told),
+            lambda on_verdict: HealthProbe([question], traffic=question, on_verdict=on_verdict),
             f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
             f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
         )
@@ -128,7 +129,7 @@ class HealthProbeBuilder:
         return f"UNIT_FRAMEWORK={settings.framework}"
 
     def _select_stated(self) -> Mapping[str, Stated]:
-        """The service file's checks, unless a flag or the environment says what is to be asked instead."""
+        """Return the checks of the service file, unless a flag or the environment overrides them."""
         source = self.resolved.sources.get("UNIT_HEALTH_URL", "")
         overruled = self.resolved.settings.health_url is not None and not source.startswith("service file")
         return {} if overruled else self.resolved.checks
@@ -138,7 +139,9 @@ class HealthProbeBuilder:
         url = settings.health_url or (self.plan.health if self.plan else None)
         if stated is None and not url:
             return None
-        check, words = self._make_check(stated) if stated else (parse_health_url(url or ""), _describe_url(url or ""))
+        check, words = (
+            self._make_check(stated) if stated else (parse_health_url(url or ""), _describe_url(url or ""))
+        )
         return ProbeSpec(
             check=check,
             words=words,
@@ -150,7 +153,7 @@ class HealthProbeBuilder:
         )
 
     def _make_spec(self, stated: Stated | None) -> ProbeSpec | None:
-        """A question with the timings of its check, and the settings' where it states none."""
+        """Make a spec with the timings of its check, or of the settings where it has none."""
         if stated is None:
             return None
         settings = self.resolved.settings
@@ -170,3 +173,29 @@ class HealthProbeBuilder:
             return self.command_checks(stated.command, self.env), f"the command of {stated.path}"
         url = stated.url or f"tcp://127.0.0.1:{stated.port}"
         return parse_health_url(url), _describe_url(url)
+
+
+class WorkloadMonitor:
+    """Probes the health and the progress of one workload at a time, from its start to its stop."""
+
+    def __init__(self, on_verdict: OnVerdict, on_stall: Callable[[str], None], stall: float) -> None:
+        """Prepare; ``stall``: seconds without progress that count as a stall, 0 for never."""
+        self._on_verdict = on_verdict
+        self._on_stall = on_stall
+        self._stall = stall
+        self._probes: list[HealthProbe | StallProbe] = []
+
+    def start_probes(self, launch: Launch, *, health: bool) -> None:
+        """Start probing this workload; its health only if ``health``."""
+        if health and launch.health_probe is not None:
+            self._probes.append(launch.health_probe.make_probe(self._on_verdict))
+        if self._stall and launch.gauges is not None:
+            self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
+        for probe in self._probes:
+            probe.start()
+
+    def stop_probes(self) -> None:
+        """Stop all probes."""
+        for probe in self._probes:
+            probe.stop()
+        self._probes.clear()

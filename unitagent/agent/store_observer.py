@@ -1,7 +1,7 @@
-"""The Units of the store, for whoever looks at this agent's page.
+"""The Units of the store, for the dashboard of this agent.
 
-The invariant: an agent that nobody looks at holds no connection for it, and its own contact with the store is
-neither used nor judged by what happens here.
+The invariant: without viewers it holds no connection, and it neither uses nor affects the agent's own contact
+with the store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class StoreObserver:
-    """The ``Units`` of one store, of which the own one is known best."""
+    """The ``Units`` of one store; this agent answers for its own Unit."""
 
     def __init__(self, url: LocationSource, views: Views, settings: Settings, keys: Keyring) -> None:
         self._url = url
@@ -35,7 +35,7 @@ class StoreObserver:
         self._leases: dict[str, float] = {}
 
     async def all(self) -> list[dict[str, Any]]:
-        """Read the list, in the order of names."""
+        """Read all Units, sorted by name."""
         try:
             sights = await self._registry.read()
         finally:
@@ -45,7 +45,7 @@ class StoreObserver:
         return [line for _, line in sorted((lines | self._describe_own(lines)).items())]
 
     async def one(self, name: str) -> dict[str, Any] | None:
-        """Read one Unit; its lease is what the list told of it."""
+        """Read one Unit; its lease comes from the list."""
         if name == self._settings.unit:
             return self._views.status()
         timeout = self._settings.timing.operation_timeout
@@ -57,10 +57,10 @@ class StoreObserver:
         if not board.records:
             return None
         seen = status_from_store(name, board, self._leases.get(name, self._settings.lease))
-        return seen | {"secrets": None}  # only its own agents can tell
+        return seen | {"secrets": None}  # only its own agents know
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
-        """My own Unit, until its rank 0 has told the store of it."""
+        """Describe my own Unit, until its rank 0 has published it."""
         if self._settings.unit in listed:
             return {}
         seen = self._views.status()
@@ -79,7 +79,7 @@ class StoreObserver:
 
 
 def _describe_unit(sight: RegistryRecord, now: float) -> dict[str, Any]:
-    """What rank 0 told last; a silent one is in no phase and not ready."""
+    """Describe what rank 0 published last; without a fresh entry there is no phase, and it is not ready."""
     entry, age = sight.entry, max(0.0, now - sight.at)
     fresh = age <= entry.lease
     return {

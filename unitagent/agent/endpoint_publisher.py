@@ -1,7 +1,7 @@
-"""Rank 0 tells the store where the traffic of its Unit goes, for ``unitagent endpoints`` and for pages.
+"""Rank 0 publishes the endpoint of its Unit in the store, for ``unitagent endpoints`` and dashboards.
 
-The invariant: what is announced is what ``/traffic`` answers, and nothing waits for it: a store that does not
-listen costs a try each heartbeat, and no more. One that does is told again in time.
+The invariant: the published state equals the answer of ``/traffic``, and nothing waits for it: an unreachable
+store costs one attempt per heartbeat. A published entry is renewed before it expires.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from unitagent.store.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-_SHARE = 0.25  # of the lease, after which the same is said again; with a heartbeat more it is below the lease
-_FAREWELL = 0.5  # seconds to take the line out at the end
+_SHARE = 0.25  # of the lease, after which an entry is renewed; a heartbeat more is still below the lease
+_FAREWELL = 0.5  # seconds to withdraw the entry at the end
 
 
 class EndpointPublisher:
-    """Announces one Unit, from its first generation until its agent ends."""
+    """Publishes the endpoint of one Unit from its first generation until its agent exits."""
 
     def __init__(self, registry: Registry, views: Views, settings: Settings, ip: str, port: int) -> None:
         self._registry = registry
@@ -39,7 +39,7 @@ class EndpointPublisher:
 
     @contextlib.asynccontextmanager
     async def publish_in_background(self) -> AsyncIterator[None]:
-        """Announce for the time of a block."""
+        """Publish for the duration of the block, then withdraw the entry."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -53,7 +53,7 @@ class EndpointPublisher:
         while True:
             try:
                 await self._publish_changes()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not be for ever, nor unseen
+            except Exception as error:  # noqa: BLE001 - any error is logged and retried
                 self._log_failure(error)
             await self._views.next_step()
 
@@ -68,10 +68,10 @@ class EndpointPublisher:
         self._is_reachable = True
 
     def _log_failure(self, error: Exception) -> None:
-        """Say it once, until it has been heard again."""
+        """Log one failure per outage."""
         if self._is_reachable:
             level = logging.INFO if isinstance(error, StoreError) else logging.ERROR
-            _log.log(level, "traffic of this Unit cannot be announced to the store: %s", error)
+            _log.log(level, "cannot publish the endpoint of this Unit in the store: %s", error)
         self._is_reachable = False
 
     def _make_entry(self) -> Endpoint:
