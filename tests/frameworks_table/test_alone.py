@@ -6,7 +6,7 @@ import pytest
 
 from unitagent import engine_commands
 from unitagent.engine_commands import explain_missing_ranks
-from unitagent.frameworks.registry import choose
+from unitagent.frameworks.registry import choose_framework
 
 KNOWN = (
     *engine_commands.ACCELERATE,
@@ -20,7 +20,7 @@ KNOWN = (
 @pytest.mark.parametrize("start", KNOWN, ids=" ".join)
 def test_whatever_a_framework_recognizes_is_told(start: engine_commands.StartWords) -> None:
     command = ("python3", *start, "m") if start[0] == "-m" else (*start, "m")
-    assert choose("auto", command) is not None
+    assert choose_framework("auto", command) is not None
     assert explain_missing_ranks(command)
 
 

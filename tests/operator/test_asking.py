@@ -11,8 +11,8 @@ import pytest
 
 from tests.servers import Server, redis_binary, running, valkey_binary
 from unitagent.errors import StoreError
-from unitagent.operator.doctor.rights import ask
-from unitagent.operator.doctor.store import Asked
+from unitagent.operator.doctor.store_checks import query_store
+from unitagent.operator.doctor.store_checks import StoreAnswers
 from unitagent.store.keys import PERMISSIONS, KeyNames
 
 
@@ -22,8 +22,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield started
 
 
-def asked(url: str, timeout: float = 5) -> Asked:
-    return asyncio.run(ask(lambda: url, KeyNames("u"), timeout, embedded=False))
+def asked(url: str, timeout: float = 5) -> StoreAnswers:
+    return asyncio.run(query_store(lambda: url, KeyNames("u"), timeout, embedded=False))
 
 
 def allow(server: Server, *rights: str) -> str:

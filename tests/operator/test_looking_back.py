@@ -19,7 +19,7 @@ from tests.records import exchange, moment, record
 from tests.servers import Server, running
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
-from unitagent.operator.history import looking_back
+from unitagent.operator.history import history_cli
 from unitagent.store import history as store_history
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
@@ -77,7 +77,7 @@ def test_what_came_twice_is_told_once_and_what_is_none_is_left_out(
 
     async def in_small_pages() -> int:
         history = UnitHistory("u", server.url, timeout=5)
-        found = await looking_back.Reader(history).news()
+        found = await history_cli.HistoryReader(history).news()
         await history.close()
         return len(found)
 

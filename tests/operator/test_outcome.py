@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from unitagent.core.model import InstanceState, Order, OrderKind, Record
-from unitagent.operator.outcome import Outcome
-from unitagent.operator.watching import _has_started
+from unitagent.operator.order_progress import OrderProgress
+from unitagent.operator.unit_cli import _has_started
 from unitagent.store.protocol import UnitSnapshot
 
 LEASE = 5.0
@@ -25,8 +25,8 @@ def told(*records: Record, **ages: float) -> UnitSnapshot:
     return UnitSnapshot(generation=1, records={one.rank: one for one in records}, ages=beats)
 
 
-def outcome(kind: OrderKind, *, started: bool = True) -> Outcome:
-    return Outcome(Order(kind=kind, generation=1), LEASE, now=0, started=started)
+def outcome(kind: OrderKind, *, started: bool = True) -> OrderProgress:
+    return OrderProgress(Order(kind=kind, generation=1), LEASE, now=0, started=started)
 
 
 LEFT = record(0, left=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.operator.command import run
-from unitagent.operator.rehearsal import Rehearsal, shown
+from unitagent.operator.dry_run import DryRun, format_dry_run
 
 HERE = {
     "COMM_IFNAME": "lo",
@@ -209,8 +209,8 @@ def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[
 
 
 def test_values_are_quoted_for_the_shell() -> None:
-    rehearsal = Rehearsal(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
-    assert shown(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"
+    rehearsal = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
+    assert format_dry_run(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"
 
 
 def test_what_is_run_before_the_command_is_explained_too() -> None:

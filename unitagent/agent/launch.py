@@ -30,9 +30,9 @@ from unitagent.workload.environment import (
 )
 
 if TYPE_CHECKING:
-    from unitagent.frameworks.adapter import Context, Plan
-    from unitagent.frameworks.completing import Completed
-    from unitagent.frameworks.shell_text import Plain
+    from unitagent.frameworks.interface import RankContext, LaunchPlan
+    from unitagent.frameworks.completer import CompletedCommand
+    from unitagent.frameworks.shell_text import PlainCommand
 
 
 _UNKNOWN_HEALTH = (
@@ -172,8 +172,8 @@ class Launcher:
             inflight=self._make_inflight(plan),
             gauges=self._find_gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
-            required_processes=plan.vital,
-            ignores_sigterm=plan.deaf,
+            required_processes=plan.required_processes,
+            ignores_sigterm=plan.ignores_sigterm,
             notices=notices,
         )
 
@@ -197,16 +197,16 @@ class Launcher:
 
         return () if is_shell_text(tuple(self._settings.command)) else warnings
 
-    def _complete_command(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
+    def _complete_command(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> CompletedCommand | None:
         """Return the command as its framework completes it; None if no framework is wanted."""
         if self._settings.framework == "none":
             return None
-        from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
+        from unitagent.frameworks.completer import complete_command  # noqa: PLC0415 (most run plain commands)
 
-        def place(framework: str, command: Plain) -> Context:
+        def place(framework: str, command: PlainCommand) -> RankContext:
             return self._make_context(gang, framework, command)
 
-        return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
+        return complete_command(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
 
     def _explain_alone(self, argv: list[str]) -> tuple[str, ...]:
         """Return warnings about an engine that is not completed, unless the user asked for that."""
@@ -216,11 +216,11 @@ class Launcher:
 
         return explain_missing_ranks(argv)
 
-    def _make_context(self, gang: Gang, framework: str, command: Plain) -> Context:
+    def _make_context(self, gang: Gang, framework: str, command: PlainCommand) -> RankContext:
         from unitagent.discovery.installed_version import find_installed_version  # noqa: PLC0415
-        from unitagent.frameworks.adapter import Context  # noqa: PLC0415
+        from unitagent.frameworks.interface import RankContext  # noqa: PLC0415
 
-        return Context(
+        return RankContext(
             rank=self._rank,
             size=self._settings.size,
             unit=self._settings.unit,
@@ -237,7 +237,7 @@ class Launcher:
         )
 
     def _explain_unknown_health(
-        self, asked: HealthProbePlan | None, made: Completed | None
+        self, asked: HealthProbePlan | None, made: CompletedCommand | None
     ) -> tuple[str, ...]:
         """Return a warning if the health of the workload cannot be known."""
         if asked is not None or self._rank or self._settings.mode != "service":
@@ -259,19 +259,19 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _build_probe(self, plan: Plan | None, env: Mapping[str, str]) -> HealthProbePlan | None:
+    def _build_probe(self, plan: LaunchPlan | None, env: Mapping[str, str]) -> HealthProbePlan | None:
         return (
             HealthProbeBuilder(self._resolved, plan, env, self._command_checks, self._ip).build_probe()
             if self._rank == 0
             else None
         )
 
-    def _find_gauges(self, plan: Plan) -> EngineGauges | None:
+    def _find_gauges(self, plan: LaunchPlan) -> EngineGauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
             return None
         return EngineGauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
 
-    def _make_inflight(self, plan: Plan | None) -> InFlightRequests | None:
+    def _make_inflight(self, plan: LaunchPlan | None) -> InFlightRequests | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)
         if port is None:
             return None

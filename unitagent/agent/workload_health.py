@@ -20,7 +20,7 @@ from unitagent.system.addresses import explain_unreachable
 if TYPE_CHECKING:
     from unitagent.agent.launch import Launch
     from unitagent.discovery.service_file import ServiceCheck as Stated
-    from unitagent.frameworks.adapter import Plan
+    from unitagent.frameworks.interface import LaunchPlan
     from unitagent.probes.health import HealthCheck
 
 OnVerdict = Callable[[HealthVerdict], None]
@@ -81,7 +81,7 @@ class HealthProbeBuilder:
     """What is known about one launch, from which its probe is built."""
 
     resolved: Resolved
-    plan: Plan | None
+    plan: LaunchPlan | None
     env: Mapping[str, str]
     command_checks: CommandChecks
     ip: str

@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class RankContext:
     """The place of one rank in one gang.
 
     Attributes:
@@ -25,7 +25,7 @@ class Context:
         ifname: the network card for traffic between ranks; empty when unknown.
         version: of the engine; empty when unknown.
         folder: where the command runs; None when that is not known.
-        patience: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
+        shutdown_timeout: whole seconds that an engine may take for requests in flight once it got SIGTERM; 0 when
             nobody has said.
         traffic_port: where requests come in, by the user's word; None when nobody has said.
 
@@ -42,12 +42,12 @@ class Context:
     ifname: str
     version: str = ""
     folder: str | None = None
-    patience: int = 0
+    shutdown_timeout: int = 0
     traffic_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class LaunchPlan:
     """What one rank runs, and how its workload is asked how it does.
 
     Attributes:
@@ -56,15 +56,15 @@ class Plan:
         health: ``http`` URL that answers 200, or ``tcp`` one that can be reached, when the engine serves;
             only at rank 0, None where there is nothing to ask.
         traffic_port: where users' requests come in; None where they do not.
-        said_port: what the flags say of that port, which may be ``UNTOLD``; None where they say nothing.
+        stated_port: what the flags say of that port, which may be ``UNTOLD``; None where they say nothing.
         running_metrics: gauges of ``metrics_url`` that add up to the requests in flight.
         progress_metric: counter of ``metrics_url`` that moves with every step of the engine; frozen while
             requests run it means a stall.
         metrics_url: Prometheus text of the engine.
-        vital: beginnings of the names (at most 15 characters, as the kernel keeps them) of processes that the
+        required_processes: beginnings of the names (at most 15 characters, as the kernel keeps them) of processes that the
             command starts, daemons or not, that it cannot do without and that need no grace once its main
             process has ended.
-        deaf: the engine makes nothing of a SIGTERM on this rank, so that it is ended without a grace.
+        ignores_sigterm: the engine makes nothing of a SIGTERM on this rank, so that it is ended without a grace.
         notices: sentences that a person should read once, at the start.
 
     """
@@ -74,12 +74,12 @@ class Plan:
     origins: Mapping[str, str] = field(default_factory=dict)
     health: str | None = None
     traffic_port: int | None = None
-    said_port: str | None = None
+    stated_port: str | None = None
     running_metrics: tuple[str, ...] = ()
     progress_metric: str | None = None
     metrics_url: str | None = None
-    vital: tuple[str, ...] = ()
-    deaf: bool = False
+    required_processes: tuple[str, ...] = ()
+    ignores_sigterm: bool = False
     notices: tuple[str, ...] = ()
 
 
@@ -96,7 +96,7 @@ class Framework(Protocol):
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether this is a command of the engine, for ``UNIT_FRAMEWORK=auto``."""
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank; in a Unit of size 1 nothing is added.
 
         Raises:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from unitagent.frameworks import ray_cluster
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import recognize
+from unitagent.frameworks import ray
+from unitagent.frameworks.interface import RankContext, LaunchPlan
+from unitagent.frameworks.command import split_at_engine
 
 _JOBS = (("ray", "job"),)
 _OWN = (("ray", "start"), ("ray", "symmetric-run"))
@@ -26,14 +26,14 @@ class Ray:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it is plain that the command needs Ray: ``ray job …``, or one that starts it itself."""
-        return recognize(argv, (*_JOBS, *_OWN)) is not None
+        return split_at_engine(argv, (*_JOBS, *_OWN)) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Wrap ``argv`` for one rank."""
-        if context.size == 1 or recognize(argv, _OWN) or ray_cluster.is_clustered(argv):
-            return Plan(argv=argv)
-        jobs = recognize(argv, _JOBS) is not None
-        plan = ray_cluster.plan(context, argv, env, dashboard=jobs)
+        if context.size == 1 or split_at_engine(argv, _OWN) or ray.is_ray_cluster(argv):
+            return LaunchPlan(argv=argv)
+        jobs = split_at_engine(argv, _JOBS) is not None
+        plan = ray.plan_ray_cluster(context, argv, env, dashboard=jobs)
         if not jobs or context.rank or env.get(_JOB_SERVER):
             return plan
         return replace(

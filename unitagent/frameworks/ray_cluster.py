@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.frameworks.adapter import Plan
-from unitagent.frameworks.serving import bracketed
+from unitagent.frameworks.interface import LaunchPlan
+from unitagent.frameworks.listen_address import bracket_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from unitagent.frameworks.adapter import Context
+    from unitagent.frameworks.interface import RankContext
 
 _FIND_PYTHON = """
 for python in "$(sed -n '1s/^#! *//p' "$(command -v ray)" 2>/dev/null)" python3 python; do
@@ -88,22 +88,22 @@ _ORIGINS = {
 }
 
 
-def plan(context: Context, argv: Sequence[str], env: Mapping[str, str], *, dashboard: bool = False) -> Plan:
+def plan_ray_cluster(context: RankContext, argv: Sequence[str], env: Mapping[str, str], *, dashboard: bool = False) -> LaunchPlan:
     """Return the plan of a rank: rank 0 the head and then ``argv``, the others a node.
 
     The job server of ``ray job submit`` is part of the dashboard.
     """
-    return Plan(
-        argv=_clustered(context, argv, dashboard=dashboard),
+    return LaunchPlan(
+        argv=_wrap_command(context, argv, dashboard=dashboard),
         env={} if env.get(_NODE_DRAIN) else {_NODE_DRAIN: "0"},
         origins=_ORIGINS,
-        vital=_DAEMONS,
+        required_processes=_DAEMONS,
     )
 
 
-def _clustered(context: Context, argv: Sequence[str], *, dashboard: bool) -> tuple[str, ...]:
+def _wrap_command(context: RankContext, argv: Sequence[str], *, dashboard: bool) -> tuple[str, ...]:
     port = str(context.master_port)
-    address = f"{bracketed(context.master_address)}:{port}"
+    address = f"{bracket_ipv6(context.master_address)}:{port}"
     if context.rank:
         where = (context.master_address, port, address, context.rank_ip)
         return ("/bin/sh", "-c", _NODE, "ray-node", *where)
@@ -122,6 +122,6 @@ def _clustered(context: Context, argv: Sequence[str], *, dashboard: bool) -> tup
     )
 
 
-def is_clustered(argv: Sequence[str]) -> bool:
+def is_ray_cluster(argv: Sequence[str]) -> bool:
     """Whether this is what :func:`plan` made."""
     return any(tuple(argv[:3]) == ("/bin/sh", "-c", text) for text in (_HEAD, _NODE))

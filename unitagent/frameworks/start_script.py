@@ -30,7 +30,7 @@ class Script(NamedTuple):
         return ("sh", "-c", self.text, *self.argv)
 
 
-def script_of(argv: Sequence[str], folder: str | None) -> Script | None:
+def read_script(argv: Sequence[str], folder: str | None) -> Script | None:
     """Read the shell script that a command runs; None if it is none, or cannot be read.
 
     Args:
@@ -56,5 +56,5 @@ def drops_flags(argv: Sequence[str], folder: str | None) -> bool:
     """Whether a shell script is run that uses no arguments and knows no rank. Of what cannot be read, or is
     no script, that is not said.
     """
-    script = script_of(argv, folder)
+    script = read_script(argv, folder)
     return script is not None and _USED.search(script.text) is None

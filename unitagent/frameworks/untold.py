@@ -6,27 +6,27 @@ nothing.
 
 from __future__ import annotations
 
-UNTOLD = "\0"
+UNKNOWN = "\0"
 """Stands in a word for what cannot be told; no program can be given such a word."""
 
-ANYTHING = "\0*"
+ANY_WORDS = "\0*"
 """Begins a word that may be any number of words."""
 
-LIST = f"{ANYTHING}@"
+WORD_LIST = f"{ANY_WORDS}@"
 """Begins one that was made to be several: ``"$@"``."""
 
 
-class UntoldError(Exception):
+class UnreadableError(Exception):
     """Why something cannot be told, for ``COMMAND: …``."""
 
 
-def told(name: str, text: str) -> str:
+def require_known(name: str, text: str) -> str:
     """Return the text.
 
     Raises:
         UntoldError: something in it is not told.
 
     """
-    if UNTOLD in text:
-        raise UntoldError(f"the value of {name} cannot be read here")
+    if UNKNOWN in text:
+        raise UnreadableError(f"the value of {name} cannot be read here")
     return text

@@ -15,12 +15,12 @@ from dataclasses import replace
 
 from unitagent.engine_commands import VLLM, VLLM_MODULE
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks import ray_cluster, vllm_data_parallel
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import Command, recognize, vouched
-from unitagent.frameworks.config_file import filed
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import Door
+from unitagent.frameworks import ray, vllm
+from unitagent.frameworks.interface import RankContext, LaunchPlan
+from unitagent.frameworks.command import SplitCommand, split_at_engine, split_assumed
+from unitagent.frameworks.config_file import read_config_flags
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.listen_address import ListenFlags
 
 _NNODES = Flag("--nnodes", ("-n",))
 _NODE_RANK = Flag("--node-rank", ("-r",))
@@ -33,11 +33,11 @@ _EXECUTOR = Flag("--distributed-executor-backend")
 _SHUTDOWN_TIMEOUT = Flag("--shutdown-timeout")
 _NO_STATS = Flag("--disable-log-stats")
 
-_DOOR = Door(8000, elsewhere=(Flag("--uds"),))
+_LISTEN = ListenFlags(8000, elsewhere=(Flag("--uds"),))
 _RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _STEPS = "vllm:iteration_tokens_total_count"
 _SHUTDOWN_TIMEOUT_SINCE = (0, 18)
-_VITAL = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself ends seconds after one of them, or never
+_REQUIRED = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself ends seconds after one of them, or never
 
 
 class Vllm:
@@ -47,91 +47,91 @@ class Vllm:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts vLLM's API server."""
-        return recognize(argv, VLLM) is not None
+        return split_at_engine(argv, VLLM) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = vouched(argv, VLLM)
+        command = split_assumed(argv, VLLM)
         if command is None:
-            return Plan(argv=argv)
-        command = replace(command, filed=filed(command.words, context.folder))
+            return LaunchPlan(argv=argv)
+        command = replace(command, file_words=read_config_flags(command.words, context.folder))
         if context.size == 1:
-            return _served(Plan(argv=argv, vital=_VITAL), command, health=True)
+            return _add_endpoints(LaunchPlan(argv=argv, required_processes=_REQUIRED), command, health=True)
         if _runs_on_ray(command):
-            return _on_ray(context, command, env)
-        return _completed(context, command, env)
+            return _plan_on_ray(context, command, env)
+        return _plan_native(context, command, env)
 
 
-def _completed(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
-    missing = Missing(command.said, env)
-    layout = vllm_data_parallel.layout(context, command.said, missing, native=_NNODES.among(command.said))
+def _plan_native(context: RankContext, command: SplitCommand, env: Mapping[str, str]) -> LaunchPlan:
+    completer = FlagCompleter(command.all_words, env)
+    layout = vllm.choose_layout(context, command.all_words, completer, native=_NNODES.is_set(command.all_words))
     if layout.native:
-        _native(context, missing)
-    _roles(context, missing, command, headless=layout.headless)
-    _ending(context, missing)
-    added = missing.words()
-    start = _servable(command) if layout.headless else command
-    plan = Plan(argv=start.appended(added), origins=missing.origins, vital=_VITAL)
-    return plan if layout.headless else _served(plan, command, health=context.rank == 0)
+        _add_native_flags(context, completer)
+    _assign_role(context, completer, command, headless=layout.headless)
+    _add_shutdown_timeout(context, completer)
+    added = completer.build_words()
+    start = _use_serve_command(command) if layout.headless else command
+    plan = LaunchPlan(argv=start.append_options(added), origins=completer.origins, required_processes=_REQUIRED)
+    return plan if layout.headless else _add_endpoints(plan, command, health=context.rank == 0)
 
 
-def _native(context: Context, missing: Missing) -> None:
+def _add_native_flags(context: RankContext, completer: FlagCompleter) -> None:
     fact = f"the Unit has {context.size} instances"
-    missing.require(_NNODES, context.size, fact, "{UNIT_SIZE}")
-    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    missing.offer(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
-    missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+    completer.require_value(_NNODES, context.size, fact, "{UNIT_SIZE}")
+    completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    completer.add_default(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
+    completer.add_default(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
 
 
-def _roles(context: Context, missing: Missing, command: Command, *, headless: bool) -> None:
+def _assign_role(context: RankContext, completer: FlagCompleter, command: SplitCommand, *, headless: bool) -> None:
     if headless:
-        if _NOT_HEADLESS.among(command.said):
-            missing.problem(f"--no-headless: requests go to rank 0, not to rank {context.rank}; leave it out")
-        missing.switch(_HEADLESS, f"Rank {context.rank} only computes; requests go to rank 0.")
-        missing.override(_API_SERVERS, 0, "A rank without requests may not have API servers.")
-    elif _HEADLESS.among(command.said):
-        missing.problem(
+        if _NOT_HEADLESS.is_set(command.all_words):
+            completer.add_problem(f"--no-headless: requests go to rank 0, not to rank {context.rank}; leave it out")
+        completer.add_switch(_HEADLESS, f"Rank {context.rank} only computes; requests go to rank 0.")
+        completer.override_value(_API_SERVERS, 0, "A rank without requests may not have API servers.")
+    elif _HEADLESS.is_set(command.all_words):
+        completer.add_problem(
             f"--headless: rank {context.rank} has to take requests; leave it out, the others get it"
         )
 
 
-def _ending(context: Context, missing: Missing) -> None:
+def _add_shutdown_timeout(context: RankContext, completer: FlagCompleter) -> None:
     release = re.match(r"(\d+)\.(\d+)", context.version)
     known = release is not None and (int(release[1]), int(release[2])) >= _SHUTDOWN_TIMEOUT_SINCE
-    if known and context.rank == 0 and context.patience:
+    if known and context.rank == 0 and context.shutdown_timeout:
         why = "At a stop, requests still in flight after the drain may finish for so many seconds."
-        missing.offer(_SHUTDOWN_TIMEOUT, context.patience, why)
+        completer.add_default(_SHUTDOWN_TIMEOUT, context.shutdown_timeout, why)
 
 
-def _servable(command: Command) -> Command:
+def _use_serve_command(command: SplitCommand) -> SplitCommand:
     """``--headless`` is a matter of ``vllm serve``; the older module takes it and starts a server anyway."""
     if command.head[-1] != VLLM_MODULE:
         return command
     return replace(command, head=(*command.head[:-1], "vllm.entrypoints.cli.main", "serve"))
 
 
-def _runs_on_ray(command: Command) -> bool:
-    return "ray" in (_EXECUTOR.value(command.said), vllm_data_parallel.BACKEND.value(command.said))
+def _runs_on_ray(command: SplitCommand) -> bool:
+    return "ray" in (_EXECUTOR.read_value(command.all_words), vllm.BACKEND.read_value(command.all_words))
 
 
-def _on_ray(context: Context, command: Command, env: Mapping[str, str]) -> Plan:
+def _plan_on_ray(context: RankContext, command: SplitCommand, env: Mapping[str, str]) -> LaunchPlan:
     """Ray gives vLLM the GPUs of all ranks; its native flags and Ray exclude each other."""
-    if (_NNODES.number(command.said) or 1) > 1:
+    if (_NNODES.read_number(command.all_words) or 1) > 1:
         raise ConfigurationError(
-            f"--nnodes {_NNODES.value(command.said)}: vLLM takes no such flag with Ray; leave one out"
+            f"--nnodes {_NNODES.read_value(command.all_words)}: vLLM takes no such flag with Ray; leave one out"
         )
-    missing = Missing(command.said, env)
-    _ending(context, missing)
-    plan = ray_cluster.plan(context, command.appended(missing.words()), env)
-    plan = replace(plan, origins={**plan.origins, **missing.origins})
-    return _served(plan, command, health=True) if context.rank == 0 else plan
+    completer = FlagCompleter(command.all_words, env)
+    _add_shutdown_timeout(context, completer)
+    plan = ray.plan_ray_cluster(context, command.append_options(completer.build_words()), env)
+    plan = replace(plan, origins={**plan.origins, **completer.origins})
+    return _add_endpoints(plan, command, health=True) if context.rank == 0 else plan
 
 
-def _served(plan: Plan, command: Command, *, health: bool) -> Plan:
-    plan, door = replace(plan, said_port=_DOOR.said(command.said)), _DOOR.opened(command.said)
-    if door is None:
+def _add_endpoints(plan: LaunchPlan, command: SplitCommand, *, health: bool) -> LaunchPlan:
+    plan, address = replace(plan, stated_port=_LISTEN.read_port_text(command.all_words)), _LISTEN.find_address(command.all_words)
+    if address is None:
         return plan
-    plan = replace(plan, traffic_port=door.port, health=door.health if health else None)
-    if door.metrics is None or _NO_STATS.among(command.said):
+    plan = replace(plan, traffic_port=address.port, health=address.health_url if health else None)
+    if address.metrics_url is None or _NO_STATS.is_set(command.all_words):
         return plan
-    return replace(plan, metrics_url=door.metrics, running_metrics=_RUNNING, progress_metric=_STEPS)
+    return replace(plan, metrics_url=address.metrics_url, running_metrics=_RUNNING, progress_metric=_STEPS)

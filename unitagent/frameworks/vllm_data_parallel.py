@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unitagent.frameworks.adapter import Context
-from unitagent.frameworks.flags import Flag, Missing
+from unitagent.frameworks.interface import RankContext
+from unitagent.frameworks.flags import Flag, FlagCompleter
 
 BACKEND = Flag("--data-parallel-backend", ("-dpb",))
 _SIZE = Flag("--data-parallel-size", ("-dp",))
@@ -47,62 +47,62 @@ class Layout:
     headless: bool
 
 
-def layout(context: Context, words: Sequence[str], missing: Missing, *, native: bool) -> Layout:
+def choose_layout(context: RankContext, words: Sequence[str], completer: FlagCompleter, *, native: bool) -> Layout:
     """Add the flags of this rank to ``missing``; ``native`` says that the user wrote native ones."""
-    replicas = _SIZE.number(words) or 1
-    balanced = any(flag.among(words) for flag in (*_HYBRID, *_EXTERNAL))
+    replicas = _SIZE.read_number(words) or 1
+    balanced = any(flag.is_set(words) for flag in (*_HYBRID, *_EXTERNAL))
     if replicas > 1 and _means_hybrid(context, words, balanced=balanced):
-        missing.problem(f"{_START_RANK.name}: {_HYBRID_BY_START_RANK}")
+        completer.add_problem(f"{_START_RANK.name}: {_HYBRID_BY_START_RANK}")
     if replicas == 1 or native or replicas % context.size:
-        return _spanning(context, replicas, missing, balanced=balanced, native=native)
-    _meeting(context, missing)
-    if any(flag.among(words) for flag in _EXTERNAL):
-        _external(context, replicas, missing)
+        return _spanning(context, replicas, completer, balanced=balanced, native=native)
+    _meeting(context, completer)
+    if any(flag.is_set(words) for flag in _EXTERNAL):
+        _external(context, replicas, completer)
     else:
-        _engines(context, replicas // context.size, words, missing, balanced=balanced)
+        _engines(context, replicas // context.size, words, completer, balanced=balanced)
     return Layout(native=False, headless=context.rank > 0 and not balanced)
 
 
-def _spanning(context: Context, replicas: int, missing: Missing, *, balanced: bool, native: bool) -> Layout:
+def _spanning(context: RankContext, replicas: int, completer: FlagCompleter, *, balanced: bool, native: bool) -> Layout:
     """Each replica is spread over several ranks, or there is but one."""
     if context.size % replicas and not native:
-        missing.problem(
+        completer.add_problem(
             f"--data-parallel-size {replicas}: a Unit of {context.size} instances runs a multiple or a "
             f"divisor of {context.size} replicas; change it or UNIT_SIZE"
         )
     if replicas > 1:
-        _meeting(context, missing)
+        _meeting(context, completer)
     span = max(context.size // replicas, 1) if balanced else context.size
     return Layout(native=True, headless=context.rank % span > 0)
 
 
-def _means_hybrid(context: Context, words: Sequence[str], *, balanced: bool) -> bool:
+def _means_hybrid(context: RankContext, words: Sequence[str], *, balanced: bool) -> bool:
     """Whether rank 0 has, or with the same words would have, a start rank that the user wrote."""
-    own_worker = context.rank > 0 and _HEADLESS.among(words)
-    return _START_RANK.among(words) and not balanced and not own_worker
+    own_worker = context.rank > 0 and _HEADLESS.is_set(words)
+    return _START_RANK.is_set(words) and not balanced and not own_worker
 
 
-def _meeting(context: Context, missing: Missing) -> None:
-    missing.offer(_ADDRESS, context.master_address, "The replicas meet at the address of rank 0.")
-    missing.offer(_RPC_PORT, context.master_port + 1, "The replicas meet at a port free in this generation.")
+def _meeting(context: RankContext, completer: FlagCompleter) -> None:
+    completer.add_default(_ADDRESS, context.master_address, "The replicas meet at the address of rank 0.")
+    completer.add_default(_RPC_PORT, context.master_port + 1, "The replicas meet at a port free in this generation.")
 
 
-def _engines(context: Context, local: int, words: Sequence[str], missing: Missing, *, balanced: bool) -> None:
-    missing.require(
+def _engines(context: RankContext, local: int, words: Sequence[str], completer: FlagCompleter, *, balanced: bool) -> None:
+    completer.require_value(
         _LOCAL, local, f"each of {context.size} instances runs {local} of the replicas", str(local)
     )
     if (context.rank or balanced) and not _means_hybrid(context, words, balanced=balanced):
         first = context.rank * local
         fact = f"the replicas of rank {context.rank} are counted from {first}"
-        missing.require(_START_RANK, first, fact)
+        completer.require_value(_START_RANK, first, fact)
 
 
-def _external(context: Context, replicas: int, missing: Missing) -> None:
+def _external(context: RankContext, replicas: int, completer: FlagCompleter) -> None:
     """One server per replica, and one replica per rank, behind a balancer of the user's."""
     if replicas != context.size:
-        missing.problem(
+        completer.add_problem(
             f"--data-parallel-size {replicas}: with an external load balancer each of the {context.size} "
             f"instances runs one replica; write {context.size}, "
             "or choose --data-parallel-multi-port-external-lb"
         )
-    missing.require(_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    completer.require_value(_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")

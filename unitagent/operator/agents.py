@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import StoreError
-from unitagent.operator.probe import reachable
-from unitagent.operator.proof import Proof
+from unitagent.operator.probe_client import resolve_wildcard
+from unitagent.operator.agent_client import AnswerProof
 from unitagent.system.keyring import Keyring
 
 _ASK = 2.0  # seconds for an answer
@@ -29,25 +29,25 @@ class UnprovenError(StoreError):
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
-            f"whoever answers at {reachable(host)}, port {port}, does not prove to know UNIT_SECRET, and is "
+            f"whoever answers at {resolve_wildcard(host)}, port {port}, does not prove to know UNIT_SECRET, and is "
             "not believed: ask an agent of this Unit (--http-address HOST:PORT), with its own secret"
         )
 
 
-def seen(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | None:
+def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | None:
     """What ``/status`` says there; None when no agent answers. Blocks.
 
     Raises:
         UnprovenError: there is a secret, and the answer does not prove that it comes from who knows it.
 
     """
-    proof = Proof(unit, keys) if keys else None
+    proof = AnswerProof(unit, keys) if keys else None
     try:
-        with _connected(host, port, _ASK) as connection:
+        with _open_connection(host, port, _ASK) as connection:
             connection.request("GET", "/status", headers=proof.headers if proof else {})
             answer = connection.getresponse()
             body = answer.read(_LONGEST)
-        if proof and not proof.holds(dict(answer.headers.items()), body):
+        if proof and not proof.verify_answer(dict(answer.headers.items()), body):
             raise UnprovenError(host, port)
         found = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
@@ -55,7 +55,7 @@ def seen(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | Non
     return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
 
 
-def leader(seen: dict[str, Any] | None) -> str | None:
+def find_leader(seen: dict[str, Any] | None) -> str | None:
     """Where rank 0 is, as an agent has said; None where it does not know."""
     if not seen:
         return None
@@ -63,10 +63,10 @@ def leader(seen: dict[str, Any] | None) -> str | None:
     return next((ip for ip in (seen.get("master_address"), *first) if isinstance(ip, str) and ip), None)
 
 
-def known_to_agents_only(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
+def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
     """``guard`` and ``recovery`` of this Unit, as an agent of it says; empty when none answers. Blocks."""
     try:
-        found = seen(unit, host, port, keys) or {}
+        found = fetch_status(unit, host, port, keys) or {}
     except UnprovenError:
         found = {}
     guard, recovery = found.get("guard"), found.get("recovery")
@@ -77,13 +77,13 @@ def known_to_agents_only(unit: str, host: str, port: int, keys: Keyring) -> dict
 
 
 @contextlib.contextmanager
-def _connected(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
+def _open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
     """A connection for one question, which is cut after ``timeout`` seconds. The timeout of a socket begins
     anew with each byte, so whoever trickles could keep a command waiting for ever.
     """
-    connection = http.client.HTTPConnection(reachable(host), port, timeout=timeout)
+    connection = http.client.HTTPConnection(resolve_wildcard(host), port, timeout=timeout)
     connection.connect()
-    end = threading.Timer(timeout, _cut, [connection.sock])  # which the connection soon forgets
+    end = threading.Timer(timeout, _abort_socket, [connection.sock])  # which the connection soon forgets
     end.daemon = True
     end.start()
     try:
@@ -93,6 +93,6 @@ def _connected(host: str, port: int, timeout: float) -> Iterator[http.client.HTT
         connection.close()
 
 
-def _cut(connected: socket.socket) -> None:
+def _abort_socket(connected: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)

@@ -12,7 +12,7 @@ from unitagent.settings.variables import VARIABLES
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class Discovered:
     """What the settings leave to this machine and to COMMAND.
 
     Attributes:
@@ -29,17 +29,17 @@ class Here:
     port: str = ""
 
 
-def shown(resolved: Resolved, form: str, here: Here) -> str:
+def format_settings(resolved: Resolved, form: str, here: Discovered) -> str:
     """The settings as text: shell assignments with the source as a comment, or one JSON object."""
     seen = {"COMM_IFNAME": here.ifname, "RANK_IP": here.ip, "UNIT_TRAFFIC_PORT": here.port}
     rows = {
-        name: (text or seen.get(name, ""), _source(name, resolved, here))
+        name: (text or seen.get(name, ""), _describe_source(name, resolved, here))
         for name, text in resolved.texts.items()
     }
-    return _json(rows) if form == "json" else _shell(rows)
+    return _format_json(rows) if form == "json" else _format_shell(rows)
 
 
-def _source(name: str, resolved: Resolved, here: Here) -> str:
+def _describe_source(name: str, resolved: Resolved, here: Discovered) -> str:
     """Name who gave a value; where nobody did, what is found out, here and now or later.
 
     A platform would have told by now.
@@ -56,14 +56,14 @@ def _source(name: str, resolved: Resolved, here: Here) -> str:
     return f"{source}; not found now: {here.trouble}" if here.trouble else f"found: {known}"
 
 
-def _shell(rows: Mapping[str, tuple[str, str]]) -> str:
+def _format_shell(rows: Mapping[str, tuple[str, str]]) -> str:
     lines = [f"{name}={shlex.quote(text)}" for name, (text, _) in rows.items()]
     width = max(map(len, lines), default=0)
     sources = [source for _, source in rows.values()]
     return "\n".join(f"{line:<{width}}  # {source}" for line, source in zip(lines, sources, strict=True))
 
 
-def _json(rows: Mapping[str, tuple[str, str]]) -> str:
+def _format_json(rows: Mapping[str, tuple[str, str]]) -> str:
     return json.dumps(
         {name: {"value": text or None, "source": source} for name, (text, source) in rows.items()}, indent=2
     )

@@ -23,7 +23,7 @@ _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UnitPlan:
     """The Unit to run.
 
     Attributes:
@@ -38,24 +38,24 @@ class Plan:
     command: Sequence[str]
 
 
-def plan(size: str, options: Mapping[str, str], command: Sequence[str]) -> Plan:
+def plan_unit(size: str, options: Mapping[str, str], command: Sequence[str]) -> UnitPlan:
     """Read the options of ``unitagent local``.
 
     Raises:
         ConfigurationError: an option that a Unit on one machine cannot have.
 
     """
-    instances = _instances(size)
+    instances = _parse_size(size)
     if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
         why = "`unitagent local` decides that for each instance; leave it out"
         raise ConfigurationError(f"{', '.join(odd)}: {why}")
     if not command:
         raise ConfigurationError("no COMMAND given: write `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}
-    return Plan(instances, _port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
+    return UnitPlan(instances, _parse_port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
 
 
-def _instances(size: str) -> int:
+def _parse_size(size: str) -> int:
     accepted = f"accepted is a whole number from 1 to {_LARGEST}"
     if not size:
         raise ConfigurationError(f"--size N missing, and UNIT_SIZE is not set: {accepted}")
@@ -65,7 +65,7 @@ def _instances(size: str) -> int:
         raise ConfigurationError(f"--size (UNIT_SIZE)={size!r}: {accepted}") from error
 
 
-def _port(address: str | None) -> int:
+def _parse_port(address: str | None) -> int:
     given = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
     try:
         _, port = parse_listen_address(given)
@@ -76,24 +76,24 @@ def _port(address: str | None) -> int:
     return port
 
 
-def run(unit: Plan) -> int:
+def run_unit(unit: UnitPlan) -> int:
     """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
     if (unit.options.get("UNIT_DASHBOARD") or os.environ.get("UNIT_DASHBOARD") or "").lower() != "off":
         print_warning(f"this Unit in a browser: http://127.0.0.1:{unit.port}/")
-    agents = [_agent(unit, rank) for rank in range(unit.size)]
+    agents = [_start_agent(unit, rank) for rank in range(unit.size)]
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _stop(agents))
+        signal.signal(number, lambda *_: _stop_agents(agents))
     codes = [agent.wait() for agent in agents]
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
-def _agent(unit: Plan, rank: int) -> subprocess.Popen[bytes]:
-    argv = entry.command("run", "--", *unit.command)
+def _start_agent(unit: UnitPlan, rank: int) -> subprocess.Popen[bytes]:
+    argv = entry.build_agent_command("run", "--", *unit.command)
     # A group of its own: Ctrl-C then reaches each agent once, from us.
-    return subprocess.Popen(argv, env=_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(argv, env=_build_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL)
 
 
-def _environment(unit: Plan, rank: int) -> dict[str, str]:
+def _build_environment(unit: UnitPlan, rank: int) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if name not in _OURS}
     address = f"127.0.0.{rank + 1}"
     return {
@@ -108,7 +108,7 @@ def _environment(unit: Plan, rank: int) -> dict[str, str]:
     }
 
 
-def _stop(agents: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop_agents(agents: Sequence[subprocess.Popen[bytes]]) -> None:
     for agent in agents:
         if agent.returncode is None:
             agent.terminate()

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from unitagent.core.model import Order
     from unitagent.store.protocol import UnitSnapshot
 
-STOPPED = 2.0  # seconds after its lease, when an agent that is cut off has stopped its workload
+STOP_MARGIN = 2.0  # seconds after its lease, when an agent that is cut off has stopped its workload
 
 
-class Outcome:
+class OrderProgress:
     """What came of one order; ``now`` is always seconds of our own monotonic clock.
 
     Args:
@@ -33,22 +33,22 @@ class Outcome:
     def __init__(self, order: Order, lease: float, now: float, *, started: bool = True) -> None:
         self._order = order
         self._least = order.generation + started
-        self.quiet = lease + STOPPED
+        self.quiet = lease + STOP_MARGIN
         self._known = now  # when the store last told of any rank
 
-    def see(self, snapshot: UnitSnapshot | None, now: float) -> bool:
+    def observe_snapshot(self, snapshot: UnitSnapshot | None, now: float) -> bool:
         """Take in what the store tells, None for nothing; returns whether it is done."""
         if snapshot is not None and snapshot.records:
             self._known = now
             drains = self._order.kind is OrderKind.DRAIN
-            return self._drained(snapshot) if drains else self._restarted(snapshot)
+            return self._all_drained(snapshot) if drains else self._all_restarted(snapshot)
         return self._order.kind is OrderKind.DRAIN and now - self._known > self.quiet
 
-    def lose(self, now: float) -> None:
+    def note_outage(self, now: float) -> None:
         """The store is away; it has as long again to tell of somebody."""
         self._known = now
 
-    def _drained(self, snapshot: UnitSnapshot) -> bool:
+    def _all_drained(self, snapshot: UnitSnapshot) -> bool:
         """Whether every rank has left, or is gone."""
         ages = snapshot.ages
         return all(
@@ -56,7 +56,7 @@ class Outcome:
             for rank, record in snapshot.records.items()
         )
 
-    def _restarted(self, snapshot: UnitSnapshot) -> bool:
+    def _all_restarted(self, snapshot: UnitSnapshot) -> bool:
         """Whether all ranks serve in a generation that is new; those of a former size count for nothing."""
         leader = snapshot.records.get(0)
         if leader is None or leader.state is not InstanceState.HEALTHY:

@@ -18,17 +18,17 @@ _LONGEST = 65536  # bytes of an answer that are read
 _OK = b"200"
 
 
-def probe(kind: str, host: str, port: int, timeout: float) -> int:
+def run_probe(kind: str, host: str, port: int, timeout: float) -> int:
     """Print one line why; 0 when the answer is yes."""
-    yes, why = ask(PATHS[kind], host, port, timeout)
+    yes, why = send_probe(PATHS[kind], host, port, timeout)
     print_text(escape_line(why), sys.stdout if yes else sys.stderr)
     return 0 if yes else 1
 
 
-def ask(path: str, host: str, port: int, timeout: float) -> tuple[bool, str]:
+def send_probe(path: str, host: str, port: int, timeout: float) -> tuple[bool, str]:
     """Whether the answer was 200, and its first line."""
     try:
-        answer = _fetch(path, host, port, timeout)
+        answer = _fetch_answer(path, host, port, timeout)
     except OSError as error:
         return False, f"no answer from {host}:{port}: {error or type(error).__name__}"
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -39,7 +39,7 @@ def ask(path: str, host: str, port: int, timeout: float) -> tuple[bool, str]:
     return status == _OK, said[0] if said else status.decode(errors="replace")
 
 
-def _fetch(path: str, host: str, port: int, timeout: float) -> bytes:
+def _fetch_answer(path: str, host: str, port: int, timeout: float) -> bytes:
     """Everything that is answered within ``timeout`` seconds, however slowly it comes.
 
     Raises:
@@ -47,7 +47,7 @@ def _fetch(path: str, host: str, port: int, timeout: float) -> bytes:
 
     """
     end = time.monotonic() + timeout
-    where = reachable(host)
+    where = resolve_wildcard(host)
     answer = b""
     with socket.create_connection((where, port), timeout) as connection:
         name = f"[{where}]" if ":" in where else where
@@ -65,7 +65,7 @@ def _fetch(path: str, host: str, port: int, timeout: float) -> bytes:
     return answer
 
 
-def reachable(host: str) -> str:
+def resolve_wildcard(host: str) -> str:
     """Where to connect to reach an agent that listens at ``host``; at ``::`` it listens at IPv4 as well."""
     bare = host.strip("[]")
     return "127.0.0.1" if bare in {"", "::", "0.0.0.0"} else bare

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unitagent.system.keyring import Keyring
 
 
-class Proof:
+class AnswerProof:
     """One question: what it asks with, and whether the answer is one of whoever knows the secret."""
 
     def __init__(self, unit: str, keys: Keyring) -> None:
@@ -35,7 +35,7 @@ class Proof:
         """What the question carries."""
         return {NONCE_HEADER: self._nonce}
 
-    def holds(self, headers: Mapping[str, str], body: bytes) -> bool:
+    def verify_answer(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether this is an answer to this very question; names of headers are in any case."""
         told = {name.lower(): text for name, text in headers.items()}
         rank = told.get(RANK_HEADER.lower(), "")

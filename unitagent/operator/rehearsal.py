@@ -14,7 +14,7 @@ from unitagent.system import redaction
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class DryRun:
     """One rank's start.
 
     Attributes:
@@ -34,12 +34,12 @@ class Rehearsal:
     health: tuple[str, str] | None = None
 
 
-def shown(rehearsal: Rehearsal, form: str) -> str:
+def format_dry_run(rehearsal: DryRun, form: str) -> str:
     """The rehearsal as ``shell`` or ``json``."""
-    return _json(rehearsal) if form == "json" else _shell(rehearsal)
+    return _format_json(rehearsal) if form == "json" else _format_shell(rehearsal)
 
 
-def _json(rehearsal: Rehearsal) -> str:
+def _format_json(rehearsal: DryRun) -> str:
     said = {
         "rank": rehearsal.rank,
         "command": list(redaction.redact_words(rehearsal.argv)),
@@ -54,7 +54,7 @@ def _json(rehearsal: Rehearsal) -> str:
     return json.dumps(said, indent=2)
 
 
-def _shell(rehearsal: Rehearsal) -> str:
+def _format_shell(rehearsal: DryRun) -> str:
     rows = [
         (f"export {name}={shlex.quote(redaction.redact_value(name, value))}", source)
         for name, (value, source) in rehearsal.environment.items()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from unitagent.agent.launch import Launch, Launcher, choose_rdma_device, list_replaced_variables
 from unitagent.discovery.network import find_instance_address
 from unitagent.errors import ConfigurationError
-from unitagent.operator.rehearsal import Rehearsal
+from unitagent.operator.dry_run import DryRun
 from unitagent.settings import Resolved
 from unitagent.system.safe_output import print_warning
 
@@ -30,7 +30,7 @@ _STAND_INS = {
 }
 
 
-def rehearse(found: Resolved) -> Rehearsal:
+def plan_launch(found: Resolved) -> DryRun:
     """Find the card and complete the command for the rank of these settings.
 
     Raises:
@@ -42,23 +42,23 @@ def rehearse(found: Resolved) -> Rehearsal:
         raise ConfigurationError("no COMMAND given: write `unitagent env --command -- COMMAND [ARG...]`")
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto: the store gives a rank to `run` only; say one with --rank N")
-    card = asyncio.run(_card(settings.ifname, settings.rank_ip))
-    hca = choose_rdma_device(found, card[0], _say)
+    card = asyncio.run(_find_interface(settings.ifname, settings.rank_ip))
+    hca = choose_rdma_device(found, card[0], _warn)
     launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
     launch = launcher.prepare_dry_run(settings.master_address)
     for notice in launch.notices:
-        _say(notice)
-    return Rehearsal(
+        _warn(notice)
+    return DryRun(
         rank=settings.rank,
         argv=launch.argv,
         flags={name: why for name, why in launch.origins.items() if name not in launch.env},
-        environment=_changed(launch, found),
-        removed=_removed(launch.env, found),
+        environment=_list_changed(launch, found),
+        removed=_list_removed(launch.env, found),
         health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
     )
 
 
-def of_engine(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
+def find_engine_endpoints(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
     """Find out what rank 0's workload is asked, and where it takes requests; empty where that is not known.
 
     What is wrong with its command is a matter of who runs or rehearses it.
@@ -73,31 +73,31 @@ def of_engine(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
     return asked, str(launch.traffic_port or "")
 
 
-async def _card(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
+async def _find_interface(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
     """Find card and address as ``run`` does; an address that was given may be another machine's."""
     try:
-        address = await find_instance_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _say)
+        address = await find_instance_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _warn)
     except ConfigurationError as error:
         if rank_ip is None:
             raise
-        _say(f"{error.problems[0]}; it is used as given")
+        _warn(f"{error.problems[0]}; it is used as given")
         return ifname or "", rank_ip
     return address.ifname, address.ip
 
 
-def _say(what: str) -> None:
+def _warn(what: str) -> None:
     print_warning(f"warning: {what}")
 
 
-def _changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:
+def _list_changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:
     return {
-        name: (value, _origin(name, launch, found))
+        name: (value, _explain_origin(name, launch, found))
         for name, value in sorted(launch.env.items())
         if value and os.environ.get(name) != value
     }
 
 
-def _origin(name: str, launch: Launch, found: Resolved) -> str:
+def _explain_origin(name: str, launch: Launch, found: Resolved) -> str:
     if name in launch.origins:
         return launch.origins[name]
     if name in list_replaced_variables(found):
@@ -109,11 +109,11 @@ def _origin(name: str, launch: Launch, found: Resolved) -> str:
     if name == "NCCL_IB_HCA":
         return "UNIT_RDMA=auto: the RDMA port of the interface"
     if name in found.sources:
-        return _resolved(name, found)
+        return _explain_setting(name, found)
     return "given to frameworks where the user set nothing"
 
 
-def _resolved(name: str, found: Resolved) -> str:
+def _explain_setting(name: str, found: Resolved) -> str:
     """Tell where a variable of ours comes from; what nobody said was found on this machine."""
     source = found.sources[name]
     if name == "MASTER_ADDRESS" and found.settings.rank == 0:
@@ -124,16 +124,16 @@ def _resolved(name: str, found: Resolved) -> str:
     return "found on this machine" if source == _UNSET else source
 
 
-def _removed(given: Mapping[str, str], found: Resolved) -> dict[str, str]:
+def _list_removed(given: Mapping[str, str], found: Resolved) -> dict[str, str]:
     """Tell what the workload does not get; variables without a value count as unset anyway."""
     return {
-        name: _why_removed(name, text, found)
+        name: _explain_removal(name, text, found)
         for name, text in sorted(os.environ.items())
         if text and name not in given
     }
 
 
-def _why_removed(name: str, text: str, found: Resolved) -> str:
+def _explain_removal(name: str, text: str, found: Resolved) -> str:
     if name in list_replaced_variables(found):
         return _PLATFORMS.format(found.platform)
     return "a Kubernetes service link, not a port" if text.startswith("tcp://") else "not for the workload"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from unitagent.core.model import format_ranks
-from unitagent.operator.history.since import stamp
+from unitagent.operator.history.event_text import format_time
 from unitagent.system.safe_output import escape_json_value, escape_line
 
 
-def table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
+def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
     """What has been seen of the Unit, and the last output of the workload that failed.
 
     A rank whose last heartbeat is older than ``beat_due`` seconds is silent; while the store is away, all
@@ -21,33 +21,33 @@ def table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = fl
     head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
     due = beat_due if seen["store"]["connected"] else float("inf")
-    lines += [_row(one) + _silence(one, due) for one in seen["instances"]]
-    lines += [_untrue(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
-    lines += _secrets(seen.get("secrets"))
+    lines += [_format_row(one) + _describe_silence(one, due) for one in seen["instances"]]
+    lines += [_format_condition(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
+    lines += _format_secrets(seen.get("secrets"))
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
     lines += [f"  | {escape_line(said)}" for said in output]
     return "\n".join(lines)
 
 
-def _untrue(condition: dict[str, Any]) -> str:
+def _format_condition(condition: dict[str, Any]) -> str:
     """What is not as it should be, since when, and what happens next."""
     since = condition["since"]
-    return condition["message"] if since is None else f"since {stamp(since)}: {condition['message']}"
+    return condition["message"] if since is None else f"since {format_time(since)}: {condition['message']}"
 
 
-def _secrets(told: dict[str, Any] | None) -> list[str]:
+def _format_secrets(told: dict[str, Any] | None) -> list[str]:
     """How far a change of the secret has come; nothing when there is none."""
     if told is None or (told["accepted"] == 1 and told["differing"] == []):
         return []
     strangers = told.get("strangers", [])
-    said = _differing(told["differing"], strangers)
+    said = _describe_differing(told["differing"], strangers)
     return [
-        f"secrets accepted: {told['accepted']}; {clause}" for clause in (said, _apart(strangers)) if clause
+        f"secrets accepted: {told['accepted']}; {clause}" for clause in (said, _describe_strangers(strangers)) if clause
     ]
 
 
-def _differing(others: list[int] | None, strangers: list[int]) -> str:
+def _describe_differing(others: list[int] | None, strangers: list[int]) -> str:
     """Which ranks are at another step of the change."""
     if others is None:
         return "not known yet whether all ranks have exactly these"
@@ -61,7 +61,7 @@ def _differing(others: list[int] | None, strangers: list[int]) -> str:
     )
 
 
-def _apart(strangers: list[int]) -> str:
+def _describe_strangers(strangers: list[int]) -> str:
     """Which ranks were left behind, or went ahead, by a step that came too early."""
     if not strangers:
         return ""
@@ -72,14 +72,14 @@ def _apart(strangers: list[int]) -> str:
     )
 
 
-def _silence(one: dict[str, Any], due: float) -> str:
+def _describe_silence(one: dict[str, Any], due: float) -> str:
     """Say that a heartbeat is missing: the state is what the rank said last, and it may be dead by now."""
     over = one["state"] in ("exited", "waiting")  # who has left beats no more
     age = one["lease_seconds"]
     return "" if over or age is None or age <= due else f"  silent for {age:.0f} s"
 
 
-def _row(one: dict[str, Any]) -> str:
+def _format_row(one: dict[str, Any]) -> str:
     age = one["lease_seconds"]
     lease = "-" if age is None else f"{age:.1f}s"
     ip, host = one["ip"] or "-", (one["hostname"] or "-")[:20]

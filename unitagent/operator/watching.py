@@ -22,8 +22,8 @@ from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record
 from unitagent.core.status import status_from_store
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.operator import agents, status
-from unitagent.operator.outcome import Outcome
+from unitagent.operator import agent_client, status_table
+from unitagent.operator.order_progress import OrderProgress
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
@@ -36,13 +36,13 @@ _EVERY = 1.0  # seconds between two looks
 _ASK = 2.0  # seconds for the store's answer
 
 
-def show(settings: Settings, namespace: argparse.Namespace) -> int:
+def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the Unit's status, again and again with ``--watch``."""
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
     while True:
-        seen, output = asyncio.run(_look(settings, keys))
-        text = json.dumps(seen, indent=2) if namespace.json else _table(settings, seen, output)
+        seen, output = asyncio.run(_load_status(settings, keys))
+        text = json.dumps(seen, indent=2) if namespace.json else _format_status(settings, seen, output)
         print_text(text)
         if not namespace.watch:
             return 0
@@ -50,46 +50,46 @@ def show(settings: Settings, namespace: argparse.Namespace) -> int:
         asyncio.run(file.check_file())
 
 
-def _table(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
-    return status.table(seen, output, settings.timing.beat_due)
+def _format_status(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
+    return status_table.format_table(seen, output, settings.timing.beat_due)
 
 
-async def _look(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
+async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
     """The agent of this container knows most; the store knows the workload's last output."""
-    seen = None if _has_url(settings) else await asyncio.to_thread(from_agent, settings, keys)
+    seen = None if has_store_url(settings) else await asyncio.to_thread(ask_own_agent, settings, keys)
     try:
-        store = _open(settings, seen, keys)
+        store = _open_store(settings, seen, keys)
     except StoreError:
         if seen is None:
             raise
         return seen, []  # of a Unit that forms yet, the agent has not met rank 0
     try:
-        seen = seen or await _from_store(settings, store, keys)
+        seen = seen or await _load_from_store(settings, store, keys)
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError as error:
-        seen, output = seen or await _from_agent_instead(settings, keys, error), None
+        seen, output = seen or await _fall_back_to_agent(settings, keys, error), None
     finally:
         await store.close()
     return seen, list(output.lines) if output else []
 
 
-async def _from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
+async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
     snapshot = await store.read()
     seen = status_from_store(settings.unit, snapshot, settings.lease)
-    seen |= {"secrets": _secrets(snapshot, keys) if keys else None}
-    return seen | await asyncio.to_thread(_from_leader, settings, snapshot.records.get(0), keys)
+    seen |= {"secrets": _summarize_secrets(snapshot, keys) if keys else None}
+    return seen | await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
 
 
-def _secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
+def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
     differing, strangers = sorted(snapshot.unlike), sorted(snapshot.foreign)
     return {"accepted": len(keys), "differing": differing, "strangers": strangers}
 
 
-async def _from_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
+async def _fall_back_to_agent(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
     """While the store is away the agent of this container knows how the Unit does; else that is the error."""
     try:
-        seen = await asyncio.to_thread(from_agent, settings, keys)
+        seen = await asyncio.to_thread(ask_own_agent, settings, keys)
     except StoreError:
         seen = None
     if seen is None or seen.get("unit") != settings.unit:
@@ -98,18 +98,18 @@ async def _from_agent_instead(settings: Settings, keys: Keyring, error: StoreErr
     return seen
 
 
-def _from_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
+def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
     """What the store does not know; the table for people has none of it."""
     if leader is None or leader.left or not leader.port:
         return {}
-    return agents.known_to_agents_only(settings.unit, leader.ip, leader.port, keys)
+    return agent_client.fetch_agent_fields(settings.unit, leader.ip, leader.port, keys)
 
 
-def _has_url(settings: Settings) -> bool:
+def has_store_url(settings: Settings) -> bool:
     return settings.redis_url is not None or settings.redis_url_file is not None
 
 
-def from_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
+def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     """What the agent of this container says; None when none answers. Blocks.
 
     Raises:
@@ -117,35 +117,35 @@ def from_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
 
     """
     port = settings.http_port or DEFAULT_PROBE_PORT
-    return agents.seen(settings.unit, settings.http_host, port, keys)
+    return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
 
 
-def _open(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
+def _open_store(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
     """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
-    return RedisStore(settings.unit, _url(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn)
+    return RedisStore(settings.unit, find_directions(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn)
 
 
 def _warn(text: str) -> None:
     print_warning(f"warning: {text}")
 
 
-def _url(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
-    if _has_url(settings):
+def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
+    if has_store_url(settings):
         leader = None
     elif keys and settings.http_port:
-        leader = _proven_leader(settings, seen, keys)
+        leader = _find_proven_leader(settings, seen, keys)
     else:
-        leader = agents.leader(seen) or settings.master_address or "127.0.0.1"
+        leader = agent_client.find_leader(seen) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     return locate_store(onlooker, "", keys).url
 
 
-def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
+def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
     """Where rank 0 is, by the word of an agent that knows the secret: its store is sent a password."""
-    found = agents.leader(seen)
+    found = agent_client.find_leader(seen)
     if found is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
-        found = agents.leader(agents.seen(settings.unit, there, port, keys))
+        found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
     if found is None:
         raise StoreError(
             "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to an "
@@ -154,37 +154,37 @@ def _proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyrin
     return found
 
 
-def store_url(settings: Settings, keys: Keyring) -> LocationSource:
+def locate_store(settings: Settings, keys: Keyring) -> LocationSource:
     """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
-    return _url(settings, None if _has_url(settings) else from_agent(settings, keys), keys)
+    return find_directions(settings, None if has_store_url(settings) else ask_own_agent(settings, keys), keys)
 
 
-def order(settings: Settings, namespace: argparse.Namespace) -> int:
+def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
     """Ask the Unit to drain or to restart; with ``--wait`` until it has."""
-    return asyncio.run(_order(settings, OrderKind(namespace.kind), namespace.reason, wait=namespace.wait))
+    return asyncio.run(_send_order(settings, OrderKind(namespace.kind), namespace.reason, wait=namespace.wait))
 
 
-async def _order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
+async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
     keys = settings.keys
-    url = await asyncio.to_thread(store_url, settings, keys)
+    url = await asyncio.to_thread(locate_store, settings, keys)
     store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
-            raise ConfigurationError(f"UNIT_ID={settings.unit}: {_why_unknown(settings, snapshot)}")
+            raise ConfigurationError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
-        await _tell(UnitHistory(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
+        await _record_order(UnitHistory(settings.unit, url, timeout=_ASK), wish)  # before all that follows from it
         order = await store.put_order(wish)
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if wait:
-            outcome = Outcome(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
-            await _wait(store, outcome, settings)
+            progress = OrderProgress(order, settings.lease, time.monotonic(), started=_has_started(snapshot, order))
+            await _wait_until_done(store, progress, settings)
     finally:
         await store.close()
     return 0
 
 
-def _why_unknown(settings: Settings, snapshot: UnitSnapshot) -> str:
+def _explain_unknown_unit(settings: Settings, snapshot: UnitSnapshot) -> str:
     if not snapshot.unlike:
         return "the store knows no such Unit"
     has = "another UNIT_SECRET is accepted by" if settings.keys else "UNIT_SECRET is asked for by"
@@ -197,9 +197,9 @@ def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
     return leader is not None and leader.state.started and leader.generation == order.generation
 
 
-async def _tell(history: UnitHistory, order: Order) -> None:
+async def _record_order(history: UnitHistory, order: Order) -> None:
     """Leave it in the Unit's history, with who asks; that is no condition for the order."""
-    moment = make_order_event(order, time.time(), secrets.token_hex(8), _whoever())
+    moment = make_order_event(order, time.time(), secrets.token_hex(8), _identify_user())
     try:
         await history.add([moment], time.time)
     except StoreError as error:
@@ -208,7 +208,7 @@ async def _tell(history: UnitHistory, order: Order) -> None:
         await history.close()
 
 
-def _whoever() -> str:
+def _identify_user() -> str:
     """A user of a container may have no name."""
     try:
         user = getpass.getuser()
@@ -217,7 +217,7 @@ def _whoever() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-async def _wait(store: Store, outcome: Outcome, settings: Settings) -> None:
+async def _wait_until_done(store: Store, progress: OrderProgress, settings: Settings) -> None:
     """Look until it is done; an embedded store ends with rank 0, any other is only away."""
     answered = time.monotonic()
     while True:
@@ -226,10 +226,10 @@ async def _wait(store: Store, outcome: Outcome, settings: Settings) -> None:
             snapshot = await store.read()
             answered = time.monotonic()
         except StoreError:
-            if time.monotonic() - answered > max(settings.store_timeout, outcome.quiet):
+            if time.monotonic() - answered > max(settings.store_timeout, progress.quiet):
                 raise
-            if _has_url(settings):
-                outcome.lose(time.monotonic())
-        if outcome.see(snapshot, time.monotonic()):
+            if has_store_url(settings):
+                progress.note_outage(time.monotonic())
+        if progress.observe_snapshot(snapshot, time.monotonic()):
             return
         await asyncio.sleep(_EVERY / 4)

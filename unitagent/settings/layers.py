@@ -27,37 +27,37 @@ _LINK_NAME = re.compile(r"UNIT\w*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(T
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SourcedText:
     """A text for a variable, and who gave it."""
 
     text: str
     source: str
 
 
-Layer = dict[str, Given]
+Layer = dict[str, SourcedText]
 
 
-def flag_layer(flags: Mapping[str, str]) -> Layer:
+def make_flag_layer(flags: Mapping[str, str]) -> Layer:
     """Take the command line, as ``options.flags`` gives it."""
     return {
-        name: Given(text.strip(), f"flag {VARIABLES[name].flag}")
+        name: SourcedText(text.strip(), f"flag {VARIABLES[name].flag}")
         for name, text in flags.items()
         if name in VARIABLES and text.strip()
     }
 
 
-def environment_layer(environ: Mapping[str, str]) -> Layer:
+def make_environment_layer(environ: Mapping[str, str]) -> Layer:
     """Take the environment."""
     return {
-        name: Given(environ[name].strip(), "environment")
+        name: SourcedText(environ[name].strip(), "environment")
         for name in VARIABLES
         if environ.get(name, "").strip()
     }
 
 
-def default_layer() -> Layer:
+def make_default_layer() -> Layer:
     """Take the table's defaults."""
-    return {v.name: Given(v.default, "default") for v in VARIABLES.values() if v.default}
+    return {v.name: SourcedText(v.default, "default") for v in VARIABLES.values() if v.default}
 
 
 def read_service_file(path: str, read_file: Callable[[str], str]) -> ServiceFile:
@@ -67,15 +67,15 @@ def read_service_file(path: str, read_file: Callable[[str], str]) -> ServiceFile
         ConfigurationError: it cannot be read or holds something impossible.
 
     """
-    return service_file.parse_service_file(contents("UNIT_CONFIG", path, read_file), path, VARIABLES.keys())
+    return service_file.parse_service_file(read_nonempty_file("UNIT_CONFIG", path, read_file), path, VARIABLES.keys())
 
 
-def service_file_layer(file: ServiceFile, path: str) -> Layer:
+def make_service_file_layer(file: ServiceFile, path: str) -> Layer:
     """Take what a service file states."""
-    return {name: Given(said.text, f"service file {path}: {said.path}") for name, said in file.values.items()}
+    return {name: SourcedText(said.text, f"service file {path}: {said.path}") for name, said in file.values.items()}
 
 
-def contents(variable: str, path: str, read_file: Callable[[str], str]) -> str:
+def read_nonempty_file(variable: str, path: str, read_file: Callable[[str], str]) -> str:
     """Read a file that a variable names.
 
     Raises:
@@ -112,17 +112,17 @@ def find_platform(
         hostname = ""
     elif "." not in hostname:
         hostname = platforms.find_full_name(hostname, hosts)
-    return platforms.detect_platform(environ, hostname, in_cluster=_in_cluster(read_file))
+    return platforms.detect_platform(environ, hostname, in_cluster=_is_in_cluster(read_file))
 
 
-def _in_cluster(read_file: Callable[[str], str]) -> bool:
+def _is_in_cluster(read_file: Callable[[str], str]) -> bool:
     """Whether a pod's identity is mounted here: its namespace lies beside its token."""
     with suppress(OSError, ValueError):
         return bool(read_file("/var/run/secrets/kubernetes.io/serviceaccount/namespace"))
     return False
 
 
-def platform_layer(platform: Platform) -> Layer:
+def make_platform_layer(platform: Platform) -> Layer:
     """Take what a platform tells."""
     told = {
         "UNIT_ID": platform.unit,
@@ -131,17 +131,17 @@ def platform_layer(platform: Platform) -> Layer:
         "MASTER_ADDRESS": platform.leader,
     }
     source = f"platform {platform.name}" + "".join(f" ({note})" for note in platform.notes)
-    return {name: Given(str(value), source) for name, value in told.items() if value is not None}
+    return {name: SourcedText(str(value), source) for name, value in told.items() if value is not None}
 
 
-def service_links(environ: Mapping[str, str]) -> Iterator[str]:
+def find_service_links(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the ``UNIT_*`` variables that Kubernetes made of a Service whose name begins with ``unit``."""
     for name, text in environ.items():
         if name.startswith("UNIT_") and _SERVICE_LINK.match(text.strip()):
             yield name
 
 
-def strangers(environ: Mapping[str, str]) -> Iterator[str]:
+def find_unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the ``UNIT_*`` variables that nobody knows, most likely mistyped."""
     for name in sorted(environ):
         known = name in VARIABLES or name in _GIVEN_TO_WORKLOADS or _LINK_NAME.fullmatch(name)
@@ -149,7 +149,7 @@ def strangers(environ: Mapping[str, str]) -> Iterator[str]:
             yield name
 
 
-def likely(name: str) -> str:
+def suggest_variable(name: str) -> str:
     """Say which variable a mistyped one was meant to be, if that is plain."""
     from difflib import get_close_matches  # noqa: PLC0415 - 2 ms that only a mistake costs
 

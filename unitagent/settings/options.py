@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 group.add_argument(
                     row.flag,
                     dest=PREFIX + row.name,
-                    metavar=_metavar(row),
-                    help=_help(row),
-                    nargs="?" if row.switch else None,
-                    const="true" if row.switch else None,
+                    metavar=_choose_metavar(row),
+                    help=_format_help(row),
+                    nargs="?" if row.is_switch else None,
+                    const="true" if row.is_switch else None,
                 )
 
 
-def flags(namespace: argparse.Namespace) -> Mapping[str, str]:
+def collect_flags(namespace: argparse.Namespace) -> Mapping[str, str]:
     """Give variable -> text for the options that were used."""
     return {
         name.removeprefix(PREFIX): text
@@ -51,34 +51,34 @@ def split_command(words: Sequence[str], others: Sequence[str] = ()) -> tuple[lis
     for yes or no after it is its value where a ``--`` is still to come, and COMMAND where there is none.
     ``others`` are options beside the table's that take a value.
     """
-    valued = {row.flag for row in VARIABLES.values() if not row.switch}.union(others)
-    switches = {row.flag for row in VARIABLES.values() if row.switch}
+    valued = {row.flag for row in VARIABLES.values() if not row.is_switch}.union(others)
+    switches = {row.flag for row in VARIABLES.values() if row.is_switch}
     options: list[str] = []
     rest = list(words)
     while rest and rest[0] != "--" and rest[0].startswith("-"):
         word = rest.pop(0)
         if word in switches:
-            word += f"={rest.pop(0) if '--' in rest[1:] and _says_yes_or_no(rest[0]) else 'true'}"
+            word += f"={rest.pop(0) if '--' in rest[1:] and _is_boolean(rest[0]) else 'true'}"
         options.append(word)
         if word in valued and rest:
             options.append(rest.pop(0))
     return options, rest[1:] if rest[:1] == ["--"] else rest
 
 
-def _says_yes_or_no(word: str) -> bool:
+def _is_boolean(word: str) -> bool:
     with suppress(ValueError):
         parse_boolean(word)
         return True
     return False
 
 
-def _metavar(row: Variable) -> str:
-    if row.switch:
+def _choose_metavar(row: Variable) -> str:
+    if row.is_switch:
         return "BOOL"
     return row.name.rpartition("_")[2]
 
 
-def _help(row: Variable) -> str:
+def _format_help(row: Variable) -> str:
     default = row.known or row.default
     notes = ([f"default {default}"] if default else []) + [row.name]
     choice = f"; {row.kind.accepted}" if row.kind.choice else ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueType:
     """A parser that raises ``ValueError``, and the words for what it accepts; ``choice`` if these are all."""
 
     parse: Callable[[str], Any]
@@ -43,7 +43,7 @@ class Variable:
 
     name: str
     field: str
-    kind: Kind
+    kind: ValueType
     meaning: str
     default: str | None = None
     known: str | None = None
@@ -56,11 +56,11 @@ class Variable:
         return _FLAGS.get(self.name) or "--" + self.name.removeprefix("UNIT_").lower().replace("_", "-")
 
     @property
-    def switch(self) -> bool:
+    def is_switch(self) -> bool:
         """Whether the flag alone means true."""
         return self.kind is BOOLEAN
 
-    def shown(self, text: str) -> str:
+    def mask_value(self, text: str) -> str:
         """Give a value of this variable in a form fit for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
             return redaction.HIDDEN
@@ -69,48 +69,48 @@ class Variable:
 
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
-NAME = Kind(setting_parsers.parse_name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
-TEXT = Kind(setting_parsers.parse_text, "one line of printable text")
-SECRET = Kind(
+NAME = ValueType(setting_parsers.parse_name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
+TEXT = ValueType(setting_parsers.parse_text, "one line of printable text")
+SECRET = ValueType(
     setting_parsers.parse_secrets,
     f"a line of printable text, at least {MIN_SECRET_BYTES} bytes, such as `openssl rand -hex 32` makes; up "
     f"to {MAX_SECRETS} lines while it changes",
 )
-PATH = Kind(setting_parsers.parse_text, "the path of a file")
-BOOLEAN = Kind(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
-SIZE = Kind(setting_parsers.parse_size, "a whole number from 1 to 1024")
-RANK = Kind(setting_parsers.parse_rank, "a whole number from 0 to 1023, or auto")
-COUNT = Kind(setting_parsers.make_integer_parser(0, 1_000_000), "a whole number from 0 to 1000000")
-ATTEMPTS = Kind(setting_parsers.make_integer_parser(1, 1_000_000), "a whole number from 1 to 1000000")
-PORT = Kind(setting_parsers.parse_port, "a port from 1 to 65535")
-SECONDS = Kind(setting_parsers.make_seconds_parser(), "a number of seconds from 0 to 31536000")
-PERIOD = Kind(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.05 to 31536000")
-LEASE = Kind(
+PATH = ValueType(setting_parsers.parse_text, "the path of a file")
+BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
+SIZE = ValueType(setting_parsers.parse_size, "a whole number from 1 to 1024")
+RANK = ValueType(setting_parsers.parse_rank, "a whole number from 0 to 1023, or auto")
+COUNT = ValueType(setting_parsers.make_integer_parser(0, 1_000_000), "a whole number from 0 to 1000000")
+ATTEMPTS = ValueType(setting_parsers.make_integer_parser(1, 1_000_000), "a whole number from 1 to 1000000")
+PORT = ValueType(setting_parsers.parse_port, "a port from 1 to 65535")
+SECONDS = ValueType(setting_parsers.make_seconds_parser(), "a number of seconds from 0 to 31536000")
+PERIOD = ValueType(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.05 to 31536000")
+LEASE = ValueType(
     setting_parsers.make_seconds_parser(0.05),
     "a number of seconds from 1 to 31536000, and at least two heartbeats",
 )
-HEARTBEAT = Kind(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.2 to half a lease")
-PAUSES = Kind(setting_parsers.parse_durations, "numbers of seconds from 0 to 31536000, separated by commas")
-INTERFACE = Kind(setting_parsers.parse_interface, "the whole name of one network interface, such as eth0")
-ADDRESS = Kind(setting_parsers.parse_address, "an IP address that the other instances can reach")
-HOST = Kind(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
-LISTEN = Kind(
+HEARTBEAT = ValueType(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.2 to half a lease")
+PAUSES = ValueType(setting_parsers.parse_durations, "numbers of seconds from 0 to 31536000, separated by commas")
+INTERFACE = ValueType(setting_parsers.parse_interface, "the whole name of one network interface, such as eth0")
+ADDRESS = ValueType(setting_parsers.parse_address, "an IP address that the other instances can reach")
+HOST = ValueType(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
+LISTEN = ValueType(
     setting_parsers.parse_listen_address,
     "host:port, [IPv6 address]:port ([::] is all addresses of both families), or off",
 )
-HOSTS = Kind(setting_parsers.parse_hosts, "DNS names separated by commas, *.name for all names below one")
-URL = Kind(setting_parsers.parse_http_url, "a URL that begins with http:// or https://")
-STORE = Kind(
+HOSTS = ValueType(setting_parsers.parse_hosts, "DNS names separated by commas, *.name for all names below one")
+URL = ValueType(setting_parsers.parse_http_url, "a URL that begins with http:// or https://")
+STORE = ValueType(
     setting_parsers.parse_store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
     "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
-MODE = Kind(lambda text: Mode(text.lower()), "service or job", choice=True)
-RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
+MODE = ValueType(lambda text: Mode(text.lower()), "service or job", choice=True)
+RESTART = ValueType(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
 
 
-def _choice(*words: str) -> Kind:
-    return Kind(
+def _one_of(*words: str) -> ValueType:
+    return ValueType(
         setting_parsers.make_choice_parser(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True
     )
 
@@ -156,7 +156,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "user port of rank 0",
             known="service file or framework",
         ),
-        V("UNIT_RDMA", "rdma", _choice("off", "auto"), "find the interface's RDMA device for NCCL", "off"),
+        V("UNIT_RDMA", "rdma", _one_of("off", "auto"), "find the interface's RDMA device for NCCL", "off"),
     ),
     "store": (
         V("UNIT_REDIS_URL", "redis_url", STORE, "Redis or Valkey", known="embedded at rank 0"),
@@ -237,7 +237,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V(
             "UNIT_FRAMEWORK",
             "framework",
-            _choice(
+            _one_of(
                 "none",
                 "auto",
                 "vllm",
@@ -280,21 +280,21 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V(
             "UNIT_DASHBOARD",
             "dashboard",
-            _choice("unit", "store", "off"),
+            _one_of("unit", "store", "off"),
             "page at / of the probe address",
             "unit",
         ),
         V(
             "UNIT_LOG_FORMAT",
             "log_format",
-            _choice("text", "json"),
+            _one_of("text", "json"),
             "log lines",
             known="text on a terminal, else json",
         ),
         V(
             "UNIT_LOG_LEVEL",
             "log_level",
-            _choice("debug", "info", "warning", "error"),
+            _one_of("debug", "info", "warning", "error"),
             "least level logged",
             "info",
         ),

@@ -5,17 +5,17 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Callable, Collection, Sequence
 
-from unitagent.operator.completion import bash, fish, zsh
-from unitagent.operator.completion.words import Command, read
+from unitagent.operator import completion
+from unitagent.operator.completion import CommandWords, read_commands
 
-SHELLS: dict[str, Callable[[Sequence[Command]], str]] = {
-    "bash": bash.script,
-    "zsh": zsh.script,
-    "fish": fish.script,
+SHELLS: dict[str, Callable[[Sequence[CommandWords]], str]] = {
+    "bash": completion.write_bash_script,
+    "zsh": completion.write_zsh_script,
+    "fish": completion.write_fish_script,
 }
 
 
-def script(shell: str, parser: ArgumentParser, workloads: Collection[str]) -> str:
+def write_script(shell: str, parser: ArgumentParser, workloads: Collection[str]) -> str:
     """Write the script for a shell.
 
     Args:
@@ -24,4 +24,4 @@ def script(shell: str, parser: ArgumentParser, workloads: Collection[str]) -> st
         workloads: commands that end in another command line.
 
     """
-    return SHELLS[shell](list(read(parser, workloads)))
+    return SHELLS[shell](list(read_commands(parser, workloads)))

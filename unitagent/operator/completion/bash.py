@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from unitagent.operator.completion.words import Command
+from unitagent.operator.completion import CommandWords
 
-_SCRIPT = """\
+_BASH = """\
 # bash completion for unitagent; load it with: source <(unitagent completion bash)
 _unitagent() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
@@ -57,31 +57,31 @@ complete -o default -F _unitagent unitagent
 """
 
 
-def script(commands: Sequence[Command]) -> str:
+def write_bash_script(commands: Sequence[CommandWords]) -> str:
     """Write the script."""
     parts = {
-        "@COMMANDS@": _words(command.name for command in commands),
-        "@CASES@": "\n".join(map(_case, commands)),
-        "@CHOICES@": "\n".join(choice for command in commands for choice in _choices(command)),
+        "@COMMANDS@": _quote_words(command.name for command in commands),
+        "@CASES@": "\n".join(map(_write_bash_case, commands)),
+        "@CHOICES@": "\n".join(choice for command in commands for choice in _write_bash_choices(command)),
     }
-    text = _SCRIPT
+    text = _BASH
     for place, part in parts.items():
         text = text.replace(place, part)
     return text
 
 
-def _case(command: Command) -> str:
-    options = _words(flag for option in command.options for flag in option.flags)
-    valued = _words(flag for option in command.options if option.needs_value for flag in option.flags)
-    words = f"options={options} valued={valued} plain={_words(command.operands)}"
+def _write_bash_case(command: CommandWords) -> str:
+    options = _quote_words(flag for option in command.options for flag in option.flags)
+    valued = _quote_words(flag for option in command.options if option.needs_value for flag in option.flags)
+    words = f"options={options} valued={valued} plain={_quote_words(command.operands)}"
     return f"        {command.name}) {words} workload={'1' if command.workload else ''} ;;"
 
 
-def _choices(command: Command) -> Iterable[str]:
+def _write_bash_choices(command: CommandWords) -> Iterable[str]:
     for option in command.options:
         for flag in option.flags if option.choices else ():
-            yield f"        '{command.name} {flag}') choices={_words(option.choices)} ;;"
+            yield f"        '{command.name} {flag}') choices={_quote_words(option.choices)} ;;"
 
 
-def _words(words: Iterable[str]) -> str:
+def _quote_words(words: Iterable[str]) -> str:
     return shlex.quote(" ".join(words))

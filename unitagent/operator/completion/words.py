@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class OptionWords:
     """One option.
 
     Attributes:
@@ -31,7 +31,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandWords:
     """One command.
 
     Attributes:
@@ -42,37 +42,37 @@ class Command:
 
     name: str
     help: str
-    options: tuple[Option, ...]
+    options: tuple[OptionWords, ...]
     operands: tuple[str, ...]
     workload: bool
 
 
-def read(parser: ArgumentParser, workloads: Collection[str]) -> Iterator[Command]:
+def read_commands(parser: ArgumentParser, workloads: Collection[str]) -> Iterator[CommandWords]:
     """Yield the commands of a parser."""
     below = next(action for action in parser._actions if isinstance(action, _SubParsersAction))  # noqa: SLF001
     for name, command in below.choices.items():
         actions = command._actions  # noqa: SLF001
-        yield Command(
+        yield CommandWords(
             name,
             command.description or "",
-            tuple(_option(action) for action in actions if action.option_strings),
-            tuple(word for action in actions if not action.option_strings for word in _choices(action)),
+            tuple(_read_option(action) for action in actions if action.option_strings),
+            tuple(word for action in actions if not action.option_strings for word in _read_choices(action)),
             name in workloads,
         )
 
 
-def _option(action: Action) -> Option:
+def _read_option(action: Action) -> OptionWords:
     valued = action.nargs != 0
     metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
-    return Option(
+    return OptionWords(
         tuple(action.option_strings),
         (action.help or "").replace("%%", "%"),
         metavar if valued else "",
         valued and action.nargs != "?",
-        _choices(action),
+        _read_choices(action),
         isinstance(action, _AppendAction),
     )
 
 
-def _choices(action: Action) -> tuple[str, ...]:
+def _read_choices(action: Action) -> tuple[str, ...]:
     return tuple(map(str, action.choices or ()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from unitagent.operator.completion.words import Command, Option
+from unitagent.operator.completion import CommandWords, OptionWords
 
-_SCRIPT = """\
+_ZSH = """\
 #compdef unitagent
 # zsh completion for unitagent; load it with: source <(unitagent completion zsh), after compinit
 _unitagent() {
@@ -33,15 +33,15 @@ fi
 """
 
 
-def script(commands: Sequence[Command]) -> str:
+def write_zsh_script(commands: Sequence[CommandWords]) -> str:
     """Write the script."""
-    told = [f"        {shlex.quote(f'{command.name}:{_escaped(command.help)}')}" for command in commands]
-    text = _SCRIPT.replace("@COMMANDS@", "\n".join(told))
-    return text.replace("@CASES@", "\n".join(map(_case, commands)))
+    told = [f"        {shlex.quote(f'{command.name}:{_escape_zsh(command.help)}')}" for command in commands]
+    text = _ZSH.replace("@COMMANDS@", "\n".join(told))
+    return text.replace("@CASES@", "\n".join(map(_write_zsh_case, commands)))
 
 
-def _case(command: Command) -> str:
-    specs = [spec for option in command.options for spec in _specs(option)]
+def _write_zsh_case(command: CommandWords) -> str:
+    specs = [spec for option in command.options for spec in _write_zsh_specs(option)]
     if command.operands:
         specs.append(f"1:what:({' '.join(command.operands)})")
     if command.workload:
@@ -50,28 +50,28 @@ def _case(command: Command) -> str:
     return f"    {command.name})\n        _arguments -S \\\n{lines} ;;"
 
 
-def _specs(option: Option) -> list[str]:
+def _write_zsh_specs(option: OptionWords) -> list[str]:
     """Give one specification for each spelling; they exclude each other, unless one may be given again."""
     before = "*" if option.repeated else f"({' '.join(option.flags)})"
-    told = f"[{_escaped(option.help)}]"
-    return [f"{before}{flag}{_equals(option)}{told}{_value(option)}" for flag in option.flags]
+    told = f"[{_escape_zsh(option.help)}]"
+    return [f"{before}{flag}{_choose_equals(option)}{told}{_write_zsh_value(option)}" for flag in option.flags]
 
 
-def _equals(option: Option) -> str:
+def _choose_equals(option: OptionWords) -> str:
     """Tell how the value follows: ``=`` in the same word or the next, ``=-`` in the same word only."""
     if not option.value:
         return ""
     return "=" if option.needs_value else "=-"
 
 
-def _value(option: Option) -> str:
+def _write_zsh_value(option: OptionWords) -> str:
     if not option.value:
         return ""
     colons = ":" if option.needs_value else "::"
     return f"{colons}{option.value}:{f'({chr(32).join(option.choices)})' if option.choices else '_default'}"
 
 
-def _escaped(text: str) -> str:
+def _escape_zsh(text: str) -> str:
     for character in "\\[]:":
         text = text.replace(character, "\\" + character)
     return text

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from unitagent.operator.doctor.finding import Finding, ok, warn
+from unitagent.operator.doctor.findings import Finding, ok, warn
 
 
 @dataclass(frozen=True, slots=True)
-class Devices:
+class RdmaDevices:
     """What was found.
 
     Attributes:
@@ -26,7 +26,7 @@ class Devices:
     problems: Sequence[str] = ()
 
 
-def judge(devices: Devices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
+def judge_rdma(devices: RdmaDevices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
     """Judge them; a machine without RDMA, where nobody asked for it, has nothing to say."""
     without = "all traffic between ranks goes over TCP"
     table = f"; GIDs: {', '.join(devices.gids)}" if devices.gids else ""

@@ -21,11 +21,11 @@ from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_st
 from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.operator import probe
-from unitagent.operator.doctor import devices, limits, network, process, store, variables
-from unitagent.operator.doctor.finding import Finding, fail, ok, warn
-from unitagent.operator.doctor.rights import ask
-from unitagent.operator.watching import from_agent
+from unitagent.operator import probe_client
+from unitagent.operator.doctor import container_checks, network_checks, store_checks, variable_checks
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
+from unitagent.operator.doctor.store_checks import query_store
+from unitagent.operator.store_locator import ask_own_agent
 from unitagent.settings import Resolved, Settings
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
@@ -44,7 +44,7 @@ Peer = tuple[str, int]
 Findings = Sequence[Finding]
 
 
-def peer(text: str) -> Peer:
+def parse_peer(text: str) -> Peer:
     """Read an operand of ``--peer``.
 
     Raises:
@@ -59,13 +59,13 @@ def peer(text: str) -> Peer:
         raise ConfigurationError(f"--peer={text!r}: accepted is {accepted}") from error
 
 
-def examine(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
+def examine_container(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
     """Look at everything; ``resolve`` settles the settings, with or without an identity."""
-    found, findings = _settled(resolve)
-    return [*findings, *asyncio.run(_look(found, peers))]
+    found, findings = _resolve_partially(resolve)
+    return [*findings, *asyncio.run(_run_checks(found, peers))]
 
 
-def _settled(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
+def _resolve_partially(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
     """Settle as much as can be settled: a missing rank must not hide a missing card."""
     problems: list[Finding] = []
     for identity in (True, False):
@@ -76,22 +76,22 @@ def _settled(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list
             problems = problems or [fail("settings", problem, remedy) for problem in error.problems]
             continue
         warnings = [warn("settings", text, "see `unitagent env`") for text in found.warnings]
-        return found, [*problems, *warnings] or [ok("settings", _who(found))]
+        return found, [*problems, *warnings] or [ok("settings", _describe_instance(found))]
     return None, problems
 
 
-def _who(found: Resolved) -> str:
+def _describe_instance(found: Resolved) -> str:
     settings, platform = found.settings, f" ({found.platform})" if found.platform else ""
     rank = "a free rank" if settings.rank is None else f"rank {settings.rank}"
     return f"{rank} of {settings.size} of Unit {settings.unit}{platform}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Here:
+class _Instance:
     """This instance, as far as it is known; ``agent`` when one answers at its probe address."""
 
     found: Resolved
-    place: variables.Place
+    place: variable_checks.Placement
     agent: bool
 
     @property
@@ -99,36 +99,36 @@ class _Here:
         return self.found.settings
 
 
-async def _look(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
+async def _run_checks(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
     if found is None:
-        return await asyncio.to_thread(_machine, None, variables.Place())
-    ifname, ip, addressed = await _address(found.settings)
-    place = _place(found, ip, ifname)
-    here = _Here(found, place, await asyncio.to_thread(_agent_answers, found.settings))
+        return await asyncio.to_thread(_check_machine, None, variable_checks.Placement())
+    ifname, ip, addressed = await _check_address(found.settings)
+    place = _build_placement(found, ip, ifname)
+    here = _Instance(found, place, await asyncio.to_thread(_agent_answers, found.settings))
     looks: list[Awaitable[Findings]] = [
-        _leader(here),
-        _store(here),
-        asyncio.to_thread(_ports, here),
-        asyncio.to_thread(_machine, found, place),
+        _check_leader(here),
+        _check_store(here),
+        asyncio.to_thread(_check_ports, here),
+        asyncio.to_thread(_check_machine, found, place),
         *(
-            run_in_thread_or_here(partial(_way, one, ip))
-            for one in [*peers, *await asyncio.to_thread(_others, here)]
+            run_in_thread_or_here(partial(_check_peer, one, ip))
+            for one in [*peers, *await asyncio.to_thread(_find_other_ranks, here)]
         ),
     ]
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
 
 
-def _place(found: Resolved, ip: str, ifname: str) -> variables.Place:
+def _build_placement(found: Resolved, ip: str, ifname: str) -> variable_checks.Placement:
     settings, told = found.settings, found.settings.master_address or ""
     leader = tuple(filter(None, (ip, told) if settings.rank == 0 else (told,)))
-    return variables.Place(ip, ifname, settings.rank, settings.size, leader)
+    return variable_checks.Placement(ip, ifname, settings.rank, settings.size, leader)
 
 
-def _others(here: _Here) -> list[Peer]:
+def _find_other_ranks(here: _Instance) -> list[Peer]:
     """Name the other ranks that the agent of this container has met."""
     seen: dict[str, Any] = {}
     with suppress(StoreError):  # whoever answers there knows no secret
-        seen = (from_agent(here.settings, here.settings.keys) if here.agent else None) or {}
+        seen = (ask_own_agent(here.settings, here.settings.keys) if here.agent else None) or {}
     mine = here.settings.rank, here.place.ip  # with RANK_ID=auto the address alone tells which is this one
     others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
     return [
@@ -136,7 +136,7 @@ def _others(here: _Here) -> list[Peer]:
     ]
 
 
-async def _address(settings: Settings) -> tuple[str, str, Finding]:
+async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
     try:
         address = await find_instance_address(
             settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None
@@ -144,33 +144,33 @@ async def _address(settings: Settings) -> tuple[str, str, Finding]:
     except ConfigurationError as error:
         remedy = "check that the network is attached to this container"
         return settings.ifname or "", "", fail("address", str(error), remedy)
-    judged = network.judge_address(address.ifname, address.ip, settings.size, address.notice)
+    judged = network_checks.judge_address(address.ifname, address.ip, settings.size, address.notice)
     return address.ifname, address.ip, judged
 
 
 def _agent_answers(settings: Settings) -> bool:
     if not settings.http_port:
         return False
-    return probe.ask(probe.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS)[0]
+    return probe_client.send_probe(probe_client.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS)[0]
 
 
-async def _leader(here: _Here) -> Findings:
+async def _check_leader(here: _Instance) -> Findings:
     settings = here.settings
     if settings.master_address is None:
         return []
     try:
         async with asyncio.timeout(_PATIENCE):
-            lookup = await run_in_thread_or_here(partial(network.look_up, settings.master_address))
+            lookup = await run_in_thread_or_here(partial(network_checks.resolve_name, settings.master_address))
     except TimeoutError:
-        lookup = network.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
-    return [network.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
+        lookup = network_checks.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
+    return [network_checks.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
 
 
 def _has_url(settings: Settings) -> bool:
     return settings.redis_url is not None or settings.redis_url_file is not None
 
 
-async def _store(here: _Here) -> Findings:
+async def _check_store(here: _Instance) -> Findings:
     settings = here.settings
     if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
         return []  # said already: no rank, or no address for the store to listen at
@@ -179,15 +179,15 @@ async def _store(here: _Here) -> Findings:
     except ConfigurationError as error:
         return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
     if where.embedded_here and not here.agent:
-        return [_embedded(settings, where)]
+        return [_check_embedded_store(settings, where)]
     try:
-        asked = await ask(where.url, KeyNames(settings.unit), _PATIENCE, embedded=not _has_url(settings))
+        asked = await query_store(where.url, KeyNames(settings.unit), _PATIENCE, embedded=not _has_url(settings))
     except StoreError as error:
-        return [store.judge_trouble(error, elsewhere=not _has_url(settings))]
-    return list(store.judge(asked, settings.timing.operation_timeout))
+        return [store_checks.judge_store_error(error, elsewhere=not _has_url(settings))]
+    return list(store_checks.judge_store(asked, settings.timing.operation_timeout))
 
 
-def _embedded(settings: Settings, where: StoreSetup) -> Finding:
+def _check_embedded_store(settings: Settings, where: StoreSetup) -> Finding:
     try:
         find_server()
     except ConfigurationError as error:
@@ -198,37 +198,37 @@ def _embedded(settings: Settings, where: StoreSetup) -> Finding:
     except ConfigurationError as error:
         refusal = str(error)
     open_to_all = not where.keys and not is_loopback(where.ip)
-    return store.judge_embedded(join_host_port(where.ip, where.port), refusal, open_to_all=open_to_all)
+    return store_checks.judge_embedded(join_host_port(where.ip, where.port), refusal, open_to_all=open_to_all)
 
 
-def _ports(here: _Here) -> Findings:
+def _check_ports(here: _Instance) -> Findings:
     settings, ip = here.settings, here.place.ip
     wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
     if settings.rank == 0 and ip and not _has_url(settings):
         wanted.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
-    tried = (network.try_port(what, host, port) for what, host, port in wanted if port)
-    heard = network.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
-    return [*heard, *(network.judge_port(port, agent=here.agent) for port in tried)]
+    tried = (network_checks.try_port(what, host, port) for what, host, port in wanted if port)
+    heard = network_checks.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
+    return [*heard, *(network_checks.judge_port(port, agent=here.agent) for port in tried)]
 
 
-def _machine(found: Resolved | None, place: variables.Place) -> Findings:
+def _check_machine(found: Resolved | None, place: variable_checks.Placement) -> Findings:
     """Judge what needs no network: devices, limits, variables, processes."""
-    seen, wanted = rdma(place.ifname), found is not None and found.settings.rdma == "auto"
+    seen, wanted = find_rdma_devices(place.ifname), found is not None and found.settings.rdma == "auto"
     first = procfs.read_process(1)
     findings = [
-        *limits.judge(limits.measure(), rdma=bool(seen.names)),
-        *devices.judge(seen, place.ifname, wanted=wanted),
-        *gpus(_GPUS),
-        *variables.judge(_given(found), place),
-        process.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
+        *container_checks.judge_limits(container_checks.read_limits(), rdma=bool(seen.names)),
+        *container_checks.judge_rdma(seen, place.ifname, wanted=wanted),
+        *check_gpus(_GPUS),
+        *variable_checks.judge_variables(_read_workload_environment(found), place),
+        container_checks.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
     if found is not None:
         grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
-        findings.append(process.judge_grace(grace, source, process.engine(os.environ)))
+        findings.append(container_checks.judge_grace(grace, source, container_checks.detect_engine(os.environ)))
     return findings
 
 
-def _given(found: Resolved | None) -> dict[str, str]:
+def _read_workload_environment(found: Resolved | None) -> dict[str, str]:
     """Give what a workload's environment is made from, without what makes way for the agent's own."""
     environ = {name: text for name, text in os.environ.items() if text}
     if found is None:
@@ -237,7 +237,7 @@ def _given(found: Resolved | None) -> dict[str, str]:
     return {**found.environment, **{name: text for name, text in environ.items() if name not in replaced}}
 
 
-def gpus(beginning: str) -> Findings:
+def check_gpus(beginning: str) -> Findings:
     """Judge the GPUs whose devices' paths begin so."""
     folder, _, name = beginning.rpartition("/")
     number = len(list(Path(folder).glob(f"{name}[0-9]*")))
@@ -246,19 +246,19 @@ def gpus(beginning: str) -> Findings:
         for holder, device in find_gpu_holders(beginning)
         if not has_agent(holder.pid)
     ]
-    return list(devices.judge_gpus(number, holders))
+    return list(container_checks.judge_gpus(number, holders))
 
 
-def rdma(ifname: str, root: Path = Path("/")) -> devices.Devices:
+def find_rdma_devices(ifname: str, root: Path = Path("/")) -> container_checks.RdmaDevices:
     """See which RDMA devices there are, and the port that belongs to a card, its GID table with it."""
     names = sorted(path.name for path in (root / "sys/class/infiniband").glob("*"))
     hca = find_hca(ifname, root) if ifname and names else None
     if hca is None:
-        return devices.Devices(names)
+        return container_checks.RdmaDevices(names)
     gids = [" ".join((str(gid.index), gid.kind or "of no known kind", gid.gid)) for gid in hca.gids]
     told = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
-    return devices.Devices(names, told, gids, hca.problems)
+    return container_checks.RdmaDevices(names, told, gids, hca.problems)
 
 
-def _way(to: Peer, ip: str) -> Findings:
-    return [network.judge_way(network.try_way(*to, _PATIENCE), ip)]
+def _check_peer(to: Peer, ip: str) -> Findings:
+    return [network_checks.judge_peer(network_checks.try_peer(*to, _PATIENCE), ip)]

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unitagent.operator.doctor.finding import Finding, ok, warn
+from unitagent.operator.doctor.findings import Finding, ok, warn
 
 _SHM = "/dev/shm"  # noqa: S108 (it is looked at, not written to)
 _MIB = 2**20
@@ -32,7 +32,7 @@ class Limits:
     files: tuple[int, int]
 
 
-def measure() -> Limits:
+def read_limits() -> Limits:
     """Read this process's limits, which a workload inherits."""
     memlock, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return Limits(_free_shm(), memlock, resource.getrlimit(resource.RLIMIT_NOFILE))
@@ -46,14 +46,14 @@ def _free_shm() -> int | None:
     return seen.f_bavail * seen.f_frsize if os.access(_SHM, os.W_OK) else None
 
 
-def judge(limits: Limits, *, rdma: bool) -> Iterator[Finding]:
+def judge_limits(limits: Limits, *, rdma: bool) -> Iterator[Finding]:
     """Judge the limits; locked memory matters only where there is RDMA."""
-    yield _shm(limits.shm)
-    yield _memlock(limits.memlock, rdma=rdma)
-    yield _files(*limits.files)
+    yield _judge_shm(limits.shm)
+    yield _judge_memlock(limits.memlock, rdma=rdma)
+    yield _judge_files(*limits.files)
 
 
-def _shm(free: int | None) -> Finding:
+def _judge_shm(free: int | None) -> Finding:
     remedy = (
         "docker run --shm-size=16g, shm_size in Compose, or in Kubernetes an emptyDir with medium: Memory "
         "mounted at /dev/shm"
@@ -68,7 +68,7 @@ def _shm(free: int | None) -> Finding:
     return ok("shm", f"{_SHM} has {free // _MIB} MiB free")
 
 
-def _memlock(memlock: int, *, rdma: bool) -> Finding:
+def _judge_memlock(memlock: int, *, rdma: bool) -> Finding:
     if memlock == UNLIMITED:
         return ok("memlock", "locked memory is not limited")
     said = f"locked memory is limited to {memlock // 1024} KiB"
@@ -77,7 +77,7 @@ def _memlock(memlock: int, *, rdma: bool) -> Finding:
     return warn("memlock", f"{said}: RDMA cannot register its buffers", "docker run --ulimit memlock=-1")
 
 
-def _files(now: int, most: int) -> Finding:
+def _judge_files(now: int, most: int) -> Finding:
     if now == UNLIMITED or now >= _LEAST_FILES:
         return ok("nofile", "enough files may be open")
     if most == UNLIMITED or most >= _LEAST_FILES:

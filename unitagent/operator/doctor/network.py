@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 from unitagent.system.addresses import bind_tcp, refuse_unreachable_listener
 
 _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
@@ -39,7 +39,7 @@ class Lookup:
     trouble: str = ""
 
 
-def look_up(name: str) -> Lookup:
+def resolve_name(name: str) -> Lookup:
     """Ask the resolver; blocks for as long as it likes."""
     before = time.perf_counter()
     try:
@@ -82,7 +82,7 @@ def _all_loopback(addresses: tuple[str, ...]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class TriedPort:
     """A port that somebody here will listen on; ``trouble`` is empty when it can be had."""
 
     what: str
@@ -92,17 +92,17 @@ class Port:
     taken: bool = False
 
 
-def try_port(what: str, host: str, number: int) -> Port:
+def try_port(what: str, host: str, number: int) -> TriedPort:
     """Bind it and let go at once."""
     try:
         with bind_tcp(host, number) as trial:
             trial.listen()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        return Port(what, host, number, error.strerror or str(error), taken)
+        return TriedPort(what, host, number, error.strerror or str(error), taken)
     except OverflowError:  # the store's port is one above another
-        return Port(what, host, number, "a port is 65535 at most")
-    return Port(what, host, number)
+        return TriedPort(what, host, number, "a port is 65535 at most")
+    return TriedPort(what, host, number)
 
 
 def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
@@ -115,9 +115,9 @@ def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
     return []
 
 
-def judge_port(port: Port, *, agent: bool) -> Finding:
+def judge_port(port: TriedPort, *, agent: bool) -> Finding:
     """Judge a port; ``agent`` when one answers at the probe address, so that ports are rightly taken."""
-    said = f"{port.what} at {_joined(port.host, port.number)}"
+    said = f"{port.what} at {_join_host_port(port.host, port.number)}"
     if not port.trouble:
         return ok("port", f"{said} is free")
     if port.taken and agent:
@@ -129,7 +129,7 @@ def judge_port(port: Port, *, agent: bool) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PeerConnection:
     """How a connection to a peer went.
 
     Attributes:
@@ -145,18 +145,18 @@ class Way:
     trouble: int = 0
 
 
-def try_way(host: str, port: int, timeout: float) -> Way:
+def try_peer(host: str, port: int, timeout: float) -> PeerConnection:
     """Connect and hang up."""
     before = time.perf_counter()
     try:
         with socket.create_connection((host, port), timeout) as made:
-            return Way(host, port, str(made.getsockname()[0]), time.perf_counter() - before)
+            return PeerConnection(host, port, str(made.getsockname()[0]), time.perf_counter() - before)
     except OSError as error:
         trouble = error.errno or errno.ETIMEDOUT
-        return Way(host, port, _source(host), time.perf_counter() - before, trouble)
+        return PeerConnection(host, port, _find_source(host), time.perf_counter() - before, trouble)
 
 
-def _source(host: str) -> str:
+def _find_source(host: str) -> str:
     """Give the address that we would use, by the routing table alone: nothing is sent."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -167,9 +167,9 @@ def _source(host: str) -> str:
         return ""
 
 
-def judge_way(way: Way, ip: str) -> Finding:
+def judge_peer(way: PeerConnection, ip: str) -> Finding:
     """Judge the way to a peer; ``ip`` is our address for the others, empty when unknown."""
-    said = _joined(way.host, way.port)
+    said = _join_host_port(way.host, way.port)
     if not way.source:
         return fail(
             "peer", f"there is no route to {said}", "check the interface's network and the routing table"
@@ -189,5 +189,5 @@ def judge_way(way: Way, ip: str) -> Finding:
     return ok("peer", told)
 
 
-def _joined(host: str, port: int) -> str:
+def _join_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 
 _SHELLS = ("sh", "bash", "dash", "ash", "busybox", "zsh", "ksh", "tail", "sleep")
 # Seconds between SIGTERM and SIGKILL that an engine gives when it is not told otherwise.
@@ -33,7 +33,7 @@ def judge_init(pid: int, first: str, *, subreaper: bool) -> Finding:
     return ok("init", f"PID 1 is {first or 'out of sight'}; an agent here would be a subreaper")
 
 
-def engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
+def detect_engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
     """Name the engine that runs this container; empty when that cannot be told."""
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return "Kubernetes"

@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
 from unitagent.errors import StoreError
-from unitagent.operator.doctor.store import Asked, Refused
+from unitagent.operator.doctor.store_checks import StoreAnswers, RefusedCommands
 from unitagent.store.address import LocationSource
 from unitagent.store.connection import send_command
 from unitagent.store.errors import explain_error
@@ -26,13 +26,13 @@ _ROUNDS = 5
 _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
 
 
-async def ask(
+async def query_store(
     url: LocationSource,
     keys: KeyNames,
     timeout: float,  # noqa: ASYNC109 (of the whole)
     *,
     embedded: bool,
-) -> Asked:
+) -> StoreAnswers:
     """Connect as an agent does, and ask within ``timeout`` seconds. An embedded store has the scripts itself,
     and takes none from a client.
 
@@ -45,17 +45,17 @@ async def ask(
         async with asyncio.timeout(timeout):
             connection = await dialer.dial_server(timeout)
             try:
-                rounds = [await _round(connection) for _ in range(_ROUNDS)]
-                refused = await _all_refused(connection, keys, dialer, embedded=embedded)
+                rounds = [await _measure_round_trip(connection) for _ in range(_ROUNDS)]
+                refused = await _try_all_commands(connection, keys, dialer, embedded=embedded)
             finally:
                 await connection.disconnect(nowait=True)
     except Exception as error:
         raise explain_error(error, dialer.place, to=dialer.address) from error
     _, ahead = min(rounds)  # the quickest round trip tells the time best
-    return Asked(dialer.place, [took for took, _ in rounds], ahead, refused)
+    return StoreAnswers(dialer.place, [took for took, _ in rounds], ahead, refused)
 
 
-async def _round(connection: AbstractConnection) -> tuple[float, float]:
+async def _measure_round_trip(connection: AbstractConnection) -> tuple[float, float]:
     """Give the seconds of a round trip, and those by which the server's clock is ahead of ours."""
     before, at = time.perf_counter(), time.time()
     seconds, micros = await send_command(connection, "TIME")
@@ -63,7 +63,7 @@ async def _round(connection: AbstractConnection) -> tuple[float, float]:
     return took, int(seconds) + int(micros) / 1e6 - (at + took / 2)
 
 
-def _words(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
+def _list_commands(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
     """Yield one command for each kind of right. ``spare`` never exists, so none of them finds work to do."""
     spare = f"{keys.board}:doctor"
     yield ("PING",)
@@ -89,21 +89,21 @@ def _words(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
     yield "SUBSCRIBE", f"{keys.look}:doctor"
 
 
-async def _all_refused(
+async def _try_all_commands(
     connection: AbstractConnection, keys: KeyNames, dialer: Dialer, *, embedded: bool
-) -> list[Refused]:
+) -> list[RefusedCommands]:
     """Try all of them, and put those together that are refused for one reason."""
     found: dict[tuple[str, str], list[str]] = {}
-    for words in _words(keys):
+    for words in _list_commands(keys):
         if embedded and words[0] == "EVAL":
             continue
-        error = await _refused(connection, words, dialer)
+        error = await _try_command(connection, words, dialer)
         if error is not None:
             found.setdefault((error.what, error.remedy), []).append(str(words[0]))
-    return [Refused(tuple(commands), what, remedy) for (what, remedy), commands in found.items()]
+    return [RefusedCommands(tuple(commands), what, remedy) for (what, remedy), commands in found.items()]
 
 
-async def _refused(
+async def _try_command(
     connection: AbstractConnection, words: tuple[str | int, ...], dialer: Dialer
 ) -> StoreError | None:
     """Tell why a command is refused; None when it is not."""

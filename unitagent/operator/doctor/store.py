@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unitagent.errors import StoreError
-from unitagent.operator.doctor.finding import Finding, fail, ok, warn
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 
 _MOST_OF_TIMEOUT = 0.25  # a store that needs more of an operation's time leaves no room for a bad moment
 _FAR_APART = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedCommands:
     """Commands that a store refuses for one reason."""
 
     commands: tuple[str, ...]
@@ -22,7 +22,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StoreAnswers:
     """What a store answered.
 
     Attributes:
@@ -36,17 +36,17 @@ class Asked:
     place: str
     seconds: Sequence[float]
     ahead: float
-    refused: Sequence[Refused] = ()
+    refused: Sequence[RefusedCommands] = ()
 
 
-def judge(asked: Asked, timeout: float) -> Iterator[Finding]:
+def judge_store(asked: StoreAnswers, timeout: float) -> Iterator[Finding]:
     """Judge the answers; ``timeout`` is what one operation of an agent may take, in seconds."""
-    yield _latency(asked, timeout)
-    yield _rights(asked)
-    yield _clock(asked)
+    yield _judge_latency(asked, timeout)
+    yield _judge_rights(asked)
+    yield _judge_clock(asked)
 
 
-def _latency(asked: Asked, timeout: float) -> Finding:
+def _judge_latency(asked: StoreAnswers, timeout: float) -> Finding:
     usual = sorted(asked.seconds)[len(asked.seconds) // 2]
     said = f"{asked.place} answers after {usual * 1000:.1f} ms"
     if usual > timeout * _MOST_OF_TIMEOUT:
@@ -55,7 +55,7 @@ def _latency(asked: Asked, timeout: float) -> Finding:
     return ok("store", said)
 
 
-def _rights(asked: Asked) -> Finding:
+def _judge_rights(asked: StoreAnswers) -> Finding:
     if asked.refused:
         said = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in asked.refused)
         remedies = dict.fromkeys(one.remedy for one in asked.refused if one.remedy)
@@ -63,7 +63,7 @@ def _rights(asked: Asked) -> Finding:
     return ok("rights", "all that is needed is permitted")
 
 
-def _clock(asked: Asked) -> Finding:
+def _judge_clock(asked: StoreAnswers) -> Finding:
     if abs(asked.ahead) < _FAR_APART:
         return ok("clock", f"agrees with the store's within {abs(asked.ahead) * 1000:.0f} ms")
     way = "behind" if asked.ahead > 0 else "ahead of"
@@ -71,7 +71,7 @@ def _clock(asked: Asked) -> Finding:
     return warn("clock", f"{said} (leases do not depend on it)", "let NTP or chrony set it")
 
 
-def judge_trouble(trouble: StoreError, *, elsewhere: bool) -> Finding:
+def judge_store_error(trouble: StoreError, *, elsewhere: bool) -> Finding:
     """Judge a store that could not be asked; ``elsewhere`` when it is rank 0's own, which may start later."""
     if elsewhere:
         remedy = "start rank 0, and let its store's port (UNIT_STORE_PORT, or one above its probes') through"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from unitagent.operator.doctor.finding import Finding, ok, warn
+from unitagent.operator.doctor.findings import Finding, ok, warn
 from unitagent.system.interface_variables import find_misleading_variables
 
 _CHECK = "variables"
@@ -31,7 +31,7 @@ _RENDEZVOUS = ("PET_RDZV_", "PET_STANDALONE")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """What is known of this instance; empty or None where it is not.
 
     Attributes:
@@ -46,27 +46,27 @@ class Place:
     leader: Sequence[str] = ()
 
 
-def judge(environ: Mapping[str, str], place: Place) -> list[Finding]:
+def judge_variables(environ: Mapping[str, str], place: Placement) -> list[Finding]:
     """Judge the environment; one ``ok`` when nothing is in the way."""
     given = {name: text for name, text in environ.items() if text}
     found = [
-        *_links(given),
-        *_cards(given, place),
-        *_leader(given, place.leader),
-        *_torchrun(given, place),
-        *_rdma(given),
+        *_find_service_links(given),
+        *_check_interfaces(given, place),
+        *_check_leader(given, place.leader),
+        *_check_torchrun(given, place),
+        *_check_rdma(given),
     ]
     return found or [ok(_CHECK, "none contradicts this instance's rank and addresses")]
 
 
-def _links(given: Mapping[str, str]) -> Iterator[Finding]:
+def _find_service_links(given: Mapping[str, str]) -> Iterator[Finding]:
     for name in _LINKS:
         if given.get(name, "").startswith("tcp://"):
             said = f"{name}={given[name]} is a Kubernetes service link; the agent keeps it from the workload"
             yield warn(_CHECK, said, "enableServiceLinks: false in the pod's spec, or rename the Service")
 
 
-def _cards(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
+def _check_interfaces(given: Mapping[str, str], place: Placement) -> Iterator[Finding]:
     for said, remedy in find_misleading_variables(given, place.ifname, place.ip):
         yield warn(_CHECK, said, remedy)
     if place.ip and given.get(_IGNORED, place.ip) != place.ip:
@@ -75,14 +75,14 @@ def _cards(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
         yield warn(_CHECK, f"{said}: {then}", f"unset {_IGNORED}")
 
 
-def _leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
+def _check_leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
     for name in _LEADERS:
         if leader and name in given and given[name].strip("[]") not in leader:
             said = f"{name}={given[name]} is not where rank 0 is ({leader[0]}): workloads would meet there"
             yield warn(_CHECK, said, "unset it, the agent sets it for each generation")
 
 
-def _torchrun(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
+def _check_torchrun(given: Mapping[str, str], place: Placement) -> Iterator[Finding]:
     remedy = "unset it, the agent sets it for each rank"
     meant = {"PET_NNODES": str(place.size), "PET_NODE_RANK": str(place.rank)} if place.size else {}
     for name in sorted(given):
@@ -99,7 +99,7 @@ def _torchrun(given: Mapping[str, str], place: Place) -> Iterator[Finding]:
             yield warn(_CHECK, said, "unset it")
 
 
-def _rdma(given: Mapping[str, str]) -> Iterator[Finding]:
+def _check_rdma(given: Mapping[str, str]) -> Iterator[Finding]:
     for name in _GID_INDEXES:
         if name in given:
             said = f"{name}={given[name]} is fixed, but the right index differs from machine to machine"

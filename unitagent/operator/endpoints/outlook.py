@@ -23,11 +23,11 @@ class _Seen:
     sight: RegistryRecord
     moved: float
 
-    def alive(self, now: float) -> bool:
+    def is_alive(self, now: float) -> bool:
         return now - self.moved <= self.sight.entry.lease
 
 
-class Outlook:
+class EndpointTracker:
     """What has been seen so far; ``now`` is always seconds of our own monotonic clock.
 
     Args:
@@ -41,23 +41,23 @@ class Outlook:
         self._held: frozenset[str] | None = None  # who was alive when the contact broke
         self._there = 0.0  # the server's clock when it was last looked at
 
-    def see(self, sights: RegistrySnapshot, now: float) -> tuple[Endpoint, ...]:
+    def observe_registry(self, sights: RegistrySnapshot, now: float) -> tuple[Endpoint, ...]:
         """Take in what the store tells; returns the Units that take traffic, by name."""
         self._follow_clock(sights)
         for unit, sight in sights.units.items():
             if not (sights.proven and self._is_put_back(sight, sights.now)):
-                self._seen[unit] = self._judge(self._seen.get(unit), sight, sights.now, now)
+                self._seen[unit] = self._update_entry(self._seen.get(unit), sight, sights.now, now)
         for unit in self._held or ():
             self._seen[unit] = replace(self._seen[unit], moved=now)
         self._held = None
-        self._seen = {unit: seen for unit, seen in self._seen.items() if seen.alive(now)}
+        self._seen = {unit: seen for unit, seen in self._seen.items() if seen.is_alive(now)}
         entries = (self._seen[unit].sight.entry for unit in sorted(self._seen))
         return tuple(one for one in entries if one.traffic and self._service in (None, one.service))
 
-    def lose(self, now: float) -> None:
+    def note_outage(self, now: float) -> None:
         """The store cannot be asked; whoever is alive now has a lease to show it when it is back."""
         if self._held is None:
-            self._held = frozenset(unit for unit, seen in self._seen.items() if seen.alive(now))
+            self._held = frozenset(unit for unit, seen in self._seen.items() if seen.is_alive(now))
 
     def _follow_clock(self, sights: RegistrySnapshot) -> None:
         """After the server's clock was set back, what was seen is older than what it says from now on."""
@@ -72,7 +72,7 @@ class Outlook:
         former = self._seen.get(sight.entry.unit)
         return (former is not None and sight.at < former.sight.at) or sight.at > there + sight.entry.lease
 
-    def _judge(self, former: _Seen | None, sight: RegistryRecord, there: float, now: float) -> _Seen:
+    def _update_entry(self, former: _Seen | None, sight: RegistryRecord, there: float, now: float) -> _Seen:
         """A line that moved is alive; one never seen before is as old as the server's clock says."""
         if former is None:
             return _Seen(sight, now - max(0.0, there - sight.at))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.operator.endpoints.formats import rendered
-from unitagent.operator.endpoints.outlook import Outlook
-from unitagent.operator.endpoints.target import Target
-from unitagent.operator.watching import store_url
+from unitagent.operator.endpoints.formats import format_endpoints
+from unitagent.operator.endpoints.endpoint_tracker import EndpointTracker
+from unitagent.operator.endpoints.watched_file import WatchedFile
+from unitagent.operator.store_locator import locate_store
 from unitagent.settings import Settings
 from unitagent.store.protocol import Endpoint
 from unitagent.store.registry import Registry
@@ -28,7 +28,7 @@ _ASK = 2.0  # seconds for an answer of the store
 _PARTING = 2.0  # seconds for a command that runs when we are asked to stop
 
 
-def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
+def show_endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the list, or keep a file of it."""
     if namespace.on_change and not namespace.watch:
         raise ConfigurationError("--on-change CMD is run when the file of --watch changes: give --watch FILE")
@@ -38,35 +38,35 @@ def endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
             "give --service NAME (UNIT_SERVICE), and keep a file for each service"
         )
     if namespace.watch:
-        target = Target(Path(namespace.watch), namespace.on_change)
-        return asyncio.run(_Watch(settings, namespace.format, target).run())
-    print_verbatim(asyncio.run(_once(settings, namespace.format)))
+        target = WatchedFile(Path(namespace.watch), namespace.on_change)
+        return asyncio.run(_EndpointWatch(settings, namespace.format, target).run())
+    print_verbatim(asyncio.run(_format_once(settings, namespace.format)))
     return 0
 
 
-async def _once(settings: Settings, kind: str) -> str:
-    registry = await _open(settings, settings.keys)
+async def _format_once(settings: Settings, kind: str) -> str:
+    registry = await _open_registry(settings, settings.keys)
     try:
-        seen = Outlook(settings.service).see(await registry.read(), time.monotonic())
+        seen = EndpointTracker(settings.service).observe_registry(await registry.read(), time.monotonic())
     finally:
         await registry.close()
-    return rendered(kind, Addressed().of(seen), settings.service)
+    return format_endpoints(kind, PortFilter().drop_portless(seen), settings.service)
 
 
-async def _open(settings: Settings, keys: Keyring) -> Registry:
-    url = await asyncio.to_thread(store_url, settings, keys)
-    return Registry(url, timeout=_ASK, keys=keys, warn=_warn)
+async def _open_registry(settings: Settings, keys: Keyring) -> Registry:
+    url = await asyncio.to_thread(locate_store, settings, keys)
+    return Registry(url, timeout=_ASK, keys=keys, warn=_print_warning)
 
 
-class _Watch:
+class _EndpointWatch:
     """Keeps a file up to date until it is asked to stop."""
 
-    def __init__(self, settings: Settings, kind: str, target: Target) -> None:
+    def __init__(self, settings: Settings, kind: str, target: WatchedFile) -> None:
         self._settings = settings
         self._kind = kind
         self._target = target
-        self._outlook = Outlook(settings.service)
-        self._addressed = Addressed()
+        self._tracker = EndpointTracker(settings.service)
+        self._port_filter = PortFilter()
         self._started = time.monotonic()
         self._lost = False
         self._telling: asyncio.Task[None] | None = None
@@ -77,74 +77,74 @@ class _Watch:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         keys = self._settings.keys
-        file = SecretFile(self._settings.secret_file, keys, _say, _warn)
-        registry = await _open(self._settings, keys)
+        file = SecretFile(self._settings.secret_file, keys, _print_message, _print_warning)
+        registry = await _open_registry(self._settings, keys)
         try:
             async with file.watch_in_background(self._settings.heartbeat):
-                await self._keep(registry, stop)
+                await self._watch_store(registry, stop)
         finally:
-            await self._part()
+            await self._finish_command()
             await registry.close()
         return 0
 
-    async def _keep(self, registry: Registry, stop: asyncio.Event) -> None:
+    async def _watch_store(self, registry: Registry, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await self._look(registry)
+            await self._poll_store(registry)
             if self._target.due and (self._telling is None or self._telling.done()):
-                self._telling = asyncio.create_task(self._tell())
-            await _pause(stop)
+                self._telling = asyncio.create_task(self._run_command())
+            await _wait_or_stop(stop)
 
-    async def _tell(self) -> None:
+    async def _run_command(self) -> None:
         """Run the command beside the looks: one that hangs keeps no dead Unit in the file."""
-        if trouble := await asyncio.to_thread(self._target.tell):
-            _warn(trouble)
+        if trouble := await asyncio.to_thread(self._target.run_command):
+            _print_warning(trouble)
 
-    async def _part(self) -> None:
+    async def _finish_command(self) -> None:
         if self._telling is not None:
             await asyncio.wait([self._telling], timeout=_PARTING)
-            self._target.end()
+            self._target.kill_command()
             await self._telling
 
-    async def _look(self, registry: Registry) -> None:
+    async def _poll_store(self, registry: Registry) -> None:
         try:
             sights = await registry.read()
         except StoreError as error:
-            self._outlook.lose(time.monotonic())
+            self._tracker.note_outage(time.monotonic())
             if not self._lost:
-                _warn(f"{error}; {self._target.path} stays as it is")
+                _print_warning(f"{error}; {self._target.path} stays as it is")
             self._lost = True
             return
         if self._lost:
-            _warn("the store answers again")
+            _print_warning("the store answers again")
         self._lost = False
-        found = self._outlook.see(sights, time.monotonic())
+        found = self._tracker.observe_registry(sights, time.monotonic())
         if found or time.monotonic() - self._started > self._settings.lease:
-            self._write(found)
+            self._write_file(found)
 
-    def _write(self, found: tuple[Endpoint, ...]) -> None:
+    def _write_file(self, found: tuple[Endpoint, ...]) -> None:
         """An empty list is believed only after a lease: a store that has just started is empty too."""
-        entries = self._addressed.of(found)
-        if self._target.put(rendered(self._kind, entries, self._settings.service)):
+        entries = self._port_filter.drop_portless(found)
+        if self._target.write_if_changed(format_endpoints(self._kind, entries, self._settings.service)):
             names = ", ".join(one.unit for one in entries) or "none"
-            _say(f"{self._target.path}: Units that take traffic: {names}")
+            _print_message(f"{self._target.path}: Units that take traffic: {names}")
 
 
-class Addressed:
+class PortFilter:
     """Leaves out the Units that nobody can send anything to, and says so once."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def of(self, entries: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    def drop_portless(self, entries: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """The entries with a port."""
         for one in entries:
             if not one.port and one.unit not in self._said:
                 self._said.add(one.unit)
-                _warn(f"Unit {one.unit} is ready, but nobody knows its port: set UNIT_TRAFFIC_PORT there")
+                _print_warning(f"Unit {one.unit} is ready, but nobody knows its port: set UNIT_TRAFFIC_PORT there")
         return tuple(one for one in entries if one.port)
 
 
-async def _pause(stop: asyncio.Event) -> None:
+async def _wait_or_stop(stop: asyncio.Event) -> None:
     try:
         async with asyncio.timeout(_EVERY):
             await stop.wait()
@@ -152,9 +152,9 @@ async def _pause(stop: asyncio.Event) -> None:
         pass
 
 
-def _warn(text: str) -> None:
-    _say(f"warning: {text}")
+def _print_warning(text: str) -> None:
+    _print_message(f"warning: {text}")
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     print_warning(text)

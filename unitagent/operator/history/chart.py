@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unitagent.core.model import InstanceState
-from unitagent.operator.history.since import stamp
-from unitagent.operator.history.spans import Timeline
+from unitagent.operator.history.event_text import format_time
+from unitagent.operator.history.timeline import Timeline
 from unitagent.system import safe_output
 
 FAULT, GAP = "X", "!"
@@ -25,17 +25,17 @@ _DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
 _LEAST = 20  # letters in a row, however narrow the terminal is
 
 
-def chart(unit: str, line: Timeline, width: int) -> str:
+def draw_chart(unit: str, line: Timeline, width: int) -> str:
     """Draw it, ``width`` letters wide."""
     label = f"rank {max(line.ranks, default=0)} "
     scale = _Scale(line, max(_LEAST, width - len(label)))
-    head = f"Unit {unit}: {stamp(line.begin)} to {stamp(line.end)}, a letter is {scale.step:.3g} s"
-    rows = [head, f"{'gen':<{len(label)}}{scale.generations()}".rstrip()]
-    rows += [f"{f'rank {rank}':<{len(label)}}{scale.row(rank)}".rstrip() for rank in line.ranks]
+    head = f"Unit {unit}: {format_time(line.begin)} to {format_time(line.end)}, a letter is {scale.step:.3g} s"
+    rows = [head, f"{'gen':<{len(label)}}{scale.draw_generations()}".rstrip()]
+    rows += [f"{f'rank {rank}':<{len(label)}}{scale.draw_row(rank)}".rstrip() for rank in line.ranks]
     marks = (f"{FAULT} failure", f"{GAP} gap")
     rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), *marks]))
     for mark, moments in ((FAULT, line.faults), (GAP, line.gaps)):
-        rows += [f"{mark} {stamp(one.at)}  {safe_output.escape_line(one.detail)}" for one in moments]
+        rows += [f"{mark} {format_time(one.at)}  {safe_output.escape_line(one.detail)}" for one in moments]
     return "\n".join(rows)
 
 
@@ -47,14 +47,14 @@ class _Scale:
         self._cells = cells
         self.step = max(line.end - line.begin, 0.001) / cells
 
-    def row(self, rank: int) -> str:
+    def draw_row(self, rank: int) -> str:
         """What was worst in each place; where entries of this rank are missing, or a generation failed
         because of it, that.
         """
         depths = [-1] * self._cells
         for span in self._line.spans:
             if span.rank == rank:
-                first, last = self._place(span.begin), self._place(span.end - self.step / 1000)
+                first, last = self._find_cell(span.begin), self._find_cell(span.end - self.step / 1000)
                 for place in range(first, max(first, last) + 1):
                     depths[place] = max(depths[place], _DEPTH[span.state])
         letters = [" ", *LETTERS.values()]
@@ -62,20 +62,20 @@ class _Scale:
         for mark, moments in ((GAP, self._line.gaps), (FAULT, self._line.faults)):
             for moment in moments:
                 if moment.rank == rank:
-                    row[self._place(moment.at)] = mark
+                    row[self._find_cell(moment.at)] = mark
         return "".join(row)
 
-    def generations(self) -> str:
+    def draw_generations(self) -> str:
         """Each generation's number where it begins, if there is room."""
         row = ""
-        for number, place in self._beginnings():
+        for number, place in self._find_beginnings():
             if not row or place > len(row):
                 row = f"{row:<{place}}{number}"
         return row
 
-    def _beginnings(self) -> Iterator[tuple[int, int]]:
+    def _find_beginnings(self) -> Iterator[tuple[int, int]]:
         for number, at in self._line.generations.items():
-            yield number, self._place(at)
+            yield number, self._find_cell(at)
 
-    def _place(self, at: float) -> int:
+    def _find_cell(self, at: float) -> int:
         return max(0, min(self._cells - 1, int((at - self._line.begin) / self.step)))

@@ -6,19 +6,19 @@ import json
 from collections.abc import Iterable
 
 from unitagent.core.history import EventKind, HistoryEvent
-from unitagent.operator.history.since import stamp
+from unitagent.operator.history.event_text import format_time
 from unitagent.system import safe_output
 
 _WIDEST = max(map(len, EventKind))
 
 
-def line(moment: HistoryEvent) -> str:
+def format_event(moment: HistoryEvent) -> str:
     """For a person: when, in which generation, who, and a sentence."""
     place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
-    return f"{stamp(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {safe_output.escape_line(moment.detail)}"
+    return f"{format_time(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {safe_output.escape_line(moment.detail)}"
 
 
-def as_json(moment: HistoryEvent) -> str:
+def format_event_json(moment: HistoryEvent) -> str:
     """For a program: an object whose keys are always the same."""
     keys = {
         "at": round(moment.at, 3),
@@ -32,6 +32,6 @@ def as_json(moment: HistoryEvent) -> str:
     return json.dumps(keys)
 
 
-def ordered(moments: Iterable[HistoryEvent]) -> list[HistoryEvent]:
+def sort_events(moments: Iterable[HistoryEvent]) -> list[HistoryEvent]:
     """Oldest first; of one instant the failure before what it caused."""
     return sorted(moments, key=lambda moment: (moment.at, moment.kind is not EventKind.FAILURE))

@@ -11,9 +11,9 @@ from pathlib import Path
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import HistoryEvent
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.operator.history import events
-from unitagent.operator.history.spans import Timeline, timeline
-from unitagent.operator.watching import store_url
+from unitagent.operator.history import event_text
+from unitagent.operator.history.timeline import Timeline, build_timeline
+from unitagent.operator.store_locator import locate_store
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource, StoreLocation
 from unitagent.store.history import UnitHistory
@@ -25,7 +25,7 @@ _ASK = 2.0  # seconds for the store's answer
 _EVERY = 0.5  # seconds between two looks
 
 
-class Reader:
+class HistoryReader:
     """Reads on from where it was; each moment once."""
 
     def __init__(self, history: UnitHistory) -> None:
@@ -34,14 +34,14 @@ class Reader:
         self._seen: set[tuple[str, int]] = set()
         self.now = 0.0
 
-    async def news(self) -> list[HistoryEvent]:
+    async def read_new_events(self) -> list[HistoryEvent]:
         """All moments since the last time, oldest first."""
         found: list[HistoryEvent] = []
         while (page := await self._history.read(self._last)).last != self._last:
             self._last = page.last
             found += filter(self._is_new, page.moments)
         self.now = page.now
-        return events.ordered(found)
+        return event_text.sort_events(found)
 
     def _is_new(self, moment: HistoryEvent) -> bool:
         """Whether this is no repetition: what a store was slow to take may have been told twice."""
@@ -51,22 +51,22 @@ class Reader:
         return new
 
 
-def show(settings: Settings, namespace: argparse.Namespace) -> int:
+def show_events(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the history, and with ``--follow`` what goes on happening."""
-    asyncio.run(_show(settings, namespace.since, events.as_json if namespace.json else events.line,
+    asyncio.run(_print_events(settings, namespace.since, event_text.format_event_json if namespace.json else event_text.format_event,
                       follow=namespace.follow))  # fmt: skip
     return 0
 
 
-async def _show(
+async def _print_events(
     settings: Settings, since: float | None, words: Callable[[HistoryEvent], str], *, follow: bool
 ) -> None:
     keys = settings.keys
-    file = SecretFile(settings.secret_file, keys, _say, _say)
-    history = UnitHistory(settings.unit, _url(settings, keys), timeout=_ASK, warn=_say)
-    reader = Reader(history)
+    file = SecretFile(settings.secret_file, keys, _print_message, _print_message)
+    history = UnitHistory(settings.unit, _make_directions(settings, keys), timeout=_ASK, warn=_print_message)
+    reader = HistoryReader(history)
     try:
-        moments = await _all(settings, reader)
+        moments = await _read_all(settings, reader)
         async with file.watch_in_background(settings.heartbeat):
             while True:
                 for moment in moments:
@@ -74,62 +74,62 @@ async def _show(
                         print_text(words(moment))
                 if not follow:
                     return
-                moments = await _following(reader)
+                moments = await _wait_for_events(reader)
     finally:
         await history.close()
 
 
-async def _all(settings: Settings, reader: Reader) -> list[HistoryEvent]:
-    moments = await reader.news()
+async def _read_all(settings: Settings, reader: HistoryReader) -> list[HistoryEvent]:
+    moments = await reader.read_new_events()
     if not moments:
-        _say(f"the store has no history of Unit {settings.unit}")
+        _print_message(f"the store has no history of Unit {settings.unit}")
     return moments
 
 
-async def _following(reader: Reader) -> list[HistoryEvent]:
+async def _wait_for_events(reader: HistoryReader) -> list[HistoryEvent]:
     """What happens next, however long the store is away meanwhile."""
     away = ""
     while True:
         await asyncio.sleep(_EVERY)
         try:
-            moments = await reader.news()
+            moments = await reader.read_new_events()
         except StoreError as error:
             if not away:
-                _say(f"{error}; trying again")
+                _print_message(f"{error}; trying again")
             away = str(error)
         else:
             if away:
-                _say("the store answers again")
+                _print_message("the store answers again")
             return moments
 
 
-def draw(settings: Settings, namespace: argparse.Namespace) -> int:
+def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the timeline, or write it to a file as a picture."""
-    line = asyncio.run(_timeline(settings, namespace.since))
+    line = asyncio.run(_load_timeline(settings, namespace.since))
     if namespace.svg is None:
-        from unitagent.operator.history.chart import chart  # noqa: PLC0415
+        from unitagent.operator.history.timeline import draw_chart  # noqa: PLC0415
 
         if line.ranks:
-            print_text(chart(settings.unit, line, shutil.get_terminal_size().columns))
+            print_text(draw_chart(settings.unit, line, shutil.get_terminal_size().columns))
         return 0
-    from unitagent.operator.history.picture import picture  # noqa: PLC0415
+    from unitagent.operator.history.svg import draw_svg  # noqa: PLC0415
 
     try:
-        Path(namespace.svg).write_text(picture(settings.unit, line), encoding="utf-8")
+        Path(namespace.svg).write_text(draw_svg(settings.unit, line), encoding="utf-8")
     except OSError as error:
         why = f"accepted is the path of a file to write ({error.strerror})"
         raise ConfigurationError(f"--svg={namespace.svg!r}: {why}") from error
     return 0
 
 
-async def _timeline(settings: Settings, since: float | None) -> Timeline:
+async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
     keys = settings.keys
-    url = _url(settings, keys)
-    history = UnitHistory(settings.unit, url, timeout=_ASK, warn=_say)
-    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_say)
+    url = _make_directions(settings, keys)
+    history = UnitHistory(settings.unit, url, timeout=_ASK, warn=_print_message)
+    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_print_message)
     try:
-        reader = Reader(history)
-        moments = await _all(settings, reader)
+        reader = HistoryReader(history)
+        moments = await _read_all(settings, reader)
         board = await store.read()
     finally:
         await history.close()
@@ -139,17 +139,17 @@ async def _timeline(settings: Settings, since: float | None) -> Timeline:
         for rank, age in board.ages.items()
         if age > settings.lease and rank in board.records and not board.records[rank].left
     }
-    return timeline(moments, silent, reader.now, since)
+    return build_timeline(moments, silent, reader.now, since)
 
 
-def _url(settings: Settings, keys: Keyring) -> LocationSource:
+def _make_directions(settings: Settings, keys: Keyring) -> LocationSource:
     """Where the store is, asked at each connect: an embedded one goes where rank 0 goes."""
 
     def ask() -> str | StoreLocation:
-        return store_url(settings, keys)()
+        return locate_store(settings, keys)()
 
     return ask
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     print_warning(text)

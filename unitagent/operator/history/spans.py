@@ -39,7 +39,7 @@ class Timeline:
     generations: Mapping[int, float] = field(default_factory=dict)
 
 
-def timeline(
+def build_timeline(
     moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float, since: float | None = None
 ) -> Timeline:
     """Draw up a history.
@@ -54,7 +54,7 @@ def timeline(
     if not moments:
         return Timeline(now, now)
     first = max(moments[0].at, since or 0.0)
-    spans = [*_spans(moments, silent, now)]
+    spans = [*_build_spans(moments, silent, now)]
     last = max((span.end for span in spans), default=now)
     shown = (span for span in spans if span.end >= first)
     return Timeline(
@@ -64,14 +64,14 @@ def timeline(
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
         faults=tuple(one for one in moments if one.kind is EventKind.FAILURE and one.at >= first),
         gaps=tuple(one for one in moments if one.kind is EventKind.GAP and one.at >= first),
-        generations={number: at for number, at in _generations(moments) if at >= first},
+        generations={number: at for number, at in _find_generations(moments) if at >= first},
     )
 
 
-def _spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
+def _build_spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
     """A rank whose agent ended is in no state, until another takes its place."""
     current: dict[int, tuple[float, InstanceState]] = {}
-    for moment in _of_holders(moments):
+    for moment in _select_holders(moments):
         was = current.get(moment.rank)
         state = None if moment.kind is EventKind.QUIT else moment.state
         if was and was[1] is state:
@@ -88,7 +88,7 @@ def _spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: fl
             yield Span(rank, gone, now, InstanceState.LOST)
 
 
-def _of_holders(moments: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
+def _select_holders(moments: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
     """What says in which state a rank is: not what one says that waits for it, or has been replaced."""
     holders: dict[int, str] = {}
     for moment in moments:
@@ -99,7 +99,7 @@ def _of_holders(moments: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
             yield moment
 
 
-def _generations(moments: Sequence[HistoryEvent]) -> Iterator[tuple[int, float]]:
+def _find_generations(moments: Sequence[HistoryEvent]) -> Iterator[tuple[int, float]]:
     highest = 0
     for moment in moments:
         if moment.kind is EventKind.GENERATION and moment.generation > highest:

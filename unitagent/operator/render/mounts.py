@@ -16,28 +16,28 @@ _PATH = re.compile(r"/[^\s:,]*")
 _OF_EACH = ("mount_path", "name")
 
 
-def mounts(root: JsonReader) -> tuple[Mount, ...]:
+def read_mounts(root: JsonReader) -> tuple[Mount, ...]:
     """Read the entries that are NFS; what does not fit is noted as a problem."""
-    found = (_mount(entry) for entry in root.read_objects("storage") if entry.content.get("nfs") is not None)
+    found = (_read_mount(entry) for entry in root.read_objects("storage") if entry.content.get("nfs") is not None)
     return tuple(mount for mount in found if mount)
 
 
-def other_storage(root: JsonReader) -> Iterator[str]:
+def list_other_storage(root: JsonReader) -> Iterator[str]:
     """Yield the paths of what the entries state beside that."""
     for entry in root.read_objects("storage"):
         yield from (entry.format_path(key) for key in entry.content if key not in (*_OF_EACH, "nfs"))
 
 
-def _mount(entry: JsonReader) -> Mount | None:
+def _read_mount(entry: JsonReader) -> Mount | None:
     nfs = entry.read_object("nfs")
-    target = _matching(entry, "mount_path", _PATH, "an absolute path without spaces, colons and commas")
-    server = _matching(nfs, "server", _SERVER, "the name or address of a server")
-    source = _matching(nfs, "path", _PATH, "an absolute path without spaces, colons and commas")
+    target = _read_mount_text(entry, "mount_path", _PATH, "an absolute path without spaces, colons and commas")
+    server = _read_mount_text(nfs, "server", _SERVER, "the name or address of a server")
+    source = _read_mount_text(nfs, "path", _PATH, "an absolute path without spaces, colons and commas")
     read_only = nfs.read_flag("readOnly") or False
     return Mount(target, server, source, read_only) if target and server and source else None
 
 
-def _matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
+def _read_mount_text(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
     text = reader.read_text(key)
     if text is not None and pattern.fullmatch(text):
         return text

@@ -14,17 +14,17 @@ from unitagent.discovery.json_reader import JsonReader
 from unitagent.discovery.service_file import ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
 from unitagent.operator.render import compose, lws, swarm
-from unitagent.operator.render.mounts import mounts, other_storage
+from unitagent.operator.render.service_reader import read_mounts, list_other_storage
 from unitagent.operator.render.service import GRACE_MARGIN, Service
-from unitagent.operator.render.unexpressed import unexpressed
-from unitagent.operator.render.yaml_text import documents
+from unitagent.operator.render.unsupported import find_unsupported
+from unitagent.operator.render.yaml_writer import format_documents
 from unitagent.settings.variables import VARIABLES
 from unitagent.system.safe_output import print_verbatim, print_warning
 
 ENGINES = {
-    "compose": (compose.compose, compose.ABOUT),
-    "swarm": (swarm.swarm, swarm.ABOUT),
-    "lws": (lws.lws, lws.ABOUT),
+    "compose": (compose.render_compose, compose.ABOUT),
+    "swarm": (swarm.render_swarm, swarm.ABOUT),
+    "lws": (lws.render_lws, lws.ABOUT),
 }
 CARRYING = ("compose", "lws")  # these can bring the agent into an image that has none
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
@@ -48,7 +48,7 @@ _GIVEN = frozenset(
 )  # each manifest gives an instance its place and its store
 
 
-def render(engine: str, path: str, carrier: str | None = None) -> int:
+def print_manifest(engine: str, path: str, carrier: str | None = None) -> int:
     """Print the manifest on stdout and what it leaves out on stderr; 0.
 
     Args:
@@ -60,14 +60,14 @@ def render(engine: str, path: str, carrier: str | None = None) -> int:
         ConfigurationError: the file cannot be read, or does not say what a manifest needs.
 
     """
-    text, warnings = rendered(engine, _contents(path), path, carrier)
+    text, warnings = render_manifest(engine, _read_file(path), path, carrier)
     for warning in warnings:
         print_warning(f"warning: {warning}")
     print_verbatim(text)
     return 0
 
 
-def rendered(engine: str, text: str, path: str, carrier: str | None = None) -> tuple[str, list[str]]:
+def render_manifest(engine: str, text: str, path: str, carrier: str | None = None) -> tuple[str, list[str]]:
     """Give the manifest of a service file's text, and the warnings.
 
     Raises:
@@ -76,15 +76,15 @@ def rendered(engine: str, text: str, path: str, carrier: str | None = None) -> t
     """
     file = service_file.parse_service_file(text, path, VARIABLES)
     root = JsonReader("", json.loads(text.removeprefix("\ufeff")))
-    service = _service(root, file, carrier if engine in CARRYING else None)
+    service = read_service(root, file, carrier if engine in CARRYING else None)
     if root.problems:
         raise ConfigurationError(*(f"{path}: {problem}; correct the file" for problem in root.problems))
     make, about = ENGINES[engine]
-    manifest = documents(make(service), f"{service.name}: made by `unitagent render {engine}`.\n{about}")
-    return manifest, list(_warnings(engine, root, file, service))
+    manifest = format_documents(make(service), f"{service.name}: made by `unitagent render {engine}`.\n{about}")
+    return manifest, list(_collect_warnings(engine, root, file, service))
 
 
-def _contents(path: str) -> str:
+def _read_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -92,20 +92,20 @@ def _contents(path: str) -> str:
         raise ConfigurationError(f"{path}: {reason}; accepted is the path of a service file") from error
 
 
-def _service(root: JsonReader, file: ServiceFile, carrier: str | None) -> Service:
+def read_service(root: JsonReader, file: ServiceFile, carrier: str | None) -> Service:
     metadata, containers = root.read_object("metadata"), root.read_objects("containers")
     container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
-    settings, parsed = _settings(root, file)
-    image, rolling = container.read_text("image"), _rolling(root, metadata)
+    settings, parsed = _parse_settings(root, file)
+    image, rolling = container.read_text("image"), _find_rolling_strategy(root, metadata)
     if image is None:
         root.problems.append("containers[0].image missing: accepted is the name of an image")
     if not file.command:
         root.problems.append("containers[0].script missing: accepted is the workload's command line")
     return Service(
-        name=_label(metadata.read_text("name")),
+        name=_make_label(metadata.read_text("name")),
         image=image or "",
         carrier=carrier,
-        units=_units(metadata),
+        units=_read_units(metadata),
         size=parsed.get("UNIT_SIZE", 1),
         command=file.command,
         settings=settings,
@@ -115,15 +115,15 @@ def _service(root: JsonReader, file: ServiceFile, carrier: str | None) -> Servic
         gpu=metadata.read_integer("gpu", 0, _MOST) or 0,
         cpu=metadata.read_number("cpu"),
         memory=metadata.read_integer("memory", 1, 10**9),
-        disk=_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
-        mounts=mounts(root),
+        disk=_read_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
+        mounts=read_mounts(root),
         shm=metadata.read_integer("shm_size", 0, _MOST),
-        surge=_portion(rolling, "max_surge"),
-        unavailable=_portion(rolling, "max_unavailable"),
+        surge=_read_portion(rolling, "max_surge"),
+        unavailable=_read_portion(rolling, "max_unavailable"),
     )
 
 
-def _settings(root: JsonReader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
+def _parse_settings(root: JsonReader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
     """Give the agent's variables that go into the manifest, and all of them parsed."""
     parsed = {}
     for name, stated in file.values.items():
@@ -131,25 +131,25 @@ def _settings(root: JsonReader, file: ServiceFile) -> tuple[dict[str, str], dict
         try:
             parsed[name] = variable.kind.parse(stated.text)
         except ValueError as error:
-            shown, accepted = variable.shown(stated.text), variable.kind.accepted
+            shown, accepted = variable.mask_value(stated.text), variable.kind.accepted
             reason = f"{error}; " if isinstance(error, RefusalError) else ""
             root.problems.append(f"{stated.path}={shown!r}: {reason}accepted is {accepted}")
     kept = {n: stated.text for n, stated in file.values.items() if n not in _GIVEN}
     return kept, parsed
 
 
-def _units(metadata: JsonReader) -> int:
+def _read_units(metadata: JsonReader) -> int:
     units = metadata.read_integer("instance", 0, _MOST)
     return 1 if units is None else units
 
 
-def _label(name: str | None) -> str:
+def _make_label(name: str | None) -> str:
     """Make a DNS label of a name, as all engines take it."""
     label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_LONGEST].strip("-")
     return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
 
 
-def _rolling(root: JsonReader, metadata: JsonReader) -> JsonReader:
+def _find_rolling_strategy(root: JsonReader, metadata: JsonReader) -> JsonReader:
     """Find the strategy, which stands at three places in Alibaba's pages."""
     found: dict[str, Any] = {}
     for place in (root, metadata):
@@ -161,7 +161,7 @@ def _rolling(root: JsonReader, metadata: JsonReader) -> JsonReader:
     return JsonReader("rolling_strategy", found, root.problems, root.unknown)
 
 
-def _matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
+def _read_matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
     text = reader.read_text(key)
     if text is None or pattern.fullmatch(text):
         return text
@@ -169,7 +169,7 @@ def _matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: 
     return None
 
 
-def _portion(rolling: JsonReader, key: str) -> int | str | None:
+def _read_portion(rolling: JsonReader, key: str) -> int | str | None:
     value = rolling.content.get(key)
     if isinstance(value, str):
         if re.fullmatch(r"[0-9]{1,3}%", value):
@@ -179,16 +179,16 @@ def _portion(rolling: JsonReader, key: str) -> int | str | None:
     return rolling.read_integer(key, 0, _MOST)
 
 
-def _warnings(engine: str, root: JsonReader, file: ServiceFile, service: Service) -> Iterator[str]:
+def _collect_warnings(engine: str, root: JsonReader, file: ServiceFile, service: Service) -> Iterator[str]:
     yield from file.warnings
     if (stated := root.read_object("metadata").read_text("name")) and stated != service.name:
         yield f"metadata.name={stated!r} is {service.name} in the manifest, where names are DNS labels"
     for name, said in file.values.items():
         if name in _GIVEN and name in said.path:
             yield f"{said.path} is not in the manifest, which gives each instance its rank and its store"
-    yield from _unused_checks(file)
+    yield from _find_unused_checks(file)
     if engine == "compose":
-        yield from compose.on_one_machine(service)
+        yield from compose.warn_of_one_machine(service)
     if engine == "swarm" and service.grace > _OVERLAP:
         yield (
             f"stop_grace_period={service.grace}s: past {_OVERLAP} s Swarm starts the next task beside the "
@@ -197,10 +197,10 @@ def _warnings(engine: str, root: JsonReader, file: ServiceFile, service: Service
     if not service.carrier:
         how = "docker/Dockerfile, BASE_IMAGE" + ("; or --agent-image" if engine in CARRYING else "")
         yield f"containers[0].image={service.image!r} has to have unitagent in it ({how})"
-    yield from unexpressed(engine, dict.fromkeys(_stated(root)))
+    yield from find_unsupported(engine, dict.fromkeys(_list_stated_paths(root)))
 
 
-def _unused_checks(file: ServiceFile) -> Iterator[str]:
+def _find_unused_checks(file: ServiceFile) -> Iterator[str]:
     asked = [
         kind for kind in ("liveness_check", "health_check") if kind in file.checks and file.checks[kind].url
     ]
@@ -214,7 +214,7 @@ def _unused_checks(file: ServiceFile) -> Iterator[str]:
         )
 
 
-def _stated(root: JsonReader) -> Iterator[str]:
+def _list_stated_paths(root: JsonReader) -> Iterator[str]:
     """Yield the paths of what the file states, as deep as anybody asks; dotted keys count as objects."""
     yield from (key.partition(".")[0] for key in root.content)
     yield from (f"metadata.{key.partition('.')[0]}" for key in root.read_object("metadata").content)
@@ -223,4 +223,4 @@ def _stated(root: JsonReader) -> Iterator[str]:
             yield f"{container.path}.{key}"
             if isinstance(value, dict):
                 yield from (f"{container.path}.{key}.{inner}" for inner in value)
-    yield from other_storage(root)
+    yield from list_other_storage(root)

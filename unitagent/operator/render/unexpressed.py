@@ -70,7 +70,7 @@ _ENGINES: dict[str, dict[str, str]] = {
 }
 
 
-def unexpressed(engine: str, stated: Collection[str]) -> Iterator[str]:
+def find_unsupported(engine: str, stated: Collection[str]) -> Iterator[str]:
     """Yield a sentence for each stated path that the engine's manifest leaves out."""
     reasons = _ALL | _ENGINES[engine]
     for path in stated:
