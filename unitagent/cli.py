@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        return _command(list(sys.argv[1:] if argv is None else argv))
+        return _run_command(list(sys.argv[1:] if argv is None else argv))
     except UnitAgentError as error:
         warn(f"error: {error}")
         return error.exit_code
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _command(argv: list[str]) -> int:
-    words, command = _split(argv)
+def _run_command(argv: list[str]) -> int:
+    words, command = _split_off_workload(argv)
     name = next((word for word in words if word in COMMANDS), "")
-    namespace, odd = _parser_for(name, words).parse_known_args(words)
+    namespace, odd = _build_parser_for(name, words).parse_known_args(words)
     if odd:
         raise ConfigurationError(f"unknown: {' '.join(odd)} (see `unitagent {name} --help`)")
     namespace.command = command
@@ -60,26 +60,26 @@ def _command(argv: list[str]) -> int:
     return run(namespace)
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
     """Take the workload's command off, whose options are not ours."""
     if not argv or argv[0] not in _WITH_COMMAND:
         return argv, []
-    from unitagent.settings.options import split_command  # noqa: PLC0415
+    from unitagent.settings.cli_options import split_command  # noqa: PLC0415
 
     options, command = split_command(argv[1:], _VALUED)
     return [argv[0], *options], command
 
 
-def _parser_for(name: str, words: Sequence[str]) -> argparse.ArgumentParser:
+def _build_parser_for(name: str, words: Sequence[str]) -> argparse.ArgumentParser:
     """Make what these words need of the parser: all commands only where one is looked for among them, and
     the terminal's width only for a help. A health check would spend most of its time on the rest.
     """
     commands = [name] if words[:1] == [name] else list(COMMANDS)
     width = None if {"-h", "--help"} & set(words) else _ANY_WIDTH
-    return _parser(commands, [name], partial(argparse.HelpFormatter, width=width))
+    return _build_parser(commands, [name], partial(argparse.HelpFormatter, width=width))
 
 
-def _parser(
+def _build_parser(
     names: Sequence[str], with_options: Sequence[str], formatter: Callable[..., argparse.HelpFormatter]
 ) -> argparse.ArgumentParser:
     about = "One lifecycle for an inference Unit that spans many machines."
@@ -100,17 +100,19 @@ def _parser(
 
 
 def _add_variables(parser: argparse.ArgumentParser) -> None:
-    from unitagent.settings.options import add_arguments  # noqa: PLC0415 (health checks have none of them)
+    from unitagent.settings.cli_options import add_arguments  # noqa: PLC0415 (health checks have none of them)
 
     add_arguments(parser)
 
 
-def _completion(namespace: argparse.Namespace) -> int:
+def _print_completion(namespace: argparse.Namespace) -> int:
     from unitagent.operator import completion  # noqa: PLC0415
 
     names = list(COMMANDS)
     hand_over(
-        completion.script(namespace.shell, _parser(names, names, argparse.HelpFormatter), _WITH_COMMAND)
+        completion.write_script(
+            namespace.shell, _build_parser(names, names, argparse.HelpFormatter), _WITH_COMMAND
+        )
     )
     return 0
 
@@ -122,7 +124,7 @@ def _render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
 
 
-def _seconds(text: str) -> float:
+def _parse_timeout(text: str) -> float:
     try:
         return seconds(_LEAST_PATIENCE)(text)
     except ValueError as error:
@@ -133,7 +135,7 @@ def _seconds(text: str) -> float:
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
     parser.add_argument("--address", metavar="HOST:PORT", help="default: UNIT_HTTP_ADDRESS")
-    parser.add_argument("--timeout", type=_seconds, default=2.0, metavar="SECONDS", help="default 2")
+    parser.add_argument("--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="default 2")
 
 
 def _env_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,20 +162,20 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
-def _since(text: str) -> float:
+def _parse_since(text: str) -> float:
     import time  # noqa: PLC0415 (for those who ask)
 
-    from unitagent.operator.history.since import ACCEPTED, since  # noqa: PLC0415
+    from unitagent.operator.history.event_text import ACCEPTED, parse_since  # noqa: PLC0415
 
     try:
-        return since(text, time.time())
+        return parse_since(text, time.time())
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: accepted is {ACCEPTED}") from error
 
 
 def _since_argument(parser: argparse.ArgumentParser) -> None:
     help_line = "leave out what is older: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
-    parser.add_argument("--since", type=_since, metavar="WHEN", help=help_line)
+    parser.add_argument("--since", type=_parse_since, metavar="WHEN", help=help_line)
 
 
 def _events_arguments(parser: argparse.ArgumentParser) -> None:
@@ -210,33 +212,35 @@ Command = tuple[
 ]
 
 COMMANDS: dict[str, Command] = {
-    "run": (commands.run, _add_variables, "be one instance of a Unit and run COMMAND in it",
+    "run": (commands.run_agent, _add_variables, "be one instance of a Unit and run COMMAND in it",
             "unitagent run [OPTIONS] [--] COMMAND [ARG...]"),
-    "local": (commands.local, _add_variables,
+    "local": (commands.run_local_unit, _add_variables,
               "a whole Unit on this machine, on 127.0.0.x with the embedded store",
               "unitagent local --size N [RUN OPTIONS] [--] COMMAND [ARG...]"),
-    "probe": (commands.probe, _probe_arguments,
+    "probe": (commands.probe_agent, _probe_arguments,
               "ask an agent's probe address: exit 0 for yes, 1 for no", None),
-    "status": (commands.status, _status_arguments, "the Unit as a table or as JSON",
+    "status": (commands.show_status, _status_arguments, "the Unit as a table or as JSON",
                "unitagent status [--json] [--watch] [OPTIONS]"),
-    "events": (commands.events, _events_arguments,
+    "events": (commands.show_events, _events_arguments,
                "the Unit's history, oldest first; an embedded store has it for as long as rank 0 stays",
                "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),
-    "timeline": (commands.timeline, _timeline_arguments, "each rank's states over time, failures marked",
+    "timeline": (commands.show_timeline, _timeline_arguments, "each rank's states over time, failures marked",
                  "unitagent timeline [--since WHEN] [--svg FILE] [OPTIONS]"),
-    "env": (commands.env, _env_arguments, "what this instance resolved and which rule gave each value",
+    "env": (commands.print_environment, _env_arguments,
+            "what this instance resolved and which rule gave each value",
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
-    "doctor": (commands.doctor, _doctor_arguments,
+    "doctor": (commands.run_doctor, _doctor_arguments,
                "preflight checks of this container, each with a remedy",
                "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
-    "render": (commands.render, _render_arguments,
+    "render": (commands.render_manifest, _render_arguments,
                "the service file as manifests for an existing engine", None),
-    "endpoints": (commands.endpoints, _endpoints_arguments,
+    "endpoints": (commands.show_endpoints, _endpoints_arguments,
                   "where rank 0 of each ready Unit of the store takes traffic",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
-    "drain": (commands.order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end",
+    "drain": (commands.send_order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end",
               "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
-    "restart": (commands.order, partial(_order_arguments, "restart"),
+    "restart": (commands.send_order, partial(_order_arguments, "restart"),
                 "ask the Unit to restart as a whole", "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
-    "completion": (_completion, _completion_arguments, "a script that completes unitagent's words", None),
+    "completion": (_print_completion, _completion_arguments,
+                   "a script that completes unitagent's words", None),
 }  # fmt: skip

@@ -10,37 +10,37 @@ from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.legible import hand_over, tell, warn
 
 if TYPE_CHECKING:
-    from unitagent.operator.environment import Here
+    from unitagent.operator.env_cli import Discovered
     from unitagent.settings import Resolved, Settings
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
 _RANK_0 = "rank-0"  # a name for where that would be
 
 
-def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
+def _resolve_settings(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
     """Settle what flags, environment, service file and platform say."""
     import socket  # noqa: PLC0415
 
-    from unitagent.settings.options import flags  # noqa: PLC0415
-    from unitagent.settings.resolution import resolve  # noqa: PLC0415
+    from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
+    from unitagent.settings.resolution import resolve_settings  # noqa: PLC0415
 
-    return resolve(
-        flags(namespace),
+    return resolve_settings(
+        collect_flags(namespace),
         os.environ,
         socket.gethostname(),  # its domain is read from /etc/hosts: a resolver that is down takes seconds
-        _read,
+        _read_file,
         command=namespace.command,
         identity=identity,
     )
 
 
-def _read(path: str) -> str:
+def _read_file(path: str) -> str:
     from pathlib import Path  # noqa: PLC0415
 
     return Path(path).read_text(encoding="utf-8")
 
 
-def run(namespace: argparse.Namespace) -> int:
+def run_agent(namespace: argparse.Namespace) -> int:
     """Be one instance of a Unit.
 
     Most of its start is spent on imports. A request to stop that comes meanwhile would be lost on PID 1 and
@@ -58,7 +58,7 @@ def run(namespace: argparse.Namespace) -> int:
     put_off_collecting()
     share_one_heap()
     hide()
-    found = _resolve(namespace)
+    found = _resolve_settings(namespace)
     forget("UNIT_SECRET", "UNIT_REDIS_URL")
     settings = found.settings
     where = Where(settings.unit, settings.rank)
@@ -79,20 +79,20 @@ def run(namespace: argparse.Namespace) -> int:
     return code
 
 
-def local(namespace: argparse.Namespace) -> int:
+def run_local_unit(namespace: argparse.Namespace) -> int:
     """Run a whole Unit on this machine."""
-    from unitagent.operator import local as here  # noqa: PLC0415
-    from unitagent.settings.options import flags  # noqa: PLC0415
+    from unitagent.operator import local_unit as here  # noqa: PLC0415
+    from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
 
-    options = dict(flags(namespace))
+    options = dict(collect_flags(namespace))
     size = options.pop("UNIT_SIZE", None) or os.environ.get("UNIT_SIZE", "")
-    plan = here.plan(size, options, namespace.command)
-    return here.run(plan)
+    plan = here.plan_unit(size, options, namespace.command)
+    return here.run_unit(plan)
 
 
-def probe(namespace: argparse.Namespace) -> int:
+def probe_agent(namespace: argparse.Namespace) -> int:
     """Ask an agent."""
-    from unitagent.operator import probe as prober  # noqa: PLC0415
+    from unitagent.operator import probe_client as prober  # noqa: PLC0415
     from unitagent.values import listening  # noqa: PLC0415
 
     given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
@@ -104,116 +104,118 @@ def probe(namespace: argparse.Namespace) -> int:
         raise ConfigurationError(f"{where}={given!r}: accepted is {accepted}") from error
     if not port:
         raise ConfigurationError("UNIT_HTTP_ADDRESS=off: there is no probe address to ask; give --address")
-    return prober.probe(namespace.kind, host, port, namespace.timeout)
+    return prober.run_probe(namespace.kind, host, port, namespace.timeout)
 
 
-def env(namespace: argparse.Namespace) -> int:
+def print_environment(namespace: argparse.Namespace) -> int:
     """Show the settings, or what would be run."""
     import asyncio  # noqa: PLC0415
 
-    from unitagent.operator import environment, rehearsal  # noqa: PLC0415
+    from unitagent.operator import dry_run, env_cli  # noqa: PLC0415
 
-    found = _rehearsed(namespace) if namespace.rehearse else _resolve(namespace)
+    found = _resolve_for_dry_run(namespace) if namespace.rehearse else _resolve_settings(namespace)
     for warning in found.warnings:
         warn(f"warning: {warning}")
     if namespace.rehearse:
-        from unitagent.operator.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
+        from unitagent.operator.dry_run import plan_launch  # noqa: PLC0415 (it needs the frameworks)
 
-        hand_over(rehearsal.shown(rehearse(found), namespace.format) + "\n")
+        hand_over(dry_run.format_dry_run(plan_launch(found), namespace.format) + "\n")
         return 0
-    here = asyncio.run(_here(found.settings))
+    here = asyncio.run(_discover_address(found.settings))
     if found.settings.command:
-        here = _with_engine(found, here)
-    hand_over(environment.shown(found, namespace.format, here) + "\n")
+        here = _add_engine(found, here)
+    hand_over(env_cli.format_settings(found, namespace.format, here) + "\n")
     return 0
 
 
-def _with_engine(found: Resolved, here: Here) -> Here:
+def _add_engine(found: Resolved, here: Discovered) -> Discovered:
     """Add what COMMAND tells; an address that was given counts although it may be another machine's."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from unitagent.operator.rehearsing import of_engine  # noqa: PLC0415 (it needs the frameworks)
+    from unitagent.operator.dry_run import find_engine_endpoints  # noqa: PLC0415 (it needs the frameworks)
 
     card = (found.settings.ifname or here.ifname, found.settings.rank_ip or here.ip)
-    asked, port = of_engine(found, card)
+    asked, port = find_engine_endpoints(found, card)
     return replace(here, asked=asked, port=port)
 
 
-def _rehearsed(namespace: argparse.Namespace) -> Resolved:
+def _resolve_for_dry_run(namespace: argparse.Namespace) -> Resolved:
     """Settle what would be run on a rank, from which nobody sets out: a name may stand in for rank 0."""
-    from unitagent.settings.options import PREFIX  # noqa: PLC0415
+    from unitagent.settings.cli_options import PREFIX  # noqa: PLC0415
 
     try:
-        return _resolve(namespace)
+        return _resolve_settings(namespace)
     except ConfigurationError as error:
         if not all(problem.startswith("MASTER_ADDRESS missing") for problem in error.problems):
             raise
     warn(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
     setattr(namespace, f"{PREFIX}MASTER_ADDRESS", _RANK_0)
-    return _resolve(namespace)
+    return _resolve_settings(namespace)
 
 
-async def _here(settings: Settings) -> Here:
+async def _discover_address(settings: Settings) -> Discovered:
     """Find card and address as ``run`` would, without waiting for them."""
     from unitagent.discovery.network import find_address  # noqa: PLC0415
-    from unitagent.operator.environment import Here  # noqa: PLC0415
+    from unitagent.operator.env_cli import Discovered  # noqa: PLC0415
 
     if settings.ifname and settings.rank_ip:  # they may be another machine's
-        return Here()
+        return Discovered()
     try:
         found = await find_address(settings.ifname, settings.rank_ip, 0, lambda why: warn(f"warning: {why}"))
     except ConfigurationError as error:
-        return Here(trouble=str(error))
-    return Here(found.ifname, found.ip)
+        return Discovered(trouble=str(error))
+    return Discovered(found.ifname, found.ip)
 
 
-def doctor(namespace: argparse.Namespace) -> int:
+def run_doctor(namespace: argparse.Namespace) -> int:
     """Examine this container."""
-    from unitagent.operator.doctor import examination, finding  # noqa: PLC0415
+    from unitagent.operator.doctor import doctor_cli, findings  # noqa: PLC0415
 
-    peers = [examination.peer(text) for text in namespace.peer]
-    findings = examination.examine(lambda identity: _resolve(namespace, identity=identity), peers)
-    tell(finding.as_json(findings) if namespace.json else finding.as_text(findings))
-    return finding.exit_code(findings)
+    peers = [doctor_cli.parse_peer(text) for text in namespace.peer]
+    results = doctor_cli.examine_container(
+        lambda identity: _resolve_settings(namespace, identity=identity), peers
+    )
+    tell(findings.as_json(results) if namespace.json else findings.as_text(results))
+    return findings.exit_code(results)
 
 
-def status(namespace: argparse.Namespace) -> int:
+def show_status(namespace: argparse.Namespace) -> int:
     """Show the Unit."""
-    from unitagent.operator import watching  # noqa: PLC0415
+    from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return watching.show(_resolve(namespace, identity=False).settings, namespace)
+    return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def events(namespace: argparse.Namespace) -> int:
+def show_events(namespace: argparse.Namespace) -> int:
     """Tell the Unit's history."""
-    from unitagent.operator.history import looking_back  # noqa: PLC0415
+    from unitagent.operator.history import history_cli  # noqa: PLC0415
 
-    return looking_back.show(_resolve(namespace, identity=False).settings, namespace)
+    return history_cli.show_events(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def timeline(namespace: argparse.Namespace) -> int:
+def show_timeline(namespace: argparse.Namespace) -> int:
     """Draw the Unit's history."""
-    from unitagent.operator.history import looking_back  # noqa: PLC0415
+    from unitagent.operator.history import history_cli  # noqa: PLC0415
 
-    return looking_back.draw(_resolve(namespace, identity=False).settings, namespace)
+    return history_cli.show_timeline(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def endpoints(namespace: argparse.Namespace) -> int:
+def show_endpoints(namespace: argparse.Namespace) -> int:
     """Show where the traffic of all Units goes."""
-    from unitagent.operator.endpoints import routing  # noqa: PLC0415
+    from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415
 
-    return routing.endpoints(_resolve(namespace, identity=False).settings, namespace)
+    return endpoints_cli.show_endpoints(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def order(namespace: argparse.Namespace) -> int:
+def send_order(namespace: argparse.Namespace) -> int:
     """Ask something of the Unit."""
-    from unitagent.operator import watching  # noqa: PLC0415
+    from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return watching.order(_resolve(namespace, identity=False).settings, namespace)
+    return unit_cli.send_order(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def render(namespace: argparse.Namespace) -> int:
+def render_manifest(namespace: argparse.Namespace) -> int:
     """Print a service file as manifests for an engine."""
-    from unitagent.operator.render import rendering  # noqa: PLC0415
+    from unitagent.operator.render import render_cli  # noqa: PLC0415
 
-    return rendering.render(namespace.engine, namespace.file, namespace.agent_image)
+    return render_cli.print_manifest(namespace.engine, namespace.file, namespace.agent_image)

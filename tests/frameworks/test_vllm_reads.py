@@ -33,7 +33,7 @@ def known(vllm: Path, rank: int, flags: str = "") -> list[str]:
     """The same when the version of the installed vLLM is known, as it is to an agent."""
     version = version_of("vllm", [str(vllm / "vllm"), "serve", "M"], None)
     assert version
-    at = place(rank, version=version, patience=7)
+    at = place(rank, version=version, shutdown_timeout=7)
     return list(plan("vllm", f"vllm serve M {flags}", at).argv[1:])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unitagent import starts
-from unitagent.frameworks.registry import choose
+from unitagent.frameworks.registry import choose_framework
 from unitagent.starts import explain_alone
 
 KNOWN = (*starts.ACCELERATE, *starts.LMDEPLOY, *starts.SGLANG, *starts.TENSORRT_LLM, *starts.VLLM)
@@ -14,7 +14,7 @@ KNOWN = (*starts.ACCELERATE, *starts.LMDEPLOY, *starts.SGLANG, *starts.TENSORRT_
 @pytest.mark.parametrize("start", KNOWN, ids=" ".join)
 def test_whatever_a_framework_recognizes_is_told(start: starts.Start) -> None:
     command = ("python3", *start, "m") if start[0] == "-m" else (*start, "m")
-    assert choose("auto", command) is not None
+    assert choose_framework("auto", command) is not None
     assert explain_alone(command)
 
 

@@ -12,23 +12,25 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Plan
-from unitagent.frameworks.completing import Completed, complete
-from unitagent.frameworks.config_file import filed
+from unitagent.frameworks.command import UNKNOWN, UnreadableError
+from unitagent.frameworks.completer import CompletedCommand, complete_command
+from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag
-from unitagent.frameworks.untold import UNTOLD, UntoldError
+from unitagent.frameworks.interface import LaunchPlan
 
 VLLM, SGLANG = "vllm serve m --config c.yaml", "sglang serve --model-path m --config c.yaml"
 
 
-def tried(folder: Path, command: str, text: str | None, rank: int = 0, name: str = "auto") -> Completed:
+def tried(
+    folder: Path, command: str, text: str | None, rank: int = 0, name: str = "auto"
+) -> CompletedCommand:
     if text is not None:
         (folder / "c.yaml").write_text(text)
     at = replace(place(rank), folder=str(folder))
-    return complete(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
+    return complete_command(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
 
 
-def planned(folder: Path, command: str, text: str, rank: int = 0) -> Plan:
+def planned(folder: Path, command: str, text: str, rank: int = 0) -> LaunchPlan:
     plan = tried(folder, command, text, rank).plan
     assert plan is not None
     return plan
@@ -140,10 +142,12 @@ def test_a_file_that_the_text_only_looks_at_is_read(tmp_path: Path, step: str) -
     assert found.traffic_port == 18001
 
 
-def in_text(folder: Path, text: str) -> Completed:
+def in_text(folder: Path, text: str) -> CompletedCommand:
     at = place(0)
     argv, here = ("sh", "-c", text), str(folder)
-    return complete("auto", argv, offered(at), here, lambda _, command: replace(at, folder=command.folder))
+    return complete_command(
+        "auto", argv, offered(at), here, lambda _, command: replace(at, folder=command.folder)
+    )
 
 
 NAMES = st.sampled_from(["port", "host", "nnodes", "a_b"])
@@ -163,14 +167,14 @@ def test_never_another_value_than_yamls(
     (folder / "c.yaml").write_text(text, encoding="utf-8")
     read = yaml.safe_load(text) or {}
     try:
-        words = filed(("--config", "c.yaml"), str(folder))
-    except UntoldError:
+        words = read_config_flags(("--config", "c.yaml"), str(folder))
+    except UnreadableError:
         return
     for name, value in read.items():
         flag = Flag(f"--{name}")
         if isinstance(value, bool):
-            assert flag.among(words) == value or UNTOLD in words
+            assert flag.is_set(words) == value or UNKNOWN in words
             continue
-        assert flag.among(words)
+        assert flag.is_set(words)
         said = words[words.index(f"--{name}") + 1]
-        assert said in (str(value), UNTOLD)
+        assert said in (str(value), UNKNOWN)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import is_shell_text
-from unitagent.frameworks.completing import Completed, complete
+from unitagent.frameworks.completer import CompletedCommand, complete_command
+from unitagent.frameworks.interface import LaunchPlan, RankContext
 
 SHELLS = [
     ("sh", "-c"),
@@ -65,11 +65,11 @@ NOT_PLAIN = {
 STUB = '#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >"$SEEN"\n'
 
 
-def completed(argv: tuple[str, ...], at: Context, name: str = "auto", **env: str) -> Completed:
-    return complete(name, argv, offered(at) | env, "/", lambda *_: at)
+def completed(argv: tuple[str, ...], at: RankContext, name: str = "auto", **env: str) -> CompletedCommand:
+    return complete_command(name, argv, offered(at) | env, "/", lambda *_: at)
 
 
-def made(argv: tuple[str, ...], at: Context, name: str = "auto", **env: str) -> Plan:
+def made(argv: tuple[str, ...], at: RankContext, name: str = "auto", **env: str) -> LaunchPlan:
     plan = completed(argv, at, name, **env).plan
     assert plan is not None
     return plan

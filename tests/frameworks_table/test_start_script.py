@@ -9,15 +9,15 @@ import pytest
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Context
-from unitagent.frameworks.completing import Completed, complete
-from unitagent.frameworks.start_script import drops_flags
+from unitagent.frameworks.completer import CompletedCommand, complete_command
+from unitagent.frameworks.interface import RankContext
+from unitagent.frameworks.shell_text import drops_flags
 
 RANK_1 = place(1)
 
 
-def tried(folder: Path, command: str, name: str = "vllm", at: Context = RANK_1) -> Completed:
-    return complete(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
+def tried(folder: Path, command: str, name: str = "vllm", at: RankContext = RANK_1) -> CompletedCommand:
+    return complete_command(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
 
 
 @pytest.mark.parametrize("command", ["sh serve.sh", "./serve.sh", "bash -eu serve.sh", "./serve.sh m"])

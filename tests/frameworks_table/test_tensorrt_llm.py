@@ -44,7 +44,7 @@ def test_the_others_wait_for_it(command: str) -> None:
     made = plan("tensorrt-llm", command, place(1))
     assert made.argv[:2] == ("/bin/sh", "-c")
     assert made.argv[2].splitlines()[-1] == "exec /usr/sbin/sshd -D -e -p 2222"
-    assert (made.health, made.deaf) == (None, False)
+    assert (made.health, made.ignores_sigterm) == (None, False)
 
 
 @pytest.mark.parametrize("command", [f"mpirun -n 16 {START}", "bash -c mpirun"])

@@ -137,7 +137,7 @@ def test_contradictions(rank: int, flags: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank", "version", "patience", "flags", "added"),
+    ("rank", "version", "shutdown_timeout", "flags", "added"),
     [
         (0, "0.18.0", 2, "", " --shutdown-timeout 2"),
         (0, "0.33.0+cpu", 9, " -dp 2", " --shutdown-timeout 9"),
@@ -151,14 +151,14 @@ def test_contradictions(rank: int, flags: str, problem: str) -> None:
     ],
 )
 def test_requests_in_flight_may_finish(
-    rank: int, version: str, patience: int, flags: str, added: str
+    rank: int, version: str, shutdown_timeout: int, flags: str, added: str
 ) -> None:
     command = f"vllm serve M{flags}"
-    made = line("vllm", command, place(rank, version=version, patience=patience))
+    made = line("vllm", command, place(rank, version=version, shutdown_timeout=shutdown_timeout))
     assert made == line("vllm", command, place(rank)) + added
     if "-dp" not in flags:
         on_ray = f"{command} --distributed-executor-backend ray"
-        made = line("vllm", on_ray, place(rank, version=version, patience=patience))
+        made = line("vllm", on_ray, place(rank, version=version, shutdown_timeout=shutdown_timeout))
         assert made == line("vllm", on_ray, place(rank)) + added
 
 
@@ -222,7 +222,7 @@ def test_ipv6() -> None:
 
 @pytest.mark.parametrize(("rank", "size"), [(0, 1), (0, 2), (1, 2)])
 def test_it_cannot_do_without_its_workers_and_its_engine(rank: int, size: int) -> None:
-    vital = plan("vllm", "vllm serve M", place(rank, size)).vital
+    vital = plan("vllm", "vllm serve M", place(rank, size)).required_processes
     assert "VLLM::Worker_TP0"[:15].startswith(vital)
     assert "VLLM::EngineCore"[:15].startswith(vital)
     assert not "VLLM::APIServer".startswith(vital)

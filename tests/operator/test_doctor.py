@@ -16,7 +16,7 @@ from tests.groups import cannot_save
 from tests.operator.command import run
 from tests.ports import free_port
 from tests.servers import Server, running
-from unitagent.operator.doctor.examination import gpus
+from unitagent.operator.doctor.doctor_cli import check_gpus
 from unitagent.workload import leftovers
 
 ALONE = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "lo", "RANK_IP": "127.0.0.1"}
@@ -164,15 +164,15 @@ def test_gpus_that_others_hold(tmp_path: Path) -> None:
     beginning = str(tmp_path / "nvidia")
     hold = ["sh", "-c", 'exec 9<"$0"; echo ready; read line', str(gpu)]
     mine = {**os.environ, "UNIT_AGENT": leftovers.marker("me")}
-    assert [found.verdict for found in gpus(beginning)] == ["ok"]
+    assert [found.verdict for found in check_gpus(beginning)] == ["ok"]
     for environ, verdict in ((mine, "ok"), (dict(os.environ), "warn")):
         with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as holder:
             assert holder.stdout is not None
             holder.stdout.readline()
-            found = gpus(beginning)
+            found = check_gpus(beginning)
             assert [one.verdict for one in found] == [verdict]
             assert (f"{gpu} by process {holder.pid} (sh)" in found[0].detail) == (verdict == "warn")
-    assert gpus("/nowhere/nvidia") == []
+    assert check_gpus("/nowhere/nvidia") == []
 
 
 def test_variables_in_the_way() -> None:

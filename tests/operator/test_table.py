@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tests.probes import agents
-from unitagent.operator.status import table
+from unitagent.operator.status_table import format_table
 
 
 def lines(**changes: Any) -> list[str]:
-    return table(agents.status(**changes)).splitlines()
+    return format_table(agents.status(**changes)).splitlines()
 
 
 def row(connected: bool = True, **changes: Any) -> str:
     one = agents.instance(**changes)
     store = {"connected": connected, "since": 1.0}
-    return table(agents.status(instances=[one], store=store), beat_due=1.5).splitlines()[2]
+    return format_table(agents.status(instances=[one], store=store), beat_due=1.5).splitlines()[2]
 
 
 def condition(**changes: Any) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from tests.entries import entry
 from tests.operator.test_endpoints import DEFAULTS
 from tests.probes.loops import in_loop, until
 from tests.servers import DEADLINE, Server, running
-from unitagent.operator.endpoints.formats import rendered
-from unitagent.operator.endpoints.target import Target
+from unitagent.operator.endpoints.formats import format_endpoints
+from unitagent.operator.endpoints.watched_file import WatchedFile
 from unitagent.store.keys import REGISTRY, Keys
 from unitagent.store.lines import MOST
 from unitagent.store.redis import RedisStore
@@ -134,7 +134,7 @@ def test_a_file_that_somebody_has_put_there_is_made_ours(tmp_path: Path, kind: s
         path.symlink_to(other)
     else:
         subprocess.run(["mkfifo", "-m", "666", str(path)], check=True)
-    assert Target(path, None).put("new")
+    assert WatchedFile(path, None).write_if_changed("new")
     assert not path.is_symlink()
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o644)
     assert other.read_text() == "new"
@@ -144,7 +144,7 @@ def test_a_file_that_somebody_has_put_there_is_made_ours(tmp_path: Path, kind: s
 def test_a_service_of_any_name_breaks_no_configuration(tmp_path: Path, name: str) -> None:
     (tmp_path / "1.cfg").write_text(DEFAULTS + "listen stats\n    bind 127.0.0.1:2\n    stats enable\n")
     entries = [entry("a", service=name), entry("b", service="chat")]
-    (tmp_path / "2.cfg").write_text(rendered("haproxy", entries, None))
+    (tmp_path / "2.cfg").write_text(format_endpoints("haproxy", entries, None))
     argv = ["haproxy", "-c", "-f", str(tmp_path / "1.cfg"), "-f", str(tmp_path / "2.cfg")]
     said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert said.returncode == 0, said.stderr

@@ -16,7 +16,7 @@ from unitagent.core.timing import Timing
 from unitagent.discovery.platforms import TABLE
 from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
-from unitagent.settings.resolution import resolve
+from unitagent.settings.resolution import resolve_settings
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def found(
     hostname: str = "host",
     **contents: str,
 ) -> Resolved:
-    return resolve(flags or {}, environ, hostname, files(**contents))
+    return resolve_settings(flags or {}, environ, hostname, files(**contents))
 
 
 def settled(environ: Mapping[str, str], **contents: str) -> Settings:
-    return resolve({}, {**ALONE, **environ}, "host", files(**contents)).settings
+    return resolve_settings({}, {**ALONE, **environ}, "host", files(**contents)).settings
 
 
 def problems(
@@ -126,7 +126,7 @@ def test_explicit_rank_and_size_need_no_platform_to_be_right() -> None:
 def test_a_stateful_set_finds_its_leader_in_its_hosts_file() -> None:
     hosts = {"etc/hosts": "10.0.0.9\tweb-1.web.ns.svc.cluster.local\tweb-1\n"}
     account = {"var/run/secrets/kubernetes.io/serviceaccount/namespace": "ns"}
-    result = resolve({}, {"UNIT_SIZE": "2"}, "web-1", files(**hosts, **account))
+    result = resolve_settings({}, {"UNIT_SIZE": "2"}, "web-1", files(**hosts, **account))
     assert (result.settings.rank, result.settings.master_address) == (1, "web-0.web.ns.svc.cluster.local")
 
 
@@ -302,7 +302,7 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
     assert VARIABLES[name].kind.accepted in said[0]
     assert "environment" in said[0]
     assert "correct it" in said[0]
-    shown = repr(VARIABLES[name].shown(text))
+    shown = repr(VARIABLES[name].mask_value(text))
     assert shown in said[0]
 
 
@@ -501,11 +501,11 @@ def test_a_service_file_gives_command_environment_and_checks() -> None:
     }
     environ = ALONE | {"UNIT_CONFIG": "/s"}
     read = files(s=json.dumps({"containers": [container]}))
-    result = resolve({}, environ, "h", read)
+    result = resolve_settings({}, environ, "h", read)
     assert result.settings.command == ("/bin/sh", "-c", "vllm serve /m")
     assert result.environment == {"A": "b"}
     assert result.checks["health_check"].port == 1
-    assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)
+    assert resolve_settings({}, environ, "h", read, command=["x"]).settings.command == ("x",)
 
 
 EAS = {"COMM_IFNAME": "eth1", "RANK_IP": "10.0.0.2", "MASTER_ADDRESS": "10.0.0.1"}
@@ -531,7 +531,9 @@ def test_eas_has_to_be_asked_for_a_signal(
 
 
 def test_commands_that_join_nothing_need_no_identity() -> None:
-    result = resolve({}, {"UNIT_REDIS_URL": "redis://h", "LWS_GROUP_SIZE": "2"}, "h", files(), identity=False)
+    result = resolve_settings(
+        {}, {"UNIT_REDIS_URL": "redis://h", "LWS_GROUP_SIZE": "2"}, "h", files(), identity=False
+    )
     assert (result.settings.size, result.settings.rank) == (0, None)
 
 
@@ -542,7 +544,7 @@ def test_a_secret_file_that_is_no_text() -> None:
         raise FileNotFoundError(path)
 
     with pytest.raises(ConfigurationError, match=re.escape("UNIT_SECRET_FILE='/secret': no UTF-8 text")):
-        resolve({}, ALONE | {"UNIT_SECRET_FILE": "/secret"}, "h", read)
+        resolve_settings({}, ALONE | {"UNIT_SECRET_FILE": "/secret"}, "h", read)
 
 
 PLATFORM_NAMES = {
@@ -567,6 +569,6 @@ def test_anything_gives_settings_or_a_configuration_error(
 ) -> None:
     with suppress(ConfigurationError):
         reader = files(**{"f": content, "etc/hosts": content})
-        settings = resolve(flags, environ, hostname, reader).settings
+        settings = resolve_settings(flags, environ, hostname, reader).settings
         assert settings.rank is None or settings.rank < settings.size <= 1024
         assert settings.timing == Timing.of(settings.lease, settings.heartbeat)  # which asserts what it needs

@@ -19,7 +19,7 @@ from unitagent.values import masked
 
 if TYPE_CHECKING:
     from unitagent.discovery.health_checks import Check as Stated
-    from unitagent.frameworks.adapter import Plan
+    from unitagent.frameworks.interface import LaunchPlan
     from unitagent.probes.health import Check
 
 OnVerdict = Callable[[Verdict], None]
@@ -80,7 +80,7 @@ class Asking:
     """What is known about one start, to make a probe of it."""
 
     found: Resolved
-    plan: Plan | None
+    plan: LaunchPlan | None
     env: Mapping[str, str]
     commands: Commands
     ip: str

@@ -25,9 +25,9 @@ from unitagent.workload.environment import (
 )
 
 if TYPE_CHECKING:
-    from unitagent.frameworks.adapter import Context, Plan
-    from unitagent.frameworks.completing import Completed
-    from unitagent.frameworks.shell_text import Plain
+    from unitagent.frameworks.completer import CompletedCommand
+    from unitagent.frameworks.interface import LaunchPlan, RankContext
+    from unitagent.frameworks.shell_text import PlainCommand
 
 
 _UNKNOWN_HEALTH = (
@@ -161,8 +161,8 @@ class Launcher:
             inflight=self._inflight(plan),
             gauges=self._gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
-            vital=plan.vital,
-            deaf=plan.deaf,
+            vital=plan.required_processes,
+            deaf=plan.ignores_sigterm,
             notices=notices,
         )
 
@@ -186,16 +186,16 @@ class Launcher:
 
         return () if is_shell_text(tuple(self._settings.command)) else said
 
-    def _completed(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
+    def _completed(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> CompletedCommand | None:
         """What the framework of the command makes of it; None where none was asked for."""
         if self._settings.framework == "none":
             return None
-        from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
+        from unitagent.frameworks.completer import complete_command  # noqa: PLC0415 (most run plain commands)
 
-        def place(framework: str, command: Plain) -> Context:
+        def place(framework: str, command: PlainCommand) -> RankContext:
             return self._context(gang, framework, command)
 
-        return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
+        return complete_command(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
 
     def _alone(self, argv: list[str]) -> tuple[str, ...]:
         """What is to be said of an engine that nobody completes, unless it was asked for."""
@@ -205,11 +205,11 @@ class Launcher:
 
         return explain_alone(argv)
 
-    def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
+    def _context(self, gang: Gang, framework: str, command: PlainCommand) -> RankContext:
         from unitagent.discovery.installed import version_of  # noqa: PLC0415
-        from unitagent.frameworks.adapter import Context  # noqa: PLC0415
+        from unitagent.frameworks.interface import RankContext  # noqa: PLC0415
 
-        return Context(
+        return RankContext(
             rank=self._rank,
             size=self._settings.size,
             unit=self._settings.unit,
@@ -221,11 +221,11 @@ class Launcher:
             ifname=self._ifname,
             folder=command.folder,
             version=version_of(framework, command.argv, command.env.get("PATH")),
-            patience=_patience(self._settings),
+            shutdown_timeout=_patience(self._settings),
             traffic_port=self._settings.traffic_port,
         )
 
-    def _unknown(self, asked: Asked | None, made: Completed | None) -> tuple[str, ...]:
+    def _unknown(self, asked: Asked | None, made: CompletedCommand | None) -> tuple[str, ...]:
         """What to say where nobody can tell how the workload is."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
@@ -246,15 +246,15 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _asked(self, plan: Plan | None, env: Mapping[str, str]) -> Asked | None:
+    def _asked(self, plan: LaunchPlan | None, env: Mapping[str, str]) -> Asked | None:
         return Asking(self._found, plan, env, self._commands, self._ip).asked() if self._rank == 0 else None
 
-    def _gauges(self, plan: Plan) -> Gauges | None:
+    def _gauges(self, plan: LaunchPlan) -> Gauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
             return None
         return Gauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
 
-    def _inflight(self, plan: Plan | None) -> Inflight | None:
+    def _inflight(self, plan: LaunchPlan | None) -> Inflight | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)
         if port is None:
             return None

@@ -1,7 +1,9 @@
-"""Where the engine's own words begin in a command that may be wrapped.
+"""Where the engine's own arguments begin in a command that may be wrapped.
 
-The invariant: nothing is looked for inside the text of ``sh -c TEXT``, which :mod:`shell_text` reads, nor
-among the arguments of another program: ``python train.py --launcher torchrun`` is one of ``train.py``.
+The invariants: the text of ``sh -c TEXT`` is left to :mod:`shell_text`, and the arguments of another program
+are never searched: in ``python train.py --launcher torchrun``, ``torchrun`` belongs to ``train.py``. A value
+that only a shell or another program knows is never mistaken for another value or for none; reading it raises
+an error.
 """
 
 from __future__ import annotations
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 
     from unitagent.starts import Start
 
+UNKNOWN = "\0"
+"""Stands in a word for what cannot be told; no program can be given such a word."""
+
+ANY_WORDS = "\0*"
+"""Begins a word that may be any number of words."""
+
+WORD_LIST = f"{ANY_WORDS}@"
+"""Begins one that was made to be several: ``"$@"``."""
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 _SHELL_OPTION = re.compile(r"[-+][A-Za-z]*|--[a-z-]*")
 _SHELL_FILES = frozenset({"--rcfile", "--init-file"})
@@ -27,72 +37,92 @@ _SWITCH = re.compile(
 )
 
 
+class UnreadableError(Exception):
+    """Why something cannot be told, for ``COMMAND: …``."""
+
+
+def require_known(name: str, text: str) -> str:
+    """Return the text.
+
+    Raises:
+        UntoldError: something in it is not told.
+
+    """
+    if UNKNOWN in text:
+        raise UnreadableError(f"the value of {name} cannot be read here")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
-class Command:
+class SplitCommand:
     """A user's command in two parts.
 
     Attributes:
         head: everything up to the engine itself, wrappers included.
         words: the engine's own arguments.
-        filed: those that it reads from a file before them.
+        file_words: those that it reads from a file before them.
 
     """
 
     head: tuple[str, ...]
     words: tuple[str, ...]
-    filed: tuple[str, ...] = ()
+    file_words: tuple[str, ...] = ()
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def all_words(self) -> tuple[str, ...]:
         """All arguments that count; the last one of a name wins."""
-        return (*self.filed, *self.words)
+        return (*self.file_words, *self.words)
 
-    def appended(self, added: Sequence[str]) -> tuple[str, ...]:
+    def append_options(self, added: Sequence[str]) -> tuple[str, ...]:
         """Return the command with ``added`` as its last options: behind a lone ``--`` they would be none."""
         end = self.words.index("--") if "--" in self.words else len(self.words)
         return (*self.head, *self.words[:end], *added, *self.words[end:])
 
-    def inserted(self, added: Sequence[str]) -> tuple[str, ...]:
+    def insert_options(self, added: Sequence[str]) -> tuple[str, ...]:
         """Return the command with ``added`` as its first options, for launchers that take a program."""
         return (*self.head, *added, *self.words)
 
 
-def recognize(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
+def split_at_engine(argv: tuple[str, ...], starts: Sequence[Start]) -> SplitCommand | None:
     """Split at the first of ``starts``; None if there is none, or if it is a program's argument."""
-    ends = (at + len(start) for at in _programs(argv) for start in starts if _starts(argv, at, start))
+    ends = (
+        at + len(start) for at in _find_programs(argv) for start in starts if _starts_engine(argv, at, start)
+    )
     end = next(ends, None)
-    return None if end is None or is_shell_text(argv[:end]) else Command(argv[:end], argv[end:])
+    return None if end is None or is_shell_text(argv[:end]) else SplitCommand(argv[:end], argv[end:])
 
 
-def vouched(argv: tuple[str, ...], starts: Sequence[Start]) -> Command | None:
+def split_assumed(argv: tuple[str, ...], starts: Sequence[Start]) -> SplitCommand | None:
     """Split a command of which the user said what it is: a wrapper of their own passes its arguments on.
 
     The engine's own program with another subcommand (``vllm bench``) is none.
     """
     if not argv or is_shell_text(argv):
         return None
-    return recognize(argv, starts) or (None if _does_else(argv, starts) else Command(argv[:1], argv[1:]))
+    return split_at_engine(argv, starts) or (
+        None if _is_other_subcommand(argv, starts) else SplitCommand(argv[:1], argv[1:])
+    )
 
 
-def _does_else(argv: tuple[str, ...], starts: Sequence[Start]) -> bool:
+def _is_other_subcommand(argv: tuple[str, ...], starts: Sequence[Start]) -> bool:
     """Whether it is the engine's own program or module, without the words that make it serve."""
     modules = {start[1] for start in starts if start[0] == "-m" and len(start) > 2}  # noqa: PLR2004 (-m MODULE)
     own_module = any(word == "-m" and name in modules for word, name in itertools.pairwise(argv))
-    return own_module or _program(argv[0]) in {start[0] for start in starts}
+    return own_module or _program_name(argv[0]) in {start[0] for start in starts}
 
 
 def is_shell_text(argv: tuple[str, ...]) -> bool:
     """Whether the program is a shell with its program text as an argument."""
-    return shell_text_at(argv) is not None
+    return find_shell_text(argv) is not None
 
 
-def shell_text_at(argv: tuple[str, ...]) -> int | None:
+def find_shell_text(argv: tuple[str, ...]) -> int | None:
     """Return where the text of a shell stands in a command, behind any options; None if there is none."""
-    starts = (at for at in _programs(argv) if _program(argv[at]) in _SHELLS)
-    return next((at for start in starts if (at := _text_at(argv, start + 1)) is not None), None)
+    starts = (at for at in _find_programs(argv) if _program_name(argv[at]) in _SHELLS)
+    return next((at for start in starts if (at := _find_text(argv, start + 1)) is not None), None)
 
 
-def _text_at(argv: tuple[str, ...], at: int) -> int | None:
+def _find_text(argv: tuple[str, ...], at: int) -> int | None:
     """Go through a shell's options, as a shell does: ``-euo pipefail -c``, ``--login -c``, ``-c -e``."""
     asked = False
     while at < len(argv) and _SHELL_OPTION.fullmatch(argv[at]):
@@ -105,7 +135,7 @@ def _text_at(argv: tuple[str, ...], at: int) -> int | None:
     return at if asked and at < len(argv) else None
 
 
-def _programs(argv: tuple[str, ...]) -> Iterator[int]:
+def _find_programs(argv: tuple[str, ...]) -> Iterator[int]:
     """Yield where a program may stand.
 
     Not behind a Python script, whose arguments are its own; behind a Python module only as another module
@@ -118,12 +148,12 @@ def _programs(argv: tuple[str, ...]) -> Iterator[int]:
         if word.endswith(".py") and not word.startswith("-"):
             return
         module = module or (python and word == "-m")
-        python = python or _PYTHON.fullmatch(_program(word)) is not None
+        python = python or _PYTHON.fullmatch(_program_name(word)) is not None
 
 
-def _starts(argv: tuple[str, ...], at: int, start: Start) -> bool:
+def _starts_engine(argv: tuple[str, ...], at: int, start: Start) -> bool:
     """Whether the engine starts here; one word alone may also be the value of the option before it."""
-    begins = _program(argv[at]) == start[0] and argv[at + 1 : at + len(start)] == start[1:]
+    begins = _program_name(argv[at]) == start[0] and argv[at + 1 : at + len(start)] == start[1:]
     return begins and not (len(start) == 1 and at and _takes_value(argv[at - 1]))
 
 
@@ -132,5 +162,5 @@ def _takes_value(option: str) -> bool:
     return option.startswith("--") and option != "--" and "=" not in option and not _SWITCH.fullmatch(option)
 
 
-def _program(word: str) -> str:
+def _program_name(word: str) -> str:
     return PurePosixPath(word).name

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import recognize
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.torchrun import own_options
+from unitagent.frameworks.command import split_at_engine
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.torchrun import take_own_options
 
 _STARTS = (("deepspeed",), ("-m", "deepspeed"), ("-m", "deepspeed.launcher.runner"))
 
@@ -60,29 +60,33 @@ class DeepSpeed:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts DeepSpeed's launcher."""
-        return recognize(argv, _STARTS) is not None
+        return split_at_engine(argv, _STARTS) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = recognize(argv, _STARTS)
+        command = split_at_engine(argv, _STARTS)
         if command is None or context.size == 1:
-            return Plan(argv=argv)
-        words = tuple(own_options(command.words, _WITHOUT_VALUE))
-        missing = Missing(words, env)
-        _place(context, missing, words)
-        if _HOSTFILE.among(words):
-            return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+            return LaunchPlan(argv=argv)
+        words = tuple(take_own_options(command.words, _WITHOUT_VALUE))
+        completer = FlagCompleter(words, env)
+        _place_rank(context, completer, words)
+        if _HOSTFILE.is_set(words):
+            return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
         path = f"{env.get('TMPDIR') or '/tmp'}/unitagent-{context.unit}-{context.rank}.hosts"  # noqa: S108 (no secret)
-        missing.offer(_HOSTFILE, path, "DeepSpeed counts the nodes in a hostfile even without ssh.")
+        completer.add_default(_HOSTFILE, path, "DeepSpeed counts the nodes in a hostfile even without ssh.")
         written = ("/bin/sh", "-c", _WRITE_HOSTS, "deepspeed-hosts", path, " ".join(context.rank_ips))
-        return Plan(argv=(*written, *command.inserted(missing.words())), origins=missing.origins)
+        return LaunchPlan(
+            argv=(*written, *command.insert_options(completer.build_words())), origins=completer.origins
+        )
 
 
-def _place(context: Context, missing: Missing, words: tuple[str, ...]) -> None:
-    missing.switch(_NO_SSH, "Every rank starts its own processes.")
-    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    missing.offer(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
-    missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
-    said = _NUM_NODES.value(words)
+def _place_rank(context: RankContext, completer: FlagCompleter, words: tuple[str, ...]) -> None:
+    completer.add_switch(_NO_SSH, "Every rank starts its own processes.")
+    completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    completer.add_default(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
+    completer.add_default(
+        _MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation."
+    )
+    said = _NUM_NODES.read_value(words)
     if said not in (None, "-1", str(context.size)):
-        missing.problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")
+        completer.add_problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")

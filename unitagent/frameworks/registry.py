@@ -20,7 +20,7 @@ from unitagent.frameworks.torchrun import Torchrun
 from unitagent.frameworks.vllm import Vllm
 
 if TYPE_CHECKING:
-    from unitagent.frameworks.adapter import Framework
+    from unitagent.frameworks.interface import Framework
 
 FRAMEWORKS: tuple[Framework, ...] = (
     Ray(),
@@ -35,7 +35,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
 NAMES = ("none", "auto", *(framework.name for framework in FRAMEWORKS))
 
 
-def choose(name: str, argv: Sequence[str]) -> Framework | None:
+def choose_framework(name: str, argv: Sequence[str]) -> Framework | None:
     """Return the framework called ``name``; for ``auto`` the one that recognizes ``argv``, for ``none`` None.
 
     Raises:

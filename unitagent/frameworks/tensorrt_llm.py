@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import Command, recognize, vouched
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import HOST, Door, everywhere
+from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.listen_address import HOST, ListenFlags, choose_wildcard
 from unitagent.starts import TENSORRT_LLM
 
 _LAUNCH = "trtllm-llmapi-launch"
@@ -28,7 +28,7 @@ _MPI = (("mpirun",), ("mpiexec",))
 _TENSOR = Flag("--tp_size", ("--tensor-parallel-size",))
 _PIPELINE = Flag("--pp_size", ("--pipeline-parallel-size",))
 
-_DOOR = Door(8000)
+_LISTEN = ListenFlags(8000)
 _SSH_PORT = "2222"
 _SSH_OPTIONS = (  # the connection is tried for a minute: all ranks start at once, rank 0 may be first
     f"-p {_SSH_PORT} -o ConnectionAttempts=60 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
@@ -51,9 +51,9 @@ class TensorRtLlm:
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts TensorRT-LLM's server."""
-        return recognize(argv, TENSORRT_LLM) is not None
+        return split_at_engine(argv, TENSORRT_LLM) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank.
 
         Raises:
@@ -61,26 +61,28 @@ class TensorRtLlm:
                 the Unit has IPv6 addresses.
 
         """
-        command = vouched(argv, TENSORRT_LLM)
+        command = split_assumed(argv, TENSORRT_LLM)
         if command is None:
-            return Plan(argv=argv)
-        if context.size > 1 and not recognize(argv, _MPI):
+            return LaunchPlan(argv=argv)
+        if context.size > 1 and not split_at_engine(argv, _MPI):
             _refuse_ipv6(context)
-        processes = 1 if context.size == 1 or recognize(argv, _MPI) else _processes(context, command)
+        processes = (
+            1 if context.size == 1 or split_at_engine(argv, _MPI) else _count_processes(context, command)
+        )
         if context.rank:
             origin = {"sshd": "Rank 0 starts the processes of this rank over ssh."}
-            return Plan(argv=("/bin/sh", "-c", _SSHD, "sshd"), origins=origin)
-        if context.size == 1 or recognize(argv, _MPI):
-            return _served(Plan(argv=argv), command)
-        missing = Missing(command.words, env)
-        missing.offer(HOST, everywhere(context.rank_ip), "Requests come from other machines.")
-        argv = _mpirun(context, command.appended(missing.words()), processes, env)
+            return LaunchPlan(argv=("/bin/sh", "-c", _SSHD, "sshd"), origins=origin)
+        if context.size == 1 or split_at_engine(argv, _MPI):
+            return _add_endpoints(LaunchPlan(argv=argv), command)
+        completer = FlagCompleter(command.words, env)
+        completer.add_default(HOST, choose_wildcard(context.rank_ip), "Requests come from other machines.")
+        argv = _wrap_in_mpirun(context, command.append_options(completer.build_words()), processes, env)
         origin = {"mpirun": "TensorRT-LLM is one MPI world, which rank 0 starts on all ranks."}
-        plan = Plan(argv=argv, origins={**origin, **missing.origins})
-        return _served(plan, command)
+        plan = LaunchPlan(argv=argv, origins={**origin, **completer.origins})
+        return _add_endpoints(plan, command)
 
 
-def _refuse_ipv6(context: Context) -> None:
+def _refuse_ipv6(context: RankContext) -> None:
     odd = next((ip for ip in context.rank_ips if ":" in ip), None)
     if odd:
         raise ConfigurationError(
@@ -89,8 +91,8 @@ def _refuse_ipv6(context: Context) -> None:
         )
 
 
-def _mpirun(
-    context: Context, argv: tuple[str, ...], per_rank: int, env: Mapping[str, str]
+def _wrap_in_mpirun(
+    context: RankContext, argv: tuple[str, ...], per_rank: int, env: Mapping[str, str]
 ) -> tuple[str, ...]:
     hosts = ",".join(f"{ip}:{per_rank}" for ip in context.rank_ips)
     launch = () if _LAUNCH in argv else (_LAUNCH,)
@@ -104,21 +106,21 @@ def _mpirun(
             "-H",
             hosts,
         ),
-        *("--mca", "pml", "ob1", *_card(context.ifname), "--mca", "plm_rsh_args", _SSH_OPTIONS),
-        *(word for name in _passed_on(env) for word in ("-x", name)),
+        *("--mca", "pml", "ob1", *_select_interface(context.ifname), "--mca", "plm_rsh_args", _SSH_OPTIONS),
+        *(word for name in _list_passed_variables(env) for word in ("-x", name)),
         *launch,
         *argv,
     )
 
 
-def _card(ifname: str) -> tuple[str, ...]:
+def _select_interface(ifname: str) -> tuple[str, ...]:
     if not ifname:
         return ()
     return ("--mca", "btl_tcp_if_include", ifname, "--mca", "oob_tcp_if_include", ifname)
 
 
-def _processes(context: Context, command: Command) -> int:
-    tensor, pipeline = _TENSOR.number(command.words), _PIPELINE.number(command.words) or 1
+def _count_processes(context: RankContext, command: SplitCommand) -> int:
+    tensor, pipeline = _TENSOR.read_number(command.words), _PIPELINE.read_number(command.words) or 1
     if not tensor:
         raise ConfigurationError(
             "--tp_size is missing: the number of MPI processes follows from it; write it in the command, "
@@ -132,10 +134,13 @@ def _processes(context: Context, command: Command) -> int:
     return tensor * pipeline // context.size
 
 
-def _passed_on(env: Mapping[str, str]) -> Iterator[str]:
+def _list_passed_variables(env: Mapping[str, str]) -> Iterator[str]:
     return (name for name in sorted(env) if name in _PASSED_ON or name.startswith(_PASSED_PREFIXES))
 
 
-def _served(plan: Plan, command: Command) -> Plan:
-    plan, door = replace(plan, said_port=_DOOR.said(command.words)), _DOOR.opened(command.words)
-    return plan if door is None else replace(plan, traffic_port=door.port, health=door.health)
+def _add_endpoints(plan: LaunchPlan, command: SplitCommand) -> LaunchPlan:
+    plan, address = (
+        replace(plan, stated_port=_LISTEN.read_port_text(command.words)),
+        _LISTEN.find_address(command.words),
+    )
+    return plan if address is None else replace(plan, traffic_port=address.port, health=address.health_url)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent.discovery.service_file import SHELL, ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
-from unitagent.settings import Resolved, Settings, layers, rules
-from unitagent.settings.layers import Given
+from unitagent.settings import Resolved, Settings, sources, validation
+from unitagent.settings.sources import SourcedText
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _STARTS_AGENT = re.compile(r"(?:^|[\s;&|(/])unitagent\s+run\b")
 
 
-def resolve(
+def resolve_settings(
     flags: Mapping[str, str],
     environ: Mapping[str, str],
     hostname: str,
@@ -50,18 +50,18 @@ def resolve(
 
     """
     work = _Resolution(flags, environ, read_file)
-    work.look_for_platform(environ, hostname, identity=identity)
-    work.open_files()
-    parsed = work.parse()
-    work.fit_drain(parsed)
-    identified = identity and not work.unread
-    work.problems.extend(rules.broken(work.given, parsed, work.platform, identity=identified))
+    work.detect_platform(environ, hostname, identity=identity)
+    work.read_value_files()
+    parsed = work.parse_values()
+    work.shrink_drain(parsed)
+    identified = identity and not work.incomplete
+    work.problems.extend(validation.find_conflicts(work.given, parsed, work.platform, identity=identified))
     argv = tuple(command) or work.file.command
     if identity and not command:
-        work.refuse_itself(argv)
+        work.refuse_nested_agent(argv)
     if work.problems:
         raise ConfigurationError(*dict.fromkeys(work.problems))
-    return work.result(parsed, argv)
+    return work.build_result(parsed, argv)
 
 
 class _Resolution:
@@ -75,16 +75,18 @@ class _Resolution:
         self.read_file = read_file
         self.file = ServiceFile()
         self.platform: Platform | None = None
-        self.unread = False  # whether a source could not be read: then what is missing may well be in there
-        told, environment = layers.flag_layer(flags), layers.environment_layer(environ)
-        self._look_for_links(environ, told, environment)
+        self.incomplete = (
+            False  # whether a source could not be read: then what is missing may well be in there
+        )
+        told, environment = sources.make_flag_layer(flags), sources.make_environment_layer(environ)
+        self._check_names(environ, told, environment)
         self.given = ChainMap(told, environment)
         self._read_service_file()
 
-    def _look_for_links(
-        self, environ: Mapping[str, str], told: layers.Layer, environment: layers.Layer
+    def _check_names(
+        self, environ: Mapping[str, str], told: sources.Layer, environment: sources.Layer
     ) -> None:
-        for name in layers.service_links(environ):
+        for name in sources.find_service_links(environ):
             harmless = name not in VARIABLES or name in told
             accepted = "" if name not in VARIABLES else f" (accepted is {VARIABLES[name].kind.accepted})"
             said = (
@@ -94,8 +96,9 @@ class _Resolution:
             (self.warnings if harmless else self.problems).append(said)
             environment.pop(name, None)
         self.warnings.extend(
-            f"{name} is not a variable of unitagent and is ignored{layers.likely(name)}; correct or unset it"
-            for name in layers.strangers(environ)
+            f"{name} is not a variable of unitagent and is ignored{sources.suggest_variable(name)}; correct "
+            f"or unset it"
+            for name in sources.find_unknown_variables(environ)
         )
 
     def _read_service_file(self) -> None:
@@ -103,31 +106,31 @@ class _Resolution:
         if not config:
             return
         try:
-            self.file = layers.read_service_file(config.text, self.read_file)
+            self.file = sources.read_service_file(config.text, self.read_file)
         except ConfigurationError as error:
             self.problems.extend(error.problems)
-            self.unread = True
+            self.incomplete = True
             return
         self.warnings.extend(self.file.warnings)
-        self.given.maps.append(layers.service_file_layer(self.file, config.text))
+        self.given.maps.append(sources.make_service_file_layer(self.file, config.text))
 
-    def look_for_platform(self, environ: Mapping[str, str], hostname: str, *, identity: bool) -> None:
+    def detect_platform(self, environ: Mapping[str, str], hostname: str, *, identity: bool) -> None:
         """Ask the platform for what nobody has said; where all has been said, its mistakes do not matter."""
         explicit = self.given.keys() >= {"RANK_ID", "UNIT_SIZE"}
         try:
-            platform = layers.find_platform(environ, hostname, self.read_file)
+            platform = sources.find_platform(environ, hostname, self.read_file)
         except ConfigurationError as error:
             if identity and not explicit:
                 self.problems.extend(error.problems)
-                self.unread = True
+                self.incomplete = True
             platform = None
         if platform:
             self._take_platform(platform)
-        self.given.maps.append(layers.default_layer())
+        self.given.maps.append(sources.make_default_layer())
 
     def _take_platform(self, platform: Platform) -> None:
         """Believe a platform whose rank has been overruled no more about where rank 0 is."""
-        layer = layers.platform_layer(platform)
+        layer = sources.make_platform_layer(platform)
         for name in ("RANK_ID", "UNIT_SIZE"):
             mine, theirs = self.given.get(name), layer.get(name)
             if mine and theirs and mine.text.isdecimal() and mine.text != theirs.text:
@@ -140,12 +143,12 @@ class _Resolution:
         self.platform = platform
         self.given.maps.append(layer)
 
-    def open_files(self) -> None:
+    def read_value_files(self) -> None:
         """Read the URL and the secret that stand in files; of value and file the higher source's counts."""
         for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
             variable = name + "_FILE"
             path = self.given.get(variable)
-            by_value, by_file = self._layer_of(name), self._layer_of(variable)
+            by_value, by_file = self._find_layer(name), self._find_layer(variable)
             if by_value < by_file:
                 for layer in self.given.maps:
                     layer.pop(variable, None)
@@ -156,18 +159,18 @@ class _Resolution:
                 )
             elif path:
                 try:
-                    text = layers.contents(variable, path.text, self.read_file).strip()
+                    text = sources.read_nonempty_file(variable, path.text, self.read_file).strip()
                 except ConfigurationError as error:
                     self.problems.extend(error.problems)
                 else:
-                    self.given.maps[0][name] = Given(text, f"file {path.text}")
+                    self.given.maps[0][name] = SourcedText(text, f"file {path.text}")
 
-    def _layer_of(self, name: str) -> int:
+    def _find_layer(self, name: str) -> int:
         """How far down a variable is first said; past all layers when it is not."""
         layers_with_it = (place for place, layer in enumerate(self.given.maps) if name in layer)
         return next(layers_with_it, len(self.given.maps))
 
-    def parse(self) -> dict[str, Any]:
+    def parse_values(self) -> dict[str, Any]:
         """Parse every text; a variable whose text is refused is left out, and its problem noted."""
         parsed = {}
         for name, variable in VARIABLES.items():
@@ -180,22 +183,22 @@ class _Resolution:
                 otherwise = f", or unset it for the default {variable.default}" if variable.default else ""
                 reason = f"{error}; " if isinstance(error, RefusalError) else ""
                 self.problems.append(
-                    f"{name}={variable.shown(given.text)!r} ({given.source}): {reason}"
+                    f"{name}={variable.mask_value(given.text)!r} ({given.source}): {reason}"
                     f"accepted is {variable.kind.accepted}; correct it{otherwise}"
                 )
         return parsed
 
-    def fit_drain(self, parsed: dict[str, Any]) -> None:
+    def shrink_drain(self, parsed: dict[str, Any]) -> None:
         """Let the defaults of drain and deregistration shrink with a grace below its own default."""
         grace = parsed.get("UNIT_STOP_GRACE_SECONDS")
         for name, share in (("UNIT_DRAIN_SECONDS", 0.6), ("UNIT_DEREGISTER_SECONDS", 0.08)):
             if grace is not None and self.given[name].source == "default" and parsed[name] > grace * share:
                 parsed[name] = round(grace * share, 3)
-                self.given.maps[0][name] = Given(
+                self.given.maps[0][name] = SourcedText(
                     f"{parsed[name]:g}", "default within UNIT_STOP_GRACE_SECONDS"
                 )
 
-    def refuse_itself(self, argv: tuple[str, ...]) -> None:
+    def refuse_nested_agent(self, argv: tuple[str, ...]) -> None:
         """Stop a script that starts the agent from being the agent's workload."""
         in_text = argv[:2] == SHELL and any(map(_STARTS_AGENT.search, argv[2:3]))
         if in_text or (argv and posixpath.basename(argv[0]) == "unitagent"):
@@ -204,7 +207,7 @@ class _Resolution:
                 "no COMMAND is given; put the workload's command after `unitagent run --`"
             )
 
-    def ask_for_sigterm(self, path: str) -> None:
+    def warn_of_missing_sigterm(self, path: str) -> None:
         """EAS takes traffic away and then ends a container without a word, unless it is told to say it."""
         if not self.file.sigterm:
             self.warnings.append(
@@ -212,7 +215,7 @@ class _Resolution:
                 "signal, and their requests in flight are lost; set it to true"
             )
 
-    def result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
+    def build_result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
         """Make the record of what was parsed."""
         if "UNIT_REDIS_URL" in parsed and self.given["UNIT_ID"].source == "default":
             self.warnings.append(
@@ -226,12 +229,14 @@ class _Resolution:
                 f"({self.given['UNIT_REDIS_URL'].source}) names another store; unset one of the two"
             )
         if self.platform and self.platform.name == "EAS" and parsed.get("UNIT_CONFIG"):
-            self.ask_for_sigterm(parsed["UNIT_CONFIG"])
+            self.warn_of_missing_sigterm(parsed["UNIT_CONFIG"])
         found = {name: self.given.get(name) for name in VARIABLES}
         return Resolved(
-            settings=_settings(parsed, argv),
+            settings=_build_settings(parsed, argv),
             sources={name: given.source if given else "not set" for name, given in found.items()},
-            texts={name: VARIABLES[name].shown(given.text) if given else "" for name, given in found.items()},
+            texts={
+                name: VARIABLES[name].mask_value(given.text) if given else "" for name, given in found.items()
+            },
             warnings=tuple(self.warnings),
             platform=self.platform.name if self.platform else None,
             environment=self.file.environment,
@@ -240,7 +245,7 @@ class _Resolution:
         )
 
 
-def _settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
+def _build_settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
     fields = {variable.field: parsed.get(name) for name, variable in VARIABLES.items()}
     host, port = parsed["UNIT_HTTP_ADDRESS"]
     del fields["http"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueType:
     """A parser that raises ``ValueError``, and the words for what it accepts; ``choice`` if these are all."""
 
     parse: Callable[[str], Any]
@@ -42,7 +42,7 @@ class Variable:
 
     name: str
     field: str
-    kind: Kind
+    kind: ValueType
     meaning: str
     default: str | None = None
     known: str | None = None
@@ -55,11 +55,11 @@ class Variable:
         return _FLAGS.get(self.name) or "--" + self.name.removeprefix("UNIT_").lower().replace("_", "-")
 
     @property
-    def switch(self) -> bool:
+    def is_switch(self) -> bool:
         """Whether the flag alone means true."""
         return self.kind is BOOLEAN
 
-    def shown(self, text: str) -> str:
+    def mask_value(self, text: str) -> str:
         """Give a value of this variable in a form fit for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
             return masks.HIDDEN
@@ -68,44 +68,44 @@ class Variable:
 
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
-NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
-TEXT = Kind(values.text, "one line of printable text")
-SECRET = Kind(
+NAME = ValueType(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
+TEXT = ValueType(values.text, "one line of printable text")
+SECRET = ValueType(
     values.secrets,
     f"a line of printable text, at least {LEAST_SECRET} bytes, such as `openssl rand -hex 32` makes; up to "
     f"{MOST_SECRETS} lines while it changes",
 )
-PATH = Kind(values.text, "the path of a file")
-BOOLEAN = Kind(values.boolean, "true or false (1/0, yes/no, on/off)")
-SIZE = Kind(values.size, "a whole number from 1 to 1024")
-RANK = Kind(values.rank, "a whole number from 0 to 1023, or auto")
-COUNT = Kind(values.whole(0, 1_000_000), "a whole number from 0 to 1000000")
-ATTEMPTS = Kind(values.whole(1, 1_000_000), "a whole number from 1 to 1000000")
-PORT = Kind(values.port, "a port from 1 to 65535")
-SECONDS = Kind(values.seconds(), "a number of seconds from 0 to 31536000")
-PERIOD = Kind(values.seconds(0.05), "a number of seconds from 0.05 to 31536000")
-LEASE = Kind(values.seconds(0.05), "a number of seconds from 1 to 31536000, and at least two heartbeats")
-HEARTBEAT = Kind(values.seconds(0.05), "a number of seconds from 0.2 to half a lease")
-PAUSES = Kind(values.durations, "numbers of seconds from 0 to 31536000, separated by commas")
-INTERFACE = Kind(values.interface, "the whole name of one network interface, such as eth0")
-ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
-HOST = Kind(values.host, "an IP address or a DNS name, without a port")
-LISTEN = Kind(
+PATH = ValueType(values.text, "the path of a file")
+BOOLEAN = ValueType(values.boolean, "true or false (1/0, yes/no, on/off)")
+SIZE = ValueType(values.size, "a whole number from 1 to 1024")
+RANK = ValueType(values.rank, "a whole number from 0 to 1023, or auto")
+COUNT = ValueType(values.whole(0, 1_000_000), "a whole number from 0 to 1000000")
+ATTEMPTS = ValueType(values.whole(1, 1_000_000), "a whole number from 1 to 1000000")
+PORT = ValueType(values.port, "a port from 1 to 65535")
+SECONDS = ValueType(values.seconds(), "a number of seconds from 0 to 31536000")
+PERIOD = ValueType(values.seconds(0.05), "a number of seconds from 0.05 to 31536000")
+LEASE = ValueType(values.seconds(0.05), "a number of seconds from 1 to 31536000, and at least two heartbeats")
+HEARTBEAT = ValueType(values.seconds(0.05), "a number of seconds from 0.2 to half a lease")
+PAUSES = ValueType(values.durations, "numbers of seconds from 0 to 31536000, separated by commas")
+INTERFACE = ValueType(values.interface, "the whole name of one network interface, such as eth0")
+ADDRESS = ValueType(values.address, "an IP address that the other instances can reach")
+HOST = ValueType(values.host, "an IP address or a DNS name, without a port")
+LISTEN = ValueType(
     values.listening, "host:port, [IPv6 address]:port ([::] is all addresses of both families), or off"
 )
-HOSTS = Kind(values.hosts, "DNS names separated by commas, *.name for all names below one")
-URL = Kind(values.http_url, "a URL that begins with http:// or https://")
-STORE = Kind(
+HOSTS = ValueType(values.hosts, "DNS names separated by commas, *.name for all names below one")
+URL = ValueType(values.http_url, "a URL that begins with http:// or https://")
+STORE = ValueType(
     values.store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
     "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
-MODE = Kind(lambda text: Mode(text.lower()), "service or job", choice=True)
-RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
+MODE = ValueType(lambda text: Mode(text.lower()), "service or job", choice=True)
+RESTART = ValueType(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
 
 
-def _choice(*words: str) -> Kind:
-    return Kind(values.choice(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True)
+def _one_of(*words: str) -> ValueType:
+    return ValueType(values.choice(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True)
 
 
 V = Variable
@@ -149,7 +149,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
             "user port of rank 0",
             known="service file or framework",
         ),
-        V("UNIT_RDMA", "rdma", _choice("off", "auto"), "find the interface's RDMA device for NCCL", "off"),
+        V("UNIT_RDMA", "rdma", _one_of("off", "auto"), "find the interface's RDMA device for NCCL", "off"),
     ),
     "store": (
         V("UNIT_REDIS_URL", "redis_url", STORE, "Redis or Valkey", known="embedded at rank 0"),
@@ -230,7 +230,7 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V(
             "UNIT_FRAMEWORK",
             "framework",
-            _choice(
+            _one_of(
                 "none",
                 "auto",
                 "vllm",
@@ -273,21 +273,21 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
         V(
             "UNIT_DASHBOARD",
             "dashboard",
-            _choice("unit", "store", "off"),
+            _one_of("unit", "store", "off"),
             "page at / of the probe address",
             "unit",
         ),
         V(
             "UNIT_LOG_FORMAT",
             "log_format",
-            _choice("text", "json"),
+            _one_of("text", "json"),
             "log lines",
             known="text on a terminal, else json",
         ),
         V(
             "UNIT_LOG_LEVEL",
             "log_level",
-            _choice("debug", "info", "warning", "error"),
+            _one_of("debug", "info", "warning", "error"),
             "least level logged",
             "info",
         ),

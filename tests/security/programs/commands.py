@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from unitagent import cli, commands
 from unitagent.agent import serving, startup
-from unitagent.operator.doctor import examination
+from unitagent.operator.doctor import doctor_cli
 
-LOADED = (commands, startup, serving, examination)  # in each child it would be loaded once more
+LOADED = (commands, startup, serving, doctor_cli)  # in each child it would be loaded once more
 
 
 def child(words: Sequence[str], environ: Mapping[str, str], output: int) -> int:

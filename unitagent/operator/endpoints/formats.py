@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unitagent.store.protocol import Entry
 
 
-def rendered(kind: str, entries: Sequence[Entry], service: str | None) -> str:
+def format_endpoints(kind: str, entries: Sequence[Entry], service: str | None) -> str:
     """Give the list as ``kind``; a ``service`` that was asked for is there even when it has no Unit."""
     services: dict[str, Sequence[Entry]] = {service: ()} if service else {}
     by_service = sorted(entries, key=lambda one: (one.service, one.unit))
@@ -21,11 +21,11 @@ def rendered(kind: str, entries: Sequence[Entry], service: str | None) -> str:
     return FORMATS[kind](services)
 
 
-def _json(services: Mapping[str, Sequence[Entry]]) -> str:
-    return _dumped([_plain(one) for units in services.values() for one in units])
+def _format_json(services: Mapping[str, Sequence[Entry]]) -> str:
+    return _dump_json([_to_dict(one) for units in services.values() for one in units])
 
 
-def _plain(one: Entry) -> dict[str, Any]:
+def _to_dict(one: Entry) -> dict[str, Any]:
     return {
         "service": one.service,
         "unit": one.unit,
@@ -37,7 +37,7 @@ def _plain(one: Entry) -> dict[str, Any]:
     }
 
 
-def _haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
+def _format_haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
     """A backend for each service. How it balances and checks stands in the ``defaults`` before this file.
 
     Whoever writes to the store chooses names; behind ``unit-`` none is that of a proxy of the user, which
@@ -45,56 +45,56 @@ def _haproxy(services: Mapping[str, Sequence[Entry]]) -> str:
     """
     lines = ["# Written by `unitagent endpoints`: rank 0 of each Unit that takes traffic."]
     for name, units in services.items():
-        lines += ["", f"backend unit-{name}", *map(_server, units)]
+        lines += ["", f"backend unit-{name}", *map(_format_server, units)]
     return "\n".join(lines) + "\n"
 
 
-def _server(one: Entry) -> str:
+def _format_server(one: Entry) -> str:
     check = f" check port {one.probe_port}" if one.probe_port else ""
-    return f"    server {one.unit} {_joined(one.ip, one.port)}{check}"
+    return f"    server {one.unit} {_join_host_port(one.ip, one.port)}{check}"
 
 
-def _envoy(services: Mapping[str, Sequence[Entry]]) -> str:
+def _format_envoy(services: Mapping[str, Sequence[Entry]]) -> str:
     """A file for ``path_config_source``, whose cluster is named after the service.
 
     Its form is the JSON of ``envoy.service.discovery.v3.DiscoveryResponse``. Envoy takes exactly one
     assignment for a cluster: it refuses a file with more, and one with none changes nothing.
     """
-    resources = [_assignment(name, units) for name, units in services.items()]
+    resources = [_build_assignment(name, units) for name, units in services.items()]
     version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()[:16]
-    return _dumped({"version_info": version, "resources": resources})
+    return _dump_json({"version_info": version, "resources": resources})
 
 
-def _assignment(name: str, units: Sequence[Entry]) -> dict[str, Any]:
+def _build_assignment(name: str, units: Sequence[Entry]) -> dict[str, Any]:
     addresses = [{"socket_address": {"address": one.ip, "port_value": one.port}} for one in units]
     ends = [{"endpoint": {"address": address}, "health_status": "HEALTHY"} for address in addresses]
     kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     return {"@type": kind, "cluster_name": name, "endpoints": [{"lb_endpoints": ends}]}
 
 
-def _prometheus(services: Mapping[str, Sequence[Entry]]) -> str:
+def _format_prometheus(services: Mapping[str, Sequence[Entry]]) -> str:
     """Targets as ``http_sd`` and ``file_sd`` take them; the agent's own metrics are one relabelling away."""
-    return _dumped([_target(one) for units in services.values() for one in units])
+    return _dump_json([_build_target(one) for units in services.values() for one in units])
 
 
-def _target(one: Entry) -> dict[str, Any]:
+def _build_target(one: Entry) -> dict[str, Any]:
     labels = {"service": one.service, "unit": one.unit, "revision": one.revision}
     if one.probe_port:
-        labels["__meta_unitagent_agent"] = _joined(one.ip, one.probe_port)
-    return {"targets": [_joined(one.ip, one.port)], "labels": labels}
+        labels["__meta_unitagent_agent"] = _join_host_port(one.ip, one.probe_port)
+    return {"targets": [_join_host_port(one.ip, one.port)], "labels": labels}
 
 
-def _joined(ip: str, port: int) -> str:
+def _join_host_port(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def _dumped(value: object) -> str:
+def _dump_json(value: object) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
 FORMATS: dict[str, Callable[[Mapping[str, Sequence[Entry]]], str]] = {
-    "json": _json,
-    "haproxy": _haproxy,
-    "envoy": _envoy,
-    "prometheus": _prometheus,
+    "json": _format_json,
+    "haproxy": _format_haproxy,
+    "envoy": _format_envoy,
+    "prometheus": _format_prometheus,
 }

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.render.service import BUNDLE, Service, doubled, limits, mounted, pairs, volumes
+from unitagent.operator.render.service import (
+    BUNDLE,
+    Service,
+    build_limits,
+    build_nfs_volumes,
+    escape_dollars,
+    format_pairs,
+    list_mounts,
+)
 
 _MOST = 250  # containers that one file should hold, and one machine can
 
@@ -21,7 +29,7 @@ Another --agent-image takes effect after: docker compose down --volumes
 Where rank 0 answers on this machine: docker compose port NAME-0-0 PORT"""
 
 
-def compose(service: Service) -> list[object]:
+def render_compose(service: Service) -> list[object]:
     """Give the one document of a Compose file.
 
     Raises:
@@ -34,7 +42,7 @@ def compose(service: Service) -> list[object]:
             f"{_MOST} instances altogether; render for swarm or lws"
         )
     services: dict[str, Any] = {
-        _called(service, unit, rank): _instance(service, unit, rank)
+        _name_service(service, unit, rank): _build_instance(service, unit, rank)
         for unit in range(service.units)
         for rank in range(service.size)
     }
@@ -42,14 +50,14 @@ def compose(service: Service) -> list[object]:
         "services": services,
         "secrets": {"unit-secret": {"file": "./secrets/unit-secret"}},
     }
-    kept = volumes(service)
+    kept = build_nfs_volumes(service)
     if service.carrier:
-        services["agent"] = _carrier(service.carrier)
+        services["agent"] = _build_carrier(service.carrier)
         kept["agent"] = {}
-    return [doubled(whole | ({"volumes": kept} if kept else {}))]
+    return [escape_dollars(whole | ({"volumes": kept} if kept else {}))]
 
 
-def on_one_machine(service: Service) -> Iterator[str]:
+def warn_of_one_machine(service: Service) -> Iterator[str]:
     """Yield a sentence for each thing that becomes another one where all instances share a machine."""
     instances = service.units * service.size
     if service.gpu and instances > 1:
@@ -64,29 +72,29 @@ def on_one_machine(service: Service) -> Iterator[str]:
         )
 
 
-def _called(service: Service, unit: int, rank: int) -> str:
+def _name_service(service: Service, unit: int, rank: int) -> str:
     return f"{service.name}-{unit}-{rank}"
 
 
-def _carrier(image: str) -> dict[str, Any]:
+def _build_carrier(image: str) -> dict[str, Any]:
     """Bring the agent into a volume: an empty one gets what the image has where it is mounted."""
     volume = {"type": "volume", "source": "agent", "target": BUNDLE}
     return {"image": image, "entrypoint": [f"{BUNDLE}/unitagent", "--version"], "volumes": [volume]}
 
 
-def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
+def _build_instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
     place = {
         "UNIT_ID": f"{service.name}-{unit}",
         "UNIT_SIZE": str(service.size),
         "RANK_ID": str(rank),
-        "MASTER_ADDRESS": _called(service, unit, 0),
+        "MASTER_ADDRESS": _name_service(service, unit, 0),
         "UNIT_SECRET_FILE": "/run/secrets/unit-secret",
     }
     found: dict[str, Any] = {
         "image": service.image,
         "entrypoint": [service.program, "run", "--"],
         "command": list(service.command),
-        "environment": pairs({**service.variables, **place}),
+        "environment": format_pairs({**service.variables, **place}),
         "secrets": ["unit-secret"],
         "restart": "on-failure",
         "stop_grace_period": f"{service.grace}s",
@@ -102,21 +110,21 @@ def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         found["ports"] = [str(service.port)]
     if service.shm:
         found["shm_size"] = f"{service.shm}g"
-    return found | _volumes(service) | _resources(service, unit * service.size + rank)
+    return found | _build_volumes(service) | _build_resources(service, unit * service.size + rank)
 
 
-def _volumes(service: Service) -> dict[str, Any]:
-    found = mounted(service)
+def _build_volumes(service: Service) -> dict[str, Any]:
+    found = list_mounts(service)
     if not service.carrier:
         return {"volumes": found} if found else {}
     found.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
     return {"volumes": found, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
 
 
-def _resources(service: Service, place: int) -> dict[str, Any]:
+def _build_resources(service: Service, place: int) -> dict[str, Any]:
     """Give the instance at this place its share; a ``count`` of cards would mean the machine's first ones."""
     found: dict[str, Any] = {}
-    if bounds := limits(service):
+    if bounds := build_limits(service):
         found["limits"] = bounds
     if service.gpu:
         cards = [str(place * service.gpu + card) for card in range(service.gpu)]

@@ -83,12 +83,12 @@ class Service:
         return {**self.environment, **self.settings}
 
 
-def pairs(variables: Mapping[str, str]) -> list[str]:
+def format_pairs(variables: Mapping[str, str]) -> list[str]:
     """Environment as Compose and Swarm take it; a list, for any text can be a variable's name."""
     return [f"{name}={text}" for name, text in variables.items()]
 
 
-def volumes(service: Service) -> dict[str, Any]:
+def build_nfs_volumes(service: Service) -> dict[str, Any]:
     """Storage as Compose and Swarm make it."""
     found = {}
     for index, mount in enumerate(service.mounts):
@@ -98,7 +98,7 @@ def volumes(service: Service) -> dict[str, Any]:
     return found
 
 
-def mounted(service: Service) -> list[dict[str, Any]]:
+def list_mounts(service: Service) -> list[dict[str, Any]]:
     """Storage as an instance of Compose and Swarm finds it."""
     return [
         {"type": "volume", "source": f"storage-{index}", "target": mount.target, "read_only": mount.read_only}
@@ -106,18 +106,18 @@ def mounted(service: Service) -> list[dict[str, Any]]:
     ]
 
 
-def doubled(content: object) -> object:
+def escape_dollars(content: object) -> object:
     """Double each dollar in a manifest, so that the engine puts in nothing of its own."""
     if isinstance(content, str):
         return content.replace("$", "$$")
     if isinstance(content, dict):
-        return {key: doubled(value) for key, value in content.items()}
+        return {key: escape_dollars(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [doubled(item) for item in content]
+        return [escape_dollars(item) for item in content]
     return content
 
 
-def limits(service: Service) -> dict[str, str]:
+def build_limits(service: Service) -> dict[str, str]:
     """Processor and memory as Compose and Swarm limit them."""
     found = {}
     if service.cpu:

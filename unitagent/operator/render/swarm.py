@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from unitagent.operator.render.service import Service, doubled, limits, mounted, pairs, volumes
+from unitagent.operator.render.service import (
+    Service,
+    build_limits,
+    build_nfs_volumes,
+    escape_dollars,
+    format_pairs,
+    list_mounts,
+)
 
 _ENTRYPOINT = ["sh", "-c", 'RANK_ID=$((TASK_SLOT - 1)) exec unitagent run -- "$@"', "sh"]
 _GIB = 1024**3
@@ -25,21 +32,21 @@ by the name unit and asks them for GET /traffic at port 9470 (docker/haproxy.cfg
 UNIT_REVISION; a task of it that has not served within start_period ends, and the former ones come back."""
 
 
-def swarm(service: Service) -> list[object]:
+def render_swarm(service: Service) -> list[object]:
     """Give the one document of a stack file."""
-    units = {f"{service.name}-{unit}": _unit(service, unit) for unit in range(service.units)}
+    units = {f"{service.name}-{unit}": _build_unit(service, unit) for unit in range(service.units)}
     stack = {
         "version": "3.9",
-        "services": {"redis": _redis(), **units},
+        "services": {"redis": _build_redis(), **units},
         "networks": {"cards": {"driver": "overlay", "attachable": True}},
         "secrets": {name: {"file": f"./secrets/{name}"} for name in ("redis.conf", "redis-url")},
     }
-    if kept := volumes(service):
+    if kept := build_nfs_volumes(service):
         stack["volumes"] = kept
-    return [doubled(stack)]
+    return [escape_dollars(stack)]
 
 
-def _redis() -> dict[str, Any]:
+def _build_redis() -> dict[str, Any]:
     return {
         "image": "redis:7",
         "command": ["redis-server", "/run/secrets/redis.conf"],
@@ -50,7 +57,7 @@ def _redis() -> dict[str, Any]:
     }
 
 
-def _unit(service: Service, unit: int) -> dict[str, Any]:
+def _build_unit(service: Service, unit: int) -> dict[str, Any]:
     place = {
         "UNIT_ID": f"{service.name}-{unit}",
         "UNIT_SIZE": str(service.size),
@@ -63,21 +70,23 @@ def _unit(service: Service, unit: int) -> dict[str, Any]:
         "image": service.image,
         "entrypoint": list(_ENTRYPOINT),
         "command": list(service.command),
-        "environment": pairs({"UNIT_REVISION": "1", **variables, **place, "TASK_SLOT": "{{.Task.Slot}}"}),
+        "environment": format_pairs(
+            {"UNIT_REVISION": "1", **variables, **place, "TASK_SLOT": "{{.Task.Slot}}"}
+        ),
         "secrets": ["redis-url"],
         "networks": {"cards": {"aliases": ["unit"]}},
-        "healthcheck": _served(service),
+        "healthcheck": _build_healthcheck(service),
         "stop_grace_period": f"{service.grace}s",
-        "deploy": _deploy(service),
+        "deploy": _build_deploy(service),
     }
-    found_there = mounted(service)
+    found_there = list_mounts(service)
     if service.shm:
         shm = {"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": service.shm * _GIB}}  # noqa: S108
         found_there.append(shm)
     return found | ({"volumes": found_there} if found_there else {})
 
 
-def _served(service: Service) -> dict[str, Any]:
+def _build_healthcheck(service: Service) -> dict[str, Any]:
     """To Swarm a task is running, and an update has succeeded, once this passes: so it asks for the Unit."""
     startup = float(service.settings.get("UNIT_STARTUP_SECONDS", 0))
     return {
@@ -90,7 +99,7 @@ def _served(service: Service) -> dict[str, Any]:
     }
 
 
-def _deploy(service: Service) -> dict[str, Any]:
+def _build_deploy(service: Service) -> dict[str, Any]:
     """Replace all tasks at once, the old ones first: a Unit is one thing."""
     found: dict[str, Any] = {
         "replicas": service.size,
@@ -105,7 +114,7 @@ def _deploy(service: Service) -> dict[str, Any]:
         "rollback_config": {"parallelism": 0, "order": "stop-first"},
     }
     resources: dict[str, Any] = {}
-    if bounds := limits(service):
+    if bounds := build_limits(service):
         resources["limits"] = bounds
     if service.gpu:
         spec = {"discrete_resource_spec": {"kind": "NVIDIA-GPU", "value": service.gpu}}

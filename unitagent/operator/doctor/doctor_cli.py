@@ -1,0 +1,266 @@
+"""``unitagent doctor``: looks at everything an agent would need here, at once, and changes nothing.
+
+The invariant: no privilege is needed, nothing is written, and each look ends in time whatever it meets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from unitagent import values
+from unitagent.agent.embedding import StoreAddress, refuse_open_store, store_address
+from unitagent.agent.launch import replaced_by_ours
+from unitagent.discovery.network import find_address
+from unitagent.discovery.rdma import find_hca
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator import probe_client
+from unitagent.operator.doctor import container_checks, network_checks, store_checks, variable_checks
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
+from unitagent.operator.doctor.store_checks import query_store
+from unitagent.operator.store_locator import ask_own_agent
+from unitagent.settings import Resolved, Settings
+from unitagent.store.address import is_loopback, join_host
+from unitagent.store.embedded import find_server
+from unitagent.store.keys import Keys
+from unitagent.workload import proc
+from unitagent.workload.background import in_background
+from unitagent.workload.held import gpu_holders
+from unitagent.workload.leftovers import has_agent
+from unitagent.workload.reaper import become_subreaper
+
+_CARD_SECONDS = 2.0
+_GPUS = "/dev/nvidia"  # how the paths of GPUs begin; a number follows
+_PATIENCE = 5.0  # seconds for a store, a resolver or a peer
+
+Peer = tuple[str, int]
+Findings = Sequence[Finding]
+
+
+def parse_peer(text: str) -> Peer:
+    """Read an operand of ``--peer``.
+
+    Raises:
+        ConfigurationError: it is no address with a port.
+
+    """
+    try:
+        host, port = values.listening(text)
+        return str(ip_address(host)), port
+    except ValueError as error:
+        accepted = "IP:PORT or [IPv6 address]:PORT"
+        raise ConfigurationError(f"--peer={text!r}: accepted is {accepted}") from error
+
+
+def examine_container(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
+    """Look at everything; ``resolve`` settles the settings, with or without an identity."""
+    found, findings = _resolve_partially(resolve)
+    return [*findings, *asyncio.run(_run_checks(found, peers))]
+
+
+def _resolve_partially(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
+    """Settle as much as can be settled: a missing rank must not hide a missing card."""
+    problems: list[Finding] = []
+    for identity in (True, False):
+        try:
+            found = resolve(identity)
+        except ConfigurationError as error:
+            remedy = "`unitagent env` shows what is settled once this is corrected"
+            problems = problems or [fail("settings", problem, remedy) for problem in error.problems]
+            continue
+        warnings = [warn("settings", text, "see `unitagent env`") for text in found.warnings]
+        return found, [*problems, *warnings] or [ok("settings", _describe_instance(found))]
+    return None, problems
+
+
+def _describe_instance(found: Resolved) -> str:
+    settings, platform = found.settings, f" ({found.platform})" if found.platform else ""
+    rank = "a free rank" if settings.rank is None else f"rank {settings.rank}"
+    return f"{rank} of {settings.size} of Unit {settings.unit}{platform}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """This instance, as far as it is known; ``agent`` when one answers at its probe address."""
+
+    found: Resolved
+    place: variable_checks.Placement
+    agent: bool
+
+    @property
+    def settings(self) -> Settings:
+        return self.found.settings
+
+
+async def _run_checks(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
+    if found is None:
+        return await asyncio.to_thread(_check_machine, None, variable_checks.Placement())
+    ifname, ip, addressed = await _check_address(found.settings)
+    place = _build_placement(found, ip, ifname)
+    here = _Instance(found, place, await asyncio.to_thread(_agent_answers, found.settings))
+    looks: list[Awaitable[Findings]] = [
+        _check_leader(here),
+        _check_store(here),
+        asyncio.to_thread(_check_ports, here),
+        asyncio.to_thread(_check_machine, found, place),
+        *(
+            in_background(partial(_check_peer, one, ip))
+            for one in [*peers, *await asyncio.to_thread(_find_other_ranks, here)]
+        ),
+    ]
+    return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
+
+
+def _build_placement(found: Resolved, ip: str, ifname: str) -> variable_checks.Placement:
+    settings, told = found.settings, found.settings.master_address or ""
+    leader = tuple(filter(None, (ip, told) if settings.rank == 0 else (told,)))
+    return variable_checks.Placement(ip, ifname, settings.rank, settings.size, leader)
+
+
+def _find_other_ranks(here: _Instance) -> list[Peer]:
+    """Name the other ranks that the agent of this container has met."""
+    seen: dict[str, Any] = {}
+    with suppress(StoreError):  # whoever answers there knows no secret
+        seen = (ask_own_agent(here.settings, here.settings.keys) if here.agent else None) or {}
+    mine = here.settings.rank, here.place.ip  # with RANK_ID=auto the address alone tells which is this one
+    others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
+    return [
+        (one["ip"], here.settings.http_port) for one in others if one.get("ip") not in {None, "", mine[1]}
+    ]
+
+
+async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
+    try:
+        address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None)
+    except ConfigurationError as error:
+        remedy = "check that the network is attached to this container"
+        return settings.ifname or "", "", fail("address", str(error), remedy)
+    judged = network_checks.judge_address(address.ifname, address.ip, settings.size, address.notice)
+    return address.ifname, address.ip, judged
+
+
+def _agent_answers(settings: Settings) -> bool:
+    if not settings.http_port:
+        return False
+    return probe_client.send_probe(
+        probe_client.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS
+    )[0]
+
+
+async def _check_leader(here: _Instance) -> Findings:
+    settings = here.settings
+    if settings.master_address is None:
+        return []
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            lookup = await in_background(partial(network_checks.resolve_name, settings.master_address))
+    except TimeoutError:
+        lookup = network_checks.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
+    return [network_checks.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
+
+
+def _has_url(settings: Settings) -> bool:
+    return settings.redis_url is not None or settings.redis_url_file is not None
+
+
+async def _check_store(here: _Instance) -> Findings:
+    settings = here.settings
+    if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
+        return []  # said already: no rank, or no address for the store to listen at
+    try:
+        where = store_address(settings, here.place.ip, settings.keys)
+    except ConfigurationError as error:
+        return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
+    if where.embedded_here and not here.agent:
+        return [_check_embedded_store(settings, where)]
+    try:
+        asked = await query_store(where.url, Keys(settings.unit), _PATIENCE, embedded=not _has_url(settings))
+    except StoreError as error:
+        return [store_checks.judge_store_error(error, elsewhere=not _has_url(settings))]
+    return list(store_checks.judge_store(asked, settings.timing.operation_timeout))
+
+
+def _check_embedded_store(settings: Settings, where: StoreAddress) -> Finding:
+    try:
+        find_server()
+    except ConfigurationError as error:
+        return fail("store", str(error), "pip install unitagent[embedded], or set UNIT_REDIS_URL")
+    refusal = ""
+    try:
+        refuse_open_store(settings, where)
+    except ConfigurationError as error:
+        refusal = str(error)
+    open_to_all = not where.keys and not is_loopback(where.ip)
+    return store_checks.judge_embedded(join_host((where.ip, where.port)), refusal, open_to_all=open_to_all)
+
+
+def _check_ports(here: _Instance) -> Findings:
+    settings, ip = here.settings, here.place.ip
+    wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
+    if settings.rank == 0 and ip and not _has_url(settings):
+        wanted.append(("the embedded store", ip, store_address(settings, ip, settings.keys).port))
+    tried = (network_checks.try_port(what, host, port) for what, host, port in wanted if port)
+    heard = network_checks.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
+    return [*heard, *(network_checks.judge_port(port, agent=here.agent) for port in tried)]
+
+
+def _check_machine(found: Resolved | None, place: variable_checks.Placement) -> Findings:
+    """Judge what needs no network: devices, limits, variables, processes."""
+    seen, wanted = find_rdma_devices(place.ifname), found is not None and found.settings.rdma == "auto"
+    first = proc.read(1)
+    findings = [
+        *container_checks.judge_limits(container_checks.read_limits(), rdma=bool(seen.names)),
+        *container_checks.judge_rdma(seen, place.ifname, wanted=wanted),
+        *check_gpus(_GPUS),
+        *variable_checks.judge_variables(_read_workload_environment(found), place),
+        container_checks.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
+    ]
+    if found is not None:
+        grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
+        findings.append(
+            container_checks.judge_grace(grace, source, container_checks.detect_engine(os.environ))
+        )
+    return findings
+
+
+def _read_workload_environment(found: Resolved | None) -> dict[str, str]:
+    """Give what a workload's environment is made from, without what makes way for the agent's own."""
+    environ = {name: text for name, text in os.environ.items() if text}
+    if found is None:
+        return environ
+    replaced = replaced_by_ours(found)
+    return {**found.environment, **{name: text for name, text in environ.items() if name not in replaced}}
+
+
+def check_gpus(beginning: str) -> Findings:
+    """Judge the GPUs whose devices' paths begin so."""
+    folder, _, name = beginning.rpartition("/")
+    number = len(list(Path(folder).glob(f"{name}[0-9]*")))
+    holders = [
+        (holder.pid, holder.name, device)
+        for holder, device in gpu_holders(beginning)
+        if not has_agent(holder.pid)
+    ]
+    return list(container_checks.judge_gpus(number, holders))
+
+
+def find_rdma_devices(ifname: str, root: Path = Path("/")) -> container_checks.RdmaDevices:
+    """See which RDMA devices there are, and the port that belongs to a card, its GID table with it."""
+    names = sorted(path.name for path in (root / "sys/class/infiniband").glob("*"))
+    hca = find_hca(ifname, root) if ifname and names else None
+    if hca is None:
+        return container_checks.RdmaDevices(names)
+    gids = [" ".join((str(gid.index), gid.kind or "of no known kind", gid.gid)) for gid in hca.gids]
+    told = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
+    return container_checks.RdmaDevices(names, told, gids, hca.problems)
+
+
+def _check_peer(to: Peer, ip: str) -> Findings:
+    return [network_checks.judge_peer(network_checks.try_peer(*to, _PATIENCE), ip)]

@@ -1,0 +1,199 @@
+"""The store as an agent would find it: its latency, its permissions and its clock.
+
+The invariant: nothing is written. Every command that could write names a key that never exists, in a form
+that only changes existing keys, or has one argument too many; a server checks permissions first, and whether
+it accepts writes at all. Only HSETNX has no such form; it is assumed to be permitted if HSET is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ResponseError
+
+from unitagent.errors import StoreError
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
+from unitagent.store.address import Directions
+from unitagent.store.connection import call
+from unitagent.store.dial import Dialer
+from unitagent.store.keys import Keys
+from unitagent.store.trouble import explain
+
+_MOST_OF_TIMEOUT = 0.25  # a store that needs more of an operation's time leaves no room for a bad moment
+_FAR_APART = 1.0  # seconds
+_ROUNDS = 5
+_HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCommands:
+    """Commands that a store refuses for one reason."""
+
+    commands: tuple[str, ...]
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAnswers:
+    """What a store answered.
+
+    Attributes:
+        place: the server, for people.
+        seconds: of each round trip.
+        ahead: seconds by which its clock is before ours; negative when it is behind.
+        refused: what it did not do.
+
+    """
+
+    place: str
+    seconds: Sequence[float]
+    ahead: float
+    refused: Sequence[RefusedCommands] = ()
+
+
+def judge_store(asked: StoreAnswers, timeout: float) -> Iterator[Finding]:
+    """Judge the answers; ``timeout`` is what one operation of an agent may take, in seconds."""
+    yield _judge_latency(asked, timeout)
+    yield _judge_rights(asked)
+    yield _judge_clock(asked)
+
+
+def _judge_latency(asked: StoreAnswers, timeout: float) -> Finding:
+    usual = sorted(asked.seconds)[len(asked.seconds) // 2]
+    said = f"{asked.place} answers after {usual * 1000:.1f} ms"
+    if usual > timeout * _MOST_OF_TIMEOUT:
+        remedy = "use a nearer store, or raise UNIT_LEASE_SECONDS"
+        return warn("store", f"{said}, and an agent waits {timeout:g} s at most", remedy)
+    return ok("store", said)
+
+
+def _judge_rights(asked: StoreAnswers) -> Finding:
+    if asked.refused:
+        said = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in asked.refused)
+        remedies = dict.fromkeys(one.remedy for one in asked.refused if one.remedy)
+        return fail("rights", said, "; ".join(remedies) or "see what the server's log says")
+    return ok("rights", "all that is needed is permitted")
+
+
+def _judge_clock(asked: StoreAnswers) -> Finding:
+    if abs(asked.ahead) < _FAR_APART:
+        return ok("clock", f"agrees with the store's within {abs(asked.ahead) * 1000:.0f} ms")
+    way = "behind" if asked.ahead > 0 else "ahead of"
+    said = f"this machine's is {abs(asked.ahead):.1f} s {way} the store's: times of logs will not match"
+    return warn("clock", f"{said} (leases do not depend on it)", "let NTP or chrony set it")
+
+
+def judge_store_error(trouble: StoreError, *, elsewhere: bool) -> Finding:
+    """Judge a store that could not be asked; ``elsewhere`` when it is rank 0's own, which may start later."""
+    if elsewhere:
+        remedy = "start rank 0, and let its store's port (UNIT_STORE_PORT, or one above its probes') through"
+        return warn("store", f"{trouble.what}; it is there as soon as rank 0 runs", remedy)
+    default = "start it, correct UNIT_REDIS_URL, or let its port through"
+    return fail("store", trouble.what, trouble.remedy or default)
+
+
+def judge_embedded(place: str, refusal: str, *, open_to_all: bool) -> Finding:
+    """Judge the store that rank 0 is going to run, unless it refuses to."""
+    said = f"this is rank 0 and runs the store at {place}"
+    remedy = "set UNIT_SECRET_FILE or UNIT_SECRET to the same value on all ranks"
+    if refusal:
+        return fail("store", refusal, remedy)
+    if open_to_all:
+        return warn("store", f"{said}, without a password: whoever reaches it can disturb the Unit", remedy)
+    return ok("store", said)
+
+
+async def query_store(
+    url: Directions,
+    keys: Keys,
+    timeout: float,  # noqa: ASYNC109 (of the whole)
+    *,
+    embedded: bool,
+) -> StoreAnswers:
+    """Connect as an agent does, and ask within ``timeout`` seconds. An embedded store has the scripts itself,
+    and takes none from a client.
+
+    Raises:
+        StoreError: it could not be reached, or let us not in.
+
+    """
+    dialer = Dialer(url, keys.board)
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await dialer.dial(timeout)
+            try:
+                rounds = [await _measure_round_trip(connection) for _ in range(_ROUNDS)]
+                refused = await _try_all_commands(connection, keys, dialer, embedded=embedded)
+            finally:
+                await connection.disconnect(nowait=True)
+    except Exception as error:
+        raise explain(error, dialer.place, to=dialer.address) from error
+    _, ahead = min(rounds)  # the quickest round trip tells the time best
+    return StoreAnswers(dialer.place, [took for took, _ in rounds], ahead, refused)
+
+
+async def _measure_round_trip(connection: AbstractConnection) -> tuple[float, float]:
+    """Give the seconds of a round trip, and those by which the server's clock is ahead of ours."""
+    before, at = time.perf_counter(), time.time()
+    seconds, micros = await call(connection, "TIME")
+    took = time.perf_counter() - before
+    return took, int(seconds) + int(micros) / 1e6 - (at + took / 2)
+
+
+def _list_commands(keys: Keys) -> Iterator[tuple[str | int, ...]]:
+    """Yield one command for each kind of right. ``spare`` never exists, so none of them finds work to do."""
+    spare = f"{keys.board}:doctor"
+    yield ("PING",)
+    yield "HGETALL", keys.board
+    yield "HGET", spare, "none"
+    yield "HMGET", spare, "none"
+    yield "GET", spare
+    yield "TYPE", spare
+    yield "TTL", spare
+    yield "ZSCORE", spare, "none"
+    yield "ZRANGEBYSCORE", spare, 0, 0
+    yield "XRANGE", spare, "-", "+"
+    yield "XADD", spare, "NOMKSTREAM", "*", "field", "value"
+    yield "DEL", spare
+    yield "HDEL", spare, "none"
+    yield "EXPIRE", spare, 1
+    yield "ZADD", spare, "XX", 0, "none"
+    yield "SET", spare, "", "XX"
+    yield "HSET", spare, "field", "value", "field without value"
+    yield "EVALSHA", "0" * 40, 1, spare
+    yield "EVAL", "return 0", 1  # one key less than announced
+    yield "PUBLISH", f"{keys.look}:doctor", ""
+    yield "SUBSCRIBE", f"{keys.look}:doctor"
+
+
+async def _try_all_commands(
+    connection: AbstractConnection, keys: Keys, dialer: Dialer, *, embedded: bool
+) -> list[RefusedCommands]:
+    """Try all of them, and put those together that are refused for one reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for words in _list_commands(keys):
+        if embedded and words[0] == "EVAL":
+            continue
+        error = await _try_command(connection, words, dialer)
+        if error is not None:
+            found.setdefault((error.what, error.remedy), []).append(str(words[0]))
+    return [RefusedCommands(tuple(commands), what, remedy) for (what, remedy), commands in found.items()]
+
+
+async def _try_command(
+    connection: AbstractConnection, words: tuple[str | int, ...], dialer: Dialer
+) -> StoreError | None:
+    """Tell why a command is refused; None when it is not."""
+    try:
+        await call(connection, *words)
+    except NoScriptError:
+        return None
+    except ResponseError as error:
+        harmless = any(said in str(error) for said in _HARMLESS)
+        return None if harmless else explain(error, dialer.place, to=dialer.address)
+    return None

@@ -1,0 +1,79 @@
+"""Which Units take traffic, as an onlooker may believe the store.
+
+The invariant: a Unit leaves the list when it says so, or when it has been silent for its lease *while the
+store was there*. A store that was away, or came back empty, takes nobody out. Where lines are signed, one
+that was put back by somebody else is no news: it is older than what was seen, or older than its lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unitagent.store.protocol import Sight
+
+if TYPE_CHECKING:
+    from unitagent.store.protocol import Entry, Sights
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A Unit's last line, and when it last moved, by our own clock."""
+
+    sight: Sight
+    moved: float
+
+    def is_alive(self, now: float) -> bool:
+        return now - self.moved <= self.sight.entry.lease
+
+
+class EndpointTracker:
+    """What has been seen so far; ``now`` is always seconds of our own monotonic clock.
+
+    Args:
+        service: the only one that matters; None for all.
+
+    """
+
+    def __init__(self, service: str | None = None) -> None:
+        self._service = service
+        self._seen: dict[str, _Seen] = {}
+        self._held: frozenset[str] | None = None  # who was alive when the contact broke
+        self._there = 0.0  # the server's clock when it was last looked at
+
+    def observe_registry(self, sights: Sights, now: float) -> tuple[Entry, ...]:
+        """Take in what the store tells; returns the Units that take traffic, by name."""
+        self._follow_clock(sights)
+        for unit, sight in sights.units.items():
+            if not (sights.proven and self._is_put_back(sight, sights.now)):
+                self._seen[unit] = self._update_entry(self._seen.get(unit), sight, sights.now, now)
+        for unit in self._held or ():
+            self._seen[unit] = replace(self._seen[unit], moved=now)
+        self._held = None
+        self._seen = {unit: seen for unit, seen in self._seen.items() if seen.is_alive(now)}
+        entries = (self._seen[unit].sight.entry for unit in sorted(self._seen))
+        return tuple(one for one in entries if one.traffic and self._service in (None, one.service))
+
+    def note_outage(self, now: float) -> None:
+        """The store cannot be asked; whoever is alive now has a lease to show it when it is back."""
+        if self._held is None:
+            self._held = frozenset(unit for unit, seen in self._seen.items() if seen.is_alive(now))
+
+    def _follow_clock(self, sights: Sights) -> None:
+        """After the server's clock was set back, what was seen is older than what it says from now on."""
+        if sights.proven and sights.now < self._there:
+            for unit, seen in self._seen.items():
+                sight = Sight(min(seen.sight.at, sights.now), seen.sight.entry)
+                self._seen[unit] = replace(seen, sight=sight)
+        self._there = sights.now
+
+    def _is_put_back(self, sight: Sight, there: float) -> bool:
+        """Whether a line was signed before another that has been seen, or when the clock was far ahead."""
+        former = self._seen.get(sight.entry.unit)
+        return (former is not None and sight.at < former.sight.at) or sight.at > there + sight.entry.lease
+
+    def _update_entry(self, former: _Seen | None, sight: Sight, there: float, now: float) -> _Seen:
+        """A line that moved is alive; one never seen before is as old as the server's clock says."""
+        if former is None:
+            return _Seen(sight, now - max(0.0, there - sight.at))
+        return _Seen(sight, former.moved if sight.at == former.sight.at else now)

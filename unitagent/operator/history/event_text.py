@@ -1,0 +1,62 @@
+"""Events and times as text, and the times that ``--since`` accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+
+from unitagent import legible
+from unitagent.core.history import Kind, Moment
+from unitagent.values import seconds
+
+ACCEPTED = "a duration such as 30s, 10m, 2h, 1d or plain seconds, or a time such as 2026-01-31T09:30"
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_WIDEST = max(map(len, Kind))
+
+
+def parse_since(text: str, now: float) -> float:
+    """Give the seconds since the epoch; ``now`` in the same. A time without a zone is a local one."""
+    unit = _UNITS.get(text[-1:].lower())
+    try:
+        ago = seconds()(text[:-1]) * unit if unit else seconds()(text)
+    except ValueError:
+        return _parse_time(text)
+    return now - ago
+
+
+def _parse_time(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (OverflowError, OSError) as error:  # a year that this machine's clock cannot have
+        raise ValueError(str(error)) from error
+
+
+def format_time(at: float) -> str:
+    """Give a time as ISO 8601 in the local zone, to the millisecond."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
+
+
+def format_event(moment: Moment) -> str:
+    """For a person: when, in which generation, who, and a sentence."""
+    place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
+    return f"{format_time(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {legible.line(moment.detail)}"
+
+
+def format_event_json(moment: Moment) -> str:
+    """For a program: an object whose keys are always the same."""
+    keys = {
+        "at": round(moment.at, 3),
+        "generation": moment.generation,
+        "rank": moment.rank,
+        "incarnation": moment.incarnation,
+        "kind": moment.kind.value,
+        "state": moment.state.value if moment.state else None,
+        "detail": moment.detail,
+    }
+    return json.dumps(keys)
+
+
+def sort_events(moments: Iterable[Moment]) -> list[Moment]:
+    """Oldest first; of one instant the failure before what it caused."""
+    return sorted(moments, key=lambda moment: (moment.at, moment.kind is not Kind.FAILURE))

@@ -1,0 +1,161 @@
+"""The storage of a service file that every engine can mount by itself: NFS.
+
+The invariant: an entry is a ``Mount``, or its kind is named, so that what is left out can be said.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from unitagent.discovery.json_reader import Reader
+from unitagent.discovery.service_file import ServiceFile
+from unitagent.errors import RefusalError
+from unitagent.operator.render.service import GRACE_MARGIN, Mount, Service
+from unitagent.settings.variables import VARIABLES
+
+_SERVER = re.compile(r"[A-Za-z0-9._:-]+")
+_PATH = re.compile(r"/[^\s:,]*")
+_OF_EACH = ("mount_path", "name")
+# Each manifest tells an instance its place and its store.
+GIVEN = frozenset(
+    {
+        "UNIT_ID",
+        "UNIT_SIZE",
+        "RANK_ID",
+        "RANK_IP",
+        "MASTER_ADDRESS",
+        "UNIT_CONFIG",
+        "UNIT_HTTP_ADDRESS",
+        "UNIT_REDIS_URL",
+        "UNIT_REDIS_URL_FILE",
+        "UNIT_SECRET",
+        "UNIT_SECRET_FILE",
+    }
+)
+_QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
+_MOST = 1000  # Units, cards and GiB; more is a mistake
+_LONGEST = 40  # characters of a name, so that the engines can add to it
+
+
+def read_mounts(root: Reader) -> tuple[Mount, ...]:
+    """Read the entries that are NFS; what does not fit is noted as a problem."""
+    found = (_read_mount(entry) for entry in root.objects("storage") if entry.content.get("nfs") is not None)
+    return tuple(mount for mount in found if mount)
+
+
+def list_other_storage(root: Reader) -> Iterator[str]:
+    """Yield the paths of what the entries state beside that."""
+    for entry in root.objects("storage"):
+        yield from (entry.where(key) for key in entry.content if key not in (*_OF_EACH, "nfs"))
+
+
+def _read_mount(entry: Reader) -> Mount | None:
+    nfs = entry.object("nfs")
+    target = _read_mount_text(
+        entry, "mount_path", _PATH, "an absolute path without spaces, colons and commas"
+    )
+    server = _read_mount_text(nfs, "server", _SERVER, "the name or address of a server")
+    source = _read_mount_text(nfs, "path", _PATH, "an absolute path without spaces, colons and commas")
+    read_only = nfs.flag("readOnly") or False
+    return Mount(target, server, source, read_only) if target and server and source else None
+
+
+def _read_mount_text(reader: Reader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
+    text = reader.text(key)
+    if text is not None and pattern.fullmatch(text):
+        return text
+    if not isinstance(reader.content.get(key), str | None):
+        return None  # its type has been refused already
+    reader.refuse(key, accepted)
+    return None
+
+
+def read_service(root: Reader, file: ServiceFile, carrier: str | None) -> Service:
+    """Read what to run from a service file; problems are added to ``root.problems``."""
+    metadata, containers = root.object("metadata"), root.objects("containers")
+    container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
+    settings, parsed = _parse_settings(root, file)
+    image, rolling = container.text("image"), _find_rolling_strategy(root, metadata)
+    if image is None:
+        root.problems.append("containers[0].image missing: accepted is the name of an image")
+    if not file.command:
+        root.problems.append("containers[0].script missing: accepted is the workload's command line")
+    return Service(
+        name=_make_label(metadata.text("name")),
+        image=image or "",
+        carrier=carrier,
+        units=_read_units(metadata),
+        size=parsed.get("UNIT_SIZE", 1),
+        command=file.command,
+        settings=settings,
+        environment=file.environment,
+        port=parsed.get("UNIT_TRAFFIC_PORT"),
+        grace=math.ceil(parsed.get("UNIT_STOP_GRACE_SECONDS", 25)) + GRACE_MARGIN,
+        gpu=metadata.whole("gpu", 0, _MOST) or 0,
+        cpu=metadata.number("cpu"),
+        memory=metadata.whole("memory", 1, 10**9),
+        disk=_read_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
+        mounts=read_mounts(root),
+        shm=metadata.whole("shm_size", 0, _MOST),
+        surge=_read_portion(rolling, "max_surge"),
+        unavailable=_read_portion(rolling, "max_unavailable"),
+    )
+
+
+def _parse_settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
+    """Give the agent's variables that go into the manifest, and all of them parsed."""
+    parsed = {}
+    for name, stated in file.values.items():
+        variable = VARIABLES[name]
+        try:
+            parsed[name] = variable.kind.parse(stated.text)
+        except ValueError as error:
+            shown, accepted = variable.mask_value(stated.text), variable.kind.accepted
+            reason = f"{error}; " if isinstance(error, RefusalError) else ""
+            root.problems.append(f"{stated.path}={shown!r}: {reason}accepted is {accepted}")
+    kept = {n: stated.text for n, stated in file.values.items() if n not in GIVEN}
+    return kept, parsed
+
+
+def _read_units(metadata: Reader) -> int:
+    units = metadata.whole("instance", 0, _MOST)
+    return 1 if units is None else units
+
+
+def _make_label(name: str | None) -> str:
+    """Make a DNS label of a name, as all engines take it."""
+    label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_LONGEST].strip("-")
+    return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
+
+
+def _find_rolling_strategy(root: Reader, metadata: Reader) -> Reader:
+    """Find the strategy, which stands at three places in Alibaba's pages."""
+    found: dict[str, Any] = {}
+    for place in (root, metadata):
+        found |= place.object("rolling_strategy").content
+        for key, value in place.content.items():
+            first, _, second = key.partition(".")
+            if first == "rolling_strategy" and second:
+                found[second] = value
+    return Reader("rolling_strategy", found, root.problems, root.unknown)
+
+
+def _read_matching(reader: Reader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
+    text = reader.text(key)
+    if text is None or pattern.fullmatch(text):
+        return text
+    reader.refuse(key, accepted)
+    return None
+
+
+def _read_portion(rolling: Reader, key: str) -> int | str | None:
+    value = rolling.content.get(key)
+    if isinstance(value, str):
+        if re.fullmatch(r"[0-9]{1,3}%", value):
+            return value
+        rolling.refuse(key, f"a whole number from 0 to {_MOST}, or a percentage")
+        return None
+    return rolling.whole(key, 0, _MOST)

@@ -1,0 +1,67 @@
+"""Where a Unit's store is, for a command that belongs to no Unit: by its URL, or at rank 0 as an agent
+reports it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from unitagent.agent.embedding import DEFAULT_PROBE_PORT, store_address
+from unitagent.errors import StoreError
+from unitagent.keys import Keyring
+from unitagent.operator import agent_client
+from unitagent.settings import Settings
+from unitagent.store.address import Directions
+
+
+def has_store_url(settings: Settings) -> bool:
+    """Whether the settings name a store; without one, rank 0 runs the embedded store."""
+    return settings.redis_url is not None or settings.redis_url_file is not None
+
+
+def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
+    """What the agent of this container says; None when none answers. Blocks.
+
+    Raises:
+        StoreError: it does not prove to know the Unit's secret.
+
+    """
+    port = settings.http_port or DEFAULT_PROBE_PORT
+    return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
+
+
+def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> Directions:
+    """Find the store's URL; an embedded store is at rank 0, whose address ``status`` of an agent knows best.
+
+    Raises:
+        StoreError: there is a secret, and no agent that proves to know it reports where rank 0 is.
+
+    """
+    if has_store_url(settings):
+        leader = None
+    elif keys and settings.http_port:
+        leader = _find_proven_leader(settings, seen, keys)
+    else:
+        leader = agent_client.find_leader(seen) or settings.master_address or "127.0.0.1"
+    onlooker = replace(settings, rank=1, master_address=leader)
+    return store_address(onlooker, "", keys).url
+
+
+def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
+    """Where rank 0 is, by the word of an agent that knows the secret: its store is sent a password."""
+    found = agent_client.find_leader(seen)
+    if found is None and settings.master_address is not None:
+        there, port = settings.master_address, settings.http_port
+        found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
+    if found is None:
+        raise StoreError(
+            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to an "
+            "address that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
+        )
+    return found
+
+
+def locate_store(settings: Settings, keys: Keyring) -> Directions:
+    """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
+    return find_directions(settings, None if has_store_url(settings) else ask_own_agent(settings, keys), keys)

@@ -1,0 +1,160 @@
+"""Who says what: the texts that flags, environment, service file and platform give for the variables.
+
+The invariant: nothing is judged here but whether a source can be read at all. An empty text says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unitagent.discovery import platforms, service_file
+from unitagent.errors import ConfigurationError
+from unitagent.settings.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from unitagent.discovery.platforms import Platform
+    from unitagent.discovery.service_file import ServiceFile
+
+# What an agent gives to its workload, which may well run ``unitagent probe`` or ``status``.
+_GIVEN_TO_WORKLOADS = frozenset({"UNIT_GENERATION", "UNIT_RANK_IPS", "UNIT_AGENT"})
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+_LINK_NAME = re.compile(r"UNIT\w*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedText:
+    """A text for a variable, and who gave it."""
+
+    text: str
+    source: str
+
+
+Layer = dict[str, SourcedText]
+
+
+def make_flag_layer(flags: Mapping[str, str]) -> Layer:
+    """Take the command line, as ``options.flags`` gives it."""
+    return {
+        name: SourcedText(text.strip(), f"flag {VARIABLES[name].flag}")
+        for name, text in flags.items()
+        if name in VARIABLES and text.strip()
+    }
+
+
+def make_environment_layer(environ: Mapping[str, str]) -> Layer:
+    """Take the environment."""
+    return {
+        name: SourcedText(environ[name].strip(), "environment")
+        for name in VARIABLES
+        if environ.get(name, "").strip()
+    }
+
+
+def make_default_layer() -> Layer:
+    """Take the table's defaults."""
+    return {v.name: SourcedText(v.default, "default") for v in VARIABLES.values() if v.default}
+
+
+def read_service_file(path: str, read_file: Callable[[str], str]) -> ServiceFile:
+    """Read the service file.
+
+    Raises:
+        ConfigurationError: it cannot be read or holds something impossible.
+
+    """
+    return service_file.parse(read_nonempty_file("UNIT_CONFIG", path, read_file), path, VARIABLES.keys())
+
+
+def make_service_file_layer(file: ServiceFile, path: str) -> Layer:
+    """Take what a service file states."""
+    return {
+        name: SourcedText(said.text, f"service file {path}: {said.path}")
+        for name, said in file.values.items()
+    }
+
+
+def read_nonempty_file(variable: str, path: str, read_file: Callable[[str], str]) -> str:
+    """Read a file that a variable names.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is empty.
+
+    """
+    try:
+        text = read_file(path)
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that cannot be one
+        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+        raise ConfigurationError(
+            f"{variable}={path!r}: {reason}; accepted is the path of a readable file; "
+            "mount it or correct the path"
+        ) from error
+    if not text.strip():
+        raise ConfigurationError(f"{variable}={path!r} is empty; write the value into the file")
+    return text
+
+
+def find_platform(
+    environ: Mapping[str, str], hostname: str, read_file: Callable[[str], str]
+) -> Platform | None:
+    """Detect the platform, knowing the host by the name that ``/etc/hosts`` gives it, domain included; by
+    none where that is the name of a node of Kubernetes.
+
+    Raises:
+        ConfigurationError: a platform's variables are incomplete or impossible.
+
+    """
+    hosts = ""
+    with suppress(OSError, ValueError):
+        hosts = read_file("/etc/hosts")
+    if platforms.is_name_of_node(environ, hostname, hosts):
+        hostname = ""
+    elif "." not in hostname:
+        hostname = platforms.full_name(hostname, hosts)
+    return platforms.detect(environ, hostname, in_cluster=_is_in_cluster(read_file))
+
+
+def _is_in_cluster(read_file: Callable[[str], str]) -> bool:
+    """Whether a pod's identity is mounted here: its namespace lies beside its token."""
+    with suppress(OSError, ValueError):
+        return bool(read_file("/var/run/secrets/kubernetes.io/serviceaccount/namespace"))
+    return False
+
+
+def make_platform_layer(platform: Platform) -> Layer:
+    """Take what a platform tells."""
+    told = {
+        "UNIT_ID": platform.unit,
+        "UNIT_SIZE": platform.size,
+        "RANK_ID": platform.rank,
+        "MASTER_ADDRESS": platform.leader,
+    }
+    source = f"platform {platform.name}" + "".join(f" ({note})" for note in platform.notes)
+    return {name: SourcedText(str(value), source) for name, value in told.items() if value is not None}
+
+
+def find_service_links(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the ``UNIT_*`` variables that Kubernetes made of a Service whose name begins with ``unit``."""
+    for name, text in environ.items():
+        if name.startswith("UNIT_") and _SERVICE_LINK.match(text.strip()):
+            yield name
+
+
+def find_unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the ``UNIT_*`` variables that nobody knows, most likely mistyped."""
+    for name in sorted(environ):
+        known = name in VARIABLES or name in _GIVEN_TO_WORKLOADS or _LINK_NAME.fullmatch(name)
+        if name.startswith("UNIT_") and environ[name] and not known:
+            yield name
+
+
+def suggest_variable(name: str) -> str:
+    """Say which variable a mistyped one was meant to be, if that is plain."""
+    from difflib import get_close_matches  # noqa: PLC0415 - 2 ms that only a mistake costs
+
+    near = get_close_matches(name, VARIABLES, n=1, cutoff=0.8)
+    return f"; {near[0]} may be meant" if near else ""
