@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import bracket_ipv6
 from unitagent.frameworks.torchrun import take_own_options
 from unitagent.starts import ACCELERATE
@@ -40,6 +40,7 @@ class Accelerate:
     """``accelerate launch --num_processes 16 PROGRAM …``; see the module."""
 
     name = "accelerate"
+    example = "accelerate launch PROGRAM"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts Accelerate's launcher."""
@@ -63,3 +64,6 @@ class Accelerate:
             counted = f"--num_processes {processes}: it counts those of all ranks"
             completer.add_problem(f"{counted}, and {fact}; write a multiple")
         return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
+
+
+FRAMEWORK: Framework = Accelerate()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.torchrun import take_own_options
 
 _STARTS = (("deepspeed",), ("-m", "deepspeed"), ("-m", "deepspeed.launcher.runner"))
@@ -57,6 +57,7 @@ class DeepSpeed:
     """``deepspeed PROGRAM …``; see the module."""
 
     name = "deepspeed"
+    example = "deepspeed PROGRAM"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts DeepSpeed's launcher."""
@@ -78,6 +79,9 @@ class DeepSpeed:
         return LaunchPlan(
             argv=(*written, *command.insert_options(completer.build_words())), origins=completer.origins
         )
+
+
+FRAMEWORK: Framework = DeepSpeed()
 
 
 def _place_rank(context: RankContext, completer: FlagCompleter, words: tuple[str, ...]) -> None:

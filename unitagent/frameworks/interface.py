@@ -92,6 +92,10 @@ class Framework(Protocol):
     def name(self) -> str:
         """The value of ``UNIT_FRAMEWORK`` that asks for it."""
 
+    @property
+    def example(self) -> str:
+        """A command that it completes, for error messages; empty if it completes any command."""
+
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether this is a command of the engine, for ``UNIT_FRAMEWORK=auto``."""
 

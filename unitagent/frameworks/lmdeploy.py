@@ -16,7 +16,7 @@ from dataclasses import replace
 from unitagent.frameworks import ray
 from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import ListenFlags, bracket_ipv6
 from unitagent.starts import LMDEPLOY
 
@@ -33,6 +33,7 @@ class LmDeploy:
     """``lmdeploy serve api_server MODEL …``; see the module."""
 
     name = "lmdeploy"
+    example = "lmdeploy serve api_server MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts LMDeploy's API server."""
@@ -45,6 +46,9 @@ class LmDeploy:
             return LaunchPlan(argv=argv)
         plan = LaunchPlan(argv=argv) if context.size == 1 else _plan_multi_node(context, argv, command, env)
         return _add_endpoints(plan, command) if context.rank == 0 else plan
+
+
+FRAMEWORK: Framework = LmDeploy()
 
 
 def _plan_multi_node(

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unitagent.frameworks.command import split_at_engine
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import bracket_ipv6
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class Ray:
     """Any command that uses Ray; see the module."""
 
     name = "ray"
+    example = ""  # it completes any command
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it is plain that the command needs Ray: ``ray job …``, or one that starts it itself."""
@@ -160,3 +161,6 @@ class Ray:
             env={**plan.env, _JOB_SERVER: f"http://127.0.0.1:{context.master_port + 1}"},
             origins={**plan.origins, _JOB_SERVER: "Rank 0's job server is the one to ask."},
         )
+
+
+FRAMEWORK: Framework = Ray()

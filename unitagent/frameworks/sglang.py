@@ -15,7 +15,7 @@ from dataclasses import replace
 from unitagent.frameworks.command import split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import HOST, ListenFlags, bracket_ipv6, choose_wildcard
 from unitagent.starts import SGLANG
 
@@ -32,6 +32,7 @@ class SgLang:
     """``sglang serve --model-path …``; see the module."""
 
     name = "sglang"
+    example = "python3 -m sglang.launch_server --model-path MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts SGLang's server."""
@@ -51,6 +52,9 @@ class SgLang:
             argv=command.append_options(added), origins=completer.origins, ignores_sigterm=context.rank > 0
         )
         return _add_endpoints(plan, (*command.all_words, *added)) if context.rank == 0 else plan
+
+
+FRAMEWORK: Framework = SgLang()
 
 
 def _place_rank(context: RankContext, completer: FlagCompleter) -> None:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import HOST, ListenFlags, choose_wildcard
 from unitagent.starts import TENSORRT_LLM
 
@@ -48,6 +48,7 @@ class TensorRtLlm:
     """``trtllm-serve MODEL --tp_size 16 …``; see the module."""
 
     name = "tensorrt-llm"
+    example = "trtllm-serve MODEL --tp_size N"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts TensorRT-LLM's server."""
@@ -80,6 +81,9 @@ class TensorRtLlm:
         origin = {"mpirun": "TensorRT-LLM is one MPI world, which rank 0 starts on all ranks."}
         plan = LaunchPlan(argv=argv, origins={**origin, **completer.origins})
         return _add_endpoints(plan, command)
+
+
+FRAMEWORK: Framework = TensorRtLlm()
 
 
 def _refuse_ipv6(context: RankContext) -> None:

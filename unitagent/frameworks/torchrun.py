@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import bracket_ipv6
 
 _STARTS = (("torchrun",), ("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch"))
@@ -42,6 +42,7 @@ class Torchrun:
     """``torchrun --nproc-per-node 8 PROGRAM …``; see the module."""
 
     name = "torchrun"
+    example = ""  # it completes any command
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts torchrun, under any of its names."""
@@ -59,6 +60,9 @@ class Torchrun:
         rest = command.words[len(words) :]
         command = replace(command, words=(*words, *_merge_rdzv_conf(context, completer, asked), *rest))
         return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
+
+
+FRAMEWORK: Framework = Torchrun()
 
 
 @dataclass(frozen=True, slots=True)

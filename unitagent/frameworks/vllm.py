@@ -23,7 +23,7 @@ from unitagent.frameworks import ray
 from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import ListenFlags
 from unitagent.starts import VLLM, VLLM_MODULE
 
@@ -144,6 +144,7 @@ class Vllm:
     """``vllm serve MODEL …``; see the module."""
 
     name = "vllm"
+    example = "vllm serve MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts vLLM's API server."""
@@ -160,6 +161,9 @@ class Vllm:
         if _runs_on_ray(command):
             return _plan_on_ray(context, command, env)
         return _plan_native(context, command, env)
+
+
+FRAMEWORK: Framework = Vllm()
 
 
 def _plan_native(context: RankContext, command: SplitCommand, env: Mapping[str, str]) -> LaunchPlan:

@@ -15,7 +15,7 @@ from unitagent.discovery.service_file import SHELL, ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
 from unitagent.settings import Resolved, Settings, sources, validation
 from unitagent.settings.sources import SourcedText
-from unitagent.settings.variables import VARIABLES
+from unitagent.settings.variables import FIELDS, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -246,8 +246,5 @@ class _Resolution:
 
 
 def _build_settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
-    fields = {variable.field: parsed.get(name) for name, variable in VARIABLES.items()}
-    host, port = parsed["UNIT_HTTP_ADDRESS"]
-    del fields["http"]
-    given = {"size": fields["size"] or 0, "revision": fields["revision"] or ""}
-    return Settings(**fields | given | {"http_host": host, "http_port": port, "command": argv})
+    given = {field: parsed.get(variable.name, variable.absent) for field, variable in FIELDS.items()}
+    return Settings(**given, command=argv)
