@@ -1,7 +1,7 @@
 """The command line's options, made from the table of variables.
 
-The invariant: an option and its variable are one thing; an option only carries text, and who parses that text
-does not care where it came from.
+The invariant: an option is another way to set its variable. It only carries text; parsing does not depend on
+where the text comes from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFIX = "variable_"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every variable that may have one, in groups; its help has default and variable."""
+    """Add an option for every variable that may have one, in groups."""
     for title, rows in GROUPS.items():
         group = parser.add_argument_group(title)
         for row in rows:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def collect_flags(namespace: argparse.Namespace) -> Mapping[str, str]:
-    """Give variable -> text for the options that were used."""
+    """Return variable -> text for the options that were used."""
     return {
         name.removeprefix(PREFIX): text
         for name, text in vars(namespace).items()
@@ -45,11 +45,12 @@ def collect_flags(namespace: argparse.Namespace) -> Mapping[str, str]:
 
 
 def split_command(words: Sequence[str], others: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-    """Split what follows ``run`` into options and COMMAND: from ``--``, or from the first plain word, on.
+    """Split what follows ``run`` into options and COMMAND, which begins after ``--`` or at the first plain
+    word.
 
-    A switch that stands alone is spelled out, so that argparse does not take COMMAND for its value. A word
-    for yes or no after it is its value where a ``--`` is still to come, and COMMAND where there is none.
-    ``others`` are options beside the table's that take a value.
+    A switch without a value is spelled out, so that argparse does not take COMMAND for its value. A boolean
+    after it is its value if a ``--`` follows later, and COMMAND otherwise. ``others`` are further options
+    that take a value.
     """
     valued = {row.flag for row in VARIABLES.values() if not row.is_switch}.union(others)
     switches = {row.flag for row in VARIABLES.values() if row.is_switch}
@@ -80,6 +81,6 @@ def _choose_metavar(row: Variable) -> str:
 
 def _format_help(row: Variable) -> str:
     default = row.known or row.default
-    notes = ([f"default {default}"] if default else []) + [row.name]
-    choice = f"; {row.kind.accepted}" if row.kind.choice else ""
-    return f"{row.meaning}{choice} ({'; '.join(notes)})".replace("%", "%%")
+    choice = f": {row.kind.accepted}" if row.kind.choice else ""
+    notes = f"[env: {row.name}]" + (f" [default: {default}]" if default else "")
+    return f"{row.meaning}{choice} {notes}".replace("%", "%%")

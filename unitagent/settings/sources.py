@@ -1,6 +1,7 @@
-"""Who says what: the texts that flags, environment, service file and platform give for the variables.
+"""The sources of settings: the texts that flags, environment, service file and platform have for the
+variables.
 
-The invariant: nothing is judged here but whether a source can be read at all. An empty text says nothing.
+The invariant: the only thing judged here is whether a source can be read. An empty text counts as unset.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from unitagent.discovery.platforms import Platform
     from unitagent.discovery.service_file import ServiceFile
 
-# What an agent gives to its workload, which may well run ``unitagent probe`` or ``status``.
+# What an agent sets for its workload, which may itself run ``unitagent probe`` or ``status``.
 _GIVEN_TO_WORKLOADS = frozenset({"UNIT_GENERATION", "UNIT_RANK_IPS", "UNIT_AGENT"})
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _LINK_NAME = re.compile(r"UNIT\w*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)")
@@ -28,7 +29,7 @@ _LINK_NAME = re.compile(r"UNIT\w*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(T
 
 @dataclass(frozen=True, slots=True)
 class SourcedText:
-    """A text for a variable, and who gave it."""
+    """A text for a variable, and its source."""
 
     text: str
     source: str
@@ -38,7 +39,7 @@ Layer = dict[str, SourcedText]
 
 
 def make_flag_layer(flags: Mapping[str, str]) -> Layer:
-    """Take the command line, as ``options.flags`` gives it."""
+    """Make the layer of the command line, from what ``cli_options.collect_flags`` returns."""
     return {
         name: SourcedText(text.strip(), f"flag {VARIABLES[name].flag}")
         for name, text in flags.items()
@@ -47,7 +48,7 @@ def make_flag_layer(flags: Mapping[str, str]) -> Layer:
 
 
 def make_environment_layer(environ: Mapping[str, str]) -> Layer:
-    """Take the environment."""
+    """Make the layer of the environment."""
     return {
         name: SourcedText(environ[name].strip(), "environment")
         for name in VARIABLES
@@ -56,7 +57,7 @@ def make_environment_layer(environ: Mapping[str, str]) -> Layer:
 
 
 def make_default_layer() -> Layer:
-    """Take the table's defaults."""
+    """Make the layer of the table's defaults."""
     return {v.name: SourcedText(v.default, "default") for v in VARIABLES.values() if v.default}
 
 
@@ -64,14 +65,14 @@ def read_service_file(path: str, read_file: Callable[[str], str]) -> ServiceFile
     """Read the service file.
 
     Raises:
-        ConfigurationError: it cannot be read or holds something impossible.
+        ConfigurationError: the file is unreadable or invalid.
 
     """
     return service_file.parse(read_nonempty_file("UNIT_CONFIG", path, read_file), path, VARIABLES.keys())
 
 
 def make_service_file_layer(file: ServiceFile, path: str) -> Layer:
-    """Take what a service file states."""
+    """Make the layer of a service file."""
     return {
         name: SourcedText(said.text, f"service file {path}: {said.path}")
         for name, said in file.values.items()
@@ -79,30 +80,30 @@ def make_service_file_layer(file: ServiceFile, path: str) -> Layer:
 
 
 def read_nonempty_file(variable: str, path: str, read_file: Callable[[str], str]) -> str:
-    """Read a file that a variable names.
+    """Read the file that a variable names.
 
     Raises:
-        ConfigurationError: it cannot be read, or is empty.
+        ConfigurationError: the file is unreadable or empty.
 
     """
     try:
         text = read_file(path)
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that cannot be one
-        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an invalid path
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigurationError(
-            f"{variable}={path!r}: {reason}; accepted is the path of a readable file; "
-            "mount it or correct the path"
+            f"{variable}={path!r}: must be the path of a readable file ({reason}); mount it or correct the "
+            f"path"
         ) from error
     if not text.strip():
-        raise ConfigurationError(f"{variable}={path!r} is empty; write the value into the file")
+        raise ConfigurationError(f"{variable}={path!r}: the file is empty; write the value into it")
     return text
 
 
 def find_platform(
     environ: Mapping[str, str], hostname: str, read_file: Callable[[str], str]
 ) -> Platform | None:
-    """Detect the platform, knowing the host by the name that ``/etc/hosts`` gives it, domain included; by
-    none where that is the name of a node of Kubernetes.
+    """Detect the platform. The host's name is the one in ``/etc/hosts``, domain included; none if that is the
+    name of a Kubernetes node.
 
     Raises:
         ConfigurationError: a platform's variables are incomplete or impossible.
@@ -119,14 +120,14 @@ def find_platform(
 
 
 def _is_in_cluster(read_file: Callable[[str], str]) -> bool:
-    """Whether a pod's identity is mounted here: its namespace lies beside its token."""
+    """Whether a pod's identity is mounted here: its namespace is mounted with its token."""
     with suppress(OSError, ValueError):
         return bool(read_file("/var/run/secrets/kubernetes.io/serviceaccount/namespace"))
     return False
 
 
 def make_platform_layer(platform: Platform) -> Layer:
-    """Take what a platform tells."""
+    """Make the layer of a platform."""
     told = {
         "UNIT_ID": platform.unit,
         "UNIT_SIZE": platform.size,
@@ -138,14 +139,14 @@ def make_platform_layer(platform: Platform) -> Layer:
 
 
 def find_service_links(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the ``UNIT_*`` variables that Kubernetes made of a Service whose name begins with ``unit``."""
+    """Yield the ``UNIT_*`` variables that Kubernetes sets for a Service whose name begins with ``unit``."""
     for name, text in environ.items():
         if name.startswith("UNIT_") and _SERVICE_LINK.match(text.strip()):
             yield name
 
 
 def find_unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the ``UNIT_*`` variables that nobody knows, most likely mistyped."""
+    """Yield the ``UNIT_*`` variables that do not exist, most likely typing errors."""
     for name in sorted(environ):
         known = name in VARIABLES or name in _GIVEN_TO_WORKLOADS or _LINK_NAME.fullmatch(name)
         if name.startswith("UNIT_") and environ[name] and not known:
@@ -153,8 +154,8 @@ def find_unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def suggest_variable(name: str) -> str:
-    """Say which variable a mistyped one was meant to be, if that is plain."""
+    """Suggest the variable that a mistyped one resembles, if one does."""
     from difflib import get_close_matches  # noqa: PLC0415 - 2 ms that only a mistake costs
 
     near = get_close_matches(name, VARIABLES, n=1, cutoff=0.8)
-    return f"; {near[0]} may be meant" if near else ""
+    return f"; did you mean {near[0]}?" if near else ""
