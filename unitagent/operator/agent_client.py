@@ -37,7 +37,9 @@ _STEP = (int, float, type(None))
 
 
 class AnswerProof:
-    """One question: what it asks with, and whether the answer is one of whoever knows the secret."""
+    """Proof for one request: its nonce, and the check that the answer comes from an agent that knows the
+    secret.
+    """
 
     def __init__(self, unit: str, keys: Keyring) -> None:
         self._unit, self._keys = unit, keys
@@ -45,11 +47,11 @@ class AnswerProof:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the question carries."""
+        """The headers of the request."""
         return {NONCE_HEADER: self._nonce}
 
     def verify_answer(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether this is an answer to this very question; names of headers are in any case."""
+        """Whether this answers this very request; header names are case-insensitive."""
         told = {name.lower(): text for name, text in headers.items()}
         rank = told.get(RANK_HEADER.lower(), "")
         if not (rank.isascii() and rank.isdigit()):
@@ -59,21 +61,20 @@ class AnswerProof:
 
 
 class UnprovenError(StoreError):
-    """Whoever answers there does not prove to know the secret."""
+    """An answer comes without proof that its sender knows the secret."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
-            f"whoever answers at {resolve_wildcard(host)}, port {port}, does not prove to know UNIT_SECRET, "
-            f"and is "
-            "not believed: ask an agent of this Unit (--http-address HOST:PORT), with its own secret"
+            f"the answer from {resolve_wildcard(host)}, port {port}, carries no proof of UNIT_SECRET and is "
+            "ignored: ask an agent of this Unit (--http-address HOST:PORT), with the Unit's secret"
         )
 
 
 def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | None:
-    """What ``/status`` says there; None when no agent answers. Blocks.
+    """Return ``/status`` of the agent at this address; None if no agent answers. Blocks.
 
     Raises:
-        UnprovenError: there is a secret, and the answer does not prove that it comes from who knows it.
+        UnprovenError: there is a secret, and the answer carries no proof of it.
 
     """
     proof = AnswerProof(unit, keys) if keys else None
@@ -91,7 +92,7 @@ def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, An
 
 
 def find_leader(seen: dict[str, Any] | None) -> str | None:
-    """Where rank 0 is, as an agent has said; None where it does not know."""
+    """Return the address of rank 0 from an agent's status; None if the agent does not know it."""
     if not seen:
         return None
     first = [one.get("ip") for one in seen["instances"] if isinstance(one, dict) and one.get("rank") == 0]
@@ -99,7 +100,9 @@ def find_leader(seen: dict[str, Any] | None) -> str | None:
 
 
 def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
-    """``guard`` and ``recovery`` of this Unit, as an agent of it says; empty when none answers. Blocks."""
+    """Return ``guard`` and ``recovery`` of this Unit from one of its agents; empty if none answers.
+    Blocks.
+    """
     try:
         found = fetch_status(unit, host, port, keys) or {}
     except UnprovenError:
@@ -113,8 +116,8 @@ def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[s
 
 @contextlib.contextmanager
 def _open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
-    """A connection for one question, which is cut after ``timeout`` seconds. The timeout of a socket begins
-    anew with each byte, so whoever trickles could keep a command waiting for ever.
+    """Open a connection for one request, which is aborted after ``timeout`` seconds: a socket's own timeout
+    restarts with each byte, so a slow sender could block a command for ever.
     """
     connection = http.client.HTTPConnection(resolve_wildcard(host), port, timeout=timeout)
     connection.connect()

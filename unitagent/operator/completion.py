@@ -16,10 +16,10 @@ class OptionWords:
     """One option.
 
     Attributes:
-        flags: its spellings, each with its dashes.
-        value: what its value is called; empty when it has none.
-        needs_value: false when the value, if any, has to follow a ``=``.
-        choices: all that the value can be; empty when that is not known.
+        flags: its spellings, with their dashes.
+        value: the name of its value; empty if it takes none.
+        needs_value: false if the value, if any, must follow a ``=``.
+        choices: all possible values; empty if unknown.
 
     """
 
@@ -36,7 +36,7 @@ class CommandWords:
     """One command.
 
     Attributes:
-        operands: choices of its first plain word.
+        operands: choices for its first operand.
         workload: whether it ends in COMMAND, another command line.
 
     """
@@ -106,7 +106,7 @@ _unitagent() {
             *) break ;;
             esac
         done
-        # Past here COMMAND has begun, at word "at"; its own words are files for all we know.
+        # From word "at" on, this is COMMAND, whose arguments may be files.
         ((at < COMP_CWORD)) && return
         if ((at == COMP_CWORD)) && [[ $before == -- ]]; then
             COMPREPLY=($(compgen -c -- "$word"))
@@ -203,7 +203,9 @@ def _write_zsh_case(command: CommandWords) -> str:
 
 
 def _write_zsh_specs(option: OptionWords) -> list[str]:
-    """Give one specification for each spelling; they exclude each other, unless one may be given again."""
+    """Return one specification for each spelling; they exclude each other, unless the option is
+    repeatable.
+    """
     before = "*" if option.repeated else f"({' '.join(option.flags)})"
     told = f"[{_escape_zsh(option.help)}]"
     return [
@@ -212,7 +214,7 @@ def _write_zsh_specs(option: OptionWords) -> list[str]:
 
 
 def _choose_equals(option: OptionWords) -> str:
-    """Tell how the value follows: ``=`` in the same word or the next, ``=-`` in the same word only."""
+    """Choose how the value follows: ``=`` in the same word or the next, ``=-`` in the same word only."""
     if not option.value:
         return ""
     return "=" if option.needs_value else "=-"

@@ -25,25 +25,25 @@ from unitagent.settings import Resolved
 
 _CARD_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
-_PLATFORMS = "{}'s own rendezvous is the same in every generation"
+_PLATFORMS = "the rendezvous of {} would be the same in every generation"
 _STAND_INS = {
-    "MASTER_PORT": "stands in for the port that rank 0 finds free in each generation",
-    "UNIT_GENERATION": "stands in for the generation that the Unit has reached",
-    "UNIT_RANK_IPS": "our own address stands in for those of ranks not met yet",
+    "MASTER_PORT": "stands in for a port that is free on rank 0 in each generation",
+    "UNIT_GENERATION": "stands in for the Unit's current generation",
+    "UNIT_RANK_IPS": "our own address stands in for the other ranks' addresses",
     "PET_MASTER_PORT": "MASTER_PORT, for torchrun",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """One rank's start.
+    """What one rank would start.
 
     Attributes:
         argv: the command line.
-        flags: flag, or program before the user's own, that was added to it -> why.
-        environment: variable that is added or changed -> its value, and who gave it.
+        flags: flag, or program before the user's own, that is added -> why.
+        environment: variable that is added or changed -> its value and source.
         removed: variable that the workload does not get -> why.
-        health: what rank 0's workload is asked, and who said so; None where there is nothing to ask.
+        health: rank 0's health check and its source; None if there is none.
 
     """
 
@@ -56,7 +56,7 @@ class DryRun:
 
 
 def format_dry_run(rehearsal: DryRun, form: str) -> str:
-    """The rehearsal as ``shell`` or ``json``."""
+    """Format a dry run as ``shell`` or ``json``."""
     return _format_json(rehearsal) if form == "json" else _format_shell(rehearsal)
 
 
@@ -89,17 +89,19 @@ def _format_shell(rehearsal: DryRun) -> str:
 
 
 def plan_launch(found: Resolved) -> DryRun:
-    """Find the card and complete the command for the rank of these settings.
+    """Find the interface and complete the command for the rank of these settings.
 
     Raises:
-        ConfigurationError: no command, no rank, no address, or flags that contradict the Unit.
+        ConfigurationError: there is no command, rank or address, or flags contradict the Unit.
 
     """
     settings = found.settings
     if not settings.command:
-        raise ConfigurationError("no COMMAND given: write `unitagent env --command -- COMMAND [ARG...]`")
+        raise ConfigurationError("COMMAND missing: run `unitagent env --command -- COMMAND [ARG...]`")
     if settings.rank is None:
-        raise ConfigurationError("RANK_ID=auto: the store gives a rank to `run` only; say one with --rank N")
+        raise ConfigurationError(
+            "RANK_ID='auto': must be a number here, because only `run` claims a rank; use --rank N"
+        )
     card = asyncio.run(_find_interface(settings.ifname, settings.rank_ip))
     hca = find_rdma(found, card[0], _warn)
     launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
@@ -117,9 +119,9 @@ def plan_launch(found: Resolved) -> DryRun:
 
 
 def find_engine_endpoints(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
-    """Find out what rank 0's workload is asked, and where it takes requests; empty where that is not known.
+    """Find rank 0's health check and the port for requests; empty if unknown.
 
-    What is wrong with its command is a matter of who runs or rehearses it.
+    Problems of the command are left to ``run`` and ``plan_launch``.
     """
     if found.settings.rank != 0 or not found.settings.command or not card[1]:
         return "", ""
@@ -132,13 +134,13 @@ def find_engine_endpoints(found: Resolved, card: tuple[str, str]) -> tuple[str, 
 
 
 async def _find_interface(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
-    """Find card and address as ``run`` does; an address that was given may be another machine's."""
+    """Find interface and address as ``run`` does; an explicit address may belong to another machine."""
     try:
         address = await find_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _warn)
     except ConfigurationError as error:
         if rank_ip is None:
             raise
-        _warn(f"{error.problems[0]}; it is used as given")
+        _warn(f"{error.problems[0]}; it is used anyway")
         return ifname or "", rank_ip
     return address.ifname, address.ip
 
@@ -159,7 +161,7 @@ def _explain_origin(name: str, launch: Launch, found: Resolved) -> str:
     if name in launch.origins:
         return launch.origins[name]
     if name in replaced_by_ours(found):
-        return f"in place of {os.environ[name]!r}: {_PLATFORMS.format(found.platform)}"
+        return f"instead of {os.environ[name]!r}: {_PLATFORMS.format(found.platform)}"
     if name in _STAND_INS:
         return _STAND_INS[name]
     if name in found.environment:
@@ -168,22 +170,22 @@ def _explain_origin(name: str, launch: Launch, found: Resolved) -> str:
         return "UNIT_RDMA=auto: the RDMA port of the interface"
     if name in found.sources:
         return _explain_setting(name, found)
-    return "given to frameworks where the user set nothing"
+    return "the default for frameworks"
 
 
 def _explain_setting(name: str, found: Resolved) -> str:
-    """Tell where a variable of ours comes from; what nobody said was found on this machine."""
+    """Explain where one of our variables comes from; unset ones are found on this machine."""
     source = found.sources[name]
     if name == "MASTER_ADDRESS" and found.settings.rank == 0:
         return "rank 0: our own address"
     if name == "MASTER_ADDRESS":
         told = "our own address" if source == _UNSET else source
-        return f"{told}; stands in for the address that rank 0 tells"
+        return f"{told}; stands in for the address that rank 0 announces"
     return "found on this machine" if source == _UNSET else source
 
 
 def _list_removed(given: Mapping[str, str], found: Resolved) -> dict[str, str]:
-    """Tell what the workload does not get; variables without a value count as unset anyway."""
+    """List what the workload does not get; empty variables count as unset anyway."""
     return {
         name: _explain_removal(name, text, found)
         for name, text in sorted(os.environ.items())

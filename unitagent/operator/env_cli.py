@@ -1,4 +1,4 @@
-"""``unitagent env``: what this instance resolved, and which rule gave each value. Starts nothing."""
+"""``unitagent env``: every setting of this instance, and where its value comes from. Starts nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from unitagent.settings.variables import VARIABLES
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What the settings leave to this machine and to COMMAND.
+    """What follows from this machine and from COMMAND instead of the settings.
 
     Attributes:
-        trouble: why card and address are not there (yet).
-        asked: what rank 0's workload is asked for its health; empty where that is not known.
-        port: where it takes requests.
+        trouble: why interface and address are unknown.
+        asked: rank 0's health check; empty if unknown.
+        port: where rank 0's workload takes requests.
 
     """
 
@@ -30,7 +30,7 @@ class Discovered:
 
 
 def format_settings(resolved: Resolved, form: str, here: Discovered) -> str:
-    """The settings as text: shell assignments with the source as a comment, or one JSON object."""
+    """Format the settings as shell assignments with their sources as comments, or as one JSON object."""
     seen = {"COMM_IFNAME": here.ifname, "RANK_IP": here.ip, "UNIT_TRAFFIC_PORT": here.port}
     rows = {
         name: (text or seen.get(name, ""), _describe_source(name, resolved, here))
@@ -40,9 +40,9 @@ def format_settings(resolved: Resolved, form: str, here: Discovered) -> str:
 
 
 def _describe_source(name: str, resolved: Resolved, here: Discovered) -> str:
-    """Name who gave a value; where nobody did, what is found out, here and now or later.
+    """Describe the source of a value; for an unset variable, what is discovered now or at a start.
 
-    A platform would have told by now.
+    A platform's values are already among the settings.
     """
     source, known = resolved.sources[name], VARIABLES[name].known
     if source != "not set" or not known or known == "from the platform":
@@ -50,7 +50,7 @@ def _describe_source(name: str, resolved: Resolved, here: Discovered) -> str:
     if name == "UNIT_TRAFFIC_PORT" and here.port:
         return f"found: {known}"
     if name == "UNIT_HEALTH_URL" and here.asked:
-        return f"{source}; rank 0 is asked: {here.asked}"
+        return f"{source}; check at rank 0: {here.asked}"
     if name not in ("COMM_IFNAME", "RANK_IP"):
         return f"{source}; default {known}"
     return f"{source}; not found now: {here.trouble}" if here.trouble else f"found: {known}"

@@ -1,7 +1,7 @@
 """``unitagent local``: a whole Unit on this machine, one agent on each of 127.0.0.1, 127.0.0.2 and so on.
 
-Each agent is a process of its own, started with the same options; rank 0 runs the embedded store. Ctrl-C (or
-SIGTERM) is passed on to all, and a second one too.
+Each agent is a separate process with the same options; rank 0 runs the embedded store. Ctrl-C (or SIGTERM) is
+passed on to all agents, and so is a second one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UnitPlan:
     """The Unit to run.
 
     Attributes:
-        port: of every probe address; the store is one above it, or at UNIT_STORE_PORT.
+        port: of every probe address; the store listens one port above it, or at UNIT_STORE_PORT.
         options: variable -> text, for every agent.
 
     """
@@ -39,26 +39,26 @@ class UnitPlan:
 
 
 def plan_unit(size: str, options: Mapping[str, str], command: Sequence[str]) -> UnitPlan:
-    """Read the options of ``unitagent local``.
+    """Parse the options of ``unitagent local``.
 
     Raises:
-        ConfigurationError: an option that a Unit on one machine cannot have.
+        ConfigurationError: an option is invalid for a Unit on one machine.
 
     """
     instances = _parse_size(size)
     if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
-        why = "`unitagent local` decides that for each instance; leave it out"
+        why = "must not be set, because `unitagent local` sets it for each instance"
         raise ConfigurationError(f"{', '.join(odd)}: {why}")
     if not command:
-        raise ConfigurationError("no COMMAND given: write `unitagent local --size N -- COMMAND [ARG...]`")
+        raise ConfigurationError("COMMAND missing: run `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}
     return UnitPlan(instances, _parse_port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
 
 
 def _parse_size(size: str) -> int:
-    accepted = f"accepted is a whole number from 1 to {_LARGEST}"
+    accepted = f"must be an integer from 1 to {_LARGEST}"
     if not size:
-        raise ConfigurationError(f"--size N missing, and UNIT_SIZE is not set: {accepted}")
+        raise ConfigurationError(f"--size (UNIT_SIZE) missing: {accepted}")
     try:
         return whole(1, _LARGEST)(size)
     except ValueError as error:
@@ -70,16 +70,18 @@ def _parse_port(address: str | None) -> int:
     try:
         _, port = listening(given)
     except ValueError as error:
-        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={given!r}: accepted is host:port") from error
+        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={given!r}: must be host:port") from error
     if not port:
-        raise ConfigurationError("UNIT_HTTP_ADDRESS=off: `unitagent local` needs the probe addresses")
+        raise ConfigurationError(
+            "UNIT_HTTP_ADDRESS='off': must be host:port, because `unitagent local` needs probe addresses"
+        )
     return port
 
 
 def run_unit(unit: UnitPlan) -> int:
-    """Run the Unit until all its agents have ended; returns the first agent's code that is not 0."""
+    """Run the Unit until all its agents have exited; returns the first nonzero exit code, else 0."""
     if (unit.options.get("UNIT_DASHBOARD") or os.environ.get("UNIT_DASHBOARD") or "").lower() != "off":
-        warn(f"this Unit in a browser: http://127.0.0.1:{unit.port}/")
+        warn(f"open this Unit in a browser: http://127.0.0.1:{unit.port}/")
     agents = [_start_agent(unit, rank) for rank in range(unit.size)]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop_agents(agents))
@@ -89,7 +91,7 @@ def run_unit(unit: UnitPlan) -> int:
 
 def _start_agent(unit: UnitPlan, rank: int) -> subprocess.Popen[bytes]:
     argv = entry.build_agent_command("run", "--", *unit.command)
-    # A group of its own: Ctrl-C then reaches each agent once, from us.
+    # A separate process group: Ctrl-C then reaches each agent once, from us.
     return subprocess.Popen(
         argv, env=_build_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL
     )

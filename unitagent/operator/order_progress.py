@@ -1,7 +1,8 @@
-"""When a Unit has done what it was asked to, as an onlooker may believe the store.
+"""When a Unit has carried out an order, as far as the store can show.
 
-The invariant: a rank that has been silent for long enough holds nothing up. A store that knows nothing, or
-that ended with the Unit, proves nothing before it has been so for as long; one that is away never does.
+The invariant: a rank that has been silent for its lease and a margin does not delay the result. An empty
+store, or one that ended with the Unit, only counts as proof after the same time; an unreachable store never
+does.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ if TYPE_CHECKING:
     from unitagent.core.model import Order
     from unitagent.store.protocol import UnitSnapshot
 
-STOP_MARGIN = 2.0  # seconds after its lease, when an agent that is cut off has stopped its workload
+STOP_MARGIN = 2.0  # seconds after its lease in which an isolated agent stops its workload
 
 
 class OrderProgress:
-    """What came of one order; ``now`` is always seconds of our own monotonic clock.
+    """The progress of one order; ``now`` is always in seconds of our own monotonic clock.
 
     Args:
         lease: of the Unit's ranks, in seconds.
         now: when the order was given.
-        started: the Unit ran then; else its start in that very generation fulfils an order to restart.
+        started: the Unit was running then; if not, its start in that same generation fulfils an order to
+            restart.
 
     Attributes:
-        quiet: seconds after which whoever says nothing is gone.
+        quiet: seconds of silence after which a rank counts as gone.
 
     """
 
@@ -34,10 +36,10 @@ class OrderProgress:
         self._order = order
         self._least = order.generation + started
         self.quiet = lease + STOP_MARGIN
-        self._known = now  # when the store last told of any rank
+        self._known = now  # when the store last had a record of any rank
 
     def observe_snapshot(self, snapshot: UnitSnapshot | None, now: float) -> bool:
-        """Take in what the store tells, None for nothing; returns whether it is done."""
+        """Record the store's content (None if there is none) and return whether the order is done."""
         if snapshot is not None and snapshot.records:
             self._known = now
             drains = self._order.kind is OrderKind.DRAIN
@@ -45,11 +47,11 @@ class OrderProgress:
         return self._order.kind is OrderKind.DRAIN and now - self._known > self.quiet
 
     def note_outage(self, now: float) -> None:
-        """The store is away; it has as long again to tell of somebody."""
+        """Record that the store is unreachable; the wait for a record starts again."""
         self._known = now
 
     def _all_drained(self, snapshot: UnitSnapshot) -> bool:
-        """Whether every rank has left, or is gone."""
+        """Whether every rank has left or is gone."""
         ages = snapshot.ages
         return all(
             record.left or ages.get(rank, self.quiet) >= self.quiet
@@ -57,7 +59,7 @@ class OrderProgress:
         )
 
     def _all_restarted(self, snapshot: UnitSnapshot) -> bool:
-        """Whether all ranks serve in a generation that is new; those of a former size count for nothing."""
+        """Whether all ranks serve in a new generation; ranks beyond the current size are ignored."""
         leader = snapshot.records.get(0)
         if leader is None or leader.state is not InstanceState.HEALTHY:
             return False

@@ -1,7 +1,7 @@
 """``unitagent probe``: ask an agent's probe address, for images without curl.
 
-A health check runs every few seconds, in every container. So it speaks the one line of HTTP that it needs
-over a socket: the standard library's client takes as long to import as Python itself takes to start.
+A health check runs every few seconds in every container, so this client writes its one HTTP request to a
+socket itself: importing the standard library's client takes as long as starting Python.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _OK = b"200"
 
 
 def run_probe(kind: str, host: str, port: int, timeout: float) -> int:
-    """Print one line why; 0 when the answer is yes."""
+    """Print the reason in one line; return 0 if the answer is yes, else 1."""
     yes, why = send_probe(PATHS[kind], host, port, timeout)
     tell(line(why), sys.stdout if yes else sys.stderr)
     return 0 if yes else 1
 
 
 def send_probe(path: str, host: str, port: int, timeout: float) -> tuple[bool, str]:
-    """Whether the answer was 200, and its first line."""
+    """Return whether the answer is 200, and its first line."""
     try:
         answer = _fetch_answer(path, host, port, timeout)
     except OSError as error:
@@ -34,16 +34,16 @@ def send_probe(path: str, host: str, port: int, timeout: float) -> tuple[bool, s
     head, _, body = answer.partition(b"\r\n\r\n")
     protocol, status, *_ = [*head.split(b"\r\n", 1)[0].split(), b"", b""]
     if not protocol.startswith(b"HTTP/"):
-        return False, f"no answer from {host}:{port}: whoever listens there does not speak HTTP"
+        return False, f"no answer from {host}:{port}: the process that listens there does not speak HTTP"
     said = body.decode(errors="replace")[:_LINE].splitlines()
     return status == _OK, said[0] if said else status.decode(errors="replace")
 
 
 def _fetch_answer(path: str, host: str, port: int, timeout: float) -> bytes:
-    """Everything that is answered within ``timeout`` seconds, however slowly it comes.
+    """Read the whole answer, within ``timeout`` seconds in all, however slowly it arrives.
 
     Raises:
-        OSError: nobody is there, or the time was over before the answer was.
+        OSError: nothing listens there, or the time ran out.
 
     """
     end = time.monotonic() + timeout
@@ -66,6 +66,6 @@ def _fetch_answer(path: str, host: str, port: int, timeout: float) -> bytes:
 
 
 def resolve_wildcard(host: str) -> str:
-    """Where to connect to reach an agent that listens at ``host``; at ``::`` it listens at IPv4 as well."""
+    """Return the address at which to reach an agent that listens on ``host``; ``::`` includes IPv4."""
     bare = host.strip("[]")
     return "127.0.0.1" if bare in {"", "::", "0.0.0.0"} else bare

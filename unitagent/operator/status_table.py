@@ -11,10 +11,10 @@ from unitagent.operator.history.event_text import format_time
 
 
 def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
-    """What has been seen of the Unit, and the last output of the workload that failed.
+    """Format the Unit's status, and the last output of the workload that failed.
 
-    A rank whose last heartbeat is older than ``beat_due`` seconds is silent; while the store is away, all
-    would be.
+    A rank whose last heartbeat is older than ``beat_due`` seconds is marked as silent, unless the store is
+    unreachable.
     """
     seen = within(seen)
     ready = "ready" if seen["ready"] else "not ready"
@@ -31,13 +31,13 @@ def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: flo
 
 
 def _format_condition(condition: dict[str, Any]) -> str:
-    """What is not as it should be, since when, and what happens next."""
+    """Format a false condition: since when, what is wrong and what happens next."""
     since = condition["since"]
     return condition["message"] if since is None else f"since {format_time(since)}: {condition['message']}"
 
 
 def _format_secrets(told: dict[str, Any] | None) -> list[str]:
-    """How far a change of the secret has come; nothing when there is none."""
+    """Format the progress of a change of the secret; nothing if none is under way."""
     if told is None or (told["accepted"] == 1 and told["differing"] == []):
         return []
     strangers = told.get("strangers", [])
@@ -50,31 +50,29 @@ def _format_secrets(told: dict[str, Any] | None) -> list[str]:
 
 
 def _describe_differing(others: list[int] | None, strangers: list[int]) -> str:
-    """Which ranks are at another step of the change."""
+    """Describe which ranks are at another step of the change."""
     if others is None:
-        return "not known yet whether all ranks have exactly these"
+        return "whether all ranks have the same secrets is not known yet"
     between = [rank for rank in others if rank not in strangers]
     if not others:
-        return "all ranks have exactly these"
-    return (
-        f"{ranks(between)} {'do' if len(between) > 1 else 'does'} not have exactly these" if between else ""
-    )
+        return "all ranks have the same secrets"
+    return f"{ranks(between)} {'have' if len(between) > 1 else 'has'} different secrets" if between else ""
 
 
 def _describe_strangers(strangers: list[int]) -> str:
-    """Which ranks were left behind, or went ahead, by a step that came too early."""
+    """Describe which ranks share no secret with this one, because a step came too early."""
     if not strangers:
         return ""
     have = "have" if len(strangers) > 1 else "has"
     return (
-        f"{ranks(strangers)} {have} none of these: they and whoever was asked will not meet at the next "
-        "barrier; add the missing secrets to UNIT_SECRET_FILE until all ranks have all"
+        f"{ranks(strangers)} {have} none of these secrets and cannot join the next barrier; "
+        "add the missing secrets to UNIT_SECRET_FILE until every rank has all of them"
     )
 
 
 def _describe_silence(one: dict[str, Any], due: float) -> str:
-    """Say that a heartbeat is missing: the state is what the rank said last, and it may be dead by now."""
-    over = one["state"] in ("exited", "waiting")  # who has left beats no more
+    """Mark a missing heartbeat: the state is the rank's last one, and the rank may be dead by now."""
+    over = one["state"] in ("exited", "waiting")  # a rank that has left sends no heartbeats
     age = one["lease_seconds"]
     return "" if over or age is None or age <= due else f"  silent for {age:.0f} s"
 

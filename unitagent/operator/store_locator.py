@@ -21,10 +21,10 @@ def has_store_url(settings: Settings) -> bool:
 
 
 def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
-    """What the agent of this container says; None when none answers. Blocks.
+    """Return the status of the agent in this container; None if none answers. Blocks.
 
     Raises:
-        StoreError: it does not prove to know the Unit's secret.
+        StoreError: its answer carries no proof of the Unit's secret.
 
     """
     port = settings.http_port or DEFAULT_PROBE_PORT
@@ -49,19 +49,22 @@ def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyri
 
 
 def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
-    """Where rank 0 is, by the word of an agent that knows the secret: its store is sent a password."""
+    """Find rank 0 through an agent that proves to know the secret, since its store will receive a
+    password.
+    """
     found = agent_client.find_leader(seen)
     if found is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
         found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
     if found is None:
         raise StoreError(
-            "no agent that knows UNIT_SECRET says where rank 0 and its store are, and nothing is sent to an "
-            "address that nobody has vouched for: ask an agent of this Unit (--http-address HOST:PORT)"
+            "no agent that knows UNIT_SECRET reports the address of rank 0 and its store, and nothing is "
+            "sent to "
+            "an unconfirmed address: ask an agent of this Unit (--http-address HOST:PORT)"
         )
     return found
 
 
 def locate_store(settings: Settings, keys: Keyring) -> Directions:
-    """Where the store is, for who belongs to no Unit; an agent may have to be asked, which blocks."""
+    """Find the store for a command that belongs to no Unit; may ask an agent, which blocks."""
     return find_directions(settings, None if has_store_url(settings) else ask_own_agent(settings, keys), keys)

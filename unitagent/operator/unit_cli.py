@@ -1,5 +1,5 @@
-"""The commands that look at a Unit from outside, or ask something of it: through its store, or through the
-probe address of the agent in this container.
+"""``unitagent status``, ``drain`` and ``restart``: read a Unit's status and send it orders, through its store
+or through the agent in this container.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from unitagent.store.history import History
 from unitagent.store.protocol import Store, UnitSnapshot
 from unitagent.store.redis import RedisStore
 
-_EVERY = 1.0  # seconds between two looks
+_EVERY = 1.0  # seconds between two reads
 _ASK = 2.0  # seconds for the store's answer
 
 
 def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Print the Unit's status, again and again with ``--watch``."""
+    """Print the Unit's status, repeatedly with ``--watch``."""
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
     while True:
@@ -53,14 +53,16 @@ def _format_status(settings: Settings, seen: dict[str, Any], output: list[str]) 
 
 
 async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
-    """The agent of this container knows most; the store knows the workload's last output."""
+    """Load status and failure output: the agent in this container knows most; the store has the failure
+    output.
+    """
     seen = None if has_store_url(settings) else await asyncio.to_thread(ask_own_agent, settings, keys)
     try:
         store = _open_store(settings, seen, keys)
     except StoreError:
         if seen is None:
             raise
-        return seen, []  # of a Unit that forms yet, the agent has not met rank 0
+        return seen, []  # the Unit is still forming, and the agent does not know rank 0 yet
     try:
         seen = seen or await _load_from_store(settings, store, keys)
         failure = seen["failure"]
@@ -85,26 +87,26 @@ def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
 
 
 async def _fall_back_to_agent(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
-    """While the store is away the agent of this container knows how the Unit does; else that is the error."""
+    """While the store is unreachable, use the status of the agent in this container, else raise ``error``."""
     try:
         seen = await asyncio.to_thread(ask_own_agent, settings, keys)
     except StoreError:
         seen = None
     if seen is None or seen.get("unit") != settings.unit:
         raise error
-    _warn(f"{error}; what follows is what the agent of this container knows")
+    _warn(f"{error}; showing the status of the agent in this container instead")
     return seen
 
 
 def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
-    """What the store does not know; the table for people has none of it."""
+    """Fetch what the store does not know; the table for people does not show it."""
     if leader is None or leader.left or not leader.port:
         return {}
     return agent_client.fetch_agent_fields(settings.unit, leader.ip, leader.port, keys)
 
 
 def _open_store(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
-    """The store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
+    """Open the store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
     return RedisStore(
         settings.unit, find_directions(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn
     )
@@ -115,7 +117,7 @@ def _warn(text: str) -> None:
 
 
 def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Ask the Unit to drain or to restart; with ``--wait`` until it has."""
+    """Ask the Unit to drain or to restart; with ``--wait`` wait until it has."""
     return asyncio.run(
         _send_order(settings, OrderKind(namespace.kind), namespace.reason, wait=namespace.wait)
     )
@@ -132,7 +134,7 @@ async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait:
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
         await _record_order(
             History(settings.unit, url, timeout=_ASK), wish
-        )  # before all that follows from it
+        )  # before the events that follow from it
         order = await store.order(wish)
         tell(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if wait:
@@ -147,30 +149,30 @@ async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait:
 
 def _explain_unknown_unit(settings: Settings, snapshot: UnitSnapshot) -> str:
     if not snapshot.unlike:
-        return "the store knows no such Unit"
-    has = "another UNIT_SECRET is accepted by" if settings.keys else "UNIT_SECRET is asked for by"
-    return f"{has} all its ranks that the store knows; give this command theirs (UNIT_SECRET_FILE)"
+        return "the store has no Unit of this name"
+    has = "use another UNIT_SECRET" if settings.keys else "require a UNIT_SECRET"
+    return f"all ranks in the store {has}; pass their secret to this command (UNIT_SECRET_FILE)"
 
 
 def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
-    """Whether rank 0 runs in the very generation that the order is about, and not only waits to start."""
+    """Whether rank 0 already runs in the generation of the order, instead of waiting to start."""
     leader = snapshot.records.get(0)
     return leader is not None and leader.state.started and leader.generation == order.generation
 
 
 async def _record_order(history: History, order: Order) -> None:
-    """Leave it in the Unit's history, with who asks; that is no condition for the order."""
+    """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
     moment = ordered(order, time.time(), secrets.token_hex(8), _identify_user())
     try:
         await history.add([moment], time.time)
     except StoreError as error:
-        warn(f"warning: the Unit's history does not tell of it: {error}")
+        warn(f"warning: the order is not in the Unit's history: {error}")
     finally:
         await history.close()
 
 
 def _identify_user() -> str:
-    """A user of a container may have no name."""
+    """Return user and host; a container's user may have no name."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -179,7 +181,7 @@ def _identify_user() -> str:
 
 
 async def _wait_until_done(store: Store, progress: OrderProgress, settings: Settings) -> None:
-    """Look until it is done; an embedded store ends with rank 0, any other is only away."""
+    """Poll until the order is done; an embedded store ends with rank 0, any other is only unreachable."""
     answered = time.monotonic()
     while True:
         snapshot = None

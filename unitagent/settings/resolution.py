@@ -209,7 +209,7 @@ class _Resolution:
             )
 
     def warn_of_missing_sigterm(self, path: str) -> None:
-        """Without ``rpc.enable_sigterm`` EAS withdraws traffic and then kills the container without SIGTERM."""
+        """Warn that EAS kills containers without SIGTERM unless it is told to send one."""
         if not self.file.sigterm:
             self.warnings.append(
                 f"UNIT_CONFIG={path!r}: rpc.enable_sigterm is not true, so EAS kills instances without "

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 
-_SHM = "/dev/shm"  # noqa: S108 (it is looked at, not written to)
+_SHM = "/dev/shm"  # noqa: S108 (only read)
 _MIB = 2**20
 _LEAST_SHM = 1024 * _MIB
-_LEAST_FILES = 65535  # what vLLM raises its own limit to, and what Ray asks for
+_LEAST_FILES = 65535  # vLLM raises its own limit to this; Ray requests it
 UNLIMITED = resource.RLIM_INFINITY
 _SHELLS = ("sh", "bash", "dash", "ash", "busybox", "zsh", "ksh", "tail", "sleep")
-# Seconds between SIGTERM and SIGKILL that an engine gives when it is not told otherwise.
+# Each engine's default number of seconds from SIGTERM to SIGKILL.
 _PATIENCE = {"Kubernetes": 30.0, "Docker": 10.0, "Podman": 10.0}
 
 
@@ -25,9 +25,9 @@ class Limits:
     """What was found.
 
     Attributes:
-        shm: bytes that ``/dev/shm`` has free; None when there is none that we may write to.
-        memlock: bytes that a process may lock.
-        files: open files a process may have, now and at most.
+        shm: free bytes in ``/dev/shm``; None if it is missing or read-only.
+        memlock: bytes of memory that a process may lock.
+        files: soft and hard limit of open files.
 
     """
 
@@ -51,7 +51,7 @@ def _free_shm() -> int | None:
 
 
 def judge_limits(limits: Limits, *, rdma: bool) -> Iterator[Finding]:
-    """Judge the limits; locked memory matters only where there is RDMA."""
+    """Judge the limits; locked memory only matters with RDMA."""
     yield _judge_shm(limits.shm)
     yield _judge_memlock(limits.memlock, rdma=rdma)
     yield _judge_files(*limits.files)
@@ -63,11 +63,10 @@ def _judge_shm(free: int | None) -> Finding:
         "mounted at /dev/shm"
     )
     if free is None:
-        return warn(
-            "shm", "there is no /dev/shm to write to, and NCCL and PyTorch share memory there", remedy
-        )
+        why = "NCCL and PyTorch share memory there"
+        return warn("shm", f"{_SHM} is missing or read-only: {why}", remedy)
     if free < _LEAST_SHM:
-        why = "NCCL and PyTorch end with SIGBUS or ENOSPC when it is full"
+        why = "NCCL and PyTorch crash with SIGBUS or ENOSPC when it is full"
         return warn("shm", f"{_SHM} has {free // _MIB} MiB free, less than 1 GiB: {why}", remedy)
     return ok("shm", f"{_SHM} has {free // _MIB} MiB free")
 
@@ -83,25 +82,25 @@ def _judge_memlock(memlock: int, *, rdma: bool) -> Finding:
 
 def _judge_files(now: int, most: int) -> Finding:
     if now == UNLIMITED or now >= _LEAST_FILES:
-        return ok("nofile", "enough files may be open")
+        return ok("nofile", "the limit of open files is high enough")
     if most == UNLIMITED or most >= _LEAST_FILES:
-        return ok("nofile", f"{now} files may be open; a process may raise that, and vLLM and Ray do")
+        return ok("nofile", f"the limit of open files is {now}; a process may raise it, and vLLM and Ray do")
     return warn(
         "nofile",
-        f"{now} files may be open, {most} at most: too few for vLLM or Ray with many requests",
+        f"the limit of open files is {now} ({most} at most): too low for vLLM or Ray under load",
         f"docker run --ulimit nofile={_LEAST_FILES + 1}:{_LEAST_FILES + 1}",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RdmaDevices:
-    """What was found.
+    """The RDMA devices of this machine.
 
     Attributes:
         names: of all devices that the kernel shows.
-        own: the port that belongs to our card, as a person reads it; empty for none.
-        gids: its GID table, an entry each: index, kind and GID.
-        problems: why it cannot be used; empty when it can.
+        own: the port of our interface, for people; empty for none.
+        gids: its GID table; each entry has index, kind and GID.
+        problems: why it is unusable; empty if it is usable.
 
     """
 
@@ -112,11 +111,11 @@ class RdmaDevices:
 
 
 def judge_rdma(devices: RdmaDevices, ifname: str, *, wanted: bool) -> Iterator[Finding]:
-    """Judge them; a machine without RDMA, where nobody asked for it, has nothing to say."""
+    """Judge the devices; without RDMA devices and without UNIT_RDMA=auto there is no finding."""
     without = "all traffic between ranks goes over TCP"
     table = f"; GIDs: {', '.join(devices.gids)}" if devices.gids else ""
     if devices.own and not devices.problems:
-        yield ok("rdma", f"{devices.own} belongs to {ifname} and can be used{table}")
+        yield ok("rdma", f"{devices.own} belongs to {ifname} and is usable{table}")
     elif devices.own:
         remedy = (
             "docker run --device=/dev/infiniband, or the RDMA device plugin in Kubernetes; check the link"
@@ -131,46 +130,46 @@ def judge_rdma(devices: RdmaDevices, ifname: str, *, wanted: bool) -> Iterator[F
 
 
 def judge_gpus(gpus: int, holders: Sequence[tuple[int, str, str]]) -> Iterator[Finding]:
-    """Judge who holds GPUs beside the workload of an agent; a machine without GPUs has nothing to say.
+    """Judge which processes hold GPUs besides an agent's workload; without GPUs there is no finding.
 
     Args:
-        gpus: how many devices there are.
-        holders: pid, name and device of each who can be seen to hold one.
+        gpus: number of devices.
+        holders: pid, name and device of each visible process that holds one.
 
     """
     if holders:
         told = ", ".join(f"{device} by process {pid} ({name})" for pid, name, device in holders)
         remedy = (
-            "end them (`kill PID`), or give this container GPUs of its own: an engine wants all of the memory"
+            "stop them (`kill PID`), or give this container other GPUs: an engine needs all of their memory"
         )
-        yield warn("gpus", f"held: {told}", remedy)
+        yield warn("gpus", f"in use: {told}", remedy)
     elif gpus:
-        yield ok("gpus", f"none of the {gpus} is held by a process that can be seen here and is no workload")
+        yield ok("gpus", f"no other visible process uses any of the {gpus}")
 
 
 def judge_init(pid: int, first: str, *, subreaper: bool) -> Finding:
-    """Judge whether SIGTERM reaches an agent here, and orphans too.
+    """Judge whether an agent here receives SIGTERM and adopts orphans.
 
     Args:
-        pid: of this process, which stands where the agent would.
-        first: name of the process with PID 1; empty when it cannot be seen.
-        subreaper: whether the kernel agreed to give us orphans.
+        pid: of this process, which stands in for the agent.
+        first: name of the process with PID 1; empty if it is not visible.
+        subreaper: whether the kernel makes us the parent of orphans.
 
     """
     if pid == 1:
         return ok("init", "this is PID 1")
     if not subreaper:
-        said = "the kernel gives us no orphans (prctl PR_SET_CHILD_SUBREAPER is refused)"
-        return fail("init", said, "make unitagent the ENTRYPOINT, or permit prctl in the seccomp profile")
+        said = "orphans do not become our children (prctl PR_SET_CHILD_SUBREAPER is refused)"
+        return fail("init", said, "make unitagent the ENTRYPOINT, or allow prctl in the seccomp profile")
     if first in _SHELLS:
-        said = f"PID 1 is {first}, which passes no SIGTERM on to an agent below it"
+        said = f"PID 1 is {first}, which does not forward SIGTERM to an agent below it"
         remedy = 'ENTRYPOINT ["unitagent", "run", "--"] in exec form, or `exec unitagent run` in the script'
         return warn("init", said, remedy)
-    return ok("init", f"PID 1 is {first or 'out of sight'}; an agent here would be a subreaper")
+    return ok("init", f"PID 1 is {first or 'not visible'}; an agent here would be a subreaper")
 
 
 def detect_engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
-    """Name the engine that runs this container; empty when that cannot be told."""
+    """Name the engine that runs this container; empty if unknown."""
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return "Kubernetes"
     if (root / ".dockerenv").exists():
@@ -179,12 +178,12 @@ def detect_engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
 
 
 def judge_grace(grace: float, source: str, runtime: str) -> Finding:
-    """Judge the stop grace; the container's own cannot be seen from inside, only what is usual.
+    """Judge the stop grace; the container's own is not visible from inside, so defaults are assumed.
 
     Args:
         grace: UNIT_STOP_GRACE_SECONDS.
-        source: who gave it.
-        runtime: the engine's name, as :func:`engine` gives it.
+        source: of its value.
+        runtime: the engine's name, from :func:`detect_engine`.
 
     """
     said = f"a stop takes up to {grace:g} s (UNIT_STOP_GRACE_SECONDS)"
@@ -192,11 +191,11 @@ def judge_grace(grace: float, source: str, runtime: str) -> Finding:
         return ok("grace", f"{said}, as the service file's grace period allows")
     usual = _PATIENCE.get(runtime)
     if usual is None:
-        return ok("grace", f"{said}; whoever stops this container has to wait longer than that")
+        return ok("grace", f"{said}; the container's own grace must be longer")
     if grace < usual:
-        return ok("grace", f"{said}; {runtime} waits {usual:g} s unless told otherwise")
+        return ok("grace", f"{said}; {runtime} waits {usual:g} s by default")
     remedy = (
         f"give the container {grace + 5:g} s: docker run --stop-timeout, stop_grace_period in Compose, "
         "terminationGracePeriodSeconds in Kubernetes; or set UNIT_STOP_GRACE_SECONDS lower"
     )
-    return warn("grace", f"{said}, but {runtime} waits {usual:g} s unless told otherwise", remedy)
+    return warn("grace", f"{said}, but {runtime} waits only {usual:g} s by default", remedy)

@@ -1,6 +1,6 @@
-"""``unitagent doctor``: looks at everything an agent would need here, at once, and changes nothing.
+"""``unitagent doctor``: checks everything that an agent needs here, concurrently, and changes nothing.
 
-The invariant: no privilege is needed, nothing is written, and each look ends in time whatever it meets.
+The invariant: the checks need no privilege, write nothing, and each has a deadline.
 """
 
 from __future__ import annotations
@@ -37,42 +37,42 @@ from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
 
 _CARD_SECONDS = 2.0
-_GPUS = "/dev/nvidia"  # how the paths of GPUs begin; a number follows
-_PATIENCE = 5.0  # seconds for a store, a resolver or a peer
+_GPUS = "/dev/nvidia"  # prefix of the paths of GPUs; a number follows
+_TIMEOUT = 5.0  # seconds for a store, a resolver or a peer
 
 Peer = tuple[str, int]
 Findings = Sequence[Finding]
 
 
 def parse_peer(text: str) -> Peer:
-    """Read an operand of ``--peer``.
+    """Parse a value of ``--peer``.
 
     Raises:
-        ConfigurationError: it is no address with a port.
+        ConfigurationError: the value is not an address with a port.
 
     """
     try:
         host, port = values.listening(text)
         return str(ip_address(host)), port
     except ValueError as error:
-        accepted = "IP:PORT or [IPv6 address]:PORT"
-        raise ConfigurationError(f"--peer={text!r}: accepted is {accepted}") from error
+        accepted = "must be IP:PORT or [IPv6 address]:PORT"
+        raise ConfigurationError(f"--peer={text!r}: {accepted}") from error
 
 
 def examine_container(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
-    """Look at everything; ``resolve`` settles the settings, with or without an identity."""
+    """Run every check; ``resolve`` returns the settings, with or without an identity."""
     found, findings = _resolve_partially(resolve)
     return [*findings, *asyncio.run(_run_checks(found, peers))]
 
 
 def _resolve_partially(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
-    """Settle as much as can be settled: a missing rank must not hide a missing card."""
+    """Resolve as much as possible: a missing rank must not hide a missing interface."""
     problems: list[Finding] = []
     for identity in (True, False):
         try:
             found = resolve(identity)
         except ConfigurationError as error:
-            remedy = "`unitagent env` shows what is settled once this is corrected"
+            remedy = "correct this, then check with `unitagent env`"
             problems = problems or [fail("settings", problem, remedy) for problem in error.problems]
             continue
         warnings = [warn("settings", text, "see `unitagent env`") for text in found.warnings]
@@ -88,7 +88,7 @@ def _describe_instance(found: Resolved) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Instance:
-    """This instance, as far as it is known; ``agent`` when one answers at its probe address."""
+    """This instance, as far as it is known; ``agent``: whether one answers at its probe address."""
 
     found: Resolved
     place: variable_checks.Placement
@@ -125,11 +125,11 @@ def _build_placement(found: Resolved, ip: str, ifname: str) -> variable_checks.P
 
 
 def _find_other_ranks(here: _Instance) -> list[Peer]:
-    """Name the other ranks that the agent of this container has met."""
+    """Return the other ranks that the agent in this container knows."""
     seen: dict[str, Any] = {}
-    with suppress(StoreError):  # whoever answers there knows no secret
+    with suppress(StoreError):  # the answer carries no proof of the secret
         seen = (ask_own_agent(here.settings, here.settings.keys) if here.agent else None) or {}
-    mine = here.settings.rank, here.place.ip  # with RANK_ID=auto the address alone tells which is this one
+    mine = here.settings.rank, here.place.ip  # with RANK_ID=auto, only the address identifies this rank
     others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
     return [
         (one["ip"], here.settings.http_port) for one in others if one.get("ip") not in {None, "", mine[1]}
@@ -140,7 +140,7 @@ async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
     try:
         address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None)
     except ConfigurationError as error:
-        remedy = "check that the network is attached to this container"
+        remedy = "attach the network to this container"
         return settings.ifname or "", "", fail("address", str(error), remedy)
     judged = network_checks.judge_address(address.ifname, address.ip, settings.size, address.notice)
     return address.ifname, address.ip, judged
@@ -159,10 +159,10 @@ async def _check_leader(here: _Instance) -> Findings:
     if settings.master_address is None:
         return []
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             lookup = await in_background(partial(network_checks.resolve_name, settings.master_address))
     except TimeoutError:
-        lookup = network_checks.Lookup(settings.master_address, (), _PATIENCE, "the resolver does not answer")
+        lookup = network_checks.Lookup(settings.master_address, (), _TIMEOUT, "the resolver does not answer")
     return [network_checks.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
 
 
@@ -173,7 +173,7 @@ def _has_url(settings: Settings) -> bool:
 async def _check_store(here: _Instance) -> Findings:
     settings = here.settings
     if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
-        return []  # said already: no rank, or no address for the store to listen at
+        return []  # reported already: no rank, or no address for the store to listen on
     try:
         where = store_address(settings, here.place.ip, settings.keys)
     except ConfigurationError as error:
@@ -181,7 +181,7 @@ async def _check_store(here: _Instance) -> Findings:
     if where.embedded_here and not here.agent:
         return [_check_embedded_store(settings, where)]
     try:
-        asked = await query_store(where.url, Keys(settings.unit), _PATIENCE, embedded=not _has_url(settings))
+        asked = await query_store(where.url, Keys(settings.unit), _TIMEOUT, embedded=not _has_url(settings))
     except StoreError as error:
         return [store_checks.judge_store_error(error, elsewhere=not _has_url(settings))]
     return list(store_checks.judge_store(asked, settings.timing.operation_timeout))
@@ -212,7 +212,7 @@ def _check_ports(here: _Instance) -> Findings:
 
 
 def _check_machine(found: Resolved | None, place: variable_checks.Placement) -> Findings:
-    """Judge what needs no network: devices, limits, variables, processes."""
+    """Run the checks without network: devices, limits, variables, processes."""
     seen, wanted = find_rdma_devices(place.ifname), found is not None and found.settings.rdma == "auto"
     first = proc.read(1)
     findings = [
@@ -231,7 +231,7 @@ def _check_machine(found: Resolved | None, place: variable_checks.Placement) -> 
 
 
 def _read_workload_environment(found: Resolved | None) -> dict[str, str]:
-    """Give what a workload's environment is made from, without what makes way for the agent's own."""
+    """Return what a workload's environment is made from, without what the agent replaces."""
     environ = {name: text for name, text in os.environ.items() if text}
     if found is None:
         return environ
@@ -240,7 +240,7 @@ def _read_workload_environment(found: Resolved | None) -> dict[str, str]:
 
 
 def check_gpus(beginning: str) -> Findings:
-    """Judge the GPUs whose devices' paths begin so."""
+    """Check the GPUs whose device paths have this prefix."""
     folder, _, name = beginning.rpartition("/")
     number = len(list(Path(folder).glob(f"{name}[0-9]*")))
     holders = [
@@ -252,15 +252,15 @@ def check_gpus(beginning: str) -> Findings:
 
 
 def find_rdma_devices(ifname: str, root: Path = Path("/")) -> container_checks.RdmaDevices:
-    """See which RDMA devices there are, and the port that belongs to a card, its GID table with it."""
+    """Find the RDMA devices, and the port of an interface with its GID table."""
     names = sorted(path.name for path in (root / "sys/class/infiniband").glob("*"))
     hca = find_hca(ifname, root) if ifname and names else None
     if hca is None:
         return container_checks.RdmaDevices(names)
-    gids = [" ".join((str(gid.index), gid.kind or "of no known kind", gid.gid)) for gid in hca.gids]
+    gids = [" ".join((str(gid.index), gid.kind or "of unknown kind", gid.gid)) for gid in hca.gids]
     told = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
     return container_checks.RdmaDevices(names, told, gids, hca.problems)
 
 
 def _check_peer(to: Peer, ip: str) -> Findings:
-    return [network_checks.judge_peer(network_checks.try_peer(*to, _PATIENCE), ip)]
+    return [network_checks.judge_peer(network_checks.try_peer(*to, _TIMEOUT), ip)]

@@ -1,4 +1,4 @@
-"""A finding: one verdict on one thing, in one sentence, with what to do about it."""
+"""A finding: the result of one check in one sentence, with its remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unitagent.legible import line
 
 
 class Severity(StrEnum):
-    """How it stands; ``fail`` means that an agent could not do its work here."""
+    """How serious a finding is; ``fail`` means that an agent cannot work here."""
 
     OK = "ok"
     WARN = "warn"
@@ -20,7 +20,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One verdict; ``remedy`` is empty when all is well."""
+    """The result of one check; ``remedy`` is empty if there is no problem."""
 
     check: str
     verdict: Severity
@@ -29,33 +29,33 @@ class Finding:
 
 
 def ok(check: str, detail: str) -> Finding:
-    """All is well."""
+    """Make a finding without a problem."""
     return Finding(check, Severity.OK, detail)
 
 
 def warn(check: str, detail: str, remedy: str) -> Finding:
-    """It works, or may work, and somebody should look at it."""
+    """Make a finding of something that may not work well."""
     return Finding(check, Severity.WARN, detail, remedy)
 
 
 def fail(check: str, detail: str, remedy: str) -> Finding:
-    """It will not work."""
+    """Make a finding of something that cannot work."""
     return Finding(check, Severity.FAIL, detail, remedy)
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """1 when anything failed."""
+    """Return 1 if any check failed, else 0."""
     return int(any(finding.verdict is Severity.FAIL for finding in findings))
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """One object: the worst verdict, and all findings."""
+    """Format the findings as one JSON object, with the worst verdict."""
     worst = max((finding.verdict for finding in findings), key=list(Severity).index, default=Severity.OK)
     return json.dumps({"verdict": worst, "checks": [asdict(finding) for finding in findings]}, indent=2)
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """A line for each, remedies below, and a count at the end."""
+    """Format each finding as a line with its remedy below, and count them at the end."""
     lines = [said for finding in findings for said in _format_finding(finding)]
     counts = [
         f"{sum(finding.verdict is verdict for finding in findings)} {verdict}"

@@ -1,4 +1,4 @@
-"""Address, name of the leader, ports and ways to others, as the kernel and the resolver tell them."""
+"""Address, leader's name, ports and connections to peers, as the kernel and the resolver report them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
 
 
 def judge_address(ifname: str, ip: str, size: int, notice: str = "") -> Finding:
-    """Judge the address that the others are told; ``notice``: what is odd about the choice."""
+    """Judge the address that the other ranks get; ``notice``: what is unusual about the choice."""
     said = f"{ifname} has {ip}"
     if size > 1 and ip_address(ip).is_loopback:
-        remedy = "set COMM_IFNAME to an interface that the others reach"
+        remedy = "set COMM_IFNAME to an interface that the other instances can reach"
         return warn("address", f"{said}, which only instances on this machine can reach", remedy)
     if notice:
         return warn(
-            "address", notice, "set COMM_IFNAME to the interface that is meant, or give it an address"
+            "address", notice, "set COMM_IFNAME to the intended interface, or assign an address to it"
         )
     return ok("address", said)
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the resolver made of a name; ``trouble`` is empty when it gave addresses."""
+    """The resolver's answer for a name; ``trouble`` is empty if it has addresses."""
 
     name: str
     addresses: tuple[str, ...]
@@ -40,7 +40,7 @@ class Lookup:
 
 
 def resolve_name(name: str) -> Lookup:
-    """Ask the resolver; blocks for as long as it likes."""
+    """Ask the resolver; may block for a long time."""
     before = time.perf_counter()
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -52,28 +52,31 @@ def resolve_name(name: str) -> Lookup:
 
 
 def judge_leader(lookup: Lookup, rank: int | None, ip: str, *, needed: bool) -> Finding:
-    """Judge MASTER_ADDRESS; ``needed`` when the store is the embedded one, which is found by it."""
+    """Judge MASTER_ADDRESS; ``needed``: the embedded store is found through it."""
     said = f"MASTER_ADDRESS={lookup.name}"
     if lookup.trouble:
         remedy = (
             "check the name and /etc/resolv.conf; a headless Service needs publishNotReadyAddresses: true, "
-            "or names exist only once the pods are ready"
+            "or names only exist once the pods are ready"
         )
         verdict = fail if needed else warn
         return verdict("leader", f"{said} cannot be resolved: {lookup.trouble}", remedy)
     told = f"{said} is {', '.join(lookup.addresses)}"
     if rank == 0 and ip and ip not in lookup.addresses and not ip_address(ip).is_loopback:
         remedy = (
-            "let it name rank 0's own address (a headless Service), or set COMM_IFNAME to the interface "
-            "that it means"
+            "make it resolve to rank 0's own address (a headless Service), or set COMM_IFNAME to the "
+            "interface "
+            "with that address"
         )
-        return warn("leader", f"{told}, but this is rank 0 and has {ip}", remedy)
+        return warn("leader", f"{told}, but this is rank 0, whose address is {ip}", remedy)
     if rank and ip and not ip_address(ip).is_loopback and _all_loopback(lookup.addresses):
         return warn(
-            "leader", f"{told}, which is this machine and not rank 0's", "let it name rank 0's address"
+            "leader", f"{told}, which is this machine and not rank 0", "make it resolve to rank 0's address"
         )
     if lookup.seconds > _SLOW:
-        return warn("leader", f"{told}, after {lookup.seconds:.1f} s", "use a nearer DNS server, or an IP")
+        return warn(
+            "leader", f"{told}, after {lookup.seconds:.1f} s", "use a nearer DNS server, or an IP address"
+        )
     return ok("leader", told)
 
 
@@ -83,7 +86,7 @@ def _all_loopback(addresses: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TriedPort:
-    """A port that somebody here will listen on; ``trouble`` is empty when it can be had."""
+    """A port that an agent here will listen on; ``trouble`` is empty if it is free."""
 
     what: str
     host: str
@@ -93,7 +96,7 @@ class TriedPort:
 
 
 def try_port(what: str, host: str, number: int) -> TriedPort:
-    """Bind it and let go at once."""
+    """Bind the port and release it at once."""
     try:
         with bind(host, number) as trial:
             trial.listen()
@@ -101,12 +104,12 @@ def try_port(what: str, host: str, number: int) -> TriedPort:
         taken = error.errno == errno.EADDRINUSE
         return TriedPort(what, host, number, error.strerror or str(error), taken)
     except OverflowError:  # the store's port is one above another
-        return TriedPort(what, host, number, "a port is 65535 at most")
+        return TriedPort(what, host, number, "a port must be at most 65535")
     return TriedPort(what, host, number)
 
 
 def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
-    """Judge whether the other ranks, who ask at ``ip``, find the probes; nothing where they do. May block."""
+    """Judge whether the other ranks reach the probes at ``ip``; no finding if they do. May block."""
     try:
         if port and ip and size > 1:
             refuse_unheard(host, port, ip)
@@ -116,25 +119,25 @@ def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
 
 
 def judge_port(port: TriedPort, *, agent: bool) -> Finding:
-    """Judge a port; ``agent`` when one answers at the probe address, so that ports are rightly taken."""
+    """Judge a port; ``agent``: one answers at the probe address, so its ports are expected to be in use."""
     said = f"{port.what} at {_join_host_port(port.host, port.number)}"
     if not port.trouble:
         return ok("port", f"{said} is free")
     if port.taken and agent:
-        return ok("port", f"{said} is held, and an agent runs here already")
-    remedy = "choose another address or port with UNIT_HTTP_ADDRESS (the store's is one above it)"
+        return ok("port", f"{said} is in use, and an agent already runs here")
+    remedy = "choose another address or port with UNIT_HTTP_ADDRESS (the store's port is one above it)"
     if port.taken:
-        remedy = f"end who holds it (ss -ltnp), or {remedy}"
-    return fail("port", f"{said} cannot be had: {port.trouble}", remedy)
+        remedy = f"stop the process that holds it (find it with ss -ltnp), or {remedy}"
+    return fail("port", f"{said} is not available: {port.trouble}", remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerConnection:
-    """How a connection to a peer went.
+    """The result of a connection attempt to a peer.
 
     Attributes:
-        source: our address on the way to it; empty when there is no route.
-        trouble: errno, 0 when it was made.
+        source: our address on the route to it; empty without a route.
+        trouble: errno; 0 if the connection succeeded.
 
     """
 
@@ -146,7 +149,7 @@ class PeerConnection:
 
 
 def try_peer(host: str, port: int, timeout: float) -> PeerConnection:
-    """Connect and hang up."""
+    """Connect and close."""
     before = time.perf_counter()
     try:
         with socket.create_connection((host, port), timeout) as made:
@@ -157,7 +160,7 @@ def try_peer(host: str, port: int, timeout: float) -> PeerConnection:
 
 
 def _find_source(host: str) -> str:
-    """Give the address that we would use, by the routing table alone: nothing is sent."""
+    """Return the address that the routing table selects; nothing is sent."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as trial:
@@ -168,24 +171,25 @@ def _find_source(host: str) -> str:
 
 
 def judge_peer(way: PeerConnection, ip: str) -> Finding:
-    """Judge the way to a peer; ``ip`` is our address for the others, empty when unknown."""
+    """Judge the connection to a peer; ``ip`` is our address for the others, empty if unknown."""
     said = _join_host_port(way.host, way.port)
     if not way.source:
         return fail(
             "peer", f"there is no route to {said}", "check the interface's network and the routing table"
         )
     if way.trouble == errno.ECONNREFUSED:
-        told = f"{said} is reached, but nobody listens there or a firewall rejects"
-        return warn("peer", told, "start the agent there, and let the ranks' ports through")
+        told = f"{said} is reachable, but nothing listens there, or a firewall rejects the connection"
+        return warn("peer", told, "start the agent there, and allow the ranks' ports in the firewall")
     if way.trouble:
         told = f"{said} does not answer from {way.source}: {os.strerror(way.trouble)}"
-        return fail("peer", told, "let all TCP ports through between the ranks; check security groups")
+        return fail("peer", told, "allow all TCP ports between the ranks; check security groups")
     told = f"{said} answers after {way.seconds * 1000:.1f} ms"
     if ip and way.source != ip and not ip_address(way.source).is_loopback:
         remedy = (
-            "set COMM_IFNAME to the interface with that address, or give peers' addresses on this interface"
+            "set COMM_IFNAME to the interface with that address, or use the peers' addresses on this "
+            "interface"
         )
-        return warn("peer", f"{told}, but the way there leaves from {way.source}, not {ip}", remedy)
+        return warn("peer", f"{told}, but the route there starts at {way.source}, not {ip}", remedy)
     return ok("peer", told)
 
 

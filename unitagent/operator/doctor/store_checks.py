@@ -23,7 +23,7 @@ from unitagent.store.dial import Dialer
 from unitagent.store.keys import Keys
 from unitagent.store.trouble import explain
 
-_MOST_OF_TIMEOUT = 0.25  # a store that needs more of an operation's time leaves no room for a bad moment
+_MOST_OF_TIMEOUT = 0.25  # share of an operation's timeout; a slower store leaves no margin
 _FAR_APART = 1.0  # seconds
 _ROUNDS = 5
 _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
@@ -31,7 +31,7 @@ _HARMLESS = ("Number of keys can't be greater", "wrong number of arguments")
 
 @dataclass(frozen=True, slots=True)
 class RefusedCommands:
-    """Commands that a store refuses for one reason."""
+    """Commands that a store refuses for the same reason."""
 
     commands: tuple[str, ...]
     what: str
@@ -40,13 +40,13 @@ class RefusedCommands:
 
 @dataclass(frozen=True, slots=True)
 class StoreAnswers:
-    """What a store answered.
+    """A store's answers.
 
     Attributes:
         place: the server, for people.
         seconds: of each round trip.
-        ahead: seconds by which its clock is before ours; negative when it is behind.
-        refused: what it did not do.
+        ahead: seconds by which its clock is ahead of ours; negative if it is behind.
+        refused: the commands that it refuses.
 
     """
 
@@ -57,7 +57,7 @@ class StoreAnswers:
 
 
 def judge_store(asked: StoreAnswers, timeout: float) -> Iterator[Finding]:
-    """Judge the answers; ``timeout`` is what one operation of an agent may take, in seconds."""
+    """Judge the answers; ``timeout``: seconds that one operation of an agent may take."""
     yield _judge_latency(asked, timeout)
     yield _judge_rights(asked)
     yield _judge_clock(asked)
@@ -68,7 +68,7 @@ def _judge_latency(asked: StoreAnswers, timeout: float) -> Finding:
     said = f"{asked.place} answers after {usual * 1000:.1f} ms"
     if usual > timeout * _MOST_OF_TIMEOUT:
         remedy = "use a nearer store, or raise UNIT_LEASE_SECONDS"
-        return warn("store", f"{said}, and an agent waits {timeout:g} s at most", remedy)
+        return warn("store", f"{said}, but an agent waits at most {timeout:g} s", remedy)
     return ok("store", said)
 
 
@@ -76,35 +76,37 @@ def _judge_rights(asked: StoreAnswers) -> Finding:
     if asked.refused:
         said = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in asked.refused)
         remedies = dict.fromkeys(one.remedy for one in asked.refused if one.remedy)
-        return fail("rights", said, "; ".join(remedies) or "see what the server's log says")
-    return ok("rights", "all that is needed is permitted")
+        return fail("rights", said, "; ".join(remedies) or "see the server's log")
+    return ok("rights", "every command that an agent needs is permitted")
 
 
 def _judge_clock(asked: StoreAnswers) -> Finding:
     if abs(asked.ahead) < _FAR_APART:
         return ok("clock", f"agrees with the store's within {abs(asked.ahead) * 1000:.0f} ms")
     way = "behind" if asked.ahead > 0 else "ahead of"
-    said = f"this machine's is {abs(asked.ahead):.1f} s {way} the store's: times of logs will not match"
-    return warn("clock", f"{said} (leases do not depend on it)", "let NTP or chrony set it")
+    said = f"this machine's clock is {abs(asked.ahead):.1f} s {way} the store's, so log times will not match"
+    return warn("clock", f"{said} (leases do not depend on it)", "synchronize the clocks with NTP or chrony")
 
 
 def judge_store_error(trouble: StoreError, *, elsewhere: bool) -> Finding:
-    """Judge a store that could not be asked; ``elsewhere`` when it is rank 0's own, which may start later."""
+    """Judge an unreachable store; ``elsewhere``: it is rank 0's own, which may start later."""
     if elsewhere:
-        remedy = "start rank 0, and let its store's port (UNIT_STORE_PORT, or one above its probes') through"
-        return warn("store", f"{trouble.what}; it is there as soon as rank 0 runs", remedy)
-    default = "start it, correct UNIT_REDIS_URL, or let its port through"
+        remedy = "start rank 0, and allow its store's port (UNIT_STORE_PORT, or one above its probe port)"
+        return warn("store", f"{trouble.what}; it starts together with rank 0", remedy)
+    default = "start the store, correct UNIT_REDIS_URL, or allow its port in the firewall"
     return fail("store", trouble.what, trouble.remedy or default)
 
 
 def judge_embedded(place: str, refusal: str, *, open_to_all: bool) -> Finding:
-    """Judge the store that rank 0 is going to run, unless it refuses to."""
+    """Judge the embedded store that rank 0 will run, or refuses to run."""
     said = f"this is rank 0 and runs the store at {place}"
     remedy = "set UNIT_SECRET_FILE or UNIT_SECRET to the same value on all ranks"
     if refusal:
         return fail("store", refusal, remedy)
     if open_to_all:
-        return warn("store", f"{said}, without a password: whoever reaches it can disturb the Unit", remedy)
+        return warn(
+            "store", f"{said}, without a password: anyone who can reach it can disrupt the Unit", remedy
+        )
     return ok("store", said)
 
 
@@ -115,11 +117,11 @@ async def query_store(
     *,
     embedded: bool,
 ) -> StoreAnswers:
-    """Connect as an agent does, and ask within ``timeout`` seconds. An embedded store has the scripts itself,
-    and takes none from a client.
+    """Connect as an agent does, and query the store within ``timeout`` seconds. An embedded store has its own
+    scripts and accepts none from a client.
 
     Raises:
-        StoreError: it could not be reached, or let us not in.
+        StoreError: the store is unreachable, or refuses us.
 
     """
     dialer = Dialer(url, keys.board)
@@ -133,12 +135,12 @@ async def query_store(
                 await connection.disconnect(nowait=True)
     except Exception as error:
         raise explain(error, dialer.place, to=dialer.address) from error
-    _, ahead = min(rounds)  # the quickest round trip tells the time best
+    _, ahead = min(rounds)  # the fastest round trip measures the clock best
     return StoreAnswers(dialer.place, [took for took, _ in rounds], ahead, refused)
 
 
 async def _measure_round_trip(connection: AbstractConnection) -> tuple[float, float]:
-    """Give the seconds of a round trip, and those by which the server's clock is ahead of ours."""
+    """Return the seconds of a round trip, and those by which the server's clock is ahead of ours."""
     before, at = time.perf_counter(), time.time()
     seconds, micros = await call(connection, "TIME")
     took = time.perf_counter() - before
@@ -146,7 +148,7 @@ async def _measure_round_trip(connection: AbstractConnection) -> tuple[float, fl
 
 
 def _list_commands(keys: Keys) -> Iterator[tuple[str | int, ...]]:
-    """Yield one command for each kind of right. ``spare`` never exists, so none of them finds work to do."""
+    """Yield one command for each permission. ``spare`` never exists, so none of them changes anything."""
     spare = f"{keys.board}:doctor"
     yield ("PING",)
     yield "HGETALL", keys.board
@@ -166,7 +168,7 @@ def _list_commands(keys: Keys) -> Iterator[tuple[str | int, ...]]:
     yield "SET", spare, "", "XX"
     yield "HSET", spare, "field", "value", "field without value"
     yield "EVALSHA", "0" * 40, 1, spare
-    yield "EVAL", "return 0", 1  # one key less than announced
+    yield "EVAL", "return 0", 1  # one key fewer than announced
     yield "PUBLISH", f"{keys.look}:doctor", ""
     yield "SUBSCRIBE", f"{keys.look}:doctor"
 
@@ -174,7 +176,7 @@ def _list_commands(keys: Keys) -> Iterator[tuple[str | int, ...]]:
 async def _try_all_commands(
     connection: AbstractConnection, keys: Keys, dialer: Dialer, *, embedded: bool
 ) -> list[RefusedCommands]:
-    """Try all of them, and put those together that are refused for one reason."""
+    """Try all commands, and group those that are refused for the same reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for words in _list_commands(keys):
         if embedded and words[0] == "EVAL":
@@ -188,7 +190,7 @@ async def _try_all_commands(
 async def _try_command(
     connection: AbstractConnection, words: tuple[str | int, ...], dialer: Dialer
 ) -> StoreError | None:
-    """Tell why a command is refused; None when it is not."""
+    """Return why a command is refused; None if it is permitted."""
     try:
         await call(connection, *words)
     except NoScriptError:

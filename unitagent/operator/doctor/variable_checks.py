@@ -1,6 +1,6 @@
-"""Variables that contradict this instance's place, or that engines are known to misread.
+"""Variables that contradict this instance's placement, or that engines are known to misread.
 
-Only what a user, an image or a platform has set: these win over what the agent would offer.
+Only variables that a user, an image or a platform has set: they override what the agent would set.
 Sources: vLLM, SGLang and torchrun as of 2026; NCCL's documentation of NCCL_IB_GID_INDEX and NCCL_IB_HCA.
 """
 
@@ -18,12 +18,12 @@ _IGNORED = "HOST_IP"
 _LEADERS = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _FLAGS = {
     "PET_MASTER_PORT": (
-        "every generation has a port of its own",
-        "unset it, the agent gives each generation's",
+        "every generation has its own port",
+        "unset it; the agent sets it for each generation",
     ),
     "PET_MAX_RESTARTS": (
-        "it would restart workers beside the agent, which restarts all ranks together",
-        "unset it; UNIT_MAX_RESTARTS is the Unit's budget",
+        "it would restart workers independently of the agent, which restarts all ranks together",
+        "unset it; UNIT_MAX_RESTARTS is the Unit's restart budget",
     ),
 }
 _GID_INDEXES = ("NCCL_IB_GID_INDEX", "UCX_IB_GID_INDEX", "NVSHMEM_IB_GID_INDEX")
@@ -32,7 +32,7 @@ _RENDEZVOUS = ("PET_RDZV_", "PET_STANDALONE")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What is known of this instance; empty or None where it is not.
+    """What is known about this instance; empty or None if unknown.
 
     Attributes:
         leader: names and addresses of rank 0.
@@ -47,7 +47,7 @@ class Placement:
 
 
 def judge_variables(environ: Mapping[str, str], place: Placement) -> list[Finding]:
-    """Judge the environment; one ``ok`` when nothing is in the way."""
+    """Judge the environment; one ``ok`` if there is no problem."""
     given = {name: text for name, text in environ.items() if text}
     found = [
         *_find_service_links(given),
@@ -62,7 +62,7 @@ def judge_variables(environ: Mapping[str, str], place: Placement) -> list[Findin
 def _find_service_links(given: Mapping[str, str]) -> Iterator[Finding]:
     for name in _LINKS:
         if given.get(name, "").startswith("tcp://"):
-            said = f"{name}={given[name]} is a Kubernetes service link; the agent keeps it from the workload"
+            said = f"{name}={given[name]} is a Kubernetes service link; the agent hides it from the workload"
             yield warn(_CHECK, said, "enableServiceLinks: false in the pod's spec, or rename the Service")
 
 
@@ -71,19 +71,21 @@ def _check_interfaces(given: Mapping[str, str], place: Placement) -> Iterator[Fi
         yield warn(_CHECK, said, remedy)
     if place.ip and given.get(_IGNORED, place.ip) != place.ip:
         said = f"{_IGNORED}={given[_IGNORED]} is not this instance's address {place.ip}"
-        then = "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP that the agent gives"
+        then = "vLLM ignores it with a warning, and SGLang prefers the SGLANG_HOST_IP that the agent sets"
         yield warn(_CHECK, f"{said}: {then}", f"unset {_IGNORED}")
 
 
 def _check_leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
     for name in _LEADERS:
         if leader and name in given and given[name].strip("[]") not in leader:
-            said = f"{name}={given[name]} is not where rank 0 is ({leader[0]}): workloads would meet there"
-            yield warn(_CHECK, said, "unset it, the agent sets it for each generation")
+            said = (
+                f"{name}={given[name]} is not the address of rank 0 ({leader[0]}): the ranks would meet there"
+            )
+            yield warn(_CHECK, said, "unset it; the agent sets it for each generation")
 
 
 def _check_torchrun(given: Mapping[str, str], place: Placement) -> Iterator[Finding]:
-    remedy = "unset it, the agent sets it for each rank"
+    remedy = "unset it; the agent sets it for each rank"
     meant = {"PET_NNODES": str(place.size), "PET_NODE_RANK": str(place.rank)} if place.size else {}
     for name in sorted(given):
         if name in meant and given[name] != meant[name]:
@@ -95,7 +97,7 @@ def _check_torchrun(given: Mapping[str, str], place: Placement) -> Iterator[Find
             then, how = _FLAGS[name]
             yield warn(_CHECK, f"{name}={given[name]}, which torchrun reads as a flag: {then}", how)
         elif name.startswith(_RENDEZVOUS):
-            said = f"{name} is set, which torchrun reads as a flag: ranks would meet elsewhere than at rank 0"
+            said = f"{name} is set, which torchrun reads as a flag: the ranks would not meet at rank 0"
             yield warn(_CHECK, said, "unset it")
 
 
@@ -106,5 +108,5 @@ def _check_rdma(given: Mapping[str, str]) -> Iterator[Finding]:
             yield warn(_CHECK, said, f"unset {name}: NCCL 2.21 and later find it")
     hca = given.get("NCCL_IB_HCA", "=")
     if not hca.startswith(("=", "^")):
-        said = f"NCCL_IB_HCA={hca} also means every device whose name only begins so"
+        said = f"NCCL_IB_HCA={hca} also matches every device whose name begins with it"
         yield warn(_CHECK, said, f"NCCL_IB_HCA=={hca}")

@@ -1,8 +1,8 @@
-"""Which Units take traffic, as an onlooker may believe the store.
+"""Which Units take traffic, as far as the store can show.
 
 The invariant: a Unit leaves the list when it says so, or when it has been silent for its lease *while the
-store was there*. A store that was away, or came back empty, takes nobody out. Where lines are signed, one
-that was put back by somebody else is no news: it is older than what was seen, or older than its lease.
+store was reachable*. A store that was unreachable, or came back empty, removes no Unit. Where records are
+signed, a replayed one is ignored: it is older than the last one seen, or older than its lease.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A Unit's last line, and when it last moved, by our own clock."""
+    """A Unit's last record, and when it last changed, by our own clock."""
 
     sight: Sight
     moved: float
@@ -28,21 +28,21 @@ class _Seen:
 
 
 class EndpointTracker:
-    """What has been seen so far; ``now`` is always seconds of our own monotonic clock.
+    """The Units seen so far; ``now`` is always in seconds of our own monotonic clock.
 
     Args:
-        service: the only one that matters; None for all.
+        service: the only service to follow; None for all.
 
     """
 
     def __init__(self, service: str | None = None) -> None:
         self._service = service
         self._seen: dict[str, _Seen] = {}
-        self._held: frozenset[str] | None = None  # who was alive when the contact broke
-        self._there = 0.0  # the server's clock when it was last looked at
+        self._held: frozenset[str] | None = None  # Units alive when the store became unreachable
+        self._there = 0.0  # the server's clock at the last read
 
     def observe_registry(self, sights: Sights, now: float) -> tuple[Entry, ...]:
-        """Take in what the store tells; returns the Units that take traffic, by name."""
+        """Record the store's content and return the Units that take traffic, sorted by name."""
         self._follow_clock(sights)
         for unit, sight in sights.units.items():
             if not (sights.proven and self._is_put_back(sight, sights.now)):
@@ -55,12 +55,12 @@ class EndpointTracker:
         return tuple(one for one in entries if one.traffic and self._service in (None, one.service))
 
     def note_outage(self, now: float) -> None:
-        """The store cannot be asked; whoever is alive now has a lease to show it when it is back."""
+        """Record that the store is unreachable; Units alive now get a full lease when it is back."""
         if self._held is None:
             self._held = frozenset(unit for unit, seen in self._seen.items() if seen.is_alive(now))
 
     def _follow_clock(self, sights: Sights) -> None:
-        """After the server's clock was set back, what was seen is older than what it says from now on."""
+        """If the server's clock was set back, cap the times of earlier records to it."""
         if sights.proven and sights.now < self._there:
             for unit, seen in self._seen.items():
                 sight = Sight(min(seen.sight.at, sights.now), seen.sight.entry)
@@ -68,12 +68,12 @@ class EndpointTracker:
         self._there = sights.now
 
     def _is_put_back(self, sight: Sight, there: float) -> bool:
-        """Whether a line was signed before another that has been seen, or when the clock was far ahead."""
+        """Whether a record is older than the last one seen, or signed while the clock was far ahead."""
         former = self._seen.get(sight.entry.unit)
         return (former is not None and sight.at < former.sight.at) or sight.at > there + sight.entry.lease
 
     def _update_entry(self, former: _Seen | None, sight: Sight, there: float, now: float) -> _Seen:
-        """A line that moved is alive; one never seen before is as old as the server's clock says."""
+        """A changed record proves life; the age of a new one follows from the server's clock."""
         if former is None:
             return _Seen(sight, now - max(0.0, there - sight.at))
         return _Seen(sight, former.moved if sight.at == former.sight.at else now)

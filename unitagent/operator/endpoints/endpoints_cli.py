@@ -1,6 +1,7 @@
-"""``unitagent endpoints``: from the Units of a store to a file that a balancer reads.
+"""``unitagent endpoints``: from the Units in a store to a file that a load balancer reads.
 
-The invariant: what is written was told by the store. When it tells nothing, the last file stays.
+The invariant: the file only contains what the store reported. While the store is unreachable, the last file
+stays.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ from unitagent.settings import Settings
 from unitagent.store.protocol import Entry
 from unitagent.store.registry import Registry
 
-_EVERY = 0.25  # seconds between two looks
+_EVERY = 0.25  # seconds between two reads
 _ASK = 2.0  # seconds for an answer of the store
-_PARTING = 2.0  # seconds for a command that runs when we are asked to stop
+_PARTING = 2.0  # seconds for a running command when we stop
 
 
 def show_endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Print the list, or keep a file of it."""
+    """Print the list, or keep it in a file."""
     if namespace.on_change and not namespace.watch:
-        raise ConfigurationError("--on-change CMD is run when the file of --watch changes: give --watch FILE")
+        raise ConfigurationError("--on-change: requires --watch FILE, after whose changes the command runs")
     if namespace.format == "envoy" and not settings.service:
         raise ConfigurationError(
-            "--format envoy: the file is of one cluster, and Envoy refuses it with any other; "
-            "give --service NAME (UNIT_SERVICE), and keep a file for each service"
+            "--format envoy: requires --service NAME (UNIT_SERVICE), because Envoy accepts only one cluster "
+            "per "
+            "file; keep a file for each service"
         )
     if namespace.watch:
         target = WatchedFile(Path(namespace.watch), namespace.on_change)
@@ -59,7 +61,7 @@ async def _open_registry(settings: Settings, keys: Keyring) -> Registry:
 
 
 class _EndpointWatch:
-    """Keeps a file up to date until it is asked to stop."""
+    """Keeps a file up to date until a signal stops it."""
 
     def __init__(self, settings: Settings, kind: str, target: WatchedFile) -> None:
         self._settings = settings
@@ -72,7 +74,7 @@ class _EndpointWatch:
         self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
-        """Look, write, tell; returns the exit code."""
+        """Read the store, write the file, run the command; returns the exit code."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -95,7 +97,7 @@ class _EndpointWatch:
             await _wait_or_stop(stop)
 
     async def _run_command(self) -> None:
-        """Run the command beside the looks: one that hangs keeps no dead Unit in the file."""
+        """Run the command concurrently: if it hangs, the file still follows the store."""
         if trouble := await asyncio.to_thread(self._target.run_command):
             _print_warning(trouble)
 
@@ -111,7 +113,7 @@ class _EndpointWatch:
         except StoreError as error:
             self._tracker.note_outage(time.monotonic())
             if not self._lost:
-                _print_warning(f"{error}; {self._target.path} stays as it is")
+                _print_warning(f"{error}; {self._target.path} stays unchanged")
             self._lost = True
             return
         if self._lost:
@@ -122,7 +124,9 @@ class _EndpointWatch:
             self._write_file(found)
 
     def _write_file(self, found: tuple[Entry, ...]) -> None:
-        """An empty list is believed only after a lease: a store that has just started is empty too."""
+        """Write the list; an empty one only after a lease, since a store that has just started is empty
+        too.
+        """
         entries = self._port_filter.drop_portless(found)
         if self._target.write_if_changed(format_endpoints(self._kind, entries, self._settings.service)):
             names = ", ".join(one.unit for one in entries) or "none"
@@ -130,18 +134,18 @@ class _EndpointWatch:
 
 
 class PortFilter:
-    """Leaves out the Units that nobody can send anything to, and says so once."""
+    """Drops the Units without a known port, and warns once for each."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
 
     def drop_portless(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        """The entries with a port."""
+        """Return the entries with a port."""
         for one in entries:
             if not one.port and one.unit not in self._said:
                 self._said.add(one.unit)
                 _print_warning(
-                    f"Unit {one.unit} is ready, but nobody knows its port: set UNIT_TRAFFIC_PORT there"
+                    f"Unit {one.unit} is ready, but its port is unknown: set UNIT_TRAFFIC_PORT there"
                 )
         return tuple(one for one in entries if one.port)
 

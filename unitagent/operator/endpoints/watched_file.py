@@ -1,7 +1,7 @@
-"""The file that ``--watch`` keeps, and the command that is told of a change.
+"""The file that ``--watch`` keeps, and the command that runs after each change.
 
-The invariant: a reader sees the old file or the new one, whole; a change is told until the command takes it,
-by one command at a time, none of which is left behind.
+The invariant: a reader sees either the old or the new file, never a part; the command is retried until it
+succeeds, one at a time, and no process is left behind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from unitagent.errors import ConfigurationError
 
 _MODE = 0o644  # others read it
-_WRITABLE, _KEPT, _ANY = 0o022, 0o755, 0  # bits: for others to write, to keep of a former file, none
+_WRITABLE, _KEPT, _ANY = 0o022, 0o755, 0  # mode bits: writable by others; kept from the old file; none
 _LONGEST = 60.0  # seconds that the command may take
 _AGAIN = 5.0  # seconds before a command that failed is tried again
 _SECRET = ("UNIT_REDIS_URL", "UNIT_SECRET")
@@ -36,14 +36,14 @@ class WatchedFile:
 
     @property
     def due(self) -> bool:
-        """Whether the command is to be run, for a change or once more."""
+        """Whether the command must run, for a change or a retry."""
         return self._command is not None and self._due is not None and time.monotonic() >= self._due
 
     def write_if_changed(self, text: str) -> bool:
-        """Have the file say this; false when it does so already.
+        """Write this text to the file; returns false if the file already has it.
 
         Raises:
-            ConfigurationError: it cannot be read or written.
+            ConfigurationError: the file cannot be read or written.
 
         """
         try:
@@ -52,23 +52,26 @@ class WatchedFile:
             self._replace_file(text)
         except OSError as error:
             raise ConfigurationError(
-                f"--watch {self.path}: {error.strerror or error}; accepted is a file in a folder that "
-                "this user may write to, since it is replaced as a whole"
+                f"--watch={str(self.path)!r}: must be a file in a folder that this user can write to, since "
+                f"the file "
+                f"is replaced as a whole ({error.strerror or error})"
             ) from error
         self._due = time.monotonic()
         return True
 
     def run_command(self) -> str:
-        """Run the command; returns why it failed, or nothing. Blocks; the file may change meanwhile."""
+        """Run the command and return why it failed, or an empty text. Blocks; the file may change
+        meanwhile.
+        """
         self._due = None
         trouble = self._run_once()
         if not trouble or self._ended:
             return ""
         self._due = self._due or time.monotonic() + _AGAIN
-        return f"--on-change {self._command!r}: {trouble}; it is tried again"
+        return f"--on-change {self._command!r}: {trouble}; retrying"
 
     def kill_command(self) -> None:
-        """Kill the command that runs, or is about to, with all that it started."""
+        """Kill the command that runs, or is about to run, with everything that it started."""
         self._ended = True
         if self._running is not None:
             _kill_group(self._running)
@@ -77,7 +80,7 @@ class WatchedFile:
         try:
             self._running = running = _start_shell(self._command or "")
         except OSError as error:
-            return f"it could not be started: {error.strerror or error}"
+            return f"cannot be started: {error.strerror or error}"
         if self._ended:
             _kill_group(running)
         try:
@@ -85,8 +88,8 @@ class WatchedFile:
         except subprocess.TimeoutExpired:
             _kill_group(running)
             running.wait()
-            return f"it took more than {_LONGEST:g} s and was killed"
-        return f"it ended with code {code}" if code else ""
+            return f"killed after {_LONGEST:g} s"
+        return f"exit code {code}" if code else ""
 
     def _read_text(self) -> str | None:
         try:
@@ -95,7 +98,7 @@ class WatchedFile:
             return None
 
     def _replace_file(self, text: str) -> None:
-        """Move a whole file into place: Envoy looks at moves only, and nobody may see half of one."""
+        """Move a complete file into place: Envoy only watches moves, and no reader may see a part."""
         number, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         try:
             with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, not a path
@@ -108,11 +111,11 @@ class WatchedFile:
             raise
 
     def _choose_mode(self) -> int:
-        """Who may read it is said by the former file, if that was ours; nobody else may write."""
+        """Keep who may read the old file, if that is ours; others may never write."""
         return self.path.stat().st_mode & _KEPT if self._is_ours(_ANY) else _MODE
 
     def _is_ours(self, forbidden: int = _WRITABLE) -> bool:
-        """Whether it is a plain file of this user that nobody else may write to."""
+        """Whether it is a regular file of this user that nobody else may write to."""
         try:
             found = self.path.lstat()
         except OSError:
@@ -121,7 +124,7 @@ class WatchedFile:
 
 
 def _start_shell(command: str) -> subprocess.Popen[bytes]:
-    """Start a line of the shell, in a group of its own, that can be ended with all it started."""
+    """Start a shell command in its own process group, so that everything it starts can be killed."""
     env = {name: text for name, text in os.environ.items() if name not in _SECRET}
     return subprocess.Popen(
         ["/bin/sh", "-c", command], env=env, stdin=subprocess.DEVNULL, start_new_session=True
@@ -129,6 +132,6 @@ def _start_shell(command: str) -> subprocess.Popen[bytes]:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:  # else its group may be that of a service it has started
+    if process.returncode is None:  # after it exited, its group may belong to a service that it started
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -16,7 +16,12 @@ _WIDEST = max(map(len, Kind))
 
 
 def parse_since(text: str, now: float) -> float:
-    """Give the seconds since the epoch; ``now`` in the same. A time without a zone is a local one."""
+    """Return seconds since the epoch, like ``now``. A time without a zone is local.
+
+    Raises:
+        ValueError: the text is neither a duration nor a time.
+
+    """
     unit = _UNITS.get(text[-1:].lower())
     try:
         ago = seconds()(text[:-1]) * unit if unit else seconds()(text)
@@ -28,23 +33,23 @@ def parse_since(text: str, now: float) -> float:
 def _parse_time(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
-    except (OverflowError, OSError) as error:  # a year that this machine's clock cannot have
+    except (OverflowError, OSError) as error:  # a year that this platform cannot represent
         raise ValueError(str(error)) from error
 
 
 def format_time(at: float) -> str:
-    """Give a time as ISO 8601 in the local zone, to the millisecond."""
+    """Format a time as ISO 8601 in the local zone, to the millisecond."""
     return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
 
 
 def format_event(moment: Moment) -> str:
-    """For a person: when, in which generation, who, and a sentence."""
+    """Format an event for people: time, generation, rank, kind and a sentence."""
     place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
     return f"{format_time(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {legible.line(moment.detail)}"
 
 
 def format_event_json(moment: Moment) -> str:
-    """For a program: an object whose keys are always the same."""
+    """Format an event for programs: a JSON object with fixed keys."""
     keys = {
         "at": round(moment.at, 3),
         "generation": moment.generation,
@@ -58,5 +63,5 @@ def format_event_json(moment: Moment) -> str:
 
 
 def sort_events(moments: Iterable[Moment]) -> list[Moment]:
-    """Oldest first; of one instant the failure before what it caused."""
+    """Sort events by time; at equal times a failure comes before its consequences."""
     return sorted(moments, key=lambda moment: (moment.at, moment.kind is not Kind.FAILURE))

@@ -1,4 +1,4 @@
-"""``unitagent events`` and ``unitagent timeline``: read a Unit's history from its store, and tell it."""
+"""``unitagent events`` and ``unitagent timeline``: read a Unit's history from its store and print it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from unitagent.store.history import History
 from unitagent.store.redis import RedisStore
 
 _ASK = 2.0  # seconds for the store's answer
-_EVERY = 0.5  # seconds between two looks
+_EVERY = 0.5  # seconds between two reads
 
 
 class HistoryReader:
-    """Reads on from where it was; each moment once."""
+    """Reads new events from where it stopped, each event once."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -35,7 +35,7 @@ class HistoryReader:
         self.now = 0.0
 
     async def read_new_events(self) -> list[Moment]:
-        """All moments since the last time, oldest first."""
+        """Return all events since the last call, oldest first."""
         found: list[Moment] = []
         while (page := await self._history.read(self._last)).last != self._last:
             self._last = page.last
@@ -44,7 +44,7 @@ class HistoryReader:
         return event_text.sort_events(found)
 
     def _is_new(self, moment: Moment) -> bool:
-        """Whether this is no repetition: what a store was slow to take may have been told twice."""
+        """Whether this event is new: an event that a slow store received twice is a duplicate."""
         name = moment.incarnation, moment.number
         new = name not in self._seen
         self._seen.add(name)
@@ -52,7 +52,7 @@ class HistoryReader:
 
 
 def show_events(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Print the history, and with ``--follow`` what goes on happening."""
+    """Print the history, and with ``--follow`` new events as they happen."""
     form = event_text.format_event_json if namespace.json else event_text.format_event
     asyncio.run(_print_events(settings, namespace.since, form, follow=namespace.follow))
     return 0
@@ -87,7 +87,7 @@ async def _read_all(settings: Settings, reader: HistoryReader) -> list[Moment]:
 
 
 async def _wait_for_events(reader: HistoryReader) -> list[Moment]:
-    """What happens next, however long the store is away meanwhile."""
+    """Wait for the next events, however long the store is unreachable meanwhile."""
     away = ""
     while True:
         await asyncio.sleep(_EVERY)
@@ -104,7 +104,7 @@ async def _wait_for_events(reader: HistoryReader) -> list[Moment]:
 
 
 def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Print the timeline, or write it to a file as a picture."""
+    """Print the timeline, or write it to a file as an SVG picture."""
     line = asyncio.run(_load_timeline(settings, namespace.since))
     if namespace.svg is None:
         from unitagent.operator.history.timeline import draw_chart  # noqa: PLC0415
@@ -117,7 +117,7 @@ def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
     try:
         Path(namespace.svg).write_text(draw_svg(settings.unit, line), encoding="utf-8")
     except OSError as error:
-        why = f"accepted is the path of a file to write ({error.strerror})"
+        why = f"must be the path of a writable file ({error.strerror})"
         raise ConfigurationError(f"--svg={namespace.svg!r}: {why}") from error
     return 0
 
@@ -143,7 +143,7 @@ async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
 
 
 def _make_directions(settings: Settings, keys: Keyring) -> Directions:
-    """Where the store is, asked at each connect: an embedded one goes where rank 0 goes."""
+    """Locate the store at each connect: an embedded one moves together with rank 0."""
 
     def ask() -> str | Address:
         return locate_store(settings, keys)()

@@ -1,4 +1,4 @@
-"""``unitagent timeline --svg``: the same as a picture. One file that needs no other, and runs nothing."""
+"""``unitagent timeline --svg``: the timeline as a self-contained SVG picture without scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unitagent.core.model import InstanceState
 from unitagent.operator.history.event_text import format_time
 from unitagent.operator.history.timeline import Span, Timeline
 
-# In the order in which they are painted: what is further down is over what is above.
+# In painting order: later states cover earlier ones.
 COLOURS = {
     InstanceState.HEALTHY: "#31a354",
     InstanceState.RUNNING: "#74c476",
@@ -25,15 +25,15 @@ COLOURS = {
 _DEPTH = {state: depth for depth, state in enumerate(COLOURS)}
 _WIDTH, _LABEL, _MARGIN, _TOP = 1000, 70, 10, 90  # pixels
 _LANE, _LINE = 18, 16
-_THINNEST = 1.5  # pixels; a moment is seen, too
+_THINNEST = 1.5  # pixels; even a short span is visible
 _TICKS = 8
-_NAMED = 80  # pixels that the name of a generation takes
+_NAMED = 80  # pixels for the name of a generation
 _LETTERS = 150  # in a line below
 _STYLE = "text{font:12px sans-serif;fill:#222}.small{font-size:10px}.fault{stroke:#d00;stroke-dasharray:3 2}"
 
 
 def draw_svg(unit: str, line: Timeline) -> str:
-    """Give the text of an SVG file."""
+    """Return the text of an SVG file."""
     bottom = _TOP + _LANE * len(line.ranks)
     told = _list_sentences(line)
     width = _LABEL + _WIDTH + _MARGIN
@@ -100,7 +100,7 @@ def _draw_ticks(line: Timeline, bottom: int) -> Iterator[str]:
 
 
 def _draw_generations(line: Timeline) -> Iterator[str]:
-    """Name those that there is room for."""
+    """Label the generations that have room for a label."""
     free = 0.0
     for number, at in line.generations.items():
         x = min(_scale_x(line, at), _LABEL + _WIDTH - _NAMED)
@@ -120,7 +120,7 @@ def _draw_faults(line: Timeline, bottom: int) -> Iterator[str]:
 
 
 def _list_sentences(line: Timeline) -> list[str]:
-    """What is written below, in lines that fit."""
+    """List the sentences below the picture, wrapped to fit."""
     told = [
         f"{number}  {format_time(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1)
     ]

@@ -11,7 +11,7 @@ from unitagent.core.model import InstanceState
 from unitagent.operator.history.event_text import format_time
 
 FAULT, GAP = "X", "!"
-# What is further down shows through: a restart of a moment is seen in a chart of a day.
+# Later states cover earlier ones, so that a short restart is visible in a chart of a day.
 LETTERS = {
     InstanceState.HEALTHY: "#",
     InstanceState.RUNNING: "=",
@@ -23,7 +23,7 @@ LETTERS = {
     InstanceState.LOST: "?",
 }
 _DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
-_LEAST = 20  # letters in a row, however narrow the terminal is
+_LEAST = 20  # letters per row, however narrow the terminal is
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What there is to draw.
+    """A history as states over time.
 
     Attributes:
         faults: the first failure of each generation that failed.
-        gaps: where entries are missing, so that a state may be an older one.
-        generations: when each generation was first entered.
+        gaps: where events are missing, so that a state may be outdated.
+        generations: when each generation began.
 
     """
 
@@ -59,13 +59,13 @@ class Timeline:
 def build_timeline(
     moments: Sequence[Moment], silent: Mapping[int, float], now: float, since: float | None = None
 ) -> Timeline:
-    """Draw up a history.
+    """Build the timeline of a history.
 
     Args:
         moments: oldest first.
-        silent: ranks that have said nothing for their lease, and when they last did.
-        now: by the same clock.
-        since: where to begin at the earliest.
+        silent: ranks that have been silent for their lease -> their last sign of life.
+        now: on the same clock.
+        since: omit everything before this time.
 
     """
     if not moments:
@@ -86,7 +86,7 @@ def build_timeline(
 
 
 def _build_spans(moments: Sequence[Moment], silent: Mapping[int, float], now: float) -> Iterator[Span]:
-    """A rank whose agent ended is in no state, until another takes its place."""
+    """Build the spans; a rank whose agent ended has no state until another agent takes its place."""
     current: dict[int, tuple[float, InstanceState]] = {}
     for moment in _select_holders(moments):
         was = current.get(moment.rank)
@@ -106,7 +106,7 @@ def _build_spans(moments: Sequence[Moment], silent: Mapping[int, float], now: fl
 
 
 def _select_holders(moments: Sequence[Moment]) -> Iterator[Moment]:
-    """What says in which state a rank is: not what one says that waits for it, or has been replaced."""
+    """Select the events of each rank's current holder, not those of a waiting or replaced agent."""
     holders: dict[int, str] = {}
     for moment in moments:
         if moment.kind in (Kind.JOINED, Kind.TAKEOVER):
@@ -125,7 +125,9 @@ def _find_generations(moments: Sequence[Moment]) -> Iterator[tuple[int, float]]:
 
 
 def draw_chart(unit: str, line: Timeline, width: int) -> str:
-    """Draw it, ``width`` letters wide."""
+    """Draw a timeline, ``width`` letters wide: a row per rank, with a letter for the worst state in each
+    interval.
+    """
     label = f"rank {max(line.ranks, default=0)} "
     scale = _Scale(line, max(_LEAST, width - len(label)))
     head = (
@@ -141,7 +143,7 @@ def draw_chart(unit: str, line: Timeline, width: int) -> str:
 
 
 class _Scale:
-    """Time as places in a row."""
+    """Maps times to cells of a row."""
 
     def __init__(self, line: Timeline, cells: int) -> None:
         self._line = line
@@ -149,8 +151,8 @@ class _Scale:
         self.step = max(line.end - line.begin, 0.001) / cells
 
     def draw_row(self, rank: int) -> str:
-        """What was worst in each place; where entries of this rank are missing, or a generation failed
-        because of it, that.
+        """Draw the worst state in each cell; gaps in this rank's events and failures that it caused cover
+        it.
         """
         depths = [-1] * self._cells
         for span in self._line.spans:
@@ -167,7 +169,7 @@ class _Scale:
         return "".join(row)
 
     def draw_generations(self) -> str:
-        """Each generation's number where it begins, if there is room."""
+        """Draw each generation's number where it begins, if there is room."""
         row = ""
         for number, place in self._find_beginnings():
             if not row or place > len(row):

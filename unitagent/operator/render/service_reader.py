@@ -1,6 +1,6 @@
-"""The storage of a service file that every engine can mount by itself: NFS.
+"""From a service file's content to the ``Service`` that the engines' manifests are made of.
 
-The invariant: an entry is a ``Mount``, or its kind is named, so that what is left out can be said.
+The invariant: whatever is not taken into the ``Service`` keeps its path, so that it can be reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unitagent.settings.variables import VARIABLES
 _SERVER = re.compile(r"[A-Za-z0-9._:-]+")
 _PATH = re.compile(r"/[^\s:,]*")
 _OF_EACH = ("mount_path", "name")
-# Each manifest tells an instance its place and its store.
+# Each manifest sets these itself: an instance's placement and store.
 GIVEN = frozenset(
     {
         "UNIT_ID",
@@ -36,18 +36,18 @@ GIVEN = frozenset(
     }
 )
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
-_MOST = 1000  # Units, cards and GiB; more is a mistake
-_LONGEST = 40  # characters of a name, so that the engines can add to it
+_MOST = 1000  # Units, GPUs and GiB; more is a mistake
+_LONGEST = 40  # characters of a name, so that engines can append to it
 
 
 def read_mounts(root: Reader) -> tuple[Mount, ...]:
-    """Read the entries that are NFS; what does not fit is noted as a problem."""
+    """Read the NFS entries; invalid ones are recorded as problems."""
     found = (_read_mount(entry) for entry in root.objects("storage") if entry.content.get("nfs") is not None)
     return tuple(mount for mount in found if mount)
 
 
 def list_other_storage(root: Reader) -> Iterator[str]:
-    """Yield the paths of what the entries state beside that."""
+    """Yield the paths of everything else in the entries."""
     for entry in root.objects("storage"):
         yield from (entry.where(key) for key in entry.content if key not in (*_OF_EACH, "nfs"))
 
@@ -68,7 +68,7 @@ def _read_mount_text(reader: Reader, key: str, pattern: re.Pattern[str], accepte
     if text is not None and pattern.fullmatch(text):
         return text
     if not isinstance(reader.content.get(key), str | None):
-        return None  # its type has been refused already
+        return None  # its type has already been reported
     reader.refuse(key, accepted)
     return None
 
@@ -80,9 +80,9 @@ def read_service(root: Reader, file: ServiceFile, carrier: str | None) -> Servic
     settings, parsed = _parse_settings(root, file)
     image, rolling = container.text("image"), _find_rolling_strategy(root, metadata)
     if image is None:
-        root.problems.append("containers[0].image missing: accepted is the name of an image")
+        root.problems.append("containers[0].image missing: must be the name of an image")
     if not file.command:
-        root.problems.append("containers[0].script missing: accepted is the workload's command line")
+        root.problems.append("containers[0].script missing: must be the workload's command line")
     return Service(
         name=_make_label(metadata.text("name")),
         image=image or "",
@@ -106,7 +106,7 @@ def read_service(root: Reader, file: ServiceFile, carrier: str | None) -> Servic
 
 
 def _parse_settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], dict[str, Any]]:
-    """Give the agent's variables that go into the manifest, and all of them parsed."""
+    """Return the agent's variables for the manifest as text, and all of them parsed."""
     parsed = {}
     for name, stated in file.values.items():
         variable = VARIABLES[name]
@@ -114,8 +114,8 @@ def _parse_settings(root: Reader, file: ServiceFile) -> tuple[dict[str, str], di
             parsed[name] = variable.kind.parse(stated.text)
         except ValueError as error:
             shown, accepted = variable.mask_value(stated.text), variable.kind.accepted
-            reason = f"{error}; " if isinstance(error, RefusalError) else ""
-            root.problems.append(f"{stated.path}={shown!r}: {reason}accepted is {accepted}")
+            reason = f" ({error})" if isinstance(error, RefusalError) else ""
+            root.problems.append(f"{stated.path}={shown!r}: must be {accepted}{reason}")
     kept = {n: stated.text for n, stated in file.values.items() if n not in GIVEN}
     return kept, parsed
 
@@ -126,13 +126,13 @@ def _read_units(metadata: Reader) -> int:
 
 
 def _make_label(name: str | None) -> str:
-    """Make a DNS label of a name, as all engines take it."""
+    """Make a DNS label of a name, which all engines accept."""
     label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_LONGEST].strip("-")
     return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
 
 
 def _find_rolling_strategy(root: Reader, metadata: Reader) -> Reader:
-    """Find the strategy, which stands at three places in Alibaba's pages."""
+    """Find the strategy, for which Alibaba's documentation has three places."""
     found: dict[str, Any] = {}
     for place in (root, metadata):
         found |= place.object("rolling_strategy").content
@@ -156,6 +156,6 @@ def _read_portion(rolling: Reader, key: str) -> int | str | None:
     if isinstance(value, str):
         if re.fullmatch(r"[0-9]{1,3}%", value):
             return value
-        rolling.refuse(key, f"a whole number from 0 to {_MOST}, or a percentage")
+        rolling.refuse(key, f"an integer from 0 to {_MOST}, or a percentage")
         return None
     return rolling.whole(key, 0, _MOST)

@@ -1,7 +1,6 @@
-"""Mappings, lists and scalars as YAML, readable, without a library.
+"""Write mappings, lists and scalars as readable YAML, without a library.
 
-The invariant: every YAML reader, 1.1 or 1.2, gets back exactly what went in; what could be read in two ways
-is quoted.
+The invariant: every YAML parser, 1.1 or 1.2, reads back exactly what went in; ambiguous scalars are quoted.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ _WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
 def format_documents(contents: list[object], comment: str) -> str:
-    """Give a file: the comment, then each document."""
+    """Format a file: the comment, then each document."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return head + "---\n".join("\n".join(_format_lines(content, "")) + "\n" for content in contents)
 
