@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_said_and_nothing_invented(
     found = tried(tmp_path, VLLM, text, rank)
     assert found.plan is None
     assert why in found.notices[0]
-    with pytest.raises(ConfigurationError, match="UNIT_FRAMEWORK=vllm: nothing of COMMAND"):
+    with pytest.raises(ConfigurationError, match="UNIT_FRAMEWORK=vllm: no part of COMMAND"):
         tried(tmp_path, VLLM, text, rank, "vllm")
 
 
@@ -113,7 +113,7 @@ def test_it_is_looked_for_where_the_shell_has_gone(tmp_path: Path) -> None:
     assert known.plan is not None
     assert known.plan.traffic_port == 18001
     unknown = in_text(tmp_path, f'cd "$(dirname x)" && exec {VLLM}')
-    assert "its folder is not known here; write the whole path" in unknown.notices[0]
+    assert "its folder is unknown here; use an absolute path" in unknown.notices[0]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_file_that_the_text_makes_is_not_read(tmp_path: Path, step: str) -> No
     """Not the one that an earlier start has left there either."""
     (tmp_path / "c.yaml").write_text("port: 18001")
     found = in_text(tmp_path, f"{step}; {VLLM}")
-    assert "its text makes c.yaml itself" in found.notices[0]
+    assert "its text creates c.yaml itself" in found.notices[0]
 
 
 @pytest.mark.parametrize("step", ["cat c.yaml >/dev/null", "[ -f c.yaml ] || exit 1", "cp a.yaml b.yaml"])

@@ -115,7 +115,7 @@ def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
 
 def test_who_reads_host_ip_is_said_as_it_is() -> None:
     (found,) = variables.judge_variables({"HOST_IP": "192.0.2.1"}, PLACE)
-    assert "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP" in found.detail
+    assert "vLLM ignores it with a warning, and SGLang prefers the SGLANG_HOST_IP" in found.detail
 
 
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:

@@ -59,8 +59,7 @@ def test_the_doctor_lists_the_gids_of_the_card_s_port(sysfs: Sysfs) -> None:
     assert seen.names == ["mlx5_0", "mlx5_1"]
     (finding,) = container_checks.judge_rdma(seen, "eth2", wanted=False)
     assert finding.detail == (
-        "mlx5_1 port 2 (Ethernet) belongs to eth2 and can be used; "
-        f"GIDs: 0 RoCE v2 {LOCAL}, 3 RoCE v2 {MAPPED}"
+        f"mlx5_1 port 2 (Ethernet) belongs to eth2 and is usable; GIDs: 0 RoCE v2 {LOCAL}, 3 RoCE v2 {MAPPED}"
     )
 
 

@@ -100,7 +100,7 @@ def test_what_rank_0_is_asked_is_shown(
     assert (f"# health: {asked}" in text) == bool(asked)
     seen = json.loads(run("env", "--format", "json", *VLLM, environ=environ).stdout)["UNIT_HEALTH_URL"]
     if asked and seen["value"] is None:
-        assert seen["source"] == f"not set; rank 0 is asked: {asked} ({source})"
+        assert seen["source"] == f"not set; check at rank 0: {asked} ({source})"
     others = run("env", "--command", "--format", "json", "--rank", "1", *VLLM, environ=environ)
     assert json.loads(others.stdout)["health"] is None
     assert "hush" not in done.stdout + text + others.stdout
@@ -119,7 +119,8 @@ def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
     words = ("env", "--command", "--", "sh", "-c", ". /x; exec vllm serve m --port $PORT")
     told = run(*words, environ=environ).stderr
     assert (
-        "health and port are not known, because the port is $PORT, which only the shell knows: ready" in told
+        "health and port are not known, because the port is $PORT, which only the shell can expand: ready"
+        in told
     )
     assert "set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT" in told
     assert "not known" not in run(*words, environ=environ | {"UNIT_TRAFFIC_PORT": "8001"}).stderr
@@ -131,7 +132,7 @@ def test_a_port_in_a_variable_that_nobody_replaces_is_told_with_what_to_do() -> 
     assert (
         "COMMAND has $PORT, which nobody replaces where no shell runs it: write the number, or have" in told
     )
-    assert "because the port is $PORT, which no shell replaces here: ready" in told
+    assert "because the port is $PORT, which no shell expands here: ready" in told
     words = ("env", "--command", "--", "sh", "-c", "exec vllm serve m --port $PORT")
     told = run(*words, environ=environ).stderr
     assert "because the port is a variable, which is unset or empty here: ready" in told
@@ -178,7 +179,7 @@ def test_another_machine_s_address_is_used_as_given() -> None:
     environ = {name: text for name, text in HERE.items() if name != "COMM_IFNAME"} | {"RANK_IP": "192.0.2.77"}
     done = run("env", "--command", "--format", "json", "--", "true", environ=environ)
     assert json.loads(done.stdout)["environment"]["VLLM_HOST_IP"]["value"] == "192.0.2.77"
-    assert "used as given" in done.stderr
+    assert "used anyway" in done.stderr
 
 
 def test_the_service_file_s_variables_are_said_to_be_its_own(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_the_service_file_s_variables_are_said_to_be_its_own(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "environ", "said"),
     [
-        (("--command",), HERE, "no COMMAND given"),
+        (("--command",), HERE, "COMMAND missing"),
         (("--command", "--", "true"), HERE | {"RANK_ID": "auto", "UNIT_REDIS_URL": "redis://r"}, "--rank N"),
         (("--command", *VLLM, "--nnodes", "3"), HERE | {"UNIT_FRAMEWORK": "vllm"}, "--nnodes"),
         (("--command", "--", "true"), HERE | {"RANK_IP": "", "COMM_IFNAME": "nic9"}, "COMM_IFNAME='nic9'"),

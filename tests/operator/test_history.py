@@ -228,5 +228,5 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     for command in ("events", "timeline"):
         done = run(command, f"--since={text}")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert f"argument --since: {text!r}: accepted is a duration such as 30s, 10m" in done.stderr
+        assert f"argument --since: {text!r}: must be a duration such as 30s, 10m" in done.stderr
         assert f"(see `unitagent {command} --help`)" in done.stderr

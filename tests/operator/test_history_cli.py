@@ -160,7 +160,7 @@ def test_an_order_is_told_with_who_and_why_and_needs_no_history(server: Server, 
         assert kinds().index("order") < kinds().index("restart")
         server.command("ACL", "SETUSER", "default", "-xadd")
         said = solo.run("restart", "--wait")
-        assert "warning: the Unit's history does not tell of it: the store at" in said
+        assert "warning: the order is not in the Unit's history: the store at" in said
         assert solo.status()["generation"] == 3
         until(lambda: "the Unit's history is not written for now" in solo.output.read_text(), "it is said")
         time.sleep(1)  # nothing to wait for: it must not be said again
@@ -181,6 +181,8 @@ def test_an_embedded_store_has_it_too(tmp_path: Path) -> None:
         assert solo.run("timeline", "--svg", str(picture)) == ""
         assert picture.read_text().startswith("<svg ")
         said = solo.run("timeline", "--svg", str(tmp_path))
-        assert said.startswith(f"unitagent: error: --svg={str(tmp_path)!r}: accepted is the path of a file")
+        assert said.startswith(
+            f"unitagent: error: --svg={str(tmp_path)!r}: must be the path of a writable file"
+        )
     finally:
         solo.close()

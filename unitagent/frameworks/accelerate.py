@@ -1,10 +1,10 @@
-"""Hugging Face Accelerate's launcher: one of torchrun's, with names of its own.
+"""Hugging Face Accelerate's launcher, which wraps torchrun under other flag names.
 
-The invariant: as with torchrun, what follows the program belongs to the program.
+The invariant: as with torchrun, everything after the program belongs to the program.
 
-Sources: Accelerate 1.15 ``commands/launch.py`` and ``utils/launch.py``. ``--num_processes`` counts those of
-all machines, and each starts its share of them. What stands in a file of the user's (``accelerate config``)
-is overruled by the command line.
+Sources: Accelerate 1.15 ``commands/launch.py`` and ``utils/launch.py``. ``--num_processes`` counts the
+processes of all machines, of which each starts its share. The command line overrides the user's configuration
+file (``accelerate config``).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Accelerate:
         completer.add_default(_PORT, context.master_port, "The ranks meet at a port free in this generation.")
         processes = _PROCESSES.read_number(words)
         if processes is not None and (processes == 0 or processes % context.size):
-            counted = f"--num_processes {processes}: it counts those of all ranks"
-            completer.add_problem(f"{counted}, and {fact}; write a multiple")
+            counted = f"--num_processes {processes}: it counts the processes of all ranks"
+            completer.add_problem(f"{counted}, and {fact}; use a multiple of {context.size}")
         return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
 
 

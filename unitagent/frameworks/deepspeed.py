@@ -1,10 +1,10 @@
 """DeepSpeed's launcher without ssh: each rank starts its own processes.
 
-The invariant: as with torchrun, what follows the program belongs to the program.
+The invariant: as with torchrun, everything after the program belongs to the program.
 
-Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs
-in a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks
-are taken to have as many (``--num_gpus`` says otherwise). A hostfile of the user's is used as it is.
+Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs in
+a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks are
+assumed to have the same number (``--num_gpus`` overrides it). The user's own hostfile is used unchanged.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _WITHOUT_VALUE = frozenset(
     }
 )
 
-# The folder may be everybody's: a link or a pipe that another user has put there is not written to. Ours
-# takes its place; where it cannot (nobody removes another user's file from /tmp), nothing starts.
+# The folder may be shared: the file replaces a link or a pipe of another user instead of writing to it; if
+# that is not
+# permitted (a sticky /tmp), nothing starts.
 _WRITE_HOSTS = """\
 path=$1 hosts=$2
 shift 2

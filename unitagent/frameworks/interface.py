@@ -1,7 +1,6 @@
-"""The shape of a framework: one pure function from a rank's place in the Unit to what is run there.
+"""The interface of a framework: one pure function from a rank's placement in the Unit to what runs there.
 
-The invariant: every word of the user's command is still there, in its order, and planning the result again
-changes nothing.
+The invariants: every argument of the user's command is kept, in its order. Planning is idempotent.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankContext:
-    """The place of one rank in one gang.
+    """The placement of one rank in one gang.
 
     Attributes:
-        rank_ip: address of this rank; always an IP, as are the next three.
-        master_address: of rank 0.
-        master_port: free on rank 0 when the gang was formed, with 7 free ports above it. Who uses which:
+        rank_ip: IP address of this rank.
+        master_address: IP address of rank 0.
+        master_port: free on rank 0 when the gang was formed, with 7 free ports above it. Their use:
             +0 the rendezvous (or Ray's GCS), +1 vLLM's data parallel RPC, Ray's dashboard or LMDeploy's data
             parallel master, +2 Ray's client server; SGLang's attention data parallelism takes +1 to +6.
-        rank_ips: of all ranks, in rank order.
-        ifname: the network card for traffic between ranks; empty when unknown.
-        version: of the engine; empty when unknown.
-        folder: where the command runs; None when that is not known.
+        rank_ips: IP addresses of all ranks, in rank order.
+        ifname: the network interface for traffic between ranks; empty if unknown.
+        version: of the engine; empty if unknown.
+        folder: the working directory of the command; None if unknown.
         shutdown_timeout: whole seconds that the engine may spend on requests in flight after SIGTERM; 0 when
             unset.
-        traffic_port: where requests come in, by the user's word; None when nobody has said.
+        traffic_port: where requests come in, if the user has set it; else None.
 
     """
 
@@ -48,23 +47,23 @@ class RankContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
-    """What one rank runs, and how its workload is asked how it does.
+    """What one rank runs, and how its health and progress are checked.
 
     Attributes:
-        env: variables to set beside the ones the workload is given anyway.
-        origins: flag or variable that was added -> a sentence why.
-        health: ``http`` URL that answers 200, or ``tcp`` one that can be reached, when the engine serves;
-            only at rank 0, None where there is nothing to ask.
-        traffic_port: where users' requests come in; None where they do not.
-        stated_port: what the flags say of that port, which may be ``UNTOLD``; None where they say nothing.
+        env: variables to set in addition to those that every workload gets.
+        origins: added flag or variable -> a sentence that explains it.
+        health: ``http`` URL that answers 200, or ``tcp`` URL that accepts connections, while the engine
+            serves; only at rank 0, None without a check.
+        traffic_port: where users' requests come in; None if this rank takes none.
+        stated_port: that port as the flags have it, possibly ``UNKNOWN``; None if no flag sets it.
         running_metrics: gauges of ``metrics_url`` that add up to the requests in flight.
-        progress_metric: counter of ``metrics_url`` that moves with every step of the engine; frozen while
-            requests run it means a stall.
+        progress_metric: counter of ``metrics_url`` that grows with every step of the engine; if it does not
+            while requests are running, the engine is stalled.
         metrics_url: Prometheus text of the engine.
         required_processes: name prefixes (at most 15 characters, the kernel's limit) of processes that the
             command starts and cannot work without; they get no grace once its main process has ended.
         ignores_sigterm: the engine ignores SIGTERM on this rank, so it is killed without a grace.
-        notices: sentences that a person should read once, at the start.
+        notices: sentences to show once, at the start.
 
     """
 
@@ -83,14 +82,16 @@ class LaunchPlan:
 
 
 class Framework(Protocol):
-    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``) but in ``sh -c TEXT``.
+    """Knows one engine. Its command may be wrapped (``env X=1 …``, ``python -m …``), but not in ``sh -c
+    TEXT``.
 
-    A word may be ``UNTOLD``: reading its value raises ``UntoldError``, and then the command is left alone.
+    A word may be ``UNKNOWN``: reading its value raises ``UnreadableError``, and then the command stays
+    unchanged.
     """
 
     @property
     def name(self) -> str:
-        """The value of ``UNIT_FRAMEWORK`` that asks for it."""
+        """The value of ``UNIT_FRAMEWORK`` that selects it."""
 
     @property
     def example(self) -> str:
@@ -103,6 +104,6 @@ class Framework(Protocol):
         """Complete ``argv`` for one rank; in a Unit of size 1 nothing is added.
 
         Raises:
-            ConfigurationError: the user's words contradict the Unit.
+            ConfigurationError: the user's flags contradict the Unit.
 
         """

@@ -1,6 +1,6 @@
-"""Where an engine takes requests, read off its own flags.
+"""Where an engine takes requests, according to its own flags.
 
-The invariant: an address is only given out when the flags leave no doubt about it.
+The invariant: an address is only returned if the flags determine it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1
 
 @dataclass(frozen=True, slots=True)
 class ListenFlags:
-    """How an engine says where it listens.
+    """The flags by which an engine chooses where to listen.
 
     Attributes:
         port: its default.
-        elsewhere: flags with which it does not listen on a port at all.
+        elsewhere: flags with which it does not listen on a port.
 
     """
 
@@ -33,14 +33,14 @@ class ListenFlags:
     elsewhere: tuple[Flag, ...] = ()
 
     def find_address(self, words: Sequence[str]) -> ListenAddress | None:
-        """Return where it listens with these arguments; None when that cannot be told."""
+        """Return where it listens with these arguments; None if unknown."""
         try:
             return self._read_address(words)
         except UnreadableError:
             return None
 
     def read_port_text(self, words: Sequence[str]) -> str | None:
-        """Return what these arguments say of the port, untold or not; None where they say nothing."""
+        """Return the port as these arguments have it, even an unknown one; None if they do not set it."""
         return self.port_flag.read_text(words)
 
     def _read_address(self, words: Sequence[str]) -> ListenAddress | None:
@@ -54,7 +54,7 @@ class ListenFlags:
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """A port, and the address to ask it at from the same container."""
+    """A port, and its address for requests from the same container."""
 
     port: int
     host: str
@@ -62,21 +62,21 @@ class ListenAddress:
 
     @property
     def health_url(self) -> str:
-        """A check for it. With TLS nobody here could verify the name, so a connection has to do."""
+        """The URL of a health check. With TLS the name could not be verified, so it only connects."""
         address = f"{self.host}:{self.port}"
         return f"tcp://{address}" if self.tls else f"http://{address}/health"
 
     @property
     def metrics_url(self) -> str | None:
-        """Where its metrics are."""
+        """The URL of its metrics; None with TLS."""
         return None if self.tls else f"http://{self.host}:{self.port}/metrics"
 
 
 def choose_wildcard(address: str) -> str:
-    """Return what to listen at so that requests to ``address`` arrive, and the agent's own questions too."""
+    """Return the wildcard address that accepts requests to ``address`` and the agent's own checks."""
     return "::" if ":" in address else "0.0.0.0"
 
 
 def bracket_ipv6(address: str) -> str:
-    """Return an address as it stands before ``:PORT``."""
+    """Return an address as it is written before ``:PORT``."""
     return f"[{address}]" if ":" in address else address

@@ -1,11 +1,10 @@
 """LMDeploy over several machines: TurboMind by its own flags, the PyTorch engine on Ray.
 
-The invariant: rank 0 takes the requests; the others run the same server around an engine that only
-computes. With data parallelism of the PyTorch engine every rank has servers of its own behind
-``--proxy-url``.
+The invariant: rank 0 takes the requests; the other ranks run the same server with an engine that only
+computes. With data parallelism of the PyTorch engine, every rank has its own servers behind ``--proxy-url``.
 
-Sources: LMDeploy ``lmdeploy/cli/serve.py``. While ranks wait for each other a TurboMind process ignores
-signals, so that only SIGKILL ends it.
+Sources: LMDeploy ``lmdeploy/cli/serve.py``. While ranks wait for each other, a TurboMind process ignores
+signals, so only SIGKILL ends it.
 """
 
 from __future__ import annotations

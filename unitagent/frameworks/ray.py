@@ -88,8 +88,8 @@ exec ray start --address="$3" --node-ip-address="$4" --block
 _DAEMONS = ("gcs_server", "raylet")
 _NODE_DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 _ORIGINS = {
-    "ray start": "Ray needs a node on every rank, at the address that the other ranks reach.",
-    "RAY_ADDRESS": "Rank 0's command joins this Unit's cluster and no other.",
+    "ray start": "Ray needs a node on every rank, at an address that the other ranks reach.",
+    "RAY_ADDRESS": "Rank 0's command joins this Unit's cluster.",
     _NODE_DRAIN: "The Unit drains as a whole; a node has nothing left to wait for.",
 }
 _JOBS = (("ray", "job"),)
@@ -100,7 +100,7 @@ _JOB_SERVER = "RAY_API_SERVER_ADDRESS"
 def plan_ray_cluster(
     context: RankContext, argv: Sequence[str], env: Mapping[str, str], *, dashboard: bool = False
 ) -> LaunchPlan:
-    """Return the plan of a rank: rank 0 the head and then ``argv``, the others a node.
+    """Return the plan of a rank: rank 0 runs the head and then ``argv``, the others a node.
 
     The job server of ``ray job submit`` is part of the dashboard.
     """
@@ -145,7 +145,7 @@ class Ray:
     example = ""  # it completes any command
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
-        """Whether it is plain that the command needs Ray: ``ray job …``, or one that starts it itself."""
+        """Whether the command clearly needs Ray: ``ray job …``, or one that starts Ray itself."""
         return split_at_engine(argv, (*_JOBS, *_OWN)) is not None
 
     def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
@@ -159,7 +159,7 @@ class Ray:
         return replace(
             plan,
             env={**plan.env, _JOB_SERVER: f"http://127.0.0.1:{context.master_port + 1}"},
-            origins={**plan.origins, _JOB_SERVER: "Rank 0's job server is the one to ask."},
+            origins={**plan.origins, _JOB_SERVER: "Jobs go to the job server of rank 0."},
         )
 
 

@@ -34,8 +34,8 @@ _RANK = Flag("--data-parallel-rank", ("-dpn",))
 _START_RANK = Flag("--data-parallel-start-rank", ("-dpr",))
 _HEADLESS = Flag("--headless")
 _HYBRID_BY_START_RANK = (
-    "at rank 0, whatever its value, it means hybrid load balancing to vLLM, which then refuses the headless "
-    "ranks; leave it out, each rank gets its own, or write --data-parallel-hybrid-lb"
+    "at rank 0 vLLM takes it, whatever its value, as hybrid load balancing and then refuses the headless "
+    "ranks; omit it, since each rank gets its own, or use --data-parallel-hybrid-lb"
 )
 _ADDRESS = Flag("--data-parallel-address", ("-dpa",))
 _RPC_PORT = Flag("--data-parallel-rpc-port", ("-dpp",))
@@ -54,12 +54,12 @@ _LISTEN = ListenFlags(8000, elsewhere=(Flag("--uds"),))
 _RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _STEPS = "vllm:iteration_tokens_total_count"
 _SHUTDOWN_TIMEOUT_SINCE = (0, 18)
-_REQUIRED = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself ends seconds after one of them, or never
+_REQUIRED = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself exits seconds after one of them, or never
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What data parallelism means for one rank.
+    """The role of one rank in data parallelism.
 
     Attributes:
         native: whether the native multi-node flags are needed.
@@ -74,7 +74,7 @@ class Layout:
 def choose_layout(
     context: RankContext, words: Sequence[str], completer: FlagCompleter, *, native: bool
 ) -> Layout:
-    """Add the flags of this rank to ``completer``; ``native`` says that the user wrote native ones."""
+    """Add the flags of this rank to ``completer``; ``native``: the user has set native ones."""
     replicas = _SIZE.read_number(words) or 1
     balanced = any(flag.is_set(words) for flag in (*_HYBRID, *_EXTERNAL))
     if replicas > 1 and _means_hybrid(context, words, balanced=balanced):
@@ -92,7 +92,7 @@ def choose_layout(
 def _span_replicas(
     context: RankContext, replicas: int, completer: FlagCompleter, *, balanced: bool, native: bool
 ) -> Layout:
-    """Each replica is spread over several ranks, or there is but one."""
+    """Spread each replica over several ranks, or the only one over all."""
     if context.size % replicas and not native:
         completer.add_problem(
             f"--data-parallel-size {replicas}: a Unit of {context.size} instances runs a multiple or a "
@@ -105,7 +105,7 @@ def _span_replicas(
 
 
 def _means_hybrid(context: RankContext, words: Sequence[str], *, balanced: bool) -> bool:
-    """Whether rank 0 has, or with the same words would have, a start rank that the user wrote."""
+    """Whether rank 0 has, or with the same flags would have, a start rank from the user."""
     own_worker = context.rank > 0 and _HEADLESS.is_set(words)
     return _START_RANK.is_set(words) and not balanced and not own_worker
 
@@ -130,7 +130,7 @@ def _add_engine_ranks(
 
 
 def _check_external_balancer(context: RankContext, replicas: int, completer: FlagCompleter) -> None:
-    """One server per replica, and one replica per rank, behind a balancer of the user's."""
+    """Check for one server per replica and one replica per rank, behind the user's own load balancer."""
     if replicas != context.size:
         completer.add_problem(
             f"--data-parallel-size {replicas}: with an external load balancer each of the {context.size} "
@@ -197,13 +197,13 @@ def _assign_role(
     if headless:
         if _NOT_HEADLESS.is_set(command.all_words):
             completer.add_problem(
-                f"--no-headless: requests go to rank 0, not to rank {context.rank}; leave it out"
+                f"--no-headless: requests go to rank 0, not to rank {context.rank}; omit it"
             )
         completer.add_switch(_HEADLESS, f"Rank {context.rank} only computes; requests go to rank 0.")
-        completer.override_value(_API_SERVERS, 0, "A rank without requests may not have API servers.")
+        completer.override_value(_API_SERVERS, 0, "A rank that takes no requests must not have API servers.")
     elif _HEADLESS.is_set(command.all_words):
         completer.add_problem(
-            f"--headless: rank {context.rank} has to take requests; leave it out, the others get it"
+            f"--headless: rank {context.rank} must take requests; omit it, since the other ranks get it"
         )
 
 
@@ -211,12 +211,12 @@ def _add_shutdown_timeout(context: RankContext, completer: FlagCompleter) -> Non
     release = re.match(r"(\d+)\.(\d+)", context.version)
     known = release is not None and (int(release[1]), int(release[2])) >= _SHUTDOWN_TIMEOUT_SINCE
     if known and context.rank == 0 and context.shutdown_timeout:
-        why = "At a stop, requests still in flight after the drain may finish for so many seconds."
+        why = "Requests still in flight after the drain get this many seconds to finish."
         completer.add_default(_SHUTDOWN_TIMEOUT, context.shutdown_timeout, why)
 
 
 def _use_serve_command(command: SplitCommand) -> SplitCommand:
-    """``--headless`` is a matter of ``vllm serve``; the older module takes it and starts a server anyway."""
+    """Use ``vllm serve``: the older module accepts ``--headless``, but starts a server anyway."""
     if command.head[-1] != VLLM_MODULE:
         return command
     return replace(command, head=(*command.head[:-1], "vllm.entrypoints.cli.main", "serve"))
@@ -227,11 +227,11 @@ def _runs_on_ray(command: SplitCommand) -> bool:
 
 
 def _plan_on_ray(context: RankContext, command: SplitCommand, env: Mapping[str, str]) -> LaunchPlan:
-    """Ray gives vLLM the GPUs of all ranks; its native flags and Ray exclude each other."""
+    """Plan vLLM on a Ray cluster with the GPUs of all ranks; vLLM's native flags do not work with Ray."""
     if (_NNODES.read_number(command.all_words) or 1) > 1:
         raise ConfigurationError(
-            f"--nnodes {_NNODES.read_value(command.all_words)}: vLLM takes no such flag with Ray; leave one "
-            f"out"
+            f"--nnodes {_NNODES.read_value(command.all_words)}: vLLM does not accept this flag with Ray; "
+            f"omit one of them"
         )
     completer = FlagCompleter(command.all_words, env)
     _add_shutdown_timeout(context, completer)
