@@ -13,15 +13,16 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = {"store", "workload", "discovery", "frameworks", "probes"}
 SHELL = {"agent", "operator", "commands", "cli", "__main__"}  # where the rooms may meet
 MEETING = {  # of the operator's files; the others make words of what they are given
-    "doctor/examination.py",
-    "doctor/rights.py",
-    "endpoints/routing.py",
-    "history/looking_back.py",
-    "proof.py",
-    "render/mounts.py",
-    "render/rendering.py",
-    "rehearsing.py",
-    "watching.py",
+    "agent_client.py",
+    "doctor/doctor_cli.py",
+    "doctor/store_checks.py",
+    "dry_run.py",
+    "endpoints/endpoints_cli.py",
+    "history/history_cli.py",
+    "render/render_cli.py",
+    "render/service_reader.py",
+    "store_locator.py",
+    "unit_cli.py",
 }
 INTERFACES = {"unitagent.store.protocol"}  # records that say what a room gives; they do nothing
 PURE = {"hashlib", "__future__", "dataclasses", "enum", "typing", "collections", "itertools"}

@@ -1,4 +1,4 @@
-"""What each command does. What it needs is imported when it runs, so that a health check starts quickly."""
+"""What each command does. Each imports what it needs when it runs, so that health checks start quickly."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from unitagent.settings import Resolved, Settings
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
-_RANK_0 = "rank-0"  # a name for where that would be
+_RANK_0 = "rank-0"  # stands in for rank 0's address
 
 
 def _resolve_settings(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
-    """Settle what flags, environment, service file and platform say."""
+    """Resolve the settings from flags, environment, service file and platform."""
     import socket  # noqa: PLC0415
 
     from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
@@ -27,7 +27,7 @@ def _resolve_settings(namespace: argparse.Namespace, *, identity: bool = True) -
     return resolve_settings(
         collect_flags(namespace),
         os.environ,
-        socket.gethostname(),  # its domain is read from /etc/hosts: a resolver that is down takes seconds
+        socket.gethostname(),  # its domain comes from /etc/hosts, since a dead resolver takes seconds
         _read_file,
         command=namespace.command,
         identity=identity,
@@ -41,11 +41,11 @@ def _read_file(path: str) -> str:
 
 
 def run_agent(namespace: argparse.Namespace) -> int:
-    """Be one instance of a Unit.
+    """Run one instance of a Unit.
 
-    Most of its start is spent on imports. A request to stop that comes meanwhile would be lost on PID 1 and
-    kill anybody else, so it is held back until the agent can listen. SIGPIPE and SIGXFSZ are held back before
-    there is a second thread, see :mod:`unitagent.workload.signals`.
+    Most of a start is imports. A stop signal during that time would be lost on PID 1 and would kill any other
+    process, so it stays blocked until the agent handles signals. SIGPIPE and SIGXFSZ are blocked before a
+    second thread starts, see :mod:`unitagent.workload.signals`.
     """
     import signal  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ def run_agent(namespace: argparse.Namespace) -> int:
         raise
     finally:
         if not writing.close():
-            os._exit(code)  # nobody reads what there is to say, and saying it would take for ever
+            os._exit(code)  # nobody reads our log, and writing the rest would block for ever
     return code
 
 
@@ -91,7 +91,7 @@ def run_local_unit(namespace: argparse.Namespace) -> int:
 
 
 def probe_agent(namespace: argparse.Namespace) -> int:
-    """Ask an agent."""
+    """Ask an agent a probe, and print the answer."""
     from unitagent.operator import probe_client as prober  # noqa: PLC0415
     from unitagent.setting_parsers import parse_listen_address  # noqa: PLC0415
 
@@ -100,23 +100,24 @@ def probe_agent(namespace: argparse.Namespace) -> int:
         host, port = parse_listen_address(given)
     except ValueError as error:
         where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
-        accepted = "host:port or [IPv6 address]:port"
-        raise ConfigurationError(f"{where}={given!r}: accepted is {accepted}") from error
+        raise ConfigurationError(f"{where}={given!r}: must be host:port or [IPv6 address]:port") from error
     if not port:
-        raise ConfigurationError("UNIT_HTTP_ADDRESS=off: there is no probe address to ask; give --address")
+        raise ConfigurationError(
+            "UNIT_HTTP_ADDRESS='off': the agent has no probe address; use --address HOST:PORT"
+        )
     return prober.run_probe(namespace.kind, host, port, namespace.timeout)
 
 
 def print_environment(namespace: argparse.Namespace) -> int:
-    """Show the settings, or what would be run."""
+    """Print the settings, or what would be run."""
     import asyncio  # noqa: PLC0415
 
-    from unitagent.operator import env_cli, dry_run  # noqa: PLC0415
+    from unitagent.operator import dry_run, env_cli  # noqa: PLC0415
 
-    found = _resolve_for_dry_run(namespace) if namespace.rehearse else _resolve_settings(namespace)
+    found = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
     for warning in found.warnings:
         print_warning(f"warning: {warning}")
-    if namespace.rehearse:
+    if namespace.dry_run:
         from unitagent.operator.dry_run import plan_launch  # noqa: PLC0415 (it needs the frameworks)
 
         print_verbatim(dry_run.format_dry_run(plan_launch(found), namespace.format) + "\n")
@@ -129,7 +130,7 @@ def print_environment(namespace: argparse.Namespace) -> int:
 
 
 def _add_engine(found: Resolved, here: Discovered) -> Discovered:
-    """Add what COMMAND tells; an address that was given counts although it may be another machine's."""
+    """Add what COMMAND reveals; an explicit address counts even if it belongs to another machine."""
     from dataclasses import replace  # noqa: PLC0415
 
     from unitagent.operator.dry_run import find_engine_endpoints  # noqa: PLC0415 (it needs the frameworks)
@@ -140,7 +141,7 @@ def _add_engine(found: Resolved, here: Discovered) -> Discovered:
 
 
 def _resolve_for_dry_run(namespace: argparse.Namespace) -> Resolved:
-    """Settle what would be run on a rank, from which nobody sets out: a name may stand in for rank 0."""
+    """Resolve the settings of a rank that does not start; a stand-in may replace rank 0's address."""
     from unitagent.settings.cli_options import PREFIX  # noqa: PLC0415
 
     try:
@@ -154,11 +155,11 @@ def _resolve_for_dry_run(namespace: argparse.Namespace) -> Resolved:
 
 
 async def _discover_address(settings: Settings) -> Discovered:
-    """Find card and address as ``run`` would, without waiting for them."""
+    """Find interface and address as ``run`` does, without waiting for them."""
     from unitagent.discovery.network import find_instance_address  # noqa: PLC0415
     from unitagent.operator.env_cli import Discovered  # noqa: PLC0415
 
-    if settings.ifname and settings.rank_ip:  # they may be another machine's
+    if settings.ifname and settings.rank_ip:  # these may belong to another machine
         return Discovered()
     try:
         found = await find_instance_address(
@@ -170,45 +171,47 @@ async def _discover_address(settings: Settings) -> Discovered:
 
 
 def run_doctor(namespace: argparse.Namespace) -> int:
-    """Examine this container."""
+    """Print the preflight checks of this container."""
     from unitagent.operator.doctor import doctor_cli, findings  # noqa: PLC0415
 
     peers = [doctor_cli.parse_peer(text) for text in namespace.peer]
-    findings = doctor_cli.examine_container(lambda identity: _resolve_settings(namespace, identity=identity), peers)
-    print_text(findings.as_json(findings) if namespace.json else findings.as_text(findings))
-    return findings.exit_code(findings)
+    results = doctor_cli.examine_container(
+        lambda identity: _resolve_settings(namespace, identity=identity), peers
+    )
+    print_text(findings.as_json(results) if namespace.json else findings.as_text(results))
+    return findings.exit_code(results)
 
 
 def show_status(namespace: argparse.Namespace) -> int:
-    """Show the Unit."""
+    """Print the status of the Unit."""
     from unitagent.operator import unit_cli  # noqa: PLC0415
 
     return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
 def show_events(namespace: argparse.Namespace) -> int:
-    """Tell the Unit's history."""
+    """Print the Unit's history."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
 
     return history_cli.show_events(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
 def show_timeline(namespace: argparse.Namespace) -> int:
-    """Draw the Unit's history."""
+    """Draw the Unit's history as a timeline."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
 
     return history_cli.show_timeline(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
 def show_endpoints(namespace: argparse.Namespace) -> int:
-    """Show where the traffic of all Units goes."""
+    """Print where the Units in the store take traffic."""
     from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415
 
     return endpoints_cli.show_endpoints(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
 def send_order(namespace: argparse.Namespace) -> int:
-    """Ask something of the Unit."""
+    """Send the Unit an order: drain or restart."""
     from unitagent.operator import unit_cli  # noqa: PLC0415
 
     return unit_cli.send_order(_resolve_settings(namespace, identity=False).settings, namespace)

@@ -19,7 +19,8 @@ TURNS = 15
 PARTS = {
     "Python": "pass",
     "the command line": "import unitagent.cli",
-    "settings, log": "import unitagent.settings.cli_options, unitagent.settings.resolution, unitagent.system.log",
+    "settings, log": "import unitagent.settings.cli_options, unitagent.settings.resolution; "
+    "import unitagent.system.log",
     "asyncio": "import asyncio",
     "the start, and the core": "import unitagent.agent.startup",
     "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_interfaces; read_interfaces()",

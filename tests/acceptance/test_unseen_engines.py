@@ -195,6 +195,6 @@ def test_a_framework_that_was_named_in_vain(service: Service) -> None:
     assert service.popen is not None
     assert service.popen.wait(DEADLINE) == 2
     (line,) = service.output.read_text().splitlines()
-    assert "UNIT_FRAMEWORK=vllm: nothing of COMMAND could be completed" in line
+    assert "UNIT_FRAMEWORK=vllm: no part of COMMAND can be completed" in line
     assert "`vllm serve MODEL …`" in line
     assert not (service.folder / "begun").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unitagent.frameworks.interface import RankContext, LaunchPlan
+from unitagent.frameworks.interface import LaunchPlan, RankContext
 from unitagent.frameworks.registry import choose_framework
 
 PORT = 40000

@@ -40,7 +40,7 @@ def test_nothing_is_added_to_a_unit_of_one() -> None:
         ("--machine_rank 0", "--machine_rank 0: this instance has rank 1; leave it out or write {RANK_ID}"),
         (
             "--num_processes 3",
-            "--num_processes 3: it counts those of all ranks, and the Unit has 2",
+            "--num_processes 3: it counts the processes of all ranks, and the Unit has 2",
         ),
     ],
 )

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.interface import LaunchPlan
+from unitagent.frameworks.command import UNKNOWN, UnreadableError
 from unitagent.frameworks.completer import CompletedCommand, complete_command
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag
-from unitagent.frameworks.command import UNKNOWN, UnreadableError
+from unitagent.frameworks.interface import LaunchPlan
 
 VLLM, SGLANG = "vllm serve m --config c.yaml", "sglang serve --model-path m --config c.yaml"
 
 
-def tried(folder: Path, command: str, text: str | None, rank: int = 0, name: str = "auto") -> CompletedCommand:
+def tried(
+    folder: Path, command: str, text: str | None, rank: int = 0, name: str = "auto"
+) -> CompletedCommand:
     if text is not None:
         (folder / "c.yaml").write_text(text)
     at = replace(place(rank), folder=str(folder))
@@ -94,7 +96,7 @@ def test_what_cannot_be_read_is_said_and_nothing_invented(
     found = tried(tmp_path, VLLM, text, rank)
     assert found.plan is None
     assert why in found.notices[0]
-    with pytest.raises(ConfigurationError, match="UNIT_FRAMEWORK=vllm: nothing of COMMAND"):
+    with pytest.raises(ConfigurationError, match="UNIT_FRAMEWORK=vllm: no part of COMMAND"):
         tried(tmp_path, VLLM, text, rank, "vllm")
 
 
@@ -111,7 +113,7 @@ def test_it_is_looked_for_where_the_shell_has_gone(tmp_path: Path) -> None:
     assert known.plan is not None
     assert known.plan.traffic_port == 18001
     unknown = in_text(tmp_path, f'cd "$(dirname x)" && exec {VLLM}')
-    assert "its folder is not known here; write the whole path" in unknown.notices[0]
+    assert "its folder is unknown here; use an absolute path" in unknown.notices[0]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_file_that_the_text_makes_is_not_read(tmp_path: Path, step: str) -> No
     """Not the one that an earlier start has left there either."""
     (tmp_path / "c.yaml").write_text("port: 18001")
     found = in_text(tmp_path, f"{step}; {VLLM}")
-    assert "its text makes c.yaml itself" in found.notices[0]
+    assert "its text creates c.yaml itself" in found.notices[0]
 
 
 @pytest.mark.parametrize("step", ["cat c.yaml >/dev/null", "[ -f c.yaml ] || exit 1", "cp a.yaml b.yaml"])
@@ -143,7 +145,9 @@ def test_a_file_that_the_text_only_looks_at_is_read(tmp_path: Path, step: str) -
 def in_text(folder: Path, text: str) -> CompletedCommand:
     at = place(0)
     argv, here = ("sh", "-c", text), str(folder)
-    return complete_command("auto", argv, offered(at), here, lambda _, command: replace(at, folder=command.folder))
+    return complete_command(
+        "auto", argv, offered(at), here, lambda _, command: replace(at, folder=command.folder)
+    )
 
 
 NAMES = st.sampled_from(["port", "host", "nnodes", "a_b"])

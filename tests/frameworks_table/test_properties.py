@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.interface import RankContext, Framework, LaunchPlan
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.registry import FRAMEWORKS
 
 STARTS = (
@@ -88,7 +88,9 @@ def test_planning_twice_changes_nothing(framework: Framework, at: RankContext, a
 
 
 @given(frameworks, places, commands)
-def test_the_users_words_keep_their_order(framework: Framework, at: RankContext, argv: tuple[str, ...]) -> None:
+def test_the_users_words_keep_their_order(
+    framework: Framework, at: RankContext, argv: tuple[str, ...]
+) -> None:
     made = attempt(framework, at, argv)
     instead = framework.name in {"ray", "tensorrt-llm", "vllm", "lmdeploy"} and at.rank > 0
     if made is not None and not (instead and made.argv[:2] == ("/bin/sh", "-c")):

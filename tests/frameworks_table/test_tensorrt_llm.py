@@ -63,7 +63,10 @@ def test_the_launcher_is_not_doubled() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "problem"),
-    [("", "--tp_size is missing"), ("--tensor_parallel_size=3", "3 processes cannot be divided among the 2")],
+    [
+        ("", "--tp_size missing"),
+        ("--tensor_parallel_size=3", "3 processes cannot be divided evenly among the 2"),
+    ],
 )
 def test_contradictions(flags: str, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):

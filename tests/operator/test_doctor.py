@@ -203,14 +203,14 @@ def test_a_store_s_port_that_is_none() -> None:
     code, checks = examined(UNIT_HTTP_ADDRESS="127.0.0.1:65535")
     assert code == 1
     assert "UNIT_HTTP_ADDRESS=127.0.0.1:65535" in checks["settings"][0]["detail"]
-    assert "127.0.0.1:65536 cannot be had: a port is 65535 at most" in checks["port"][1]["detail"]
+    assert "127.0.0.1:65536 is not available: a port must be at most 65535" in checks["port"][1]["detail"]
 
 
 @pytest.mark.parametrize("peer", ["here", "127.0.0.1", "127.0.0.1:0", "localhost:80", "off", "[::1]"])
 def test_a_peer_that_is_none(peer: str) -> None:
     done = run("doctor", "--peer", peer, environ=ALONE)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"--peer={peer!r}: accepted is" in done.stderr
+    assert f"--peer={peer!r}: must be" in done.stderr
 
 
 def test_a_person_reads_lines() -> None:

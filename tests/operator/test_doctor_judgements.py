@@ -9,12 +9,16 @@ import socket
 import pytest
 
 from unitagent.errors import StoreError
-from unitagent.operator.doctor import container_checks, findings, network_checks, store_checks, variable_checks
+from unitagent.operator.doctor import container_checks as container
+from unitagent.operator.doctor import findings
+from unitagent.operator.doctor import network_checks as network
+from unitagent.operator.doctor import store_checks as store
+from unitagent.operator.doctor import variable_checks as variables
 from unitagent.operator.doctor.findings import Finding, Severity, fail, ok, warn
 
 OK, WARN, FAIL = Severity.OK, Severity.WARN, Severity.FAIL
-PLENTY = container_checks.Limits(shm=2**34, memlock=container_checks.UNLIMITED, files=(2**20, 2**20))
-PLACE = variable_checks.Placement(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
+PLENTY = container.Limits(shm=2**34, memlock=container.UNLIMITED, files=(2**20, 2**20))
+PLACE = variables.Placement(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
 
 
 def verdicts(findings: list[Finding]) -> dict[str, Severity]:
@@ -26,20 +30,28 @@ def verdicts(findings: list[Finding]) -> dict[str, Severity]:
     ("seen", "rdma", "shm", "memlock", "nofile"),
     [
         (PLENTY, True, OK, OK, OK),
-        (container_checks.Limits(None, 65536, (1024, 2**20)), False, WARN, OK, OK),
-        (container_checks.Limits(2**26, 65536, (1024, 4096)), True, WARN, WARN, WARN),
-        (container_checks.Limits(2**30, 0, (container_checks.UNLIMITED, container_checks.UNLIMITED)), True, OK, WARN, OK),
-        (container_checks.Limits(2**30 - 1, 0, (1024, container_checks.UNLIMITED)), False, WARN, OK, OK),
+        (container.Limits(None, 65536, (1024, 2**20)), False, WARN, OK, OK),
+        (container.Limits(2**26, 65536, (1024, 4096)), True, WARN, WARN, WARN),
+        (
+            container.Limits(2**30, 0, (container.UNLIMITED, container.UNLIMITED)),
+            True,
+            OK,
+            WARN,
+            OK,
+        ),
+        (container.Limits(2**30 - 1, 0, (1024, container.UNLIMITED)), False, WARN, OK, OK),
     ],
 )
-def test_limits(seen: container_checks.Limits, rdma: bool, shm: Severity, memlock: Severity, nofile: Severity) -> None:
-    judged = verdicts(list(container_checks.judge_limits(seen, rdma=rdma)))
+def test_limits(
+    seen: container.Limits, rdma: bool, shm: Severity, memlock: Severity, nofile: Severity
+) -> None:
+    judged = verdicts(list(container.judge_limits(seen, rdma=rdma)))
     assert judged == {"shm": shm, "memlock": memlock, "nofile": nofile}
 
 
 def test_limits_are_read_of_this_process() -> None:
-    seen = container_checks.read_limits()
-    assert seen.files[0] <= seen.files[1] or container_checks.UNLIMITED in seen.files
+    seen = container.read_limits()
+    assert seen.files[0] <= seen.files[1] or container.UNLIMITED in seen.files
     assert seen.shm is None or seen.shm >= 0
 
 
@@ -71,7 +83,7 @@ def test_limits_are_read_of_this_process() -> None:
 )
 def test_a_variable_in_the_way_is_named(text: str) -> None:
     name, _, value = text.partition("=")
-    found = variable_checks.judge_variables({name: value, "PATH": "/bin"}, PLACE)
+    found = variables.judge_variables({name: value, "PATH": "/bin"}, PLACE)
     assert [(one.check, one.verdict) for one in found] == [("variables", WARN)]
     assert found[0].detail.startswith(name)
 
@@ -98,18 +110,18 @@ def test_a_variable_in_the_way_is_named(text: str) -> None:
 )
 def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
     name, _, value = text.partition("=")
-    assert [found.verdict for found in variable_checks.judge_variables({name: value}, PLACE)] == [OK]
+    assert [found.verdict for found in variables.judge_variables({name: value}, PLACE)] == [OK]
 
 
 def test_who_reads_host_ip_is_said_as_it_is() -> None:
-    (found,) = variable_checks.judge_variables({"HOST_IP": "192.0.2.1"}, PLACE)
-    assert "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP" in found.detail
+    (found,) = variables.judge_variables({"HOST_IP": "192.0.2.1"}, PLACE)
+    assert "vLLM ignores it with a warning, and SGLang prefers the SGLANG_HOST_IP" in found.detail
 
 
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
     given = {"VLLM_HOST_IP": "1.2.3.4", "GLOO_SOCKET_IFNAME": "x", "PET_NNODES": "9", "PET_NODE_RANK": "8"}
     given |= {"MASTER_ADDR": "10.0.0.9", "PET_MASTER_ADDR": "10.0.0.9"}
-    assert [found.verdict for found in variable_checks.judge_variables(given, variable_checks.Placement())] == [OK]
+    assert [found.verdict for found in variables.judge_variables(given, variables.Placement())] == [OK]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +136,7 @@ def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
     ],
 )
 def test_who_stands_above_the_agent(pid: int, first: str, subreaper: bool, verdict: Severity) -> None:
-    assert verdicts([container_checks.judge_init(pid, first, subreaper=subreaper)]) == {"init": verdict}
+    assert verdicts([container.judge_init(pid, first, subreaper=subreaper)]) == {"init": verdict}
 
 
 @pytest.mark.parametrize(
@@ -141,25 +153,29 @@ def test_who_stands_above_the_agent(pid: int, first: str, subreaper: bool, verdi
 def test_the_stop_grace_against_what_is_usual(
     grace: float, source: str, runtime: str, verdict: Severity
 ) -> None:
-    assert verdicts([container_checks.judge_grace(grace, source, runtime)]) == {"grace": verdict}
+    assert verdicts([container.judge_grace(grace, source, runtime)]) == {"grace": verdict}
 
 
-MLX = container_checks.RdmaDevices(("mlx5_0",), "mlx5_0 port 1")
+MLX = container.RdmaDevices(("mlx5_0",), "mlx5_0 port 1")
 
 
 @pytest.mark.parametrize(
     ("seen", "wanted", "judged"),
     [
-        (container_checks.RdmaDevices(()), False, {}),
-        (container_checks.RdmaDevices(()), True, {"rdma": WARN}),
-        (container_checks.RdmaDevices(("mlx5_0",)), False, {"rdma": OK}),
-        (container_checks.RdmaDevices(("mlx5_0",)), True, {"rdma": WARN}),
+        (container.RdmaDevices(()), False, {}),
+        (container.RdmaDevices(()), True, {"rdma": WARN}),
+        (container.RdmaDevices(("mlx5_0",)), False, {"rdma": OK}),
+        (container.RdmaDevices(("mlx5_0",)), True, {"rdma": WARN}),
         (MLX, False, {"rdma": OK}),
-        (container_checks.RdmaDevices(("mlx5_0",), "mlx5_0 port 1", problems=("port state DOWN",)), True, {"rdma": WARN}),
+        (
+            container.RdmaDevices(("mlx5_0",), "mlx5_0 port 1", problems=("port state DOWN",)),
+            True,
+            {"rdma": WARN},
+        ),
     ],
 )
-def test_devices(seen: container_checks.RdmaDevices, wanted: bool, judged: dict[str, Severity]) -> None:
-    assert verdicts(list(container_checks.judge_rdma(seen, "net0", wanted=wanted))) == judged
+def test_devices(seen: container.RdmaDevices, wanted: bool, judged: dict[str, Severity]) -> None:
+    assert verdicts(list(container.judge_rdma(seen, "net0", wanted=wanted))) == judged
 
 
 @pytest.mark.parametrize(
@@ -167,11 +183,11 @@ def test_devices(seen: container_checks.RdmaDevices, wanted: bool, judged: dict[
     [("10.0.0.1", 2, OK), ("127.0.0.1", 1, OK), ("127.0.0.1", 2, WARN), ("::1", 2, WARN), ("fd00::1", 2, OK)],
 )
 def test_the_address(ip: str, size: int, verdict: Severity) -> None:
-    assert network_checks.judge_address("eth1", ip, size).verdict is verdict
+    assert network.judge_address("eth1", ip, size).verdict is verdict
 
 
-def lookup(*addresses: str, seconds: float = 0.01, trouble: str = "") -> network_checks.Lookup:
-    return network_checks.Lookup("leader", addresses, seconds, trouble)
+def lookup(*addresses: str, seconds: float = 0.01, trouble: str = "") -> network.Lookup:
+    return network.Lookup("leader", addresses, seconds, trouble)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +204,8 @@ def lookup(*addresses: str, seconds: float = 0.01, trouble: str = "") -> network
         (lookup("127.0.0.1", "10.0.0.1"), 1, True, OK),
     ],
 )
-def test_the_leader_s_name(seen: network_checks.Lookup, rank: int | None, needed: bool, verdict: Severity) -> None:
-    assert verdicts([network_checks.judge_leader(seen, rank, "10.0.0.2", needed=needed)]) == {"leader": verdict}
+def test_the_leader_s_name(seen: network.Lookup, rank: int | None, needed: bool, verdict: Severity) -> None:
+    assert verdicts([network.judge_leader(seen, rank, "10.0.0.2", needed=needed)]) == {"leader": verdict}
 
 
 @pytest.mark.parametrize(
@@ -202,8 +218,8 @@ def test_the_leader_s_name(seen: network_checks.Lookup, rank: int | None, needed
     ],
 )
 def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Severity) -> None:
-    port = network_checks.TriedPort("probes", "::1", 80, trouble, taken)
-    judged = network_checks.judge_port(port, agent=agent)
+    port = network.TriedPort("probes", "::1", 80, trouble, taken)
+    judged = network.judge_port(port, agent=agent)
     assert judged.verdict is verdict
     assert "[::1]:80" in judged.detail
 
@@ -221,8 +237,8 @@ def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Severity) -> No
     ],
 )
 def test_the_way_to_a_peer(source: str, trouble: int, verdict: Severity) -> None:
-    way = network_checks.PeerConnection("10.0.0.3", 9470, source, 0.001, trouble)
-    assert verdicts([network_checks.judge_peer(way, "10.0.0.2")]) == {"peer": verdict}
+    way = network.PeerConnection("10.0.0.3", 9470, source, 0.001, trouble)
+    assert verdicts([network.judge_peer(way, "10.0.0.2")]) == {"peer": verdict}
 
 
 def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +246,8 @@ def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch)
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    way = network_checks.try_peer("fd00::3", 9470, 0.1)
-    assert "no route to [fd00::3]:9470" in network_checks.judge_peer(way, "10.0.0.2").detail
+    way = network.try_peer("fd00::3", 9470, 0.1)
+    assert "no route to [fd00::3]:9470" in network.judge_peer(way, "10.0.0.2").detail
 
 
 @pytest.mark.parametrize(
@@ -240,38 +256,47 @@ def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch)
         ([0.001] * 5, 0.01, (), (OK, OK, OK)),
         ([0.001, 0.3, 0.4, 0.3, 0.001], 0, (), (WARN, OK, OK)),
         ([0.001] * 5, -30, (), (OK, OK, WARN)),
-        ([0.001] * 5, 30, (store_checks.RefusedCommands(("SET",), "no"),), (OK, FAIL, WARN)),
+        ([0.001] * 5, 30, (store.RefusedCommands(("SET",), "no"),), (OK, FAIL, WARN)),
     ],
 )
 def test_the_store(
-    seconds: list[float], ahead: float, refused: tuple[store_checks.RefusedCommands, ...], judged: tuple[Severity, ...]
+    seconds: list[float],
+    ahead: float,
+    refused: tuple[store.RefusedCommands, ...],
+    judged: tuple[Severity, ...],
 ) -> None:
-    found = store_checks.judge_store(store_checks.StoreAnswers("h:1", seconds, ahead, refused), 1.0)
+    found = store.judge_store(store.StoreAnswers("h:1", seconds, ahead, refused), 1.0)
     assert tuple(verdicts(list(found)).items()) == tuple(
         zip(("store", "rights", "clock"), judged, strict=True)
     )
 
 
 def test_a_clock_that_is_behind_is_not_said_to_be_ahead() -> None:
-    assert "30.0 s behind the store's" in list(store_checks.judge_store(store_checks.StoreAnswers("h", [0.1], 30), 1.0))[2].detail
-    assert "30.0 s ahead of the store's" in list(store_checks.judge_store(store_checks.StoreAnswers("h", [0.1], -30), 1.0))[2].detail
+    assert (
+        "30.0 s behind the store's"
+        in list(store.judge_store(store.StoreAnswers("h", [0.1], 30), 1.0))[2].detail
+    )
+    assert (
+        "30.0 s ahead of the store's"
+        in list(store.judge_store(store.StoreAnswers("h", [0.1], -30), 1.0))[2].detail
+    )
 
 
 def test_rank_0_s_own_store_may_start_later() -> None:
-    assert store_checks.judge_store_error(StoreError("no"), elsewhere=True).verdict is WARN
-    assert store_checks.judge_store_error(StoreError("no"), elsewhere=False).verdict is FAIL
+    assert store.judge_store_error(StoreError("no"), elsewhere=True).verdict is WARN
+    assert store.judge_store_error(StoreError("no"), elsewhere=False).verdict is FAIL
 
 
 def test_what_helps_is_what_the_store_wants() -> None:
     disk = StoreError("it cannot save", "make room")
-    assert store_checks.judge_store_error(disk, elsewhere=False).remedy == "make room"
-    assert store_checks.judge_embedded("h:1", "", open_to_all=True).verdict is WARN
-    assert store_checks.judge_embedded("h:1", "", open_to_all=False).verdict is OK
-    assert store_checks.judge_embedded("h:1", "it refuses", open_to_all=True).verdict is FAIL
+    assert store.judge_store_error(disk, elsewhere=False).remedy == "make room"
+    assert store.judge_embedded("h:1", "", open_to_all=True).verdict is WARN
+    assert store.judge_embedded("h:1", "", open_to_all=False).verdict is OK
+    assert store.judge_embedded("h:1", "it refuses", open_to_all=True).verdict is FAIL
 
 
 @pytest.mark.parametrize(
-    ("findings", "worst", "code"),
+    ("results", "worst", "code"),
     [
         ([], "ok", 0),
         ([ok("a", "b")], "ok", 0),
@@ -279,11 +304,11 @@ def test_what_helps_is_what_the_store_wants() -> None:
         ([fail("a", "b", "c"), warn("a", "b", "c")], "fail", 1),
     ],
 )
-def test_the_worst_verdict_decides(findings: list[Finding], worst: str, code: int) -> None:
-    assert findings.exit_code(findings) == code
-    seen = json.loads(findings.as_json(findings))
+def test_the_worst_verdict_decides(results: list[Finding], worst: str, code: int) -> None:
+    assert findings.exit_code(results) == code
+    seen = json.loads(findings.as_json(results))
     assert seen["verdict"] == worst
-    assert [one["check"] for one in seen["checks"]] == [found.check for found in findings]
+    assert [one["check"] for one in seen["checks"]] == [found.check for found in results]
 
 
 def test_a_person_reads_remedies_below_their_findings() -> None:

@@ -59,8 +59,7 @@ def test_the_doctor_lists_the_gids_of_the_card_s_port(sysfs: Sysfs) -> None:
     assert seen.names == ["mlx5_0", "mlx5_1"]
     (finding,) = container_checks.judge_rdma(seen, "eth2", wanted=False)
     assert finding.detail == (
-        "mlx5_1 port 2 (Ethernet) belongs to eth2 and can be used; "
-        f"GIDs: 0 RoCE v2 {LOCAL}, 3 RoCE v2 {MAPPED}"
+        f"mlx5_1 port 2 (Ethernet) belongs to eth2 and is usable; GIDs: 0 RoCE v2 {LOCAL}, 3 RoCE v2 {MAPPED}"
     )
 
 
@@ -73,7 +72,11 @@ def test_the_doctor_says_why_a_port_is_of_no_use(sysfs: Sysfs) -> None:
 
 def test_the_doctor_of_a_machine_without_rdma_or_without_a_card(sysfs: Sysfs, tmp_path: Path) -> None:
     assert find_rdma_devices("eth2", tmp_path / "none") == container_checks.RdmaDevices([])
-    assert find_rdma_devices("", sysfs.root) == find_rdma_devices("eth9", sysfs.root) == container_checks.RdmaDevices(["mlx5_0", "mlx5_1"])
+    assert (
+        find_rdma_devices("", sysfs.root)
+        == find_rdma_devices("eth9", sysfs.root)
+        == container_checks.RdmaDevices(["mlx5_0", "mlx5_1"])
+    )
 
 
 def test_nobody_who_did_not_ask_is_given_a_device(sysfs: Sysfs) -> None:

@@ -124,8 +124,8 @@ def test_a_file_that_says_so_already_is_no_change(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"--watch .*No such file or directory; accepted is"):
-        WatchedFile(tmp_path / "nowhere" / "file", None).put("text")
+    with pytest.raises(ConfigurationError, match=r"--watch=.*: must be a file .*No such file or directory"):
+        WatchedFile(tmp_path / "nowhere" / "file", None).write_if_changed("text")
 
 
 def test_the_command_hears_of_a_change_until_it_takes_it(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_command_hears_of_a_change_until_it_takes_it(tmp_path: Path) -> None
     target = WatchedFile(path, f"cat {path} >{told}; exit 3")
     target.write_if_changed("one")
     assert target.due
-    assert "ended with code 3; it is tried again" in target.run_command()
+    assert "exit code 3; retrying" in target.run_command()
     assert told.read_text() == "one"
     assert not target.due  # but in a while
 
@@ -167,13 +167,13 @@ def test_the_command_is_given_no_secret(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_command_without_a_file_is_refused() -> None:
     done = run("endpoints", "--on-change", "true")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "give --watch FILE" in done.stderr
+    assert "requires --watch FILE" in done.stderr
 
 
 def test_envoy_needs_a_service() -> None:
     done = run("endpoints", "--format", "envoy", environ={"UNIT_REDIS_URL": "redis://127.0.0.1:1"})
     assert (done.returncode, done.stdout) == (2, "")
-    assert "give --service NAME" in done.stderr
+    assert "requires --service NAME" in done.stderr
 
 
 def test_a_store_that_is_not_there_is_told() -> None:

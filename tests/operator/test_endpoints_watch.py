@@ -89,7 +89,7 @@ async def test_the_last_file_outlives_the_store_and_not_the_unit(server: Server,
         await until(lambda: watch.units() == ["u"])
         former = watch.path.stat().st_ino
         server.kill()
-        await until(lambda: "file.json stays as it is" in watch.said.read_text())
+        await until(lambda: "file.json stays unchanged" in watch.said.read_text())
         server.start()  # empty
         await until(lambda: "the store answers again" in watch.said.read_text())
         server.command("FLUSHALL")

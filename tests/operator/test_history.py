@@ -16,7 +16,7 @@ from tests.operator.command import run
 from tests.records import moment
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState as S
-from unitagent.operator.history import timeline, event_text, svg
+from unitagent.operator.history import event_text, svg, timeline
 from unitagent.operator.history.event_text import parse_since
 from unitagent.operator.history.timeline import Span, Timeline, build_timeline
 
@@ -158,7 +158,9 @@ def test_where_entries_are_missing_the_chart_and_the_picture_say_so() -> None:
 def test_a_restart_of_a_moment_is_seen_in_a_chart_of_a_day() -> None:
     told = [at(0, 0, S.HEALTHY), at(40000, 0, S.STOPPING), at(40000.01, 0, S.HEALTHY)]
     (row,) = (
-        one for one in timeline.draw_chart("u", build_timeline(told, {}, NOON + 86400), 80).splitlines() if "rank" in one
+        one
+        for one in timeline.draw_chart("u", build_timeline(told, {}, NOON + 86400), 80).splitlines()
+        if "rank" in one
     )
     assert row.count("v") == 1
 
@@ -228,5 +230,5 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     for command in ("events", "timeline"):
         done = run(command, f"--since={text}")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert f"argument --since: {text!r}: accepted is a duration such as 30s, 10m" in done.stderr
+        assert f"argument --since: {text!r}: must be a duration such as 30s, 10m" in done.stderr
         assert f"(see `unitagent {command} --help`)" in done.stderr

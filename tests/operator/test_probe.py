@@ -53,7 +53,7 @@ def test_who_does_not_speak_http_is_told(answer: bytes) -> None:
     with answering(answer) as (port, _):
         yes, why = send_probe("/readyz", "127.0.0.1", port, 30)
     assert not yes
-    assert why == f"no answer from 127.0.0.1:{port}: whoever listens there does not speak HTTP"
+    assert why == f"no answer from 127.0.0.1:{port}: the process that listens there does not speak HTTP"
 
 
 def test_the_question_names_the_host_and_wants_no_second_answer() -> None:

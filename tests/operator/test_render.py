@@ -39,7 +39,7 @@ EAS = {
     "unit": {"size": 3, "guard": True},
     "eas.termination_grace_period": 60,
 }
-IMAGE = "containers[0].image='your/engine:1' has to have unitagent in it (docker/Dockerfile, BASE_IMAGE"
+IMAGE = "containers[0].image='your/engine:1' must contain unitagent (docker/Dockerfile, BASE_IMAGE"
 
 
 def render(

@@ -47,7 +47,7 @@ def test_descriptions() -> None:
     "ended", [Exit(None, 9, by_watchdog=True), Exit(1, None, oom=True, by_watchdog=True)]
 )
 def test_the_own_watchdog_is_no_want_of_memory(ended: Exit) -> None:
-    assert ended.describe().endswith("the lease, so the watchdog killed it")
+    assert ended.describe().endswith("longer than a lease, so the watchdog killed it")
     assert "memory" not in ended.describe()
     assert ended.reason == ("signal" if ended.signal else "exit")
 

@@ -106,7 +106,9 @@ def test_what_no_rank_0_says_is_no_line(server: Server, others: dict[str, object
 
 def seen(tracker: EndpointTracker, there: float, at: float, now: float, ip: str = "10.0.0.1") -> list[str]:
     sight = RegistryRecord(at, entry(ip=ip))
-    return [one.ip for one in tracker.observe_registry(RegistrySnapshot(there, {"u": sight}, proven=True), now)]
+    return [
+        one.ip for one in tracker.observe_registry(RegistrySnapshot(there, {"u": sight}, proven=True), now)
+    ]
 
 
 def test_an_old_line_is_no_news_to_who_has_seen_a_later_one() -> None:

@@ -133,7 +133,7 @@ def test_a_file_that_somebody_has_put_there_is_made_ours(tmp_path: Path, kind: s
         path.symlink_to(other)
     else:
         subprocess.run(["mkfifo", "-m", "666", str(path)], check=True)
-    assert WatchedFile(path, None).put("new")
+    assert WatchedFile(path, None).write_if_changed("new")
     assert not path.is_symlink()
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o644)
     assert other.read_text() == "new"

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
-_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "VLLM_", "SGLANG_", "LMDEPLOY_", "TLLM_", "TRTLLM_", "RAY_")
+from unitagent.frameworks import FRAMEWORKS
+
+_PREFIXES = ("NCCL_", "GLOO_", *chain.from_iterable(FRAMEWORKS.values()))
 _COMPARED = frozenset({"PET_NPROC_PER_NODE"})
 _PARTS_THAT_MAY_DIFFER = frozenset(
     {

@@ -30,8 +30,8 @@ from unitagent.workload.environment import (
 )
 
 if TYPE_CHECKING:
-    from unitagent.frameworks.interface import RankContext, LaunchPlan
     from unitagent.frameworks.completer import CompletedCommand
+    from unitagent.frameworks.interface import LaunchPlan, RankContext
     from unitagent.frameworks.shell_text import PlainCommand
 
 
@@ -197,7 +197,9 @@ class Launcher:
 
         return () if is_shell_text(tuple(self._settings.command)) else warnings
 
-    def _complete_command(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> CompletedCommand | None:
+    def _complete_command(
+        self, gang: Gang, argv: list[str], env: Mapping[str, str]
+    ) -> CompletedCommand | None:
         """Return the command as its framework completes it; None if no framework is wanted."""
         if self._settings.framework == "none":
             return None
@@ -232,7 +234,7 @@ class Launcher:
             ifname=self._ifname,
             folder=command.folder,
             version=find_installed_version(framework, command.argv, command.env.get("PATH")),
-            patience=_compute_shutdown_timeout(self._settings),
+            shutdown_timeout=_compute_shutdown_timeout(self._settings),
             traffic_port=self._settings.traffic_port,
         )
 

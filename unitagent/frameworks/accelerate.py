@@ -1,10 +1,10 @@
-"""Hugging Face Accelerate's launcher: one of torchrun's, with names of its own.
+"""Hugging Face Accelerate's launcher, which wraps torchrun under other flag names.
 
-The invariant: as with torchrun, what follows the program belongs to the program.
+The invariant: as with torchrun, everything after the program belongs to the program.
 
-Sources: Accelerate 1.15 ``commands/launch.py`` and ``utils/launch.py``. ``--num_processes`` counts those of
-all machines, and each starts its share of them. What stands in a file of the user's (``accelerate config``)
-is overruled by the command line.
+Sources: Accelerate 1.15 ``commands/launch.py`` and ``utils/launch.py``. ``--num_processes`` counts the
+processes of all machines, of which each starts its share. The command line overrides the user's configuration
+file (``accelerate config``).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from unitagent.engine_commands import ACCELERATE
-from unitagent.frameworks.interface import RankContext, LaunchPlan
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import bracket_ipv6
 from unitagent.frameworks.torchrun import take_own_options
 
@@ -40,6 +40,7 @@ class Accelerate:
     """``accelerate launch --num_processes 16 PROGRAM …``; see the module."""
 
     name = "accelerate"
+    example = "accelerate launch PROGRAM"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts Accelerate's launcher."""
@@ -60,6 +61,9 @@ class Accelerate:
         completer.add_default(_PORT, context.master_port, "The ranks meet at a port free in this generation.")
         processes = _PROCESSES.read_number(words)
         if processes is not None and (processes == 0 or processes % context.size):
-            counted = f"--num_processes {processes}: it counts those of all ranks"
-            completer.add_problem(f"{counted}, and {fact}; write a multiple")
+            counted = f"--num_processes {processes}: it counts the processes of all ranks"
+            completer.add_problem(f"{counted}, and {fact}; use a multiple of {context.size}")
         return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
+
+
+FRAMEWORK: Framework = Accelerate()

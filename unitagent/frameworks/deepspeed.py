@@ -1,19 +1,19 @@
 """DeepSpeed's launcher without ssh: each rank starts its own processes.
 
-The invariant: as with torchrun, what follows the program belongs to the program.
+The invariant: as with torchrun, everything after the program belongs to the program.
 
-Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs
-in a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks
-are taken to have as many (``--num_gpus`` says otherwise). A hostfile of the user's is used as it is.
+Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs in
+a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks are
+assumed to have the same number (``--num_gpus`` overrides it). The user's own hostfile is used unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from unitagent.frameworks.interface import RankContext, LaunchPlan
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.torchrun import take_own_options
 
 _STARTS = (("deepspeed",), ("-m", "deepspeed"), ("-m", "deepspeed.launcher.runner"))
@@ -39,8 +39,9 @@ _WITHOUT_VALUE = frozenset(
     }
 )
 
-# The folder may be everybody's: a link or a pipe that another user has put there is not written to. Ours
-# takes its place; where it cannot (nobody removes another user's file from /tmp), nothing starts.
+# The folder may be shared: the file replaces a link or a pipe of another user instead of writing to it; if
+# that is not
+# permitted (a sticky /tmp), nothing starts.
 _WRITE_HOSTS = """\
 path=$1 hosts=$2
 shift 2
@@ -57,6 +58,7 @@ class DeepSpeed:
     """``deepspeed PROGRAM …``; see the module."""
 
     name = "deepspeed"
+    example = "deepspeed PROGRAM"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts DeepSpeed's launcher."""
@@ -75,14 +77,21 @@ class DeepSpeed:
         path = f"{env.get('TMPDIR') or '/tmp'}/unitagent-{context.unit}-{context.rank}.hosts"  # noqa: S108 (no secret)
         completer.add_default(_HOSTFILE, path, "DeepSpeed counts the nodes in a hostfile even without ssh.")
         written = ("/bin/sh", "-c", _WRITE_HOSTS, "deepspeed-hosts", path, " ".join(context.rank_ips))
-        return LaunchPlan(argv=(*written, *command.insert_options(completer.build_words())), origins=completer.origins)
+        return LaunchPlan(
+            argv=(*written, *command.insert_options(completer.build_words())), origins=completer.origins
+        )
+
+
+FRAMEWORK: Framework = DeepSpeed()
 
 
 def _place_rank(context: RankContext, completer: FlagCompleter, words: tuple[str, ...]) -> None:
     completer.add_switch(_NO_SSH, "Every rank starts its own processes.")
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
     completer.add_default(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
-    completer.add_default(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+    completer.add_default(
+        _MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation."
+    )
     said = _NUM_NODES.read_value(words)
     if said not in (None, "-1", str(context.size)):
         completer.add_problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")

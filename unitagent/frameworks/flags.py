@@ -1,7 +1,7 @@
-"""The flags a user wrote, in every spelling that argparse and click accept, and the ones that are missing.
+"""The user's flags, in every spelling that argparse and click accept, and the missing ones.
 
-The invariant: a flag that is there is never added, changed or moved. One that says something else than the
-Unit is an error, all of them told at once.
+The invariant: a flag that is set is never added, changed or moved. Flags that contradict the Unit are errors,
+which are all reported at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Flag:
     """A flag: ``--node-rank 1``, ``--node-rank=1``, ``--node_rank 1``, ``-r 1``, ``-r=1``, ``-r1``.
 
     Attributes:
-        name: as it is added.
-        aliases: other names of the same thing.
-        variable: read by the engine where the flag is missing.
+        name: the spelling that is added.
+        aliases: other names.
+        variable: read by the engine if the flag is missing.
 
     """
 
@@ -29,31 +29,31 @@ class Flag:
     variable: str = ""
 
     def read_value(self, words: Sequence[str]) -> str | None:
-        """Return what the last one says; empty if it says nothing, None if it is not there.
+        """Return the value of the last one; empty without a value, None if it is not set.
 
         Raises:
-            UntoldError: it is there, and what it says cannot be told.
+            UnreadableError: it is set, but its value is unknown.
 
         """
         text = self.read_text(words)
         return None if text is None else require_known(self.name, text)
 
     def read_text(self, words: Sequence[str]) -> str | None:
-        """Return what the last one says, untold or not; None if it is not there."""
+        """Return the value of the last one, even an unknown one; None if it is not set."""
         found = [self._match_word(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
         return next((text for text in reversed(found) if text is not None), None)
 
     def read_number(self, words: Sequence[str]) -> int | None:
-        """Return the value as a number; None if it is missing or none."""
+        """Return the value as a number; None if it is missing or not a number."""
         text = self.read_value(words) or ""
         return int(text) if text.isascii() and text.isdigit() else None
 
     def equals(self, words: Sequence[str], text: str) -> bool:
-        """Whether it is there and plainly says this."""
+        """Whether it is set to exactly this."""
         return self.read_text(words) == text
 
     def is_set(self, words: Sequence[str]) -> bool:
-        """Whether it is there at all."""
+        """Whether it is set at all."""
         return self.read_text(words) is not None
 
     def _match_word(self, word: str, following: Sequence[str]) -> str | None:
@@ -66,10 +66,10 @@ class Flag:
 
 
 class FlagCompleter:
-    """Collects the flags that a command still needs, and what is wrong with those it has."""
+    """Collects the flags that a command still needs, and the problems of those it has."""
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str]) -> None:
-        """Remember what the user said: the engine's own ``words``, and its variables in ``env``."""
+        """Remember the engine's own ``words`` and the variables in ``env``."""
         self._words = tuple(words)
         self._env = env
         self._added: list[str] = []
@@ -77,7 +77,7 @@ class FlagCompleter:
         self.origins: dict[str, str] = {}
 
     def add_default(self, flag: Flag, value: object, why: str) -> None:
-        """Add a flag unless the user said something about it."""
+        """Add a flag unless the user has set it."""
         if not flag.is_set(self._words) and self._find_stated(flag, str(value)) is None:
             self._added += [flag.name, str(value)]
             self.origins[flag.name] = why
@@ -89,13 +89,13 @@ class FlagCompleter:
             self.origins[flag.name] = why
 
     def override_value(self, flag: Flag, value: object, why: str) -> None:
-        """Add a flag behind the user's own, which this rank's engine would refuse; the last one counts."""
+        """Repeat the user's flag with a value that this rank's engine accepts; the last one counts."""
         if flag.is_set(self._words) and not flag.equals(self._words, str(value)):
             self._added += [flag.name, str(value)]
             self.origins[flag.name] = why
 
     def require_value(self, flag: Flag, value: int, fact: str, remedy: str = "") -> None:
-        """Add a flag; what the user said about it has to be the same number."""
+        """Add a flag; the user's own value must be the same number."""
         said = self._find_stated(flag, str(value))
         if said is not None and not _admits_value(said[1], value):
             other = f" or write {remedy}" if remedy and said[0].startswith("-") else ""
@@ -103,14 +103,14 @@ class FlagCompleter:
         self.add_default(flag, value, f"{fact[0].upper()}{fact[1:]}.")
 
     def add_problem(self, text: str) -> None:
-        """Note something impossible."""
+        """Record a problem."""
         self._problems.append(text)
 
     def build_words(self) -> tuple[str, ...]:
-        """Return what to add.
+        """Return the flags to add.
 
         Raises:
-            ConfigurationError: something impossible was noted.
+            ConfigurationError: problems were recorded.
 
         """
         if self._problems:
@@ -122,7 +122,7 @@ class FlagCompleter:
         if text is not None:
             return f"{flag.name} {text}", text
         text = require_known(flag.variable, self._env.get(flag.variable, "")) if flag.variable else ""
-        # The workload's environment already offers our own value there: that is nobody's word.
+        # The workload's environment already has our own value there, which the user did not set.
         return (f"{flag.variable}={text}", text) if text not in ("", ours, ours.strip("[]")) else None
 
 

@@ -1,11 +1,10 @@
 """LMDeploy over several machines: TurboMind by its own flags, the PyTorch engine on Ray.
 
-The invariant: rank 0 takes the requests; the others run the same server around an engine that only
-computes. With data parallelism of the PyTorch engine every rank has servers of its own behind
-``--proxy-url``.
+The invariant: rank 0 takes the requests; the other ranks run the same server with an engine that only
+computes. With data parallelism of the PyTorch engine, every rank has its own servers behind ``--proxy-url``.
 
-Sources: LMDeploy ``lmdeploy/cli/serve.py``. While ranks wait for each other a TurboMind process ignores
-signals, so that only SIGKILL ends it.
+Sources: LMDeploy ``lmdeploy/cli/serve.py``. While ranks wait for each other, a TurboMind process ignores
+signals, so only SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from dataclasses import replace
 
 from unitagent.engine_commands import LMDEPLOY
 from unitagent.frameworks import ray
-from unitagent.frameworks.interface import RankContext, LaunchPlan
-from unitagent.frameworks.command import SplitCommand, split_at_engine, split_assumed
+from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import ListenFlags, bracket_ipv6
 
 _NNODES = Flag("--nnodes")
@@ -33,6 +32,7 @@ class LmDeploy:
     """``lmdeploy serve api_server MODEL …``; see the module."""
 
     name = "lmdeploy"
+    example = "lmdeploy serve api_server MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts LMDeploy's API server."""
@@ -47,7 +47,12 @@ class LmDeploy:
         return _add_endpoints(plan, command) if context.rank == 0 else plan
 
 
-def _plan_multi_node(context: RankContext, argv: tuple[str, ...], command: SplitCommand, env: Mapping[str, str]) -> LaunchPlan:
+FRAMEWORK: Framework = LmDeploy()
+
+
+def _plan_multi_node(
+    context: RankContext, argv: tuple[str, ...], command: SplitCommand, env: Mapping[str, str]
+) -> LaunchPlan:
     pytorch = _BACKEND.read_value(command.words) == "pytorch"
     replicated = (_REPLICAS.read_number(command.words) or 1) > 1
     if pytorch and not replicated:
@@ -57,10 +62,14 @@ def _plan_multi_node(context: RankContext, argv: tuple[str, ...], command: Split
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
     if not pytorch:
         where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
-        completer.add_default(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
+        completer.add_default(
+            _INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation."
+        )
     masters = _choose_masters(context, env) if pytorch else {}
     origins = dict.fromkeys(masters, "The replicas meet at rank 0, at a port free in this generation.")
-    return LaunchPlan(argv=command.append_options(completer.build_words()), env=masters, origins=completer.origins | origins)
+    return LaunchPlan(
+        argv=command.append_options(completer.build_words()), env=masters, origins=completer.origins | origins
+    )
 
 
 def _choose_masters(context: RankContext, env: Mapping[str, str]) -> dict[str, str]:
@@ -82,5 +91,8 @@ def _plan_on_ray(context: RankContext, argv: tuple[str, ...], env: Mapping[str, 
 
 
 def _add_endpoints(plan: LaunchPlan, command: SplitCommand) -> LaunchPlan:
-    plan, address = replace(plan, stated_port=_LISTEN.read_port_text(command.words)), _LISTEN.find_address(command.words)
+    plan, address = (
+        replace(plan, stated_port=_LISTEN.read_port_text(command.words)),
+        _LISTEN.find_address(command.words),
+    )
     return plan if address is None else replace(plan, traffic_port=address.port, health=address.health_url)

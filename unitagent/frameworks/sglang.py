@@ -1,10 +1,10 @@
-"""SGLang over several machines: the same command everywhere, with the number and place of each rank.
+"""SGLang over several machines: the same command everywhere, with the number of ranks and each one's rank.
 
-The invariant: health is asked at rank 0 only; the other ranks answer 200 whatever happens to them.
+The invariant: only rank 0 has a health check; the other ranks answer 200 whatever their state.
 
-Sources: SGLang 0.5.23. ``/health`` makes one token through all ranks, which takes a second at least and
-gives up after 20 (``http_server.py``), and ``UNIT_HEALTH_TIMEOUT_SECONDS`` has to be longer; a rank other
-than 0 ignores SIGTERM, rank 0 stops it (``entrypoints/engine.py``).
+Sources: SGLang 0.5.23. ``/health`` generates one token through all ranks, which takes at least a second and
+times out after 20 (``http_server.py``), so ``UNIT_HEALTH_TIMEOUT_SECONDS`` must be longer; ranks other than 0
+ignore SIGTERM, and rank 0 stops them (``entrypoints/engine.py``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from unitagent.engine_commands import SGLANG
-from unitagent.frameworks.interface import RankContext, LaunchPlan
-from unitagent.frameworks.command import split_at_engine, split_assumed
+from unitagent.frameworks.command import split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import HOST, ListenFlags, bracket_ipv6, choose_wildcard
 
 _NNODES = Flag("--nnodes")
@@ -32,6 +32,7 @@ class SgLang:
     """``sglang serve --model-path …``; see the module."""
 
     name = "sglang"
+    example = "python3 -m sglang.launch_server --model-path MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts SGLang's server."""
@@ -47,8 +48,13 @@ class SgLang:
         if context.size > 1:
             _place_rank(context, completer)
         added = completer.build_words()
-        plan = LaunchPlan(argv=command.append_options(added), origins=completer.origins, ignores_sigterm=context.rank > 0)
+        plan = LaunchPlan(
+            argv=command.append_options(added), origins=completer.origins, ignores_sigterm=context.rank > 0
+        )
         return _add_endpoints(plan, (*command.all_words, *added)) if context.rank == 0 else plan
+
+
+FRAMEWORK: Framework = SgLang()
 
 
 def _place_rank(context: RankContext, completer: FlagCompleter) -> None:
@@ -57,7 +63,7 @@ def _place_rank(context: RankContext, completer: FlagCompleter) -> None:
     where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
     completer.add_default(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
     if context.rank == 0:
-        why = "Requests come from other machines; by default SGLang takes its own machine's only."
+        why = "Requests come from other machines; by default SGLang only accepts those of its own."
         completer.add_default(HOST, choose_wildcard(context.rank_ip), why)
 
 

@@ -1,6 +1,6 @@
-"""What is known of a shell at some place in its text: variables, arguments, the folder it is in.
+"""What is known about a shell at a point in its text: variables, arguments, working directory.
 
-The invariant: what a command sets, or may set, is never taken for what it was before.
+The invariant: a value that a command sets, or may set, never counts as unchanged.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from unitagent.frameworks.shell_words import PartKind, Part, Word
-from unitagent.frameworks.command import ANY_WORDS, WORD_LIST, UNKNOWN
+from unitagent.frameworks.command import ANY_WORDS, UNKNOWN, WORD_LIST
+from unitagent.frameworks.shell_words import Part, PartKind, Word
 
 OPENING = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!", "time"})
 _BEFORE = OPENING | {"exec", "command", "builtin"}
 _DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
-_OF_THIS_SHELL = frozenset(  # these may set variables that nobody sees in the text
+_OF_THIS_SHELL = frozenset(  # these may set variables invisibly
     {"source", ".", "eval", "conda", "mamba", "micromamba", "module"}
 )
-_SETTING = frozenset({"source", ".", "eval"})  # whichever they like; the others add to PATH and the like
+_SETTING = frozenset({"source", ".", "eval"})  # any variable; the others only PATH and the like
 _NAMING = frozenset(  # these set the variables that they name
     {"for", "select", "read", "unset", "getopts", "mapfile", "readarray", "let"}
 )
@@ -30,12 +30,12 @@ _GLOB = re.compile(r"[*?\[]")
 _SPLIT = re.compile(r"[*?\[ \t\n]")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _SETS = re.compile(r"\$\{\w+:?=|\$\(\(.*?(?:(?<![=!<>])=(?!=)|\+\+|--)", re.DOTALL)
-_OURS = frozenset(  # of the agent: hardly any file has these, or another value of them
+_OURS = frozenset(  # of the agent: hardly any file sets these
     {"RANK_ID", "RANK_IP", "COMM_IFNAME", "UNIT_SIZE", "MASTER_ADDRESS", "MASTER_PORT", "MASTER_ADDR"}
     | {"NODE_RANK", "NNODES", "NUM_NODES", "HOME"}
 )
 _ACTIVATE = "/bin/activate"
-_TOOLS = re.compile(  # of a kit: they set no variable of a service
+_TOOLS = re.compile(  # of toolkits: these set no variables of a service
     r".*/(activate|conda\.sh|mamba\.sh|profile|setvars\.sh|set_env\.sh)"
 )
 
@@ -70,7 +70,7 @@ class SimpleCommand:
 
 
 def skip_prefixes(words: Sequence[Word]) -> list[Word]:
-    """The words of a program: behind assignments, reserved words, and what a shell does itself with it."""
+    """Return a program's words, without assignments, reserved words and builtins before it."""
     return list(itertools.dropwhile(lambda word: is_assignment(word) or word.literal in _BEFORE, words))
 
 
@@ -84,7 +84,7 @@ def is_assignment(word: Word) -> bool:
 
 @dataclass(slots=True)
 class ShellState:
-    """What is known of a shell at some place in the text."""
+    """What is known about a shell at a point in its text."""
 
     variables: dict[str, str]
     arguments: tuple[str, ...]
@@ -95,16 +95,18 @@ class ShellState:
     _doubted: frozenset[str] = frozenset()
 
     def expand_argv(self, command: SimpleCommand) -> tuple[str, ...]:
-        """The words of a command, less what stands before it."""
+        """Expand the words of a command, without what precedes it."""
         return tuple(text for word in skip_prefixes(command.words) for text in self.expand_word(word))
 
     def build_environment(self, command: SimpleCommand) -> dict[str, str]:
-        """The variables that a command gets."""
+        """Return the environment of a command."""
         self._certain = True
-        return self.variables | dict(map(self._evaluate_assignment, itertools.takewhile(is_assignment, command.words)))
+        return self.variables | dict(
+            map(self._evaluate_assignment, itertools.takewhile(is_assignment, command.words))
+        )
 
     def apply_command(self, command: SimpleCommand, *, certain: bool = True) -> None:
-        """Take in what a command sets; one that is not certain may not run at all."""
+        """Apply what a command sets; an uncertain one may not run at all."""
         self._certain = certain and not self.controlled
         words = self.expand_argv(command)
         name = words[0] if words else ""
@@ -112,18 +114,22 @@ class ShellState:
         if not words or name in _DECLARING:
             if any(UNKNOWN in word and "=" not in word for word in words):  # export $(…)
                 self._doubt_everything()
-            self._set_variables(dict(self._evaluate_assignment(word) for word in command.words if is_assignment(word)))
+            self._set_variables(
+                dict(self._evaluate_assignment(word) for word in command.words if is_assignment(word))
+            )
         elif name in _MOVING:
             self.folder = self._resolve_folder(words[1:]) if name == "cd" else None
         elif name in {"set", "shift"}:
             self.arguments = (UNKNOWN,) if _changes_arguments(words) else self.arguments
         elif name in _NAMING or words[:2] in _NAMING_BY or command.before == "(":  # ((NAME = 1))
-            self._mark_unknown(part.text for word in command.words for part in word.parts if part.kind is PartKind.TEXT)
+            self._mark_unknown(
+                part.text for word in command.words for part in word.parts if part.kind is PartKind.TEXT
+            )
         elif name in _OF_THIS_SHELL:
             self._apply_source(words)
 
     def _apply_expansions(self, command: SimpleCommand) -> None:
-        """Take in what words set by themselves: ``${NAME:=VALUE}``, ``$((NAME += 1))``."""
+        """Apply what expansions set: ``${NAME:=VALUE}``, ``$((NAME += 1))``."""
         for part in (part for word in command.words for part in word.parts):
             if part.kind is PartKind.UNKNOWN and _SETS.match(part.text):
                 self._mark_unknown((part.text,))
@@ -139,7 +145,7 @@ class ShellState:
         self._doubted -= frozenset(values)
 
     def _doubt_everything(self) -> None:
-        """From here on any variable may be another one: a file, or the output of a command, may set it."""
+        """From here on any variable may have changed, by a file or by the output of a command."""
         self.unseen = True
         self._doubted = frozenset(self.variables) - _OURS
 
@@ -165,7 +171,7 @@ class ShellState:
         return name.removesuffix("+"), UNKNOWN if untold else value
 
     def expand_word(self, word: Word) -> list[str]:
-        """What the shell makes of a word: none, one or several."""
+        """Expand a word to no, one or several arguments."""
         said = [part for part in word.parts if part.text or part.kind is not PartKind.TEXT]
         alone = len(said) == 1
         if alone and said[0] == Part(PartKind.VARIABLE, "@", quoted=True) and UNKNOWN not in self.arguments:
@@ -176,7 +182,7 @@ class ShellState:
         return text.split() if alone and said[0].kind is PartKind.VARIABLE else [text] if text else []
 
     def _evaluate_part(self, part: Part, word: Word, *, alone: bool) -> str:
-        """What a part says; the untold is told apart by its place in the text."""
+        """Evaluate a part; unknown ones are distinguished by their position in the text."""
         if part.kind is PartKind.TEXT:
             return part.text
         value = self._look_up(part) if part.kind is PartKind.VARIABLE else None
@@ -197,7 +203,7 @@ class ShellState:
 
 
 def _changes_arguments(words: Sequence[str]) -> bool:
-    """Whether ``shift`` or ``set`` changes the arguments: any word behind the options does, and ``--``."""
+    """Whether ``shift`` or ``set`` changes the arguments: any word after the options does, and ``--``."""
     name, *rest = words
     while rest and rest[0][:1] in {"-", "+"} and rest[0] != "--":
         rest = rest[2:] if rest[0][1:].endswith("o") else rest[1:]

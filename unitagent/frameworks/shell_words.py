@@ -1,7 +1,7 @@
-"""The words of a shell's text, with where each stands in it, for who only wants to read a plain command.
+"""The words of a shell's text with their positions, as far as reading a plain command needs them.
 
-The invariant: what is not understood for certain (a here-document, a text that breaks off) is an error, and
-what only the shell can know (``$(…)``, most of ``${…}``) is a part that says so.
+The invariant: anything not certainly understood (a here-document, a truncated text) is an error, and what
+only the shell can expand (``$(…)``, most of ``${…}``) is a part of its own kind.
 
 Source: POSIX.1-2024, Shell Command Language, 2.2 (quoting), 2.3 (tokens), 2.6 (expansions).
 """
@@ -40,9 +40,9 @@ class Part:
     """A piece of a word.
 
     Attributes:
-        text: what it says; of a variable its name, of what only the shell can know how it is written.
-        default: what counts where the variable is empty.
-        sets: whether it gets that value then.
+        text: its text; a variable's name; the spelling of what only the shell can expand.
+        default: the value if the variable is empty.
+        sets: whether the variable is then set to it.
 
     """
 
@@ -63,7 +63,7 @@ class Word:
 
     @property
     def literal(self) -> str | None:
-        """What it says without any quoting or expansion; None if it has some."""
+        """Its text, if it has no quoting or expansion; else None."""
         (first, *more) = self.parts or (Part(PartKind.TEXT),)
         return None if more or first.kind is not PartKind.TEXT or first.quoted else first.text
 
@@ -84,7 +84,7 @@ def split_tokens(text: str) -> Iterator[Token]:
     """Yield words and operators.
 
     Raises:
-        UntoldError: a here-document, a process as a file, or a text that breaks off.
+        UnreadableError: a here-document, a process substitution, or a truncated text.
 
     """
     at = 0
@@ -93,7 +93,7 @@ def split_tokens(text: str) -> Iterator[Token]:
             at = blank.end()
         elif redirection := _REDIRECTION.match(text, at):
             if "<<" in redirection[0] or text.startswith("(", redirection.end()):
-                raise UnreadableError("a here-document or a process in the place of a file")
+                raise UnreadableError("a here-document or a process substitution")
             yield Operator(redirection[0], at, redirects=True)
             at = redirection.end()
         elif operator := _OPERATOR.match(text, at):
@@ -146,7 +146,7 @@ def _read_quoted(text: str, at: int) -> tuple[list[Part], int]:
             part, at = _read_expansion(text, at, quoted=True)
             parts.append(part)
     if at >= len(text):
-        raise UnreadableError("a quotation without an end")
+        raise UnreadableError("a quotation is not closed")
     return parts, at + 1
 
 
@@ -175,7 +175,7 @@ def _find_unknown_end(text: str, at: int, *, quoted: bool) -> int | None:
 
 
 def _find_closing(text: str, at: int, end: str) -> int:
-    """Return where an expansion that has begun is over."""
+    """Return the end of an expansion."""
     while at < len(text) and text[at] != end:
         if text[at] == "'":
             at = _skip_single_quotes(text, at)
@@ -188,17 +188,17 @@ def _find_closing(text: str, at: int, end: str) -> int:
         else:
             at += 2 if text[at] == "\\" else 1
     if at >= len(text):
-        raise UnreadableError("an expansion without an end")
+        raise UnreadableError("an expansion is not closed")
     return at + 1
 
 
 def _skip_single_quotes(text: str, at: int) -> int:
-    """Return where a word goes on behind single quotes, in which nothing has a meaning."""
+    """Return the end of single quotes, in which nothing is special."""
     return _match_end(_SINGLE, text, at)
 
 
 def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
     found = pattern.match(text, at)
     if found is None:
-        raise UnreadableError("a quotation without an end")
+        raise UnreadableError("a quotation is not closed")
     return found.end()

@@ -1,12 +1,12 @@
-"""torchrun: the static rendezvous, or c10d where the user asks for it.
+"""torchrun: the static rendezvous, or c10d if the user chooses it.
 
-The invariant: only torchrun's own options are looked at. What follows the program belongs to the program,
-so options are added in front.
+The invariant: only torchrun's own options are read. Everything after the program belongs to the program, so
+options are added in front.
 
-Sources: PyTorch ``torch/distributed/run.py``. Every option is read from ``PET_<NAME>`` as well; a value
-there that is not the one the agent offers was set by somebody, and wins. A command that is not recognized
-is left alone: a torchrun inside a script finds its place in those variables. c10d finds out by the host's
-name whether it is the one to host the store, which fails on a second network card; ``is_host`` tells it.
+Sources: PyTorch ``torch/distributed/run.py``. Every option can also be set as ``PET_<NAME>``; a value there
+that differs from the agent's own was set by the user, and wins. An unrecognized command stays unchanged: a
+torchrun inside a script reads those variables. c10d decides by host name whether it hosts the store, which
+fails on a second network interface; ``is_host`` decides it instead.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from unitagent.frameworks.interface import RankContext, LaunchPlan
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.listen_address import bracket_ipv6
 
 _STARTS = (("torchrun",), ("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch"))
@@ -42,6 +42,7 @@ class Torchrun:
     """``torchrun --nproc-per-node 8 PROGRAM …``; see the module."""
 
     name = "torchrun"
+    example = ""  # it completes any command
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts torchrun, under any of its names."""
@@ -61,9 +62,12 @@ class Torchrun:
         return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
 
 
+FRAMEWORK: Framework = Torchrun()
+
+
 @dataclass(frozen=True, slots=True)
 class _UserOptions:
-    """What the user asked for: flags, and variables in their place."""
+    """The user's options: flags, or variables in their place."""
 
     words: tuple[str, ...]
     env: Mapping[str, str]
@@ -97,7 +101,9 @@ def _place_rank(context: RankContext, completer: FlagCompleter, asked: _UserOpti
         return
     if asked.backend == "c10d":
         where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
-        completer.add_default(_ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation.")
+        completer.add_default(
+            _ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation."
+        )
         if not asked.read_value(_CONF) and _meets_at_rank_0(context, asked):
             completer.add_default(_CONF, _format_is_host(context), _WHY_HOST)
     run = f"{context.unit}-{context.generation}"
@@ -107,14 +113,18 @@ def _place_rank(context: RankContext, completer: FlagCompleter, asked: _UserOpti
 
 def _add_static_rendezvous(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> None:
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    if asked.read_value(_ENDPOINT):  # stands for address and port
+    if asked.read_value(_ENDPOINT):  # replaces address and port
         return
-    completer.add_default(_MASTER_ADDR, bracket_ipv6(context.master_address), "The ranks meet at the address of rank 0.")
-    completer.add_default(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+    completer.add_default(
+        _MASTER_ADDR, bracket_ipv6(context.master_address), "The ranks meet at the address of rank 0."
+    )
+    completer.add_default(
+        _MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation."
+    )
 
 
 def _merge_rdzv_conf(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> tuple[str, ...]:
-    """Repeat the user's configuration with what it lacks; the last one counts, so it stands behind theirs."""
+    """Repeat the user's configuration with the missing part, after theirs, since the last one counts."""
     conf = asked.read_value(_CONF)
     if asked.backend != "c10d" or not conf or "is_host=" in conf or not _meets_at_rank_0(context, asked):
         return ()
@@ -123,7 +133,7 @@ def _merge_rdzv_conf(context: RankContext, completer: FlagCompleter, asked: _Use
 
 
 def _meets_at_rank_0(context: RankContext, asked: _UserOptions) -> bool:
-    """Whether the store of c10d is one of the ranks; at an address of the user's it may be anybody's."""
+    """Whether rank 0 hosts the store of c10d; the user's own endpoint may be elsewhere."""
     endpoint = asked.read_value(_ENDPOINT)
     return not endpoint or endpoint.rsplit(":", 1)[0].strip("[]") == context.master_address
 

@@ -2,13 +2,12 @@
 
 Accepted forms, ``rediss`` in place of ``redis`` for TLS::
 
-    redis://[user:password@]host[:port][/db]
-    unix://[user:password@]/path/of/socket[?db=N]
-    redis+sentinel://[user:password@]host[:port],host[:port]/service[/db][?sentinel_username=…&sentinel_password=…]
-    redis+cluster://[user:password@]host[:port],host[:port]
+    redis://[user:password@]host[:port][/db] unix://[user:password@]/path/of/socket[?db=N]
+        redis+sentinel://[user:password@]host[:port],host[:port]/service[/db][?sentinel_username=…&sentinel_password=…]
+        redis+cluster://[user:password@]host[:port],host[:port]
 
-TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. The invariant: nobody else takes such
-a URL apart, so what is accepted at the start can be dialled later; and no error text shows the password.
+TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. The invariant: nobody else takes such a
+URL apart, so what is accepted at the start can be dialled later; and no error text shows the password.
 """
 
 from __future__ import annotations

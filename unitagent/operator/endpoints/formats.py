@@ -1,4 +1,6 @@
-"""The same list for each kind of reader. The text depends on the list alone: equal text is no change."""
+"""The list of endpoints in each output format. The text only depends on the list, so equal text means no
+change.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def format_endpoints(kind: str, entries: Sequence[Endpoint], service: str | None) -> str:
-    """Give the list as ``kind``; a ``service`` that was asked for is there even when it has no Unit."""
+    """Format the list as ``kind``; a requested ``service`` appears even if it has no Unit."""
     services: dict[str, Sequence[Endpoint]] = {service: ()} if service else {}
     by_service = sorted(entries, key=lambda one: (one.service, one.unit))
     services |= {name: tuple(units) for name, units in groupby(by_service, lambda one: one.service)}
@@ -38,10 +40,10 @@ def _to_dict(one: Endpoint) -> dict[str, Any]:
 
 
 def _format_haproxy(services: Mapping[str, Sequence[Endpoint]]) -> str:
-    """A backend for each service. How it balances and checks stands in the ``defaults`` before this file.
+    """Write a backend for each service. Balancing and checks belong to the ``defaults`` before this file.
 
-    Whoever writes to the store chooses names; behind ``unit-`` none is that of a proxy of the user, which
-    HAProxy would take for an error of the whole configuration.
+    Names come from the store; the prefix ``unit-`` keeps them from colliding with the user's own proxies,
+    which HAProxy would reject together with the whole configuration.
     """
     lines = ["# Written by `unitagent endpoints`: rank 0 of each Unit that takes traffic."]
     for name, units in services.items():
@@ -55,10 +57,10 @@ def _format_server(one: Endpoint) -> str:
 
 
 def _format_envoy(services: Mapping[str, Sequence[Endpoint]]) -> str:
-    """A file for ``path_config_source``, whose cluster is named after the service.
+    """Write a file for ``path_config_source``, whose cluster is named after the service.
 
-    Its form is the JSON of ``envoy.service.discovery.v3.DiscoveryResponse``. Envoy takes exactly one
-    assignment for a cluster: it refuses a file with more, and one with none changes nothing.
+    It is an ``envoy.service.discovery.v3.DiscoveryResponse`` as JSON. Envoy accepts exactly one assignment
+    for a cluster: it rejects a file with more, and a file with none changes nothing.
     """
     resources = [_build_assignment(name, units) for name, units in services.items()]
     version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()[:16]
@@ -73,7 +75,7 @@ def _build_assignment(name: str, units: Sequence[Endpoint]) -> dict[str, Any]:
 
 
 def _format_prometheus(services: Mapping[str, Sequence[Endpoint]]) -> str:
-    """Targets as ``http_sd`` and ``file_sd`` take them; the agent's own metrics are one relabelling away."""
+    """Write targets for ``http_sd`` and ``file_sd``; a label leads to the agent's own metrics."""
     return _dump_json([_build_target(one) for units in services.values() for one in units])
 
 

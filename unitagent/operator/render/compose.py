@@ -1,6 +1,6 @@
-"""A service on one machine: each instance a service of Compose, since only then its rank can be told to it.
+"""A service on one machine: each instance is a Compose service, since only then it can get its rank.
 
-The store is the embedded one of each Unit's rank 0, which the others find by its name.
+The store is the embedded one of each Unit's rank 0, which the other ranks find by its service name.
 """
 
 from __future__ import annotations
@@ -9,12 +9,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.render.service import BUNDLE, Service, escape_dollars, build_limits, list_mounts, format_pairs, build_nfs_volumes
+from unitagent.operator.render.service import (
+    BUNDLE,
+    Service,
+    build_limits,
+    build_nfs_volumes,
+    escape_dollars,
+    format_pairs,
+    list_mounts,
+)
 
-_MOST = 250  # containers that one file should hold, and one machine can
+_MOST = 250  # containers that fit into one file and on one machine
 
 ABOUT = """\
-Before the first start, make what protects the Units' stores (the folder, not the file, keeps others out):
+Before the first start, create the secret of the Units' stores (the folder's mode keeps others out):
   mkdir -m 700 secrets && od -An -N24 -tx1 /dev/urandom | tr -d ' \\n' >secrets/unit-secret
   chmod 644 secrets/unit-secret
 Another --agent-image takes effect after: docker compose down --volumes
@@ -22,16 +30,16 @@ Where rank 0 answers on this machine: docker compose port NAME-0-0 PORT"""
 
 
 def render_compose(service: Service) -> list[object]:
-    """Give the one document of a Compose file.
+    """Return the one document of a Compose file.
 
     Raises:
-        ConfigurationError: more containers than one machine holds.
+        ConfigurationError: more containers than fit on one machine.
 
     """
     if service.units * service.size > _MOST:
         raise ConfigurationError(
-            f"metadata.instance={service.units} with unit.size={service.size}: accepted for one machine are "
-            f"{_MOST} instances altogether; render for swarm or lws"
+            f"metadata.instance={service.units} with unit.size={service.size}: must be at most {_MOST} "
+            "instances in all on one machine; render for swarm or lws instead"
         )
     services: dict[str, Any] = {
         _name_service(service, unit, rank): _build_instance(service, unit, rank)
@@ -50,17 +58,17 @@ def render_compose(service: Service) -> list[object]:
 
 
 def warn_of_one_machine(service: Service) -> Iterator[str]:
-    """Yield a sentence for each thing that becomes another one where all instances share a machine."""
+    """Yield a warning for everything that changes when all instances share a machine."""
     instances = service.units * service.size
     if service.gpu and instances > 1:
         yield (
-            f"metadata.gpu={service.gpu} for each of {instances} instances on one machine: it needs "
-            f"{instances * service.gpu} GPUs; the manifest gives each instance its own, by number"
+            f"metadata.gpu={service.gpu} for each of {instances} instances on one machine: the machine needs "
+            f"{instances * service.gpu} GPUs; the manifest assigns each instance its own, by number"
         )
     if service.port and service.units > 1:
         yield (
-            f"containers[0].port={service.port}: each Unit's rank 0 is published at a port of its own, "
-            "which the engine chooses; one address for all is a balancer's (docker/haproxy.cfg)"
+            f"containers[0].port={service.port}: each Unit's rank 0 is published at a separate port, "
+            "which the engine chooses; use a load balancer for a single address (docker/haproxy.cfg)"
         )
 
 
@@ -69,7 +77,7 @@ def _name_service(service: Service, unit: int, rank: int) -> str:
 
 
 def _build_carrier(image: str) -> dict[str, Any]:
-    """Bring the agent into a volume: an empty one gets what the image has where it is mounted."""
+    """Copy the agent into a volume: Docker fills an empty one with the image's content at the mount point."""
     volume = {"type": "volume", "source": "agent", "target": BUNDLE}
     return {"image": image, "entrypoint": [f"{BUNDLE}/unitagent", "--version"], "volumes": [volume]}
 
@@ -114,7 +122,7 @@ def _build_volumes(service: Service) -> dict[str, Any]:
 
 
 def _build_resources(service: Service, place: int) -> dict[str, Any]:
-    """Give the instance at this place its share; a ``count`` of cards would mean the machine's first ones."""
+    """Assign the instance its GPUs by number; a ``count`` would mean the machine's first ones."""
     found: dict[str, Any] = {}
     if bounds := build_limits(service):
         found["limits"] = bounds

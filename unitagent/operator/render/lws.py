@@ -1,7 +1,7 @@
-"""A service on Kubernetes as a LeaderWorkerSet: each Unit a group, whose pods are told rank, size, leader.
+"""A service on Kubernetes as a LeaderWorkerSet: each Unit is a group, whose pods get rank, size and leader.
 
-The store is the embedded one of each leader. The reasons for each field stand in the repository's
-``docker/kubernetes/leaderworkerset.yaml``.
+The store is the embedded one of each leader. ``docker/kubernetes/leaderworkerset.yaml`` in the repository
+explains each field.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _AWAY = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 _TOLD = frozenset({"UNIT_ID", "UNIT_SIZE", "RANK_ID", "MASTER_ADDRESS"})
 
 ABOUT = """\
-Before the first start, make what protects the Units' stores:
+Before the first start, create the secret that protects the Units' stores:
   kubectl create secret generic NAME --from-literal=unit-secret="$(openssl rand -hex 24)"
-with NAME that of the LeaderWorkerSet."""
+where NAME is the name of the LeaderWorkerSet."""
 
 
 def render_lws(service: Service) -> list[object]:
-    """Give the documents: the group, the Service for traffic, the budget for disruptions.
+    """Return the documents: the group, the Service for traffic, the disruption budget.
 
     Raises:
-        ConfigurationError: an update could not take a single step.
+        ConfigurationError: an update could never begin.
 
     """
     documents: list[object] = [_build_group(service)]
@@ -44,26 +44,32 @@ def _build_group(service: Service) -> dict[str, Any]:
         "spec": {
             "replicas": service.units,
             "startupPolicy": "LeaderCreated",
-            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": _choose_update_steps(service)},
+            "rolloutStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdateConfiguration": _choose_update_steps(service),
+            },
             "leaderWorkerTemplate": {
                 "size": service.size,
                 "restartPolicy": "RecreateGroupOnPodRestart",
-                "workerTemplate": {"metadata": {"labels": {"app": service.name}}, "spec": _build_pod(service)},
+                "workerTemplate": {
+                    "metadata": {"labels": {"app": service.name}},
+                    "spec": _build_pod(service),
+                },
             },
         },
     }
 
 
 def _choose_update_steps(service: Service) -> dict[str, int | str]:
-    """A new Unit first where nothing is said; the controller refuses none of both."""
+    """Choose the update steps: by default a new Unit first; the controller rejects zero for both."""
     surge = 1 if service.surge is None else service.surge
     unavailable = service.unavailable
     if unavailable is None:
         unavailable = 1 if surge in _NONE else 0
     if surge in _NONE and unavailable in _NONE:
         raise ConfigurationError(
-            f"rolling_strategy: max_surge={surge} with max_unavailable={unavailable} lets no update begin; "
-            "accepted is at least one of them above 0"
+            f"rolling_strategy: max_surge={surge} with max_unavailable={unavailable} would block every "
+            "update; at least one of them must be above 0"
         )
     return {"maxSurge": surge, "maxUnavailable": unavailable}
 
@@ -73,7 +79,7 @@ def _build_pod(service: Service) -> dict[str, Any]:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": service.grace,
-        # The other instances have stopped after a lease; to wait five minutes for the node gains nothing.
+        # The other instances have stopped after a lease, so the default wait of five minutes gains nothing.
         "tolerations": [
             {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
             for key in _AWAY
@@ -85,7 +91,7 @@ def _build_pod(service: Service) -> dict[str, Any]:
 
 
 def _build_carrier(image: str) -> dict[str, Any]:
-    """Copy the agent to where the instance, of any image, then finds it."""
+    """Copy the agent to a volume that the instance mounts, whatever its image."""
     return {
         "name": "agent",
         "image": image,
@@ -142,10 +148,12 @@ def _build_container(service: Service) -> dict[str, Any]:
 
 def _build_environment(service: Service) -> list[dict[str, Any]]:
     told = {name: text for name, text in service.variables.items() if name not in _TOLD}
-    # The store comes with the leader's pod, which may start much later than its workers.
+    # The store starts with the leader's pod, which may start much later than its workers.
     told.setdefault("UNIT_STORE_TIMEOUT_SECONDS", "3600")
     told["UNIT_SECRET_FILE"] = "/etc/unit/unit-secret"  # noqa: S105  # its path
-    found: list[dict[str, Any]] = [{"name": name, "value": escape_dollars(text)} for name, text in told.items()]
+    found: list[dict[str, Any]] = [
+        {"name": name, "value": escape_dollars(text)} for name, text in told.items()
+    ]
     if "UNIT_REVISION" not in told:
         label = {"fieldPath": f"metadata.labels['{_PREFIX}/template-revision-hash']"}
         found.append({"name": "UNIT_REVISION", "valueFrom": {"fieldRef": label}})
