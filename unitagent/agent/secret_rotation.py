@@ -209,7 +209,7 @@ class SecretAgreement:
 def _explain_strangers(strangers: Sequence[int], mine: int) -> str:
     has = "has" if len(strangers) == 1 else "have"
     return (
-        f"{format_ranks(strangers)} {has} no secret in common with rank {mine}: the running workload continues, "
-        "but they cannot meet at the next barrier; add the missing secrets to UNIT_SECRET_FILE, and remove "
-        "the old one only when all ranks have both"
+        f"{format_ranks(strangers)} {has} no secret in common with rank {mine}: the running workload "
+        "continues, but they cannot meet at the next barrier; add the missing secrets to UNIT_SECRET_FILE, "
+        "and remove the old one only when all ranks have both"
     )

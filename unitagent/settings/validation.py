@@ -132,8 +132,8 @@ def _check_store_port(given: Mapping[str, SourcedText], parsed: Parsed) -> Itera
     if "UNIT_STORE_PORT" not in given and probes == MAX_PORT:
         yield (
             f"{_describe_value(given, 'UNIT_HTTP_ADDRESS')}: the port must be below {MAX_PORT}, "
-            "since the store at rank 0 listens one port above; lower it, set UNIT_STORE_PORT on all ranks, or set "
-            "UNIT_REDIS_URL to an external store"
+            "since the store at rank 0 listens one port above; lower it, set UNIT_STORE_PORT on all ranks, "
+            "or set UNIT_REDIS_URL to an external store"
         )
     for name, taken in (
         ("UNIT_HTTP_ADDRESS", probes),
