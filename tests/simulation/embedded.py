@@ -31,6 +31,7 @@ class Embedded(Boards):
             self._leaders.append(one)
             self._servers[one.incarnation] = self.main = StoreState()
             self.lost_at = self.joined_at = self._world.now
+            self.losses.append(self.lost_at)
 
     def of(self, host: str) -> StoreState | None:
         """The server on this machine, else the one that it has found."""

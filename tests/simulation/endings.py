@@ -191,10 +191,20 @@ class Endings:
             self.watch.report_violation("budget", f"{told}; {plan.max_restarts} may fail")
 
     def _is_forgotten(self) -> bool:
-        """Whether the store has lost something since the oldest living agent began."""
+        """Whether the store has lost something since the oldest living agent began, or all that lived then died
+        before they had an answer again (seed 40011460): the dead tell nothing anew.
+        """
         world = self.watch.world
         oldest = min((one.born for one in world.living), default=world.now)
-        return world.boards.lost_at > float("-inf") and world.boards.lost_at > oldest - world.timing.takeover
+        fresh = any(at > oldest - world.timing.takeover for at in world.boards.losses)
+        return fresh or any(self._has_no_witness(at) for at in world.boards.losses)
+
+    def _has_no_witness(self, lost_at: float) -> bool:
+        """Whether no agent that lived when the store lost something had an answer after that."""
+        lived = [
+            one for one in self.watch.world.lives if one.born <= lost_at <= (one.died or self.watch.world.now)
+        ]
+        return bool(lived) and all(one.last_answer <= lost_at for one in lived)
 
     def check_burst(self) -> None:
         """4: however many failures came together, one new generation, and one restart counted; where they

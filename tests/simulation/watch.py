@@ -77,12 +77,13 @@ class Watch:
 
     @property
     def blinded(self) -> bool:
-        """Whether the store has of late lost the one beat whose absence makes a lease of less than three
-        heartbeats run out, where no peer can be asked.
+        """Whether the store has of late lost all beats but two of a lease, where no peer can be asked: the one
+        of a lease of less than three heartbeats, or one each time that it was set back (seed 40001935).
         """
-        timing, bounds = self.world.timing, self.world.bounds
-        alone = not self.plan.probes and timing.lease < 3 * timing.heartbeat
-        return alone and self.world.boards.lost_at > self.world.now - bounds.told
+        timing = self.world.timing
+        since = self.world.now - self.world.bounds.told
+        lost = sum(at > since for at in self.world.boards.losses)
+        return not self.plan.probes and lost > max(0.0, timing.lease / timing.heartbeat - 3)
 
     # what is told
 
