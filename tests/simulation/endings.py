@@ -191,8 +191,8 @@ class Endings:
             self.watch.report_violation("budget", f"{told}; {plan.max_restarts} may fail")
 
     def _is_forgotten(self) -> bool:
-        """Whether the store has lost something since the oldest living agent began, or all that lived then died
-        before they had an answer again (seed 40011460): the dead tell nothing anew.
+        """Whether the store has lost something since the oldest living agent began, or all that lived then
+        died before they had an answer again (seed 40011460): the dead tell nothing anew.
         """
         world = self.watch.world
         oldest = min((one.born for one in world.living), default=world.now)

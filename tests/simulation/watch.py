@@ -77,8 +77,8 @@ class Watch:
 
     @property
     def blinded(self) -> bool:
-        """Whether the store has of late lost all beats but two of a lease, where no peer can be asked: the one
-        of a lease of less than three heartbeats, or one each time that it was set back (seed 40001935).
+        """Whether the store has of late lost all beats but two of a lease, where no peer can be asked: the
+        one of a lease of less than three heartbeats, or one each time that it was set back (seed 40001935).
         """
         timing = self.world.timing
         since = self.world.now - self.world.bounds.told
