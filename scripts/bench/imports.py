@@ -29,8 +29,7 @@ PARTS = {
     "the rest of the agent": "import unitagent.agent.instance",
 }
 LATER = {
-    "h11, uvicorn (its protocol)": "from unitagent.system.lazy_imports import defer_package_init; "
-    "defer_package_init('uvicorn'); import unitagent.probes.connections",
+    "h11": "import unitagent.probes.connections",
     "prometheus_client": "import prometheus_client",
     "requests": "import unitagent.probes.http_blocking",
     "redis, whole": "import redis.asyncio; redis.Redis, redis.asyncio.Redis",

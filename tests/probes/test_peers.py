@@ -171,7 +171,7 @@ async def test_a_signature_for_another_question_is_a_strangers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "opinion"),
+    ("claim", "result"),
     [
         (AnswerClaim("n", "u", 1, "abc", honest()), ProbeResult.ALIVE),
         (AnswerClaim("m", "u", 1, "abc", honest()), ProbeResult.STRANGER),

@@ -99,7 +99,7 @@ async def test_a_crowd_is_answered_with_one_read_and_one_by_one(caplog: pytest.L
         for _ in range(5):
             assert (await ask(port, "/livez")).code == 200  # and nobody waits for them
         await until(lambda: store.under_way)
-        with caplog.at_level(logging.DEBUG, "unitagent.probes.server"):
+        with caplog.at_level(logging.DEBUG, "unitagent.probes.connections"):
             caplog.clear()
             store.open.set()
             while (before := len(caplog.records)) < 100:

@@ -16,6 +16,7 @@ import re
 import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from unitagent.errors import ConfigurationError
 from unitagent.probes import answers
@@ -26,27 +27,21 @@ from unitagent.probes.fair_queue import FairQueue
 from unitagent.probes.unit_list import UnitAnswers, is_unit_path
 from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal, join_host_port
 from unitagent.system.keyring import Keyring
-from unitagent.system.lazy_imports import defer_package_init
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import Coroutine, Iterable
+
+    import h11
 
     from unitagent.probes.answers import Answers
-    from unitagent.probes.connections import UvicornContext
     from unitagent.probes.unit_list import UnitSource
-
-    Message = MutableMapping[str, Any]
-
 
 _log = logging.getLogger(__name__)
 
 
 class ProbeServer:
     """Answers probes and peers.
-
-    uvicorn's ``Server`` is not used: it takes over signals and wakes up ten times a second. Its protocol
-    class needs neither.
 
     Args:
         answers: of this agent.
@@ -70,7 +65,6 @@ class ProbeServer:
         self._clients = ClientTable(compute_connection_limit(), self._answers.peers)
         self._queue = FairQueue()
         self._acceptor: Acceptor | None = None
-        self._shared: UvicornContext | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the actual port.
@@ -94,76 +88,51 @@ class ProbeServer:
             self._acceptor = None
             await asyncio.sleep(0)  # lets the transports call connection_lost
 
-    def _make_connection(self, guest: Client) -> asyncio.Protocol:
-        """Make the protocol for a client. The first one imports uvicorn, so that no start waits for it."""
-        defer_package_init("uvicorn")  # its protocol is used, and not its command line
-        from unitagent.probes.connections import ProbeConnection, UvicornContext  # noqa: PLC0415
+    def _make_connection(self, client: Client) -> asyncio.Protocol:
+        """Make the protocol for a client. The first one imports h11, so that no start waits for it."""
+        from unitagent.probes.connections import ProbeConnection  # noqa: PLC0415
 
-        self._shared = self._shared or UvicornContext(self._serve_request)
-        return ProbeConnection(self._shared, guest, (self._clients, self._queue), self._agent_line)
-
-    async def _serve_request(
-        self,
-        scope: Message,
-        _receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        headers = dict(scope["headers"])
-        if (refusal := self._hosts.refuse_host(headers.get(b"host", b""))) is not None:
-            response = refusal
-        elif _has_body(headers):
-            response = _BODY
-        elif self._units is not None and is_unit_path(scope["method"], scope["path"]):
-            response = await self._units.answer_path(scope["path"])
-            await self._wait_for_turn(scope)
-        else:
-            response = self._answer_request(scope, headers)
-        _log.debug("%s %s -> %d", scope["method"], scope["path"], response.code)
-        await send(
-            {"type": "http.response.start", "status": response.code, "headers": _encode_headers(response)}
+        return ProbeConnection(
+            self._answer_request, client, self._clients, self._queue, self._choose_agent_line
         )
-        await send({"type": "http.response.body", "body": response.body})
 
-    async def _wait_for_turn(self, scope: Message) -> None:
-        """Wait for another turn, or all clients that wait for the same answer would be served in one."""
-        turn = asyncio.Event()
-        address, *_ = scope["client"] or ("",)
-        self._queue.enqueue(address, turn, turn.set)
-        await turn.wait()
+    def _answer_request(self, request: h11.Request) -> Response | Coroutine[Any, Any, Response]:
+        """Answer at once; later if the answer has to be fetched from the store."""
+        headers = dict(request.headers)
+        path, _, query = request.target.partition(b"?")
+        if (refusal := self._hosts.refuse_host(headers.get(b"host", b""))) is not None:
+            return refusal
+        if _has_body(headers):
+            return _BODY
+        asked = Request(
+            request.method.decode(),
+            unquote(path.decode()),
+            query.decode("latin-1"),
+            headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1"),
+            BRIEF_HEADER.lower().encode() in headers,
+        )
+        if self._units is not None and is_unit_path(asked.method, asked.path):
+            return self._units.answer_path(asked.path)
+        return self._answer_probe(asked)
 
-    def _agent_line(self) -> bytes:
-        return answers.choose_agent_check_line(self._answer_request(_TRAFFIC, {}).code)
+    def _choose_agent_line(self) -> bytes:
+        return answers.choose_agent_check_line(self._answer_probe(_TRAFFIC).code)
 
-    def _answer_request(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
-        nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
-        brief = BRIEF_HEADER.lower().encode() in headers
-        query = scope["query_string"].decode("latin-1")
-        request = Request(scope["method"], scope["path"], query, nonce, brief)
+    def _answer_probe(self, request: Request) -> Response:
         try:
             return answer_request(self._answers, request, self._keys)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
-            _log.error("a probe of %s could not be answered", scope["path"])
+            _log.error("a probe of %s could not be answered", request.path)
             _log.debug("why", exc_info=True)
             return Response(500, b"internal error of the agent; its log says more\n")
 
 
-_TRAFFIC: Message = {"method": "GET", "path": "/traffic", "query_string": b""}
+_TRAFFIC = Request("GET", "/traffic")
 _BODY = Response(413, b"a request must not have a body\n", headers=(("Connection", "close"),))
 
 
 def _has_body(headers: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-
-
-def _encode_headers(response: Response) -> list[tuple[bytes, bytes]]:
-    shared = (
-        ("Content-Type", response.content_type),
-        ("Content-Length", str(len(response.body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Cross-Origin-Resource-Policy", "same-origin"),
-    )
-    return [(name.lower().encode(), value.encode()) for name, value in (*shared, *response.headers)]
 
 
 async def _open_listener(host: str, port: int) -> socket.socket:
