@@ -112,7 +112,7 @@ async def test_what_an_outage_held_back_is_told_afterwards(
         shelf.trouble = ""
         await until(lambda: shelf.numbers == [0, 1, 2])
     said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
-    assert said == ["the Unit's history is not written for now: the store at x cannot be reached"]
+    assert said == ["cannot write the Unit's history for now: the store at x cannot be reached"]
 
 
 @story
@@ -141,7 +141,7 @@ async def test_more_than_can_be_kept_is_one_entry_about_the_rest(monkeypatch: py
         await until(lambda: bool(shelf.batches))
     gap, *rest = shelf.batches[0]
     assert (gap.kind, gap.number, gap.state) == (EventKind.GAP, 2, None)
-    assert gap.detail == "3 entries of rank 0 are missing here: the store did not take them in time"
+    assert gap.detail == "3 entries of rank 0 missing here: the store did not accept them in time"
     assert [one.number for one in rest] == [3, 4, 5, 6, 7]
     assert len(shelf.batches) == 1
 

@@ -170,7 +170,7 @@ def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start)
     agent = start(fault)
     os.kill(workload(agent).pid, signal.SIGKILL)
     assert agent.popen.wait(DEADLINE) == 75
-    assert "the workload could not be ended: OSError(24, 'Too many open files')" in agent.output.read_text()
+    assert "the workload could not be stopped: OSError(24, 'Too many open files')" in agent.output.read_text()
 
 
 def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
@@ -180,7 +180,7 @@ def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
     os.kill(first, signal.SIGKILL)
     until(lambda: _store(agent) not in (0, first), "it runs again")
     until(lambda: agent.status()["store"]["connected"], "it is used again")
-    assert agent.output.read_text().count("the embedded store cannot be started") == 2
+    assert agent.output.read_text().count("cannot start the embedded store") == 2
 
 
 def _store(agent: Solo) -> int:
@@ -196,7 +196,10 @@ def test_traffic_is_announced_whatever_went_wrong_before(start: Start) -> None:
     agent = start(fault, UNIT_TRAFFIC_PORT=str(port))
     agent.ready()
     until(lambda: _entries(agent, port), "it is announced")
-    assert agent.output.read_text().count("cannot be announced to the store: for a test") == 1
+    assert (
+        agent.output.read_text().count("cannot publish the endpoint of this Unit in the store: for a test")
+        == 1
+    )
 
 
 def _entries(agent: Solo, port: int) -> bool:

@@ -62,7 +62,7 @@ class Incident:
     def told(self) -> None:
         text = self.solo.output.read_text()
         assert "the workload is gone, but /dev/nvidia0 is still held by process" in text
-        assert "(sleep), which is none of its own" in text
+        assert "(sleep), which does not belong to it" in text
 
     def stop(self) -> int:
         procfs.kill_process(procfs.read_process_table()[self.agent], signal.SIGTERM)

@@ -99,14 +99,12 @@ def test_what_cannot_be_killed_has_the_container_rebuilt(
     try:
         first = start(f"cat {folder}/file & sleep 1; exit 3")
         assert first.popen.wait(DEADLINE) == 75
-        assert "not even SIGKILL ended" in first.said()
+        assert "SIGKILL did not end" in first.said()
         assert "(cat, state D); this container must be rebuilt" in first.said()
         second = start("exec sleep 1000")
         assert second.popen.wait(DEADLINE) == 75
         said = second.said().splitlines()[-1]
-        assert said.startswith(
-            "unitagent: error: not even SIGKILL ended processes of a former agent of rank 0"
-        )
+        assert said.startswith("unitagent: error: SIGKILL did not end processes of a former agent of rank 0")
     finally:
         hanging.close()
 
@@ -134,7 +132,7 @@ def test_a_signal_before_joining_ends_with_0_and_is_named() -> None:
             assert "no-such-card" in waiting.stderr.readline()
             waiting.send_signal(signal.SIGTERM)
             assert waiting.wait(DEADLINE) == 0
-            assert "asked to stop by SIGTERM before joining" in waiting.stderr.read()
+            assert "received SIGTERM before joining: stopping" in waiting.stderr.read()
         finally:
             waiting.kill()
 
@@ -169,13 +167,13 @@ CANCELLED = """
 import asyncio
 from unitagent.agent import startup
 from unitagent.system.log import LogContext
-from unitagent.settings.resolution import resolve
+from unitagent.settings.resolution import resolve_settings
 
 async def cancelled(*_):
     raise asyncio.CancelledError
 
 startup._prepare_and_run = cancelled
-found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
+found = resolve_settings({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
 asyncio.run(startup.run_agent(found, LogContext("u", 0)))
 """
 
@@ -184,4 +182,4 @@ def test_an_end_that_nobody_asked_for_is_no_success() -> None:
     words = [sys.executable, "-c", CANCELLED]
     done = subprocess.run(words, env=clean(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "although no signal came" in done.stderr
+    assert "was cancelled without a signal" in done.stderr

@@ -104,7 +104,7 @@ def test_a_hanging_agent_loses_its_workload_within_its_lease_and_2_s(start: Star
     watched.signal(signal.SIGCONT)
     watched.agent.ready(above=watched.generation)
     assert all(map(alive, watched.services))
-    assert "this agent stood still for" in watched.agent.output.read_text()
+    assert "this agent was unresponsive for" in watched.agent.output.read_text()
     failure = watched.agent.status()["failure"]
     assert failure["signal"] == signal.SIGKILL
     assert "was unresponsive for longer than a lease, so the watchdog killed it" in failure["detail"]

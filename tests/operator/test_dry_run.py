@@ -119,7 +119,7 @@ def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
     words = ("env", "--command", "--", "sh", "-c", ". /x; exec vllm serve m --port $PORT")
     told = run(*words, environ=environ).stderr
     assert (
-        "health and port are not known, because the port is $PORT, which only the shell can expand: ready"
+        "the health URL and port of the workload are unknown, because the port is $PORT, which only the shell can expand: ready"
         in told
     )
     assert "set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT" in told
@@ -130,13 +130,13 @@ def test_a_port_in_a_variable_that_nobody_replaces_is_told_with_what_to_do() -> 
     environ = HERE | {"RANK_ID": "0", "UNIT_FRAMEWORK": "auto"}
     told = run("env", "--command", "--", "vllm", "serve", "m", "--port", "$PORT", environ=environ).stderr
     assert (
-        "COMMAND has $PORT, which nobody replaces where no shell runs it: write the number, or have" in told
+        "COMMAND has $PORT, which is not expanded without a shell: use the number, or run" in told
     )
     assert "because the port is $PORT, which no shell expands here: ready" in told
     words = ("env", "--command", "--", "sh", "-c", "exec vllm serve m --port $PORT")
     told = run(*words, environ=environ).stderr
     assert "because the port is a variable, which is unset or empty here: ready" in told
-    assert "nobody replaces" not in told
+    assert "not expanded" not in told
     assert run(*words, environ=environ | {"PORT": "8001"}).stderr == ""
 
 
@@ -234,7 +234,7 @@ def test_rdma_that_cannot_be_had_is_said() -> None:
 @pytest.mark.parametrize("word", ["$RANK_ID", "--node-rank=${RANK_ID}", "$(RANK_ID)/$(UNIT_SIZE)"])
 def test_a_variable_that_no_shell_reads_is_told(word: str) -> None:
     done = run("env", "--command", "--", "true", word, environ=HERE)
-    assert "which nobody replaces where no shell runs it: write {RANK_ID}" in done.stderr
+    assert "which is not expanded without a shell: use {RANK_ID}" in done.stderr
     assert word in done.stdout
     for command in (("sh", "-c", f"true {word}"), ("true", "{RANK_ID}", "$RANK_IDS", "$HOME")):
-        assert "nobody replaces" not in run("env", "--command", "--", *command, environ=HERE).stderr
+        assert "not expanded" not in run("env", "--command", "--", *command, environ=HERE).stderr

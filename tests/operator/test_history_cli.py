@@ -162,9 +162,9 @@ def test_an_order_is_told_with_who_and_why_and_needs_no_history(server: Server, 
         said = solo.run("restart", "--wait")
         assert "warning: the order is not in the Unit's history: the store at" in said
         assert solo.status()["generation"] == 3
-        until(lambda: "the Unit's history is not written for now" in solo.output.read_text(), "it is said")
+        until(lambda: "cannot write the Unit's history for now" in solo.output.read_text(), "it is said")
         time.sleep(1)  # nothing to wait for: it must not be said again
-        assert solo.output.read_text().count("the Unit's history is not written for now") == 1
+        assert solo.output.read_text().count("cannot write the Unit's history for now") == 1
         assert solo.ready()["generation"] == 3
     finally:
         solo.close()

@@ -171,7 +171,7 @@ async def test_a_signature_for_another_question_is_a_strangers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "result"),
+    ("claim", "opinion"),
     [
         (AnswerClaim("n", "u", 1, "abc", honest()), ProbeResult.ALIVE),
         (AnswerClaim("m", "u", 1, "abc", honest()), ProbeResult.STRANGER),
@@ -186,7 +186,7 @@ def test_a_signature_is_for_this_question_this_agent_and_this_answer(
 ) -> None:
     headers = NAMED | {"x-unitagent-signature": sign_answer(HELD, claim)}
     verdict = judge_answer(record(1), HttpResponse(200, headers, honest()), PeerAsker("u", "me", HELD), "n")
-    assert verdict.opinion is opinion
+    assert verdict.result is opinion
 
 
 @in_loop
@@ -397,8 +397,8 @@ def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
         "u",
         "abc",
     )
-    assert verdict.opinion is not ProbeResult.REFUSED
-    assert verdict.opinion is not ProbeResult.ALIVE or (alike and secret is None)
+    assert verdict.result is not ProbeResult.REFUSED
+    assert verdict.result is not ProbeResult.ALIVE or (alike and secret is None)
     assert 0 <= verdict.generation <= 2**53
 
 
@@ -406,7 +406,7 @@ def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
 def test_any_body_is_judged_without_an_error(body: bytes) -> None:
     verdict = judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me"), "")
-    assert verdict.opinion in {ProbeResult.ALIVE, ProbeResult.SILENT}
+    assert verdict.result in {ProbeResult.ALIVE, ProbeResult.SILENT}
     assert judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me", HELD), "") == STRANGER
 
 

@@ -131,7 +131,7 @@ def test_who_is_in_by_the_old_one_is_put_out_when_all_ranks_have_done_without_it
         until(lambda: not inside.is_in(), "it is put out")
         watched.hold(LEASE + 1)
         until(lambda: all(unit.status(rank)["store"]["connected"] for rank in range(SIZE)), "all are back")
-    unit.tells(0, "disconnected whoever was in the embedded store by a former secret")
+    unit.tells(0, "disconnected clients of the embedded store that used a former secret")
 
 
 def the_old_one_is_worth_nothing(unit: Changing) -> None:
@@ -166,8 +166,8 @@ def test_a_step_that_was_taken_too_early_is_told(make: Make) -> None:
     unit.write(2, OLD, NEW)
     unit.tells(2, "UNIT_SECRET_FILE changed: 2 secrets are accepted")
     unit.write(2, NEW)
-    unit.tells(0, "rank 2 has no secret in common with rank 0: what runs goes on")
-    unit.tells(2, "ranks 0, 1 have no secret in common with rank 2: what runs goes on")
+    unit.tells(0, "rank 2 has no secret in common with rank 0: the running workload continues")
+    unit.tells(2, "ranks 0, 1 have no secret in common with rank 2: the running workload continues")
     assert unit.status(0)["secrets"] == {"accepted": 1, "differing": [2], "strangers": [2]}
     shown = unit.command("status", secret=OLD, rank=0).stdout
     assert "secrets accepted: 1; rank 2 has none of these" in shown
@@ -272,12 +272,12 @@ def test_a_file_that_cannot_be_taken_changes_nothing_and_is_told_once(unit: Chan
     victim = unit.agents[1]
     with Watched(unit) as watched:
         unit.write(1, NEW)
-        unit.tells(1, f"UNIT_SECRET_FILE='{unit.file(1)}' has none of the secrets that are accepted now")
+        unit.tells(1, f"UNIT_SECRET_FILE='{unit.file(1)}' has none of the secrets accepted now")
         unit.file(1).unlink()
         unit.tells(1, f"UNIT_SECRET_FILE='{unit.file(1)}' cannot be read (No such file or directory)")
         watched.hold(LEASE + 1)
         unit.write(1, OLD)
-        unit.tells(1, "UNIT_SECRET_FILE has the accepted secrets again")
+        unit.tells(1, "UNIT_SECRET_FILE is valid again")
         watched.undisturbed()
     assert victim.output.count("UNIT_SECRET_FILE=") == 2
     assert "UNIT_SECRET_FILE changed" not in victim.output

@@ -103,8 +103,8 @@ BAD: dict[str, Callable[[Path], object]] = {
     "is not accepted (these are 4 lines)": lambda path: path.write_text(
         "\n".join(f"{OLD}{n}" for n in range(4))
     ),
-    "has none of the secrets that are accepted now": lambda path: path.write_text(NEW),
-    "is no UTF-8 text": lambda path: path.write_bytes(b"\xff\xfe" * 40),
+    "has none of the secrets accepted now": lambda path: path.write_text(NEW),
+    "is not UTF-8 text": lambda path: path.write_bytes(b"\xff\xfe" * 40),
     "cannot be read (No such file or directory)": lambda path: path.unlink(),
     "cannot be read (Is a directory)": _folder,
 }
@@ -120,13 +120,13 @@ async def test_what_cannot_be_taken_changes_nothing_and_is_told_once(looked: Loo
     assert looked.has(OLD)
     (told,) = looked.warned
     assert told.startswith(f"UNIT_SECRET_FILE='{looked.path}' {why}")
-    assert f"accepted is 1 to {MAX_SECRETS} lines of printable text, each of at least 16 bytes" in told
+    assert f"the file must have 1 to {MAX_SECRETS} lines of printable text of at least 16 bytes each" in told
     assert not any(secret[:15] in told for secret in (OLD, NEW))
     if looked.path.is_dir():
         looked.path.rmdir()
     looked.path.write_text(OLD)
     await looked.settle()
-    assert looked.said == ["UNIT_SECRET_FILE has the accepted secrets again"]
+    assert looked.said == ["UNIT_SECRET_FILE is valid again"]
     BAD[why](looked.path)
     await looked.settle()
     assert looked.warned == [told, told]

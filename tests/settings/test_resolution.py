@@ -382,7 +382,7 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         (ALONE | {"UNIT_SERVICE": "tcp://10.0.0.1:80"}, "Kubernetes service link"),
         (ALONE | {"UNIT_CONFIG": "/itself"}, "starts unitagent itself"),
         (ALONE | {"UNIT_CONFIG": "/later"}, "starts unitagent itself"),
-        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is no JSON"),
+        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is not JSON"),
     ],
 )
 def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:

@@ -142,7 +142,7 @@ async def _claim_identity(
     peers = Peers(peer_client, address.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> ProbeResult:
-        return (await peers.ask_peer(record)).opinion
+        return (await peers.ask_peer(record)).result
 
     claimed = await claim_free_rank(
         store,

@@ -61,7 +61,7 @@ class PeerVerdict(NamedTuple):
 
     """
 
-    opinion: ProbeResult
+    result: ProbeResult
     generation: int = 0
     working: bool = False
     ready: bool = False
@@ -120,7 +120,7 @@ class Peers:
         """Tell for each incarnation who answers at its address, asked from our interface; several at once."""
         verdicts = await asyncio.gather(*map(self.ask_peer, records))
         return {
-            record.incarnation: verdict.opinion for record, verdict in zip(records, verdicts, strict=True)
+            record.incarnation: verdict.result for record, verdict in zip(records, verdicts, strict=True)
         }
 
     def watch_peers(self, records: Collection[Record]) -> None:
