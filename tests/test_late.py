@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -62,3 +63,21 @@ def test_what_is_there_already_and_what_is_nowhere_is_left_alone() -> None:
     put_off("lazybones", "no_such_package")
     assert sys.modules["lazybones"] is whole
     assert "no_such_package" not in sys.modules
+
+
+def test_two_threads_that_look_at_once_both_find_the_name(tmp_path: Path) -> None:
+    text = "import time\ntime.sleep(0.3)\nVERSION = 7\n"
+    (tmp_path / "lazybones" / "__init__.py").write_text(text)
+    put_off("lazybones")
+    whole = import_module("lazybones")
+    with ThreadPoolExecutor(2) as threads:
+        found = [threads.submit(lambda: whole.VERSION) for _ in range(2)]
+    assert [one.result() for one in found] == [7, 7]
+
+
+def test_a_package_that_cannot_run_tells_the_cause_each_time(tmp_path: Path) -> None:
+    (tmp_path / "lazybones" / "__init__.py").write_text("import no_such_package\nVERSION = 7\n")
+    put_off("lazybones")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+            _ = import_module("lazybones").VERSION

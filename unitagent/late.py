@@ -42,8 +42,23 @@ class _PutOff(ModuleType):
         return getattr(self, name)
 
 
+class _Running(ModuleType):
+    """A package that runs just now, in one thread; another that looks for a name waits for the end."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Look for a name that is not here yet, and in the thread that runs it never will be for now."""
+        with _RUNNING:
+            if type(self) is _Running:
+                raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(self, name)
+
+
 def _run(package: ModuleType) -> None:
+    spec, package.__class__ = package.__spec__, _Running
+    try:
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module(package)
+    except BaseException:
+        package.__class__ = _PutOff  # whoever looks next gets the cause, too
+        raise
     package.__class__ = ModuleType
-    spec = package.__spec__
-    if spec is not None and spec.loader is not None:
-        spec.loader.exec_module(package)

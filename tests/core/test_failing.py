@@ -15,9 +15,11 @@ from unitagent.core.events import (
     PeerAnswered,
     PeerHungUp,
     StopAsked,
+    StoreFailed,
     Tick,
     WorkloadStuck,
 )
+from unitagent.core.judging import may_ask
 from unitagent.core.model import Beat, Mode, OrderKind, Reason, Record, Restart
 from unitagent.core.state import ALL_BEATS, relay
 
@@ -253,6 +255,16 @@ def test_who_stood_still_has_seen_nobody_silent_meanwhile() -> None:
     unit.wait(5)
     assert unit.take() == []
     assert unit.ready() == {0, 1}
+
+
+def test_a_rank_that_loses_the_store_asks_anew_at_once_although_it_has_just_asked() -> None:
+    """A long lease was over before the pause between two questions was (seed 20010400)."""
+    unit = Unit(3, **CALM).formed()
+    unit.tell(1, PeerHungUp, 0, "i1")
+    assert not may_ask(unit.agents[1], 0)
+    unit.cut = {1}
+    unit.tell(1, StoreFailed, "no answer")
+    assert 0 in unit.agents[1].peers.answered
 
 
 def test_an_answer_that_took_long_shows_no_silence() -> None:

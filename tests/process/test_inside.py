@@ -5,6 +5,7 @@ exited one, a reaped one, or any other daemon is not.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -244,6 +245,21 @@ def test_who_cannot_have_a_bell_may_have_died_at_any_time() -> None:
     assert asyncio.run(listen())
 
 
+def test_a_bell_that_the_kernel_does_not_take_leaves_no_open_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where all users of a machine together wait for too many files."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def listen() -> tuple[bool, int]:
+        bells, before = Bells(), len(list(proc.open_files(os.getpid())))
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
+        bells.hang({os.getpid()})
+        return bells.died, len(list(proc.open_files(os.getpid()))) - before
+
+    assert asyncio.run(listen()) == (True, 0)
+
+
 class Counted:
     """A workload, which is a process with a child, and the looks that are taken at processes."""
 
@@ -285,6 +301,33 @@ class Told(Births):
 
     def _number(self) -> int:
         return self.now
+
+
+def test_who_hid_behind_a_parent_that_ended_is_found_though_nobody_is_born_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A daemon's parent ends while we go from it to its children: the daemon is ours by then, and not yet
+    when we looked at our own.
+    """
+    missed: list[int] = []
+
+    def miss(root: int, spared: Collection[int] = ()) -> list[proc.Process]:
+        found = whole(root, spared)
+        hidden = [] if missed else [one.pid for one in found if one.parent == main]
+        missed.extend(hidden)
+        return [one for one in found if one.pid not in hidden]
+
+    with _two() as main:
+        whole = proc.family
+        monkeypatch.setattr(inside, "Births", Told)
+        monkeypatch.setattr(proc, "family", miss)
+        looking = Inside()
+        looking.begin()
+        for _ in range(5):
+            if looking.is_due(died=False):
+                assert looking.look(()) is None
+        assert missed
+        assert set(missed) <= looking.watched
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Lookout:
         self._since: dict[tuple[str, str], float] = {}
         self._probing = Probing(watch)
         self._served: set[str] = set()
-        self._down: dict[tuple[str, bool], dict[int, float]] = {}
+        self._down: dict[tuple[str, tuple[bool, bool]], dict[int, float]] = {}
 
     def look(self) -> None:
         """Once in a while."""
@@ -263,19 +263,24 @@ class Lookout:
         # Who is silent has a lease more where a store has lost its last beat.
         told = one.in_contact_since(settled) and self.world.boards.lost_at < settled
         judges = told if connected else not self._leader_is_severed()  # without the store rank 0 tells
-        for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
-            lies = down if clear and judges and connected is sees else set()
-            if self._down_for(one, lies, sees) > self.world.bounds.unready:
+        # Each time that the store comes or goes, evidence begins anew: mine, or rank 0's on which mine rests.
+        basis = (connected, connected or self._leader_sees_store())
+        for one_basis in ((True, True), (False, True), (False, False)):
+            lies = down if clear and judges and basis == one_basis else set()
+            if self._down_for(one, lies, one_basis) > self.world.bounds.unready:
                 self.watch.broken("readyz", f"{one.incarnation} says ready while a workload is down")
+
+    def _leader_sees_store(self) -> bool:
+        return any(one.rank == 0 and self.world.boards.of(one.host) for one in self.world.living)
 
     def _leader_is_severed(self) -> bool:
         return any(one.rank == 0 and self.world.network.severed(one.host) for one in self.world.living)
 
-    def _down_for(self, one: Instance, down: set[int], sees: bool) -> float:
-        """Seconds for which one of these has been down, and this agent has said ready."""
-        known = self._down.get((one.incarnation, sees), {})
+    def _down_for(self, one: Instance, down: set[int], basis: tuple[bool, bool]) -> float:
+        """Seconds for which one of these has been down, and this agent has said ready on this basis."""
+        known = self._down.get((one.incarnation, basis), {})
         since = {rank: known.get(rank, self.world.now) for rank in down}
-        self._down[one.incarnation, sees] = since
+        self._down[one.incarnation, basis] = since
         return self.world.now - min(since.values(), default=self.world.now)
 
     def _connected(self, one: Instance) -> bool:

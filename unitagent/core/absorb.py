@@ -210,6 +210,7 @@ def _newer_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failur
 
 
 def _store_failed(state: State, event: StoreFailed) -> State:
+    state = _ask_anew(state) if state.connected else state
     return (
         state.with_store(
             trouble=event.detail or "it does not answer",
@@ -220,8 +221,15 @@ def _store_failed(state: State, event: StoreFailed) -> State:
             next_beat=state.now + min(RETRY, state.rules.heartbeat),
         )
         .with_recovery(failure_stored=state.recovery.failure is None)
-        .with_peers(suspects={}, answered=frozenset() if state.connected else state.peers.answered)
+        .with_peers(suspects={})
     )
+
+
+def _ask_anew(state: State) -> State:
+    """Without the store only answers from now on tell whether I am cut off: they are asked for at once."""
+    again = state.peers.ask_again
+    soon = {rank: at if rank in state.peers.asking else min(at, state.now) for rank, at in again.items()}
+    return state.with_peers(answered=frozenset(), ask_again=soon)
 
 
 def _port_found(state: State, event: PortFound) -> State:

@@ -117,8 +117,9 @@ def start_late(state: State) -> Result:
     if not (named and roster and opened and state.store.current and is_still_mine(state)):
         return state, ()
     gang = gang_of(state.me.generation, list(roster))
-    rebuilt = any(_has_followed(shown.get(one.rank), one) for one in roster)
-    if gang.id != named or (rebuilt and state.rules.guard):
+    rebuilt = {one.rank for one in roster if _has_followed(shown.get(one.rank), one)}
+    replaced = state.rules.rank in rebuilt  # while I slept: whoever has my rank by now may run
+    if gang.id != named or replaced or (rebuilt and state.rules.guard):
         return state, ()
     others = (one for one in roster if one.rank != state.rules.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}

@@ -45,34 +45,30 @@ def _in_touch(state: State) -> bool:
 
 
 def _confidants(state: State) -> tuple[Record, ...]:
-    """Whom I ask: my neighbours, and whoever tells me of rank 0; rank 0 itself where that one knows nothing
-    new. Rank 0 asks all, and so can tell the others what it found.
+    """Whom I ask: my neighbours, and whoever tells me of rank 0; all who could vouch for me where I know
+    nothing new. Rank 0 asks all in a small Unit, and so can tell the others what it found.
     """
     rank, size = state.rules.rank, state.rules.size
     near = {relay(rank, size), *neighbours(rank, size)}
-    if rank == 0 and size <= ALL_BEATS:
-        near = set(range(size))
-    elif _has_no_news(state):
-        near |= {0}
+    if (rank == 0 and size <= ALL_BEATS) or _has_no_news(state):
+        near |= {peer.rank for peer in _vouchers(state)}
     return tuple(peer for peer in members(state) if peer.rank in near and peer.port and not peer.left)
 
 
 def _has_no_news(state: State) -> bool:
-    """Whether it is time to ask rank 0 itself, since nobody has told me of it, and the store is silent."""
-    leader, touched = state.store.records.get(0), state.store.touched
-    heard = NEVER if leader is None else state.peers.heard.get(leader.incarnation, NEVER)
-    return state.now - max(heard, touched or NEVER) > state.rules.timing.relayed
+    """Whether it is time to ask all who could vouch for me: nobody has of late, and the store is silent."""
+    heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _vouchers(state))
+    return state.now - max([state.store.touched or NEVER, *heard]) > state.rules.timing.relayed
 
 
 def _vouchers(state: State) -> list[Record]:
-    """Who could vouch for me: rank 0; for rank 0 all that it asks."""
-    if state.rules.rank == 0:
-        return list(_confidants(state))
-    return [peer for peer in members(state) if peer.rank == 0 and peer.port and not peer.left]
+    """Who could vouch for me: rank 0; for rank 0 those that it answers, all of them in a small Unit."""
+    vouch = range(1, ALL_BEATS + 1) if state.rules.rank == 0 else (0,)
+    return [peer for peer in members(state) if peer.rank in vouch and peer.port and not peer.left]
 
 
 def isolate(state: State) -> Result:
-    """Cut off from the store and from rank 0 (rank 0: from all it asks) for a lease: stop, without grace."""
+    """Cut off from the store and from all who could vouch for me for a lease: stop, without grace."""
     if state.workload.cut_off or not state.up or not is_isolated(state):
         return state, ()
     alone = explain_isolation(state)

@@ -100,6 +100,7 @@ class Inside:
         self._born = self._open = True
         self._searches_at = self._reads_at = -math.inf
         self._vain = 0.0
+        self._again = False
 
     def is_due(self, *, died: bool) -> bool:
         """Whether a look may find what the last one did not; ``died``: somebody who is watched."""
@@ -118,9 +119,13 @@ class Inside:
         if searches:
             self._births.any()  # the thread that this runs in was one, perhaps
             self._born = False
-        known = self._kin.pids
+        known, again = self._kin.pids, False
         corpse = self._judge(self._kin.look(spared, born=searches))
-        self._rest(time.thread_time() - began, searches=searches, found=not self._kin.pids <= known)
+        if searches:  # once more where somebody came or went, who may have hidden another meanwhile
+            again, self._again = self._again, self._kin.pids != known
+            self._born = self._born or self._again
+        found = again or not self._kin.pids <= known
+        self._rest(time.thread_time() - began, searches=searches, found=found)
         return corpse
 
     def _rest(self, took: float, *, searches: bool, found: bool) -> None:

@@ -49,7 +49,7 @@ class Bells:
     """Rings when one of some processes ends.
 
     Attributes:
-        died: one may have: it rang, or not everybody has a bell, since they are many or there is no pidfd.
+        died: one may have: it rang, or not everybody has a bell, since they are many or the kernel has none.
 
     """
 
@@ -75,8 +75,7 @@ class Bells:
             self._take_down(pid)
         for pid in sorted(pids - self._handles.keys(), key=lambda one: one in muted):
             if len(self._handles) < _MOST and (handle := open_pidfd(pid)) is not None:
-                self._handles[pid] = handle
-                asyncio.get_running_loop().add_reader(handle, self._ring, pid)
+                self._put_up(pid, handle)
         self.died = len(self._handles) < len(pids)
 
     def _ring(self, pid: int) -> None:
@@ -84,6 +83,14 @@ class Bells:
         self.died = True
         if pid not in self._muted:
             self._rung.set()
+
+    def _put_up(self, pid: int, handle: int) -> None:
+        try:
+            asyncio.get_running_loop().add_reader(handle, self._ring, pid)
+        except OSError:  # too many are waited for on this machine, or none of this kind can be
+            os.close(handle)
+        else:
+            self._handles[pid] = handle
 
     def _take_down(self, pid: int) -> None:
         handle = self._handles.pop(pid)
