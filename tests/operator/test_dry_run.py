@@ -119,8 +119,8 @@ def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
     words = ("env", "--command", "--", "sh", "-c", ". /x; exec vllm serve m --port $PORT")
     told = run(*words, environ=environ).stderr
     assert (
-        "the health URL and port of the workload are unknown, because the port is $PORT, which only the shell can expand: ready"
-        in told
+        "the health URL and port of the workload are unknown, because the port is $PORT, which only the "
+        "shell can expand: ready" in told
     )
     assert "set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT" in told
     assert "not known" not in run(*words, environ=environ | {"UNIT_TRAFFIC_PORT": "8001"}).stderr
@@ -129,9 +129,7 @@ def test_a_port_that_only_the_shell_knows_is_why_health_is_not_known() -> None:
 def test_a_port_in_a_variable_that_nobody_replaces_is_told_with_what_to_do() -> None:
     environ = HERE | {"RANK_ID": "0", "UNIT_FRAMEWORK": "auto"}
     told = run("env", "--command", "--", "vllm", "serve", "m", "--port", "$PORT", environ=environ).stderr
-    assert (
-        "COMMAND has $PORT, which is not expanded without a shell: use the number, or run" in told
-    )
+    assert "COMMAND has $PORT, which is not expanded without a shell: use the number, or run" in told
     assert "because the port is $PORT, which no shell expands here: ready" in told
     words = ("env", "--command", "--", "sh", "-c", "exec vllm serve m --port $PORT")
     told = run(*words, environ=environ).stderr

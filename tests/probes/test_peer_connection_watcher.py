@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from tests.core.large import Large
 from tests.ports import free_port
-from tests.probes.agents import HOST, ask, record, serving
+from tests.probes.agents import HOST, FakeAnswers, ask, record, serving
 from tests.probes.loops import in_loop, until
+from unitagent.core.state import watched_peers
 from unitagent.probes import peer_connection_watcher
 from unitagent.probes.peers import PeerAsker, Peers
 
@@ -84,10 +86,12 @@ async def test_a_killed_agent_is_noticed_once() -> None:
     watcher.peers.close()
 
 
-def _held(port: int) -> bool:
-    """Tell whether a connection of ours to the port stands."""
+def _held(port: int) -> int:
+    """Count the connections of ours to the port that stand."""
     found = psutil.Process().net_connections("tcp")
-    return any(each.raddr and each.raddr.port == port and each.status == "ESTABLISHED" for each in found)
+    return sum(
+        bool(each.raddr and each.raddr.port == port and each.status == "ESTABLISHED") for each in found
+    )
 
 
 @in_loop
@@ -169,3 +173,22 @@ async def test_a_watched_agent_answers_probes_and_its_stop_is_noticed() -> None:
         assert watcher.broken == []
     await until(lambda: watcher.broken)
     watcher.peers.close()
+
+
+@in_loop
+async def test_who_watches_rank_0_of_a_large_unit_is_never_sent_away() -> None:
+    watching = [
+        state for state in Large(600).agents.values() if any(not one.rank for one in watched_peers(state))
+    ]
+    watchers = [Watcher() for _ in watching]
+    async with serving(FakeAnswers(who=(0, "i0"))) as port:
+        for watcher in watchers:
+            watcher.peers.watch_peers([record(port, rank=0, incarnation="i0")])
+        await until(lambda: _held(port) == len(watchers))
+        for _ in range(20):
+            assert (await ask(port, "/livez")).code == 200
+            await asyncio.sleep(0.05)
+        assert _held(port) == len(watchers)
+        assert [watcher.broken for watcher in watchers if watcher.broken] == []
+        for watcher in watchers:
+            watcher.peers.close()

@@ -119,9 +119,7 @@ class Peers:
     async def check_peers(self, records: Collection[Record]) -> dict[str, ProbeResult]:
         """Tell for each incarnation who answers at its address, asked from our interface; several at once."""
         verdicts = await asyncio.gather(*map(self.ask_peer, records))
-        return {
-            record.incarnation: verdict.result for record, verdict in zip(records, verdicts, strict=True)
-        }
+        return {record.incarnation: verdict.result for record, verdict in zip(records, verdicts, strict=True)}
 
     def watch_peers(self, records: Collection[Record]) -> None:
         """Hold a connection to each of these, and to no other."""
