@@ -1,4 +1,4 @@
-"""Keep the generated tables of the READMEs in step with the program: ``readme.py`` writes, ``--check`` compares.
+"""Keep the READMEs' generated tables in step with the program: write them, or compare them (``--check``).
 
 A table stands between two comments of a page, such as ``<!-- variables -->`` and ``<!-- /variables -->``.
 """

@@ -225,8 +225,8 @@ def test_nothing_is_guessed(environ: dict[str, str], hostname: str) -> None:
     assert detect_platform(environ, hostname) is None
 
 
-def test_every_platform_has_a_row_in_the_readme() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_every_platform_has_a_row_in_its_readme() -> None:
+    text = (Path(__file__).parents[2] / "docker" / "README.md").read_text()
     rows = text.partition("\n## Platforms\n")[2].partition("\n## ")[0]
     told = {name for name, *_ in TOLD}
     assert {rule.name for rule in (*TABLE, *RAY_PODS)} < told

@@ -137,7 +137,7 @@ def test_the_variable_accepts_every_framework() -> None:
     assert set(re.split(r", | or ", kind.accepted)) == set(NAMES)
 
 
-def test_every_framework_has_a_row_in_the_readme() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = text.partition("\n## Frameworks\n")[2].partition("\n## ")[0]
+def test_every_framework_has_a_row_in_the_readme_of_frameworks() -> None:
+    page = Path(__file__).parents[2] / "unitagent" / "frameworks" / "README.md"
+    rows = page.read_text().partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", rows, re.MULTILINE)) == {each.name for each in FRAMEWORKS}

@@ -1,4 +1,4 @@
-"""Another Unit's user on the same server, with the rights that the README gives: what he reaches."""
+"""Another Unit's user on the same server, with the rights that SECURITY.md gives: what he reaches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unitagent.store.keys import PERMISSIONS, REGISTRY
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 
-README = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
+SECURITY = (Path(__file__).resolve().parent.parent.parent / "SECURITY.md").read_text()
 SCRIPTS = [script.read_bytes() for script in Path(store.__path__[0]).glob("*.lua")]
 RIGHTS = f"on >pw resetkeys ~unitagent:{{u}}:* ~{REGISTRY} resetchannels &unitagent:{{u}}:* nocommands"
 LOOP = "while true do end"
@@ -31,8 +31,8 @@ LEAST = PERMISSIONS.replace("+eval ", "")
 
 @story
 async def test_scripts_that_an_administrator_loads_are_enough_for_who_may_bring_none(tmp_path: Path) -> None:
-    """Whoever may bring scripts keeps a server busy for everybody; the README says how to do without."""
-    assert "leave `+eval` out" in README
+    """Whoever may bring scripts keeps a server busy for everybody; SECURITY.md says how to do without."""
+    assert "leave `+eval` out" in SECURITY
     with running(tmp_path) as server:
         server.command("ACL", "SETUSER", "small", *RIGHTS.split(), *LEAST.split())
         url = f"redis://small:pw@127.0.0.1:{server.port}"

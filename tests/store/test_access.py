@@ -137,13 +137,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-README = Path(__file__).parents[2] / "README.md"
+SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 
 
 def test_the_documented_acl_lines_are_those_that_work() -> None:
-    readme = README.read_text(encoding="utf-8")
+    page = SECURITY.read_text(encoding="utf-8")
     for words in (PERMISSIONS, SELECT, CLUSTER, SENTINEL):
-        assert words in readme
+        assert words in page
         assert words in " ".join(str(redis_store.__doc__).split())
 
 
