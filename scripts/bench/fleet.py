@@ -28,8 +28,8 @@ import processes
 import redis_server
 
 from tests.servers import Server
-from unitagent.store.keys import Keys
-from unitagent.store.pushes import SILENCE
+from unitagent.store.keys import KeyNames
+from unitagent.store.pubsub import SILENCE
 
 SIZE, HEARTBEAT = 8, 1.0
 PROCESSES = 2
@@ -203,7 +203,7 @@ async def _join(server: Server, units: list[str]) -> list[Replay]:
         for store, request in members:
             await store.exchange(request)  # reads the others
             await store.exchange(request)
-            found.append(Replay(tap.last, Keys(unit).look))
+            found.append(Replay(tap.last, KeyNames(unit).look))
             await store.close()
     relay.close()
     return found

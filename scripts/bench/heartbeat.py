@@ -16,10 +16,10 @@ import redis_server
 
 from tests.servers import Server
 from unitagent.core.actions import Exchange
-from unitagent.core.leases import neighbours
+from unitagent.core.leases import find_neighbours
 from unitagent.core.model import Record
 from unitagent.core.state import ALL_BEATS
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 COLUMNS = {"sent": "B a heartbeat", "server's CPU": "us a heartbeat"}
 
@@ -66,7 +66,7 @@ def member(url: str, unit: str, rank: int, size: int) -> tuple[RedisStore, Excha
     incarnation, ip = f"{rank:032x}", f"10.0.{rank // 250}.{rank % 250 + 1}"
     record = Record(rank=rank, incarnation=incarnation, size=size, ip=ip, port=9470, generation=1)
     store = RedisStore(unit, url, timeout=5, rank=rank, incarnation=incarnation, size=size, refresh=3600)
-    judge = range(size) if size <= ALL_BEATS else neighbours(rank, size)
+    judge = range(size) if size <= ALL_BEATS else find_neighbours(rank, size)
     beat = Exchange(
         record=replace(record, hostname=f"chat-{rank}"),
         take="", seen=0, generation=1, failure=None, judge=tuple(judge), notify=False,

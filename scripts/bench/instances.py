@@ -23,14 +23,13 @@ from typing import Any
 
 from unitagent.core import actions as act
 from unitagent.core import events as ev
-from unitagent.core.decide import decide
+from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
-from unitagent.core.model import InstanceState, Record, Rules
-from unitagent.core.parts import Work
-from unitagent.core.sleeping import wakes_at
-from unitagent.core.state import first
+from unitagent.core.model import CoreConfig, InstanceState, Record
+from unitagent.core.state import initial_state
+from unitagent.core.state_parts import WorkloadPhase
 from unitagent.errors import StoreError
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock, as in an agent
 REFRESHED = 10  # records read again each second in a large Unit, as in an agent
@@ -66,7 +65,7 @@ class Instance:
 
     def __init__(self, unit: str, rank: int, hold: Hold, on_start: Callable[[int], None]) -> None:
         incarnation = uuid.uuid4().hex
-        rules = Rules(
+        rules = CoreConfig(
             unit=unit,
             rank=rank,
             size=hold.size,
@@ -82,7 +81,7 @@ class Instance:
         me = Record(
             rank=rank, incarnation=incarnation, size=hold.size, ip=ip, port=9470, netns=ip, lease=rules.lease
         )
-        self._state = first(rules, me, time.monotonic())
+        self._state = initial_state(rules, me, time.monotonic())
         self._store = RedisStore(
             unit,
             hold.url,
@@ -126,14 +125,14 @@ class Instance:
             event = await self._queue.get()
         finally:
             timer.cancel()
-        return event, loop.time() - due - self._state.rules.timing.tick
+        return event, loop.time() - due - self._state.config.timing.tick
 
     def _pause(self) -> float:
-        wake = wakes_at(self._state)
+        wake = next_wakeup(self._state)
         if wake is not None and (left := wake - time.monotonic()) > 0:
             return left
         calm = self._state.me.state in (InstanceState.IDLE, InstanceState.RUNNING, InstanceState.HEALTHY)
-        slow = self._state.rules.heartbeat
+        slow = self._state.config.heartbeat
         return (CALM if calm else BUSY) if slow <= 1 else slow
 
     def _put(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
@@ -152,17 +151,20 @@ class Instance:
             case act.FindPort():
                 self._put(ev.PortFound, action.generation, 20000)
             case act.CheckPeers():
-                alive = dict.fromkeys((peer.incarnation for peer in action.peers), ev.Opinion.ALIVE)
+                alive = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.ALIVE)
                 self._put(ev.PeersChecked, action.gang, alive)
             case act.AskPeer():
                 peer = action.peer
                 word = (peer.generation, peer.state.started, True)
-                self._put(ev.PeerAnswered, peer.rank, peer.incarnation, ev.Opinion.ALIVE, *word)
+                self._put(ev.PeerAnswered, peer.rank, peer.incarnation, ev.ProbeResult.ALIVE, *word)
             case act.Spawn():
                 self._put(ev.Spawned, 1)
                 self._on_start(action.gang.generation)
             case act.Stop():
-                if self._state.workload.exit is None or self._state.workload.work is not Work.STOPPING:
+                if (
+                    self._state.workload.exit is None
+                    or self._state.workload.phase is not WorkloadPhase.STOPPING
+                ):
                     self._put(ev.WorkloadExited, Exit(None, 15))
                 self._put(ev.WorkloadGone)
 

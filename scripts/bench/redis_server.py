@@ -18,8 +18,8 @@ import processes
 
 from tests.ports import free_port
 from tests.servers import Server, redis_binary, start_redis
-from unitagent.keys import Keyring
 from unitagent.store.embedded import EmbeddedServer
+from unitagent.system.keyring import Keyring
 
 SETTLING = 2.0  # seconds in which the server's own work is measured
 
@@ -44,7 +44,7 @@ def embedded() -> Iterator[tuple[int, str]]:
     server = EmbeddedServer("127.0.0.1", port, Keyring())
     pid = server.spawn()
     try:
-        asyncio.run(server.ready())
+        asyncio.run(server.wait_until_ready())
         yield pid, f"redis://127.0.0.1:{port}"
     finally:
         os.kill(pid, signal.SIGKILL)

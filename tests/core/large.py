@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import replace
 
 from tests.core.unit import Unit
-from unitagent.core.barrier import gang_of
+from unitagent.core.barrier import build_gang
 from unitagent.core.events import Tick
-from unitagent.core.leases import Leases, neighbours
-from unitagent.core.model import Beat, InstanceState, Record, Rules
-from unitagent.core.parts import Work
-from unitagent.core.state import State, first
+from unitagent.core.leases import Leases, find_neighbours
+from unitagent.core.model import Beat, CoreConfig, InstanceState, Record
+from unitagent.core.state import State, initial_state
+from unitagent.core.state_parts import WorkloadPhase
 
 
 class Large(Unit):
@@ -35,23 +35,23 @@ class Large(Unit):
             for rank in range(size)
         }  # fmt: skip
         records[0] = replace(records[0], master_port=20000, state=InstanceState.HEALTHY)
-        gang = gang_of(1, list(records.values()))
+        gang = build_gang(1, list(records.values()))
         records = {rank: replace(one, gang=gang.id) for rank, one in records.items()}
         self.agents = {rank: self._serving(rank, records) for rank in records}
 
     def _serving(self, rank: int, records: dict[int, Record]) -> State:
         me, now = records[rank], self.now
-        rules = Rules(unit="u", rank=rank, size=self.size, incarnation=me.incarnation, guard=True)
+        rules = CoreConfig(unit="u", rank=rank, size=self.size, incarnation=me.incarnation, guard=True)
         leases = Leases()
         for count, at in ((6, now - 60), (7, now)):
-            judged = {0, *neighbours(rank, self.size)}
-            leases = leases.seen({one: Beat(f"i{one}", count) for one in judged}, at, gap=100)
-        state = replace(first(rules, me, now - 60), now=now, generation=1)
+            judged = {0, *find_neighbours(rank, self.size)}
+            leases = leases.after_reply({one: Beat(f"i{one}", count) for one in judged}, at, gap=100)
+        state = replace(initial_state(rules, me, now - 60), now=now, generation=1)
         state = state.with_store(
-            records=records, holder=me.incarnation, looked=True, joined=now - 60, confirmed=True,
+            records=records, holder=me.incarnation, ever_answered=True, joined=now - 60, confirmed=True,
             touched=now, published=me, next_beat=now + 1, leases=leases,
         )  # fmt: skip
-        return state.with_workload(gang=gang_of(1, list(records.values())), work=Work.ALIVE)
+        return state.with_workload(gang=build_gang(1, list(records.values())), phase=WorkloadPhase.ALIVE)
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds)):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.events import Opinion, PeerAnswered, StopAsked, Tick
+from unitagent.core.events import PeerAnswered, ProbeResult, StopAsked, Tick
 from unitagent.core.model import Beat, InstanceState, OrderKind, Record
 from unitagent.core.timing import Timing
 
@@ -148,7 +148,7 @@ def test_an_answer_that_was_read_a_minute_late_fences_nobody() -> None:
     assert unit.asked.incarnation == "rival"
     unit.now += 60  # rank 0 stands still; the rival has answered at once, and died
     unit.tell(0, Tick, 60.0)
-    unit.tell(0, PeerAnswered, 0, "rival", Opinion.ALIVE, 1, False, False)
+    unit.tell(0, PeerAnswered, 0, "rival", ProbeResult.ALIVE, 1, False, False)
     unit.wait(2)
     assert unit.codes == {}
 

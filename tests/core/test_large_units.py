@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.core.large import Large
-from unitagent.core.state import ALL_BEATS, watched
+from unitagent.core.state import ALL_BEATS, watched_peers
 
 MOST_ASKERS = ALL_BEATS + 2  # of rank 0: whom it tells directly, and who has it as a neighbour
 OF_A_RELAY = 1024 // ALL_BEATS + 3  # who is told of rank 0 by it, its neighbours, and rank 0's own question
@@ -28,6 +28,6 @@ def test_no_life_depends_on_one_rank_that_answers_all_when_the_store_is_away(siz
 @pytest.mark.parametrize("size", [600, 1024])
 def test_rank_0_is_watched_by_few(size: int) -> None:
     unit = Large(size)
-    watchers = Counter(peer.rank for state in unit.agents.values() for peer in watched(state))
+    watchers = Counter(peer.rank for state in unit.agents.values() for peer in watched_peers(state))
     assert watchers[0] <= MOST_ASKERS
     assert min(watchers[rank] for rank in range(size)) >= 2

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.core.unit import Unit
 from unitagent.core.model import InstanceState
-from unitagent.core.state import State, first
+from unitagent.core.state import State, initial_state
 
 CALM = {"backoff": (0.0,)}
 
@@ -16,8 +16,8 @@ def _unseen(unit: Unit, rank: int) -> State:
     late = unit.agents[rank]
     roster = tuple(unit.store.board.records[one] for one in range(unit.size))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
-    fresh = first(late.rules, idle, unit.now).with_store(
-        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    fresh = initial_state(late.config, idle, unit.now).with_store(
+        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     fresh = replace(fresh, generation=1)
     return fresh.with_barrier(reached=late.barrier.reached, finding_port=1, confirmed=roster)

@@ -1,4 +1,4 @@
-"""Another Unit's user on the same server, with the rights that the README gives: what he reaches."""
+"""Another Unit's user on the same server, with the rights that SECURITY.md gives: what he reaches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.records import exchange, moment, record
 from tests.servers import running
 from unitagent import store
 from unitagent.errors import StoreError
-from unitagent.store.history import History
+from unitagent.store.history import UnitHistory
 from unitagent.store.keys import PERMISSIONS, REGISTRY
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 
-README = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
+SECURITY = (Path(__file__).resolve().parent.parent.parent / "SECURITY.md").read_text()
 SCRIPTS = [script.read_bytes() for script in Path(store.__path__[0]).glob("*.lua")]
 RIGHTS = f"on >pw resetkeys ~unitagent:{{u}}:* ~{REGISTRY} resetchannels &unitagent:{{u}}:* nocommands"
 LOOP = "while true do end"
@@ -31,8 +31,8 @@ LEAST = PERMISSIONS.replace("+eval ", "")
 
 @story
 async def test_scripts_that_an_administrator_loads_are_enough_for_who_may_bring_none(tmp_path: Path) -> None:
-    """Whoever may bring scripts keeps a server busy for everybody; the README says how to do without."""
-    assert "leave `+eval` out" in README
+    """Whoever may bring scripts keeps a server busy for everybody; SECURITY.md says how to do without."""
+    assert "leave `+eval` out" in SECURITY
     with running(tmp_path) as server:
         server.command("ACL", "SETUSER", "small", *RIGHTS.split(), *LEAST.split())
         url = f"redis://small:pw@127.0.0.1:{server.port}"
@@ -42,8 +42,8 @@ async def test_scripts_that_an_administrator_loads_are_enough_for_who_may_bring_
         for script in SCRIPTS:
             assert re.search(rb"[0-9a-f]{40}", server.command("SCRIPT", "LOAD", script))
         assert (await mine.exchange(exchange(record(0, "a")))).holder == "a"
-        registry, history = Registry(url, timeout=5), History("u", url, timeout=5)
-        await registry.announce(entry(), first=True)
+        registry, history = Registry(url, timeout=5), UnitHistory("u", url, timeout=5)
+        await registry.announce_endpoint(entry(), first=True)
         assert (await registry.read()).units
         await history.add([moment()], lambda: 5)
         for one in (mine, registry, history):
