@@ -25,22 +25,28 @@ from unitagent.core import actions as act
 from unitagent.core import events as ev
 from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
-from unitagent.core.model import CoreConfig, Record
+from unitagent.core.model import CoreConfig, InstanceState, Record
 from unitagent.core.state import initial_state
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.errors import StoreError
 from unitagent.store.redis_store import RedisStore
 
-BUSY = 0.05  # seconds between two looks at the clock while something is on, as in an agent
+CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock, as in an agent
 REFRESHED = 10  # records read again each second in a large Unit, as in an agent
 FILES = 20000
+LEASE = 5.0  # seconds, or heartbeats where these are longer than a second
 
 Told = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Hold:
-    """What one driver holds: these ranks of each of these Units."""
+    """What one driver holds: these ranks of each of these Units.
+
+    Attributes:
+        heartbeat: seconds; a thousand instances that share a core have to be slower than a thousand machines.
+
+    """
 
     url: str
     units: Sequence[str]
@@ -66,6 +72,7 @@ class Instance:
             incarnation=incarnation,
             guard=True,
             heartbeat=hold.heartbeat,
+            lease=LEASE * hold.heartbeat if hold.heartbeat > 1 else LEASE,
             max_restarts=10**6,
             backoff=(0.0,),
             epoch=time.time() - time.monotonic(),
@@ -78,7 +85,7 @@ class Instance:
         self._store = RedisStore(
             unit,
             hold.url,
-            timeout=rules.timing.operation_timeout,
+            timeout=rules.timing.operation_timeout * max(1.0, hold.heartbeat),
             rank=rank,
             incarnation=incarnation,
             size=hold.size,
@@ -124,7 +131,9 @@ class Instance:
         wake = next_wakeup(self._state)
         if wake is not None and (left := wake - time.monotonic()) > 0:
             return left
-        return BUSY
+        calm = self._state.me.state in (InstanceState.IDLE, InstanceState.RUNNING, InstanceState.HEALTHY)
+        slow = self._state.config.heartbeat
+        return (CALM if calm else BUSY) if slow <= 1 else slow
 
     def _put(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
@@ -255,7 +264,7 @@ class Drivers:
                 self._told.append(json.loads(line))
                 self._news.notify_all()
 
-    def started(self, unit: str, generation: int, patience: float = 300.0) -> tuple[int, float]:
+    def started(self, unit: str, generation: int, patience: float = 600.0) -> tuple[int, float]:
         """Wait until a Unit has started in a generation, or in a later one: in which one, and when."""
         parts = sum(unit in hold.units for hold in self._holds)
 
