@@ -6,8 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from unitagent.agent.store_setup import DEFAULT_PROBE_PORT
-from unitagent.errors import UnitAgentError
+from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.operator import agent_client
 from unitagent.settings import Settings
 from unitagent.system.addresses import join_host_port
@@ -22,10 +21,15 @@ def show_processes(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the processes that the agent in this container supervises.
 
     Raises:
+        ConfigurationError: there is no probe address.
         UnitAgentError: no agent answers there, or its answer has no proof of the Unit's secret.
 
     """
-    port = settings.http_port or DEFAULT_PROBE_PORT
+    port = settings.http_port
+    if not port:
+        raise ConfigurationError(
+            "UNIT_HTTP_ADDRESS='off': the agent has no probe address; use --http-address HOST:PORT"
+        )
     found = agent_client.fetch_processes(settings.unit, settings.http_host, port, settings.keys)
     if found is None:
         there = join_host_port(settings.http_host, port)
