@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Unit:
                 env=kept | {"UNIT_ID": "demo", "UNIT_HTTP_ADDRESS": self.address},
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, process_group=0,
             )  # fmt: skip
-        self.processes: dict[tuple[int, int], proc.Process] = {}
+        self.processes: dict[tuple[int, int], procfs.Process] = {}
 
     def status(self, *options: str) -> str:
         argv = [UNITAGENT, "status", "--unit", "demo", "--http-address", self.address, *options]
@@ -77,13 +77,13 @@ class Unit:
             raise MissedError(f"the Unit did not end within {STOP:.0f} s of SIGINT") from None
 
     def _remember(self) -> None:
-        table = proc.table()
-        for process in [table[self.popen.pid], *proc.descendants(table, self.popen.pid)]:
+        table = procfs.read_process_table()
+        for process in [table[self.popen.pid], *procfs.select_descendants(table, self.popen.pid)]:
             self.processes[process.ticks, process.pid] = process
 
-    def left(self) -> list[proc.Process]:
+    def left(self) -> list[procfs.Process]:
         """Every process of the Unit, of any generation, that still runs."""
-        now = [proc.read(process.pid) for process in self.processes.values()]
+        now = [procfs.read_process(process.pid) for process in self.processes.values()]
         return [one for one in now if one and one.alive and (one.ticks, one.pid) in self.processes]
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Unit:
         if self.popen.poll() is None:
             self._remember()
         for process in self.left():
-            proc.kill(process)
+            procfs.kill_process(process)
 
 
 def free_port() -> int:
@@ -146,7 +146,7 @@ def recover(unit: Unit, before: dict[str, Any]) -> None:
     if after["generation"] != before["generation"] + 1:
         raise MissedError(f"one new generation: {before['generation']} was followed by {after['generation']}")
     old, new = ([one["pid"] for one in seen["instances"]] for seen in (before, after))
-    if set(old) & set(new) or any(map(proc.read, old)):
+    if set(old) & set(new) or any(map(procfs.read_process, old)):
         raise MissedError(f"every workload is a new one: pids {old} before, {new} after")
     show(f"every rank runs again: {listed(old)} are gone, {listed(new)} serve\n")
     show("$ unitagent status\n" + unit.status().rstrip())

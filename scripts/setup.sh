@@ -54,10 +54,16 @@ pip_install() {
     printf '%s\n' "$now" >"$stamp"
 }
 
-# Make .venv with this project and the extras $1, as in "embedded,test".
+# Make .venv with this project, its extras $1 (as in "embedded,other") and the dependency groups ${@:2}.
 setup_venv() {
+    local name=$* extras=$1 group groups=()
+    shift
     make_venv "$VENV"
-    pip_install "$VENV" "unitagent-${1//,/-}" -e ".[$1]"
+    for group in "$@"; do
+        groups+=(--group "$group")
+    done
+    [ $# = 0 ] || pip_install "$VENV" pip 'pip>=25.1' # the first that knows dependency groups
+    pip_install "$VENV" "unitagent-${name//[, ]/-}" -e ".[$extras]" ${groups[@]+"${groups[@]}"}
 }
 
 # Install Debian packages; false without root or without apt. No service is started by it: a policy that

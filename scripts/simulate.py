@@ -13,24 +13,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.simulation.mutants import MUTANTS, kill
+from tests.simulation.mutants import MUTANTS, kill_mutant
 from tests.simulation.run import Outcome, simulate
 
 
 def main() -> int:
     """Exit 1 when a seed broke a guarantee."""
-    options = _options()
+    options = _parse_options()
     if options.seed is not None:
         outcome = simulate(options.seed, told=options.story)
         print(*outcome.story, sep="\n")
         print(outcome.plan, *outcome.violations, f"well after {outcome.healed:.1f} s", sep="\n")
         return 1 if outcome.violations else 0
     if options.mutants:
-        return _mutants(range(options.start, options.start + options.seeds), options.jobs)
-    return _many(range(options.start, options.start + options.seeds), options.jobs)
+        return _hunt_mutants(range(options.start, options.start + options.seeds), options.jobs)
+    return _simulate_many(range(options.start, options.start + options.seeds), options.jobs)
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many worlds")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
@@ -41,11 +41,11 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _mutants(seeds: range, jobs: int) -> int:
+def _hunt_mutants(seeds: range, jobs: int) -> int:
     alive = 0
     with Pool(jobs) as pool:
         hunts = ((number, seeds) for number in range(len(MUTANTS)))
-        for number, seed, broken in pool.imap_unordered(_hunt, hunts, chunksize=1):
+        for number, seed, broken in pool.imap_unordered(_hunt_mutant, hunts, chunksize=1):
             alive += seed is None
             print(
                 f"{MUTANTS[number].wrong}: {'ALIVE' if seed is None else f'seed {seed}: {broken}'}",
@@ -54,14 +54,14 @@ def _mutants(seeds: range, jobs: int) -> int:
     return 1 if alive else 0
 
 
-def _hunt(what: tuple[int, range]) -> tuple[int, int | None, str]:
+def _hunt_mutant(what: tuple[int, range]) -> tuple[int, int | None, str]:
     """The number of a mutant, the seed that kills it, and how."""
     number, seeds = what
-    outcome = kill(MUTANTS[number], seeds)
+    outcome = kill_mutant(MUTANTS[number], seeds)
     return (number, None, "") if outcome is None else (number, outcome.plan.seed, outcome.violations[0])
 
 
-def _many(seeds: range, jobs: int) -> int:
+def _simulate_many(seeds: range, jobs: int) -> int:
     begun = time.monotonic()
     bad: list[Outcome] = []
     healed: list[float] = []

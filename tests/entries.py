@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from unitagent.store.protocol import Entry, Sight, Sights
+from unitagent.store.protocol import Endpoint, RegistryRecord, RegistrySnapshot
 
 
-def entry(unit: str = "u", **others: object) -> Entry:
+def entry(unit: str = "u", **others: object) -> Endpoint:
     given = {
         "service": unit,
         "incarnation": "a",
@@ -16,9 +16,9 @@ def entry(unit: str = "u", **others: object) -> Entry:
         "traffic": True,
         "lease": 5.0,
     }
-    return Entry(unit=unit, **given | others)  # type: ignore[arg-type]
+    return Endpoint(unit=unit, **given | others)  # type: ignore[arg-type]
 
 
-def sights(now: float, *seen: tuple[float, Entry]) -> Sights:
+def sights(now: float, *seen: tuple[float, Endpoint]) -> RegistrySnapshot:
     """What a store tells at its ``now``."""
-    return Sights(now, {one.unit: Sight(at, one) for at, one in seen})
+    return RegistrySnapshot(now, {one.unit: RegistryRecord(at, one) for at, one in seen})

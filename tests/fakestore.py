@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.core.model import LEAP, YEAR, Beat, Failure, Order, Record, Reply
 from unitagent.errors import StoreError
-from unitagent.store.protocol import Output, UnitSnapshot
+from unitagent.store.protocol import UnitSnapshot, WorkloadOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Board:
     failure: Failure | None = None
     order: Order | None = None
     ordered: int = 0
-    outputs: dict[int, Output] = field(default_factory=dict)
+    outputs: dict[int, WorkloadOutput] = field(default_factory=dict)
 
     def copy(self) -> Board:
         """A board of its own with the same contents: what a replica has at this moment."""
@@ -167,7 +167,7 @@ class StoreState:
             age=None if board.born is None else max(0.0, now - board.born),
         )
 
-    def put_output(self, output: Output) -> None:
+    def put_output(self, output: WorkloadOutput) -> None:
         """Keep it in the place of the one that is ``KEPT_OUTPUTS`` generations older."""
         self.board.outputs[output.generation % KEPT_OUTPUTS] = output
 
@@ -224,7 +224,7 @@ class FakeStore:
         self.server.check()
         return self.server.state.snapshot(self.server.clock())
 
-    async def order(self, order: Order) -> Order:
+    async def put_order(self, order: Order) -> Order:
         self.server.check()
         kept = self.server.state.order(order, self.server.clock())
         self.server.push(self)
@@ -232,9 +232,11 @@ class FakeStore:
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         self.server.check()
-        self.server.state.put_output(Output(generation=generation, rank=rank, lines=tuple(lines[-20:])))
+        self.server.state.put_output(
+            WorkloadOutput(generation=generation, rank=rank, lines=tuple(lines[-20:]))
+        )
 
-    async def read_output(self, generation: int) -> Output | None:
+    async def read_output(self, generation: int) -> WorkloadOutput | None:
         self.server.check()
         output = self.server.state.board.outputs.get(generation % KEPT_OUTPUTS)
         return output if output and output.generation == generation else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unitagent.core.actions import Exchange
-from unitagent.core.history import Kind, Moment
+from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import Failure, Reason, Record
 
 
@@ -40,6 +40,11 @@ def failed(generation: int, rank: int = 0, detail: str = "") -> Failure:
     return Failure(generation=generation, rank=rank, ip="10.0.0.1", reason=Reason.EXIT, detail=detail)
 
 
-def moment(rank: int = 0, number: int = 0, at: float = 0.0, **known: Any) -> Moment:
-    plain = {"generation": 1, "incarnation": f"i{rank}", "kind": Kind.STATE, "detail": f"moment {number}"}
-    return Moment(rank=rank, number=number, at=at, **{**plain, **known})
+def moment(rank: int = 0, number: int = 0, at: float = 0.0, **known: Any) -> HistoryEvent:
+    plain = {
+        "generation": 1,
+        "incarnation": f"i{rank}",
+        "kind": EventKind.STATE,
+        "detail": f"moment {number}",
+    }
+    return HistoryEvent(rank=rank, number=number, at=at, **{**plain, **known})

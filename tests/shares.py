@@ -25,7 +25,7 @@ _COMPUTING = (
     "tests/security/test_flood.py",
 )
 _SHARING = (
-    "tests/operator/test_asking.py",
+    "tests/operator/test_store_query.py",
     "tests/operator/test_completion.py",
     "tests/security/test_flood.py",
     "tests/security/test_rebinding.py",

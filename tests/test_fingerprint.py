@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from unitagent.agent.fingerprint import fingerprint
+from unitagent.agent.fingerprint import compute_fingerprint
 
 
 def names(**environ: str) -> set[str]:
     """What is compared of these variables."""
-    return {word.partition("=")[0] for word in fingerprint(["c"], {}, environ).split()}
+    return {word.partition("=")[0] for word in compute_fingerprint(["c"], {}, environ).split()}
 
 
 ALWAYS = {"COMMAND"}
@@ -34,7 +34,7 @@ ALWAYS = {"COMMAND"}
 )
 def test_what_must_be_equal(name: str) -> None:
     assert names(**{name: "1"}) == {*ALWAYS, name}
-    assert fingerprint([], {}, {name: "1"}) != fingerprint([], {}, {name: "2"})
+    assert compute_fingerprint([], {}, {name: "1"}) != compute_fingerprint([], {}, {name: "2"})
     assert names(**{name: ""}) == ALWAYS
 
 
@@ -56,7 +56,7 @@ def test_what_may_differ(name: str) -> None:
 
 def test_command_and_settings_are_compared() -> None:
     vllm, none = {"UNIT_FRAMEWORK": "vllm"}, {"UNIT_FRAMEWORK": "none"}
-    ours = fingerprint(["vllm", "serve", "M"], vllm, {})
-    assert ours != fingerprint(["vllm", "serve", "M"], none, {})
-    assert ours != fingerprint(["vllm", "serve M"], vllm, {})
-    assert ours == fingerprint(["vllm", "serve", "M"], vllm, {"HOME": "/"})
+    ours = compute_fingerprint(["vllm", "serve", "M"], vllm, {})
+    assert ours != compute_fingerprint(["vllm", "serve", "M"], none, {})
+    assert ours != compute_fingerprint(["vllm", "serve M"], vllm, {})
+    assert ours == compute_fingerprint(["vllm", "serve", "M"], vllm, {"HOME": "/"})

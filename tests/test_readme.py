@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 README, SECURITY, CONTRIBUTING = (ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md"))
 OPERATOR = ROOT / "unitagent" / "operator" / "README.md"
 PAGES = sorted(
-    page for page in ROOT.rglob("*.md") if not any(part[0] == "." for part in page.relative_to(ROOT).parts)
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(part[0] == "." or part == "build" for part in page.relative_to(ROOT).parts)
 )
 FILES = sorted((ROOT / "unitagent").rglob("*.py"))
 MOST_LINES = 250

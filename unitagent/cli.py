@@ -1,4 +1,4 @@
-"""The command line: which commands there are, their options, and how errors end a process."""
+"""The command line: the commands, their options, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from typing import Any, NoReturn
 
 from unitagent import __version__, commands
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.legible import hand_over, warn
-from unitagent.values import LONGEST_SECONDS, seconds
+from unitagent.setting_parsers import make_seconds_parser
+from unitagent.system.limits import MAX_SECONDS
+from unitagent.system.safe_output import print_verbatim, print_warning
 
-_WITH_COMMAND = ("run", "local", "env")  # they end in COMMAND, whose options are not ours
-_LEAST_PATIENCE = 0.001  # seconds; 0 would mean not to wait for an answer at all
-_ANY_WIDTH = 80  # of a help that nobody has asked for
-_VALUED = ("--format",)  # options beside those of the table that take a value, of commands with a COMMAND
+_WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
+_SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
+_ANY_WIDTH = 80  # columns of a help text that is not shown
+_PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
+_FORMAT = "the form of the output [default: shell]"
+_VALUED = ("--format",)  # options outside the table that take a value, of commands with a COMMAND
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and takes no option but one that is spelled out."""
+    """Reports errors in one line, and accepts no abbreviated options."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given, allow_abbrev=False)
@@ -31,11 +34,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return its exit code."""
     try:
-        return _command(list(sys.argv[1:] if argv is None else argv))
+        return _run_command(list(sys.argv[1:] if argv is None else argv))
     except UnitAgentError as error:
-        warn(f"error: {error}")
+        _report_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -44,45 +47,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("UNIT_LOG_LEVEL", "").lower() == "debug":
             raise
-        hint = "UNIT_LOG_LEVEL=debug shows where"
-        warn(f"error: internal error: {type(error).__name__}: {error} ({hint})")
+        hint = "set UNIT_LOG_LEVEL=debug for a traceback"
+        print_warning(f"error: internal error: {type(error).__name__}: {error} ({hint})")
         return 1
 
 
-def _command(argv: list[str]) -> int:
-    words, command = _split(argv)
+def _report_error(error: UnitAgentError) -> None:
+    """Print an error in one line, as programs expect; several problems are numbered."""
+    problems = error.problems if isinstance(error, ConfigurationError) else ()
+    if len(problems) > 1:
+        numbered = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, 1))
+        print_warning(f"error: {len(problems)} problems: {numbered}")
+    else:
+        print_warning(f"error: {error}")
+
+
+def _run_command(argv: list[str]) -> int:
+    words, command = _split_off_workload(argv)
     name = next((word for word in words if word in COMMANDS), "")
-    namespace, odd = _parser_for(name, words).parse_known_args(words)
+    namespace, odd = _build_parser_for(name, words).parse_known_args(words)
     if odd:
-        raise ConfigurationError(f"unknown: {' '.join(odd)} (see `unitagent {name} --help`)")
+        raise ConfigurationError(f"unknown arguments: {' '.join(odd)} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Take the workload's command off, whose options are not ours."""
+def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Split off the workload's command, whose options are not ours."""
     if not argv or argv[0] not in _WITH_COMMAND:
         return argv, []
-    from unitagent.settings.options import split_command  # noqa: PLC0415
+    from unitagent.settings.cli_options import split_command  # noqa: PLC0415
 
     options, command = split_command(argv[1:], _VALUED)
     return [argv[0], *options], command
 
 
-def _parser_for(name: str, words: Sequence[str]) -> argparse.ArgumentParser:
-    """Make what these words need of the parser: all commands only where one is looked for among them, and
-    the terminal's width only for a help. A health check would spend most of its time on the rest.
+def _build_parser_for(name: str, words: Sequence[str]) -> argparse.ArgumentParser:
+    """Build only what these arguments need of the parser: all commands if the first argument is none, and the
+    terminal's width for a help text. A health check would spend most of its time on the rest.
     """
     commands = [name] if words[:1] == [name] else list(COMMANDS)
     width = None if {"-h", "--help"} & set(words) else _ANY_WIDTH
-    return _parser(commands, [name], partial(argparse.HelpFormatter, width=width))
+    return _build_parser(commands, [name], partial(argparse.HelpFormatter, width=width))
 
 
-def _parser(
+def _build_parser(
     names: Sequence[str], with_options: Sequence[str], formatter: Callable[..., argparse.HelpFormatter]
 ) -> argparse.ArgumentParser:
-    about = "One lifecycle for an inference Unit that spans many machines."
+    about = "Start, watch, restart and stop an inference Unit that spans several machines as one."
     parser = _Parser(prog="unitagent", description=about, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"unitagent {__version__}")
     subparsers = parser.add_subparsers(
@@ -100,52 +113,56 @@ def _parser(
 
 
 def _add_variables(parser: argparse.ArgumentParser) -> None:
-    from unitagent.settings.options import add_arguments  # noqa: PLC0415 (health checks have none of them)
+    from unitagent.settings.cli_options import add_arguments  # noqa: PLC0415 (health checks have none of them)
 
     add_arguments(parser)
 
 
-def _completion(namespace: argparse.Namespace) -> int:
+def _print_completion(namespace: argparse.Namespace) -> int:
     from unitagent.operator import completion  # noqa: PLC0415
 
     names = list(COMMANDS)
-    hand_over(
-        completion.script(namespace.shell, _parser(names, names, argparse.HelpFormatter), _WITH_COMMAND)
+    print_verbatim(
+        completion.write_script(
+            namespace.shell, _build_parser(names, names, argparse.HelpFormatter), _WITH_COMMAND
+        )
     )
     return 0
 
 
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", choices=("compose", "swarm", "lws"))
-    parser.add_argument("file", metavar="SERVICE.json", help="a service file of EAS")
-    help_line = "image that brings the agent (compose and lws), for services whose own image has none"
+    parser.add_argument("file", metavar="SERVICE.json", help="path of an EAS service file")
+    help_line = "add the agent from this image (compose and lws), if the service's own image lacks it"
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
 
 
-def _seconds(text: str) -> float:
+def _parse_timeout(text: str) -> float:
     try:
-        return seconds(_LEAST_PATIENCE)(text)
+        return make_seconds_parser(_SHORTEST_TIMEOUT)(text)
     except ValueError as error:
-        accepted = f"a number of seconds from {_LEAST_PATIENCE:g} to {LONGEST_SECONDS:.0f}"
-        raise argparse.ArgumentTypeError(f"{text!r}: accepted is {accepted}") from error
+        accepted = f"a number of seconds from {_SHORTEST_TIMEOUT:g} to {MAX_SECONDS:.0f}"
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {accepted}") from error
 
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
-    parser.add_argument("--address", metavar="HOST:PORT", help="default: UNIT_HTTP_ADDRESS")
-    parser.add_argument("--timeout", type=_seconds, default=2.0, metavar="SECONDS", help="default 2")
+    parser.add_argument("--address", metavar="HOST:PORT", help=_PROBE_ADDRESS)
+    parser.add_argument(
+        "--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"
+    )
 
 
 def _env_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("shell", "json"), default="shell")
-    what = "the command line and environment that this rank, or --rank N, would run COMMAND with"
-    parser.add_argument("--command", dest="rehearse", action="store_true", help=what)
+    parser.add_argument("--format", choices=("shell", "json"), default="shell", help=_FORMAT)
+    what = "show the command line and environment with which this rank (or --rank N) would run COMMAND"
+    parser.add_argument("--command", dest="dry_run", action="store_true", help=what)
     _add_variables(parser)
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="the verdicts as one JSON object")
-    help_line = "also try to connect there; may be given again"
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
+    help_line = "also try to connect to this peer; repeatable"
     parser.add_argument("--peer", action="append", default=[], metavar="IP:PORT", help=help_line)
     _add_variables(parser)
 
@@ -155,52 +172,61 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="the JSON of /status")
-    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="print the JSON of /status")
+    parser.add_argument("--watch", action="store_true", help="print it again every second, until Ctrl-C")
     _add_variables(parser)
 
 
-def _since(text: str) -> float:
-    import time  # noqa: PLC0415 (for those who ask)
+def _processes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the JSON of /processes")
+    _add_variables(parser)
 
-    from unitagent.operator.history.since import ACCEPTED, since  # noqa: PLC0415
+
+def _parse_since(text: str) -> float:
+    import time  # noqa: PLC0415 (rarely needed)
+
+    from unitagent.operator.history.event_text import ACCEPTED, parse_since  # noqa: PLC0415
 
     try:
-        return since(text, time.time())
+        return parse_since(text, time.time())
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: accepted is {ACCEPTED}") from error
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {ACCEPTED}") from error
 
 
 def _since_argument(parser: argparse.ArgumentParser) -> None:
-    help_line = "leave out what is older: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
-    parser.add_argument("--since", type=_since, metavar="WHEN", help=help_line)
+    help_line = "omit everything older: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
+    parser.add_argument("--since", type=_parse_since, metavar="WHEN", help=help_line)
 
 
 def _events_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--follow", action="store_true", help="and what goes on happening, until Ctrl-C")
+    parser.add_argument("--follow", action="store_true", help="continue with new events, until Ctrl-C")
     _since_argument(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object for each line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     _add_variables(parser)
 
 
 def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--svg", metavar="FILE", help="write it to this file, as a picture")
+    parser.add_argument("--svg", metavar="FILE", help="write the timeline to this file as an SVG picture")
     _since_argument(parser)
     _add_variables(parser)
 
 
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
-    parser.add_argument("--format", choices=kinds, default="json", help="for whom; default json")
+    parser.add_argument(
+        "--format", choices=kinds, default="json", help="the reader of the list [default: json]"
+    )
     parser.add_argument("--watch", metavar="FILE", help="keep this file up to date, until Ctrl-C or SIGTERM")
-    help_line = "with --watch: a line for the shell, run after each change of the file"
+    help_line = "with --watch: run this shell command after each change of the file"
     parser.add_argument("--on-change", metavar="CMD", help=help_line)
     _add_variables(parser)
 
 
 def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", default="", metavar="TEXT", help="kept in the Unit's history")
-    parser.add_argument("--wait", action="store_true", help="until it is done")
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
+    )
+    parser.add_argument("--wait", action="store_true", help="wait until the Unit has done it")
     parser.set_defaults(kind=kind)
     _add_variables(parser)
 
@@ -210,33 +236,40 @@ Command = tuple[
 ]
 
 COMMANDS: dict[str, Command] = {
-    "run": (commands.run, _add_variables, "be one instance of a Unit and run COMMAND in it",
+    "run": (commands.run_agent, _add_variables, "Run COMMAND as one instance of a Unit.",
             "unitagent run [OPTIONS] [--] COMMAND [ARG...]"),
-    "local": (commands.local, _add_variables,
-              "a whole Unit on this machine, on 127.0.0.x with the embedded store",
+    "local": (commands.run_local_unit, _add_variables,
+              "Run a whole Unit on this machine, on 127.0.0.x with the embedded store.",
               "unitagent local --size N [RUN OPTIONS] [--] COMMAND [ARG...]"),
-    "probe": (commands.probe, _probe_arguments,
-              "ask an agent's probe address: exit 0 for yes, 1 for no", None),
-    "status": (commands.status, _status_arguments, "the Unit as a table or as JSON",
+    "probe": (commands.probe_agent, _probe_arguments,
+              "Probe an agent: exit 0 for yes, 1 for no.", None),
+    "status": (commands.show_status, _status_arguments, "Show the Unit as a table or as JSON.",
                "unitagent status [--json] [--watch] [OPTIONS]"),
-    "events": (commands.events, _events_arguments,
-               "the Unit's history, oldest first; an embedded store has it for as long as rank 0 stays",
+    "processes": (commands.show_processes, _processes_arguments,
+                  "Show what each process of the workload in this container uses.",
+                  "unitagent processes [--json] [OPTIONS]"),
+    "events": (commands.show_events, _events_arguments,
+               "Print the Unit's history, oldest first (an embedded store keeps it while rank 0 runs).",
                "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),
-    "timeline": (commands.timeline, _timeline_arguments, "each rank's states over time, failures marked",
+    "timeline": (commands.show_timeline, _timeline_arguments,
+                 "Draw each rank's states over time, with failures marked.",
                  "unitagent timeline [--since WHEN] [--svg FILE] [OPTIONS]"),
-    "env": (commands.env, _env_arguments, "what this instance resolved and which rule gave each value",
+    "env": (commands.print_environment, _env_arguments,
+            "Show every setting of this instance and where its value comes from.",
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
-    "doctor": (commands.doctor, _doctor_arguments,
-               "preflight checks of this container, each with a remedy",
+    "doctor": (commands.run_doctor, _doctor_arguments,
+               "Check this container before a start; each problem comes with a remedy.",
                "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
-    "render": (commands.render, _render_arguments,
-               "the service file as manifests for an existing engine", None),
-    "endpoints": (commands.endpoints, _endpoints_arguments,
-                  "where rank 0 of each ready Unit of the store takes traffic",
+    "render": (commands.render_manifest, _render_arguments,
+               "Render a service file as manifests for an existing engine.", None),
+    "endpoints": (commands.show_endpoints, _endpoints_arguments,
+                  "List where rank 0 of each ready Unit in the store takes traffic.",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
-    "drain": (commands.order, partial(_order_arguments, "drain"), "ask the Unit to drain and to end",
+    "drain": (commands.send_order, partial(_order_arguments, "drain"), "Ask the Unit to drain and stop.",
               "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
-    "restart": (commands.order, partial(_order_arguments, "restart"),
-                "ask the Unit to restart as a whole", "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
-    "completion": (_completion, _completion_arguments, "a script that completes unitagent's words", None),
+    "restart": (commands.send_order, partial(_order_arguments, "restart"),
+                "Ask the Unit to restart as a whole.",
+                "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
+    "completion": (_print_completion, _completion_arguments,
+                   "Print a script for the shell's completion of unitagent commands.", None),
 }  # fmt: skip

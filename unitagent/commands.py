@@ -1,4 +1,4 @@
-"""What each command does. What it needs is imported when it runs, so that a health check starts quickly."""
+"""What each command does. Each imports what it needs when it runs, so that health checks start quickly."""
 
 from __future__ import annotations
 
@@ -7,213 +7,225 @@ import os
 from typing import TYPE_CHECKING
 
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.legible import hand_over, tell, warn
+from unitagent.system.safe_output import print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
-    from unitagent.operator.environment import Here
+    from unitagent.operator.env_cli import Discovered
     from unitagent.settings import Resolved, Settings
 
 DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
-_RANK_0 = "rank-0"  # a name for where that would be
+_RANK_0 = "rank-0"  # stands in for rank 0's address
 
 
-def _resolve(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
-    """Settle what flags, environment, service file and platform say."""
+def _resolve_settings(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
+    """Resolve the settings from flags, environment, service file and platform."""
     import socket  # noqa: PLC0415
 
-    from unitagent.settings.options import flags  # noqa: PLC0415
-    from unitagent.settings.resolution import resolve  # noqa: PLC0415
+    from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
+    from unitagent.settings.resolution import resolve_settings  # noqa: PLC0415
 
-    return resolve(
-        flags(namespace),
+    return resolve_settings(
+        collect_flags(namespace),
         os.environ,
-        socket.gethostname(),  # its domain is read from /etc/hosts: a resolver that is down takes seconds
-        _read,
+        socket.gethostname(),  # its domain comes from /etc/hosts, since a dead resolver takes seconds
+        _read_file,
         command=namespace.command,
         identity=identity,
     )
 
 
-def _read(path: str) -> str:
+def _read_file(path: str) -> str:
     from pathlib import Path  # noqa: PLC0415
 
     return Path(path).read_text(encoding="utf-8")
 
 
-def run(namespace: argparse.Namespace) -> int:
-    """Be one instance of a Unit.
+def run_agent(namespace: argparse.Namespace) -> int:
+    """Run one instance of a Unit.
 
-    Most of its start is spent on imports. A request to stop that comes meanwhile would be lost on PID 1 and
-    kill anybody else, so it is held back until the agent can listen. SIGPIPE and SIGXFSZ are held back before
-    there is a second thread, see :mod:`unitagent.workload.signals`.
+    Most of a start is imports. A stop signal during that time would be lost on PID 1 and would kill any other
+    process, so it stays blocked until the agent handles signals. SIGPIPE and SIGXFSZ are blocked before a
+    second thread starts, see :mod:`unitagent.workload.signals`.
     """
     import signal  # noqa: PLC0415
 
     held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
-    from unitagent.log import Where, set_up  # noqa: PLC0415
-    from unitagent.memory import put_off_collecting, share_one_heap  # noqa: PLC0415
-    from unitagent.workload.hiding import forget, hide  # noqa: PLC0415
+    from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
+    from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
+    from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415
 
-    put_off_collecting()
-    share_one_heap()
-    hide()
-    found = _resolve(namespace)
-    forget("UNIT_SECRET", "UNIT_REDIS_URL")
+    defer_garbage_collection()
+    limit_malloc_arenas()
+    hide_process()
+    found = _resolve_settings(namespace)
+    erase_variables("UNIT_SECRET", "UNIT_REDIS_URL")
     settings = found.settings
-    where = Where(settings.unit, settings.rank)
-    writing = set_up(where, settings.log_format, settings.log_level)
+    where = LogContext(settings.unit, settings.rank)
+    writing = configure_logging(where, settings.log_format, settings.log_level)
     code = UnitAgentError.exit_code
     try:
         import asyncio  # noqa: PLC0415
 
         from unitagent.agent import startup  # noqa: PLC0415
 
-        code = asyncio.run(startup.run(found, where, mask))
+        code = asyncio.run(startup.run_agent(found, where, mask))
     except UnitAgentError as error:
         code = error.exit_code
         raise
     finally:
         if not writing.close():
-            os._exit(code)  # nobody reads what there is to say, and saying it would take for ever
+            os._exit(code)  # nobody reads our log, and writing the rest would block for ever
     return code
 
 
-def local(namespace: argparse.Namespace) -> int:
+def run_local_unit(namespace: argparse.Namespace) -> int:
     """Run a whole Unit on this machine."""
-    from unitagent.operator import local as here  # noqa: PLC0415
-    from unitagent.settings.options import flags  # noqa: PLC0415
+    from unitagent.operator import local_unit as here  # noqa: PLC0415
+    from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
 
-    options = dict(flags(namespace))
+    options = dict(collect_flags(namespace))
     size = options.pop("UNIT_SIZE", None) or os.environ.get("UNIT_SIZE", "")
-    plan = here.plan(size, options, namespace.command)
-    return here.run(plan)
+    plan = here.plan_unit(size, options, namespace.command)
+    return here.run_unit(plan)
 
 
-def probe(namespace: argparse.Namespace) -> int:
-    """Ask an agent."""
-    from unitagent.operator import probe as prober  # noqa: PLC0415
-    from unitagent.values import listening  # noqa: PLC0415
+def probe_agent(namespace: argparse.Namespace) -> int:
+    """Ask an agent a probe, and print the answer."""
+    from unitagent.operator import probe_client as prober  # noqa: PLC0415
+    from unitagent.setting_parsers import parse_listen_address  # noqa: PLC0415
 
     given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
     try:
-        host, port = listening(given)
+        host, port = parse_listen_address(given)
     except ValueError as error:
         where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
-        accepted = "host:port or [IPv6 address]:port"
-        raise ConfigurationError(f"{where}={given!r}: accepted is {accepted}") from error
+        raise ConfigurationError(f"{where}={given!r}: must be host:port or [IPv6 address]:port") from error
     if not port:
-        raise ConfigurationError("UNIT_HTTP_ADDRESS=off: there is no probe address to ask; give --address")
-    return prober.probe(namespace.kind, host, port, namespace.timeout)
+        raise ConfigurationError(
+            "UNIT_HTTP_ADDRESS='off': the agent has no probe address; use --address HOST:PORT"
+        )
+    return prober.run_probe(namespace.kind, host, port, namespace.timeout)
 
 
-def env(namespace: argparse.Namespace) -> int:
-    """Show the settings, or what would be run."""
+def print_environment(namespace: argparse.Namespace) -> int:
+    """Print the settings, or what would be run."""
     import asyncio  # noqa: PLC0415
 
-    from unitagent.operator import environment, rehearsal  # noqa: PLC0415
+    from unitagent.operator import dry_run, env_cli  # noqa: PLC0415
 
-    found = _rehearsed(namespace) if namespace.rehearse else _resolve(namespace)
+    found = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
     for warning in found.warnings:
-        warn(f"warning: {warning}")
-    if namespace.rehearse:
-        from unitagent.operator.rehearsing import rehearse  # noqa: PLC0415 (it needs the frameworks)
+        print_warning(f"warning: {warning}")
+    if namespace.dry_run:
+        from unitagent.operator.dry_run import plan_launch  # noqa: PLC0415 (it needs the frameworks)
 
-        hand_over(rehearsal.shown(rehearse(found), namespace.format) + "\n")
+        print_verbatim(dry_run.format_dry_run(plan_launch(found), namespace.format) + "\n")
         return 0
-    here = asyncio.run(_here(found.settings))
+    here = asyncio.run(_discover_address(found.settings))
     if found.settings.command:
-        here = _with_engine(found, here)
-    hand_over(environment.shown(found, namespace.format, here) + "\n")
+        here = _add_engine(found, here)
+    print_verbatim(env_cli.format_settings(found, namespace.format, here) + "\n")
     return 0
 
 
-def _with_engine(found: Resolved, here: Here) -> Here:
-    """Add what COMMAND tells; an address that was given counts although it may be another machine's."""
+def _add_engine(found: Resolved, here: Discovered) -> Discovered:
+    """Add what COMMAND reveals; an explicit address counts even if it belongs to another machine."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from unitagent.operator.rehearsing import of_engine  # noqa: PLC0415 (it needs the frameworks)
+    from unitagent.operator.dry_run import find_engine_endpoints  # noqa: PLC0415 (it needs the frameworks)
 
     card = (found.settings.ifname or here.ifname, found.settings.rank_ip or here.ip)
-    asked, port = of_engine(found, card)
+    asked, port = find_engine_endpoints(found, card)
     return replace(here, asked=asked, port=port)
 
 
-def _rehearsed(namespace: argparse.Namespace) -> Resolved:
-    """Settle what would be run on a rank, from which nobody sets out: a name may stand in for rank 0."""
-    from unitagent.settings.options import PREFIX  # noqa: PLC0415
+def _resolve_for_dry_run(namespace: argparse.Namespace) -> Resolved:
+    """Resolve the settings of a rank that does not start; a stand-in may replace rank 0's address."""
+    from unitagent.settings.cli_options import PREFIX  # noqa: PLC0415
 
     try:
-        return _resolve(namespace)
+        return _resolve_settings(namespace)
     except ConfigurationError as error:
         if not all(problem.startswith("MASTER_ADDRESS missing") for problem in error.problems):
             raise
-    warn(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
+    print_warning(f"warning: MASTER_ADDRESS is not set; {_RANK_0} stands in for it")
     setattr(namespace, f"{PREFIX}MASTER_ADDRESS", _RANK_0)
-    return _resolve(namespace)
+    return _resolve_settings(namespace)
 
 
-async def _here(settings: Settings) -> Here:
-    """Find card and address as ``run`` would, without waiting for them."""
-    from unitagent.discovery.network import find_address  # noqa: PLC0415
-    from unitagent.operator.environment import Here  # noqa: PLC0415
+async def _discover_address(settings: Settings) -> Discovered:
+    """Find interface and address as ``run`` does, without waiting for them."""
+    from unitagent.discovery.network import find_instance_address  # noqa: PLC0415
+    from unitagent.operator.env_cli import Discovered  # noqa: PLC0415
 
-    if settings.ifname and settings.rank_ip:  # they may be another machine's
-        return Here()
+    if settings.ifname and settings.rank_ip:  # these may belong to another machine
+        return Discovered()
     try:
-        found = await find_address(settings.ifname, settings.rank_ip, 0, lambda why: warn(f"warning: {why}"))
+        found = await find_instance_address(
+            settings.ifname, settings.rank_ip, 0, lambda why: print_warning(f"warning: {why}")
+        )
     except ConfigurationError as error:
-        return Here(trouble=str(error))
-    return Here(found.ifname, found.ip)
+        return Discovered(trouble=str(error))
+    return Discovered(found.ifname, found.ip)
 
 
-def doctor(namespace: argparse.Namespace) -> int:
-    """Examine this container."""
-    from unitagent.operator.doctor import examination, finding  # noqa: PLC0415
+def run_doctor(namespace: argparse.Namespace) -> int:
+    """Print the preflight checks of this container."""
+    from unitagent.operator.doctor import doctor_cli, findings  # noqa: PLC0415
 
-    peers = [examination.peer(text) for text in namespace.peer]
-    findings = examination.examine(lambda identity: _resolve(namespace, identity=identity), peers)
-    tell(finding.as_json(findings) if namespace.json else finding.as_text(findings))
-    return finding.exit_code(findings)
-
-
-def status(namespace: argparse.Namespace) -> int:
-    """Show the Unit."""
-    from unitagent.operator import watching  # noqa: PLC0415
-
-    return watching.show(_resolve(namespace, identity=False).settings, namespace)
+    peers = [doctor_cli.parse_peer(text) for text in namespace.peer]
+    results = doctor_cli.examine_container(
+        lambda identity: _resolve_settings(namespace, identity=identity), peers
+    )
+    print_text(findings.as_json(results) if namespace.json else findings.as_text(results))
+    return findings.exit_code(results)
 
 
-def events(namespace: argparse.Namespace) -> int:
-    """Tell the Unit's history."""
-    from unitagent.operator.history import looking_back  # noqa: PLC0415
+def show_status(namespace: argparse.Namespace) -> int:
+    """Print the status of the Unit."""
+    from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return looking_back.show(_resolve(namespace, identity=False).settings, namespace)
-
-
-def timeline(namespace: argparse.Namespace) -> int:
-    """Draw the Unit's history."""
-    from unitagent.operator.history import looking_back  # noqa: PLC0415
-
-    return looking_back.draw(_resolve(namespace, identity=False).settings, namespace)
+    return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def endpoints(namespace: argparse.Namespace) -> int:
-    """Show where the traffic of all Units goes."""
-    from unitagent.operator.endpoints import routing  # noqa: PLC0415
+def show_processes(namespace: argparse.Namespace) -> int:
+    """Print what each process of the workload uses."""
+    from unitagent.operator import processes_cli  # noqa: PLC0415
 
-    return routing.endpoints(_resolve(namespace, identity=False).settings, namespace)
-
-
-def order(namespace: argparse.Namespace) -> int:
-    """Ask something of the Unit."""
-    from unitagent.operator import watching  # noqa: PLC0415
-
-    return watching.order(_resolve(namespace, identity=False).settings, namespace)
+    return processes_cli.show_processes(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
-def render(namespace: argparse.Namespace) -> int:
+def show_events(namespace: argparse.Namespace) -> int:
+    """Print the Unit's history."""
+    from unitagent.operator.history import history_cli  # noqa: PLC0415
+
+    return history_cli.show_events(_resolve_settings(namespace, identity=False).settings, namespace)
+
+
+def show_timeline(namespace: argparse.Namespace) -> int:
+    """Draw the Unit's history as a timeline."""
+    from unitagent.operator.history import history_cli  # noqa: PLC0415
+
+    return history_cli.show_timeline(_resolve_settings(namespace, identity=False).settings, namespace)
+
+
+def show_endpoints(namespace: argparse.Namespace) -> int:
+    """Print where the Units in the store take traffic."""
+    from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415
+
+    return endpoints_cli.show_endpoints(_resolve_settings(namespace, identity=False).settings, namespace)
+
+
+def send_order(namespace: argparse.Namespace) -> int:
+    """Send the Unit an order: drain or restart."""
+    from unitagent.operator import unit_cli  # noqa: PLC0415
+
+    return unit_cli.send_order(_resolve_settings(namespace, identity=False).settings, namespace)
+
+
+def render_manifest(namespace: argparse.Namespace) -> int:
     """Print a service file as manifests for an engine."""
-    from unitagent.operator.render import rendering  # noqa: PLC0415
+    from unitagent.operator.render import render_cli  # noqa: PLC0415
 
-    return rendering.render(namespace.engine, namespace.file, namespace.agent_image)
+    return render_cli.print_manifest(namespace.engine, namespace.file, namespace.agent_image)

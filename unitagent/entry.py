@@ -1,10 +1,11 @@
-"""Where the command line begins: the agent imports nothing that lies about where it happens to be started,
-and nothing that is meant for the workload's Python.
+"""The entry point: the agent never imports modules from the working directory or from the workload's
+``PYTHONPATH``.
 
-The invariant: before anything but this is imported, the folder that the command is given in is off the path;
-where Python's own variables (``PYTHONPATH``, ``PYTHONWARNINGS`` …) are set, this process begins again as an
-isolated one, which heeds none of them. The environment is left as it is, for the workload. The folder that
-the agent itself was found in stays: who can write there needs no other way in.
+The invariant: before anything else is imported, the working directory is removed from the import path. If
+Python's own variables (``PYTHONPATH``, ``PYTHONWARNINGS`` …) are set, this process re-executes itself in
+isolated mode, which
+ignores them. The environment stays unchanged for the workload. The folder that contains the agent stays on
+the path: write access to it already means control of the agent.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import sys
 
 _FILE = os.path.abspath(__file__)  # noqa: PTH100  # pathlib is not here yet
 _HOME = os.path.dirname(os.path.dirname(_FILE))  # noqa: PTH120
-_OPTION = "unitagent"  # of python -X: folders to look into when all others lack something
-# Set in many images, and not worth a second start.
+_OPTION = "unitagent"  # of python -X: folders to search after all others
+# Set in many images, and harmless, so not worth a second start.
 _HARMLESS = frozenset(
     "PYTHON" + rest
     for rest in (
@@ -31,48 +32,48 @@ _HARMLESS = frozenset(
 
 
 def main() -> int:
-    """Be the command line."""
+    """Run the command line."""
     if not getattr(sys, "frozen", False):
-        if not sys.flags.ignore_environment and any(map(_sways, os.environ)):
-            os.execv(sys.executable, command(*sys.argv[1:]))  # noqa: S606  # no shell is wanted
-        _leave_folder()
-        _find_itself()
+        if not sys.flags.ignore_environment and any(map(_affects_python, os.environ)):
+            os.execv(sys.executable, build_agent_command(*sys.argv[1:]))  # noqa: S606  # no shell is wanted
+        _remove_start_folder()
+        _import_own_package()
     from unitagent.cli import main as command_line  # noqa: PLC0415  # only now
 
     return command_line()
 
 
-def command(*words: str) -> list[str]:
-    """Return the command line of another process of this agent: isolated, with the same packages."""
+def build_agent_command(*words: str) -> list[str]:
+    """Return the command line for another process of this agent: isolated, with the same packages."""
     if getattr(sys, "frozen", False):
         return [sys.executable, *words]
     options = ["-B"] if sys.dont_write_bytecode else []
-    if further := _further():
+    if further := _list_extra_folders():
         options += ["-X", f"{_OPTION}={os.pathsep.join(further)}"]
     return [sys.executable, "-I", *options, _FILE, *words]
 
 
-def _sways(name: str) -> bool:
-    """Whether this is a set variable of Python's; images have others, such as PYTHON_VERSION."""
+def _affects_python(name: str) -> bool:
+    """Whether this variable is set and affects Python; images have others, such as PYTHON_VERSION."""
     return (
         name.startswith("PYTHON") and name[6:].isalpha() and name not in _HARMLESS and bool(os.environ[name])
     )
 
 
-def _further() -> list[str]:
-    """Folders that an isolated Python would not look into, and that the agent's packages may be in."""
+def _list_extra_folders() -> list[str]:
+    """Folders that an isolated Python would not search, but that may contain the agent's packages."""
     site = sys.modules.get("site")
     own = getattr(site, "USER_SITE", None) if getattr(site, "ENABLE_USER_SITE", False) else None
-    return [*([own] if own else []), *_handed_on(), *_brought()]
+    return [*([own] if own else []), *_read_handed_on_folders(), *_list_package_folders()]
 
 
-def _handed_on() -> list[str]:
+def _read_handed_on_folders() -> list[str]:
     option = sys._xoptions.get(_OPTION)  # noqa: SLF001  # documented, with this name
     return option.split(os.pathsep) if isinstance(option, str) else []
 
 
-def _brought() -> list[str]:
-    """Folders of ``PYTHONPATH`` that packages are installed in, when the agent itself was found by it."""
+def _list_package_folders() -> list[str]:
+    """Folders of ``PYTHONPATH`` with installed packages, if the agent itself was found through it."""
     given = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return [folder for folder in given if _HOME in given and os.path.isabs(folder) and _has_packages(folder)]  # noqa: PTH117
 
@@ -84,20 +85,20 @@ def _has_packages(folder: str) -> bool:
         return False
 
 
-def _leave_folder() -> None:
-    """Take the folder that Python was started in, or for, off the path."""
+def _remove_start_folder() -> None:
+    """Remove the folder that Python was started in, or for, from the path."""
     if not sys.flags.safe_path:
         first = os.path.abspath(sys.path[0])  # noqa: PTH100
         sys.path[:] = [one for one in sys.path if os.path.abspath(one) != first or first == _HOME]  # noqa: PTH100
 
 
-def _find_itself() -> None:
-    """Import this very package, wherever it lies, and everything else from there only when others lack it."""
+def _import_own_package() -> None:
+    """Import this very package from its folder; import anything else from there only as a last resort."""
     before = list(sys.path)
     sys.path.insert(0, _HOME)
     import unitagent  # noqa: F401, PLC0415
 
-    last = [one for one in (_HOME, *_handed_on()) if one not in before]
+    last = [one for one in (_HOME, *_read_handed_on_folders()) if one not in before]
     sys.path[:] = [*before, *last]
 
 

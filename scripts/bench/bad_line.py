@@ -31,20 +31,22 @@ KINDS: dict[str, tuple[int, ...]] = {
     "without a second try": (1,),
 }  # tries, if not its own
 LEASE = 5.0  # seconds
+NEARLY, LONG = "out of touch > 3 s", f"out of touch > {LEASE:g} s"
 
 
 def main() -> int:
     options = figures.parser(__doc__)
     options.add_argument("--agents", type=int, default=40, help="on each host (default 40)")
-    options.add_argument("--seconds", type=float, default=120.0, help="of bad line (default 120)")
+    options.add_argument("--seconds", type=float, help="of bad line (default 120; --quick: 20)")
     options.add_argument("--loss", type=float, default=0.3, help="share that is lost (default 0.3)")
     options.add_argument("--delay", type=float, default=0.2, help="seconds (default 0.2)")
     chosen = options.parse_args()
     if os.geteuid() != 0:
         print("network namespaces need root", file=sys.stderr)
         return 2
+    chosen.seconds = chosen.seconds or (20.0 if chosen.quick else 120.0)
     found = _measure(chosen)
-    figures.publish(chosen, {"bad line": found}, lambda: _table(found))
+    figures.publish(chosen, bad_line=_table(found))
     return 0
 
 
@@ -69,14 +71,17 @@ def _begin(net: Cabling, host: int, kind: str, chosen: argparse.Namespace) -> su
     return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)
 
 
-def _table(found: Mapping[str, Any]) -> str:
-    header = ("", "exchanges answered", "failed", "out of touch > 3 s", f"> {LEASE:g} s", "longest, s")
-    return figures.table(header, [_row(kind, **told) for kind, told in found.items()])
-
-
-def _row(kind: str, gaps: list[float], failed: int) -> tuple[str, ...]:
-    long = [sum(gap > limit for gap in gaps) for limit in (3.0, LEASE)]
-    return (kind, str(len(gaps)), str(failed), *map(str, long), f"{max(gaps):.1f}")
+def _table(found: Mapping[str, Any]) -> figures.Table:
+    columns = {"exchanges answered": "", "failed": "", NEARLY: "", LONG: "", "longest gap": "s"}
+    table = figures.Table("Keeping in touch over a bad line", "store", columns)
+    for kind, told in found.items():
+        gaps = told["gaps"]
+        table.add(kind, "exchanges answered", len(gaps))
+        table.add(kind, "failed", told["failed"])
+        table.add(kind, NEARLY, sum(gap > 3.0 for gap in gaps))
+        table.add(kind, LONG, sum(gap > LEASE for gap in gaps))
+        table.add(kind, "longest gap", max(gaps))
+    return table
 
 
 if __name__ == "__main__":

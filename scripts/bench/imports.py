@@ -19,19 +19,19 @@ TURNS = 15
 PARTS = {
     "Python": "pass",
     "the command line": "import unitagent.cli",
-    "settings, log": "import unitagent.settings.options, unitagent.settings.resolution, unitagent.log",
+    "settings, log": "import unitagent.settings.cli_options, unitagent.settings.resolution; "
+    "import unitagent.system.log",
     "asyncio": "import asyncio",
     "the start, and the core": "import unitagent.agent.startup",
-    "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_cards; read_cards()",
+    "pyroute2 (its messages)": "from unitagent.discovery.netlink import read_interfaces; read_interfaces()",
     "msgspec": "import msgspec",
     "redis, hiredis (connections)": "import unitagent.store.connection",
-    "the rest of the agent": "import unitagent.agent.serving",
+    "the rest of the agent": "import unitagent.agent.instance",
 }
 LATER = {
-    "h11, uvicorn (its protocol)": "import unitagent.late; unitagent.late.put_off('uvicorn'); "
-    "import unitagent.probes.connections",
+    "h11": "import unitagent.probes.connections",
     "prometheus_client": "import prometheus_client",
-    "requests": "import unitagent.probes.blocking",
+    "requests": "import unitagent.probes.http_blocking",
     "redis, whole": "import redis.asyncio; redis.Redis, redis.asyncio.Redis",
     "pyroute2, whole": "import pyroute2; pyroute2.IPRoute",
 }

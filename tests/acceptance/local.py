@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from tests.ports import free_port
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def unitagent(*words: str, **variables: str) -> subprocess.CompletedProcess[str]
 
 def watchdog(agent: int) -> int:
     """Return the pid of the watchdog of this agent."""
-    children = [one.pid for one in proc.table().values() if one.parent == agent]
+    children = [one.pid for one in procfs.read_process_table().values() if one.parent == agent]
     return next(pid for pid in children if "unitagent-watchdog" in command_line(pid))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.acceptance.local import DEADLINE, MODULE, UNITAGENT, clean, command_line, until
 from tests.ports import free_port
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 UNIT = f"solo-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 
@@ -65,7 +65,10 @@ class Solo:
 
     def command_lines(self) -> str:
         """Of the agent and of all that it started."""
-        pids = [self.popen.pid, *(one.pid for one in proc.descendants(proc.table(), self.popen.pid))]
+        pids = [
+            self.popen.pid,
+            *(one.pid for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid)),
+        ]
         return "\n".join(map(command_line, pids))
 
     def run(self, *words: str) -> str:
@@ -78,7 +81,7 @@ class Solo:
         return done.stdout + done.stderr
 
     def close(self) -> None:
-        for one in proc.descendants(proc.table(), self.popen.pid):
-            proc.kill(one)
+        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)

@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.local import DEADLINE, LocalUnit, until
 from tests.acceptance.solo import Solo
 from tests.ports import served_port
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 FAILING = """
 import {module} as place
@@ -68,14 +68,14 @@ def failing(function: str, error: str, which: str) -> str:
     return FAILING.format(module=module, name=name, error=error, which=which)
 
 
-def workload(agent: Solo) -> proc.Process:
-    found = proc.read(agent.ready()["instances"][0]["pid"])
+def workload(agent: Solo) -> procfs.Process:
+    found = procfs.read_process(agent.ready()["instances"][0]["pid"])
     assert found is not None
     return found
 
 
-def gone(process: proc.Process) -> bool:
-    now = proc.read(process.pid)
+def gone(process: procfs.Process) -> bool:
+    now = procfs.read_process(process.pid)
     return now is None or now.ticks != process.ticks
 
 
@@ -83,14 +83,14 @@ def test_an_error_of_ours_leaves_no_workload(start: Start) -> None:
     """It ends with 1 and says so in one line."""
     fault = """
 import os, unitagent.agent.loop as place
-kept = place.measure
+kept = place.record_metrics
 
 def measure(*words):
     kept(*words)
     if os.path.exists(os.environ["BROKEN"] + "/now"):
         raise ZeroDivisionError("for a test")
 
-place.measure = measure
+place.record_metrics = measure
 """
     agent = start(fault)
     process = workload(agent)
@@ -115,7 +115,7 @@ def test_a_search_for_a_port_that_fails_oddly_is_made_again(start: Start) -> Non
 
 
 def test_requests_that_cannot_be_counted_hold_nobody_up(start: Start) -> None:
-    fault = failing("unitagent.probes.inflight:Inflight.wait_idle", "KeyError('for a test')", "(1,)")
+    fault = failing("unitagent.probes.in_flight:InFlightRequests.wait_idle", "KeyError('for a test')", "(1,)")
     patient = {"UNIT_DRAIN_SECONDS": "1000", "UNIT_STOP_GRACE_SECONDS": "2000"}
     agent = start(fault, UNIT_TRAFFIC_PORT=str(served_port()), **patient)
     agent.ready()
@@ -140,14 +140,14 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_peers_that_cannot_be_checked_are_checked_again(pair: Pair) -> None:
-    unit = pair(failing("unitagent.probes.peers:Peers.check", "KeyError('for a test')", "(1, 2)"))
+    unit = pair(failing("unitagent.probes.peers:Peers.check_peers", "KeyError('for a test')", "(1, 2)"))
     unit.ready()
     assert "internal error: KeyError('for a test')" in unit.output.read_text()
 
 
 def test_a_peer_that_cannot_be_asked_has_not_answered(pair: Pair) -> None:
     after_barrier = "range(2, 10**6)"  # there each agent asks the other once who it is
-    unit = pair(failing("unitagent.probes.peers:Peers.ask", "KeyError('for a test')", after_barrier))
+    unit = pair(failing("unitagent.probes.peers:Peers.ask_peer", "KeyError('for a test')", after_barrier))
     unit.ready()
     victim = next(child for child in psutil.Process(unit.popen.pid).children() if _rank(child) == "1")
     victim.kill()
@@ -159,16 +159,18 @@ def _rank(agent: psutil.Process) -> str | None:
 
 
 def test_an_exchange_that_fails_oddly_is_one_that_failed(start: Start) -> None:
-    agent = start(failing("unitagent.store.redis:RedisStore.exchange", NO_THREAD, "range(1, 4)"))
+    agent = start(failing("unitagent.store.redis_store:RedisStore.exchange", NO_THREAD, "range(1, 4)"))
     agent.ready()
 
 
 def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start) -> None:
-    fault = failing("unitagent.workload.process:Workload._end", "OSError(24, 'Too many open files')", "(1,)")
+    fault = failing(
+        "unitagent.workload.lifecycle:Workload._end_workload", "OSError(24, 'Too many open files')", "(1,)"
+    )
     agent = start(fault)
     os.kill(workload(agent).pid, signal.SIGKILL)
     assert agent.popen.wait(DEADLINE) == 75
-    assert "the workload could not be ended: OSError(24, 'Too many open files')" in agent.output.read_text()
+    assert "the workload could not be stopped: OSError(24, 'Too many open files')" in agent.output.read_text()
 
 
 def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
@@ -178,21 +180,26 @@ def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
     os.kill(first, signal.SIGKILL)
     until(lambda: _store(agent) not in (0, first), "it runs again")
     until(lambda: agent.status()["store"]["connected"], "it is used again")
-    assert agent.output.read_text().count("the embedded store cannot be started") == 2
+    assert agent.output.read_text().count("cannot start the embedded store") == 2
 
 
 def _store(agent: Solo) -> int:
-    below = proc.descendants(proc.table(), agent.popen.pid)
+    below = procfs.select_descendants(procfs.read_process_table(), agent.popen.pid)
     return next((one.pid for one in below if "-server" in one.name and one.alive), 0)
 
 
 def test_traffic_is_announced_whatever_went_wrong_before(start: Start) -> None:
-    fault = failing("unitagent.store.registry:Registry.announce", "ValueError('for a test')", "(1, 2)")
+    fault = failing(
+        "unitagent.store.registry:Registry.announce_endpoint", "ValueError('for a test')", "(1, 2)"
+    )
     port = served_port()
     agent = start(fault, UNIT_TRAFFIC_PORT=str(port))
     agent.ready()
     until(lambda: _entries(agent, port), "it is announced")
-    assert agent.output.read_text().count("cannot be announced to the store: for a test") == 1
+    assert (
+        agent.output.read_text().count("cannot publish the endpoint of this Unit in the store: for a test")
+        == 1
+    )
 
 
 def _entries(agent: Solo, port: int) -> bool:

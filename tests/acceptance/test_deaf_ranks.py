@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.local import LocalUnit, until
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 HOURS = "10000"
 ENGINE = """#!/bin/sh
@@ -43,6 +43,6 @@ def test_they_are_killed_at_once(unit: LocalUnit) -> None:
     first = [pid(unit, 1, rank) for rank in range(2)]
     os.kill(first[0], signal.SIGKILL)
     second = [pid(unit, 2, rank) for rank in range(2)]
-    assert proc.read(first[1]) is None
-    assert all(proc.read(each) for each in second)
+    assert procfs.read_process(first[1]) is None
+    assert all(procfs.read_process(each) for each in second)
     assert unit.interrupt() == 0

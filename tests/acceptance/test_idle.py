@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.local import until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
-from unitagent.store.keys import Keys
+from unitagent.store.keys import KeyNames
 
 SETTLED, BEATS = 5, 8  # heartbeats: before it is looked at, and while it is
 WAKES = 6  # of all its threads, for each heartbeat; two are its timer and the store's answer
@@ -34,7 +34,7 @@ def strangers() -> Iterator[None]:
 
 def beats(store: Server) -> int:
     """How often the agent has beaten."""
-    answer = store.command("HGET", Keys(UNIT).board, "b0").split()
+    answer = store.command("HGET", KeyNames(UNIT).board, "b0").split()
     return int(answer[2]) if len(answer) > 2 else 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, until
 from tests.acceptance.solo import Solo
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 pytestmark = pytest.mark.root  # for a /dev with a GPU, which is a file here
 
@@ -47,25 +47,31 @@ class Incident:
     def agent(self) -> int:
         if not self.pid1:
             return self.solo.popen.pid
-        return next(one.pid for one in proc.table().values() if one.parent == self.solo.popen.pid)
+        return next(
+            one.pid for one in procfs.read_process_table().values() if one.parent == self.solo.popen.pid
+        )
 
     def workload(self) -> list[int]:
         """Pids of its main process and of its helper."""
-        return [one.pid for one in proc.descendants(proc.table(), self.agent) if one.name == "sleep"]
+        return [
+            one.pid
+            for one in procfs.select_descendants(procfs.read_process_table(), self.agent)
+            if one.name == "sleep"
+        ]
 
     def told(self) -> None:
         text = self.solo.output.read_text()
         assert "the workload is gone, but /dev/nvidia0 is still held by process" in text
-        assert "(sleep), which is none of its own" in text
+        assert "(sleep), which does not belong to it" in text
 
     def stop(self) -> int:
-        proc.kill(proc.table()[self.agent], signal.SIGTERM)
+        procfs.kill_process(procfs.read_process_table()[self.agent], signal.SIGTERM)
         return self.solo.popen.wait(DEADLINE)
 
     def close(self) -> None:
         self.tool.kill()
-        for one in proc.descendants(proc.table(), self.tool.pid):
-            proc.kill(one)
+        for one in procfs.select_descendants(procfs.read_process_table(), self.tool.pid):
+            procfs.kill_process(one)
         self.tool.wait()
         assert self.tool.stdout is not None
         self.tool.stdout.close()
@@ -88,8 +94,8 @@ def incident(tmp_path: Path) -> Iterator[Callable[..., Incident]]:
 @pytest.mark.parametrize("pid1", [True, False], ids=["pid1", "subreaper"])
 def test_a_crash_is_followed_by_a_restart_in_place(incident: Callable[..., Incident], *, pid1: bool) -> None:
     unit = incident(pid1=pid1)
-    main = min(unit.workload(), key=lambda pid: proc.table()[pid].group != pid)
-    proc.kill(proc.table()[main])
+    main = min(unit.workload(), key=lambda pid: procfs.read_process_table()[pid].group != pid)
+    procfs.kill_process(procfs.read_process_table()[main])
     unit.solo.ready(unit.generation)
     unit.told()
     assert unit.tool.poll() is None

@@ -141,7 +141,7 @@ def test_it_says_where_its_page_is(start: Start, options: tuple[str, ...]) -> No
     unit = start(*options, size=1)
     unit.ready()
     first = unit.output.read_text().splitlines()[0]
-    said = f"unitagent: this Unit in a browser: http://127.0.0.1:{unit.port}/"
+    said = f"unitagent: open this Unit in a browser: http://127.0.0.1:{unit.port}/"
     assert (first == said) is not bool(options)
     if not options:
         with urllib.request.urlopen(f"http://127.0.0.1:{unit.port}/", timeout=30) as page:

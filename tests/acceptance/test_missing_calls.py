@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, command_line, until
 from tests.acceptance.solo import Solo
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ class Crashing:
         )  # fmt: skip
 
     def daemons(self) -> list[int]:
-        return [pid for pid in proc.pids() if command_line(pid) == f"sleep\0{self.seconds}\0"]
+        return [pid for pid in procfs.list_pids() if command_line(pid) == f"sleep\0{self.seconds}\0"]
 
     def daemon(self) -> int:
         return until(self.daemons, "the daemon runs")[0]
@@ -123,7 +123,10 @@ def test_where_nobody_can_tell_who_has_a_file_it_stays_and_is_said(tmp_path: Pat
         unit.restarts()
         unit.stops()
         assert [path.name for path in unit.left()] == [unit.name]
-        assert f"stays in /dev/shm, for the kernel does not tell who has it: {unit.name}" in unit.said()
+        assert (
+            f"leaving files in /dev/shm, since the kernel does not tell whether they are in use: {unit.name}"
+            in unit.said()
+        )
     finally:
         unit.close()
 
@@ -131,4 +134,4 @@ def test_where_nobody_can_tell_who_has_a_file_it_stays_and_is_said(tmp_path: Pat
 @pytest.mark.parametrize("unit", [forbid("prctl", "EPERM")], indirect=True, ids=["prctl"])
 def test_it_is_said_that_orphans_are_not_handed_over(unit: Crashing) -> None:
     unit.solo.ready()
-    assert "the kernel hands this agent no orphans (prctl is refused)" in unit.said()
+    assert "the kernel does not hand orphans to this agent (prctl is refused)" in unit.said()

@@ -89,9 +89,9 @@ CAUSES: dict[str, tuple[Url, str, str]] = {
     "no TLS": (with_tls, "the store at 127.0.0.1", "write rediss://"),
     "replica": (replica, "is a read-only replica", "name the primary"),
     "service": (lambda at: sentinel(at, "redis+sentinel://{}/other"), "no primary for other", "correct that"),
-    "no sentinel": (lambda at: plain(at, "redis+sentinel://{}/main"), "is no sentinel", "write redis://"),
+    "no sentinel": (lambda at: plain(at, "redis+sentinel://{}/main"), "is not a sentinel", "write redis://"),
     "sentinel": (lambda at: sentinel(at, "redis://{}"), "lacks a command", "redis+sentinel://HOST"),
-    "no cluster": (lambda at: plain(at, "redis+cluster://{}"), "is no node of a cluster", "write redis://"),
+    "no cluster": (lambda at: plain(at, "redis+cluster://{}"), "is not a node of a cluster", "write redis://"),
     "disk": (full_disk, "cannot save to its disk", "make room"),
 }  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_the_last_line_says_where_why_and_what_to_do(tmp_path: Path, cause: str,
     assert done.returncode == 69, done.stderr
     assert why in last
     assert remedy in last
-    assert "at the one try that UNIT_STORE_TIMEOUT_SECONDS=0 leaves" in last
+    assert "at the only attempt that UNIT_STORE_TIMEOUT_SECONDS=0 allows" in last
     where = given.rpartition("@")[2].rpartition("//")[2].partition("/")[0]
     assert where in last
     assert SECRET not in done.stderr
@@ -157,7 +157,9 @@ def test_while_it_is_tried_each_cause_is_told_once(tmp_path: Path, rank: str) ->
 
         def told() -> list[str]:
             return [
-                line for line in output.read_text().splitlines() if "the store was not reached for" in line
+                line
+                for line in output.read_text().splitlines()
+                if "the store has not been reached for" in line
             ]
 
         until(lambda: len(told()) == 1, "the first cause is told")
@@ -167,7 +169,7 @@ def test_while_it_is_tried_each_cause_is_told_once(tmp_path: Path, rank: str) ->
     assert "Connection refused" in causes[0]
     assert "refused the user or password" in causes[-1]
     assert len(set(causes)) == len(causes)
-    assert all(float(re.findall(r"for (\d+) s, of 600 s", line)[0]) >= 3 for line in told())
+    assert all(float(re.findall(r"for (\d+) s of at most 600 s", line)[0]) >= 3 for line in told())
 
 
 @pytest.mark.root

@@ -77,4 +77,4 @@ def test_a_port_that_is_taken_is_told_with_the_variable(tmp_path: Path, ends: Ex
     taken = ends.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
     agent = start(tmp_path, ends, 0, port, UNIT_STORE_PORT=str(taken))
     assert agent.wait(DEADLINE) == 69
-    assert "UNIT_STORE_PORT, on all ranks, gives it another port" in (tmp_path / "0").read_text()
+    assert "to use another port, set UNIT_STORE_PORT on all ranks" in (tmp_path / "0").read_text()

@@ -11,7 +11,7 @@ import yaml
 
 from tests.acceptance.local import DEADLINE, clean, unitagent
 from tests.ports import free_port
-from unitagent.operator.render.rendering import ENGINES, rendered
+from unitagent.operator.render.render_cli import ENGINES, render_manifest
 
 SCRIPTS = {
     "a folder, then a command": ("cd /tmp && pwd", "/tmp\n"),  # noqa: S108 (no file)
@@ -42,7 +42,7 @@ def test_the_agent_runs_it(tmp_path: Path, script: str, output: str) -> None:
 @texts
 @pytest.mark.parametrize("engine", ENGINES)
 def test_so_does_what_a_manifest_starts(tmp_path: Path, engine: str, script: str, output: str) -> None:
-    text, _ = rendered(engine, service(script), "service.json")
+    text, _ = render_manifest(engine, service(script), "service.json")
     document = next(yaml.safe_load_all(text))
     if engine == "lws":
         pod = document["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
 from tests.ports import free_port
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 PLACE = ["--unit", "stuck", "--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo"]
 
@@ -28,8 +28,8 @@ def agent(stderr: int, *words: str, port: int = 0) -> Iterator[subprocess.Popen[
         try:
             yield run
         finally:
-            for one in proc.descendants(proc.table(), run.pid):
-                proc.kill(one)
+            for one in procfs.select_descendants(procfs.read_process_table(), run.pid):
+                procfs.kill_process(one)
             run.kill()
 
 

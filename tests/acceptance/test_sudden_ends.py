@@ -17,7 +17,7 @@ from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until, watchdog
 from tests.ports import free_port
 from tests.process.conftest import NAMESPACE
 from tests.process.fuse import HangingFolder
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 OWN = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
 
@@ -38,8 +38,8 @@ class Agent:
         return self.output.read_text()
 
     def close(self) -> None:
-        for one in proc.descendants(proc.table(), self.popen.pid):
-            proc.kill(one)
+        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
 
@@ -69,13 +69,13 @@ def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
     )
     until(pids.exists, "the workload runs")
     old = [int(word) for word in pids.read_text().split()]
-    below = proc.descendants(proc.table(), first.popen.pid)
+    below = procfs.select_descendants(procfs.read_process_table(), first.popen.pid)
     store = next(one.pid for one in below if "server" in one.name)
     os.kill(watchdog(first.popen.pid), signal.SIGKILL)
     first.popen.send_signal(signal.SIGKILL)
     first.popen.wait(DEADLINE)
-    until(lambda: proc.read(store) is None, "the store has ended")
-    assert all(proc.read(pid) for pid in old)
+    until(lambda: procfs.read_process(store) is None, "the store has ended")
+    assert all(procfs.read_process(pid) for pid in old)
     alive = "".join(f"kill -0 {pid} && exit 9; " for pid in old)
     second = start(f"{alive} touch $FOLDER/alone; exec sleep 1000")
     until((tmp_path / "alone").exists, "the next one starts when nothing of the old one is left")
@@ -99,14 +99,12 @@ def test_what_cannot_be_killed_has_the_container_rebuilt(
     try:
         first = start(f"cat {folder}/file & sleep 1; exit 3")
         assert first.popen.wait(DEADLINE) == 75
-        assert "not even SIGKILL ended" in first.said()
+        assert "SIGKILL did not end" in first.said()
         assert "(cat, state D); this container must be rebuilt" in first.said()
         second = start("exec sleep 1000")
         assert second.popen.wait(DEADLINE) == 75
         said = second.said().splitlines()[-1]
-        assert said.startswith(
-            "unitagent: error: not even SIGKILL ended processes of a former agent of rank 0"
-        )
+        assert said.startswith("unitagent: error: SIGKILL did not end processes of a former agent of rank 0")
     finally:
         hanging.close()
 
@@ -134,7 +132,7 @@ def test_a_signal_before_joining_ends_with_0_and_is_named() -> None:
             assert "no-such-card" in waiting.stderr.readline()
             waiting.send_signal(signal.SIGTERM)
             assert waiting.wait(DEADLINE) == 0
-            assert "asked to stop by SIGTERM before joining" in waiting.stderr.read()
+            assert "received SIGTERM before joining: stopping" in waiting.stderr.read()
         finally:
             waiting.kill()
 
@@ -156,7 +154,7 @@ def test_a_signal_while_it_still_starts_is_not_lost(prefix: list[str]) -> None:
 
 def _holding(pid: int, *, inside: bool) -> int:
     """The agent's pid, once SIGTERM has come to be blocked there or is caught; ``inside`` a namespace."""
-    below = [one.pid for one in proc.descendants(proc.table(), pid)]
+    below = [one.pid for one in procfs.select_descendants(procfs.read_process_table(), pid)]
     agent = (below[0] if below else 0) if inside else pid
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{agent}/status").read_text()
@@ -168,15 +166,15 @@ def _holding(pid: int, *, inside: bool) -> int:
 CANCELLED = """
 import asyncio
 from unitagent.agent import startup
-from unitagent.log import Where
-from unitagent.settings.resolution import resolve
+from unitagent.system.log import LogContext
+from unitagent.settings.resolution import resolve_settings
 
 async def cancelled(*_):
     raise asyncio.CancelledError
 
-startup._live = cancelled
-found = resolve({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
-asyncio.run(startup.run(found, Where("u", 0)))
+startup._prepare_and_run = cancelled
+found = resolve_settings({"UNIT_SIZE": "1", "RANK_ID": "0"}, {}, "host", lambda path: open(path).read())
+asyncio.run(startup.run_agent(found, LogContext("u", 0)))
 """
 
 
@@ -184,4 +182,4 @@ def test_an_end_that_nobody_asked_for_is_no_success() -> None:
     words = [sys.executable, "-c", CANCELLED]
     done = subprocess.run(words, env=clean(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "although no signal came" in done.stderr
+    assert "was cancelled without a signal" in done.stderr

@@ -19,7 +19,7 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, clean, command_line, until
 from tests.ports import free_port
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 pytestmark = pytest.mark.root  # to have privileges to drop
 
@@ -75,7 +75,7 @@ class Unprivileged:
     def sleeping(self, seconds: int) -> list[int]:
         """Pids of the workload's processes that sleep for so long."""
         words = f"sleep\0{seconds}\0"
-        below = proc.descendants(proc.table(), self.popen.pid)
+        below = procfs.select_descendants(procfs.read_process_table(), self.popen.pid)
         return [one.pid for one in below if command_line(one.pid) == words]
 
     def shared(self) -> list[Path]:
@@ -86,13 +86,15 @@ class Unprivileged:
         """SIGTERM to PID 1, or to who stands for it; the exit code."""
         first = self.popen.pid
         if self.pid1:
-            first = next(one.pid for one in proc.table().values() if one.parent == self.popen.pid)
+            first = next(
+                one.pid for one in procfs.read_process_table().values() if one.parent == self.popen.pid
+            )
         os.kill(first, signal.SIGTERM)
         return self.popen.wait(DEADLINE)
 
     def close(self) -> None:
-        for one in proc.descendants(proc.table(), self.popen.pid):
-            proc.kill(one)
+        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
 
@@ -134,7 +136,7 @@ def works(unit: Unprivileged, size: int) -> None:
     new = [*unit.sleeping(1000), *unit.sleeping(1001)]
     assert not set(old) & set(new)
     assert unit.stop() == 0, unit.output.read_text()
-    assert not any(proc.read(pid) for pid in new)
+    assert not any(procfs.read_process(pid) for pid in new)
     assert not unit.shared()
 
 

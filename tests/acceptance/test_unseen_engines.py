@@ -182,7 +182,10 @@ def test_where_nothing_is_known_that_is_said_once(service: Service, command: Seq
     service.start(command, UNIT_FRAMEWORK="auto")
     until(service.ready, "it runs")
     told = service.output.read_text()
-    assert told.count("health and port are not known: ready means that its process runs") == 1
+    assert (
+        told.count("health URL and port of the workload are unknown: ready only means that its process runs")
+        == 1
+    )
     assert "rank 0's health" not in told
     assert told.count("UNIT_HEALTH_URL") == told.count("UNIT_TRAFFIC_PORT") == 1
 
@@ -192,6 +195,6 @@ def test_a_framework_that_was_named_in_vain(service: Service) -> None:
     assert service.popen is not None
     assert service.popen.wait(DEADLINE) == 2
     (line,) = service.output.read_text().splitlines()
-    assert "UNIT_FRAMEWORK=vllm: nothing of COMMAND could be completed" in line
+    assert "UNIT_FRAMEWORK=vllm: no part of COMMAND can be completed" in line
     assert "`vllm serve MODEL …`" in line
     assert not (service.folder / "begun").exists()

@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.local import DEADLINE, until, watchdog
 from tests.acceptance.solo import Solo
 from tests.process.conftest import NAMESPACE
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 LEASE, PROMISED = 5.0, 2.0  # UNIT_LEASE_SECONDS; by how much later everything is dead
 SLACK = 3.0  # of a busy machine
@@ -32,17 +32,17 @@ class Watched:
         self.generation = self.agent.ready()["generation"]
         self.pid = self.agent.popen.pid
         if prefix:
-            self.pid = next(one.pid for one in proc.table().values() if one.parent == self.pid)
+            self.pid = next(one.pid for one in procfs.read_process_table().values() if one.parent == self.pid)
         self.watchdog = watchdog(self.pid)
         self.workload = [self._runs("sleep 1000"), self._runs("sleep 1002")]
         self.stranger = self._runs("sleep 1001")
         self.services = [self._runs("-server"), self.stranger]
 
-    def _runs(self, words: str) -> proc.Process:
+    def _runs(self, words: str) -> procfs.Process:
         """Wait for a descendant of the agent with these words in its command line."""
 
-        def look() -> list[proc.Process]:
-            below = proc.descendants(proc.table(), self.pid)
+        def look() -> list[procfs.Process]:
+            below = procfs.select_descendants(procfs.read_process_table(), self.pid)
             return [one for one in below if words in _command_line(one)]
 
         return until(look, words)[0]
@@ -58,18 +58,18 @@ class Watched:
         return self.agent.ready()["generation"] == self.generation and self.all_alive()
 
 
-def _command_line(process: proc.Process) -> str:
+def _command_line(process: procfs.Process) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
     return ""
 
 
-def alive(process: proc.Process) -> bool:
-    now = proc.read(process.pid)
+def alive(process: procfs.Process) -> bool:
+    now = procfs.read_process(process.pid)
     return now is not None and now.ticks == process.ticks and now.alive
 
 
-def gone(processes: Sequence[proc.Process]) -> bool:
+def gone(processes: Sequence[procfs.Process]) -> bool:
     return not any(map(alive, processes))
 
 
@@ -87,7 +87,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for watched in started:
         for process in (*watched.services, *watched.workload):
-            proc.kill(process)
+            procfs.kill_process(process)
         watched.agent.close()
 
 
@@ -104,11 +104,11 @@ def test_a_hanging_agent_loses_its_workload_within_its_lease_and_2_s(start: Star
     watched.signal(signal.SIGCONT)
     watched.agent.ready(above=watched.generation)
     assert all(map(alive, watched.services))
-    assert "this agent stood still for" in watched.agent.output.read_text()
+    assert "this agent was unresponsive for" in watched.agent.output.read_text()
     failure = watched.agent.status()["failure"]
     assert failure["signal"] == signal.SIGKILL
-    assert "stood still for longer than the lease, so the watchdog killed it" in failure["detail"]
-    proc.kill(watched._runs("sleep 1000"))  # which is another's doing
+    assert "was unresponsive for longer than a lease, so the watchdog killed it" in failure["detail"]
+    procfs.kill_process(watched._runs("sleep 1000"))  # which is another's doing
     watched.agent.ready(above=watched.generation + 1)
     assert "out of memory, or killed from outside" in watched.agent.status()["failure"]["detail"]
 
@@ -139,7 +139,7 @@ def test_a_killed_agent_takes_its_workload_along(start: Start) -> None:
     watched = start()
     watched.signal(signal.SIGKILL)
     until(lambda: gone(watched.workload), "the workload is dead")
-    until(lambda: proc.read(watched.watchdog) is None, "so is the watchdog")
+    until(lambda: procfs.read_process(watched.watchdog) is None, "so is the watchdog")
     assert alive(watched.stranger)
 
 
@@ -151,7 +151,7 @@ def test_an_agent_that_ends_in_order_takes_its_watchdog_along(start: Start) -> N
     assert watched.is_the_same()
     watched.signal(signal.SIGTERM)
     assert watched.agent.popen.wait(DEADLINE) == 0
-    assert proc.read(watched.watchdog) is None
+    assert procfs.read_process(watched.watchdog) is None
     assert alive(watched.stranger)
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
 from tests.ports import free_port
-from unitagent import folder
-from unitagent.store.address import parse
+from unitagent.store.address import parse_store_url
+from unitagent.system import working_directory
 
 UNIT = f"where-{os.getpid()}"
 ROOT = Path(__file__).parents[2]
@@ -123,10 +123,10 @@ def test_a_folder_that_is_gone_ends_no_agent_without_a_word(
 
 
 def test_files_that_a_url_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(folder, "_left", [])
+    monkeypatch.setattr(working_directory, "_start_directory", [])
     monkeypatch.chdir(tmp_path)
-    folder.leave()
-    tls = parse("rediss://host?ssl_ca_certs=ca.pem&ssl_keyfile=/key.pem&ssl_check_hostname=no").tls
+    working_directory.leave_start_directory()
+    tls = parse_store_url("rediss://host?ssl_ca_certs=ca.pem&ssl_keyfile=/key.pem&ssl_check_hostname=no").tls
     assert tls == {
         "ssl_ca_certs": f"{tmp_path}/ca.pem",
         "ssl_keyfile": "/key.pem",

@@ -16,7 +16,7 @@ from tests.chaos.history import Chronicle, End, Fault, Flip, History, Round, Sam
 from tests.chaos.limits import at_once, refused
 from tests.chaos.plan import SIZE, USUAL, Plan, draw, schedule, timings
 from tests.network.lives import Life
-from unitagent.core.timing import Timing, refuse
+from unitagent.core.timing import Timing, explain_bad_pair
 
 STRUCK, AGAIN, LAST = 20.0, 30.0, 60.0  # the first generation ends, the second starts, the history ends
 
@@ -228,7 +228,7 @@ def test_the_limits_are_those_of_each_units_timing() -> None:
 def test_timings_are_drawn_from_all_that_is_accepted() -> None:
     chance = random.Random(1)
     pairs = [draw(chance) for _ in range(2000)]
-    assert not [pair for pair in pairs if refuse(*pair)]
+    assert not [pair for pair in pairs if explain_bad_pair(*pair)]
     assert {0.2} < {heartbeat for _, heartbeat in pairs}
     assert any(lease == 2 * heartbeat for lease, heartbeat in pairs)
     assert min(pairs)[0] < 1.1

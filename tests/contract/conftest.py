@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakestore import FakeServer, FakeStore
 from tests.servers import old_redis_binary, old_valkey_binary, redis_binary, running, valkey_binary
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,17 +11,17 @@ import pytest
 from tests.contract.conftest import BACKENDS
 from tests.listening import story
 from tests.records import exchange, moment, record
-from unitagent.core.history import Kind
+from unitagent.core.history import EventKind
 from unitagent.core.model import InstanceState
+from unitagent.store import codec
 from unitagent.store import history as module
-from unitagent.store import wire
-from unitagent.store.history import History
+from unitagent.store.history import UnitHistory
 from unitagent.store.keys import DAY
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from tests.servers import Server
-    from unitagent.store.history import Page
+    from unitagent.store.history import HistoryPage
 
 KEY = "unitagent:{u}:history"
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
@@ -39,24 +39,24 @@ def warned() -> list[str]:
 
 
 @pytest.fixture
-def history(server: Server, warned: list[str]) -> History:
-    return History("u", server.url, timeout=5, warn=warned.append)
+def history(server: Server, warned: list[str]) -> UnitHistory:
+    return UnitHistory("u", server.url, timeout=5, warn=warned.append)
 
 
-def numbers(page: Page) -> list[int]:
+def numbers(page: HistoryPage) -> list[int]:
     return [one.number for one in page.moments]
 
 
 @story
-async def test_nothing_has_happened_yet(history: History) -> None:
+async def test_nothing_has_happened_yet(history: UnitHistory) -> None:
     page = await history.read()
     assert (page.moments, page.last) == ((), b"")
     assert abs(page.now - time.time()) < 60
 
 
 @story
-async def test_what_is_told_is_read_with_the_store_s_time(history: History) -> None:
-    told = moment(3, 7, at=90, kind=Kind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
+async def test_what_is_told_is_read_with_the_store_s_time(history: UnitHistory) -> None:
+    told = moment(3, 7, at=90, kind=EventKind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
     await history.add([told, moment(3, 8, at=99.5)], lambda: 100)
     page = await history.read()
     assert [replace(one, at=0) for one in page.moments] == [replace(told, at=0), moment(3, 8)]
@@ -66,7 +66,7 @@ async def test_what_is_told_is_read_with_the_store_s_time(history: History) -> N
 
 @story
 async def test_it_is_read_in_pages_and_from_where_one_was(
-    history: History, monkeypatch: pytest.MonkeyPatch
+    history: UnitHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
     await history.add([moment(number=number) for number in range(5)], lambda: 0)
@@ -81,7 +81,7 @@ async def test_it_is_read_in_pages_and_from_where_one_was(
 
 @story
 async def test_it_is_capped_and_forgotten_after_a_day(
-    history: History, server: Server, monkeypatch: pytest.MonkeyPatch
+    history: UnitHistory, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KEPT_MOMENTS", 300)
     for begin in range(0, 2000, 500):
@@ -91,7 +91,7 @@ async def test_it_is_capped_and_forgotten_after_a_day(
 
 
 @story
-async def test_it_is_not_forgotten_while_nothing_happens(history: History, server: Server) -> None:
+async def test_it_is_not_forgotten_while_nothing_happens(history: UnitHistory, server: Server) -> None:
     await history.add([moment()], lambda: 0)
     server.command("EXPIRE", KEY, 100)
     await RedisStore("u", server.url, timeout=5, rank=0, incarnation="a").exchange(exchange(record(0, "a")))
@@ -100,7 +100,7 @@ async def test_it_is_not_forgotten_while_nothing_happens(history: History, serve
 
 @story
 async def test_a_key_of_another_type_is_told_once_and_replaced(
-    history: History, server: Server, warned: list[str]
+    history: UnitHistory, server: Server, warned: list[str]
 ) -> None:
     server.command("SET", KEY, "x")
     assert (await history.read()).moments == ()
@@ -116,16 +116,16 @@ async def test_a_key_of_another_type_is_told_once_and_replaced(
         ("moment", b"{}", "at", "1"),
         ("at", "1", "moment", b"[" * 50_000),
         ("at", "1", "moment", b"\xff"),
-        ("at", "nan", "moment", wire.encode(moment())),
-        ("at", "1", "moment", wire.encode(moment(2000))),
-        ("at", "1", "moment", wire.encode(moment(generation=-1))),
-        ("at", "1", "moment", wire.encode(moment()).replace(b"state", b"dance", 1)),
-        ("at", "1", "moment", wire.encode(moment()), "more", "1"),
+        ("at", "nan", "moment", codec.encode_value(moment())),
+        ("at", "1", "moment", codec.encode_value(moment(2000))),
+        ("at", "1", "moment", codec.encode_value(moment(generation=-1))),
+        ("at", "1", "moment", codec.encode_value(moment()).replace(b"state", b"dance", 1)),
+        ("at", "1", "moment", codec.encode_value(moment()), "more", "1"),
     ],
     ids=range(9),
 )
 def test_an_entry_that_is_none_is_left_out_and_told_once(
-    history: History, server: Server, warned: list[str], fields: tuple[str | bytes, ...]
+    history: UnitHistory, server: Server, warned: list[str], fields: tuple[str | bytes, ...]
 ) -> None:
     @story
     async def tell() -> None:
@@ -141,6 +141,6 @@ def test_an_entry_that_is_none_is_left_out_and_told_once(
 
 
 @story
-async def test_text_that_is_no_unicode_and_a_sentence_without_end(history: History) -> None:
+async def test_text_that_is_no_unicode_and_a_sentence_without_end(history: UnitHistory) -> None:
     await history.add([moment(detail="\udcff" * 10_000)], lambda: 0)
     assert (await history.read()).moments[0].detail == "?" * 1000

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fakestore import FakeServer, FakeStore
 from tests.records import exchange, failed, record
 from unitagent.core.model import Charge, InstanceState, Order, OrderKind
-from unitagent.store import wire
+from unitagent.store import codec
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Board
@@ -89,7 +89,7 @@ class World:
         """What it claims about its generation and number counts for nothing."""
         wish = Order(kind=OrderKind.RESTART, generation=step.generation, number=step.rank, reason=step.life)
         pair = self._pair(step)
-        expected, real = await pair[0].order(wish), await pair[1].order(wish)
+        expected, real = await pair[0].put_order(wish), await pair[1].put_order(wish)
         for numbers, kept in zip(self.numbers, (expected, real), strict=True):
             assert not numbers or kept.number > numbers[-1]
             numbers.append(kept.number)
@@ -111,7 +111,7 @@ class World:
         forged: dict[str, str | int | bytes] = {f"h{step.rank}": step.take or "nan", "generation": lie}
         if step.failure >= 0:
             board.failure = failed(lie)
-            forged["failure"] = wire.encode_failure(failed(lie))
+            forged["failure"] = codec.encode_failure(failed(lie))
         self.board.server.command("HSET", KEYS[0], *(word for pair in forged.items() for word in pair))
 
     async def _exchange(self, step: Step) -> None:

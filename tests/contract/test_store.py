@@ -210,11 +210,11 @@ async def test_a_push_reaches_all_others_and_not_its_sender(board: Board) -> Non
 async def test_an_order_is_read_and_pushes(board: Board) -> None:
     wish = Order(kind=OrderKind.RESTART, generation=0, reason="new weights")
     async with Heard(board.store(0, "a")) as mine:
-        kept = await board.store().order(wish)
+        kept = await board.store().put_order(wish)
         await until(lambda: mine.count == 1)
     assert replace(kept, number=0) == wish
     assert (await board.store(0, "a").exchange(exchange())).order == kept
-    later = await board.store().order(Order(kind=OrderKind.DRAIN, generation=0))
+    later = await board.store().put_order(Order(kind=OrderKind.DRAIN, generation=0))
     assert later.kind is OrderKind.DRAIN
     assert (await board.store(0, "a").exchange(exchange())).order == later
     assert (await board.store().read()).order == later
@@ -225,7 +225,7 @@ async def test_an_order_is_of_the_highest_generation_whatever_the_operator_knew(
     store, operator = board.store(0, "a"), board.store()
     for known, claimed in ((0, 3), (7, 2), (7, 9), (8, 8)):
         await store.exchange(exchange(generation=known))
-        kept = await operator.order(Order(kind=OrderKind.RESTART, generation=claimed))
+        kept = await operator.put_order(Order(kind=OrderKind.RESTART, generation=claimed))
         assert kept.generation == known
         assert (await store.exchange(exchange(generation=known))).order == kept
     later = await store.exchange(exchange(generation=9))
@@ -236,7 +236,7 @@ async def test_an_order_is_of_the_highest_generation_whatever_the_operator_knew(
 @story
 async def test_the_numbers_of_orders_grow_whatever_the_operator_says(board: Board) -> None:
     wishes = [Order(kind=OrderKind.DRAIN, generation=0, number=number) for number in (0, 5, 2**52, 1, 0)]
-    numbers = [(await board.store().order(wish)).number for wish in wishes]
+    numbers = [(await board.store().put_order(wish)).number for wish in wishes]
     assert sorted(set(numbers)) == numbers
     assert 0 < numbers[-1] < 2**52
 
@@ -244,7 +244,7 @@ async def test_the_numbers_of_orders_grow_whatever_the_operator_says(board: Boar
 @story
 async def test_orders_of_one_moment_are_numbered_apart(board: Board) -> None:
     wish = Order(kind=OrderKind.RESTART, generation=0)
-    kept = await asyncio.gather(*(board.store().order(wish) for _ in range(8)))
+    kept = await asyncio.gather(*(board.store().put_order(wish) for _ in range(8)))
     assert len({order.number for order in kept}) == 8
     last = (await board.store(0, "a").exchange(exchange())).order
     assert last == max(kept, key=lambda order: order.number)
@@ -253,10 +253,10 @@ async def test_orders_of_one_moment_are_numbered_apart(board: Board) -> None:
 @story
 async def test_an_order_to_a_store_that_lost_its_memory_is_later_than_all_before(board: Board) -> None:
     wish = Order(kind=OrderKind.RESTART, generation=0)
-    before = await board.store().order(wish)
+    before = await board.store().put_order(wish)
     board.wipe()
     await asyncio.sleep(0.002)
-    assert (await board.store().order(wish)).number > before.number
+    assert (await board.store().put_order(wish)).number > before.number
 
 
 @story

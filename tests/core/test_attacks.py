@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.events import Opinion, PeerAnswered, StopAsked, Tick
+from unitagent.core.events import PeerAnswered, ProbeResult, StopAsked, Tick
 from unitagent.core.model import Beat, InstanceState, OrderKind, Record
 from unitagent.core.timing import Timing
 
@@ -148,7 +148,7 @@ def test_an_answer_that_was_read_a_minute_late_fences_nobody() -> None:
     assert unit.asked.incarnation == "rival"
     unit.now += 60  # rank 0 stands still; the rival has answered at once, and died
     unit.tell(0, Tick, 60.0)
-    unit.tell(0, PeerAnswered, 0, "rival", Opinion.ALIVE, 1, False, False)
+    unit.tell(0, PeerAnswered, 0, "rival", ProbeResult.ALIVE, 1, False, False)
     unit.wait(2)
     assert unit.codes == {}
 
@@ -198,3 +198,17 @@ def test_a_takeover_comes_after_isolation_by_clocks_that_differ(pair: tuple[floa
     timing = Timing.of(*pair)
     stopped = timing.isolation * (1 + CLOCKS_DIFFER_BY)
     assert stopped <= timing.takeover * (1 - CLOCKS_DIFFER_BY)
+
+
+def test_a_newcomer_with_a_shorter_lease_waits_for_a_holder_that_the_store_forgets() -> None:
+    unit = Unit(2, guard=True, lease=60.0, heartbeat=20.0, **CALM).formed()
+    unit.kill(1)
+    unit.silent = {1}  # its machine is cut off, and runs its workload until its own lease is over
+    unit.rules |= {"lease": 5.0, "heartbeat": 1.0}
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(3)
+    unit.store.wipe()
+    unit.wait(30)
+    assert not unit.agents[1].joined
+    unit.wait(40)
+    assert unit.agents[1].joined

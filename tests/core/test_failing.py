@@ -11,15 +11,17 @@ from tests.fakestore import StoreState
 from unitagent.core.actions import CheckPeers
 from unitagent.core.events import (
     Exchanged,
-    Opinion,
     PeerAnswered,
     PeerHungUp,
+    ProbeResult,
     StopAsked,
+    StoreFailed,
     Tick,
     WorkloadStuck,
 )
+from unitagent.core.failure_detector import may_ask
 from unitagent.core.model import Beat, Mode, OrderKind, Reason, Record, Restart
-from unitagent.core.state import ALL_BEATS, relay
+from unitagent.core.state import ALL_BEATS, find_relay
 
 CALM = {"backoff": (0.0,)}
 
@@ -129,7 +131,7 @@ def test_another_that_answers_in_the_place_of_a_peer_restarts_nobody() -> None:
     """The question may have been relayed to it."""
     unit = Unit(3, guard=True, **CALM).formed()
     for _ in range(20):
-        unit.tell(0, PeerAnswered, 1, "i2", Opinion.OTHER)
+        unit.tell(0, PeerAnswered, 1, "i2", ProbeResult.OTHER)
         unit.wait(1)
     assert unit.take() == []
     assert unit.ready() == {0, 1, 2}
@@ -253,6 +255,16 @@ def test_who_stood_still_has_seen_nobody_silent_meanwhile() -> None:
     unit.wait(5)
     assert unit.take() == []
     assert unit.ready() == {0, 1}
+
+
+def test_a_rank_that_loses_the_store_asks_anew_at_once_although_it_has_just_asked() -> None:
+    """A long lease was over before the pause between two questions was (seed 20010400)."""
+    unit = Unit(3, **CALM).formed()
+    unit.tell(1, PeerHungUp, 0, "i1")
+    assert not may_ask(unit.agents[1], 0)
+    unit.cut = {1}
+    unit.tell(1, StoreFailed, "no answer")
+    assert 0 in unit.agents[1].peers.answered
 
 
 def test_an_answer_that_took_long_shows_no_silence() -> None:
@@ -520,7 +532,7 @@ def test_in_a_large_unit_nobody_is_asked_by_all_when_the_store_is_away() -> None
 
 
 def test_who_is_told_of_rank_0_by_another_asks_it_when_that_one_is_gone() -> None:
-    unit, gone = Unit(40, guard=True, **CALM).formed(), relay(39, 40)
+    unit, gone = Unit(40, guard=True, **CALM).formed(), find_relay(39, 40)
     unit.cut, unit.silent = set(range(40)), {gone}
     unit.wait(8)
     assert unit.take() == [f"{gone} stop 0"]

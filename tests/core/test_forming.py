@@ -13,7 +13,7 @@ from unitagent.core.events import (
     Tick,
 )
 from unitagent.core.model import Beat, InstanceState, Mode, Reason
-from unitagent.core.state import first
+from unitagent.core.state import initial_state
 
 CALM = {"backoff": (0.0,)}
 
@@ -51,7 +51,7 @@ def test_a_free_rank_of_a_unit_that_runs_is_left_to_whoever_may_hold_it() -> Non
     unit.create(2, ip="10.9.9.9")
     unit.wait(4)
     assert not unit.agents[2].joined
-    assert any("it may have lost its memory" in text for text in unit.said)
+    assert any("it may have lost its data" in text for text in unit.said)
     unit.wait(8)
     assert unit.ready() == {0, 1, 2}
 
@@ -213,7 +213,7 @@ def test_revisions_wait_for_each_other() -> None:
     unit.create(1, revision="b")
     unit.wait(10)
     assert unit.take() == []
-    has = "has UNIT_REVISION=b, rank 0 has a: they wait for each other, where UNIT_STRICT=true"
+    has = "has UNIT_REVISION=b, rank 0 has a: they wait for each other; with UNIT_STRICT=true"
     assert any(has in text for text in unit.said)
 
 
@@ -315,7 +315,7 @@ def test_a_store_that_is_not_reached_is_told_with_the_cause_whenever_that_change
     unit.wait(5)
     unit.trouble = "wrong password"
     unit.wait(6)
-    told = [text for text in unit.said if "the store was not reached" in text]
+    told = [text for text in unit.said if "the store has not been reached" in text]
     assert [text.partition("SECONDS): ")[2] for text in told] == [
         "nobody listens at 10.0.0.9:6379",
         "wrong password",
@@ -347,8 +347,8 @@ def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, g
     unit.crash(1 - slow, 0)
     unit.finish(1 - slow)
     unit.take()
-    fresh = first(late.rules, idle, unit.now).with_store(
-        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    fresh = initial_state(late.config, idle, unit.now).with_store(
+        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[slow] = replace(fresh, generation=1).with_barrier(
         reached=late.barrier.reached, finding_port=1
@@ -363,8 +363,8 @@ def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a
     late = unit.agents[0]
     roster = tuple(unit.store.board.records[rank] for rank in range(3))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
-    fresh = first(late.rules, idle, unit.now).with_store(
-        joined=unit.now, looked=True, published=idle, holder=idle.incarnation
+    fresh = initial_state(late.config, idle, unit.now).with_store(
+        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[0] = replace(fresh, generation=1).with_barrier(
         reached=late.barrier.reached, finding_port=1, confirmed=roster

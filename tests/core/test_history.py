@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.core.unit import Unit
 from unitagent.core.events import Drained
-from unitagent.core.history import Kind, Moment, ordered, tell
+from unitagent.core.history import EventKind, HistoryEvent, derive_events, make_order_event
 from unitagent.core.model import Failure, InstanceState, OrderKind
 
 
@@ -15,13 +15,13 @@ class Told(Unit):
 
     def __init__(self, size: int, **rules: Any) -> None:
         super().__init__(size, **rules)
-        self.moments: list[Moment] = []
+        self.moments: list[HistoryEvent] = []
         self._found: dict[str, Failure | None] = {}
 
     def stepped(self, before: Any, after: Any, actions: Any) -> None:
-        incarnation = after.rules.incarnation
+        incarnation = after.config.incarnation
         found = self._found.get(incarnation)
-        self._found[incarnation], told = tell(found, before, after, actions)
+        self._found[incarnation], told = derive_events(found, before, after, actions)
         self.moments += told
 
     def story(self) -> list[str]:
@@ -29,7 +29,7 @@ class Told(Unit):
         moments, self.moments = self.moments, []
         return [f"{one.rank} {one.kind} {one.state or '-'}" for one in moments]
 
-    def of(self, kind: Kind) -> list[Moment]:
+    def of(self, kind: EventKind) -> list[HistoryEvent]:
         return [one for one in self.moments if one.kind is kind]
 
 
@@ -67,20 +67,25 @@ def test_a_failure_is_told_once_by_whoever_found_it_before_what_it_caused() -> N
     at = unit.now
     unit.crash(2, 7)
     unit.wait(1)
-    (failure,) = unit.of(Kind.FAILURE)
+    (failure,) = unit.of(EventKind.FAILURE)
     assert (failure.generation, failure.rank, failure.incarnation, failure.at) == (1, 2, "i3", at)
     assert failure.detail == "generation 1 ended: rank 2 (10.0.0.2) exited with code 7; ranks 0, 1 stopped"
-    assert [one.generation for one in unit.of(Kind.BARRIER)] == [2]
-    assert unit.of(Kind.BARRIER)[0].detail == (
+    assert [one.generation for one in unit.of(EventKind.BARRIER)] == [2]
+    assert unit.of(EventKind.BARRIER)[0].detail == (
         "the barrier of generation 2 opened for 3 instances: rank 0 is 10.0.0.0, port 20002"
     )
-    assert unit.of(Kind.READY)[0].detail == "the Unit serves in generation 2, 0.00 s after generation 1 ended"
-    rank2 = [(one.kind, one.state) for one in unit.moments if one.rank == 2 and one.kind is not Kind.FAILURE]
+    assert (
+        unit.of(EventKind.READY)[0].detail
+        == "the Unit serves in generation 2, 0.00 s after generation 1 ended"
+    )
+    rank2 = [
+        (one.kind, one.state) for one in unit.moments if one.rank == 2 and one.kind is not EventKind.FAILURE
+    ]
     assert rank2 == [
-        (Kind.STATE, InstanceState.STOPPING),
-        (Kind.GENERATION, InstanceState.IDLE),
-        (Kind.STATE, InstanceState.STARTING),
-        (Kind.STATE, InstanceState.RUNNING),
+        (EventKind.STATE, InstanceState.STOPPING),
+        (EventKind.GENERATION, InstanceState.IDLE),
+        (EventKind.STATE, InstanceState.STARTING),
+        (EventKind.STATE, InstanceState.RUNNING),
     ]
 
 
@@ -92,7 +97,7 @@ def test_failures_that_come_together_are_one() -> None:
     unit.crash(0, 1)
     unit.cut.clear()
     unit.wait(5)
-    assert [(one.rank, one.generation) for one in unit.of(Kind.FAILURE)] == [(0, 1)]
+    assert [(one.rank, one.generation) for one in unit.of(EventKind.FAILURE)] == [(0, 1)]
 
 
 def test_an_old_failure_is_not_told_again_after_an_outage() -> None:
@@ -115,23 +120,23 @@ def test_a_failure_found_in_an_outage_is_told_when_the_store_has_it() -> None:
     at = unit.now
     unit.crash(1, 1)
     unit.wait(2)
-    assert unit.of(Kind.FAILURE) == []
+    assert unit.of(EventKind.FAILURE) == []
     unit.cut.clear()
     unit.wait(3)
-    assert [(one.rank, one.at) for one in unit.of(Kind.FAILURE)] == [(1, at)]
+    assert [(one.rank, one.at) for one in unit.of(EventKind.FAILURE)] == [(1, at)]
 
 
 def test_a_rank_that_is_lost_is_told_by_another_and_its_replacement_takes_over() -> None:
     unit = formed(2)
     unit.kill(1)
     unit.wait(10)
-    (failure,) = unit.of(Kind.FAILURE)
+    (failure,) = unit.of(EventKind.FAILURE)
     assert (failure.rank, failure.incarnation, failure.state) == (1, "i1", InstanceState.LOST)
     unit.create(1, hostname="new")
     unit.wait(5)
-    (takeover,) = unit.of(Kind.TAKEOVER)
+    (takeover,) = unit.of(EventKind.TAKEOVER)
     assert (takeover.rank, takeover.incarnation) == (1, "i3")
-    assert takeover.detail == "rank 1 (10.0.0.1) joined in the place of incarnation i2 on 10.0.0.1"
+    assert takeover.detail == "rank 1 (10.0.0.1) joined and replaced incarnation i2 on 10.0.0.1"
 
 
 def test_a_rebuilt_instance_tells_that_it_was_the_failure() -> None:
@@ -139,20 +144,20 @@ def test_a_rebuilt_instance_tells_that_it_was_the_failure() -> None:
     unit.kill(1)
     unit.create(1)
     unit.wait(8)
-    (failure,) = unit.of(Kind.FAILURE)
+    (failure,) = unit.of(EventKind.FAILURE)
     assert failure.rank == 1
-    assert [one.incarnation for one in unit.of(Kind.TAKEOVER)] == ["i3"]
+    assert [one.incarnation for one in unit.of(EventKind.TAKEOVER)] == ["i3"]
 
 
 def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     unit = formed(2)
     order = unit.order(OrderKind.RESTART, "new weights")
     unit.wait(5)
-    (restart,) = unit.of(Kind.RESTART)
+    (restart,) = unit.of(EventKind.RESTART)
     assert restart.generation == 1
-    assert restart.detail == "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
-    assert unit.of(Kind.FAILURE) == []
-    told = ordered(order, 7.0, "id", "ops@bastion")
+    assert restart.detail == "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
+    assert unit.of(EventKind.FAILURE) == []
+    told = make_order_event(order, 7.0, "id", "ops@bastion")
     assert (told.at, told.generation, told.incarnation, told.state) == (7.0, 1, "id", None)
     assert told.detail == "ops@bastion asked for a restart: new weights"
 
@@ -178,9 +183,11 @@ def test_who_is_cut_off_or_fenced_says_so() -> None:
     unit.cut.add(2)
     unit.silent.add(2)
     unit.wait(12)
-    (isolated,) = unit.of(Kind.ISOLATED)
+    (isolated,) = unit.of(EventKind.ISOLATED)
     assert (isolated.rank, isolated.state) == (2, InstanceState.STOPPING)
     unit.cut.clear()
     unit.rival(2, beats=3)
-    assert [one.rank for one in unit.of(Kind.FENCED)] == [2]
-    assert unit.of(Kind.QUIT)[0].detail.startswith("the agent of rank 2 (10.0.0.2) ended with 76: fenced")
+    assert [one.rank for one in unit.of(EventKind.FENCED)] == [2]
+    assert unit.of(EventKind.QUIT)[0].detail.startswith(
+        "the agent of rank 2 (10.0.0.2) ended with 76: fenced"
+    )

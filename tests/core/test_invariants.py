@@ -10,12 +10,11 @@ import pytest
 from tests.core.unit import Unit
 from unitagent.core.actions import Action
 from unitagent.core.events import StopAsked
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.invariants import INVARIANTS, ContradictionError, check_invariants
 from unitagent.core.model import Charge, Failure, Gang, InstanceState, Reason
-from unitagent.core.parts import Leaving, Work
-from unitagent.core.stage import stage
-from unitagent.core.state import State, mine
+from unitagent.core.state import State, find_stage, update_record
+from unitagent.core.state_parts import Leaving, WorkloadPhase
 
 FAILURE = Failure(generation=1, rank=1, ip="", reason=Reason.EXIT)
 STRANGERS = Gang(generation=1, incarnations=("x", "y"), ips=("", ""), master_port=1)
@@ -23,33 +22,39 @@ LEAVING = Leaving(0, "")
 
 BROKEN: dict[str, Callable[[State], State]] = {
     "an agent knows of the generation that it stands in": lambda s: replace(s, generation=0),
-    "its record has the rank, size and incarnation that it was given": lambda s: mine(s, rank=0),
-    "a workload lives only in the gang of the generation that its agent stands in": lambda s: mine(
+    "its record has the rank, size and incarnation that it was given": lambda s: update_record(s, rank=0),
+    "a workload lives only in the gang of the generation that its agent stands in": lambda s: update_record(
         s, generation=2
     ),
     "a gang has as many members as the Unit": lambda s: s.with_workload(gang=replace(STRANGERS, ips=())),
     "an agent is a member of its own gang": lambda s: s.with_workload(gang=STRANGERS),
-    "a record says started only while the workload is alive": lambda s: s.with_workload(work=Work.STOPPING),
-    "a record of a living workload says started": lambda s: mine(s, state=InstanceState.EXITED),
+    "a record says started only while the workload is alive": lambda s: s.with_workload(
+        phase=WorkloadPhase.STOPPING
+    ),
+    "a record of a living workload says started": lambda s: update_record(s, state=InstanceState.EXITED),
     "a record says idle at the barrier": lambda s: s.with_workload(gang=None),
-    "a record says idle only before its generation starts": lambda s: mine(s, state=InstanceState.IDLE),
+    "a record says idle only before its generation starts": lambda s: update_record(
+        s, state=InstanceState.IDLE
+    ),
     "an agent that never held its rank has no gang and no generation": lambda s: s.with_store(joined=None),
-    "an agent that holds its rank has seen the store": lambda s: s.with_store(looked=False),
+    "an agent that holds its rank has seen the store": lambda s: s.with_store(ever_answered=False),
     "a record is on its way only with an exchange": lambda s: s.with_store(in_flight=False, exchanging=s.me),
     "only an agent that held its rank loses it to another incarnation": lambda s: s.with_store(
         joined=None
-    ).with_shutdown(leaving=Leaving(Code.FENCED, "")),
-    "an agent that holds its rank has a tenure": lambda s: mine(s, tenure=0),
+    ).with_shutdown(leaving=Leaving(ExitCode.FENCED, "")),
+    "an agent that holds its rank has a tenure": lambda s: update_record(s, tenure=0),
     "what the store has of an agent's record is no newer than its own": lambda s: s.with_store(
-        published=mine(s, restarts=1).me
+        published=update_record(s, restarts=1).me
     ),
-    "each restart is charged once, and no more of them are kept than fit into a record": lambda s: mine(
-        s, charges=(Charge(generation=1, at=1.0),) * 2
+    "each restart is charged once, and no more of them are kept than fit into a record": lambda s: (
+        update_record(s, charges=(Charge(generation=1, at=1.0),) * 2)
     ),
     "no agent takes itself for another one that answered": lambda s: s.with_peers(
         heard={s.me.incarnation: 1.0}
     ),
-    "a workload without its main process is being stopped": lambda s: s.with_workload(work=Work.OVER),
+    "a workload without its main process is being stopped": lambda s: s.with_workload(
+        phase=WorkloadPhase.MAIN_EXITED
+    ),
     "a workload is given a finite time to end": lambda s: s.with_workload(grace=float("inf")),
     "a workload that is cut off is being stopped, or gone": lambda s: s.with_workload(cut_off=True),
     "a workload that is cut off gets no time to end": lambda s: s.with_workload(cut_off=True, grace=1.0),
@@ -59,15 +64,17 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "only rank 0, and only in a drain, waits for requests in flight": lambda s: s.with_shutdown(
         awaiting_drain=True
     ),
-    "a record says asked exactly when its agent was asked to stop": lambda s: mine(s, asked=True),
-    "nobody hurries without being asked to stop": lambda s: s.with_shutdown(hurry=True),
+    "a record says asked exactly when its agent was asked to stop": lambda s: update_record(s, asked=True),
+    "nobody hurries without being asked to stop": lambda s: s.with_shutdown(force_stop=True),
     "an agent that was asked to stop and has no workload leaves": lambda s: s.with_shutdown(
         asked=1.0
-    ).with_workload(work=Work.ABSENT),
+    ).with_workload(phase=WorkloadPhase.GONE),
     "the workload of an agent that leaves is being stopped, or gone": lambda s: s.with_shutdown(
         leaving=LEAVING
     ),
-    "a record says left only when its agent leaves and has no workload": lambda s: mine(s, left=True),
+    "a record says left only when its agent leaves and has no workload": lambda s: update_record(
+        s, left=True
+    ),
     "an agent whose job is complete leaves": lambda s: s.with_shutdown(completed=True),
     "only other members of the gang are suspected": lambda s: s.with_peers(suspects={1: "itself"}),
     "each open question has a time before which it is not asked again": lambda s: s.with_peers(
@@ -103,8 +110,8 @@ def test_the_stages_of_a_life() -> None:
 
     class Watched(Unit):
         def stepped(self, before: State, after: State, actions: tuple[Action, ...]) -> None:
-            if after.rules.rank == 1 and stage(after) not in seen[-1:]:
-                seen.append(stage(after))
+            if after.config.rank == 1 and find_stage(after) not in seen[-1:]:
+                seen.append(find_stage(after))
 
     unit = Watched(2, guard=True, backoff=(0.0,))
     unit.create(1)

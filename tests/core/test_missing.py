@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.actions import Say
-from unitagent.core.barrier import missing
-from unitagent.core.joining import wait_for_rank
+from unitagent.core.actions import Log
+from unitagent.core.barrier import explain_missing
 from unitagent.core.model import Record
+from unitagent.core.rank_ownership import wait_for_rank
 from unitagent.core.state import State
 
 LONGEST = 3000  # characters, of 1,024 ranks
@@ -29,11 +29,11 @@ def others(ranks: int, **changes: object) -> dict[int, Record]:
 
 
 def test_few_are_all_named() -> None:
-    assert missing(alone(4)) == "ranks 1, 2, 3 never joined"
+    assert explain_missing(alone(4)) == "ranks 1, 2, 3 never joined"
 
 
 def test_of_many_the_first_are_named_and_the_others_counted() -> None:
-    said = missing(alone(1024))
+    said = explain_missing(alone(1024))
     assert said.startswith("ranks 1, 2, 3, ")
     assert said.endswith(", 16, and 1007 more never joined")
 
@@ -43,26 +43,26 @@ def test_of_many_the_first_are_named_and_the_others_counted() -> None:
 )
 def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str, object]) -> None:
     state = alone(1024)
-    said = missing(state.with_store(records=others(1024, **changes)))
+    said = explain_missing(state.with_store(records=others(1024, **changes)))
     assert len(said) < LONGEST
 
 
 def test_a_newcomer_for_a_rank_that_a_stranger_holds_says_so_once() -> None:
-    held = alone(2).with_store(foreign=frozenset({0}), holder="stranger", joined=None, looked=True)
+    held = alone(2).with_store(foreign=frozenset({0}), holder="stranger", joined=None, ever_answered=True)
     state, actions = wait_for_rank(held)
-    assert ["is held by somebody with another UNIT_SECRET" in str(one) for one in actions] == [True]
+    assert ["is held by an instance with another UNIT_SECRET" in str(one) for one in actions] == [True]
     assert wait_for_rank(state)[1] == ()
 
 
 def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s_memory() -> None:
-    found = alone(2).with_store(foreign=frozenset({1}), joined=None, looked=True, records={})
-    _, actions = wait_for_rank(found.knowing(3))
-    (said,) = (one.text for one in actions if isinstance(one, Say))
-    assert "what the store has of rank 1 of Unit u does not count here" in said
+    found = alone(2).with_store(foreign=frozenset({1}), joined=None, ever_answered=True, records={})
+    _, actions = wait_for_rank(found.with_generation(3))
+    (said,) = (one.text for one in actions if isinstance(one, Log))
+    assert "ignored what the store has of rank 1 of Unit u" in said
     assert "signed with a secret that this agent does not have, or with none" in said
     assert "has run before" not in said
-    _, actions = wait_for_rank(found.with_store(foreign=frozenset()).knowing(3))
-    assert any("has run before" in one.text for one in actions if isinstance(one, Say))
+    _, actions = wait_for_rank(found.with_store(foreign=frozenset()).with_generation(3))
+    assert any("has run before" in one.text for one in actions if isinstance(one, Log))
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s
     ],
 )
 def test_who_signs_with_another_secret_is_told_apart(foreign: set[int], sentence: str) -> None:
-    assert missing(alone(4).with_store(foreign=frozenset(foreign))) == sentence
+    assert explain_missing(alone(4).with_store(foreign=frozenset(foreign))) == sentence

@@ -7,7 +7,7 @@ import pytest
 from tests.core.unit import Unit
 from unitagent.core.events import StopAsked
 from unitagent.core.model import Failure, OrderKind, Reason
-from unitagent.core.status import status
+from unitagent.core.status import build_status
 
 
 def failure(**changes: object) -> Failure:
@@ -25,8 +25,8 @@ def failure(**changes: object) -> Failure:
         (failure(), "generation 4: rank 3 (10.0.0.7) was killed"),
         (failure(rank=0), "generation 4 ended: rank 3 (10.0.0.7) was killed"),
         (
-            failure(stops=2, rank=1, reason=Reason.REQUESTED, detail="a restart was asked for"),
-            "generation 4 ended: a restart was asked for; ranks 0, 1 stopped",
+            failure(stops=2, rank=1, reason=Reason.REQUESTED, detail="a restart was requested"),
+            "generation 4 ended: a restart was requested; ranks 0, 1 stopped",
         ),
     ],
 )
@@ -35,7 +35,7 @@ def test_the_sentence(found: Failure, sentence: str) -> None:
 
 
 def details(unit: Unit) -> set[str]:
-    return {status(state)["failure"]["detail"] for state in unit.agents.values()}
+    return {build_status(state)["failure"]["detail"] for state in unit.agents.values()}
 
 
 def test_with_guard_all_others_stop() -> None:
@@ -58,7 +58,7 @@ def test_without_guard_all_stop_when_it_was_asked_for_or_rank_0_was_rebuilt() ->
     unit = Unit(2).formed()
     unit.order(OrderKind.RESTART, "new weights")
     unit.wait(3)
-    sentence = "generation 1 ended: a restart was asked for: new weights; ranks 0, 1 stopped"
+    sentence = "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
     assert details(unit) == {sentence}
     unit.kill(0)
     unit.create(0)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.core.unit import STEP, Unit
+from unitagent.core.decide import next_wakeup
 from unitagent.core.events import HealthChecked, StopAsked, Tick
-from unitagent.core.sleeping import wakes_at
 
 SIZE = 3
 
@@ -23,17 +23,17 @@ def serving(**rules: float | bool) -> Unit:
 
 def test_one_who_serves_sleeps_until_its_next_heartbeat() -> None:
     unit = serving()
-    assert wakes_at(unit.agents[1]) == unit.agents[1].store.next_beat
-    assert unit.now < unit.agents[1].store.next_beat <= unit.now + unit.agents[1].rules.heartbeat
+    assert next_wakeup(unit.agents[1]) == unit.agents[1].store.next_beat
+    assert unit.now < unit.agents[1].store.next_beat <= unit.now + unit.agents[1].config.heartbeat
 
 
 def test_the_silence_of_a_member_wakes_it_in_time() -> None:
     unit = serving(heartbeat=2.5)
     unit.kill(2)
-    rules = unit.agents[1].rules
-    while (wake := wakes_at(unit.agents[1])) == unit.agents[1].store.next_beat:
+    rules = unit.agents[1].config
+    while (wake := next_wakeup(unit.agents[1])) == unit.agents[1].store.next_beat:
         unit.wait(STEP)
-    written = unit.agents[1].store.leases.of["i3"].written
+    written = unit.agents[1].store.leases.by_incarnation["i3"].written
     assert wake in (written + rules.timing.ask_after, written + rules.lease)
 
 
@@ -42,10 +42,10 @@ def test_a_start_that_takes_too_long_wakes_it() -> None:
     unit.create(*range(SIZE))
     unit.wait(STEP)
     state = unit.agents[0]
-    assert wakes_at(state) == state.workload.spawned + 0.6
+    assert next_wakeup(state) == state.workload.spawned + 0.6
     unit.tell(0, HealthChecked, True, "")
-    assert wakes_at(unit.agents[0]) == unit.agents[0].store.next_beat
-    assert wakes_at(unit.agents[1]) == unit.agents[1].store.next_beat  # nobody asks for its health
+    assert next_wakeup(unit.agents[0]) == unit.agents[0].store.next_beat
+    assert next_wakeup(unit.agents[1]) == unit.agents[1].store.next_beat  # nobody asks for its health
 
 
 def _cut_off(unit: Unit) -> None:
@@ -66,19 +66,19 @@ def _unread(unit: Unit) -> None:
 @pytest.mark.parametrize("happens", [_cut_off, _stopped, _unread])
 def test_while_something_is_on_it_does_not_sleep(happens: Callable[[Unit], None]) -> None:
     unit = serving()
-    assert wakes_at(unit.agents[1]) is not None
+    assert next_wakeup(unit.agents[1]) is not None
     happens(unit)
-    assert wakes_at(unit.agents[1]) is None
+    assert next_wakeup(unit.agents[1]) is None
 
 
 @pytest.mark.parametrize("question", ["asking", "hung_up"])
 def test_with_a_question_open_it_does_not_sleep(question: str) -> None:
     state = serving().agents[1]
-    assert wakes_at(state.with_peers(**{question: frozenset({2})})) is None
+    assert next_wakeup(state.with_peers(**{question: frozenset({2})})) is None
 
 
 def test_who_has_yet_to_start_does_not_sleep() -> None:
     unit = Unit(SIZE, guard=True)
     unit.create(0, 1)
     unit.tell(0, Tick)
-    assert wakes_at(unit.agents[0]) is None
+    assert next_wakeup(unit.agents[0]) is None

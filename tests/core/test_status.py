@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from tests.core.unit import Unit
-from unitagent.core import checks
+from unitagent.core import probe_answers
 from unitagent.core.events import StopAsked
 from unitagent.core.model import Mode
-from unitagent.core.status import status
+from unitagent.core.status import build_status
 
 KEYS = {
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
@@ -23,7 +23,7 @@ RECOVERY = {"detect", "stop", "barrier", "start", "ready", "total"}
 
 
 def told(unit: Unit, rank: int = 0) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(status(unit.agents[rank]))))
+    return dict(json.loads(json.dumps(build_status(unit.agents[rank]))))
 
 
 def test_every_key_is_there_before_anything_happened() -> None:
@@ -125,11 +125,11 @@ def test_a_store_that_nobody_has_reached_yet_and_one_that_a_unit_of_one_has_lost
 
 def test_readyz_is_the_same_on_every_rank() -> None:
     unit = Unit(3, guard=True, backoff=(0.0,)).formed()
-    answers = {checks.ready(state).code for state in unit.agents.values()}
+    answers = {probe_answers.answer_readyz(state).code for state in unit.agents.values()}
     assert answers == {200}
     unit.slow = {0, 1, 2}
     unit.crash(2)
-    assert {checks.ready(state).code for state in unit.agents.values()} == {503}
+    assert {probe_answers.answer_readyz(state).code for state in unit.agents.values()} == {503}
 
 
 def test_a_large_unit_without_guard_knows_of_a_lost_rank_everywhere() -> None:
@@ -139,7 +139,7 @@ def test_a_large_unit_without_guard_knows_of_a_lost_rank_everywhere() -> None:
     unit.silent = {20}
     unit.wait(8)
     assert unit.ready() == set()
-    instances = status(unit.agents[5])["instances"]
+    instances = build_status(unit.agents[5])["instances"]
     assert [one["rank"] for one in instances if one["state"] == "lost"] == [20]
     unit.silent = set()
     unit.create(20)
@@ -149,31 +149,31 @@ def test_a_large_unit_without_guard_knows_of_a_lost_rank_everywhere() -> None:
 
 def test_traffic_is_rank_0s() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
-    assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [200, 404]
+    assert [probe_answers.answer_traffic(unit.agents[rank]).code for rank in (0, 1)] == [200, 404]
     unit.tell(1, StopAsked)
-    assert [checks.traffic(unit.agents[rank]).code for rank in (0, 1)] == [404, 404]
+    assert [probe_answers.answer_traffic(unit.agents[rank]).code for rank in (0, 1)] == [404, 404]
 
 
 def test_traffic_that_is_not_ready_yet_may_come_back() -> None:
     unit = Unit(2, health=True)
     unit.create(0, 1)
-    assert checks.traffic(unit.agents[0]).code == 503
+    assert probe_answers.answer_traffic(unit.agents[0]).code == 503
 
 
 def test_startupz_stays_once_ready() -> None:
     unit = Unit(2, guard=True)
     unit.create(0)
-    assert checks.startup(unit.agents[0]).code == 503
+    assert probe_answers.answer_startupz(unit.agents[0]).code == 503
     unit.create(1)
     unit.wait(2)
     unit.slow = {0, 1}
     unit.crash(1)
-    assert checks.startup(unit.agents[0]).code == 200
-    assert checks.live().code == 200
+    assert probe_answers.answer_startupz(unit.agents[0]).code == 200
+    assert probe_answers.answer_livez().code == 200
 
 
 def test_each_refusal_says_why() -> None:
     unit = Unit(2)
     unit.create(0)
-    answer = checks.ready(unit.agents[0])
+    answer = probe_answers.answer_readyz(unit.agents[0])
     assert all(check.reason for check in answer.checks if not check.ok)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unitagent.core.timing import LEAST_HEARTBEAT, LEAST_LEASE, Timing, nearest, refuse
+from unitagent.core.timing import LEAST_HEARTBEAT, LEAST_LEASE, Timing, explain_bad_pair, nearest_pair
 
 SECONDS = st.floats(0.05, 31536000)
 
@@ -16,12 +16,12 @@ SECONDS = st.floats(0.05, 31536000)
 def test_a_pair_is_refused_with_one_that_is_accepted_or_keeps_every_inequality(
     lease: float, heartbeat: float
 ) -> None:
-    if not refuse(lease, heartbeat):
+    if not explain_bad_pair(lease, heartbeat):
         Timing.of(lease, heartbeat)  # asserts them all
-        assert nearest(lease, heartbeat) == (lease, heartbeat)
+        assert nearest_pair(lease, heartbeat) == (lease, heartbeat)
         return
-    near = nearest(lease, heartbeat)
-    assert f"UNIT_LEASE_SECONDS={near[0]:.12g}" in refuse(lease, heartbeat)
+    near = nearest_pair(lease, heartbeat)
+    assert f"UNIT_LEASE_SECONDS={near[0]:.12g}" in explain_bad_pair(lease, heartbeat)
     Timing.of(*near)
     with pytest.raises(ValueError, match="the nearest pair"):
         Timing.of(lease, heartbeat)

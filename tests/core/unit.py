@@ -13,14 +13,14 @@ from typing import Any
 
 from tests.fakestore import StoreState
 from unitagent.core import actions as act
-from unitagent.core import checks
+from unitagent.core import probe_answers
 from unitagent.core.decide import decide
 from unitagent.core.events import (
     Exchanged,
-    Opinion,
     PeerAnswered,
     PeersChecked,
     PortFound,
+    ProbeResult,
     Pushed,
     Spawned,
     StoreFailed,
@@ -30,10 +30,10 @@ from unitagent.core.events import (
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
-from unitagent.core.model import Beat, Order, OrderKind, Record, Reply, Rules
-from unitagent.core.parts import Work
-from unitagent.core.state import State, first
-from unitagent.core.status import word_of_leader
+from unitagent.core.model import Beat, CoreConfig, Order, OrderKind, Record, Reply
+from unitagent.core.state import State, initial_state
+from unitagent.core.state_parts import WorkloadPhase
+from unitagent.core.status import last_leader_contact
 
 STEP = 0.25
 
@@ -83,11 +83,11 @@ class Unit:
             self._lives += 1
             incarnation = f"i{self._lives}"
             size = record.pop("size", self.size)
-            own = Rules(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
+            own = CoreConfig(unit="u", rank=rank, size=size, incarnation=incarnation, **self.rules)
             ip = record.pop("ip", f"10.0.0.{rank}")
             place = {"ip": ip, "port": 9470, "netns": f"of {ip}", **record}  # the address tells the machine
             me = Record(rank=rank, incarnation=incarnation, size=size, lease=own.lease, **place)
-            self.agents[rank] = first(own, me, self.now)
+            self.agents[rank] = initial_state(own, me, self.now)
             self.codes.pop(rank, None)
             self.tell(rank, Tick)
 
@@ -127,7 +127,7 @@ class Unit:
 
     def ready(self) -> set[int]:
         """The ranks that say ready."""
-        return {rank for rank, state in self.agents.items() if checks.is_ready(state)}
+        return {rank for rank, state in self.agents.items() if probe_answers.is_ready(state)}
 
     def generations(self) -> set[int]:
         """In which generations the agents stand."""
@@ -173,7 +173,7 @@ class Unit:
 
     def _do(self, rank: int, action: act.Action) -> None:
         match action:
-            case act.Say() | act.WatchPeers() | act.AwaitDrain():
+            case act.Log() | act.WatchPeers() | act.AwaitDrain():
                 self._note(rank, action)
             case act.Exchange():
                 self._exchange(rank, action)
@@ -193,9 +193,9 @@ class Unit:
                 self.codes[rank] = action.code
                 del self.agents[rank]
 
-    def _note(self, rank: int, action: act.Say | act.WatchPeers | act.AwaitDrain) -> None:
+    def _note(self, rank: int, action: act.Log | act.WatchPeers | act.AwaitDrain) -> None:
         match action:
-            case act.Say():
+            case act.Log():
                 self.said.append(action.text)
             case act.WatchPeers():
                 self.watched.append((rank, tuple(peer.rank for peer in action.peers)))
@@ -221,7 +221,7 @@ class Unit:
 
     def _check(self, rank: int, action: act.CheckPeers) -> None:
         odd = [(rank in self.strangers) != (peer.rank in self.strangers) for peer in action.peers]
-        answers = [Opinion.STRANGER if one else Opinion.ALIVE for one in odd]
+        answers = [ProbeResult.STRANGER if one else ProbeResult.ALIVE for one in odd]
         names = (peer.incarnation for peer in action.peers)
         self._put(rank, PeersChecked, action.gang, dict(zip(names, answers, strict=True)))
 
@@ -229,23 +229,26 @@ class Unit:
         other = self.agents.get(peer.rank)
         about = (peer.rank, peer.incarnation)
         if {rank, peer.rank} & self.silent:
-            self._put(rank, PeerAnswered, *about, Opinion.SILENT)
+            self._put(rank, PeerAnswered, *about, ProbeResult.SILENT)
         elif peer.incarnation in self.elsewhere:
-            self._put(rank, PeerAnswered, *about, Opinion.ALIVE, peer.generation, True, False)
+            self._put(rank, PeerAnswered, *about, ProbeResult.ALIVE, peer.generation, True, False)
         elif other is None or peer.rank in self.refusing:
-            self._put(rank, PeerAnswered, *about, Opinion.REFUSED)
+            self._put(rank, PeerAnswered, *about, ProbeResult.REFUSED)
         elif other.me.incarnation != peer.incarnation:
-            self._put(rank, PeerAnswered, *about, Opinion.OTHER)
+            self._put(rank, PeerAnswered, *about, ProbeResult.OTHER)
         else:
-            now, ready = other.me, checks.is_ready(other)
-            word = word_of_leader(replace(other, now=self.now))
+            now, ready = other.me, probe_answers.is_ready(other)
+            word = last_leader_contact(replace(other, now=self.now))
             working = now.state.started
-            self._put(rank, PeerAnswered, *about, Opinion.ALIVE, now.generation, working, ready, *word)
+            self._put(rank, PeerAnswered, *about, ProbeResult.ALIVE, now.generation, working, ready, *word)
 
     def _stop(self, rank: int, grace: float) -> None:
         self.did.append(f"{rank} stop {grace:g}")
         if rank in self.slow:
             return
-        if self.agents[rank].workload.exit is None or self.agents[rank].workload.work is not Work.STOPPING:
+        if (
+            self.agents[rank].workload.exit is None
+            or self.agents[rank].workload.phase is not WorkloadPhase.STOPPING
+        ):
             self._put(rank, WorkloadExited, Exit(None, 15))
         self._put(rank, WorkloadGone)

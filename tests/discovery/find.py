@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 
-from unitagent.discovery.network import find_address
+from unitagent.discovery.network import find_instance_address
 from unitagent.errors import ConfigurationError
 
 
@@ -15,7 +15,7 @@ async def main(ifname: str, rank_ip: str, wait: str) -> None:
         say({"waiting": message})
 
     try:
-        found = await find_address(ifname or None, rank_ip or None, float(wait), on_wait)
+        found = await find_instance_address(ifname or None, rank_ip or None, float(wait), on_wait)
     except ConfigurationError as error:
         say({"error": str(error)})
     else:

@@ -105,7 +105,7 @@ def test_the_only_card_needs_no_route_but_two_are_not_guessed_between(namespace:
 def test_a_card_that_comes_late_is_waited_for(namespace: Namespace) -> None:
     finder = namespace.start("late0", "", 60)
     assert finder.stdout is not None
-    assert "'late0' is no interface" in json.loads(finder.stdout.readline())["waiting"]
+    assert "'late0' is not an interface" in json.loads(finder.stdout.readline())["waiting"]
     namespace.ip("link add late0 type veth peer name other")
     assert "no link" in json.loads(finder.stdout.readline())["waiting"]
     namespace.ip("link set other up", "link set late0 up")
@@ -218,7 +218,7 @@ def test_a_renamed_card_is_gone_and_the_error_lists_what_is_there(namespace: Nam
         *card("eth1", "10.0.0.2/24"), "link set eth1 down", "link set eth1 name ens5", "link set ens5 up"
     )
     error = namespace.find("eth1")["error"]
-    assert "COMM_IFNAME='eth1' is no interface" in error
+    assert "COMM_IFNAME='eth1' is not an interface" in error
     assert "ens5 10.0.0.2" in error
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.operator.command import run
-from unitagent.discovery.platforms import TABLE, Platform, detect, full_name
-from unitagent.discovery.ray_pods import RAY_PODS
+from unitagent.discovery.kubernetes import RAY_PODS
+from unitagent.discovery.platform_rules import Platform
+from unitagent.discovery.platforms import TABLE, detect_platform, find_full_name
 from unitagent.discovery.schedulers import first_host
 from unitagent.errors import ConfigurationError
 
@@ -190,7 +191,7 @@ def test_a_platform_tells_what_it_knows(
     hostname: str,
     told: tuple[int | None, int | None, str | None, str | None],
 ) -> None:
-    found = detect(environ, hostname)
+    found = detect_platform(environ, hostname)
     assert found is not None
     assert (found.name, found.rank, found.size, found.leader, found.unit) == (name, *told)
 
@@ -221,7 +222,7 @@ def test_a_platform_tells_what_it_knows(
     ],
 )
 def test_nothing_is_guessed(environ: dict[str, str], hostname: str) -> None:
-    assert detect(environ, hostname) is None
+    assert detect_platform(environ, hostname) is None
 
 
 def test_every_platform_has_a_row_in_its_readme() -> None:
@@ -241,7 +242,7 @@ def test_every_platform_has_a_row_in_its_readme() -> None:
 
 def test_a_pod_may_be_known_by_its_service_account_alone() -> None:
     told = Platform("StatefulSet", 1, unit="web", notes=("hostname web-1",))
-    assert detect({}, "web-1", in_cluster=True) == told
+    assert detect_platform({}, "web-1", in_cluster=True) == told
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,9 @@ def test_a_pod_may_be_known_by_its_service_account_alone() -> None:
 )
 def test_half_a_set_names_the_missing_half(environ: dict[str, str], missing: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{missing} missing"):
-        detect(environ | SET, "x-0-r-0-1")  # a name that alone would make this rank 1 of a StatefulSet
+        detect_platform(
+            environ | SET, "x-0-r-0-1"
+        )  # a name that alone would make this rank 1 of a StatefulSet
 
 
 @pytest.mark.parametrize(
@@ -295,21 +298,21 @@ def test_half_a_set_names_the_missing_half(environ: dict[str, str], missing: str
 )
 def test_impossible_values_name_the_variable(environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(said)):
-        detect(environ, "host")
+        detect_platform(environ, "host")
 
 
 def test_a_slurm_job_of_one_component_is_no_heterogeneous_one() -> None:
-    whole = detect(SLURM, "host")
+    whole = detect_platform(SLURM, "host")
     assert whole is not None
     one = {"SLURM_JOB_NODELIST_HET_GROUP_0": "gpu1", "SLURM_HET_SIZE": "1"}
-    assert detect(SLURM | one, "host") == whole
+    assert detect_platform(SLURM | one, "host") == whole
 
 
 def test_components_of_a_slurm_job_are_refused_until_all_is_said() -> None:
     het = SLURM | {"SLURM_HET_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}
     done = run("run", "--", "true", environ=het)
     assert done.returncode == 2
-    assert "SLURM_HET_SIZE='2' (set by the platform): accepted is a job of one component" in done.stderr
+    assert "SLURM_HET_SIZE='2' (set by the platform): must be a job of one component" in done.stderr
     whole = {"UNIT_ID": "both", "RANK_ID": "5", "UNIT_SIZE": "6"}
     assert run("env", environ=het | whole).returncode == 0
 
@@ -339,7 +342,7 @@ def test_components_of_a_slurm_job_are_refused_until_all_is_said() -> None:
     ),
 )
 def test_the_order_of_the_table(earlier: dict[str, str], later: dict[str, str]) -> None:
-    alone, both = detect(earlier, "host-0"), detect(later | earlier, "host-0")
+    alone, both = detect_platform(earlier, "host-0"), detect_platform(later | earlier, "host-0")
     assert alone is not None
     assert both == alone
 
@@ -362,6 +365,6 @@ def test_the_first_host_of_a_slurm_list(nodelist: str, first: str) -> None:
 
 def test_the_kubelet_writes_a_pods_full_name_into_its_hosts_file() -> None:
     hosts = "# Kubernetes-managed\n127.0.0.1\tlocalhost\n10.2.0.9\tweb-2.svc.ns.svc.cluster.local\tweb-2\n"
-    assert full_name("web-2", hosts) == "web-2.svc.ns.svc.cluster.local"
-    assert full_name("web-3", hosts) == "web-3"
-    assert full_name("localhost", hosts) == "localhost"
+    assert find_full_name("web-2", hosts) == "web-2.svc.ns.svc.cluster.local"
+    assert find_full_name("web-3", hosts) == "web-3"
+    assert find_full_name("localhost", hosts) == "localhost"

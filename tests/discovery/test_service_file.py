@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitagent.discovery.service_file import ServiceFile, parse
+from unitagent.discovery.service_file import ServiceFile, parse_service_file
 from unitagent.errors import ConfigurationError
 
 FULL: dict[str, Any] = {
@@ -46,7 +46,7 @@ FULL: dict[str, Any] = {
 
 
 def read(document: object) -> ServiceFile:
-    return parse(json.dumps(document), "/s.json", {"UNIT_STRICT", "UNIT_SIZE"})
+    return parse_service_file(json.dumps(document), "/s.json", {"UNIT_STRICT", "UNIT_SIZE"})
 
 
 def stated(document: object) -> dict[str, str]:
@@ -228,23 +228,23 @@ def test_an_empty_check_is_said_to_ask_nothing() -> None:
     ("document", "said"),
     [
         ([], "a JSON object"),
-        ({"metadata": {"instance": "2"}}, "metadata.instance='2': accepted is a whole number from 0 to"),
+        ({"metadata": {"instance": "2"}}, "metadata.instance='2': must be an integer from 0 to"),
         ({"metadata": {"instance": -1}}, "metadata.instance=-1"),
-        ({"unit": []}, "unit=a list: accepted is an object"),
-        ({"unit": {"size": "2"}}, "unit.size='2': accepted is a whole number from 1 to 1024"),
+        ({"unit": []}, "unit=a list: must be an object"),
+        ({"unit": {"size": "2"}}, "unit.size='2': must be an integer from 1 to 1024"),
         ({"unit": {"size": True}}, "unit.size=True"),
         ({"unit": {"size": 0}}, "unit.size=0"),
         ({"unit": {"size": 10**30}}, "unit.size=a very large number"),
-        ({"unit": {"guard": "yes"}}, "unit.guard='yes': accepted is true or false"),
-        ({"containers": {}}, "containers=an object: accepted is a list"),
-        ({"containers": [1]}, "containers[0]=1: accepted is an object"),
+        ({"unit": {"guard": "yes"}}, "unit.guard='yes': must be true or false"),
+        ({"containers": {}}, "containers=an object: must be a list"),
+        ({"containers": [1]}, "containers[0]=1: must be an object"),
         ({"containers": [{"port": 65536}]}, "containers[0].port=65536"),
         ({"containers": [{"command": "bash -c 'x"}]}, "containers[0].command"),
-        ({"containers": [{"script": 1}]}, "containers[0].script=1: accepted is a string"),
+        ({"containers": [{"script": 1}]}, "containers[0].script=1: must be a string"),
         ({"containers": [{"script": "a \0"}]}, "containers[0].script"),
         (
             {"containers": [{"command": ["a", 1]}]},
-            "containers[0].command=a list: accepted is a list of strings",
+            "containers[0].command=a list: must be a list of strings",
         ),
         ({"containers": [{"env": [{"value": "x"}]}]}, "containers[0].env[0].name"),
         ({"containers": [{"env": [{"name": "A=B", "value": "x"}]}]}, "containers[0].env[0].name='A=B'"),
@@ -279,11 +279,11 @@ def test_all_problems_at_once() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": ' + "1" * 5000 + "}", "\ufeff", "{}x"])
 def test_what_is_no_json_is_told(text: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape("UNIT_CONFIG='/s.json'")):
-        parse(text, "/s.json")
+        parse_service_file(text, "/s.json")
 
 
 def test_a_byte_order_mark_is_no_obstacle() -> None:
-    assert parse("\ufeff{}", "/s.json").values == {}
+    assert parse_service_file("\ufeff{}", "/s.json").values == {}
 
 
 def _members(document: object) -> set[str]:
@@ -311,4 +311,4 @@ def test_any_json_is_a_service_file_or_an_error(document: dict[str, Any]) -> Non
 @given(st.text())
 def test_any_text_is_a_service_file_or_an_error(text: str) -> None:
     with suppress(ConfigurationError):
-        assert parse(text, "/s.json") is not None
+        assert parse_service_file(text, "/s.json") is not None

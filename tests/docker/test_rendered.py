@@ -12,7 +12,7 @@ import pytest
 
 from tests.docker.engine import BARE, BUNDLE, ROOT, Engine
 from tests.docker.project import Project, told
-from unitagent.operator.render.rendering import rendered
+from unitagent.operator.render.render_cli import render_manifest
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 PROGRAM = "/opt/unitagent/unitagent"
@@ -28,7 +28,7 @@ FILE = {
 def made(folder: Path) -> Path:
     """The file, with what it says to do first done by somebody whose files nobody else may read."""
     file = folder / "compose.yaml"
-    file.write_text(rendered("compose", json.dumps(FILE), "service.json", BUNDLE)[0])
+    file.write_text(render_manifest("compose", json.dumps(FILE), "service.json", BUNDLE)[0])
     subprocess.run(["sh", "-euc", f"umask 077; {told(file.read_text())}"], cwd=folder, check=True)
     assert (folder / "secrets" / "unit-secret").stat().st_mode & 0o777 == 0o644
     return file

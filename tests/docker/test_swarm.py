@@ -16,7 +16,7 @@ import pytest
 
 from tests.docker.engine import BARE, IMAGE, ROOT, Engine, fresh
 from tests.docker.project import told
-from unitagent.operator.render.rendering import rendered
+from unitagent.operator.render.render_cli import render_manifest
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -204,7 +204,7 @@ def test_a_new_task_waits_for_the_rank_that_an_old_one_holds(engine: Engine, swa
 
 def test_a_service_file_becomes_a_stack_that_serves(engine: Engine, swarm: Swarm, tmp_path: Path) -> None:
     name, file, images = fresh(), tmp_path / "stack.yaml", tmp_path / "images.json"
-    text = rendered("swarm", json.dumps(FILE), "service.json")[0]
+    text = render_manifest("swarm", json.dumps(FILE), "service.json")[0]
     file.write_text(text)
     images.write_text(json.dumps({"version": "3.9", "services": {"redis": {"image": BARE}}}))
     subprocess.run(["sh", "-euc", told(text)], cwd=tmp_path, check=True)

@@ -10,12 +10,12 @@ import pytest
 from tests.frameworks.installed import published
 from tests.frameworks_table.places import PORT, place, plan
 from unitagent.frameworks.accelerate import _WITHOUT_VALUE
-from unitagent.frameworks.adapter import Context
+from unitagent.frameworks.interface import RankContext
 
 PLACES = [(rank, base) for rank in (0, 1, 2) for base in ("10.0.0.", "fd00::")]
 
 
-def read(parsers: Path, start: str, flags: str, at: Context) -> dict[str, Any]:
+def read(parsers: Path, start: str, flags: str, at: RankContext) -> dict[str, Any]:
     """What the parser makes of the arguments of a rank's engine."""
     framework = start.split(maxsplit=1)[0]
     argv = plan(framework, f"{start} {flags}", at).argv

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.frameworks.installed import PROGRAMS
 from tests.frameworks_table.places import PORT, place, plan
-from unitagent.discovery.installed import version_of
+from unitagent.discovery.installed_version import find_installed_version
 
 READER = PROGRAMS / "vllm_reads.py"
 LEADER = "10.0.0.1"
@@ -31,9 +31,9 @@ def planned(rank: int, size: int, flags: str) -> list[str]:
 
 def known(vllm: Path, rank: int, flags: str = "") -> list[str]:
     """The same when the version of the installed vLLM is known, as it is to an agent."""
-    version = version_of("vllm", [str(vllm / "vllm"), "serve", "M"], None)
+    version = find_installed_version("vllm", [str(vllm / "vllm"), "serve", "M"], None)
     assert version
-    at = place(rank, version=version, patience=7)
+    at = place(rank, version=version, shutdown_timeout=7)
     return list(plan("vllm", f"vllm serve M {flags}", at).argv[1:])
 
 

@@ -23,7 +23,7 @@ from tests.network.containers import agent_command
 from tests.network.lab import Lab
 from tests.network.lives import Life
 from tests.network.measuring import WHERE
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 SIZE = 2
 PORT = 8000
@@ -128,9 +128,9 @@ class VllmUnit:
         """Everything that lives in the containers, their agents left out."""
         return frozenset((one.pid, one.ticks) for host in range(SIZE) for one in self._processes(host))
 
-    def _processes(self, host: int) -> Iterator[proc.Process]:
+    def _processes(self, host: int) -> Iterator[procfs.Process]:
         agent = self.lab.agents[host].pid
-        for one in proc.descendants(proc.table(), agent):
+        for one in procfs.select_descendants(procfs.read_process_table(), agent):
             if one.alive and not _watches(one.pid):
                 yield one
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.registry import choose
+from unitagent.frameworks.interface import LaunchPlan, RankContext
+from unitagent.frameworks.registry import choose_framework
 
 PORT = 40000
 
 
 def place(
-    rank: int = 0, size: int = 2, base: str = "10.0.0.", *, version: str = "", patience: int = 2
-) -> Context:
+    rank: int = 0, size: int = 2, base: str = "10.0.0.", *, version: str = "", shutdown_timeout: int = 2
+) -> RankContext:
     ips = tuple(f"{base}{each + 1}" for each in range(size))
-    return Context(
+    return RankContext(
         rank=rank,
         size=size,
         unit="u",
@@ -23,11 +23,11 @@ def place(
         rank_ips=ips,
         ifname="eth1",
         version=version,
-        patience=patience,
+        shutdown_timeout=shutdown_timeout,
     )
 
 
-def offered(at: Context) -> dict[str, str]:
+def offered(at: RankContext) -> dict[str, str]:
     """What the agent offers beside the command line."""
     return {
         "NNODES": str(at.size),
@@ -40,20 +40,20 @@ def offered(at: Context) -> dict[str, str]:
     }
 
 
-def plan(framework: str, command: str, at: Context, **env: str) -> Plan:
+def plan(framework: str, command: str, at: RankContext, **env: str) -> LaunchPlan:
     """Plan ``command``, whose words are parted by spaces."""
     argv = tuple(command.split())
-    chosen = choose(framework, argv)
+    chosen = choose_framework(framework, argv)
     assert chosen is not None
     return chosen.plan(at, argv, offered(at) | env)
 
 
-def line(framework: str, command: str, at: Context, **env: str) -> str:
+def line(framework: str, command: str, at: RankContext, **env: str) -> str:
     """Return the planned command."""
     return " ".join(plan(framework, command, at, **env).argv)
 
 
-def bare(framework: str, command: str, at: Context, **env: str) -> str:
+def bare(framework: str, command: str, at: RankContext, **env: str) -> str:
     """Return the planned command, to which no variable belongs."""
     made = plan(framework, command, at, **env)
     assert made.env == {}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.frameworks_table.places import PORT, bare, offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.completing import complete
+from unitagent.frameworks.completer import complete_command
 
 PLACE = f"--num_machines 2 --machine_rank 1 --main_process_ip 10.0.0.1 --main_process_port {PORT}"
 
@@ -40,7 +40,7 @@ def test_nothing_is_added_to_a_unit_of_one() -> None:
         ("--machine_rank 0", "--machine_rank 0: this instance has rank 1; leave it out or write {RANK_ID}"),
         (
             "--num_processes 3",
-            "--num_processes 3: it counts those of all ranks, and the Unit has 2",
+            "--num_processes 3: it counts the processes of all ranks, and the Unit has 2",
         ),
     ],
 )
@@ -60,7 +60,7 @@ def test_megatrons_script_finds_the_unit_in_its_variables() -> None:
     """
     for rank in (0, 1):
         at = place(rank)
-        made = complete("auto", ("bash", "-c", text), offered(at), "/", lambda *_, at=at: at)
+        made = complete_command("auto", ("bash", "-c", text), offered(at), "/", lambda *_, at=at: at)
         assert made.notices == ()
         assert made.plan is not None
         assert f"--nnodes 2 --node_rank {rank} pretrain_gpt.py" in made.plan.argv[2]
@@ -68,7 +68,7 @@ def test_megatrons_script_finds_the_unit_in_its_variables() -> None:
 
 @pytest.mark.parametrize("command", ["python train.py", "./start.sh --x", "mpirun -n 2 ./a"])
 def test_what_auto_does_not_recognize_is_said(command: str) -> None:
-    made = complete("auto", tuple(command.split()), {}, "/", lambda *_: place(0))
+    made = complete_command("auto", tuple(command.split()), {}, "/", lambda *_: place(0))
     assert made.plan is None
     (said,) = made.notices
     assert "no framework recognizes it (UNIT_FRAMEWORK=auto)" in said

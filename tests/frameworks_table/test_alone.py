@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from unitagent import starts
-from unitagent.frameworks.registry import choose
-from unitagent.starts import explain_alone
+from unitagent import engine_commands
+from unitagent.engine_commands import explain_missing_ranks
+from unitagent.frameworks.registry import choose_framework
 
-KNOWN = (*starts.ACCELERATE, *starts.LMDEPLOY, *starts.SGLANG, *starts.TENSORRT_LLM, *starts.VLLM)
+KNOWN = (
+    *engine_commands.ACCELERATE,
+    *engine_commands.LMDEPLOY,
+    *engine_commands.SGLANG,
+    *engine_commands.TENSORRT_LLM,
+    *engine_commands.VLLM,
+)
 
 
 @pytest.mark.parametrize("start", KNOWN, ids=" ".join)
-def test_whatever_a_framework_recognizes_is_told(start: starts.Start) -> None:
+def test_whatever_a_framework_recognizes_is_told(start: engine_commands.StartWords) -> None:
     command = ("python3", *start, "m") if start[0] == "-m" else (*start, "m")
-    assert choose("auto", command) is not None
-    assert explain_alone(command)
+    assert choose_framework("auto", command) is not None
+    assert explain_missing_ranks(command)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,7 @@ def test_whatever_a_framework_recognizes_is_told(start: starts.Start) -> None:
     ],
 )
 def test_an_engine_without_a_word_on_ranks_is_told(command: str) -> None:
-    assert "UNIT_FRAMEWORK=auto" in explain_alone(command.split())[0]
+    assert "UNIT_FRAMEWORK=auto" in explain_missing_ranks(command.split())[0]
 
 
 @pytest.mark.parametrize(
@@ -48,4 +54,4 @@ def test_an_engine_without_a_word_on_ranks_is_told(command: str) -> None:
     ],
 )
 def test_who_has_thought_of_ranks_is_told_nothing(command: str) -> None:
-    assert not explain_alone(command.split())
+    assert not explain_missing_ranks(command.split())

@@ -7,7 +7,7 @@ import pytest
 
 from tests.frameworks_table.places import place, plan
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.registry import FRAMEWORKS, NAMES, choose
+from unitagent.frameworks.registry import FRAMEWORKS, NAMES, choose_framework
 from unitagent.settings.variables import VARIABLES
 
 
@@ -30,21 +30,19 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", [each.name for each in FRAMEWORKS])
 def test_an_explicit_name_is_taken_at_its_word(name: str) -> None:
-    chosen = choose(name, ["anything"])
+    chosen = choose_framework(name, ["anything"])
     assert chosen is not None
     assert chosen.name == name
 
 
 def test_none() -> None:
-    assert choose("none", ["vllm", "serve"]) is None
+    assert choose_framework("none", ["vllm", "serve"]) is None
 
 
 @pytest.mark.parametrize("name", ["VLLM", "", "pytorch"])
 def test_an_unknown_name(name: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=f"UNIT_FRAMEWORK={name}: not a framework; accepted is one of none"
-    ):
-        choose(name, ["vllm"])
+    with pytest.raises(ConfigurationError, match=f"UNIT_FRAMEWORK={name!r}: must be one of none"):
+        choose_framework(name, ["vllm"])
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def test_an_unknown_name(name: str) -> None:
     ],
 )
 def test_auto(command: str, name: str | None) -> None:
-    chosen = choose("auto", command.split())
+    chosen = choose_framework("auto", command.split())
     assert (chosen.name if chosen else None) == name
 
 
@@ -104,7 +102,7 @@ def test_auto(command: str, name: str | None) -> None:
 )
 def test_a_shells_text_is_left_alone(shell: str) -> None:
     argv = (*shell.split(), "vllm serve M --port 1", "vllm", "serve")
-    assert choose("auto", argv) is None
+    assert choose_framework("auto", argv) is None
     for framework in FRAMEWORKS:
         if framework.name != "ray":  # which wraps a command whole
             assert framework.plan(place(0), argv, {}).argv == argv

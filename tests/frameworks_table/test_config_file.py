@@ -12,23 +12,25 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Plan
-from unitagent.frameworks.completing import Completed, complete
-from unitagent.frameworks.config_file import filed
+from unitagent.frameworks.command import UNKNOWN, UnreadableError
+from unitagent.frameworks.completer import CompletedCommand, complete_command
+from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag
-from unitagent.frameworks.untold import UNTOLD, UntoldError
+from unitagent.frameworks.interface import LaunchPlan
 
 VLLM, SGLANG = "vllm serve m --config c.yaml", "sglang serve --model-path m --config c.yaml"
 
 
-def tried(folder: Path, command: str, text: str | None, rank: int = 0, name: str = "auto") -> Completed:
+def tried(
+    folder: Path, command: str, text: str | None, rank: int = 0, name: str = "auto"
+) -> CompletedCommand:
     if text is not None:
         (folder / "c.yaml").write_text(text)
     at = replace(place(rank), folder=str(folder))
-    return complete(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
+    return complete_command(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
 
 
-def planned(folder: Path, command: str, text: str, rank: int = 0) -> Plan:
+def planned(folder: Path, command: str, text: str, rank: int = 0) -> LaunchPlan:
     plan = tried(folder, command, text, rank).plan
     assert plan is not None
     return plan
@@ -94,7 +96,7 @@ def test_what_cannot_be_read_is_said_and_nothing_invented(
     found = tried(tmp_path, VLLM, text, rank)
     assert found.plan is None
     assert why in found.notices[0]
-    with pytest.raises(ConfigurationError, match="UNIT_FRAMEWORK=vllm: nothing of COMMAND"):
+    with pytest.raises(ConfigurationError, match="UNIT_FRAMEWORK=vllm: no part of COMMAND"):
         tried(tmp_path, VLLM, text, rank, "vllm")
 
 
@@ -111,7 +113,7 @@ def test_it_is_looked_for_where_the_shell_has_gone(tmp_path: Path) -> None:
     assert known.plan is not None
     assert known.plan.traffic_port == 18001
     unknown = in_text(tmp_path, f'cd "$(dirname x)" && exec {VLLM}')
-    assert "its folder is not known here; write the whole path" in unknown.notices[0]
+    assert "its folder is unknown here; use an absolute path" in unknown.notices[0]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_file_that_the_text_makes_is_not_read(tmp_path: Path, step: str) -> No
     """Not the one that an earlier start has left there either."""
     (tmp_path / "c.yaml").write_text("port: 18001")
     found = in_text(tmp_path, f"{step}; {VLLM}")
-    assert "its text makes c.yaml itself" in found.notices[0]
+    assert "its text creates c.yaml itself" in found.notices[0]
 
 
 @pytest.mark.parametrize("step", ["cat c.yaml >/dev/null", "[ -f c.yaml ] || exit 1", "cp a.yaml b.yaml"])
@@ -140,10 +142,12 @@ def test_a_file_that_the_text_only_looks_at_is_read(tmp_path: Path, step: str) -
     assert found.traffic_port == 18001
 
 
-def in_text(folder: Path, text: str) -> Completed:
+def in_text(folder: Path, text: str) -> CompletedCommand:
     at = place(0)
     argv, here = ("sh", "-c", text), str(folder)
-    return complete("auto", argv, offered(at), here, lambda _, command: replace(at, folder=command.folder))
+    return complete_command(
+        "auto", argv, offered(at), here, lambda _, command: replace(at, folder=command.folder)
+    )
 
 
 NAMES = st.sampled_from(["port", "host", "nnodes", "a_b"])
@@ -163,14 +167,14 @@ def test_never_another_value_than_yamls(
     (folder / "c.yaml").write_text(text, encoding="utf-8")
     read = yaml.safe_load(text) or {}
     try:
-        words = filed(("--config", "c.yaml"), str(folder))
-    except UntoldError:
+        words = read_config_flags(("--config", "c.yaml"), str(folder))
+    except UnreadableError:
         return
     for name, value in read.items():
         flag = Flag(f"--{name}")
         if isinstance(value, bool):
-            assert flag.among(words) == value or UNTOLD in words
+            assert flag.is_set(words) == value or UNKNOWN in words
             continue
-        assert flag.among(words)
+        assert flag.is_set(words)
         said = words[words.index(f"--{name}") + 1]
-        assert said in (str(value), UNTOLD)
+        assert said in (str(value), UNKNOWN)

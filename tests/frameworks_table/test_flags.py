@@ -30,12 +30,12 @@ NODE_RANK = Flag("--node-rank", ("-r",))
     ],
 )
 def test_spellings(words: str, value: str | None) -> None:
-    assert NODE_RANK.value(words.split()) == value
+    assert NODE_RANK.read_value(words.split()) == value
 
 
 @pytest.mark.parametrize("text", ["auto", "", "-1", "1:2", "²"])
 def test_a_value_that_is_no_number(text: str) -> None:
-    assert NODE_RANK.number([f"--node-rank={text}"]) is None
+    assert NODE_RANK.read_number([f"--node-rank={text}"]) is None
 
 
 @pytest.mark.parametrize("spelling", ["--nnodes 3", "--nnodes=3", "-n 3", "-n=3", "-n3"])

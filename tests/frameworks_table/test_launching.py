@@ -42,8 +42,8 @@ def test_kubeflows_rendezvous_makes_way_for_the_units() -> None:
     assert {name: given[name]["value"] for name in ("PET_NNODES", "PET_MASTER_ADDR", "MASTER_ADDR")} == {
         "PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "MASTER_ADDR": "127.0.0.1",
     }  # fmt: skip
-    why = "Kubeflow's own rendezvous is the same in every generation"
-    assert given["PET_MASTER_ADDR"]["source"] == f"in place of 'job-node-0-0.job': {why}"
+    why = "the rendezvous of Kubeflow would be the same in every generation"
+    assert given["PET_MASTER_ADDR"]["source"] == f"instead of 'job-node-0-0.job': {why}"
     gone = ("PET_MAX_RESTARTS", "PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT", "PET_RDZV_ID")
     assert seen["removed"] == dict.fromkeys(gone, why)
 

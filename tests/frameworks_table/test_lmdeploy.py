@@ -32,7 +32,7 @@ def test_the_pytorch_engine_is_on_ray() -> None:
     assert made.argv[3:9] == ("ray-head", "2", "10.0.0.1", "40000", "10.0.0.1:40000", "false")
     assert made.argv[9:] == (*START.split(), "--backend=pytorch")
     assert made.env["LMDEPLOY_EXECUTOR_BACKEND"] == "ray"
-    assert made.vital == ("gcs_server", "raylet")
+    assert made.required_processes == ("gcs_server", "raylet")
     assert plan("lmdeploy", f"{START} --backend=pytorch", place(1)).argv[3] == "ray-node"
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Context, Framework, Plan
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.frameworks.registry import FRAMEWORKS
 
 STARTS = (
@@ -66,7 +66,7 @@ commands = st.tuples(st.sampled_from(STARTS), st.lists(st.sampled_from(WORDS), m
 frameworks = st.sampled_from(FRAMEWORKS)
 
 
-def attempt(framework: Framework, at: Context, argv: tuple[str, ...]) -> Plan | None:
+def attempt(framework: Framework, at: RankContext, argv: tuple[str, ...]) -> LaunchPlan | None:
     try:
         return framework.plan(at, argv, offered(at))
     except ConfigurationError:
@@ -79,7 +79,7 @@ def in_order(words: tuple[str, ...], within: tuple[str, ...]) -> bool:
 
 
 @given(frameworks, places, commands)
-def test_planning_twice_changes_nothing(framework: Framework, at: Context, argv: tuple[str, ...]) -> None:
+def test_planning_twice_changes_nothing(framework: Framework, at: RankContext, argv: tuple[str, ...]) -> None:
     once = attempt(framework, at, argv)
     if once is not None:
         again = framework.plan(at, once.argv, {**offered(at), **once.env})
@@ -88,7 +88,9 @@ def test_planning_twice_changes_nothing(framework: Framework, at: Context, argv:
 
 
 @given(frameworks, places, commands)
-def test_the_users_words_keep_their_order(framework: Framework, at: Context, argv: tuple[str, ...]) -> None:
+def test_the_users_words_keep_their_order(
+    framework: Framework, at: RankContext, argv: tuple[str, ...]
+) -> None:
     made = attempt(framework, at, argv)
     instead = framework.name in {"ray", "tensorrt-llm", "vllm", "lmdeploy"} and at.rank > 0
     if made is not None and not (instead and made.argv[:2] == ("/bin/sh", "-c")):
@@ -104,7 +106,7 @@ def test_nothing_is_added_to_a_unit_of_one(framework: Framework, argv: tuple[str
 
 @given(frameworks, places, commands)
 def test_only_rank_0_is_asked_for_its_health(
-    framework: Framework, at: Context, argv: tuple[str, ...]
+    framework: Framework, at: RankContext, argv: tuple[str, ...]
 ) -> None:
     made = attempt(framework, at, argv)
     if made is not None and at.rank:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.frameworks_table.places import PORT, line, place, plan
-from unitagent.frameworks.adapter import Context
+from unitagent.frameworks.interface import RankContext
 
 HEAD = (
     "--head --node-ip-address=10.0.0.1 --port=40000 --include-dashboard=false --dashboard-host=127.0.0.1 "
@@ -86,7 +86,7 @@ def test_a_node_that_is_told_to_stop_stops() -> None:
     drain = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
     assert plan("ray", "python a.py", place(1)).env == {drain: "0"}
     assert plan("ray", "python a.py", place(1), **{drain: "9"}).env == {}
-    assert plan("ray", "python a.py", place(1)).vital == ("gcs_server", "raylet")
+    assert plan("ray", "python a.py", place(1)).required_processes == ("gcs_server", "raylet")
 
 
 def test_the_head_waits_for_all_that_live_and_then_is_the_command(env: dict[str, str]) -> None:
@@ -116,7 +116,7 @@ def test_a_node_waits_for_the_head(env: dict[str, str]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         port = listener.getsockname()[1]
-        at = Context(
+        at = RankContext(
             rank=1,
             size=2,
             unit="u",

@@ -59,7 +59,7 @@ def test_health_is_asked_patiently_and_only_at_rank_0() -> None:
 
 
 def test_a_rank_other_than_0_makes_nothing_of_a_sigterm() -> None:
-    assert [plan("sglang", START, place(rank)).deaf for rank in (0, 1)] == [False, True]
+    assert [plan("sglang", START, place(rank)).ignores_sigterm for rank in (0, 1)] == [False, True]
 
 
 def test_metrics_only_where_the_user_switched_them_on() -> None:

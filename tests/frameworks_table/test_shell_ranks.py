@@ -39,7 +39,7 @@ CLUSTERS = (
 def test_who_decides_by_the_rank_is_left_alone(text: str) -> None:
     found = completed(("bash", "-c", f"{text}; vllm serve m"), place(0))
     assert found.plan is None
-    assert "what it does depends on " in found.notices[0]
+    assert "its control flow depends on " in found.notices[0]
 
 
 @pytest.mark.parametrize("text", ON_ALL.values(), ids=ON_ALL)
@@ -51,7 +51,7 @@ def test_who_only_uses_it_is_not(text: str) -> None:
 def test_nothing_is_added_beside_a_cluster_of_the_users(text: str) -> None:
     found = completed(("bash", "-c", f"{text}; vllm serve m -tp 8 --pipeline-parallel-size 2"), place(0))
     assert found.plan is None
-    assert "it makes a cluster of Ray of its own" in found.notices[0]
+    assert "it starts its own Ray cluster" in found.notices[0]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Context, Plan
 from unitagent.frameworks.command import is_shell_text
-from unitagent.frameworks.completing import Completed, complete
+from unitagent.frameworks.completer import CompletedCommand, complete_command
+from unitagent.frameworks.interface import LaunchPlan, RankContext
 
 SHELLS = [
     ("sh", "-c"),
@@ -65,11 +65,11 @@ NOT_PLAIN = {
 STUB = '#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >"$SEEN"\n'
 
 
-def completed(argv: tuple[str, ...], at: Context, name: str = "auto", **env: str) -> Completed:
-    return complete(name, argv, offered(at) | env, "/", lambda *_: at)
+def completed(argv: tuple[str, ...], at: RankContext, name: str = "auto", **env: str) -> CompletedCommand:
+    return complete_command(name, argv, offered(at) | env, "/", lambda *_: at)
 
 
-def made(argv: tuple[str, ...], at: Context, name: str = "auto", **env: str) -> Plan:
+def made(argv: tuple[str, ...], at: RankContext, name: str = "auto", **env: str) -> LaunchPlan:
     plan = completed(argv, at, name, **env).plan
     assert plan is not None
     return plan
@@ -125,9 +125,9 @@ def test_what_is_not_plain_is_left_alone_and_that_is_said(text: str) -> None:
         found = completed(("sh", "-c", text), place(rank))
         assert found.plan is None
         (said,) = found.notices
-        assert "COMMAND is left as it is: " in said
+        assert "COMMAND is left unchanged: " in said
         with pytest.raises(
-            ConfigurationError, match="UNIT_FRAMEWORK=vllm: nothing of COMMAND could be completed"
+            ConfigurationError, match="UNIT_FRAMEWORK=vllm: no part of COMMAND can be completed"
         ):
             completed(("sh", "-c", text), place(rank), "vllm")
 
@@ -142,12 +142,12 @@ def test_what_is_not_plain_is_left_alone_and_that_is_said(text: str) -> None:
     ],
 )
 def test_who_hides_options_is_told_which_word_and_what_to_do(text: str, word: str) -> None:
-    said = (
-        f"{word} may be any number of options, and which ones is not known here: write them out in its place"
-    )
+    said = f"{word} may be any number of options, which are unknown here: write them out instead"
     (notice,) = completed(("bash", "-c", text), place(0)).notices
     assert said in notice
-    assert "let an engine's command stand last in the text, under no condition, or tell the engine" in notice
+    assert (
+        "put the engine's command last in the text, unconditionally, or pass the rank to the engine" in notice
+    )
     with pytest.raises(ConfigurationError, match=re.escape(said)):
         completed(("bash", "-c", text), place(0), "vllm")
 
@@ -174,7 +174,7 @@ def test_a_port_of_nobody_is_not_guessed() -> None:
     ],
 )
 def test_a_port_that_only_the_shell_knows_is_told_as_it_is_written(text: str, written: str) -> None:
-    said = f"the port is {written}, which only the shell knows" if written else ""
+    said = f"the port is {written}, which only the shell can expand" if written else ""
     assert completed(("sh", "-c", text), place(0)).hidden == said
 
 
@@ -229,7 +229,7 @@ def test_a_framework_that_could_complete_nothing_is_an_error_that_says_how_to_wr
     command: str, name: str
 ) -> None:
     with pytest.raises(
-        ConfigurationError, match=rf"UNIT_FRAMEWORK={name}: nothing of COMMAND .* accepted is `.*{name}"
+        ConfigurationError, match=rf"UNIT_FRAMEWORK={name}: no part of COMMAND .* write `.*{name}"
     ):
         completed(tuple(command.split()), place(1), name)
 

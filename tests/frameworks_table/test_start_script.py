@@ -9,22 +9,22 @@ import pytest
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.adapter import Context
-from unitagent.frameworks.completing import Completed, complete
-from unitagent.frameworks.start_script import drops_flags
+from unitagent.frameworks.completer import CompletedCommand, complete_command
+from unitagent.frameworks.interface import RankContext
+from unitagent.frameworks.shell_text import drops_flags
 
 RANK_1 = place(1)
 
 
-def tried(folder: Path, command: str, name: str = "vllm", at: Context = RANK_1) -> Completed:
-    return complete(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
+def tried(folder: Path, command: str, name: str = "vllm", at: RankContext = RANK_1) -> CompletedCommand:
+    return complete_command(name, tuple(command.split()), offered(at), str(folder), lambda *_: at)
 
 
 @pytest.mark.parametrize("command", ["sh serve.sh", "./serve.sh", "bash -eu serve.sh", "./serve.sh m"])
 @pytest.mark.parametrize("name", ["vllm", "sglang", "lmdeploy"])
 def test_a_script_that_drops_the_flags_is_refused(tmp_path: Path, command: str, name: str) -> None:
     (tmp_path / "serve.sh").write_text("#!/bin/sh\nexport A=1\nexec vllm serve m --port 18000\n")
-    with pytest.raises(ConfigurationError, match=rf"UNIT_FRAMEWORK={name}: .*the script serve.sh hands no"):
+    with pytest.raises(ConfigurationError, match=rf"UNIT_FRAMEWORK={name}: .*the script serve.sh passes no"):
         tried(tmp_path, command, name)
 
 
@@ -34,20 +34,22 @@ def test_a_script_that_hands_them_on_gets_them_and_that_is_said(tmp_path: Path, 
     made = tried(tmp_path, "./serve.sh")
     assert made.plan is not None
     assert "--nnodes" in made.plan.argv
-    assert any("serve.sh is given --nnodes" in notice for notice in made.notices)
+    assert any("serve.sh gets --nnodes" in notice for notice in made.notices)
 
 
 @pytest.mark.parametrize("command", ["sleep infinity", "python3 app.py", "./gone.sh", "/opt/start m"])
 def test_of_any_other_program_it_is_said(tmp_path: Path, command: str) -> None:
     made = tried(tmp_path, command)
-    assert any("has to hand them on to the engine" in notice for notice in made.notices)
+    assert any("must pass them on to the engine" in notice for notice in made.notices)
 
 
 @pytest.mark.parametrize(
     "command", ["accelerate launch a.py", "python3 -m sglang.launch_server --model-path m"]
 )
 def test_another_framework_s_command_is_refused(tmp_path: Path, command: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"UNIT_FRAMEWORK=vllm: .*it is (accelerate|sglang)'s"):
+    with pytest.raises(
+        ConfigurationError, match=r"UNIT_FRAMEWORK=vllm: .*it is a command of (accelerate|sglang)"
+    ):
         tried(tmp_path, command)
 
 
@@ -84,7 +86,7 @@ def test_the_port_is_the_one_in_the_script(tmp_path: Path, text: str, command: s
 def test_where_no_port_can_be_read_the_default_is_assumed_and_that_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "serve.sh").write_text(f"#!/bin/sh\n: $@\n{text}\n")
     (assumed,) = tried(tmp_path, "./serve.sh", at=place(0, 1)).notices
-    assert "no port can be read in serve.sh, so the default 8000 is assumed" in assumed
+    assert "serve.sh names no port, so the default 8000 is assumed" in assumed
     assert "set UNIT_TRAFFIC_PORT and UNIT_HEALTH_URL" in assumed
     assert not tried(tmp_path, "./serve.sh --port 9000", at=place(0, 1)).notices
     assert "is assumed" not in " ".join(tried(tmp_path, "./serve.sh").notices)  # rank 1 takes no requests
@@ -102,7 +104,7 @@ def test_a_port_that_only_the_script_knows_is_not_assumed(tmp_path: Path) -> Non
     made = tried(tmp_path, "./serve.sh", at=place(0, 1))
     assert made.plan is not None
     assert (made.plan.health, made.plan.traffic_port, made.notices) == (None, None, ())
-    assert made.hidden == "the port is $PORT, which only the shell knows"
+    assert made.hidden == "the port is $PORT, which only the shell can expand"
 
 
 def test_what_cannot_be_read_is_not_judged(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_the_others_wait_for_it(command: str) -> None:
     made = plan("tensorrt-llm", command, place(1))
     assert made.argv[:2] == ("/bin/sh", "-c")
     assert made.argv[2].splitlines()[-1] == "exec /usr/sbin/sshd -D -e -p 2222"
-    assert (made.health, made.deaf) == (None, False)
+    assert (made.health, made.ignores_sigterm) == (None, False)
 
 
 @pytest.mark.parametrize("command", [f"mpirun -n 16 {START}", "bash -c mpirun"])
@@ -63,7 +63,10 @@ def test_the_launcher_is_not_doubled() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "problem"),
-    [("", "--tp_size is missing"), ("--tensor_parallel_size=3", "3 processes cannot be divided among the 2")],
+    [
+        ("", "--tp_size missing"),
+        ("--tensor_parallel_size=3", "3 processes cannot be divided evenly among the 2"),
+    ],
 )
 def test_contradictions(flags: str, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):

@@ -112,23 +112,35 @@ def test_each_large_replica_has_a_server_behind_an_external_balancer(rank: int, 
     ("rank", "flags", "problem"),
     [
         (0, "--node-rank 1", "--node-rank 1: this instance has rank 0"),
-        (0, "--headless", "--headless: rank 0 has to take requests"),
+        (0, "--headless", "--headless: rank 0 must take requests"),
         (1, "--no-headless", "--no-headless: requests go to rank 0, not to rank 1"),
         (0, "-dp 3", "--data-parallel-size 3: a Unit of 2 instances"),
-        (0, "-dp 2 -dpl 1 --data-parallel-start-rank 0", "leave it out, each rank gets its own, or write"),
-        (0, "-dp 4 -dpr=0", "--data-parallel-start-rank: at rank 0, whatever its value, it means hybrid"),
-        (1, "-dp 2 -dpl 1 --data-parallel-start-rank=1", "write --data-parallel-hybrid-lb"),
-        (0, "-dp 2 -dpl 1 --nnodes 2 -dpr 0", "--data-parallel-start-rank: at rank 0, whatever its value"),
+        (0, "-dp 2 -dpl 1 --data-parallel-start-rank 0", "omit it, since each rank gets its own, or use"),
+        (
+            0,
+            "-dp 4 -dpr=0",
+            "--data-parallel-start-rank: at rank 0 vLLM takes it, whatever its value, as hybrid",
+        ),
+        (1, "-dp 2 -dpl 1 --data-parallel-start-rank=1", "use --data-parallel-hybrid-lb"),
+        (
+            0,
+            "-dp 2 -dpl 1 --nnodes 2 -dpr 0",
+            "--data-parallel-start-rank: at rank 0 vLLM takes it, whatever its value",
+        ),
         (1, "-dp 4 -dph -dpr 0", "--data-parallel-start-rank 0: the replicas of rank 1 are counted from 2"),
         (0, "-dp 4 -dpl 1", "--data-parallel-size-local 1: each of 2 instances runs 2"),
         (
             1,
             "-dp 4 -dpr 0",
-            "--data-parallel-start-rank: at rank 0, whatever its value, it means hybrid load balancing",
+            "--data-parallel-start-rank: at rank 0 vLLM takes it, whatever its value, as hybrid",
         ),
         (1, "-dp 4 --data-parallel-external-lb", "--data-parallel-size 4: with an external load balancer"),
         (1, "-dp 2 --data-parallel-rank 0", "--data-parallel-rank 0: this instance has rank 1"),
-        (0, "--distributed-executor-backend ray --nnodes 2", "--nnodes 2: vLLM takes no such flag with Ray"),
+        (
+            0,
+            "--distributed-executor-backend ray --nnodes 2",
+            "--nnodes 2: vLLM does not accept this flag with Ray",
+        ),
     ],
 )
 def test_contradictions(rank: int, flags: str, problem: str) -> None:
@@ -137,7 +149,7 @@ def test_contradictions(rank: int, flags: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank", "version", "patience", "flags", "added"),
+    ("rank", "version", "shutdown_timeout", "flags", "added"),
     [
         (0, "0.18.0", 2, "", " --shutdown-timeout 2"),
         (0, "0.33.0+cpu", 9, " -dp 2", " --shutdown-timeout 9"),
@@ -151,14 +163,14 @@ def test_contradictions(rank: int, flags: str, problem: str) -> None:
     ],
 )
 def test_requests_in_flight_may_finish(
-    rank: int, version: str, patience: int, flags: str, added: str
+    rank: int, version: str, shutdown_timeout: int, flags: str, added: str
 ) -> None:
     command = f"vllm serve M{flags}"
-    made = line("vllm", command, place(rank, version=version, patience=patience))
+    made = line("vllm", command, place(rank, version=version, shutdown_timeout=shutdown_timeout))
     assert made == line("vllm", command, place(rank)) + added
     if "-dp" not in flags:
         on_ray = f"{command} --distributed-executor-backend ray"
-        made = line("vllm", on_ray, place(rank, version=version, patience=patience))
+        made = line("vllm", on_ray, place(rank, version=version, shutdown_timeout=shutdown_timeout))
         assert made == line("vllm", on_ray, place(rank)) + added
 
 
@@ -222,7 +234,7 @@ def test_ipv6() -> None:
 
 @pytest.mark.parametrize(("rank", "size"), [(0, 1), (0, 2), (1, 2)])
 def test_it_cannot_do_without_its_workers_and_its_engine(rank: int, size: int) -> None:
-    vital = plan("vllm", "vllm serve M", place(rank, size)).vital
+    vital = plan("vllm", "vllm serve M", place(rank, size)).required_processes
     assert "VLLM::Worker_TP0"[:15].startswith(vital)
     assert "VLLM::EngineCore"[:15].startswith(vital)
     assert not "VLLM::APIServer".startswith(vital)

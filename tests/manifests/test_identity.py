@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from unitagent.operator.render.rendering import rendered
+from unitagent.operator.render.render_cli import render_manifest
 
 KUBERNETES = Path(__file__).parents[2] / "docker" / "kubernetes"
 RANK = 1
@@ -62,7 +62,7 @@ def jobset(found: dict[str, Any]) -> Pod:
 
 
 MAKES = {"LeaderWorkerSet": lws, "StatefulSet": stateful_set, "JobSet": jobset}
-RENDERED = rendered("lws", json.dumps(FILE), "service.json")[0]
+RENDERED = render_manifest("lws", json.dumps(FILE), "service.json")[0]
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(KUBERNETES.glob("*.yaml"))}
 
 

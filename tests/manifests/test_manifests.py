@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from unitagent import values
-from unitagent.core.exits import Code
+from unitagent import setting_parsers
+from unitagent.core.exits import ExitCode
 from unitagent.settings.variables import VARIABLES
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -124,7 +124,7 @@ def test_the_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
     assert made[0] == made[1]
     password = made[0][0].removeprefix("requirepass ").strip()
     assert made[0][1] == f"redis://:{password}@redis:6379/0\n"
-    assert values.has_password(made[0][1].strip())
+    assert setting_parsers.has_password(made[0][1].strip())
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
 
 
@@ -265,7 +265,7 @@ def test_a_job_tells_mistakes_from_failures_by_the_program_s_own_codes() -> None
     jobs = DOCKER / "kubernetes" / "jobset.yaml"
     (rules,) = [policy["rules"] for policy in below(documents(jobs), "podFailurePolicy")]
     (codes,) = [rule["onExitCodes"] for rule in rules if "onExitCodes" in rule]
-    mistakes = {Code.CONFIGURATION, Code.DISAGREE, Code.NOT_EXECUTABLE, Code.NOT_FOUND}
+    mistakes = {ExitCode.CONFIGURATION, ExitCode.DISAGREE, ExitCode.NOT_EXECUTABLE, ExitCode.NOT_FOUND}
     assert set(codes["values"]) == mistakes
     assert codes["containerName"] in {
         container["name"] for pod in pods(jobs) for container in pod["containers"]
@@ -278,7 +278,7 @@ def test_the_page_says_what_each_code_leads_to() -> None:
     told = {
         int(code) for row in re.findall(r"^\| ([0-9, ]+) \|", table, re.MULTILINE) for code in row.split(",")
     }
-    assert told == set(Code) - {Code.UNEXPECTED}  # without guard alone, as the workload's own
+    assert told == set(ExitCode) - {ExitCode.UNEXPECTED}  # without guard alone, as the workload's own
 
 
 def sizes(path: Path) -> list[int]:

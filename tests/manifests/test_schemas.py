@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.manifests.validating import NEWEST, OLDEST, compose_problems, problems
-from unitagent.operator.render.rendering import rendered
+from unitagent.operator.render.render_cli import render_manifest
 
 DOCKER = Path(__file__).parents[2] / "docker"
 KUBERNETES = sorted((DOCKER / "kubernetes").glob("*.yaml"))
@@ -55,7 +55,7 @@ files = pytest.mark.parametrize("file", [FULL, BARE, EXAMPLE], ids=["full", "bar
 
 
 def render(engine: str, file: dict[str, Any], carrier: str | None = None) -> list[Any]:
-    return list(yaml.safe_load_all(rendered(engine, json.dumps(file), "service.json", carrier)[0]))
+    return list(yaml.safe_load_all(render_manifest(engine, json.dumps(file), "service.json", carrier)[0]))
 
 
 @versions
@@ -93,7 +93,7 @@ def test_compose_accepts_what_render_makes(engine: str, file: dict[str, Any]) ->
     ],
 )
 def test_the_example_loses_little(engine: str, left_out: list[str]) -> None:
-    _, warnings = rendered(engine, json.dumps(EXAMPLE), "service.json", "agent:1")
+    _, warnings = render_manifest(engine, json.dumps(EXAMPLE), "service.json", "agent:1")
     said = [line.partition(" is not in the manifest") for line in warnings]
     assert [path for path, without, _ in said if without] == left_out
 

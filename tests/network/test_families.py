@@ -116,7 +116,7 @@ def test_a_probe_address_that_the_others_do_not_reach_is_refused(
     give(hosts, long(family))
     box = start(0, UNIT_HTTP_ADDRESS=probes)
     assert box.code() == 2
-    assert box.said(f"UNIT_HTTP_ADDRESS={probes}: ", f"ask this one at {own}, ", "accepted is")
+    assert box.said(f"UNIT_HTTP_ADDRESS={probes}: ", f"ask this one at {own}, ", "set it to ")
 
 
 def test_alone_a_unit_may_have_its_probes_where_it_likes(hosts: list[Namespace], start: Start) -> None:

@@ -112,7 +112,7 @@ def test_one_size_is_not_the_others(lab: Lab) -> None:
     lab.until(lambda: at_the_barrier(lab, range(2)), "two stand at the barrier")
     lab.start(2, UNIT_SIZE=4)
     assert lab.agents[2].code() == 77
-    assert lab.agents[2].said("says UNIT_SIZE=3", "rank 2 says 4")
+    assert lab.agents[2].said("has UNIT_SIZE=3", "rank 2 has 4")
     lab.start(2)
     lab.wait_ready()
 
@@ -125,7 +125,7 @@ def test_sizes_that_differ_from_the_start(lab: Lab, odd: int) -> None:
     lab.until(lambda: any(not box.running for box in lab.all), "somebody gives up")
     gone = [box for box in lab.all if not box.running]
     assert {box.code() for box in gone} == {77}
-    assert all(box.said("says UNIT_SIZE=", "says 4") or box.said("says UNIT_SIZE=4") for box in gone)
+    assert all(box.said("has UNIT_SIZE=", "has 4") or box.said("has UNIT_SIZE=4") for box in gone)
     assert not lab.watcher.lives()
 
 

@@ -79,7 +79,7 @@ def test_the_budget_is_spent(lab: Lab) -> None:
     lab.start_all("only=1", "after=0.1", "exits=5", **quick)
     assert lab.codes() == [70, 70, 70]
     assert any(lab.agents[host].said("UNIT_MAX_RESTARTS=2") for host in range(3))
-    assert all(lab.agents[host].said("exit 70", "spent", "exited with code 5") for host in range(3))
+    assert all(lab.agents[host].said("exit 70", "exhausted", "exited with code 5") for host in range(3))
     assert lab.generations() == [1, 2, 3]
     seen = json.loads(lab.told("status", "--unit", "lab", "--json"))
     failure = seen["failure"]

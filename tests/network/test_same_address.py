@@ -40,7 +40,7 @@ def move_in(lab: Lab, host: int, to: int) -> None:
 def clash_is_told(lab: Lab) -> None:
     for host in (0, 1):
         lab.until(
-            lambda box=lab.agents[host]: box.said("waiting for", "ranks 0, 1 both say", BRIDGE),  # type: ignore[misc]
+            lambda box=lab.agents[host]: box.said("waiting for", "ranks 0, 1 both claim", BRIDGE),  # type: ignore[misc]
             "the ranks and their address are named",
         )
     assert not lab.watcher.lives()

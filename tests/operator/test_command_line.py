@@ -16,19 +16,19 @@ PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
     [
         ("", "the following arguments are required: COMMAND (see `unitagent --help`)"),
         ("nonsense", "invalid choice: 'nonsense'"),
-        ("run --nonsense true", "unknown: --nonsense (see `unitagent run --help`)"),
-        ("run --siz 2 true", "unknown: --siz (see `unitagent run --help`)"),
-        ("--nonsense status", "unknown: --nonsense (see `unitagent status --help`)"),
-        ("doctor extra", "unknown: extra (see `unitagent doctor --help`)"),
-        ("drain --wiat", "unknown: --wiat (see `unitagent drain --help`)"),
+        ("run --nonsense true", "unknown arguments: --nonsense (see `unitagent run --help`)"),
+        ("run --siz 2 true", "unknown arguments: --siz (see `unitagent run --help`)"),
+        ("--nonsense status", "unknown arguments: --nonsense (see `unitagent status --help`)"),
+        ("doctor extra", "unknown arguments: extra (see `unitagent doctor --help`)"),
+        ("drain --wiat", "unknown arguments: --wiat (see `unitagent drain --help`)"),
         ("status --rank", "argument --rank: expected one argument (see `unitagent status --help`)"),
         ("env --format xml", "argument --format: invalid choice: 'xml'"),
-        ("probe live --timeout x", "--timeout: 'x': accepted is a number of seconds from 0.001"),
-        ("probe live --timeout -1", "--timeout: '-1': accepted is a number of seconds from 0.001"),
-        ("probe live --timeout nan", "--timeout: 'nan': accepted is a number of seconds from 0.001"),
-        ("local -- true", "--size N missing, and UNIT_SIZE is not set: accepted is a whole number"),
-        ("local --size 0 -- true", "--size (UNIT_SIZE)='0': accepted is a whole number from 1 to 250"),
-        ("local --size " + "9" * 5000 + " -- true", "accepted is a whole number from 1 to 250"),
+        ("probe live --timeout x", "--timeout: 'x': must be a number of seconds from 0.001"),
+        ("probe live --timeout -1", "--timeout: '-1': must be a number of seconds from 0.001"),
+        ("probe live --timeout nan", "--timeout: 'nan': must be a number of seconds from 0.001"),
+        ("local -- true", "--size (UNIT_SIZE) missing: must be an integer"),
+        ("local --size 0 -- true", "--size (UNIT_SIZE)='0': must be an integer from 1 to 250"),
+        ("local --size " + "9" * 5000 + " -- true", "must be an integer from 1 to 250"),
     ],
 )
 def test_a_wrong_word_is_one_line_with_what_is_accepted(line: str, said: str) -> None:
@@ -48,8 +48,9 @@ def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str)
     usage, _, rest = text.partition("\n\n")
     assert usage.startswith(f"usage: unitagent {command} ")
     assert "\n" not in usage
-    assert "find the interface's RDMA device for NCCL; off or auto (default off; UNIT_RDMA)" in " ".join(
-        rest.split()
+    assert (
+        "find the interface's RDMA device for NCCL: off or auto [env: UNIT_RDMA] [default: off]"
+        in " ".join(rest.split())
     )
 
 
@@ -65,7 +66,7 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
     [
         ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable one of the interface")}),
         ({"RANK_IP": "127.0.0.9"}, {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, if usable")}),
-        ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is no interface")}),
+        ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is not an")}),
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),
     ],
 )

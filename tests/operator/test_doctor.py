@@ -16,7 +16,7 @@ from tests.groups import cannot_save
 from tests.operator.command import run
 from tests.ports import free_port
 from tests.servers import Server, running
-from unitagent.operator.doctor.examination import gpus
+from unitagent.operator.doctor.doctor_cli import check_gpus
 from unitagent.workload import leftovers
 
 ALONE = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "lo", "RANK_IP": "127.0.0.1"}
@@ -163,16 +163,16 @@ def test_gpus_that_others_hold(tmp_path: Path) -> None:
     (gpu := tmp_path / "nvidia0").touch()
     beginning = str(tmp_path / "nvidia")
     hold = ["sh", "-c", 'exec 9<"$0"; echo ready; read line', str(gpu)]
-    mine = {**os.environ, "UNIT_AGENT": leftovers.marker("me")}
-    assert [found.verdict for found in gpus(beginning)] == ["ok"]
+    mine = {**os.environ, "UNIT_AGENT": leftovers.make_marker("me")}
+    assert [found.verdict for found in check_gpus(beginning)] == ["ok"]
     for environ, verdict in ((mine, "ok"), (dict(os.environ), "warn")):
         with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as holder:
             assert holder.stdout is not None
             holder.stdout.readline()
-            found = gpus(beginning)
+            found = check_gpus(beginning)
             assert [one.verdict for one in found] == [verdict]
             assert (f"{gpu} by process {holder.pid} (sh)" in found[0].detail) == (verdict == "warn")
-    assert gpus("/nowhere/nvidia") == []
+    assert check_gpus("/nowhere/nvidia") == []
 
 
 def test_variables_in_the_way() -> None:
@@ -203,14 +203,14 @@ def test_a_store_s_port_that_is_none() -> None:
     code, checks = examined(UNIT_HTTP_ADDRESS="127.0.0.1:65535")
     assert code == 1
     assert "UNIT_HTTP_ADDRESS=127.0.0.1:65535" in checks["settings"][0]["detail"]
-    assert "127.0.0.1:65536 cannot be had: a port is 65535 at most" in checks["port"][1]["detail"]
+    assert "127.0.0.1:65536 is not available: a port must be at most 65535" in checks["port"][1]["detail"]
 
 
 @pytest.mark.parametrize("peer", ["here", "127.0.0.1", "127.0.0.1:0", "localhost:80", "off", "[::1]"])
 def test_a_peer_that_is_none(peer: str) -> None:
     done = run("doctor", "--peer", peer, environ=ALONE)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"--peer={peer!r}: accepted is" in done.stderr
+    assert f"--peer={peer!r}: must be" in done.stderr
 
 
 def test_a_person_reads_lines() -> None:

@@ -9,15 +9,19 @@ import socket
 import pytest
 
 from unitagent.errors import StoreError
-from unitagent.operator.doctor import devices, finding, limits, network, process, store, variables
-from unitagent.operator.doctor.finding import Finding, Verdict, fail, ok, warn
+from unitagent.operator.doctor import container_checks as container
+from unitagent.operator.doctor import findings
+from unitagent.operator.doctor import network_checks as network
+from unitagent.operator.doctor import store_checks as store
+from unitagent.operator.doctor import variable_checks as variables
+from unitagent.operator.doctor.findings import Finding, Severity, fail, ok, warn
 
-OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
-PLENTY = limits.Limits(shm=2**34, memlock=limits.UNLIMITED, files=(2**20, 2**20))
-PLACE = variables.Place(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
+OK, WARN, FAIL = Severity.OK, Severity.WARN, Severity.FAIL
+PLENTY = container.Limits(shm=2**34, memlock=container.UNLIMITED, files=(2**20, 2**20))
+PLACE = variables.Placement(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
 
 
-def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+def verdicts(findings: list[Finding]) -> dict[str, Severity]:
     assert all(bool(found.remedy) == (found.verdict is not OK) for found in findings)
     return {found.check: found.verdict for found in findings}
 
@@ -26,20 +30,28 @@ def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
     ("seen", "rdma", "shm", "memlock", "nofile"),
     [
         (PLENTY, True, OK, OK, OK),
-        (limits.Limits(None, 65536, (1024, 2**20)), False, WARN, OK, OK),
-        (limits.Limits(2**26, 65536, (1024, 4096)), True, WARN, WARN, WARN),
-        (limits.Limits(2**30, 0, (limits.UNLIMITED, limits.UNLIMITED)), True, OK, WARN, OK),
-        (limits.Limits(2**30 - 1, 0, (1024, limits.UNLIMITED)), False, WARN, OK, OK),
+        (container.Limits(None, 65536, (1024, 2**20)), False, WARN, OK, OK),
+        (container.Limits(2**26, 65536, (1024, 4096)), True, WARN, WARN, WARN),
+        (
+            container.Limits(2**30, 0, (container.UNLIMITED, container.UNLIMITED)),
+            True,
+            OK,
+            WARN,
+            OK,
+        ),
+        (container.Limits(2**30 - 1, 0, (1024, container.UNLIMITED)), False, WARN, OK, OK),
     ],
 )
-def test_limits(seen: limits.Limits, rdma: bool, shm: Verdict, memlock: Verdict, nofile: Verdict) -> None:
-    judged = verdicts(list(limits.judge(seen, rdma=rdma)))
+def test_limits(
+    seen: container.Limits, rdma: bool, shm: Severity, memlock: Severity, nofile: Severity
+) -> None:
+    judged = verdicts(list(container.judge_limits(seen, rdma=rdma)))
     assert judged == {"shm": shm, "memlock": memlock, "nofile": nofile}
 
 
 def test_limits_are_read_of_this_process() -> None:
-    seen = limits.measure()
-    assert seen.files[0] <= seen.files[1] or limits.UNLIMITED in seen.files
+    seen = container.read_limits()
+    assert seen.files[0] <= seen.files[1] or container.UNLIMITED in seen.files
     assert seen.shm is None or seen.shm >= 0
 
 
@@ -71,7 +83,7 @@ def test_limits_are_read_of_this_process() -> None:
 )
 def test_a_variable_in_the_way_is_named(text: str) -> None:
     name, _, value = text.partition("=")
-    found = variables.judge({name: value, "PATH": "/bin"}, PLACE)
+    found = variables.judge_variables({name: value, "PATH": "/bin"}, PLACE)
     assert [(one.check, one.verdict) for one in found] == [("variables", WARN)]
     assert found[0].detail.startswith(name)
 
@@ -98,18 +110,18 @@ def test_a_variable_in_the_way_is_named(text: str) -> None:
 )
 def test_a_variable_that_agrees_is_left_alone(text: str) -> None:
     name, _, value = text.partition("=")
-    assert [found.verdict for found in variables.judge({name: value}, PLACE)] == [OK]
+    assert [found.verdict for found in variables.judge_variables({name: value}, PLACE)] == [OK]
 
 
 def test_who_reads_host_ip_is_said_as_it_is() -> None:
-    (found,) = variables.judge({"HOST_IP": "192.0.2.1"}, PLACE)
-    assert "vLLM ignores it with a warning, and SGLang for the SGLANG_HOST_IP" in found.detail
+    (found,) = variables.judge_variables({"HOST_IP": "192.0.2.1"}, PLACE)
+    assert "vLLM ignores it with a warning, and SGLang prefers the SGLANG_HOST_IP" in found.detail
 
 
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
     given = {"VLLM_HOST_IP": "1.2.3.4", "GLOO_SOCKET_IFNAME": "x", "PET_NNODES": "9", "PET_NODE_RANK": "8"}
     given |= {"MASTER_ADDR": "10.0.0.9", "PET_MASTER_ADDR": "10.0.0.9"}
-    assert [found.verdict for found in variables.judge(given, variables.Place())] == [OK]
+    assert [found.verdict for found in variables.judge_variables(given, variables.Placement())] == [OK]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +135,8 @@ def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
         (7, "tini", False, FAIL),
     ],
 )
-def test_who_stands_above_the_agent(pid: int, first: str, subreaper: bool, verdict: Verdict) -> None:
-    assert verdicts([process.judge_init(pid, first, subreaper=subreaper)]) == {"init": verdict}
+def test_who_stands_above_the_agent(pid: int, first: str, subreaper: bool, verdict: Severity) -> None:
+    assert verdicts([container.judge_init(pid, first, subreaper=subreaper)]) == {"init": verdict}
 
 
 @pytest.mark.parametrize(
@@ -139,34 +151,38 @@ def test_who_stands_above_the_agent(pid: int, first: str, subreaper: bool, verdi
     ],
 )
 def test_the_stop_grace_against_what_is_usual(
-    grace: float, source: str, runtime: str, verdict: Verdict
+    grace: float, source: str, runtime: str, verdict: Severity
 ) -> None:
-    assert verdicts([process.judge_grace(grace, source, runtime)]) == {"grace": verdict}
+    assert verdicts([container.judge_grace(grace, source, runtime)]) == {"grace": verdict}
 
 
-MLX = devices.Devices(("mlx5_0",), "mlx5_0 port 1")
+MLX = container.RdmaDevices(("mlx5_0",), "mlx5_0 port 1")
 
 
 @pytest.mark.parametrize(
     ("seen", "wanted", "judged"),
     [
-        (devices.Devices(()), False, {}),
-        (devices.Devices(()), True, {"rdma": WARN}),
-        (devices.Devices(("mlx5_0",)), False, {"rdma": OK}),
-        (devices.Devices(("mlx5_0",)), True, {"rdma": WARN}),
+        (container.RdmaDevices(()), False, {}),
+        (container.RdmaDevices(()), True, {"rdma": WARN}),
+        (container.RdmaDevices(("mlx5_0",)), False, {"rdma": OK}),
+        (container.RdmaDevices(("mlx5_0",)), True, {"rdma": WARN}),
         (MLX, False, {"rdma": OK}),
-        (devices.Devices(("mlx5_0",), "mlx5_0 port 1", problems=("port state DOWN",)), True, {"rdma": WARN}),
+        (
+            container.RdmaDevices(("mlx5_0",), "mlx5_0 port 1", problems=("port state DOWN",)),
+            True,
+            {"rdma": WARN},
+        ),
     ],
 )
-def test_devices(seen: devices.Devices, wanted: bool, judged: dict[str, Verdict]) -> None:
-    assert verdicts(list(devices.judge(seen, "net0", wanted=wanted))) == judged
+def test_devices(seen: container.RdmaDevices, wanted: bool, judged: dict[str, Severity]) -> None:
+    assert verdicts(list(container.judge_rdma(seen, "net0", wanted=wanted))) == judged
 
 
 @pytest.mark.parametrize(
     ("ip", "size", "verdict"),
     [("10.0.0.1", 2, OK), ("127.0.0.1", 1, OK), ("127.0.0.1", 2, WARN), ("::1", 2, WARN), ("fd00::1", 2, OK)],
 )
-def test_the_address(ip: str, size: int, verdict: Verdict) -> None:
+def test_the_address(ip: str, size: int, verdict: Severity) -> None:
     assert network.judge_address("eth1", ip, size).verdict is verdict
 
 
@@ -188,7 +204,7 @@ def lookup(*addresses: str, seconds: float = 0.01, trouble: str = "") -> network
         (lookup("127.0.0.1", "10.0.0.1"), 1, True, OK),
     ],
 )
-def test_the_leader_s_name(seen: network.Lookup, rank: int | None, needed: bool, verdict: Verdict) -> None:
+def test_the_leader_s_name(seen: network.Lookup, rank: int | None, needed: bool, verdict: Severity) -> None:
     assert verdicts([network.judge_leader(seen, rank, "10.0.0.2", needed=needed)]) == {"leader": verdict}
 
 
@@ -201,8 +217,8 @@ def test_the_leader_s_name(seen: network.Lookup, rank: int | None, needed: bool,
         ("Permission denied", False, True, FAIL),
     ],
 )
-def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Verdict) -> None:
-    port = network.Port("probes", "::1", 80, trouble, taken)
+def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Severity) -> None:
+    port = network.TriedPort("probes", "::1", 80, trouble, taken)
     judged = network.judge_port(port, agent=agent)
     assert judged.verdict is verdict
     assert "[::1]:80" in judged.detail
@@ -220,9 +236,9 @@ def test_a_port(trouble: str, taken: bool, agent: bool, verdict: Verdict) -> Non
         ("", errno.ENETUNREACH, FAIL),
     ],
 )
-def test_the_way_to_a_peer(source: str, trouble: int, verdict: Verdict) -> None:
-    way = network.Way("10.0.0.3", 9470, source, 0.001, trouble)
-    assert verdicts([network.judge_way(way, "10.0.0.2")]) == {"peer": verdict}
+def test_the_way_to_a_peer(source: str, trouble: int, verdict: Severity) -> None:
+    way = network.PeerConnection("10.0.0.3", 9470, source, 0.001, trouble)
+    assert verdicts([network.judge_peer(way, "10.0.0.2")]) == {"peer": verdict}
 
 
 def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +246,8 @@ def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch)
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    way = network.try_way("fd00::3", 9470, 0.1)
-    assert "no route to [fd00::3]:9470" in network.judge_way(way, "10.0.0.2").detail
+    way = network.try_peer("fd00::3", 9470, 0.1)
+    assert "no route to [fd00::3]:9470" in network.judge_peer(way, "10.0.0.2").detail
 
 
 @pytest.mark.parametrize(
@@ -240,38 +256,47 @@ def test_a_way_on_a_kernel_without_ipv6_is_none(monkeypatch: pytest.MonkeyPatch)
         ([0.001] * 5, 0.01, (), (OK, OK, OK)),
         ([0.001, 0.3, 0.4, 0.3, 0.001], 0, (), (WARN, OK, OK)),
         ([0.001] * 5, -30, (), (OK, OK, WARN)),
-        ([0.001] * 5, 30, (store.Refused(("SET",), "no"),), (OK, FAIL, WARN)),
+        ([0.001] * 5, 30, (store.RefusedCommands(("SET",), "no"),), (OK, FAIL, WARN)),
     ],
 )
 def test_the_store(
-    seconds: list[float], ahead: float, refused: tuple[store.Refused, ...], judged: tuple[Verdict, ...]
+    seconds: list[float],
+    ahead: float,
+    refused: tuple[store.RefusedCommands, ...],
+    judged: tuple[Severity, ...],
 ) -> None:
-    found = store.judge(store.Asked("h:1", seconds, ahead, refused), 1.0)
+    found = store.judge_store(store.StoreAnswers("h:1", seconds, ahead, refused), 1.0)
     assert tuple(verdicts(list(found)).items()) == tuple(
         zip(("store", "rights", "clock"), judged, strict=True)
     )
 
 
 def test_a_clock_that_is_behind_is_not_said_to_be_ahead() -> None:
-    assert "30.0 s behind the store's" in list(store.judge(store.Asked("h", [0.1], 30), 1.0))[2].detail
-    assert "30.0 s ahead of the store's" in list(store.judge(store.Asked("h", [0.1], -30), 1.0))[2].detail
+    assert (
+        "30.0 s behind the store's"
+        in list(store.judge_store(store.StoreAnswers("h", [0.1], 30), 1.0))[2].detail
+    )
+    assert (
+        "30.0 s ahead of the store's"
+        in list(store.judge_store(store.StoreAnswers("h", [0.1], -30), 1.0))[2].detail
+    )
 
 
 def test_rank_0_s_own_store_may_start_later() -> None:
-    assert store.judge_trouble(StoreError("no"), elsewhere=True).verdict is WARN
-    assert store.judge_trouble(StoreError("no"), elsewhere=False).verdict is FAIL
+    assert store.judge_store_error(StoreError("no"), elsewhere=True).verdict is WARN
+    assert store.judge_store_error(StoreError("no"), elsewhere=False).verdict is FAIL
 
 
 def test_what_helps_is_what_the_store_wants() -> None:
     disk = StoreError("it cannot save", "make room")
-    assert store.judge_trouble(disk, elsewhere=False).remedy == "make room"
+    assert store.judge_store_error(disk, elsewhere=False).remedy == "make room"
     assert store.judge_embedded("h:1", "", open_to_all=True).verdict is WARN
     assert store.judge_embedded("h:1", "", open_to_all=False).verdict is OK
     assert store.judge_embedded("h:1", "it refuses", open_to_all=True).verdict is FAIL
 
 
 @pytest.mark.parametrize(
-    ("findings", "worst", "code"),
+    ("results", "worst", "code"),
     [
         ([], "ok", 0),
         ([ok("a", "b")], "ok", 0),
@@ -279,15 +304,15 @@ def test_what_helps_is_what_the_store_wants() -> None:
         ([fail("a", "b", "c"), warn("a", "b", "c")], "fail", 1),
     ],
 )
-def test_the_worst_verdict_decides(findings: list[Finding], worst: str, code: int) -> None:
-    assert finding.exit_code(findings) == code
-    seen = json.loads(finding.as_json(findings))
+def test_the_worst_verdict_decides(results: list[Finding], worst: str, code: int) -> None:
+    assert findings.exit_code(results) == code
+    seen = json.loads(findings.as_json(results))
     assert seen["verdict"] == worst
-    assert [one["check"] for one in seen["checks"]] == [found.check for found in findings]
+    assert [one["check"] for one in seen["checks"]] == [found.check for found in results]
 
 
 def test_a_person_reads_remedies_below_their_findings() -> None:
-    lines = finding.as_text([ok("a", "fine"), fail("b", "broken", "mend it")]).splitlines()
+    lines = findings.as_text([ok("a", "fine"), fail("b", "broken", "mend it")]).splitlines()
     assert lines == [
         "ok    a         fine",
         "fail  b         broken",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.discovery.sysfs import LOCAL, MAPPED, Sysfs
-from unitagent.agent.launch import Launcher, find_rdma
-from unitagent.operator.doctor import devices
-from unitagent.operator.doctor.examination import rdma
-from unitagent.settings.resolution import resolve
+from unitagent.agent.launch import Launcher, choose_rdma_device
+from unitagent.operator.doctor import container_checks
+from unitagent.operator.doctor.doctor_cli import find_rdma_devices
+from unitagent.settings.resolution import resolve_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,40 +40,43 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settled(service: str = "", **environ: str) -> Resolved:
     given = PLACE | environ | ({"UNIT_CONFIG": "/s"} if service else {})
-    return resolve({}, given, "host", lambda _: service, command=["true"])
+    return resolve_settings({}, given, "host", lambda _: service, command=["true"])
 
 
 def asked(found: Resolved, ifname: str, sysfs: Sysfs) -> tuple[str, list[str]]:
     """Ask for the value of ``NCCL_IB_HCA``; give it with the warnings."""
     said: list[str] = []
-    return find_rdma(found, ifname, said.append, sysfs.root), said
+    return choose_rdma_device(found, ifname, said.append, sysfs.root), said
 
 
 def given_to_the_workload(found: Resolved, hca: str) -> str | None:
     launcher = Launcher(found, 0, ("eth2", "10.0.0.2"), marker="", hca=hca)
-    return launcher.rehearse().env.get("NCCL_IB_HCA")
+    return launcher.prepare_dry_run().env.get("NCCL_IB_HCA")
 
 
 def test_the_doctor_lists_the_gids_of_the_card_s_port(sysfs: Sysfs) -> None:
-    seen = rdma("eth2", sysfs.root)
+    seen = find_rdma_devices("eth2", sysfs.root)
     assert seen.names == ["mlx5_0", "mlx5_1"]
-    (finding,) = devices.judge(seen, "eth2", wanted=False)
+    (finding,) = container_checks.judge_rdma(seen, "eth2", wanted=False)
     assert finding.detail == (
-        "mlx5_1 port 2 (Ethernet) belongs to eth2 and can be used; "
-        f"GIDs: 0 RoCE v2 {LOCAL}, 3 RoCE v2 {MAPPED}"
+        f"mlx5_1 port 2 (Ethernet) belongs to eth2 and is usable; GIDs: 0 RoCE v2 {LOCAL}, 3 RoCE v2 {MAPPED}"
     )
 
 
 def test_the_doctor_says_why_a_port_is_of_no_use(sysfs: Sysfs) -> None:
     sysfs.write("sys/class/infiniband/mlx5_1/ports/2/state", "1: DOWN")
-    (finding,) = devices.judge(rdma("eth2", sysfs.root), "eth2", wanted=False)
+    (finding,) = container_checks.judge_rdma(find_rdma_devices("eth2", sysfs.root), "eth2", wanted=False)
     assert finding.verdict == "warn"
     assert "port state DOWN, not ACTIVE; GIDs: 0 RoCE v2" in finding.detail
 
 
 def test_the_doctor_of_a_machine_without_rdma_or_without_a_card(sysfs: Sysfs, tmp_path: Path) -> None:
-    assert rdma("eth2", tmp_path / "none") == devices.Devices([])
-    assert rdma("", sysfs.root) == rdma("eth9", sysfs.root) == devices.Devices(["mlx5_0", "mlx5_1"])
+    assert find_rdma_devices("eth2", tmp_path / "none") == container_checks.RdmaDevices([])
+    assert (
+        find_rdma_devices("", sysfs.root)
+        == find_rdma_devices("eth9", sysfs.root)
+        == container_checks.RdmaDevices(["mlx5_0", "mlx5_1"])
+    )
 
 
 def test_nobody_who_did_not_ask_is_given_a_device(sysfs: Sysfs) -> None:

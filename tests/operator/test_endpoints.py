@@ -13,8 +13,8 @@ from tests.entries import entry
 from tests.network.waiting import until
 from tests.operator.command import run
 from unitagent.errors import ConfigurationError
-from unitagent.operator.endpoints.formats import FORMATS, rendered
-from unitagent.operator.endpoints.target import Target
+from unitagent.operator.endpoints.formats import FORMATS, format_endpoints
+from unitagent.operator.endpoints.watched_file import WatchedFile
 
 TWO = (
     entry("chat-2", service="chat", ip="10.0.0.2", revision="7"),
@@ -24,7 +24,7 @@ TWO = (
 
 
 def test_json() -> None:
-    first, second, third = json.loads(rendered("json", TWO, None))
+    first, second, third = json.loads(format_endpoints("json", TWO, None))
     assert first == {
         "service": "chat",
         "unit": "chat-1",
@@ -35,11 +35,11 @@ def test_json() -> None:
         "probe_port": 9470,
     }
     assert (second["unit"], second["revision"], third["address"]) == ("chat-2", "7", "fd00::1")
-    assert json.loads(rendered("json", (), "chat")) == []
+    assert json.loads(format_endpoints("json", (), "chat")) == []
 
 
 def test_envoy() -> None:
-    seen = json.loads(rendered("envoy", TWO[:2], "chat"))
+    seen = json.loads(format_endpoints("envoy", TWO[:2], "chat"))
     (chat,) = seen["resources"]
     assert chat["@type"] == "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     assert chat["cluster_name"] == "chat"
@@ -47,13 +47,13 @@ def test_envoy() -> None:
         {"address": "10.0.0.1", "port_value": 8000},
         {"address": "10.0.0.2", "port_value": 8000},
     ]
-    empty = json.loads(rendered("envoy", (), "chat"))
+    empty = json.loads(format_endpoints("envoy", (), "chat"))
     assert [one["endpoints"] for one in empty["resources"]] == [[{"lb_endpoints": []}]]
     assert empty["version_info"] != seen["version_info"]
 
 
 def test_prometheus() -> None:
-    chat, _, code = json.loads(rendered("prometheus", TWO, None))
+    chat, _, code = json.loads(format_endpoints("prometheus", TWO, None))
     assert chat["targets"] == ["10.0.0.1:8000"]
     assert chat["labels"] == {
         "service": "chat",
@@ -82,33 +82,33 @@ frontend users
 @pytest.mark.parametrize("entries", [TWO, ()], ids=["units", "none"])
 def test_haproxy_takes_the_file(tmp_path: Path, entries: tuple[()]) -> None:
     (tmp_path / "1.cfg").write_text(DEFAULTS)
-    (tmp_path / "2.cfg").write_text(rendered("haproxy", entries, "chat"))
+    (tmp_path / "2.cfg").write_text(format_endpoints("haproxy", entries, "chat"))
     argv = ["haproxy", "-c", "-f", str(tmp_path / "1.cfg"), "-f", str(tmp_path / "2.cfg")]
     said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert said.returncode == 0, said.stderr
 
 
 def test_haproxy_checks_at_the_agent() -> None:
-    lines = rendered("haproxy", TWO, None).splitlines()
+    lines = format_endpoints("haproxy", TWO, None).splitlines()
     assert "    server chat-2 10.0.0.2:8000 check port 9470" in lines
     assert "    server code [fd00::1]:8000" in lines
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_order_of_units_does_not_change_the_text(kind: str) -> None:
-    assert rendered(kind, TWO, None) == rendered(kind, TWO[::-1], None)
+    assert format_endpoints(kind, TWO, None) == format_endpoints(kind, TWO[::-1], None)
 
 
 def test_a_file_is_moved_into_place_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    target = Target(path, None)
-    assert target.put("one")
+    target = WatchedFile(path, None)
+    assert target.write_if_changed("one")
     assert path.stat().st_mode & 0o777 == 0o644
     former = path.stat().st_ino
-    assert not target.put("one")
+    assert not target.write_if_changed("one")
     assert path.stat().st_ino == former
     path.chmod(0o640)
-    assert target.put("two")
+    assert target.write_if_changed("two")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("two", 0o640)
     assert path.stat().st_ino != former
     assert list(tmp_path.iterdir()) == [path]
@@ -118,35 +118,35 @@ def test_a_file_is_moved_into_place_when_it_changes(tmp_path: Path) -> None:
 def test_a_file_that_says_so_already_is_no_change(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("one")
-    target = Target(path, "true")
-    assert not target.put("one")
+    target = WatchedFile(path, "true")
+    assert not target.write_if_changed("one")
     assert not target.due
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"--watch .*No such file or directory; accepted is"):
-        Target(tmp_path / "nowhere" / "file", None).put("text")
+    with pytest.raises(ConfigurationError, match=r"--watch=.*: must be a file .*No such file or directory"):
+        WatchedFile(tmp_path / "nowhere" / "file", None).write_if_changed("text")
 
 
 def test_the_command_hears_of_a_change_until_it_takes_it(tmp_path: Path) -> None:
     path, told = tmp_path / "file", tmp_path / "told"
-    target = Target(path, f"cat {path} >{told}; exit 3")
-    target.put("one")
+    target = WatchedFile(path, f"cat {path} >{told}; exit 3")
+    target.write_if_changed("one")
     assert target.due
-    assert "ended with code 3; it is tried again" in target.tell()
+    assert "exit code 3; retrying" in target.run_command()
     assert told.read_text() == "one"
     assert not target.due  # but in a while
 
 
 def test_a_change_while_the_command_runs_is_told_as_well(tmp_path: Path) -> None:
     told, go = tmp_path / "told", tmp_path / "go"
-    target = Target(tmp_path / "file", f"touch {told}; until [ -e {go} ]; do sleep 0.01; done")
-    target.put("one")
-    telling = threading.Thread(target=target.tell)
+    target = WatchedFile(tmp_path / "file", f"touch {told}; until [ -e {go} ]; do sleep 0.01; done")
+    target.write_if_changed("one")
+    telling = threading.Thread(target=target.run_command)
     telling.start()
     until(told.exists, "the command runs")
     assert not target.due
-    target.put("two")
+    target.write_if_changed("two")
     go.touch()
     telling.join(60)
     assert target.due
@@ -156,9 +156,9 @@ def test_the_command_is_given_no_secret(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
         monkeypatch.setenv(name, "s3cret")
     told = tmp_path / "told"
-    target = Target(tmp_path / "file", f"env >{told}")
-    target.put("one")
-    assert target.tell() == ""
+    target = WatchedFile(tmp_path / "file", f"env >{told}")
+    target.write_if_changed("one")
+    assert target.run_command() == ""
     assert "PATH=" in told.read_text()
     assert "s3cret" not in told.read_text()
     assert not target.due
@@ -167,13 +167,13 @@ def test_the_command_is_given_no_secret(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_command_without_a_file_is_refused() -> None:
     done = run("endpoints", "--on-change", "true")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "give --watch FILE" in done.stderr
+    assert "requires --watch FILE" in done.stderr
 
 
 def test_envoy_needs_a_service() -> None:
     done = run("endpoints", "--format", "envoy", environ={"UNIT_REDIS_URL": "redis://127.0.0.1:1"})
     assert (done.returncode, done.stdout) == (2, "")
-    assert "give --service NAME" in done.stderr
+    assert "requires --service NAME" in done.stderr
 
 
 def test_a_store_that_is_not_there_is_told() -> None:

@@ -73,7 +73,7 @@ async def announced(server: Server) -> AsyncIterator[None]:
         registry = Registry(server.url, timeout=1)
         while True:
             with contextlib.suppress(StoreError):
-                await registry.announce(entry(lease=2.0))
+                await registry.announce_endpoint(entry(lease=2.0))
             await asyncio.sleep(0.2)
 
     task = asyncio.create_task(again())
@@ -89,7 +89,7 @@ async def test_the_last_file_outlives_the_store_and_not_the_unit(server: Server,
         await until(lambda: watch.units() == ["u"])
         former = watch.path.stat().st_ino
         server.kill()
-        await until(lambda: "file.json stays as it is" in watch.said.read_text())
+        await until(lambda: "file.json stays unchanged" in watch.said.read_text())
         server.start()  # empty
         await until(lambda: "the store answers again" in watch.said.read_text())
         server.command("FLUSHALL")

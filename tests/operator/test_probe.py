@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from unitagent.operator.probe import ask
+from unitagent.operator.probe_client import send_probe
 
 
 @contextmanager
@@ -45,24 +45,24 @@ def answering(answer: bytes, host: str = "127.0.0.1") -> Iterator[tuple[int, lis
 )
 def test_the_code_decides_and_the_first_line_says_why(answer: bytes, found: tuple[bool, str]) -> None:
     with answering(answer) as (port, _):
-        assert ask("/readyz", "127.0.0.1", port, 30) == found
+        assert send_probe("/readyz", "127.0.0.1", port, 30) == found
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"\r\n\r\n"])
 def test_who_does_not_speak_http_is_told(answer: bytes) -> None:
     with answering(answer) as (port, _):
-        yes, why = ask("/readyz", "127.0.0.1", port, 30)
+        yes, why = send_probe("/readyz", "127.0.0.1", port, 30)
     assert not yes
-    assert why == f"no answer from 127.0.0.1:{port}: whoever listens there does not speak HTTP"
+    assert why == f"no answer from 127.0.0.1:{port}: the process that listens there does not speak HTTP"
 
 
 def test_the_question_names_the_host_and_wants_no_second_answer() -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n", "::1") as (port, asked):
-        assert ask("/livez", "[::1]", port, 30) == (True, "200")
+        assert send_probe("/livez", "[::1]", port, 30) == (True, "200")
     lines = b"".join(asked).decode().split("\r\n")
     assert lines == ["GET /livez HTTP/1.1", f"Host: [::1]:{port}", "Connection: close", "", ""]
 
 
 def test_an_answer_without_end_is_left() -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\nok\n" + b"x" * (1 << 17)) as (port, _):
-        assert ask("/livez", "127.0.0.1", port, 30) == (True, "ok")
+        assert send_probe("/livez", "127.0.0.1", port, 30) == (True, "ok")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.render.rendering import ENGINES, rendered
+from unitagent.operator.render.render_cli import ENGINES, render_manifest
 from unitagent.settings.variables import VARIABLES
 
 EAS = {
@@ -39,13 +39,13 @@ EAS = {
     "unit": {"size": 3, "guard": True},
     "eas.termination_grace_period": 60,
 }
-IMAGE = "containers[0].image='your/engine:1' has to have unitagent in it (docker/Dockerfile, BASE_IMAGE"
+IMAGE = "containers[0].image='your/engine:1' must contain unitagent (docker/Dockerfile, BASE_IMAGE"
 
 
 def render(
     engine: str, document: dict[str, Any] = EAS, carrier: str | None = None
 ) -> tuple[list[Any], list[str]]:
-    text, warnings = rendered(engine, json.dumps(document), "service.json", carrier)
+    text, warnings = render_manifest(engine, json.dumps(document), "service.json", carrier)
     return list(yaml.safe_load_all(text)), warnings
 
 
@@ -392,7 +392,7 @@ JSON = st.recursive(
 def test_any_file_gives_a_manifest_or_an_error(engine: str, parts: dict[str, Any]) -> None:
     for document in (parts, changed(**parts), with_metadata(**parts), with_container(**parts)):
         try:
-            text, _ = rendered(engine, json.dumps(document), "service.json")
+            text, _ = render_manifest(engine, json.dumps(document), "service.json")
         except ConfigurationError:
             continue
         assert all(isinstance(found, dict) for found in yaml.safe_load_all(text))

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from unitagent.operator.render.yaml_text import documents
+from unitagent.operator.render.yaml_writer import format_documents
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.none().map(lambda _: True) | st.booleans() | st.integers(-(2**70), 2**70) | TEXTS
@@ -25,19 +25,19 @@ CONTENTS = st.recursive(
 )
 @example([[["nested"], [{"a": [1]}]], {"b": [[]]}])
 def test_a_reader_gets_back_what_went_in(content: object) -> None:
-    assert yaml.safe_load(documents([content], "about")) == content
+    assert yaml.safe_load(format_documents([content], "about")) == content
 
 
 def test_documents_stay_apart_and_a_comment_is_one_however_many_lines_it_has() -> None:
-    text = documents([{"a": 1}, {"b": 2}], "one\n\n--- three")
+    text = format_documents([{"a": 1}, {"b": 2}], "one\n\n--- three")
     assert list(yaml.safe_load_all(text)) == [{"a": 1}, {"b": 2}]
 
 
 def test_what_reads_well_is_not_quoted() -> None:
-    plain = documents([{"image": "redis:7", "path": "/run/secrets/redis.conf"}], "")
+    plain = format_documents([{"image": "redis:7", "path": "/run/secrets/redis.conf"}], "")
     assert plain == "image: redis:7\npath: /run/secrets/redis.conf\n"
 
 
 def test_there_is_no_yaml_for_other_things() -> None:
     with pytest.raises(TypeError, match="set"):
-        documents([{1}], "")
+        format_documents([{1}], "")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tests.probes import agents
-from unitagent.operator.status import table
+from unitagent.operator.status_table import format_table
 
 
 def lines(**changes: Any) -> list[str]:
-    return table(agents.status(**changes)).splitlines()
+    return format_table(agents.status(**changes)).splitlines()
 
 
 def row(connected: bool = True, **changes: Any) -> str:
     one = agents.instance(**changes)
     store = {"connected": connected, "since": 1.0}
-    return table(agents.status(instances=[one], store=store), beat_due=1.5).splitlines()[2]
+    return format_table(agents.status(instances=[one], store=store), beat_due=1.5).splitlines()[2]
 
 
 def condition(**changes: Any) -> dict[str, Any]:
@@ -52,15 +52,11 @@ def secrets(**told: Any) -> list[str]:
 
 def test_a_rank_without_a_secret_in_common_is_told_apart_from_one_in_the_middle_of_a_change() -> None:
     between, apart = secrets(accepted=2, differing=[1, 3], strangers=[3])
-    assert between == "secrets accepted: 2; rank 1 does not have exactly these"
-    assert apart.startswith(
-        "secrets accepted: 2; rank 3 has none of these: they and whoever was asked will not"
-    )
+    assert between == "secrets accepted: 2; rank 1 has different secrets"
+    assert apart.startswith("secrets accepted: 2; rank 3 has none of these secrets and cannot join")
     assert secrets(accepted=2, differing=[], strangers=[]) == [
-        "secrets accepted: 2; all ranks have exactly these"
+        "secrets accepted: 2; all ranks have the same secrets"
     ]
-    assert secrets(accepted=1, differing=[0, 1]) == [
-        "secrets accepted: 1; ranks 0, 1 do not have exactly these"
-    ]
+    assert secrets(accepted=1, differing=[0, 1]) == ["secrets accepted: 1; ranks 0, 1 have different secrets"]
     assert secrets(accepted=1, differing=[], strangers=[]) == []
     assert len(secrets(accepted=1, differing=None)) == 1

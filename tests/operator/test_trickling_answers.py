@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from unitagent.keys import Keyring
-from unitagent.operator import agents
-from unitagent.operator.probe import ask
+from unitagent.operator import agent_client
+from unitagent.operator.probe_client import send_probe
+from unitagent.system.keyring import Keyring
 
 PATIENCE = 30.0  # seconds after which the trickle ends, so that a command that waits for it fails this test
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
@@ -38,12 +38,12 @@ def _trickle(listener: socket.socket) -> None:
 def test_a_probe_ends_in_time() -> None:
     began = time.monotonic()
     with trickling() as port:
-        ask("/livez", "127.0.0.1", port, 0.5)
+        send_probe("/livez", "127.0.0.1", port, 0.5)
     assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_question_about_the_unit_ends_in_time() -> None:
     began = time.monotonic()
     with trickling() as port:
-        assert agents.seen("u", "127.0.0.1", port, Keyring()) is None
+        assert agent_client.fetch_status("u", "127.0.0.1", port, Keyring()) is None
     assert time.monotonic() - began < PATIENCE / 2

@@ -7,19 +7,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unitagent.core.checks import Answer, Check
 from unitagent.core.model import Record
+from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
 from unitagent.probes.server import ProbeServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from unitagent.keys import Keyring
-    from unitagent.probes.units import Units
+    from unitagent.probes.unit_list import UnitSource
+    from unitagent.system.keyring import Keyring
 
 HOST = "127.0.0.1"
-GOOD = Answer(200, (Check("workload", ok=True), Check("leases", ok=True)))
-BAD = Answer(503, (Check("workload", ok=True), Check("leases", ok=False, reason="rank 2 is\nlost")))
+GOOD = ProbeAnswer(200, (ProbeCheck("workload", ok=True), ProbeCheck("leases", ok=True)))
+BAD = ProbeAnswer(
+    503, (ProbeCheck("workload", ok=True), ProbeCheck("leases", ok=False, reason="rank 2 is\nlost"))
+)
 
 
 def instance(**changes: object) -> dict[str, Any]:
@@ -62,22 +64,28 @@ def status(**changes: object) -> dict[str, Any]:
 class FakeAnswers:
     """Says what it is told to say."""
 
-    probes: dict[str, Answer] = field(default_factory=dict)
+    probes: dict[str, ProbeAnswer] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=status)
     who: tuple[int, str] = (1, "abc")
     unit: str = "u"
     page: str = "unit"
+    samples: int = 0
 
-    def live(self) -> Answer:
+    async def processes(self) -> list[dict[str, Any]]:
+        self.samples += 1
+        await asyncio.sleep(0.05)
+        return [{"pid": 42, "name": "sh"}]
+
+    def live(self) -> ProbeAnswer:
         return self.probes.get("live", GOOD)
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         return self.probes.get("ready", GOOD)
 
-    def traffic(self) -> Answer:
+    def traffic(self) -> ProbeAnswer:
         return self.probes.get("traffic", GOOD)
 
-    def startup(self) -> Answer:
+    def startup(self) -> ProbeAnswer:
         return self.probes.get("startup", GOOD)
 
     def status(self) -> dict[str, Any]:
@@ -105,7 +113,7 @@ class FakeAnswers:
 
 @asynccontextmanager
 async def serving(
-    answers: FakeAnswers | None = None, keys: Keyring | None = None, units: Units | None = None
+    answers: FakeAnswers | None = None, keys: Keyring | None = None, units: UnitSource | None = None
 ) -> AsyncIterator[int]:
     server = ProbeServer(answers or FakeAnswers(), keys, units)
     port = await server.start(HOST, 0)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.probes.agents import HOST, FakeAnswers, ask, say, serving, status
 from tests.probes.loops import in_loop, until
-from unitagent.core.checks import Answer
+from unitagent.core.probe_answers import ProbeAnswer
 from unitagent.probes import connections
-from unitagent.probes.guests import LIMIT
+from unitagent.probes.admission import LIMIT
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -49,7 +49,7 @@ async def test_malformed_and_huge_headers_are_400(data: bytes) -> None:
 )
 @in_loop
 async def test_the_line_of_an_agent_check_is_answered(code: int, line: bytes) -> None:
-    async with serving(FakeAnswers({"traffic": Answer(code, ())})) as port:
+    async with serving(FakeAnswers({"traffic": ProbeAnswer(code, ())})) as port:
         assert await say(port, b"traffic\n") == line
 
 
@@ -201,7 +201,7 @@ async def test_a_thousand_idle_connections_leave_room_for_probes() -> None:
 class Counting(FakeAnswers):
     count = 0
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeAnswer:
         self.count += 1
         return super().live()
 

@@ -14,7 +14,7 @@ import pytest
 from tests.probes.agents import FakeAnswers, ask, serving
 from tests.probes.loops import in_loop
 from unitagent.core.model import InstanceState, Phase
-from unitagent.probes import dashboard
+from unitagent.probes import answers
 
 VOID = {"meta"}  # elements of the page that have no end
 
@@ -46,7 +46,7 @@ class Page(HTMLParser):
         return [value or "" for known, value in self.attributes if known == name]
 
 
-TEXT = dashboard.page("unit").body.decode()
+TEXT = answers.answer_dashboard("unit").body.decode()
 PAGE = Page(TEXT)
 SCRIPT = "".join(PAGE.inside["script"])
 
@@ -68,7 +68,7 @@ async def test_the_page_and_its_headers() -> None:
 async def test_the_browser_runs_this_script_and_no_other(shows: str) -> None:
     async with serving(FakeAnswers(page=shows)) as port:
         page = await ask(port, "/")
-    policy = dict(dashboard.page(shows).headers)["Content-Security-Policy"]
+    policy = dict(answers.answer_dashboard(shows).headers)["Content-Security-Policy"]
     assert policy.lower() == page.headers["content-security-policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert (rules["default-src"], rules["connect-src"]) == ("'none'", "'self'")
@@ -94,10 +94,12 @@ async def test_a_page_that_is_off_says_why() -> None:
 
 
 def test_it_is_packaged() -> None:
-    root = Path(dashboard.__file__).parents[2]
+    root = Path(answers.__file__).parents[2]
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = settings["package-data"]["unitagent"]
-    assert dashboard._FILE in {file for pattern in patterns for file in (root / "unitagent").glob(pattern)}
+    assert answers._DASHBOARD_FILE in {
+        file for pattern in patterns for file in (root / "unitagent").glob(pattern)
+    }
 
 
 def test_it_is_well_formed() -> None:

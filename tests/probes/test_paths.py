@@ -9,9 +9,9 @@ import pytest
 
 from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
-from unitagent.core.checks import Answer, Check
-from unitagent.keys import Keyring
-from unitagent.probes.signature import Claim, brief_question, verify
+from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
+from unitagent.probes.answer_signature import AnswerClaim, make_brief_question, verify_answer
+from unitagent.system.keyring import Keyring
 
 PROBES = {
     "/livez": "live",
@@ -43,7 +43,7 @@ async def test_a_probe_that_fails_says_why_in_one_line(path: str) -> None:
 
 @in_loop
 async def test_the_code_is_the_agents() -> None:
-    draining = Answer(404, (Check("draining", ok=False, reason="draining"),))
+    draining = ProbeAnswer(404, (ProbeCheck("draining", ok=False, reason="draining"),))
     async with serving(FakeAnswers({"traffic": draining})) as port:
         told = await ask(port, "/traffic")
     assert (told.code, told.text) == (404, "traffic check failed: draining: draining\n")
@@ -125,9 +125,9 @@ async def test_a_peer_gets_a_signed_status() -> None:
     async with serving(None, Keyring("s3")) as port:
         told = await ask(port, "/status", f"X-Unitagent-Nonce: {NONCE}")
     assert (told.headers["x-unitagent-rank"], told.headers["x-unitagent-incarnation"]) == ("1", "abc")
-    claim = Claim(NONCE, "u", 1, "abc", told.body)
-    assert verify(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
-    assert not verify(Keyring("s4"), claim, told.headers["x-unitagent-signature"])
+    claim = AnswerClaim(NONCE, "u", 1, "abc", told.body)
+    assert verify_answer(Keyring("s3"), claim, told.headers["x-unitagent-signature"])
+    assert not verify_answer(Keyring("s4"), claim, told.headers["x-unitagent-signature"])
 
 
 @in_loop
@@ -141,8 +141,10 @@ async def test_a_peer_that_asks_briefly_is_told_of_this_instance_alone() -> None
     assert (shown["unit"], shown["ready"], shown["instances"]) == ("u", True, [instance()])
     assert len(told.body) < 512
     signature, who = told.headers["x-unitagent-signature"], ("u", 1, "abc", told.body)
-    assert verify(Keyring("s3"), Claim(brief_question(NONCE), *who), signature)
-    assert not verify(Keyring("s3"), Claim(NONCE, *who), signature), "it passes for no whole status"
+    assert verify_answer(Keyring("s3"), AnswerClaim(make_brief_question(NONCE), *who), signature)
+    assert not verify_answer(Keyring("s3"), AnswerClaim(NONCE, *who), signature), (
+        "it passes for no whole status"
+    )
 
 
 @pytest.mark.parametrize("nonce", ["", "abcd", "g" * 32, "a" * 129, "0123456789abcdef x"])
@@ -162,7 +164,7 @@ async def test_without_a_secret_nothing_is_signed() -> None:
 
 
 class Broken(FakeAnswers):
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         raise RuntimeError("boom")
 
 

@@ -16,25 +16,25 @@ from hypothesis import strategies as st
 from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status
 from tests.probes.loops import in_loop, until
-from unitagent.core.events import Opinion, PeerAnswered
+from unitagent.core.events import PeerAnswered, ProbeResult
 from unitagent.core.model import InstanceState
-from unitagent.keys import Keyring
-from unitagent.probes.peers import Asker, Peers, Verdict, judge
-from unitagent.probes.question import _CHUNK as CHUNK
-from unitagent.probes.question import _LIMIT as LIMIT
-from unitagent.probes.question import Answered
-from unitagent.probes.question import _read as read
-from unitagent.probes.signature import Claim, sign
+from unitagent.probes.answer_signature import AnswerClaim, sign_answer
+from unitagent.probes.peer_http import _CHUNK as CHUNK
+from unitagent.probes.peer_http import _LIMIT as LIMIT
+from unitagent.probes.peer_http import HttpResponse
+from unitagent.probes.peer_http import _read_response as read
+from unitagent.probes.peers import PeerAsker, Peers, PeerVerdict, judge_answer
+from unitagent.system.keyring import Keyring
 
 HELD, UNLIKE = Keyring("s3"), Keyring("other")
-SILENT = Verdict(Opinion.SILENT)
-STRANGER = Verdict(Opinion.STRANGER)
-ALIVE = Verdict(Opinion.ALIVE, 7, working=True, ready=True)
+SILENT = PeerVerdict(ProbeResult.SILENT)
+STRANGER = PeerVerdict(ProbeResult.STRANGER)
+ALIVE = PeerVerdict(ProbeResult.ALIVE, 7, working=True, ready=True)
 NAMED = {"x-unitagent-unit": "u", "x-unitagent-rank": "1", "x-unitagent-incarnation": "abc"}
 
 
 def peers(secret: Keyring | None = None, source: str = HOST, timeout: float = 5.0) -> Peers:
-    return Peers(Asker("u", "me", secret or Keyring()), source, timeout, lambda rank, incarnation: None)
+    return Peers(PeerAsker("u", "me", secret or Keyring()), source, timeout, lambda rank, incarnation: None)
 
 
 def reply(body: bytes, *headers: str, first: str = "HTTP/1.1 200 OK") -> bytes:
@@ -50,7 +50,7 @@ def honest(**changes: Any) -> bytes:
 @in_loop
 async def test_a_peer_that_works_is_alive(secret: Keyring | None) -> None:
     async with serving(None, secret) as port:
-        assert await peers(secret).ask(record(port)) == ALIVE
+        assert await peers(secret).ask_peer(record(port)) == ALIVE
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(None, HELD), (UNLIKE, HELD), (HELD, None)])
@@ -60,7 +60,7 @@ async def test_who_does_not_sign_as_i_do_is_a_stranger(
     theirs: Keyring | None, ours: Keyring | None, who: tuple[int, str]
 ) -> None:
     async with serving(FakeAnswers(who=who), theirs) as port:
-        assert await peers(ours).ask(record(port)) == STRANGER
+        assert await peers(ours).ask_peer(record(port)) == STRANGER
 
 
 @pytest.mark.parametrize("theirs", [None, HELD, UNLIKE])
@@ -69,8 +69,8 @@ async def test_who_does_not_sign_as_i_do_is_a_stranger(
 async def test_an_address_that_leads_back_to_me_is_my_own(theirs: Keyring | None, rank: int) -> None:
     """Two machines may both have a bridge with the same address; whatever secret, nobody else has my id."""
     async with serving(FakeAnswers(who=(rank, "me")), theirs) as port:
-        assert await peers(HELD).ask(record(port)) == Verdict(Opinion.SELF)
-        assert await peers().ask(record(port)) == Verdict(Opinion.SELF)
+        assert await peers(HELD).ask_peer(record(port)) == PeerVerdict(ProbeResult.SELF)
+        assert await peers().ask_peer(record(port)) == PeerVerdict(ProbeResult.SELF)
 
 
 @pytest.mark.parametrize("secret", [None, HELD])
@@ -78,14 +78,14 @@ async def test_an_address_that_leads_back_to_me_is_my_own(theirs: Keyring | None
 @in_loop
 async def test_somebody_else_at_the_address_is_another(who: tuple[int, str], secret: Keyring | None) -> None:
     async with serving(FakeAnswers(who=who), secret) as port:
-        assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
+        assert await peers(secret).ask_peer(record(port)) == PeerVerdict(ProbeResult.OTHER)
 
 
 @pytest.mark.parametrize("secret", [None, HELD])
 @in_loop
 async def test_the_same_name_in_another_unit_is_another(secret: Keyring | None) -> None:
     async with serving(FakeAnswers(unit="v"), secret) as port:
-        assert await peers(secret).ask(record(port)) == Verdict(Opinion.OTHER)
+        assert await peers(secret).ask_peer(record(port)) == PeerVerdict(ProbeResult.OTHER)
 
 
 @pytest.mark.parametrize("state", InstanceState)
@@ -93,32 +93,32 @@ async def test_the_same_name_in_another_unit_is_another(secret: Keyring | None) 
 async def test_whether_a_peer_works(state: InstanceState) -> None:
     shown = status(instances=[instance(state=state.value, generation=9)])
     async with serving(FakeAnswers(shown=shown)) as port:
-        verdict = await peers().ask(record(port))
+        verdict = await peers().ask_peer(record(port))
     works = state in {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.HEALTHY}
-    assert verdict == Verdict(Opinion.ALIVE, 9, works, ready=True)
+    assert verdict == PeerVerdict(ProbeResult.ALIVE, 9, works, ready=True)
 
 
 @in_loop
 async def test_a_peer_tells_that_the_unit_does_not_serve() -> None:
     async with serving(FakeAnswers(shown=status(ready=False))) as port:
-        assert await peers().ask(record(port)) == ALIVE._replace(ready=False)
+        assert await peers().ask_peer(record(port)) == ALIVE._replace(ready=False)
 
 
 def test_the_core_is_told_all_that_came_of_asking() -> None:
     told = [field.name for field in fields(PeerAnswered)]
-    assert told == ["now", "rank", "incarnation", *Verdict._fields]
+    assert told == ["now", "rank", "incarnation", *PeerVerdict._fields]
 
 
 @in_loop
 async def test_nobody_listening_is_refused() -> None:
     port = free_port()
-    assert await peers().ask(record(port)) == Verdict(Opinion.REFUSED)
+    assert await peers().ask_peer(record(port)) == PeerVerdict(ProbeResult.REFUSED)
 
 
 @in_loop
 async def test_a_peer_that_accepts_and_says_nothing_is_silent() -> None:
     with socket.create_server((HOST, 0)) as mute:
-        assert await peers(timeout=0.2).ask(record(mute.getsockname()[1])) == SILENT
+        assert await peers(timeout=0.2).ask_peer(record(mute.getsockname()[1])) == SILENT
 
 
 @pytest.mark.parametrize(
@@ -153,38 +153,40 @@ async def test_a_peer_that_accepts_and_says_nothing_is_silent() -> None:
 @in_loop
 async def test_a_liar_is_silent(answer: bytes) -> None:
     async with saying(answer) as port:
-        assert await peers().ask(record(port)) == SILENT
+        assert await peers().ask_peer(record(port)) == SILENT
 
 
 @in_loop
 async def test_the_honest_form_of_those_lies_is_believed() -> None:
     async with saying(reply(honest())) as port:
-        assert await peers().ask(record(port)) == ALIVE
+        assert await peers().ask_peer(record(port)) == ALIVE
 
 
 @in_loop
 async def test_a_signature_for_another_question_is_a_strangers() -> None:
-    old = sign(HELD, Claim("0" * 32, "u", 1, "abc", honest()))
+    old = sign_answer(HELD, AnswerClaim("0" * 32, "u", 1, "abc", honest()))
     async with saying(reply(honest(), f"X-Unitagent-Signature: {old}")) as port:
-        assert await peers(HELD).ask(record(port)) == STRANGER
-        assert await peers().ask(record(port)) == STRANGER
+        assert await peers(HELD).ask_peer(record(port)) == STRANGER
+        assert await peers().ask_peer(record(port)) == STRANGER
 
 
 @pytest.mark.parametrize(
     ("claim", "opinion"),
     [
-        (Claim("n", "u", 1, "abc", honest()), Opinion.ALIVE),
-        (Claim("m", "u", 1, "abc", honest()), Opinion.STRANGER),
-        (Claim("n", "u", 2, "abc", honest()), Opinion.STRANGER),
-        (Claim("n", "v", 1, "abc", honest()), Opinion.STRANGER),
-        (Claim("n", "u", 1, "newer", honest()), Opinion.STRANGER),
-        (Claim("n", "u", 1, "abc", honest(ready=False)), Opinion.STRANGER),
+        (AnswerClaim("n", "u", 1, "abc", honest()), ProbeResult.ALIVE),
+        (AnswerClaim("m", "u", 1, "abc", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "u", 2, "abc", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "v", 1, "abc", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "u", 1, "newer", honest()), ProbeResult.STRANGER),
+        (AnswerClaim("n", "u", 1, "abc", honest(ready=False)), ProbeResult.STRANGER),
     ],
 )
-def test_a_signature_is_for_this_question_this_agent_and_this_answer(claim: Claim, opinion: Opinion) -> None:
-    headers = NAMED | {"x-unitagent-signature": sign(HELD, claim)}
-    verdict = judge(record(1), Answered(200, headers, honest()), Asker("u", "me", HELD), "n")
-    assert verdict.opinion is opinion
+def test_a_signature_is_for_this_question_this_agent_and_this_answer(
+    claim: AnswerClaim, opinion: ProbeResult
+) -> None:
+    headers = NAMED | {"x-unitagent-signature": sign_answer(HELD, claim)}
+    verdict = judge_answer(record(1), HttpResponse(200, headers, honest()), PeerAsker("u", "me", HELD), "n")
+    assert verdict.result is opinion
 
 
 @in_loop
@@ -197,7 +199,7 @@ async def test_an_endless_answer_ends() -> None:
 
     server = await asyncio.start_server(pour, HOST, 0)
     async with server:
-        assert await peers().ask(record(server.sockets[0].getsockname()[1])) == SILENT
+        assert await peers().ask_peer(record(server.sockets[0].getsockname()[1])) == SILENT
 
 
 @in_loop
@@ -231,7 +233,7 @@ async def test_a_trickled_answer_ends_and_leaves_no_task(start: bytes) -> None:
 
     server = await asyncio.start_server(trickle, HOST, 0)
     async with server:
-        assert await peers(timeout=0.3).ask(record(server.sockets[0].getsockname()[1])) == SILENT
+        assert await peers(timeout=0.3).ask_peer(record(server.sockets[0].getsockname()[1])) == SILENT
         await until(lambda: not [task for task in asyncio.all_tasks() if "Peers" in str(task.get_coro())])
 
 
@@ -241,7 +243,7 @@ async def test_a_trickled_answer_ends_and_leaves_no_task(start: bytes) -> None:
 )
 @in_loop
 async def test_a_record_without_an_address_is_silent(changes: dict[str, Any]) -> None:
-    assert await peers().ask(record(1, **changes)) == SILENT
+    assert await peers().ask_peer(record(1, **changes)) == SILENT
 
 
 @in_loop
@@ -249,7 +251,7 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     async with serving() as port:
-        assert await peers().ask(record(port)) == ALIVE
+        assert await peers().ask_peer(record(port)) == ALIVE
 
 
 @in_loop
@@ -263,9 +265,9 @@ async def test_questions_come_from_our_card() -> None:
     server = await asyncio.start_server(note, HOST, 0)
     async with server:
         one = record(server.sockets[0].getsockname()[1])
-        await peers(source="127.0.0.9", timeout=0.1).ask(one)
+        await peers(source="127.0.0.9", timeout=0.1).ask_peer(one)
         await until(lambda: callers)
-        await peers(source="127.0.0.9").check([one])
+        await peers(source="127.0.0.9").check_peers([one])
         await until(lambda: len(callers) > 1)
     assert set(callers) == {"127.0.0.9"}
 
@@ -284,7 +286,7 @@ async def test_a_question_that_gets_lost_is_asked_again() -> None:
 
     server = await asyncio.start_server(late, HOST, 0)
     async with server:
-        assert await peers().ask(record(server.sockets[0].getsockname()[1])) == ALIVE
+        assert await peers().ask_peer(record(server.sockets[0].getsockname()[1])) == ALIVE
     assert heard == 2
 
 
@@ -303,15 +305,15 @@ async def test_a_peer_that_is_only_slow_is_asked_once() -> None:
 
     server = await asyncio.start_server(slow, HOST, 0)
     async with server:
-        assert await peers().ask(record(server.sockets[0].getsockname()[1])) == ALIVE
+        assert await peers().ask_peer(record(server.sockets[0].getsockname()[1])) == ALIVE
     assert heard == 1
 
 
 @in_loop
 async def test_an_ipv6_peer() -> None:
     async with serving() as port:
-        assert await peers(source="::1").ask(record(port, ip="::1")) == Verdict(Opinion.REFUSED)
-        assert await peers(source=HOST).ask(record(port, ip="::1")) == SILENT
+        assert await peers(source="::1").ask_peer(record(port, ip="::1")) == PeerVerdict(ProbeResult.REFUSED)
+        assert await peers(source=HOST).ask_peer(record(port, ip="::1")) == SILENT
 
 
 @in_loop
@@ -326,31 +328,33 @@ async def test_who_answers_at_each_address() -> None:
             serving(None, HELD) as strange,
         ):
             records = {
-                "abc": (port, Opinion.ALIVE),
-                "another": (port, Opinion.OTHER),
-                "replaced": (other, Opinion.OTHER),
-                "here": (own, Opinion.SELF),
-                "foreign": (strange, Opinion.STRANGER),
-                "gone": (nobody, Opinion.REFUSED),
-                "hung": (mute.getsockname()[1], Opinion.SILENT),
-                "portless": (0, Opinion.SILENT),
-                "beyond": (70000, Opinion.SILENT),
+                "abc": (port, ProbeResult.ALIVE),
+                "another": (port, ProbeResult.OTHER),
+                "replaced": (other, ProbeResult.OTHER),
+                "here": (own, ProbeResult.SELF),
+                "foreign": (strange, ProbeResult.STRANGER),
+                "gone": (nobody, ProbeResult.REFUSED),
+                "hung": (mute.getsockname()[1], ProbeResult.SILENT),
+                "portless": (0, ProbeResult.SILENT),
+                "beyond": (70000, ProbeResult.SILENT),
             }
             asked = [record(where, incarnation=name) for name, (where, _) in records.items()]
-            answers = await peers(timeout=0.5).check([*asked, record(port, incarnation="x", ip="nonsense")])
-    assert answers == {name: opinion for name, (_, opinion) in records.items()} | {"x": Opinion.SILENT}
+            answers = await peers(timeout=0.5).check_peers(
+                [*asked, record(port, incarnation="x", ip="nonsense")]
+            )
+    assert answers == {name: opinion for name, (_, opinion) in records.items()} | {"x": ProbeResult.SILENT}
 
 
 @in_loop
 async def test_more_peers_than_are_asked_at_once() -> None:
     async with serving() as port:
-        answers = await peers().check([record(port, incarnation=f"i{number}") for number in range(100)])
-    assert answers == {f"i{number}": Opinion.OTHER for number in range(100)}
+        answers = await peers().check_peers([record(port, incarnation=f"i{number}") for number in range(100)])
+    assert answers == {f"i{number}": ProbeResult.OTHER for number in range(100)}
 
 
 @in_loop
 async def test_nobody_to_reach() -> None:
-    assert await peers().check([]) == {}
+    assert await peers().check_peers([]) == {}
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -385,23 +389,25 @@ named = st.fixed_dictionaries(
 def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
     code: int, headers: dict[str, str], body: bytes, secret: Keyring | None
 ) -> None:
-    verdict = judge(record(1), Answered(code, headers, body), Asker("u", "me", secret or Keyring()), "n")
+    verdict = judge_answer(
+        record(1), HttpResponse(code, headers, body), PeerAsker("u", "me", secret or Keyring()), "n"
+    )
     alike = (code, headers.get("x-unitagent-unit"), headers.get("x-unitagent-incarnation")) == (
         200,
         "u",
         "abc",
     )
-    assert verdict.opinion is not Opinion.REFUSED
-    assert verdict.opinion is not Opinion.ALIVE or (alike and secret is None)
+    assert verdict.result is not ProbeResult.REFUSED
+    assert verdict.result is not ProbeResult.ALIVE or (alike and secret is None)
     assert 0 <= verdict.generation <= 2**53
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
 def test_any_body_is_judged_without_an_error(body: bytes) -> None:
-    verdict = judge(record(1), Answered(200, NAMED, body), Asker("u", "me"), "")
-    assert verdict.opinion in {Opinion.ALIVE, Opinion.SILENT}
-    assert judge(record(1), Answered(200, NAMED, body), Asker("u", "me", HELD), "") == STRANGER
+    verdict = judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me"), "")
+    assert verdict.result in {ProbeResult.ALIVE, ProbeResult.SILENT}
+    assert judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me", HELD), "") == STRANGER
 
 
 @settings(max_examples=40, deadline=None)
@@ -410,6 +416,6 @@ def test_any_bytes_of_a_peer_do_no_harm(answer: bytes, proper: bool) -> None:
     @in_loop
     async def talk() -> None:
         async with saying(reply(answer) if proper else answer) as port:
-            assert await peers().ask(record(port)) == SILENT
+            assert await peers().ask_peer(record(port)) == SILENT
 
     talk()

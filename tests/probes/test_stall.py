@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop
-from unitagent.probes.stall import Gauges, StallProbe
+from unitagent.probes.health import EngineGauges, StallProbe
 
 SECONDS = 0.3
 
@@ -36,7 +36,7 @@ async def stalls(answer: bytes | Callable[[], bytes], within: float) -> list[str
 
     async with saying(answer) as port:
         probe = StallProbe(
-            Gauges(f"http://{HOST}:{port}/metrics", ("running",), "steps_count"), SECONDS, on_stall
+            EngineGauges(f"http://{HOST}:{port}/metrics", ("running",), "steps_count"), SECONDS, on_stall
         )
         probe.start()
         await asyncio.wait([asyncio.create_task(told.wait())], timeout=within)

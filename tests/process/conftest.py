@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ class Agent:
         return until(lambda: self._children(self.popen.pid), "unshare forks")[0]
 
     def _children(self, parent: int) -> list[int]:
-        return [process.pid for process in proc.table().values() if process.parent == parent]
+        return [process.pid for process in procfs.read_process_table().values() if process.parent == parent]
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -101,9 +101,12 @@ class Agent:
 
     def close(self) -> None:
         if self.popen.poll() is None:
-            for process in [*proc.descendants(proc.table(), self.popen.pid), proc.read(self.popen.pid)]:
+            for process in [
+                *procfs.select_descendants(procfs.read_process_table(), self.popen.pid),
+                procfs.read_process(self.popen.pid),
+            ]:
                 if process is not None:
-                    proc.kill(process)
+                    procfs.kill_process(process)
             self.popen.wait(DEADLINE)
         for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             if stream is not None:

@@ -15,16 +15,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unitagent.core.exits import Exit
 from unitagent.errors import CommandError
-from unitagent.workload import command, environment, leftovers, proc, signals
-from unitagent.workload.errand import Errand
-from unitagent.workload.process import Workload
+from unitagent.system import procfs
+from unitagent.workload import command, environment, leftovers, signals
+from unitagent.workload.exec_probe import ExecProbe
+from unitagent.workload.lifecycle import Workload
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.terminal import Terminal
+from unitagent.workload.signals import Terminal
 
 
 def _options() -> argparse.Namespace:
@@ -42,6 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--errand", help="a command line to run again and again beside the workload")
     parser.add_argument("--errand-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
+    parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -50,8 +53,8 @@ def _options() -> argparse.Namespace:
 class Harness:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.born = signals.birth()
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals.OVERHEARD)  # before there is a second thread
+        self.born = signals.read_inherited_signals()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)  # before there is a second thread
         self.reaper = Reaper()
         self.stop_asked = asyncio.Event()
         self.service = 0
@@ -77,12 +80,12 @@ class Harness:
 
     def on_stop(self, _number: int) -> None:
         if self.stop_asked.is_set():
-            self.workload.hurry()
+            self.workload.force_stop()
         self.stop_asked.set()
 
     async def run(self) -> int:
-        self.reaper.install()
-        signals.install(self.born, on_stop=self.on_stop, forward=self.workload.signal)
+        self.reaper.start_reaping()
+        signals.install_handlers(self.born, on_stop=self.on_stop, forward=self.workload.send_signal)
         if self.options.service:
             self.serve()
         status = await self.once()
@@ -97,17 +100,19 @@ class Harness:
     def serve(self) -> None:
         child = subprocess.Popen(["/bin/sh", "-c", self.options.service], process_group=0)
         self.service = child.pid
-        self.reaper.watch(child.pid, lambda ended: self.tell("service", status=ended.status), service=True)
+        self.reaper.watch_child(
+            child.pid, lambda ended: self.tell("service", status=ended.status), service=True
+        )
         child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
     async def look_inside(self) -> None:
-        while (corpse := await self.workload.dead_inside()) is None:
+        while (corpse := await self.workload.find_dead_process()) is None:
             self.tell("look")
-            await self.workload.rest(0.05)
+            await self.workload.wait_for_death(0.05)
         self.tell("sick", said=corpse.describe())
 
     async def run_errands(self, env: Mapping[str, str]) -> None:
-        errand = Errand(self.reaper, self.born, shlex.split(self.options.errand), env)
+        errand = ExecProbe(self.reaper, self.born, shlex.split(self.options.errand), env)
         while True:
             self.tell("errand", said=await errand.run(self.options.errand_seconds))
             await asyncio.sleep(0.01)
@@ -116,12 +121,14 @@ class Harness:
         gang = environment.GangInfo(
             rank=0, size=1, unit=self.options.unit, generation=1, rank_ip="127.0.0.1", comm_ifname="lo",
             master_address="127.0.0.1", master_port=29500, rank_ips=("127.0.0.1",),
-            marker=leftovers.marker("harness"),
+            marker=leftovers.make_marker("harness"),
         )  # fmt: skip
-        env = environment.workload_environment(os.environ, gang)
-        argv = environment.fill(command.resolve(self.options.command, env), env)
+        env = environment.build_environment(os.environ, gang)
+        argv = environment.fill_placeholders(command.check_command(self.options.command, env), env)
         pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
+        if self.options.usage:
+            self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())
         beside = [asyncio.create_task(self.look_inside())]
         if self.options.errand:
@@ -133,14 +140,14 @@ class Harness:
         began = time.monotonic()
         self.tell("stopping")
         stuck = await self.workload.stop(self.options.grace)
-        left = proc.descendants(proc.table(), os.getpid(), self.reaper.services)
+        left = procfs.select_descendants(procfs.read_process_table(), os.getpid(), self.reaper.services)
         self.tell(
             "stopped",
             stuck=stuck and stuck.why,
             left=[process.name for process in left],
             services=len(self.reaper.services),
-            strangers=self.reaper.strangers,
-            foreground=Terminal().ours,
+            strangers=self.reaper.orphans_reaped,
+            foreground=Terminal().is_ours,
             seconds=time.monotonic() - began,
         )
         return (await self.exited).status if stuck is None else 99

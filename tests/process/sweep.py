@@ -10,20 +10,20 @@ import os
 import sys
 import time
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 from unitagent.workload.reaper import Reaper
 
 MANY = 256
 
 
 def is_alive(pid: int) -> bool:
-    one = proc.read(pid)
+    one = procfs.read_process(pid)
     return one is not None and one.alive
 
 
 def spawn(reaper: Reaper, number: int, codes: dict[int, int]) -> None:
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {number}"], {})
-    reaper.watch(pid, lambda ended: codes.update({number: ended.status}))
+    reaper.watch_child(pid, lambda ended: codes.update({number: ended.status}))
 
 
 async def count(codes: dict[int, int]) -> int:
@@ -37,14 +37,14 @@ async def count(codes: dict[int, int]) -> int:
 
 async def main() -> None:
     reaper = Reaper()
-    reaper.install()
+    reaper.start_reaping()
     codes: dict[int, int] = {}
     for number in range(MANY):
         spawn(reaper, number, codes)
-    while any(is_alive(pid) for pid in proc.direct_children()):
+    while any(is_alive(pid) for pid in procfs.list_child_pids()):
         time.sleep(0.01)  # noqa: ASYNC251  # the loop learns of none
     most = await count(codes)
-    assert reaper.alone()
+    assert reaper.is_workload_gone()
     json.dump({"codes": codes, "most": most}, sys.stdout)
 
 

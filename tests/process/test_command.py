@@ -21,14 +21,14 @@ def script(path: Path, text: str, mode: int = 0o755) -> str:
 
 def refusal(word: str, path: str = "/bin") -> CommandError:
     with pytest.raises(CommandError) as caught:
-        command.resolve([word], {"PATH": path})
+        command.check_command([word], {"PATH": path})
     return caught.value
 
 
 def test_found_on_the_path_of_the_workload(tmp_path: Path) -> None:
     wanted = script(tmp_path / "tool", "#!/bin/sh\n")
-    assert command.locate("tool", {"PATH": f"/nowhere:{tmp_path}"}) == wanted
-    assert command.resolve(["tool", "a b"], {"PATH": str(tmp_path)}) == ["tool", "a b"]
+    assert command.locate_program("tool", {"PATH": f"/nowhere:{tmp_path}"}) == wanted
+    assert command.check_command(["tool", "a b"], {"PATH": str(tmp_path)}) == ["tool", "a b"]
 
 
 def test_a_later_executable_wins_over_an_earlier_plain_file(tmp_path: Path) -> None:
@@ -36,15 +36,15 @@ def test_a_later_executable_wins_over_an_earlier_plain_file(tmp_path: Path) -> N
         (tmp_path / folder).mkdir()
     script(tmp_path / "a/tool", "", 0o644)
     wanted = script(tmp_path / "b/tool", "#!/bin/sh\n")
-    assert command.locate("tool", {"PATH": f"{tmp_path}/a:{tmp_path}/b"}) == wanted
+    assert command.locate_program("tool", {"PATH": f"{tmp_path}/a:{tmp_path}/b"}) == wanted
 
 
 def test_a_binary(tmp_path: Path) -> None:
-    assert command.locate(sys.executable, {}) == sys.executable
+    assert command.locate_program(sys.executable, {}) == sys.executable
 
 
 def test_an_empty_path_is_the_systems_default() -> None:
-    assert command.resolve(["sh"], {"PATH": ""}) == ["sh"]
+    assert command.check_command(["sh"], {"PATH": ""}) == ["sh"]
 
 
 @pytest.mark.parametrize("word", ["no-such-tool", "/no/such/tool", "./no-such-tool"])
@@ -56,16 +56,19 @@ def test_not_found(word: str) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["vllm serve m"], "one word with spaces: leave out the quotes around all of it, or sh -c"),
-        (["cd", "/src", "&&", "ls"], "it is written for a shell: sh -c"),
-        (["no-such-tool", "|", "tee"], "it is written for a shell"),
-        (["A=1", "vllm"], "begin with env, as in env A=1 COMMAND"),
-        (["--size", "2"], "an option of the agent's own stands before --"),
+        (
+            ["vllm serve m"],
+            "one word with spaces: remove the quotes around the whole command, or run it in a shell: sh -c",
+        ),
+        (["cd", "/src", "&&", "ls"], "it uses shell syntax; run it in a shell: sh -c"),
+        (["no-such-tool", "|", "tee"], "it uses shell syntax"),
+        (["A=1", "vllm"], r"start with env \(env A=1 COMMAND\)"),
+        (["--size", "2"], "put options of the agent before --"),
     ],
 )
 def test_what_a_person_meant(words: list[str], hint: str) -> None:
     with pytest.raises(CommandError, match=f"{words[0]!r} not found: .*{hint}") as caught:
-        command.resolve(words, {"PATH": "/bin"})
+        command.check_command(words, {"PATH": "/bin"})
     assert caught.value.exit_code == 127
 
 
@@ -116,10 +119,10 @@ def test_a_folder_that_may_not_be_searched(tmp_path: Path) -> None:
 
 
 def test_a_word_that_is_not_known_yet_is_left_to_the_spawn() -> None:
-    assert command.resolve(["./start-{RANK_ID}.sh"], {}) == ["./start-{RANK_ID}.sh"]
+    assert command.check_command(["./start-{RANK_ID}.sh"], {}) == ["./start-{RANK_ID}.sh"]
 
 
 @pytest.mark.parametrize("argv", [[], [""]])
 def test_nothing_to_run(argv: list[str]) -> None:
     with pytest.raises(CommandError, match="no COMMAND"):
-        command.resolve(argv, {})
+        command.check_command(argv, {})

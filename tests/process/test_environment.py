@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from unitagent.workload.environment import GangInfo, explain_pairs, fill, workload_environment
+from unitagent.workload.environment import GangInfo, build_environment, explain_pairs, fill_placeholders
 
 GANG = GangInfo(
     rank=1,
@@ -56,48 +56,48 @@ OFFERED = {
 
 
 def test_the_whole_environment() -> None:
-    assert workload_environment({"HOME": "/root"}, GANG) == {"HOME": "/root"} | ALWAYS | OFFERED
+    assert build_environment({"HOME": "/root"}, GANG) == {"HOME": "/root"} | ALWAYS | OFFERED
 
 
 @pytest.mark.parametrize("name", sorted(ALWAYS))
 def test_always_ours(name: str) -> None:
-    assert workload_environment({name: "stale"}, GANG)[name] == ALWAYS[name]
+    assert build_environment({name: "stale"}, GANG)[name] == ALWAYS[name]
 
 
 @pytest.mark.parametrize("name", sorted(OFFERED))
 def test_what_the_user_set_stays(name: str) -> None:
-    assert workload_environment({name: "theirs"}, GANG)[name] == "theirs"
+    assert build_environment({name: "theirs"}, GANG)[name] == "theirs"
 
 
 @pytest.mark.parametrize("name", sorted(OFFERED))
 def test_an_empty_variable_counts_as_unset(name: str) -> None:
-    assert workload_environment({name: ""}, GANG)[name] == OFFERED[name]
+    assert build_environment({name: ""}, GANG)[name] == OFFERED[name]
 
 
 @pytest.mark.parametrize("name", ["UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE"])
 def test_the_store_and_its_secret_are_hidden(name: str) -> None:
-    assert name not in workload_environment({name: "secret"}, GANG)
+    assert name not in build_environment({name: "secret"}, GANG)
 
 
 @pytest.mark.parametrize("name", ["VLLM_PORT", "SGLANG_PORT"])
 def test_service_links_are_removed_and_ports_kept(name: str) -> None:
-    assert name not in workload_environment({name: "tcp://10.0.0.9:80"}, GANG)
-    assert workload_environment({name: "8000"}, GANG)[name] == "8000"
+    assert name not in build_environment({name: "tcp://10.0.0.9:80"}, GANG)
+    assert build_environment({name: "8000"}, GANG)[name] == "8000"
 
 
 def test_no_card_names_none() -> None:
-    env = workload_environment({}, replace(GANG, comm_ifname=""))
+    env = build_environment({}, replace(GANG, comm_ifname=""))
     assert "NCCL_SOCKET_IFNAME" not in env
     assert "GLOO_SOCKET_IFNAME" not in env
 
 
 def test_an_outer_agents_marker_is_not_passed_on() -> None:
-    assert "UNIT_AGENT" not in workload_environment({"UNIT_AGENT": "old:1:1"}, replace(GANG, marker=""))
+    assert "UNIT_AGENT" not in build_environment({"UNIT_AGENT": "old:1:1"}, replace(GANG, marker=""))
 
 
 def test_the_agents_own_environment_is_untouched() -> None:
     base = {"MASTER_PORT": "1"}
-    workload_environment(base, GANG)
+    build_environment(base, GANG)
     assert base == {"MASTER_PORT": "1"}
 
 
@@ -116,7 +116,7 @@ def test_the_agents_own_environment_is_untouched() -> None:
     ],
 )
 def test_placeholders(word: str, filled: str) -> None:
-    assert fill([word], workload_environment({}, GANG)) == [filled]
+    assert fill_placeholders([word], build_environment({}, GANG)) == [filled]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,15 @@ def test_placeholders(word: str, filled: str) -> None:
     ],
 )
 def test_a_shells_variables_are_the_shells(text: str, said: str) -> None:
-    given = workload_environment({"PATH": os.environ["PATH"]}, GANG)
-    ran = subprocess.run(fill(["sh", "-c", text], given), env=given, capture_output=True, check=True)
+    given = build_environment({"PATH": os.environ["PATH"]}, GANG)
+    ran = subprocess.run(
+        fill_placeholders(["sh", "-c", text], given), env=given, capture_output=True, check=True
+    )
     assert ran.stdout.decode().strip() == said
 
 
 def test_a_filled_value_is_not_filled_again() -> None:
-    assert fill(["{RANK_IP}"], {"RANK_IP": "{RANK_ID}", "RANK_ID": "1"}) == ["{RANK_ID}"]
+    assert fill_placeholders(["{RANK_IP}"], {"RANK_IP": "{RANK_ID}", "RANK_ID": "1"}) == ["{RANK_ID}"]
 
 
 @pytest.mark.parametrize(

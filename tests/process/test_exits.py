@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from unitagent.core.exits import Code, Exit, from_wait_status, signal_name
+from unitagent.core.exits import Exit, ExitCode, from_wait_status, signal_name
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 127, 128, 255])
@@ -47,16 +47,16 @@ def test_descriptions() -> None:
     "ended", [Exit(None, 9, by_watchdog=True), Exit(1, None, oom=True, by_watchdog=True)]
 )
 def test_the_own_watchdog_is_no_want_of_memory(ended: Exit) -> None:
-    assert ended.describe().endswith("the lease, so the watchdog killed it")
+    assert ended.describe().endswith("longer than a lease, so the watchdog killed it")
     assert "memory" not in ended.describe()
     assert ended.reason == ("signal" if ended.signal else "exit")
 
 
 @pytest.mark.parametrize(("code", "number"), [(None, None), (1, 9)])
 def test_neither_or_both_is_refused(code: int | None, number: int | None) -> None:
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="either a code or a signal"):
         Exit(code, number)
 
 
 def test_the_contracts_codes() -> None:
-    assert [int(code) for code in Code] == [0, 1, 2, 69, 70, 75, 76, 77, 124, 126, 127]
+    assert [int(code) for code in ExitCode] == [0, 1, 2, 69, 70, 75, 76, 77, 124, 126, 127]

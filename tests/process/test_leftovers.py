@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.conftest import NAMESPACE, ROOT, Agent, program, until
-from unitagent.workload import leftovers, proc
-from unitagent.workload.shm import SharedMemory
+from unitagent.system import procfs
+from unitagent.workload import leftovers
+from unitagent.workload.shared_memory import SharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ SHM = Path("/dev/shm")  # noqa: S108 - the place itself
 
 
 def alive(pid: int) -> bool:
-    process = proc.read(pid)
+    process = procfs.read_process(pid)
     return process is not None and process.alive
 
 
@@ -71,7 +72,7 @@ def test_a_dead_agents_workload_is_ended_with_its_kin(
 ) -> None:
     """The agent's pid is in use by somebody else by now: the start time tells."""
     left = workload(0, f"old:{os.getpid()}:1")
-    former = leftovers.end_former(unit, 0)
+    former = leftovers.kill_leftovers(unit, 0)
     assert (sorted(former.ended), former.left) == (sorted(left.pids), ())
     assert not any(alive(pid) for pid in left.pids)
 
@@ -81,7 +82,7 @@ def test_a_member_of_its_group_without_any_mark_is_ended(
 ) -> None:
     left = workload(0, "old:999999999:1")
     lone = subprocess.Popen(["sleep", "1000"], env={}, process_group=left.popen.pid)
-    assert lone.pid in leftovers.end_former(unit, 0).ended
+    assert lone.pid in leftovers.kill_leftovers(unit, 0).ended
     assert lone.wait() == -signal.SIGKILL
 
 
@@ -90,23 +91,23 @@ def test_a_mark_that_says_nothing_ends_nobody(
     unit: str, workload: Callable[[int, str], Workload], marker: str
 ) -> None:
     spared = workload(0, marker)
-    assert leftovers.end_former(unit, 0).ended == ()
+    assert leftovers.kill_leftovers(unit, 0).ended == ()
     assert all(alive(pid) for pid in spared.pids)
 
 
 def test_a_living_agents_workload_and_other_ranks_are_spared(
     unit: str, workload: Callable[[int, str], Workload]
 ) -> None:
-    spared = workload(0, leftovers.marker("mine")), workload(1, "old:999999999:1")
-    assert leftovers.end_former(unit, 0).ended == ()
-    assert leftovers.end_former("other-unit", 1).ended == ()
+    spared = workload(0, leftovers.make_marker("mine")), workload(1, "old:999999999:1")
+    assert leftovers.kill_leftovers(unit, 0).ended == ()
+    assert leftovers.kill_leftovers("other-unit", 1).ended == ()
     assert all(alive(pid) for one in spared for pid in one.pids)
 
 
 def test_we_and_who_started_us_are_spared(unit: str) -> None:
     """An agent that was started from within a dead agent's workload does not end itself."""
     env = {"UNIT_ID": unit, "RANK_ID": "0", "UNIT_AGENT": "old:999999999:1", "PATH": os.environ["PATH"]}
-    look = f"from unitagent.workload import leftovers; print(leftovers.find_former({unit!r}, 0))"
+    look = f"from unitagent.workload import leftovers; print(leftovers.find_leftovers({unit!r}, 0))"
     script = f"{sys.executable} -c '{look}'; true".replace("'" + unit + "'", '"' + unit + '"')
     out = subprocess.run(["sh", "-c", script], env=env, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     assert out == b"[]\n"
@@ -130,7 +131,7 @@ def test_another_pid_namespace_is_spared(unit: str) -> None:
     try:
         assert inner.stdout is not None
         assert inner.stdout.readline() == b"ready\n"
-        assert leftovers.end_former(unit, 0).ended == ()
+        assert leftovers.kill_leftovers(unit, 0).ended == ()
         assert inner.poll() is None
     finally:
         inner.kill()
@@ -147,7 +148,7 @@ def test_after_a_real_agents_sudden_death(unit: str, tmp_path: Path) -> None:
         agent.send(signal.SIGKILL)
         agent.finish()
         assert alive(main)
-        former = leftovers.end_former(unit, 0)
+        former = leftovers.kill_leftovers(unit, 0)
         assert main in former.ended
         assert len(former.ended) == 2  # with the daemon
         assert not alive(main)
@@ -198,8 +199,12 @@ def test_shared_memory_of_a_crash(tmp_path: Path, shm: Path, name: str) -> None:
         until(lambda: len(agent.events("look")) > 1, "two looks since")
         looks = len(agent.events("look"))
         until(lambda: len(agent.events("look")) > looks + 1, "two looks more, one of them begun since")
-        main = next(one for one in proc.descendants(proc.table(), agent.pid) if one.name.startswith("python"))
-        proc.kill(main)
+        main = next(
+            one
+            for one in procfs.select_descendants(procfs.read_process_table(), agent.pid)
+            if one.name.startswith("python")
+        )
+        procfs.kill_process(main)
         assert agent.finish() == 128 + signal.SIGKILL
         assert there(name, shm) == []
     finally:
@@ -237,8 +242,12 @@ def test_what_another_container_of_the_pod_made_stays(
         files = [f"closed-{name}", f"read-{name}"]
         subprocess.run([*inside, "--", sys.executable, "-c", NEIGHBOUR, *files], check=True)
         agent.says("ready")
-        main = next(one for one in proc.descendants(proc.table(), agent.pid) if one.name.startswith("python"))
-        proc.kill(main, signal.SIGKILL if crash else signal.SIGTERM)
+        main = next(
+            one
+            for one in procfs.select_descendants(procfs.read_process_table(), agent.pid)
+            if one.name.startswith("python")
+        )
+        procfs.kill_process(main, signal.SIGKILL if crash else signal.SIGTERM)
         agent.finish()
         assert there(name, shm) == files
     finally:
@@ -249,27 +258,27 @@ def test_what_another_container_of_the_pod_made_stays(
 def memory(shm: Path, name: str) -> SharedMemory:
     memory = SharedMemory(shm)
     (shm / f"before-{name}").touch()
-    memory.remember()
+    memory.remember_existing()
     return memory
 
 
 def make(memory: SharedMemory, path: Path) -> None:
     """Be the workload that writes a file, and be seen."""
     with path.open("w"):
-        memory.sample([os.getpid()])
+        memory.sample_writers([os.getpid()])
 
 
 def test_what_was_there_before_stays(memory: SharedMemory, shm: Path, name: str) -> None:
     make(memory, shm / name)
     make(memory, shm / f"before-{name}")
-    assert memory.clean() == [name]
+    assert memory.remove_leftovers() == [name]
     assert there(name, shm) == [f"before-{name}"]
 
 
 def test_what_anybody_has_open_stays(memory: SharedMemory, shm: Path, name: str) -> None:
     with (shm / name).open("wb"):
-        memory.sample([os.getpid()])
-        assert memory.clean() == []
+        memory.sample_writers([os.getpid()])
+        assert memory.remove_leftovers() == []
     assert name in there(name, shm)
 
 
@@ -280,7 +289,7 @@ def test_links_and_folders_stay(memory: SharedMemory, shm: Path, name: str, tmp_
     folder = shm / f"folder-{name}"
     folder.mkdir()
     make(memory, shm / f"link-{name}")
-    assert memory.clean() == []
+    assert memory.remove_leftovers() == []
     folder.rmdir()
     assert target.exists()
 
@@ -290,19 +299,19 @@ def test_links_and_folders_stay(memory: SharedMemory, shm: Path, name: str, tmp_
 def test_another_users_files_stay(memory: SharedMemory, shm: Path, name: str) -> None:
     make(memory, shm / name)
     os.chown(shm / name, 12345, 12345)
-    assert memory.clean() == []
+    assert memory.remove_leftovers() == []
 
 
 def test_a_second_stop_removes_nothing_more(memory: SharedMemory, shm: Path, name: str) -> None:
-    assert memory.clean() == []
+    assert memory.remove_leftovers() == []
     make(memory, shm / name)
-    assert memory.clean() == []
+    assert memory.remove_leftovers() == []
 
 
 def test_a_machine_without_shared_memory(tmp_path: Path) -> None:
     memory = SharedMemory(tmp_path / "none")
-    memory.remember()
-    assert memory.clean() == []
+    memory.remember_existing()
+    assert memory.remove_leftovers() == []
 
 
 @pytest.fixture
@@ -318,27 +327,27 @@ def holder(shm: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_what_anybody_has_mapped_stays(
     memory: SharedMemory, shm: Path, name: str, holder: subprocess.Popen[bytes]
 ) -> None:
-    memory.sample([holder.pid])
-    assert memory.clean() == []
+    memory.sample_writers([holder.pid])
+    assert memory.remove_leftovers() == []
     assert name in there(name, shm)
 
 
 def test_only_what_was_seen_in_use_is_the_workloads(shm: Path, name: str) -> None:
     memory = SharedMemory(shm)
-    memory.remember()
+    memory.remember_existing()
     with subprocess.Popen([*program("shared.py"), f"{shm.name}/{name}"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         (shm / f"unseen-{name}").touch()
-        memory.sample([holder.pid, 999999999])
+        memory.sample_writers([holder.pid, 999999999])
         holder.kill()
-    assert sorted(memory.clean()) == [f"sem.{name}", name]
+    assert sorted(memory.remove_leftovers()) == [f"sem.{name}", name]
     assert there(name, shm) == [f"unseen-{name}"]
 
 
 def test_the_marker_names_this_process() -> None:
-    incarnation, pid, ticks = leftovers.marker("abc").split(":")
-    process = proc.read(int(pid))
+    incarnation, pid, ticks = leftovers.make_marker("abc").split(":")
+    process = procfs.read_process(int(pid))
     assert (incarnation, int(pid)) == ("abc", os.getpid())
     assert process is not None
     assert process.ticks == int(ticks)
@@ -351,7 +360,7 @@ def test_a_process_with_a_strange_name() -> None:
     ) as odd:
         assert odd.stdout is not None
         odd.stdout.readline()
-        process = proc.read(odd.pid)
+        process = procfs.read_process(odd.pid)
         odd.kill()
     assert process is not None
     assert (process.name, process.parent) == (") Z (1", os.getpid())

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.conftest import DEADLINE, NAMESPACE, ROOT, Agent, enter, program, until
-from unitagent.workload import proc, signals
+from unitagent.system import procfs
+from unitagent.workload import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ def test_other_signals_are_the_workloads(start: Start, number: int) -> None:
 def test_all_forwardable_signals_arrive(start: Start) -> None:
     agent = start("--", *program("signals.py"))
     agent.says("ready")
-    for number in sorted(signals.forwardable(signals.birth())):
+    for number in sorted(signals.select_forwarded(signals.read_inherited_signals())):
         agent.send(number)
         agent.says(str(int(number)))
     agent.send(signal.SIGTERM)
@@ -100,8 +101,8 @@ def test_a_hundred_orphans_are_reaped(start: Start) -> None:
     me = agent.pid
     until(
         lambda: (
-            len([p for p in proc.table().values() if p.parent == me and p.state == "Z"]) == 0
-            and len([p for p in proc.table().values() if p.parent == me]) == 1
+            len([p for p in procfs.read_process_table().values() if p.parent == me and p.state == "Z"]) == 0
+            and len([p for p in procfs.read_process_table().values() if p.parent == me]) == 1
         ),
         "all orphans reaped, only the main process left",
     )
@@ -144,7 +145,8 @@ def test_a_stopped_workload_hears_sigterm(start: Start) -> None:
     agent = start("--grace", "1000", "--", "sh", "-c", "echo ready; kill -STOP $$")
     agent.says("ready")
     main = until(
-        lambda: [p for p in proc.table().values() if p.parent == agent.pid and p.state == "T"], "stop"
+        lambda: [p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.state == "T"],
+        "stop",
     )
     assert len(main) == 1
     agent.send(signal.SIGTERM)
@@ -192,7 +194,7 @@ def test_children_from_before_are_nobodys_workload(tmp_path: Path) -> None:
     script = f"sleep 1000 & echo $! > {pid_file}; {harness}"
     assert subprocess.run(["sh", "-c", script], cwd=ROOT, timeout=DEADLINE, check=False).returncode == 0
     daemon = int(pid_file.read_text())
-    alive = proc.read(daemon)
+    alive = procfs.read_process(daemon)
     os.kill(daemon, signal.SIGKILL)
     assert alive is not None
     assert alive.alive
@@ -315,7 +317,9 @@ def test_who_outlives_sigkill_is_reported(group: Path, tmp_path: Path) -> None:
     try:
         agent.says("ready")
         pid = agent.event("spawned")["pid"]
-        until(lambda: getattr(proc.read(pid), "name", "") == "sleep", "the shell has become another")
+        until(
+            lambda: getattr(procfs.read_process(pid), "name", "") == "sleep", "the shell has become another"
+        )
         (group / "cgroup.procs").write_text(str(pid))
         (group / "freezer.state").write_text("FROZEN")
         agent.send(signal.SIGTERM)

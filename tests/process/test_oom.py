@@ -67,13 +67,13 @@ def test_only_a_kill_of_late_counts(tmp_path: Path) -> None:
     file.write_text("oom_kill 1\n")
     counter = pretend(tmp_path, "0::/\n", f"31 23 0:28 / {tmp_path} rw - cgroup2 c rw\n", lambda: now[0])
     file.write_text("oom_kill 2\n")
-    counter.look()
+    counter.take_sample()
     now[0] += 9
-    assert counter.struck()
+    assert counter.killed_recently()
     now[0] += 2
-    assert not counter.struck()
+    assert not counter.killed_recently()
     file.write_text("oom_kill 3\n")
-    assert counter.struck()
+    assert counter.killed_recently()
 
 
 def test_the_counter_is_read_no_more_often_than_is_needed(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_the_counter_is_read_no_more_often_than_is_needed(tmp_path: Path) -> Non
     file.write_text("oom_kill 1\n")
     counter = pretend(tmp_path, "0::/\n", f"31 23 0:28 / {tmp_path} rw - cgroup2 c rw\n", lambda: now[0])
     file.write_text("oom_kill 2\n")
-    counter.glance()  # too soon, so that the kill is dated by the next one
+    counter.sample_if_due()  # too soon, so that the kill is dated by the next one
     now[0] += 3
-    counter.glance()
+    counter.sample_if_due()
     now[0] += 9
-    assert counter.struck()
+    assert counter.killed_recently()
     now[0] += 2
-    assert not counter.struck()
+    assert not counter.killed_recently()
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_where_the_counter_is(tmp_path: Path, own: str, root: str, where: str, v
     counter = pretend(
         tmp_path, groups, f"22 1 0:1 / /proc rw - proc proc rw\n31 23 0:28 {root} {point} rw - {kind}\n"
     )
-    assert counter.count() == 2
-    assert not counter.struck()
+    assert counter.read_count() == 2
+    assert not counter.killed_recently()
     file.write_text("oom_kill 3\n")
-    assert counter.struck()
-    counter.start()
-    assert not counter.struck()
+    assert counter.killed_recently()
+    counter.reset_count()
+    assert not counter.killed_recently()
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_where_the_counter_is(tmp_path: Path, own: str, root: str, where: str, v
 )
 def test_nothing_is_claimed_without_a_counter(tmp_path: Path, groups: str, mounts: str) -> None:
     counter = pretend(tmp_path, groups, mounts)
-    assert (counter.count(), counter.struck()) == (0, False)
+    assert (counter.read_count(), counter.killed_recently()) == (0, False)
 
 
 def test_nothing_is_claimed_without_proc(tmp_path: Path) -> None:
-    assert OomCounter(tmp_path / "none").count() == 0
+    assert OomCounter(tmp_path / "none").read_count() == 0

@@ -10,7 +10,7 @@ import sys
 
 from tests.process.conftest import ROOT
 from unitagent.workload import signals
-from unitagent.workload.signals import Birth
+from unitagent.workload.signals import InheritedSignals
 
 
 def test_a_signal_is_not_lost_when_the_loop_is_flooded() -> None:
@@ -19,7 +19,7 @@ def test_a_signal_is_not_lost_when_the_loop_is_flooded() -> None:
     async def scene() -> int:
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[int] = loop.create_future()
-        signals.listen(signal.SIGUSR1, arrived.set_result)
+        signals.handle_signal(signal.SIGUSR1, arrived.set_result)
         for _ in range(5000):
             loop.call_soon_threadsafe(int)
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -34,9 +34,9 @@ def test_a_signal_that_is_under_way_finds_the_reaction_of_its_arrival() -> None:
     async def scene() -> list[str]:
         told: list[str] = []
         arrived: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        signals.listen(signal.SIGUSR1, lambda _: told.append("old"))
+        signals.handle_signal(signal.SIGUSR1, lambda _: told.append("old"))
         os.kill(os.getpid(), signal.SIGUSR1)
-        signals.listen(signal.SIGUSR1, arrived.set_result)
+        signals.handle_signal(signal.SIGUSR1, arrived.set_result)
         await asyncio.wait_for(arrived, 60)
         return told
 
@@ -45,7 +45,7 @@ def test_a_signal_that_is_under_way_finds_the_reaction_of_its_arrival() -> None:
 
 
 def test_what_is_passed_on() -> None:
-    passed = signals.forwardable(Birth(frozenset(), frozenset()))
+    passed = signals.select_forwarded(InheritedSignals(frozenset(), frozenset()))
     assert passed >= {signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
     assert passed >= {signal.SIGCONT, signal.SIGALRM, signal.SIGRTMIN, signal.SIGRTMAX}
     assert not passed & {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP}
@@ -55,8 +55,8 @@ def test_what_is_passed_on() -> None:
 
 
 def test_what_was_ignored_at_birth_stays_so() -> None:
-    born = Birth(frozenset(), frozenset({signal.SIGHUP, signal.SIGTTIN}))
-    assert signal.SIGHUP not in signals.forwardable(born)
+    born = InheritedSignals(frozenset(), frozenset({signal.SIGHUP, signal.SIGTTIN}))
+    assert signal.SIGHUP not in signals.select_forwarded(born)
     assert signal.SIGTTIN not in born.defaults
     assert signal.SIGPIPE in born.defaults
 
@@ -79,7 +79,7 @@ def break_something():
 
 async def scene():
     heard = asyncio.Queue()
-    signals.install(signals.birth(), on_stop=print, forward=heard.put_nowait)
+    signals.install_handlers(signals.read_inherited_signals(), on_stop=print, forward=heard.put_nowait)
     break_something()
     thread = threading.Thread(target=break_something)
     thread.start()

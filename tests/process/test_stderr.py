@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.process.conftest import Agent, program, until
-from unitagent.workload.stderr import Stderr, Tail
+from unitagent.workload.stderr_relay import StderrRelay, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def lines(*pieces: bytes) -> list[str]:
     tail = Tail()
     for piece in pieces:
-        tail.feed(piece)
-    return tail.lines()
+        tail.feed_bytes(piece)
+    return tail.read_lines()
 
 
 def test_the_last_twenty_lines() -> None:
@@ -65,8 +65,8 @@ def test_a_line_is_made_fit_to_show(raw: bytes, shown: str) -> None:
 def test_memory_is_bounded_without_any_line_end() -> None:
     tail = Tail()
     for _ in range(100):
-        tail.feed(b"y" * 65536)
-    assert tail.lines() == ["y" * 1000]
+        tail.feed_bytes(b"y" * 65536)
+    assert tail.read_lines() == ["y" * 1000]
 
 
 def test_all_goes_through_and_the_tail_is_complete(start: Start) -> None:
@@ -80,11 +80,11 @@ def test_all_goes_through_and_the_tail_is_complete(start: Start) -> None:
 
 def test_the_tail_has_what_is_still_in_the_pipe() -> None:
     async def scene() -> list[str]:
-        stderr = Stderr(os.open(os.devnull, os.O_WRONLY))
-        source = stderr.open()
+        stderr = StderrRelay(os.open(os.devnull, os.O_WRONLY))
+        source = stderr.open_pipe()
         os.write(source, b"last words\n")
         os.close(source)
-        return stderr.tail()  # the loop has had no turn yet
+        return stderr.read_tail()  # the loop has had no turn yet
 
     assert asyncio.run(scene()) == ["last words"]
 
@@ -135,8 +135,8 @@ def test_a_dead_reader_does_not_end_the_workload(start: Start) -> None:
 def test_what_is_held_is_bounded_and_goes_on_when_the_reader_does() -> None:
     async def scene() -> tuple[int, bytes]:
         sink_read, sink_write = os.pipe()
-        stderr = Stderr(sink_write)
-        source = stderr.open()
+        stderr = StderrRelay(sink_write)
+        source = stderr.open_pipe()
         os.set_blocking(source, False)
         sent = 0
         until = time.monotonic() + 30

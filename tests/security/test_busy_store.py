@@ -18,7 +18,7 @@ from tests.acceptance.local import until
 from tests.security.changing import OLD, SIZE, Changing, Watched
 from tests.security.starting import PROGRAMS
 from tests.security.test_changed_secret import LEASE, Make, make, store_of
-from unitagent.keys import store_password
+from unitagent.system.keyring import derive_store_password
 
 __all__ = ["make"]
 
@@ -43,7 +43,7 @@ def test_a_store_that_is_busy_is_killed_and_brought_back_and_the_unit_serves_on(
         until(lambda: store_of(unit) and answers(unit), "another one answers")
         until(lambda: all(unit.status(rank)["store"]["connected"] for rank in range(SIZE)), "all connect")
         watched.hold(LEASE + 1)
-    assert "the embedded store has not answered for 10 s; it is killed" in unit.agents[0].output
+    assert "the embedded store has not answered for 10 s: killing it" in unit.agents[0].output
 
 
 def load(port: int, key: str, script: str) -> str:
@@ -56,7 +56,7 @@ def member(unit: Changing) -> Redis:
     return Redis(
         port=unit.port,
         username="member",
-        password=store_password(OLD),
+        password=derive_store_password(OLD),
         socket_timeout=NO_ANSWER,
         retry=Retry(NoBackoff(), 0),
     )

@@ -18,10 +18,9 @@ from tests.acceptance.local import UNITAGENT, clean, until
 from tests.security.changing import NEW, OLD, SIZE, Changing, Watched
 from tests.security.victims import UNIT, server
 from tests.servers import Server
-from unitagent.keys import Keyring, signing_key, store_password
-from unitagent.sealing import Kind
-from unitagent.store.signed import Signed, place_of, signed
-from unitagent.workload import proc
+from unitagent.store.codec import SignatureMatch, check_signature, name_record_place
+from unitagent.system import procfs
+from unitagent.system.keyring import Keyring, SealKind, derive_signing_key, derive_store_password
 
 __all__ = ["server"]
 
@@ -53,7 +52,7 @@ class Inside:
 
     def __init__(self, port: int, *user: str, secret: str) -> None:
         self._client = socket.create_connection(("127.0.0.1", port), 10)
-        assert self._said(" ".join(("AUTH", *user, store_password(secret)))) == b"+OK\r\n"
+        assert self._said(" ".join(("AUTH", *user, derive_store_password(secret)))) == b"+OK\r\n"
 
     def is_in(self) -> bool:
         return self._said("PING") == b"+PONG\r\n"
@@ -72,7 +71,7 @@ class Inside:
 def logs_in(port: int, secret: str) -> bool:
     """Whether the embedded store takes the password that is made of a secret."""
     with socket.create_connection(("127.0.0.1", port), 10) as client:
-        client.sendall(f"AUTH {store_password(secret)}\r\n".encode())
+        client.sendall(f"AUTH {derive_store_password(secret)}\r\n".encode())
         answer = client.recv(100)
     assert answer.startswith((b"+OK", b"-WRONGPASS")), answer
     return answer.startswith(b"+OK")
@@ -81,10 +80,12 @@ def logs_in(port: int, secret: str) -> bool:
 def nothing_is_told(unit: Changing) -> bool:
     """No secret, and nothing made of one, is in any log or on any command line."""
     pids = {agent.popen.pid for agent in unit.agents.values()}
-    table = proc.table()
-    pids |= {one.pid for pid in tuple(pids) for one in proc.descendants(table, pid)}
+    table = procfs.read_process_table()
+    pids |= {one.pid for pid in tuple(pids) for one in procfs.select_descendants(table, pid)}
     told = unit.story() + "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
-    made = [make(secret) for make in (str, signing_key, store_password) for secret in (OLD, NEW)]
+    made = [
+        make(secret) for make in (str, derive_signing_key, derive_store_password) for secret in (OLD, NEW)
+    ]
     return not any(secret in told for secret in made)
 
 
@@ -130,7 +131,7 @@ def test_who_is_in_by_the_old_one_is_put_out_when_all_ranks_have_done_without_it
         until(lambda: not inside.is_in(), "it is put out")
         watched.hold(LEASE + 1)
         until(lambda: all(unit.status(rank)["store"]["connected"] for rank in range(SIZE)), "all are back")
-    unit.tells(0, "disconnected whoever was in the embedded store by a former secret")
+    unit.tells(0, "disconnected clients of the embedded store that used a former secret")
 
 
 def the_old_one_is_worth_nothing(unit: Changing) -> None:
@@ -143,10 +144,10 @@ def the_old_one_is_worth_nothing(unit: Changing) -> None:
         assert json.loads(unit.command("endpoints", secret=OLD).stdout) == []
         order = unit.command("restart", secret=OLD)
         assert order.returncode != 0
-        assert "another UNIT_SECRET is accepted by all its ranks" in order.stderr
+        assert "all ranks in the store use another UNIT_SECRET" in order.stderr
     else:
         assert refused.returncode != 0
-        assert "does not prove to know UNIT_SECRET" in refused.stderr
+        assert "carries no proof of UNIT_SECRET" in refused.stderr
         assert logs_in(unit.port, NEW)
         assert not logs_in(unit.port, OLD)
     unit.write(2, OLD)
@@ -165,8 +166,8 @@ def test_a_step_that_was_taken_too_early_is_told(make: Make) -> None:
     unit.write(2, OLD, NEW)
     unit.tells(2, "UNIT_SECRET_FILE changed: 2 secrets are accepted")
     unit.write(2, NEW)
-    unit.tells(0, "rank 2 has no secret in common with rank 0: what runs goes on")
-    unit.tells(2, "ranks 0, 1 have no secret in common with rank 2: what runs goes on")
+    unit.tells(0, "rank 2 has no secret in common with rank 0: the running workload continues")
+    unit.tells(2, "ranks 0, 1 have no secret in common with rank 2: the running workload continues")
     assert unit.status(0)["secrets"] == {"accepted": 1, "differing": [2], "strangers": [2]}
     shown = unit.command("status", secret=OLD, rank=0).stdout
     assert "secrets accepted: 1; rank 2 has none of these" in shown
@@ -189,7 +190,7 @@ def test_the_order_of_the_steps_among_ranks_and_lines_does_not_matter(unit: Chan
         known = {"accepted": 1, "differing": [0, 1], "strangers": []}
         until(lambda: unit.status(2)["secrets"] == known, "rank 2 as well")
         shown = unit.command("status", secret=f"{OLD}\n{NEW}", rank=0).stdout
-        assert re.search(r"secrets accepted: 2; rank 2 does not have exactly these", shown)
+        assert re.search(r"secrets accepted: 2; rank 2 has different secrets", shown)
         assert json.loads(unit.command("status", "--json", secret=OLD, rank=0).stdout)["ready"]
         told = json.loads(unit.command("status", "--json", secret=NEW, rank=0).stdout)
         assert told["ready"] is (not unit.url)  # the store has nothing of rank 2 for it, its agent has
@@ -241,7 +242,7 @@ def test_rank_0_rebuilt_in_the_midst_of_it_lets_everybody_in(make: Make) -> None
 
 
 def store_of(unit: Changing) -> int:
-    found = proc.descendants(proc.table(), unit.agents[0].popen.pid)
+    found = procfs.select_descendants(procfs.read_process_table(), unit.agents[0].popen.pid)
     return next((one.pid for one in found if "server" in one.name), 0)
 
 
@@ -271,12 +272,12 @@ def test_a_file_that_cannot_be_taken_changes_nothing_and_is_told_once(unit: Chan
     victim = unit.agents[1]
     with Watched(unit) as watched:
         unit.write(1, NEW)
-        unit.tells(1, f"UNIT_SECRET_FILE='{unit.file(1)}' has none of the secrets that are accepted now")
+        unit.tells(1, f"UNIT_SECRET_FILE='{unit.file(1)}' has none of the secrets accepted now")
         unit.file(1).unlink()
         unit.tells(1, f"UNIT_SECRET_FILE='{unit.file(1)}' cannot be read (No such file or directory)")
         watched.hold(LEASE + 1)
         unit.write(1, OLD)
-        unit.tells(1, "UNIT_SECRET_FILE has the accepted secrets again")
+        unit.tells(1, "UNIT_SECRET_FILE is valid again")
         watched.undisturbed()
     assert victim.output.count("UNIT_SECRET_FILE=") == 2
     assert "UNIT_SECRET_FILE changed" not in victim.output
@@ -287,7 +288,8 @@ def test_a_file_that_is_bad_at_the_start_is_refused_by_its_line(unit: Changing) 
     unit.write(0, OLD, NEW[:15])
     agent = unit.start(0)
     assert agent.popen.wait(60) == 2
-    assert f"UNIT_SECRET='***' (file {unit.file(0)}): line 2 is unfit; accepted is " in agent.output
+    assert f"UNIT_SECRET='***' (file {unit.file(0)}): must be " in agent.output
+    assert "(line 2 is unfit)" in agent.output
     assert NEW[:15] not in agent.output
 
 
@@ -296,14 +298,16 @@ def test_what_a_rank_signs_counts_for_each_of_its_secrets(server: Server, make: 
     unit.form(OLD, NEW)
     raw = server.command("HGET", f"unitagent:{{{UNIT}}}:board", "r1").split(b"\r\n")[1]
     for keys, proven in (
-        (Keyring(OLD, NEW), Signed.ALIKE),
-        (Keyring(NEW, OLD), Signed.ALIKE),
-        (Keyring(OLD), Signed.PARTLY),
-        (Keyring(NEW), Signed.PARTLY),
-        (Keyring(OLD[::-1]), Signed.NOT_MINE),
+        (Keyring(OLD, NEW), SignatureMatch.ALIKE),
+        (Keyring(NEW, OLD), SignatureMatch.ALIKE),
+        (Keyring(OLD), SignatureMatch.PARTLY),
+        (Keyring(NEW), SignatureMatch.PARTLY),
+        (Keyring(OLD[::-1]), SignatureMatch.NOT_MINE),
     ):
-        assert signed(keys, Kind.RECORD, place_of(UNIT, 1), raw) is proven
-        assert signed(keys, Kind.RECORD, place_of(UNIT, 2), raw) is Signed.NOT_MINE
+        assert check_signature(keys, SealKind.RECORD, name_record_place(UNIT, 1), raw) is proven
+        assert (
+            check_signature(keys, SealKind.RECORD, name_record_place(UNIT, 2), raw) is SignatureMatch.NOT_MINE
+        )
 
 
 def test_who_keeps_a_balancer_s_file_follows_a_change(server: Server, make: Make, tmp_path: Path) -> None:

@@ -101,5 +101,5 @@ def test_a_crowd_of_strangers_keeps_no_rank_out(make: Make, says: bytes) -> None
         told = unit.command("status", secret=OLD, rank=0)
         assert told.returncode == 0, told.stderr
     assert "out of memory" not in unit.story() or says == MUCH
-    assert "it is killed" not in unit.story()
-    assert "it is started again" not in unit.story()
+    assert "killing it" not in unit.story()
+    assert "restarting it" not in unit.story()

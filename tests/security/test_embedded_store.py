@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 
 @pytest.fixture
@@ -48,7 +48,11 @@ def test_nobody_brings_a_script_of_his_own(solo: Solo, words: tuple[str, ...]) -
 
 
 def server_of(solo: Solo) -> int:
-    found = [one.pid for one in proc.descendants(proc.table(), solo.popen.pid) if "server" in one.name]
+    found = [
+        one.pid
+        for one in procfs.select_descendants(procfs.read_process_table(), solo.popen.pid)
+        if "server" in one.name
+    ]
     return found[0] if found else 0
 
 

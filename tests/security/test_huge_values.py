@@ -12,16 +12,15 @@ from tests.entries import entry
 from tests.listening import story
 from tests.records import exchange, record
 from tests.servers import Server, running
-from unitagent.store.keys import REGISTRY, Keys
-from unitagent.store.lines import MOST
-from unitagent.store.meaning import MAX_SIZE
-from unitagent.store.redis import RedisStore
-from unitagent.store.registry import Registry
+from unitagent.store.keys import REGISTRY, KeyNames
+from unitagent.store.redis_store import RedisStore
+from unitagent.store.registry import MAX_ROWS, Registry
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 HUGE = 32 << 20  # bytes
 FEW = 1 << 20
 LONGEST = 16384  # bytes of a value that is read
-NAMES = Keys("u")
+NAMES = KeyNames("u")
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def test_a_huge_line_in_the_list_of_units_is_left_out(server: Server, name: byte
     async def tell() -> None:
         warned: list[str] = []
         registry = Registry(server.url, timeout=20, warn=warned.append)
-        await registry.announce(entry(), first=True)
+        await registry.announce_endpoint(entry(), first=True)
         server.command("HSET", REGISTRY, name, b"x" * HUGE)
         before = sent(server)
         assert set((await registry.read()).units) == {entry().unit}
@@ -60,9 +59,9 @@ def test_no_crowd_in_the_list_of_units_hides_one_that_is_known(server: Server) -
     @story
     async def tell() -> None:
         registry = Registry(server.url, timeout=20, warn=lambda _: None)
-        await registry.announce(entry(), first=True)
+        await registry.announce_endpoint(entry(), first=True)
         assert set((await registry.read()).units) == {entry().unit}
-        for first in range(0, 3 * MOST, 1000):
+        for first in range(0, 3 * MAX_ROWS, 1000):
             words = [word for one in range(first, first + 1000) for word in (b"e%d" % one, b"1 a 1 1 {}")]
             server.command("HSET", REGISTRY, *words)
         for _ in range(3):
@@ -112,7 +111,9 @@ def fill(server: Server, fields: Iterable[str], value: bytes) -> None:
 
 
 def list_ranks(server: Server, version: int) -> None:
-    server.command("ZADD", NAMES.changes, *(word for rank in range(MAX_SIZE) for word in (version, rank)))
+    server.command(
+        "ZADD", NAMES.changes, *(word for rank in range(MAX_UNIT_SIZE) for word in (version, rank))
+    )
 
 
 def test_records_of_ranks_that_a_unit_does_not_have_are_not_sent(server: Server) -> None:
@@ -124,7 +125,7 @@ def test_records_of_ranks_that_a_unit_does_not_have_are_not_sent(server: Server)
             RedisStore("u", server.url, timeout=20, rank=rank, incarnation=f"a{rank}", size=size)
             for rank, size in ((0, 2), (200, 1024))
         )
-        fill(server, (f"r{rank}" for rank in range(MAX_SIZE)), b"x" * LONGEST)
+        fill(server, (f"r{rank}" for rank in range(MAX_UNIT_SIZE)), b"x" * LONGEST)
         list_ranks(server, 1)
         await other.exchange(exchange(record(200, "a200", size=1024)))
         before = sent(server)
@@ -142,7 +143,7 @@ def test_a_version_that_is_yet_to_come_is_told_once(server: Server) -> None:
     async def tell() -> None:
         store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0", warn=lambda _: None)
         await store.exchange(exchange(record(0, "a0")))
-        fill(server, (f"r{rank}" for rank in range(1, MAX_SIZE)), b"x" * LONGEST)
+        fill(server, (f"r{rank}" for rank in range(1, MAX_UNIT_SIZE)), b"x" * LONGEST)
         list_ranks(server, 9 * 10**15)
         await store.exchange(exchange(record(0, "a0")))
         before = sent(server)
@@ -172,7 +173,7 @@ def test_a_board_whose_ranks_are_all_filled_can_be_read(server: Server) -> None:
     async def tell() -> None:
         store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0", warn=lambda _: None)
         await store.exchange(exchange(record(0, "a0")))
-        fill(server, (f"{kind}{rank}" for rank in range(1, MAX_SIZE) for kind in "rb"), b"x" * LONGEST)
+        fill(server, (f"{kind}{rank}" for rank in range(1, MAX_UNIT_SIZE) for kind in "rb"), b"x" * LONGEST)
         list_ranks(server, 1)
         assert set((await store.read()).records) == {0}
         await store.close()
@@ -186,7 +187,7 @@ def test_what_is_fine_stays_readable(server: Server) -> None:
     @story
     async def tell() -> None:
         registry, unit = Registry(server.url, timeout=20), "u" * 128
-        await registry.announce(entry(unit, revision="r" * 3000))
+        await registry.announce_endpoint(entry(unit, revision="r" * 3000))
         (found,) = (await registry.read()).units.values()
         assert found.entry.revision == "r" * 3000
         await registry.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.solo import Solo
-from unitagent import masks
+from unitagent.system import redaction
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from unitagent import masks
     ],
 )
 def test_secrets_of_a_command_line_are_masked(words: str, masked: str) -> None:
-    assert " ".join(masks.words(words.split())) == masked
+    assert " ".join(redaction.redact_words(words.split())) == masked
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_secrets_of_a_command_line_are_masked(words: str, masked: str) -> None:
     ],
 )
 def test_secrets_inside_a_shell_text_are_masked(text: str, masked: str) -> None:
-    assert list(masks.words(["-c", text])) == ["-c", masked]
+    assert list(redaction.redact_words(["-c", text])) == ["-c", masked]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_secrets_inside_a_shell_text_are_masked(text: str, masked: str) -> None:
     ],
 )
 def test_secrets_of_variables_are_masked(name: str, value: str, seen: str) -> None:
-    assert masks.value(name, value) == seen
+    assert redaction.redact_value(name, value) == seen
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_secrets_of_variables_are_masked(name: str, value: str, seen: str) -> No
     ],
 )
 def test_secrets_in_a_line_of_output_are_masked(line: str, masked: str) -> None:
-    assert masks.text(line) == masked
+    assert redaction.redact_text(line) == masked
 
 
 def test_a_workload_s_last_lines_are_masked_where_others_read_them(tmp_path: Path) -> None:

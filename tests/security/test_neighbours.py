@@ -16,9 +16,9 @@ from tests.records import exchange, moment, record
 from tests.servers import running
 from unitagent import store
 from unitagent.errors import StoreError
-from unitagent.store.history import History
+from unitagent.store.history import UnitHistory
 from unitagent.store.keys import PERMISSIONS, REGISTRY
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 
 SECURITY = (Path(__file__).resolve().parent.parent.parent / "SECURITY.md").read_text()
@@ -42,8 +42,8 @@ async def test_scripts_that_an_administrator_loads_are_enough_for_who_may_bring_
         for script in SCRIPTS:
             assert re.search(rb"[0-9a-f]{40}", server.command("SCRIPT", "LOAD", script))
         assert (await mine.exchange(exchange(record(0, "a")))).holder == "a"
-        registry, history = Registry(url, timeout=5), History("u", url, timeout=5)
-        await registry.announce(entry(), first=True)
+        registry, history = Registry(url, timeout=5), UnitHistory("u", url, timeout=5)
+        await registry.announce_endpoint(entry(), first=True)
         assert (await registry.read()).units
         await history.add([moment()], lambda: 5)
         for one in (mine, registry, history):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unitagent.errors import RefusalError
-from unitagent.store.address import parse
+from unitagent.store.address import parse_store_url
 
 ODD = [
     "redis://:hunter2",
@@ -57,5 +57,5 @@ def test_nothing_of_an_odd_url_is_said(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ODD)
 def test_a_file_that_is_rewritten_with_one_is_not_cited_either(url: str) -> None:
     with pytest.raises(RefusalError) as caught:
-        parse(url)
+        parse_store_url(url)
     assert "hunter2" not in str(caught.value)

@@ -14,7 +14,7 @@ from tests.core.unit import STEP, Unit
 from tests.security.victims import SECRET, UNIT, MakeVictim, attacking, server, victim
 from tests.servers import Server
 from unitagent.core.events import Tick
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.model import Beat, Record
 
 __all__ = ["server", "victim"]
@@ -79,7 +79,7 @@ def test_a_unit_of_one_that_serves_goes_on() -> None:
 def test_with_guard_who_serves_is_not_fenced_by_a_short_replay() -> None:
     unit = Unit(2, guard=True).formed()
     old = rebuilt(unit, 1)
-    replay(unit, old, unit.agents[0].rules.timing.takeover - 1)
+    replay(unit, old, unit.agents[0].config.timing.takeover - 1)
     unit.wait(LONG)
     assert unit.ready() == {0, 1}
     assert unit.take() == []
@@ -106,7 +106,7 @@ def test_without_guard_a_long_replay_of_rank_0_has_the_others_rebuilt_and_starts
     assert unit.ready() == {0, 1}
     unit.take()
     replay(unit, old, LONG)
-    assert unit.codes == {1: Code.RECREATE}
+    assert unit.codes == {1: ExitCode.RECREATE}
     assert not [word for word in unit.take() if "spawn" in word]
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.network.conftest import MakeLab
 from tests.operator.command import UNITAGENT, run
 from tests.ports import free_port
-from unitagent.keys import signing_key, store_password
+from unitagent.system.keyring import derive_signing_key, derive_store_password
 
 SECRET = "a secret that is long enough"  # noqa: S105
 LISTENER = Path(__file__).parent / "programs" / "listener.py"
@@ -35,9 +35,9 @@ def test_a_listener_in_rank_0_s_place_reads_neither_the_secret_nor_the_signing_k
             heard = bytes.fromhex(listener.stdout.readline()).decode()
             agent.kill()
     assert "AUTH" in heard
-    assert store_password(SECRET) in heard
+    assert derive_store_password(SECRET) in heard
     assert SECRET not in heard
-    assert signing_key(SECRET) not in heard
+    assert derive_signing_key(SECRET) not in heard
 
 
 @pytest.mark.parametrize("secret", ["a", "correct-horse", "x" * 15])
@@ -58,7 +58,7 @@ def test_a_store_that_everybody_reaches_is_not_run_without_a_secret(make_lab: Ma
     lab.start(0, **embedded)
     assert lab.codes() == [2]
     said = lab.agents[0].tail()
-    for word in ("UNIT_SECRET missing", lab.net.ip(0), "openssl rand -hex 32", "UNIT_INSECURE=true"):
+    for word in ("UNIT_SECRET is not set", lab.net.ip(0), "openssl rand -hex 32", "UNIT_INSECURE=true"):
         assert word in said
     lab.start(0, UNIT_INSECURE="true", **embedded)
     lab.until(lambda: "UNIT_INSECURE=true: the embedded store" in lab.agents[0].tail(), "it says so")

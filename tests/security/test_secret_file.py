@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.listening import story
-from unitagent import values
-from unitagent.agent import secret_file
-from unitagent.agent.secret_file import SecretFile
-from unitagent.keys import MOST_SECRETS, Keyring
+from unitagent import setting_parsers
+from unitagent.agent import secret_rotation
+from unitagent.agent.secret_rotation import SecretFile
+from unitagent.system.keyring import MAX_SECRETS, Keyring
 
 OLD, NEW, THIRD = "5f1d0c9a7b3e4682" * 2, "90b2c7d41ea86f35" * 2, "c0ffee00c0ffee00" * 2
 
@@ -27,7 +27,7 @@ class Looked:
 
     async def settle(self) -> None:
         """Look until what is there has been seen twice."""
-        while await self.file.look():
+        while await self.file.check_file():
             pass
 
     def has(self, *secrets: str) -> bool:
@@ -45,9 +45,9 @@ def looked(tmp_path: Path) -> Looked:
 async def test_a_change_is_taken_when_it_was_seen_twice(looked: Looked) -> None:
     await looked.settle()
     looked.path.write_text(f"{OLD}\n{NEW}\n")
-    assert await looked.file.look()
+    assert await looked.file.check_file()
     assert looked.has(OLD)
-    assert not await looked.file.look()
+    assert not await looked.file.check_file()
     assert looked.has(OLD, NEW)
     looked.path.write_text(f"\r\n  {NEW}\r\n")
     await looked.settle()
@@ -65,7 +65,7 @@ async def test_what_is_half_written_is_waited_for(looked: Looked) -> None:
     await looked.settle()
     for text in ("", OLD[:20], f"{OLD}\n", f"{OLD}\n{NEW[:20]}"):
         looked.path.write_text(text)
-        await looked.file.look()
+        await looked.file.check_file()
         assert looked.has(OLD)
     looked.path.write_text(f"{OLD}\n{NEW}")
     await looked.settle()
@@ -103,8 +103,8 @@ BAD: dict[str, Callable[[Path], object]] = {
     "is not accepted (these are 4 lines)": lambda path: path.write_text(
         "\n".join(f"{OLD}{n}" for n in range(4))
     ),
-    "has none of the secrets that are accepted now": lambda path: path.write_text(NEW),
-    "is no UTF-8 text": lambda path: path.write_bytes(b"\xff\xfe" * 40),
+    "has none of the secrets accepted now": lambda path: path.write_text(NEW),
+    "is not UTF-8 text": lambda path: path.write_bytes(b"\xff\xfe" * 40),
     "cannot be read (No such file or directory)": lambda path: path.unlink(),
     "cannot be read (Is a directory)": _folder,
 }
@@ -120,13 +120,13 @@ async def test_what_cannot_be_taken_changes_nothing_and_is_told_once(looked: Loo
     assert looked.has(OLD)
     (told,) = looked.warned
     assert told.startswith(f"UNIT_SECRET_FILE='{looked.path}' {why}")
-    assert f"accepted is 1 to {MOST_SECRETS} lines of printable text, each of at least 16 bytes" in told
+    assert f"the file must have 1 to {MAX_SECRETS} lines of printable text of at least 16 bytes each" in told
     assert not any(secret[:15] in told for secret in (OLD, NEW))
     if looked.path.is_dir():
         looked.path.rmdir()
     looked.path.write_text(OLD)
     await looked.settle()
-    assert looked.said == ["UNIT_SECRET_FILE has the accepted secrets again"]
+    assert looked.said == ["UNIT_SECRET_FILE is valid again"]
     BAD[why](looked.path)
     await looked.settle()
     assert looked.warned == [told, told]
@@ -134,11 +134,11 @@ async def test_what_cannot_be_taken_changes_nothing_and_is_told_once(looked: Loo
 
 @pytest.mark.parametrize("text", ["x" * 16, f"{OLD}\n", f"\n{OLD}\n\n{NEW}\n", f"{OLD}\n{NEW}\n{THIRD}"])
 def test_up_to_three_lines_are_accepted(text: str) -> None:
-    assert values.secrets(text) == tuple(text.split())
+    assert setting_parsers.parse_secrets(text) == tuple(text.split())
 
 
 def test_one_secret_twice_is_one() -> None:
-    assert values.secrets(f"{OLD}\n{OLD}") == (OLD,)
+    assert setting_parsers.parse_secrets(f"{OLD}\n{OLD}") == (OLD,)
     assert len(Keyring(OLD, OLD)) == 1
 
 
@@ -157,6 +157,6 @@ def test_a_pipe_that_somebody_holds_open_is_empty(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     held = os.open(pipe, os.O_RDWR)
     try:
-        assert secret_file.read(str(pipe)).trouble == "is empty"
+        assert secret_rotation.read_secrets(str(pipe)).trouble == "is empty"
     finally:
         os.close(held)

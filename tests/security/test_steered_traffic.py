@@ -14,9 +14,9 @@ from tests.listening import story
 from tests.ports import served_port
 from tests.security.victims import SECRET, UNIT, MakeVictim, Victim, server, victim
 from tests.servers import Server
-from unitagent.operator.endpoints.outlook import Outlook
+from unitagent.operator.endpoints.endpoint_tracker import EndpointTracker
 from unitagent.store.keys import REGISTRY
-from unitagent.store.protocol import Sight, Sights
+from unitagent.store.protocol import RegistryRecord, RegistrySnapshot
 from unitagent.store.registry import Registry
 
 __all__ = ["server", "victim"]
@@ -77,7 +77,7 @@ def test_no_line_keeps_rank_0_away_for_longer_than_its_own_lasts(server: Server,
         server.command("HSET", REGISTRY, "u", head + lie("u").split(" ", 4)[4])
         while b" a {" not in line(server, "u"):
             assert time.monotonic() - began < 30
-            await registry.announce(entry(lease=0.5))
+            await registry.announce_endpoint(entry(lease=0.5))
             await asyncio.sleep(0.05)
         await registry.close()
 
@@ -104,27 +104,29 @@ def test_what_no_rank_0_says_is_no_line(server: Server, others: dict[str, object
     tell()
 
 
-def seen(outlook: Outlook, there: float, at: float, now: float, ip: str = "10.0.0.1") -> list[str]:
-    sight = Sight(at, entry(ip=ip))
-    return [one.ip for one in outlook.see(Sights(there, {"u": sight}, proven=True), now)]
+def seen(tracker: EndpointTracker, there: float, at: float, now: float, ip: str = "10.0.0.1") -> list[str]:
+    sight = RegistryRecord(at, entry(ip=ip))
+    return [
+        one.ip for one in tracker.observe_registry(RegistrySnapshot(there, {"u": sight}, proven=True), now)
+    ]
 
 
 def test_an_old_line_is_no_news_to_who_has_seen_a_later_one() -> None:
-    outlook = Outlook()
-    assert seen(outlook, 100.0, 100.0, 0.0, ip="10.0.0.2") == ["10.0.0.2"]
-    assert seen(outlook, 101.0, 99.0, 1.0, ip="10.0.0.1") == ["10.0.0.2"]
-    assert seen(outlook, 104.0, 99.5, 4.0, ip="10.0.0.1") == ["10.0.0.2"]
-    assert seen(outlook, 106.0, 99.9, 6.0, ip="10.0.0.1") == []
-    assert seen(outlook, 106.1, 99.9, 6.1, ip="10.0.0.1") == []
-    assert seen(outlook, 106.2, 106.2, 6.2, ip="10.0.0.2") == ["10.0.0.2"]
+    tracker = EndpointTracker()
+    assert seen(tracker, 100.0, 100.0, 0.0, ip="10.0.0.2") == ["10.0.0.2"]
+    assert seen(tracker, 101.0, 99.0, 1.0, ip="10.0.0.1") == ["10.0.0.2"]
+    assert seen(tracker, 104.0, 99.5, 4.0, ip="10.0.0.1") == ["10.0.0.2"]
+    assert seen(tracker, 106.0, 99.9, 6.0, ip="10.0.0.1") == []
+    assert seen(tracker, 106.1, 99.9, 6.1, ip="10.0.0.1") == []
+    assert seen(tracker, 106.2, 106.2, 6.2, ip="10.0.0.2") == ["10.0.0.2"]
 
 
 def test_a_clock_of_the_server_that_is_set_takes_nobody_out() -> None:
-    outlook = Outlook()
+    tracker = EndpointTracker()
     now, there = 0.0, 1000.0
     for step in (0.0, -600.0, 3600.0, -30.0):
         late, there = there + 1.0, there + step
-        assert seen(outlook, there + 0.5, late - 0.5, now + 0.5) == ["10.0.0.1"]  # signed before it was set
+        assert seen(tracker, there + 0.5, late - 0.5, now + 0.5) == ["10.0.0.1"]  # signed before it was set
         for _ in range(10):
             there, now = there + 1.0, now + 1.0
-            assert seen(outlook, there, there - 0.1, now) == ["10.0.0.1"]
+            assert seen(tracker, there, there - 0.1, now) == ["10.0.0.1"]

@@ -18,12 +18,11 @@ from tests.entries import entry
 from tests.operator.test_endpoints import DEFAULTS
 from tests.probes.loops import in_loop, until
 from tests.servers import DEADLINE, Server, running
-from unitagent.operator.endpoints.formats import rendered
-from unitagent.operator.endpoints.target import Target
-from unitagent.store.keys import REGISTRY, Keys
-from unitagent.store.lines import MOST
-from unitagent.store.redis import RedisStore
-from unitagent.store.registry import Registry
+from unitagent.operator.endpoints.formats import format_endpoints
+from unitagent.operator.endpoints.watched_file import WatchedFile
+from unitagent.store.keys import REGISTRY, KeyNames
+from unitagent.store.redis_store import RedisStore
+from unitagent.store.registry import MAX_ROWS, Registry
 
 PUSHES, UNITS = 20_000, 20_000
 
@@ -64,10 +63,10 @@ def test_many_pushes_are_a_few_looks(server: Server) -> None:
         store, looks = RedisStore("u", server.url, timeout=5, incarnation="me"), list[float]()
         task = asyncio.create_task(store.listen(lambda: looks.append(time.monotonic())))
         await until(lambda: looks)
-        line = b'PUBLISH %s "look another"\r\n' % Keys("u").look.encode()
+        line = b'PUBLISH %s "look another"\r\n' % KeyNames("u").look.encode()
         began = time.monotonic()
         await asyncio.to_thread(send, server, line * PUSHES)
-        server.command("PUBLISH", Keys("u").look, "look last")
+        server.command("PUBLISH", KeyNames("u").look, "look last")
         await asyncio.sleep(1)
         most = (time.monotonic() - began) / 0.05 + 3
         task.cancel()
@@ -84,7 +83,7 @@ def test_the_few_pushes_of_a_restart_are_looks_at_once(server: Server) -> None:
         task = asyncio.create_task(store.listen(lambda: looks.append(time.monotonic())))
         await until(lambda: looks)
         for number in range(8):
-            server.command("PUBLISH", Keys("u").look, f"look another{number}")
+            server.command("PUBLISH", KeyNames("u").look, f"look another{number}")
         await until(lambda: len(looks) == 9)  # none was gathered with another one
         task.cancel()
         await store.close()
@@ -115,10 +114,10 @@ def test_a_long_list_of_units_is_read_once(server: Server, monkeypatch: pytest.M
         registry = Registry(server.url, timeout=20, warn=lambda _: None)
         async with turns() as taken:
             for _ in range(3):
-                assert len((await registry.read()).units) <= MOST
+                assert len((await registry.read()).units) <= MAX_ROWS
         await registry.close()
-        assert read_anew[0] == MOST  # the first time only
-        assert taken[0] > MOST / 1000
+        assert read_anew[0] == MAX_ROWS  # the first time only
+        assert taken[0] > MAX_ROWS / 1000
 
     read()
 
@@ -134,7 +133,7 @@ def test_a_file_that_somebody_has_put_there_is_made_ours(tmp_path: Path, kind: s
         path.symlink_to(other)
     else:
         subprocess.run(["mkfifo", "-m", "666", str(path)], check=True)
-    assert Target(path, None).put("new")
+    assert WatchedFile(path, None).write_if_changed("new")
     assert not path.is_symlink()
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o644)
     assert other.read_text() == "new"
@@ -144,7 +143,7 @@ def test_a_file_that_somebody_has_put_there_is_made_ours(tmp_path: Path, kind: s
 def test_a_service_of_any_name_breaks_no_configuration(tmp_path: Path, name: str) -> None:
     (tmp_path / "1.cfg").write_text(DEFAULTS + "listen stats\n    bind 127.0.0.1:2\n    stats enable\n")
     entries = [entry("a", service=name), entry("b", service="chat")]
-    (tmp_path / "2.cfg").write_text(rendered("haproxy", entries, None))
+    (tmp_path / "2.cfg").write_text(format_endpoints("haproxy", entries, None))
     argv = ["haproxy", "-c", "-f", str(tmp_path / "1.cfg"), "-f", str(tmp_path / "2.cfg")]
     said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert said.returncode == 0, said.stderr

@@ -15,16 +15,16 @@ import pytest
 from tests.acceptance.local import unitagent, until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
-from unitagent import legible
 from unitagent.core.model import Failure, Reason
-from unitagent.store import wire
-from unitagent.store.keys import Keys
-from unitagent.store.protocol import Output
+from unitagent.store import codec
+from unitagent.store.keys import KeyNames
+from unitagent.store.protocol import WorkloadOutput
+from unitagent.system import safe_output
 
 FORGED = f"Unit {UNIT}: running, generation 9, ready"
 EVIL = f"\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b31m\u202eevil\u2028\r\n{FORGED}\n"
 FAILURE = Failure(generation=1, rank=0, ip="127.0.0.1", reason=Reason.EXIT, detail=EVIL)
-OUTPUT = Output(generation=1, rank=0, lines=(EVIL, "and more"))
+OUTPUT = WorkloadOutput(generation=1, rank=0, lines=(EVIL, "and more"))
 
 
 def obeyed(text: str) -> list[str]:
@@ -49,12 +49,12 @@ def solo(tmp_path: Path, server: Server) -> Iterator[Solo]:
 
 def poison(server: Server) -> None:
     """Write into the board of a Unit whose agent has gone."""
-    keys = Keys(UNIT)
+    keys = KeyNames(UNIT)
     _, _, raw = server.command("HGET", keys.board, "r0").partition(b"\r\n")
     record = {**json.loads(raw), "hostname": EVIL, "revision": EVIL}
     server.command("HSET", keys.board, "r0", json.dumps(record))
-    server.command("HSET", keys.board, "failure", wire.encode_failure(FAILURE))
-    server.command("SET", keys.output(1), wire.encode(OUTPUT))
+    server.command("HSET", keys.board, "failure", codec.encode_failure(FAILURE))
+    server.command("SET", keys.output(1), codec.encode_value(OUTPUT))
 
 
 def test_what_is_in_the_store_is_shown_and_not_obeyed(solo: Solo, server: Server) -> None:
@@ -107,7 +107,7 @@ def test_an_error_is_one_line(solo: Solo) -> None:
 
 def test_json_means_the_same() -> None:
     given = {"message": EVIL + "é 模型 🚀"}
-    text = legible.escaped(json.dumps(given, ensure_ascii=False))
+    text = safe_output.escape_json(json.dumps(given, ensure_ascii=False))
     assert obeyed(text) == []
     assert json.loads(text) == given
     assert "é 模型 🚀" in text

@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.security.victims import ATTACKERS
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 SECRET = "hunter2-hunter2-hunter2"  # noqa: S105
 UNPRIVILEGED = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
@@ -22,7 +22,7 @@ TRIES += " grep -qa unitagent-watchdog /proc/$w/cmdline && echo rest >/proc/$w/f
 
 
 def watchdog(solo: Solo) -> int:
-    for one in proc.descendants(proc.table(), solo.popen.pid):
+    for one in procfs.select_descendants(procfs.read_process_table(), solo.popen.pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
             if b"unitagent-watchdog" in Path(f"/proc/{one.pid}/cmdline").read_bytes():
                 return one.pid
@@ -68,7 +68,7 @@ def test_a_watchdog_that_is_stopped_is_replaced(tmp_path: Path) -> None:
         first = watchdog(solo)
         os.kill(first, signal.SIGSTOP)
         until(lambda: watchdog(solo) not in {0, first}, "another watchdog")
-        assert proc.read(first) is None
+        assert procfs.read_process(first) is None
         until(lambda: "the watchdog has been stopped" in solo.output.read_text(), "it is told")
     finally:
         solo.close()

@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
 from tests.servers import Server, running
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 UNIT = f"attacked-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 SECRET = "5f1d0c9a7b3e4682" * 2
@@ -83,8 +83,8 @@ class Victim:
 
     def close(self) -> None:
         """Kill it with all that it started."""
-        for one in proc.descendants(proc.table(), self.popen.pid):
-            proc.kill(one)
+        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(60)
 

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from unitagent.settings.options import add_arguments, flags, split_command
+from unitagent.settings.cli_options import add_arguments, collect_flags, split_command
 from unitagent.settings.variables import VARIABLES
 
 
@@ -43,7 +43,7 @@ def test_help_names_every_variable_with_its_default(parser: argparse.ArgumentPar
 
 
 def test_flags_carry_text(parser: argparse.ArgumentParser) -> None:
-    found = flags(
+    found = collect_flags(
         parser.parse_args(["--unit", "a", "--size=2", "--guard", "--strict=false", "--rank", "auto"])
     )
     assert found == {

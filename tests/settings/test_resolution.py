@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from unitagent.core.model import Mode, Restart
 from unitagent.core.timing import Timing
+from unitagent.discovery.kubernetes import RAY_PODS
 from unitagent.discovery.platforms import TABLE
-from unitagent.discovery.ray_pods import RAY_PODS
 from unitagent.errors import ConfigurationError
-from unitagent.settings.resolution import resolve
+from unitagent.settings.resolution import resolve_settings
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def found(
     hostname: str = "host",
     **contents: str,
 ) -> Resolved:
-    return resolve(flags or {}, environ, hostname, files(**contents))
+    return resolve_settings(flags or {}, environ, hostname, files(**contents))
 
 
 def settled(environ: Mapping[str, str], **contents: str) -> Settings:
-    return resolve({}, {**ALONE, **environ}, "host", files(**contents)).settings
+    return resolve_settings({}, {**ALONE, **environ}, "host", files(**contents)).settings
 
 
 def problems(
@@ -111,7 +111,7 @@ def test_an_overruled_platform_is_not_believed_about_the_leader() -> None:
     result = found(LWS | {"RANK_ID": "1", "UNIT_REDIS_URL": "redis://r"})
     assert result.settings.rank == 1
     assert result.settings.master_address is None
-    assert "overrules 2 of platform LWS" in result.warnings[0]
+    assert "overrides 2 (platform LWS" in result.warnings[0]
 
 
 def test_a_manifest_may_map_the_controllers_variables_to_ours() -> None:
@@ -126,7 +126,7 @@ def test_explicit_rank_and_size_need_no_platform_to_be_right() -> None:
 def test_a_stateful_set_finds_its_leader_in_its_hosts_file() -> None:
     hosts = {"etc/hosts": "10.0.0.9\tweb-1.web.ns.svc.cluster.local\tweb-1\n"}
     account = {"var/run/secrets/kubernetes.io/serviceaccount/namespace": "ns"}
-    result = resolve({}, {"UNIT_SIZE": "2"}, "web-1", files(**hosts, **account))
+    result = resolve_settings({}, {"UNIT_SIZE": "2"}, "web-1", files(**hosts, **account))
     assert (result.settings.rank, result.settings.master_address) == (1, "web-0.web.ns.svc.cluster.local")
 
 
@@ -299,10 +299,9 @@ REFUSED += [
 def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: str) -> None:
     said = [problem for problem in problems(ALONE | {name: text}) if problem.startswith(f"{name}=")]
     assert len(said) == 1
-    assert VARIABLES[name].kind.accepted in said[0]
     assert "environment" in said[0]
-    assert "correct it" in said[0]
-    shown = repr(VARIABLES[name].shown(text))
+    assert f": must be {VARIABLES[name].kind.accepted}" in said[0]
+    shown = repr(VARIABLES[name].mask_value(text))
     assert shown in said[0]
 
 
@@ -341,22 +340,22 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         ({"RANK_ID": "1", "MASTER_ADDRESS": "10.0.0.1"}, "set UNIT_SIZE from 1 to 1024, or UNIT_CONFIG"),
         ({"UNIT_SIZE": "2"}, "RANK_ID missing: UNIT_SIZE=2"),
         ({"RANK_ID": "auto", "UNIT_REDIS_URL": "redis://h"}, "UNIT_SIZE missing"),
-        ({"RANK_ID": "2", "UNIT_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}, "a rank from 0 to 1"),
+        ({"RANK_ID": "2", "UNIT_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}, "the rank must be from 0 to 1"),
         ({"RANK_ID": "1", "UNIT_SIZE": "2"}, "MASTER_ADDRESS missing"),
         ({"RANK_ID": "auto", "UNIT_SIZE": "2"}, "UNIT_REDIS_URL missing"),
-        ({"RAY_CLUSTER_NAME": "ray"}, "RANK_ID and UNIT_SIZE missing: KubeRay tells neither"),
+        ({"RAY_CLUSTER_NAME": "ray"}, "RANK_ID and UNIT_SIZE missing: KubeRay provides neither"),
         (
             {"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"},
-            "KServe InferenceService tells no rank; set RANK_ID to 0 … ",
+            "KServe InferenceService provides no rank; set RANK_ID to 0 … ",
         ),
-        ({"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"}, "or to auto to claim a free one in the store"),
+        ({"HEAD_SVC": "h", "RAY_NODE_COUNT": "2"}, "or to auto to claim a free rank in the store"),
         (ALONE | {"UNIT_HTTP_ADDRESS": "127.0.0.1:65535"}, "UNIT_HTTP_ADDRESS=127.0.0.1:65535 (environment)"),
         (
             ALONE | {"UNIT_STORE_PORT": "9470"},
             "UNIT_STORE_PORT=9470 (environment) with UNIT_HTTP_ADDRESS=[::]",
         ),
         (ALONE | {"UNIT_STORE_PORT": "8000", "UNIT_TRAFFIC_PORT": "8000"}, "with UNIT_TRAFFIC_PORT=8000"),
-        (ALONE | {"UNIT_STORE_PORT": "tcp://10.0.0.9:6379"}, "put there by a Kubernetes service link"),
+        (ALONE | {"UNIT_STORE_PORT": "tcp://10.0.0.9:6379"}, "a Kubernetes service link"),
         ({"LWS_GROUP_SIZE": "2"}, "LWS_WORKER_INDEX, LWS_LEADER_ADDRESS missing"),
         (LWS | {"LWS_WORKER_INDEX": "4"}, "RANK_ID=4 (platform LWS"),
         (LWS | {"LWS_LEADER_ADDRESS": "a b"}, "MASTER_ADDRESS='a b' (platform LWS"),
@@ -365,19 +364,25 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         (ALONE | {"UNIT_HEARTBEAT_SECONDS": "3"}, "UNIT_HEARTBEAT_SECONDS=3"),
         (ALONE | {"UNIT_DRAIN_SECONDS": "23"}, "UNIT_STOP_GRACE_SECONDS=25"),
         (ALONE | {"UNIT_STOP_GRACE_SECONDS": "10", "UNIT_DRAIN_SECONDS": "15"}, "UNIT_DRAIN_SECONDS=15"),
-        (ALONE | {"UNIT_CONFIG": "/nowhere"}, "UNIT_CONFIG='/nowhere': No such file or directory"),
+        (
+            ALONE | {"UNIT_CONFIG": "/nowhere"},
+            "UNIT_CONFIG='/nowhere': must be the path of a readable file (No such file or directory)",
+        ),
         (ALONE | {"UNIT_SECRET_FILE": "/nowhere"}, "UNIT_SECRET_FILE='/nowhere'"),
-        (ALONE | {"UNIT_REDIS_URL_FILE": "/empty"}, "UNIT_REDIS_URL_FILE='/empty' is empty"),
+        (ALONE | {"UNIT_REDIS_URL_FILE": "/empty"}, "UNIT_REDIS_URL_FILE='/empty': the file is empty"),
         (
             ALONE | {"UNIT_SECRET": "a" * 16, "UNIT_SECRET_FILE": "/f"},
             "UNIT_SECRET (environment) and UNIT_SECRET_FILE",
         ),
-        (ALONE | {"UNIT_REDIS_URL": "redis://h", "UNIT_REDIS_URL_FILE": "/f"}, "one of the two"),
+        (
+            ALONE | {"UNIT_REDIS_URL": "redis://h", "UNIT_REDIS_URL_FILE": "/f"},
+            "must not both be set; unset one of them",
+        ),
         (ALONE | {"UNIT_TRAFFIC_PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks: false"),
         (ALONE | {"UNIT_SERVICE": "tcp://10.0.0.1:80"}, "Kubernetes service link"),
         (ALONE | {"UNIT_CONFIG": "/itself"}, "starts unitagent itself"),
         (ALONE | {"UNIT_CONFIG": "/later"}, "starts unitagent itself"),
-        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is no JSON"),
+        (ALONE | {"UNIT_CONFIG": "/broken"}, "UNIT_CONFIG='/broken' is not JSON"),
     ],
 )
 def test_what_does_not_go_together(environ: dict[str, str], said: str) -> None:
@@ -488,8 +493,8 @@ def test_warnings() -> None:
     environ |= {"UNIT_SERVICE_HOST": "10.0.0.1", "UNIT_RANK_IPS": "10.0.0.1", "UNIT_AGENT": "1"}
     told = found(environ).warnings
     assert len(told) == 3
-    assert "UNIT_PORT='tcp://10.0.0.1:80' was put there by a Kubernetes service link" in told[0]
-    assert "UNIT_GUARD may be meant" in told[1]
+    assert "UNIT_PORT='tcp://10.0.0.1:80' (a Kubernetes service link)" in told[0]
+    assert "did you mean UNIT_GUARD?" in told[1]
     assert "UNIT_ID is not set" in told[2]
 
 
@@ -501,11 +506,11 @@ def test_a_service_file_gives_command_environment_and_checks() -> None:
     }
     environ = ALONE | {"UNIT_CONFIG": "/s"}
     read = files(s=json.dumps({"containers": [container]}))
-    result = resolve({}, environ, "h", read)
+    result = resolve_settings({}, environ, "h", read)
     assert result.settings.command == ("/bin/sh", "-c", "vllm serve /m")
     assert result.environment == {"A": "b"}
     assert result.checks["health_check"].port == 1
-    assert resolve({}, environ, "h", read, command=["x"]).settings.command == ("x",)
+    assert resolve_settings({}, environ, "h", read, command=["x"]).settings.command == ("x",)
 
 
 EAS = {"COMM_IFNAME": "eth1", "RANK_IP": "10.0.0.2", "MASTER_ADDRESS": "10.0.0.1"}
@@ -531,7 +536,9 @@ def test_eas_has_to_be_asked_for_a_signal(
 
 
 def test_commands_that_join_nothing_need_no_identity() -> None:
-    result = resolve({}, {"UNIT_REDIS_URL": "redis://h", "LWS_GROUP_SIZE": "2"}, "h", files(), identity=False)
+    result = resolve_settings(
+        {}, {"UNIT_REDIS_URL": "redis://h", "LWS_GROUP_SIZE": "2"}, "h", files(), identity=False
+    )
     assert (result.settings.size, result.settings.rank) == (0, None)
 
 
@@ -541,8 +548,11 @@ def test_a_secret_file_that_is_no_text() -> None:
             return b"\xff".decode()
         raise FileNotFoundError(path)
 
-    with pytest.raises(ConfigurationError, match=re.escape("UNIT_SECRET_FILE='/secret': no UTF-8 text")):
-        resolve({}, ALONE | {"UNIT_SECRET_FILE": "/secret"}, "h", read)
+    with pytest.raises(
+        ConfigurationError,
+        match=re.escape("UNIT_SECRET_FILE='/secret': must be the path of a readable file (not UTF-8 text)"),
+    ):
+        resolve_settings({}, ALONE | {"UNIT_SECRET_FILE": "/secret"}, "h", read)
 
 
 PLATFORM_NAMES = {
@@ -567,6 +577,6 @@ def test_anything_gives_settings_or_a_configuration_error(
 ) -> None:
     with suppress(ConfigurationError):
         reader = files(**{"f": content, "etc/hosts": content})
-        settings = resolve(flags, environ, hostname, reader).settings
+        settings = resolve_settings(flags, environ, hostname, reader).settings
         assert settings.rank is None or settings.rank < settings.size <= 1024
         assert settings.timing == Timing.of(settings.lease, settings.heartbeat)  # which asserts what it needs

@@ -26,6 +26,7 @@ class Boards:
         cut: machines that cannot reach it.
         stale: machines that still talk to the old primary of a split.
         lost_at: when the store last lost what it had acknowledged.
+        losses: each time that it did.
         losing: the machines that stayed with the old primary in the last split, at ``split_at``.
         joined_at: when the last split ended.
         shift: seconds by which the server's clock is wrong.
@@ -41,6 +42,7 @@ class Boards:
         self.cut: set[str] = set()
         self.stale: set[str] = set()
         self.lost_at = self.joined_at = self.split_at = float("-inf")
+        self.losses: list[float] = []
         self.losing: frozenset[str] = frozenset()
         self.shift = 0.0
         self.words: dict[str, float] = {}
@@ -53,7 +55,7 @@ class Boards:
             return None
         return self.old if self.old is not None and host in self.stale else self.main
 
-    def opened(self, one: Instance) -> None:
+    def note_container(self, one: Instance) -> None:
         """A container starts; the store is elsewhere."""
 
     def is_main(self, host: str) -> bool:
@@ -74,7 +76,7 @@ class Boards:
         """What the server takes for the time."""
         return _EPOCH + now + self.shift
 
-    def together(self, one: str, other: str) -> bool:
+    def are_together(self, one: str, other: str) -> bool:
         """Whether a push from one machine reaches the other."""
         server = self.of(one)
         return server is not None and server is self.of(other)
@@ -89,7 +91,7 @@ class Boards:
         """One more moment to which it may come back."""
         self._moments.append(self.main.copy())
 
-    def replicate(self) -> None:
+    def copy_to_replica(self) -> None:
         """The replica has everything up to now."""
         self._replica = self.main.copy()
 
@@ -129,6 +131,7 @@ class Boards:
     def fall_back(self, board: Board, now: float) -> None:
         """It goes on with this one."""
         self.lost_at = now
+        self.losses.append(now)
         self.main.restore(board)
 
     # a split
@@ -144,6 +147,7 @@ class Boards:
         """The old primary gives up, and its writes are lost."""
         if self.old is not None:
             self.joined_at = self.lost_at = now
+            self.losses.append(now)
         self.old, self.stale = None, set()
 
     def heal(self, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.agent import claim
+from unitagent.agent import rank_claim
 from unitagent.core.leases import Leases
 from unitagent.core.model import Record, Reply
 
@@ -19,7 +19,7 @@ class Claimant:
         self._one, self._me = one, me
         self._leases = Leases()
         self._heard: dict[str, float] = {}
-        one.world.after(0.0, self._look)
+        one.world.schedule(0.0, self._look)
 
     def _look(self) -> None:
         one, world = self._one, self._one.world
@@ -27,49 +27,53 @@ class Claimant:
             return
         reply = None
         if not one.paused and world.now >= one.names_until:
-            reply = world.boards.exchange(one, None, claim.look(self._me.size), one.next_count(), world.now)
+            reply = world.boards.exchange(
+                one, None, rank_claim.make_read_exchange(self._me.size), one.next_count(), world.now
+            )
         if reply is None:
-            self._leases = self._leases.broken()
-            self._again()
+            self._leases = self._leases.after_lost_contact()
+            self._look_again()
         else:
             one.shown.update(record.gang for record in reply.records.values() if record.state.started)
-            world.after(world.rng.uniform(0.002, 0.03), self._choose, reply)
+            world.schedule(world.rng.uniform(0.002, 0.03), self._choose_rank, reply)
 
-    def _again(self) -> None:
-        self._one.world.after(claim.PAUSE * max(1.0, self._one.world.plan.pace), self._look)
+    def _look_again(self) -> None:
+        self._one.world.schedule(rank_claim.PAUSE * max(1.0, self._one.world.plan.pace), self._look)
 
-    def _choose(self, reply: Reply) -> None:
+    def _choose_rank(self, reply: Reply) -> None:
         one, timing = self._one, self._one.world.timing
         if not one.alive:
             return
-        known = tuple(self._leases.of)
-        self._leases = self._leases.seen(claim.all_beats(reply), one.clock, timing.contact_gap, keep=known)
-        rank = claim.free_rank(reply, self._leases, self._me, timing, self._heard)
+        known = tuple(self._leases.by_incarnation)
+        self._leases = self._leases.after_reply(
+            rank_claim.collect_beats(reply), one.clock, timing.contact_gap, keep=known
+        )
+        rank = rank_claim.find_free_rank(reply, self._leases, self._me, timing, self._heard)
         if rank is None or one.paused or self._answers(reply, rank):
-            self._again()
+            self._look_again()
         else:
-            one.world.after(one.world.rng.uniform(0.002, 0.03), self._put, rank, reply)
+            one.world.schedule(one.world.rng.uniform(0.002, 0.03), self._put_claim, rank, reply)
 
     def _answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder answers when it is asked."""
-        holder = claim.holder_to_ask(reply, rank, self._me)
+        holder = rank_claim.find_holder_to_ask(reply, rank, self._me)
         if holder is None or not self._one.world.plan.probes:
             return False
-        there = self._one.world.network.answerer(self._one, holder.ip)
+        there = self._one.world.network.find_answerer(self._one, holder.ip)
         if there is None or there.incarnation != holder.incarnation:
             return False
         self._heard[holder.incarnation] = self._one.clock
         return True
 
-    def _put(self, rank: int, reply: Reply) -> None:
+    def _put_claim(self, rank: int, reply: Reply) -> None:
         one, world = self._one, self._one.world
         if not one.alive:
             return
-        observed = claim.is_settled(self._leases, world.timing.lease)
-        claimed = claim.claim_rank(reply, rank, self._me, observed=observed)
-        request = claim.put_claim(claimed, reply, guard=world.plan.guard)
+        observed = rank_claim.is_settled(self._leases, world.timing.lease)
+        claimed = rank_claim.make_claim(reply, rank, self._me, observed=observed)
+        request = rank_claim.make_claim_exchange(claimed, reply, guard=world.plan.guard)
         answer = world.boards.exchange(one, rank, request, one.next_count(), world.now)
         if answer is not None and answer.holder == one.incarnation:
-            one.begin(claimed.me, claimed.took)
+            one.begin_life(claimed.me, claimed.took)
         else:
-            self._again()
+            self._look_again()

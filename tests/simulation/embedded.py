@@ -25,12 +25,13 @@ class Embedded(Boards):
         self._servers: dict[str, StoreState] = {}
         self._found: dict[str, Instance] = {}
 
-    def opened(self, one: Instance) -> None:
+    def note_container(self, one: Instance) -> None:
         """Rank 0's container brings an empty server."""
         if one.slot == 0:
             self._leaders.append(one)
             self._servers[one.incarnation] = self.main = StoreState()
             self.lost_at = self.joined_at = self._world.now
+            self.losses.append(self.lost_at)
 
     def of(self, host: str) -> StoreState | None:
         """The server on this machine, else the one that it has found."""
@@ -47,7 +48,7 @@ class Embedded(Boards):
         return self._servers[leader.incarnation]
 
     def _is_reached(self, host: str, leader: Instance) -> bool:
-        return leader.alive and self._world.network.linked(host, leader.host)
+        return leader.alive and self._world.network.are_linked(host, leader.host)
 
     def is_main(self, host: str) -> bool:
         """Whether this machine talks to the last one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import STOP_GRACE, Profile
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.model import Mode, Restart
 from unitagent.core.state import State
 
@@ -28,29 +28,35 @@ class Endings:
 
     # workloads
 
-    def stopping(self, one: Instance, grace: float) -> None:
+    def check_stop(self, one: Instance, grace: float) -> None:
         """A workload is told to stop: rightly, and in its turn."""
         if one.state.workload.cut_off:
-            self._isolated(one, grace)
-        elif not (self._reasons(one) or self.watch.blinded or self._has_lost_leader(one)):
+            self._check_isolated(one, grace)
+        elif not (self._list_reasons(one) or self.watch.blinded or self._has_lost_leader(one)):
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
-            self.watch.broken(about, f"{one.incarnation} stops its workload for no reason")
+            self.watch.report_violation(about, f"{one.incarnation} stops its workload for no reason")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
             self._in_turn(one)
 
-    def _isolated(self, one: Instance, grace: float) -> None:
+    def _check_isolated(self, one: Instance, grace: float) -> None:
         """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it.
         Then there is no time for a grace.
         """
         world = self.watch.world
         if grace > world.timing.takeover - world.timing.lease:
-            self.watch.broken("7 isolated", f"{one.incarnation} gives its workload {grace:g} s, cut off")
+            self.watch.report_violation(
+                "7 isolated", f"{one.incarnation} gives its workload {grace:g} s, cut off"
+            )
         if world.now + one.skew - one.touched < 0.99 * world.timing.lease:
-            self.watch.broken("7 needless", f"{one.incarnation} takes itself for isolated too early")
+            self.watch.report_violation(
+                "7 needless", f"{one.incarnation} takes itself for isolated too early"
+            )
         elif one.woken > world.now - world.timing.lease:  # whom it asked may still have slept
-            self.watch.struck(one.rank, "isolated")
+            self.watch.add_strike(one.rank, "isolated")
         if self.watch.plan.profile is Profile.STORE:
-            self.watch.broken("6 store", f"{one.incarnation} takes itself for isolated, and its peers answer")
+            self.watch.report_violation(
+                "6 store", f"{one.incarnation} takes itself for isolated, and its peers answer"
+            )
 
     def _has_lost_leader(self, one: Instance) -> bool:
         """5: whether rank 0 was replaced, since the store lost it, and it could not write again while a
@@ -63,7 +69,7 @@ class Endings:
         silent = world.now - leader.last_answer > world.timing.takeover
         return silent and leader.last_answer <= world.boards.lost_at
 
-    def _reasons(self, one: Instance) -> list[Strike]:
+    def _list_reasons(self, one: Instance) -> list[Strike]:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's. What happened
         before the generation began counts only where it could not be noticed before.
         """
@@ -84,7 +90,7 @@ class Endings:
         begun = min(going, default=None)
         alone = begun is None or (one.asked is not None and begun > one.asked + HOLD)
         if not alone and begun is not None and self.watch.world.now < begun + LEADER_UNTIL:
-            self.watch.broken("8 order", f"{one.incarnation} stops before rank 0")
+            self.watch.report_violation("8 order", f"{one.incarnation} stops before rank 0")
 
     def _is_drain(self, strike: Strike) -> bool:
         asked = strike.what == "signal" or strike.what.startswith("order")
@@ -92,80 +98,84 @@ class Endings:
 
     # agents
 
-    def decided(self, one: Instance, before: State) -> None:
+    def note_decision(self, one: Instance, before: State) -> None:
         """It has made up its mind to give its rank back."""
         if one.state.me.left and not before.me.left:
             self._parting[one.incarnation] = self.watch.world.now
 
-    def quitting(self, one: Instance) -> None:
+    def check_exit(self, one: Instance) -> None:
         """The exit code is one that has a cause in this world."""
-        if one.code in self._never() or (one.code == Code.DONE and not self._was_asked(one)):
-            self.watch.broken("exit code", f"{one.incarnation} exits {one.code}")
-        if one.code == Code.FENCED:
-            self._fenced(one)
+        if one.code in self._list_impossible_codes() or (
+            one.code == ExitCode.DONE and not self._was_asked(one)
+        ):
+            self.watch.report_violation("exit code", f"{one.incarnation} exits {one.code}")
+        if one.code == ExitCode.FENCED:
+            self._check_fenced(one)
         else:
-            self._farewell(one)
-        if one.working and one.code != Code.RECREATE:
-            self.watch.broken("exit", f"{one.incarnation} exits before its workload")
+            self._check_farewell(one)
+        if one.working and one.code != ExitCode.RECREATE:
+            self.watch.report_violation("exit", f"{one.incarnation} exits before its workload")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
             self._gone_well(one)
 
-    def _never(self) -> set[int]:
+    def _list_impossible_codes(self) -> set[int]:
         """Exit codes for which this world has no cause."""
         plan = self.watch.plan
-        never: set[int] = {Code.STORE, Code.CONFIGURATION}
+        never: set[int] = {ExitCode.STORE, ExitCode.CONFIGURATION}
         if not self.watch.disputed:
-            never.add(Code.DISAGREE)
+            never.add(ExitCode.DISAGREE)
         if not plan.barrier_timeout:
-            never.add(Code.BARRIER_TIMEOUT)
+            never.add(ExitCode.BARRIER_TIMEOUT)
         if plan.guard and plan.restart is not Restart.RECREATE and not plan.immortal:
-            never.add(Code.RECREATE)
+            never.add(ExitCode.RECREATE)
         if plan.max_restarts > 10:
-            never.add(Code.BUDGET)
+            never.add(ExitCode.BUDGET)
         return never
 
     def _was_asked(self, one: Instance) -> bool:
         asked = one.asked is not None or one.incarnation in self.watch.orders
         return asked or self.watch.plan.mode is Mode.JOB
 
-    def _fenced(self, one: Instance) -> None:
+    def _check_fenced(self, one: Instance) -> None:
         """3: fencing needs living evidence: another of that rank lives, or did so within its lease."""
         world = self.watch.world
         since = world.now - world.timing.takeover
         rivals = [other for other in world.lives if other.rank == one.rank and other is not one]
         if not any(other.alive or (other.died or 0.0) > since for other in rivals):
-            self.watch.broken("3 ghost", f"{one.incarnation} is fenced, and nobody else of its rank lives")
+            self.watch.report_violation(
+                "3 ghost", f"{one.incarnation} is fenced, and nobody else of its rank lives"
+            )
 
-    def _farewell(self, one: Instance) -> None:
+    def _check_farewell(self, one: Instance) -> None:
         """3: who ends by itself gives its rank back, and tries for a second where the store does not answer;
         unless a second signal hurries it, or another has the rank by now.
         """
         world, left = self.watch.world, self._parting.get(one.incarnation)
-        hurried = left is None or one.state.shutdown.hurry or world.boards.lost_at >= left
+        hurried = left is None or one.state.shutdown.force_stop or world.boards.lost_at >= left
         if hurried or left is None or world.now - left >= FAREWELL - 1e-6:
             return
         server = world.boards.of(one.host)
         holder = "" if server is None else server.board.holders.get(one.rank, "")
         others = holder not in ("", one.incarnation)
         if not others and one.incarnation not in self.watch.memories.parted:
-            self.watch.broken("3 farewell", f"{one.incarnation} keeps its rank when it ends")
+            self.watch.report_violation("3 farewell", f"{one.incarnation} keeps its rank when it ends")
 
     def _gone_well(self, one: Instance) -> None:
         """8: who was asked exits 0 within the grace, and nobody else exits."""
         world = self.watch.world
         asked = one.asked if one.asked is not None else self.watch.orders.get(one.incarnation)
         if asked is None or one.code != 0:
-            self.watch.broken("8 codes", f"{one.incarnation} exits {one.code}, asked: {asked}")
+            self.watch.report_violation("8 codes", f"{one.incarnation} exits {one.code}, asked: {asked}")
             return
         heard = (
             0.0 if one.asked is not None else world.bounds.waking
         )  # a push that tells of an order may be lost
         if world.now > asked + heard + STOP_GRACE + 0.5 + 2 * world.bounds.slack:
-            self.watch.broken("8 grace", f"{one.incarnation} took {world.now - asked:.1f} s")
+            self.watch.report_violation("8 grace", f"{one.incarnation} took {world.now - asked:.1f} s")
 
     # restarts
 
-    def counted(self) -> None:
+    def check_budget(self) -> None:
         """The budget: no more generations start than it allows, those apart that were asked for. It cannot be
         kept where all memory of it is lost: all containers are rebuilt, on a store that lost what they wrote.
         Who is started after the Unit gave up begins anew.
@@ -178,15 +188,25 @@ class Endings:
         ended = len(self.watch.starts.began) - 1
         if ended - free > plan.max_restarts:
             told = f"{ended} generations have ended, {free} of them because they were asked to"
-            self.watch.broken("budget", f"{told}; {plan.max_restarts} may fail")
+            self.watch.report_violation("budget", f"{told}; {plan.max_restarts} may fail")
 
     def _is_forgotten(self) -> bool:
-        """Whether the store has lost something since the oldest living agent began."""
+        """Whether the store has lost something since the oldest living agent began, or all that lived then
+        died before they had an answer again (seed 40011460): the dead tell nothing anew.
+        """
         world = self.watch.world
         oldest = min((one.born for one in world.living), default=world.now)
-        return world.boards.lost_at > float("-inf") and world.boards.lost_at > oldest - world.timing.takeover
+        fresh = any(at > oldest - world.timing.takeover for at in world.boards.losses)
+        return fresh or any(self._has_no_witness(at) for at in world.boards.losses)
 
-    def burst(self) -> None:
+    def _has_no_witness(self, lost_at: float) -> bool:
+        """Whether no agent that lived when the store lost something had an answer after that."""
+        lived = [
+            one for one in self.watch.world.lives if one.born <= lost_at <= (one.died or self.watch.world.now)
+        ]
+        return bool(lived) and all(one.last_answer <= lost_at for one in lived)
+
+    def check_burst(self) -> None:
         """4: however many failures came together, one new generation, and one restart counted; where they
         came before the first one, there was none to end.
         """
@@ -194,10 +214,12 @@ class Endings:
         if not self.watch.strikes or self.watch.strikes[0].at < begun:
             return
         if len(self.watch.starts.gangs) != 2:
-            self.watch.broken("4 once", f"generations {sorted(self.watch.starts.gangs)} were started")
-        for one in self.watch.world.members():
+            self.watch.report_violation(
+                "4 once", f"generations {sorted(self.watch.starts.gangs)} were started"
+            )
+        for one in self.watch.world.list_members():
             if len(one.state.me.charges) > 1:
-                self.watch.broken(
+                self.watch.report_violation(
                     "4 budget", f"{one.incarnation} counted {len(one.state.me.charges)} restarts"
                 )
 
@@ -208,16 +230,16 @@ class Endings:
             for other in self.watch.world.lives
         )
 
-    def spent(self) -> None:
+    def check_spent_budget(self) -> None:
         """Once the budget is spent for one, all that ran until then end with 70; but where the store lost
         that word, those who could not hear it before wait for the ranks that ended, and say so. Who is
         started after that begins anew.
         """
         world = self.watch.world
-        ends = [one.died for one in world.lives if one.code == Code.BUDGET and one.died is not None]
+        ends = [one.died for one in world.lives if one.code == ExitCode.BUDGET and one.died is not None]
         others = [
             one.incarnation
-            for one in world.members()
+            for one in world.list_members()
             if one.state.workload.gang
             and not one.state.shutdown.leaving
             and one.born <= max(ends, default=0.0)
@@ -226,4 +248,4 @@ class Endings:
         if ends and world.boards.lost_at >= min(ends) - FAREWELL:
             others = [one for one in others if one in self.watch.memories.warned]
         if ends and others and world.now > max(ends) + world.bounds.told:
-            self.watch.broken("budget", f"it is spent, and {others} live on")
+            self.watch.report_violation("budget", f"it is spent, and {others} live on")

@@ -10,16 +10,16 @@ from tests.simulation.claimant import Claimant
 from tests.simulation.resting import check_rest
 from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.core import actions as act
-from unitagent.core import checks, decide, joining, outage
+from unitagent.core import decide, isolation, probe_answers, rank_ownership
 from unitagent.core.events import (
     Drained,
     Event,
     Exchanged,
     HealthChecked,
-    Opinion,
     PeerAnswered,
     PeersChecked,
     PortFound,
+    ProbeResult,
     Spawned,
     StopAsked,
     StoreFailed,
@@ -30,9 +30,9 @@ from unitagent.core.events import (
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
-from unitagent.core.parts import Shutdown
-from unitagent.core.state import failure_of, first
-from unitagent.core.status import word_of_leader
+from unitagent.core.state import initial_state, make_failure
+from unitagent.core.state_parts import Shutdown
+from unitagent.core.status import last_leader_contact
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -95,25 +95,25 @@ class Instance:
         if auto:
             Claimant(self, me)
         else:
-            world.after(0.0, self._tick)
+            world.schedule(0.0, self._look_at_clock)
 
     def _start(self, me: Record) -> None:
         epoch = self._wall - self.skew
-        rules = replace(self.world.plan.rules(me.rank, self.incarnation), size=me.size, epoch=epoch)
-        self.state = first(rules, me, self.clock)
+        rules = replace(self.world.plan.config_of(me.rank, self.incarnation), size=me.size, epoch=epoch)
+        self.state = initial_state(rules, me, self.clock)
 
-    def begin(self, me: Record, took: Record | None) -> None:
+    def begin_life(self, me: Record, took: Record | None) -> None:
         """It has claimed this rank, in the place of that record."""
         self._start(me)
         if took is not None:
-            self.state = joining.succeed(self.state, took)
+            self.state = rank_ownership.succeed_holder(self.state, took)
         self.world.story.add(self.world.now, self.incarnation, f"has claimed rank {me.rank}")
-        self._tick()
+        self._look_at_clock()
 
     @property
     def rank(self) -> int:
         """Its number in the Unit; ``NO_RANK`` while it has none."""
-        return self.state.rules.rank
+        return self.state.config.rank
 
     @property
     def clock(self) -> float:
@@ -157,7 +157,7 @@ class Instance:
 
     # what it hears
 
-    def hear(self, kind: Callable[..., Event], *facts: Any) -> None:
+    def handle_event(self, kind: Callable[..., Event], *facts: Any) -> None:
         """An event for this agent, now or when it is thawed."""
         if not self.alive:
             return
@@ -173,33 +173,33 @@ class Instance:
         check_rest(before, event, self.state, actions)
         if self.world.story.told:
             self.world.story.step(self.world.now, event, before, self.state, actions)
-        self.world.watch.decided(self, before, event)
+        self.world.watch.note_decision(self, before, event)
         self._feed_watchdog()
         for action in actions:
-            self._do(action)
+            self._carry_out(action)
 
-    def _tick(self) -> None:
+    def _look_at_clock(self) -> None:
         if not self.alive:
             return
         if not self.paused:
-            self.hear(Tick, self._late)
+            self.handle_event(Tick, self._late)
         world, state = self.world, self.state
         step = world.plan.tick
         if step > BUSY and (state.shutdown != _UP):
             step = BUSY
         self._late = world.rng.random() * world.plan.late
-        world.after(step + self._late, self._tick)
+        world.schedule(step + self._late, self._look_at_clock)
 
-    def gone(self, workload: Workload) -> None:
+    def report_gone(self, workload: Workload) -> None:
         """Proof that nothing of this workload is left."""
         if self.workload is workload:
-            self.hear(WorkloadGone)
+            self.handle_event(WorkloadGone)
 
     def signal(self) -> None:
         """SIGTERM to the agent."""
         if self.alive:
             self.asked = self.world.now if self.asked is None else self.asked
-            self.hear(StopAsked)
+            self.handle_event(StopAsked)
 
     def freeze(self, *, machine: bool = False) -> None:
         """SIGSTOP to the agent. Its watchdog goes on, unless the whole machine stands still."""
@@ -214,12 +214,12 @@ class Instance:
     def _feed_watchdog(self) -> None:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
-        touched = (self.touched if state.connected else outage.last_touch(state)) - self.skew
+        touched = (self.touched if state.connected else isolation.last_contact(state)) - self.skew
         if not state.up:
             self._minded, self._fed = float("inf"), float("-inf")
         elif touched > self._fed and touched + world.timing.watchdog > world.now:
             if self._minded == float("inf"):
-                world.after(touched + world.timing.watchdog - world.now, self._watch_over)
+                world.schedule(touched + world.timing.watchdog - world.now, self._watch_over)
             self._minded, self._fed = touched + world.timing.watchdog, touched
 
     def _watch_over(self) -> None:
@@ -229,11 +229,11 @@ class Instance:
         if self.stands_still:
             self._minded = max(self._minded, self.world.now + self.world.timing.tick)
         if self.world.now < self._minded:
-            self.world.after(self._minded - self.world.now, self._watch_over)
+            self.world.schedule(self._minded - self.world.now, self._watch_over)
             return
         self._minded = float("inf")
         if self.workload is not None:
-            self.workload.snap()
+            self.workload.kill_by_watchdog()
 
     def thaw(self) -> None:
         """SIGCONT: what came meanwhile is heard, not always in its order, and timers may come first."""
@@ -246,25 +246,27 @@ class Instance:
         self.world.watch.lookout.look_whether_isolated(self)
         backlog, self._backlog = self._backlog, []
         if self.rank != NO_RANK:  # the loop finds first how late it is
-            self.hear(Tick, slept)
+            self.handle_event(Tick, slept)
         for kind, facts in backlog:
             late = kind is Exchanged and self.world.rng.random() < 0.5
-            self.hear(*((StoreFailed, "late") if late else (kind, *facts)))
+            self.handle_event(*((StoreFailed, "late") if late else (kind, *facts)))
 
-    def die(self) -> None:
+    def end_container(self) -> None:
         """The container ends, with all that runs in it."""
         self.alive, self.paused, self.died = False, False, self.world.now
         if self.workload is not None:
-            self.workload.vanish()
+            self.workload.end_processes()
 
-    def stall(self) -> None:
+    def stall_workload(self) -> None:
         """Its shell has found that the workload lives and cannot work."""
         if self.workload is not None and self.workload.main and self.state.me.state.serving:
-            self.hear(WorkloadSick, failure_of(self.state, self.rank, Reason.STALLED, "no token is made"))
+            self.handle_event(
+                WorkloadSick, make_failure(self.state, self.rank, Reason.STALLED, "no token is made")
+            )
 
     # what it does
 
-    def _do(self, action: act.Action) -> None:
+    def _carry_out(self, action: act.Action) -> None:
         world, rng = self.world, self.world.rng
         match action:
             case act.Exchange():
@@ -272,20 +274,22 @@ class Instance:
             case act.AskPeer():
                 self._ask(action.peer)
             case act.CheckPeers():
-                world.after(rng.uniform(0.005, 0.05), self._check, action)
+                world.schedule(rng.uniform(0.005, 0.05), self._check, action)
             case act.WatchPeers():
                 self.watching = frozenset(peer.incarnation for peer in action.peers if peer.port)
             case act.FindPort():
-                world.after(rng.uniform(0.01, 0.1), self.hear, PortFound, action.generation, world.port())
+                world.schedule(
+                    rng.uniform(0.01, 0.1), self.handle_event, PortFound, action.generation, world.port()
+                )
             case act.Spawn():
                 self._spawn(action.gang)
             case act.Stop():
                 self._stop(action.grace)
             case act.AwaitDrain():
-                world.after(rng.choice((0.0, 0.5, 3.0, 30.0)), self.hear, Drained)
+                world.schedule(rng.choice((0.0, 0.5, 3.0, 30.0)), self.handle_event, Drained)
             case act.Quit():
                 self.code = action.code
-                world.quit(self)
+                world.end_agent(self)
 
     # the store
 
@@ -299,58 +303,58 @@ class Instance:
         self._sent += 1
         lost = world.lossy and world.rng.random() < world.lossy / 2
         if lost:
-            world.after(timeout, self._unanswered, self._sent)
+            world.schedule(timeout, self._report_failure, self._sent)
             return
         if world.now < self.names_until or world.boards.of(self.host) is None:
-            world.after(min(world.rng.choice((0.01, timeout)), timeout), self._unanswered, self._sent)
+            world.schedule(min(world.rng.choice((0.01, timeout)), timeout), self._report_failure, self._sent)
             return
-        way = world.way()
-        world.after(way, self._arrive, request, self._sent, self.next_count())
-        world.after(timeout, self._unanswered, self._sent)
+        way = world.draw_delay()
+        world.schedule(way, self._reach_store, request, self._sent, self.next_count())
+        world.schedule(timeout, self._report_failure, self._sent)
 
-    def _arrive(self, request: act.Exchange, sent: int, count: int) -> None:
+    def _reach_store(self, request: act.Exchange, sent: int, count: int) -> None:
         """It may be the word of an agent that has given up waiting, or that is dead."""
         world = self.world
         reply = world.boards.exchange(self, self.rank, request, count, world.now)
         if reply is None:
             return
-        world.watch.exchanged(self, request.record)
+        world.watch.note_exchange(self, request.record)
         if request.notify:
-            world.push(self)
+            world.push_wakeup(self)
         if world.rng.random() >= world.lossy:
-            world.after(world.way(), self._answered, sent, reply)
+            world.schedule(world.draw_delay(), self._deliver_reply, sent, reply)
 
-    def _answered(self, sent: int, reply: Reply) -> None:
+    def _deliver_reply(self, sent: int, reply: Reply) -> None:
         if sent == self._sent:
             self._sent += 1
-            self.hear(Exchanged, reply)
+            self.handle_event(Exchanged, reply)
 
-    def _unanswered(self, sent: int) -> None:
+    def _report_failure(self, sent: int) -> None:
         if sent == self._sent:
             self._sent += 1
-            self.hear(StoreFailed, "no answer")
+            self.handle_event(StoreFailed, "no answer")
 
     # the peers
 
     def _ask(self, peer: Record) -> None:
         deadline = self.world.now + self.world.timing.peer_timeout
         if self._says_something(peer):
-            self.world.after(self.world.rng.uniform(0.002, 0.03), self._judge, peer, deadline)
+            self.world.schedule(self.world.rng.uniform(0.002, 0.03), self._judge, peer, deadline)
         else:
             self._wait(peer, deadline)
 
     def _says_something(self, peer: Record) -> bool:
         """Whether there is an answer at its address, be it that nobody listens."""
-        there = self.world.network.listener(self, peer.ip)
+        there = self.world.network.find_listener(self, peer.ip)
         return self.world.network.is_reachable(self, peer.ip) and not (there and there.paused)
 
     def _wait(self, peer: Record, deadline: float) -> None:
         """An agent that is frozen has the question, and answers once it is thawed."""
         left = deadline - self.world.now
         if left <= 0:
-            self.hear(PeerAnswered, peer.rank, peer.incarnation, Opinion.SILENT)
+            self.handle_event(PeerAnswered, peer.rank, peer.incarnation, ProbeResult.SILENT)
         else:
-            self.world.after(
+            self.world.schedule(
                 min(left, max(0.1, self.world.timing.peer_timeout / 4)), self._judge, peer, deadline
             )
 
@@ -359,48 +363,48 @@ class Instance:
         if not self._says_something(peer):  # any more, or yet
             self._wait(peer, deadline)
             return
-        other = self.world.network.answerer(self, peer.ip)
-        opinion = self._opinion(peer, other)
-        if other is not None and opinion is Opinion.ALIVE:
+        other = self.world.network.find_answerer(self, peer.ip)
+        opinion = self._judge_answer(peer, other)
+        if other is not None and opinion is ProbeResult.ALIVE:
             now, state = other.state.me, replace(other.state, now=other.clock)
-            working, word = now.state.started, word_of_leader(state)
-            self.hear(PeerAnswered, *about, opinion, now.generation, working, other.ready, *word)
+            working, word = now.state.started, last_leader_contact(state)
+            self.handle_event(PeerAnswered, *about, opinion, now.generation, working, other.ready, *word)
         else:
-            self.hear(PeerAnswered, *about, opinion)
+            self.handle_event(PeerAnswered, *about, opinion)
 
-    def _opinion(self, peer: Record, other: Instance | None) -> Opinion:
+    def _judge_answer(self, peer: Record, other: Instance | None) -> ProbeResult:
         """What an answer at a peer's address is worth."""
         if other is None:
-            return Opinion.REFUSED
+            return ProbeResult.REFUSED
         if other.secret != self.secret:
-            return Opinion.STRANGER
+            return ProbeResult.STRANGER
         if other.incarnation != peer.incarnation:
-            return Opinion.SELF if other is self else Opinion.OTHER
-        return Opinion.ALIVE
+            return ProbeResult.SELF if other is self else ProbeResult.OTHER
+        return ProbeResult.ALIVE
 
     def _check(self, action: act.CheckPeers) -> None:
         answers = {peer.incarnation: self._who_answers(peer) for peer in action.peers}
-        self.hear(PeersChecked, action.gang, answers)
+        self.handle_event(PeersChecked, action.gang, answers)
 
-    def _who_answers(self, peer: Record) -> Opinion:
-        there = self.world.network.listener(self, peer.ip)
+    def _who_answers(self, peer: Record) -> ProbeResult:
+        there = self.world.network.find_listener(self, peer.ip)
         silent = there.paused if there else not self.world.network.is_reachable(self, peer.ip)
-        return Opinion.SILENT if silent else self._opinion(peer, there)
+        return ProbeResult.SILENT if silent else self._judge_answer(peer, there)
 
     # the workload
 
     def _spawn(self, gang: Gang) -> None:
         world = self.world
-        world.watch.spawning(self, gang)
-        self.workload = Workload(self, gang, self._nature(), world.workload_ended)
-        world.after(world.rng.uniform(0.0, 0.05), self.hear, Spawned, 4711)
+        world.watch.check_spawn(self, gang)
+        self.workload = Workload(self, gang, self._draw_nature(), world.workload_ended)
+        world.schedule(world.rng.uniform(0.0, 0.05), self.handle_event, Spawned, 4711)
         if world.plan.health and self.rank == 0:
-            world.after(world.plan.load, self._check_health, self.workload, 0)
+            world.schedule(world.plan.load, self._check_health, self.workload, 0)
         if world.plan.mode is Mode.JOB:
             length = world.rng.uniform(3.0, 9.0) * world.plan.pace
-            world.after(length, self.workload.exit, Exit(0, None))
+            world.schedule(length, self.workload.exit, Exit(0, None))
 
-    def _nature(self) -> Nature:
+    def _draw_nature(self) -> Nature:
         rng, plan = self.world.rng, self.world.plan
         stubborn = rng.random() < plan.stubborn
         if plan.immortal and rng.random() < plan.immortal:
@@ -413,24 +417,24 @@ class Instance:
         if workload is not self.workload or not workload.main or workload.stopped is not None:
             return
         healthy = self.state.me.state is InstanceState.HEALTHY
-        if not workload.sick and (healthy or workload.unwell or self.world.complete(workload.gang)):
-            self.hear(HealthChecked, not workload.unwell, "", False)
+        if not workload.sick and (healthy or workload.unwell or self.world.is_complete(workload.gang)):
+            self.handle_event(HealthChecked, not workload.unwell, "", False)
             failed = 0
         elif healthy:
             failed += 1
             if failed == 3:
-                self.hear(HealthChecked, False, "it does not answer")
+                self.handle_event(HealthChecked, False, "it does not answer")
                 return
-        self.world.after(0.7 * max(1.0, self.world.plan.pace), self._check_health, workload, failed)
+        self.world.schedule(0.7 * max(1.0, self.world.plan.pace), self._check_health, workload, failed)
 
     def _stop(self, grace: float) -> None:
-        self.world.watch.stopping(self, grace)
+        self.world.watch.check_stop(self, grace)
         if self.workload is not None and self.workload.alive:
             self.workload.stop(grace)
         else:
-            self.world.after(0.01, self.hear, WorkloadGone)
+            self.world.schedule(0.01, self.handle_event, WorkloadGone)
 
     @property
     def ready(self) -> bool:
         """What its ``/readyz`` says."""
-        return self.alive and checks.is_ready(self.state)
+        return self.alive and probe_answers.is_ready(self.state)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
-from unitagent.core.leases import neighbours
+from unitagent.core.leases import find_neighbours
 from unitagent.core.model import Gang, Mode
-from unitagent.core.parts import Shutdown
-from unitagent.core.state import ALL_BEATS, relay
+from unitagent.core.state import ALL_BEATS, find_relay
+from unitagent.core.state_parts import Shutdown
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -45,28 +45,28 @@ class Lookout:
         self._since: dict[tuple[str, str], float] = {}
         self._probing = Probing(watch)
         self._served: set[str] = set()
-        self._down: dict[tuple[str, bool], dict[int, float]] = {}
+        self._down: dict[tuple[str, tuple[bool, bool]], dict[int, float]] = {}
 
     def look(self) -> None:
         """Once in a while."""
-        awake = [one for one in self.world.living if one.rank >= 0 and self._awake(one)]
+        awake = [one for one in self.world.living if one.rank >= 0 and self._is_awake(one)]
         wide = {one.incarnation for one in self.world.living} | {"all"}
         self._since = {about: since for about, since in self._since.items() if about[1] in wide}
         for one in self.world.living:
             self.look_whether_isolated(one)
-            self._replaced(one)
-            self.lasting("answered", one.incarnation, self._is_answered(one))
+            self._check_replaced(one)
+            self.measure_duration("answered", one.incarnation, self._is_answered(one))
         for one in awake:
-            self._honest(one)
+            self._check_honest(one)
             self._probing.look(one)
-        self._agreed([one for one in awake if self._connected(one)])
+        self._check_agreed([one for one in awake if self._is_connected(one)])
         if self.watch.plan.profile is Profile.STORE and not self.world.healed:
-            self._serving(awake)
+            self._note_serving(awake)
 
-    def _awake(self, one: Instance) -> bool:
+    def _is_awake(self, one: Instance) -> bool:
         return not one.paused and self.world.now - one.woken > self.world.bounds.waking
 
-    def lasting(self, what: str, who: str, holds: bool) -> float:
+    def measure_duration(self, what: str, who: str, holds: bool) -> float:
         """Seconds that something has been so."""
         if not holds:
             self._since.pop((what, who), None)
@@ -81,9 +81,9 @@ class Lookout:
         """
         minded = one.workload is not None and one.workload.alive and not one.workload.killed
         alone = minded and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
-        lasts = min(self.lasting("alone", one.incarnation, alone), one.clock - self._last_word(one))
+        lasts = min(self.measure_duration("alone", one.incarnation, alone), one.clock - self._last_word(one))
         if lasts > self.world.bounds.isolated:
-            self.watch.broken("7 isolated", f"{one.incarnation} goes on alone")
+            self.watch.report_violation("7 isolated", f"{one.incarnation} goes on alone")
 
     def is_alone(self, one: Instance) -> bool:
         """Whether neither the store nor anybody who could vouch for it answers. On a machine that stands
@@ -103,7 +103,7 @@ class Lookout:
         """Whether rank 0 answers it, or in a large Unit whoever tells it of rank 0, and is answered."""
         if self._answers(one, gang.ips[0], gang.incarnations[0]):
             return True
-        through = relay(one.rank, self.watch.plan.size)
+        through = find_relay(one.rank, self.watch.plan.size)
         return through != 0 and any(
             self._answers(one, other.ip, other.incarnation)
             and self._answers(other, gang.ips[0], gang.incarnations[0])
@@ -143,7 +143,7 @@ class Lookout:
         return record.incarnation == gang.incarnations[rank]
 
     def _answers(self, one: Instance, ip: str, incarnation: str) -> bool:
-        there = self.world.network.answerer(one, ip)
+        there = self.world.network.find_answerer(one, ip)
         return there is not None and there.incarnation == incarnation and there.secret == one.secret
 
     def answers(self, asker: Instance, other: Instance) -> bool:
@@ -162,7 +162,7 @@ class Lookout:
         """Seconds for which this newcomer has been answered by the holder of its rank."""
         return self.world.now - self._since.get(("answered", one.incarnation), self.world.now)
 
-    def _replaced(self, one: Instance) -> None:
+    def _check_replaced(self, one: Instance) -> None:
         """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one; where peers
         cannot be asked, or there are none, nobody is isolated, so then it has to hear of it first.
         """
@@ -181,12 +181,12 @@ class Lookout:
                 for other in self.world.living
             )
         )  # fmt: skip
-        if self.lasting("replaced", one.incarnation, stale) > self.world.bounds.isolated:
-            self.watch.broken("3 incarnation", f"{one.incarnation} goes on beside its successor")
+        if self.measure_duration("replaced", one.incarnation, stale) > self.world.bounds.isolated:
+            self.watch.report_violation("3 incarnation", f"{one.incarnation} goes on beside its successor")
 
     # 4: who notices a death
 
-    def mourn(self, dead: Instance) -> None:
+    def note_death(self, dead: Instance) -> None:
         """4: with guard, a member that dies without a word is noticed by the survivors in contact."""
         work, plan = dead.workload, self.watch.plan
         counts = plan.guard and plan.mode is Mode.SERVICE and plan.size > 1 and dead.asked is None
@@ -200,7 +200,7 @@ class Lookout:
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
             death = _Death(work.gang, dead.rank, self.world.now, everybody)
-            self.world.after(bound, self._noticed, death, bound)
+            self.world.schedule(bound, self._noticed, death, bound)
 
     def _noticed(self, death: _Death, bound: float) -> None:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
@@ -214,10 +214,10 @@ class Lookout:
             self.world.boards.words.get(death.who, death.at),
         )
         if told > death.at:
-            self.world.after(told + bound - self.world.now, self._noticed, replace(death, at=told), bound)
+            self.world.schedule(told + bound - self.world.now, self._noticed, replace(death, at=told), bound)
         elif (self.world.slow or self.world.straggling) and not death.waited:
             pause = 2 * self.world.timing.operation_timeout
-            self.world.after(pause, self._noticed, replace(death, waited=True), bound)
+            self.world.schedule(pause, self._noticed, replace(death, waited=True), bound)
         else:
             self._mourned(death)
 
@@ -235,13 +235,13 @@ class Lookout:
         )
         if blind and (death.everybody or not knows):
             who, ago = ", ".join(one.incarnation for one in blind), self.world.now - death.at
-            self.watch.broken("4 detect", f"{who} did not notice a death of {ago:.1f} s ago")
+            self.watch.report_violation("4 detect", f"{who} did not notice a death of {ago:.1f} s ago")
 
     def _looked_after(self, one: Instance) -> Collection[int]:
         """The ranks whose beats it reads."""
         size = self.watch.plan.size
-        leader = (0,) if relay(one.rank, size) == 0 else ()
-        return range(size) if size <= ALL_BEATS else (*leader, *neighbours(one.rank, size))
+        leader = (0,) if find_relay(one.rank, size) == 0 else ()
+        return range(size) if size <= ALL_BEATS else (*leader, *find_neighbours(one.rank, size))
 
     def _could_judge(self, one: Instance, gang: Gang, since: float) -> bool:
         """Whether it has run in this gang, in contact and awake, since then."""
@@ -253,39 +253,46 @@ class Lookout:
 
     # what probes say
 
-    def _honest(self, one: Instance) -> None:
+    def _check_honest(self, one: Instance) -> None:
         """Probes: nobody says ready for long while a member's workload is down."""
         connected = self.world.boards.of(one.host) is not None
         says_so = one.ready and (connected or self.watch.plan.probes)
-        down = self.world.missing(one.workload.gang) if says_so and one.workload else set()
+        down = self.world.list_missing(one.workload.gang) if says_so and one.workload else set()
         clear = not self.world.network.torn and self.world.lossy == 0 and self.world.slow == 0
         settled = self.world.now - self.world.bounds.settled
         # Who is silent has a lease more where a store has lost its last beat.
         told = one.in_contact_since(settled) and self.world.boards.lost_at < settled
         judges = told if connected else not self._leader_is_severed()  # without the store rank 0 tells
-        for sees in (True, False):  # each time that the store comes or goes, evidence begins anew
-            lies = down if clear and judges and connected is sees else set()
-            if self._down_for(one, lies, sees) > self.world.bounds.unready:
-                self.watch.broken("readyz", f"{one.incarnation} says ready while a workload is down")
+        # Each time that the store comes or goes, evidence begins anew: mine, or rank 0's on which mine rests.
+        basis = (connected, connected or self._leader_sees_store())
+        for one_basis in ((True, True), (False, True), (False, False)):
+            lies = down if clear and judges and basis == one_basis else set()
+            if self._down_for(one, lies, one_basis) > self.world.bounds.unready:
+                self.watch.report_violation(
+                    "readyz", f"{one.incarnation} says ready while a workload is down"
+                )
+
+    def _leader_sees_store(self) -> bool:
+        return any(one.rank == 0 and self.world.boards.of(one.host) for one in self.world.living)
 
     def _leader_is_severed(self) -> bool:
-        return any(one.rank == 0 and self.world.network.severed(one.host) for one in self.world.living)
+        return any(one.rank == 0 and self.world.network.is_cut(one.host) for one in self.world.living)
 
-    def _down_for(self, one: Instance, down: set[int], sees: bool) -> float:
-        """Seconds for which one of these has been down, and this agent has said ready."""
-        known = self._down.get((one.incarnation, sees), {})
+    def _down_for(self, one: Instance, down: set[int], basis: tuple[bool, bool]) -> float:
+        """Seconds for which one of these has been down, and this agent has said ready on this basis."""
+        known = self._down.get((one.incarnation, basis), {})
         since = {rank: known.get(rank, self.world.now) for rank in down}
-        self._down[one.incarnation, sees] = since
+        self._down[one.incarnation, basis] = since
         return self.world.now - min(since.values(), default=self.world.now)
 
-    def _connected(self, one: Instance) -> bool:
+    def _is_connected(self, one: Instance) -> bool:
         """Whether it holds its rank, and has seen the one store and its peers for long enough to judge."""
         judges = one.in_contact_since(self.world.now - self.world.bounds.settled)
         return (
-            judges and not self.world.network.severed(one.host) and one.state.joined and not one.state.fenced
+            judges and not self.world.network.is_cut(one.host) and one.state.joined and not one.state.fenced
         )
 
-    def _agreed(self, connected: list[Instance]) -> None:
+    def _check_agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by
         who hangs, is cut off, or is dead and cannot be asked, only when it is lost itself.
         """
@@ -293,9 +300,9 @@ class Lookout:
         bounds = self.world.bounds
         silent = self._is_untold() or self._has_died_unasked()
         for blind, bound in ((True, bounds.unready), (False, bounds.agreed)):
-            if self.lasting(f"split {blind}", "all", split and silent is blind) > bound:
+            if self.measure_duration(f"split {blind}", "all", split and silent is blind) > bound:
                 ready, everybody = [one.incarnation for one in connected if one.ready], len(connected)
-                self.watch.broken("readyz", f"only {ready} of {everybody} in contact say ready")
+                self.watch.report_violation("readyz", f"only {ready} of {everybody} in contact say ready")
 
     def _is_untold(self) -> bool:
         """Whether somebody hangs, or cannot tell again what the store has lost of it, as the dead cannot: for
@@ -314,12 +321,12 @@ class Lookout:
 
     # 6: the store's trouble changes no answer
 
-    def _serving(self, awake: list[Instance]) -> None:
+    def _note_serving(self, awake: list[Instance]) -> None:
         """Once the whole Unit is ready, it stays so until the end of this world's trouble."""
         if not self._served and len(awake) == self.watch.plan.size and all(one.ready for one in awake):
             self._served = {one.incarnation for one in awake}
 
-    def decided(self, one: Instance, event: Event) -> None:
+    def note_decision(self, one: Instance, event: Event) -> None:
         """6: what happens to the store turns no readiness off, not for a moment. A Unit that restarts because
         it was blinded has to be ready again first.
         """
@@ -328,4 +335,6 @@ class Lookout:
         if self.watch.blinded:
             self._served = set()
         elif isinstance(event, Exchanged | StoreFailed | PeerAnswered):
-            self.watch.broken("6 readyz", f"{one.incarnation} is not ready any more because of the store")
+            self.watch.report_violation(
+                "6 readyz", f"{one.incarnation} is not ready any more because of the store"
+            )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from unitagent.core.events import Event, Exchanged, PeerAnswered
 from unitagent.core.model import Beat, Failure, Mode, Record
-from unitagent.core.parts import Shutdown
 from unitagent.core.state import State
+from unitagent.core.state_parts import Shutdown
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -35,21 +35,37 @@ class Memories:
         self._counted: dict[str, tuple[Beat, float]] = {}
         self._lost_at = float("-inf")
 
-    def decided(self, one: Instance, before: State, event: Event) -> None:
+    def note_decision(self, one: Instance, before: State, event: Event) -> None:
         """6: a generation never goes backwards. The kept failure is the first of its generation."""
         after = one.state
         if after.generation < before.generation or after.me.generation < before.me.generation:
-            self.watch.broken("6 generation", f"{one.incarnation} went back from {before.generation}")
+            self.watch.report_violation(
+                "6 generation", f"{one.incarnation} went back from {before.generation}"
+            )
         self._said_why(one, before, event)
         mine, old = after.recovery.failure, before.recovery.failure
         if mine is None or mine is old:
             return
         if isinstance(event, Exchanged):
             stored = event.reply.failure
-            if stored is not None and stored.generation == mine.generation and _about(stored) != _about(mine):
-                self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, not {_about(stored)}")
-        elif old is not None and old.generation == mine.generation and _about(old) != _about(mine):
-            self.watch.broken("failure", f"{one.incarnation} keeps {_about(mine)}, first was {_about(old)}")
+            if (
+                stored is not None
+                and stored.generation == mine.generation
+                and _describe_failure(stored) != _describe_failure(mine)
+            ):
+                self.watch.report_violation(
+                    "failure",
+                    f"{one.incarnation} keeps {_describe_failure(mine)}, not {_describe_failure(stored)}",
+                )
+        elif (
+            old is not None
+            and old.generation == mine.generation
+            and _describe_failure(old) != _describe_failure(mine)
+        ):
+            self.watch.report_violation(
+                "failure",
+                f"{one.incarnation} keeps {_describe_failure(mine)}, first was {_describe_failure(old)}",
+            )
 
     def _said_why(self, one: Instance, before: State, event: Event) -> None:
         """4: whoever ends the generation that it runs, with guard, says what has failed; unless it only
@@ -57,15 +73,17 @@ class Memories:
         """
         after, plan = one.state, self.watch.plan
         ran = before.in_gang and before.generation == before.me.generation and after.holds_rank
-        ends = ran and after.generation > max(before.generation, _told(event))
+        ends = ran and after.generation > max(before.generation, _highest_generation(event))
         asked = before.shutdown != Shutdown() or after.shutdown != Shutdown()
         if not ends or asked or not plan.guard or plan.mode is not Mode.SERVICE:
             return
         failure = after.recovery.failure
         if failure is None or failure.generation < before.generation:
-            self.watch.broken("failure", f"{one.incarnation} ends {before.generation} and does not say why")
+            self.watch.report_violation(
+                "failure", f"{one.incarnation} ends {before.generation} and does not say why"
+            )
 
-    def exchanged(self, one: Instance, said: Record | None) -> None:
+    def note_exchange(self, one: Instance, said: Record | None) -> None:
         """The store has got a word."""
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
@@ -75,7 +93,7 @@ class Memories:
         board = boards.main.board
         if any(record.failed for record in board.records.values()) and boards.is_main(one.host):
             self.warned.add(one.incarnation)
-        self._beat(one, said, board.beats.get(one.rank))
+        self._note_beat(one, said, board.beats.get(one.rank))
         forgot = boards.lost_at != self._lost_at
         self._lost_at = boards.lost_at
         if forgot:
@@ -83,12 +101,14 @@ class Memories:
             self._failure = board.failure
         kept, old = board.failure, self._failure
         if kept is not None and old is not None and kept.generation == old.generation and kept != old:
-            self.watch.broken("failure", f"the store keeps {_about(kept)}, first was {_about(old)}")
+            self.watch.report_violation(
+                "failure", f"the store keeps {_describe_failure(kept)}, first was {_describe_failure(old)}"
+            )
         self._failure = kept
         if one.rank >= 0:
-            self._claimed(one, board.holders.get(one.rank, ""))
+            self._check_claim(one, board.holders.get(one.rank, ""))
 
-    def _beat(self, one: Instance, said: Record | None, beat: tuple[Beat, float] | None) -> None:
+    def _note_beat(self, one: Instance, said: Record | None, beat: tuple[Beat, float] | None) -> None:
         """A word of who is no holder there is not kept, and neither is one that comes too late."""
         if said is None or beat is None or beat[0].incarnation != one.incarnation:
             return
@@ -96,7 +116,7 @@ class Memories:
             self._counted[one.incarnation] = beat
             self._beaten[one.incarnation] = self.watch.world.now
 
-    def _claimed(self, one: Instance, holder: str) -> None:
+    def _check_claim(self, one: Instance, holder: str) -> None:
         """3: a newcomer takes no rank whose holder is in contact with the store. Of a holder that has had no
         word with it since it lost its memory it shows nothing; that one takes its place back. For a holder
         that is cut off the newcomer waits where it was told of it, or that the Unit has run.
@@ -121,13 +141,15 @@ class Memories:
         shown = former == other.incarnation
         answered = shown and self.watch.lookout.answered_for(one) > self.watch.world.timing.takeover
         if answered or self._has_beaten(other):
-            self.watch.broken("3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}")
+            self.watch.report_violation(
+                "3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}"
+            )
         elif (shown or (not former and _tells_of_a_run(one))) and self._is_served_alone(other):
             if not self._was_on_the_losing_side(other):
                 what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
-                self.watch.broken("3 takeover", what)
+                self.watch.report_violation("3 takeover", what)
         elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):
-            self.watch.struck(one.rank, "taken over")
+            self.watch.add_strike(one.rank, "taken over")
 
     def _was_on_the_losing_side(self, other: Instance) -> bool:
         boards = self.watch.world.boards
@@ -145,7 +167,7 @@ class Memories:
         )
         if newer and self._has_beaten(other):
             what = f"{one.incarnation} takes rank {one.rank} back from {other.incarnation}, which runs"
-            self.watch.broken("3 takeback", what)
+            self.watch.report_violation("3 takeback", what)
 
     def _is_served_alone(self, other: Instance) -> bool:
         """Whether it is cut off from all, and has had the time to be stopped."""
@@ -171,7 +193,7 @@ def _tells_of_a_run(one: Instance) -> bool:
     return one.state.generation > 1 or started
 
 
-def _told(event: Event) -> int:
+def _highest_generation(event: Event) -> int:
     """The highest generation that this event tells of."""
     if isinstance(event, Exchanged):
         records = event.reply.records.values()
@@ -179,5 +201,5 @@ def _told(event: Event) -> int:
     return event.generation if isinstance(event, PeerAnswered) else 0
 
 
-def _about(failure: Failure) -> str:
+def _describe_failure(failure: Failure) -> str:
     return f"rank {failure.rank} {failure.reason} in generation {failure.generation}"

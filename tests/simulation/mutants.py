@@ -14,15 +14,25 @@ from unittest.mock import patch
 from tests.core import test_failing, test_forming, test_leases
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
-from unitagent.core import absorb as facts
-from unitagent.core import barrier, charging, checks, decide, ending, failures, joining, outage, rejoining
+from unitagent.core import apply_event as facts
+from unitagent.core import (
+    barrier,
+    decide,
+    failures,
+    isolation,
+    probe_answers,
+    rank_ownership,
+    rejoin,
+    restart_budget,
+    shutdown,
+)
 from unitagent.core.actions import Stop
-from unitagent.core.events import Event, Exchanged, Opinion, PeersChecked, PortFound, StoreFailed
-from unitagent.core.exits import Code
+from unitagent.core.events import Event, Exchanged, PeersChecked, PortFound, ProbeResult, StoreFailed
+from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Lease, Leases
 from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record
-from unitagent.core.parts import Work
-from unitagent.core.state import Result, State, go, mine
+from unitagent.core.state import Result, State, request_exit, update_record
+from unitagent.core.state_parts import WorkloadPhase
 
 Rule = Callable[[State], Result]
 
@@ -36,17 +46,17 @@ class Mutant:
     killed_by: int = 0
 
 
-def _rule(old: Rule, new: Rule | None) -> Any:
+def _patch_rule(old: Rule, new: Rule | None) -> Any:
     """Another function, or none, in the place of a rule; the stages stay."""
     table = tuple((new if rule is old else rule, stages) for rule, stages in decide.RULES)
     return patch.object(decide, "RULES", tuple(row for row in table if row[0] is not None))
 
 
-def _facts(change: Callable[[State, Event, State], State]) -> Any:
+def _patch_facts(change: Callable[[State, Event, State], State]) -> Any:
     def absorb(before: State, event: Event) -> State:
-        return change(before, event, facts.absorb(before, event))
+        return change(before, event, facts.apply_event(before, event))
 
-    return patch.object(decide, "absorb", absorb)
+    return patch.object(decide, "apply_event", absorb)
 
 
 def _number_only() -> Any:
@@ -57,15 +67,15 @@ def _trust_the_counter() -> Any:
     def trust(before: State, event: Event, after: State) -> State:
         return replace(after, generation=event.reply.generation) if isinstance(event, Exchanged) else after
 
-    return _facts(trust)
+    return _patch_facts(trust)
 
 
 def _announce_before_dead() -> Any:
     def enter(state: State) -> Result:
-        after, actions = barrier.enter(state.with_workload(work=Work.ABSENT))
-        return after.with_workload(work=state.workload.work), actions
+        after, actions = barrier.enter_generation(state.with_workload(phase=WorkloadPhase.GONE))
+        return after.with_workload(phase=state.workload.phase), actions
 
-    return _rule(barrier.enter, enter)
+    return _patch_rule(barrier.enter_generation, enter)
 
 
 def _no_second_opinion() -> Any:
@@ -74,28 +84,30 @@ def _no_second_opinion() -> Any:
         after, actions = failures.end_generation(state.with_peers(mute=everybody, heard={}))
         return after.with_peers(mute=state.peers.mute, heard=state.peers.heard), actions
 
-    return _rule(failures.end_generation, end)
+    return _patch_rule(failures.end_generation, end)
 
 
 def _judge_at_once() -> Any:
-    seen = Leases.seen
+    seen = Leases.after_reply
 
     def at_once(leases: Leases, *args: Any, **kwargs: Any) -> Leases:
         return replace(seen(leases, *args, **kwargs), contact=0.0)
 
-    return patch.object(Leases, "seen", at_once)
+    return patch.object(Leases, "after_reply", at_once)
 
 
 def _without_the_last() -> Any:
     def but_one(right: Callable[..., bool]) -> Callable[..., bool]:
-        return lambda state, record, *more: record.rank == state.rules.size - 1 or right(state, record, *more)
+        return lambda state, record, *more: (
+            record.rank == state.config.size - 1 or right(state, record, *more)
+        )
 
-    stands, confirmed = but_one(barrier.stands), but_one(barrier._confirmed)
-    return patch.multiple(barrier, stands=stands, _confirmed=confirmed)
+    stands, confirmed = but_one(barrier.counts_at_barrier), but_one(barrier._has_confirmed)
+    return patch.multiple(barrier, counts_at_barrier=stands, _has_confirmed=confirmed)
 
 
 def _no_fence() -> Any:
-    return _rule(joining.fence, None)
+    return _patch_rule(rank_ownership.leave_when_fenced, None)
 
 
 def _old_failures() -> Any:
@@ -109,35 +121,35 @@ def _old_failures() -> Any:
         )
         if old and state.me.state.serving and state.generation == state.me.generation:
             return replace(state, generation=state.generation + 1), ()
-        return failures.note(state)
+        return failures.note_generation_end(state)
 
-    return _rule(failures.note, note)
+    return _patch_rule(failures.note_generation_end, note)
 
 
 def _exit_0_is_fine() -> Any:
-    right = facts._workload_exited
+    right = facts._apply_workload_exit
 
     def exited(state: State, event: Any) -> State:
-        after = right(replace(state, rules=replace(state.rules, mode=Mode.JOB)), event)
-        return replace(after, rules=state.rules)
+        after = right(replace(state, config=replace(state.config, mode=Mode.JOB)), event)
+        return replace(after, config=state.config)
 
-    return patch.object(facts, "_workload_exited", exited)
+    return patch.object(facts, "_apply_workload_exit", exited)
 
 
 def _charge_twice() -> Any:
-    right = charging._charge
+    right = restart_budget._charge_restart
 
     def charge(state: State) -> State:
         once = right(state)
         again = replace(once.me.charges[-1], generation=-state.me.generation)
-        return mine(once, charges=(*once.me.charges, again))
+        return update_record(once, charges=(*once.me.charges, again))
 
-    return patch.object(charging, "_charge", charge)
+    return patch.object(restart_budget, "_charge_restart", charge)
 
 
 def _go_on_unasked() -> Any:
     """An isolated one enters the next generation without another look at the store, and without a pause."""
-    real = barrier.enter
+    real = barrier.enter_generation
 
     def enter(state: State) -> Result:
         new, actions = real(state.with_store(current=True))
@@ -145,7 +157,7 @@ def _go_on_unasked() -> Any:
 
     both = ExitStack()
     both.enter_context(patch.object(barrier, "is_still_mine", lambda state: True))
-    both.enter_context(_rule(real, enter))
+    both.enter_context(_patch_rule(real, enter))
     return both
 
 
@@ -155,138 +167,151 @@ def _wait_for_what_is_done() -> Any:
         done = leader is not None and barrier.has_done_its_part(state, leader)
         return (state, ()) if done else old(state)
 
-    old = rejoining.come_too_late
-    return _rule(old, come_too_late)
+    old = rejoin.restart_job_for_late_joiner
+    return _patch_rule(old, come_too_late)
 
 
 def _a_name_is_the_holder() -> Any:
-    return patch.object(joining, "_lives", lambda state, holder: False)
+    return patch.object(rank_ownership, "_is_holder_alive", lambda state, holder: False)
 
 
 @contextmanager
 def _no_isolation() -> Iterator[None]:
     """It deceives its watchdog, too: that one would end the workload in its place."""
-    with _rule(outage.isolate, None), patch.object(outage, "last_touch", lambda state: state.now):
+    with (
+        _patch_rule(isolation.stop_when_isolated, None),
+        patch.object(isolation, "last_contact", lambda state: state.now),
+    ):
         yield
 
 
 def _no_order() -> Any:
-    return patch.object(ending, "_leader_stopped", lambda state: True)
+    return patch.object(shutdown, "_leader_stopped", lambda state: True)
 
 
 def _take_at_once() -> Any:
-    return patch.object(joining, "may_take", lambda state: state.store.holder if state.store.looked else None)
+    return patch.object(
+        rank_ownership,
+        "find_replaceable",
+        lambda state: state.store.holder if state.store.ever_answered else None,
+    )
 
 
 def _own_failure_is_everybodys() -> Any:
     def end(state: State) -> Result:
-        after, actions = failures.end_generation(replace(state, rules=replace(state.rules, guard=True)))
-        return replace(after, rules=state.rules), actions
+        after, actions = failures.end_generation(replace(state, config=replace(state.config, guard=True)))
+        return replace(after, config=state.config), actions
 
-    return _rule(failures.end_generation, end)
+    return _patch_rule(failures.end_generation, end)
 
 
 def _ready_alone() -> Any:
-    return patch.object(checks, "_ranks", lambda state: checks.Check("ranks", ok=True))
+    return patch.object(
+        probe_answers, "_check_ranks", lambda state: probe_answers.ProbeCheck("ranks", ok=True)
+    )
 
 
 def _forget_what_the_store_forgot() -> Any:
-    return patch.object(facts, "_newest", lambda state, shown: shown)
+    return patch.object(facts, "_keep_newest", lambda state, shown: shown)
 
 
 def _keep_the_dead_in_the_gang() -> Any:
-    right = facts._workload_gone
+    right = facts._apply_workload_gone
 
     def gone(state: State) -> State:
         after = right(state)
         return replace(after, me=replace(after.me, state=InstanceState.STOPPING))
 
-    return patch.object(facts, "_workload_gone", gone)
+    return patch.object(facts, "_apply_workload_gone", gone)
 
 
 def _claim_nothing() -> Any:
     return patch.object(
-        joining,
-        "claim",
-        lambda state: state.with_store(predecessor=state.store.records.get(state.rules.rank)),
+        rank_ownership,
+        "start_tenure",
+        lambda state: state.with_store(predecessor=state.store.records.get(state.config.rank)),
     )
 
 
 def _wait_no_longer_than_rank_0() -> Any:
-    return patch.object(ending, "HELD_SHARE", ending.LEADER_SHARE)
+    return patch.object(shutdown, "HELD_SHARE", shutdown.LEADER_SHARE)
 
 
 def _nobody_rejoins() -> Any:
-    return _rule(rejoining.rejoin, None)
+    return _patch_rule(rejoin.rejoin_generation, None)
 
 
 def _nobody_is_admitted() -> Any:
-    return _rule(rejoining.admit, None)
+    return _patch_rule(rejoin.admit_rejoined, None)
 
 
 def _no_charge() -> Any:
-    return patch.object(charging, "_charge", lambda state: state)
+    return patch.object(restart_budget, "_charge_restart", lambda state: state)
 
 
 def _last_failure_wins() -> Any:
     def remember(state: State, failure: Failure) -> State:
-        return state.with_recovery(failure=failures._in_full(state, failure), failure_stored=False)
+        return state.with_recovery(failure=failures._add_scope(state, failure), failure_stored=False)
 
     def newer(known: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
         return (stored, True) if known is None else (known, False)
 
     both = ExitStack()
-    both.enter_context(patch.object(failures, "remember", remember))
-    both.enter_context(patch.object(facts, "_newer_failure", newer))
+    both.enter_context(patch.object(failures, "remember_failure", remember))
+    both.enter_context(patch.object(facts, "_pick_first_failure", newer))
     return both
 
 
 def _polite_isolation() -> Any:
     def isolate(state: State) -> Result:
-        after, actions = outage.isolate(state)
+        after, actions = isolation.stop_when_isolated(state)
         if after is state:
             return after, actions
         polite = tuple(Stop(25.0) if isinstance(one, Stop) else one for one in actions)
         return after.with_workload(grace=25.0), polite
 
-    return _rule(outage.isolate, isolate)
+    return _patch_rule(isolation.stop_when_isolated, isolate)
 
 
 def _drain_contagion() -> Any:
     def begin(state: State) -> Result:
-        after, actions = ending.begin_drain(replace(state, rules=replace(state.rules, guard=True)))
-        return replace(after, rules=state.rules), actions
+        after, actions = shutdown.begin_drain(replace(state, config=replace(state.config, guard=True)))
+        return replace(after, config=state.config), actions
 
-    return _rule(ending.begin_drain, begin)
+    return _patch_rule(shutdown.begin_drain, begin)
 
 
 def _leases_never_count() -> Any:
-    return patch.object(checks, "_leases", lambda state: checks.Check("leases", ok=True))
+    return patch.object(
+        probe_answers, "_check_leases", lambda state: probe_answers.ProbeCheck("leases", ok=True)
+    )
 
 
 def _an_answer_is_no_sign_of_life() -> Any:
-    right = joining.may_take
-    return patch.object(joining, "may_take", lambda state: right(state.with_peers(heard={})))
+    right = rank_ownership.find_replaceable
+    return patch.object(rank_ownership, "find_replaceable", lambda state: right(state.with_peers(heard={})))
 
 
 def _nobody_follows_rank_0() -> Any:
-    return _rule(failures.follow_leader, None)
+    return _patch_rule(failures.leave_with_leader, None)
 
 
 def _a_store_that_went_back_fences() -> Any:
     def fence(before: State, event: Event, after: State) -> State:
         lost = isinstance(event, Exchanged) and event.reply.generation < before.generation
-        return go(after, Code.FENCED, "the store went back") if lost and after.joined else after
+        return request_exit(after, ExitCode.FENCED, "the store went back") if lost and after.joined else after
 
-    return _facts(fence)
+    return _patch_facts(fence)
 
 
 def _take_after(margin: float) -> Any:
     def is_gone(state: State, incarnation: str) -> bool:
-        answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.rules.lease + margin
-        return state.store.leases.unchanged(incarnation) > state.rules.lease + margin and not answered
+        answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease + margin
+        return (
+            state.store.leases.seconds_unchanged(incarnation) > state.config.lease + margin and not answered
+        )
 
-    return patch.object(joining, "is_gone", is_gone)
+    return patch.object(rank_ownership, "is_gone", is_gone)
 
 
 def _take_before_the_lease_ends() -> Any:
@@ -299,70 +324,76 @@ def _take_when_the_lease_ends() -> Any:
 
 def _my_own_word_counts() -> Any:
     def confirmed(state: State, record: Record, gang: Gang) -> bool:
-        shown = state.me if record.rank == state.rules.rank else record
+        shown = state.me if record.rank == state.config.rank else record
         return shown.gang == gang.id
 
-    return patch.object(barrier, "_confirmed", confirmed)
+    return patch.object(barrier, "_has_confirmed", confirmed)
 
 
 def _orders_outlive_their_addressee() -> Any:
-    return patch.object(failures, "_last_before_me", lambda _: 1)
+    return patch.object(failures, "_last_order_before_me", lambda _: 1)
 
 
 def _a_pause_is_no_break() -> Any:
-    right = Leases.seen
+    right = Leases.after_reply
 
     def seen(leases: Leases, beats: Mapping[int, Beat], now: float, gap: float, **more: Any) -> Leases:
         return right(leases, beats, now, gap=1e9, **more)
 
-    return patch.object(Leases, "seen", seen)
+    return patch.object(Leases, "after_reply", seen)
 
 
 def _what_was_not_answered_is_published() -> Any:
-    right = facts._store_failed
+    right = facts._apply_store_failure
 
     def failed(state: State, event: StoreFailed) -> State:
         return right(state, event).with_store(published=state.store.exchanging or state.store.published)
 
-    return patch.object(facts, "_store_failed", failed)
+    return patch.object(facts, "_apply_store_failure", failed)
 
 
 def _an_isolation_ends_nothing() -> Any:
-    return _rule(failures.lost_contact, None)
+    return _patch_rule(failures.report_own_isolation, None)
 
 
 def _a_beat_that_goes_back_counts() -> Any:
-    right = Leases._renewed
+    right = Leases._renew_lease
 
     def renewed(leases: Leases, rank: int, beat: Beat, now: float, gap: float) -> Lease:
-        old = leases.of.get(beat.incarnation)
+        old = leases.by_incarnation.get(beat.incarnation)
         if old is not None and beat.count < old.count:
-            leases = replace(leases, of={**leases.of, beat.incarnation: replace(old, count=-1)})
+            leases = replace(
+                leases, by_incarnation={**leases.by_incarnation, beat.incarnation: replace(old, count=-1)}
+            )
         return right(leases, rank, beat, now, gap)
 
-    return patch.object(Leases, "_renewed", renewed)
+    return patch.object(Leases, "_renew_lease", renewed)
 
 
 def _who_took_a_rank_forgets_from_whom() -> Any:
-    right = joining.may_take
+    right = rank_ownership.find_replaceable
 
     def may_take(state: State) -> str | None:
         ghost = state.joined and state.store.holder not in {"", state.me.incarnation}
         return None if ghost else right(state)
 
-    return patch.object(joining, "may_take", may_take)
+    return patch.object(rank_ownership, "find_replaceable", may_take)
 
 
 def _the_same_port_again() -> Any:
     def found(state: State, event: PortFound) -> State:
         idle = state.me.state is InstanceState.IDLE
-        return mine(state, master_port=20000) if event.generation == state.me.generation and idle else state
+        return (
+            update_record(state, master_port=20000)
+            if event.generation == state.me.generation and idle
+            else state
+        )
 
-    return patch.object(facts, "_port_found", found)
+    return patch.object(facts, "_apply_port", found)
 
 
 def _nobody_fails_together() -> Any:
-    return _rule(charging.fail_together, None)
+    return _patch_rule(restart_budget.fail_together, None)
 
 
 def _the_last_rank_is_the_master() -> Any:
@@ -371,8 +402,8 @@ def _the_last_rank_is_the_master() -> Any:
 
 def _ghosts_fence() -> Any:
     both = ExitStack()
-    both.enter_context(patch.object(joining, "is_living", lambda state, incarnation: True))
-    both.enter_context(patch.object(joining, "_answers", lambda state, holder: True))
+    both.enter_context(patch.object(rank_ownership, "is_living", lambda state, incarnation: True))
+    both.enter_context(patch.object(rank_ownership, "_has_answered", lambda state, holder: True))
     return both
 
 
@@ -381,23 +412,25 @@ def _any_tenure_is_above() -> Any:
 
 
 def _an_address_is_an_identity() -> Any:
-    right = facts._peers_checked
+    right = facts._apply_peer_checks
 
     def checked(state: State, event: PeersChecked) -> State:
-        somebody = {Opinion.SELF, Opinion.OTHER, Opinion.STRANGER}
-        answers = {one: Opinion.ALIVE if said in somebody else said for one, said in event.answers.items()}
+        somebody = {ProbeResult.SELF, ProbeResult.OTHER, ProbeResult.STRANGER}
+        answers = {
+            one: ProbeResult.ALIVE if said in somebody else said for one, said in event.answers.items()
+        }
         return right(state, replace(event, answers=answers))
 
     both = ExitStack()
-    both.enter_context(patch.object(facts, "_peers_checked", checked))
+    both.enter_context(patch.object(facts, "_apply_peer_checks", checked))
     both.enter_context(patch.object(barrier, "find_clashes", lambda roster: []))
     return both
 
 
 def _a_budget_dies_with_its_container() -> Any:
     both = ExitStack()
-    both.enter_context(patch.object(charging, "inherit", lambda state, predecessor: state))
-    both.enter_context(_rule(charging.learn_charges, None))
+    both.enter_context(patch.object(restart_budget, "inherit_charges", lambda state, predecessor: state))
+    both.enter_context(_patch_rule(restart_budget.learn_charges, None))
     return both
 
 
@@ -410,34 +443,34 @@ def _a_pause_is_evidence() -> Any:
 
 
 def _who_comes_back_is_taken_from() -> Any:
-    return patch.object(Leases, "count", lambda leases, incarnation: 2**53 - 1)
+    return patch.object(Leases, "highest_count", lambda leases, incarnation: 2**53 - 1)
 
 
 def _whom_the_store_forgot_is_not_asked() -> Any:
-    return patch.object(facts, "_former", lambda state, reply: None)
+    return patch.object(facts, "_find_forgotten_holder", lambda state, reply: None)
 
 
 def _forgotten_is_alive_again() -> Any:
-    right = Leases.seen
+    right = Leases.after_reply
 
     def seen(leases: Leases, *args: Any, **more: Any) -> Leases:
         return right(leases, *args, **more | {"lost_after": float("inf")})
 
-    return patch.object(Leases, "seen", seen)
+    return patch.object(Leases, "after_reply", seen)
 
 
 def _who_stands_in_its_place_is_a_stranger() -> Any:
-    right = facts._is_lost
+    right = facts._is_lost_by_store
 
     def is_lost(state: State, shown: Record | None, member: Record) -> bool:
         elsewhere = None if shown is None else replace(shown, netns="")
         return right(state, elsewhere, member)
 
-    return patch.object(facts, "_is_lost", is_lost)
+    return patch.object(facts, "_is_lost_by_store", is_lost)
 
 
 def _charge_what_is_not_known() -> Any:
-    right = charging.count
+    right = restart_budget.count_restart
 
     def count(state: State) -> Result:
         leases, now = state.store.leases, state.now
@@ -445,15 +478,15 @@ def _charge_what_is_not_known() -> Any:
         after, actions = right(state.with_store(leases=blind))
         return after.with_store(leases=leases), actions
 
-    return _rule(right, count)
+    return _patch_rule(right, count)
 
 
 def _the_dead_charge_nothing() -> Any:
-    return patch.object(charging, "_left_uncharged", lambda state, predecessor: False)
+    return patch.object(restart_budget, "_left_uncharged", lambda state, predecessor: False)
 
 
 def _the_store_is_believed_at_once() -> Any:
-    return patch.object(rejoining, "is_still_mine", lambda state: True)
+    return patch.object(rejoin, "is_still_mine", lambda state: True)
 
 
 MUTANTS = (
@@ -574,18 +607,18 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
 
 
 @contextmanager
-def wrong(mutant: Mutant) -> Iterator[None]:
+def apply_mutant(mutant: Mutant) -> Iterator[None]:
     """The core with this one thing wrong. Its states are not looked into: it is to show from outside."""
     with mutant.patched(), patch.object(instance, "check_invariants"):
         yield
 
 
-def kill(mutant: Mutant, search: Iterable[int] = ()) -> Outcome | None:
+def kill_mutant(mutant: Mutant, search: Iterable[int] = ()) -> Outcome | None:
     """A world in which the mutant breaks a guarantee, and the real core none: the known one, or the first of
     the search.
     """
     for seed in (mutant.killed_by, *search):
-        with wrong(mutant):
+        with apply_mutant(mutant):
             outcome = simulate(seed)
         if outcome.violations and not simulate(seed).violations:
             return outcome

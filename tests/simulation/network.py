@@ -27,36 +27,36 @@ class Network:
         self._pairs: set[frozenset[str]] = set()
         self._refusing: set[str] = set()
 
-    def place(self, one: Instance) -> None:
+    def add_listener(self, one: Instance) -> None:
         """It listens at its address."""
         self._at.setdefault(one.ip, []).append(one)
 
-    def answerer(self, asker: Instance, ip: str) -> Instance | None:
+    def find_answerer(self, asker: Instance, ip: str) -> Instance | None:
         """Who answers at this address, seen from this machine; a frozen agent answers nobody."""
-        there = self.listener(asker, ip)
+        there = self.find_listener(asker, ip)
         return None if there is None or there.paused else there
 
-    def listener(self, asker: Instance, ip: str) -> Instance | None:
+    def find_listener(self, asker: Instance, ip: str) -> Instance | None:
         """Who accepts a connection to this address from this machine: also an agent that is frozen."""
-        host = self._routed(asker, ip)
-        if host is None or not self.linked(asker.host, host):
+        host = self._find_host(asker, ip)
+        if host is None or not self.are_linked(asker.host, host):
             return None
         return next((one for one in self._at[ip] if one.host == host and one.alive), None)
 
     def is_reachable(self, asker: Instance, ip: str) -> bool:
         """Whether packets reach a machine at this address, be it only to be refused."""
-        host = self._routed(asker, ip)
+        host = self._find_host(asker, ip)
         refused = host in self._refusing and asker.host not in self._apart
-        return host is not None and (refused or self.linked(asker.host, host))
+        return host is not None and (refused or self.are_linked(asker.host, host))
 
-    def _routed(self, asker: Instance, ip: str) -> str | None:
+    def _find_host(self, asker: Instance, ip: str) -> str | None:
         """The machine that has this address, for this one: itself, or the first where somebody lives."""
         placed = self._at.get(ip, [])
         if asker.ip == ip or not placed:
             return asker.host if asker.ip == ip else None
         return next((one.host for one in placed if one.alive), placed[-1].host)
 
-    def linked(self, one: str, other: str) -> bool:
+    def are_linked(self, one: str, other: str) -> bool:
         """Whether packets go from one machine to the other and back."""
         if one == other:
             return True
@@ -73,21 +73,21 @@ class Network:
         """The machine is dead, and nothing comes from it any more."""
         self._lost.add(host)
 
-    def sever(self, host: str) -> None:
+    def cut_machine(self, host: str) -> None:
         """Cut a machine off from all others."""
         self._apart.add(host)
 
-    def quarantine(self, host: str) -> None:
+    def reject_machine(self, host: str) -> None:
         """Cut a machine off from all others by a firewall that rejects: whoever asks is refused."""
         self._apart.add(host)
         self._refusing.add(host)
 
-    def splice(self, host: str) -> None:
+    def reconnect_machine(self, host: str) -> None:
         """Undo ``sever`` and ``quarantine``."""
         self._apart.discard(host)
         self._refusing.discard(host)
 
-    def severed(self, host: str) -> bool:
+    def is_cut(self, host: str) -> bool:
         """Whether this machine is cut off from all others."""
         return host in self._apart
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from random import Random
 
 from tests.simulation.bounds import Bounds
-from unitagent.core.model import Mode, Restart, Rules
+from unitagent.core.model import CoreConfig, Mode, Restart
 from unitagent.core.timing import Timing
 
 
@@ -102,9 +102,9 @@ class Plan:
         """When the last fault ends."""
         return self.faults_from + self.faults_span
 
-    def rules(self, rank: int, incarnation: str) -> Rules:
+    def config_of(self, rank: int, incarnation: str) -> CoreConfig:
         """What an agent of this world is told at its start."""
-        return Rules(
+        return CoreConfig(
             unit="sim",
             rank=rank,
             size=self.size,
@@ -130,7 +130,7 @@ class Plan:
         )
 
 
-def draw(rng: Random, seed: int) -> Plan:
+def draw_plan(rng: Random, seed: int) -> Plan:
     """The plan of this seed."""
     profile = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     anything = profile is Profile.ANYTHING

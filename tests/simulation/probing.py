@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core import checks
+from unitagent.core import probe_answers
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -29,26 +29,33 @@ class Probing:
             "/traffic": 404 if going or not leads else 200 if ready else 503,
         }
         said = {
-            "/livez": checks.live().code,
-            "/readyz": checks.ready(state).code,
-            "/traffic": checks.traffic(state).code,
+            "/livez": probe_answers.answer_livez().code,
+            "/readyz": probe_answers.answer_readyz(state).code,
+            "/traffic": probe_answers.answer_traffic(state).code,
         }
         for path, code in said.items():
             if code != truth[path]:
-                self.watch.broken("probes", f"{one.incarnation} says {code} to {path}, not {truth[path]}")
-        self._startup(one, checks.startup(state).code)
+                self.watch.report_violation(
+                    "probes", f"{one.incarnation} says {code} to {path}, not {truth[path]}"
+                )
+        self._check_startup(one, probe_answers.answer_startupz(state).code)
 
-    def _startup(self, one: Instance, code: int) -> None:
+    def _check_startup(self, one: Instance, code: int) -> None:
         """Some generation of this agent's life has been ready: told from when all runs, and not before."""
-        runs = one.workload is not None and self.watch.world.complete(one.workload.gang)
+        runs = one.workload is not None and self.watch.world.is_complete(one.workload.gang)
         if runs:
             self._served.add(one.incarnation)
         if code == 200 and one.incarnation not in self._served and not self._ran_between(one):
-            self.watch.broken("probes", f"{one.incarnation} says 200 to /startupz before its Unit was ready")
+            self.watch.report_violation(
+                "probes", f"{one.incarnation} says 200 to /startupz before its Unit was ready"
+            )
         settled = one.in_contact_since(self.watch.world.now - self.watch.world.bounds.agreed)
         late = code != 200 and one.ready and settled
-        if self.watch.lookout.lasting("startup", one.incarnation, late) > self.watch.world.bounds.agreed:
-            self.watch.broken("probes", f"{one.incarnation} is ready, and says {code} to /startupz")
+        if (
+            self.watch.lookout.measure_duration("startup", one.incarnation, late)
+            > self.watch.world.bounds.agreed
+        ):
+            self.watch.report_violation("probes", f"{one.incarnation} is ready, and says {code} to /startupz")
 
     def _ran_between(self, one: Instance) -> bool:
         """Whether it may have run as a whole between two looks."""

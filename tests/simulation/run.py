@@ -8,7 +8,7 @@ from typing import Any
 from tests.simulation import faults
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.core.invariants import ContradictionError
 from unitagent.core.model import Mode
 
@@ -33,12 +33,12 @@ def simulate(seed: int, told: bool = False, **changes: Any) -> Outcome:
     """Live through the world of this seed, with these changes to its plan."""
     world = World(seed, told, **changes)
     world.story.add(0.0, "plan", str(world.plan))
-    faults.schedule(world)
+    faults.schedule_faults(world)
     try:
-        healed = _live(world)
+        healed = _run_world(world)
     except (RuntimeError, ContradictionError) as error:
         healed = -1.0
-        world.watch.broken("decide", str(error)[:500])
+        world.watch.report_violation("decide", str(error)[:500])
     return Outcome(
         plan=world.plan,
         violations=tuple(world.watch.violations),
@@ -47,53 +47,53 @@ def simulate(seed: int, told: bool = False, **changes: Any) -> Outcome:
     )
 
 
-def _live(world: World) -> float:
-    while world.now < world.plan.healed and not _completed(world) and not world.watch.violations:
-        _pass(world)
+def _run_world(world: World) -> float:
+    while world.now < world.plan.healed and not _is_completed(world) and not world.watch.violations:
+        _run_step(world)
     world.heal()
     well: float | None = None
     deadline = world.now + world.bounds.patience
     begun = world.now
     while world.now < deadline and not world.watch.violations:
-        _pass(world)
-        if not _well(world):
+        _run_step(world)
+        if not _is_well(world):
             well = None
         elif well is None:
             well = world.now
         elif world.now - well >= world.bounds.calm:
             break
     if well is None and not world.watch.violations:
-        world.watch.broken("liveness", _as_it_stands(world))
+        world.watch.report_violation("liveness", _as_it_stands(world))
     if world.plan.profile is Profile.BURST:
-        world.watch.endings.burst()
-    world.watch.endings.spent()
+        world.watch.endings.check_burst()
+    world.watch.endings.check_spent_budget()
     return (well or world.now) - begun
 
 
-def _pass(world: World) -> None:
+def _run_step(world: World) -> None:
     world.run(world.now + world.bounds.look)
     world.boards.remember()
     world.watch.look()
 
 
-def _well(world: World) -> bool:
+def _is_well(world: World) -> bool:
     """The Unit serves, or is gone for good because it was to go."""
     if any(one.slot in world.retired for one in world.living):
         return False
     if world.retired:
         return True
     if any(one.state.shutdown.completed for one in world.lives) or any(
-        one.code == Code.BUDGET for one in world.lives
+        one.code == ExitCode.BUDGET for one in world.lives
     ):
         return True
-    members = world.members()
+    members = world.list_members()
     generations = {
         one.workload.gang.generation for one in members if one.workload is not None and one.workload.main
     }
     return len(generations) == 1 and len(members) == world.plan.size and all(one.ready for one in members)
 
 
-def _completed(world: World) -> bool:
+def _is_completed(world: World) -> bool:
     return (
         world.plan.mode is Mode.JOB
         and len(world.slots) == world.plan.size

@@ -31,15 +31,17 @@ class Starts:
         self._tables: dict[str, Gang] = {}
         self._leaders: dict[str, Gang] = {}
 
-    def decided(self, one: Instance, before: State) -> None:
+    def note_decision(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
         here = one.state.me.generation
         if here != before.me.generation:
             self._stood.add((one.incarnation, here))
             if one.working:
-                self.watch.broken("1 overlap", f"{one.incarnation} announced {here} with a workload")
+                self.watch.report_violation(
+                    "1 overlap", f"{one.incarnation} announced {here} with a workload"
+                )
 
-    def spawning(self, one: Instance, gang: Gang) -> None:
+    def check_spawn(self, one: Instance, gang: Gang) -> None:
         """A workload starts."""
         self._all_stood(one, gang)
         self._all_told(one, gang)
@@ -52,22 +54,26 @@ class Starts:
         self.gangs.setdefault(gang.generation, []).append(gang)
         if gang.generation not in self.began:
             self.began[gang.generation] = self.watch.world.now
-            self.watch.endings.counted()
+            self.watch.endings.check_budget()
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
         missing = [who for who in gang.incarnations if (who, gang.generation) not in self._stood]
         if missing or len(gang.incarnations) != self.watch.plan.size:
-            self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id} without {missing}")
+            self.watch.report_violation(
+                "2 unanimity", f"{one.incarnation} starts {gang.id} without {missing}"
+            )
         if self.watch.plan.guard and (one.incarnation, gang.id) in self._spawned:
-            self.watch.broken("2 token", f"{one.incarnation} starts {gang.id} twice")
+            self.watch.report_violation("2 token", f"{one.incarnation} starts {gang.id} twice")
 
     def _all_told(self, one: Instance, gang: Gang) -> None:
         """2: with guard, only after all have confirmed this very gang in the store."""
         told = self.watch.memories.confirmed
         missing = [who for who in gang.incarnations if (who, gang.id) not in told]
         if self.watch.plan.guard and missing:
-            self.watch.broken("2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}")
+            self.watch.report_violation(
+                "2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}"
+            )
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
@@ -89,24 +95,26 @@ class Starts:
         lost = lost_at > min(new.born, former.died or new.born) or former.last_answer <= lost_at
         again = one.state.barrier.entered - one.skew < new.joined
         if former.asked is None and not (ordered or lost or again):
-            self.watch.broken(
+            self.watch.report_violation(
                 "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"
             )
 
     def _same_table(self, one: Instance, gang: Gang) -> None:
         """2: one table for all ranks of a generation; without guard, members that are rebuilt apart."""
         if gang.master_address != gang.ips[0]:
-            self.watch.broken(
+            self.watch.report_violation(
                 "2 table", f"{one.incarnation} takes {gang.master_address} for rank 0's address"
             )
         if self._tables.setdefault(gang.id, gang) != gang:
-            self.watch.broken("2 token", f"{gang.id} was issued for two tables")
+            self.watch.report_violation("2 token", f"{gang.id} was issued for two tables")
         for other in self.gangs.get(gang.generation, []):
             if other == gang or not self._is_remembered(other, gang):
                 continue
             same_leader = (other.incarnations[0], other.ips[0]) == (gang.incarnations[0], gang.ips[0])
             if self.watch.plan.guard or not same_leader or other.master_port != gang.master_port:
-                self.watch.broken("2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}")
+                self.watch.report_violation(
+                    "2 table", f"{one.incarnation} starts {gang.id}, others have {other.id}"
+                )
 
     def _is_remembered(self, old: Gang, gang: Gang) -> bool:
         """Whether somebody who started with the old one lives, whom the new one can know. Otherwise a store
@@ -130,17 +138,17 @@ class Starts:
         """A new master port in every generation."""
         first = self._ports.setdefault(gang.master_port, gang.generation)
         if first != gang.generation:
-            self.watch.broken("2 port", f"{gang.id} has the port of generation {first}")
+            self.watch.report_violation("2 port", f"{gang.id} has the port of generation {first}")
 
     def _one_of_each(self, one: Instance, gang: Gang) -> None:
         """3: no two at one address; 11: nobody with another secret."""
         if len(set(gang.ips)) < len(gang.ips) and self.watch.plan.probes:  # without a port there is no place
-            self.watch.broken(
+            self.watch.report_violation(
                 "3 address", f"{one.incarnation} starts {gang.id} with two at one of {gang.ips}"
             )
         secrets = {two.secret for two in self.watch.world.living if two.incarnation in gang.incarnations}
         if len(secrets) > 1 and self.watch.plan.probes:
-            self.watch.broken("11 secret", f"{one.incarnation} starts {gang.id} with a stranger")
+            self.watch.report_violation("11 secret", f"{one.incarnation} starts {gang.id} with a stranger")
 
     def _no_overlap(self, one: Instance, gang: Gang) -> None:
         """1 and 3: nothing older lives on a rank that takes part, and each rank lives once."""
@@ -149,21 +157,27 @@ class Starts:
             if work is None or not work.alive:
                 continue
             if other is one:
-                self.watch.broken("1 overlap", f"{one.incarnation} starts {gang.id} over its own workload")
+                self.watch.report_violation(
+                    "1 overlap", f"{one.incarnation} starts {gang.id} over its own workload"
+                )
             elif work.gang.generation < gang.generation and self._is_known_to_run(other):
-                self.watch.broken("1 overlap", f"{gang.id} starts while {other.incarnation} goes on alone")
+                self.watch.report_violation(
+                    "1 overlap", f"{gang.id} starts while {other.incarnation} goes on alone"
+                )
             elif work.killed and other.incarnation not in gang.incarnations:
                 continue  # replaced, and its kernel takes its time
-            elif work.gang.generation < gang.generation and self._knows(other, gang):
-                self.watch.broken(
+            elif work.gang.generation < gang.generation and self._could_know(other, gang):
+                self.watch.report_violation(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
                 )
             elif (
                 other.rank == one.rank
-                and self._knows(other, gang)
+                and self._could_know(other, gang)
                 and not self._is_forgotten(other, work.gang, gang)
             ):
-                self.watch.broken("3 incarnation", f"{one.incarnation} starts beside {other.incarnation}")
+                self.watch.report_violation(
+                    "3 incarnation", f"{one.incarnation} starts beside {other.incarnation}"
+                )
 
     def _is_known_to_run(self, other: Instance) -> bool:
         """Whether it goes on alone, and the store has not lost it since its last word: a newcomer on a store
@@ -172,7 +186,7 @@ class Starts:
         lost = other.last_answer <= self.watch.world.boards.lost_at
         return not lost and self.watch.lookout.serves_alone(other)
 
-    def _knows(self, other: Instance, gang: Gang) -> bool:
+    def _could_know(self, other: Instance, gang: Gang) -> bool:
         """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who
         is cut off from the store has not; for how long it may go on, the lookout watches.
         """

@@ -7,7 +7,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Quit, Say, Spawn, WatchPeers
+from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Log, Quit, Spawn, WatchPeers
 from unitagent.core.events import Exchanged, HealthChecked, PeerAnswered, Tick
 from unitagent.core.state import State
 
@@ -28,15 +28,17 @@ class Story:
         """What an agent learned, what changed in it, and what it does."""
         if not self.told:
             return
-        changes = ", ".join(_changes(before, after))
-        acts = ", ".join(_action(action) for action in did)
+        changes = ", ".join(_list_changes(before, after))
+        acts = ", ".join(_describe_action(action) for action in did)
         quiet = all(isinstance(action, Exchange | AskPeer) for action in did)
         if isinstance(event, Tick | Exchanged | PeerAnswered | HealthChecked) and not changes and quiet:
             return
-        self.add(now, after.me.incarnation, f"{_event(event)}: {changes}{' => ' if acts else ''}{acts}")
+        self.add(
+            now, after.me.incarnation, f"{_describe_event(event)}: {changes}{' => ' if acts else ''}{acts}"
+        )
 
 
-def _event(event: Any) -> str:
+def _describe_event(event: Any) -> str:
     if isinstance(event, Exchanged):
         reply = event.reply
         seen = " ".join(
@@ -50,7 +52,7 @@ def _event(event: Any) -> str:
 
 _SHOWN = {
     "generation": attrgetter("generation"),
-    "work": attrgetter("workload.work"),
+    "work": attrgetter("workload.phase"),
     "leaving": attrgetter("shutdown.leaving"),
     "ended": attrgetter("workload.ended"),
     "cut_off": attrgetter("workload.cut_off"),
@@ -62,7 +64,7 @@ _SHOWN = {
 }
 
 
-def _changes(before: State, after: State) -> Iterator[str]:
+def _list_changes(before: State, after: State) -> Iterator[str]:
     for one in ("generation", "state", "gang", "asked", "left", "failed"):
         old, new = getattr(before.me, one), getattr(after.me, one)
         if old != new:
@@ -75,12 +77,12 @@ def _changes(before: State, after: State) -> Iterator[str]:
         yield f"connected->{after.connected}"
 
 
-def _action(action: Any) -> str:
+def _describe_action(action: Any) -> str:
     match action:
         case Exchange():
             extra = " notify" if action.notify else ""
             return f"exchange{extra}{' take=' + action.take if action.take else ''}"
-        case Say():
+        case Log():
             return f"say {action.text!r}"
         case Spawn():
             return f"SPAWN {action.gang.id}"

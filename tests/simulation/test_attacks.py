@@ -21,17 +21,17 @@ QUIET: dict[str, Any] = {
 }  # fmt: skip
 
 
-def quiet(**changes: Any) -> World:
+def quiet_world(**changes: Any) -> World:
     """A Unit of two that runs, in a world without trouble."""
     world = World(SEED, **(QUIET | changes))
     for slot in range(world.plan.size):
-        world.create(slot)
-    live(world, 5.0)
+        world.create_container(slot)
+    pass_time(world, 5.0)
     assert all(one.ready for one in world.living)
     return world
 
 
-def live(world: World, seconds: float) -> None:
+def pass_time(world: World, seconds: float) -> None:
     """Let time pass under the eyes of the validators."""
     until = world.now + seconds
     while world.now < until:
@@ -41,9 +41,9 @@ def live(world: World, seconds: float) -> None:
 
 def cut_off(world: World, one: Instance) -> None:
     """A machine reaches neither the store nor any other machine; nothing else is excused."""
-    world.watch.struck(one.rank, "partition")
+    world.watch.add_strike(one.rank, "partition")
     world.boards.cut.add(one.host)
-    world.network.sever(one.host)
+    world.network.cut_machine(one.host)
 
 
 @pytest.mark.parametrize(
@@ -54,30 +54,30 @@ def cut_off(world: World, one: Instance) -> None:
     ],
 )
 def test_a_machine_that_a_firewall_cuts_off_has_stopped_when_its_replacement_starts(rejects: bool) -> None:
-    world = quiet()
+    world = quiet_world()
     one = world.slots[1]
     world.replace(one)
-    live(world, 1.0)
+    pass_time(world, 1.0)
     cut_off(world, one)
     if rejects:
-        world.network.quarantine(one.host)
-    live(world, 30.0)
+        world.network.reject_machine(one.host)
+    pass_time(world, 30.0)
     assert world.watch.violations == []
     assert world.slots[1].ready
 
 
 def test_a_lone_rank_0_that_is_cut_off_has_stopped_when_its_replacement_starts() -> None:
-    world = quiet(guard=False)
+    world = quiet_world(guard=False)
     leader, follower = world.slots[0], world.slots[1]
     world.retired.add(1)
-    world.watch.struck(1, "signal")
+    world.watch.add_strike(1, "signal")
     follower.signal()
-    live(world, 8.0)
+    pass_time(world, 8.0)
     cut_off(world, leader)
     world.replace(leader)
     world.retired.clear()
-    world.create(1)
-    live(world, 30.0)
+    world.create_container(1)
+    pass_time(world, 30.0)
     assert world.watch.violations == []
     assert world.slots[0].ready
 
@@ -107,12 +107,12 @@ def test_a_rebuilt_unit_with_a_store_in_rank_0s_container_goes_on_counting() -> 
 @pytest.mark.parametrize("after", [0.1, 0.11, 0.12, 0.125, 0.13, 0.135, 0.14, 0.15])
 def test_a_store_that_is_set_back_while_a_barrier_opens_costs_no_other_restart(after: float) -> None:
     """Some have started, and the others see neither that nor themselves in the store any more."""
-    world = quiet(size=4)
+    world = quiet_world(size=4)
     early = world.boards.main.copy()
     for rebuilds in range(2):  # the store knows rank 1 as it was two rebuilds ago
         old = world.slots[1]
         cut_off(world, old)
-        live(world, 8.0)
+        pass_time(world, 8.0)
         world.replace(old)
         new = world.slots[1]
         while new.joined > world.now:
@@ -123,7 +123,7 @@ def test_a_store_that_is_set_back_while_a_barrier_opens_costs_no_other_restart(a
         world.network.heal()
         if rebuilds:
             world.boards.fall_back(early, world.now)
-        live(world, 20.0)
+        pass_time(world, 20.0)
     assert world.watch.violations == []
     assert {one.state.generation for one in world.living} == {before}
     assert {one.rank for one in world.living if one.ready} == set(range(4))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, RARE, Mutant, kill, wrong
+from tests.simulation.mutants import MUTANTS, RARE, Mutant, apply_mutant, kill_mutant
 from tests.simulation.run import simulate
 
 SEARCH = range(150)  # when the known seed has lost its edge, because worlds are drawn otherwise now
@@ -14,7 +14,7 @@ SEARCH = range(150)  # when the known seed has lost its edge, because worlds are
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: str(mutant.wrong))
 def test_a_mutant_breaks_a_guarantee(mutant: Mutant) -> None:
-    assert kill(mutant, SEARCH) is not None
+    assert kill_mutant(mutant, SEARCH) is not None
 
 
 @pytest.mark.parametrize("seed", sorted({mutant.killed_by for mutant in MUTANTS}))
@@ -25,5 +25,5 @@ def test_the_same_world_is_well_with_the_real_core(seed: int) -> None:
 @pytest.mark.parametrize(("mutant", "story"), RARE, ids=[mutant.wrong for mutant, _ in RARE])
 def test_a_rare_mutant_breaks_a_story(mutant: Mutant, story: Callable[[], None]) -> None:
     story()
-    with wrong(mutant), pytest.raises(AssertionError):
+    with apply_mutant(mutant), pytest.raises(AssertionError):
         story()

@@ -34,12 +34,12 @@ def test_a_seed_is_one_story() -> None:
     assert len(one.story) > 20
 
 
-def _plans(seeds: int) -> list[Plan]:
+def _draw_plans(seeds: int) -> list[Plan]:
     return [World(seed).plan for seed in range(seeds)]
 
 
 def test_every_kind_of_world_is_drawn() -> None:
-    plans = _plans(SEEDS)
+    plans = _draw_plans(SEEDS)
     assert {plan.profile for plan in plans} == set(Profile)
     assert any(plan.auto for plan in plans)
     assert any(plan.twins for plan in plans)
@@ -47,7 +47,7 @@ def test_every_kind_of_world_is_drawn() -> None:
 
 
 def test_every_lease_and_heartbeat_may_be_drawn() -> None:
-    pairs = {(plan.lease, plan.heartbeat) for plan in _plans(SEEDS)}
+    pairs = {(plan.lease, plan.heartbeat) for plan in _draw_plans(SEEDS)}
     assert {(2.0, 1.0), (10.0, 5.0), (1.0, 0.5), (60.0, 30.0), (5.0, 1.0)} <= pairs
     assert min(heartbeat for _, heartbeat in pairs) < 0.3
     assert max(lease for lease, _ in pairs) >= 300

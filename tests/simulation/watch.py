@@ -68,7 +68,7 @@ class Watch:
         """What this world is about."""
         return self.world.plan
 
-    def broken(self, guarantee: str, what: str) -> None:
+    def report_violation(self, guarantee: str, what: str) -> None:
         """A violation."""
         line = f"{self.world.now:.3f}: [{guarantee}] {what}"
         self.world.story.add(self.world.now, "VIOLATED", f"[{guarantee}] {what}")
@@ -77,61 +77,62 @@ class Watch:
 
     @property
     def blinded(self) -> bool:
-        """Whether the store has of late lost the one beat whose absence makes a lease of less than three
-        heartbeats run out, where no peer can be asked.
+        """Whether the store has of late lost all beats but two of a lease, where no peer can be asked: the
+        one of a lease of less than three heartbeats, or one each time that it was set back (seed 40001935).
         """
-        timing, bounds = self.world.timing, self.world.bounds
-        alone = not self.plan.probes and timing.lease < 3 * timing.heartbeat
-        return alone and self.world.boards.lost_at > self.world.now - bounds.told
+        timing = self.world.timing
+        since = self.world.now - self.world.bounds.told
+        lost = sum(at > since for at in self.world.boards.losses)
+        return not self.plan.probes and lost > max(0.0, timing.lease / timing.heartbeat - 3)
 
     # what is told
 
-    def struck(self, rank: int, what: str) -> None:
+    def add_strike(self, rank: int, what: str) -> None:
         """Something may rightly end a generation."""
         self.strikes.append(Strike(self.world.now, rank, what))
 
-    def ordered(self, living: Sequence[Instance]) -> None:
+    def note_order(self, living: Sequence[Instance]) -> None:
         """An operator's wish has been left while these agents lived."""
         self.last_order = self.world.now
         for one in living:
             self.orders.setdefault(one.incarnation, self.world.now)
 
-    def created(self, one: Instance) -> None:
+    def note_start(self, one: Instance) -> None:
         """An agent starts; one whose predecessor could not hear the last order any more hears it instead. How
         old an order is nobody can tell where the store's clock was set back since.
         """
         if self.world.now - self.last_order < REBUILT_WITHIN or self.world.boards.shift < 0:
             self.orders.setdefault(one.incarnation, self.last_order)
 
-    def decided(self, one: Instance, before: State, event: Event) -> None:
+    def note_decision(self, one: Instance, before: State, event: Event) -> None:
         """An agent has heard something, and drawn its conclusions."""
         if one.state is not before:
-            self.memories.decided(one, before, event)
-            self.starts.decided(one, before)
-            self.endings.decided(one, before)
-            self.lookout.decided(one, event)
+            self.memories.note_decision(one, before, event)
+            self.starts.note_decision(one, before)
+            self.endings.note_decision(one, before)
+            self.lookout.note_decision(one, event)
 
-    def exchanged(self, one: Instance, said: Record | None) -> None:
+    def note_exchange(self, one: Instance, said: Record | None) -> None:
         """An agent's word has reached the store."""
-        self.memories.exchanged(one, said)
+        self.memories.note_exchange(one, said)
 
-    def spawning(self, one: Instance, gang: Gang) -> None:
+    def check_spawn(self, one: Instance, gang: Gang) -> None:
         """A workload starts."""
-        self.starts.spawning(one, gang)
+        self.starts.check_spawn(one, gang)
 
-    def stopping(self, one: Instance, grace: float) -> None:
+    def check_stop(self, one: Instance, grace: float) -> None:
         """A workload is told to stop within this grace."""
         work = one.workload
         if work is not None and work.main and work.stopped is None:
-            self.endings.stopping(one, grace)
+            self.endings.check_stop(one, grace)
 
-    def quitting(self, one: Instance) -> None:
+    def check_exit(self, one: Instance) -> None:
         """An agent ends by itself."""
-        self.endings.quitting(one)
+        self.endings.check_exit(one)
 
     def died(self, one: Instance) -> None:
         """A container is about to end without a word."""
-        self.lookout.mourn(one)
+        self.lookout.note_death(one)
 
     def look(self) -> None:
         """Once in a while: what shows only over time."""

@@ -46,7 +46,7 @@ class Workload:
         self.alive = self.main = True
         self.sick = self.unwell = self.killed = False
         self.stopped: float | None = None
-        self._nature = nature
+        self._draw_nature = nature
         self._deadline = FOREVER
         self._on_end = on_end
 
@@ -54,7 +54,7 @@ class Workload:
         """The main process ends by itself; its descendant stays."""
         if self.main:
             self.main = False
-            self.owner.hear(WorkloadExited, how)
+            self.owner.handle_event(WorkloadExited, how)
             self._on_end(self)
 
     def stop(self, grace: float) -> None:
@@ -62,44 +62,44 @@ class Workload:
         world = self.owner.world
         if self.stopped is None:
             self.stopped = world.now
-            if not self._nature.stubborn and self._nature.slow < FOREVER:
-                world.after(world.rng.uniform(0.02, 0.4), self._die, TERM)
+            if not self._draw_nature.stubborn and self._draw_nature.slow < FOREVER:
+                world.schedule(world.rng.uniform(0.02, 0.4), self._end_by_signal, TERM)
         if world.now + grace < self._deadline:
             self._deadline = world.now + grace
-            world.after(grace, self._kill)
+            world.schedule(grace, self._kill)
 
-    def vanish(self) -> None:
+    def end_processes(self) -> None:
         """The container is gone, and all processes with it."""
         if self.alive:
             self.alive = self.main = False
             self._on_end(self)
 
-    def snap(self) -> None:
+    def kill_by_watchdog(self) -> None:
         """The agent's watchdog has killed it."""
         if not self.alive:
             return
         if self.main:
-            self.owner.hear(WorkloadExited, Exit(None, KILL))
-        self.vanish()
+            self.owner.handle_event(WorkloadExited, Exit(None, KILL))
+        self.end_processes()
         if self.stopped is not None:
-            self.owner.gone(self)
+            self.owner.report_gone(self)
 
     def _kill(self) -> None:
         self.killed = True
-        if self._nature.slow < FOREVER:
-            self.owner.world.after(self._nature.slow, self._die, KILL)
+        if self._draw_nature.slow < FOREVER:
+            self.owner.world.schedule(self._draw_nature.slow, self._end_by_signal, KILL)
         else:
-            self.owner.world.after(STUCK_AFTER, self._stuck)
+            self.owner.world.schedule(STUCK_AFTER, self._report_stuck)
 
-    def _stuck(self) -> None:
+    def _report_stuck(self) -> None:
         if self.alive:
-            self.owner.hear(WorkloadStuck, "process 4711 cannot be killed")
+            self.owner.handle_event(WorkloadStuck, "process 4711 cannot be killed")
 
-    def _die(self, signal: int) -> None:
+    def _end_by_signal(self, signal: int) -> None:
         if not self.alive:
             return
         if self.main:
             self.main = False
-            self.owner.hear(WorkloadExited, Exit(None, signal))
-        self.vanish()
-        self.owner.world.after(0.01, self.owner.gone, self)
+            self.owner.handle_event(WorkloadExited, Exit(None, signal))
+        self.end_processes()
+        self.owner.world.schedule(0.01, self.owner.report_gone, self)

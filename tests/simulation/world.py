@@ -13,12 +13,12 @@ from tests.simulation.boards import Boards
 from tests.simulation.embedded import Embedded
 from tests.simulation.instance import Instance
 from tests.simulation.network import Network
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import Plan, draw_plan
 from tests.simulation.story import Story
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload
 from unitagent.core.events import PeerHungUp, Pushed
-from unitagent.core.exits import Code, Exit
+from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.model import Gang, Mode
 
 LOST_PUSHES = 0.03
@@ -42,7 +42,7 @@ class World:
 
     def __init__(self, seed: int, told: bool = False, **changes: Any) -> None:
         self.rng = Random(seed)
-        self.plan: Plan = replace(draw(self.rng, seed), **changes)
+        self.plan: Plan = replace(draw_plan(self.rng, seed), **changes)
         self.timing, self.bounds = self.plan.timing, self.plan.bounds
         self.now = 0.0
         self.story = Story(told)
@@ -64,7 +64,7 @@ class World:
 
     # time
 
-    def after(self, delay: float, what: Callable[..., None], *facts: Any) -> None:
+    def schedule(self, delay: float, what: Callable[..., None], *facts: Any) -> None:
         """Something that will happen."""
         heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._order), what, facts))
 
@@ -76,11 +76,11 @@ class World:
             what(*facts)
         self.now = until
 
-    def span(self, least: float, most: float) -> float:
+    def draw_span(self, least: float, most: float) -> float:
         """Seconds of trouble, stretched by the world's pace."""
         return self.rng.uniform(least, most) * self.plan.pace
 
-    def way(self) -> float:
+    def draw_delay(self) -> float:
         """Seconds that a word to the store, or from it, is on its way."""
         if self.straggling and self.rng.random() < self.straggling:
             return self.rng.uniform(1.0, 4.0) * self.timing.operation_timeout
@@ -90,12 +90,12 @@ class World:
 
     # the network
 
-    def push(self, sender: Instance) -> None:
+    def push_wakeup(self, sender: Instance) -> None:
         """Tell everybody else on the sender's server to look."""
         for one in self.living:
-            hears = one is not sender and one.rank >= 0 and self.boards.together(sender.host, one.host)
+            hears = one is not sender and one.rank >= 0 and self.boards.are_together(sender.host, one.host)
             if hears and self.rng.random() >= LOST_PUSHES:
-                self.after(self.rng.uniform(0.001, 0.03), one.hear, Pushed)
+                self.schedule(self.rng.uniform(0.001, 0.03), one.handle_event, Pushed)
 
     def port(self) -> int:
         """A free port."""
@@ -103,7 +103,7 @@ class World:
 
     # containers
 
-    def create(self, slot: int, before: Instance | None = None, ip: str = "") -> None:
+    def create_container(self, slot: int, before: Instance | None = None, ip: str = "") -> None:
         """The platform starts a container: where the one before was, or elsewhere, at an address if given."""
         held = self.slots.get(slot)
         if slot in self.retired or (held is not None and held.alive and before is not None):
@@ -115,14 +115,14 @@ class World:
         address = before.ip if before else ip or f"10.0.{slot}.{number}"
         one = Instance(self, slot, host, address, number)
         self.slots[slot] = one
-        self.network.place(one)
-        self.boards.opened(one)
+        self.network.add_listener(one)
+        self.boards.note_container(one)
         self.lives.append(one)
         self.living.append(one)
-        self.watch.created(one)
+        self.watch.note_start(one)
         self.story.add(self.now, one.incarnation, f"container starts on {host} at {address}")
 
-    def members(self) -> list[Instance]:
+    def list_members(self) -> list[Instance]:
         """Who holds a rank, as far as it knows itself."""
         return [one for one in self.living if one.state.joined and not one.state.fenced]
 
@@ -130,65 +130,67 @@ class World:
         """Who is this rank, as far as it knows itself; the last one that began."""
         return next((one for one in reversed(self.living) if one.rank == rank), None)
 
-    def quit(self, one: Instance) -> None:
+    def end_agent(self, one: Instance) -> None:
         """An agent ended by itself."""
-        self.watch.quitting(one)
-        self._end(one)
-        if self._wanted(one):
-            self.after(self.rng.uniform(0.3, 2.5), self.create, one.slot, one)
+        self.watch.check_exit(one)
+        self._end_container(one)
+        if self._is_wanted(one):
+            self.schedule(self.rng.uniform(0.3, 2.5), self.create_container, one.slot, one)
 
     def kill(self, one: Instance) -> None:
         """The container is killed; the platform restarts it."""
         if not one.alive:
             return
-        self.watch.struck(one.rank, "killed")
+        self.watch.add_strike(one.rank, "killed")
         self.story.add(self.now, one.incarnation, "container is killed")
         self.watch.died(one)
-        self._end(one)
-        if self._wanted(one):
-            self.after(self.rng.uniform(0.2, 3.0), self.create, one.slot, one)
+        self._end_container(one)
+        if self._is_wanted(one):
+            self.schedule(self.rng.uniform(0.2, 3.0), self.create_container, one.slot, one)
 
     def lose(self, one: Instance) -> None:
         """The machine dies without a packet; a replacement comes up elsewhere."""
-        self.watch.struck(one.rank, "machine lost")
+        self.watch.add_strike(one.rank, "machine lost")
         self.story.add(self.now, one.incarnation, "machine is lost")
         self.network.lose(one.host)
         self.watch.died(one)
-        self._buried(one)
-        self.after(self.span(1.0, 15.0), self.replace, one)
+        self._bury(one)
+        self.schedule(self.draw_span(1.0, 15.0), self.replace, one)
 
     def replace(self, one: Instance, ip: str = "") -> None:
         """A new container elsewhere, whatever the old one does."""
         second_store = self.plan.embedded and one.slot == 0 and one.alive  # of which the first never hears
         if self.slots.get(one.slot) is one and one.slot not in self.retired and not second_store:
-            self.create(one.slot, ip=ip)
+            self.create_container(one.slot, ip=ip)
 
-    def _wanted(self, one: Instance) -> bool:
+    def _is_wanted(self, one: Instance) -> bool:
         """Whether the platform starts it again; its back-off after what people have to mend is long."""
         if self.slots.get(one.slot) is not one or one.slot in self.retired:
             return False
         succeeded = self.plan.mode is Mode.JOB and one.code == 0 and one.state.shutdown.completed
-        kept = one.code == Code.BUDGET or (one.code == Code.DISAGREE and not self.healed)
+        kept = one.code == ExitCode.BUDGET or (one.code == ExitCode.DISAGREE and not self.healed)
         return not kept and not succeeded
 
-    def _end(self, one: Instance) -> None:
-        self._buried(one)
+    def _end_container(self, one: Instance) -> None:
+        self._bury(one)
         for other in self.living:
-            if one.incarnation in other.watching and self.network.linked(other.host, one.host):
-                self.after(self.rng.uniform(0.001, 0.05), other.hear, PeerHungUp, one.rank, one.incarnation)
+            if one.incarnation in other.watching and self.network.are_linked(other.host, one.host):
+                self.schedule(
+                    self.rng.uniform(0.001, 0.05), other.handle_event, PeerHungUp, one.rank, one.incarnation
+                )
 
-    def _buried(self, one: Instance) -> None:
+    def _bury(self, one: Instance) -> None:
         if one.alive:
             self.living.remove(one)
-        one.die()
+        one.end_container()
 
     # workloads
 
-    def complete(self, gang: Gang) -> bool:
+    def is_complete(self, gang: Gang) -> bool:
         """Whether a workload of this generation runs on every rank."""
-        return not self.missing(gang)
+        return not self.list_missing(gang)
 
-    def missing(self, gang: Gang) -> set[int]:
+    def list_missing(self, gang: Gang) -> set[int]:
         """The ranks on which no workload of this generation runs."""
         running = {
             one.rank
@@ -207,14 +209,14 @@ class World:
             work = one.workload
             same = work is not None and work.main and work.gang.id == ended.gang.id
             if same and self.rng.random() < self.plan.contagion:
-                self.after(self.rng.uniform(0.0, 4.0), self.crash, one, work)
+                self.schedule(self.rng.uniform(0.0, 4.0), self.crash, one, work)
 
     def crash(self, one: Instance, work: Workload | None, how: Exit | None = None) -> None:
         """The main process of a workload ends by itself."""
         if work is None or work is not one.workload or not work.main:
             return
         if work.stopped is None:
-            self.watch.struck(one.rank, "crash")
+            self.watch.add_strike(one.rank, "crash")
         self.story.add(self.now, one.incarnation, "workload crashes")
         work.exit(how or Exit(1, None))
 
@@ -235,8 +237,8 @@ class World:
             if one.odd or self._is_twin(one):
                 self.lose(one)
         for one in list(self.slots.values()):
-            if not one.alive and one.code == Code.DISAGREE:
-                self.create(one.slot, one)
+            if not one.alive and one.code == ExitCode.DISAGREE:
+                self.create_container(one.slot, one)
 
     def _is_twin(self, one: Instance) -> bool:
         """Whether another container has its address, and came first, or comes again at it."""

@@ -22,8 +22,8 @@ import redis
 
 from tests.ports import free_port
 from tests.soak.growth import Look
-from unitagent.store.keys import REGISTRY, Keys
-from unitagent.workload import proc
+from unitagent.store.keys import REGISTRY, KeyNames
+from unitagent.system import procfs
 
 _READY = 60.0  # seconds, generous: a busy machine is no failure
 _SETTLE = 1.0  # seconds from ready to the look, so that what a restart needs has been given back
@@ -73,20 +73,20 @@ class Unit:
 
     def _entries(self) -> int:
         """What the store keeps of the Unit; its history and its outputs have limits of their own."""
-        keys = Keys(_NAME)
+        keys = KeyNames(_NAME)
         changes = self._store.zrangebyscore(keys.changes, "-inf", "+inf")
         return len(self._store.hgetall(keys.board)) + len(self._store.hgetall(REGISTRY)) + len(changes)
 
     def workloads(self) -> list[int]:
         """Pids of the workloads' main processes: each leads its group, directly below its agent."""
         agents = {one.pid for one in self._agents()}
-        below = proc.descendants(proc.table(), self._popen.pid)
+        below = procfs.select_descendants(procfs.read_process_table(), self._popen.pid)
         return [
             one.pid for one in below if one.parent in agents and one.group == one.pid and one.name == "sleep"
         ]
 
-    def _agents(self) -> list[proc.Process]:
-        below = proc.descendants(proc.table(), self._popen.pid)
+    def _agents(self) -> list[procfs.Process]:
+        below = procfs.select_descendants(procfs.read_process_table(), self._popen.pid)
         return [one for one in below if b"/entry.py\0run\0" in Path(f"/proc/{one.pid}/cmdline").read_bytes()]
 
     def close(self) -> int:

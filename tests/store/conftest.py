@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.servers import running
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.entries import entry
 from tests.records import failed, moment, record
 from unitagent.core.model import Order, OrderKind
-from unitagent.store.keys import KEPT_OUTPUTS, REGISTRY, Keys
+from unitagent.store.keys import KEPT_OUTPUTS, REGISTRY, KeyNames
 
 Words = tuple[str | bytes, ...]
 Writes = st.SearchStrategy[list[Words]]
@@ -86,7 +86,7 @@ ENTRIES = st.tuples(st.sampled_from([b"1", b"9007199254740991", b"x"]), _near(as
 
 def writes(unit: str, fields: list[str], values: st.SearchStrategy[bytes]) -> Writes:
     """Commands that put ``values`` into these fields of the board, and anything into all other keys."""
-    keys = Keys(unit)
+    keys = KeyNames(unit)
     outputs = [keys.output(number) for number in range(KEPT_OUTPUTS)]
     field = st.sampled_from(fields) | st.text(min_size=3, max_size=5)
     members = st.sampled_from(["0", "1", "x", "-1", "1025", "", "00"])

@@ -13,7 +13,7 @@ from unitagent.errors import StoreError
 if TYPE_CHECKING:
     from unitagent.core.actions import Exchange
     from unitagent.core.model import Reply
-    from unitagent.store.redis import RedisStore
+    from unitagent.store.redis_store import RedisStore
 
 MINE = exchange(record(0, "a"), generation=3)
 

@@ -16,11 +16,10 @@ from tests.records import exchange, failed, moment, record
 from tests.servers import running
 from unitagent.core.model import Order, OrderKind
 from unitagent.errors import StoreError
-from unitagent.store import pushes
-from unitagent.store import redis as redis_store
-from unitagent.store.history import History
+from unitagent.store import pubsub, redis_store
+from unitagent.store.history import UnitHistory
 from unitagent.store.keys import CLUSTER, PERMISSIONS, REGISTRY, SELECT, SENTINEL
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
@@ -80,11 +79,11 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
         server.command("SET", "unitagent:{u}:changes", "of another type")
         server.command("SCRIPT", "FLUSH")
         assert (await mine.exchange(MINE)).holder == "a"
-        await mine.order(Order(kind=OrderKind.DRAIN, generation=1))
+        await mine.put_order(Order(kind=OrderKind.DRAIN, generation=1))
         await mine.put_output(1, 0, ["line"])
         assert await mine.read_output(1) is not None
         assert set((await mine.read()).records) == {0}
-        history = History("u", url, timeout=5)
+        history = UnitHistory("u", url, timeout=5)
         await history.add([moment()], lambda: 5)
         assert len((await history.read()).moments) == 1
 
@@ -94,7 +93,7 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
 def test_no_permission_on_the_list_is_superfluous(
     shared: Server, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pushes, "SILENCE", 0.05)  # after it the subscription asks whether the server is there
+    monkeypatch.setattr(pubsub, "SILENCE", 0.05)  # after it the subscription asks whether the server is there
 
     @story
     async def tell() -> None:
@@ -115,7 +114,7 @@ def test_no_permission_on_the_list_is_superfluous(
             await mine.put_output(1, 0, ["line"])
             await mine.read_output(1)
             await mine.read()
-            history = History("u", url, timeout=5)
+            history = UnitHistory("u", url, timeout=5)
             await history.add([moment()], lambda: 5)
             await history.read()
             await Registry(url, timeout=5).read()
@@ -154,7 +153,7 @@ async def test_the_user_of_a_unit_has_no_right_in_another(tmp_path: Path) -> Non
         let_in(server, PERMISSIONS)
         url = f"redis://small:pw@127.0.0.1:{server.port}"
         assert (await store(url).exchange(MINE)).holder == "a"
-        await Registry(url, timeout=5).announce(entry("u"), first=True)
+        await Registry(url, timeout=5).announce_endpoint(entry("u"), first=True)
         other = RedisStore("v", url, timeout=5, rank=0, incarnation="a")
         with pytest.raises(StoreError, match="does not permit this user"):
             await other.exchange(MINE)

@@ -9,30 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitagent.errors import RefusalError
-from unitagent.store.address import Address, Kind, Login, embedded_address, parse
+from unitagent.store.address import Login, StoreKind, StoreLocation, make_embedded_location, parse_store_url
 
 GOOD = {
-    "redis://h": Address(kind=Kind.DIRECT, hosts=(("h", 6379),)),
-    "redis://h:1/2": Address(kind=Kind.DIRECT, hosts=(("h", 1),), db=2),
-    "redis://h?db=": Address(kind=Kind.DIRECT, hosts=(("h", 6379),)),
-    "redis://h?db=3": Address(kind=Kind.DIRECT, hosts=(("h", 6379),), db=3),
-    "redis://[::1]": Address(kind=Kind.DIRECT, hosts=(("::1", 6379),)),
-    "redis://u:p%40@[fd00::2]:7/": Address(kind=Kind.DIRECT, hosts=(("fd00::2", 7),), login=Login("u", "p@")),
-    "rediss://h": Address(kind=Kind.DIRECT, hosts=(("h", 6379),), tls={}),
-    "rediss://h?ssl_ca_certs=/c&ssl_check_hostname=no": Address(
-        kind=Kind.DIRECT, hosts=(("h", 6379),), tls={"ssl_ca_certs": "/c", "ssl_check_hostname": False}
+    "redis://h": StoreLocation(kind=StoreKind.DIRECT, hosts=(("h", 6379),)),
+    "redis://h:1/2": StoreLocation(kind=StoreKind.DIRECT, hosts=(("h", 1),), db=2),
+    "redis://h?db=": StoreLocation(kind=StoreKind.DIRECT, hosts=(("h", 6379),)),
+    "redis://h?db=3": StoreLocation(kind=StoreKind.DIRECT, hosts=(("h", 6379),), db=3),
+    "redis://[::1]": StoreLocation(kind=StoreKind.DIRECT, hosts=(("::1", 6379),)),
+    "redis://u:p%40@[fd00::2]:7/": StoreLocation(
+        kind=StoreKind.DIRECT, hosts=(("fd00::2", 7),), login=Login("u", "p@")
     ),
-    "unix:///run/r.sock?db=1": Address(kind=Kind.UNIX, path="/run/r.sock", db=1),
-    "unix://:pw@/run/r.sock": Address(kind=Kind.UNIX, path="/run/r.sock", login=Login("", "pw")),
-    "redis+sentinel://:pw@a,b:7/main/4?sentinel_password=sp": Address(
-        kind=Kind.SENTINEL,
+    "rediss://h": StoreLocation(kind=StoreKind.DIRECT, hosts=(("h", 6379),), tls={}),
+    "rediss://h?ssl_ca_certs=/c&ssl_check_hostname=no": StoreLocation(
+        kind=StoreKind.DIRECT, hosts=(("h", 6379),), tls={"ssl_ca_certs": "/c", "ssl_check_hostname": False}
+    ),
+    "unix:///run/r.sock?db=1": StoreLocation(kind=StoreKind.UNIX, path="/run/r.sock", db=1),
+    "unix://:pw@/run/r.sock": StoreLocation(kind=StoreKind.UNIX, path="/run/r.sock", login=Login("", "pw")),
+    "redis+sentinel://:pw@a,b:7/main/4?sentinel_password=sp": StoreLocation(
+        kind=StoreKind.SENTINEL,
         hosts=(("a", 26379), ("b", 7)),
         service="main",
         db=4,
         login=Login("", "pw"),
         sentinel_login=Login("", "sp"),
     ),
-    "redis+cluster://a,[::2]:7": Address(kind=Kind.CLUSTER, hosts=(("a", 6379), ("::2", 7))),
+    "redis+cluster://a,[::2]:7": StoreLocation(kind=StoreKind.CLUSTER, hosts=(("a", 6379), ("::2", 7))),
 }
 BAD = {
     "": "unknown scheme",
@@ -61,12 +63,12 @@ BAD = {
     "redis://h?db=1&db=2": "given twice",
     "redis://h?sentinel_password=word": "redis+sentinel:// only",
     "redis://fd00::1": "needs brackets",
-    "redis://1.2.3": "no IP address",
-    "redis://0.0.0.0": "no single machine",
+    "redis://1.2.3": "not an IP address",
+    "redis://0.0.0.0": "not the address of a single machine",
     "redis://a b": "neither a DNS name",
     "redis://h/999999": "database",
     "unix:///run/": "absolute path",
-    "redis://[::1": "no URL",
+    "redis://[::1": "not a URL",
     "redis://:pass#word@h": "percent-encoded",
     "redis://:pass/word@h": "percent-encoded",
 }
@@ -74,13 +76,13 @@ BAD = {
 
 @pytest.mark.parametrize("url", GOOD)
 def test_a_good_url(url: str) -> None:
-    assert parse(url) == GOOD[url]
+    assert parse_store_url(url) == GOOD[url]
 
 
 @pytest.mark.parametrize("url", BAD)
 def test_a_bad_url_is_told_without_its_password(url: str) -> None:
     with pytest.raises(RefusalError) as raised:
-        parse(url)
+        parse_store_url(url)
     assert BAD[url] in str(raised.value)
     assert "word" not in str(raised.value).replace("password", "")
 
@@ -88,15 +90,17 @@ def test_a_bad_url_is_told_without_its_password(url: str) -> None:
 @given(st.text() | st.text().map("redis://".__add__) | st.text().map("rediss+sentinel://h/".__add__))
 def test_any_text_is_an_address_or_refused(url: str) -> None:
     with contextlib.suppress(RefusalError):
-        assert isinstance(parse(url), Address)
+        assert isinstance(parse_store_url(url), StoreLocation)
 
 
 def test_the_embedded_store_has_the_address_that_a_url_would_give() -> None:
-    assert embedded_address("10.0.0.1", 9471, ()) == parse("redis://10.0.0.1:9471")
-    assert embedded_address("fd00::1", 9471, ("first",)) == parse("redis://:first@[fd00::1]:9471")
+    assert make_embedded_location("10.0.0.1", 9471, ()) == parse_store_url("redis://10.0.0.1:9471")
+    assert make_embedded_location("fd00::1", 9471, ("first",)) == parse_store_url(
+        "redis://:first@[fd00::1]:9471"
+    )
 
 
 def test_all_passwords_of_the_embedded_store_are_tried_and_none_is_shown() -> None:
-    found = embedded_address("rank0", 9471, ("first", "second", "third"))
+    found = make_embedded_location("rank0", 9471, ("first", "second", "third"))
     assert (found.login.password, found.login.others) == ("first", ("second", "third"))
     assert not any(word in repr(found) for word in ("first", "second", "third"))

@@ -15,8 +15,8 @@ from tests.records import exchange, failed, moment, record
 from tests.servers import Server, running
 from tests.store.content import GARBAGE, LIES, Words, writes
 from unitagent.errors import StoreError
-from unitagent.store.history import History
-from unitagent.store.redis import RedisStore
+from unitagent.store.history import UnitHistory
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
 
     async def read() -> None:
         mine = RedisStore("u", shared.url, timeout=5, rank=0, incarnation="a", warn=warned.append)
-        history = History("u", shared.url, timeout=5, warn=warned.append)
+        history = UnitHistory("u", shared.url, timeout=5, warn=warned.append)
         registry = Registry(shared.url, timeout=5, warn=warned.append)
         try:
             reply = await mine.exchange(

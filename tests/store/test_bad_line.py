@@ -14,14 +14,14 @@ import pytest
 from tests.listening import story, until
 from tests.records import exchange, record
 from tests.store.gateway import Gateway
-from unitagent.store import line, names
-from unitagent.store.connection import Endpoint, connect, is_heard
+from unitagent.store import connection, store_connection
+from unitagent.store.connection import ServerAddress, is_connection_acknowledged, open_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.servers import Server
-    from unitagent.store.redis import RedisStore
+    from unitagent.store.redis_store import RedisStore
 
     Open = Callable[..., RedisStore]
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was sent is ever acknowledged."""
-    monkeypatch.setattr(line, "is_heard", lambda _connection: False)
+    monkeypatch.setattr(store_connection, "is_connection_acknowledged", lambda _connection: False)
 
 
 @pytest.mark.usefixtures("lossy")
@@ -62,7 +62,7 @@ async def test_a_second_try_goes_where_the_first_went_and_looks_nothing_up(
         return ["127.0.0.1"]
 
     looked_up: list[str] = []
-    monkeypatch.setattr(names, "resolve", look_up)
+    monkeypatch.setattr(connection, "resolve_blocking", look_up)
     async with Gateway(server) as gateway:
         store = open_store(url=gateway.url.replace("127.0.0.1", "name"))
         await store.exchange(exchange(record(0, "a")))
@@ -120,16 +120,18 @@ async def test_what_the_other_machine_has_not_taken_has_not_arrived() -> None:
         # what is sent is more than buffers hold
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         made: list[bool] = []
-        endpoint = Endpoint(host="127.0.0.1", port=deaf.getsockname()[1])
-        wire = await connect(endpoint, 5, lambda begun: made.append(is_heard(begun)))
+        endpoint = ServerAddress(host="127.0.0.1", port=deaf.getsockname()[1])
+        wire = await open_connection(
+            endpoint, 5, lambda begun: made.append(is_connection_acknowledged(begun))
+        )
         assert made == [False], "it is not even connected"
-        assert is_heard(wire)
+        assert is_connection_acknowledged(wire)
         sending = asyncio.create_task(wire.send_command("ECHO", b"x" * (1 << 24)))  # more than buffers hold
-        await until(lambda: not is_heard(wire))
+        await until(lambda: not is_connection_acknowledged(wire))
         sending.cancel()
         await asyncio.wait([sending])
         await wire.disconnect(nowait=True)
-        assert not is_heard(wire)
+        assert not is_connection_acknowledged(wire)
 
 
 def _run(server: Server) -> int:

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from tests.entries import entry
 from tests.listening import story
 from tests.records import exchange, record
-from unitagent.keys import Keyring
-from unitagent.probes.signature import Claim, verify
-from unitagent.probes.signature import sign as answer
-from unitagent.sealing import Kind
-from unitagent.store.redis import RedisStore
+from unitagent.probes.answer_signature import AnswerClaim, verify_answer
+from unitagent.probes.answer_signature import sign_answer as answer
+from unitagent.store.codec import SignatureMatch, check_signature, sign_value
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
-from unitagent.store.signed import Signed, sign, signed
+from unitagent.system.keyring import Keyring, SealKind
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -57,38 +56,41 @@ async def test_a_record_is_compared_again_when_the_keys_have_changed(server: Ser
 async def test_a_line_of_the_list_is_compared_again_when_the_keys_have_changed(server: Server) -> None:
     theirs, mine = Keyring(OLD), Keyring(OLD)
     writer, reader = (Registry(server.url, timeout=2, keys=keys) for keys in (theirs, mine))
-    await writer.announce(entry())
+    await writer.announce_endpoint(entry())
     for secrets, seen in (((OLD,), True), ((NEW,), False), ((OLD, NEW), True), ((NEW,), False)):
         mine.replace(secrets)
         assert bool((await reader.read()).units) is seen
     theirs.replace((OLD, NEW))
-    await writer.announce(entry())
+    await writer.announce_endpoint(entry())
     assert (await reader.read()).units
 
 
 @given(st.binary() | st.binary().map(b'{"a":1,"signature":"'.__add__).map(lambda raw: raw + b'"}'))
 def test_no_bytes_of_a_stranger_are_signed(raw: bytes) -> None:
-    assert signed(Keyring(OLD, NEW), Kind.RECORD, "u 0", raw) is Signed.NOT_MINE
-    assert signed(Keyring(), Kind.RECORD, "u 0", raw) is Signed.ALIKE
+    assert check_signature(Keyring(OLD, NEW), SealKind.RECORD, "u 0", raw) is SignatureMatch.NOT_MINE
+    assert check_signature(Keyring(), SealKind.RECORD, "u 0", raw) is SignatureMatch.ALIKE
 
 
 @given(st.lists(st.sampled_from([OLD, NEW, "c" * 16]), min_size=1), st.lists(st.sampled_from([OLD, NEW])))
 def test_one_secret_in_common_is_enough(theirs: list[str], mine: list[str]) -> None:
     keys = Keyring(*theirs)
-    raw = sign(keys, Kind.RECORD, "u 0", b'{"hostname":"x"}')
-    found = signed(Keyring(*mine), Kind.RECORD, "u 0", raw)
+    raw = sign_value(keys, SealKind.RECORD, "u 0", b'{"hostname":"x"}')
+    found = check_signature(Keyring(*mine), SealKind.RECORD, "u 0", raw)
     if not mine or set(mine) == set(theirs):
-        assert found is Signed.ALIKE
+        assert found is SignatureMatch.ALIKE
     else:
-        assert found is (Signed.PARTLY if set(mine) & set(theirs) else Signed.NOT_MINE)
-    claim = Claim("0" * 16, "u", 0, "a", b"{}")
-    assert verify(Keyring(*mine), claim, answer(keys, claim)) is bool(set(mine) & set(theirs))
+        assert found is (SignatureMatch.PARTLY if set(mine) & set(theirs) else SignatureMatch.NOT_MINE)
+    claim = AnswerClaim("0" * 16, "u", 0, "a", b"{}")
+    assert verify_answer(Keyring(*mine), claim, answer(keys, claim)) is bool(set(mine) & set(theirs))
 
 
 def test_a_signature_that_somebody_adds_or_takes_away_is_no_proof_and_no_harm() -> None:
-    raw = sign(Keyring(OLD, NEW), Kind.RECORD, "u 0", b'{"hostname":"x"}')
+    raw = sign_value(Keyring(OLD, NEW), SealKind.RECORD, "u 0", b'{"hostname":"x"}')
     for changed in (raw[:-2] + b"0" * 32 + b'"}', raw[:-34] + b'"}'):
-        assert signed(Keyring(OLD, NEW), Kind.RECORD, "u 0", changed) is Signed.PARTLY
-    assert signed(Keyring(OLD, NEW), Kind.RECORD, "u 0", raw.replace(b"x", b"y")) is Signed.NOT_MINE
+        assert check_signature(Keyring(OLD, NEW), SealKind.RECORD, "u 0", changed) is SignatureMatch.PARTLY
+    assert (
+        check_signature(Keyring(OLD, NEW), SealKind.RECORD, "u 0", raw.replace(b"x", b"y"))
+        is SignatureMatch.NOT_MINE
+    )
     crowd = raw[:-2] + b"0" * 64 + b'"}'
-    assert signed(Keyring(OLD, NEW), Kind.RECORD, "u 0", crowd) is Signed.NOT_MINE
+    assert check_signature(Keyring(OLD, NEW), SealKind.RECORD, "u 0", crowd) is SignatureMatch.NOT_MINE

@@ -12,9 +12,16 @@ import pytest
 from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
-from unitagent.agent import claim as claiming
-from unitagent.agent.claim import Ask, Claimed, claim, explain_all_held, free_rank, is_settled
-from unitagent.core.events import Opinion
+from unitagent.agent import rank_claim as claiming
+from unitagent.agent.rank_claim import (
+    AskHolder,
+    Claim,
+    claim_free_rank,
+    explain_all_held,
+    find_free_rank,
+    is_settled,
+)
+from unitagent.core.events import ProbeResult
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.core.timing import Timing
@@ -57,10 +64,12 @@ async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]
 
 
 def claimed(
-    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: Ask | None = None
-) -> asyncio.Task[Claimed]:
+    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: AskHolder | None = None
+) -> asyncio.Task[Claim]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(claim(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask))
+    return asyncio.create_task(
+        claim_free_rank(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask)
+    )
 
 
 async def looked(server: FakeServer, times: int, name: str = "spare") -> None:
@@ -73,9 +82,9 @@ async def looked(server: FakeServer, times: int, name: str = "spare") -> None:
 async def test_a_holder_that_is_cut_off_from_the_store_and_answers_keeps_its_rank() -> None:
     server, asked = FakeServer(), [0]
 
-    async def ask(record: Record) -> Opinion:
+    async def ask(record: Record) -> ProbeResult:
         asked[0] += 1
-        return Opinion.ALIVE if asked[0] < 3 else Opinion.SILENT
+        return ProbeResult.ALIVE if asked[0] < 3 else ProbeResult.SILENT
 
     async with held(server) as beating:
         beating[1].cancel()
@@ -185,7 +194,7 @@ async def test_a_place_of_a_larger_unit_is_no_place_of_this_one() -> None:
         await FakeStore(server, 3, "i3").exchange(exchange(gone))
         beating[0].cancel()
         back = replace(SPARE, ip=gone.ip, netns=gone.netns)
-        assert back.stood_here(replace(gone, rank=0))
+        assert back.had_address_of(replace(gone, rank=0))
         assert (await claimed(server, back)).me.rank == 0
 
 
@@ -292,10 +301,10 @@ class Looks:
         """The rank that is free; ``beats`` are the holders' counts, 1 where nothing else is said."""
         counts = dict.fromkeys(self.records, 1) | (beats or {})
         shown = {rank: Beat(self.records[rank].incarnation, counts[rank]) for rank in self.records}
-        gap, known = self.timing.contact_gap, tuple(self.leases.of)
-        self.leases = self.leases.seen(shown, now, gap, keep=known)
+        gap, known = self.timing.contact_gap, tuple(self.leases.by_incarnation)
+        self.leases = self.leases.after_reply(shown, now, gap, keep=known)
         reply = Reply(holder="", generation=4, records=self.records, beats=shown, age=age)
-        return free_rank(reply, self.leases, SPARE, self.timing)
+        return find_free_rank(reply, self.leases, SPARE, self.timing)
 
 
 @pytest.fixture
@@ -351,13 +360,13 @@ def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks
 
 def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
     timing = Timing.of(5, 1)
-    contact = Leases().seen({}, 0, timing.contact_gap)
+    contact = Leases().after_reply({}, 0, timing.contact_gap)
     assert not is_settled(Leases(), timing.lease)
     assert not is_settled(contact, timing.lease)
     for now in range(1, 6):
-        contact = contact.seen({}, now, timing.contact_gap)
+        contact = contact.after_reply({}, now, timing.contact_gap)
     assert is_settled(contact, timing.lease)
-    assert not is_settled(contact.broken(), timing.lease)
+    assert not is_settled(contact.after_lost_contact(), timing.lease)
 
 
 def test_a_unit_of_one_has_no_other_rank_to_wait_for() -> None:

@@ -20,12 +20,12 @@ from tests.ports import free_port
 from tests.records import exchange, record
 from tests.servers import running
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.keys import Keyring
 from unitagent.store import embedded
-from unitagent.store.address import embedded_address
+from unitagent.store.address import make_embedded_location
+from unitagent.store.connection import resolve_blocking
 from unitagent.store.embedded import EmbeddedServer, find_server
-from unitagent.store.names import resolve
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
+from unitagent.system.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def reaped() -> Iterator[list[int]]:
 
 
 def store(port: int, *passwords: str) -> RedisStore:
-    address = embedded_address("127.0.0.1", port, passwords)
+    address = make_embedded_location("127.0.0.1", port, passwords)
     return RedisStore("u", lambda: address, timeout=2, rank=0, incarnation="a")
 
 
@@ -66,7 +66,7 @@ async def test_it_serves_who_has_the_password_and_shows_it_nowhere(
     port = free_port()
     server = EmbeddedServer("127.0.0.1", port, KEYS)
     reaped.append(server.spawn())
-    await server.ready()
+    await server.wait_until_ready()
     assert (await store(port, *KEYS.passwords).exchange(MINE)).holder == "a"
     for wrong in (("wrong",), (), (SECRET, "wrong")):
         with pytest.raises(StoreError, match="UNIT_SECRET"):
@@ -83,7 +83,7 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
     port, keys = free_port(), Keyring("former former former")
     server = EmbeddedServer("127.0.0.1", port, keys)
     reaped.append(server.spawn())
-    await server.ready()
+    await server.wait_until_ready()
     inside = store(port, *former.passwords)
     await inside.exchange(MINE)
     for secrets, in_by, out_by in (
@@ -91,17 +91,17 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
         (("latter latter latter",), (latter,), (former,)),
     ):
         keys.replace(secrets)
-        await server.follow()
+        await server.apply_passwords()
         for ring in in_by:
             assert (await store(port, *ring.passwords).exchange(MINE)).holder == "a"
         for ring in out_by:
             with pytest.raises(StoreError, match="refused the password that UNIT_SECRET gives"):
                 await store(port, *ring.passwords).exchange(MINE)
         assert (await inside.exchange(MINE)).holder == "a"
-    assert await server.put_out_former()
+    assert await server.disconnect_former()
     with pytest.raises(StoreError):
         await inside.exchange(MINE)
-    assert not await server.put_out_former()
+    assert not await server.disconnect_former()
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(f"AUTH {latter.passwords[0]}\r\nACL SETUSER default on nopass\r\n".encode())
         with client.makefile("rb") as answers:
@@ -114,7 +114,7 @@ async def test_a_client_tries_all_its_passwords(reaped: list[int]) -> None:
     port = free_port()
     server = EmbeddedServer("127.0.0.1", port, KEYS)
     reaped.append(server.spawn())
-    await server.ready()
+    await server.wait_until_ready()
     (right,) = KEYS.passwords
     for passwords in ((right, "wrong"), ("wrong", right), ("wrong", "wrong too", right)):
         mine = store(port, *passwords)
@@ -136,7 +136,7 @@ async def test_without_a_password_it_serves_anybody_and_warns(
     caplog.clear()
     inside = EmbeddedServer("127.0.0.1", free_port(), NONE)
     reaped.append(inside.spawn())
-    await inside.ready()
+    await inside.wait_until_ready()
     assert caplog.text == ""
     assert (await store(inside._host[1]).exchange(MINE)).holder == "a"
 
@@ -145,7 +145,7 @@ async def test_without_a_password_it_serves_anybody_and_warns(
 async def test_it_permits_nothing_but_what_a_store_needs(reaped: list[int]) -> None:
     server = EmbeddedServer("127.0.0.1", free_port(), NONE)
     reaped.append(server.spawn())
-    await server.ready()
+    await server.wait_until_ready()
     with socket.create_connection(server._host) as client:
         client.sendall(b"CONFIG SET dir /root\r\n")
         assert client.recv(100).startswith(b"-NOPERM")
@@ -158,7 +158,7 @@ async def test_another_one_can_be_spawned_when_it_died(reaped: list[int]) -> Non
     mine = store(port, *KEYS.passwords)
     for _ in range(3):
         reaped.append(server.spawn())
-        await server.ready()
+        await server.wait_until_ready()
         assert (await mine.exchange(MINE)).holder == "a"
         _end(server.pid, signal.SIGKILL)
         with pytest.raises(StoreError):
@@ -171,7 +171,7 @@ async def test_a_port_that_is_taken_is_told(reaped: list[int], tmp_path: Path) -
         server = EmbeddedServer("127.0.0.1", stranger.port, NONE)
         reaped.append(server.spawn())
         with pytest.raises(StoreError, match=f"another server answers at 127.0.0.1:{stranger.port}"):
-            await server.ready()
+            await server.wait_until_ready()
 
 
 @story
@@ -182,17 +182,17 @@ async def test_an_address_that_is_not_ours_is_told_in_the_words_of_the_server(re
     with pytest.raises(
         StoreError, match=r"did not start: .*Cannot assign requested address|ended: .*Cannot assign"
     ):
-        await server.ready(deadline=2)
+        await server.wait_until_ready(deadline=2)
 
 
 def test_it_dies_with_its_agent() -> None:
     program = f"""
 import asyncio, time
-from unitagent.keys import Keyring
+from unitagent.system.keyring import Keyring
 from unitagent.store.embedded import EmbeddedServer
 server = EmbeddedServer("127.0.0.1", {free_port()}, Keyring())
 pid = server.spawn()
-asyncio.run(server.ready())
+asyncio.run(server.wait_until_ready())
 print(pid, flush=True)
 time.sleep(60)
 """
@@ -250,5 +250,5 @@ def test_a_spawn_of_the_callers_own_is_used() -> None:
 
 
 def test_names_are_resolved_to_addresses() -> None:
-    assert resolve("127.0.0.1") == ["127.0.0.1"]
-    assert set(resolve("localhost")) <= {"127.0.0.1", "::1"}
+    assert resolve_blocking("127.0.0.1") == ["127.0.0.1"]
+    assert set(resolve_blocking("localhost")) <= {"127.0.0.1", "::1"}

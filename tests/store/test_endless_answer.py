@@ -11,12 +11,12 @@ import pytest
 from tests.listening import story
 from unitagent.core.actions import Exchange
 from unitagent.errors import StoreError
-from unitagent.store.connection import LONGEST_ANSWER
-from unitagent.store.redis import RedisStore
+from unitagent.store.connection import MAX_ANSWER_BYTES
+from unitagent.store.redis_store import RedisStore
 
 LOOK = Exchange(record=None, take="", seen=0, generation=0, failure=None, judge=(), notify=False)
 PIECE = b"x" * 65536
-KEPT = 4 * LONGEST_ANSWER  # bytes; what is on its way in buffers, too
+KEPT = 4 * MAX_ANSWER_BYTES  # bytes; what is on its way in buffers, too
 
 
 @asynccontextmanager

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from tests.listening import story
 from tests.records import exchange, failed, record
-from unitagent.core.budget import MOST
 from unitagent.core.model import Charge, Gang, Order, OrderKind
-from unitagent.store import wire
-from unitagent.store.meaning import MAX_SIZE
-from unitagent.store.view import HOUR, MOST_WARNINGS, Warnings
+from unitagent.core.restart_budget import MOST_CHARGES
+from unitagent.store import codec
+from unitagent.store.unit_view import HOUR, MOST_WARNINGS, LimitedWarnings
+from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.servers import Server
-    from unitagent.store.redis import RedisStore
+    from unitagent.store.redis_store import RedisStore
 
     Open = Callable[..., RedisStore]
 
@@ -200,7 +200,7 @@ async def test_output_of_another_type_is_an_error_in_words_or_nothing(
 async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> None:
     store = open_store()
     order = Order(kind=OrderKind.RESTART, generation=1, reason="bad \udc80 byte")
-    kept = await store.order(order)
+    kept = await store.put_order(order)
     assert kept.reason == "bad ? byte"
     assert (await store.exchange(MINE)).order == kept
     await store.put_output(2, 0, ["\udcff" * 10_000] * 100)
@@ -242,8 +242,8 @@ async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> 
 )
 def test_a_record_out_of_its_ranges_is_no_record(change: dict[str, object]) -> None:
     good = asdict(record(0, "a"))
-    assert wire.decode_record(json.dumps(good).encode(), 0) == record(0, "a")
-    assert wire.decode_record(json.dumps(good | change).encode(), 0) in {"", *change}
+    assert codec.decode_record(json.dumps(good).encode(), 0) == record(0, "a")
+    assert codec.decode_record(json.dumps(good | change).encode(), 0) in {"", *change}
 
 
 WISH = json.dumps(asdict(Order(kind=OrderKind.RESTART, generation=1))).encode()
@@ -267,9 +267,9 @@ WISH = json.dumps(asdict(Order(kind=OrderKind.RESTART, generation=1))).encode()
     ],
 )
 def test_an_order_without_its_generation_and_number_is_none(raw: bytes) -> None:
-    whole = wire.decode_order(b"7 5 " + WISH)
+    whole = codec.decode_order(b"7 5 " + WISH)
     assert whole == Order(kind=OrderKind.RESTART, generation=7, number=5)
-    assert wire.decode_order(raw) is None
+    assert codec.decode_order(raw) is None
 
 
 @pytest.mark.parametrize("garbage", [b"x", b"7 " + WISH, b"7 nan " + WISH, b"7 5 {", b"\xff", b"-1 -1 {}"])
@@ -279,10 +279,10 @@ def test_garbage_in_the_place_of_an_order_is_replaced_by_the_next(
     @story
     async def tell() -> None:
         store = open_store()
-        first = await store.order(Order(kind=OrderKind.RESTART, generation=0))
+        first = await store.put_order(Order(kind=OrderKind.RESTART, generation=0))
         server.command("HSET", BOARD, "order", garbage)
         assert (await store.exchange(MINE)).order is None
-        kept = await store.order(Order(kind=OrderKind.DRAIN, generation=0))
+        kept = await store.put_order(Order(kind=OrderKind.DRAIN, generation=0))
         assert (kept.generation, kept.number > first.number) == (3, True)
         assert (await store.exchange(MINE)).order == kept
 
@@ -293,7 +293,7 @@ def test_garbage_in_the_place_of_an_order_is_replaced_by_the_next(
 async def test_a_server_whose_clock_was_set_back_numbers_orders_on(server: Server, open_store: Open) -> None:
     ahead = int((time.time() + 30 * 86400) * 1e6)
     server.command("HSET", BOARD, "order", b"3 %d " % ahead + WISH)
-    kept = [await open_store().order(Order(kind=OrderKind.RESTART, generation=0)) for _ in range(2)]
+    kept = [await open_store().put_order(Order(kind=OrderKind.RESTART, generation=0)) for _ in range(2)]
     assert [order.number for order in kept] == [ahead + 1, ahead + 2]
 
 
@@ -309,13 +309,15 @@ def test_an_order_behind_a_number_that_no_clock_leads_to_is_a_new_one(
         server.command("HSET", BOARD, "order", b"3 %d " % number + WISH)
         numbers = [getattr((await store.exchange(MINE)).order, "number", 0)]
         for _ in range(3):
-            numbers.append((await store.order(Order(kind=OrderKind.RESTART, generation=0))).number)  # noqa: PERF401
+            numbers.append((await store.put_order(Order(kind=OrderKind.RESTART, generation=0))).number)  # noqa: PERF401
         assert len(set(numbers)) == len(numbers)
 
     tell()
 
 
-@pytest.mark.parametrize(("size", "charges"), [(2, MOST), (512, 0), (512, MOST), (MAX_SIZE, 0)])
+@pytest.mark.parametrize(
+    ("size", "charges"), [(2, MOST_CHARGES), (512, 0), (512, MOST_CHARGES), (MAX_UNIT_SIZE, 0)]
+)
 def test_the_largest_record_of_ours_is_read(open_store: Open, size: int, charges: int) -> None:
     @story
     async def tell() -> None:
@@ -333,7 +335,7 @@ def test_the_largest_record_of_ours_is_read(open_store: Open, size: int, charges
 
 def test_fields_of_a_later_version_are_ignored() -> None:
     raw = json.dumps(asdict(record(0, "a")) | {"colour": "blue"}).encode()
-    assert wire.decode_record(raw, 0) == record(0, "a")
+    assert codec.decode_record(raw, 0) == record(0, "a")
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -345,26 +347,26 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     )
 )
 def test_decoding_anything_gives_a_value_or_nothing(raw: bytes) -> None:
-    for decode in (wire.decode_failure, wire.decode_order, wire.decode_output, wire.decode_beat):
+    for decode in (codec.decode_failure, codec.decode_order, codec.decode_output, codec.decode_beat):
         decode(raw)
-    wire.decode_record(raw, 0)
-    assert 0 <= wire.decode_number(raw) < 2**53
+    codec.decode_record(raw, 0)
+    assert 0 <= codec.decode_number(raw) < 2**53
 
 
 def test_deeply_nested_garbage_is_nothing() -> None:
-    assert wire.decode_record(b"[" * 100_000, 0) == ""
+    assert codec.decode_record(b"[" * 100_000, 0) == ""
 
 
 def test_a_flood_of_garbage_is_counted_and_told_once_an_hour() -> None:
     said, now = list[str](), [0.0]
-    warnings = Warnings(said.append, lambda: now[0])
+    warnings = LimitedWarnings(said.append, lambda: now[0])
     for number in range(MOST_WARNINGS):
-        warnings.once(f"piece {number}")
+        warnings.warn_once(f"piece {number}")
     assert len(said) == MOST_WARNINGS
     for hour in (1, 2):
         for number in range(137):
             now[0] = hour * HOUR if number == 136 else (hour - 1) * HOUR + number
-            warnings.once(f"more {number}")
-        warnings.once("piece 1")
+            warnings.warn_once(f"more {number}")
+        warnings.warn_once("piece 1")
         told = "137 more warnings about the store in 60 minutes, the last one: more 136"
         assert said[MOST_WARNINGS:] == [told] * hour

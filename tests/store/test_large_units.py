@@ -10,9 +10,9 @@ import pytest
 
 from tests.listening import story
 from tests.records import exchange, record
-from unitagent.core.leases import neighbours
-from unitagent.store import wire
-from unitagent.store.redis import RedisStore
+from unitagent.core.leases import find_neighbours
+from unitagent.store import codec
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -32,7 +32,9 @@ def fill(server: Server, size: int) -> None:
     version = 10**15
     for rank in range(1, size):
         name = f"{rank:032x}"
-        told = wire.encode(replace(record(rank, name, size=size), ip=f"10.0.{rank // 250}.{rank % 250}"))
+        told = codec.encode_value(
+            replace(record(rank, name, size=size), ip=f"10.0.{rank // 250}.{rank % 250}")
+        )
         beat = f"{name} 7 {version // 1000}"
         server.command(
             *("HSET", "unitagent:{u}:board", f"r{rank}", told, f"h{rank}", name, f"b{rank}", beat),
@@ -46,7 +48,7 @@ async def heartbeat_bytes(server: Server, size: int) -> float:
     server.command("FLUSHALL")
     fill(server, size)
     store = RedisStore("u", server.url, timeout=5, rank=0, incarnation="a" * 32, size=size, refresh=3600)
-    request = exchange(record(0, "a" * 32, size=size), generation=1, judge=(0, *neighbours(0, size)))
+    request = exchange(record(0, "a" * 32, size=size), generation=1, judge=(0, *find_neighbours(0, size)))
     try:
         reply = await store.exchange(request)
         assert set(reply.records) == set(range(size))

@@ -14,8 +14,8 @@ from tests.listening import Heard, story, until
 from tests.records import exchange, moment, record
 from tests.servers import Server, running
 from unitagent.errors import StoreError
-from unitagent.store.history import History
-from unitagent.store.redis import RedisStore
+from unitagent.store.history import UnitHistory
+from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_each_unit_finds_its_node_of_a_cluster(cluster: list[Server]) -> None:
                 assert set(reply.records) == {0, 1}
                 await until(lambda: heard.count == 1)
             assert set((await mine.read()).records) == {0, 1}
-            history = History(unit, url, timeout=3)
+            history = UnitHistory(unit, url, timeout=3)
             await history.add([moment()], lambda: 0)
             assert len((await history.read()).moments) == 1
         cluster[2].kill()
@@ -200,7 +200,7 @@ def test_the_list_of_units_has_a_node_of_its_own(cluster: list[Server]) -> None:
     async def tell() -> None:
         url = f"redis+cluster://127.0.0.1:{cluster[2].port},127.0.0.1:{cluster[0].port}"
         for unit in ("one", "two", "three", "four"):
-            await Registry(url, timeout=3).announce(entry(unit), first=True)
+            await Registry(url, timeout=3).announce_endpoint(entry(unit), first=True)
         assert set((await Registry(url, timeout=3).read()).units) == {"one", "two", "three", "four"}
         assert sorted(node.command("DBSIZE") for node in cluster) == [b":0\r\n", b":0\r\n", b":1\r\n"]
 

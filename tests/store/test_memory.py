@@ -11,8 +11,8 @@ from tests.listening import story
 from tests.records import exchange, record
 from tests.servers import running
 from tests.store.outage import MINE, recovered
-from unitagent.store.redis import RedisStore
-from unitagent.store.script import Answer
+from unitagent.store.redis_store import RedisStore
+from unitagent.store.scripts import ExchangeAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,16 +106,16 @@ async def test_an_idle_heartbeat_carries_no_records(
     open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     carried: list[int] = []
-    read = Answer.read
+    read = ExchangeAnswer.parse_raw
 
-    def counting(raw: list[bytes]) -> Answer:
+    def counting(raw: list[bytes]) -> ExchangeAnswer:
         answer = read(raw)
         carried.append(len(answer.records))
         return answer
 
     store = open_store()
     await open_store(1, "b").exchange(exchange(record(1, "b")))
-    monkeypatch.setattr(Answer, "read", counting)
+    monkeypatch.setattr(ExchangeAnswer, "parse_raw", counting)
     for _ in range(3):
         assert set((await store.exchange(MINE)).records) == {0, 1}
     assert carried == [2, 0, 0]

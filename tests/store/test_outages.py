@@ -15,7 +15,7 @@ from tests.records import exchange, failed, record
 from tests.servers import running
 from tests.store.outage import MINE, recovered, trouble
 from unitagent.errors import StoreError
-from unitagent.store.redis import RedisStore
+from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +215,7 @@ async def test_a_server_that_answers_nonsense_is_told(tmp_path: Path) -> None:
     impostor = await asyncio.start_server(liar, "127.0.0.1", 0)
     port = impostor.sockets[0].getsockname()[1]
     store = RedisStore("u", f"redis://127.0.0.1:{port}", timeout=2, rank=0, incarnation="a")
-    assert "no store gives" in await trouble(store)
+    assert "not a store's" in await trouble(store)
     assert f"127.0.0.1:{port}" in await trouble(store)
     with pytest.raises(StoreError):
         await store.read()

@@ -27,30 +27,30 @@ def registry(server: Server, warned: list[str]) -> Registry:
 @story
 async def test_what_is_announced_is_read_with_its_time(registry: Registry) -> None:
     one, two = entry("one", revision="é 1"), entry("two", traffic=False)
-    await registry.announce(one, first=True)
-    await registry.announce(two)
+    await registry.announce_endpoint(one, first=True)
+    await registry.announce_endpoint(two)
     seen = await registry.read()
     assert {unit: sight.entry for unit, sight in seen.units.items()} == {"one": one, "two": two}
     assert all(0 <= seen.now - sight.at < 5 for sight in seen.units.values())
-    await registry.announce(one)
+    await registry.announce_endpoint(one)
     assert (await registry.read()).units["one"].at >= seen.units["one"].at
 
 
 @story
 async def test_only_its_writer_takes_a_line_out(registry: Registry) -> None:
-    await registry.announce(entry(incarnation="new"))
-    await registry.withdraw("u", "old")
+    await registry.announce_endpoint(entry(incarnation="new"))
+    await registry.withdraw_endpoint("u", "old")
     assert (await registry.read()).units
-    await registry.withdraw("u", "new")
+    await registry.withdraw_endpoint("u", "new")
     assert not (await registry.read()).units
 
 
 @story
 async def test_a_former_rank_0_does_not_overwrite_the_one_that_replaced_it(registry: Registry) -> None:
-    await registry.announce(entry(incarnation="new", generation=2, ip="10.0.0.2"))
-    await registry.announce(entry(incarnation="old", generation=1))
+    await registry.announce_endpoint(entry(incarnation="new", generation=2, ip="10.0.0.2"))
+    await registry.announce_endpoint(entry(incarnation="old", generation=1))
     assert (await registry.read()).units["u"].entry.incarnation == "new"
-    await registry.announce(entry(incarnation="newer", generation=3))
+    await registry.announce_endpoint(entry(incarnation="newer", generation=3))
     assert (await registry.read()).units["u"].entry.incarnation == "newer"
 
 
@@ -59,7 +59,7 @@ async def test_a_unit_that_starts_over_takes_the_line_of_one_that_is_gone(
     registry: Registry, server: Server
 ) -> None:
     server.command("HSET", REGISTRY, "u", b"1 5000 99 gone {}")
-    await registry.announce(entry())
+    await registry.announce_endpoint(entry())
     assert (await registry.read()).units["u"].entry == entry()
 
 
@@ -69,9 +69,9 @@ async def test_the_first_one_takes_out_who_has_been_gone_for_a_day(
 ) -> None:
     for unit, raw in (("gone", OLD + b"{}"), ("garbage", b"\xff"), ("empty", b"")):
         server.command("HSET", REGISTRY, unit, raw)
-    await registry.announce(entry("here"))
+    await registry.announce_endpoint(entry("here"))
     assert server.command("HLEN", REGISTRY) == b":4\r\n"
-    await registry.announce(entry("new"), first=True)
+    await registry.announce_endpoint(entry("new"), first=True)
     assert server.command("HLEN", REGISTRY) == b":2\r\n"
     assert 0 < int(server.command("TTL", REGISTRY).strip(b":\r\n")) <= 86400
 
@@ -130,11 +130,11 @@ def test_garbage_is_ignored_and_told_once(
     @story
     async def tell() -> None:
         server.command("HSET", REGISTRY, "u", raw)
-        await registry.announce(entry("fine"))
+        await registry.announce_endpoint(entry("fine"))
         for _ in range(2):
             assert set((await registry.read()).units) == {"fine"}
         assert len(warned) == 1
-        await registry.announce(entry("u"))
+        await registry.announce_endpoint(entry("u"))
         assert set((await registry.read()).units) == {"fine", "u"}
 
     tell()
@@ -145,17 +145,17 @@ async def test_a_key_of_another_type_is_replaced(registry: Registry, server: Ser
     server.command("SET", REGISTRY, "of another type")
     assert not (await registry.read()).units
     server.command("SET", REGISTRY, "of another type")
-    await registry.announce(entry())
+    await registry.announce_endpoint(entry())
     assert set((await registry.read()).units) == {"u"}
 
 
 @story
 async def test_a_server_that_was_emptied_is_told_again(registry: Registry, server: Server) -> None:
-    await registry.announce(entry(), first=True)
+    await registry.announce_endpoint(entry(), first=True)
     server.command("FLUSHALL")
     server.command("SCRIPT", "FLUSH")
     assert not (await registry.read()).units
-    await registry.announce(entry())
+    await registry.announce_endpoint(entry())
     assert set((await registry.read()).units) == {"u"}
 
 
@@ -166,6 +166,6 @@ async def test_the_least_permissions_suffice(tmp_path: Path) -> None:
             *("ACL", "SETUSER", "small", "on", ">pw", "~unitagent:*", "&unitagent:*", *PERMISSIONS.split())
         )
         small = Registry(f"redis://small:pw@127.0.0.1:{server.port}", timeout=5)
-        await small.announce(entry(), first=True)
+        await small.announce_endpoint(entry(), first=True)
         assert set((await small.read()).units) == {"u"}
-        await small.withdraw("u", "a")
+        await small.withdraw_endpoint("u", "a")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.listening import story, until
-from unitagent.store.singleflight import SingleFlight
+from unitagent.system.threads import SingleFlight
 
 
 class Calls:

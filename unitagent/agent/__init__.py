@@ -1,1 +1,1 @@
-"""``unitagent run``: the shell around the core, where the rooms meet."""
+"""``unitagent run``: the imperative shell around the core, where the packages meet."""

@@ -1,19 +1,22 @@
-"""What must be equal on all ranks, as words that ranks compare at the barrier: settings of ours as they are,
-so that both values can be told, and short hashes of all else.
+"""Fingerprint of what must be equal on all ranks, compared at the barrier: our own settings in clear text, so
+that a message can show both values, and short hashes of everything else.
 
-Only variables that the ranks of one gang negotiate by, or that change what is computed, are compared; what
-names a card, an address, a device or a file may well differ from machine to machine (``NCCL_IB_HCA`` is the
-card's on each). Parts of a name count as a whole, so that ``VLLM_LOGITS_…`` is none about a log.
+Only variables that the ranks of a gang negotiate with, or that change the result, are compared. Names of
+network interfaces, addresses, devices and files may differ between machines (``NCCL_IB_HCA``). Parts of a
+name are compared as whole words: ``VLLM_LOGITS_…`` does not count as a variable about logs.
 
-The invariant: nothing secret is hashed; a short one could be found from its hash.
+The invariant: secrets are never hashed, since a short secret could be recovered from its hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
-_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "VLLM_", "SGLANG_", "LMDEPLOY_", "TLLM_", "TRTLLM_", "RAY_")
+from unitagent.frameworks import FRAMEWORKS
+
+_PREFIXES = ("NCCL_", "GLOO_", *chain.from_iterable(FRAMEWORKS.values()))
 _COMPARED = frozenset({"PET_NPROC_PER_NODE"})
 _PARTS_THAT_MAY_DIFFER = frozenset(
     {
@@ -30,23 +33,27 @@ _MAY_DIFFER = frozenset(
 )
 
 
-def fingerprint(command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    """Words ``name=value`` of settings, ``name=hash`` of the user's command and variables that must agree."""
-    words = [f"COMMAND={_hash(chr(0).join(command))}"]
+def compute_fingerprint(
+    command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]
+) -> str:
+    """Return ``name=value`` for settings and ``name=hash`` for the command and the compared variables."""
+    words = [f"COMMAND={_hash_text(chr(0).join(command))}"]
     words += [f"{name}={text}" for name, text in settings.items()]
-    words += [f"{name}={_hash(text)}" for name, text in sorted(environ.items()) if text and _compared(name)]
+    words += [
+        f"{name}={_hash_text(text)}" for name, text in sorted(environ.items()) if text and _is_compared(name)
+    ]
     return " ".join(words)
 
 
-def _compared(name: str) -> bool:
+def _is_compared(name: str) -> bool:
     if name in _COMPARED:
         return True
-    if not name.isprintable():  # no line of text could hold it, and no record
+    if not name.isprintable():  # neither a line of text nor a record could hold it
         return False
     parts = set(name.split("_"))
-    own = parts & _PARTS_THAT_MAY_DIFFER and "MASTER" not in parts  # where they meet is the same for all
+    own = parts & _PARTS_THAT_MAY_DIFFER and "MASTER" not in parts  # the rendezvous is the same on all ranks
     return name.startswith(_PREFIXES) and name not in _MAY_DIFFER and not own
 
 
-def _hash(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""From a gang to what is run: the command line, its environment, and how its health is asked."""
+"""From a gang to a launch: the command line, its environment, and its health probe."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent import folder
-from unitagent.agent.checking import UNASKED, Asked, Asking, Commands
-from unitagent.core.ending import LEADER_SHARE
+from unitagent.agent.workload_health import (
+    NO_COMMAND_CHECKS,
+    CommandChecks,
+    HealthProbeBuilder,
+    HealthProbePlan,
+)
 from unitagent.core.model import Gang
-from unitagent.discovery.rendezvous import rendezvous
-from unitagent.probes.inflight import Inflight
-from unitagent.probes.stall import Gauges
+from unitagent.core.shutdown import LEADER_SHARE
+from unitagent.discovery.platforms import find_rendezvous_variables
+from unitagent.probes.health import EngineGauges
+from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
+from unitagent.system import working_directory
 from unitagent.workload.environment import (
     GangInfo,
+    build_environment,
     explain_pairs,
     explain_variables,
-    fill,
-    workload_environment,
+    fill_placeholders,
 )
 
 if TYPE_CHECKING:
-    from unitagent.frameworks.adapter import Context, Plan
-    from unitagent.frameworks.completing import Completed
-    from unitagent.frameworks.shell_text import Plain
+    from unitagent.frameworks.completer import CompletedCommand
+    from unitagent.frameworks.interface import LaunchPlan, RankContext
+    from unitagent.frameworks.shell_text import PlainCommand
 
 
 _UNKNOWN_HEALTH = (
-    "the workload's health and port are not known{}: ready means that its process runs, and a drain waits "
-    "for no request; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and UNIT_TRAFFIC_PORT"
+    "the health URL and port of the workload are unknown{}: ready only means that its process runs, and a "
+    "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
+    "UNIT_TRAFFIC_PORT"
 )
-_ENDING = 1.0  # seconds that an engine takes to end once it is idle
+_ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +49,36 @@ class Launch:
 
     Attributes:
         origins: flag or variable that a framework added -> a sentence why.
-        asked: how it is asked for its health; None where there is nothing to ask.
-        inflight: counts its requests in flight; None where that is not known.
-        gauges: where its engine tells of its progress; None where it does not.
-        traffic_port: where it takes user traffic at rank 0; None where that is not known.
-        vital: beginnings of the names of processes that it cannot do without.
-        deaf: it makes nothing of a SIGTERM, so that a grace would only be lost time.
-        notices: sentences that a person should read once.
+        health_probe: how its health is checked; None if it has no check.
+        inflight: counts its requests in flight; None if its port is unknown.
+        gauges: the metrics that show its progress; None if it has none.
+        traffic_port: its port for user traffic at rank 0; None if unknown.
+        required_processes: prefixes of the names of processes that it cannot run without.
+        ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
+        notices: warnings to log once.
 
     """
 
     argv: list[str]
     env: dict[str, str]
     origins: Mapping[str, str]
-    asked: Asked | None
-    inflight: Inflight | None
-    gauges: Gauges | None = None
+    health_probe: HealthProbePlan | None
+    inflight: InFlightRequests | None
+    gauges: EngineGauges | None = None
     traffic_port: int | None = None
-    vital: tuple[str, ...] = ()
-    deaf: bool = False
+    required_processes: tuple[str, ...] = ()
+    ignores_sigterm: bool = False
     notices: tuple[str, ...] = ()
 
 
-def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")) -> str:
-    """Give the value of ``NCCL_IB_HCA``, when the user wants the card's RDMA device found. Blocks."""
+def choose_rdma_device(
+    found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
+) -> str:
+    """Return a value for ``NCCL_IB_HCA`` if the user wants the interface's RDMA device. Blocks."""
     chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
     if found.settings.rdma != "auto" or chosen:
         return ""
-    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (for those who ask)
+    from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (few ask for it)
 
     hca = find_hca(ifname, root)
     if hca is not None and hca.usable:
@@ -80,94 +88,97 @@ def find_rdma(found: Resolved, ifname: str, warn: Callable[[str], None], root: P
     return ""
 
 
-def replaced_by_ours(found: Resolved) -> frozenset[str]:
-    """Name what the platform that gave the rank has set for its own rendezvous.
+def list_replaced_variables(found: Resolved) -> frozenset[str]:
+    """Return the variables that the platform which gave the rank has set for its own rendezvous.
 
-    That one is the same in every generation, where processes of an older one could meet the new ones.
+    That rendezvous is the same in every generation, so processes of an older one could meet the new ones.
     """
-    told = found.sources["RANK_ID"].startswith("platform ")
-    return rendezvous(found.platform, os.environ) if told else frozenset()
+    by_platform = found.sources["RANK_ID"].startswith("platform ")
+    return find_rendezvous_variables(found.platform, os.environ) if by_platform else frozenset()
 
 
-def _patience(settings: Settings) -> int:
-    """How long an engine may take for requests in flight after SIGTERM.
+def _compute_shutdown_timeout(settings: Settings) -> int:
+    """Return how many seconds an engine may spend on requests in flight after SIGTERM.
 
-    What is left of rank 0's share of a wanted stop when the drain has taken its time. But the same signal
-    ends an engine after a failure, when it would wait for requests that can never finish: half of that grace
-    at most.
+    It is the rest of rank 0's share of the stop grace after the drain. After a failure the same signal stops
+    the engine, which would then wait for requests that can never finish: at most half of that grace.
     """
     left = LEADER_SHARE * settings.stop_grace - settings.deregister - settings.drain - _ENDING
     return max(1, int(min(left, settings.restart_grace / 2)))
 
 
 class Launcher:
-    """Knows the user's command and settings; each gang makes a ``Launch`` of them."""
+    """Turns the user's command and settings into a ``Launch`` for each gang."""
 
     def __init__(
         self,
         found: Resolved,
         rank: int,
-        card: tuple[str, str],
+        interface: tuple[str, str],
         marker: str,
         *,
         hca: str = "",
-        commands: Commands = UNASKED,
+        command_checks: CommandChecks = NO_COMMAND_CHECKS,
     ) -> None:
-        """Remember what stays the same.
+        """Keep what is the same for every gang.
 
         Args:
             found: the settings, and what the service file adds to the environment.
-            rank: of this instance.
-            card: name of the network card, and our address on it.
-            marker: by which a later agent knows our processes.
-            hca: value for ``NCCL_IB_HCA``; empty when nobody asked for it.
-            commands: makes checks of commands; not needed where nothing is going to be asked.
+            rank: rank of this instance.
+            interface: name of the network interface, and our address on it.
+            marker: value by which a later agent recognizes our processes.
+            hca: value for ``NCCL_IB_HCA``; empty for none.
+            command_checks: makes health checks of commands; not needed for a dry run.
 
         """
-        self._found = found
+        self._resolved = found
         self._settings = found.settings
         self._rank = rank
-        self._ifname, self._ip = card
+        self._ifname, self._ip = interface
         self._marker = marker
-        self._commands = commands
-        self._offered = {"NCCL_IB_HCA": hca} if hca else {}
+        self._command_checks = command_checks
+        self._defaults = {"NCCL_IB_HCA": hca} if hca else {}
 
-    @folder.returned()
-    def launch(self, gang: Gang) -> Launch:
+    @working_directory.in_start_directory()
+    def prepare_launch(self, gang: Gang) -> Launch:
         """Complete command and environment for this rank of ``gang``.
 
         Raises:
             ConfigurationError: the user's flags contradict the Unit.
 
         """
-        replaced = replaced_by_ours(self._found)
+        replaced = list_replaced_variables(self._resolved)
         given = {name: text for name, text in os.environ.items() if text and name not in replaced}
-        info = self._info(gang)
-        env = workload_environment({**self._offered, **self._found.environment, **given}, info)
-        argv = fill(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
-        made = self._completed(gang, argv, env)
+        info = self._make_gang_info(gang)
+        env = build_environment({**self._defaults, **self._resolved.environment, **given}, info)
+        argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
+        made = self._complete_command(gang, argv, env)
         plan = made.plan if made else None
-        asked = self._asked(plan, {**env, **(plan.env if plan else {})})
-        said = (*self._literal(), *explain_pairs(self._settings.command, info))
-        notices = (*(made.notices if made else self._alone(argv)), *said, *self._unknown(asked, made))
+        asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
+        warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
+        notices = (
+            *(made.notices if made else self._explain_alone(argv)),
+            *warnings,
+            *self._explain_unknown_health(asked, made),
+        )
         if plan is None:
-            known, inflight = self._settings.traffic_port, self._inflight(None)
+            known, inflight = self._settings.traffic_port, self._make_inflight(None)
             return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
             origins=plan.origins,
-            asked=asked,
-            inflight=self._inflight(plan),
-            gauges=self._gauges(plan),
+            health_probe=asked,
+            inflight=self._make_inflight(plan),
+            gauges=self._find_gauges(plan),
             traffic_port=self._settings.traffic_port or plan.traffic_port,
-            vital=plan.vital,
-            deaf=plan.deaf,
+            required_processes=plan.required_processes,
+            ignores_sigterm=plan.ignores_sigterm,
             notices=notices,
         )
 
-    def rehearse(self, master: str | None = None) -> Launch:
-        """What would be run in a Unit whose other ranks nobody has met yet.
+    def prepare_dry_run(self, master: str | None = None) -> Launch:
+        """Return what would run in a Unit whose other ranks are not known yet.
 
         Raises:
             ConfigurationError: as :meth:`launch`.
@@ -175,41 +186,43 @@ class Launcher:
         """
         size = self._settings.size
         ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
-        return self.launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
+        return self.prepare_launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
 
-    def _literal(self) -> tuple[str, ...]:
-        """What is to be said of variables that only a shell would replace."""
-        said = explain_variables(self._settings.command)
-        if not said:
+    def _explain_literals(self) -> tuple[str, ...]:
+        """Return warnings about variables that only a shell would expand."""
+        warnings = explain_variables(self._settings.command)
+        if not warnings:
             return ()
-        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few have them)
+        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few commands have them)
 
-        return () if is_shell_text(tuple(self._settings.command)) else said
+        return () if is_shell_text(tuple(self._settings.command)) else warnings
 
-    def _completed(self, gang: Gang, argv: list[str], env: Mapping[str, str]) -> Completed | None:
-        """What the framework of the command makes of it; None where none was asked for."""
+    def _complete_command(
+        self, gang: Gang, argv: list[str], env: Mapping[str, str]
+    ) -> CompletedCommand | None:
+        """Return the command as its framework completes it; None if no framework is wanted."""
         if self._settings.framework == "none":
             return None
-        from unitagent.frameworks.completing import complete  # noqa: PLC0415 (most run plain commands)
+        from unitagent.frameworks.completer import complete_command  # noqa: PLC0415 (most run plain commands)
 
-        def place(framework: str, command: Plain) -> Context:
-            return self._context(gang, framework, command)
+        def place(framework: str, command: PlainCommand) -> RankContext:
+            return self._make_context(gang, framework, command)
 
-        return complete(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
+        return complete_command(self._settings.framework, tuple(argv), env, str(Path.cwd()), place)
 
-    def _alone(self, argv: list[str]) -> tuple[str, ...]:
-        """What is to be said of an engine that nobody completes, unless it was asked for."""
-        if self._found.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
+    def _explain_alone(self, argv: list[str]) -> tuple[str, ...]:
+        """Return warnings about an engine that is not completed, unless the user asked for that."""
+        if self._resolved.sources["UNIT_FRAMEWORK"] != "default" or self._settings.size == 1:
             return ()
-        from unitagent.starts import explain_alone  # noqa: PLC0415 (not every agent asks)
+        from unitagent.engine_commands import explain_missing_ranks  # noqa: PLC0415 (not every agent asks)
 
-        return explain_alone(argv)
+        return explain_missing_ranks(argv)
 
-    def _context(self, gang: Gang, framework: str, command: Plain) -> Context:
-        from unitagent.discovery.installed import version_of  # noqa: PLC0415
-        from unitagent.frameworks.adapter import Context  # noqa: PLC0415
+    def _make_context(self, gang: Gang, framework: str, command: PlainCommand) -> RankContext:
+        from unitagent.discovery.installed_version import find_installed_version  # noqa: PLC0415
+        from unitagent.frameworks.interface import RankContext  # noqa: PLC0415
 
-        return Context(
+        return RankContext(
             rank=self._rank,
             size=self._settings.size,
             unit=self._settings.unit,
@@ -220,19 +233,21 @@ class Launcher:
             rank_ips=gang.ips,
             ifname=self._ifname,
             folder=command.folder,
-            version=version_of(framework, command.argv, command.env.get("PATH")),
-            patience=_patience(self._settings),
+            version=find_installed_version(framework, command.argv, command.env.get("PATH")),
+            shutdown_timeout=_compute_shutdown_timeout(self._settings),
             traffic_port=self._settings.traffic_port,
         )
 
-    def _unknown(self, asked: Asked | None, made: Completed | None) -> tuple[str, ...]:
-        """What to say where nobody can tell how the workload is."""
+    def _explain_unknown_health(
+        self, asked: HealthProbePlan | None, made: CompletedCommand | None
+    ) -> tuple[str, ...]:
+        """Return a warning if the health of the workload cannot be known."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
         because = f", because {made.hidden}" if made and made.hidden else ""
         return (_UNKNOWN_HEALTH.format(because),)
 
-    def _info(self, gang: Gang) -> GangInfo:
+    def _make_gang_info(self, gang: Gang) -> GangInfo:
         return GangInfo(
             rank=self._rank,
             size=self._settings.size,
@@ -246,18 +261,22 @@ class Launcher:
             marker=self._marker,
         )
 
-    def _asked(self, plan: Plan | None, env: Mapping[str, str]) -> Asked | None:
-        return Asking(self._found, plan, env, self._commands, self._ip).asked() if self._rank == 0 else None
+    def _build_probe(self, plan: LaunchPlan | None, env: Mapping[str, str]) -> HealthProbePlan | None:
+        return (
+            HealthProbeBuilder(self._resolved, plan, env, self._command_checks, self._ip).build_probe()
+            if self._rank == 0
+            else None
+        )
 
-    def _gauges(self, plan: Plan) -> Gauges | None:
+    def _find_gauges(self, plan: LaunchPlan) -> EngineGauges | None:
         if self._rank != 0 or not plan.metrics_url or not plan.progress_metric:
             return None
-        return Gauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
+        return EngineGauges(plan.metrics_url, plan.running_metrics, plan.progress_metric)
 
-    def _inflight(self, plan: Plan | None) -> Inflight | None:
+    def _make_inflight(self, plan: LaunchPlan | None) -> InFlightRequests | None:
         port = self._settings.traffic_port or (plan.traffic_port if plan else None)
         if port is None:
             return None
         if plan is not None and plan.metrics_url and plan.running_metrics:
-            return Inflight(port, plan.metrics_url, plan.running_metrics)
-        return Inflight(port)
+            return InFlightRequests(port, plan.metrics_url, plan.running_metrics)
+        return InFlightRequests(port)

@@ -1,7 +1,7 @@
-"""The shell around the core, and the only place where the rooms meet.
+"""The imperative shell around the core, and the only place where the packages meet.
 
-One queue comes in, ``decide`` says what to do, and each action is handed to the room that can do it. Only
-this loop writes the state; whatever takes time runs as a task that ends by putting an event into the queue.
+Events arrive through one queue, ``decide`` returns actions, and each action is handed to the component that
+performs it. Only this loop changes the state; slow work runs as a task that ends by queueing an event.
 """
 
 from __future__ import annotations
@@ -13,320 +13,355 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unitagent.agent.last_words import LastWords
+from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
+from unitagent.agent.history_writer import FailureOutput, HistoryWriter
 from unitagent.agent.launch import Launch, Launcher
-from unitagent.agent.measuring import is_news, measure
-from unitagent.agent.recording import Recorder
-from unitagent.agent.tasks import Tasks, unmissed
-from unitagent.agent.vigil import Vigil
+from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
-from unitagent.core import outage
-from unitagent.core.decide import decide
+from unitagent.core import isolation
+from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.parts import Work
-from unitagent.core.sleeping import wakes_at
-from unitagent.core.state import State, failure_of, name
-from unitagent.discovery.ports import ABOVE, find_master_port
+from unitagent.core.state import State, describe_rank, make_failure
+from unitagent.core.state_parts import WorkloadPhase
+from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
-from unitagent.log import Where
-from unitagent.probes.health import Verdict
+from unitagent.probes.health import HealthVerdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
-from unitagent.workload.leash import Leash
-from unitagent.workload.process import Workload
-from unitagent.workload.signals import Birth, install
+from unitagent.system.log import LogContext
+from unitagent.workload.lifecycle import Workload
+from unitagent.workload.signals import InheritedSignals, install_handlers
+from unitagent.workload.watchdog_client import WatchdogClient
+
+if TYPE_CHECKING:
+    from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
 
-BUSY = 0.05  # seconds between two looks at the clock while something is on
-_INSIDE = 1.0  # seconds between two looks at the workload's processes
-_SHARED_MEMORY = 30  # looks between two notes of the shared memory that the workload uses
-_AGAIN = 1.0  # seconds between two searches for a port
-_LAST_WORDS = 0.5  # seconds for the end of the workload's output
+BUSY = 0.05  # seconds between two ticks while something is going on
+_INSIDE = 1.0  # seconds between two checks of the workload's processes
+_SHARED_MEMORY = 30  # checks between two samples of the resources that the workload uses
+_AGAIN = 1.0  # seconds before failed work is tried again
+_LAST_WORDS = 0.5  # seconds to flush the workload's output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """What an agent acts through."""
+class Components:
+    """The components through which an agent acts."""
 
     store: Store
     workload: Workload
     peers: Peers
     launcher: Launcher
     metrics: Metrics
-    leash: Leash
-    recorder: Recorder
+    watchdog: WatchdogClient
+    history: HistoryWriter
 
 
 class Agent:
     """One instance's agent, from the first exchange to its exit code.
 
     Attributes:
-        stepped: something has happened, or the store has answered.
+        stepped: set when something has happened or the store has answered.
 
     """
 
-    def __init__(self, state: State, where: Where, stall: float = 0.0) -> None:
+    def __init__(self, state: State, where: LogContext, stall: float = 0.0) -> None:
         self.state = state
         self.stepped = asyncio.Event()
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
         self._stopping: asyncio.Task[None] | None = None
-        self._vigil = Vigil(self._on_verdict, self._on_stall, stall)
+        self._monitor = WorkloadMonitor(self._on_verdict, self._on_stall, stall)
         self._launch: Launch | None = None
         self._beat = 0.0
-        self._keeping: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
         self._ports: frozenset[int] = frozenset()
-        self._rooms: Rooms
-        self._last_words: LastWords
+        self._components: Components
+        self._failure_output: FailureOutput
 
-    def furnish(self, rooms: Rooms) -> None:
-        """Give the rooms, which were built with this agent's callbacks."""
-        self._rooms = rooms
-        self._last_words = LastWords(rooms.store)
+    def attach(self, components: Components) -> None:
+        """Attach the components, which were built with this agent's callbacks."""
+        self._components = components
+        self._failure_output = FailureOutput(components.store)
 
-    async def run(self, born: Birth) -> int:
-        """Live until ``Quit``; returns the exit code."""
-        install(born, on_stop=self._on_signal, forward=self._rooms.workload.signal)
-        self._tasks.keep_up(self._look_inside, _AGAIN)
-        self._tasks.keep_up(lambda: self._rooms.store.listen(lambda: self._put(ev.Pushed)), _AGAIN)
-        self._put(ev.Tick)
+    async def run(self, inherited: InheritedSignals) -> int:
+        """Run until ``Quit``; return the exit code."""
+        install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
+        self._tasks.keep_running(self._monitor_processes, _AGAIN)
+        self._tasks.keep_running(
+            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.Pushed)), _AGAIN
+        )
+        self._enqueue_event(ev.Tick)
         code = None
         try:
             while code is None:
-                event, late = await self._next()
+                event, late = await self._next_event()
                 if late > 0:
-                    code = self._step(ev.Tick(time.monotonic(), late))
-                code = self._step(event) if code is None else code
+                    code = self._take_step(ev.Tick(time.monotonic(), late))
+                code = self._take_step(event) if code is None else code
         finally:
-            if code is None:  # an error of ours; outside of a container the workload would live on
-                await self._rooms.workload.stop(0.0)
-            await self._close()
+            if code is None:  # an internal error; outside a container the workload would keep running
+                await self._components.workload.stop(0.0)
+            await self._close_components()
         return code
 
-    # what comes in
+    # events
 
-    def look(self) -> None:
+    def request_exchange(self) -> None:
         """Exchange records with the store at once."""
-        self._put(ev.Pushed)
+        self._enqueue_event(ev.Pushed)
+
+    async def sample_usage(self) -> list[ProcessUsage]:
+        """Return what each process of the workload uses now."""
+        return await self._components.workload.sample_usage()
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
-        if self._rooms.leash.has_killed():
+        if self._components.watchdog.has_killed():
             ended = replace(ended, by_watchdog=True)
-        self._last_words.heard(self.state.me.generation, tail)
-        self._rooms.metrics.observe_exit(ended.status)
-        if ended.signal == signal.SIGINT and self._rooms.workload.has_terminal:
-            self._put(ev.StopAsked)  # Ctrl-C on a terminal reaches the workload only; it is meant for both
-        self._put(ev.WorkloadExited, ended)
+        self._failure_output.remember_tail(self.state.me.generation, tail)
+        self._components.metrics.observe_exit(ended.status)
+        if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
+            self._enqueue_event(
+                ev.StopAsked
+            )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
+        self._enqueue_event(ev.WorkloadExited, ended)
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
         """A watched peer's connection broke."""
-        self._put(ev.PeerHungUp, rank, incarnation)
+        self._enqueue_event(ev.PeerHungUp, rank, incarnation)
 
     def _on_signal(self, _number: int) -> None:
-        self._put(ev.StopAsked)
+        self._enqueue_event(ev.StopAsked)
 
-    def _put(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
+    def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
-    async def _next(self) -> tuple[ev.Event, float]:
-        """The next event, or a look at the clock: when it is due while all is well, often while something is
-        on; and by how many seconds it comes too late.
+    async def _next_event(self) -> tuple[ev.Event, float]:
+        """Return the next event or tick, and by how many seconds it is late.
+
+        Ticks come when the next deadline is due, and often while something is going on.
         """
-        loop, pause = asyncio.get_running_loop(), self._pause()
-        timer = loop.call_later(pause, self._put, ev.Tick)
+        loop, pause = asyncio.get_running_loop(), self._compute_pause()
+        timer = loop.call_later(pause, self._enqueue_event, ev.Tick)
         due = loop.time() + pause
         try:
             event = await self._queue.get()
         finally:
             timer.cancel()
-        return event, loop.time() - due - self.state.rules.timing.tick
+        return event, loop.time() - due - self.state.config.timing.tick
 
-    def _pause(self) -> float:
-        """Seconds until the clock has to be looked at; one that has passed, and changed nothing, does not."""
-        tick, wake = self.state.rules.timing.tick, wakes_at(self.state)
+    def _compute_pause(self) -> float:
+        """Return the seconds until the next tick; a deadline that passed without effect does not count."""
+        tick, wake = self.state.config.timing.tick, next_wakeup(self.state)
         if wake is not None and (left := wake - time.monotonic()) > 0:
             return left
-        return tick if self._calm() else min(tick, BUSY)
+        return tick if self._is_calm() else min(tick, BUSY)
 
-    def _calm(self) -> bool:
+    def _is_calm(self) -> bool:
         state = self.state
         end = state.shutdown
         undisturbed = end.asked is None and end.draining is None and end.leaving is None
         return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
 
-    # what goes out
+    # actions
 
-    def _step(self, event: ev.Event) -> int | None:
-        """Decide and act; the exit code when that was the end."""
+    def _take_step(self, event: ev.Event) -> int | None:
+        """Decide and act; return the exit code once the agent has to exit."""
         before = self.state
         self.state, actions = decide(before, event)
-        if is_news(before, self.state):
+        if has_news(before, self.state):
             self.stepped.set()
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
-        measure(self._rooms.metrics, before, self.state)
-        self._rooms.recorder.observe(before, self.state, actions)
-        if (output := self._last_words.take(self.state)) is not None:
-            self._keeping = self._tasks.start(self._last_words.keep(output), unmissed)
+        record_metrics(self._components.metrics, before, self.state)
+        self._components.history.observe_step(before, self.state, actions)
+        if (output := self._failure_output.take_output(self.state)) is not None:
+            self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
             if isinstance(action, act.Quit):
                 return action.code
-            self._perform(action)
+            self._perform_action(action)
         return None
 
     def _feed_watchdog(self) -> None:
-        """The workload may live for a lease after our last beat, or as long as we hold without a store."""
+        """Let the workload run for a lease after our last heartbeat, or for as long as we hold out without a
+        store.
+        """
         state = self.state
         if state.up:
-            last = self._beat if state.connected else outage.last_touch(state)
-            self._rooms.leash.feed(last, state.rules.timing.watchdog)
+            last = self._beat if state.connected else isolation.last_contact(state)
+            self._components.watchdog.extend_deadline(last, state.config.timing.watchdog)
         else:
-            self._rooms.leash.rest()
+            self._components.watchdog.disarm()
 
-    def _perform(self, action: act.Action) -> None:
+    def _perform_action(self, action: act.Action) -> None:
         match action:
-            case act.Say():
+            case act.Log():
                 _log.log(action.level, "%s", action.text)
             case act.Exchange():
-                self._tasks.start(
-                    self._exchange(action), lambda error: self._put(ev.StoreFailed, repr(error))
+                self._tasks.start_task(
+                    self._exchange_records(action),
+                    lambda error: self._enqueue_event(ev.StoreFailed, repr(error)),
                 )
             case act.AskPeer():
-                self._tasks.start(self._ask(action), lambda _: self._answered(action, ev.Opinion.SILENT))
+                self._tasks.start_task(
+                    self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT)
+                )
             case act.CheckPeers():
-                self._tasks.start(self._check(action), lambda _: self._reached_nobody(action))
+                self._tasks.start_task(self._check_peers(action), lambda _: self._report_no_answers(action))
             case act.WatchPeers():
-                self._rooms.peers.watch(action.peers)
+                self._components.peers.watch_peers(action.peers)
             case act.FindPort():
-                self._tasks.keep_up(lambda: self._find_port(action), _AGAIN)
+                self._tasks.keep_running(lambda: self._find_master_port(action), _AGAIN)
             case act.Spawn():
-                self._spawn(action.gang)
+                self._spawn_workload(action.gang)
             case act.Stop():
-                self._stop(action.grace)
+                self._begin_stop(action.grace)
             case act.AwaitDrain():
-                self._tasks.start(self._await_drain(), lambda _: self._put(ev.Drained))
+                self._tasks.start_task(self._await_drain(), lambda _: self._enqueue_event(ev.Drained))
 
     # the store
 
-    async def _exchange(self, action: act.Exchange) -> None:
+    async def _exchange_records(self, action: act.Exchange) -> None:
         began = time.monotonic()
         try:
-            reply = await self._rooms.store.exchange(action)
+            reply = await self._components.store.exchange(action)
         except StoreError as error:
-            self._rooms.metrics.observe_store_error()
+            self._components.metrics.observe_store_error()
             _log.debug("%s", error)
-            self._put(ev.StoreFailed, str(error))
+            self._enqueue_event(ev.StoreFailed, str(error))
         else:
             self._beat = began
-            self._rooms.metrics.observe_store_contact(time.monotonic())
-            self._put(ev.Exchanged, reply)
+            self._components.metrics.observe_store_contact(time.monotonic())
+            self._enqueue_event(ev.Exchanged, reply)
 
     # the peers
 
-    async def _ask(self, action: act.AskPeer) -> None:
-        self._answered(action, *await self._rooms.peers.ask(action.peer))
+    async def _ask_peer(self, action: act.AskPeer) -> None:
+        self._report_answer(action, *await self._components.peers.ask_peer(action.peer))
 
-    def _answered(self, action: act.AskPeer, *verdict: Any) -> None:
-        self._put(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
+    def _report_answer(self, action: act.AskPeer, *verdict: Any) -> None:
+        self._enqueue_event(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
-    async def _check(self, action: act.CheckPeers) -> None:
-        self._put(ev.PeersChecked, action.gang, await self._rooms.peers.check(action.peers))
+    async def _check_peers(self, action: act.CheckPeers) -> None:
+        self._enqueue_event(
+            ev.PeersChecked, action.gang, await self._components.peers.check_peers(action.peers)
+        )
 
-    def _reached_nobody(self, action: act.CheckPeers) -> None:
-        nobody = dict.fromkeys((peer.incarnation for peer in action.peers), ev.Opinion.SILENT)
-        self._put(ev.PeersChecked, action.gang, nobody)
+    def _report_no_answers(self, action: act.CheckPeers) -> None:
+        silent = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.SILENT)
+        self._enqueue_event(ev.PeersChecked, action.gang, silent)
 
     # the workload
 
-    async def _find_port(self, action: act.FindPort) -> None:
+    async def _find_master_port(self, action: act.FindPort) -> None:
         while action.generation == self.state.me.generation:
             try:
                 port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
-            except (OSError, RuntimeError) as error:  # no port, or no thread to look for one
-                _log.warning("cannot find a free master port, and will look again: %s", error)
+            except (OSError, RuntimeError) as error:  # no port, or no thread to search for one
+                _log.warning("cannot find a free master port, trying again: %s", error)
                 await asyncio.sleep(_AGAIN)
             else:
                 self._ports = frozenset({port})
-                self._put(ev.PortFound, action.generation, port)
+                self._enqueue_event(ev.PortFound, action.generation, port)
                 return
 
-    def _spawn(self, gang: Gang) -> None:
+    def _spawn_workload(self, gang: Gang) -> None:
         try:
-            self._launch = launch = self._rooms.launcher.launch(gang)
-            block = range(gang.master_port, gang.master_port + ABOVE + 1)
-            ports = block if self.state.rules.rank == 0 else ()
-            pid = self._rooms.workload.spawn(launch.argv, launch.env, launch.vital, ports=ports)
+            self._launch = launch = self._components.launcher.prepare_launch(gang)
+            block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
+            ports = block if self.state.config.rank == 0 else ()
+            pid = self._components.workload.spawn(
+                launch.argv, launch.env, launch.required_processes, ports=ports
+            )
         except CommandError as error:
             _log.error("%s", error)
-            self._put(ev.WorkloadExited, Exit(error.exit_code, None))
+            self._enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
             return
-        self._put(ev.Spawned, pid)
-        self._vigil.begin(launch, health=self.state.rules.health)
+        self._enqueue_event(ev.Spawned, pid)
+        self._monitor.start_probes(launch, health=self.state.config.health)
 
-    def _stop(self, grace: float) -> None:
-        self._vigil.end()
-        if self._launch is not None and self._launch.deaf:
+    def _begin_stop(self, grace: float) -> None:
+        self._monitor.stop_probes()
+        if self._launch is not None and self._launch.ignores_sigterm:
             grace = 0.0
         if self._stopping is None:
-            self._stopping = self._tasks.start(self._stop_workload(grace), self._not_stopped)
+            self._stopping = self._tasks.start_task(self._await_stop(grace), self._report_stop_failure)
         elif grace == 0:
-            self._rooms.workload.hurry()
+            self._components.workload.force_stop()
 
-    async def _stop_workload(self, grace: float) -> None:
-        stuck = await self._rooms.workload.stop(grace)
+    async def _await_stop(self, grace: float) -> None:
+        stuck = await self._components.workload.stop(grace)
         self._stopping = None
         if stuck is None:
-            self._put(ev.WorkloadGone)
+            self._enqueue_event(ev.WorkloadGone)
         else:
-            self._put(ev.WorkloadStuck, stuck.why)
+            self._enqueue_event(ev.WorkloadStuck, stuck.why)
 
-    def _not_stopped(self, error: BaseException) -> None:
+    def _report_stop_failure(self, error: BaseException) -> None:
         self._stopping = None
-        self._put(ev.WorkloadStuck, f"the workload could not be ended: {error!r}")
+        self._enqueue_event(ev.WorkloadStuck, f"the workload could not be stopped: {error!r}")
 
-    async def _look_inside(self) -> None:
-        """Notice a workload that lives on without a process that it cannot do without."""
+    async def _monitor_processes(self) -> None:
+        """Detect a workload that keeps running without a process that it needs."""
         for second in itertools.count(1):
-            await self._rooms.workload.rest(_INSIDE)
+            await self._components.workload.wait_for_death(_INSIDE)
             if second % _SHARED_MEMORY == 0:
-                await self._rooms.workload.look()
-            corpse = await self._rooms.workload.dead_inside()
-            if corpse is not None and self.state.workload.work is Work.ALIVE:
-                ended = corpse.exit or Exit(0, None)
-                failure = self._failure(Reason(ended.reason), corpse.describe(), ended.signal)
-                self._put(ev.WorkloadSick, failure)
+                await self._components.workload.sample_resources()
+            dead = await self._components.workload.find_dead_process()
+            if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
+                ended = dead.exit or Exit(0, None)
+                failure = self._make_failure(Reason(ended.reason), dead.describe(), ended.signal)
+                self._enqueue_event(ev.WorkloadSick, failure)
 
-    def _on_verdict(self, verdict: Verdict) -> None:
+    def _on_verdict(self, verdict: HealthVerdict) -> None:
         if not (verdict.healthy or verdict.fatal):
             _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
-        self._put(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
+        self._enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
     def _on_stall(self, why: str) -> None:
-        self._put(ev.WorkloadSick, self._failure(Reason.STALLED, why))
+        self._enqueue_event(ev.WorkloadSick, self._make_failure(Reason.STALLED, why))
 
-    def _failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
-        rank = self.state.rules.rank
-        found = failure_of(self.state, rank, reason, f"{name(self.state, rank)}: {why}")
+    def _make_failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
+        rank = self.state.config.rank
+        found = make_failure(self.state, rank, reason, f"{describe_rank(self.state, rank)}: {why}")
         return replace(found, signal=number)
 
     async def _await_drain(self) -> None:
         inflight = self._launch.inflight if self._launch is not None else None
         if inflight is not None:
             await inflight.wait_idle()
-        self._put(ev.Drained)
+        self._enqueue_event(ev.Drained)
 
-    async def _close(self) -> None:
-        if self._keeping is not None:
-            await asyncio.wait((self._keeping,), timeout=_LAST_WORDS)
+    async def _close_components(self) -> None:
+        if self._storing is not None:
+            await asyncio.wait((self._storing,), timeout=_LAST_WORDS)
         await self._tasks.close()
-        self._rooms.peers.close()
-        await self._rooms.workload.close(_LAST_WORDS)
-        await self._rooms.store.close()
+        self._components.peers.close()
+        await self._components.workload.close(_LAST_WORDS)
+        await self._components.store.close()
+
+
+def record_metrics(metrics: Metrics, before: State, now: State) -> None:
+    """Count a restart, and record the duration of a recovery that has just finished."""
+    failure, marks = now.recovery.failure, now.recovery.timestamps
+    if now.recovery.counted != before.recovery.counted and failure is not None:
+        metrics.observe_restart(failure.reason, failure.rank)
+    if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
+
+
+def has_news(before: State, now: State) -> bool:
+    """Whether more has happened than time passing and an exchange starting."""
+    store = before.store.leases is now.store.leases and before.store.records is now.store.records
+    same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
+    way = before.shutdown is now.shutdown and before.recovery is now.recovery
+    return not (store and same and way and before.generation == now.generation)

@@ -1,8 +1,8 @@
-"""``unitagent run`` from its settings to its exit code: find out where, refuse what cannot be, and start the
-embedded store where it is to be here.
+"""``unitagent run`` from its settings to its exit code: find the address, refuse invalid settings, and start
+the embedded store if it belongs here.
 
-The invariant: what is refused is refused before anything else is started than a watchdog. Most of a start is
-imports: what comes after is in :mod:`serving`, and is imported while the embedded store starts.
+The invariant: invalid settings are refused before anything but the watchdog is started. Imports take most of
+a start: the rest is in :mod:`instance`, which is imported while the embedded store starts.
 """
 
 from __future__ import annotations
@@ -15,100 +15,114 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 
-from unitagent import folder
-from unitagent.agent.embedding import EmbeddedStore, StoreAddress, refuse_open_store, store_address
-from unitagent.agent.here import Here, end_former, given
 from unitagent.agent.launch import Launcher
-from unitagent.card_variables import misleading
-from unitagent.discovery.network import find_address
+from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
+from unitagent.agent.store_setup import (
+    EmbeddedStoreSupervisor,
+    StoreSetup,
+    locate_store,
+    refuse_open_store,
+)
+from unitagent.discovery.network import find_instance_address
 from unitagent.errors import UnitAgentError
-from unitagent.listening import explain_other_address, refuse_unheard
-from unitagent.log import Where
-from unitagent.memory import collect_from_now_on
 from unitagent.settings import Resolved
+from unitagent.system import working_directory
+from unitagent.system.addresses import explain_other_master_address, refuse_unreachable_listener
+from unitagent.system.interface_variables import find_misleading_variables
+from unitagent.system.log import LogContext
+from unitagent.system.malloc import resume_garbage_collection
+from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command
-from unitagent.workload.background import in_background
-from unitagent.workload.leash import Leash
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.signals import OVERHEARD, birth, install
+from unitagent.workload.signals import BLOCKED, install_handlers, read_inherited_signals
+from unitagent.workload.watchdog_client import WatchdogClient
 
 _log = logging.getLogger(__name__)
 
-_SETTLED = 1.0  # seconds; by then most starts have made what stays
-_CARD_SECONDS = 60.0  # a card may be attached a while after the container has started
+_SETTLED = 1.0  # seconds; by then most starts have allocated their long-lived objects
+_INTERFACE_SECONDS = 60.0  # an interface may be attached some time after the container has started
 
 
-async def run(found: Resolved, where: Where, mask: frozenset[int] = frozenset()) -> int:
-    """Be one instance of the Unit; returns the exit code.
+async def run_agent(found: Resolved, where: LogContext, mask: frozenset[int] = frozenset()) -> int:
+    """Run one instance of the Unit; return the exit code.
 
-    ``mask``: the signals that were blocked when this process began, to be so again when we can listen.
+    ``mask``: the signals that were blocked when this process started; they are restored once signals are
+    handled.
 
     Raises:
-        UnitAgentError: what a person has to know; its ``exit_code`` is the one to end with.
+        UnitAgentError: an error for the user; exit with its ``exit_code``.
 
     """
     for warning in found.warnings:
         _log.warning("%s", warning)
-    folder.leave()
-    asyncio.get_running_loop().call_later(_SETTLED, collect_from_now_on)
-    here = Here(birth(mask), Reaper(), Leash(), found.settings.keys)
-    here.reaper.install()
-    here.leash.start(here.reaper)
-    early = asyncio.ensure_future(_live(found, where, here))
+    working_directory.leave_start_directory()
+    asyncio.get_running_loop().call_later(_SETTLED, resume_garbage_collection)
+    context = ProcessContext(read_inherited_signals(mask), Reaper(), WatchdogClient(), found.settings.keys)
+    context.reaper.start_reaping()
+    context.watchdog.start(context.reaper)
+    early = asyncio.ensure_future(_prepare_and_run(found, where, context))
     asked: list[int] = []
 
     def stop(number: int) -> None:
         asked.append(number)
         early.cancel()
 
-    install(here.born, on_stop=stop, forward=lambda _: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask | OVERHEARD)
+    install_handlers(context.inherited_signals, on_stop=stop, forward=lambda _: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask | BLOCKED)
     try:
         return await early
     except asyncio.CancelledError:
-        if not asked:  # an end that nobody asked for must not look like success
-            raise UnitAgentError("internal error: the agent was cancelled although no signal came") from None
-        _log.info("asked to stop by %s before joining", signal.Signals(asked[0]).name)
+        if not asked:  # an exit without a request must not look like success
+            raise UnitAgentError("internal error: the agent was cancelled without a signal") from None
+        _log.info("received %s before joining: stopping", signal.Signals(asked[0]).name)
         return 0
     finally:
-        await here.leash.close()
-        here.reaper.close()
+        await context.watchdog.close()
+        context.reaper.close()
 
 
-async def _live(found: Resolved, where: Where, here: Here) -> int:
+async def _prepare_and_run(found: Resolved, where: LogContext, context: ProcessContext) -> int:
     settings = found.settings
-    with folder.returned():
-        command.resolve(settings.command, os.environ)
-    address = await find_address(settings.ifname, settings.rank_ip, _CARD_SECONDS, _log.warning)
+    with working_directory.in_start_directory():
+        command.check_command(settings.command, os.environ)
+    address = await find_instance_address(settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
-        await in_background(partial(refuse_unheard, settings.http_host, settings.http_port, address.ip))
+        await run_in_thread_or_here(
+            partial(refuse_unreachable_listener, settings.http_host, settings.http_port, address.ip)
+        )
     embedded = settings.redis_url is None and settings.redis_url_file is None
     if settings.size > 1 and embedded:
-        elsewhere = explain_other_address(settings.master_address, address.ip, settings.rank)
+        elsewhere = explain_other_master_address(settings.master_address, address.ip, settings.rank)
         if elsewhere:
             _log.warning("%s", elsewhere)
-    for said, remedy in misleading(given(found), address.ifname, address.ip):
-        _log.warning("%s: ranks may wait for each other for ever; %s", said, remedy)
+    for problem, remedy in find_misleading_variables(
+        merge_user_environment(found), address.ifname, address.ip
+    ):
+        _log.warning("%s: ranks may wait for each other forever; %s", problem, remedy)
     if settings.rank is not None:
-        Launcher(found, settings.rank, (address.ifname, address.ip), "").rehearse()  # or it is refused here
-    place = store_address(settings, address.ip, here.keys)
-    refuse_open_store(settings, place)
-    async with _embedded(place, here) as server:
+        Launcher(
+            found, settings.rank, (address.ifname, address.ip), ""
+        ).prepare_dry_run()  # raises if the command is invalid
+    location = locate_store(settings, address.ip, context.keys)
+    refuse_open_store(settings, location)
+    async with _run_embedded_store(location, context) as server:
         if settings.rank is not None:
-            await end_former(settings.unit, settings.rank)
-        from unitagent.agent.serving import serve  # noqa: PLC0415 (meanwhile the server starts)
+            await kill_former_workload(settings.unit, settings.rank)
+        from unitagent.agent.instance import run_instance  # noqa: PLC0415 (meanwhile the server starts)
 
-        return await serve(found, where, here, address, (place, server))
+        return await run_instance(found, where, context, address, (location, server))
 
 
 @contextlib.asynccontextmanager
-async def _embedded(place: StoreAddress, here: Here) -> AsyncIterator[EmbeddedStore | None]:
-    """The embedded store, where it is to be here: begun, and ended at last."""
-    if not place.embedded_here:
+async def _run_embedded_store(
+    location: StoreSetup, context: ProcessContext
+) -> AsyncIterator[EmbeddedStoreSupervisor | None]:
+    """Run the embedded store for the duration of the block, if it belongs here."""
+    if not location.embedded_here:
         yield None
         return
-    server = EmbeddedStore(place, here.reaper)
-    server.spawn()
+    server = EmbeddedStoreSupervisor(location, context.reaper)
+    server.spawn_server()
     try:
         yield server
     finally:

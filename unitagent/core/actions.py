@@ -1,4 +1,6 @@
-"""All that an agent can do to the world. ``decide`` returns these; the shell carries them out in order."""
+"""Everything an agent can do to the world: ``decide`` returns actions, the shell carries them out in
+order.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,18 @@ from unitagent.core.model import Failure, Gang, Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """Publish my record and read the others': the only write to the store.
+    """Write my record and read the others: the only write to the store.
 
-    At most one is under way; it ends in ``Exchanged`` or ``StoreFailed``.
+    At most one is in progress; it ends with ``Exchanged`` or ``StoreFailed``.
 
     Attributes:
-        record: put if my rank is free, mine already, or held by ``take``; None only looks.
-        take: incarnation that may be replaced, because it is known to be gone.
-        seen: the count of its last beat that I saw: one that has beaten since then is not gone.
-        generation: the highest I know; the store keeps the maximum.
-        failure: kept by the store unless it has one of that generation or a later one.
-        judge: ranks whose beats I want to see.
-        notify: push "look" to everybody else.
+        record: Written if my rank is free, already mine, or held by ``take``; None only reads.
+        take: Incarnation that may be replaced because it is known to be gone; empty for none.
+        seen: The count of its last heartbeat that I saw; if the store has a later one, it is not gone.
+        generation: The highest generation that I know; the store keeps the maximum.
+        failure: The store keeps it unless it has one of the same generation or a later one.
+        judge: Ranks whose heartbeats I want to read.
+        notify: Publish a wake-up to all other agents.
 
     """
 
@@ -36,14 +38,16 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class FindPort:
-    """Find a free master port on rank 0's address."""
+    """Find a free master port on rank 0's address; ends with ``PortFound``."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class CheckPeers:
-    """Ask who answers at the probe addresses of these records, from my card; ends in ``PeersChecked``."""
+    """Probe who answers at the addresses of these records, from my network interface; ends with
+    ``PeersChecked``.
+    """
 
     gang: str
     peers: tuple[Record, ...]
@@ -51,14 +55,14 @@ class CheckPeers:
 
 @dataclass(frozen=True, slots=True)
 class WatchPeers:
-    """Hold a connection to each of these, and to no other; a break is ``PeerHungUp``."""
+    """Keep a connection open to each of these peers and to no other; a break is ``PeerHungUp``."""
 
     peers: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AskPeer:
-    """Ask a peer's ``/status`` for a second opinion; ends in ``PeerAnswered``."""
+    """Ask for a peer's ``/status`` as a second opinion; ends with ``PeerAnswered``."""
 
     peer: Record
 
@@ -72,9 +76,9 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the workload: SIGTERM, at most ``grace`` seconds, SIGKILL until nothing is left.
+    """Stop the workload: SIGTERM, at most ``grace`` seconds, then SIGKILL until no process is left.
 
-    Given again while stopping, a shorter grace counts. Ends in ``WorkloadGone`` or ``WorkloadStuck``.
+    If repeated while stopping, the shorter grace counts. Ends with ``WorkloadGone`` or ``WorkloadStuck``.
     """
 
     grace: float
@@ -82,7 +86,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class AwaitDrain:
-    """Tell by ``Drained`` when no request is in flight."""
+    """Report with ``Drained`` when no request is in flight."""
 
 
 class Level(IntEnum):
@@ -95,8 +99,8 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
-    """One sentence for the operator."""
+class Log:
+    """One log line for the operator."""
 
     level: Level
     text: str
@@ -104,10 +108,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """End the agent. Always the last action."""
+    """End the agent with this exit code. Always the last action."""
 
     code: int
     why: str
 
 
-Action = Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Say | Quit
+Action = Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Log | Quit

@@ -1,81 +1,87 @@
 """The protocol of a Unit, as one pure function: ``decide(state, event) -> (state, actions)``.
 
-Time, chance and the world come in as events; every effect leaves as an action. The agent, the simulator and a
-replay of a recorded history run this same function.
+Time, randomness and the outside world come in as events; every effect leaves as an action. The agent,
+the simulator and a replay of a recorded history run this same function.
 
-How it works. An event first adds its facts to the state (:mod:`absorb`). Then the rules below look at the
-*whole* state, in this order, again and again until none of them changes anything. A wake-up therefore only
-says "look": whether it was a push, a timer or an answer makes no difference, and none of them can be missed.
-Each rule is asked in some stages of an agent's life only (:mod:`stage`); the table at the end says in which.
+How it works. An event first adds its facts to the state (:mod:`apply_event`). Then the rules below look
+at the *whole* state, in order, again and again until none of them changes anything. A wake-up therefore
+only means "look": it makes no difference whether a push, a timer or an answer caused it, and none can
+be missed. Each rule applies only in some stages of an agent's life (:class:`state.Stage`); the table
+``RULES`` lists them.
 
-What the rules keep, and where:
+What the rules guarantee, and where:
 
-1. Nothing of an older workload lives where a generation is entered (``barrier.enter`` needs ``Work.ABSENT``,
-   which only ``WorkloadGone`` gives).
-2. A generation starts when all ranks confirmed the same gang, in one snapshot (``barrier.stand``), or when
-   another that confirmed it has started, which had that snapshot (``barrier.start_late``). The gang's id,
-   generation and roster, is the fencing token: each incarnation confirms it once, so it cannot be issued
-   twice even when the store loses acknowledged writes.
-3. The generation in my memory never goes down (``absorb``): everything in the store may be lost and is
-   rebuilt from the agents' memories.
-4. Failures propose *my* generation plus one (``failures.end_generation``): many reports, one restart.
-5. A lease is judged by change on my own clock in unbroken contact (``leases``), and a late peer is asked
-   before it counts as lost (``judging.judge``).
-6. No store: hold; no store and no peers: stop (``outage``).
-7. One live incarnation per rank (``joining``): who loses the rank stops at once and ends.
+1. No process of an older workload is alive when an agent enters a generation (``barrier.enter_generation``
+   needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets).
+2. A generation starts when all ranks have confirmed the same gang, in one snapshot of the store
+   (``barrier.advance_barrier``), or when another member that confirmed it has started, since that one saw
+   such a snapshot (``barrier.start_late``). The gang's id, made of generation and roster, is the fencing
+   token: each incarnation confirms it once, so it cannot be issued twice even if the store loses
+   acknowledged writes.
+3. The generation that an agent knows never goes down (``apply_event``): everything in the store may be lost
+   and is rebuilt from the agents' memories.
+4. A failure proposes *my* generation plus one (``failures.end_generation``): many reports, one restart.
+5. A lease is judged by change, on my own clock and in unbroken contact (``leases``), and a late peer is asked
+   before it counts as lost (``failure_detector.ask_quiet_members``).
+6. Without the store: hold. Without the store and without the peers: stop (``isolation``).
+7. One live incarnation per rank (``rank_ownership``): an agent that loses its rank stops at once and ends.
+
+In the comments of the core, "I" is the agent whose state it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from unitagent.core import (
-    agreeing,
     barrier,
-    charging,
-    checks,
-    credence,
-    ending,
+    failure_detector,
     failures,
-    joining,
-    judging,
-    outage,
-    rejoining,
+    gang_checks,
+    isolation,
+    plausibility,
+    probe_answers,
+    rank_ownership,
+    rejoin,
+    restart_budget,
+    shutdown,
 )
-from unitagent.core.absorb import absorb
-from unitagent.core.actions import Action, Exchange, Level, Quit, Say
+from unitagent.core.actions import Action, Exchange, Level, Log, Quit
+from unitagent.core.apply_event import apply_event
 from unitagent.core.events import Event
-from unitagent.core.leases import neighbours
+from unitagent.core.failure_detector import silence_deadlines
+from unitagent.core.failures import startup_deadline
+from unitagent.core.leases import find_neighbours
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.stage import Stage, stage
-from unitagent.core.state import ALL_BEATS, Result, State
+from unitagent.core.state import ALL_BEATS, Result, Stage, State, find_stage
+from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 _MOST_PASSES = 20
 
 
 def decide(state: State, event: Event) -> Result:
-    """What the agent knows after ``event``, and what it does about it.
+    """The next state of an agent after ``event``, and the actions to carry out.
 
     Raises:
-        RuntimeError: the rules do not settle; a defect of this program, never caused by input.
+        RuntimeError: The rules do not settle; a defect of this program, never caused by input.
 
     """
-    state = absorb(state, event)
+    state = apply_event(state, event)
     actions: tuple[Action, ...] = ()
     for _ in range(_MOST_PASSES):
         before = state
-        state, more = _look(state)
+        state, more = _apply_rules(state)
         actions += more
         if state == before or (more and isinstance(more[-1], Quit)):
             return state, actions
     raise RuntimeError(f"the rules do not settle after {event}: {state}")
 
 
-def _look(state: State) -> Result:
-    """Ask each rule once, up to one that ends the agent."""
+def _apply_rules(state: State) -> Result:
+    """Apply each rule once, in order, until one ends the agent."""
     actions: tuple[Action, ...] = ()
-    now = stage(state)
+    now = find_stage(state)
     for rule, stages in RULES:
         if now not in stages:
             continue
@@ -84,38 +90,40 @@ def _look(state: State) -> Result:
         if more and isinstance(more[-1], Quit):
             return after, actions
         if after is not state:
-            state, now = after, stage(after)
+            state, now = after, find_stage(after)
     return state, actions
 
 
-def publish(state: State) -> Result:
-    """One exchange at a time: at once when there is something to say or to look for, else as a heartbeat."""
+def publish_record(state: State) -> Result:
+    """Start an exchange, one at a time: at once if there is something to write or to read, else as a
+    heartbeat.
+    """
     if state.store.in_flight or state.fenced:
         return state, ()
-    may_take = joining.may_take(state)
+    may_take = rank_ownership.find_replaceable(state)
     record = state.me if may_take is not None else None
-    if not _due(state, record):
+    if not _is_exchange_due(state, record):
         return state, ()
-    if record is not None and joining.takes_anew(state, may_take):
-        state = joining.claim(state)
+    if record is not None and rank_ownership.needs_new_tenure(state, may_take):
+        state = rank_ownership.start_tenure(state)
         record = state.me
     exchange = Exchange(
         record=record,
         take=may_take or "",
-        seen=state.store.leases.count(may_take or ""),
+        seen=state.store.leases.highest_count(may_take or ""),
         generation=state.generation,
         failure=None if state.recovery.failure_stored else state.recovery.failure,
-        judge=_beats(state),
-        notify=state.store.notify or _urgent(state),
+        judge=_choose_beats(state),
+        notify=state.store.notify or _is_urgent(state),
     )
-    later = state.now + state.rules.heartbeat
+    later = state.now + state.config.heartbeat
     state = state.with_store(
         in_flight=True, asked=state.now, exchanging=record, look=False, notify=False, next_beat=later
     )
     return state, (exchange,)
 
 
-def _due(state: State, record: Record | None) -> bool:
+def _is_exchange_due(state: State, record: Record | None) -> bool:
     if state.now >= state.store.next_beat:
         return True
     if not state.connected:
@@ -123,35 +131,39 @@ def _due(state: State, record: Record | None) -> bool:
     return state.store.look or state.store.notify or (record is not None and record != state.store.published)
 
 
-def _urgent(state: State) -> bool:
+def _is_urgent(state: State) -> bool:
     """Whether others wait for this change of my record."""
     me, old = state.me, state.store.published
     if old is None:
         return False
-    told = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
-    return told or (me.state is InstanceState.EXITED and old.state is not me.state)
+    leaving = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
+    return leaving or (me.state is InstanceState.EXITED and old.state is not me.state)
 
 
-def _beats(state: State) -> tuple[int, ...]:
-    if state.rules.size <= ALL_BEATS:
-        return tuple(range(state.rules.size))
-    wanted = {0, *neighbours(state.rules.rank, state.rules.size), *agreeing.at_odds(state)}
+def _choose_beats(state: State) -> tuple[int, ...]:
+    if state.config.size <= ALL_BEATS:
+        return tuple(range(state.config.size))
+    wanted = {
+        0,
+        *find_neighbours(state.config.rank, state.config.size),
+        *gang_checks.find_ranks_at_odds(state),
+    }
     return tuple(sorted(wanted))
 
 
 def note_ready(state: State) -> Result:
-    """The first moment that the whole generation serves ends a recovery."""
-    store, marks = state.store, state.recovery.marks
-    told = store.published == state.me  # before that the others cannot know, and would not be woken
-    if marks.ready is not None or not (store.current and told and checks.is_ready(state)):
+    """A recovery ends when the whole generation serves for the first time."""
+    store, marks = state.store, state.recovery.timestamps
+    published = store.published == state.me  # before that the others cannot know, and would not be woken
+    if marks.ready is not None or not (store.current and published and probe_answers.is_ready(state)):
         return state, ()
     marks = replace(marks, ready=state.now)
-    state = state.with_recovery(marks=marks, was_ready=True)
+    state = state.with_recovery(timestamps=marks, was_ready=True)
     state = state.with_store(notify=store.notify or store.last_to_act)
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
-    return state, (Say(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}"),)
+    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}"),)
 
 
 Rule = Callable[[State], Result]
@@ -162,49 +174,88 @@ EVER = frozenset(Stage)
 STAYING = EVER - LEAVING
 IN_GANG = RUNNING | STOPPING | ISOLATED | DRAINING
 
-# Each rule with the stages in which it may do something, in the order in which they are asked. A drain, and
-# the wish to leave, begin in the midst of something else and hide what that was. So the rules that go on
-# then look themselves whether a workload is up, cut off or in a drain. After ``ending.asked``, whoever was
-# asked to stop and has no workload is leaving.
+# Each rule with the stages in which it applies, in order. Draining and leaving begin in the middle of another
+# stage and hide which one that was, so the rules that still apply then check for themselves whether a
+# workload is up, isolated or draining. After ``shutdown.leave_without_workload`` an agent that was asked to
+# stop and has no workload is leaving.
 RULES: tuple[tuple[Rule, Stages], ...] = (
-    (joining.fence, EVER - JOINING),
-    (joining.give_up_store, JOINING),
-    (agreeing.agree, STAYING),
-    (joining.wait_for_rank, EVER),  # also who had the rank waits where the store shows a later tenure
-    (joining.confirm_tenure, EVER - JOINING),
-    (joining.joined, EVER - JOINING),
-    (credence.warn, EVER),
-    (outage.tell, EVER),
-    (outage.ask_around, IN_GANG | LEAVING),
-    (outage.isolate, RUNNING | STOPPING | DRAINING | LEAVING),
-    (judging.judge, IN_GANG | LEAVING),
-    (judging.tell_lost, IN_GANG | LEAVING),
-    (judging.look_in_time, IN_GANG | LEAVING),
-    (judging.watch_again, EVER - JOINING),
-    (failures.obey, STAYING),
-    (failures.follow_leader, IN_GANG - DRAINING),
+    (rank_ownership.leave_when_fenced, EVER - JOINING),
+    (rank_ownership.give_up_on_store, JOINING),
+    (gang_checks.refuse_disagreement, STAYING),
+    (rank_ownership.wait_for_rank, EVER),  # a former holder waits, too, if the store shows a later tenure
+    (rank_ownership.confirm_tenure, EVER - JOINING),
+    (rank_ownership.log_joined, EVER - JOINING),
+    (plausibility.warn_implausible, EVER),
+    (isolation.log_store_outage, EVER),
+    (isolation.ask_confidants, IN_GANG | LEAVING),
+    (isolation.stop_when_isolated, RUNNING | STOPPING | DRAINING | LEAVING),
+    (failure_detector.ask_quiet_members, IN_GANG | LEAVING),
+    (failure_detector.publish_lost, IN_GANG | LEAVING),
+    (failure_detector.look_at_deadlines, IN_GANG | LEAVING),
+    (failure_detector.renew_watches, EVER - JOINING),
+    (failures.apply_operator_order, STAYING),
+    (failures.leave_with_leader, IN_GANG - DRAINING),
     (failures.end_generation, IN_GANG - DRAINING),
-    (charging.learn_charges, STAYING - JOINING),
-    (charging.fail_together, STAYING - JOINING),
-    (failures.lost_contact, ISOLATED | DRAINING | LEAVING),
-    (failures.note, (IN_GANG - DRAINING) | LEAVING),
-    (ending.stuck, EVER - JOINING),
-    (ending.begin_drain, (IN_GANG - DRAINING) | LEAVING),
-    (ending.hurry, IN_GANG | LEAVING),
-    (ending.drain, DRAINING | LEAVING),
-    (ending.go_alone, RUNNING | LEAVING),
-    (ending.wind_down, RUNNING | DRAINING | LEAVING),
-    (ending.asked, STAYING),
-    (failures.complete, RUNNING | ISOLATED),
-    (charging.count, STOPPING | ISOLATED | DRAINING),
-    (ending.leave, LEAVING),
-    (rejoining.admit, IN_GANG | LEAVING),
-    (rejoining.rejoin, STAYING - JOINING - RUNNING),
-    (rejoining.come_too_late, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
-    (barrier.enter, STAYING - JOINING - RUNNING),
+    (restart_budget.learn_charges, STAYING - JOINING),
+    (restart_budget.fail_together, STAYING - JOINING),
+    (failures.report_own_isolation, ISOLATED | DRAINING | LEAVING),
+    (failures.note_generation_end, (IN_GANG - DRAINING) | LEAVING),
+    (shutdown.request_rebuild, EVER - JOINING),
+    (shutdown.begin_drain, (IN_GANG - DRAINING) | LEAVING),
+    (shutdown.force_stop, IN_GANG | LEAVING),
+    (shutdown.drain_in_turn, DRAINING | LEAVING),
+    (shutdown.stop_alone, RUNNING | LEAVING),
+    (shutdown.stop_after_end, RUNNING | DRAINING | LEAVING),
+    (shutdown.leave_without_workload, STAYING),
+    (failures.complete_job, RUNNING | ISOLATED),
+    (restart_budget.count_restart, STOPPING | ISOLATED | DRAINING),
+    (shutdown.leave_unit, LEAVING),
+    (rejoin.admit_rejoined, IN_GANG | LEAVING),
+    (rejoin.rejoin_generation, STAYING - JOINING - RUNNING),
+    (rejoin.restart_job_for_late_joiner, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
+    (barrier.enter_generation, STAYING - JOINING - RUNNING),
     (barrier.start_late, AT_BARRIER),
-    (barrier.stand, AT_BARRIER),
-    (barrier.report, AT_BARRIER),
+    (barrier.advance_barrier, AT_BARRIER),
+    (barrier.report_missing, AT_BARRIER),
     (note_ready, RUNNING),
-    (publish, EVER),
+    (publish_record, EVER),
 )
+
+
+# when to look at the clock again
+
+_UP = Shutdown()
+
+
+def next_wakeup(state: State) -> float | None:
+    """When the clock can next change something; None to keep looking at it with every tick.
+
+    The invariant: an agent that serves and waits for no answer loses nothing by sleeping until then.
+    The simulator checks this for every tick.
+    """
+    return min(_list_deadlines(state)) if _is_at_rest(state) else None
+
+
+def _is_at_rest(state: State) -> bool:
+    """Whether it serves, has nothing to write, and has no open question."""
+    store, peers, me = state.store, state.peers, state.me
+    serves = (
+        state.workload.phase is WorkloadPhase.ALIVE
+        and find_stage(state) is Stage.RUNNING
+        and not state.superseded
+    )
+    if not (serves and state.connected and state.shutdown == _UP):
+        return False
+    record = store.records.get(me.rank)
+    holds = store.holder == me.incarnation and (record is None or record.incarnation == me.incarnation)
+    written = store.published == me and not (store.in_flight or store.look or store.notify)
+    return holds and written and not (peers.asking or peers.hung_up or peers.suspects)
+
+
+def _list_deadlines(state: State) -> Iterator[float]:
+    """When the next heartbeat is due, when the store or a peer will have been silent for too long, and
+    when a start times out.
+    """
+    yield state.store.next_beat
+    yield from silence_deadlines(state)
+    yield startup_deadline(state)

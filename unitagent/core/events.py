@@ -1,4 +1,6 @@
-"""All that can happen to an agent. Each event carries ``now``: monotonic seconds of this agent's clock."""
+"""Everything that can happen to an agent. Each event carries ``now``, seconds on this agent's monotonic
+clock.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ from unitagent.core.model import Failure, Reply
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; a timer of ours may be due.
+    """Time has passed; a timer may be due.
 
     Attributes:
-        late: seconds by which this agent was late, because it stood still or was starved.
+        now: See the module.
+        late: Seconds by which this agent was late because it was suspended or starved of CPU.
 
     """
 
@@ -25,14 +28,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """Somebody said "look": the store has something new."""
+    """Another agent published a wake-up: the store has something new."""
 
     now: float
 
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """The store answered the exchange under way."""
+    """The store answered the current exchange."""
 
     now: float
     reply: Reply
@@ -40,7 +43,7 @@ class Exchanged:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The exchange under way got no answer."""
+    """The current exchange failed; ``detail`` says why."""
 
     now: float
     detail: str = ""
@@ -55,49 +58,55 @@ class PortFound:
     port: int
 
 
-class Opinion(StrEnum):
+class ProbeResult(StrEnum):
     """Who answered at a peer's address, if anybody did."""
 
     ALIVE = "alive"  # this incarnation
-    REFUSED = "refused"  # the machine: nobody listens there
-    OTHER = "other"  # another incarnation, of whatever rank or Unit; it says nothing of whom I asked for
+    REFUSED = "refused"  # the machine answers, and nobody listens there
+    OTHER = "other"  # another incarnation, of any rank or Unit; no evidence about the one I asked for
     SELF = "self"  # my own agent: the address leads back to this machine
-    STRANGER = "stranger"  # an agent that signs with another secret, or does not sign as I do
-    SILENT = "silent"  # nobody, or with nothing that can be believed
+    STRANGER = "stranger"  # an agent with another secret, or with none where I have one
+    SILENT = "silent"  # nobody, or nothing trustworthy
 
 
 @dataclass(frozen=True, slots=True)
 class PeersChecked:
-    """The answer to ``CheckPeers``: who answered at each peer's probe address, asked from our card.
+    """The result of ``CheckPeers``.
 
     Attributes:
-        gang: the one that was checked.
-        answers: by the incarnation that was asked for; only itself can say that it is reached.
+        now: See the module.
+        gang: Id of the gang that was checked.
+        answers: Who answered, by the incarnation that was looked for; only that incarnation itself counts as
+            reached.
 
     """
 
     now: float
     gang: str
-    answers: Mapping[str, Opinion]
+    answers: Mapping[str, ProbeResult]
 
 
 @dataclass(frozen=True, slots=True)
 class PeerAnswered:
-    """The answer to ``AskPeer``.
+    """The result of ``AskPeer``.
 
     Attributes:
-        incarnation: that was asked about.
-        working: the peer says that its workload is up in ``generation``.
-        ready: the peer says that the whole Unit serves.
-        leader: incarnation of the rank 0 that has vouched for the peer, or is the peer; "" where none has.
-        leader_age: seconds since the peer asked what that rank 0 answered.
+        now: See the module.
+        rank: The rank that was asked.
+        incarnation: The incarnation that was asked about.
+        result: Who answered.
+        generation: The peer's generation.
+        working: The peer reports that its workload is up in ``generation``.
+        ready: The peer reports that the whole Unit serves.
+        leader: Incarnation of the rank 0 that has answered the peer, or that the peer is; "" for none.
+        leader_age: Seconds since the peer asked the question that this rank 0 answered.
 
     """
 
     now: float
     rank: int
     incarnation: str
-    opinion: Opinion
+    result: ProbeResult
     generation: int = 0
     working: bool = False
     ready: bool = False
@@ -107,7 +116,7 @@ class PeerAnswered:
 
 @dataclass(frozen=True, slots=True)
 class PeerHungUp:
-    """The connection that was held to a watched peer broke."""
+    """The connection to a watched peer broke."""
 
     now: float
     rank: int
@@ -116,7 +125,7 @@ class PeerHungUp:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """The workload's main process is there."""
+    """The workload's main process exists."""
 
     now: float
     pid: int
@@ -124,7 +133,7 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadExited:
-    """The workload's main process ended; descendants of it may live on."""
+    """The workload's main process has ended; its descendants may still run."""
 
     now: float
     exit: Exit
@@ -132,14 +141,14 @@ class WorkloadExited:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadGone:
-    """Proof that no process of the workload is left."""
+    """No process of the workload is left, and this is proven."""
 
     now: float
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadStuck:
-    """Something of the workload cannot be made to go away; ``detail`` says what."""
+    """Some process of the workload cannot be killed; ``detail`` says which."""
 
     now: float
     detail: str
@@ -147,9 +156,9 @@ class WorkloadStuck:
 
 @dataclass(frozen=True, slots=True)
 class HealthChecked:
-    """One answer of the workload's health check, already counted against its threshold.
+    """One result of the workload's health check, after its threshold.
 
-    One that is not ``fatal`` keeps traffic away and ends nothing.
+    A failure that is not ``fatal`` only keeps traffic away.
     """
 
     now: float
@@ -160,7 +169,7 @@ class HealthChecked:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSick:
-    """The workload is alive but cannot work (stalled engine, lost children)."""
+    """The workload is alive but cannot work: its engine stalls, or it has lost child processes."""
 
     now: float
     failure: Failure
@@ -175,7 +184,7 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """SIGTERM or SIGINT came; the second one, a second later or more, means at once."""
+    """SIGTERM or SIGINT arrived. A second one, at least a second later, means: stop at once."""
 
     now: float
 

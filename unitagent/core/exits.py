@@ -1,7 +1,7 @@
-"""How a process ended, and how this program ends: every exit code that a user can meet is named here.
+"""How a process ended, and how this program ends: every exit code that a user can see is named here.
 
-The invariant: ``Exit.status`` is what a shell would report for the same end, so nothing gets lost on the way
-from the workload through the agent to the platform.
+The invariant: ``Exit.status`` is what a shell reports for the same end, so nothing is lost on the way from
+the workload through the agent to the platform.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Code(IntEnum):
+class ExitCode(IntEnum):
     """Exit codes of ``unitagent run`` itself; anything else is the workload's own."""
 
-    DONE = 0  # asked to stop, drained, or the whole Unit succeeded
-    UNEXPECTED = 1  # the workload ended with 0 although nobody asked it to
-    CONFIGURATION = 2  # bad option, bad value, impossible identity
+    DONE = 0  # asked to stop, drained, or all ranks of the job succeeded
+    UNEXPECTED = 1  # the workload exited with 0 and nobody asked it to
+    CONFIGURATION = 2  # bad option, bad value, or contradictory identity
     STORE = 69  # the store could not be reached at the start
-    BUDGET = 70  # restart budget spent
+    BUDGET = 70  # restart budget exhausted
     RECREATE = 75  # the platform must rebuild this container
     FENCED = 76  # another live incarnation holds this rank
-    DISAGREE = 77  # the ranks disagree on what must be equal
+    DISAGREE = 77  # the ranks differ in what must be equal
     BARRIER_TIMEOUT = 124
     NOT_EXECUTABLE = 126
     NOT_FOUND = 127
@@ -41,11 +41,11 @@ class Exit:
     """The end of the workload's main process: exactly one of ``code`` and ``signal`` is set.
 
     Attributes:
-        code: what it passed to ``exit``, 0 to 255.
-        signal: number of the signal that killed it.
-        oom: the kernel killed a process of the workload for want of memory, shortly before this end.
-        by_watchdog: this agent's own watchdog killed it.
-        left: how many other processes of it ran on when it ended with 0; not counted otherwise.
+        code: What it passed to ``exit``, 0 to 255.
+        signal: Number of the signal that killed it.
+        oom: The kernel killed a process of the workload for lack of memory shortly before.
+        by_watchdog: This agent's own watchdog killed it.
+        left: How many of its other processes were still running when it ended with 0; not counted otherwise.
 
     """
 
@@ -57,7 +57,7 @@ class Exit:
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.signal is None):
-            raise ValueError("an exit has a code or a signal, and not both")
+            raise ValueError("an exit has either a code or a signal")
 
     @property
     def status(self) -> int:
@@ -72,20 +72,20 @@ class Exit:
         return "exit" if self.signal is None else "signal"
 
     def describe(self, *, stopped: bool = False) -> str:
-        """One clause for a person, without a full stop; ``stopped``: its agent was ending it."""
+        """One clause for people, without a full stop; ``stopped``: the agent was stopping the workload."""
         if self.signal is None:
-            told = f"exited with code {self.code}"
+            clause = f"exited with code {self.code}"
         else:
-            told = f"was killed by signal {self.signal}"
+            clause = f"was killed by signal {self.signal}"
         if self.oom and not self.by_watchdog:
-            return f"{told}, out of memory"
+            return f"{clause}, out of memory"
         if self.signal is not None:
-            told = f"{told} ({signal_name(self.signal)})"
+            clause = f"{clause} ({signal_name(self.signal)})"
         if self.by_watchdog:
-            return f"{told}: its agent stood still for longer than the lease, so the watchdog killed it"
+            return f"{clause}: its agent was unresponsive for longer than a lease, so the watchdog killed it"
         if self.signal == _KILLED:
-            return f"{told}: {'by its agent' if stopped else 'out of memory, or killed from outside'}"
-        return told
+            return f"{clause}: {'by its agent' if stopped else 'out of memory, or killed from outside'}"
+        return clause
 
 
 def signal_name(number: int) -> str:

@@ -1,8 +1,8 @@
 """What ends a generation. With guard any failure of any member does, by proposing the next generation;
 without guard only my own failure, or a rebuilt rank 0, ends my part in it.
 
-A failure is always about *my* generation: N reports of one event, or of many that come together, all propose
-the same next generation, and a report about an older one changes nothing.
+A failure always concerns *my* generation: N reports of one event, or of many simultaneous ones, all
+propose the same next generation, and a report about an older one changes nothing.
 """
 
 from __future__ import annotations
@@ -10,37 +10,47 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unitagent.core.actions import Action, Level
-from unitagent.core.exits import Code
-from unitagent.core.judging import of_peers
+from unitagent.core.exits import ExitCode
+from unitagent.core.failure_detector import find_lost_member
 from unitagent.core.model import Failure, InstanceState, Order, OrderKind, Reason
-from unitagent.core.parts import Marks
-from unitagent.core.state import Result, State, failure_of, go, members, mine, name, say
+from unitagent.core.state import (
+    Result,
+    State,
+    describe_rank,
+    gang_members,
+    log,
+    make_failure,
+    request_exit,
+    update_record,
+)
+from unitagent.core.state_parts import RecoveryTimestamps
 
 REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
 
-def obey(state: State) -> Result:
-    """An operator's order is obeyed once, by all who held their ranks when it was given."""
+def apply_operator_order(state: State) -> Result:
+    """Apply an operator's order once, on all agents that held their ranks when it was given."""
     order = state.store.order
     if not state.store.current or not state.joined:
         return state, ()
     if not state.me.order:
-        state = mine(state, order=_last_before_me(state))
+        state = update_record(state, order=_last_order_before_me(state))
     if order is None or order.number <= state.me.order:
         return state, ()
-    state = mine(state, order=order.number)
+    state = update_record(state, order=order.number)
     if order.kind is OrderKind.RESTART:
-        return _restart(state, order), ()
+        return _apply_restart(state, order), ()
     if state.shutdown.asked is not None:
         return state, ()
-    said = say(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-    return mine(state.with_shutdown(asked=state.now, ordered=True), asked=True), said
+    message = log(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
+    return update_record(state.with_shutdown(asked=state.now, ordered=True), asked=True), message
 
 
-def _last_before_me(state: State) -> int:
-    """The highest number of an order that is none for me: all that were given before I took my rank, by the
-    store's clock too, since one that is set back shows old ones. Only what was given just now, while my
-    container was rebuilt, was heard by nobody: my predecessor was not asked to stop.
+def _last_order_before_me(state: State) -> int:
+    """The highest number of an order that does not concern me: all orders given before I took my rank,
+    also by the store's clock, since a store that is set back shows old ones. An order given just now,
+    while my container was rebuilt, reached nobody, because my predecessor was not asked to stop; that
+    one I apply.
     """
     former, order, now = state.store.predecessor, state.store.order, 1000 * state.store.clock
     last = max(now, order.number if order else 0)
@@ -49,130 +59,137 @@ def _last_before_me(state: State) -> int:
     return former.order if order.number > now - REBUILT_WITHIN * 1_000_000 else last
 
 
-def _restart(state: State, order: Order) -> State:
-    """End the generation that it was given in. A Unit that has yet to start in that one starts anyway, and
-    the wish is fulfilled without more. A store that went back names an older one; the time tells then.
+def _apply_restart(state: State, order: Order) -> State:
+    """End the generation in which the restart was ordered. If the Unit has yet to start in that one, it
+    starts anyway, and the order is fulfilled. A store that was set back names an older generation; then
+    the time decides.
     """
-    runs = state.in_gang and state.up and not state.outrun
+    runs = state.in_gang and state.up and not state.superseded
     later = order.generation < state.me.generation and order.number > 1000 * state.workload.opened
     if not runs or not (later or order.generation == state.me.generation):
         return state
-    why = f"a restart was asked for: {order.reason or 'no reason given'}"
-    return state.with_workload(ended=failure_of(state, state.rules.rank, Reason.REQUESTED, why))
+    why = f"a restart was requested: {order.reason or 'no reason given'}"
+    return state.with_workload(ended=make_failure(state, state.config.rank, Reason.REQUESTED, why))
 
 
 def end_generation(state: State) -> Result:
-    """Find what ended my generation; with guard, say so to all by proposing the next one."""
-    if state.outrun:
+    """Find what ended my generation; with guard, tell all others by proposing the next one."""
+    if state.superseded:
         return state.with_workload(ended=None) if state.workload.ended else state, ()
-    failure = state.workload.ended or _startup_timeout(state) or of_peers(state)
+    failure = state.workload.ended or _find_startup_timeout(state) or find_lost_member(state)
     if failure is None:
         return state, ()
     state = state.with_workload(ended=None)
-    if not state.rules.guard and failure.reason is not Reason.REQUESTED:
-        return _alone(state, failure)
-    state = remember(state, failure).knowing(failure.generation + 1).with_store(notify=True)
+    if not state.config.guard and failure.reason is not Reason.REQUESTED:
+        return _fail_alone(state, failure)
+    state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
     level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
     state = state.with_recovery(reported=failure.generation)
-    return state, say(level, _in_full(state, failure).sentence)
+    return state, log(level, _add_scope(state, failure).sentence)
 
 
-def follow_leader(state: State) -> Result:
-    """Without guard a rebuilt rank 0 takes all others with it: their containers are rebuilt too."""
+def leave_with_leader(state: State) -> Result:
+    """Without guard all other containers must be rebuilt when rank 0 was rebuilt."""
     gang, leader = state.workload.gang, state.store.records.get(0)
     if state.leads or not state.store.current or gang is None:
         return state, ()
     if leader is None or leader.incarnation == gang.incarnations[0]:
         return state, ()
-    failure = failure_of(state, 0, Reason.REPLACED, f"{name(state, 0)} was rebuilt")
+    failure = make_failure(state, 0, Reason.REPLACED, f"{describe_rank(state, 0)} was rebuilt")
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
-    # Its store may be as new as itself: my last words tell it which generation is over.
-    state = remember(state, failure).knowing(failure.generation + 1)
-    return go(state, Code.RECREATE, why), say(Level.ERROR, why)
+    # Its store may be as new as it is: my last record tells it which generation is over.
+    state = remember_failure(state, failure).with_generation(failure.generation + 1)
+    return request_exit(state, ExitCode.RECREATE, why), log(Level.ERROR, why)
 
 
-def remember(state: State, failure: Failure) -> State:
-    """Of one generation only the first failure is kept: later ones are its consequences."""
+def remember_failure(state: State, failure: Failure) -> State:
+    """Keep only the first failure of a generation: later ones are its consequences."""
     if state.recovery.failure is not None and state.recovery.failure.generation >= failure.generation:
         return state
-    return state.with_recovery(failure=_in_full(state, failure), failure_stored=False)
+    return state.with_recovery(failure=_add_scope(state, failure), failure_stored=False)
 
 
-def _in_full(state: State, failure: Failure) -> Failure:
-    """The failure, with whether it takes all the others down."""
+def _add_scope(state: State, failure: Failure) -> Failure:
+    """The failure, completed by whether it stops all other ranks."""
     everybody = failure.reason is Reason.REQUESTED or (
         failure.reason is Reason.REPLACED and failure.rank == 0
     )
-    return replace(failure, stops=state.rules.size if state.rules.guard or everybody else 0)
+    return replace(failure, stops=state.config.size if state.config.guard or everybody else 0)
 
 
-def _alone(state: State, failure: Failure) -> Result:
+def _fail_alone(state: State, failure: Failure) -> Result:
     """Without guard: what the failure means for this instance only."""
-    if failure.rank == state.rules.rank:
+    if failure.rank == state.config.rank:
         ended = state.workload.exit
-        code = Code.UNEXPECTED if ended is None else ended.status or Code.UNEXPECTED
-        return go(remember(state, failure), code, failure.detail), say(Level.ERROR, failure.detail)
+        code = ExitCode.UNEXPECTED if ended is None else ended.status or ExitCode.UNEXPECTED
+        return request_exit(remember_failure(state, failure), code, failure.detail), log(
+            Level.ERROR, failure.detail
+        )
     return state, ()
 
 
-def startup_ends(state: State) -> float:
-    """Until when my workload has to be healthy; for ever where it is, or nobody asks it."""
-    starting = state.me.state is InstanceState.RUNNING and state.rules.rank == 0
-    if state.rules.startup <= 0 or not starting or state.workload.proven:
+def startup_deadline(state: State) -> float:
+    """By when my workload has to be healthy; infinity if it has been, or if there is no health check."""
+    starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
+    if state.config.startup <= 0 or not starting or state.workload.proven:
         return float("inf")
-    return state.workload.spawned + state.rules.startup
+    return state.workload.spawned + state.config.startup
 
 
-def _startup_timeout(state: State) -> Failure | None:
-    if state.now <= startup_ends(state):
+def _find_startup_timeout(state: State) -> Failure | None:
+    if state.now <= startup_deadline(state):
         return None
-    limit = f"{state.rules.startup:g} s (UNIT_STARTUP_SECONDS)"
-    me = name(state, state.rules.rank)
-    return failure_of(state, state.rules.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}")
+    limit = f"{state.config.startup:g} s (UNIT_STARTUP_SECONDS)"
+    me = describe_rank(state, state.config.rank)
+    return make_failure(
+        state, state.config.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}"
+    )
 
 
-def lost_contact(state: State) -> Result:
-    """An isolated instance that comes back was the failure itself, if nobody noticed it meanwhile."""
+def report_own_isolation(state: State) -> Result:
+    """An isolated instance that comes back was itself the failure, if nobody noticed meanwhile."""
     if not state.workload.cut_off or state.up or not (state.store.current and state.holds_rank):
         return state, ()
-    if not state.leads or state.outrun:
+    if not state.leads or state.superseded:
         return state, ()
-    why = f"{name(state, state.rules.rank)} was cut off: {state.workload.alone}"
-    state = remember(state, failure_of(state, state.rules.rank, Reason.LOST, why))
-    return state.knowing(state.me.generation + 1).with_store(notify=True), ()
+    why = f"{describe_rank(state, state.config.rank)} was cut off: {state.workload.alone}"
+    state = remember_failure(state, make_failure(state, state.config.rank, Reason.LOST, why))
+    return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
 
 
-def note(state: State) -> Result:
+def note_generation_end(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.outrun and state.shutdown.draining is None
-    if not over or state.recovery.marks.generation == state.me.generation:
+    over = state.in_gang and state.superseded and state.shutdown.draining is None
+    if not over or state.recovery.timestamps.generation == state.me.generation:
         return state, ()
     failure = state.recovery.failure
     detect = failure.detect if failure is not None else 0.0
     stopped = None if state.up else state.now
-    marks = Marks(generation=state.me.generation, failed=state.now, detect=detect, stopped=stopped)
-    return state.with_recovery(marks=marks), _told(state)
+    marks = RecoveryTimestamps(
+        generation=state.me.generation, failed=state.now, detect=detect, stopped=stopped
+    )
+    return state.with_recovery(timestamps=marks), _log_first_failure(state)
 
 
-def _told(state: State) -> tuple[Action, ...]:
-    """The first failure in one sentence, for those who did not find it themselves."""
+def _log_first_failure(state: State) -> tuple[Action, ...]:
+    """The first failure in one sentence, on agents that did not find it themselves."""
     failure, generation = state.recovery.failure, state.me.generation
     if failure is None or failure.generation != generation:
-        return say(
+        return log(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
         )
-    if failure.rank == state.rules.rank or state.recovery.reported == generation:
+    if failure.rank == state.config.rank or state.recovery.reported == generation:
         return ()
-    return say(Level.WARNING, failure.sentence)
+    return log(Level.WARNING, failure.sentence)
 
 
-def complete(state: State) -> Result:
-    """Job mode: the Unit is done when all ranks of a gang exited with 0."""
+def complete_job(state: State) -> Result:
+    """In job mode the Unit is done when all ranks of a gang have exited with 0."""
     if not state.store.current or not state.done:
         return state, ()
-    others = [member for member in members(state) if member.generation == state.me.generation]
+    others = [member for member in gang_members(state) if member.generation == state.me.generation]
     finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)
-    if len(others) != state.rules.size - 1 or not finished:
+    if len(others) != state.config.size - 1 or not finished:
         return state, ()
     state = state.with_shutdown(completed=True).with_store(notify=state.store.last_to_act)
-    return go(state, Code.DONE, "all ranks of the job exited with 0"), ()
+    return request_exit(state, ExitCode.DONE, "all ranks of the job exited with 0"), ()

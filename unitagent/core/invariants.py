@@ -1,16 +1,16 @@
-"""What is always true of an agent's state after a step. The simulator and the tests look after every one; in
-production nobody does, for an agent that meets a contradiction serves better than one that is dead.
+"""What is true of an agent's state after every step. The simulator and the tests check it after each
+one; production does not, since an agent with a contradiction in its state serves better than a dead
+one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from unitagent.core.budget import MOST
 from unitagent.core.model import InstanceState
-from unitagent.core.parts import Work
-from unitagent.core.stage import Stage, stage
-from unitagent.core.state import State
+from unitagent.core.restart_budget import MOST_CHARGES
+from unitagent.core.state import Stage, State, find_stage
+from unitagent.core.state_parts import WorkloadPhase
 
 
 class ContradictionError(AssertionError):
@@ -21,12 +21,14 @@ def check_invariants(state: State) -> None:
     """Look for a contradiction.
 
     Raises:
-        ContradictionError: there is one; a defect of this program, never caused by input.
+        ContradictionError: There is one; a defect of this program, never caused by input.
 
     """
     for holds, sentence in INVARIANTS:
         if not holds(state):
-            raise ContradictionError(f"rank {state.rules.rank}, {stage(state)}: not true that {sentence}")
+            raise ContradictionError(
+                f"rank {state.config.rank}, {find_stage(state)}: not true that {sentence}"
+            )
 
 
 def _knows_its_own_generation(state: State) -> bool:
@@ -34,8 +36,8 @@ def _knows_its_own_generation(state: State) -> bool:
 
 
 def _is_itself(state: State) -> bool:
-    me, rules = state.me, state.rules
-    return (me.rank, me.size, me.incarnation) == (rules.rank, rules.size, rules.incarnation)
+    me, config = state.me, state.config
+    return (me.rank, me.size, me.incarnation) == (config.rank, config.size, config.incarnation)
 
 
 def _workload_has_gang(state: State) -> bool:
@@ -44,24 +46,24 @@ def _workload_has_gang(state: State) -> bool:
 
 def _gang_is_whole(state: State) -> bool:
     gang = state.workload.gang
-    return gang is None or len(gang.incarnations) == len(gang.ips) == state.rules.size
+    return gang is None or len(gang.incarnations) == len(gang.ips) == state.config.size
 
 
 def _is_in_own_gang(state: State) -> bool:
     gang = state.workload.gang
-    return gang is None or gang.incarnations[state.rules.rank] == state.me.incarnation
+    return gang is None or gang.incarnations[state.config.rank] == state.me.incarnation
 
 
 def _started_lives(state: State) -> bool:
-    return not state.me.state.started or state.workload.work is Work.ALIVE
+    return not state.me.state.started or state.workload.phase is WorkloadPhase.ALIVE
 
 
 def _alive_started(state: State) -> bool:
-    return state.workload.work is not Work.ALIVE or state.me.state.started
+    return state.workload.phase is not WorkloadPhase.ALIVE or state.me.state.started
 
 
 def _idle_at_the_barrier(state: State) -> bool:
-    return stage(state) is not Stage.AT_BARRIER or state.me.state is InstanceState.IDLE
+    return find_stage(state) is not Stage.AT_BARRIER or state.me.state is InstanceState.IDLE
 
 
 def _idle_before_its_start(state: State) -> bool:
@@ -73,7 +75,7 @@ def _nothing_before_joining(state: State) -> bool:
 
 
 def _shows_what_it_joined(state: State) -> bool:
-    return state.store.looked or not state.joined
+    return state.store.ever_answered or not state.joined
 
 
 def _exchanges_one_record(state: State) -> bool:
@@ -95,7 +97,7 @@ def _published_is_no_newer(state: State) -> bool:
 
 def _charged_once(state: State) -> bool:
     generations = [charge.generation for charge in state.me.charges]
-    return generations == sorted(set(generations)) and len(generations) <= MOST
+    return generations == sorted(set(generations)) and len(generations) <= MOST_CHARGES
 
 
 def _reached_itself(state: State) -> bool:
@@ -103,7 +105,7 @@ def _reached_itself(state: State) -> bool:
 
 
 def _main_process_over_is_stopped(state: State) -> bool:
-    return state.workload.work is not Work.OVER
+    return state.workload.phase is not WorkloadPhase.MAIN_EXITED
 
 
 def _no_grace_without_end(state: State) -> bool:
@@ -112,7 +114,7 @@ def _no_grace_without_end(state: State) -> bool:
 
 def _cut_off_has_stopped(state: State) -> bool:
     work = state.workload
-    return not work.cut_off or (state.in_gang and work.work in (Work.STOPPING, Work.ABSENT))
+    return not work.cut_off or (state.in_gang and work.phase in (WorkloadPhase.STOPPING, WorkloadPhase.GONE))
 
 
 def _cut_off_has_no_grace(state: State) -> bool:
@@ -125,7 +127,7 @@ def _drains_its_gang(state: State) -> bool:
 
 def _drain_in_order(state: State) -> bool:
     way = state.shutdown
-    return not way.awaiting_drain or (way.draining is not None and state.rules.rank == 0)
+    return not way.awaiting_drain or (way.draining is not None and state.config.rank == 0)
 
 
 def _says_that_it_was_asked(state: State) -> bool:
@@ -133,7 +135,7 @@ def _says_that_it_was_asked(state: State) -> bool:
 
 
 def _hurries_when_asked(state: State) -> bool:
-    return state.shutdown.asked is not None or not state.shutdown.hurry
+    return state.shutdown.asked is not None or not state.shutdown.force_stop
 
 
 def _asked_without_workload_leaves(state: State) -> bool:
@@ -141,7 +143,10 @@ def _asked_without_workload_leaves(state: State) -> bool:
 
 
 def _leaving_ends_the_workload(state: State) -> bool:
-    return state.shutdown.leaving is None or state.workload.work in (Work.STOPPING, Work.ABSENT)
+    return state.shutdown.leaving is None or state.workload.phase in (
+        WorkloadPhase.STOPPING,
+        WorkloadPhase.GONE,
+    )
 
 
 def _left_for_good(state: State) -> bool:
@@ -153,7 +158,7 @@ def _completed_is_leaving(state: State) -> bool:
 
 
 def _suspects_members_only(state: State) -> bool:
-    others = set(range(state.rules.size)) - {state.rules.rank}
+    others = set(range(state.config.size)) - {state.config.rank}
     return not state.peers.suspects or (state.in_gang and set(state.peers.suspects) <= others)
 
 
@@ -162,7 +167,7 @@ def _asks_now_and_then(state: State) -> bool:
 
 
 def _own_failure_moves_on(state: State) -> bool:
-    staying = state.in_gang and stage(state) not in (Stage.DRAINING, Stage.LEAVING)
+    staying = state.in_gang and find_stage(state) not in (Stage.DRAINING, Stage.LEAVING)
     return state.workload.ended is None or not staying
 
 
@@ -172,7 +177,7 @@ def _unstored_failure_exists(state: State) -> bool:
 
 def _counts_no_future(state: State) -> bool:
     recovery = state.recovery
-    return max(recovery.counted, recovery.marks.generation) <= state.generation
+    return max(recovery.counted, recovery.timestamps.generation) <= state.generation
 
 
 Invariant = Callable[[State], bool]

@@ -1,11 +1,11 @@
-"""Leases judged by change: an incarnation is late when its beat has stood still for a lease on *my* monotonic
-clock, while I had unbroken contact with the store (client-go's leader election judges the same way). Of
-another machine's clock only one thing is believed: how long ago, by its own clock, the store got a beat that
-I see now; and that only within the time since I looked last.
+"""Leases are judged by change: an incarnation is late if its heartbeat count has not changed for a
+lease on *my* monotonic clock, during unbroken contact with the store (as in client-go's leader
+election). Only one thing is believed of another machine's clock: how long ago, by its own clock, the
+store received a heartbeat that I now see; and only within the time since my last look.
 
-The invariant: a beat that the store remembers proves nothing. Only a count that grew while I looked is a sign
-of life, and what was once seen of an incarnation is not forgotten because the store shows another in its
-place.
+The invariant: a heartbeat in the store's memory proves nothing. Only a count that grew while I looked
+is a sign of life, and what I once saw of an incarnation is not forgotten when the store shows another
+one in its place.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """What I have seen of one incarnation's beats; times are on my clock.
+    """What I have seen of one incarnation's heartbeats; times are on my clock.
 
     Attributes:
-        count: the highest I saw.
-        since: when I began to wait for the next one.
-        written: when the store got the last one, as far as the store can tell; never after ``since``.
-        moved: when I last saw the count grow, so its agent was alive then.
-        shown: the store's last answer had a beat of it.
+        rank: The rank that it held.
+        count: The highest count that I saw.
+        since: When I began to wait for the next one.
+        written: When the store received the last one, as far as the store can tell; never after ``since``.
+        moved: When I last saw the count grow, so its agent was alive then.
+        shown: The store's last answer contained a heartbeat of it.
 
     """
 
@@ -44,17 +45,17 @@ class Leases:
     """What I know of others' signs of life.
 
     Attributes:
-        contact: since when my contact with the store is unbroken; None while it is lost.
-        last: when the store last answered me.
-        of: by incarnation.
+        contact: Since when my contact with the store is unbroken; None while it is lost.
+        last: When the store last answered me.
+        by_incarnation: The lease of each incarnation.
 
     """
 
     contact: float | None = None
     last: float | None = None
-    of: Mapping[str, Lease] = field(default_factory=dict)
+    by_incarnation: Mapping[str, Lease] = field(default_factory=dict)
 
-    def seen(
+    def after_reply(
         self,
         beats: Mapping[int, Beat],
         now: float,
@@ -65,126 +66,136 @@ class Leases:
         """After an answer of the store.
 
         Args:
-            beats: that it showed, by rank.
-            now: on my clock.
-            gap: a longer pause since the last answer counts as broken contact.
-            keep: incarnations to remember although others are shown in their places.
-            lost_after: who was silent for longer has no time to show itself when the store forgets it.
+            beats: The heartbeats that it showed, by rank.
+            now: On my clock.
+            gap: A longer pause since the last answer breaks the contact.
+            keep: Incarnations to remember although the store shows others in their places.
+            lost_after: An incarnation that was silent for longer gets no further time when the store forgets
+                it.
 
         """
         broken = self.contact is None or self.last is None or now - self.last > gap
-        lost = {one for one in self.of if self.unchanged(one) > lost_after}
-        shown = {beat.incarnation: self._renewed(rank, beat, now, gap) for rank, beat in beats.items()}
+        lost = {one for one in self.by_incarnation if self.seconds_unchanged(one) > lost_after}
+        shown = {beat.incarnation: self._renew_lease(rank, beat, now, gap) for rank, beat in beats.items()}
         hidden = {
-            incarnation: _hidden(lease, lease.since if incarnation in lost else now)
-            for incarnation, lease in self.of.items()
+            incarnation: _hide_lease(lease, lease.since if incarnation in lost else now)
+            for incarnation, lease in self.by_incarnation.items()
             if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
         }
         return Leases(now if broken else self.contact, now, {**hidden, **shown})
 
-    def _renewed(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
-        old = self.of.get(beat.incarnation)
+    def _renew_lease(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
+        old = self.by_incarnation.get(beat.incarnation)
         if old is None:
             return Lease(rank=rank, count=beat.count, since=now, written=now)
-        if beat.count <= old.count:  # one that goes back is a store's loss, and no sign of life
+        if beat.count <= old.count:  # a lower count is a loss of the store, not a sign of life
             return replace(old, shown=True)
         looked = now if self.last is None else self.last
         written = min(now, max(looked, now - beat.age))
-        # One from before my last look is a store's memory, too: it went back further, and forth again.
+        # A heartbeat from before my last look is only the store's memory: it was set back, and forward again.
         moved = old.moved if now - beat.age < looked - gap else now
         return Lease(rank=rank, count=beat.count, since=now, written=written, moved=moved)
 
-    def broken(self) -> Leases:
-        """After an exchange that got no answer."""
+    def after_lost_contact(self) -> Leases:
+        """After an exchange that failed."""
         return replace(self, contact=None)
 
     def after_pause(self, seconds: float, now: float) -> Leases:
-        """After a time in which I stood still myself: it is evidence against nobody."""
+        """After a pause of my own, which is no evidence against anybody."""
         later = {
             one: replace(
                 lease, since=min(now, lease.since + seconds), written=min(now, lease.written + seconds)
             )
-            for one, lease in self.of.items()
+            for one, lease in self.by_incarnation.items()
         }
-        return replace(self, of=later)
+        return replace(self, by_incarnation=later)
 
-    def without(self, incarnations: Iterable[str]) -> Leases:
-        """After a time in which I could not see them: of these I know nothing."""
+    def forget(self, incarnations: Iterable[str]) -> Leases:
+        """Without what is known of these incarnations, since I could not see them for a time."""
         gone = frozenset(incarnations)
-        return replace(self, of={one: lease for one, lease in self.of.items() if one not in gone})
+        return replace(
+            self, by_incarnation={one: lease for one, lease in self.by_incarnation.items() if one not in gone}
+        )
 
-    def unchanged(self, incarnation: str) -> float:
-        """Seconds that I have seen a beat stand still in my unbroken contact; 0 when I cannot judge. What the
-        store has not shown me, because I slept or it did, is no evidence.
+    def seconds_unchanged(self, incarnation: str) -> float:
+        """Seconds for which I have seen a heartbeat unchanged in unbroken contact; 0 if I cannot judge.
+        What the store has not shown me, because it or I slept, is no evidence.
         """
-        lease = self.of.get(incarnation)
-        return 0.0 if lease is None else self._since(lease.since)
+        lease = self.by_incarnation.get(incarnation)
+        return 0.0 if lease is None else self._seconds_since(lease.since)
 
-    def silence(self, incarnation: str) -> float:
-        """Seconds since the store got the last beat, as far as it can tell; 0 when I cannot judge. It may be
-        early by a heartbeat where the server's clock was set, so it needs a second witness.
+    def seconds_silent(self, incarnation: str) -> float:
+        """Seconds since the store received the last heartbeat, as far as it can tell; 0 if I cannot
+        judge. If the server's clock was set, this may be wrong by a heartbeat, so it needs a second
+        witness.
         """
-        lease = self.of.get(incarnation)
-        return 0.0 if lease is None else self._since(lease.written)
+        lease = self.by_incarnation.get(incarnation)
+        return 0.0 if lease is None else self._seconds_since(lease.written)
 
-    def _since(self, begin: float) -> float:
+    def _seconds_since(self, begin: float) -> float:
         if self.contact is None or self.last is None:
             return 0.0
         return max(0.0, self.last - max(begin, self.contact))
 
-    def has_turned(self, incarnation: str, age: float, now: float) -> bool:
-        """Whether the last beat that I know of has turned ``age`` seconds old since I looked last."""
-        return self.turns(incarnation, age) <= now
+    def has_reached_age(self, incarnation: str, age: float, now: float) -> bool:
+        """Whether the last known heartbeat has become ``age`` seconds old since I looked last."""
+        return self.time_of_age(incarnation, age) <= now
 
-    def turns(self, incarnation: str, age: float) -> float:
-        """When the last beat that I know of turns that old; never, if it was when I looked last."""
-        lease = self.of.get(incarnation)
+    def time_of_age(self, incarnation: str, age: float) -> float:
+        """When the last known heartbeat becomes that old; infinity if it already was when I looked
+        last.
+        """
+        lease = self.by_incarnation.get(incarnation)
         if lease is None or self.contact is None or self.last is None:
             return float("inf")
         at = max(lease.written, self.contact) + age
         return at if self.last < at else float("inf")
 
-    def beats(self, incarnation: str, within: float = float("inf")) -> bool:
-        """Whether the count grew since my contact began, and not longer ago than that: living evidence."""
-        lease = self.of.get(incarnation)
+    def is_beating(self, incarnation: str, within: float = float("inf")) -> bool:
+        """Whether the count grew since my contact began, and at most ``within`` seconds ago: living
+        evidence.
+        """
+        lease = self.by_incarnation.get(incarnation)
         if lease is None or self.contact is None or self.last is None:
             return False
         return lease.moved > self.contact and self.last - lease.moved <= within
 
-    def unseen(self, incarnation: str) -> bool:
-        """Whether I know nothing of its beats, since I do not read them."""
-        return incarnation not in self.of
+    def is_unknown(self, incarnation: str) -> bool:
+        """Whether I know nothing of its heartbeats because I do not read them."""
+        return incarnation not in self.by_incarnation
 
-    def age(self, incarnation: str, now: float) -> float | None:
-        """Seconds since its last beat, for people and for timers; None when nothing was seen."""
-        lease = self.of.get(incarnation)
+    def seconds_since_beat(self, incarnation: str, now: float) -> float | None:
+        """Seconds since its last heartbeat, for people and for timers; None if I saw none."""
+        lease = self.by_incarnation.get(incarnation)
         return None if lease is None else max(0.0, now - lease.written)
 
-    def count(self, incarnation: str) -> int:
-        """The highest count of its beats that I saw; 0 when I saw none."""
-        lease = self.of.get(incarnation)
+    def highest_count(self, incarnation: str) -> int:
+        """The highest count of its heartbeats that I saw; 0 if I saw none."""
+        lease = self.by_incarnation.get(incarnation)
         return 0 if lease is None else lease.count
 
-    def alive(self, incarnation: str) -> bool:
-        """Whether this incarnation was ever seen to beat."""
-        lease = self.of.get(incarnation)
+    def was_alive(self, incarnation: str) -> bool:
+        """Whether I ever saw its count grow."""
+        lease = self.by_incarnation.get(incarnation)
         return lease is not None and lease.moved > NEVER
 
-    def former(self, rank: int, besides: str) -> Lease | None:
-        """The last other holder of a rank that I have seen and that the store does not show any more."""
+    def find_hidden(self, rank: int, besides: str) -> Lease | None:
+        """The last other holder of a rank that I have seen and the store no longer shows."""
         hidden = [
             lease
-            for incarnation, lease in self.of.items()
+            for incarnation, lease in self.by_incarnation.items()
             if lease.rank == rank and incarnation != besides and not lease.shown
         ]
         return max(hidden, key=lambda lease: lease.since, default=None)
 
 
-def _hidden(lease: Lease, since: float) -> Lease:
-    """A store that lost a beat shows nothing of it; its agent has a lease from then on to show itself."""
+def _hide_lease(lease: Lease, since: float) -> Lease:
+    """The lease of an incarnation whose heartbeat the store has lost; its agent has a lease from then
+    on to write again.
+    """
     return replace(lease, since=since, written=since, shown=False) if lease.shown else lease
 
 
-def neighbours(rank: int, size: int) -> tuple[int, ...]:
-    """The ranks whose leases I judge: the next two in the ring, so nobody reads N beats a second."""
+def find_neighbours(rank: int, size: int) -> tuple[int, ...]:
+    """The next two ranks in the ring: I judge their leases, so that nobody reads N heartbeats a second."""
     return tuple(dict.fromkeys((rank + step) % size for step in (1, 2) if (rank + step) % size != rank))

@@ -1,6 +1,7 @@
-"""The values that agents exchange and remember. Everything here is immutable and knows no clock.
+"""The records that agents exchange and remember. All are immutable, and none reads a clock.
 
-A *record* is what one agent says about itself; the store is the notice-board that all records hang on.
+A *record* is what one agent publishes about itself. The store holds one record per rank; together they are
+the membership table of the Unit.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from enum import StrEnum
 
 from unitagent.core.timing import Timing
 
-YEAR = 366 * 86400 * 10**6  # microseconds; an order that much ahead of the store's clock was made up
-LEAP = 10**9  # generations; one so far ahead of mine has not come about by restarts
-_NAMED = 16  # ranks; a sentence with more of them is not read
+YEAR = 366 * 86400 * 10**6  # microseconds; an order that far ahead of the store's clock is forged or corrupt
+LEAP = 10**9  # generations; restarts cannot lead that far ahead of mine
+_NAMED = 16  # ranks; nobody reads a longer list
 
 
 class InstanceState(StrEnum):
-    """Where one instance stands, in the order of a normal life."""
+    """The state of one instance, in the order of a normal life."""
 
-    WAITING = "waiting"  # not at a barrier: it holds no rank yet, or cannot reach the store
-    IDLE = "idle"  # at the barrier of its generation, no process of an older one alive
+    WAITING = "waiting"  # holds no rank yet, or cannot reach the store; not at a barrier
+    IDLE = "idle"  # at the barrier of its generation; no process of an older one is alive
     STARTING = "starting"  # the barrier has opened, the workload is being spawned
     RUNNING = "running"
     HEALTHY = "healthy"  # running, and its health check passes
     STOPPING = "stopping"
-    EXITED = "exited"  # nothing of its workload is left
-    LOST = "lost"  # said of an instance by the others, never by itself
+    EXITED = "exited"  # no process of its workload is left
+    LOST = "lost"  # reported by the others, never by the instance itself
 
     @property
     def serving(self) -> bool:
@@ -52,7 +53,7 @@ class Phase(StrEnum):
 
 
 class Mode(StrEnum):
-    """What an exit of the workload that nobody asked for means."""
+    """What it means when the workload exits and nobody asked it to."""
 
     SERVICE = "service"
     JOB = "job"
@@ -81,12 +82,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """One restart of the Unit, charged to its budget.
+    """One restart of the Unit, charged to its restart budget.
 
     Attributes:
-        generation: the one that ended; each is charged once, whoever reports it.
-        at: seconds since the epoch. A window of restarts bears what clocks differ by; no lease is judged by
-            it.
+        generation: The generation that ended. Each is charged once, however many agents report it.
+        at: Seconds since the epoch. Clocks may differ by less than the budget window; no lease depends on
+            this.
 
     """
 
@@ -96,30 +97,40 @@ class Charge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What one agent announces about itself.
+    """What one agent publishes about itself.
 
     Attributes:
-        incarnation: random id of this life of the agent.
-        tenure: of its rank; each taking of a rank has a higher one than what it replaces (:mod:`joining`).
-        edition: grows with every change of this record, so that an older copy of it is known as such.
-        generation: the generation it stands in; 0 before its first barrier.
-        begun: the last generation in which, as far as it knows, somebody in its rank has started before it.
-        gang: id of the gang it has confirmed at the barrier of ``generation``, or empty.
-        ip: its address on the chosen card.
-        port: port of its probe address, 0 for none.
-        netns: the network namespace in which it listens at exactly ``ip`` and ``port``, or in which it is
-            where it does not listen at all; empty when it listens elsewhere, or when that cannot be known.
-        master_port: free port found for this generation; only rank 0 sets it.
-        asked: it was asked to stop (signal or order), and the Unit or this instance goes down for it.
-        draining: its workload ends because the Unit drains, which costs no restart.
-        left: its agent has ended on purpose; its rank is free at once.
-        failed: it holds that the restart budget of the Unit is spent.
-        lost: ranks that it holds for lost; said without guard, in Units in which not all judge all.
-        order: number of the last operator's order that it has obeyed, or that was given before it.
-        restarts: restarts of the Unit it knows of.
-        charges: those within the budget's window, oldest first; they outlive its container.
-        fingerprint: what must be equal on all ranks, as ``name=value`` words; hashes, but for our settings.
-        lease: seconds for which its agent serves on without contact; 0 where it does not say so.
+        rank: The instance's number in the Unit, from 0.
+        incarnation: Random id of this life of the agent.
+        size: UNIT_SIZE as this agent knows it.
+        ip: Address on the chosen network interface.
+        port: Port of the probe server; 0 for none.
+        tenure: Grows each time an incarnation takes the rank, so the higher one is the later one
+            (:mod:`rank_ownership`).
+        edition: Grows with every change of this record, so an older copy is recognised as such.
+        netns: Network namespace in which the agent listens at exactly ``ip`` and ``port``, or in which it
+            runs if it does not listen; empty if it listens elsewhere, or if this cannot be known.
+        hostname: Name of the host, for people.
+        revision: UNIT_REVISION; ranks of different revisions never start together.
+        fingerprint: What must be equal on all ranks, as ``name=value`` words. Values are hashes, except those
+            of our own settings.
+        lease: Seconds for which this agent keeps serving without contact; 0 if it does not publish this.
+        generation: The generation it is in; 0 before its first barrier.
+        state: State of the instance.
+        begun: The last generation that is known to have started with an earlier holder of this rank.
+        gang: Id of the gang it has confirmed at the barrier of ``generation``; empty for none.
+        master_port: Free port chosen for this generation; only rank 0 sets it.
+        pid: The workload's main process; None if there is none.
+        exit_code: The workload's exit status as a shell reports it; None while it runs.
+        asked: The agent was asked to stop, by a signal or an order, so the Unit or this instance goes down.
+        draining: The workload ends because the Unit drains, which is not charged to the restart budget.
+        left: The agent has ended on purpose; its rank is free at once.
+        failed: The agent considers the restart budget of the Unit exhausted.
+        lost: Ranks that the agent considers lost; published without guard, in Units in which not everybody
+            watches everybody.
+        order: Number of the last operator's order that it has applied, or that is older than its tenure.
+        restarts: Restarts of the Unit that it knows of.
+        charges: Restarts within the budget window, oldest first; in the record they outlive the container.
 
     """
 
@@ -152,12 +163,14 @@ class Record:
     charges: tuple[Charge, ...] = ()
 
     def outranks(self, other: Record) -> bool:
-        """Whether my tenure of the rank is the later one; two that were taken apart differ by their ids."""
+        """Whether this is the later tenure of the rank; equal ones are told apart by their
+        incarnations.
+        """
         return (self.tenure, self.incarnation) > (other.tenure, other.incarnation)
 
-    def stood_here(self, me: Record) -> bool:
-        """Whether it was written by an agent that listened exactly where I listen now. The kernel lets one
-        socket listen at an address of a network namespace, so that agent is gone.
+    def had_address_of(self, me: Record) -> bool:
+        """Whether the agent that wrote this record listened exactly where ``me`` listens now. The kernel
+        binds an address of a network namespace to one socket at a time, so that agent is gone.
         """
         return bool(self.netns and self.port) and (self.netns, self.ip, self.port) == (
             me.netns,
@@ -166,8 +179,8 @@ class Record:
         )
 
     def supersedes(self, known: Record) -> bool:
-        """Whether this is news, where ``known`` is known: a later tenure, or no older copy of the same
-        record.
+        """Whether this record is newer than ``known``: a later tenure, or the same incarnation and no older
+        edition.
         """
         if self.incarnation == known.incarnation:
             return self.edition >= known.edition
@@ -176,17 +189,19 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The first failure of a generation: the one that the others are consequences of.
+    """The first failure of a generation; the others are its consequences.
 
     Attributes:
-        rank: the instance that failed.
-        ip: its address, so that a person finds the machine.
-        detail: one clause, that begins with the rank.
-        exit_code: of the workload, when it exited.
-        signal: that killed the workload.
-        at: seconds since the epoch, by the clock of the agent that reports it.
-        detect: seconds from the failure (or the last sign of life) to this report.
-        stops: size of the Unit when all its ranks stop because of it, else 0.
+        generation: The generation that it ended.
+        rank: The instance that failed.
+        ip: Its address, so that people find the machine.
+        reason: Kind of failure.
+        detail: One clause that begins with the rank.
+        exit_code: The workload's exit code, if it exited.
+        signal: The signal that killed the workload, if one did.
+        at: Seconds since the epoch, by the clock of the reporting agent.
+        detect: Seconds from the failure (or the last sign of life) to this report.
+        stops: Size of the Unit if all of its ranks stop because of this failure, else 0.
 
     """
 
@@ -203,24 +218,24 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """What happened, to whom, and who went down with it."""
+        """What happened, where, and which ranks stopped because of it."""
         ended = " ended" if self.stops or self.rank == 0 else ""
-        told = f"generation {self.generation}{ended}: {self.detail}"
+        sentence = f"generation {self.generation}{ended}: {self.detail}"
         asked_for = self.reason is Reason.REQUESTED  # then nobody failed
         stopped = [rank for rank in range(self.stops) if asked_for or rank != self.rank]
         if not stopped:
-            return told
-        who = ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
-        return f"{told}; {who} stopped"
+            return sentence
+        who = format_ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
+        return f"{sentence}; {who} stopped"
 
 
-def ranks(numbers: Sequence[int]) -> str:
-    """``rank 2`` or ``ranks 0, 1, 2``; of many the first."""
-    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(few([str(one) for one in numbers]))}"
+def format_ranks(numbers: Sequence[int]) -> str:
+    """``rank 2`` or ``ranks 0, 1, 2``; long lists are shortened."""
+    return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(shorten_list([str(one) for one in numbers]))}"
 
 
-def few(parts: Sequence[str]) -> list[str]:
-    """As many parts of a sentence as are read, and how many more there are."""
+def shorten_list(parts: Sequence[str]) -> list[str]:
+    """The first parts of a long list, and how many more there are."""
     if len(parts) <= _NAMED:
         return list(parts)
     return [*parts[:_NAMED], f"and {len(parts) - _NAMED} more"]
@@ -235,12 +250,14 @@ class OrderKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An operator's wish: to drain whoever is there, or to end the generation that it was given in.
+    """An operator's order: drain the Unit, or end the generation that is current when the order is stored.
 
     Attributes:
-        generation: the highest that the store knew when it kept the order.
-        number: grows from order to order; an agent obeys those that are newer than itself. 0 until it is
-            kept.
+        kind: What to do.
+        generation: The highest generation that the store knew when it stored the order.
+        reason: The operator's reason, for people; may be empty.
+        number: Grows from order to order; agents apply those that are newer than their own tenure. 0 until
+            stored.
 
     """
 
@@ -252,10 +269,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A rank's sign of life: it is alive when the number grows, whatever any clock says.
+    """A rank's heartbeat. Its agent is alive if the count grows, whatever any clock says.
 
     Attributes:
-        age: seconds since the store got it, by the store's own clock.
+        incarnation: The incarnation that wrote it.
+        count: Grows by one with each heartbeat.
+        age: Seconds since the store received it, by the store's own clock.
 
     """
 
@@ -266,18 +285,18 @@ class Beat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the store answers to one exchange.
+    """The store's answer to one exchange.
 
     Attributes:
-        holder: incarnation that holds my rank after this exchange ("" for none: I only looked).
-        generation: the highest generation the store has been told of.
-        records: all records of the Unit as this exchange found them, by rank.
-        beats: of the ranks asked for, and of my own rank's holder.
-        failure: the first failure of the last generation that failed, as the store knows it.
-        order: the last operator's wish.
-        age: seconds since the store first heard of this Unit (it may have been wiped since).
-        foreign: ranks whose records are not signed with this Unit's secret, and so are none.
-        now: the store's clock, in milliseconds since its epoch; it only makes tenures grow.
+        holder: Incarnation that holds my rank after this exchange; "" for nobody, or if I only read.
+        generation: The highest generation that the store knows.
+        records: All records of the Unit before this exchange, by rank.
+        beats: Heartbeats of the requested ranks, and of my own rank's holder.
+        failure: The first failure of the last generation that failed, as far as the store knows.
+        order: The last operator's order.
+        age: Seconds since the store first heard of this Unit (it may have been wiped since).
+        foreign: Ranks whose records are not signed with this Unit's secret and are therefore ignored.
+        now: The store's clock, in milliseconds since its epoch; used only to make tenures grow.
 
     """
 
@@ -294,8 +313,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gang:
-    """The instances that start together. ``id`` is the fencing token: it is never issued twice,
-    because each incarnation confirms a gang at most once per generation.
+    """The instances that start together.
+
+    Its ``id`` is the fencing token. It is never issued twice, because each incarnation confirms a gang at
+    most once per generation.
+
+    Attributes:
+        generation: The generation in which they start.
+        incarnations: By rank.
+        ips: Addresses, by rank.
+        master_port: Port that rank 0 chose for this generation.
+
     """
 
     generation: int
@@ -305,26 +333,48 @@ class Gang:
 
     @property
     def id(self) -> str:
-        """The token: the generation, and a hash of its roster, since it is in every record."""
+        """The fencing token: generation, port and a hash of the roster, short because every record carries
+        it.
+        """
         roster = hashlib.sha256(",".join(self.incarnations).encode(errors="surrogateescape")).hexdigest()
         return f"{self.generation}:{self.master_port}:{roster[:32]}"
 
     @property
     def master_address(self) -> str:
-        """Where rank 0 is."""
+        """Address of rank 0."""
         return self.ips[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """All that an agent is told once, at its start. Durations are seconds.
+class CoreConfig:
+    """The settings of the core, fixed when the agent starts. Durations are seconds.
 
     Attributes:
-        probes: whether peers can be asked over HTTP.
-        health: whether rank 0's workload has a health check.
-        owns_store: my own agent runs the store, so one that is empty has forgotten nobody but my predecessor.
-        timing: all that follows from ``lease`` and ``heartbeat``.
-        epoch: what added to the core's monotonic ``now`` gives seconds since the epoch.
+        unit: Id of the Unit.
+        rank: This instance's rank.
+        size: Number of instances in the Unit.
+        incarnation: Id of this life of the agent.
+        guard: Any failure restarts the whole Unit; without it only the failed instance ends.
+        mode: What an exit of the workload means.
+        restart: Who starts the next generation.
+        strict: Differing fingerprints or revisions end the agent.
+        probes: Peers can be asked over HTTP.
+        health: Rank 0's workload has a health check.
+        owns_store: This agent runs the store, so an empty store has forgotten nobody but my predecessor.
+        store_timeout: For the first contact with the store.
+        lease: Without a sign of life for this long an instance counts as lost.
+        heartbeat: Between two heartbeats.
+        barrier_timeout: Longest wait at a barrier; 0 for no limit.
+        startup: From spawn until the workload must be healthy; 0 for no limit.
+        stop_grace: From SIGTERM to SIGKILL when the Unit stops.
+        restart_grace: From SIGTERM to SIGKILL before a restart.
+        drain: Longest wait for requests in flight.
+        deregister: From the start of a drain until load balancers have noticed it.
+        max_restarts: Restarts allowed within ``restart_window``.
+        restart_window: Over which restarts are counted.
+        backoff: Pauses before the first, second, … restart within the window; the last one repeats.
+        epoch: Added to the core's monotonic ``now`` it gives seconds since the epoch.
+        timing: All durations derived from ``lease`` and ``heartbeat``.
 
     """
 

@@ -1,46 +1,60 @@
-"""All that one agent knows. Frozen: a new state for every event, and ``decide`` is its only writer."""
+"""Everything that one agent knows. A state is frozen: each event makes a new one, and only ``decide``
+does that.
+
+The stage of an agent follows from its state and is stored nowhere. If two stages apply, the later one
+counts: an agent that leaves may still drain, and one that drains may be isolated meanwhile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, TypeVar
 
-from unitagent.core.actions import Action, Level, Say
-from unitagent.core.exits import Code
-from unitagent.core.leases import NEVER, neighbours
-from unitagent.core.model import Failure, Mode, Reason, Record, Rules
-from unitagent.core.parts import (
+from unitagent.core.actions import Action, Level, Log
+from unitagent.core.exits import ExitCode
+from unitagent.core.leases import NEVER, find_neighbours
+from unitagent.core.model import CoreConfig, Failure, Mode, Reason, Record
+from unitagent.core.state_parts import (
     Barrier,
     Leaving,
     PeerEvidence,
     Recovery,
     Shutdown,
     StoreView,
-    Work,
+    WorkloadPhase,
     WorkloadView,
 )
+from unitagent.core.timing import takeover_after
 
 T = TypeVar("T", StoreView, Barrier, WorkloadView, PeerEvidence, Shutdown, Recovery)
-SMALL = 8  # instances; up to here everybody holds a connection to everybody
-ALL_BEATS = 32  # instances; in larger Units only the beats that somebody judges are read
+SMALL_UNIT = 8  # instances; up to here all watch all
+ALL_BEATS = 32  # instances; in larger Units each agent reads only the heartbeats it judges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """See the module.
+    """The state of one agent; times are seconds on its monotonic clock.
 
     Attributes:
-        me: what I announce, or will announce with the next exchange.
-        started: when this agent did.
-        now: when the last event happened.
-        late: when I last found that I had stood still, or been starved, for longer than a few ticks.
-        generation: the highest I ever heard of; it never goes down, whatever the store says.
-        warned: what was said once and is not to be said again.
+        config: The settings of the core.
+        me: The record that I publish, or will publish with the next exchange.
+        started: When this agent started.
+        now: When the last event happened.
+        late: When I last found that I had been suspended, or starved of CPU, for longer than a few ticks.
+        generation: The highest generation that I ever heard of; it never goes down, whatever the store says.
+        warned: What was logged once and is not to be logged again.
+        store: The store as of its last answer.
+        barrier: The barrier at which I wait.
+        workload: The workload on this instance.
+        peers: What the peers answered.
+        shutdown: The shutdown of the Unit, or of this agent.
+        recovery: Failures and restarts.
 
     """
 
-    rules: Rules
+    config: CoreConfig
     me: Record
     started: float
     now: float
@@ -54,38 +68,38 @@ class State:
     shutdown: Shutdown = field(default_factory=Shutdown)
     recovery: Recovery = field(default_factory=Recovery)
 
-    def knowing(self, generation: int) -> State:
-        """The state that has heard of this generation; what it knows never goes down."""
+    def with_generation(self, generation: int) -> State:
+        """The state that knows of this generation; the known generation never goes down."""
         return self if generation <= self.generation else replace(self, generation=generation)
 
     def with_store(self, **changes: Any) -> State:
-        """The state with changes to what I know of the store."""
-        store = _changed(self.store, changes)
+        """The state with changes to the store view."""
+        store = _replace_changed(self.store, changes)
         return self if store is self.store else replace(self, store=store)
 
     def with_barrier(self, **changes: Any) -> State:
-        """The state with changes to what I know of the barrier."""
-        barrier = _changed(self.barrier, changes)
+        """The state with changes to the barrier."""
+        barrier = _replace_changed(self.barrier, changes)
         return self if barrier is self.barrier else replace(self, barrier=barrier)
 
     def with_workload(self, **changes: Any) -> State:
-        """The state with changes to what I know of the workload."""
-        workload = _changed(self.workload, changes)
+        """The state with changes to the workload view."""
+        workload = _replace_changed(self.workload, changes)
         return self if workload is self.workload else replace(self, workload=workload)
 
     def with_peers(self, **changes: Any) -> State:
-        """The state with changes to what speaks for or against the others."""
-        peers = _changed(self.peers, changes)
+        """The state with changes to the evidence about peers."""
+        peers = _replace_changed(self.peers, changes)
         return self if peers is self.peers else replace(self, peers=peers)
 
     def with_shutdown(self, **changes: Any) -> State:
-        """The state with changes to the way down."""
-        shutdown = _changed(self.shutdown, changes)
+        """The state with changes to the shutdown."""
+        shutdown = _replace_changed(self.shutdown, changes)
         return self if shutdown is self.shutdown else replace(self, shutdown=shutdown)
 
     def with_recovery(self, **changes: Any) -> State:
-        """The state with changes to what is remembered of failures and restarts."""
-        recovery = _changed(self.recovery, changes)
+        """The state with changes to the recovery."""
+        recovery = _replace_changed(self.recovery, changes)
         return self if recovery is self.recovery else replace(self, recovery=recovery)
 
     @property
@@ -95,55 +109,61 @@ class State:
 
     @property
     def joined(self) -> bool:
-        """Whether my rank is mine, as far as I know."""
+        """Whether I hold my rank, as far as I know."""
         return self.store.joined is not None
 
     @property
     def holds_rank(self) -> bool:
-        """Whether the store shows my rank as mine, as of its last answer, and has not just forgotten another
-        in my place, while I did not serve.
+        """Whether the store, as of its last answer, shows me as the holder of my rank. If I do not
+        serve, it must not just have forgotten another holder, either.
         """
         return self.store.holder == self.me.incarnation and (self.up or not was_held_lately(self))
 
     @property
     def fenced(self) -> bool:
-        """Whether my rank belongs to another incarnation, and I end because of it."""
+        """Whether another incarnation holds my rank and I end because of it."""
         leaving = self.shutdown.leaving
-        return leaving is not None and leaving.code == Code.FENCED
+        return leaving is not None and leaving.code == ExitCode.FENCED
 
     @property
     def up(self) -> bool:
-        """Whether a workload of mine may have living processes."""
-        return self.workload.work is not Work.ABSENT
+        """Whether any process of my workload may be alive."""
+        return self.workload.phase is not WorkloadPhase.GONE
 
     @property
     def in_gang(self) -> bool:
-        """Whether I have started in the generation that I stand in."""
+        """Whether I have started in my current generation."""
         return self.workload.gang is not None and self.workload.gang.generation == self.me.generation
 
     @property
-    def outrun(self) -> bool:
-        """Whether somebody has proposed another generation than the one that I stand in."""
+    def superseded(self) -> bool:
+        """Whether a higher generation than my own has been proposed."""
         return self.generation > self.me.generation
 
     @property
     def done(self) -> bool:
-        """Whether my part of a job ended well, and nobody has proposed another generation.
-
-        In a drain it was told to end, and what it says to that is no success.
+        """Whether my part of a job succeeded and nobody has proposed another generation. An exit during
+        a drain is no success: the workload was told to stop.
         """
-        if self.rules.mode is not Mode.JOB or self.up or self.outrun or self.shutdown.draining is not None:
+        if (
+            self.config.mode is not Mode.JOB
+            or self.up
+            or self.superseded
+            or self.shutdown.draining is not None
+        ):
             return False
         return self.workload.exit is not None and self.workload.exit.status == 0
 
     @property
     def leads(self) -> bool:
-        """Whether I am rank 0, or the Unit is guarded: then my end is everybody's."""
-        return self.rules.guard or self.rules.rank == 0
+        """Whether my end ends the whole Unit: I am rank 0, or the Unit is guarded."""
+        return self.config.guard or self.config.rank == 0
 
 
-def _changed(part: T, changes: Mapping[str, Any]) -> T:
-    """The part with these changes; itself where they are none, as most are while nothing happens."""
+def _replace_changed(part: T, changes: Mapping[str, Any]) -> T:
+    """The part with these changes; the same object if nothing changes, as is usual while nothing
+    happens.
+    """
     if all(getattr(part, name) is value for name, value in changes.items()):
         return part
     return replace(part, **changes)
@@ -152,58 +172,63 @@ def _changed(part: T, changes: Mapping[str, Any]) -> T:
 Result = tuple[State, tuple[Action, ...]]
 
 
-def first(unit_rules: Rules, me: Record, now: float) -> State:
+def initial_state(config: CoreConfig, me: Record, now: float) -> State:
     """The state of an agent that has just started."""
-    return State(rules=unit_rules, me=me, started=now, now=now, store=StoreView(next_beat=now))
+    return State(config=config, me=me, started=now, now=now, store=StoreView(next_beat=now))
 
 
-def mine(state: State, /, **changes: Any) -> State:
-    """The state with changes to my own record, which are a new edition of it."""
+def update_record(state: State, /, **changes: Any) -> State:
+    """The state with changes to my own record; if there are any, it gets a new edition."""
     me = replace(state.me, **changes)
     return state if me == state.me else replace(state, me=replace(me, edition=me.edition + 1))
 
 
-def say(level: Level, text: str) -> tuple[Action, ...]:
-    """One sentence, as actions."""
-    return (Say(level, text),)
+def log(level: Level, text: str) -> tuple[Action, ...]:
+    """One log line, as actions."""
+    return (Log(level, text),)
 
 
-def members(state: State) -> Iterator[Record]:
-    """The records of the other members of my gang that are still that incarnation."""
+def gang_members(state: State) -> Iterator[Record]:
+    """The current records of the other members of my gang, without those whose rank has another
+    incarnation now.
+    """
     if state.workload.gang is None:
         return
     for rank, incarnation in enumerate(state.workload.gang.incarnations):
         record = state.store.records.get(rank)
-        if rank != state.rules.rank and record is not None and record.incarnation == incarnation:
+        if rank != state.config.rank and record is not None and record.incarnation == incarnation:
             yield record
 
 
-def watched(state: State) -> tuple[Record, ...]:
-    """The gang members that I hold a connection to: my two neighbours in the ring; in a small Unit all, so
-    that all know of a death at once. Rank 0, which has the traffic, watches all it can, and is watched by
-    those that it answers itself.
+def watched_peers(state: State) -> tuple[Record, ...]:
+    """The gang members to which I keep a connection: my two neighbours in the ring, or in a small Unit
+    all members, so that everybody notices a death at once. Rank 0, which has the traffic, watches as
+    many as it can, and is watched by those that it answers itself.
     """
-    size, rank = state.rules.size, state.rules.rank
-    if size <= (ALL_BEATS if rank == 0 else SMALL):
-        return tuple(members(state))
-    near = {*neighbours(rank, size), *((0,) if relay(rank, size) == 0 else ())}
-    return tuple(record for record in members(state) if record.rank in near)
+    size, rank = state.config.size, state.config.rank
+    if size <= (ALL_BEATS if rank == 0 else SMALL_UNIT):
+        return tuple(gang_members(state))
+    near = {*find_neighbours(rank, size), *((0,) if find_relay(rank, size) == 0 else ())}
+    return tuple(record for record in gang_members(state) if record.rank in near)
 
 
-def relay(rank: int, size: int) -> int:
-    """The rank that tells this one, without the store, what rank 0 says: in a small Unit rank 0 itself. In a
-    large one rank 0 answers ``ALL_BEATS`` others, each of them some of the rest, and nobody answers all.
+def find_relay(rank: int, size: int) -> int:
+    """The rank that tells this one about rank 0 while the store is away. In a small Unit that is rank 0
+    itself; in a large one rank 0 answers ``ALL_BEATS`` others and each of them answers some of the
+    rest, so that nobody answers all.
     """
     return 0 if size <= ALL_BEATS or rank <= ALL_BEATS else 1 + rank % ALL_BEATS
 
 
-def judged(state: State) -> tuple[Record, ...]:
-    """The gang members whose beats I read: all of them, unless the Unit is large."""
-    return tuple(members(state)) if state.rules.size <= ALL_BEATS else watched(state)
+def judged_members(state: State) -> tuple[Record, ...]:
+    """The gang members whose heartbeats I read: all of them, unless the Unit is large."""
+    return tuple(gang_members(state)) if state.config.size <= ALL_BEATS else watched_peers(state)
 
 
 def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
-    """Whether I had unbroken contact with the store for so long, after a moment that may be given."""
+    """Whether I had unbroken contact with the store for so many seconds, counted from ``since`` at the
+    earliest.
+    """
     leases = state.store.leases
     if leases.contact is None or leases.last is None:
         return False
@@ -211,91 +236,137 @@ def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
 
 
 def was_held_lately(state: State) -> bool:
-    """Whether I saw another hold my rank, later than I, whom the store has forgotten since: it has time to
-    write again, and as long as it answers it lives.
+    """Whether the store has forgotten a holder of my rank with a later tenure. That one gets time to
+    write again, and is alive as long as it answers.
     """
     former = state.store.former
     if state.joined and (former is None or not former.outranks(state.me)):
         return False
-    lease = state.store.leases.former(state.rules.rank, besides=state.me.incarnation)
+    lease = state.store.leases.find_hidden(state.config.rank, besides=state.me.incarnation)
     forgotten = NEVER if lease is None else lease.since
     answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
-    return state.now - max(forgotten, answered) <= state.rules.timing.takeover
+    return state.now - max(forgotten, answered) <= longest_takeover(state, former)
+
+
+def longest_takeover(state: State, *holders: Record | None) -> float:
+    """Seconds of silence after which none of these can be alive; their leases may be longer than mine."""
+    published = (takeover_after(one.lease) for one in holders if one is not None)
+    return max([state.config.timing.takeover, *published])
 
 
 def is_still_mine(state: State) -> bool:
-    """Whether I have taken my rank in this contact, or nobody has claimed it for a heartbeat of it: who took
-    it while I was out of touch puts itself back by then into a store that shows me there from long ago.
+    """Whether my rank is certainly still mine: I took it in this contact, or nobody has claimed it for
+    a heartbeat. An incarnation that took it while I was out of contact writes itself back by then, even
+    into a store that was set back.
     """
     contact, joined = state.store.leases.contact, state.store.joined
     taken_now = contact is not None and joined is not None and joined >= contact
-    return taken_now or is_observed(state, state.rules.timing.beat_due)
+    return taken_now or is_observed(state, state.config.timing.beat_due)
 
 
 def look_for_successor(state: State) -> State:
-    """Ask the store again when that heartbeat is over, and not at the next one of mine."""
-    due = (state.store.leases.contact or state.now) + state.rules.timing.beat_due
+    """Read the store again as soon as that heartbeat is over, not only at my own next one."""
+    due = (state.store.leases.contact or state.now) + state.config.timing.beat_due
     return state.with_store(next_beat=min(state.store.next_beat, due))
 
 
-def overdue(state: State, peer: Record) -> bool:
-    """Whether a lease is over, as the last snapshot shows it. When the last beat was written is known from
-    the store's own clock; where there is no second witness, only from when I saw it.
+def is_overdue(state: State, peer: Record) -> bool:
+    """Whether the peer's lease has expired in the last snapshot. With a second witness the store's own
+    clock tells when it sent its last heartbeat; without one, only the time at which I saw it counts.
     """
     leases = state.store.leases
-    since = leases.silence if state.rules.probes else leases.unchanged
-    return since(peer.incarnation) > state.rules.lease
+    since = leases.seconds_silent if state.config.probes else leases.seconds_unchanged
+    return since(peer.incarnation) > state.config.lease
 
 
-def vouched(state: State, peer: Record) -> bool:
-    """Whether it answered within the lease: its own word is as good a sign of life as a beat."""
-    return state.now - state.peers.heard.get(peer.incarnation, NEVER) < state.rules.lease
+def confirmed_alive(state: State, peer: Record) -> bool:
+    """Whether the peer answered within the lease; its own word is as good a sign of life as a
+    heartbeat.
+    """
+    return state.now - state.peers.heard.get(peer.incarnation, NEVER) < state.config.lease
 
 
-def silent(state: State, peer: Record) -> bool:
-    """Whether a lease is over and its agent does not answer either, where it can be asked."""
-    mute = peer.incarnation in state.peers.mute and not vouched(state, peer)
-    return overdue(state, peer) and (mute or not state.rules.probes)
+def is_silent(state: State, peer: Record) -> bool:
+    """Whether its lease has expired and its agent does not answer either, if it can be asked."""
+    mute = peer.incarnation in state.peers.mute and not confirmed_alive(state, peer)
+    return is_overdue(state, peer) and (mute or not state.config.probes)
 
 
-def late_by(state: State, record: Record) -> float:
-    """Seconds by which a record's agent has overrun its lease, by its beats and its own word; 0 for none."""
-    still = state.store.leases.unchanged(record.incarnation) - state.rules.lease
-    return 0.0 if record.left or vouched(state, record) else max(0.0, still)
+def seconds_late(state: State, record: Record) -> float:
+    """Seconds by which a record's agent has overrun its lease, by its heartbeats and its answers; 0 if
+    it has not.
+    """
+    still = state.store.leases.seconds_unchanged(record.incarnation) - state.config.lease
+    return 0.0 if record.left or confirmed_alive(state, record) else max(0.0, still)
 
 
-def told_lost(state: State) -> dict[int, int]:
-    """The ranks that other members hold for lost, and who does."""
-    here = (peer for peer in members(state) if peer.generation == state.me.generation)
+def reported_lost(state: State) -> dict[int, int]:
+    """The ranks that other members report as lost, each with one member that does."""
+    here = (peer for peer in gang_members(state) if peer.generation == state.me.generation)
     return {rank: peer.rank for peer in here for rank in peer.lost}
 
 
-def name(state: State, rank: int) -> str:
-    """A rank as people read it: with its address, so that they find the machine."""
-    record = state.me if rank == state.rules.rank else state.store.records.get(rank)
+def describe_rank(state: State, rank: int) -> str:
+    """A rank for people: with its address, so that they find the machine."""
+    record = state.me if rank == state.config.rank else state.store.records.get(rank)
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
 
 
-def clock_time(state: State, at: float) -> str:
-    """A moment of my clock as people read it: the logs of other machines have it, too."""
-    seconds = int(at + state.rules.epoch)
+def format_clock(state: State, at: float) -> str:
+    """A moment of my clock as UTC, so that it can be compared with the logs of other machines."""
+    seconds = int(at + state.config.epoch)
     return f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02} UTC"
 
 
-def failure_of(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
-    """A failure of my generation, as I saw it; ``detect`` is how long it had gone unnoticed."""
-    record = state.me if rank == state.rules.rank else state.store.records.get(rank)
+def make_failure(state: State, rank: int, reason: Reason, detail: str, detect: float = 0.0) -> Failure:
+    """A failure of my generation as I saw it; ``detect`` is how many seconds it had gone unnoticed."""
+    record = state.me if rank == state.config.rank else state.store.records.get(rank)
     return Failure(
         generation=state.me.generation,
         rank=rank,
         ip=record.ip if record else "",
         reason=reason,
         detail=detail,
-        at=state.now + state.rules.epoch,
+        at=state.now + state.config.epoch,
         detect=detect,
     )
 
 
-def go(state: State, code: int, why: str) -> State:
-    """The state of an agent that has made up its mind to end; the first reason stays."""
+def request_exit(state: State, code: int, why: str) -> State:
+    """The state of an agent that will end; the first reason is kept."""
     return state if state.shutdown.leaving else state.with_shutdown(leaving=Leaving(code, why))
+
+
+# stages
+
+
+class Stage(StrEnum):
+    """What an agent is doing."""
+
+    JOINING = "joining"  # it does not hold its rank yet
+    AT_BARRIER = "at-barrier"  # it waits to start with the others
+    RUNNING = "running"  # it has started in its generation; its part of a job may be finished
+    STOPPING = "stopping"  # its generation is over, and the rest of its workload is being stopped
+    ISOLATED = "isolated"  # it was cut off from everybody, so its workload is killed at once
+    DRAINING = "draining"  # the Unit was asked to stop; rank 0's workload stops first
+    LEAVING = "leaving"  # it will end, with a known exit code
+
+
+def find_stage(state: State) -> Stage:
+    """The stage of an agent in this state."""
+    if state.shutdown.leaving is not None:
+        return Stage.LEAVING
+    if state.shutdown.draining is not None:
+        return Stage.DRAINING
+    if state.workload.cut_off:
+        return Stage.ISOLATED
+    if not state.joined:
+        return Stage.JOINING
+    if not state.in_gang:
+        return Stage.AT_BARRIER
+    return Stage.RUNNING if _takes_part(state) else Stage.STOPPING
+
+
+def _takes_part(state: State) -> bool:
+    """Whether its workload runs without being told to stop, or has finished its part of a job."""
+    return state.done if not state.up else state.workload.phase is not WorkloadPhase.STOPPING

@@ -1,99 +1,107 @@
-"""What ``/status`` shows: a plain mapping, made of nothing but the state."""
+"""The status of a Unit as plain mappings: as an agent sees it (``/status``), and as an observer reads
+it from the store.
+
+Both have the same keys. An observer has no lease and no clock in the Unit: it judges by the age of each
+heartbeat on the store's own clock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
-from unitagent.core import checks
-from unitagent.core.conditions import conditions
+from unitagent.core import isolation, probe_answers
 from unitagent.core.model import Failure, InstanceState, Phase, Record
-from unitagent.core.state import State, told_lost
+from unitagent.core.state import State, reported_lost
 
 
-def status(state: State) -> dict[str, Any]:
+def build_status(state: State) -> dict[str, Any]:
     """The Unit as this agent sees it; keys and meaning are fixed, they are in the README."""
-    ready = checks.is_ready(state)
-    draining = checks.is_draining(state)
+    ready = probe_answers.is_ready(state)
+    draining = probe_answers.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
-    lost, since = told_lost(state), _store_since(state)
+    lost, since = reported_lost(state), _store_since(state)
     return {
-        "unit": state.rules.unit,
-        "size": state.rules.size,
-        "guard": state.rules.guard,
-        "phase": phase(state).value,
+        "unit": state.config.unit,
+        "size": state.config.size,
+        "guard": state.config.guard,
+        "phase": find_phase(state).value,
         "generation": max(state.generation, state.me.generation),
         "restarts": state.me.restarts,
         "master_address": gang.master_address if gang else None,
         "master_port": gang.master_port if gang else None,
         "ready": ready,
-        "traffic": ready and state.rules.rank == 0,
+        "traffic": ready and state.config.rank == 0,
         "draining": draining,
-        "failure": failure(state.recovery.failure),
+        "failure": format_failure(state.recovery.failure),
         "store": {"connected": state.connected, "since": since},
-        "instances": [_instance(state, rank, lost) for rank in range(state.rules.size)],
-        "recovery": recovery(state),
-        "conditions": conditions(state, since),
+        "instances": [_describe_instance(state, rank, lost) for rank in range(state.config.size)],
+        "recovery": measure_recovery(state),
+        "conditions": list_conditions(state, since),
     }
 
 
-def report(state: State) -> dict[str, Any]:
-    """What this agent says of itself alone, with the keys of ``status``: as little in a Unit of any size."""
-    leader, age = word_of_leader(state)
+def build_own_status(state: State) -> dict[str, Any]:
+    """What this agent reports of itself alone, with keys of ``build_status``; equally small in a Unit
+    of any size.
+    """
+    leader, age = last_leader_contact(state)
     return {
-        "unit": state.rules.unit,
+        "unit": state.config.unit,
         "generation": max(state.generation, state.me.generation),
-        "instances": [_instance(state, state.rules.rank, ())],
+        "instances": [_describe_instance(state, state.config.rank, ())],
         "leader": {"incarnation": leader, "age": round(age, 3)},
     }
 
 
-def word_of_leader(state: State) -> tuple[str, float]:
-    """The rank 0 that has vouched for me, and how many seconds ago I asked what it answered; I may be it."""
-    if state.rules.rank == 0:
+def last_leader_contact(state: State) -> tuple[str, float]:
+    """The rank 0 that last answered me, and the age of my question in seconds; I may be that rank 0
+    myself.
+    """
+    if state.config.rank == 0:
         return state.me.incarnation, 0.0
     leader = state.store.records.get(0)
     asked = None if leader is None else state.peers.heard.get(leader.incarnation)
     return ("", 0.0) if leader is None or asked is None else (leader.incarnation, state.now - asked)
 
 
-def phase(state: State) -> Phase:
+def find_phase(state: State) -> Phase:
     """What the Unit is doing."""
     if state.me.failed or any(record.failed and not record.left for record in state.store.records.values()):
         return Phase.FAILED
     if state.shutdown.completed:
         return Phase.COMPLETED
-    if checks.is_draining(state):
+    if probe_answers.is_draining(state):
         return Phase.DRAINING
     if state.in_gang and state.generation == state.me.generation and (state.me.state.started or state.done):
         return Phase.RUNNING
     return Phase.FORMING if state.workload.gang is None else Phase.RESTARTING
 
 
-def failure(found: Failure | None) -> dict[str, Any] | None:
-    """A failure as people and programs read it; ``at`` in seconds since the epoch."""
-    if found is None:
+def format_failure(failure: Failure | None) -> dict[str, Any] | None:
+    """A failure for people and programs; ``at`` in seconds since the epoch."""
+    if failure is None:
         return None
     return {
-        "generation": found.generation,
-        "rank": found.rank,
-        "reason": found.reason.value,
-        "detail": found.sentence,
-        "exit_code": found.exit_code,
-        "signal": found.signal,
-        "at": round(found.at, 3),
+        "generation": failure.generation,
+        "rank": failure.rank,
+        "reason": failure.reason.value,
+        "detail": failure.sentence,
+        "exit_code": failure.exit_code,
+        "signal": failure.signal,
+        "at": round(failure.at, 3),
     }
 
 
-def recovery(state: State) -> dict[str, float | None]:
-    """Seconds that the steps of the last restart took; all null until there was one."""
-    marks = state.recovery.marks
+def measure_recovery(state: State) -> dict[str, float | None]:
+    """Seconds for each step of the last restart; all null before the first."""
+    marks = state.recovery.timestamps
     if marks.failed is None:
-        return recovery_of_nothing()
+        return empty_recovery()
     steps = (marks.failed, marks.stopped, marks.opened, marks.spawned, marks.ready)
-    spans = [_span(begin, end) for begin, end in pairwise(steps)]
-    total = _span(marks.failed, marks.ready)
+    spans = [_measure_span(begin, end) for begin, end in pairwise(steps)]
+    total = _measure_span(marks.failed, marks.ready)
     return {
         "detect": round(marks.detect, 3),
         "stop": spans[0],
@@ -104,30 +112,30 @@ def recovery(state: State) -> dict[str, float | None]:
     }
 
 
-def recovery_of_nothing() -> dict[str, float | None]:
+def empty_recovery() -> dict[str, float | None]:
     """The keys of a recovery before there was one."""
     return dict.fromkeys(("detect", "stop", "barrier", "start", "ready", "total"))
 
 
-def _span(begin: float | None, end: float | None) -> float | None:
+def _measure_span(begin: float | None, end: float | None) -> float | None:
     return None if begin is None or end is None else round(max(0.0, end - begin), 3)
 
 
 def _store_since(state: State) -> float | None:
     """Seconds since the epoch: since when the store is connected, or when it last answered."""
     at = state.store.leases.contact if state.connected else state.store.leases.last
-    return None if at is None else round(at + state.rules.epoch, 3)
+    return None if at is None else round(at + state.config.epoch, 3)
 
 
-def _instance(state: State, rank: int, lost: Collection[int]) -> dict[str, Any]:
-    record = state.me if rank == state.rules.rank else state.store.records.get(rank)
-    lease = _lease(state, rank)
+def _describe_instance(state: State, rank: int, lost: Collection[int]) -> dict[str, Any]:
+    record = state.me if rank == state.config.rank else state.store.records.get(rank)
+    lease = _seconds_since_sign(state, rank)
     return {
         "rank": rank,
         "incarnation": record.incarnation if record else None,
         "ip": record.ip if record else None,
         "hostname": record.hostname if record else None,
-        "state": _shown(state, rank, record, lost).value,
+        "state": _find_instance_state(state, rank, record, lost).value,
         "generation": record.generation if record else 0,
         "pid": record.pid if record else None,
         "exit_code": record.exit_code if record else None,
@@ -135,15 +143,159 @@ def _instance(state: State, rank: int, lost: Collection[int]) -> dict[str, Any]:
     }
 
 
-def _shown(state: State, rank: int, record: Record | None, lost: Collection[int]) -> InstanceState:
+def _find_instance_state(
+    state: State, rank: int, record: Record | None, lost: Collection[int]
+) -> InstanceState:
     if record is None:
         return InstanceState.WAITING
-    return InstanceState.LOST if rank in lost else checks.shown_state(state, rank)
+    return InstanceState.LOST if rank in lost else probe_answers.find_shown_state(state, rank)
 
 
-def _lease(state: State, rank: int) -> float | None:
+def _seconds_since_sign(state: State, rank: int) -> float | None:
     """Seconds since the rank's last sign of life; for myself, since the store last answered."""
-    if rank != state.rules.rank:
+    if rank != state.config.rank:
         record = state.store.records.get(rank)
-        return None if record is None else state.store.leases.age(record.incarnation, state.now)
+        return (
+            None if record is None else state.store.leases.seconds_since_beat(record.incarnation, state.now)
+        )
     return None if state.store.leases.last is None else max(0.0, state.now - state.store.leases.last)
+
+
+# Conditions.
+
+_ANSWERED = {"type": "StoreReachable", "status": "True", "reason": "StoreAnswers"}
+
+
+def list_conditions(state: State, since: float | None) -> list[dict[str, Any]]:
+    """What people should know besides the phase: each condition is true, or says why not and what
+    happens next. The list has the same entries at all times.
+
+    ``since`` is when the store was connected, or when it last answered, in seconds since the epoch.
+    """
+    if state.connected:
+        return list_store_conditions(since)
+    reason = "StoreSilent" if state.store.ever_answered else "StoreNotReachedYet"
+    return [
+        {
+            "type": "StoreReachable",
+            "status": "False",
+            "reason": reason,
+            "message": f"{_describe_silence(state)}; {_describe_outage(state)}",
+            "since": since,
+        }
+    ]
+
+
+def list_store_conditions(since: float | None = None) -> list[dict[str, Any]]:
+    """The conditions for an observer that has just read the store."""
+    return [{**_ANSWERED, "message": "the store answers", "since": since}]
+
+
+def _describe_silence(state: State) -> str:
+    return "the store does not answer" if state.store.ever_answered else "the store has not been reached yet"
+
+
+def _describe_outage(state: State) -> str:
+    """What the outage means for this instance."""
+    if state.workload.cut_off:
+        return "this instance was cut off: the workload was stopped, and starts when the store is back"
+    if not state.up:
+        return "nothing is started before it is there"
+    if not isolation.can_be_isolated(state):
+        return "the Unit goes on without it, and nothing new is started"
+    whom = "any other rank" if state.config.rank == 0 else "rank 0"
+    return (
+        f"the Unit goes on; without the store and {whom} for {state.config.lease:g} s (UNIT_LEASE_SECONDS), "
+        "this instance stops its workload"
+    )
+
+
+# The status for an observer.
+
+
+class MembershipTable(Protocol):
+    """What the store knows of one Unit; a snapshot is one."""
+
+    @property
+    def generation(self) -> int:
+        """The highest generation that the store knows."""
+
+    @property
+    def records(self) -> Mapping[int, Record]:
+        """The records of all ranks that the store knows."""
+
+    @property
+    def ages(self) -> Mapping[int, float]:
+        """Seconds since the last heartbeat, by rank."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first failure of the last generation that failed."""
+
+
+def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[str, Any]:
+    """The status as an observer sees it; only agents know ``guard`` and ``recovery``, which are null
+    here.
+    """
+    size = max((record.size for record in table.records.values()), default=0)
+    instances = [_describe_record(table, rank, lease) for rank in range(size)]
+    leader = table.records.get(0)
+    draining = any(record.asked and not record.left for record in table.records.values())
+    serving = bool(instances) and all(_is_serving(one, table.generation) for one in instances)
+    ready = serving and instances[0]["state"] == InstanceState.HEALTHY and not draining
+    started = leader is not None and bool(leader.gang)
+    return {
+        "unit": unit,
+        "size": size,
+        "guard": None,
+        "phase": _find_phase_from_records(
+            list(table.records.values()), serving=serving, draining=draining
+        ).value,
+        "generation": table.generation,
+        "restarts": max((record.restarts for record in table.records.values()), default=0),
+        "master_address": leader.ip if leader and started else None,
+        "master_port": leader.master_port if leader and started else None,
+        "ready": ready,
+        "traffic": ready,
+        "draining": draining,
+        "failure": format_failure(table.failure),
+        "store": {"connected": True, "since": None},
+        "instances": instances,
+        "recovery": empty_recovery(),
+        "conditions": list_store_conditions(),
+    }
+
+
+def _is_serving(instance: dict[str, Any], generation: int) -> bool:
+    up = instance["state"] in (InstanceState.RUNNING, InstanceState.HEALTHY)
+    return up and instance["generation"] == generation
+
+
+def _find_phase_from_records(records: Sequence[Record], *, serving: bool, draining: bool) -> Phase:
+    if any(record.failed for record in records):
+        return Phase.FAILED
+    if draining:
+        return Phase.DRAINING
+    if serving:
+        return Phase.RUNNING
+    done = [record.state is InstanceState.EXITED and record.exit_code == 0 for record in records]
+    if done and all(done):
+        return Phase.COMPLETED
+    return Phase.RESTARTING if any(record.restarts for record in records) else Phase.FORMING
+
+
+def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
+    record, age = table.records.get(rank), table.ages.get(rank)
+    late = age is not None and age > lease and record is not None and not record.left
+    state = InstanceState.LOST if late else record.state if record else InstanceState.WAITING
+    return {
+        "rank": rank,
+        "incarnation": record.incarnation if record else None,
+        "ip": record.ip if record else None,
+        "hostname": record.hostname if record else None,
+        "state": state.value,
+        "generation": record.generation if record else 0,
+        "pid": record.pid if record else None,
+        "exit_code": record.exit_code if record else None,
+        "lease_seconds": None if age is None else round(age, 3),
+    }

@@ -81,7 +81,7 @@ class Timing:
             ValueError: the pair cannot keep the guarantees.
 
         """
-        if problem := refuse(lease, heartbeat):
+        if problem := explain_bad_pair(lease, heartbeat):
             raise ValueError(problem)
         spare = lease - heartbeat
         tick = min(_LONGEST_TICK, heartbeat / 4, spare / 10)
@@ -147,11 +147,11 @@ def takeover_after(lease: float) -> float:
     return lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT
 
 
-def refuse(lease: float, heartbeat: float) -> str:
+def explain_bad_pair(lease: float, heartbeat: float) -> str:
     """Say what is wrong with a pair, and name the nearest one that is accepted; "" when nothing is."""
     if _is_accepted(lease, heartbeat):
         return ""
-    near_lease, near_heartbeat = nearest(lease, heartbeat)
+    near_lease, near_heartbeat = nearest_pair(lease, heartbeat)
     return (
         f"the lease must be at least {LEAST_LEASE:g} s and at least two heartbeats, the heartbeat at least "
         f"{LEAST_HEARTBEAT:g} s; the nearest pair that can keep the guarantees is "
@@ -163,7 +163,7 @@ def _is_accepted(lease: float, heartbeat: float) -> bool:
     return lease >= max(LEAST_LEASE, BEATS * heartbeat) and heartbeat >= LEAST_HEARTBEAT
 
 
-def nearest(lease: float, heartbeat: float) -> tuple[float, float]:
+def nearest_pair(lease: float, heartbeat: float) -> tuple[float, float]:
     """Give the accepted pair nearest to this one: the lease is kept where it can be."""
     if _is_accepted(lease, heartbeat):
         return lease, heartbeat

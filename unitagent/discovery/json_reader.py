@@ -1,7 +1,8 @@
-"""A way through a JSON document that remembers where it is, and never stops at the first mistake.
+"""Read a JSON document, remember the path of each member, and collect all problems instead of stopping at
+the first.
 
-The invariant: whatever the document holds, a reader gives a value of the type asked for or None; what did not
-fit is noted with its path, such as ``containers[0].port``, for one error at the end.
+The invariant: whatever the document contains, a reader returns a value of the requested type or None; each
+misfit is noted with its path, such as ``containers[0].port``, for one error at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _KINDS = {bool: "true or false", str: "a string", list: "a list", dict: "an obje
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class JsonReader:
     """An object of the document.
 
     Attributes:
@@ -30,55 +31,59 @@ class Reader:
     problems: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
-    def where(self, key: str) -> str:
+    def format_path(self, key: str) -> str:
         """Give the path of a member."""
         plain = key if key.isprintable() else ascii(key)
         return f"{self.path}.{plain}" if self.path else plain
 
-    def refuse(self, key: str, accepted: str) -> None:
+    def add_problem(self, key: str, accepted: str) -> None:
         """Note that a member does not fit."""
-        self.problems.append(f"{self.where(key)}={_shown(self.content.get(key))}: accepted is {accepted}")
+        self.problems.append(
+            f"{self.format_path(key)}={_show_value(self.content.get(key))}: must be {accepted}"
+        )
 
-    def knows(self, *keys: str) -> None:
+    def note_others_unknown(self, *keys: str) -> None:
         """Note all members but these as unknown."""
-        self.unknown.extend(self.where(key) for key in self.content if key not in keys)
+        self.unknown.extend(self.format_path(key) for key in self.content if key not in keys)
 
-    def flag(self, key: str) -> bool | None:
+    def read_flag(self, key: str) -> bool | None:
         """Read true or false."""
-        found: bool | None = self._typed(key, bool)
+        found: bool | None = self._read_typed(key, bool)
         return found
 
-    def text(self, key: str) -> str | None:
+    def read_text(self, key: str) -> str | None:
         """Read a string; an empty one counts as absent."""
-        return self._typed(key, str) or None
+        return self._read_typed(key, str) or None
 
-    def items(self, key: str) -> list[Any]:
+    def read_items(self, key: str) -> list[Any]:
         """Read a list, empty when absent."""
-        return self._typed(key, list) or []
+        return self._read_typed(key, list) or []
 
-    def object(self, key: str) -> Reader:
+    def read_object(self, key: str) -> JsonReader:
         """Read an object, empty when absent."""
-        return self._below(key, self._typed(key, dict) or {})
+        return self._read_below(key, self._read_typed(key, dict) or {})
 
-    def objects(self, key: str) -> list[Reader]:
+    def read_objects(self, key: str) -> list[JsonReader]:
         """Read a list of objects."""
         found = []
-        for index, item in enumerate(self.items(key)):
+        for index, item in enumerate(self.read_items(key)):
             if isinstance(item, dict):
-                found.append(self._below(f"{key}[{index}]", item))
+                found.append(self._read_below(f"{key}[{index}]", item))
             else:
-                self.problems.append(f"{self.where(key)}[{index}]={_shown(item)}: accepted is an object")
+                self.problems.append(
+                    f"{self.format_path(key)}[{index}]={_show_value(item)}: must be an object"
+                )
         return found
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def read_texts(self, key: str) -> tuple[str, ...]:
         """Read a list of strings."""
-        items = self.items(key)
+        items = self.read_items(key)
         if not all(isinstance(item, str) for item in items):
-            self.refuse(key, "a list of strings")
+            self.add_problem(key, "a list of strings")
             return ()
         return tuple(items)
 
-    def number(self, key: str, least: float = 0) -> float | None:
+    def read_number(self, key: str, least: float = 0) -> float | None:
         """Read a finite number."""
         value = self.content.get(key)
         if value is None:
@@ -86,27 +91,27 @@ class Reader:
         usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
         if usable and math.isfinite(value) and value >= least:
             return float(value)
-        self.refuse(key, f"a number from {least:g}")
+        self.add_problem(key, f"a number from {least:g}")
         return None
 
-    def whole(self, key: str, least: int, most: int) -> int | None:
+    def read_integer(self, key: str, least: int, most: int) -> int | None:
         """Read a whole number in a range."""
         value = self.content.get(key)
         if value is None:
             return None
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        self.refuse(key, f"a whole number from {least} to {most}")
+        self.add_problem(key, f"an integer from {least} to {most}")
         return None
 
-    def _below(self, key: str, content: dict[str, Any]) -> Reader:
-        return Reader(self.where(key), content, self.problems, self.unknown)
+    def _read_below(self, key: str, content: dict[str, Any]) -> JsonReader:
+        return JsonReader(self.format_path(key), content, self.problems, self.unknown)
 
-    def _typed(self, key: str, kind: type) -> Any:
+    def _read_typed(self, key: str, kind: type) -> Any:
         value = self.content.get(key)
         if value is None or isinstance(value, kind):
             return value
-        self.refuse(key, _KINDS[kind])
+        self.add_problem(key, _KINDS[kind])
         return None
 
 
@@ -114,7 +119,7 @@ _LARGEST = 10**9
 _LONGEST_SHOWN = 60
 
 
-def _shown(value: object) -> str:
+def _show_value(value: object) -> str:
     """Show enough of a value to find it; numbers of thousands of digits cannot even be printed."""
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "a very large number"

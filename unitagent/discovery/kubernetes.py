@@ -1,77 +1,78 @@
-"""Who this instance is, as the controllers of Kubernetes tell it in environment variables.
+"""Identity of this instance from the environment variables of Kubernetes controllers.
 
-Sources: the controllers' code (LWS, RBG, Kthena, AIBrix, Grove, Kubeflow training-operator 1.9 and Trainer 2,
-Volcano, JobSet, Kubernetes Job); each function names the traps of its own.
+Sources: the controllers' code (LWS, RBG, Kthena, AIBrix, Grove, Kubeflow training-operator 1.9 and Trainer
+2, Volcano, JobSet, Kubernetes Job, KubeRay, KServe); each function names the traps of its controller.
+Controllers of Ray pods tell where the head is but give no pod a rank, so they are asked last.
 """
 
 from __future__ import annotations
 
 import re
 
-from unitagent.discovery.platform import (
+from unitagent.discovery.platform_rules import (
     Environ,
     Platform,
-    Rule,
-    apply,
-    first_label,
-    rank_in,
-    sibling,
-    size_in,
-    unit_name,
+    PlatformRule,
+    apply_rule,
+    get_first_label,
+    make_unit_name,
+    read_rank,
+    read_size,
+    split_sibling,
 )
 from unitagent.errors import ConfigurationError
 
 
-def _direct(name: str, rank: str, size: str, leader: str, unit: str | None = None) -> Rule:
+def _make_direct_rule(name: str, rank: str, size: str, leader: str, unit: str | None = None) -> PlatformRule:
     """Read a platform that tells all plainly; the Unit is named by ``unit`` or after the leader's pod."""
 
     def read(environ: Environ, _hostname: str) -> Platform:
         return Platform(
             name,
-            rank_in(environ, rank),
-            size_in(environ, size),
+            read_rank(environ, rank),
+            read_size(environ, size),
             environ[leader],
-            unit_name(environ.get(unit or "") or first_label(environ[leader])),
+            make_unit_name(environ.get(unit or "") or get_first_label(environ[leader])),
             (f"{rank}, {size}, {leader}",),
         )
 
-    return Rule(name, (size, rank, leader), (rank, size, leader), read)
+    return PlatformRule(name, (size, rank, leader), (rank, size, leader), read)
 
 
-def _kthena(environ: Environ, hostname: str) -> Platform | None:
+def _read_kthena(environ: Environ, hostname: str) -> Platform | None:
     """Kthena's names are so general that a leader alone says nothing; with one of the others it does."""
     if not (environ.get("GROUP_SIZE") or environ.get("WORKER_INDEX")):
         return None
-    return apply(_KTHENA, environ, hostname)
+    return apply_rule(_KTHENA, environ, hostname)
 
 
-_KTHENA = _direct("Kthena", "WORKER_INDEX", "GROUP_SIZE", "ENTRY_ADDRESS")
+_KTHENA = _make_direct_rule("Kthena", "WORKER_INDEX", "GROUP_SIZE", "ENTRY_ADDRESS")
 
 
-def _aibrix(environ: Environ, _hostname: str) -> Platform:
+def _read_aibrix(environ: Environ, _hostname: str) -> Platform:
     """AIBrix does not tell where the leader is, but a PodSet's pods are known under the service's name."""
     name, service = environ["PODSET_NAME"], environ.get("STORM_SERVICE_NAME")
     return Platform(
         "AIBrix",
-        rank_in(environ, "POD_GROUP_INDEX"),
-        size_in(environ, "POD_GROUP_SIZE"),
+        read_rank(environ, "POD_GROUP_INDEX"),
+        read_size(environ, "POD_GROUP_SIZE"),
         f"{name}-0.{service}" if service else None,
-        unit_name(name),
+        make_unit_name(name),
         ("POD_GROUP_INDEX, POD_GROUP_SIZE, PODSET_NAME",),
     )
 
 
-def _grove(environ: Environ, _hostname: str) -> Platform:
+def _read_grove(environ: Environ, _hostname: str) -> Platform:
     """Read a clique of its own, whose pods count from 0, or one of a scaling group's two cliques."""
     if environ.get("GROVE_PCSG_NAME"):
-        return _grove_scaling_group(environ)
+        return _read_grove_scaling_group(environ)
     name, service = environ["GROVE_PCLQ_NAME"], environ.get("GROVE_HEADLESS_SERVICE")
     leader = f"{name}-0.{service}" if service else None
-    rank = rank_in(environ, "GROVE_PCLQ_POD_INDEX")
-    return Platform("Grove", rank, None, leader, unit_name(name), ("GROVE_PCLQ_POD_INDEX",))
+    rank = read_rank(environ, "GROVE_PCLQ_POD_INDEX")
+    return Platform("Grove", rank, None, leader, make_unit_name(name), ("GROVE_PCLQ_POD_INDEX",))
 
 
-def _grove_scaling_group(environ: Environ) -> Platform:
+def _read_grove_scaling_group(environ: Environ) -> Platform:
     """Make the leader clique's pod 0 and number the workers from 1; a clique's name tells which it is."""
     missing = [name for name in _GROVE_GROUP if not environ.get(name)]
     if missing:
@@ -81,10 +82,10 @@ def _grove_scaling_group(environ: Environ) -> Platform:
         )
     clique = environ["GROVE_PCLQ_NAME"]
     ends = next((pair for pair in _GROVE_ENDS if clique.endswith(pair)), None)
-    index = rank_in(environ, "GROVE_PCLQ_POD_INDEX")
+    index = read_rank(environ, "GROVE_PCLQ_POD_INDEX")
     if ends is None or (clique.endswith(ends[0]) and index):
         raise ConfigurationError(
-            f"GROVE_PCLQ_NAME={clique!r} with GROVE_PCLQ_POD_INDEX={index}: accepted is one leader, in a "
+            f"GROVE_PCLQ_NAME={clique!r} with GROVE_PCLQ_POD_INDEX={index}: must be one leader, in a "
             "clique whose name ends in ldr or leader, and workers in one that ends in wkr or worker; "
             "set RANK_ID instead"
         )
@@ -95,9 +96,9 @@ def _grove_scaling_group(environ: Environ) -> Platform:
     return Platform(
         "Grove",
         0 if is_leader else index + 1,
-        size_in(environ, "GROVE_PCSG_TEMPLATE_NUM_PODS"),
+        read_size(environ, "GROVE_PCSG_TEMPLATE_NUM_PODS"),
         f"{leading}-0.{service}" if service else None,
-        unit_name(group),
+        make_unit_name(group),
         ("GROVE_PCLQ_NAME, GROVE_PCLQ_POD_INDEX, GROVE_PCSG_TEMPLATE_NUM_PODS",),
     )
 
@@ -106,7 +107,7 @@ _GROVE_ENDS = (("ldr", "wkr"), ("leader", "worker"))
 _GROVE_GROUP = ("GROVE_PCSG_INDEX", "GROVE_PCSG_TEMPLATE_NUM_PODS")
 
 
-def _kubeflow(environ: Environ, _hostname: str) -> Platform:
+def _read_kubeflow(environ: Environ, _hostname: str) -> Platform:
     """Read ``PET_*`` only: a PyTorchJob's ``WORLD_SIZE`` counts processes, not nodes.
 
     An elastic job says ``min:max``; a Unit has one size, so both must be the same.
@@ -114,42 +115,42 @@ def _kubeflow(environ: Environ, _hostname: str) -> Platform:
     least, _, most = environ["PET_NNODES"].partition(":")
     if most and least != most:
         raise ConfigurationError(
-            f"PET_NNODES={environ['PET_NNODES']!r}: an elastic job has no one size; accepted is a number; "
+            f"PET_NNODES={environ['PET_NNODES']!r}: an elastic job has no fixed size; must be a number; "
             "set UNIT_SIZE and RANK_ID, or make the job's least and most nodes the same"
         )
     leader = environ.get("PET_MASTER_ADDR") or environ.get("MASTER_ADDR")
-    named = re.fullmatch(r"(.+)-(?:node-0-0|master-0|worker-0)", first_label(leader or ""))
+    named = re.fullmatch(r"(.+)-(?:node-0-0|master-0|worker-0)", get_first_label(leader or ""))
     return Platform(
         "Kubeflow",
-        rank_in(environ, "PET_NODE_RANK"),
-        size_in({"PET_NNODES": least}, "PET_NNODES"),
+        read_rank(environ, "PET_NODE_RANK"),
+        read_size({"PET_NNODES": least}, "PET_NNODES"),
         leader,
-        unit_name(named and named[1]),
+        make_unit_name(named and named[1]),
         ("PET_NODE_RANK, PET_NNODES, PET_MASTER_ADDR",),
     )
 
 
-def _jax(environ: Environ, hostname: str) -> Platform | None:
+def _read_train_job(environ: Environ, hostname: str) -> Platform | None:
     """Read a TrainJob's variables, where a process is a node; its leader's name tells them from anybody's."""
     if not _TRAIN_JOB.fullmatch(environ["JAX_COORDINATOR_ADDRESS"]):
         return None
-    return apply(_JAX, environ, hostname)
+    return apply_rule(_JAX, environ, hostname)
 
 
 def _read_jax(environ: Environ, _hostname: str) -> Platform:
     leader, _, _ = environ["JAX_COORDINATOR_ADDRESS"].partition(":")
     return Platform(
         "Kubeflow",
-        rank_in(environ, "JAX_PROCESS_ID"),
-        size_in(environ, "JAX_NUM_PROCESSES"),
+        read_rank(environ, "JAX_PROCESS_ID"),
+        read_size(environ, "JAX_NUM_PROCESSES"),
         leader,
-        unit_name(first_label(leader).removesuffix("-node-0-0")),
+        make_unit_name(get_first_label(leader).removesuffix("-node-0-0")),
         (", ".join(_JAX.needs),),
     )
 
 
 _TRAIN_JOB = re.compile(r"(.+)-node-0-0\.\1(?::[0-9]+)?")
-_JAX = Rule(
+_JAX = PlatformRule(
     "Kubeflow (JAX)",
     ("JAX_COORDINATOR_ADDRESS",),
     ("JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_COORDINATOR_ADDRESS"),
@@ -157,27 +158,32 @@ _JAX = Rule(
 )
 
 
-def _volcano(environ: Environ, _hostname: str) -> Platform:
+def _read_volcano(environ: Environ, _hostname: str) -> Platform:
     """Read a job of one task, or one with the pytorch plugin, where RANK and WORLD_SIZE do count pods."""
     if all(environ.get(name) for name in _VOLCANO_PYTORCH):
-        rank, size = rank_in(environ, "RANK"), size_in(environ, "WORLD_SIZE")
+        rank, size = read_rank(environ, "RANK"), read_size(environ, "WORLD_SIZE")
         leader = environ["MASTER_ADDR"]
         unit = leader.split(".")[1] if "." in leader else None
-        return Platform("Volcano", rank, size, leader, unit_name(unit), (", ".join(_VOLCANO_PYTORCH),))
+        return Platform("Volcano", rank, size, leader, make_unit_name(unit), (", ".join(_VOLCANO_PYTORCH),))
     tasks = sorted(m[1] for m in map(_VOLCANO_TASK.fullmatch, environ) if m and environ[m[0]])
     if len(tasks) != 1:
         raise ConfigurationError(
-            f"VC_<TASK>_NUM: accepted is one task, this Volcano job has {len(tasks)} "
+            f"VC_<TASK>_NUM: must be one task; this Volcano job has {len(tasks)} "
             f"({', '.join(tasks) or 'none'}) and does not say which form the Unit; "
             "set RANK_ID and UNIT_SIZE, or use Volcano's pytorch plugin"
         )
     index = "VC_TASK_INDEX" if environ.get("VC_TASK_INDEX") else "VK_TASK_INDEX"
     leader = environ.get(f"VC_{tasks[0]}_HOSTS", "").partition(",")[0]
     number = f"VC_{tasks[0]}_NUM"
-    unit = first_label(leader).removesuffix("-0")
+    unit = get_first_label(leader).removesuffix("-0")
     notes = (f"{index}, {number}",)
     return Platform(
-        "Volcano", rank_in(environ, index), size_in(environ, number), leader or None, unit_name(unit), notes
+        "Volcano",
+        read_rank(environ, index),
+        read_size(environ, number),
+        leader or None,
+        make_unit_name(unit),
+        notes,
     )
 
 
@@ -185,42 +191,42 @@ _VOLCANO_PYTORCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 _VOLCANO_TASK = re.compile(r"VC_(\w+)_NUM")
 
 
-def _indexed_job(environ: Environ, hostname: str) -> Platform:
+def _read_indexed_job(environ: Environ, hostname: str) -> Platform:
     """Read the index; neither Job nor JobSet tells the size, and the host's own name leads to the leader.
 
     A pod is called ``<job>-<index>-<five characters>``, its host without the last part.
     """
-    rank = rank_in(environ, "JOB_COMPLETION_INDEX")
+    rank = read_rank(environ, "JOB_COMPLETION_INDEX")
     pod = environ.get("POD_NAME", "").rpartition("-")[0]
-    base, leader = sibling(hostname, str(rank)) or sibling(pod, str(rank)) or (None, None)
-    return Platform("Job", rank, None, leader or None, unit_name(base), ("JOB_COMPLETION_INDEX",))
+    base, leader = split_sibling(hostname, str(rank)) or split_sibling(pod, str(rank)) or (None, None)
+    return Platform("Job", rank, None, leader or None, make_unit_name(base), ("JOB_COMPLETION_INDEX",))
 
 
-def stateful_set(environ: Environ, hostname: str) -> Platform | None:
+def read_stateful_set(environ: Environ, hostname: str) -> Platform | None:
     """Read ``<set>-<ordinal>`` of a pod's name; elsewhere a machine may be called so for any reason.
 
     ``POD_NAME`` (from ``metadata.name``) goes before the hostname, which on the host's network is the node's;
     ``POD_INDEX`` (from the label ``apps.kubernetes.io/pod-index``) says the ordinal alone.
     """
     pod = environ.get("POD_NAME") or hostname
-    label = first_label(pod)
+    label = get_first_label(pod)
     found = _ORDINAL.fullmatch(label)
     if environ.get("POD_INDEX"):
-        rank, note = rank_in(environ, "POD_INDEX"), "POD_INDEX"
+        rank, note = read_rank(environ, "POD_INDEX"), "POD_INDEX"
     elif found and not _NODE_OF_AWS.fullmatch(label):
         rank, note = int(found[1]), f"POD_NAME {pod}" if environ.get("POD_NAME") else f"hostname {hostname}"
     else:
         return None
-    whole = hostname if first_label(hostname) == label else pod
-    base, leader = sibling(whole, str(rank)) or (None, None)
-    return Platform("StatefulSet", rank, None, leader or None, unit_name(base), (note,))
+    whole = hostname if get_first_label(hostname) == label else pod
+    base, leader = split_sibling(whole, str(rank)) or (None, None)
+    return Platform("StatefulSet", rank, None, leader or None, make_unit_name(base), (note,))
 
 
 _ORDINAL = re.compile(r".+?-(0|[1-9][0-9]{0,3})")
 _NODE_OF_AWS = re.compile(r"ip(-[0-9]{1,3}){4}")
 
 
-def is_name_of_node(environ: Environ, hostname: str, hosts: str) -> bool:
+def is_node_name(environ: Environ, hostname: str, hosts: str) -> bool:
     """Whether this hostname is the node's: a pod on the host's network has no other. The kubelet says so at
     the head of the pod's ``/etc/hosts``.
     """
@@ -236,20 +242,59 @@ NAMELESS_POD = Platform(
 )
 
 
-CONTROLLERS: tuple[Rule, ...] = (
-    _direct("LWS", "LWS_WORKER_INDEX", "LWS_GROUP_SIZE", "LWS_LEADER_ADDRESS"),
-    _direct(
+CONTROLLERS: tuple[PlatformRule, ...] = (
+    _make_direct_rule("LWS", "LWS_WORKER_INDEX", "LWS_GROUP_SIZE", "LWS_LEADER_ADDRESS"),
+    _make_direct_rule(
         "RBG",
         "RBG_LWP_WORKER_INDEX",
         "RBG_LWP_GROUP_SIZE",
         "RBG_LWP_LEADER_ADDRESS",
         unit="RBG_ROLE_INSTANCE_NAME",
     ),
-    Rule("Kthena", ("ENTRY_ADDRESS",), (), _kthena),
-    Rule("AIBrix", ("PODSET_NAME",), ("POD_GROUP_INDEX", "POD_GROUP_SIZE"), _aibrix),
-    Rule("Grove", ("GROVE_PCLQ_NAME",), ("GROVE_PCLQ_POD_INDEX",), _grove),
-    Rule("Kubeflow", ("PET_NODE_RANK", "PET_NNODES"), ("PET_NODE_RANK", "PET_NNODES"), _kubeflow),
-    Rule("Kubeflow", ("JAX_COORDINATOR_ADDRESS",), (), _jax),
-    Rule("Volcano", ("VC_TASK_INDEX", "VK_TASK_INDEX"), (), _volcano),
-    Rule("Job", ("JOB_COMPLETION_INDEX",), (), _indexed_job),
+    PlatformRule("Kthena", ("ENTRY_ADDRESS",), (), _read_kthena),
+    PlatformRule("AIBrix", ("PODSET_NAME",), ("POD_GROUP_INDEX", "POD_GROUP_SIZE"), _read_aibrix),
+    PlatformRule("Grove", ("GROVE_PCLQ_NAME",), ("GROVE_PCLQ_POD_INDEX",), _read_grove),
+    PlatformRule(
+        "Kubeflow", ("PET_NODE_RANK", "PET_NNODES"), ("PET_NODE_RANK", "PET_NNODES"), _read_kubeflow
+    ),
+    PlatformRule("Kubeflow", ("JAX_COORDINATOR_ADDRESS",), (), _read_train_job),
+    PlatformRule("Volcano", ("VC_TASK_INDEX", "VK_TASK_INDEX"), (), _read_volcano),
+    PlatformRule("Job", ("JOB_COMPLETION_INDEX",), (), _read_indexed_job),
+)
+
+
+def _read_kuberay(environ: Environ, _hostname: str) -> Platform:
+    return Platform(
+        "KubeRay",
+        leader=environ.get("FQ_RAY_IP"),
+        unit=make_unit_name(environ["RAY_CLUSTER_NAME"]),
+        notes=(_list_used(environ, "RAY_CLUSTER_NAME", "FQ_RAY_IP"),),
+    )
+
+
+def _read_kserve(environ: Environ, _hostname: str) -> Platform | None:
+    """Take a Service, or the two counts that the head too is told: one of these names alone says little."""
+    leader, size = environ.get("HEAD_SVC", ""), environ.get("RAY_NODE_COUNT")
+    if not (leader or environ.get("WORKER_SVC") or size):
+        return None
+    return Platform(
+        "KServe InferenceService",
+        size=read_size(environ, "RAY_NODE_COUNT") if size else None,
+        leader=leader if _SERVICE.fullmatch(leader) else None,
+        notes=(_list_used(environ, "HEAD_SVC", "WORKER_SVC", "RAY_NODE_COUNT"),),
+    )
+
+
+_SERVICE = re.compile(r"[a-z0-9.-]+")
+
+
+def _list_used(environ: Environ, *names: str) -> str:
+    return ", ".join(name for name in names if environ.get(name))
+
+
+RAY_PODS: tuple[PlatformRule, ...] = (
+    PlatformRule("KubeRay", ("RAY_CLUSTER_NAME",), (), _read_kuberay),
+    PlatformRule(
+        "KServe InferenceService", ("HEAD_SVC", "WORKER_SVC", "REQUEST_GPU_COUNT"), (), _read_kserve
+    ),
 )

@@ -1,7 +1,7 @@
-"""The cards of this machine as the kernel tells them over netlink, in the words of ``pyroute2``.
+"""Read this machine's network interfaces from the kernel over netlink, with the messages of ``pyroute2``.
 
-Of ``pyroute2`` the messages are used, and not its sockets: those bring an event loop, a mock of the kernel
-and every kind of message that there is, 80 ms of each start against 15 (0.9.7, asyncio loaded before).
+Its sockets are not used: they bring an event loop, a mock of the kernel and every kind of message, which
+costs 80 ms of each start instead of 15 (0.9.7, asyncio loaded before).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import defaultdict
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from unitagent.discovery.cards import Card, CardAddress, Cards
-from unitagent.late import put_off
+from unitagent.discovery.interfaces import InterfaceAddress, NetworkInterface, NetworkInterfaces
+from unitagent.system.lazy_imports import defer_package_init
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,36 +34,41 @@ _CODE = 4  # bytes, of an error
 _ERROR, _DONE = 2, 3
 _ASK_FOR_ALL = 0x301  # NLM_F_REQUEST, NLM_F_DUMP
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
-_BUFFER = 1 << 18  # bytes; the kernel sends 32 KiB at once, but for a card of very many functions
+_BUFFER = 1 << 18  # bytes; the kernel sends 32 KiB at once, but for an interface of very many functions
 _SECONDS = 5.0
 
 
-def read_cards() -> Cards:
+def read_interfaces() -> NetworkInterfaces:
     """Ask the kernel. Blocks for milliseconds, and longer at the first call, which imports.
 
     Raises:
         OSError: the kernel refused, or changed its answer while it was being read.
 
     """
-    put_off("pyroute2")
+    defer_package_init("pyroute2")
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415
     from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
 
-    links, addresses = list(_all(ifinfmsg, _LINKS)), list(_all(ifaddrmsg, _ADDRESSES))
-    routes = [*_all(rtmsg, _ROUTES, socket.AF_INET), *_all(rtmsg, _ROUTES, socket.AF_INET6)]
-    held: dict[int, list[CardAddress]] = defaultdict(list)
+    links, addresses = list(_dump_messages(ifinfmsg, _LINKS)), list(_dump_messages(ifaddrmsg, _ADDRESSES))
+    routes = [
+        *_dump_messages(rtmsg, _ROUTES, socket.AF_INET),
+        *_dump_messages(rtmsg, _ROUTES, socket.AF_INET6),
+    ]
+    held: dict[int, list[InterfaceAddress]] = defaultdict(list)
     for message in addresses:
-        held[message["index"]].extend(_addresses(message))
+        held[message["index"]].extend(_read_addresses(message))
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-    cards = tuple(
-        Card(names[link["index"]], _running(link), tuple(held[link["index"]]), _other_names(link))
+    interfaces = tuple(
+        NetworkInterface(
+            names[link["index"]], _is_running(link), tuple(held[link["index"]]), _list_other_names(link)
+        )
         for link in links
     )
-    return Cards(cards, names.get(_default_card(routes)))
+    return NetworkInterfaces(interfaces, names.get(_find_default_interface(routes)))
 
 
-def _all(make: Callable[..., Any], kind: int, family: int = socket.AF_UNSPEC) -> Iterator[Any]:
+def _dump_messages(make: Callable[..., Any], kind: int, family: int = socket.AF_UNSPEC) -> Iterator[Any]:
     """Ask for all of a kind."""
     question = make()
     question["header"]["type"], question["header"]["flags"] = kind, _ASK_FOR_ALL
@@ -76,7 +81,7 @@ def _all(make: Callable[..., Any], kind: int, family: int = socket.AF_UNSPEC) ->
             data, _, truncated, _ = kernel.recvmsg(_BUFFER)
             if truncated & socket.MSG_TRUNC:
                 raise OSError("the kernel's answer is too long")
-            for start in _starts(data):
+            for start in _list_message_starts(data):
                 if start is None:
                     return
                 message = make(data, offset=start)
@@ -84,7 +89,7 @@ def _all(make: Callable[..., Any], kind: int, family: int = socket.AF_UNSPEC) ->
                 yield message
 
 
-def _starts(data: bytes) -> Iterator[int | None]:
+def _list_message_starts(data: bytes) -> Iterator[int | None]:
     """Where each message begins; None for the end of the answer."""
     start = 0
     while start < len(data):
@@ -100,39 +105,40 @@ def _starts(data: bytes) -> Iterator[int | None]:
         start += (length + 3) & ~3
 
 
-def _running(link: Any) -> bool:
+def _is_running(link: Any) -> bool:
     return bool(link["flags"] & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING)
 
 
-def _other_names(link: Any) -> tuple[str, ...]:
-    """Give the alternative names (``ip link property``), which a card has beside its own since Linux 5.5."""
+def _list_other_names(link: Any) -> tuple[str, ...]:
+    """Return the alternative names (``ip link property``), which Linux has since 5.5."""
     listed = link.get_attr("IFLA_PROP_LIST")
     return tuple(listed.get_attrs("IFLA_ALT_IFNAME")) if listed is not None else ()
 
 
-def _addresses(message: Any) -> Iterator[CardAddress]:
-    """Give the message's address; of a point-to-point card IFA_ADDRESS is the other end's."""
+def _read_addresses(message: Any) -> Iterator[InterfaceAddress]:
+    """Give the message's address; of a point-to-point interface IFA_ADDRESS is the other end's."""
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     flags = message.get_attr("IFA_FLAGS") or message["flags"]
     if text:
-        yield CardAddress(
+        yield InterfaceAddress(
             ip_address(text), primary=not flags & _IFA_F_SECONDARY, ready=not flags & _IFA_F_UNREADY
         )
 
 
-def _default_card(routes: list[Any]) -> int | None:
-    """Give the index of the card of the default route, IPv4 before IPv6, the least metric first."""
+def _find_default_interface(routes: list[Any]) -> int | None:
+    """Give the index of the interface of the default route, IPv4 before IPv6, the least metric first."""
     found = [
-        (route["family"], route.get_attr("RTA_PRIORITY") or 0, card)
+        (route["family"], route.get_attr("RTA_PRIORITY") or 0, interface)
         for route in routes
         if not route["dst_len"] and route["type"] == _UNICAST
-        if (route.get_attr("RTA_TABLE") or route["table"]) == _MAIN_TABLE and (card := _card(route))
+        if (route.get_attr("RTA_TABLE") or route["table"]) == _MAIN_TABLE
+        and (interface := _find_route_interface(route))
     ]
     return min(found)[2] if found else None
 
 
-def _card(route: Any) -> int | None:
-    """Give the card that a route leaves by, the first one of a route over several."""
+def _find_route_interface(route: Any) -> int | None:
+    """Give the interface that a route leaves by, the first one of a route over several."""
     hops = route.get_attr("RTA_MULTIPATH") or ()
     index: int | None = route.get_attr("RTA_OIF") or next((hop["oif"] for hop in hops), None)
     return index

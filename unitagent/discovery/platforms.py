@@ -1,24 +1,30 @@
-"""Which platform is this? The first rule of the table that fits.
+"""Detect the platform: the first rule of the table that fits.
 
-The invariant: detection reads variables and a hostname, nothing else; it resolves no name and opens no file.
+The invariant: detection reads variables and a hostname only; it resolves no name and opens no file.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from ipaddress import ip_address
 
-from unitagent.discovery.kubernetes import CONTROLLERS, NAMELESS_POD, is_name_of_node, stateful_set
-from unitagent.discovery.platform import Environ, Platform, Rule, apply, rank_in
-from unitagent.discovery.ray_pods import RAY_PODS
+from unitagent.discovery.kubernetes import (
+    CONTROLLERS,
+    NAMELESS_POD,
+    RAY_PODS,
+    is_node_name,
+    read_stateful_set,
+)
+from unitagent.discovery.platform_rules import Environ, Platform, PlatformRule, apply_rule, read_rank
 from unitagent.discovery.schedulers import SCHEDULERS
 
-__all__ = ["Platform", "detect", "full_name", "is_name_of_node"]
-
+__all__ = ["Platform", "detect_platform", "find_full_name", "is_node_name"]
 
 _EAS_CARDS = ("net0", "eth1")
 
 
-def _eas(environ: Environ, _hostname: str) -> Platform | None:
+def _read_eas(environ: Environ, _hostname: str) -> Platform | None:
     """PAI-EAS tells rank and leader under our own names, and no size: that is in its service file alone.
 
     People set these names elsewhere, too (Compose). EAS sets all four of them, one of its two cards, and
@@ -30,7 +36,7 @@ def _eas(environ: Environ, _hostname: str) -> Platform | None:
     if environ.get("RANK_ID", "auto").strip().lower() in {"auto", ""}:
         return None
     leader = environ["MASTER_ADDRESS"]
-    return Platform("EAS", rank_in(environ, "RANK_ID"), None, leader, None, ("RANK_ID, MASTER_ADDRESS",))
+    return Platform("EAS", read_rank(environ, "RANK_ID"), None, leader, None, ("RANK_ID, MASTER_ADDRESS",))
 
 
 def _is_address(text: str) -> bool:
@@ -42,14 +48,14 @@ def _is_address(text: str) -> bool:
 
 # EAS stands last although its variables win over all others: they are the explicit ones. A manifest that
 # maps a controller's variables to them looks like EAS, and the controller still knows the size and a name.
-TABLE: tuple[Rule, ...] = (
+TABLE: tuple[PlatformRule, ...] = (
     *CONTROLLERS,
     *SCHEDULERS,
-    Rule("EAS", ("MASTER_ADDRESS",), (), _eas),
+    PlatformRule("EAS", ("MASTER_ADDRESS",), (), _read_eas),
 )
 
 
-def detect(environ: Environ, hostname: str, *, in_cluster: bool = False) -> Platform | None:
+def detect_platform(environ: Environ, hostname: str, *, in_cluster: bool = False) -> Platform | None:
     """Find out what platform this is and what it tells; None when nothing fits.
 
     Args:
@@ -61,20 +67,31 @@ def detect(environ: Environ, hostname: str, *, in_cluster: bool = False) -> Plat
         ConfigurationError: a platform's variables are incomplete or impossible.
 
     """
-    found = (apply(rule, environ, hostname) for rule in TABLE)
+    found = (apply_rule(rule, environ, hostname) for rule in TABLE)
     platform = next((platform for platform in found if platform), None)
     in_pod = in_cluster or bool(environ.get("KUBERNETES_SERVICE_HOST"))
     if platform is None and in_pod:
-        platform = stateful_set(environ, hostname)
-    last = (apply(rule, environ, hostname) for rule in RAY_PODS)
+        platform = read_stateful_set(environ, hostname)
+    last = (apply_rule(rule, environ, hostname) for rule in RAY_PODS)
     nameless = NAMELESS_POD if in_pod and not hostname else None
     return platform or next((platform for platform in last if platform), nameless)
 
 
-def full_name(hostname: str, hosts: str) -> str:
+def find_full_name(hostname: str, hosts: str) -> str:
     """Look up a host's name with its domain in the text of ``/etc/hosts``, where the kubelet writes it."""
     for line in hosts.splitlines():
         names = line.partition("#")[0].split()[1:]
         if hostname in names:
             return next((name for name in names if name.startswith(hostname + ".")), hostname)
     return hostname
+
+
+_KUBEFLOW_RENDEZVOUS = re.compile(
+    r"PET_(NNODES|NODE_RANK|MASTER_\w+|RDZV_\w+|MAX_RESTARTS)|MASTER_(ADDR|PORT)"
+)
+
+
+def find_rendezvous_variables(platform: str | None, names: Collection[str]) -> frozenset[str]:
+    """Pick those of ``platform`` out of the names of variables; its jobs of JAX meet otherwise."""
+    torchrun = platform == "Kubeflow" and "PET_NODE_RANK" in names
+    return frozenset(filter(_KUBEFLOW_RENDEZVOUS.fullmatch, names)) if torchrun else frozenset()

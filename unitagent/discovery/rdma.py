@@ -1,7 +1,7 @@
-"""The RDMA device (HCA) that belongs to a network card, from sysfs alone.
+"""Find the RDMA device (HCA) of a network interface, from sysfs alone.
 
 The invariant: nothing here needs a privilege or fails on an odd tree: what cannot be read is absent. A port
-counts as usable only when it is up, has an address, and this container has the device's file.
+is usable only if it is up, has an address, and this container has the device's file.
 Sources: Documentation/ABI/testing/sysfs-class-infiniband; nccl#1573: EINVAL on another namespace's entries.
 """
 
@@ -60,10 +60,10 @@ class Hca:
 
 
 def find_hca(ifname: str, root: Path = Path("/")) -> Hca | None:
-    """Find a card's RDMA port, a usable one first; None when it has none.
+    """Find an interface's RDMA port, a usable one first; None when it has none.
 
     Args:
-        ifname: the card.
+        ifname: the interface.
         root: where ``sys`` and ``dev`` are, for tests.
 
     """
@@ -72,55 +72,59 @@ def find_hca(ifname: str, root: Path = Path("/")) -> Hca | None:
 
 
 def _ports_of(ifname: str, root: Path) -> Iterator[tuple[str, int]]:
-    """Yield the ports whose GID table names the card, else those of the card's own device.
+    """Yield the ports whose GID table names the interface, else those of the interface's own device.
 
-    The table goes first: bonds, VLANs, macvlan and ipvlan cards have no device, and one device can have two
-    ports.
+    The table goes first: bonds, VLANs, macvlan and ipvlan interfaces have no device, and a device can have
+    two ports.
     """
     listed = [
         (port.parent.parent.name, int(port.name))
-        for port in _entries(root / "sys/class/infiniband", "*/ports/*")
-        if port.name.isdecimal() and ifname in map(_text, _entries(port / "gid_attrs/ndevs", "*"))
+        for port in _list_folder(root / "sys/class/infiniband", "*/ports/*")
+        if port.name.isdecimal()
+        and ifname in map(_read_attribute, _list_folder(port / "gid_attrs/ndevs", "*"))
     ]
     yield from listed
-    card = root / "sys/class/net" / ifname
-    for device in [] if listed else _entries(card / "device/infiniband", "*"):
-        number = _text(card / "dev_port")
+    interface = root / "sys/class/net" / ifname
+    for device in [] if listed else _list_folder(interface / "device/infiniband", "*"):
+        number = _read_attribute(interface / "dev_port")
         yield device.name, int(number) + 1 if number.isdecimal() else 1
 
 
 def _read_port(root: Path, name: str, number: int) -> Hca:
     port = root / "sys/class/infiniband" / name / "ports" / str(number)
-    state = _text(port / "state").partition(":")[2].strip()
-    gids = tuple(_gids(port))
+    state = _read_attribute(port / "state").partition(":")[2].strip()
+    gids = tuple(_read_gids(port))
     problems = (
         None if state == "ACTIVE" else f"port state {state or 'unknown'}, not ACTIVE",
-        None if _text(port / "phys_state").startswith("5:") else "no physical link",
+        None if _read_attribute(port / "phys_state").startswith("5:") else "no physical link",
         None if gids else "no GID: the port has no address",
-        None if _openable(root, name) else "no /dev/infiniband/uverbs device of it in this container",
+        None if _has_device_file(root, name) else "no /dev/infiniband/uverbs device of it in this container",
     )
     told = tuple(problem for problem in problems if problem)
-    return Hca(name, number, state, _text(port / "link_layer"), gids, told)
+    return Hca(name, number, state, _read_attribute(port / "link_layer"), gids, told)
 
 
-def _gids(port: Path) -> Iterator[Gid]:
+def _read_gids(port: Path) -> Iterator[Gid]:
     """Yield the entries that are set; those of another network namespace cannot be read and are skipped."""
-    for entry in _entries(port / "gids", "*"):
-        gid = _text(entry)
+    for entry in _list_folder(port / "gids", "*"):
+        gid = _read_attribute(entry)
         if entry.name.isdecimal() and set(gid) - _NO_GID:
             about = port / "gid_attrs"
-            kind, ifname = _text(about / "types" / entry.name), _text(about / "ndevs" / entry.name)
+            kind, ifname = (
+                _read_attribute(about / "types" / entry.name),
+                _read_attribute(about / "ndevs" / entry.name),
+            )
             yield Gid(int(entry.name), gid, kind, ifname)
 
 
-def _openable(root: Path, name: str) -> bool:
+def _has_device_file(root: Path, name: str) -> bool:
     return any(
-        _text(verbs / "ibdev") == name and (root / "dev/infiniband" / verbs.name).exists()
-        for verbs in _entries(root / "sys/class/infiniband_verbs", "uverbs*")
+        _read_attribute(verbs / "ibdev") == name and (root / "dev/infiniband" / verbs.name).exists()
+        for verbs in _list_folder(root / "sys/class/infiniband_verbs", "uverbs*")
     )
 
 
-def _text(path: Path) -> str:
+def _read_attribute(path: Path) -> str:
     """Read an attribute, empty when the kernel does not tell it."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
@@ -128,7 +132,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _entries(folder: Path, pattern: str) -> list[Path]:
+def _list_folder(folder: Path, pattern: str) -> list[Path]:
     """List a folder in order of numbers and names; one that vanishes meanwhile is empty."""
     try:
         return sorted(folder.glob(pattern), key=lambda path: (len(str(path)), str(path)))

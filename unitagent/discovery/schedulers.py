@@ -1,76 +1,85 @@
-"""Who this instance is, as AWS Batch, Slurm and Nomad tell it in environment variables."""
+"""Identity of this instance from the environment variables of AWS Batch, Slurm and Nomad."""
 
 from __future__ import annotations
 
 import re
 
-from unitagent.discovery.platform import Environ, Platform, Rule, rank_in, size_in, unit_name
+from unitagent.discovery.platform_rules import (
+    Environ,
+    Platform,
+    PlatformRule,
+    make_unit_name,
+    read_rank,
+    read_size,
+)
 from unitagent.errors import ConfigurationError
 
 _MAIN_ADDRESS = "AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS"
 
 
-def _batch(environ: Environ, _hostname: str) -> Platform:
-    """Make the main node rank 0, swapped with node 0 if it is another; it alone is not told its own address.
+def _read_batch(environ: Environ, _hostname: str) -> Platform:
+    """Make the main node rank 0, swapped with node 0 if it is another; it alone does not get its own address.
 
     Source: AWS Batch, "Multi-node parallel job environment variables".
     """
     node, main = (
-        rank_in(environ, "AWS_BATCH_JOB_NODE_INDEX"),
-        rank_in(environ, "AWS_BATCH_JOB_MAIN_NODE_INDEX"),
+        read_rank(environ, "AWS_BATCH_JOB_NODE_INDEX"),
+        read_rank(environ, "AWS_BATCH_JOB_MAIN_NODE_INDEX"),
     )
     if node != main and not environ.get(_MAIN_ADDRESS):
         raise ConfigurationError(
             f"{_MAIN_ADDRESS} missing: AWS_BATCH_JOB_NODE_INDEX={node} is not the main node ({main}), "
-            "and every other node is told where that is; set RANK_ID, UNIT_SIZE and MASTER_ADDRESS instead"
+            "and every other node gets that address; set RANK_ID, UNIT_SIZE and MASTER_ADDRESS instead"
         )
     return Platform(
         "AWS Batch",
         {main: 0, 0: main}.get(node, node),
-        size_in(environ, "AWS_BATCH_JOB_NUM_NODES"),
+        read_size(environ, "AWS_BATCH_JOB_NUM_NODES"),
         None if node == main else environ[_MAIN_ADDRESS],
-        unit_name(environ.get("AWS_BATCH_JOB_ID", "").partition("#")[0]),
+        make_unit_name(environ.get("AWS_BATCH_JOB_ID", "").partition("#")[0]),
         ("AWS_BATCH_JOB_NODE_INDEX, AWS_BATCH_JOB_NUM_NODES, AWS_BATCH_JOB_MAIN_NODE_INDEX",),
     )
 
 
-def _slurm(environ: Environ, _hostname: str) -> Platform:
+def _read_slurm(environ: Environ, _hostname: str) -> Platform:
     """Take a node for an instance, or a task where a step runs several tasks on a node.
 
     Source: srun(1), OUTPUT ENVIRONMENT VARIABLES. A step's variables come before its job's, which is larger.
     """
-    _refuse_components(environ)
-    nodes = _first(environ, "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
-    tasks = _first(environ, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
-    listed = _first(environ, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
-    rank = _first(environ, "SLURM_NODEID", "SLURM_PROCID")
+    _refuse_heterogeneous_job(environ)
+    nodes = _find_first_set(environ, "SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+    tasks = _find_first_set(environ, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+    listed = _find_first_set(environ, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+    rank = _find_first_set(environ, "SLURM_NODEID", "SLURM_PROCID")
     if not nodes or not rank:
         missing = "SLURM_NODEID" if nodes else "SLURM_JOB_NUM_NODES"
         raise ConfigurationError(
             f"{missing} missing: SLURM_JOB_ID={environ['SLURM_JOB_ID']!r} says this is Slurm, which sets "
             "it for every task that srun starts; start unitagent with srun, or set RANK_ID and UNIT_SIZE"
         )
-    size = size_in(environ, nodes)
-    if tasks and environ.get("SLURM_PROCID") and size_in(environ, tasks) > size:
-        rank, nodes, size = "SLURM_PROCID", tasks, size_in(environ, tasks)
+    size = read_size(environ, nodes)
+    if tasks and environ.get("SLURM_PROCID") and read_size(environ, tasks) > size:
+        rank, nodes, size = "SLURM_PROCID", tasks, read_size(environ, tasks)
     leader = first_host(environ[listed]) if listed else None
     step = environ.get("SLURM_STEP_ID")
     unit = f"slurm-{environ['SLURM_JOB_ID']}" + (f"-{step}" if step else "")
-    return Platform("Slurm", rank_in(environ, rank), size, leader, unit_name(unit), (f"{rank}, {nodes}",))
+    return Platform(
+        "Slurm", read_rank(environ, rank), size, leader, make_unit_name(unit), (f"{rank}, {nodes}",)
+    )
 
 
-def _refuse_components(environ: Environ) -> None:
+def _refuse_heterogeneous_job(environ: Environ) -> None:
     """Refuse a heterogeneous job: each component counts its nodes from 0, and all have the same job and step.
 
     Source: Slurm, "Heterogeneous Job Support"; up to Slurm 19.05 these were called packs.
     """
-    told = next((name for name in _COMPONENTS if environ.get(name, "1") not in {"", "1"}), "")
+    variable = next((name for name in _COMPONENTS if environ.get(name, "1") not in {"", "1"}), "")
     lists = sorted(name for name in environ if _COMPONENT.fullmatch(name) and environ[name])
-    if not told and len(lists) < 2:  # noqa: PLR2004
+    if not variable and len(lists) < 2:  # noqa: PLR2004
         return
-    said = f"{told}={environ[told]!r}" if told else ", ".join(lists)
+    said = f"{variable}={environ[variable]!r}" if variable else ", ".join(lists)
     raise ConfigurationError(
-        f"{said} (set by the platform): accepted is a job of one component, for of several each would be a "
+        f"{said} (set by the platform): must be a job of one component, since each of several would be a "
         "Unit of its own, and all of one name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
         "UNIT_REDIS_URL) for each task, with SLURM_PROCID as the rank where one Unit spans all components"
     )
@@ -80,7 +89,7 @@ _COMPONENTS = ("SLURM_HET_SIZE", "SLURM_PACK_SIZE")
 _COMPONENT = re.compile(r"SLURM_JOB_NODELIST_(HET|PACK)_GROUP_[0-9]+")
 
 
-def _first(environ: Environ, *names: str) -> str | None:
+def _find_first_set(environ: Environ, *names: str) -> str | None:
     return next((name for name in names if environ.get(name)), None)
 
 
@@ -90,30 +99,32 @@ def first_host(nodelist: str) -> str:
     return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", group[0] if group else "")
 
 
-def _nomad(environ: Environ, _hostname: str) -> Platform:
+def _read_nomad(environ: Environ, _hostname: str) -> Platform:
     """Read the index; Nomad knows neither size nor leader, but a job's meta block can carry ``unit_size``.
 
     A canary or a replacement may get an index that is in use; the lease of the store settles that.
     """
-    told = next((name for name in environ if name.upper() == "NOMAD_META_UNIT_SIZE" and environ[name]), None)
+    variable = next(
+        (name for name in environ if name.upper() == "NOMAD_META_UNIT_SIZE" and environ[name]), None
+    )
     parts = (environ.get("NOMAD_JOB_ID"), environ.get("NOMAD_GROUP_NAME"))
     return Platform(
         "Nomad",
-        rank_in(environ, "NOMAD_ALLOC_INDEX"),
-        size_in(environ, told) if told else None,
+        read_rank(environ, "NOMAD_ALLOC_INDEX"),
+        read_size(environ, variable) if variable else None,
         None,
-        unit_name("-".join(part for part in parts if part)),
-        ("NOMAD_ALLOC_INDEX" + (f", {told}" if told else ""),),
+        make_unit_name("-".join(part for part in parts if part)),
+        ("NOMAD_ALLOC_INDEX" + (f", {variable}" if variable else ""),),
     )
 
 
-SCHEDULERS: tuple[Rule, ...] = (
-    Rule(
+SCHEDULERS: tuple[PlatformRule, ...] = (
+    PlatformRule(
         "AWS Batch",
         ("AWS_BATCH_JOB_NODE_INDEX", "AWS_BATCH_JOB_NUM_NODES"),
         ("AWS_BATCH_JOB_NODE_INDEX", "AWS_BATCH_JOB_NUM_NODES", "AWS_BATCH_JOB_MAIN_NODE_INDEX"),
-        _batch,
+        _read_batch,
     ),
-    Rule("Slurm", ("SLURM_JOB_ID",), (), _slurm),
-    Rule("Nomad", ("NOMAD_ALLOC_ID",), ("NOMAD_ALLOC_INDEX",), _nomad),
+    PlatformRule("Slurm", ("SLURM_JOB_ID",), (), _read_slurm),
+    PlatformRule("Nomad", ("NOMAD_ALLOC_ID",), ("NOMAD_ALLOC_INDEX",), _read_nomad),
 )

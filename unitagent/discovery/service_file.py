@@ -1,8 +1,10 @@
-"""A service file (EAS ``service.json``): what it says about the Unit, in our own words.
+"""A service file (EAS ``service.json``): what it says about the Unit, in our own terms.
 
-The invariant: any text whatsoever yields a ``ServiceFile`` or one ``ConfigurationError`` with every problem's
-path. Alibaba's pages put several keys in several places; all of them are read. Keys that nobody knows are a
-warning, since the platform adds keys faster than we learn of them.
+The invariant: any text yields a ``ServiceFile`` or one ``ConfigurationError`` with the path of every
+problem. Alibaba's pages put several keys in several places; all of them are read. Unknown keys cause a
+warning only, since the platform adds keys faster than we learn of them. A ``ServiceCheck`` asks in exactly
+one way; what the file omits stays None, so that our own defaults apply: Alibaba's pages disagree about
+theirs.
 """
 
 from __future__ import annotations
@@ -12,23 +14,106 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unitagent.discovery.health_checks import KINDS, Check, read_check
-from unitagent.discovery.json_reader import Reader
-from unitagent.discovery.service_keys import KEYS, note_unknown, undotted
+from unitagent.discovery.json_reader import JsonReader
+from unitagent.discovery.service_keys import KEYS, expand_dotted_keys, note_unknown_keys
 from unitagent.errors import ConfigurationError
+from unitagent.system.limits import MAX_PORT, MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-_LARGEST_UNIT = 1024
-_HIGHEST_PORT = 65535
+
+KINDS = ("startup_check", "liveness_check", "health_check", "readiness_check")
+_TIMINGS = ("initial_delay_seconds", "period_seconds", "timeout_seconds")
+_COUNTS = ("success_threshold", "failure_threshold")
+_WAYS = ("http_get", "tcp_socket", "exec")
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceCheck:
+    """One check; one of ``url``, ``port`` and ``command`` is set. Durations are in seconds.
+
+    Attributes:
+        path: of the check in the file.
+        url: asked with GET at this machine, healthy on 200 to 399.
+        port: healthy when it takes a TCP connection.
+        command: healthy when it exits 0.
+
+    """
+
+    path: str
+    url: str | None = None
+    port: int | None = None
+    command: tuple[str, ...] = ()
+    initial_delay: float | None = None
+    period: float | None = None
+    timeout: float | None = None
+    successes: int | None = None
+    failures: int | None = None
+
+
+def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
+    """Read one check of a container, None when it is absent or was refused."""
+    check = container.read_object(kind)
+    if not check.content:
+        return None
+    check.note_others_unknown(*_WAYS, *_TIMINGS, *_COUNTS)
+    asked = [way for way in _WAYS if check.content.get(way) is not None]
+    if len(asked) != 1:
+        container.add_problem(kind, "an object with one of http_get, tcp_socket and exec")
+        return None
+    return ServiceCheck(
+        path=check.path,
+        url=_read_url(check, container) if asked == ["http_get"] else None,
+        port=_read_port(check.read_object("tcp_socket"), container) if asked == ["tcp_socket"] else None,
+        command=_read_command(check.read_object("exec")) if asked == ["exec"] else (),
+        initial_delay=check.read_number("initial_delay_seconds"),
+        period=check.read_number("period_seconds", 1),
+        timeout=check.read_number("timeout_seconds", 1),
+        successes=check.read_integer("success_threshold", 1, _MOST),
+        failures=check.read_integer("failure_threshold", 1, _MOST),
+    )
+
+
+def _read_url(check: JsonReader, container: JsonReader) -> str | None:
+    """Give the URL; the path defaults to / as in Kubernetes, the port to the container's."""
+    get = check.read_object("http_get")
+    get.note_others_unknown("path", "port", "scheme")
+    scheme, path, port = (
+        (get.read_text("scheme") or "http").lower(),
+        get.read_text("path") or "/",
+        _read_port(get, container),
+    )
+    if scheme not in {"http", "https"}:
+        get.add_problem("scheme", "HTTP or HTTPS")
+    if not path.isprintable() or " " in path:
+        get.add_problem("path", "the path of a URL")
+    return f"{scheme}://127.0.0.1:{port}/{path.lstrip('/')}" if port else None
+
+
+def _read_port(where: JsonReader, container: JsonReader) -> int | None:
+    if where.content.get("port") is None and container.content.get("port") is None:
+        where.add_problem("port", "a port, here or at containers[0].port")
+    own = where.read_integer("port", 1, MAX_PORT)
+    return own if where.content.get("port") is not None else container.content.get("port")
+
+
+def _read_command(where: JsonReader) -> tuple[str, ...]:
+    where.note_others_unknown("command")
+    command = where.read_texts("command")
+    if not command:
+        where.add_problem("command", "a list of strings, the program first")
+    return command
+
+
 _MOST_UNITS = 1_000_000
 SHELL = ("/bin/sh", "-c")
 _CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "resources", "name", *KINDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedValue:
     """A value for the table of variables, as text, and the path of the key that stated it."""
 
     text: str
@@ -49,15 +134,15 @@ class ServiceFile:
 
     """
 
-    values: Mapping[str, Stated] = field(default_factory=dict)
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    values: Mapping[str, StatedValue] = field(default_factory=dict)
+    checks: Mapping[str, ServiceCheck] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     sigterm: bool | None = None
     warnings: tuple[str, ...] = ()
 
 
-def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
+def parse_service_file(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
     """Read the text of a service file.
 
     Args:
@@ -66,27 +151,31 @@ def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
         variables: names that are settings, not environment, when ``containers[0].env`` has them.
 
     Raises:
-        ConfigurationError: it is no JSON object, or members have wrong types; lists all of them.
+        ConfigurationError: it is not a JSON object, or members have wrong types; lists all of them.
 
     """
-    root = Reader("", undotted(_load(text, path), KEYS))
-    metadata, containers = root.object("metadata"), root.objects("containers")
-    container = containers[0] if containers else Reader("containers[0]", {}, root.problems, root.unknown)
-    note_unknown(root, KEYS)
-    container.knows(*_CONTAINER)
-    metadata.whole("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
+    root = JsonReader("", expand_dotted_keys(_load_document(text, path), KEYS))
+    metadata, containers = root.read_object("metadata"), root.read_objects("containers")
+    container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
+    note_unknown_keys(root, KEYS)
+    container.note_others_unknown(*_CONTAINER)
+    metadata.read_integer("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
     checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
-    environment = dict(_environment(container))
+    environment = dict(_read_environment(container))
     result = ServiceFile(
-        values=dict(_values(root, metadata, container))
+        values=dict(_list_values(root, metadata, container))
         | dict(_check_values(checks))
-        | {n: Stated(v, f"containers[0].env {n}") for n, v in environment.items() if v and n in variables},
+        | {
+            n: StatedValue(v, f"containers[0].env {n}")
+            for n, v in environment.items()
+            if v and n in variables
+        },
         checks=checks,
-        command=_command(container),
+        command=_read_workload_command(container),
         environment={n: v for n, v in environment.items() if n not in variables},
-        sigterm=_sigterm(root, metadata),
+        sigterm=_read_sigterm(root, metadata),
         warnings=tuple(
-            f"UNIT_CONFIG={path!r}: {said}" for said in _warnings(root, container, len(containers))
+            f"UNIT_CONFIG={path!r}: {said}" for said in _list_warnings(root, container, len(containers))
         ),
     )
     if root.problems:
@@ -96,53 +185,53 @@ def parse(text: str, path: str, variables: Collection[str] = ()) -> ServiceFile:
     return result
 
 
-def _load(text: str, path: str) -> dict[str, Any]:
+def _load_document(text: str, path: str) -> dict[str, Any]:
     try:
         document = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"UNIT_CONFIG={path!r} is no JSON: {error}; correct the file") from error
+        raise ConfigurationError(f"UNIT_CONFIG={path!r} is not JSON: {error}; correct the file") from error
     if not isinstance(document, dict):
-        raise ConfigurationError(
-            f"UNIT_CONFIG={path!r}: accepted is a JSON object at the top; correct the file"
-        )
+        raise ConfigurationError(f"UNIT_CONFIG={path!r}: must be a JSON object; correct the file")
     return document
 
 
-def _values(root: Reader, metadata: Reader, container: Reader) -> Iterator[tuple[str, Stated]]:
-    unit = root.object("unit")
+def _list_values(
+    root: JsonReader, metadata: JsonReader, container: JsonReader
+) -> Iterator[tuple[str, StatedValue]]:
+    unit = root.read_object("unit")
     for place in (metadata, root):
-        if name := place.text("name"):
-            yield "UNIT_SERVICE", Stated(name, place.where("name"))
+        if name := place.read_text("name"):
+            yield "UNIT_SERVICE", StatedValue(name, place.format_path("name"))
             break
-    size, guard = unit.whole("size", 1, _LARGEST_UNIT), unit.flag("guard")
-    port = container.whole("port", 1, _HIGHEST_PORT)
+    size, guard = unit.read_integer("size", 1, MAX_UNIT_SIZE), unit.read_flag("guard")
+    port = container.read_integer("port", 1, MAX_PORT)
     if size is not None:
-        yield "UNIT_SIZE", Stated(str(size), "unit.size")
+        yield "UNIT_SIZE", StatedValue(str(size), "unit.size")
     if guard is not None:
-        yield "UNIT_GUARD", Stated(str(guard).lower(), "unit.guard")
+        yield "UNIT_GUARD", StatedValue(str(guard).lower(), "unit.guard")
     if port is not None:
-        yield "UNIT_TRAFFIC_PORT", Stated(str(port), "containers[0].port")
+        yield "UNIT_TRAFFIC_PORT", StatedValue(str(port), "containers[0].port")
     for place in (
-        root.object("eas"),
-        metadata.object("eas"),
-        root.object("runtime"),
-        metadata.object("runtime"),
+        root.read_object("eas"),
+        metadata.read_object("eas"),
+        root.read_object("runtime"),
+        metadata.read_object("runtime"),
     ):
-        grace = place.number("termination_grace_period")
+        grace = place.read_number("termination_grace_period")
         if grace is not None:
             yield (
                 "UNIT_STOP_GRACE_SECONDS",
-                Stated(f"{_within(grace):g}", place.where("termination_grace_period")),
+                StatedValue(f"{_shorten_grace(grace):g}", place.format_path("termination_grace_period")),
             )
             return
 
 
-def _within(grace: float) -> float:
+def _shorten_grace(grace: float) -> float:
     """Leave some of the container's grace for the last SIGKILL and the agent's own end: 30 s become 25 s."""
     return round(grace - min(5.0, grace / 6), 3)
 
 
-def _check_values(checks: Mapping[str, Check]) -> Iterator[tuple[str, Stated]]:
+def _check_values(checks: Mapping[str, ServiceCheck]) -> Iterator[tuple[str, StatedValue]]:
     """Health is what the file restarts a container for; readiness alone never does, so it is no health."""
     life = checks.get("liveness_check") or checks.get("health_check")
     if life:
@@ -154,76 +243,81 @@ def _check_values(checks: Mapping[str, Check]) -> Iterator[tuple[str, Stated]]:
         }
         for variable, value in told.items():
             if value is not None:
-                yield variable, Stated(f"{value:g}" if isinstance(value, float) else str(value), life.path)
+                yield (
+                    variable,
+                    StatedValue(f"{value:g}" if isinstance(value, float) else str(value), life.path),
+                )
     startup = checks.get("startup_check")
     if startup and startup.failures:
         allowed = (startup.initial_delay or 0) + (startup.period or _USUAL_PERIOD) * startup.failures
-        yield "UNIT_STARTUP_SECONDS", Stated(f"{allowed:g}", startup.path)
+        yield "UNIT_STARTUP_SECONDS", StatedValue(f"{allowed:g}", startup.path)
 
 
 _USUAL_PERIOD = 10.0  # of Kubernetes, whose probes these are
 
 
-def _command(container: Reader) -> tuple[str, ...]:
+def _read_workload_command(container: JsonReader) -> tuple[str, ...]:
     """Give the argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
 
     So EAS has it: ``script`` takes whole scripts, parted by newlines or semicolons; ``command`` is for images
     without a shell.
     """
-    script = container.text("script") or ""
+    script = container.read_text("script") or ""
     if script.strip():
-        return (*SHELL, script) if _given(container, "script", (script,)) else ()
-    return _words(container, "command") + _words(container, "args")
+        return (*SHELL, script) if _check_passable(container, "script", (script,)) else ()
+    return _read_words(container, "command") + _read_words(container, "args")
 
 
-def _words(container: Reader, key: str) -> tuple[str, ...]:
+def _read_words(container: JsonReader, key: str) -> tuple[str, ...]:
     try:
         listed = isinstance(container.content.get(key), list)
-        words = container.texts(key) if listed else tuple(shlex.split(container.text(key) or ""))
+        words = container.read_texts(key) if listed else tuple(shlex.split(container.read_text(key) or ""))
     except ValueError as error:
-        container.refuse(key, f"a shell-quoted command line ({error})")
+        container.add_problem(key, f"a shell-quoted command line ({error})")
         return ()
-    return words if _given(container, key, words) else ()
+    return words if _check_passable(container, key, words) else ()
 
 
-def _given(container: Reader, key: str, words: tuple[str, ...]) -> bool:
+def _check_passable(container: JsonReader, key: str, words: tuple[str, ...]) -> bool:
     """Whether a program can be given these words; refuses the key otherwise."""
-    passable = all(map(_passable, words))
+    passable = all(map(_is_passable, words))
     if not passable:
-        container.refuse(key, "words that a program can be given: no zero bytes, valid Unicode")
+        container.add_problem(key, "words that a program can be given: no zero bytes, valid Unicode")
     return passable
 
 
-def _environment(container: Reader) -> Iterator[tuple[str, str]]:
-    for entry in container.objects("env"):
-        entry.knows("name", "value")
-        name, value = entry.text("name"), entry.content.get("value", "")
-        if not name or "=" in name or not _passable(name):
-            entry.refuse("name", "the name of a variable")
-        elif not isinstance(value, str) or not _passable(value):
-            entry.refuse("value", "a string without zero bytes")
+def _read_environment(container: JsonReader) -> Iterator[tuple[str, str]]:
+    for entry in container.read_objects("env"):
+        entry.note_others_unknown("name", "value")
+        name, value = entry.read_text("name"), entry.content.get("value", "")
+        if not name or "=" in name or not _is_passable(name):
+            entry.add_problem("name", "the name of a variable")
+        elif not isinstance(value, str) or not _is_passable(value):
+            entry.add_problem("value", "a string without zero bytes")
         else:
             yield name, value
 
 
-def _passable(text: str) -> bool:
+def _is_passable(text: str) -> bool:
     """Whether the kernel takes this as an argument or in an environment; JSON can spell half a character."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _sigterm(root: Reader, metadata: Reader) -> bool | None:
-    said = [place.flag("enable_sigterm") for place in (root.object("rpc"), metadata.object("rpc"))]
+def _read_sigterm(root: JsonReader, metadata: JsonReader) -> bool | None:
+    said = [
+        place.read_flag("enable_sigterm") for place in (root.read_object("rpc"), metadata.read_object("rpc"))
+    ]
     return next((flag for flag in said if flag is not None), None)
 
 
-def _warnings(root: Reader, container: Reader, containers: int) -> Iterator[str]:
+def _list_warnings(root: JsonReader, container: JsonReader, containers: int) -> Iterator[str]:
     if root.unknown:
         yield f"unknown keys ignored: {', '.join(root.unknown)}"
     for kind in KINDS:
         if container.content.get(kind) == {}:
-            yield f"{container.where(kind)} is empty, so nothing is asked"
+            yield f"{container.format_path(kind)} is empty, so nothing is asked"
     for key in ("command", "args"):
         if container.content.get("script") and container.content.get(key):
-            yield f"{container.where(key)} is ignored beside script"
+            yield f"{container.format_path(key)} is ignored beside script"
     if containers > 1:
         yield f"{containers} containers, of which only the first is read"

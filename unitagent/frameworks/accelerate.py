@@ -1,22 +1,22 @@
-"""Hugging Face Accelerate's launcher: one of torchrun's, with names of its own.
+"""Hugging Face Accelerate's launcher, which wraps torchrun under other flag names.
 
-The invariant: as with torchrun, what follows the program belongs to the program.
+The invariant: as with torchrun, everything after the program belongs to the program.
 
-Sources: Accelerate 1.15 ``commands/launch.py`` and ``utils/launch.py``. ``--num_processes`` counts those of
-all machines, and each starts its share of them. What stands in a file of the user's (``accelerate config``)
-is overruled by the command line.
+Sources: Accelerate 1.15 ``commands/launch.py`` and ``utils/launch.py``. ``--num_processes`` counts the
+processes of all machines, of which each starts its share. The command line overrides the user's configuration
+file (``accelerate config``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import recognize
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import bracketed
-from unitagent.frameworks.torchrun import own_options
-from unitagent.starts import ACCELERATE
+from unitagent.engine_commands import ACCELERATE
+from unitagent.frameworks.command import split_at_engine
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.listen_address import bracket_ipv6
+from unitagent.frameworks.torchrun import take_own_options
 
 _MACHINES = Flag("--num_machines")
 _RANK = Flag("--machine_rank")
@@ -40,26 +40,30 @@ class Accelerate:
     """``accelerate launch --num_processes 16 PROGRAM …``; see the module."""
 
     name = "accelerate"
+    example = "accelerate launch PROGRAM"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts Accelerate's launcher."""
-        return recognize(argv, ACCELERATE) is not None
+        return split_at_engine(argv, ACCELERATE) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = recognize(argv, ACCELERATE)
+        command = split_at_engine(argv, ACCELERATE)
         if command is None or context.size == 1:
-            return Plan(argv=argv)
-        words = tuple(own_options(command.words, _WITHOUT_VALUE))
-        missing = Missing(words, env)
+            return LaunchPlan(argv=argv)
+        words = tuple(take_own_options(command.words, _WITHOUT_VALUE))
+        completer = FlagCompleter(words, env)
         fact = f"the Unit has {context.size} instances"
-        missing.require(_MACHINES, context.size, fact, "{UNIT_SIZE}")
-        missing.require(_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-        where = bracketed(context.master_address)
-        missing.offer(_IP, where, "The ranks meet at the address of rank 0.")
-        missing.offer(_PORT, context.master_port, "The ranks meet at a port free in this generation.")
-        processes = _PROCESSES.number(words)
+        completer.require_value(_MACHINES, context.size, fact, "{UNIT_SIZE}")
+        completer.require_value(_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+        where = bracket_ipv6(context.master_address)
+        completer.add_default(_IP, where, "The ranks meet at the address of rank 0.")
+        completer.add_default(_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+        processes = _PROCESSES.read_number(words)
         if processes is not None and (processes == 0 or processes % context.size):
-            counted = f"--num_processes {processes}: it counts those of all ranks"
-            missing.problem(f"{counted}, and {fact}; write a multiple")
-        return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+            counted = f"--num_processes {processes}: it counts the processes of all ranks"
+            completer.add_problem(f"{counted}, and {fact}; use a multiple of {context.size}")
+        return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
+
+
+FRAMEWORK: Framework = Accelerate()

@@ -1,20 +1,20 @@
 """DeepSpeed's launcher without ssh: each rank starts its own processes.
 
-The invariant: as with torchrun, what follows the program belongs to the program.
+The invariant: as with torchrun, everything after the program belongs to the program.
 
-Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs
-in a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks
-are taken to have as many (``--num_gpus`` says otherwise). A hostfile of the user's is used as it is.
+Sources: DeepSpeed ``deepspeed/launcher/runner.py``. Even with ``--no_ssh`` it counts nodes and their GPUs in
+a hostfile, so one is written at each start, from the address table and the GPUs of this rank; all ranks are
+assumed to have the same number (``--num_gpus`` overrides it). The user's own hostfile is used unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import recognize
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.torchrun import own_options
+from unitagent.frameworks.command import split_at_engine
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.torchrun import take_own_options
 
 _STARTS = (("deepspeed",), ("-m", "deepspeed"), ("-m", "deepspeed.launcher.runner"))
 
@@ -39,8 +39,9 @@ _WITHOUT_VALUE = frozenset(
     }
 )
 
-# The folder may be everybody's: a link or a pipe that another user has put there is not written to. Ours
-# takes its place; where it cannot (nobody removes another user's file from /tmp), nothing starts.
+# The folder may be shared: the file replaces a link or a pipe of another user instead of writing to it; if
+# that is not
+# permitted (a sticky /tmp), nothing starts.
 _WRITE_HOSTS = """\
 path=$1 hosts=$2
 shift 2
@@ -57,32 +58,40 @@ class DeepSpeed:
     """``deepspeed PROGRAM …``; see the module."""
 
     name = "deepspeed"
+    example = "deepspeed PROGRAM"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts DeepSpeed's launcher."""
-        return recognize(argv, _STARTS) is not None
+        return split_at_engine(argv, _STARTS) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = recognize(argv, _STARTS)
+        command = split_at_engine(argv, _STARTS)
         if command is None or context.size == 1:
-            return Plan(argv=argv)
-        words = tuple(own_options(command.words, _WITHOUT_VALUE))
-        missing = Missing(words, env)
-        _place(context, missing, words)
-        if _HOSTFILE.among(words):
-            return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+            return LaunchPlan(argv=argv)
+        words = tuple(take_own_options(command.words, _WITHOUT_VALUE))
+        completer = FlagCompleter(words, env)
+        _place_rank(context, completer, words)
+        if _HOSTFILE.is_set(words):
+            return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
         path = f"{env.get('TMPDIR') or '/tmp'}/unitagent-{context.unit}-{context.rank}.hosts"  # noqa: S108 (no secret)
-        missing.offer(_HOSTFILE, path, "DeepSpeed counts the nodes in a hostfile even without ssh.")
+        completer.add_default(_HOSTFILE, path, "DeepSpeed counts the nodes in a hostfile even without ssh.")
         written = ("/bin/sh", "-c", _WRITE_HOSTS, "deepspeed-hosts", path, " ".join(context.rank_ips))
-        return Plan(argv=(*written, *command.inserted(missing.words())), origins=missing.origins)
+        return LaunchPlan(
+            argv=(*written, *command.insert_options(completer.build_words())), origins=completer.origins
+        )
 
 
-def _place(context: Context, missing: Missing, words: tuple[str, ...]) -> None:
-    missing.switch(_NO_SSH, "Every rank starts its own processes.")
-    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    missing.offer(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
-    missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
-    said = _NUM_NODES.value(words)
+FRAMEWORK: Framework = DeepSpeed()
+
+
+def _place_rank(context: RankContext, completer: FlagCompleter, words: tuple[str, ...]) -> None:
+    completer.add_switch(_NO_SSH, "Every rank starts its own processes.")
+    completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    completer.add_default(_MASTER_ADDR, context.master_address, "The ranks meet at the address of rank 0.")
+    completer.add_default(
+        _MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation."
+    )
+    said = _NUM_NODES.read_value(words)
     if said not in (None, "-1", str(context.size)):
-        missing.problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")
+        completer.add_problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")

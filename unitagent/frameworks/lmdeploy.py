@@ -1,11 +1,10 @@
 """LMDeploy over several machines: TurboMind by its own flags, the PyTorch engine on Ray.
 
-The invariant: rank 0 takes the requests; the others run the same server around an engine that only
-computes. With data parallelism of the PyTorch engine every rank has servers of its own behind
-``--proxy-url``.
+The invariant: rank 0 takes the requests; the other ranks run the same server with an engine that only
+computes. With data parallelism of the PyTorch engine, every rank has its own servers behind ``--proxy-url``.
 
-Sources: LMDeploy ``lmdeploy/cli/serve.py``. While ranks wait for each other a TurboMind process ignores
-signals, so that only SIGKILL ends it.
+Sources: LMDeploy ``lmdeploy/cli/serve.py``. While ranks wait for each other, a TurboMind process ignores
+signals, so only SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from unitagent.frameworks import ray_cluster
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import Command, recognize, vouched
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import Door, bracketed
-from unitagent.starts import LMDEPLOY
+from unitagent.engine_commands import LMDEPLOY
+from unitagent.frameworks import ray
+from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.listen_address import ListenFlags, bracket_ipv6
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
@@ -26,44 +25,54 @@ _INIT_ADDR = Flag("--dist-init-addr")
 _BACKEND = Flag("--backend")
 _REPLICAS = Flag("--dp")
 
-_DOOR = Door(23333, Flag("--server-port"), Flag("--server-name"))
+_LISTEN = ListenFlags(23333, Flag("--server-port"), Flag("--server-name"))
 
 
 class LmDeploy:
     """``lmdeploy serve api_server MODEL …``; see the module."""
 
     name = "lmdeploy"
+    example = "lmdeploy serve api_server MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts LMDeploy's API server."""
-        return recognize(argv, LMDEPLOY) is not None
+        return split_at_engine(argv, LMDEPLOY) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = vouched(argv, LMDEPLOY)
+        command = split_assumed(argv, LMDEPLOY)
         if command is None:
-            return Plan(argv=argv)
-        plan = Plan(argv=argv) if context.size == 1 else _spread(context, argv, command, env)
-        return _served(plan, command) if context.rank == 0 else plan
+            return LaunchPlan(argv=argv)
+        plan = LaunchPlan(argv=argv) if context.size == 1 else _plan_multi_node(context, argv, command, env)
+        return _add_endpoints(plan, command) if context.rank == 0 else plan
 
 
-def _spread(context: Context, argv: tuple[str, ...], command: Command, env: Mapping[str, str]) -> Plan:
-    pytorch = _BACKEND.value(command.words) == "pytorch"
-    replicated = (_REPLICAS.number(command.words) or 1) > 1
+FRAMEWORK: Framework = LmDeploy()
+
+
+def _plan_multi_node(
+    context: RankContext, argv: tuple[str, ...], command: SplitCommand, env: Mapping[str, str]
+) -> LaunchPlan:
+    pytorch = _BACKEND.read_value(command.words) == "pytorch"
+    replicated = (_REPLICAS.read_number(command.words) or 1) > 1
     if pytorch and not replicated:
-        return _on_ray(context, argv, env)
-    missing = Missing(command.words, env)
-    missing.require(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
-    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+        return _plan_on_ray(context, argv, env)
+    completer = FlagCompleter(command.words, env)
+    completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
+    completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
     if not pytorch:
-        where = f"{bracketed(context.master_address)}:{context.master_port}"
-        missing.offer(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
-    masters = _masters(context, env) if pytorch else {}
+        where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+        completer.add_default(
+            _INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation."
+        )
+    masters = _choose_masters(context, env) if pytorch else {}
     origins = dict.fromkeys(masters, "The replicas meet at rank 0, at a port free in this generation.")
-    return Plan(argv=command.appended(missing.words()), env=masters, origins=missing.origins | origins)
+    return LaunchPlan(
+        argv=command.append_options(completer.build_words()), env=masters, origins=completer.origins | origins
+    )
 
 
-def _masters(context: Context, env: Mapping[str, str]) -> dict[str, str]:
+def _choose_masters(context: RankContext, env: Mapping[str, str]) -> dict[str, str]:
     masters = {
         "LMDEPLOY_DIST_MASTER_ADDR": context.master_address,
         "LMDEPLOY_DIST_MASTER_PORT": str(context.master_port),
@@ -73,14 +82,17 @@ def _masters(context: Context, env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in masters.items() if not env.get(name)}
 
 
-def _on_ray(context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+def _plan_on_ray(context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
     executor = "LMDEPLOY_EXECUTOR_BACKEND"
     added = {} if env.get(executor) else {executor: "ray"}
-    plan = ray_cluster.plan(context, argv, env)
+    plan = ray.plan_ray_cluster(context, argv, env)
     origins = dict.fromkeys(added, "The PyTorch engine spans machines by Ray.")
     return replace(plan, env={**plan.env, **added}, origins={**plan.origins, **origins})
 
 
-def _served(plan: Plan, command: Command) -> Plan:
-    plan, door = replace(plan, said_port=_DOOR.said(command.words)), _DOOR.opened(command.words)
-    return plan if door is None else replace(plan, traffic_port=door.port, health=door.health)
+def _add_endpoints(plan: LaunchPlan, command: SplitCommand) -> LaunchPlan:
+    plan, address = (
+        replace(plan, stated_port=_LISTEN.read_port_text(command.words)),
+        _LISTEN.find_address(command.words),
+    )
+    return plan if address is None else replace(plan, traffic_port=address.port, health=address.health_url)

@@ -1,10 +1,10 @@
-"""SGLang over several machines: the same command everywhere, with the number and place of each rank.
+"""SGLang over several machines: the same command everywhere, with the number of ranks and each one's rank.
 
-The invariant: health is asked at rank 0 only; the other ranks answer 200 whatever happens to them.
+The invariant: only rank 0 has a health check; the other ranks answer 200 whatever their state.
 
-Sources: SGLang 0.5.23. ``/health`` makes one token through all ranks, which takes a second at least and
-gives up after 20 (``http_server.py``), and ``UNIT_HEALTH_TIMEOUT_SECONDS`` has to be longer; a rank other
-than 0 ignores SIGTERM, rank 0 stops it (``entrypoints/engine.py``).
+Sources: SGLang 0.5.23. ``/health`` generates one token through all ranks, which takes at least a second and
+times out after 20 (``http_server.py``), so ``UNIT_HEALTH_TIMEOUT_SECONDS`` must be longer; ranks other than 0
+ignore SIGTERM, and rank 0 stops them (``entrypoints/engine.py``).
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import recognize, vouched
-from unitagent.frameworks.config_file import filed
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import HOST, Door, bracketed, everywhere
-from unitagent.starts import SGLANG
+from unitagent.engine_commands import SGLANG
+from unitagent.frameworks.command import split_assumed, split_at_engine
+from unitagent.frameworks.config_file import read_config_flags
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.listen_address import HOST, ListenFlags, bracket_ipv6, choose_wildcard
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
 _INIT_ADDR = Flag("--dist-init-addr", ("--nccl-init-addr",))
 _METRICS = Flag("--enable-metrics")
 
-_DOOR = Door(30000)
+_LISTEN = ListenFlags(30000)
 _RUNNING = ("sglang:num_running_reqs", "sglang:num_queue_reqs")
 
 
@@ -32,40 +32,46 @@ class SgLang:
     """``sglang serve --model-path …``; see the module."""
 
     name = "sglang"
+    example = "python3 -m sglang.launch_server --model-path MODEL"
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts SGLang's server."""
-        return recognize(argv, SGLANG) is not None
+        return split_at_engine(argv, SGLANG) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = vouched(argv, SGLANG)
+        command = split_assumed(argv, SGLANG)
         if command is None:
-            return Plan(argv=argv)
-        command = replace(command, filed=filed(command.words, context.folder))
-        missing = Missing(command.said, env)
+            return LaunchPlan(argv=argv)
+        command = replace(command, file_words=read_config_flags(command.words, context.folder))
+        completer = FlagCompleter(command.all_words, env)
         if context.size > 1:
-            _place(context, missing)
-        added = missing.words()
-        plan = Plan(argv=command.appended(added), origins=missing.origins, deaf=context.rank > 0)
-        return _served(plan, (*command.said, *added)) if context.rank == 0 else plan
+            _place_rank(context, completer)
+        added = completer.build_words()
+        plan = LaunchPlan(
+            argv=command.append_options(added), origins=completer.origins, ignores_sigterm=context.rank > 0
+        )
+        return _add_endpoints(plan, (*command.all_words, *added)) if context.rank == 0 else plan
 
 
-def _place(context: Context, missing: Missing) -> None:
-    missing.require(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
-    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    where = f"{bracketed(context.master_address)}:{context.master_port}"
-    missing.offer(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
+FRAMEWORK: Framework = SgLang()
+
+
+def _place_rank(context: RankContext, completer: FlagCompleter) -> None:
+    completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
+    completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+    completer.add_default(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
     if context.rank == 0:
-        why = "Requests come from other machines; by default SGLang takes its own machine's only."
-        missing.offer(HOST, everywhere(context.rank_ip), why)
+        why = "Requests come from other machines; by default SGLang only accepts those of its own."
+        completer.add_default(HOST, choose_wildcard(context.rank_ip), why)
 
 
-def _served(plan: Plan, words: Sequence[str]) -> Plan:
-    plan, door = replace(plan, said_port=_DOOR.said(words)), _DOOR.opened(words)
-    if door is None:
+def _add_endpoints(plan: LaunchPlan, words: Sequence[str]) -> LaunchPlan:
+    plan, address = replace(plan, stated_port=_LISTEN.read_port_text(words)), _LISTEN.find_address(words)
+    if address is None:
         return plan
-    plan = replace(plan, traffic_port=door.port, health=door.health)
-    if door.metrics is None or not _METRICS.among(words):
+    plan = replace(plan, traffic_port=address.port, health=address.health_url)
+    if address.metrics_url is None or not _METRICS.is_set(words):
         return plan
-    return replace(plan, metrics_url=door.metrics, running_metrics=_RUNNING)
+    return replace(plan, metrics_url=address.metrics_url, running_metrics=_RUNNING)

@@ -1,11 +1,11 @@
 """The one plain command that a shell's text ends with: ``cd /src && exec vllm serve M --port 8001``.
 
-Plain is a command that runs whatever the text does before: the last one at the top of the text, in the
-foreground, under no condition, and the only engine. Before it may stand whatever does not depend on the rank.
-Behind it may stand only what reads its output (``| tee log``).
+A plain command runs whatever the text does before it: it is the last one at the top level of the text, in the
+foreground, unconditional, and the only engine. Anything that does not depend on the rank may precede it. Only
+readers of its output may follow it (``| tee log``). A start script's text is read the same way.
 
-The invariant: the text of the user is kept to the letter but for that command, and of that every word is;
-what cannot be told is never taken for nothing.
+The invariant: the user's text is kept to the letter except for that command, all of whose words are kept; an
+unknown value is never mistaken for no value.
 """
 
 from __future__ import annotations
@@ -15,117 +15,171 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from unitagent.frameworks.command import shell_text_at
+from unitagent.frameworks.command import ANY_WORDS, UNKNOWN, WORD_LIST, UnreadableError, find_shell_text
 from unitagent.frameworks.config_file import OPTION as CONFIG
-from unitagent.frameworks.shell_state import OPENING, Shell, Simple, assigns, own
-from unitagent.frameworks.shell_words import Kind, Token, Word, tokens
-from unitagent.frameworks.untold import ANYTHING, LIST, UNTOLD, UntoldError
+from unitagent.frameworks.shell_state import OPENING, ShellState, SimpleCommand, is_assignment, skip_prefixes
+from unitagent.frameworks.shell_words import PartKind, Token, Word, split_tokens
 
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
+_SHEBANG = re.compile(r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b")
+_USED = re.compile(r"\$\{?[@*1-9]|RANK")  # its arguments, or a rank that it reads itself
+_MOST = 1 << 16  # bytes of a script that are read
 _CONTROL = OPENING | {"for", "case", "select", "function", "fi", "done", "esac", "}"}
 _CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "elif", "while", "until", "for", "select"})
 _HARMLESS = frozenset({"exit", "return", "true", ":", "echo", "sleep"})
 _SURE = frozenset({"export", "true", ":", "echo", "set"})
 _ORDER = frozenset({"", ";", "\n", "&&", "&"})
-# What an instance knows its place by: our variables, those of platforms and launchers, its own name.
+# How an instance learns its rank: our variables, those of platforms and launchers, its own name.
 _PLACE = re.compile(
     r"\b(?:\w*_)?(?:RANK(?:_ID|_IP)?|INDEX|NODEID|PROCID|PROCESS_ID|ORDINAL)\b|\b(?:HOSTNAME|POD_NAME|POD_IP|hostname)\b"
 )
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_GIVEN = frozenset({"-z", "-n"})  # whether a variable is set is the same on all ranks
-# Who makes a cluster of Ray: --ray_cluster_size, start_ray.sh.
+_GIVEN = frozenset({"-z", "-n"})  # whether a variable is set does not depend on the rank
+# What starts a Ray cluster: --ray_cluster_size, start_ray.sh.
 _CLUSTER = re.compile(r"--ray[-_].+|(?:.*/)?(?:[\w.-]*[-_.])?ray(?:[-_.][\w.-]*)?\.(?:sh|py)")
 _WRITERS = frozenset({"cp", "mv", "ln", "install", "tee", "sed", "yq", "curl", "wget", "python", "python3"})
 _SUBSTITUTED = re.compile(r'(?:\$\((?!\()|`).*?("?)$', re.DOTALL)
 _NAMED_NEXT = frozenset({"serve", "api_server", "trtllm-serve"})  # the model, mostly by a variable
+EngineTest = Callable[[tuple[str, ...]], bool]
+
+
+class Script(NamedTuple):
+    """A readable shell script.
+
+    Attributes:
+        argv: its name and its arguments.
+
+    """
+
+    text: str
+    argv: tuple[str, ...]
+
+    @property
+    def as_text(self) -> tuple[str, ...]:
+        """The command line that gives its text to a shell."""
+        return ("sh", "-c", self.text, *self.argv)
+
+
+def read_script(argv: Sequence[str], folder: str | None) -> Script | None:
+    """Read the shell script that a command runs; None if it is not one, or unreadable.
+
+    Args:
+        argv: ``./serve.sh …``, or ``bash serve.sh …``.
+        folder: where it runs; None if unknown.
+
+    """
+    run_by_shell = PurePosixPath(argv[0]).name in _SHELLS
+    at = next((at for at in range(run_by_shell, len(argv)) if argv[at][:1] != "-"), None)
+    if at is None or (folder is None and not argv[at].startswith("/")):
+        return None
+    try:
+        with Path(folder or "/", argv[at]).open("rb") as file:
+            content = file.read(_MOST)
+    except OSError:
+        return None
+    text = content.decode(errors="replace")
+    is_read = (run_by_shell or _SHEBANG.match(text)) and "\0" not in text and len(content) < _MOST
+    return Script(text, tuple(argv[at:])) if is_read else None
+
+
+def drops_flags(argv: Sequence[str], folder: str | None) -> bool:
+    """Whether the command runs a shell script that uses neither its arguments nor a rank; false if it is
+    unreadable.
+    """
+    script = read_script(argv, folder)
+    return script is not None and _USED.search(script.text) is None
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class PlainCommand:
     """A plain command.
 
     Attributes:
-        argv: its words; what cannot be told in them is ``UNTOLD``.
-        env: the variables that it gets.
-        folder: where it runs, from where the shell was started; None when that cannot be told.
-        rewritten: makes the whole command line again with other words in the place of ``argv``.
-        spelled: word of ``argv`` -> how it is written in the text; of a command in it nothing is cited, since
-            it may hold a secret.
+        argv: its arguments; unknown parts are ``UNKNOWN``.
+        env: its environment.
+        folder: its working directory; None if unknown.
+        rewrite: returns the whole command line with other arguments in place of ``argv``.
+        spelled: argument -> how it is written in the text; command substitutions are not quoted, since they
+            may contain a secret.
 
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     folder: str | None
-    rewritten: Callable[[Sequence[str]], tuple[str, ...]]
+    rewrite: Callable[[Sequence[str]], tuple[str, ...]]
     spelled: Mapping[str, str] = field(default_factory=dict)
 
 
-Known = Callable[[tuple[str, ...]], bool]
-
-
-def read(argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, known: Known) -> Plain:
-    """Find the plain command in the shell's text of ``argv``; ``known`` says whether one is an engine's.
+def find_plain_command(
+    argv: tuple[str, ...], env: Mapping[str, str], folder: str | None, known: EngineTest
+) -> PlainCommand:
+    """Find the plain command in the shell's text of ``argv``; ``known``: whether a command is an engine's.
 
     Raises:
-        UntoldError: there is no plain command; why not.
+        UnreadableError: there is no plain command; the text says why.
 
     """
-    at = shell_text_at(argv)
+    at = find_shell_text(argv)
     if at is None:
-        raise UntoldError("it has no shell's text")
+        raise UnreadableError("it has no shell text")
     text = argv[at]
     try:
-        commands = list(_commands(list(tokens(text))))
+        commands = list(_parse_commands(list(split_tokens(text))))
     except RecursionError:
-        raise UntoldError("a text too deep to read") from None
-    earlier, last = _split(commands)
-    state = Shell(dict(env), argv[at + 1 :], folder, controlled=_controlled(earlier))
+        raise UnreadableError("its text is nested too deeply") from None
+    earlier, last = _split_last(commands)
+    state = ShellState(dict(env), argv[at + 1 :], folder, controlled=_has_control_flow(earlier))
     ranked = set[str]()
-    certain = _certain([*earlier, last])
+    certain = _judge_certainty([*earlier, last])
     for sure, (command, following) in zip(certain, itertools.pairwise([*earlier, last]), strict=False):
-        _allowed(command, known(state.argv(command)))
-        _same_on_all_ranks(command, following, ranked)
-        state.run(command, certain=sure)
-    engine = state.argv(last)
+        _check_allowed(command, known(state.expand_argv(command)))
+        _refuse_rank_dependence(command, following, ranked)
+        state.apply_command(command, certain=sure)
+    engine = state.expand_argv(last)
     if engine[:1] and engine[0].startswith("-"):
-        raise UntoldError("its last command begins with an option of the shell's own")
+        raise UnreadableError("its last command begins with an option of the shell")
     spelled = {
         said: _SUBSTITUTED.sub(r"$(…)\1", text[word.start : word.end])
-        for word in own(last.words)
-        for said in state.fields(word)
+        for word in skip_prefixes(last.words)
+        for said in state.expand_word(word)
     }
-    _bounded(engine, spelled)
-    _not_made_here(engine, earlier, state, text)
+    _refuse_ambiguous_words(engine, spelled)
+    _refuse_generated_config(engine, earlier, state, text)
 
-    def rewritten(words: Sequence[str]) -> tuple[str, ...]:
-        return (*argv[:at], _replaced(text, last, state, words), *argv[at + 1 :])
+    def rewrite(words: Sequence[str]) -> tuple[str, ...]:
+        return (*argv[:at], _replace_command(text, last, state, words), *argv[at + 1 :])
 
-    return Plain(engine, state.given(last), state.folder, rewritten, spelled)
+    return PlainCommand(engine, state.build_environment(last), state.folder, rewrite, spelled)
 
 
-def _bounded(words: Sequence[str], spelled: Mapping[str, str]) -> None:
-    """Refuse what may be several words, or none, where options may stand."""
+def _refuse_ambiguous_words(words: Sequence[str], spelled: Mapping[str, str]) -> None:
+    """Refuse an argument that may become several, or none, where options are possible."""
     for before, word in itertools.pairwise(words):
         valued = before.startswith("-") and "=" not in before
-        named = before in _NAMED_NEXT and not word.startswith(LIST)
-        if word.startswith(ANYTHING) and not valued and not named:
-            said = f"{spelled[word]} may be any number of options, and which ones is not known here"
-            raise UntoldError(f"{said}: write them out in its place")
+        named = before in _NAMED_NEXT and not word.startswith(WORD_LIST)
+        if word.startswith(ANY_WORDS) and not valued and not named:
+            said = f"{spelled[word]} may be any number of options, which are unknown here"
+            raise UnreadableError(f"{said}: write them out instead")
 
 
-def _not_made_here(engine: Sequence[str], earlier: Sequence[Simple], state: Shell, text: str) -> None:
-    """Refuse a file of flags that the text makes: what is there now is not what the engine reads."""
+def _refuse_generated_config(
+    engine: Sequence[str], earlier: Sequence[SimpleCommand], state: ShellState, text: str
+) -> None:
+    """Refuse a file of flags that the text creates: the engine would read other content."""
     for name in (value for option, value in itertools.pairwise(engine) if option == CONFIG):
         for command in earlier:
             targets = [text[start:end] for start, end in command.redirections]
             made = [each.partition(">")[2].lstrip(">|& ").strip("'\"") for each in targets]
-            made += state.argv(command)[1:] if command.first in _WRITERS else ()
+            made += state.expand_argv(command)[1:] if command.first in _WRITERS else ()
             if name in made:
-                raise UntoldError(f"its text makes {name} itself")
+                raise UnreadableError(f"its text creates {name} itself")
 
 
-def _commands(found: Sequence[Token]) -> Iterator[Simple]:
+def _parse_commands(found: Sequence[Token]) -> Iterator[SimpleCommand]:
     before, words, redirections, depth = "", list[Word](), list[tuple[int, int]](), 0
     rest = iter(found)
     for token in rest:
@@ -135,20 +189,20 @@ def _commands(found: Sequence[Token]) -> Iterator[Simple]:
         if token.redirects:
             target = next(rest, None)
             if not isinstance(target, Word):
-                raise UntoldError("a redirection to nowhere")
+                raise UnreadableError("a redirection to nowhere")
             redirections.append((token.start, target.end))
             continue
         if words or redirections:
-            yield Simple(before, tuple(words), tuple(redirections), depth)
+            yield SimpleCommand(before, tuple(words), tuple(redirections), depth)
             words, redirections, before = [], [], token.text
         elif token.text != "\n" or before == ")":  # a newline behind && or | means nothing
             before = token.text
         depth = max(0, depth + (token.text == "(") - (token.text == ")"))
-    yield Simple(before, tuple(words), tuple(redirections), depth)
+    yield SimpleCommand(before, tuple(words), tuple(redirections), depth)
 
 
-def _controlled(commands: Sequence[Simple]) -> bool:
-    """Whether some command may not run, or runs apart, so that what it sets is not known."""
+def _has_control_flow(commands: Sequence[SimpleCommand]) -> bool:
+    """Whether a command may not run, or runs in a subshell, so that what it sets is unknown."""
     return any(
         command.first in _CONTROL
         or command.before in {"|", "(", ")"}
@@ -157,70 +211,72 @@ def _controlled(commands: Sequence[Simple]) -> bool:
     )
 
 
-def _split(commands: list[Simple]) -> tuple[list[Simple], Simple]:
-    """Part the engine's command from what goes before it; what reads its output is looked at and dropped."""
+def _split_last(commands: list[SimpleCommand]) -> tuple[list[SimpleCommand], SimpleCommand]:
+    """Split off the engine's command from those before it; readers of its output are checked and dropped."""
     *rest, end = commands
     if end.words or end.redirections:
         rest.append(end)
     elif end.before not in {"", ";", "\n"}:
-        raise UntoldError("its last command is in the background or in parentheses")
+        raise UnreadableError("its last command is in the background or in parentheses")
     while rest and rest[-1].before in {"|", "|&"} and rest[-1].first not in _CONTROL:
         rest.pop()
     if not rest or rest[-1].before not in _ORDER or not rest[-1].words or rest[-1].depth:
-        raise UntoldError("its last command is not at the top of the text")
+        raise UnreadableError("its last command is not at the top of the text")
     *earlier, last = rest
-    chain = itertools.takewhile(lambda pair: pair[1].before in {"&&", "||"}, _backwards(rest))
+    chain = itertools.takewhile(lambda pair: pair[1].before in {"&&", "||"}, _pair_backwards(rest))
     if any(command.first in _CONDITIONS for command, _ in chain):
-        raise UntoldError("its last command runs under a condition")
+        raise UnreadableError("its last command runs under a condition")
     return earlier, last
 
 
-def _certain(commands: Sequence[Simple]) -> list[bool]:
-    """Say of each whether it runs: behind ``&&`` it does where the last one needs it, or nothing can fail."""
+def _judge_certainty(commands: Sequence[SimpleCommand]) -> list[bool]:
+    """Tell for each command whether it certainly runs: after ``&&``, if the last one depends on it or
+    nothing can fail.
+    """
     told, sure = list[bool](), True
     for command in commands:
         sure = sure or command.before != "&&"
         told.append(sure)
         sure = sure and _cannot_fail(command)
-    chain = itertools.takewhile(lambda pair: pair[1].before == "&&", _backwards(commands))
+    chain = itertools.takewhile(lambda pair: pair[1].before == "&&", _pair_backwards(commands))
     needed = 1 + sum(1 for _ in chain)
     return told[:-needed] + [True] * needed
 
 
-def _cannot_fail(command: Simple) -> bool:
-    plain = not any(part.kind is Kind.UNKNOWN for word in command.words for part in word.parts)
-    return plain and (command.first in _SURE or not own(command.words))
+def _cannot_fail(command: SimpleCommand) -> bool:
+    plain = not any(part.kind is PartKind.UNKNOWN for word in command.words for part in word.parts)
+    return plain and (command.first in _SURE or not skip_prefixes(command.words))
 
 
-def _backwards(commands: Sequence[Simple]) -> Iterator[tuple[Simple, Simple]]:
+def _pair_backwards(commands: Sequence[SimpleCommand]) -> Iterator[tuple[SimpleCommand, SimpleCommand]]:
     return iter(list(itertools.pairwise(commands))[::-1])
 
 
-def _allowed(command: Simple, engine: bool) -> None:
-    words = [word for word in own(command.words) if word.literal != "exec"]
+def _check_allowed(command: SimpleCommand, engine: bool) -> None:
+    words = [word for word in skip_prefixes(command.words) if word.literal != "exec"]
     if engine:
-        raise UntoldError("an engine's command stands before its last one")
+        raise UnreadableError("an engine's command comes before its last one")
     if words and any(word.literal == "exec" for word in command.words):
-        raise UntoldError("it may run another program in its place (exec)")
+        raise UnreadableError("exec may replace it with another program")
     if any(_CLUSTER.fullmatch("".join(part.text for part in word.parts)) for word in words):
-        raise UntoldError("it makes a cluster of Ray of its own")
+        raise UnreadableError("it starts its own Ray cluster")
 
 
-def _same_on_all_ranks(command: Simple, following: Simple, ranked: set[str]) -> None:
-    """Refuse what goes one way or another by rank; ``ranked`` are variables made of the rank so far."""
+def _refuse_rank_dependence(command: SimpleCommand, following: SimpleCommand, ranked: set[str]) -> None:
+    """Refuse what depends on the rank; ``ranked`` are the variables derived from the rank so far."""
     text = " ".join(part.text for word in command.words for part in word.parts)
     found = _PLACE.search(text)
     name = found[0] if found else next((name for name in _NAME.findall(text) if name in ranked), None)
     if name is None:
         return
-    if _decides(command, following):
-        raise UntoldError(f"what it does depends on {name}")
-    ranked |= {word.parts[0].text.partition("=")[0] for word in command.words if assigns(word)}
+    if _is_condition(command, following):
+        raise UnreadableError(f"its control flow depends on {name}")
+    ranked |= {word.parts[0].text.partition("=")[0] for word in command.words if is_assignment(word)}
 
 
-def _decides(command: Simple, following: Simple) -> bool:
-    """Whether a command says by what is in it whether others run."""
-    words = [word.literal for word in own(command.words)]
+def _is_condition(command: SimpleCommand, following: SimpleCommand) -> bool:
+    """Whether other commands run depends on this one."""
+    words = [word.literal for word in skip_prefixes(command.words)]
     if words[1:2] and words[1] in _GIVEN and len(words) <= len(("[", "-n", "NAME", "]")):
         return False
     decided = following.before == "||" and following.first not in _HARMLESS
@@ -228,29 +284,29 @@ def _decides(command: Simple, following: Simple) -> bool:
     return bool(conditional) or decided or command.before in {"(", ")"}
 
 
-def _replaced(text: str, command: Simple, state: Shell, words: Sequence[str]) -> str:
-    """Write the command anew: assignments, its own words as they stand, others quoted, redirections."""
+def _replace_command(text: str, command: SimpleCommand, state: ShellState, words: Sequence[str]) -> str:
+    """Rewrite the command: assignments, its own words unchanged, others quoted, redirections."""
     start, end = command.span
-    written = [(fields[0], group) for fields, group in _grouped(command, state) if len(fields) == 1]
-    made = [text[word.start : word.end] for word in command.words[: -len(own(command.words))]]
+    written = [(fields[0], group) for fields, group in _group_words(command, state) if len(fields) == 1]
+    made = [text[word.start : word.end] for word in command.words[: -len(skip_prefixes(command.words))]]
     for said in words:
         found = next((pair for pair in written if pair[0] == said), None)
-        if found is not None:  # the next such word may be written otherwise: ~ "~"
+        if found is not None:  # the next equal word may be written differently: ~ "~"
             written.remove(found)
             made += [text[word.start : word.end] for word in found[1]]
-        elif UNTOLD in said:
-            raise UntoldError("a word that only the shell knows would have to move")
+        elif UNKNOWN in said:
+            raise UnreadableError("a word that only the shell can expand would have to move")
         else:
             made.append(shlex.quote(said))
     made += [text[one:other] for one, other in command.redirections]
     return text[:start] + " ".join(made) + text[end:]
 
 
-def _grouped(command: Simple, state: Shell) -> list[tuple[list[str], list[Word]]]:
-    """Give what each word says, with it and those behind it that say nothing: these stay where they are."""
+def _group_words(command: SimpleCommand, state: ShellState) -> list[tuple[list[str], list[Word]]]:
+    """Group each word's expansion with the word and the empty ones after it, which stay in place."""
     groups = list[tuple[list[str], list[Word]]]()
-    for word in own(command.words):
-        fields = state.fields(word)
+    for word in skip_prefixes(command.words):
+        fields = state.expand_word(word)
         if fields or not groups:
             groups.append((fields, [word]))
         else:

@@ -1,7 +1,7 @@
-"""The words of a shell's text, with where each stands in it, for who only wants to read a plain command.
+"""The words of a shell's text with their positions, as far as reading a plain command needs them.
 
-The invariant: what is not understood for certain (a here-document, a text that breaks off) is an error, and
-what only the shell can know (``$(…)``, most of ``${…}``) is a part that says so.
+The invariant: anything not certainly understood (a here-document, a truncated text) is an error, and what
+only the shell can expand (``$(…)``, most of ``${…}``) is a part of its own kind.
 
 Source: POSIX.1-2024, Shell Command Language, 2.2 (quoting), 2.3 (tokens), 2.6 (expansions).
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from unitagent.frameworks.untold import UntoldError
+from unitagent.frameworks.command import UnreadableError
 
 _OPERATOR = re.compile(r"&&|\|\||;;&?|;&|\|&|[;|&()\n]")
 _REDIRECTION = re.compile(r"\d*(<<-?|<>|<&|>&|>\||>>|<|>)|&>>?")
@@ -27,7 +27,7 @@ _SPECIAL = frozenset("?#*!-")
 _IN_QUOTES = re.compile(r"[^\\\"$`]+")
 
 
-class Kind(Enum):
+class PartKind(Enum):
     """What a part of a word is."""
 
     TEXT = auto()
@@ -40,13 +40,13 @@ class Part:
     """A piece of a word.
 
     Attributes:
-        text: what it says; of a variable its name, of what only the shell can know how it is written.
-        default: what counts where the variable is empty.
-        sets: whether it gets that value then.
+        text: its text; a variable's name; the spelling of what only the shell can expand.
+        default: the value if the variable is empty.
+        sets: whether the variable is then set to it.
 
     """
 
-    kind: Kind
+    kind: PartKind
     text: str = ""
     quoted: bool = False
     default: str = ""
@@ -63,9 +63,9 @@ class Word:
 
     @property
     def literal(self) -> str | None:
-        """What it says without any quoting or expansion; None if it has some."""
-        (first, *more) = self.parts or (Part(Kind.TEXT),)
-        return None if more or first.kind is not Kind.TEXT or first.quoted else first.text
+        """Its text, if it has no quoting or expansion; else None."""
+        (first, *more) = self.parts or (Part(PartKind.TEXT),)
+        return None if more or first.kind is not PartKind.TEXT or first.quoted else first.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class Operator:
 Token = Word | Operator
 
 
-def tokens(text: str) -> Iterator[Token]:
+def split_tokens(text: str) -> Iterator[Token]:
     """Yield words and operators.
 
     Raises:
-        UntoldError: a here-document, a process as a file, or a text that breaks off.
+        UnreadableError: a here-document, a process substitution, or a truncated text.
 
     """
     at = 0
@@ -93,112 +93,112 @@ def tokens(text: str) -> Iterator[Token]:
             at = blank.end()
         elif redirection := _REDIRECTION.match(text, at):
             if "<<" in redirection[0] or text.startswith("(", redirection.end()):
-                raise UntoldError("a here-document or a process in the place of a file")
+                raise UnreadableError("a here-document or a process substitution")
             yield Operator(redirection[0], at, redirects=True)
             at = redirection.end()
         elif operator := _OPERATOR.match(text, at):
             yield Operator(operator[0], at)
             at = operator.end()
         else:
-            parts, end = _word(text, at)
+            parts, end = _read_word(text, at)
             yield Word(at, end, tuple(parts))
             at = end
 
 
-def _word(text: str, at: int) -> tuple[list[Part], int]:
+def _read_word(text: str, at: int) -> tuple[list[Part], int]:
     parts: list[Part] = []
     while at < len(text):
         if plain := _PLAIN.match(text, at):
-            parts.append(Part(Kind.TEXT, plain[0]))
+            parts.append(Part(PartKind.TEXT, plain[0]))
             at = plain.end()
         elif text[at] == "'":
-            end = _single(text, at)
-            parts.append(Part(Kind.TEXT, text[at + 1 : end - 1], quoted=True))
+            end = _skip_single_quotes(text, at)
+            parts.append(Part(PartKind.TEXT, text[at + 1 : end - 1], quoted=True))
             at = end
         elif text[at] == '"':
-            inner, at = _quoted(text, at + 1)
+            inner, at = _read_quoted(text, at + 1)
             parts += inner
         elif text[at] == "\\":
             escaped = text[at + 1 : at + 2]
-            parts += [Part(Kind.TEXT, escaped, quoted=True)] if escaped != "\n" else []
+            parts += [Part(PartKind.TEXT, escaped, quoted=True)] if escaped != "\n" else []
             at += 2
         elif text[at] in "$`":
-            part, at = _expansion(text, at, quoted=False)
+            part, at = _read_expansion(text, at, quoted=False)
             parts.append(part)
         else:
             break
     return parts, at
 
 
-def _quoted(text: str, at: int) -> tuple[list[Part], int]:
+def _read_quoted(text: str, at: int) -> tuple[list[Part], int]:
     """Read up to the closing double quote; an empty pair is a part too."""
-    parts = [Part(Kind.TEXT, "", quoted=True)]
+    parts = [Part(PartKind.TEXT, "", quoted=True)]
     while at < len(text) and text[at] != '"':
         if plain := _IN_QUOTES.match(text, at):
-            parts.append(Part(Kind.TEXT, plain[0], quoted=True))
+            parts.append(Part(PartKind.TEXT, plain[0], quoted=True))
             at = plain.end()
         elif text[at] == "\\":
             escaped = text[at + 1 : at + 2]
             said = {"\n": ""}.get(escaped, escaped if escaped in '$`"\\' else f"\\{escaped}")
-            parts.append(Part(Kind.TEXT, said, quoted=True))
+            parts.append(Part(PartKind.TEXT, said, quoted=True))
             at += 2
         else:
-            part, at = _expansion(text, at, quoted=True)
+            part, at = _read_expansion(text, at, quoted=True)
             parts.append(part)
     if at >= len(text):
-        raise UntoldError("a quotation without an end")
+        raise UnreadableError("a quotation is not closed")
     return parts, at + 1
 
 
-def _expansion(text: str, at: int, *, quoted: bool) -> tuple[Part, int]:
+def _read_expansion(text: str, at: int, *, quoted: bool) -> tuple[Part, int]:
     if default := _DEFAULT.match(text, at):
-        return Part(Kind.VARIABLE, default[1], quoted, default[3], default[2] == "="), default.end()
+        return Part(PartKind.VARIABLE, default[1], quoted, default[3], default[2] == "="), default.end()
     if name := _NAME.match(text, at):
-        return Part(Kind.VARIABLE, name[1] or name[2], quoted), name.end()
-    end = _end_of_unknown(text, at, quoted=quoted)
+        return Part(PartKind.VARIABLE, name[1] or name[2], quoted), name.end()
+    end = _find_unknown_end(text, at, quoted=quoted)
     if end is None:
-        return Part(Kind.TEXT, "$", quoted), at + 1
-    return Part(Kind.UNKNOWN, text[at:end], quoted), end
+        return Part(PartKind.TEXT, "$", quoted), at + 1
+    return Part(PartKind.UNKNOWN, text[at:end], quoted), end
 
 
-def _end_of_unknown(text: str, at: int, *, quoted: bool) -> int | None:
+def _find_unknown_end(text: str, at: int, *, quoted: bool) -> int | None:
     following = text[at + 1 : at + 2]
     if text[at] == "`":
-        return _match(_BACKTICKS, text, at)
+        return _match_end(_BACKTICKS, text, at)
     if following in {"(", "{"}:
-        return _closed(text, at + 2, ")" if following == "(" else "}")
+        return _find_closing(text, at + 2, ")" if following == "(" else "}")
     if following == "'" and not quoted:
-        return _single(text, at + 1)
+        return _skip_single_quotes(text, at + 1)
     if following == '"' and not quoted:
         return at + 1
     return at + 2 if following in _SPECIAL else None
 
 
-def _closed(text: str, at: int, end: str) -> int:
-    """Return where an expansion that has begun is over."""
+def _find_closing(text: str, at: int, end: str) -> int:
+    """Return the end of an expansion."""
     while at < len(text) and text[at] != end:
         if text[at] == "'":
-            at = _single(text, at)
+            at = _skip_single_quotes(text, at)
         elif text[at] == '"':
-            at = _quoted(text, at + 1)[1]
+            at = _read_quoted(text, at + 1)[1]
         elif text[at] in "$`":
-            at = _expansion(text, at, quoted=False)[1]
+            at = _read_expansion(text, at, quoted=False)[1]
         elif text[at] == "(":
-            at = _closed(text, at + 1, ")")
+            at = _find_closing(text, at + 1, ")")
         else:
             at += 2 if text[at] == "\\" else 1
     if at >= len(text):
-        raise UntoldError("an expansion without an end")
+        raise UnreadableError("an expansion is not closed")
     return at + 1
 
 
-def _single(text: str, at: int) -> int:
-    """Return where a word goes on behind single quotes, in which nothing has a meaning."""
-    return _match(_SINGLE, text, at)
+def _skip_single_quotes(text: str, at: int) -> int:
+    """Return the end of single quotes, in which nothing is special."""
+    return _match_end(_SINGLE, text, at)
 
 
-def _match(pattern: re.Pattern[str], text: str, at: int) -> int:
+def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
     found = pattern.match(text, at)
     if found is None:
-        raise UntoldError("a quotation without an end")
+        raise UnreadableError("a quotation is not closed")
     return found.end()

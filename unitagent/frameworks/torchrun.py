@@ -1,12 +1,12 @@
-"""torchrun: the static rendezvous, or c10d where the user asks for it.
+"""torchrun: the static rendezvous, or c10d if the user chooses it.
 
-The invariant: only torchrun's own options are looked at. What follows the program belongs to the program,
-so options are added in front.
+The invariant: only torchrun's own options are read. Everything after the program belongs to the program, so
+options are added in front.
 
-Sources: PyTorch ``torch/distributed/run.py``. Every option is read from ``PET_<NAME>`` as well; a value
-there that is not the one the agent offers was set by somebody, and wins. A command that is not recognized
-is left alone: a torchrun inside a script finds its place in those variables. c10d finds out by the host's
-name whether it is the one to host the store, which fails on a second network card; ``is_host`` tells it.
+Sources: PyTorch ``torch/distributed/run.py``. Every option can also be set as ``PET_<NAME>``; a value there
+that differs from the agent's own was set by the user, and wins. An unrecognized command stays unchanged: a
+torchrun inside a script reads those variables. c10d decides by host name whether it hosts the store, which
+fails on a second network interface; ``is_host`` decides it instead.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from unitagent.frameworks.adapter import Context, Plan
-from unitagent.frameworks.command import recognize
-from unitagent.frameworks.flags import Flag, Missing
-from unitagent.frameworks.serving import bracketed
+from unitagent.frameworks.command import split_at_engine
+from unitagent.frameworks.flags import Flag, FlagCompleter
+from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.listen_address import bracket_ipv6
 
 _STARTS = (("torchrun",), ("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch"))
 
@@ -42,41 +42,45 @@ class Torchrun:
     """``torchrun --nproc-per-node 8 PROGRAM …``; see the module."""
 
     name = "torchrun"
+    example = ""  # it completes any command
 
     def recognizes(self, argv: tuple[str, ...]) -> bool:
         """Whether it starts torchrun, under any of its names."""
-        return recognize(argv, _STARTS) is not None
+        return split_at_engine(argv, _STARTS) is not None
 
-    def plan(self, context: Context, argv: tuple[str, ...], env: Mapping[str, str]) -> Plan:
+    def plan(self, context: RankContext, argv: tuple[str, ...], env: Mapping[str, str]) -> LaunchPlan:
         """Complete ``argv`` for one rank."""
-        command = recognize(argv, _STARTS)
+        command = split_at_engine(argv, _STARTS)
         if command is None or context.size == 1:
-            return Plan(argv=argv)
-        words = tuple(own_options(command.words, _WITHOUT_VALUE))
-        missing = Missing(words, env)
-        asked = _Asked(words, env)
-        _place(context, missing, asked)
+            return LaunchPlan(argv=argv)
+        words = tuple(take_own_options(command.words, _WITHOUT_VALUE))
+        completer = FlagCompleter(words, env)
+        asked = _UserOptions(words, env)
+        _place_rank(context, completer, asked)
         rest = command.words[len(words) :]
-        command = replace(command, words=(*words, *_merged(context, missing, asked), *rest))
-        return Plan(argv=command.inserted(missing.words()), origins=missing.origins)
+        command = replace(command, words=(*words, *_merge_rdzv_conf(context, completer, asked), *rest))
+        return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
+
+
+FRAMEWORK: Framework = Torchrun()
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the user asked for: flags, and variables in their place."""
+class _UserOptions:
+    """The user's options: flags, or variables in their place."""
 
     words: tuple[str, ...]
     env: Mapping[str, str]
 
-    def value(self, flag: Flag) -> str:
-        return flag.value(self.words) or self.env.get(flag.variable, "")
+    def read_value(self, flag: Flag) -> str:
+        return flag.read_value(self.words) or self.env.get(flag.variable, "")
 
     @property
     def backend(self) -> str:
-        return self.value(_BACKEND) or "static"
+        return self.read_value(_BACKEND) or "static"
 
 
-def own_options(words: tuple[str, ...], without_value: frozenset[str]) -> Iterator[str]:
+def take_own_options(words: tuple[str, ...], without_value: frozenset[str]) -> Iterator[str]:
     """Yield a launcher's options up to the program it launches."""
     rest = iter(words)
     for word in rest:
@@ -88,45 +92,51 @@ def own_options(words: tuple[str, ...], without_value: frozenset[str]) -> Iterat
             yield from (value for value in [next(rest, None)] if value is not None)
 
 
-def _place(context: Context, missing: Missing, asked: _Asked) -> None:
-    if _STANDALONE.among(asked.words):
-        missing.problem(f"--standalone: the Unit has {context.size} instances; leave it out")
-    missing.require(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
+def _place_rank(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> None:
+    if _STANDALONE.is_set(asked.words):
+        completer.add_problem(f"--standalone: the Unit has {context.size} instances; leave it out")
+    completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
     if asked.backend == "static":
-        _static(context, missing, asked)
+        _add_static_rendezvous(context, completer, asked)
         return
     if asked.backend == "c10d":
-        where = f"{bracketed(context.master_address)}:{context.master_port}"
-        missing.offer(_ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation.")
-        if not asked.value(_CONF) and _meets_at_rank_0(context, asked):
-            missing.offer(_CONF, _host(context), _WHY_HOST)
+        where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+        completer.add_default(
+            _ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation."
+        )
+        if not asked.read_value(_CONF) and _meets_at_rank_0(context, asked):
+            completer.add_default(_CONF, _format_is_host(context), _WHY_HOST)
     run = f"{context.unit}-{context.generation}"
-    missing.offer(_RUN_ID, run, "Ranks of another generation must not meet this one.")
-    missing.offer(_LOCAL_ADDR, context.rank_ip, "The other ranks reach this one at this address.")
+    completer.add_default(_RUN_ID, run, "Ranks of another generation must not meet this one.")
+    completer.add_default(_LOCAL_ADDR, context.rank_ip, "The other ranks reach this one at this address.")
 
 
-def _static(context: Context, missing: Missing, asked: _Asked) -> None:
-    missing.require(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    if asked.value(_ENDPOINT):  # stands for address and port
+def _add_static_rendezvous(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> None:
+    completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
+    if asked.read_value(_ENDPOINT):  # replaces address and port
         return
-    missing.offer(_MASTER_ADDR, bracketed(context.master_address), "The ranks meet at the address of rank 0.")
-    missing.offer(_MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation.")
+    completer.add_default(
+        _MASTER_ADDR, bracket_ipv6(context.master_address), "The ranks meet at the address of rank 0."
+    )
+    completer.add_default(
+        _MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation."
+    )
 
 
-def _merged(context: Context, missing: Missing, asked: _Asked) -> tuple[str, ...]:
-    """Repeat the user's configuration with what it lacks; the last one counts, so it stands behind theirs."""
-    conf = asked.value(_CONF)
+def _merge_rdzv_conf(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> tuple[str, ...]:
+    """Repeat the user's configuration with the missing part, after theirs, since the last one counts."""
+    conf = asked.read_value(_CONF)
     if asked.backend != "c10d" or not conf or "is_host=" in conf or not _meets_at_rank_0(context, asked):
         return ()
-    missing.origins[_CONF.name] = _WHY_HOST
-    return (_CONF.name, f"{conf},{_host(context)}")
+    completer.origins[_CONF.name] = _WHY_HOST
+    return (_CONF.name, f"{conf},{_format_is_host(context)}")
 
 
-def _meets_at_rank_0(context: Context, asked: _Asked) -> bool:
-    """Whether the store of c10d is one of the ranks; at an address of the user's it may be anybody's."""
-    endpoint = asked.value(_ENDPOINT)
+def _meets_at_rank_0(context: RankContext, asked: _UserOptions) -> bool:
+    """Whether rank 0 hosts the store of c10d; the user's own endpoint may be elsewhere."""
+    endpoint = asked.read_value(_ENDPOINT)
     return not endpoint or endpoint.rsplit(":", 1)[0].strip("[]") == context.master_address
 
 
-def _host(context: Context) -> str:
+def _format_is_host(context: RankContext) -> str:
     return f"is_host={'false' if context.rank else 'true'}"

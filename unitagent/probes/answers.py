@@ -1,40 +1,55 @@
 """From a request to a response, without a socket: which path is answered how.
 
-The invariant: the status code is the answer, for machines; the text is for people, and with every code other
-than 200 its first line says why. Paths, ``?verbose`` and ``?exclude`` are as Kubernetes components have them
+The invariant: the status code is the answer, for machines; the text is for people, and its first line says
+why whenever the code is not 200. Paths, ``?verbose`` and ``?exclude`` follow Kubernetes components
 (https://kubernetes.io/docs/reference/using-api/health-checks/), but reasons are never withheld.
+
+The page at ``/`` is one file that asks only this agent. The browser learns the hashes of its script and
+style and accepts no others, so no value can make the page do anything.
+
+HAProxy's agent-check sends one line and gets one line, which says the same as the code of ``/traffic``.
+HAProxy ignores an agent that it cannot reach.
+
+Expensive answers are cached for ``CACHE_SECONDS``. Probes are always answered as of now; only what people
+read, and no machine acts on, may be that old.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
+import math
+import re
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import parse_qs
 
 import msgspec
 
-from unitagent.core.checks import Answer
-from unitagent.legible import line
-from unitagent.probes import dashboard
-from unitagent.probes.response import JSON, Response, said
-from unitagent.probes.signature import (
+from unitagent.core.probe_answers import NOT_HERE, OK, ProbeAnswer
+from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
     SIGNATURE_HEADER,
     UNIT_HEADER,
-    Claim,
-    brief_question,
-    sign,
-    valid_nonce,
+    AnswerClaim,
+    is_valid_nonce,
+    make_brief_question,
+    sign_answer,
 )
+from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-    from unitagent.core.checks import Check
-    from unitagent.keys import Keyring
+    from unitagent.core.probe_answers import ProbeCheck
+    from unitagent.system.keyring import Keyring
 
-PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
+
+PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics", "/processes")
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_FIELDS = 64
@@ -43,16 +58,16 @@ _MAX_FIELDS = 64
 class Answers(Protocol):
     """What the agent knows. Each method is called on the event loop and returns at once."""
 
-    def live(self) -> Answer:
+    def live(self) -> ProbeAnswer:
         """Answer ``/livez``."""
 
-    def ready(self) -> Answer:
+    def ready(self) -> ProbeAnswer:
         """Answer ``/readyz``."""
 
-    def traffic(self) -> Answer:
+    def traffic(self) -> ProbeAnswer:
         """Answer ``/traffic``."""
 
-    def startup(self) -> Answer:
+    def startup(self) -> ProbeAnswer:
         """Answer ``/startupz``."""
 
     def status(self) -> dict[str, Any]:
@@ -62,10 +77,13 @@ class Answers(Protocol):
         """Return what ``/status`` says of this instance alone."""
 
     def is_ready(self) -> bool:
-        """Tell whether the whole Unit serves."""
+        """Return whether the whole Unit serves."""
 
     def metrics(self) -> bytes:
         """Return Prometheus text."""
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what each process of the workload uses; the one answer that takes a while."""
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
@@ -79,7 +97,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is looked at of an HTTP request.
+    """The parts of an HTTP request that matter.
 
     Attributes:
         path: percent-decoded.
@@ -96,24 +114,24 @@ class Request:
     brief: bool = False
 
 
-def respond(answers: Answers, request: Request, keys: Keyring) -> Response:
+def answer_request(answers: Answers, request: Request, keys: Keyring) -> Response:
     """Answer one request."""
     if request.method not in {"GET", "HEAD"}:
-        return said(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
+        return make_text_response(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
     path, _, check = request.path[1:].partition("/")
-    probe = _probe(answers, path)
+    probe = _call_probe(answers, path)
     if probe is not None:
-        return _probed(path, probe, check, request.query)
+        return _answer_probe(path, probe, check, request.query)
     if request.path == "/":
-        return dashboard.page(answers.dashboard())
+        return answer_dashboard(answers.dashboard())
     if request.path == "/status":
-        return _status(answers, request, keys)
+        return _answer_status(answers, request, keys)
     if request.path == "/metrics":
         return Response(200, answers.metrics(), _PROMETHEUS)
-    return said(404, "nothing here; paths: " + " ".join(PATHS))
+    return make_text_response(404, "nothing here; paths: " + " ".join(PATHS))
 
 
-def _probe(answers: Answers, path: str) -> Answer | None:
+def _call_probe(answers: Answers, path: str) -> ProbeAnswer | None:
     match path:
         case "livez" | "healthz":
             return answers.live()
@@ -126,52 +144,199 @@ def _probe(answers: Answers, path: str) -> Answer | None:
     return None
 
 
-def _probed(path: str, answer: Answer, check: str, query: str) -> Response:
+def _answer_probe(path: str, answer: ProbeAnswer, check: str, query: str) -> Response:
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
-        return said(400, f"the query has more than {_MAX_FIELDS} fields")
+        return make_text_response(400, f"the query has more than {_MAX_FIELDS} fields")
     if check:
         found = tuple(known for known in answer.checks if known.name == check)
         if not found:
-            return said(404, "no such check; checks: " + " ".join(known.name for known in answer.checks))
-        answer = _narrowed(answer, found)
+            return make_text_response(
+                404, "no such check; checks: " + " ".join(known.name for known in answer.checks)
+            )
+        answer = _narrow_answer(answer, found)
     if excluded := fields.get("exclude"):
         kept = tuple(known for known in answer.checks if known.name not in excluded)
-        answer = _narrowed(answer, kept)
-    return _told(path, answer, verbose="verbose" in fields)
+        answer = _narrow_answer(answer, kept)
+    return _render_answer(path, answer, verbose="verbose" in fields)
 
 
-def _narrowed(answer: Answer, checks: tuple[Check, ...]) -> Answer:
+def _narrow_answer(answer: ProbeAnswer, checks: tuple[ProbeCheck, ...]) -> ProbeAnswer:
     """Judge by some of the checks only; a failure keeps the code of the whole."""
-    return Answer(200 if all(check.ok for check in checks) else answer.code, checks)
+    return ProbeAnswer(200 if all(check.ok for check in checks) else answer.code, checks)
 
 
-def _told(path: str, answer: Answer, *, verbose: bool) -> Response:
+def _render_answer(path: str, answer: ProbeAnswer, *, verbose: bool) -> Response:
     passed = answer.code == 200  # noqa: PLR2004 (the one code that means yes)
-    failures = "; ".join(f"{check.name}: {_line(check.reason)}" for check in answer.checks if not check.ok)
+    failures = "; ".join(
+        f"{check.name}: {_flatten_reason(check.reason)}" for check in answer.checks if not check.ok
+    )
     lines = ["ok"] if passed else [f"{path} check failed: {failures or 'no reason given'}"]
     if verbose:
-        listed = [_listed(check) for check in answer.checks]
+        listed = [_render_check(check) for check in answer.checks]
         lines = [*listed, f"{path} check passed"] if passed else lines + listed
-    return said(answer.code, "\n".join(lines))
+    return make_text_response(answer.code, "\n".join(lines))
 
 
-def _listed(check: Check) -> str:
-    return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_line(check.reason)}"
+def _render_check(check: ProbeCheck) -> str:
+    return f"[+]{check.name} ok" if check.ok else f"[-]{check.name} failed: {_flatten_reason(check.reason)}"
 
 
-def _line(text: str) -> str:
-    return line(" ".join(text.split()))
+def _flatten_reason(text: str) -> str:
+    return escape_line(" ".join(text.split()))
 
 
-def _status(answers: Answers, request: Request, keys: Keyring) -> Response:
-    unit, rank, incarnation = answers.identity()
+def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Response:
     brief, nonce = request.brief, request.nonce
     shown = {**answers.report(), "ready": answers.is_ready()} if brief else answers.status()
+    return make_signed_response(answers, shown, make_brief_question(nonce) if brief else nonce, nonce, keys)
+
+
+def make_signed_response(answers: Answers, shown: object, asked: str, nonce: str, keys: Keyring) -> Response:
+    """Build a response in JSON that names its agent, and proves that it knows the secret if asked to."""
+    unit, rank, incarnation = answers.identity()
     body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
-    if keys and valid_nonce(nonce):
-        asked = brief_question(nonce) if brief else nonce
-        headers.append((SIGNATURE_HEADER, sign(keys, Claim(asked, unit, rank, incarnation, body))))
+    if keys and is_valid_nonce(nonce):
+        headers.append(
+            (SIGNATURE_HEADER, sign_answer(keys, AnswerClaim(asked, unit, rank, incarnation, body)))
+        )
     return Response(200, body, JSON, tuple(headers))
+
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A code and a body; the server adds the headers that all responses share."""
+
+    code: int
+    body: bytes
+    content_type: str = TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def make_text_response(code: int, line: str, *headers: tuple[str, str]) -> Response:
+    """Build a text response for a person."""
+    return Response(code, f"{line}\n".encode(), headers=headers)
+
+
+_DASHBOARD_FILE = Path(__file__).with_name("dashboard.html")
+_SHOWS_ATTRIBUTE = 'data-shows="{}"'
+
+
+def answer_dashboard(shows: str) -> Response:
+    """Give the page, which shows the ``unit`` or the whole ``store``, or say that it is ``off``."""
+    if shows == "off":
+        return make_text_response(404, "there is no page here: UNIT_DASHBOARD=off")
+    return _load_dashboard(shows)
+
+
+@functools.cache
+def _load_dashboard(shows: str) -> Response:
+    """Read it when it is asked for the first time; most agents are never asked."""
+    text = _DASHBOARD_FILE.read_text(encoding="utf-8")
+    headers = (("Content-Security-Policy", _build_content_policy(text)), ("Referrer-Policy", "no-referrer"))
+    return Response(
+        200,
+        text.replace(_SHOWS_ATTRIBUTE.format("unit"), _SHOWS_ATTRIBUTE.format(shows), 1).encode(),
+        HTML,
+        headers,
+    )
+
+
+def _build_content_policy(text: str) -> str:
+    script, style = _hash_element(text, "script"), _hash_element(text, "style")
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def _hash_element(text: str, tag: str) -> str:
+    (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"
+
+
+AGENT_CHECK_REQUEST = b"traffic\n"  # no request of HTTP begins so, and h11 would wait for more
+
+# `drain` stays set in HAProxy until `ready` takes it back, `down` until `up` does.
+_AGENT_CHECK_LINES = {OK: b"up ready\n", NOT_HERE: b"drain\n"}
+_AGENT_CHECK_DOWN = b"down\n"
+
+
+def choose_agent_check_line(code: int) -> bytes:
+    """Return what this code of ``/traffic`` means for new requests."""
+    return _AGENT_CHECK_LINES.get(code, _AGENT_CHECK_DOWN)
+
+
+T = TypeVar("T")
+CACHE_SECONDS = 0.2  # seconds
+
+
+class CachedAnswers:
+    """The answers of an agent; expensive ones are cached."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._made: dict[str, tuple[float, Any]] = {}
+
+    def live(self) -> ProbeAnswer:
+        """Answer ``/livez``."""
+        return self._answers.live()
+
+    def ready(self) -> ProbeAnswer:
+        """Answer ``/readyz``."""
+        return self._answers.ready()
+
+    def traffic(self) -> ProbeAnswer:
+        """Answer ``/traffic``."""
+        return self._answers.traffic()
+
+    def startup(self) -> ProbeAnswer:
+        """Answer ``/startupz``."""
+        return self._answers.startup()
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``/status`` shows, or showed a moment ago."""
+        return self._get_cached("status", self._answers.status)
+
+    def report(self) -> dict[str, Any]:
+        """Return what this instance says of itself alone, as of now: it is little."""
+        return self._answers.report()
+
+    def is_ready(self) -> bool:
+        """Return whether the whole Unit serves, or did a moment ago."""
+        return self._get_cached("ready", self._answers.is_ready)
+
+    def metrics(self) -> bytes:
+        """Return Prometheus text, or that of a moment ago."""
+        return self._get_cached("metrics", self._answers.metrics)
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what each process of the workload uses."""
+        return await self._answers.processes()
+
+    def identity(self) -> tuple[str, int, str]:
+        """Return the Unit, the rank and the incarnation."""
+        return self._answers.identity()
+
+    def dashboard(self) -> str:
+        """Return what the page at ``/`` shows."""
+        return self._answers.dashboard()
+
+    def peers(self) -> Collection[str]:
+        """Return the addresses of the Unit's instances, or those of a moment ago."""
+        return self._get_cached("peers", self._answers.peers)
+
+    def _get_cached(self, name: str, make: Callable[[], T]) -> T:
+        now = time.monotonic()
+        at, made = self._made.get(name, (-math.inf, None))
+        if now - at > CACHE_SECONDS:
+            made = make()
+            self._made[name] = now, made
+        return cast(T, made)

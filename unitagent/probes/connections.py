@@ -1,177 +1,235 @@
-"""One connection of the probe address, from its first byte to its last.
+"""One connection of the probe address, from its first byte to its last, in HTTP/1.1 as h11 reads it.
 
-The invariant: a connection that says nothing may stay (peers hold one, to notice at once when this agent
-dies), but a request once begun is over within ``DEADLINE`` seconds, and requests take turns, of which none
-is much longer than another: a head of thousands of lines takes h11 as long as a dozen requests.
+The invariant: an idle connection may stay open (peers hold one, to notice at once when this agent dies),
+but a request must be over within ``DEADLINE`` seconds of its first byte. Requests take turns of similar
+length: heads with thousands of lines, which cost h11 as much as a dozen requests, are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
-from unitagent.probes.agent_check import ASKED
-from unitagent.probes.turns import Lane
+from unitagent.probes.answers import AGENT_CHECK_REQUEST, Response, make_text_response
+from unitagent.probes.fair_queue import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-    from unitagent.probes.guests import Guest, Guests
-    from unitagent.probes.turns import Turns
+    from unitagent.probes.admission import Client, ClientTable
+    from unitagent.probes.fair_queue import FairQueue
+
+    AnswerRequest = Callable[[h11.Request], Response | Coroutine[Any, Any, Response]]
+
+_log = logging.getLogger(__name__)
 
 DEADLINE = 5.0  # seconds
+_KEEP_ALIVE = 5.0  # seconds that a connection stays open after an answer
 _MAX_HEADER = 16 * 1024  # bytes of request line and headers
 _LIVENESS = tuple(f"{verb} /{path}".encode() for verb in ("GET", "HEAD") for path in ("livez", "healthz"))
 _END_OF_HEAD = b"\r\n\r\n"
 _MOST_LINES = 128  # of a head; clients and their proxies send a few dozen
 _BLANK_LINE = re.compile(rb"\n\r?\n")  # h11 takes this for the end of a head
-_WHY = b"a request has at most %d lines here\n" % _MOST_LINES
-_TOO_MANY = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_WHY), _WHY)
-)
+_CLOSE = ("Connection", "close")
+_MALFORMED = make_text_response(400, "this is not an HTTP/1.1 request, or its head is too long", _CLOSE)
+_TOO_MANY = make_text_response(431, f"a request has at most {_MOST_LINES} lines here", _CLOSE)
 
 
-class Shared:
-    """What all connections of one server have of uvicorn."""
-
-    def __init__(self, app: Any) -> None:
-        self.config = _configuration(app)
-        self.state = ServerState()
-
-
-class Connection(H11Protocol):
-    """One client: uvicorn's HTTP/1.1 protocol with a deadline for what the client has begun.
+class ProbeConnection(asyncio.Protocol):
+    """One client.
 
     HAProxy's agent-check speaks no HTTP: where a request could begin, its line is answered by ``agent_line``.
+
+    Args:
+        answer_request: returns the response, or a coroutine that does.
+        client: its entry in ``clients``.
+        queue: in which its requests take turns with all others.
+        agent_line: returns the answer to HAProxy.
+
     """
 
     def __init__(
         self,
-        shared: Shared,
-        guest: Guest,
-        all_: tuple[Guests, Turns],
+        answer_request: AnswerRequest,
+        client: Client,
+        clients: ClientTable,
+        queue: FairQueue,
         agent_line: Callable[[], bytes],
     ) -> None:
-        super().__init__(shared.config, shared.state, {})
-        self._guest = guest
-        self._guests, self._turns = all_
+        self._answer_request = answer_request
+        self._client, self._clients, self._queue = client, clients, queue
         self._agent_line = agent_line
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEADER)
+        self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
+        self._pending: asyncio.Task[None] | None = None
+        self._request: h11.Request | None = None
+        self._is_full = False  # the client does not read what was written
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let it be cut off from outside; it may have been, meanwhile."""
-        super().connection_made(cast(asyncio.Transport, transport))
-        self._guest.transport = self.transport
-        if self._guest.gone:
-            self.transport.abort()
+        """Enter the transport, by which the client table may disconnect it; perhaps it has already."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._client.transport = self._transport
+        if self._client.gone:
+            self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it, with its timers."""
-        super().connection_lost(exc)
-        self._guests.remove(self._guest)
-        self._turns.forget(self._guest.origin.party, self)
-        self._unset_keepalive_if_required()
-        self._disarm()
+    def connection_lost(self, _: Exception | None) -> None:
+        """Release its place, its turn and its timer."""
+        self._clients.remove(self._client)
+        self._queue.discard(self._client.origin.party, self)
+        self._cancel_deadline()
+        if self._pending is not None:
+            self._pending.cancel()
+
+    def pause_writing(self) -> None:
+        """Answer nothing more until the client reads."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Go on with the requests that came meanwhile."""
+        self._is_full = False
+        self._schedule_read()
 
     def data_received(self, data: bytes) -> None:
-        """Hand it to h11, and watch the clock until the request is over."""
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(DEADLINE, self.transport.abort)
-        if data == ASKED and self._resting():
-            self._wait_for_turn(self._say, Lane.OTHER)
+        """Hand the data to h11; the first byte of a request starts its deadline."""
+        if self._is_idle():
+            self._set_deadline(DEADLINE)
+        if data == AGENT_CHECK_REQUEST and self._is_idle():
+            self._wait_for_turn(self._write_agent_line, Lane.OTHER)
         else:
-            super().data_received(data)
+            self._http.receive_data(data)
+            self._schedule_read()
 
-    def handle_events(self) -> None:
-        """Wait for a turn to look at what h11 was given, and read no more until then."""
-        if not self._resting():
-            self.flow.pause_reading()
-            begun, _ = self.conn.trailing_data
-            if _END_OF_HEAD in begun:
-                self._wait_for_turn(
-                    self._handle, Lane.LIVENESS if begun.startswith(_LIVENESS) else Lane.OTHER
-                )
-            else:
-                self._turns.ask(self._guest.origin.party, self, self._handle)
+    def _schedule_read(self) -> None:
+        """Wait for a turn to read what h11 was given; read no more from the client until then."""
+        if self._is_idle():
+            return
+        self._transport.pause_reading()
+        if self._is_full or self._pending is not None:
+            return
+        begun, _ = self._http.trailing_data
+        if _END_OF_HEAD in begun:
+            self._wait_for_turn(
+                self._read_request, Lane.LIVENESS if begun.startswith(_LIVENESS) else Lane.OTHER
+            )
+        else:
+            self._queue.enqueue(self._client.origin.party, self, self._read_request)
 
     def _wait_for_turn(self, act: Callable[[], None], lane: Lane) -> None:
-        """Wait with a whole request, which is a claim to the place."""
-        if self._guest.asked is None:
-            self._guest.asked = self.loop.time()
-        own = self._guest.own and lane is not Lane.LIVENESS  # a crowd of this host is not before its probes
-        self._turns.ask(self._guest.origin.party, self, act, Lane.OWN if own else lane)
+        """Wait for a turn with a whole request, which makes others leave first if places are short."""
+        if self._client.asked is None:
+            self._client.asked = self._loop.time()
+        own = (
+            self._client.own and lane is not Lane.LIVENESS
+        )  # so a crowd on this host cannot delay its probes
+        self._queue.enqueue(self._client.origin.party, self, act, Lane.OWN if own else lane)
 
-    def _handle(self) -> None:
-        """As uvicorn does it, but cut off where h11 allows no 400 (a broken body behind a HEAD)."""
-        self.flow.resume_reading()
+    def _read_request(self) -> None:
+        """Read one request, or the part of it that has arrived."""
         if self._has_too_many_lines():
-            self.transport.write(_TOO_MANY)
-            self.transport.close()  # by the deadline, should this never be read
+            self._write_response(_TOO_MANY)
             return
         try:
-            super().handle_events()
-        except h11.ProtocolError:
-            self.transport.abort()
-        if self._resting():
-            self._disarm()
+            while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                if isinstance(event, h11.Request):
+                    self._answer(event)
+        except h11.RemoteProtocolError as error:
+            _log.debug("%s", error)
+            self._write_response(_MALFORMED)
+            return
+        if event is h11.NEED_DATA:
+            self._transport.resume_reading()
+        self._begin_next()
 
-    def _say(self) -> None:
-        self.transport.write(self._agent_line())
-        self.transport.close()  # by the deadline, should earlier answers never be read
+    def _answer(self, request: h11.Request) -> None:
+        self._request = request
+        response = self._answer_request(request)
+        if isinstance(response, Response):
+            self._write_response(response)
+        else:
+            self._pending = asyncio.create_task(self._answer_later(response))
 
-    def on_response_complete(self) -> None:
-        """Give the next request, which a pipelining client may have begun already, its own time."""
-        self._disarm()
-        self._guest.asked, self._guest.answered = None, True
-        super().on_response_complete()
-        if not self._resting():
-            self._deadline = self.loop.call_later(DEADLINE, self.transport.abort)
+    async def _answer_later(self, response: Coroutine[Any, Any, Response]) -> None:
+        """Write in another turn, or all clients that wait for the same answer would be served in one."""
+        found = await response
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Cut off instead of a polite end, which would wait for a client that does not read."""
-        self.transport.abort()
+        def write() -> None:
+            self._pending = None
+            self._write_response(found)
+            self._begin_next()
 
-    def _resting(self) -> bool:
-        """Tell whether nothing has been begun: neither a request under way nor a part of the next header."""
-        idle: Any = h11.IDLE
-        return self.conn.their_state is idle and not self.conn.trailing_data[0]
+        self._queue.enqueue(self._client.origin.party, self, write)
+
+    def _write_response(self, response: Response) -> None:
+        """Write a response, and close the connection after the last one; abort it when h11 allows none."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self._transport.abort()
+            return
+        http = self._http
+        data = http.send(_make_head(response)) or b""
+        if self._request is None or self._request.method != b"HEAD":
+            data += http.send(h11.Data(data=response.body)) or b""
+        self._transport.write(data + (http.send(h11.EndOfMessage()) or b""))
+        if self._request is not None:
+            method, target = self._request.method.decode(), self._request.target.decode()
+            _log.debug("%s %s -> %d", method, target, response.code)
+        self._client.asked, self._client.answered = None, True
+        if http.our_state is h11.MUST_CLOSE:
+            self._transport.close()  # at the deadline at the latest, if the client never reads
+
+    def _begin_next(self) -> None:
+        """Start over; a pipelining client may have sent the next request already."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return
+        self._http.start_next_cycle()
+        self._request = None
+        if self._is_idle():
+            self._set_deadline(_KEEP_ALIVE)
+            self._transport.resume_reading()
+        else:
+            self._set_deadline(DEADLINE)
+            self._schedule_read()
+
+    def _write_agent_line(self) -> None:
+        self._transport.write(self._agent_line())
+        self._transport.close()  # at the deadline at the latest, if the client never reads
+
+    def _is_idle(self) -> bool:
+        """Whether no request is under way, and no part of the next one has arrived."""
+        return self._http.their_state is h11.IDLE and not self._http.trailing_data[0]
 
     def _has_too_many_lines(self) -> bool:
-        """Look at the next head without h11, which reads a line after the other."""
-        idle: Any = h11.IDLE
-        begun, _ = self.conn.trailing_data
-        if self.conn.their_state is not idle or begun.count(b"\n") <= _MOST_LINES:
+        """Count the lines of the next head before h11 parses them one by one."""
+        begun, _ = self._http.trailing_data
+        if self._http.their_state is not h11.IDLE or begun.count(b"\n") <= _MOST_LINES:
             return False
         end = _BLANK_LINE.search(begun)
         return begun.count(b"\n", 0, end.start() if end else len(begun)) > _MOST_LINES
 
-    def _disarm(self) -> None:
+    def _set_deadline(self, seconds: float) -> None:
+        self._cancel_deadline()
+        self._deadline = self._loop.call_later(seconds, self._transport.abort)
+
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
 
-def _configuration(app: Any) -> Config:
-    """Set uvicorn to be quiet: no console log, no access log, no start-up protocol, no other protocols."""
-    config = Config(
-        app,
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        interface="asgi3",
-        workers=1,
-        h11_max_incomplete_event_size=_MAX_HEADER,
-    )
-    config.load()
-    return config
+def _make_head(response: Response) -> h11.Response:
+    headers = [
+        ("date", time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())),
+        ("content-type", response.content_type),
+        ("content-length", str(len(response.body))),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-resource-policy", "same-origin"),
+        *((name.lower(), value) for name, value in response.headers),
+    ]
+    return h11.Response(status_code=response.code, reason=HTTPStatus(response.code).phrase, headers=headers)

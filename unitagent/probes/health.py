@@ -1,33 +1,40 @@
-"""The workload's own health, asked at rank 0 again and again.
+"""Health of the workload at rank 0: polled checks, and a watch for a stalled engine.
 
-The invariant: one bad answer proves nothing. Until each question has had its good answers the workload is
-still starting, however bad the others are; after that, only ``failures`` bad ones in a row mean anything.
+The invariant: one bad answer proves nothing. Until each check has had its good answers the workload is
+still starting, however bad the others are; after that, only ``failures`` bad answers in a row mean
+anything.
+
+A stalled engine is alive and calls itself healthy, but makes no progress. Its step counter shows that: with
+requests running it moves several times a second, so if it stands still for longer than any step takes, a
+collective is stuck. An engine without requests rests and is not stalled. Unreadable metrics mean nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from unitagent import masks
 from unitagent.errors import ConfigurationError
-from unitagent.probes.connect import reach
-from unitagent.probes.fetch import FetchError, Get, fetch
+from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
+from unitagent.probes.in_flight import fetch_total
+from unitagent.system import redaction
+from unitagent.system.addresses import explain_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    Check = Callable[[float], Awaitable[str]]
+    HealthCheck = Callable[[float], Awaitable[str]]
     """Takes a timeout in seconds; returns nothing when healthy, else one line why not. Never raises."""
+
 
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
 _LIMIT = 1 << 20  # bytes
 
 
-def check_for(url: str) -> Check:
+def parse_health_url(url: str) -> HealthCheck:
     """Return the check that ``UNIT_HEALTH_URL`` stands for.
 
     Raises:
@@ -41,18 +48,18 @@ def check_for(url: str) -> Check:
         host, port = None, None
     else:
         if host and parts.scheme in {"http", "https"}:
-            return lambda timeout: _get(url, timeout)
+            return lambda timeout: _check_http(url, timeout)
         if host and port and parts.scheme == "tcp":
-            return lambda timeout: reach(host, port, within=timeout)
+            return lambda timeout: explain_unreachable(host, port, within=timeout)
     raise ConfigurationError(
-        f"UNIT_HEALTH_URL={masks.url(url)}: not a health check; "
+        f"UNIT_HEALTH_URL={redaction.redact_url(url)}: not a health check; "
         "give http://HOST:PORT/PATH, https://HOST:PORT/PATH or tcp://HOST:PORT"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked, and how many answers decide.
+class ProbeSpec:
+    """One polled check, and how many answers decide.
 
     Attributes:
         interval: seconds between the end of one question and the next.
@@ -64,7 +71,7 @@ class Question:
 
     """
 
-    check: Check
+    check: HealthCheck
     interval: float
     timeout: float
     failures: int = 3
@@ -74,7 +81,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthVerdict:
     """A change of health.
 
     Attributes:
@@ -89,7 +96,7 @@ class Verdict:
 
 
 class HealthProbe:
-    """Asks for as long as one generation's workload runs.
+    """Polls as long as one generation's workload runs.
 
     First each question in order until it has its good answers; then the workload is healthy. From then on
     ``life`` and ``traffic`` are asked side by side: the one says whether the workload is sick, the other
@@ -98,11 +105,11 @@ class HealthProbe:
 
     def __init__(
         self,
-        first: Sequence[Question],
+        first: Sequence[ProbeSpec],
         *,
-        life: Question | None = None,
-        traffic: Question | None = None,
-        on_verdict: Callable[[Verdict], None],
+        life: ProbeSpec | None = None,
+        traffic: ProbeSpec | None = None,
+        on_verdict: Callable[[HealthVerdict], None],
     ) -> None:
         self._first = first
         self._lasting = [(each, fatal) for each, fatal in ((life, True), (traffic, False)) if each]
@@ -114,49 +121,108 @@ class HealthProbe:
         """Begin for a new workload, with nothing known."""
         self.stop()
         self.detail = "not asked yet"
-        self._task = asyncio.create_task(self._run(), name="health")
+        self._task = asyncio.create_task(self._run_checks(), name="health")
 
     def stop(self) -> None:
-        """Ask no more; an answer under way is dropped."""
+        """Stop asking; an outstanding answer is dropped."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    async def _run(self) -> None:
+    async def _run_checks(self) -> None:
         for question in self._first:
-            await self._begin(question)
-        self._on_verdict(Verdict(healthy=True, detail="ok"))
-        await asyncio.gather(*(self._watch(question, fatal=fatal) for question, fatal in self._lasting))
+            await self._wait_until_healthy(question)
+        self._on_verdict(HealthVerdict(healthy=True, detail="ok"))
+        await asyncio.gather(
+            *(self._watch_health(question, fatal=fatal) for question, fatal in self._lasting)
+        )
 
-    async def _begin(self, question: Question) -> None:
+    async def _wait_until_healthy(self, question: ProbeSpec) -> None:
         pause = min(STARTING_INTERVAL, question.interval) if question.eager else question.interval
         good = 0
         while good < question.successes:
             if good or self.detail != "not asked yet":
                 await asyncio.sleep(pause)
-            good = 0 if await self._ask(question) else good + 1
+            good = 0 if await self._run_check(question) else good + 1
 
-    async def _watch(self, question: Question, *, fatal: bool) -> None:
+    async def _watch_health(self, question: ProbeSpec, *, fatal: bool) -> None:
         well, against = True, 0
         while True:
             await asyncio.sleep(question.interval)
-            problem = await self._ask(question)
+            problem = await self._run_check(question)
             against = against + 1 if bool(problem) == well else 0
             if against == (question.failures if well else question.successes):
                 detail = f"{problem} ({against} times in a row)" if well else "ok"
                 well, against = not well, 0
-                self._on_verdict(Verdict(well, detail, fatal))
+                self._on_verdict(HealthVerdict(well, detail, fatal))
 
-    async def _ask(self, question: Question) -> str:
+    async def _run_check(self, question: ProbeSpec) -> str:
         problem = await question.check(question.timeout)
         self.detail = problem or "ok"
         return problem
 
 
-async def _get(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
-    """As a kubelet does, take any certificate: the server is our own, and nothing is told to it."""
+async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
+    """As a kubelet does, take any certificate: the server is our own, and it is sent nothing."""
     try:
-        fetched = await fetch(Get(url=url, timeout=timeout, limit=_LIMIT, verified=False))
+        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_LIMIT, verified=False))
     except FetchError as error:
         return str(error)
     return "" if 200 <= fetched.code < 400 else f"answered {fetched.code}"  # noqa: PLR2004
+
+
+_LOOKS = 4  # within the time that counts as a stall
+_LONGEST = 5.0  # seconds between two looks
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGauges:
+    """Where an engine publishes its progress.
+
+    Attributes:
+        url: of its Prometheus text.
+        running: gauges that add up to the requests in flight.
+        progress: counter that moves with every step.
+
+    """
+
+    url: str
+    running: tuple[str, ...]
+    progress: str
+
+
+class StallProbe:
+    """Watches one generation's engine; calls ``on_stall`` once, with one line."""
+
+    def __init__(self, gauges: EngineGauges, seconds: float, on_stall: Callable[[str], None]) -> None:
+        self._gauges = gauges
+        self._seconds = seconds
+        self._on_stall = on_stall
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin for a new workload."""
+        self.stop()
+        self._task = asyncio.create_task(self._watch_health(), name="stall")
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _watch_health(self) -> None:
+        loop = asyncio.get_running_loop()
+        steps, moved = None, loop.time()
+        while loop.time() - moved <= self._seconds:
+            await asyncio.sleep(min(_LONGEST, self._seconds / _LOOKS))
+            running, seen = await self._read_gauges()
+            if not running or seen is None or seen != steps:
+                steps, moved = seen, loop.time()
+        self._on_stall(
+            f"no step of the engine for {self._seconds:g} s (UNIT_STALL_SECONDS) with requests running"
+        )
+
+    async def _read_gauges(self) -> tuple[int | None, int | None]:
+        running = await fetch_total(self._gauges.url, frozenset(self._gauges.running))
+        return running, await fetch_total(self._gauges.url, frozenset({self._gauges.progress}))

@@ -1,8 +1,8 @@
-"""Prometheus text: what ``/status`` says now, and counters of what has happened since this agent's start.
+"""Prometheus metrics: what ``/status`` says now, and counters of events since this agent's start.
 
-The invariant: the number of series is bounded by the size of the Unit and by the words of the README; no
-label ever holds an id or a text of the workload. Naming follows https://prometheus.io/docs/practices/naming/.
-Counting needs no library: that one comes with the first question, and not with each start.
+The invariant: the number of series is bounded by the size of the Unit and by fixed words; no label ever
+contains an id or text of the workload. Names follow https://prometheus.io/docs/practices/naming/. Counting
+needs no library: prometheus_client is imported with the first scrape, not at each start.
 """
 
 from __future__ import annotations
@@ -68,42 +68,50 @@ class Metrics:
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Snapshot([*self._state(status), *self._counters(), *self._store(status, now)]))
+        registry.register(
+            _Snapshot(
+                [*self._collect_state(status), *self._collect_counters(), *self._collect_store(status, now)]
+            )
+        )
         return generate_latest(registry)
 
-    def _state(self, status: Mapping[str, Any]) -> Iterator[Metric]:
+    def _collect_state(self, status: Mapping[str, Any]) -> Iterator[Metric]:
         instances = status["instances"]
         mine = next((each["state"] for each in instances if each["rank"] == self._rank), None)
-        yield _gauge("build_info", "Version of this agent.", [((__version__,), 1)], "version")
-        yield _number("unit_size", "Instances in the Unit.", status["size"])
-        yield _number("rank", "Rank of this instance.", self._rank)
-        yield _number("generation", "Current generation of the Unit.", status["generation"])
-        yield _one_hot("state", "State of this instance.", InstanceState, mine)
-        yield _one_hot("phase", "Phase of the Unit.", Phase, status["phase"])
-        yield _number("ready", "Whether the whole Unit serves.", status["ready"])
-        yield _number("traffic", "Whether this instance takes user traffic.", status["traffic"])
-        yield _number("draining", "Whether the Unit drains.", status["draining"])
+        yield _make_gauge("build_info", "Version of this agent.", [((__version__,), 1)], "version")
+        yield _make_number("unit_size", "Instances in the Unit.", status["size"])
+        yield _make_number("rank", "Rank of this instance.", self._rank)
+        yield _make_number("generation", "Current generation of the Unit.", status["generation"])
+        yield _make_one_hot("state", "State of this instance.", InstanceState, mine)
+        yield _make_one_hot("phase", "Phase of the Unit.", Phase, status["phase"])
+        yield _make_number("ready", "Whether the whole Unit serves.", status["ready"])
+        yield _make_number("traffic", "Whether this instance takes user traffic.", status["traffic"])
+        yield _make_number("draining", "Whether the Unit drains.", status["draining"])
         ages = [((str(each["rank"]),), each["lease_seconds"]) for each in instances]
-        yield _gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
+        yield _make_gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
         failed = (status["failure"] or {}).get("at")
-        yield _number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
+        yield _make_number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
         spans = [((stage,), status["recovery"].get(stage)) for stage in STAGES]
-        yield _gauge("recovery_seconds", "Time that each stage of the last restart took.", spans, "stage")
+        yield _make_gauge(
+            "recovery_seconds", "Time that each stage of the last restart took.", spans, "stage"
+        )
 
-    def _counters(self) -> Iterator[Metric]:
+    def _collect_counters(self) -> Iterator[Metric]:
         restarts, exits = self._restarts, self._exits
-        yield _counter("restarts", "Restarts of the Unit, by first cause.", restarts, "reason", "origin_rank")
-        yield _counter("workload_exits", "Ends of the workload here, by exit code.", exits, "code")
-        yield _counter("reaped", "Orphans reaped.", {(): self._reaped})
-        yield _counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
-        yield self._histogram()
+        yield _make_counter(
+            "restarts", "Restarts of the Unit, by first cause.", restarts, "reason", "origin_rank"
+        )
+        yield _make_counter("workload_exits", "Ends of the workload here, by exit code.", exits, "code")
+        yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
+        yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
+        yield self._make_histogram()
 
-    def _store(self, status: Mapping[str, Any], now: float) -> Iterator[Metric]:
-        yield _number("store_connected", "Whether the store answers.", status["store"]["connected"])
+    def _collect_store(self, status: Mapping[str, Any], now: float) -> Iterator[Metric]:
+        yield _make_number("store_connected", "Whether the store answers.", status["store"]["connected"])
         age = None if self._store_contact is None else max(0.0, now - self._store_contact)
-        yield _number("store_last_contact_seconds", "Time since the store last answered.", age)
+        yield _make_number("store_last_contact_seconds", "Time since the store last answered.", age)
 
-    def _histogram(self) -> Metric:
+    def _make_histogram(self) -> Metric:
         from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415
 
         limits = [*map(str, BUCKETS), "+Inf"]
@@ -126,7 +134,7 @@ class _Snapshot:
         return self._families
 
 
-def _gauge(
+def _make_gauge(
     name: str, help_text: str, samples: Iterable[tuple[tuple[str, ...], float | None]], *labels: str
 ) -> Metric:
     """Build a gauge; what is not known has no sample."""
@@ -139,15 +147,15 @@ def _gauge(
     return family
 
 
-def _number(name: str, help_text: str, value: float | None) -> Metric:
-    return _gauge(name, help_text, [((), value)])
+def _make_number(name: str, help_text: str, value: float | None) -> Metric:
+    return _make_gauge(name, help_text, [((), value)])
 
 
-def _one_hot(name: str, help_text: str, words: Iterable[str], current: str | None) -> Metric:
-    return _gauge(name, help_text, [((str(word),), word == current) for word in words], name)
+def _make_one_hot(name: str, help_text: str, words: Iterable[str], current: str | None) -> Metric:
+    return _make_gauge(name, help_text, [((str(word),), word == current) for word in words], name)
 
 
-def _counter(name: str, help_text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
+def _make_counter(name: str, help_text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
     from prometheus_client.metrics_core import CounterMetricFamily  # noqa: PLC0415
 
     family = CounterMetricFamily(f"unitagent_{name}", help_text, labels=labels)

@@ -1,48 +1,55 @@
-"""The probe address: HTTP answers, and HAProxy's line, from the agent's own event loop.
+"""The probe address: HTTP, and HAProxy's agent-check, answered on the agent's own event loop.
 
 The invariant: an answer proves that the loop runs. There is no thread and no second loop, so an agent that
-hangs fails its liveness probe; and nothing that a client sends raises out of here.
+hangs fails its liveness probe; and no request can raise an exception out of here.
+
+Only known names are accepted in a request's ``Host``. A page whose name was made to lead here (DNS
+rebinding) sends its own name and is refused; an IP address, ``localhost``, a name of this host or Unit, or
+no name at all is accepted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from unitagent.errors import ConfigurationError
-from unitagent.keys import Keyring
-from unitagent.late import put_off
-from unitagent.listening import bind, is_literal, join
-from unitagent.probes import agent_check
-from unitagent.probes.answers import Request, respond
-from unitagent.probes.door import Door
-from unitagent.probes.guests import Guest, Guests, room
-from unitagent.probes.hosts import Hosts
-from unitagent.probes.response import Response
-from unitagent.probes.signature import BRIEF_HEADER, NONCE_HEADER
-from unitagent.probes.sparing import Sparing
-from unitagent.probes.turns import Turns
-from unitagent.probes.units import UnitAnswers, ours
+from unitagent.probes import answers, process_list
+from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
+from unitagent.probes.answer_signature import BRIEF_HEADER, NONCE_HEADER, make_processes_question
+from unitagent.probes.answers import (
+    CachedAnswers,
+    Request,
+    Response,
+    answer_request,
+    make_signed_response,
+    make_text_response,
+)
+from unitagent.probes.fair_queue import FairQueue
+from unitagent.probes.process_list import ProcessList
+from unitagent.probes.unit_list import UnitAnswers, is_unit_path
+from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal, join_host_port
+from unitagent.system.keyring import Keyring
+from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Coroutine, Iterable
+
+    import h11
 
     from unitagent.probes.answers import Answers
-    from unitagent.probes.connections import Shared
-    from unitagent.probes.units import Units
-
-    Message = MutableMapping[str, Any]
+    from unitagent.probes.unit_list import UnitSource
 
 _log = logging.getLogger(__name__)
 
 
 class ProbeServer:
     """Answers probes and peers.
-
-    uvicorn's ``Server`` is not used: it takes over signals and wakes up ten times a second. Its protocol
-    class needs neither.
 
     Args:
         answers: of this agent.
@@ -56,17 +63,17 @@ class ProbeServer:
         self,
         answers: Answers,
         keys: Keyring | None = None,
-        units: Units | None = None,
-        hosts: Hosts | None = None,
+        units: UnitSource | None = None,
+        hosts: AllowedHosts | None = None,
     ) -> None:
-        self._hosts = hosts or Hosts()
-        self._sparing = Sparing(answers)
+        self._hosts = hosts or AllowedHosts()
+        self._answers = CachedAnswers(answers)
         self._units = None if units is None else UnitAnswers(units)
+        self._processes = ProcessList(answers.processes)
         self._keys = keys if keys is not None else Keyring()
-        self._guests = Guests(room(), self._sparing.peers)
-        self._turns = Turns()
-        self._door: Door | None = None
-        self._shared: Shared | None = None
+        self._clients = ClientTable(compute_connection_limit(), self._answers.peers)
+        self._queue = FairQueue()
+        self._acceptor: Acceptor | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the actual port.
@@ -75,73 +82,74 @@ class ProbeServer:
             ConfigurationError: the address cannot be listened on.
 
         """
-        listener = await _listen(host, port)
-        self._door = Door(listener, self._guests, self._connection)
-        self._door.open()
+        listener = await _open_listener(host, port)
+        self._acceptor = Acceptor(listener, self._clients, self._make_connection)
+        self._acceptor.open()
         return int(listener.getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening and cut off every connection."""
-        if self._door is not None:
-            self._door.close()
-            self._guests.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._clients.close()
+            self._processes.close()
             if self._units is not None:
                 self._units.close()
-            self._door = None
+            self._acceptor = None
             await asyncio.sleep(0)  # lets the transports call connection_lost
 
-    def _connection(self, guest: Guest) -> asyncio.Protocol:
-        """Make the protocol for a guest. With the first one comes uvicorn: no start has to wait for it."""
-        put_off("uvicorn")  # its protocol is used, and not its command line
-        from unitagent.probes.connections import Connection, Shared  # noqa: PLC0415
+    def _make_connection(self, client: Client) -> asyncio.Protocol:
+        """Make the protocol for a client. The first one imports h11, so that no start waits for it."""
+        from unitagent.probes.connections import ProbeConnection  # noqa: PLC0415
 
-        self._shared = self._shared or Shared(self._app)
-        return Connection(self._shared, guest, (self._guests, self._turns), self._agent_line)
+        return ProbeConnection(
+            self._answer_request, client, self._clients, self._queue, self._choose_agent_line
+        )
 
-    async def _app(
-        self,
-        scope: Message,
-        _receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        headers = dict(scope["headers"])
-        if (refusal := self._hosts.refusal(headers.get(b"host", b""))) is not None:
-            response = refusal
-        elif _has_body(headers):
-            response = _BODY
-        elif self._units is not None and ours(scope["method"], scope["path"]):
-            response = await self._units.respond(scope["path"])
-            await self._turn(scope)
-        else:
-            response = self._respond(scope, headers)
-        _log.debug("%s %s -> %d", scope["method"], scope["path"], response.code)
-        await send({"type": "http.response.start", "status": response.code, "headers": _headers(response)})
-        await send({"type": "http.response.body", "body": response.body})
+    def _answer_request(self, request: h11.Request) -> Response | Coroutine[Any, Any, Response]:
+        """Answer at once; later if the answer has to be fetched from the store."""
+        headers = dict(request.headers)
+        path, _, query = request.target.partition(b"?")
+        if (refusal := self._hosts.refuse_host(headers.get(b"host", b""))) is not None:
+            return refusal
+        if _has_body(headers):
+            return _BODY
+        asked = Request(
+            request.method.decode(),
+            unquote(path.decode()),
+            query.decode("latin-1"),
+            headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1"),
+            BRIEF_HEADER.lower().encode() in headers,
+        )
+        if self._units is not None and is_unit_path(asked.method, asked.path):
+            return self._units.answer_path(asked.path)
+        if asked.path == process_list.PATH and asked.method in {"GET", "HEAD"}:
+            return self._answer_processes(asked.nonce)
+        return self._answer_probe(asked)
 
-    async def _turn(self, scope: Message) -> None:
-        """Wait for a turn again: all who have waited for the same would be answered in one."""
-        turn = asyncio.Event()
-        address, *_ = scope["client"] or ("",)
-        self._turns.ask(address, turn, turn.set)
-        await turn.wait()
-
-    def _agent_line(self) -> bytes:
-        return agent_check.line(self._respond(_TRAFFIC, {}).code)
-
-    def _respond(self, scope: Message, headers: dict[bytes, bytes]) -> Response:
-        nonce = headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1")
-        brief = BRIEF_HEADER.lower().encode() in headers
-        query = scope["query_string"].decode("latin-1")
-        request = Request(scope["method"], scope["path"], query, nonce, brief)
+    async def _answer_processes(self, nonce: str) -> Response:
         try:
-            return respond(self._sparing, request, self._keys)
+            found = await self._processes.read()
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
-            _log.error("a probe of %s could not be answered", scope["path"])
+            _log.error("the processes of the workload could not be sampled")
             _log.debug("why", exc_info=True)
-            return Response(500, b"internal error of the agent; its log says more\n")
+            return _INTERNAL_ERROR
+        return make_signed_response(self._answers, found, make_processes_question(nonce), nonce, self._keys)
+
+    def _choose_agent_line(self) -> bytes:
+        return answers.choose_agent_check_line(self._answer_probe(_TRAFFIC).code)
+
+    def _answer_probe(self, request: Request) -> Response:
+        try:
+            return answer_request(self._answers, request, self._keys)
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            _log.error("a probe of %s could not be answered", request.path)
+            _log.debug("why", exc_info=True)
+            return _INTERNAL_ERROR
 
 
-_TRAFFIC: Message = {"method": "GET", "path": "/traffic", "query_string": b""}
+_TRAFFIC = Request("GET", "/traffic")
+_INTERNAL_ERROR = Response(500, b"internal error of the agent; its log says more\n")
 _BODY = Response(413, b"a request must not have a body\n", headers=(("Connection", "close"),))
 
 
@@ -149,51 +157,86 @@ def _has_body(headers: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
-def _headers(response: Response) -> list[tuple[bytes, bytes]]:
-    shared = (
-        ("Content-Type", response.content_type),
-        ("Content-Length", str(len(response.body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Cross-Origin-Resource-Policy", "same-origin"),
-    )
-    return [(name.lower().encode(), value.encode()) for name, value in (*shared, *response.headers)]
-
-
-async def _listen(host: str, port: int) -> socket.socket:
+async def _open_listener(host: str, port: int) -> socket.socket:
     try:
-        return await _bound(host.strip("[]"), port)
+        return await _bind_first_address(host.strip("[]"), port)
     except (OSError, OverflowError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigurationError(
-            f"UNIT_HTTP_ADDRESS={join(host, port)}: cannot listen there: {why}; "
+            f"UNIT_HTTP_ADDRESS={join_host_port(host, port)}: cannot listen there: {why}; "
             "give an address of this machine and a free port, or 'off'"
         ) from error
 
 
-async def _bound(host: str, port: int) -> socket.socket:
+async def _bind_first_address(host: str, port: int) -> socket.socket:
     """Bind to the first address of ``host``."""
-    if is_literal(host):
-        return _prepared(bind(host, port))
+    if is_ip_literal(host):
+        return _prepare_listener(bind_tcp(host, port))
     found = await asyncio.get_running_loop().getaddrinfo(
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     address, _, *scope = found[0][4]
-    return _prepared(bind(str(address), port, *map(int, scope)))
+    return _prepare_listener(bind_tcp(str(address), port, *map(int, scope)))
 
 
-def _prepared(listener: socket.socket) -> socket.socket:
+def _prepare_listener(listener: socket.socket) -> socket.socket:
     try:
-        _keep_alive(listener)
+        enable_keepalive(listener, idle=30, interval=10)  # accepted connections inherit it
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def _keep_alive(listener: socket.socket) -> None:
-    """Have the kernel find dead clients; accepted connections inherit it (Linux, tcp(7))."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+MISDIRECTED = 421
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+_SHOWN = 100  # characters
+
+
+class AllowedHosts:
+    """The names that are accepted in ``Host``.
+
+    Args:
+        names: without a port, in any case; one that begins with ``*.`` is of all names below.
+
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        given = {_normalize_name(name) for name in names}
+        self._names = {name for name in given if name and not name.startswith("*.")} | {"localhost"}
+        self._below = tuple(name[1:] for name in given if name.startswith("*."))
+
+    def refuse_host(self, host: bytes) -> Response | None:
+        """Return the refusal of a request with this ``Host``, or None if it is allowed."""
+        text = host.decode("latin-1").strip()
+        if not text or self._is_allowed(text):
+            return None
+        return make_text_response(
+            MISDIRECTED,
+            f"the Host {escape_line(text)[:_SHOWN]!r} is not a name of this agent; ask by its IP address, "
+            "or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
+            "names below one)",
+        )
+
+    def _is_allowed(self, text: str) -> bool:
+        found = _HOST.fullmatch(text)
+        name = _normalize_name(found[1]) if found else ""
+        return name in self._names or name.endswith(self._below) or _is_address(name)
+
+
+def parse_etc_hosts(etc_hosts: str) -> set[str]:
+    """Return all names in the text of ``/etc/hosts``, which only the owner of this machine writes."""
+    words = (row.partition("#")[0].split()[1:] for row in etc_hosts.splitlines())
+    return {name for row in words for name in row}
+
+
+def _normalize_name(name: str) -> str:
+    return name.strip().rstrip(".").lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name[1:-1] if name.startswith("[") else name)
+    except ValueError:
+        return False
+    return True

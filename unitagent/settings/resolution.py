@@ -1,7 +1,7 @@
-"""Flags over environment over service file over platform over defaults, settled once.
+"""Resolve the settings once: flags override the environment, then service file, platform and defaults.
 
-The invariant: pure apart from the injected reader of files. Any input whatsoever gives consistent
-``Settings``, or one ``ConfigurationError`` with every problem: variable, value, what is accepted, what to do.
+The invariant: pure, apart from the injected file reader. Any input gives consistent ``Settings``, or one
+``ConfigurationError`` that lists every problem with its variable, its value, what is accepted and what to do.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent.discovery.service_file import SHELL, ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
-from unitagent.settings import Resolved, Settings, layers, rules
-from unitagent.settings.layers import Given
-from unitagent.settings.variables import VARIABLES
+from unitagent.settings import Resolved, Settings, sources, validation
+from unitagent.settings.sources import SourcedText
+from unitagent.settings.variables import FIELDS, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from unitagent.discovery.platforms import Platform
+    from unitagent.discovery.platform_rules import Platform
 
-# In a shell's text, where it may stand behind anything.
+# In a shell's text, where anything may precede it.
 _STARTS_AGENT = re.compile(r"(?:^|[\s;&|(/])unitagent\s+run\b")
 
 
-def resolve(
+def resolve_settings(
     flags: Mapping[str, str],
     environ: Mapping[str, str],
     hostname: str,
@@ -35,37 +35,37 @@ def resolve(
     command: Sequence[str] = (),
     identity: bool = True,
 ) -> Resolved:
-    """Settle every variable.
+    """Resolve every variable.
 
     Args:
-        flags: variable -> text, as ``options.flags`` gives it.
+        flags: variable -> text, from ``cli_options.collect_flags``.
         environ: the environment; an empty variable counts as unset.
         hostname: this machine's name, with or without its domain.
-        read_file: gives a file's text, raises ``OSError`` or ``UnicodeDecodeError``.
-        command: COMMAND of the command line; the service file's is used when it is empty.
-        identity: whether rank and size must be known; not for commands that only look at a Unit.
+        read_file: returns a file's text; raises ``OSError`` or ``UnicodeDecodeError``.
+        command: COMMAND of the command line; if empty, the service file's command is used.
+        identity: whether rank and size must be known; commands that only look at a Unit need neither.
 
     Raises:
         ConfigurationError: all problems found.
 
     """
     work = _Resolution(flags, environ, read_file)
-    work.look_for_platform(environ, hostname, identity=identity)
-    work.open_files()
-    parsed = work.parse()
-    work.fit_drain(parsed)
-    identified = identity and not work.unread
-    work.problems.extend(rules.broken(work.given, parsed, work.platform, identity=identified))
+    work.detect_platform(environ, hostname, identity=identity)
+    work.read_value_files()
+    parsed = work.parse_values()
+    work.shrink_drain(parsed)
+    identified = identity and not work.incomplete
+    work.problems.extend(validation.find_conflicts(work.given, parsed, work.platform, identity=identified))
     argv = tuple(command) or work.file.command
     if identity and not command:
-        work.refuse_itself(argv)
+        work.refuse_nested_agent(argv)
     if work.problems:
         raise ConfigurationError(*dict.fromkeys(work.problems))
-    return work.result(parsed, argv)
+    return work.build_result(parsed, argv)
 
 
 class _Resolution:
-    """One resolution under way: the layers so far, and what was found wrong or odd."""
+    """A resolution in progress: the layers so far, the problems and the warnings."""
 
     def __init__(
         self, flags: Mapping[str, str], environ: Mapping[str, str], read_file: Callable[[str], str]
@@ -75,27 +75,28 @@ class _Resolution:
         self.read_file = read_file
         self.file = ServiceFile()
         self.platform: Platform | None = None
-        self.unread = False  # whether a source could not be read: then what is missing may well be in there
-        told, environment = layers.flag_layer(flags), layers.environment_layer(environ)
-        self._look_for_links(environ, told, environment)
+        self.incomplete = False  # a source is unreadable, and may contain what is missing
+        told, environment = sources.make_flag_layer(flags), sources.make_environment_layer(environ)
+        self._check_names(environ, told, environment)
         self.given = ChainMap(told, environment)
         self._read_service_file()
 
-    def _look_for_links(
-        self, environ: Mapping[str, str], told: layers.Layer, environment: layers.Layer
+    def _check_names(
+        self, environ: Mapping[str, str], told: sources.Layer, environment: sources.Layer
     ) -> None:
-        for name in layers.service_links(environ):
+        for name in sources.find_service_links(environ):
             harmless = name not in VARIABLES or name in told
-            accepted = "" if name not in VARIABLES else f" (accepted is {VARIABLES[name].kind.accepted})"
+            accepted = "" if name not in VARIABLES else f": must be {VARIABLES[name].kind.accepted}"
             said = (
-                f"{name}={environ[name]!r} was put there by a Kubernetes service link{accepted}; "
+                f"{name}={environ[name]!r} (a Kubernetes service link){accepted}; "
                 "set enableServiceLinks: false in the pod's spec, or rename the Service"
             )
             (self.warnings if harmless else self.problems).append(said)
             environment.pop(name, None)
         self.warnings.extend(
-            f"{name} is not a variable of unitagent and is ignored{layers.likely(name)}; correct or unset it"
-            for name in layers.strangers(environ)
+            f"{name} is not a variable of unitagent and is ignored; correct or unset it"
+            f"{sources.suggest_variable(name)}"
+            for name in sources.find_unknown_variables(environ)
         )
 
     def _read_service_file(self) -> None:
@@ -103,36 +104,36 @@ class _Resolution:
         if not config:
             return
         try:
-            self.file = layers.read_service_file(config.text, self.read_file)
+            self.file = sources.read_service_file(config.text, self.read_file)
         except ConfigurationError as error:
             self.problems.extend(error.problems)
-            self.unread = True
+            self.incomplete = True
             return
         self.warnings.extend(self.file.warnings)
-        self.given.maps.append(layers.service_file_layer(self.file, config.text))
+        self.given.maps.append(sources.make_service_file_layer(self.file, config.text))
 
-    def look_for_platform(self, environ: Mapping[str, str], hostname: str, *, identity: bool) -> None:
-        """Ask the platform for what nobody has said; where all has been said, its mistakes do not matter."""
+    def detect_platform(self, environ: Mapping[str, str], hostname: str, *, identity: bool) -> None:
+        """Take missing values from the platform; its problems only matter if a value is missing."""
         explicit = self.given.keys() >= {"RANK_ID", "UNIT_SIZE"}
         try:
-            platform = layers.find_platform(environ, hostname, self.read_file)
+            platform = sources.find_platform(environ, hostname, self.read_file)
         except ConfigurationError as error:
             if identity and not explicit:
                 self.problems.extend(error.problems)
-                self.unread = True
+                self.incomplete = True
             platform = None
         if platform:
             self._take_platform(platform)
-        self.given.maps.append(layers.default_layer())
+        self.given.maps.append(sources.make_default_layer())
 
     def _take_platform(self, platform: Platform) -> None:
-        """Believe a platform whose rank has been overruled no more about where rank 0 is."""
-        layer = layers.platform_layer(platform)
+        """Add the platform's layer; if its rank is overridden, do not trust its address of rank 0 either."""
+        layer = sources.make_platform_layer(platform)
         for name in ("RANK_ID", "UNIT_SIZE"):
             mine, theirs = self.given.get(name), layer.get(name)
             if mine and theirs and mine.text.isdecimal() and mine.text != theirs.text:
                 self.warnings.append(
-                    f"{name}={mine.text} ({mine.source}) overrules {theirs.text} of {theirs.source}; "
+                    f"{name}={mine.text} ({mine.source}) overrides {theirs.text} ({theirs.source}); "
                     f"unset {name} if the platform is right"
                 )
                 if name == "RANK_ID":
@@ -140,35 +141,38 @@ class _Resolution:
         self.platform = platform
         self.given.maps.append(layer)
 
-    def open_files(self) -> None:
-        """Read the URL and the secret that stand in files; of value and file the higher source's counts."""
+    def read_value_files(self) -> None:
+        """Read the URL and the secret from their files; if both value and file are set, the higher layer
+        wins.
+        """
         for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
             variable = name + "_FILE"
             path = self.given.get(variable)
-            by_value, by_file = self._layer_of(name), self._layer_of(variable)
+            by_value, by_file = self._find_layer(name), self._find_layer(variable)
             if by_value < by_file:
                 for layer in self.given.maps:
                     layer.pop(variable, None)
             elif path and by_value == by_file:
                 self.problems.append(
-                    f"{name} ({self.given[name].source}) and {variable}={path.text!r} ({path.source}) are "
-                    "both set; accepted is one of the two; unset the other"
+                    f"{name} ({self.given[name].source}) and {variable}={path.text!r} ({path.source}): must "
+                    f"not both "
+                    "be set; unset one of them"
                 )
             elif path:
                 try:
-                    text = layers.contents(variable, path.text, self.read_file).strip()
+                    text = sources.read_nonempty_file(variable, path.text, self.read_file).strip()
                 except ConfigurationError as error:
                     self.problems.extend(error.problems)
                 else:
-                    self.given.maps[0][name] = Given(text, f"file {path.text}")
+                    self.given.maps[0][name] = SourcedText(text, f"file {path.text}")
 
-    def _layer_of(self, name: str) -> int:
-        """How far down a variable is first said; past all layers when it is not."""
+    def _find_layer(self, name: str) -> int:
+        """Return the index of the first layer that sets a variable; past the last layer if none does."""
         layers_with_it = (place for place, layer in enumerate(self.given.maps) if name in layer)
         return next(layers_with_it, len(self.given.maps))
 
-    def parse(self) -> dict[str, Any]:
-        """Parse every text; a variable whose text is refused is left out, and its problem noted."""
+    def parse_values(self) -> dict[str, Any]:
+        """Parse every text; a variable with an invalid text is left out, and its problem is recorded."""
         parsed = {}
         for name, variable in VARIABLES.items():
             given = self.given.get(name)
@@ -177,61 +181,63 @@ class _Resolution:
             try:
                 parsed[name] = variable.kind.parse(given.text)
             except ValueError as error:
-                otherwise = f", or unset it for the default {variable.default}" if variable.default else ""
-                reason = f"{error}; " if isinstance(error, RefusalError) else ""
+                otherwise = f"; unset it for the default {variable.default}" if variable.default else ""
+                reason = f" ({error})" if isinstance(error, RefusalError) else ""
                 self.problems.append(
-                    f"{name}={variable.shown(given.text)!r} ({given.source}): {reason}"
-                    f"accepted is {variable.kind.accepted}; correct it{otherwise}"
+                    f"{name}={variable.mask_value(given.text)!r} ({given.source}): "
+                    f"must be {variable.kind.accepted}{reason}{otherwise}"
                 )
         return parsed
 
-    def fit_drain(self, parsed: dict[str, Any]) -> None:
-        """Let the defaults of drain and deregistration shrink with a grace below its own default."""
+    def shrink_drain(self, parsed: dict[str, Any]) -> None:
+        """Shrink the defaults of drain and deregistration in proportion to a short grace."""
         grace = parsed.get("UNIT_STOP_GRACE_SECONDS")
         for name, share in (("UNIT_DRAIN_SECONDS", 0.6), ("UNIT_DEREGISTER_SECONDS", 0.08)):
             if grace is not None and self.given[name].source == "default" and parsed[name] > grace * share:
                 parsed[name] = round(grace * share, 3)
-                self.given.maps[0][name] = Given(
+                self.given.maps[0][name] = SourcedText(
                     f"{parsed[name]:g}", "default within UNIT_STOP_GRACE_SECONDS"
                 )
 
-    def refuse_itself(self, argv: tuple[str, ...]) -> None:
-        """Stop a script that starts the agent from being the agent's workload."""
+    def refuse_nested_agent(self, argv: tuple[str, ...]) -> None:
+        """Refuse a script that starts the agent as the agent's workload."""
         in_text = argv[:2] == SHELL and any(map(_STARTS_AGENT.search, argv[2:3]))
         if in_text or (argv and posixpath.basename(argv[0]) == "unitagent"):
             self.problems.append(
                 f"UNIT_CONFIG={self.given['UNIT_CONFIG'].text!r}: containers[0] starts unitagent itself, and "
-                "no COMMAND is given; put the workload's command after `unitagent run --`"
+                "there is no COMMAND; put the workload's command after `unitagent run --`"
             )
 
-    def ask_for_sigterm(self, path: str) -> None:
-        """EAS takes traffic away and then ends a container without a word, unless it is told to say it."""
+    def warn_of_missing_sigterm(self, path: str) -> None:
+        """Warn that EAS kills containers without SIGTERM unless it is told to send one."""
         if not self.file.sigterm:
             self.warnings.append(
-                f"UNIT_CONFIG={path!r}: rpc.enable_sigterm is not true, so EAS ends instances without a "
-                "signal, and their requests in flight are lost; set it to true"
+                f"UNIT_CONFIG={path!r}: rpc.enable_sigterm is not true, so EAS kills instances without "
+                "SIGTERM, and their requests in flight are lost; set it to true"
             )
 
-    def result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
-        """Make the record of what was parsed."""
+    def build_result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
+        """Build the record of the parsed values."""
         if "UNIT_REDIS_URL" in parsed and self.given["UNIT_ID"].source == "default":
             self.warnings.append(
-                "UNIT_ID is not set and no platform names the Unit, so it is called unit; set UNIT_ID, "
-                "or a second Unit in the same store will be taken for this one"
+                "UNIT_ID is not set and no platform names the Unit, so its name is unit; set UNIT_ID, "
+                "or a second Unit in the same store is mistaken for this one"
             )
         if "UNIT_REDIS_URL" in parsed and "UNIT_STORE_PORT" in parsed:
             self.warnings.append(
                 f"UNIT_STORE_PORT={parsed['UNIT_STORE_PORT']} ({self.given['UNIT_STORE_PORT'].source}) is "
                 "ignored: it is the port of the embedded store, and UNIT_REDIS_URL "
-                f"({self.given['UNIT_REDIS_URL'].source}) names another store; unset one of the two"
+                f"({self.given['UNIT_REDIS_URL'].source}) names another store; unset one of them"
             )
         if self.platform and self.platform.name == "EAS" and parsed.get("UNIT_CONFIG"):
-            self.ask_for_sigterm(parsed["UNIT_CONFIG"])
+            self.warn_of_missing_sigterm(parsed["UNIT_CONFIG"])
         found = {name: self.given.get(name) for name in VARIABLES}
         return Resolved(
-            settings=_settings(parsed, argv),
+            settings=_build_settings(parsed, argv),
             sources={name: given.source if given else "not set" for name, given in found.items()},
-            texts={name: VARIABLES[name].shown(given.text) if given else "" for name, given in found.items()},
+            texts={
+                name: VARIABLES[name].mask_value(given.text) if given else "" for name, given in found.items()
+            },
             warnings=tuple(self.warnings),
             platform=self.platform.name if self.platform else None,
             environment=self.file.environment,
@@ -240,9 +246,6 @@ class _Resolution:
         )
 
 
-def _settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
-    fields = {variable.field: parsed.get(name) for name, variable in VARIABLES.items()}
-    host, port = parsed["UNIT_HTTP_ADDRESS"]
-    del fields["http"]
-    given = {"size": fields["size"] or 0, "revision": fields["revision"] or ""}
-    return Settings(**fields | given | {"http_host": host, "http_port": port, "command": argv})
+def _build_settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
+    given = {field: parsed.get(variable.name, variable.absent) for field, variable in FIELDS.items()}
+    return Settings(**given, command=argv)

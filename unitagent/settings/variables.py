@@ -1,25 +1,40 @@
-"""The one table of variables: what each is called, what it accepts, what it defaults to and what it means.
+"""The one table of variables: what each is called, what it accepts, its default, its meaning and its type.
 
-The invariant: nothing else in the package knows a default or an accepted form. Help, error messages,
-``unitagent env`` and the table of the README all follow from these rows.
+The invariant: a variable is one field of :class:`Settings`, and nothing else in the package knows its default
+or what it accepts. Command line options, help, error messages, ``unitagent env`` and the README's tables
+follow from these fields.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
 
-from unitagent import masks, values
+from unitagent import setting_parsers
 from unitagent.core.model import Mode, Restart
-from unitagent.keys import LEAST_SECRET, MOST_SECRETS
+from unitagent.core.timing import Timing
+from unitagent.frameworks import FRAMEWORKS
+from unitagent.system import redaction
+from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES, Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LogFormat = Literal["text", "json"]
+
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A parser that raises ``ValueError``, and the words for what it accepts; ``choice`` if these are all."""
+class ValueType:
+    """What a variable accepts.
+
+    Attributes:
+        parse: raises ``ValueError`` for a text that is not accepted.
+        accepted: what follows "must be" in an error message.
+        choice: ``accepted`` lists every accepted text.
+
+    """
 
     parse: Callable[[str], Any]
     accepted: str
@@ -28,270 +43,335 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One row.
+    """One variable.
 
     Attributes:
+        group: the heading that it stands under in help and README.
         name: of the environment variable.
-        field: of ``Settings`` that it fills.
         kind: what it accepts.
         meaning: one line for ``--help``.
-        default: as text; None where there is nothing to default to.
-        known: what stands in ``--help`` for a default that has to be found out.
+        default: as text; None if there is none.
+        known: in ``--help``, where an undeclared default comes from.
+        absent: the field's value if the variable is unset and has no default.
 
     """
 
+    group: str
     name: str
-    field: str
-    kind: Kind
+    kind: ValueType
     meaning: str
     default: str | None = None
     known: str | None = None
+    absent: Any = None
 
     @property
     def flag(self) -> str | None:
-        """The option of the command line; none for a secret, since others can read a command line."""
+        """The command line option; None for a secret, since other users can read a command line."""
         if self.kind is SECRET:
             return None
         return _FLAGS.get(self.name) or "--" + self.name.removeprefix("UNIT_").lower().replace("_", "-")
 
     @property
-    def switch(self) -> bool:
-        """Whether the flag alone means true."""
+    def is_switch(self) -> bool:
+        """Whether the flag without a value means true."""
         return self.kind is BOOLEAN
 
-    def shown(self, text: str) -> str:
-        """Give a value of this variable in a form fit for logs, errors and ``unitagent env``."""
+    def mask_value(self, text: str) -> str:
+        """Return a value of this variable in a form that is safe for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
-            return masks.HIDDEN
-        return values.masked(text) if self.kind in (STORE, URL) else text
+            return redaction.HIDDEN
+        return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
 
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
-NAME = Kind(values.name, "1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or ..")
-TEXT = Kind(values.text, "one line of printable text")
-SECRET = Kind(
-    values.secrets,
-    f"a line of printable text, at least {LEAST_SECRET} bytes, such as `openssl rand -hex 32` makes; up to "
-    f"{MOST_SECRETS} lines while it changes",
+NAME = ValueType(setting_parsers.parse_name, "1 to 128 of the characters A-Z a-z 0-9 . _ - (but not . or ..)")
+TEXT = ValueType(setting_parsers.parse_text, "one line of printable text")
+SECRET = ValueType(
+    setting_parsers.parse_secrets,
+    f"a line of printable text of at least {MIN_SECRET_BYTES} bytes, such as `openssl rand -hex 32` prints, "
+    f"or up to {MAX_SECRETS} such lines while the secret changes",
 )
-PATH = Kind(values.text, "the path of a file")
-BOOLEAN = Kind(values.boolean, "true or false (1/0, yes/no, on/off)")
-SIZE = Kind(values.size, "a whole number from 1 to 1024")
-RANK = Kind(values.rank, "a whole number from 0 to 1023, or auto")
-COUNT = Kind(values.whole(0, 1_000_000), "a whole number from 0 to 1000000")
-ATTEMPTS = Kind(values.whole(1, 1_000_000), "a whole number from 1 to 1000000")
-PORT = Kind(values.port, "a port from 1 to 65535")
-SECONDS = Kind(values.seconds(), "a number of seconds from 0 to 31536000")
-PERIOD = Kind(values.seconds(0.05), "a number of seconds from 0.05 to 31536000")
-LEASE = Kind(values.seconds(0.05), "a number of seconds from 1 to 31536000, and at least two heartbeats")
-HEARTBEAT = Kind(values.seconds(0.05), "a number of seconds from 0.2 to half a lease")
-PAUSES = Kind(values.durations, "numbers of seconds from 0 to 31536000, separated by commas")
-INTERFACE = Kind(values.interface, "the whole name of one network interface, such as eth0")
-ADDRESS = Kind(values.address, "an IP address that the other instances can reach")
-HOST = Kind(values.host, "an IP address or a DNS name, without a port")
-LISTEN = Kind(
-    values.listening, "host:port, [IPv6 address]:port ([::] is all addresses of both families), or off"
+PATH = ValueType(setting_parsers.parse_text, "a file's path")
+BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
+SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
+RANK = ValueType(setting_parsers.parse_rank, "an integer from 0 to 1023, or auto")
+COUNT = ValueType(setting_parsers.make_integer_parser(0, 1_000_000), "an integer from 0 to 1000000")
+ATTEMPTS = ValueType(setting_parsers.make_integer_parser(1, 1_000_000), "an integer from 1 to 1000000")
+PORT = ValueType(setting_parsers.parse_port, "a port from 1 to 65535")
+SECONDS = ValueType(setting_parsers.make_seconds_parser(), "a number of seconds from 0 to 31536000")
+PERIOD = ValueType(setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.05 to 31536000")
+LEASE = ValueType(
+    setting_parsers.make_seconds_parser(0.05),
+    "a number of seconds from 1 to 31536000, and at least two heartbeats",
 )
-HOSTS = Kind(values.hosts, "DNS names separated by commas, *.name for all names below one")
-URL = Kind(values.http_url, "a URL that begins with http:// or https://")
-STORE = Kind(
-    values.store_url,
+HEARTBEAT = ValueType(
+    setting_parsers.make_seconds_parser(0.05), "a number of seconds from 0.2 to half the lease"
+)
+PAUSES = ValueType(
+    setting_parsers.parse_durations, "a comma-separated list of seconds, each from 0 to 31536000"
+)
+INTERFACE = ValueType(setting_parsers.parse_interface, "the full name of one network interface, such as eth0")
+ADDRESS = ValueType(setting_parsers.parse_address, "an IP address that the other instances can reach")
+HOST = ValueType(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
+LISTEN = ValueType(
+    setting_parsers.parse_listen_address,
+    "host:port, [IPv6 address]:port ([::] means all IPv4 and IPv6 addresses), or off",
+)
+HOSTS = ValueType(
+    setting_parsers.parse_hosts, "a comma-separated list of DNS names; *.name stands for all names below it"
+)
+URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
+STORE = ValueType(
+    setting_parsers.parse_store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
     "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
-MODE = Kind(lambda text: Mode(text.lower()), "service or job", choice=True)
-RESTART = Kind(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
+MODE = ValueType(lambda text: Mode(text.lower()), "service or job", choice=True)
+RESTART = ValueType(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
 
 
-def _choice(*words: str) -> Kind:
-    return Kind(values.choice(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True)
+def _one_of(*words: str) -> ValueType:
+    return ValueType(
+        setting_parsers.make_choice_parser(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True
+    )
 
 
-V = Variable
-GROUPS: dict[str, tuple[Variable, ...]] = {
-    "identity": (
-        V("UNIT_ID", "unit", NAME, "name of the Unit", "unit", "from the platform, else unit"),
-        V("UNIT_SIZE", "size", SIZE, "instances in the Unit", known="from the platform"),
-        V("RANK_ID", "rank", RANK, "this instance's rank; auto claims a free one", known="from the platform"),
-        V("UNIT_SERVICE", "service", NAME, "the service that this Unit belongs to"),
-        V("UNIT_REVISION", "revision", TEXT, "ranks of different revisions never form one generation", ""),
-        V("UNIT_CONFIG", "config", PATH, "a service file (EAS service.json)"),
-    ),
-    "network": (
-        V(
-            "COMM_IFNAME",
-            "ifname",
-            INTERFACE,
-            "network interface for inter-node traffic",
-            known="net0, eth1, default route's, if usable",
-        ),
-        V(
-            "RANK_IP",
-            "rank_ip",
-            ADDRESS,
-            "this instance's address",
-            known="first usable one of the interface",
-        ),
-        V("MASTER_ADDRESS", "master_address", HOST, "where rank 0 is", known="from the platform"),
-        V("UNIT_HTTP_ADDRESS", "http", LISTEN, "where probes are answered", "[::]:9470"),
-        V(
-            "UNIT_HTTP_HOSTS",
-            "http_hosts",
-            HOSTS,
-            "further Host names that are answered there",
-            known="own names",
-        ),
-        V(
-            "UNIT_TRAFFIC_PORT",
-            "traffic_port",
-            PORT,
-            "user port of rank 0",
-            known="service file or framework",
-        ),
-        V("UNIT_RDMA", "rdma", _choice("off", "auto"), "find the interface's RDMA device for NCCL", "off"),
-    ),
-    "store": (
-        V("UNIT_REDIS_URL", "redis_url", STORE, "Redis or Valkey", known="embedded at rank 0"),
-        V("UNIT_REDIS_URL_FILE", "redis_url_file", PATH, "a file that holds the URL"),
-        V(
-            "UNIT_STORE_PORT",
-            "store_port",
-            PORT,
-            "port of the embedded store, the same on all ranks",
-            known="rank 0's probe port + 1",
-        ),
-        V(
-            "UNIT_STORE_TIMEOUT_SECONDS",
-            "store_timeout",
-            SECONDS,
-            "how long to try to reach it at the start; 0: one try",
-            "60",
-        ),
-        V("UNIT_SECRET", "secrets", SECRET, "shared by the Unit's instances"),
-        V(
-            "UNIT_SECRET_FILE",
-            "secret_file",
-            PATH,
-            "a file that holds the secret, and is looked at for a change",
-        ),
-        V(
-            "UNIT_INSECURE",
-            "insecure",
-            BOOLEAN,
-            "allow an embedded store off loopback without a secret",
-            "false",
-        ),
-    ),
-    "restarts": (
-        V("UNIT_GUARD", "guard", BOOLEAN, "any failure restarts the whole Unit", "false"),
-        V(
-            "UNIT_MODE",
-            "mode",
-            MODE,
-            "service: every exit is a failure; job: done when all exit 0",
-            "service",
-        ),
-        V(
-            "UNIT_RESTART",
-            "restart",
-            RESTART,
-            "restart the workload, or have the containers rebuilt",
-            "inplace",
-        ),
-        V("UNIT_MAX_RESTARTS", "max_restarts", COUNT, "restarts allowed within the window", "10"),
-        V("UNIT_RESTART_WINDOW_SECONDS", "restart_window", PERIOD, "the window", "3600"),
-        V(
-            "UNIT_BACKOFF_SECONDS",
-            "backoff",
-            PAUSES,
-            "pause before each restart in the window",
-            "0,1,2,5,10,30,60",
-        ),
-        V("UNIT_STRICT", "strict", BOOLEAN, "refuse ranks that differ instead of warning", "false"),
-    ),
-    "timing": (
-        V("UNIT_LEASE_SECONDS", "lease", LEASE, "silence after which a rank counts as lost", "5"),
-        V("UNIT_HEARTBEAT_SECONDS", "heartbeat", HEARTBEAT, "pause between two heartbeats", "1"),
-        V(
-            "UNIT_BARRIER_TIMEOUT_SECONDS",
-            "barrier_timeout",
-            SECONDS,
-            "longest wait at a barrier; 0: for ever",
-            "0",
-        ),
-        V("UNIT_STARTUP_SECONDS", "startup", SECONDS, "longest time from start to healthy; 0: off", "0"),
-        V("UNIT_STOP_GRACE_SECONDS", "stop_grace", SECONDS, "all of a wanted stop, drain included", "25"),
-        V("UNIT_RESTART_GRACE_SECONDS", "restart_grace", SECONDS, "SIGTERM to SIGKILL after a failure", "5"),
-        V("UNIT_DRAIN_SECONDS", "drain", SECONDS, "longest wait for requests in flight", "15"),
-        V("UNIT_DEREGISTER_SECONDS", "deregister", SECONDS, "pause so that balancers notice", "2"),
-    ),
-    "workload": (
-        V(
-            "UNIT_FRAMEWORK",
-            "framework",
-            _choice(
-                "none",
-                "auto",
-                "vllm",
-                "sglang",
-                "torchrun",
-                "ray",
-                "accelerate",
-                "deepspeed",
-                "lmdeploy",
-                "tensorrt-llm",
-            ),
-            "complete COMMAND for this rank",
-            "none",
-        ),
-        V(
-            "UNIT_HEALTH_URL",
-            "health_url",
-            URL,
-            "the workload's own health, asked at rank 0",
-            known="by framework",
-        ),
-        V("UNIT_HEALTH_INTERVAL_SECONDS", "health_interval", PERIOD, "pause between two questions", "5"),
-        V("UNIT_HEALTH_TIMEOUT_SECONDS", "health_timeout", PERIOD, "longest wait for an answer", "30"),
-        V(
-            "UNIT_HEALTH_FAILURES",
-            "health_failures",
-            ATTEMPTS,
-            "failures in a row that end a generation",
-            "3",
-        ),
-        V(
-            "UNIT_STALL_SECONDS",
-            "stall",
-            SECONDS,
-            "requests but no token for so long is a failure; 0: off",
-            "0",
-        ),
-    ),
-    "output": (
-        V(
-            "UNIT_DASHBOARD",
-            "dashboard",
-            _choice("unit", "store", "off"),
-            "page at / of the probe address",
-            "unit",
-        ),
-        V(
-            "UNIT_LOG_FORMAT",
-            "log_format",
-            _choice("text", "json"),
-            "log lines",
-            known="text on a terminal, else json",
-        ),
-        V(
-            "UNIT_LOG_LEVEL",
-            "log_level",
-            _choice("debug", "info", "warning", "error"),
-            "least level logged",
-            "info",
-        ),
-    ),
+def _variable(
+    group: str,
+    name: str,
+    kind: ValueType,
+    meaning: str,
+    *,
+    secret: bool = False,
+    **more: Any,
+) -> Any:
+    """Declare a field of :class:`Settings` and the variable that fills it; a ``secret`` stays out of
+    ``repr``.
+    """
+    return field(repr=not secret, metadata={"variable": Variable(group, name, kind, meaning, **more)})
+
+
+_identity, _network, _store, _restarts, _timing, _workload, _output = (
+    partial(_variable, group)
+    for group in ("identity", "network", "store", "restarts", "timing", "workload", "output")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One instance's settings; durations are in seconds, and 0 means "off" or "no limit" as the README says.
+
+    The invariant: settings that ``resolution.resolve_settings`` made are consistent; nobody has to check them
+    again.
+
+    Attributes:
+        size: 0 when resolved without an identity, for an operator's command.
+        rank: None claims the lowest free rank in the store.
+        redis_url: None for the embedded store at rank 0.
+        secrets: never sent; other instances only get what is derived from them. Several while they change.
+        insecure: an embedded store may listen off loopback without a secret.
+        store_port: of the embedded store; None for the port above rank 0's probe port.
+        http: host and port; port 0 when the probe address is ``off``.
+        log_format: None for text on a terminal and JSON elsewhere.
+        command: the workload's argv, as the user wrote it.
+
+    """
+
+    unit: str = _identity(
+        "UNIT_ID", NAME, "the Unit's name", default="unit", known="from the platform, else unit"
+    )
+    size: int = _identity(
+        "UNIT_SIZE", SIZE, "number of instances in the Unit", known="from the platform", absent=0
+    )
+    rank: int | None = _identity(
+        "RANK_ID", RANK, "this instance's rank; auto claims a free one", known="from the platform"
+    )
+    service: str | None = _identity("UNIT_SERVICE", NAME, "service that this Unit belongs to")
+    revision: str = _identity(
+        "UNIT_REVISION", TEXT, "ranks of different revisions never form one generation", absent=""
+    )
+    config: str | None = _identity("UNIT_CONFIG", PATH, "path of a service file (EAS service.json)")
+
+    ifname: str | None = _network(
+        "COMM_IFNAME",
+        INTERFACE,
+        "network interface for inter-node traffic",
+        known="net0, eth1, default route's, if usable",
+    )
+    rank_ip: str | None = _network(
+        "RANK_IP", ADDRESS, "this instance's address", known="first usable one of the interface"
+    )
+    master_address: str | None = _network(
+        "MASTER_ADDRESS", HOST, "address of rank 0", known="from the platform"
+    )
+    http: tuple[str, int] = _network(
+        "UNIT_HTTP_ADDRESS", LISTEN, "address on which the agent answers probes", default="[::]:9470"
+    )
+    http_hosts: tuple[str, ...] | None = _network(
+        "UNIT_HTTP_HOSTS", HOSTS, "additional Host names that the agent answers to", known="own names"
+    )
+    traffic_port: int | None = _network(
+        "UNIT_TRAFFIC_PORT", PORT, "port that users reach at rank 0", known="service file or framework"
+    )
+    rdma: str = _network(
+        "UNIT_RDMA", _one_of("off", "auto"), "find the interface's RDMA device for NCCL", default="off"
+    )
+
+    redis_url: str | None = _store(
+        "UNIT_REDIS_URL", STORE, "URL of a Redis or Valkey server", known="embedded at rank 0", secret=True
+    )
+    redis_url_file: str | None = _store("UNIT_REDIS_URL_FILE", PATH, "file that contains the URL")
+    store_port: int | None = _store(
+        "UNIT_STORE_PORT",
+        PORT,
+        "port of the embedded store, the same on all ranks",
+        known="rank 0's probe port + 1",
+    )
+    store_timeout: float = _store(
+        "UNIT_STORE_TIMEOUT_SECONDS",
+        SECONDS,
+        "how long to retry the store at startup; 0: try once",
+        default="60",
+    )
+    secrets: tuple[str, ...] | None = _store(
+        "UNIT_SECRET", SECRET, "secret that the Unit's instances share", secret=True
+    )
+    secret_file: str | None = _store(
+        "UNIT_SECRET_FILE", PATH, "file that contains the secret; reread when it changes"
+    )
+    insecure: bool = _store(
+        "UNIT_INSECURE", BOOLEAN, "allow an embedded store off loopback without a secret", default="false"
+    )
+
+    guard: bool = _restarts("UNIT_GUARD", BOOLEAN, "any failure restarts the whole Unit", default="false")
+    mode: Mode = _restarts(
+        "UNIT_MODE", MODE, "service: every exit is a failure; job: done when all exit 0", default="service"
+    )
+    restart: Restart = _restarts(
+        "UNIT_RESTART",
+        RESTART,
+        "restart the workload, or let the platform recreate the containers",
+        default="inplace",
+    )
+    max_restarts: int = _restarts(
+        "UNIT_MAX_RESTARTS", COUNT, "restarts allowed within the window", default="10"
+    )
+    restart_window: float = _restarts(
+        "UNIT_RESTART_WINDOW_SECONDS", PERIOD, "length of that window", default="3600"
+    )
+    backoff: tuple[float, ...] = _restarts(
+        "UNIT_BACKOFF_SECONDS",
+        PAUSES,
+        "pauses before the first, second … restart in the window",
+        default="0,1,2,5,10,30,60",
+    )
+    strict: bool = _restarts(
+        "UNIT_STRICT", BOOLEAN, "refuse ranks whose settings differ, instead of warning", default="false"
+    )
+
+    lease: float = _timing(
+        "UNIT_LEASE_SECONDS", LEASE, "how long a rank may be silent before it counts as lost", default="5"
+    )
+    heartbeat: float = _timing(
+        "UNIT_HEARTBEAT_SECONDS", HEARTBEAT, "interval between heartbeats", default="1"
+    )
+    barrier_timeout: float = _timing(
+        "UNIT_BARRIER_TIMEOUT_SECONDS", SECONDS, "longest wait at a barrier; 0: no limit", default="0"
+    )
+    startup: float = _timing(
+        "UNIT_STARTUP_SECONDS", SECONDS, "longest time from start to healthy; 0: no limit", default="0"
+    )
+    stop_grace: float = _timing(
+        "UNIT_STOP_GRACE_SECONDS", SECONDS, "longest time for an orderly stop, drain included", default="25"
+    )
+    restart_grace: float = _timing(
+        "UNIT_RESTART_GRACE_SECONDS", SECONDS, "time from SIGTERM to SIGKILL after a failure", default="5"
+    )
+    drain: float = _timing(
+        "UNIT_DRAIN_SECONDS", SECONDS, "longest wait for requests in flight during a stop", default="15"
+    )
+    deregister: float = _timing(
+        "UNIT_DEREGISTER_SECONDS",
+        SECONDS,
+        "pause before the drain, so that load balancers notice",
+        default="2",
+    )
+
+    framework: str = _workload(
+        "UNIT_FRAMEWORK",
+        _one_of("none", "auto", *FRAMEWORKS),
+        "add this rank's flags to COMMAND",
+        default="none",
+    )
+    health_url: str | None = _workload(
+        "UNIT_HEALTH_URL",
+        URL,
+        "URL of the workload's own health check, polled at rank 0",
+        known="by framework",
+    )
+    health_interval: float = _workload(
+        "UNIT_HEALTH_INTERVAL_SECONDS", PERIOD, "interval between health checks", default="5"
+    )
+    health_timeout: float = _workload(
+        "UNIT_HEALTH_TIMEOUT_SECONDS", PERIOD, "longest wait for an answer to a health check", default="30"
+    )
+    health_failures: int = _workload(
+        "UNIT_HEALTH_FAILURES", ATTEMPTS, "consecutive failures that end a generation", default="3"
+    )
+    stall: float = _workload(
+        "UNIT_STALL_SECONDS",
+        SECONDS,
+        "fail after this long with requests but no new token; 0: off",
+        default="0",
+    )
+
+    dashboard: str = _output(
+        "UNIT_DASHBOARD",
+        _one_of("unit", "store", "off"),
+        "what the page at / of the probe address shows",
+        default="unit",
+    )
+    log_format: LogFormat | None = _output(
+        "UNIT_LOG_FORMAT",
+        _one_of("text", "json"),
+        "format of log lines",
+        known="text on a terminal, else json",
+    )
+    log_level: str = _output(
+        "UNIT_LOG_LEVEL",
+        _one_of("debug", "info", "warning", "error"),
+        "lowest level that is logged",
+        default="info",
+    )
+
+    command: tuple[str, ...] = ()
+
+    @property
+    def http_host(self) -> str:
+        """The host on which the agent answers probes."""
+        return self.http[0]
+
+    @property
+    def http_port(self) -> int:
+        """The port on which the agent answers probes; 0 for none."""
+        return self.http[1]
+
+    @property
+    def keys(self) -> Keyring:
+        """A new ring with the keys of these secrets, which may change it."""
+        return Keyring(*self.secrets or ())
+
+    @property
+    def timing(self) -> Timing:
+        """All durations of the protocol that follow from lease and heartbeat."""
+        return Timing.of(self.lease, self.heartbeat)
+
+
+FIELDS: dict[str, Variable] = {
+    each.name: each.metadata["variable"] for each in fields(Settings) if each.metadata
 }
-
-VARIABLES: dict[str, Variable] = {row.name: row for rows in GROUPS.values() for row in rows}
+VARIABLES: dict[str, Variable] = {row.name: row for row in FIELDS.values()}
+GROUPS: dict[str, tuple[Variable, ...]] = {
+    group: tuple(rows) for group, rows in groupby(VARIABLES.values(), lambda row: row.group)
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unitagent.late import put_off
+from unitagent.system.lazy_imports import defer_package_init
 
 # Of redis-py its connections are used, which is a third of its modules; and it asks for its own version late.
-put_off("redis", "redis.asyncio", "importlib.metadata")
+defer_package_init("redis", "redis.asyncio", "importlib.metadata")

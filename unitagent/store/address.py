@@ -2,13 +2,12 @@
 
 Accepted forms, ``rediss`` in place of ``redis`` for TLS::
 
-    redis://[user:password@]host[:port][/db]
-    unix://[user:password@]/path/of/socket[?db=N]
-    redis+sentinel://[user:password@]host[:port],host[:port]/service[/db][?sentinel_username=…&sentinel_password=…]
-    redis+cluster://[user:password@]host[:port],host[:port]
+    redis://[user:password@]host[:port][/db] unix://[user:password@]/path/of/socket[?db=N]
+        redis+sentinel://[user:password@]host[:port],host[:port]/service[/db][?sentinel_username=…&sentinel_password=…]
+        redis+cluster://[user:password@]host[:port],host[:port]
 
-TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. The invariant: nobody else takes such
-a URL apart, so what is accepted at the start can be dialled later; and no error text shows the password.
+TLS files come as ``?ssl_ca_certs=…&ssl_certfile=…&ssl_keyfile=…``. The invariant: nobody else takes such a
+URL apart, so what is accepted at the start can be dialled later; and no error text shows the password.
 """
 
 from __future__ import annotations
@@ -21,27 +20,26 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from unitagent import folder
 from unitagent.errors import RefusalError
+from unitagent.system import working_directory
+from unitagent.system.addresses import join_host_port
+from unitagent.system.limits import HOST_NAME_PATTERN, MAX_HOST_NAME, MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
-MAX_PORT = 65535
 _TLS_PATHS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_PATHS, "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _OPTIONS = ("db", *_SENTINEL_OPTIONS, *_TLS_OPTIONS)
 _OPTION = re.compile(r"[a-z][a-z_]{0,30}")  # what may be cited: the name of an option, hardly a password
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-_LONGEST_HOST = 253
 _MOST_DIGITS = 5  # of a database's number
 _SPECIAL = "special characters of a password have to be percent-encoded (# is %23, / is %2F, ? is %3F)"
 _FALSE = ("0", "f", "false", "n", "no", "off")
 
 
-class Kind(StrEnum):
+class StoreKind(StrEnum):
     """How the server that holds a Unit's keys is found."""
 
     DIRECT = "redis"
@@ -52,7 +50,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server; empty for nobody.
+    """The credentials for a server; empty for none.
 
     Attributes:
         others: further passwords, to be tried when the first is refused.
@@ -68,7 +66,7 @@ NOBODY = Login()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class StoreLocation:
     """Where the store is.
 
     Attributes:
@@ -80,7 +78,7 @@ class Address:
 
     """
 
-    kind: Kind
+    kind: StoreKind
     hosts: tuple[tuple[str, int], ...] = ()
     path: str = ""
     db: int = 0
@@ -99,15 +97,15 @@ class Address:
     @property
     def place(self) -> str:
         """The address as a person reads it in an error."""
-        return self.path or ",".join(map(join_host, self.hosts))
+        return self.path or ",".join(join_host_port(*host) for host in self.hosts)
 
 
-Directions = Callable[[], str | Address]
+LocationSource = Callable[[], str | StoreLocation]
 """Says where the store is now: a URL, or what one means."""
 
 
-def parse(url: str) -> Address:
-    """Take a URL apart.
+def parse_store_url(url: str) -> StoreLocation:
+    """Parse a store's URL.
 
     Raises:
         RefusalError: naming what is wrong in it, without its password.
@@ -118,13 +116,13 @@ def parse(url: str) -> Address:
     try:
         parts = urlsplit(url)
     except ValueError:  # its words may be those of the URL
-        raise RefusalError("no URL; expected redis://[user:password@]host[:port]") from None
+        raise RefusalError("not a URL; expected redis://[user:password@]host[:port]") from None
     if "#" in url or "@" in parts.path:
         raise RefusalError(_SPECIAL)
-    return _parse(parts)
+    return _parse_parts(parts)
 
 
-def embedded_address(
+def make_embedded_location(
     host: str,
     port: int,
     passwords: Sequence[str],
@@ -132,11 +130,11 @@ def embedded_address(
     *,
     asked_from: str = "",
     variable: str = "UNIT_SECRET",
-) -> Address:
+) -> StoreLocation:
     """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
     first, *others = passwords or ("",)
-    return Address(
-        kind=Kind.DIRECT,
+    return StoreLocation(
+        kind=StoreKind.DIRECT,
         hosts=((host, port),),
         login=Login(user if passwords else "", first, tuple(others)),
         asked_from=asked_from,
@@ -144,49 +142,38 @@ def embedded_address(
     )
 
 
-def is_loopback(ip: str) -> bool:
-    """Whether only this machine, or this container, reaches an address."""
-    return ipaddress.ip_address(ip).is_loopback
-
-
-def join_host(host: tuple[str, int]) -> str:
-    """``host:port``, with the brackets that IPv6 needs."""
-    name, port = host
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def _parse(url: SplitResult) -> Address:
+def _parse_parts(url: SplitResult) -> StoreLocation:
     secure = url.scheme.startswith("rediss")
-    kind = _kind(url.scheme.replace("rediss", "redis", 1))
+    kind = _parse_kind(url.scheme.replace("rediss", "redis", 1))
     login, _, hosts = url.netloc.rpartition("@")
-    where = () if kind is Kind.UNIX else _hosts(hosts, kind)
-    options = _options(url.query, kind, secure=secure)
-    words = [] if kind is Kind.UNIX else [unquote(word) for word in url.path.split("/") if word]
-    service = words.pop(0) if kind is Kind.SENTINEL and words else ""
-    if kind is Kind.SENTINEL and not service:
+    where = () if kind is StoreKind.UNIX else _parse_hosts(hosts, kind)
+    options = _parse_options(url.query, kind, secure=secure)
+    words = [] if kind is StoreKind.UNIX else [unquote(word) for word in url.path.split("/") if word]
+    service = words.pop(0) if kind is StoreKind.SENTINEL and words else ""
+    if kind is StoreKind.SENTINEL and not service:
         raise RefusalError("the name of the primary is missing: redis+sentinel://host:port/NAME")
     if words and "db" in options:
         raise RefusalError("the database is given twice, after the host and as option db")
-    return Address(
+    return StoreLocation(
         kind=kind,
         hosts=where,
-        path=_socket(hosts, url.path) if kind is Kind.UNIX else "",
-        db=_db(words or [options.get("db", "0")], kind),
-        login=_login(login),
+        path=_parse_socket_path(hosts, url.path) if kind is StoreKind.UNIX else "",
+        db=_parse_database(words or [options.get("db", "0")], kind),
+        login=_parse_login(login),
         service=service,
         sentinel_login=Login(options.get("sentinel_username", ""), options.get("sentinel_password", "")),
-        tls=_tls(options) if secure else None,
+        tls=_collect_tls_options(options) if secure else None,
     )
 
 
-def _kind(scheme: str) -> Kind:
-    if scheme not in list(Kind):  # it is not cited: it may be a name or a password without a scheme
+def _parse_kind(scheme: str) -> StoreKind:
+    if scheme not in list(StoreKind):  # it is not cited: it may be a name or a password without a scheme
         accepted = "redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
         raise RefusalError(f"unknown scheme; expected one of {accepted}")
-    return Kind(scheme)
+    return StoreKind(scheme)
 
 
-def _options(query: str, kind: Kind, *, secure: bool) -> dict[str, str]:
+def _parse_options(query: str, kind: StoreKind, *, secure: bool) -> dict[str, str]:
     if query and not all("=" in part for part in query.split("&")):
         raise RefusalError(_SPECIAL if "@" in query else "an option has no value; expected name=value")
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -199,33 +186,33 @@ def _options(query: str, kind: Kind, *, secure: bool) -> dict[str, str]:
             raise RefusalError(f"{said} is unknown; there are {', '.join(_OPTIONS)}")
         if name in _TLS_OPTIONS and not secure:
             raise RefusalError(f"{said} needs a scheme with TLS (rediss://)")
-        if name in _SENTINEL_OPTIONS and kind is not Kind.SENTINEL:
+        if name in _SENTINEL_OPTIONS and kind is not StoreKind.SENTINEL:
             raise RefusalError(f"{said} is for redis+sentinel:// only")
     if len(options) < len(pairs):
         raise RefusalError("an option is given twice")
     return {name: value for name, value in options.items() if value}  # as an empty variable, it says nothing
 
 
-def _login(text: str) -> Login:
+def _parse_login(text: str) -> Login:
     username, _, password = text.partition(":")
     return Login(unquote(username), unquote(password))
 
 
-def _socket(host: str, path: str) -> str:
+def _parse_socket_path(host: str, path: str) -> str:
     if host or not unquote(path).startswith("/") or path.endswith("/"):
         raise RefusalError("a socket needs an absolute path: unix:///path/of/socket")
     return unquote(path)
 
 
-def _hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
-    default = SENTINEL_PORT if kind is Kind.SENTINEL else REDIS_PORT
+def _parse_hosts(text: str, kind: StoreKind) -> tuple[tuple[str, int], ...]:
+    default = SENTINEL_PORT if kind is StoreKind.SENTINEL else REDIS_PORT
     listed = text.split(",")
-    if kind is Kind.DIRECT and len(listed) > 1:
+    if kind is StoreKind.DIRECT and len(listed) > 1:
         raise RefusalError("one host is expected; for several use redis+sentinel:// or redis+cluster://")
-    return tuple(_host(host, default) for host in listed)
+    return tuple(_parse_host(host, default) for host in listed)
 
 
-def _host(text: str, default: int) -> tuple[str, int]:
+def _parse_host(text: str, default: int) -> tuple[str, int]:
     name, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         name, port = text, str(default)
@@ -233,10 +220,10 @@ def _host(text: str, default: int) -> tuple[str, int]:
         raise RefusalError("the host is missing; expected redis://[user:password@]host[:port][/db]")
     if not port.isascii() or not port.isdigit() or len(port) > _MOST_DIGITS or not 0 < int(port) <= MAX_PORT:
         raise RefusalError(f"the port of a host is not a number from 1 to {MAX_PORT}")
-    return _host_name(name), int(port)
+    return _parse_host_name(name), int(port)
 
 
-def _host_name(name: str) -> str:
+def _parse_host_name(name: str) -> str:
     """Take a DNS name, or an IP address of one machine; IPv6 in brackets."""
     if ":" in name and not (name.startswith("[") and name.endswith("]")):
         raise RefusalError("an IPv6 address needs brackets: redis://[fd00::1]:6379")
@@ -245,26 +232,26 @@ def _host_name(name: str) -> str:
         try:
             ip = ipaddress.ip_address(bare)
         except ValueError:
-            raise RefusalError("a host is no IP address") from None
+            raise RefusalError("a host is not an IP address") from None
         if ip.is_unspecified or ip.is_multicast:
-            raise RefusalError("a host is the address of no single machine")
+            raise RefusalError("a host is not the address of a single machine")
         return bare
-    if len(name) > _LONGEST_HOST or not _HOST.fullmatch(name):
+    if len(name) > MAX_HOST_NAME or not HOST_NAME_PATTERN.fullmatch(name):
         raise RefusalError("a host is neither a DNS name nor an IP address")
     return name
 
 
-def _db(words: list[str], kind: Kind) -> int:
+def _parse_database(words: list[str], kind: StoreKind) -> int:
     if len(words) > 1 or not words[0].isascii() or not words[0].isdigit() or len(words[0]) > _MOST_DIGITS:
         raise RefusalError("the database is not a number, such as 0")
-    if kind is Kind.CLUSTER and int(words[0]):
+    if kind is StoreKind.CLUSTER and int(words[0]):
         raise RefusalError("a cluster has only database 0")
     return int(words[0])
 
 
-def _tls(options: Mapping[str, str]) -> dict[str, str | bool]:
+def _collect_tls_options(options: Mapping[str, str]) -> dict[str, str | bool]:
     tls: dict[str, str | bool] = {
-        name: folder.absolute(value) if name in _TLS_PATHS else value
+        name: working_directory.resolve_user_path(value) if name in _TLS_PATHS else value
         for name, value in options.items()
         if name in _TLS_OPTIONS
     }

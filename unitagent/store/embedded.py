@@ -1,13 +1,15 @@
-"""The store at rank 0 when nobody gives one: a valkey-server (or redis-server) of our own, in memory only.
+"""The embedded store: rank 0 runs its own valkey-server (or redis-server), in memory only, when no URL is
+set.
 
-Its clients run no script of their own: it is taught ours, and they name them. A user of its own, whose
-password only this process knows, does that, looks whether it answers, and changes the clients' passwords.
-Members log in by a name, so that whoever has none is known as one who has not logged in, and makes room.
+Clients run no scripts of their own: the server is taught ours, and clients call them by hash. A separate
+owner, whose password only this process knows, loads the scripts, checks that the server answers, and
+changes the clients' passwords. Members log in under a user name, so the server can tell them from clients
+that have not logged in, and can disconnect the latter when it is full.
 
-The invariant: this module never waits for the process. Whoever owns ``waitpid`` reaps it, and spawns another
-when it died; the agents fill the empty one from their memories. The configuration goes in through stdin, so
-no password is among the process arguments, and no file is written. It is given their hashes only.
-What speaks with it is imported late: meanwhile it starts.
+The invariants: this module never waits for the process. The owner of ``waitpid`` reaps it and spawns the
+next one, which the agents refill from their memories. The configuration goes in through stdin and contains
+only hashes, so no password appears among the process arguments or in a file. The client library is imported
+late, while the server starts.
 """
 
 from __future__ import annotations
@@ -25,21 +27,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import ConfigurationError, StoreError
-from unitagent.store.address import Login, is_loopback, join_host
+from unitagent.store.address import Login
 from unitagent.store.keys import PERMISSIONS
+from unitagent.system.addresses import is_loopback, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.keys import Keyring
+    from unitagent.system.keyring import Keyring
 
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _PROGRAMS = ("valkey-server", "redis-server")
 _TRY = 0.5  # seconds for one answer of a server that is starting
-_CLEARING = 2.5  # seconds to put thousands of strangers out
+_CLEARING = 2.5  # seconds to disconnect thousands of strangers
 _PAUSE = 0.005  # seconds between tries
 _LAST_WORDS = 300  # characters
 _PLACES = 4096  # connections; fewer where the server may have fewer files
@@ -50,17 +53,17 @@ _MEMORY = (64 << 20) + _PLACES * (40 << 10)
 # as many such as there are places.
 _SPACE = 1 << 30
 MEMBER = (
-    "member"  # as whom agents and operators log in; by the password alone they are not told from strangers
+    "member"  # the user of agents and operators; the password alone would not distinguish them from strangers
 )
 _USERS = "default", MEMBER
 _OWNER = "owner"  # a user that only this process knows, to look after the server
-_FORBIDDEN = ("+eval",)  # whoever writes a script of his own can keep the server busy for ever
+_FORBIDDEN = ("+eval",)  # a foreign script can keep the server busy forever
 _FULL = 3, 4  # of the places, and of the memory; a Unit of the largest size takes no more
 _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on us
 
 # PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
 # port, and maxmemory, which only refuses writes, bounds neither what scripts take nor clients' buffers.
-_LEASH = """\
+_TETHER = """\
 import ctypes, os, sys
 c = ctypes.CDLL(None)
 c.prctl(1, 9)
@@ -113,7 +116,7 @@ def find_server() -> str:
 
 
 class EmbeddedServer:
-    """One server, spawned as often as it is asked for.
+    """One server, spawned as often as requested.
 
     Args:
         bind_ip: the only address that it listens on.
@@ -135,10 +138,10 @@ class EmbeddedServer:
     ) -> None:
         self._host = (bind_ip, port)
         self._keys = keys
-        self._taught: tuple[str, ...] = ()  # the passwords that the server takes
-        self._former = False  # whether somebody may be in by one that it took before
-        self._start = spawn or _spawn
-        self._line: AbstractConnection | None = None
+        self._passwords: tuple[str, ...] = ()  # the passwords that the server takes
+        self._may_have_former = False  # whether a client may still be connected with a former password
+        self._start = spawn or _spawn_process
+        self._connection: AbstractConnection | None = None
         self._key = secrets.token_hex(32)
         self._output = -1
         self.pid = 0
@@ -155,12 +158,12 @@ class EmbeddedServer:
             _log.warning(
                 "UNIT_INSECURE=true: the embedded store at %s has no password, and whoever reaches it can "
                 "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
-                join_host(self._host),
+                join_host_port(*self._host),
             )
-        argv = (sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), str(_SPACE), program, "-")
-        stdin = _filled(self._configuration())
-        self._taught, self._former = self._keys.passwords, False
-        output = self._new_output()
+        argv = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), str(_SPACE), program, "-")
+        stdin = _make_filled_pipe(self._render_configuration())
+        self._passwords, self._may_have_former = self._keys.passwords, False
+        output = self._open_output_pipe()
         try:
             self.pid = self._start(argv, stdin, output)
         finally:
@@ -168,7 +171,7 @@ class EmbeddedServer:
             os.close(output)
         return self.pid
 
-    async def ready(self, deadline: float = 10.0) -> None:
+    async def wait_until_ready(self, deadline: float = 10.0) -> None:
         """Wait until the server that was spawned answers, at most ``deadline`` seconds.
 
         Raises:
@@ -179,153 +182,159 @@ class EmbeddedServer:
         try:
             async with asyncio.timeout(deadline):
                 while why:
-                    why = await self._ask()
+                    why = await self._load_scripts()
                     await asyncio.sleep(_PAUSE if why else 0)
         except TimeoutError:
-            raise StoreError(f"the embedded store did not start: {self._last_words() or why}") from None
+            raise StoreError(f"the embedded store did not start: {self._read_last_output() or why}") from None
 
-    async def answers(self) -> bool:
+    async def is_answering(self) -> bool:
         """Whether the server answers at all: one that is busy with a script, or hangs, does not."""
         try:
             async with asyncio.timeout(_TRY):
-                self._line = self._line or await self._connect()
-                await _call(self._line, "PING")
+                self._connection = self._connection or await self._connect_as_owner()
+                await _send_command(self._connection, "PING")
         except Exception:  # noqa: BLE001  # whatever it is
-            await self.let_go()
+            await self.close_admin_connection()
             return False
         return True
 
-    async def makes_room(self) -> bool:
-        """Put out who has not logged in, where few places are left, or little memory; whether that was so."""
-        if self._line is None or not self._keys:
+    async def evict_strangers(self) -> bool:
+        """Disconnect clients without a login when places or memory run short; returns whether it did."""
+        if self._connection is None or not self._keys:
             return False
         share, of = _FULL
         try:
             async with asyncio.timeout(_CLEARING):
-                clients = bytes(await _call(self._line, "INFO", "clients"))
-                memory = bytes(await _call(self._line, "INFO", "memory"))
-                taken, most = (_number(clients, name) for name in (b"connected_clients", b"maxclients"))
+                clients = bytes(await _send_command(self._connection, "INFO", "clients"))
+                memory = bytes(await _send_command(self._connection, "INFO", "memory"))
+                taken, most = (
+                    _parse_info_number(clients, name) for name in (b"connected_clients", b"maxclients")
+                )
                 if (
                     taken * of <= (most or _PLACES) * share
-                    and _number(memory, b"used_memory") * of <= _MEMORY * share
+                    and _parse_info_number(memory, b"used_memory") * of <= _MEMORY * share
                 ):
                     return False
-                await _call(self._line, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
+                await _send_command(self._connection, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
         except Exception:  # noqa: BLE001  # whatever it is; the next look at the server tells
-            await self.let_go()
+            await self.close_admin_connection()
             return False
         return True
 
-    async def follow(self) -> None:
-        """Let clients in by the passwords of now and no others, should they have changed. Who is in stays.
+    async def apply_passwords(self) -> None:
+        """Accept the current passwords and no others, if they have changed. Connected clients stay.
 
         Raises:
             StoreError: the server has not taken them; it may be starting.
 
         """
         wanted = self._keys.passwords
-        if self._taught == wanted or not wanted:
+        if self._passwords == wanted or not wanted:
             return
-        passwords = tuple(map(_hash, wanted))
-        await self._tell(*(("ACL", "SETUSER", user, "resetpass", *passwords) for user in _USERS))
-        self._former |= not set(self._taught) <= set(wanted)
-        self._taught = wanted
+        passwords = tuple(map(_hash_password, wanted))
+        await self._send_commands(*(("ACL", "SETUSER", user, "resetpass", *passwords) for user in _USERS))
+        self._may_have_former |= not set(self._passwords) <= set(wanted)
+        self._passwords = wanted
 
-    async def put_out_former(self) -> bool:
-        """Put out whoever may be in by a password that counts no more; whether there may have been any. The
+    async def disconnect_former(self) -> bool:
+        """Disconnect clients that may have used a former password; returns whether there may be any. The
         server does not tell who is: all go, and members come again.
 
         Raises:
             StoreError: the server did not do it.
 
         """
-        if not self._former:
+        if not self._may_have_former:
             return False
-        await self._tell(*(("CLIENT", "KILL", "USER", user) for user in _USERS))
-        self._former = False
+        await self._send_commands(*(("CLIENT", "KILL", "USER", user) for user in _USERS))
+        self._may_have_former = False
         return True
 
-    async def _tell(self, *commands: Sequence[str]) -> None:
-        """Have the server do these, on a connection of their own."""
+    async def _send_commands(self, *commands: Sequence[str]) -> None:
+        """Run commands on a separate connection."""
         try:
             async with asyncio.timeout(_TRY):
-                connection = await self._connect()
+                connection = await self._connect_as_owner()
                 try:
                     for command in commands:
-                        await _call(connection, *command)
+                        await _send_command(connection, *command)
                 finally:
                     await connection.disconnect(nowait=True)
         except Exception as error:
-            raise _explain(error, join_host(self._host)) from error
+            raise _explain_error(error, join_host_port(*self._host)) from error
 
-    async def let_go(self) -> None:
-        """Close the connection that the server is looked after by."""
-        line, self._line = self._line, None
+    async def close_admin_connection(self) -> None:
+        """Close the owner's connection."""
+        line, self._connection = self._connection, None
         if line is not None:
             await line.disconnect(nowait=True)
 
-    async def _ask(self) -> str:
-        """Teach the server its scripts; the answer is why it is not ready, or nothing.
+    async def _load_scripts(self) -> str:
+        """Load the scripts; returns why the server is not ready, or nothing.
 
         The connection is kept: later, strangers may have taken all places.
         """
         from unitagent.store import scripts  # noqa: PLC0415
 
-        await self.let_go()
+        await self.close_admin_connection()
         try:
             async with asyncio.timeout(_TRY):
-                self._line = await self._connect()
-                about = bytes(await _call(self._line, "INFO", "server"))
+                self._connection = await self._connect_as_owner()
+                about = bytes(await _send_command(self._connection, "INFO", "server"))
                 for script in scripts.ALL:
-                    await _call(self._line, "SCRIPT", "LOAD", script.source)
-        except Exception as error:  # noqa: BLE001  # it is told when it lasts
-            await self.let_go()
+                    await _send_command(self._connection, "SCRIPT", "LOAD", script.source)
+        except Exception as error:  # noqa: BLE001  # reported if it lasts
+            await self.close_admin_connection()
             self._check_alive()
-            if _is_refusal(error):
-                raise self._stranger() from None
-            return str(_explain(error, join_host(self._host)))
+            if _is_login_refusal(error):
+                raise self._make_other_server_error() from None
+            return str(_explain_error(error, join_host_port(*self._host)))
         if f"process_id:{self.pid}\r\n".encode() not in about:
-            await self.let_go()
-            raise self._stranger()
+            await self.close_admin_connection()
+            raise self._make_other_server_error()
         return ""
 
-    async def _connect(self) -> AbstractConnection:
-        from unitagent.store.connection import Endpoint, connect  # noqa: PLC0415
+    async def _connect_as_owner(self) -> AbstractConnection:
+        from unitagent.store.connection import ServerAddress, open_connection  # noqa: PLC0415
 
         host, port = self._host
-        return await connect(Endpoint(host=host, port=port, login=Login(_OWNER, self._key)), _TRY)
+        return await open_connection(
+            ServerAddress(host=host, port=port, login=Login(_OWNER, self._key)), _TRY
+        )
 
-    def _stranger(self) -> StoreError:
-        place = join_host(self._host)
+    def _make_other_server_error(self) -> StoreError:
+        place = join_host_port(*self._host)
         return StoreError(f"the embedded store did not start: another server answers at {place}")
 
     def _check_alive(self) -> None:
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
-            raise StoreError(f"the embedded store ended: {self._last_words() or 'it said nothing'}") from None
+            raise StoreError(
+                f"the embedded store ended: {self._read_last_output() or 'it said nothing'}"
+            ) from None
 
-    def _configuration(self) -> bytes:
+    def _render_configuration(self) -> bytes:
         return _CONFIGURATION.format(
             bind=self._host[0],
             port=self._host[1],
             places=_PLACES,
             memory=_MEMORY,
-            passwords=" ".join(map(_hash, self._keys.passwords)) or "nopass",
+            passwords=" ".join(map(_hash_password, self._keys.passwords)) or "nopass",
             permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
             member=MEMBER,
             owner=_OWNER,
-            key=_hash(self._key),
+            key=_hash_password(self._key),
         ).encode()
 
-    def _new_output(self) -> int:
+    def _open_output_pipe(self) -> int:
         """Make a pipe for what the server says, kept for its last words; a full one loses, never blocks."""
         if self._output >= 0:
             os.close(self._output)
         self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         return write
 
-    def _last_words(self) -> str:
+    def _read_last_output(self) -> str:
         try:
             said = os.read(self._output, _PIPE).decode(errors="replace")
         except BlockingIOError:
@@ -334,25 +343,25 @@ class EmbeddedServer:
         return "; ".join(lines[-2:])[-_LAST_WORDS:]
 
 
-async def _call(line: AbstractConnection, *words: str | bytes) -> Any:
-    from unitagent.store.connection import call  # noqa: PLC0415
+async def _send_command(line: AbstractConnection, *words: str | bytes) -> Any:
+    from unitagent.store.connection import send_command  # noqa: PLC0415
 
-    return await call(line, *words)
-
-
-def _explain(error: Exception, place: str) -> StoreError:
-    from unitagent.store.trouble import explain  # noqa: PLC0415
-
-    return explain(error, place)
+    return await send_command(line, *words)
 
 
-def _is_refusal(error: Exception) -> bool:
+def _explain_error(error: Exception, place: str) -> StoreError:
+    from unitagent.store.errors import explain_error  # noqa: PLC0415
+
+    return explain_error(error, place)
+
+
+def _is_login_refusal(error: Exception) -> bool:
     from redis.exceptions import AuthenticationError  # noqa: PLC0415
 
     return isinstance(error.__cause__ or error, AuthenticationError)
 
 
-def _filled(content: bytes) -> int:
+def _make_filled_pipe(content: bytes) -> int:
     """Make the reading end of a pipe that holds ``content``, which is far below what a pipe takes."""
     read, write = os.pipe2(os.O_CLOEXEC)
     with open(write, "wb") as pipe:  # noqa: PTH123  # a descriptor, not a path
@@ -360,18 +369,18 @@ def _filled(content: bytes) -> int:
     return read
 
 
-def _number(about: bytes, name: bytes) -> int:
+def _parse_info_number(about: bytes, name: bytes) -> int:
     """A number of what INFO tells; 0 where it does not."""
     found = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
-def _hash(password: str) -> str:
+def _hash_password(password: str) -> str:
     """A password as a rule of the server's, which does not tell it."""
     return f"#{hashlib.sha256(password.encode()).hexdigest()}"
 
 
-def _spawn(argv: Sequence[str], stdin: int, output: int) -> int:
+def _spawn_process(argv: Sequence[str], stdin: int, output: int) -> int:
     """Spawn without ``Popen``, which would wait for its child; in a group that no terminal interrupts."""
     places = [
         (os.POSIX_SPAWN_DUP2, source, target) for source, target in ((stdin, 0), (output, 1), (output, 2))

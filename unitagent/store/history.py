@@ -1,7 +1,7 @@
-"""A Unit's history in the store: a capped stream beside its board, that agents add to and operators read.
+"""A Unit's history in the store: a capped stream that agents append to and operators read.
 
-The invariant: its troubles are none of the Unit's. It has a connection of its own, nothing that an agent
-decides comes from it, and whatever else hangs under its key is removed or left out.
+The invariant: failures of the history never affect the Unit. It has its own connection, no decision of an
+agent depends on it, and foreign data under its key is removed or ignored.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
-from unitagent.store import scripts, wire
-from unitagent.store.connection import call
-from unitagent.store.keys import KEPT_MOMENTS, Keys
-from unitagent.store.line import Line
-from unitagent.store.view import Warnings
+from unitagent.store import codec, scripts
+from unitagent.store.connection import send_command
+from unitagent.store.keys import KEPT_MOMENTS, KeyNames
+from unitagent.store.store_connection import StoreConnection
+from unitagent.store.unit_view import LimitedWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.core.history import Moment
-    from unitagent.store.address import Directions
+    from unitagent.core.history import HistoryEvent
+    from unitagent.store.address import LocationSource
 
 _log = logging.getLogger(__name__)
 _PAGE = 500  # moments read at once
@@ -32,7 +32,7 @@ _LONGEST = 1000  # characters of a sentence
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HistoryPage:
     """A part of a Unit's history.
 
     Attributes:
@@ -42,12 +42,12 @@ class Page:
 
     """
 
-    moments: tuple[Moment, ...]
+    moments: tuple[HistoryEvent, ...]
     last: bytes
     now: float
 
 
-class History:
+class UnitHistory:
     """What happened to one Unit.
 
     Every method raises :class:`unitagent.errors.StoreError` as those of a ``Store`` do.
@@ -56,83 +56,82 @@ class History:
         unit: name of the Unit.
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
-        warn: says a sentence about garbage in the store; each is said once.
+        warn: takes a sentence about garbage in the store; each comes once.
 
     """
 
     def __init__(
         self,
         unit: str,
-        url: str | Directions,
+        url: str | LocationSource,
         *,
         timeout: float,
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
-        self._key = Keys(unit).history
-        self._line = Line(url, self._key, timeout)
-        self._warnings = Warnings(warn)
+        self._key = KeyNames(unit).history
+        self._connection = StoreConnection(url, self._key, timeout)
+        self._warnings = LimitedWarnings(warn)
 
-    async def add(self, moments: Sequence[Moment], clock: Callable[[], float]) -> None:
+    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Keep moments; ``clock`` is the one that they were dated by, asked when they are sent."""
-        kind = await self._line.operate(lambda connection: _add(connection, self._key, moments, clock))
+        kind = await self._connection.execute(
+            lambda connection: _run_append(connection, self._key, moments, clock)
+        )
         if kind:
             self._warn_of_type(kind.decode(errors="replace"))
 
-    async def read(self, after: bytes = b"") -> Page:
+    async def read(self, after: bytes = b"") -> HistoryPage:
         """Read what follows a page's last moment; from the beginning without one."""
-        return await self._line.operate(lambda connection: self._read(connection, after))
+        return await self._connection.execute(lambda connection: self._read_page(connection, after))
 
     async def close(self) -> None:
-        """Let go of the connection; the history can be used again afterwards."""
-        await self._line.close()
+        """Close the connection; the history can be used again afterwards."""
+        await self._connection.close()
 
-    async def _read(self, connection: AbstractConnection, after: bytes) -> Page:
-        seconds, micros = await call(connection, "TIME")
+    async def _read_page(self, connection: AbstractConnection, after: bytes) -> HistoryPage:
+        seconds, micros = await send_command(connection, "TIME")
         begin = b"(" + after if after else b"-"
         try:
-            entries = await call(connection, "XRANGE", self._key, begin, "+", "COUNT", _PAGE)
+            entries = await send_command(connection, "XRANGE", self._key, begin, "+", "COUNT", _PAGE)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             self._warn_of_type("something else")
             entries = []
         last = entries[-1][0] if entries else after
-        return Page(tuple(self._moments(entries)), last, int(seconds) + int(micros) / 1e6)
+        return HistoryPage(tuple(self._decode_entries(entries)), last, int(seconds) + int(micros) / 1e6)
 
-    def _moments(self, entries: Sequence[Any]) -> Iterator[Moment]:
+    def _decode_entries(self, entries: Sequence[Any]) -> Iterator[HistoryEvent]:
         for _, fields in entries:
-            moment = _moment(fields)
+            moment = _decode_entry(fields)
             if moment is None:
-                self._warnings.once("an entry of the history in the store cannot be read; ignored it")
+                self._warnings.warn_once("an entry of the history in the store cannot be read; ignored it")
             else:
                 yield moment
 
     def _warn_of_type(self, kind: str) -> None:
-        self._warnings.once(f"the store held {kind} under our key {self._key}, which is no history")
+        self._warnings.warn_once(f"the store held {kind} under our key {self._key}, which is not a history")
 
 
-def _moment(fields: Any) -> Moment | None:
+def _decode_entry(fields: Any) -> HistoryEvent | None:
     match fields:
-        case [b"at", bytes(at), b"moment", bytes(raw)] if wire.decode_number(at):
-            moment = wire.decode_moment(raw)
-            return moment and replace(moment, at=wire.decode_number(at) / 1e6)
+        case [b"at", bytes(at), b"moment", bytes(raw)] if codec.decode_number(at):
+            moment = codec.decode_moment(raw)
+            return moment and replace(moment, at=codec.decode_number(at) / 1e6)
     return None
 
 
-async def _add(
-    connection: AbstractConnection, key: str, moments: Sequence[Moment], clock: Callable[[], float]
+async def _run_append(
+    connection: AbstractConnection, key: str, moments: Sequence[HistoryEvent], clock: Callable[[], float]
 ) -> bytes:
     """Run the script by its name, or send it to a server that has yet to learn it."""
 
-    def words() -> Iterator[str | bytes | int]:
+    def build_arguments() -> Iterator[str | bytes | int]:
         now = clock()
         yield from (1, key, KEPT_MOMENTS)
         for moment in moments:
             yield max(0, int((now - moment.at) * 1e6))
-            yield wire.encode(replace(moment, detail=moment.detail[:_LONGEST]))
+            yield codec.encode_value(replace(moment, detail=moment.detail[:_LONGEST]))
 
-    try:
-        kind: bytes = await call(connection, "EVALSHA", scripts.HISTORY.sha, *words())
-    except NoScriptError:
-        kind = await call(connection, "EVAL", scripts.HISTORY.source, *words())
+    kind: bytes = await scripts.run_script(connection, scripts.HISTORY, *build_arguments())
     return kind

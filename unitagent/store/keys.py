@@ -1,4 +1,4 @@
-"""The names under which a Unit lives in Redis. All share one hash tag, so a Cluster keeps them together."""
+"""The names of a Unit's keys in Redis. All share one hash tag, so a Cluster keeps them on one node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REGISTRY = "unitagent:{registry}:units"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class KeyNames:
     """Names of one Unit's keys and of its channel."""
 
     unit: str

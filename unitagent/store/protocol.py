@@ -1,7 +1,7 @@
-"""What the agent asks of a store: a notice-board that all records of one Unit hang on.
+"""What the agent requires of a store: a membership table that holds the records of one Unit.
 
-The invariant: the store is never believed to remember. It may be wiped, replaced or set back at any moment;
-whatever it answers is one atomic snapshot of what it knows then.
+The invariant: nobody relies on the store's memory. It may be wiped, replaced or set back at any moment;
+each answer is one atomic snapshot of what it holds then, and agents rewrite whatever it loses.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class UnitSnapshot:
     """One Unit as an operator sees it, without taking part.
 
     Attributes:
-        generation: the highest the store has been told of; 0 for none.
+        generation: the highest that the store knows; 0 for none.
         records: of all ranks that ever joined and that the store remembers.
         ages: rank -> seconds since its last heartbeat, by the clock of the store's server.
         failure: the first failure of the last generation that failed.
-        order: the last operator's wish.
+        order: the last operator's order.
         age: seconds since the store first heard of the Unit; None when it never did.
-        unlike: ranks whose records are not signed with exactly the secrets of whoever reads.
-        foreign: those of them whose records are signed with none of these.
+        unlike: ranks whose records are not signed with exactly the reader's secrets.
+        foreign: those of them whose records are signed with none of them.
 
     """
 
@@ -43,7 +43,7 @@ class UnitSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class WorkloadOutput:
     """The last lines that a failing workload wrote to its stderr."""
 
     generation: int
@@ -52,8 +52,8 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What rank 0 announces of its Unit to whoever sends it traffic.
+class Endpoint:
+    """Where traffic for a Unit goes, as its rank 0 publishes it.
 
     Attributes:
         service: that the Unit belongs to; its own name when nobody grouped it.
@@ -61,9 +61,9 @@ class Entry:
         port: where its workload takes user traffic; 0 when that is not known.
         probe_port: of its agent; 0 for none.
         traffic: whether ``/traffic`` is 200.
-        lease: seconds after which this is no longer so, unless it is announced again.
-        phase: what the Unit is doing; empty when that was not told.
-        at: when this was said: milliseconds of the server's clock, as rank 0 knows it.
+        lease: seconds after which this expires, unless it is published again.
+        phase: what the Unit is doing; empty if unknown.
+        at: when this was published: milliseconds of the server's clock, as rank 0 knows it.
 
     """
 
@@ -82,17 +82,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class RegistryRecord:
     """An entry as it hangs in the store, and when it was put there, or signed: seconds of the server's
     clock.
     """
 
     at: float
-    entry: Entry
+    entry: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Sights:
+class RegistrySnapshot:
     """All entries by Unit, and the seconds of the server's clock when they were read.
 
     Attributes:
@@ -101,26 +101,26 @@ class Sights:
     """
 
     now: float
-    units: Mapping[str, Sight]
+    units: Mapping[str, RegistryRecord]
     proven: bool = False
 
 
 class Store(Protocol):
-    """One Unit's notice-board.
+    """One Unit's membership table.
 
     Every method raises :class:`unitagent.errors.StoreError`, with one sentence that holds no secret, when
     the store could not be reached or refused us, and does so within the timeout given at construction.
-    Nothing is retried and no outage is hidden: who counts unbroken contact has to know of every break.
+    Nothing is retried and no outage is hidden: the agent counts unbroken contact, so it must see every break.
     """
 
     def set_rank(self, rank: int) -> None:
-        """Say which rank this agent wants; until then an exchange only looks."""
+        """Set the rank that this agent claims; until then an exchange only reads."""
 
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
 
     async def listen(self, on_push: Callable[[], None]) -> None:
-        """Call ``on_push`` whenever another agent said "look"; runs until cancelled, and raises nothing.
+        """Call ``on_push`` at each wake-up by another agent; runs until cancelled, and raises nothing.
 
         Subscribing anew after an outage counts as a push, since one may have been missed.
         """
@@ -128,14 +128,14 @@ class Store(Protocol):
     async def read(self) -> UnitSnapshot:
         """Read the whole Unit and change nothing."""
 
-    async def order(self, order: Order) -> Order:
-        """Leave an operator's wish, and push; returns it with the generation and the number it got."""
+    async def put_order(self, order: Order) -> Order:
+        """Store an operator's order and wake all agents; returns it with its generation and number."""
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""
 
-    async def read_output(self, generation: int) -> Output | None:
+    async def read_output(self, generation: int) -> WorkloadOutput | None:
         """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
 
     async def close(self) -> None:
-        """Let go of all connections; the store can be used again afterwards."""
+        """Close all connections; the store can be used again afterwards."""

@@ -1,37 +1,40 @@
-"""The list of all Units of a store, and where the traffic of each one goes. Rank 0 keeps its own line in it.
+"""The registry of all Units in a store, with the endpoint of each: where its traffic goes. Rank 0 of a Unit
+maintains its row.
 
-The invariant: it is written and read in one key of its own, beside the boards of the Units, so a Cluster may
-keep it on another server than any of them, and its troubles are none of a Unit's.
+The invariants: the registry is one key, apart from the Units' own, so a Cluster may keep it on another
+server, and its failures never affect a Unit. Whoever fills it gets only a share of our time: rows that have
+not changed are not decoded again, other tasks run between batches, and new rows beyond ``MAX_ROWS`` are
+ignored.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from unitagent.keys import Keyring
-from unitagent.sealing import Kind
-from unitagent.store import meaning, scripts, wire
-from unitagent.store.connection import call
+from unitagent.store import codec, scripts
+from unitagent.store.codec import SignatureMatch, check_signature, sign_value
+from unitagent.store.connection import send_command
 from unitagent.store.keys import REGISTRY
-from unitagent.store.line import Line
-from unitagent.store.lines import MOST, Lines
-from unitagent.store.protocol import Entry, Sight, Sights
-from unitagent.store.script import pairs
-from unitagent.store.scripts import Word
-from unitagent.store.signed import Signed, sign, signed
-from unitagent.store.view import Warnings
+from unitagent.store.protocol import Endpoint, RegistryRecord, RegistrySnapshot
+from unitagent.store.scripts import Argument, pair_up
+from unitagent.store.store_connection import StoreConnection
+from unitagent.store.unit_view import LimitedWarnings
+from unitagent.system.keyring import Keyring, SealKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from redis.asyncio.connection import AbstractConnection
 
-    from unitagent.store.address import Directions
+    from unitagent.store.address import LocationSource
+
 
 _log = logging.getLogger(__name__)
 _LONGEST, _LONGEST_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
@@ -46,91 +49,139 @@ class Registry:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
         keys: that lines are signed with; who reads without any takes them as they are.
-        warn: says a sentence about garbage in the store; each is said once.
+        warn: takes a sentence about garbage in the store; each comes once.
 
     """
 
     def __init__(
         self,
-        url: str | Directions,
+        url: str | LocationSource,
         *,
         timeout: float,
         keys: Keyring | None = None,
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
-        self._line = Line(url, REGISTRY, timeout)
+        self._connection = StoreConnection(url, REGISTRY, timeout)
         self._keys = keys if keys is not None else Keyring()
         self._edition = self._keys.edition  # that the lines were compared with
-        self._warnings = Warnings(warn)
+        self._warnings = LimitedWarnings(warn)
         self._ahead: float | None = None  # the server's clock, beside our monotonic one
-        self._lines = Lines[Sight | None](self._warnings.once)
+        self._lines = RowCache[RegistryRecord | None](self._warnings.warn_once)
 
-    async def announce(self, entry: Entry, *, first: bool = False) -> None:
-        """Write down what is so now; the ``first`` time also take out who has been gone for a day."""
+    async def announce_endpoint(self, entry: Endpoint, *, first: bool = False) -> None:
+        """Publish an endpoint; the ``first`` time also remove rows that are older than a day."""
         if self._ahead is None:
-            self._set_clock(await self._line.operate(_milliseconds))
+            self._set_clock(await self._connection.execute(_read_server_clock))
         entry = replace(entry, at=int((time.monotonic() + (self._ahead or 0.0)) * 1000))
-        text = sign(self._keys, Kind.ENTRY, entry.unit, msgspec.json.encode(entry))
+        text = sign_value(self._keys, SealKind.ENTRY, entry.unit, msgspec.json.encode(entry))
         lasts = int(entry.lease * 1000)
         words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
-        self._set_clock(await self._line.operate(lambda connection: _write(connection, words)))
+        self._set_clock(await self._connection.execute(lambda connection: _run_announce(connection, words)))
 
     def _set_clock(self, milliseconds: int) -> None:
         self._ahead = milliseconds / 1000 - time.monotonic()
 
-    async def withdraw(self, unit: str, incarnation: str) -> None:
-        """Take the line of a Unit out, unless somebody else has written it."""
+    async def withdraw_endpoint(self, unit: str, incarnation: str) -> None:
+        """Remove a Unit's row, unless another agent has written it."""
         words = (unit, incarnation, 0, 0, b"", 0)
-        await self._line.operate(lambda connection: _write(connection, words))
+        await self._connection.execute(lambda connection: _run_announce(connection, words))
 
-    async def read(self) -> Sights:
+    async def read(self) -> RegistrySnapshot:
         """Read all lines, and what time it is there."""
         if self._edition != self._keys.edition:
             self._edition = self._keys.edition
             self._lines.forget()
         known = self._lines.names
-        now, lines = await self._line.operate(lambda connection: _all(connection, known))
-        read = await self._lines.read(lines, self._sight)
+        now, lines = await self._connection.execute(lambda connection: _read_rows(connection, known))
+        read = await self._lines.read(lines, self._decode_row)
         sights = {sight.entry.unit: sight for sight in read if sight is not None}
-        return Sights(now, sights, proven=bool(self._keys))
+        return RegistrySnapshot(now, sights, proven=bool(self._keys))
 
     async def close(self) -> None:
-        """Let go of the connection."""
-        await self._line.close()
+        """Close the connection."""
+        await self._connection.close()
 
-    def _sight(self, name: bytes, raw: bytes) -> Sight | None:
-        """Read one line; what is not exactly of our making is None, and told."""
+    def _decode_row(self, name: bytes, raw: bytes) -> RegistryRecord | None:
+        """Decode one row; a row that we did not write becomes None, with a warning."""
         at, *_, text = raw.split(b" ", 4) if raw.count(b" ") >= 4 else (b"", b"")  # noqa: PLR2004
         what = f"the store's line of Unit {name[:128].decode(errors='replace')!r}"
-        if signed(self._keys, Kind.ENTRY, name.decode("latin-1"), text) is Signed.NOT_MINE:
-            self._warnings.once(f"{what} is not signed with this UNIT_SECRET; ignored it")
+        if (
+            check_signature(self._keys, SealKind.ENTRY, name.decode("latin-1"), text)
+            is SignatureMatch.NOT_MINE
+        ):
+            self._warnings.warn_once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return None
-        entry = _entry(name, text) if len(raw) <= _LONGEST else None
+        entry = _decode_endpoint(name, text) if len(raw) <= _LONGEST else None
         if entry is None:
-            self._warnings.once(f"{what} cannot be read; ignored it")
+            self._warnings.warn_once(f"{what} cannot be read; ignored it")
             return None
-        return Sight((entry.at if self._keys else wire.decode_number(at)) / 1e3, entry)
+        return RegistryRecord((entry.at if self._keys else codec.decode_number(at)) / 1e3, entry)
 
 
-async def _all(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
+async def _read_rows(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
     """Read as many lines as may count, with those of known Units among them, and nothing that is too long."""
-    words: tuple[Word, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MOST + 1, *known)
-    seconds, micros, *lines = await scripts.run(connection, scripts.UNITS, *words)
-    return int(seconds) + int(micros) / 1e6, pairs(lines)
+    words: tuple[Argument, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MAX_ROWS + 1, *known)
+    seconds, micros, *lines = await scripts.run_script(connection, scripts.UNITS, *words)
+    return int(seconds) + int(micros) / 1e6, pair_up(lines)
 
 
-def _entry(name: bytes, text: bytes) -> Entry | None:
+def _decode_endpoint(name: bytes, text: bytes) -> Endpoint | None:
     try:
-        entry = msgspec.json.decode(text, type=Entry)
+        entry = msgspec.json.decode(text, type=Endpoint)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return entry if entry.unit.encode(errors="replace") == name and meaning.is_entry(entry) else None
+    return entry if entry.unit.encode(errors="replace") == name and codec.is_valid_endpoint(entry) else None
 
 
-async def _milliseconds(connection: AbstractConnection) -> int:
-    seconds, micros = await call(connection, "TIME")
+async def _read_server_clock(connection: AbstractConnection) -> int:
+    seconds, micros = await send_command(connection, "TIME")
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-async def _write(connection: AbstractConnection, words: tuple[Word, ...]) -> int:
-    return int(await scripts.run(connection, scripts.ANNOUNCE, 1, REGISTRY, *words))
+async def _run_announce(connection: AbstractConnection, words: tuple[Argument, ...]) -> int:
+    return int(await scripts.run_script(connection, scripts.ANNOUNCE, 1, REGISTRY, *words))
+
+
+T = TypeVar("T")
+MAX_ROWS = 10_000  # Units in one store
+_ROWS_PER_TURN = 200  # lines read in one turn of the event loop
+
+
+class RowCache(Generic[T]):
+    """What was read the last time; ``warn`` says that some were left out."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._read: dict[bytes, tuple[bytes, T]] = {}
+
+    @property
+    def names(self) -> list[bytes]:
+        """Whose lines were read the last time, and meant something."""
+        return [name for name, (_, meaning) in self._read.items() if meaning is not None]
+
+    def forget(self) -> None:
+        """Read each line again next time."""
+        self._read.clear()
+
+    async def read(self, lines: Mapping[bytes, bytes], read: Callable[[bytes, bytes], T]) -> list[T]:
+        """Give what each line means, in no order."""
+        found: dict[bytes, tuple[bytes, T]] = {}
+        fresh = 0
+        for name in self._choose_rows(lines):
+            raw = lines[name]
+            known = self._read.get(name)
+            if known is None or known[0] != raw:
+                known = raw, read(name, raw)
+                fresh += 1
+                if fresh % _ROWS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+            found[name] = known
+        self._read = found
+        return [meaning for _, meaning in found.values()]
+
+    def _choose_rows(self, lines: Mapping[bytes, bytes]) -> Iterable[bytes]:
+        if len(lines) <= MAX_ROWS:
+            return lines
+        self._warn(f"the store lists more than {MAX_ROWS} Units; those that came last are left out")
+        known = (name for name in self._read if name in lines)
+        return islice(chain(known, (name for name in lines if name not in self._read)), MAX_ROWS)

@@ -1,6 +1,6 @@
-"""Is COMMAND there and can it run? Asked before the instance joins: a typo must not restart a Unit.
+"""Checks that COMMAND exists and can run, before the instance joins: a typo must not restart a Unit.
 
-The answers are a shell's: 127 for not found, 126 for found but not executable.
+The exit codes are those of a shell: 127 for not found, 126 for found but not executable.
 """
 
 from __future__ import annotations
@@ -9,63 +9,66 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.core.exits import Code
+from unitagent.core.exits import ExitCode
 from unitagent.errors import CommandError
 from unitagent.workload.environment import has_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_FOLDERS = 8  # of PATH that a message shows
+_FOLDERS = 8  # of PATH shown in a message
 _OF_SHELLS = frozenset(
     {"cd", "export", "source", ".", "set", "ulimit", "exec", "eval", "if", "for", "while", "{", "("}
 )
 _JOINING = frozenset({"&&", "||", "|", ";", "&", ">", "2>&1"})
-_HEAD = 256  # the kernel reads no more of a file to find out how to run it (BINPRM_BUF_SIZE)
+_HEAD = 256  # bytes that the kernel reads of a file to find out how to run it (BINPRM_BUF_SIZE)
 
 
-def resolve(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """Check that ``argv`` can be run in the environment ``env`` and return it as given.
+def check_command(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """Check that ``argv`` can be run in the environment ``env``, and return it unchanged.
 
-    A first word with a placeholder is not known yet and is left to the spawn.
+    A first word with a placeholder is not known yet, so the spawn checks it.
 
     Raises:
-        CommandError: with the exit code 127 or 126 and a sentence that says why.
+        CommandError: with the exit code 127 or 126 and the reason.
 
     """
     if not argv or not argv[0]:
-        raise CommandError("no COMMAND given: write `unitagent run -- COMMAND [ARG...]`", Code.CONFIGURATION)
+        raise CommandError(
+            "no COMMAND given: use `unitagent run -- COMMAND [ARG...]`", ExitCode.CONFIGURATION
+        )
     if not has_placeholder(argv[0]):
         try:
-            locate(argv[0], env)
+            locate_program(argv[0], env)
         except CommandError as error:
-            hint = _meant(argv) if error.exit_code == Code.NOT_FOUND else ""
+            hint = _suggest_remedy(argv) if error.exit_code == ExitCode.NOT_FOUND else ""
             raise CommandError(f"{error}{hint}", error.exit_code) from None
     return list(argv)
 
 
-def _meant(argv: Sequence[str]) -> str:
-    """What a person may have meant by a first word that is no program; empty where nothing is plain."""
-    first, shell = argv[0], "sh -c '…' runs a shell's text"
+def _suggest_remedy(argv: Sequence[str]) -> str:
+    """Suggest what the user may have meant by a first word that is not a program; empty if unclear."""
+    first, shell = argv[0], "run it in a shell: sh -c '…'"
     if first.startswith("-"):
-        return "; it begins with -: an option of the agent's own stands before --, COMMAND behind it"
+        return "; it starts with -: put options of the agent before --, and COMMAND after it"
     if any(letter.isspace() for letter in first):
-        return f"; it is one word with spaces: leave out the quotes around all of it, or {shell}"
+        return f"; it is one word with spaces: remove the quotes around the whole command, or {shell}"
     if first.partition("=")[0].isidentifier() and "=" in first:
-        return f"; it sets a variable: begin with env, as in env {first} COMMAND, or {shell}"
+        return f"; it sets a variable: start with env (env {first} COMMAND), or {shell}"
     if first in _OF_SHELLS or _JOINING.intersection(argv):
-        return f"; it is written for a shell: {shell}"
+        return f"; it uses shell syntax; {shell}"
     return ""
 
 
-def locate(word: str, env: Mapping[str, str]) -> str:
-    """Return the path of the file that ``word`` means, looking it up on the ``PATH`` of ``env`` like a shell.
+def locate_program(word: str, env: Mapping[str, str]) -> str:
+    """Return the path of the program that ``word`` means, looked up on the ``PATH`` of ``env`` like in a
+    shell.
 
     Raises:
         CommandError: as :func:`resolve`.
 
     """
-    candidates = [word] if "/" in word else _on_path(word, env)
+    candidates = [word] if "/" in word else _list_candidates(word, env)
     found = [path for path in candidates if os.access(path, os.F_OK)]
     runnable = [path for path in found if os.access(path, os.X_OK) and Path(path).is_file()]
     if runnable:
@@ -73,37 +76,35 @@ def locate(word: str, env: Mapping[str, str]) -> str:
         return runnable[0]
     if found:
         why = "it is a directory" if Path(found[0]).is_dir() else "it has no execute permission (chmod +x)"
-        raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
-    where = "there is no such file" if "/" in word else f"it is not on PATH ({_shortened(_path(env))})"
-    raise CommandError(f"COMMAND {word!r} not found: {where}", Code.NOT_FOUND)
+        raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)
+    where = "there is no such file" if "/" in word else f"it is not on PATH ({_shorten_path(_get_path(env))})"
+    raise CommandError(f"COMMAND {word!r} not found: {where}", ExitCode.NOT_FOUND)
 
 
-def refused(word: str, error: OSError | ValueError) -> CommandError:
-    """Say in a user's words why the kernel would not run what :func:`locate` had found."""
-    if isinstance(error, FileNotFoundError):
-        why = "a program that it needs to start (its interpreter or loader) is missing"
-    else:
-        why = str(error)
-    return CommandError(f"COMMAND {word!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
+def explain_spawn_error(word: str, error: OSError | ValueError) -> CommandError:
+    """Explain to the user why the kernel refused to run the program that :func:`locate_program` found."""
+    missing = isinstance(error, FileNotFoundError)
+    why = "its interpreter or loader is missing" if missing else str(error)
+    return CommandError(f"COMMAND {word!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)
 
 
-def _shortened(path: str) -> str:
-    """Show the folders that are looked at first, as many as a line has room for."""
+def _shorten_path(path: str) -> str:
+    """Return the first folders, as many as fit into a message."""
     folders = path.split(os.pathsep)
     shown = os.pathsep.join(folders[:_FOLDERS])
     return shown if len(folders) <= _FOLDERS else f"{shown} and {len(folders) - _FOLDERS} more"
 
 
-def _path(env: Mapping[str, str]) -> str:
+def _get_path(env: Mapping[str, str]) -> str:
     return env.get("PATH") or os.defpath
 
 
-def _on_path(word: str, env: Mapping[str, str]) -> list[str]:
-    return [str(Path(folder or ".") / word) for folder in _path(env).split(os.pathsep)]
+def _list_candidates(word: str, env: Mapping[str, str]) -> list[str]:
+    return [str(Path(folder or ".") / word) for folder in _get_path(env).split(os.pathsep)]
 
 
 def _check_format(path: str) -> None:
-    """Find out what would be ENOEXEC or a missing interpreter; a binary of any kind is left to the kernel."""
+    """Detect ENOEXEC and a missing interpreter early; any binary is left to the kernel."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)
@@ -113,8 +114,8 @@ def _check_format(path: str) -> None:
         _check_interpreter(path, head.partition(b"\n")[0][2:])
     elif not head or b"\0" not in head:
         raise CommandError(
-            f"COMMAND {path!r} cannot be executed: it is no program and its first line is not #!INTERPRETER",
-            Code.NOT_EXECUTABLE,
+            f"COMMAND {path!r} cannot be executed: not a binary, and its first line is not #!INTERPRETER",
+            ExitCode.NOT_EXECUTABLE,
         )
 
 
@@ -122,9 +123,9 @@ def _check_interpreter(path: str, line: bytes) -> None:
     words = line.strip(b" \t").split(None, 1)
     name = os.fsdecode(words[0]) if words else ""
     if line.endswith(b"\r"):
-        why = f"its first line {os.fsdecode(line)!r} ends in a carriage return (use Unix line ends)"
+        why = f"its first line {os.fsdecode(line)!r} ends in a carriage return (use Unix line endings)"
     elif not os.access(name, os.X_OK):
         why = f"its interpreter {name!r} is missing or not executable"
     else:
         return
-    raise CommandError(f"COMMAND {path!r} cannot be executed: {why}", Code.NOT_EXECUTABLE)
+    raise CommandError(f"COMMAND {path!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)

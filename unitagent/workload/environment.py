@@ -1,7 +1,7 @@
-"""What the workload is given: its place in the gang, as variables and as words of its command line.
+"""The environment of the workload and the placeholders of its command line: its rank in the gang.
 
-Three kinds of variables: those that are always ours, those that a framework reads and that are ours only
-where the user set nothing, and those that a workload must not see. An empty variable counts as unset.
+There are three kinds of variables: those that we always set, those that frameworks read and that we set only
+if the user did not, and those that a workload must not see. An empty variable counts as unset.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ MARKER = "UNIT_AGENT"
 
 _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE")
 
-# Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod beside a Service named "vllm"; engines read a
-# number.
+# Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod next to a Service named "vllm"; engines expect
+# a number.
 _LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
-# Not ${RANK_ID}: that is a variable of a shell's, which has the same value.
+# Not ${RANK_ID}: that is a shell variable, which has the same value.
 _NAMES = "(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)"
 _PLACEHOLDER = re.compile(rf"(?<!\$)\{{{_NAMES}\}}")
-# As a shell, or Kubernetes, is asked for a variable; the latter knows those of the pod's spec only.
+# As shells and Kubernetes write a variable; Kubernetes only knows those of the pod's spec.
 _VARIABLE = re.compile(rf"\$(?:{_NAMES}\b|\{{{_NAMES}\}}|\({_NAMES}\))")
-_PORT = re.compile(r"\$(?:\w*PORT\b|\{\w*PORT\}|\(\w*PORT\))")  # images get it in a variable
+_PORT = re.compile(r"\$(?:\w*PORT\b|\{\w*PORT\}|\(\w*PORT\))")  # images often get it in a variable
 # An address before a port, as a placeholder or a shell's variable, without the brackets that IPv6 needs.
 _PAIR = re.compile(
     r"(?<!\[)(?:\{(?:MASTER_ADDRESS|RANK_IP)\}|\$(?:MASTER_ADDR(?:ESS)?|RANK_IP)\b"
@@ -36,13 +36,12 @@ _PAIR = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GangInfo:
-    """What one rank of a gang tells its workload.
+    """What one rank of a gang passes to its workload.
 
     Attributes:
-        master_port: free on rank 0 when the gang was formed, with 7 free ports above it.
-        rank_ips: of all ranks, in rank order.
-        marker: value of ``UNIT_AGENT``, by which a later agent finds leftovers (``leftovers.marker``); empty
-            for none.
+        master_port: a port that was free on rank 0 when the gang was formed, as were the 7 ports above it.
+        rank_ips: addresses of all ranks, in rank order.
+        marker: value of ``UNIT_AGENT``, by which a later agent finds leftovers; empty for none.
 
     """
 
@@ -60,55 +59,55 @@ class GangInfo:
     @property
     def master_endpoint(self) -> str:
         """Address and port of rank 0, IPv6 in brackets."""
-        return f"{_bracketed(self.master_address)}:{self.master_port}"
+        return f"{_bracket_ipv6(self.master_address)}:{self.master_port}"
 
 
-def workload_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
-    """Return the whole environment of the workload, made from the agent's own."""
-    kept = {name: value for name, value in base.items() if not _hidden(name, value)}
-    offered = {name: value for name, value in _offered(gang).items() if value and not kept.get(name)}
-    return kept | offered | _given(gang)
+def build_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
+    """Return the whole environment of the workload, derived from the agent's."""
+    kept = {name: value for name, value in base.items() if not _is_hidden(name, value)}
+    offered = {name: value for name, value in _make_defaults(gang).items() if value and not kept.get(name)}
+    return kept | offered | _make_rank_variables(gang)
 
 
-def fill(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; all other braces are left alone, those of a
-    shell's variables too.
+def fill_placeholders(argv: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """Replace our placeholders (``{RANK_ID}`` …) by ``values``; other braces, such as those of shell
+    variables, stay as they are.
     """
     return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in argv]
 
 
 def explain_pairs(argv: Sequence[str], gang: GangInfo) -> tuple[str, ...]:
-    """Say of an address and a port with nothing but a colon between them that IPv6 does not fit in there."""
+    """Warn about an address and a port joined by a bare colon, which does not work with IPv6."""
     found = next(filter(None, map(_PAIR.search, argv)), None)
     if found is None or ":" not in gang.rank_ip:
         return ()
-    told = f"COMMAND has {found[0][:-1]} and a port, which is no address where the Unit's are IPv6"
-    return (f"{told}: write {{MASTER_ENDPOINT}} for rank 0's, or brackets around the address",)
+    problem = f"COMMAND has {found[0][:-1]} and a port, which is not a valid endpoint with IPv6 addresses"
+    return (f"{problem}: use {{MASTER_ENDPOINT}} for rank 0, or put the address in brackets",)
 
 
 def explain_variables(argv: Sequence[str]) -> tuple[str, ...]:
-    """Say of a variable of ours, or a port's, in a word that no shell reads that it stays as it is."""
+    """Warn about one of our variables, or a port variable, that no shell will expand."""
     found = next(filter(None, map(_VARIABLE.search, argv)), None)
     if found is not None:
         name = next(filter(None, found.groups()))
-        return (f"COMMAND has {found[0]}, which nobody replaces where no shell runs it: write {{{name}}}",)
+        return (f"COMMAND has {found[0]}, which is not expanded without a shell: use {{{name}}}",)
     port = next(filter(None, map(_PORT.search, argv)), None)
     if port is None:
         return ()
-    remedy = "write the number, or have a shell run COMMAND (sh -c 'exec …')"
-    return (f"COMMAND has {port[0]}, which nobody replaces where no shell runs it: {remedy}",)
+    remedy = "use the number, or run COMMAND in a shell (sh -c 'exec …')"
+    return (f"COMMAND has {port[0]}, which is not expanded without a shell: {remedy}",)
 
 
 def has_placeholder(word: str) -> bool:
-    """Whether :func:`fill` would change this word."""
+    """Whether :func:`fill_placeholders` would change this word."""
     return _PLACEHOLDER.search(word) is not None
 
 
-def _hidden(name: str, value: str) -> bool:
+def _is_hidden(name: str, value: str) -> bool:
     return name in _REMOVED or name == MARKER or (name in _LINKS and value.startswith("tcp://"))
 
 
-def _given(gang: GangInfo) -> dict[str, str]:
+def _make_rank_variables(gang: GangInfo) -> dict[str, str]:
     marker = {MARKER: gang.marker} if gang.marker else {}
     return marker | {
         "RANK_ID": str(gang.rank),
@@ -123,12 +122,12 @@ def _given(gang: GangInfo) -> dict[str, str]:
     }
 
 
-def _offered(gang: GangInfo) -> dict[str, str]:
-    card = gang.comm_ifname
-    return (_for_jax(gang) if gang.size > 1 else {}) | {
+def _make_defaults(gang: GangInfo) -> dict[str, str]:
+    interface = gang.comm_ifname
+    return (_make_jax_defaults(gang) if gang.size > 1 else {}) | {
         # "=" makes NCCL match the name exactly: without it eth1 would also mean eth10.
-        "NCCL_SOCKET_IFNAME": f"={card}" if card else "",
-        "GLOO_SOCKET_IFNAME": card,
+        "NCCL_SOCKET_IFNAME": f"={interface}" if interface else "",
+        "GLOO_SOCKET_IFNAME": interface,
         "VLLM_HOST_IP": gang.rank_ip,
         "SGLANG_HOST_IP": gang.rank_ip,
         "MASTER_ADDR": gang.master_address,
@@ -139,13 +138,15 @@ def _offered(gang: GangInfo) -> dict[str, str]:
         "PET_NNODES": str(gang.size),
         "PET_NODE_RANK": str(gang.rank),
         # torchrun joins address and port by a colon, so its help asks for brackets around IPv6.
-        "PET_MASTER_ADDR": _bracketed(gang.master_address),
+        "PET_MASTER_ADDR": _bracket_ipv6(gang.master_address),
         "PET_MASTER_PORT": str(gang.master_port),
     }
 
 
-def _for_jax(gang: GangInfo) -> dict[str, str]:
-    """One process in each instance. JAX itself reads the address; Kubeflow's programs read all three."""
+def _make_jax_defaults(gang: GangInfo) -> dict[str, str]:
+    """Return the variables for one JAX process per instance. JAX itself reads the address, Kubeflow all
+    three.
+    """
     return {
         "JAX_COORDINATOR_ADDRESS": gang.master_endpoint,
         "JAX_NUM_PROCESSES": str(gang.size),
@@ -153,5 +154,5 @@ def _for_jax(gang: GangInfo) -> dict[str, str]:
     }
 
 
-def _bracketed(address: str) -> str:
+def _bracket_ipv6(address: str) -> str:
     return f"[{address}]" if ":" in address else address

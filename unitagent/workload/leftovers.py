@@ -1,10 +1,9 @@
-"""What a former agent of this rank may have left running.
+"""Processes that a former agent of this rank left running.
 
-An agent that dies without a word (SIGKILL, OOM), and its watchdog with it, leaves its workload behind. Every
-process of a workload carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its
-environment, so the next agent of the same rank can tell that the agent is gone, and end what it left. A
-process that wiped its environment (to show a title) is found as a descendant or group member of one that did
-not.
+An agent that is killed together with its watchdog (SIGKILL, OOM) leaves its workload behind. Every process of
+a workload carries the marker ``UNIT_AGENT`` = incarnation:pid:ticks of its agent in its environment, so the
+next agent of the same rank can tell that the agent is gone, and kill what it left. A process that overwrote
+its environment (to show a title) is found as a descendant or group member of one that did not.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 from unitagent.workload.environment import MARKER
 
 if TYPE_CHECKING:
@@ -23,101 +22,104 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.02
 
 
-def marker(incarnation: str) -> str:
+def make_marker(incarnation: str) -> str:
     """Return the value of ``UNIT_AGENT`` for the workloads of this process."""
-    me = proc.read(os.getpid())
+    me = procfs.read_process(os.getpid())
     return f"{incarnation}:{os.getpid()}:{me.ticks if me else 0}"
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
-    """What was done about a former agent's workload: pids that were ended, and those that would not end."""
+class KillResult:
+    """The result for a former agent's workload: pids that were killed, and pids that survive SIGKILL."""
 
     ended: tuple[int, ...]
     left: tuple[int, ...]
 
 
-def end_former(unit: str, rank: int, timeout: float = 5.0) -> Former:
-    """End what a former, dead agent of this rank left running, waiting at most ``timeout`` seconds. Blocks.
+def kill_leftovers(unit: str, rank: int, timeout: float = 5.0) -> KillResult:
+    """Kill what a dead agent of this rank left running, waiting at most ``timeout`` seconds. Blocks.
 
-    A living agent's processes are never touched, nor anybody in another PID namespace: what cannot be judged
-    is spared.
+    Processes of a living agent, and those in another PID namespace, are never touched: in doubt a process is
+    spared.
     """
     if not _proc_is_ours():
-        return Former((), ())
-    found = find_former(unit, rank)
+        return KillResult((), ())
+    found = find_leftovers(unit, rank)
     for process in found:
-        proc.kill(process)
+        procfs.kill_process(process)
     until = time.monotonic() + timeout
-    while (left := [process for process in found if _still(process)]) and time.monotonic() < until:
+    while (left := [process for process in found if _is_still_alive(process)]) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
-    return Former(
+    return KillResult(
         tuple(process.pid for process in found if process not in left), tuple(process.pid for process in left)
     )
 
 
-def find_former(unit: str, rank: int) -> list[proc.Process]:
-    """Return the living processes of a former, dead agent of this rank. Blocks."""
-    processes = proc.table()
-    spared = {os.getpid(), *proc.ancestors(processes, os.getpid())}
+def find_leftovers(unit: str, rank: int) -> list[procfs.Process]:
+    """Return the living processes of a dead agent of this rank. Blocks."""
+    processes = procfs.read_process_table()
+    spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid())}
     marked = [
         process
         for process in processes.values()
-        if process.pid not in spared and process.alive and _orphaned(process.pid, unit, rank, processes)
+        if process.pid not in spared and process.alive and _is_orphaned(process.pid, unit, rank, processes)
     ]
-    kin = _with_kin(marked, processes, spared)
-    return [process for process in kin if not _cared_for(process.pid, processes)]
+    kin = _add_relatives(marked, processes, spared)
+    return [process for process in kin if not _has_living_agent(process.pid, processes)]
 
 
-def escaped(processes: Mapping[int, proc.Process], known: Collection[int]) -> list[proc.Process]:
-    """Return who bears the mark of this very process, is alive and not ``known``. Blocks.
+def find_escaped(processes: Mapping[int, procfs.Process], known: Collection[int]) -> list[procfs.Process]:
+    """Return living processes with the marker of this agent that are not ``known``. Blocks.
 
-    For where the kernel hands us no orphans: a daemon of our workload has another parent by now.
+    Needed if the kernel does not hand us orphans: then a daemon of our workload has another parent.
     """
-    spared = {os.getpid(), *proc.ancestors(processes, os.getpid()), *known}
+    spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid()), *known}
     mine = [
         process
         for process in processes.values()
-        if process.pid not in spared and _environment(process.pid).get(MARKER, "").endswith(marker(""))
+        if process.pid not in spared
+        and _read_environment(process.pid).get(MARKER, "").endswith(make_marker(""))
     ]
-    return _with_kin(mine, processes, spared)
+    return _add_relatives(mine, processes, spared)
 
 
-def _with_kin(
-    marked: Collection[proc.Process], processes: Mapping[int, proc.Process], spared: Collection[int]
-) -> list[proc.Process]:
-    """Those that are alive among them, their descendants and the members of their groups."""
+def _add_relatives(
+    marked: Collection[procfs.Process], processes: Mapping[int, procfs.Process], spared: Collection[int]
+) -> list[procfs.Process]:
+    """Return the living ones of these, of their descendants and of their process groups."""
     groups = {process.group for process in marked} - {os.getpgrp(), 0}
     kin = {process.pid: process for process in marked}
     for process in marked:
-        kin.update((child.pid, child) for child in proc.descendants(processes, process.pid, spared))
+        kin.update((child.pid, child) for child in procfs.select_descendants(processes, process.pid, spared))
     kin.update((pid, process) for pid, process in processes.items() if process.group in groups)
     return [process for pid, process in kin.items() if pid not in spared and process.alive]
 
 
 def has_agent(pid: int) -> bool:
     """Whether a process belongs to the workload of an agent that is alive. Blocks."""
-    return _agent_lives(_environment(pid).get(MARKER, ""), proc.table()) is True
+    return _is_agent_alive(_read_environment(pid).get(MARKER, ""), procfs.read_process_table()) is True
 
 
 def _proc_is_ours() -> bool:
-    """Whether ``/proc`` shows our own PID namespace; else every pid in it means somebody else."""
-    return proc.link("/proc/self") == str(os.getpid())
+    """Whether ``/proc`` shows our own PID namespace; else every pid in it means another process."""
+    return procfs.read_link("/proc/self") == str(os.getpid())
 
 
-def _orphaned(pid: int, unit: str, rank: int, processes: Mapping[int, proc.Process]) -> bool:
-    env = _environment(pid)
-    if env.get("UNIT_ID") != unit or env.get("RANK_ID") != str(rank) or not _same_namespaces(pid):
+def _is_orphaned(pid: int, unit: str, rank: int, processes: Mapping[int, procfs.Process]) -> bool:
+    env = _read_environment(pid)
+    if env.get("UNIT_ID") != unit or env.get("RANK_ID") != str(rank) or not _shares_namespaces(pid):
         return False
-    return _agent_lives(env.get(MARKER, ""), processes) is False
+    return _is_agent_alive(env.get(MARKER, ""), processes) is False
 
 
-def _cared_for(pid: int, processes: Mapping[int, proc.Process]) -> bool:
-    return _agent_lives(_environment(pid).get(MARKER, ""), processes) is True or not _same_namespaces(pid)
+def _has_living_agent(pid: int, processes: Mapping[int, procfs.Process]) -> bool:
+    return _is_agent_alive(
+        _read_environment(pid).get(MARKER, ""), processes
+    ) is True or not _shares_namespaces(pid)
 
 
-def _agent_lives(mark: str, processes: Mapping[int, proc.Process]) -> bool | None:
-    """Whether the agent of a marker is alive; None when it is no marker of ours."""
+def _is_agent_alive(mark: str, processes: Mapping[int, procfs.Process]) -> bool | None:
+    """Whether the agent of a marker is alive; None if it is not one of our markers."""
     words = mark.split(":")
     if len(words) != 3 or not all(word.isdecimal() for word in words[1:]):  # noqa: PLR2004
         return None
@@ -125,22 +127,23 @@ def _agent_lives(mark: str, processes: Mapping[int, proc.Process]) -> bool | Non
     return agent is not None and agent.ticks == int(words[2]) and agent.alive
 
 
-def _environment(pid: int) -> dict[str, str]:
+def _read_environment(pid: int) -> dict[str, str]:
     try:
-        text = (proc.PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
-    except OSError:  # not ours to read: then not ours to end
+        text = (procfs.PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+    except OSError:  # not ours to read, so not ours to kill
         return {}
     pairs = (entry.partition("=") for entry in text.split("\0"))
     return {name: value for name, _, value in pairs}
 
 
-def _same_namespaces(pid: int) -> bool:
-    """Pids and start times mean the same to that process's agent as to us."""
+def _shares_namespaces(pid: int) -> bool:
+    """Whether pids and start times mean the same to that process as to us."""
     return all(
-        proc.link(f"/proc/{pid}/ns/{kind}") == proc.link(f"/proc/self/ns/{kind}") for kind in ("pid", "time")
+        procfs.read_link(f"/proc/{pid}/ns/{kind}") == procfs.read_link(f"/proc/self/ns/{kind}")
+        for kind in ("pid", "time")
     )
 
 
-def _still(process: proc.Process) -> bool:
-    now = proc.read(process.pid)
+def _is_still_alive(process: procfs.Process) -> bool:
+    now = procfs.read_process(process.pid)
     return now is not None and now.ticks == process.ticks and now.alive

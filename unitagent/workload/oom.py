@@ -1,9 +1,9 @@
-"""Did the workload end because the kernel killed one of us for want of memory? It counts such kills for each
-control group, and does not say whom or when: we look again and again, and note when the count rose.
+"""Detects whether the workload ended because of an OOM kill. The kernel counts OOM kills per control group,
+but not which process or when: we sample the counter, and note when it rose.
 
 Any process counts, not only the main one: an engine whose worker was killed exits by itself a moment later,
-and "exit code 1" would hide why. But only such a moment: a workload that went on working without some helper
-ended of something else. Without a readable counter (no cgroup mount, a sandbox kernel) nothing is claimed.
+and "exit code 1" would hide why. But only for a moment: a workload that kept running without some helper
+ended for another reason. Without a readable counter (no cgroup mount, a sandbox kernel) nothing is claimed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.workload import proc
+from unitagent.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ _PROC_SELF = Path("/proc/self")
 # proc(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super options.
 _MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)$")
 
-_EXACT = 0.25  # of the aftermath
+_EXACT = 0.25  # share of the aftermath within which a kill is dated
 _COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -37,65 +37,67 @@ class OomCounter:
         aftermath: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Find the counter; ``aftermath``: seconds in which the others end of a kill."""
-        self._files = [str(path) for path in _candidates(proc_self) if _oom_kill(str(path)) is not None]
+        """Find the counter; ``aftermath``: seconds after a kill in which an exit is attributed to it."""
+        self._files = [
+            str(path) for path in _find_counter_files(proc_self) if _read_oom_kills(str(path)) is not None
+        ]
         self._aftermath = aftermath
         self._clock = clock
-        self.start()
+        self.reset_count()
 
-    def count(self) -> int:
-        """Kills since the control group was made; 0 when there is no counter."""
-        return max((_oom_kill(path) or 0 for path in self._files), default=0)
+    def read_count(self) -> int:
+        """Return the kills since the control group was created; 0 without a counter."""
+        return max((_read_oom_kills(path) or 0 for path in self._files), default=0)
 
-    def start(self) -> None:
-        """Forget what was before."""
-        self._looked = self._clock()
-        self._seen, self._rose = self.count(), -math.inf
+    def reset_count(self) -> None:
+        """Ignore earlier kills."""
+        self._sampled_at = self._clock()
+        self._seen, self._rose_at = self.read_count(), -math.inf
 
-    def glance(self) -> None:
-        """Look, now and then when this is called often: so exactly is known when a kill was."""
-        if self._clock() - self._looked >= _EXACT * self._aftermath:
-            self.look()
+    def sample_if_due(self) -> None:
+        """Take a sample if the last one is too old to date a kill precisely enough."""
+        if self._clock() - self._sampled_at >= _EXACT * self._aftermath:
+            self.take_sample()
 
-    def look(self) -> None:
-        """Note a kill."""
-        self._looked = self._clock()
-        seen, self._seen = self._seen, self.count()
+    def take_sample(self) -> None:
+        """Read the counter, and note when it rose."""
+        self._sampled_at = self._clock()
+        seen, self._seen = self._seen, self.read_count()
         if self._seen > seen:
-            self._rose = self._looked
+            self._rose_at = self._sampled_at
 
-    def struck(self) -> bool:
-        """Whether there was a kill so short a time ago that what ends now ends of it."""
-        self.look()
-        return self._clock() - self._rose <= self._aftermath
+    def killed_recently(self) -> bool:
+        """Whether a kill is recent enough to be the cause of an exit now."""
+        self.take_sample()
+        return self._clock() - self._rose_at <= self._aftermath
 
 
-def _oom_kill(path: str) -> int | None:
-    """Read a counter; None where there is none."""
+def _read_oom_kills(path: str) -> int | None:
+    """Read a counter; None if it does not exist."""
     try:
-        found = _COUNT.search(proc.line(path))
+        found = _COUNT.search(procfs.read_line(path))
     except OSError:
         return None
     return int(found[1]) if found else None
 
 
-def _candidates(proc_self: Path) -> Iterator[Path]:
+def _find_counter_files(proc_self: Path) -> Iterator[Path]:
     try:
-        groups = dict(_groups((proc_self / "cgroup").read_text()))
+        groups = dict(_parse_groups((proc_self / "cgroup").read_text()))
         mounts = (proc_self / "mountinfo").read_text().splitlines()
     except (OSError, ValueError):
         return
     for mount in mounts:
         if (found := _MOUNT.match(mount)) is None:
             continue
-        root, point, kind, options = map(_unescape, found.groups())
+        root, point, kind, options = map(_unescape_path, found.groups())
         if kind == "cgroup2" and "" in groups:
-            yield _inside(point, root, groups[""]) / "memory.events"
+            yield _locate_group(point, root, groups[""]) / "memory.events"
         elif kind == "cgroup" and "memory" in options.split(",") and "memory" in groups:
-            yield _inside(point, root, groups["memory"]) / "memory.oom_control"
+            yield _locate_group(point, root, groups["memory"]) / "memory.oom_control"
 
 
-def _groups(text: str) -> Iterator[tuple[str, str]]:
+def _parse_groups(text: str) -> Iterator[tuple[str, str]]:
     """Yield controller and path; the empty name is v2's (cgroups(7): lines of ``id:controllers:path``)."""
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -103,12 +105,12 @@ def _groups(text: str) -> Iterator[tuple[str, str]]:
             yield controller, path
 
 
-def _inside(point: str, root: str, group: str) -> Path:
-    """Where a control group is seen below a mount that shows only the part of the tree below ``root``."""
+def _locate_group(point: str, root: str, group: str) -> Path:
+    """Return the path of a control group below a mount that shows only the tree below ``root``."""
     if group == root or not group.startswith(root.rstrip("/") + "/"):
         return Path(point)  # a container's mount often shows just its own group
     return Path(point) / group[len(root.rstrip("/")) + 1 :]
 
 
-def _unescape(word: str) -> str:
+def _unescape_path(word: str) -> str:
     return word.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")

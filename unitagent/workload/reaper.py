@@ -1,13 +1,14 @@
-"""The one place that calls ``waitpid``: it learns every death, and it can prove that nothing is left.
+"""The only place that calls ``waitpid``: it learns of every death, and can prove that nothing is left.
 
-The proof. This process is PID 1 or a subreaper, so a descendant whose parent dies becomes our own child.
-Hence as long as any descendant lives, at least one *direct* child of ours does, and ``waitpid(-1)`` saying
-ECHILD means: nobody. Some children are not of the workload: *service children* (a store server, a health
-command, whatever was our child already when we began). With those alive the proof is that every direct child
-is one of them. The list of children can be read without a race, because a dead child stays on it as a zombie
+The proof. This process is PID 1 or a subreaper, so a descendant whose parent dies becomes our own child. As
+long as any descendant lives, at least one *direct* child of ours lives, so ECHILD from ``waitpid(-1)`` means
+that no descendant is left. Some children do not belong to the workload: *service children* (a store server, a
+watchdog, any child that existed before the agent). With those alive the proof is that every direct child is
+one of them. The list of children can be read without a race, because a dead child stays on it as a zombie
 until it is reaped, and only this class reaps.
 
-Therefore nobody else may wait: no ``Popen.wait``, ``poll`` or ``communicate``, no ``asyncio.subprocess``.
+Therefore no other code may wait for a child: no ``Popen.wait``, ``poll`` or ``communicate``, no
+``asyncio.subprocess``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from unitagent.core.exits import Exit, from_wait_status
-from unitagent.workload import proc, signals
+from unitagent.system import procfs
+from unitagent.workload import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,85 +31,90 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
-_AT_ONCE = 64  # deaths in one turn of the loop; a workload whose processes end all the time starves nobody
+_AT_ONCE = (
+    64  # deaths per turn of the loop, so that a workload whose processes end all the time cannot starve it
+)
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def become_subreaper() -> bool:
-    """Ask the kernel for our orphans; harmless as PID 1, which gets them anyway. False if it refuses."""
+    """Ask the kernel to hand us orphans (PID 1 gets them anyway); return whether it does."""
     libc = ctypes.CDLL(None, use_errno=True)
     return int(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0 or os.getpid() == 1
 
 
 class Reaper:
-    """Reaps all children of this process, from the loop that :meth:`install` was called in.
+    """Reaps all children of this process, in the event loop in which :meth:`start_reaping` was called.
 
     Attributes:
-        services: pids of living service children; they and what they begot are never stopped with the
+        services: pids of living service children; they and their descendants are never stopped with the
             workload.
-        strangers: how many orphans have been reaped so far.
-        on_orphan: told pid, name and end of each of them.
-        adopts: whether the kernel hands us orphans; else the proof is about those who have not left us.
+        orphans_reaped: how many orphans have been reaped so far.
+        orphan_listeners: called with pid, name and exit of each orphan.
+        adopts_orphans: whether the kernel hands us orphans; else the proof covers only those that are still
+            ours.
 
     """
 
     def __init__(self) -> None:
         self.services: set[int] = set()
-        self.strangers = 0
-        self.adopts = True
-        self.on_orphan: Callable[[int, str, Exit], None] | None = None
+        self.orphans_reaped = 0
+        self.adopts_orphans = True
+        self.orphan_listeners: list[Callable[[int, str, Exit], None]] = []
         self._watched: dict[int, Callable[[Exit], None]] = {}
         self._changed = asyncio.Event()
         self._soon: asyncio.Handle | None = None
 
-    def install(self) -> None:
-        """Begin; children that we have already (an entrypoint script's sshd, say) are nobody's workload."""
-        self.adopts = become_subreaper()
-        if not self.adopts:
+    def start_reaping(self) -> None:
+        """Start reaping; children that exist already (such as an entrypoint's sshd) are not part of the
+        workload.
+        """
+        self.adopts_orphans = become_subreaper()
+        if not self.adopts_orphans:
             _log.warning(
-                "the kernel hands this agent no orphans (prctl is refused): daemons of the workload are "
-                "known by their variable UNIT_AGENT alone; make unitagent the ENTRYPOINT, or permit prctl "
+                "the kernel does not hand orphans to this agent (prctl is refused): daemons of the workload "
+                "are known only by their variable UNIT_AGENT; make unitagent the ENTRYPOINT, or allow prctl "
                 "in the seccomp profile"
             )
-        signals.listen(signal.SIGCHLD, lambda _: self._reap_soon())
-        self.services |= proc.direct_children()
-        self.reap()
+        signals.handle_signal(signal.SIGCHLD, lambda _: self._schedule_reaping())
+        self.services |= procfs.list_child_pids()
+        self.reap_children()
 
     def close(self) -> None:
-        """Stop listening for deaths."""
+        """Stop reaping."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         if self._soon is not None:
             self._soon.cancel()
 
-    def watch(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
-        """Tell ``on_exit`` when this child ends.
+    def watch_child(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
+        """Call ``on_exit`` when this child ends.
 
-        Call it in the loop's thread, with no ``await`` since the child was spawned: later is too late.
-        A ``service`` child does not count as workload.
+        Must be called in the loop's thread, with no ``await`` since the child was spawned. A ``service``
+        child does not count as workload.
         """
         self._watched[pid] = on_exit
         if service:
             self.services.add(pid)
 
-    def reap(self) -> bool:
-        """Collect who has died, the rest of many in the loop's next turn; True when no child is left."""
+    def reap_children(self) -> bool:
+        """Reap dead children, some per turn of the loop; return True if no child is left."""
         try:
             for _ in range(_AT_ONCE):
                 dead = os.waitid(os.P_ALL, 0, _LOOK)
                 if dead is None:
                     return False
-                self._bury(dead.si_pid)
+                self._reap_child(dead.si_pid)
         except ChildProcessError:
             return True
-        self._reap_soon()
+        self._schedule_reaping()
         return False
 
-    def alone(self) -> bool:
+    def is_workload_gone(self) -> bool:
         """Whether it is proven that no process of the workload is left (see the module's docstring)."""
-        return self.reap() or proc.direct_children() <= self.services
+        return self.reap_children() or procfs.list_child_pids() <= self.services
 
-    async def change(self, limit: float) -> None:
-        """Wait for a death or :meth:`wake` since this last returned, at most ``limit`` seconds.
+    async def wait_for_change(self, limit: float) -> None:
+        """Wait for a death or :meth:`notify_waiter` since this last returned, at most ``limit`` seconds.
 
         For one caller at a time.
         """
@@ -116,32 +123,32 @@ class Reaper:
                 await self._changed.wait()
         self._changed.clear()
 
-    def wake(self) -> None:
-        """Let :meth:`change` return."""
+    def notify_waiter(self) -> None:
+        """Make :meth:`wait_for_change` return."""
         self._changed.set()
 
-    def _reap_soon(self) -> None:
-        """Collect once in the next turn, however many have died and say so until then."""
-        self._soon = self._soon or asyncio.get_running_loop().call_soon(self._reap_now)
+    def _schedule_reaping(self) -> None:
+        """Reap once in the next turn of the loop, however many signals arrive until then."""
+        self._soon = self._soon or asyncio.get_running_loop().call_soon(self._reap_scheduled)
 
-    def _reap_now(self) -> None:
+    def _reap_scheduled(self) -> None:
         self._soon = None
-        self.reap()
+        self.reap_children()
 
-    def _bury(self, pid: int) -> None:
+    def _reap_child(self, pid: int) -> None:
         on_exit = self._watched.pop(pid, None)
-        dead = proc.read(pid) if on_exit is None else None  # its name is gone once it is reaped
+        dead = procfs.read_process(pid) if on_exit is None else None  # the name is gone once it is reaped
         _, status = os.waitpid(pid, 0)
         self.services.discard(pid)
-        self.wake()
+        self.notify_waiter()
         ended = from_wait_status(status)
         if on_exit is not None:
             on_exit(ended)
         else:
-            self._bury_orphan(pid, dead.name if dead else "", ended)
+            self._reap_orphan(pid, dead.name if dead else "", ended)
 
-    def _bury_orphan(self, pid: int, name: str, ended: Exit) -> None:
-        self.strangers += 1
+    def _reap_orphan(self, pid: int, name: str, ended: Exit) -> None:
+        self.orphans_reaped += 1
         _log.debug("reaped process %d (%s) of the workload: it %s", pid, name, ended.describe())
-        if self.on_orphan is not None:
-            self.on_orphan(pid, name, ended)
+        for listener in self.orphan_listeners:
+            listener(pid, name, ended)

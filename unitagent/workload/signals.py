@@ -1,8 +1,11 @@
-"""Which signals are ours, which go to the workload, and what a workload is born with.
+"""Which signals are ours, which are forwarded to the workload, what it inherits; and the controlling
+terminal.
 
-SIGTERM and SIGINT ask this instance to stop. Everything else that a process can catch and that does not say
-"this program is broken" is passed on (tini's list). A workload must not notice that an agent stands above it:
-it starts with the signal mask and the ignored signals that the agent itself was started with.
+SIGTERM and SIGINT ask this instance to stop. Every other signal that can be caught and does not mean "this
+program is broken" is forwarded (tini's list). A workload must not notice that an agent runs it: it starts
+with the signal mask and the ignored signals that the agent itself was started with. The terminal is lent to
+the workload's process group while it runs (``docker run -it``), if stdin is a terminal and our own group is
+in its foreground.
 """
 
 from __future__ import annotations
@@ -17,16 +20,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+import os
+
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 
-# The terminal's means to stop a background process. PID 1 must never be stopped, and it is the one that hands
-# the terminal over.
+# With these the terminal stops a background process. PID 1 must never be stopped, and it hands over the
+# terminal.
 _TERMINAL = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP})
 
-# Python ignores these from its first line on, so that writing to a closed socket is an OSError. Those of our
-# own broken connections come to the thread that writes, and only those that somebody sent to the process: so
-# all threads hold them back, and one that never writes waits for them.
-OVERHEARD = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+# Python ignores these, so that writing to a closed socket is an OSError. Those of our own broken connections
+# go to the writing thread, those that were sent to us to the process: so all threads block them, and one that
+# never writes waits for them.
+BLOCKED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 _OURS_ALONE = frozenset(
     {
@@ -37,13 +43,13 @@ _OURS_ALONE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
+class InheritedSignals:
     """The signal state that this process was started with.
 
     Attributes:
         mask: signals that were blocked.
-        ignored: signals that were ignored. SIGPIPE and SIGXFSZ are never among them: Python hides what they
-            were.
+        ignored: signals that were ignored. SIGPIPE and SIGXFSZ are never among them: Python hides their
+            state.
 
     """
 
@@ -52,29 +58,29 @@ class Birth:
 
     @property
     def defaults(self) -> frozenset[int]:
-        """Signals to set back to their default in a child, because we or Python ignore them."""
-        return (_TERMINAL | OVERHEARD) - self.ignored
+        """Signals to reset to their default in a child, because we or Python ignore them."""
+        return (_TERMINAL | BLOCKED) - self.ignored
 
 
-def birth(mask: frozenset[int] | None = None) -> Birth:
-    """Read our signal state; to be called once, before :func:`install` changes it.
+def read_inherited_signals(mask: frozenset[int] | None = None) -> InheritedSignals:
+    """Return our signal state; to be called once, before :func:`install_handlers` changes it.
 
-    ``mask``: what was blocked at birth, if that is not what is blocked now.
+    ``mask``: the signals blocked at the start, if that has changed since.
     """
-    numbers = signal.valid_signals() - OVERHEARD
-    return Birth(
+    numbers = signal.valid_signals() - BLOCKED
+    return InheritedSignals(
         mask=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())) if mask is None else mask,
         ignored=frozenset(number for number in numbers if signal.getsignal(number) == signal.SIG_IGN),
     )
 
 
-def forwardable(born: Birth) -> frozenset[int]:
-    """Signals that are passed on to the workload; one that was ignored at birth stays ignored."""
-    return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _OURS_ALONE - born.ignored
+def select_forwarded(inherited: InheritedSignals) -> frozenset[int]:
+    """Return the signals to forward to the workload; one that was ignored at the start stays ignored."""
+    return frozenset(signal.valid_signals()) - STOP - _TERMINAL - _OURS_ALONE - inherited.ignored
 
 
-class _Arrival:
-    """Python's handler of one signal: it hands the signal to the loop, which calls the reaction of then."""
+class _Handler:
+    """Python's handler of one signal: it passes it to the loop, which calls the current reaction."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, react: Callable[[int], object]) -> None:
         self.loop = loop
@@ -85,68 +91,116 @@ class _Arrival:
             self.loop.call_soon_threadsafe(lambda: self.react(number))
 
 
-def listen(number: int, react: Callable[[int], object]) -> None:
+def handle_signal(number: int, react: Callable[[int], object]) -> None:
     """Call ``react`` in the running loop for each signal of this number; none is lost.
 
-    asyncio's own way loses signals: it passes them as bytes through the socket that also wakes the loop up,
-    and when other threads have filled that (some 280 wake-ups within one turn of the loop are enough) the
-    byte is dropped. Python's flag for a signal that has come is never dropped, so the flag decides and the
-    byte only wakes. Called again, it changes the reaction and nothing else, so that a signal that comes just
-    then is not lost either.
+    asyncio itself can lose signals: it passes them as bytes through the socket that also wakes the loop, and
+    when other threads have filled it (some 280 wake-ups in one turn of the loop are enough) the byte is
+    dropped. The flag that Python sets for a signal is never dropped, so the flag decides and the byte only
+    wakes the loop. A second call only replaces the reaction, so that no signal is lost meanwhile.
     """
     loop = asyncio.get_running_loop()
     present = signal.getsignal(number)
-    if isinstance(present, _Arrival) and present.loop is loop:
+    if isinstance(present, _Handler) and present.loop is loop:
         present.react = react
         return
-    loop.add_signal_handler(number, _only_wake)
+    loop.add_signal_handler(number, _wake_loop)
     signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
-    signal.signal(number, _Arrival(loop, react))
+    signal.signal(number, _Handler(loop, react))
     signal.siginterrupt(number, False)
 
 
-def _only_wake() -> None:
-    """Do nothing: :func:`listen` has seen to it already."""
+def _wake_loop() -> None:
+    """Do nothing: the :class:`_Handler` does the work."""
 
 
-class _Ear(threading.Thread):
-    """The thread that waits for signals which all others hold back."""
+class _SignalThread(threading.Thread):
+    """The thread that waits for the signals that all other threads block."""
 
-    def __init__(self, arrival: _Arrival) -> None:
+    def __init__(self, handler: _Handler) -> None:
         super().__init__(name="signals", daemon=True)
-        self.arrival = arrival
+        self.handler = handler
 
     def run(self) -> None:
         while True:
-            number = signal.sigwaitinfo(OVERHEARD).si_signo
-            self.arrival(number, None)  # that of now, which may be another than when it began to wait
+            number = signal.sigwaitinfo(BLOCKED).si_signo
+            self.handler(number, None)  # read now: it may have been replaced while waiting
 
 
-_ears: list[_Ear] = []
+_threads: list[_SignalThread] = []
 
 
-def _overhear(react: Callable[[int], object]) -> None:
-    """Call ``react`` in the running loop for each of these that is sent to this process.
+def _handle_blocked(react: Callable[[int], object]) -> None:
+    """Call ``react`` in the running loop for each blocked signal that is sent to this process.
 
-    They should be held back before there is another thread, which would take them for nobody.
+    They must be blocked before there is another thread, which would swallow them.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, OVERHEARD)
-    arrival = _Arrival(asyncio.get_running_loop(), react)
-    if _ears:
-        _ears[0].arrival = arrival
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    handler = _Handler(asyncio.get_running_loop(), react)
+    if _threads:
+        _threads[0].handler = handler
         return
-    with contextlib.suppress(RuntimeError):  # no thread is to be had: these are lost, as they always were
-        ear = _Ear(arrival)
-        ear.start()
-        _ears.append(ear)
+    with contextlib.suppress(RuntimeError):  # no thread is available: these signals are lost
+        thread = _SignalThread(handler)
+        thread.start()
+        _threads.append(thread)
 
 
-def install(born: Birth, *, on_stop: Callable[[int], None], forward: Callable[[int], None]) -> None:
+def install_handlers(
+    inherited: InheritedSignals, *, on_stop: Callable[[int], None], forward: Callable[[int], None]
+) -> None:
     """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
-    for number in forwardable(born) - OVERHEARD:
-        listen(number, forward)
-    _overhear(forward)
-    for number in STOP - born.ignored:
-        listen(number, on_stop)
+    for number in select_forwarded(inherited) - BLOCKED:
+        handle_signal(number, forward)
+    _handle_blocked(forward)
+    for number in STOP - inherited.ignored:
+        handle_signal(number, on_stop)
     for swallowed in _TERMINAL:
         signal.signal(swallowed, signal.SIG_IGN)
+
+
+class Terminal:
+    """The terminal on ``fd``, if that is one.
+
+    Attributes:
+        is_lent: the workload has it, so Ctrl-C reaches the workload and not us.
+
+    """
+
+    def __init__(self, fd: int = 0) -> None:
+        self._fd = fd
+        self.is_lent = False
+
+    def lend_to(self, group: int) -> None:
+        """Put ``group`` in the foreground, and wake it if it was stopped for touching it too early."""
+        if not self.is_ours:
+            return
+        self.is_lent = self._set_foreground(group)
+        if self.is_lent:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGCONT)
+
+    def take_back(self) -> None:
+        """Put our own group in the foreground again."""
+        if self.is_lent:
+            self._set_foreground(os.getpgrp())
+            self.is_lent = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our own group is in the foreground of a terminal."""
+        try:
+            return os.tcgetpgrp(self._fd) == os.getpgrp()
+        except OSError:  # ENOTTY, EBADF, ENXIO: not a terminal, or not that of our session
+            return False
+
+    def _set_foreground(self, group: int) -> bool:
+        # A background process that does this is stopped by SIGTTOU, unless it ignores it.
+        before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        try:
+            os.tcsetpgrp(self._fd, group)
+        except OSError:  # the above, or EPERM: the group is gone already
+            return False
+        finally:
+            signal.signal(signal.SIGTTOU, before)
+        return True

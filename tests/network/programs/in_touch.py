@@ -13,8 +13,8 @@ import time
 
 from tests.records import exchange, record
 from unitagent.errors import StoreError
-from unitagent.store import line
-from unitagent.store.redis import RedisStore
+from unitagent.store import store_connection
+from unitagent.store.redis_store import RedisStore
 
 HEARTBEAT, TIMEOUT, RETRY = 1.0, 1.8, 0.25  # seconds; the defaults of an agent
 
@@ -43,7 +43,7 @@ class Agent:
 
 async def main() -> None:
     url, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    line._TRIES = int(sys.argv[4]) if sys.argv[4:] else line._TRIES
+    store_connection._TRIES = int(sys.argv[4]) if sys.argv[4:] else store_connection._TRIES
     agents = [Agent(url, number) for number in range(count)]
     until = time.monotonic() + seconds
     await asyncio.gather(*(agent.live(until) for agent in agents))

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from unitagent import cli, commands
-from unitagent.agent import serving, startup
-from unitagent.operator.doctor import examination
+from unitagent.agent import instance, startup
+from unitagent.operator.doctor import doctor_cli
 
-LOADED = (commands, startup, serving, examination)  # in each child it would be loaded once more
+LOADED = (commands, startup, instance, doctor_cli)  # in each child it would be loaded once more
 
 
 def child(words: Sequence[str], environ: Mapping[str, str], output: int) -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unitagent.agent import embedding
+from unitagent.agent import store_setup
 from unitagent.entry import main
 from unitagent.store.embedded import EmbeddedServer
 
@@ -24,5 +24,5 @@ class Telling(EmbeddedServer):
         _FILE.write_text(self._key)
 
 
-vars(embedding)["EmbeddedServer"] = Telling
+vars(store_setup)["EmbeddedServer"] = Telling
 sys.exit(main())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tests.simulation.instance import Instance
-from tests.simulation.trouble.network import elsewhere
-from tests.simulation.trouble.store import cut, set_back
+from tests.simulation.trouble.network import start_elsewhere
+from tests.simulation.trouble.store import cut_from_store, set_back
 from tests.simulation.world import World
 from unitagent.core.exits import Exit
 from unitagent.core.model import InstanceState, OrderKind
 
 
-def somebody(world: World) -> Instance:
+def pick_instance(world: World) -> Instance:
     """A container that the platform wants."""
     return world.slots[world.rng.choice(sorted(world.slots))]
 
@@ -27,35 +27,39 @@ def break_rank(world: World, rank: int) -> None:
         world.crash(one, one.workload, (Exit(1, None), Exit(None, 9), Exit(0, None))[how - 1])
 
 
-def crash(world: World) -> None:
-    break_rank(world, somebody(world).rank)
+def crash_workload(world: World) -> None:
+    break_rank(world, pick_instance(world).rank)
 
 
-def several(world: World) -> None:
+def break_several(world: World) -> None:
     for slot in world.rng.sample(sorted(world.slots), world.rng.randint(1, len(world.slots))):
-        world.after(world.rng.uniform(0.0, 1.0), break_rank, world, world.slots[slot].rank)
+        world.schedule(world.rng.uniform(0.0, 1.0), break_rank, world, world.slots[slot].rank)
 
 
-def aftershock(world: World) -> None:
+def break_again(world: World) -> None:
     """One fails, and while the others come together again, others do."""
-    crash(world)
+    crash_workload(world)
     for _ in range(world.rng.randint(1, 3)):
-        world.after(world.rng.uniform(0.0, 3.0), world.rng.choice((crash, kill, lose, cut, freeze)), world)
+        world.schedule(
+            world.rng.uniform(0.0, 3.0),
+            world.rng.choice((crash_workload, kill_container, lose_machine, cut_from_store, freeze_agent)),
+            world,
+        )
 
 
-def kill(world: World) -> None:
-    world.kill(somebody(world))
+def kill_container(world: World) -> None:
+    world.kill(pick_instance(world))
 
 
 def kill_twice(world: World) -> None:
     """A container is killed, and its successor soon after it began."""
-    one = somebody(world)
+    one = pick_instance(world)
     world.kill(one)
-    world.after(world.rng.uniform(0.3, 4.0), lambda: world.kill(world.slots[one.slot]))
+    world.schedule(world.rng.uniform(0.3, 4.0), lambda: world.kill(world.slots[one.slot]))
 
 
-def lose(world: World) -> None:
-    one = somebody(world)
+def lose_machine(world: World) -> None:
+    one = pick_instance(world)
     if one.alive:
         world.lose(one)
 
@@ -65,84 +69,84 @@ def lose_and_set_back(world: World) -> None:
     if world.rng.random() < 0.5:
         relieve_and_set_back(world)
         return
-    lose(world)
-    world.after(world.span(0.5, 4.0), set_back, world)
+    lose_machine(world)
+    world.schedule(world.draw_span(0.5, 4.0), set_back, world)
 
 
 def relieve_and_set_back(world: World) -> None:
     """A newcomer has seen the holder of its rank live. That machine dies, and another with it; while the
     newcomer, which has the rank by now, waits for the other one's successor, the store shows the dead again.
     """
-    one, other = somebody(world), somebody(world)
-    elsewhere(world, one)
+    one, other = pick_instance(world), pick_instance(world)
+    start_elsewhere(world, one)
     death = world.timing.heartbeat * world.rng.uniform(1.5, 3.0)
     for dead in {one: None, other: None}:
-        world.after(death, _lose, world, dead)
-    world.after(death + world.timing.takeover + world.span(0.3, 4.0), set_back, world)
+        world.schedule(death, _lose_living, world, dead)
+    world.schedule(death + world.timing.takeover + world.draw_span(0.3, 4.0), set_back, world)
 
 
-def _lose(world: World, one: Instance) -> None:
+def _lose_living(world: World, one: Instance) -> None:
     if one.alive:
         world.lose(one)
 
 
-def hang(world: World) -> None:
+def hang_leader(world: World) -> None:
     """The leader's health check fails for good."""
     leader = world.holder(0)
     if leader is not None and leader.workload is not None and leader.state.me.state is InstanceState.HEALTHY:
-        world.watch.struck(0, "hang")
+        world.watch.add_strike(0, "hang")
         leader.workload.sick = True
 
 
-def unwell(world: World) -> None:
+def disturb_leader(world: World) -> None:
     """The leader's readiness check fails for a while, which ends nothing."""
     leader = world.holder(0)
     work = leader.workload if leader is not None else None
     if work is not None and world.plan.health:
         world.story.add(world.now, "rank 0", "is unwell for a while")
         work.unwell = True
-        world.after(world.span(1.0, 6.0), setattr, work, "unwell", False)
+        world.schedule(world.draw_span(1.0, 6.0), setattr, work, "unwell", False)
 
 
-def stall(world: World) -> None:
+def stall_workload(world: World) -> None:
     """A workload lives and cannot work."""
-    one = somebody(world)
+    one = pick_instance(world)
     if one.alive:
-        world.watch.struck(one.rank, "stall")
-        one.stall()
+        world.watch.add_strike(one.rank, "stall")
+        one.stall_workload()
 
 
-def freeze(world: World) -> None:
-    one = somebody(world)
+def freeze_agent(world: World) -> None:
+    one = pick_instance(world)
     if one.alive and not one.paused:
-        _freeze(world, one, world.span(0.5, 9.0))
+        _freeze_for(world, one, world.draw_span(0.5, 9.0))
 
 
-def _freeze(world: World, one: Instance, length: float) -> None:
+def _freeze_for(world: World, one: Instance, length: float) -> None:
     """It may be taken for lost where it is silent for a lease, late beats before and after it included."""
     timing = world.timing
     counts = length + 2 * timing.heartbeat + timing.peer_timeout > timing.lease
     if counts:
-        world.watch.struck(one.rank, "paused")
+        world.watch.add_strike(one.rank, "paused")
     world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s")
     one.freeze()
-    world.after(length, thaw, world, one, counts)
+    world.schedule(length, thaw_agent, world, one, counts)
 
 
 def usurp_frozen(world: World) -> None:
     """A newcomer for a held rank waits, and then the holder's agent hangs for longer than its lease."""
-    one = somebody(world)
+    one = pick_instance(world)
     if one.alive and not one.paused:
-        elsewhere(world, one)
-        world.after(world.rng.uniform(0.5, 1.5), _hang, world, one)
+        start_elsewhere(world, one)
+        world.schedule(world.rng.uniform(0.5, 1.5), _freeze_holder, world, one)
 
 
-def _hang(world: World, one: Instance) -> None:
+def _freeze_holder(world: World, one: Instance) -> None:
     if one.alive and not one.paused:
-        _freeze(world, one, world.timing.takeover + world.span(0.5, 3.0))
+        _freeze_for(world, one, world.timing.takeover + world.draw_span(0.5, 3.0))
 
 
-def nap(world: World) -> None:
+def pause_everybody(world: World) -> None:
     """All machines stand still together, at times for longer than a lease, and go on one after another before
     a watchdog has ended a workload: whoever slept judges nobody, so nothing comes of it.
     """
@@ -154,55 +158,55 @@ def nap(world: World) -> None:
     for one in everybody:
         world.story.add(world.now, one.incarnation, f"agent is frozen for {length:.1f} s, with all others")
         one.freeze(machine=True)
-        world.after(world.rng.uniform(length, 0.98 * until), thaw, world, one, False)
+        world.schedule(world.rng.uniform(length, 0.98 * until), thaw_agent, world, one, False)
 
 
-def thaw(world: World, one: Instance, counts: bool) -> None:
+def thaw_agent(world: World, one: Instance, counts: bool) -> None:
     if one.alive and one.paused:
         if counts:
-            world.watch.struck(one.rank, "thawed")
+            world.watch.add_strike(one.rank, "thawed")
         world.story.add(world.now, one.incarnation, "agent is thawed")
         one.thaw()
 
 
-def signal(world: World, slot: int | None = None) -> None:
+def signal_agent(world: World, slot: int | None = None) -> None:
     """SIGTERM to an agent, at times twice."""
-    one = somebody(world) if slot is None else world.slots.get(slot)
+    one = pick_instance(world) if slot is None else world.slots.get(slot)
     if one is None or not one.alive or one.rank < 0:
         return
-    world.watch.struck(one.rank, "signal")
+    world.watch.add_strike(one.rank, "signal")
     world.story.add(world.now, one.incarnation, "SIGTERM")
     one.signal()
     if world.rng.random() < 0.15:
         world.watch.pure = False
-        world.after(world.rng.choice((0.3, 1.5)), one.signal)
+        world.schedule(world.rng.choice((0.3, 1.5)), one.signal)
 
 
-def order(world: World, kind: OrderKind) -> None:
+def give_order(world: World, kind: OrderKind) -> None:
     """An operator asks something of the Unit."""
-    world.watch.struck(0, f"order {kind}")
+    world.watch.add_strike(0, f"order {kind}")
     world.story.add(world.now, "operator", f"asks to {kind}")
     world.boards.order(kind, world.now)
-    world.watch.ordered(list(world.living))
+    world.watch.note_order(list(world.living))
     for one in list(world.living):
-        world.push(one)
+        world.push_wakeup(one)
 
 
-def restart(world: World) -> None:
-    order(world, OrderKind.RESTART)
+def order_restart(world: World) -> None:
+    give_order(world, OrderKind.RESTART)
 
 
 def restart_in_restart(world: World) -> None:
     """It is asked for while the Unit comes together again."""
-    crash(world)
-    world.after(world.rng.uniform(0.0, 2.0), restart, world)
+    crash_workload(world)
+    world.schedule(world.rng.uniform(0.0, 2.0), order_restart, world)
 
 
 def order_and_kill(world: World) -> None:
     """Whom an order was given to dies before it has obeyed; its successor was not meant."""
-    world.kill(somebody(world))
-    order(world, world.rng.choice((OrderKind.DRAIN, OrderKind.RESTART)))
+    world.kill(pick_instance(world))
+    give_order(world, world.rng.choice((OrderKind.DRAIN, OrderKind.RESTART)))
 
 
-def drain_order(world: World) -> None:
-    order(world, OrderKind.DRAIN)
+def order_drain(world: World) -> None:
+    give_order(world, OrderKind.DRAIN)

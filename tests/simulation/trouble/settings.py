@@ -7,18 +7,18 @@ from typing import Any
 from tests.simulation.world import World
 
 
-def misfit(world: World) -> None:
+def rebuild_misfit(world: World) -> None:
     """A container is rebuilt with a setting that differs from all others'."""
     one = world.slots[world.rng.choice(sorted(world.slots))]
-    odd = _different(world)
+    odd = _draw_difference(world)
     world.odd[one.slot] = odd
     world.story.add(world.now, one.incarnation, f"is rebuilt with {odd}")
     world.watch.disputed = True
     world.kill(one)
-    world.after(world.span(2.0, 8.0), _mend, world, one.slot)
+    world.schedule(world.draw_span(2.0, 8.0), _mend_settings, world, one.slot)
 
 
-def _different(world: World) -> dict[str, Any]:
+def _draw_difference(world: World) -> dict[str, Any]:
     kinds: tuple[dict[str, Any], ...] = (
         {"secret": "another"},
         {"revision": "another"},
@@ -28,7 +28,7 @@ def _different(world: World) -> dict[str, Any]:
     return world.rng.choice(kinds)
 
 
-def _mend(world: World, slot: int) -> None:
+def _mend_settings(world: World, slot: int) -> None:
     """It is told what the others are told; who has ended meanwhile is started again."""
     if world.odd.pop(slot, None) is None:
         return
@@ -37,11 +37,11 @@ def _mend(world: World, slot: int) -> None:
         world.kill(world.slots[slot])
     for one in list(world.slots.values()):
         if not one.alive and one.code == 77:
-            world.create(one.slot, one)
+            world.create_container(one.slot, one)
 
 
-def twins(world: World) -> None:
+def start_twin(world: World) -> None:
     """The last instance starts at the first one's address, on another machine."""
     first = world.slots[0]
     world.story.add(world.now, first.incarnation, "has a twin at its address")
-    world.create(world.plan.size - 1, ip=first.ip)
+    world.create_container(world.plan.size - 1, ip=first.ip)

@@ -1,1 +1,1 @@
-"""``unitagent doctor``: what each group of checks makes of what it saw. Nothing in here changes anything."""
+"""``unitagent doctor``: preflight checks of a container. None of them changes anything."""

@@ -1,1 +1,3 @@
-"""``unitagent endpoints``: where rank 0 of each Unit is that takes traffic, in the words of who sends it."""
+"""``unitagent endpoints``: rank 0's address of each Unit that takes traffic, in the format of a load
+balancer.
+"""

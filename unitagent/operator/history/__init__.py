@@ -1,1 +1,1 @@
-"""What happened to a Unit, for people and programs."""
+"""``unitagent events`` and ``timeline``: a Unit's history for people and programs."""

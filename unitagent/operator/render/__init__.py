@@ -1,5 +1,5 @@
-"""Render: a service file's content as manifests for an engine that exists: Compose, Swarm, LeaderWorkerSet.
+"""``unitagent render``: a service file as manifests for an existing engine: Compose, Swarm, LeaderWorkerSet.
 
-The invariant: pure. A ``Service`` goes in, mappings come out; what an engine cannot express is left out, and
-said by ``unexpressed``, never approximated.
+The invariant: pure. A ``Service`` goes in, mappings come out; what an engine does not support is omitted and
+reported by ``unsupported``, never approximated.
 """

@@ -1,6 +1,6 @@
-"""A service on one machine: each instance a service of Compose, since only then its rank can be told to it.
+"""A service on one machine: each instance is a Compose service, since only then it can get its rank.
 
-The store is the embedded one of each Unit's rank 0, which the others find by its name.
+The store is the embedded one of each Unit's rank 0, which the other ranks find by its service name.
 """
 
 from __future__ import annotations
@@ -9,32 +9,40 @@ from collections.abc import Iterator
 from typing import Any
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.render.service import BUNDLE, Service, doubled, limits, mounted, pairs, volumes
+from unitagent.operator.render.service import (
+    BUNDLE,
+    Service,
+    build_limits,
+    build_nfs_volumes,
+    escape_dollars,
+    format_pairs,
+    list_mounts,
+)
 
-_MOST = 250  # containers that one file should hold, and one machine can
+_MOST = 250  # containers that fit into one file and on one machine
 
 ABOUT = """\
-Before the first start, make what protects the Units' stores (the folder, not the file, keeps others out):
+Before the first start, create the secret of the Units' stores (the folder's mode keeps others out):
   mkdir -m 700 secrets && od -An -N24 -tx1 /dev/urandom | tr -d ' \\n' >secrets/unit-secret
   chmod 644 secrets/unit-secret
 Another --agent-image takes effect after: docker compose down --volumes
 Where rank 0 answers on this machine: docker compose port NAME-0-0 PORT"""
 
 
-def compose(service: Service) -> list[object]:
-    """Give the one document of a Compose file.
+def render_compose(service: Service) -> list[object]:
+    """Return the one document of a Compose file.
 
     Raises:
-        ConfigurationError: more containers than one machine holds.
+        ConfigurationError: more containers than fit on one machine.
 
     """
     if service.units * service.size > _MOST:
         raise ConfigurationError(
-            f"metadata.instance={service.units} with unit.size={service.size}: accepted for one machine are "
-            f"{_MOST} instances altogether; render for swarm or lws"
+            f"metadata.instance={service.units} with unit.size={service.size}: must be at most {_MOST} "
+            "instances in all on one machine; render for swarm or lws instead"
         )
     services: dict[str, Any] = {
-        _called(service, unit, rank): _instance(service, unit, rank)
+        _name_service(service, unit, rank): _build_instance(service, unit, rank)
         for unit in range(service.units)
         for rank in range(service.size)
     }
@@ -42,51 +50,51 @@ def compose(service: Service) -> list[object]:
         "services": services,
         "secrets": {"unit-secret": {"file": "./secrets/unit-secret"}},
     }
-    kept = volumes(service)
+    kept = build_nfs_volumes(service)
     if service.carrier:
-        services["agent"] = _carrier(service.carrier)
+        services["agent"] = _build_carrier(service.carrier)
         kept["agent"] = {}
-    return [doubled(whole | ({"volumes": kept} if kept else {}))]
+    return [escape_dollars(whole | ({"volumes": kept} if kept else {}))]
 
 
-def on_one_machine(service: Service) -> Iterator[str]:
-    """Yield a sentence for each thing that becomes another one where all instances share a machine."""
+def warn_of_one_machine(service: Service) -> Iterator[str]:
+    """Yield a warning for everything that changes when all instances share a machine."""
     instances = service.units * service.size
     if service.gpu and instances > 1:
         yield (
-            f"metadata.gpu={service.gpu} for each of {instances} instances on one machine: it needs "
-            f"{instances * service.gpu} GPUs; the manifest gives each instance its own, by number"
+            f"metadata.gpu={service.gpu} for each of {instances} instances on one machine: the machine needs "
+            f"{instances * service.gpu} GPUs; the manifest assigns each instance its own, by number"
         )
     if service.port and service.units > 1:
         yield (
-            f"containers[0].port={service.port}: each Unit's rank 0 is published at a port of its own, "
-            "which the engine chooses; one address for all is a balancer's (docker/haproxy.cfg)"
+            f"containers[0].port={service.port}: each Unit's rank 0 is published at a separate port, "
+            "which the engine chooses; use a load balancer for a single address (docker/haproxy.cfg)"
         )
 
 
-def _called(service: Service, unit: int, rank: int) -> str:
+def _name_service(service: Service, unit: int, rank: int) -> str:
     return f"{service.name}-{unit}-{rank}"
 
 
-def _carrier(image: str) -> dict[str, Any]:
-    """Bring the agent into a volume: an empty one gets what the image has where it is mounted."""
+def _build_carrier(image: str) -> dict[str, Any]:
+    """Copy the agent into a volume: Docker fills an empty one with the image's content at the mount point."""
     volume = {"type": "volume", "source": "agent", "target": BUNDLE}
     return {"image": image, "entrypoint": [f"{BUNDLE}/unitagent", "--version"], "volumes": [volume]}
 
 
-def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
+def _build_instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
     place = {
         "UNIT_ID": f"{service.name}-{unit}",
         "UNIT_SIZE": str(service.size),
         "RANK_ID": str(rank),
-        "MASTER_ADDRESS": _called(service, unit, 0),
+        "MASTER_ADDRESS": _name_service(service, unit, 0),
         "UNIT_SECRET_FILE": "/run/secrets/unit-secret",
     }
     found: dict[str, Any] = {
         "image": service.image,
         "entrypoint": [service.program, "run", "--"],
         "command": list(service.command),
-        "environment": pairs({**service.variables, **place}),
+        "environment": format_pairs({**service.variables, **place}),
         "secrets": ["unit-secret"],
         "restart": "on-failure",
         "stop_grace_period": f"{service.grace}s",
@@ -102,21 +110,21 @@ def _instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         found["ports"] = [str(service.port)]
     if service.shm:
         found["shm_size"] = f"{service.shm}g"
-    return found | _volumes(service) | _resources(service, unit * service.size + rank)
+    return found | _build_volumes(service) | _build_resources(service, unit * service.size + rank)
 
 
-def _volumes(service: Service) -> dict[str, Any]:
-    found = mounted(service)
+def _build_volumes(service: Service) -> dict[str, Any]:
+    found = list_mounts(service)
     if not service.carrier:
         return {"volumes": found} if found else {}
     found.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
     return {"volumes": found, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
 
 
-def _resources(service: Service, place: int) -> dict[str, Any]:
-    """Give the instance at this place its share; a ``count`` of cards would mean the machine's first ones."""
+def _build_resources(service: Service, place: int) -> dict[str, Any]:
+    """Assign the instance its GPUs by number; a ``count`` would mean the machine's first ones."""
     found: dict[str, Any] = {}
-    if bounds := limits(service):
+    if bounds := build_limits(service):
         found["limits"] = bounds
     if service.gpu:
         cards = [str(place * service.gpu + card) for card in range(service.gpu)]

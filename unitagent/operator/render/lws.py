@@ -1,7 +1,7 @@
-"""A service on Kubernetes as a LeaderWorkerSet: each Unit a group, whose pods are told rank, size, leader.
+"""A service on Kubernetes as a LeaderWorkerSet: each Unit is a group, whose pods get rank, size and leader.
 
-The store is the embedded one of each leader. The reasons for each field stand in the repository's
-``docker/kubernetes/leaderworkerset.yaml``.
+The store is the embedded one of each leader. ``docker/kubernetes/leaderworkerset.yaml`` in the repository
+explains each field.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from unitagent.errors import ConfigurationError
-from unitagent.operator.render.service import BUNDLE, PROBE_PORT, Service, doubled
+from unitagent.operator.render.service import BUNDLE, PROBE_PORT, Service, escape_dollars
 
 _PREFIX = "leaderworkerset.sigs.k8s.io"
 _NONE = (0, "0%")
@@ -17,26 +17,26 @@ _AWAY = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 _TOLD = frozenset({"UNIT_ID", "UNIT_SIZE", "RANK_ID", "MASTER_ADDRESS"})
 
 ABOUT = """\
-Before the first start, make what protects the Units' stores:
+Before the first start, create the secret that protects the Units' stores:
   kubectl create secret generic NAME --from-literal=unit-secret="$(openssl rand -hex 24)"
-with NAME that of the LeaderWorkerSet."""
+where NAME is the name of the LeaderWorkerSet."""
 
 
-def lws(service: Service) -> list[object]:
-    """Give the documents: the group, the Service for traffic, the budget for disruptions.
+def render_lws(service: Service) -> list[object]:
+    """Return the documents: the group, the Service for traffic, the disruption budget.
 
     Raises:
-        ConfigurationError: an update could not take a single step.
+        ConfigurationError: an update could never begin.
 
     """
-    documents: list[object] = [_group(service)]
+    documents: list[object] = [_build_group(service)]
     if service.port:
-        documents.append(_traffic(service))
-    documents.append(_budget(service))
+        documents.append(_build_traffic_service(service))
+    documents.append(_build_disruption_budget(service))
     return documents
 
 
-def _group(service: Service) -> dict[str, Any]:
+def _build_group(service: Service) -> dict[str, Any]:
     return {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
         "kind": "LeaderWorkerSet",
@@ -44,48 +44,54 @@ def _group(service: Service) -> dict[str, Any]:
         "spec": {
             "replicas": service.units,
             "startupPolicy": "LeaderCreated",
-            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": _steps(service)},
+            "rolloutStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdateConfiguration": _choose_update_steps(service),
+            },
             "leaderWorkerTemplate": {
                 "size": service.size,
                 "restartPolicy": "RecreateGroupOnPodRestart",
-                "workerTemplate": {"metadata": {"labels": {"app": service.name}}, "spec": _pod(service)},
+                "workerTemplate": {
+                    "metadata": {"labels": {"app": service.name}},
+                    "spec": _build_pod(service),
+                },
             },
         },
     }
 
 
-def _steps(service: Service) -> dict[str, int | str]:
-    """A new Unit first where nothing is said; the controller refuses none of both."""
+def _choose_update_steps(service: Service) -> dict[str, int | str]:
+    """Choose the update steps: by default a new Unit first; the controller rejects zero for both."""
     surge = 1 if service.surge is None else service.surge
     unavailable = service.unavailable
     if unavailable is None:
         unavailable = 1 if surge in _NONE else 0
     if surge in _NONE and unavailable in _NONE:
         raise ConfigurationError(
-            f"rolling_strategy: max_surge={surge} with max_unavailable={unavailable} lets no update begin; "
-            "accepted is at least one of them above 0"
+            f"rolling_strategy: max_surge={surge} with max_unavailable={unavailable} would block every "
+            "update; at least one of them must be above 0"
         )
     return {"maxSurge": surge, "maxUnavailable": unavailable}
 
 
-def _pod(service: Service) -> dict[str, Any]:
+def _build_pod(service: Service) -> dict[str, Any]:
     found = {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": service.grace,
-        # The other instances have stopped after a lease; to wait five minutes for the node gains nothing.
+        # The other instances have stopped after a lease, so the default wait of five minutes gains nothing.
         "tolerations": [
             {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
             for key in _AWAY
         ],
-        "containers": [_container(service)],
-        "volumes": _volumes(service),
+        "containers": [_build_container(service)],
+        "volumes": _build_volumes(service),
     }
-    return found | ({"initContainers": [_carrier(service.carrier)]} if service.carrier else {})
+    return found | ({"initContainers": [_build_carrier(service.carrier)]} if service.carrier else {})
 
 
-def _carrier(image: str) -> dict[str, Any]:
-    """Copy the agent to where the instance, of any image, then finds it."""
+def _build_carrier(image: str) -> dict[str, Any]:
+    """Copy the agent to a volume that the instance mounts, whatever its image."""
     return {
         "name": "agent",
         "image": image,
@@ -94,7 +100,7 @@ def _carrier(image: str) -> dict[str, Any]:
     }
 
 
-def _volumes(service: Service) -> list[dict[str, Any]]:
+def _build_volumes(service: Service) -> list[dict[str, Any]]:
     secret = {"name": "secret", "secret": {"secretName": service.name, "defaultMode": 0o444}}
     memory: dict[str, Any] = {"medium": "Memory"}
     if service.shm:
@@ -108,7 +114,7 @@ def _volumes(service: Service) -> list[dict[str, Any]]:
     return found
 
 
-def _mounted(service: Service) -> list[dict[str, Any]]:
+def _list_mounts(service: Service) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": "secret", "mountPath": "/etc/unit", "readOnly": True},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # where it is mounted
@@ -120,7 +126,7 @@ def _mounted(service: Service) -> list[dict[str, Any]]:
     return found
 
 
-def _container(service: Service) -> dict[str, Any]:
+def _build_container(service: Service) -> dict[str, Any]:
     ports = [{"name": "unit", "containerPort": PROBE_PORT}]
     if service.port:
         ports.insert(0, {"name": "http", "containerPort": service.port})
@@ -128,31 +134,33 @@ def _container(service: Service) -> dict[str, Any]:
         "name": "instance",
         "image": service.image,
         "command": [service.program, "run", "--"],
-        "args": doubled(list(service.command)),
-        "env": _environment(service),
+        "args": escape_dollars(list(service.command)),
+        "env": _build_environment(service),
         "ports": ports,
-        "startupProbe": _probe("/livez", period=2, failures=75),
-        "livenessProbe": _probe("/livez", period=5, failures=6),
-        "readinessProbe": _probe("/readyz", period=2, failures=1),
-        "volumeMounts": _mounted(service),
+        "startupProbe": _build_probe("/livez", period=2, failures=75),
+        "livenessProbe": _build_probe("/livez", period=5, failures=6),
+        "readinessProbe": _build_probe("/readyz", period=2, failures=1),
+        "volumeMounts": _list_mounts(service),
     }
-    bounds = _limits(service)
+    bounds = _build_limits(service)
     return found | ({"resources": {"limits": bounds}} if bounds else {})
 
 
-def _environment(service: Service) -> list[dict[str, Any]]:
+def _build_environment(service: Service) -> list[dict[str, Any]]:
     told = {name: text for name, text in service.variables.items() if name not in _TOLD}
-    # The store comes with the leader's pod, which may start much later than its workers.
+    # The store starts with the leader's pod, which may start much later than its workers.
     told.setdefault("UNIT_STORE_TIMEOUT_SECONDS", "3600")
     told["UNIT_SECRET_FILE"] = "/etc/unit/unit-secret"  # noqa: S105  # its path
-    found: list[dict[str, Any]] = [{"name": name, "value": doubled(text)} for name, text in told.items()]
+    found: list[dict[str, Any]] = [
+        {"name": name, "value": escape_dollars(text)} for name, text in told.items()
+    ]
     if "UNIT_REVISION" not in told:
         label = {"fieldPath": f"metadata.labels['{_PREFIX}/template-revision-hash']"}
         found.append({"name": "UNIT_REVISION", "valueFrom": {"fieldRef": label}})
     return found
 
 
-def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+def _build_probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": "unit"},
         "periodSeconds": period,
@@ -161,7 +169,7 @@ def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _limits(service: Service) -> dict[str, str]:
+def _build_limits(service: Service) -> dict[str, str]:
     found = {}
     if service.cpu:
         found["cpu"] = f"{service.cpu:g}"
@@ -174,7 +182,7 @@ def _limits(service: Service) -> dict[str, str]:
     return found
 
 
-def _traffic(service: Service) -> dict[str, Any]:
+def _build_traffic_service(service: Service) -> dict[str, Any]:
     selector = {f"{_PREFIX}/name": service.name, f"{_PREFIX}/worker-index": "0"}
     port = {"name": "http", "port": service.port, "targetPort": "http"}
     return {
@@ -185,7 +193,7 @@ def _traffic(service: Service) -> dict[str, Any]:
     }
 
 
-def _budget(service: Service) -> dict[str, Any]:
+def _build_disruption_budget(service: Service) -> dict[str, Any]:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

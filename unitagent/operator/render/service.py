@@ -1,4 +1,4 @@
-"""A service in the words that all engines share."""
+"""A service, independent of the engine, and what Compose and Swarm manifests share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 GRACE_MARGIN = 5  # seconds from the agent's last SIGKILL to the engine's
 PROBE_PORT = 9470
-BUNDLE = "/opt/unitagent"  # where the agent's bundle stands, in its image and where it is carried to
+BUNDLE = "/opt/unitagent"  # folder of the agent's bundle, in its image and in an instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Mount:
     """A directory of an NFS server.
 
     Attributes:
-        target: where an instance finds it.
+        target: mount point in an instance.
         server: its name or address.
         source: the directory's path there.
 
@@ -30,26 +30,26 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What is to run.
+    """What to run.
 
     Attributes:
         name: a DNS label, the base of every name in a manifest.
-        carrier: the image that has the agent's bundle; None when the service's own image has the agent.
-        units: how many Units.
+        carrier: the image with the agent's bundle; None if the service's own image has the agent.
+        units: number of Units.
         size: instances in each.
         command: the workload's argv.
-        settings: variables of the agent, less those that tell an instance's place.
+        settings: variables of the agent, without an instance's placement.
         environment: variables of the workload.
         port: that users reach, at rank 0.
-        grace: whole seconds that the engine gives a container to stop.
-        gpu: cards for each instance; 0 for none.
+        grace: whole seconds from the engine's SIGTERM to its SIGKILL.
+        gpu: GPUs for each instance; 0 for none.
         cpu: processors for each instance.
         memory: of each instance, in MiB.
         disk: of each instance, as Kubernetes writes quantities.
-        mounts: storage that an instance finds.
+        mounts: storage of an instance.
         shm: size of ``/dev/shm``, in GiB.
-        surge: Units more, while an update lasts, than there should be: a number or a percentage.
-        unavailable: Units fewer.
+        surge: additional Units during an update: a number or a percentage.
+        unavailable: missing Units during an update: a number or a percentage.
 
     """
 
@@ -74,22 +74,22 @@ class Service:
 
     @property
     def program(self) -> str:
-        """The agent, in an instance."""
+        """The agent's program in an instance."""
         return f"{BUNDLE}/unitagent" if self.carrier else "unitagent"
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of an instance, less its place."""
+        """The environment of an instance, without its placement."""
         return {**self.environment, **self.settings}
 
 
-def pairs(variables: Mapping[str, str]) -> list[str]:
-    """Environment as Compose and Swarm take it; a list, for any text can be a variable's name."""
+def format_pairs(variables: Mapping[str, str]) -> list[str]:
+    """Format the environment for Compose and Swarm; as a list, since any text can be a variable's name."""
     return [f"{name}={text}" for name, text in variables.items()]
 
 
-def volumes(service: Service) -> dict[str, Any]:
-    """Storage as Compose and Swarm make it."""
+def build_nfs_volumes(service: Service) -> dict[str, Any]:
+    """Build the NFS volumes for Compose and Swarm."""
     found = {}
     for index, mount in enumerate(service.mounts):
         mode = ",ro" if mount.read_only else ""
@@ -98,27 +98,27 @@ def volumes(service: Service) -> dict[str, Any]:
     return found
 
 
-def mounted(service: Service) -> list[dict[str, Any]]:
-    """Storage as an instance of Compose and Swarm finds it."""
+def list_mounts(service: Service) -> list[dict[str, Any]]:
+    """List the mounts of an instance for Compose and Swarm."""
     return [
         {"type": "volume", "source": f"storage-{index}", "target": mount.target, "read_only": mount.read_only}
         for index, mount in enumerate(service.mounts)
     ]
 
 
-def doubled(content: object) -> object:
-    """Double each dollar in a manifest, so that the engine puts in nothing of its own."""
+def escape_dollars(content: object) -> object:
+    """Double each dollar sign in a manifest, so that the engine substitutes nothing."""
     if isinstance(content, str):
         return content.replace("$", "$$")
     if isinstance(content, dict):
-        return {key: doubled(value) for key, value in content.items()}
+        return {key: escape_dollars(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [doubled(item) for item in content]
+        return [escape_dollars(item) for item in content]
     return content
 
 
-def limits(service: Service) -> dict[str, str]:
-    """Processor and memory as Compose and Swarm limit them."""
+def build_limits(service: Service) -> dict[str, str]:
+    """Build the limits of processor and memory for Compose and Swarm."""
     found = {}
     if service.cpu:
         found["cpus"] = f"{service.cpu:g}"

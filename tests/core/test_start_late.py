@@ -1,0 +1,39 @@
+"""Who has confirmed a gang and did not see it start, and what became of its rank meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.core.unit import Unit
+from unitagent.core.model import InstanceState
+from unitagent.core.state import State, initial_state
+
+CALM = {"backoff": (0.0,)}
+
+
+def _unseen(unit: Unit, rank: int) -> State:
+    """The agent of this rank as it was before it saw that all had confirmed the gang."""
+    late = unit.agents[rank]
+    roster = tuple(unit.store.board.records[one] for one in range(unit.size))
+    idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
+    fresh = initial_state(late.config, idle, unit.now).with_store(
+        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
+    )
+    fresh = replace(fresh, generation=1)
+    return fresh.with_barrier(reached=late.barrier.reached, finding_port=1, confirmed=roster)
+
+
+def test_without_guard_who_slept_through_the_start_leaves_its_rank_to_its_successor() -> None:
+    """The successor runs, and is cut off from the store and from whoever slept."""
+    unit = Unit(3, **CALM).formed()
+    late = _unseen(unit, 1)
+    unit.kill(1)
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(12)
+    assert unit.take() == ["1 spawn 1"]
+    successor = unit.agents[1]
+    unit.silent = {1}
+    unit.agents[1] = late
+    unit.wait(5)  # and not the time after which a silent holder's rank may be taken
+    assert successor.up
+    assert unit.take() == []

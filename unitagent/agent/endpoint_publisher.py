@@ -1,0 +1,99 @@
+"""Rank 0 publishes the endpoint of its Unit in the store, for ``unitagent endpoints`` and dashboards.
+
+The invariant: the published state equals the answer of ``/traffic``, and nothing waits for it: an unreachable
+store costs one attempt per heartbeat. A published entry is renewed before it expires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from unitagent.agent.views import Views
+from unitagent.core.probe_answers import OK
+from unitagent.errors import StoreError
+from unitagent.settings import Settings
+from unitagent.store.protocol import Endpoint
+from unitagent.store.registry import Registry
+
+_log = logging.getLogger(__name__)
+
+_SHARE = 0.25  # of the lease, after which an entry is renewed; a heartbeat more is still below the lease
+_FAREWELL = 0.5  # seconds to withdraw the entry at the end
+
+
+class EndpointPublisher:
+    """Publishes the endpoint of one Unit from its first generation until its agent exits."""
+
+    def __init__(self, registry: Registry, views: Views, settings: Settings, ip: str, port: int) -> None:
+        self._registry = registry
+        self._views = views
+        self._settings = settings
+        self._address = (ip, port)
+        self._published: Endpoint | None = None
+        self._is_reachable = True
+        self._due_at = 0.0
+
+    @contextlib.asynccontextmanager
+    async def publish_in_background(self) -> AsyncIterator[None]:
+        """Publish for the duration of the block, then withdraw the entry."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            await self._withdraw_entry()
+            await self._registry.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._publish_changes()
+            except Exception as error:  # noqa: BLE001 - any error is logged and retried
+                self._log_failure(error)
+            await self._views.next_step()
+
+    async def _publish_changes(self) -> None:
+        entry = self._make_entry()
+        if not entry.generation or (entry == self._published and time.monotonic() < self._due_at):
+            return
+        first, self._published = self._published is None, entry
+        self._due_at = time.monotonic() + self._settings.heartbeat
+        await self._registry.announce_endpoint(entry, first=first)
+        self._due_at = time.monotonic() + _SHARE * self._settings.lease
+        self._is_reachable = True
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log one failure per outage."""
+        if self._is_reachable:
+            level = logging.INFO if isinstance(error, StoreError) else logging.ERROR
+            _log.log(level, "cannot publish the endpoint of this Unit in the store: %s", error)
+        self._is_reachable = False
+
+    def _make_entry(self) -> Endpoint:
+        settings, (ip, port) = self._settings, self._address
+        *_, incarnation = self._views.identity()
+        return Endpoint(
+            unit=settings.unit,
+            service=settings.service or settings.unit,
+            revision=settings.revision,
+            incarnation=incarnation,
+            generation=self._views.generation(),
+            ip=ip,
+            port=port,
+            probe_port=settings.http_port,
+            traffic=self._views.traffic().code == OK,
+            lease=settings.lease,
+            phase=self._views.phase().value,
+        )
+
+    async def _withdraw_entry(self) -> None:
+        if self._published is None:
+            return
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._registry.withdraw_endpoint(self._published.unit, self._published.incarnation)

@@ -1,0 +1,199 @@
+"""Writes what happens to this instance into the store: the Unit's history, and the output of a failed
+workload.
+
+The invariants: nothing waits for it. Events that the store does not accept are kept, up to a bound, and
+written later; while nothing happens nothing is written, and an idle connection is closed. The stored output
+belongs to the stored failure: which rank failed first is known only once the store has said so, so nothing is
+written before, and ranks that merely followed write nothing. Likely secrets in the output are masked, because
+everyone who can read the store or the status can read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol
+
+from unitagent.core.actions import Action
+from unitagent.core.history import EventKind, HistoryEvent, derive_events
+from unitagent.core.model import Failure
+from unitagent.core.state import State
+from unitagent.errors import StoreError
+from unitagent.store.protocol import Store, WorkloadOutput
+from unitagent.system import redaction
+
+_log = logging.getLogger(__name__)
+
+_MOST = 1000  # events kept while the store does not accept them
+_AT_ONCE = 100  # events in one write
+_GATHER = 0.1  # seconds in which events are gathered for one write
+_CROWD = 500  # instances per second that write when all have news
+_LINGER = 5.0  # seconds before an idle connection is closed
+_SHORTEST, _LONGEST = 0.5, 60.0  # seconds before a write is retried, unless there is news
+_FAREWELL = 0.5  # seconds to write the last events
+
+
+class HistoryStore(Protocol):
+    """Where events are stored."""
+
+    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+        """Store these events; ``clock`` is the clock of their timestamps."""
+
+    async def close(self) -> None:
+        """Close the connection; the next write opens it again."""
+
+
+class HistoryWriter:
+    """Writes the history of one agent."""
+
+    def __init__(self, keeper: HistoryStore, state: State) -> None:
+        self._store = keeper
+        self._epoch = state.config.epoch
+        self._gather = _GATHER, _GATHER + state.config.size / _CROWD
+        self._failure: Failure | None = None if state.recovery.failure_stored else state.recovery.failure
+        self._queue: deque[HistoryEvent] = deque()
+        self._count = 0
+        self._dropped = 0
+        self._news = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._is_reachable = True
+        self._is_broken = False
+
+    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> None:
+        """Queue the events of one step of the agent."""
+        if self._is_broken:
+            return
+        try:
+            self._failure, moments = derive_events(self._failure, before, after, actions)
+        except Exception as error:  # noqa: BLE001  # an error here must not stop the agent
+            self._is_broken = True
+            _log.error("internal error: the Unit's history ends here: %r", error)
+            return
+        for moment in moments:
+            self._enqueue_event(moment)
+
+    @contextlib.asynccontextmanager
+    async def write_in_background(self) -> AsyncIterator[None]:
+        """Write for the duration of the block; at its end, write the rest within a moment."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._ending.set()
+            self._news.set()
+            await asyncio.wait([task], timeout=_FAREWELL)
+            task.cancel()
+            await asyncio.wait([task])
+            await self._store.close()
+
+    def _enqueue_event(self, moment: HistoryEvent) -> None:
+        self._queue.append(replace(moment, number=self._count))
+        self._count += 1
+        if len(self._queue) > _MOST:
+            self._queue.popleft()
+            self._dropped += 1
+        self._news.set()
+
+    async def _run(self) -> None:
+        pause = _SHORTEST
+        while self._queue or not self._ending.is_set():
+            if not self._queue:
+                await self._wait_for_news()
+                continue
+            await self._pause_unless_ending(random.uniform(*self._gather))  # noqa: S311  # spreads the load
+            self._news.clear()
+            if await self._write_batch():
+                pause = _SHORTEST
+            elif self._ending.is_set():
+                return
+            else:
+                await self._has_news_within(pause)
+                pause = min(2 * pause, _LONGEST)
+
+    async def _wait_for_news(self) -> None:
+        """Wait for news; close the connection when there is none for a while."""
+        self._news.clear()
+        if not await self._has_news_within(_LINGER):
+            await self._store.close()
+            await self._news.wait()
+
+    async def _has_news_within(self, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        return self._news.is_set()
+
+    async def _pause_unless_ending(self, seconds: float) -> None:
+        """Wait, unless the agent is ending."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+
+    async def _write_batch(self) -> bool:
+        """Write the oldest events; return whether the store accepted them."""
+        batch, dropped = list(islice(self._queue, _AT_ONCE)), self._dropped
+        last = batch[-1].number
+        if dropped:
+            batch.insert(0, _make_gap(batch[0], dropped))
+        try:
+            await self._store.add(batch, lambda: time.monotonic() + self._epoch)
+        except StoreError as error:
+            self._log_failure(error)
+            return False
+        while self._queue and self._queue[0].number <= last:
+            self._queue.popleft()
+        self._dropped -= dropped
+        self._is_reachable = True
+        return True
+
+    def _log_failure(self, error: StoreError) -> None:
+        """Log one failure per outage, and none while the agent is ending."""
+        if self._is_reachable and not self._ending.is_set():
+            _log.warning("cannot write the Unit's history for now: %s", error)
+        self._is_reachable = False
+
+
+def _make_gap(following: HistoryEvent, dropped: int) -> HistoryEvent:
+    """The entry that replaces dropped events; it has the number of the last of them."""
+    entries = "1 entry" if dropped == 1 else f"{dropped} entries"
+    detail = f"{entries} of rank {following.rank} missing here: the store did not accept them in time"
+    return replace(following, number=following.number - 1, kind=EventKind.GAP, state=None, detail=detail)
+
+
+class FailureOutput:
+    """The last lines of one workload at a time, until the store has its failure."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._generation = 0
+        self._lines: list[str] = []
+
+    def remember_tail(self, generation: int, lines: list[str]) -> None:
+        """Remember the last lines of the workload of this generation, which has ended."""
+        self._generation, self._lines = generation, lines
+
+    def take_output(self, state: State) -> WorkloadOutput | None:
+        """Return the lines, once, when the store has recorded their failure as the first one."""
+        failure, lines = state.recovery.failure, self._lines
+        if failure is None or not lines or not state.recovery.failure_stored:
+            return None
+        if (failure.generation, failure.rank) != (self._generation, state.config.rank):
+            return None
+        self._lines = []
+        return WorkloadOutput(
+            generation=failure.generation, rank=failure.rank, lines=tuple(map(redaction.redact_text, lines))
+        )
+
+    async def store_output(self, output: WorkloadOutput) -> None:
+        """Write the lines into the store."""
+        try:
+            await self._store.put_output(output.generation, output.rank, output.lines)
+        except StoreError as error:
+            _log.debug("the workload's last lines could not be stored: %s", error)

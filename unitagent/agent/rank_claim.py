@@ -1,0 +1,237 @@
+"""``RANK_ID=auto``: claim the lowest free rank in the store.
+
+The invariant: only my own clock decides that a holder is dead. Its heartbeat has not changed for a lease and
+a margin while I had unbroken contact, however long the store was away and whatever its clock says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from unitagent.core.actions import Exchange
+from unitagent.core.events import ProbeResult
+from unitagent.core.exits import ExitCode
+from unitagent.core.leases import NEVER, Leases
+from unitagent.core.model import Beat, Record, Reply
+from unitagent.core.rank_ownership import (
+    FIRST_WARNING,
+    choose_tenure,
+    explain_never_reached,
+    explain_not_reached,
+)
+from unitagent.core.timing import Timing, takeover_after
+from unitagent.errors import StoreError, UnitAgentError
+from unitagent.store.protocol import Store
+
+_log = logging.getLogger(__name__)
+
+PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
+_UNSETTLED = "the store may be new or may have lost its data; the holders have one lease to renew their ranks"
+
+
+class _NoStoreError(UnitAgentError):
+    exit_code = ExitCode.STORE
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """My record with its new rank, and the record that it replaced."""
+
+    me: Record
+    took: Record | None = None
+
+
+AskHolder = Callable[[Record], Awaitable[ProbeResult]]
+"""Asks which instance answers at the address of a record."""
+
+
+async def claim_free_rank(
+    store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: AskHolder | None
+) -> Claim:
+    """Claim a rank, waiting while all ranks are held.
+
+    ``ask`` asks a holder that is silent in the store directly; None if holders cannot be asked.
+
+    Raises:
+        UnitAgentError: with code 69, the store could not be reached within ``store_timeout`` seconds.
+
+    """
+    began = time.monotonic()
+    reached, report, logged = False, began + _REPORT, set[str]()
+    claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
+    while True:
+        try:
+            found = await claimant.try_claim()
+        except StoreError as error:
+            waited, why = time.monotonic() - began, str(error)
+            if not reached and waited > store_timeout:
+                raise _NoStoreError(explain_never_reached(store_timeout, why)) from error
+            if not reached and waited >= FIRST_WARNING and why not in logged:
+                logged.add(why)
+                _log.warning("%s", explain_not_reached(waited, store_timeout, why))
+        else:
+            if found is not None:
+                return found
+            reached = True
+        if reached and time.monotonic() > report:
+            _log.warning("waiting for a free rank: %s", claimant.why)
+            report = time.monotonic() + _REPORT
+        await asyncio.sleep(PAUSE)
+
+
+class _Claimant:
+    """An instance that looks for a rank, and what it has seen of the holders' heartbeats."""
+
+    def __init__(
+        self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: AskHolder | None
+    ) -> None:
+        self._store, self._me = store, me
+        self._guard, self._timing, self._ask = guard, timing, ask
+        self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
+        self._leases = Leases()
+        self.why = "the store has yet to answer"
+
+    async def try_claim(self) -> Claim | None:
+        """Read the store once, and claim a free rank if there is one."""
+        try:
+            reply = await self._store.exchange(make_read_exchange(self._me.size))
+        except StoreError as error:
+            self._leases = self._leases.after_lost_contact()
+            self.why = str(error)
+            raise
+        gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
+        self._leases = self._leases.after_reply(collect_beats(reply), time.monotonic(), gap, keep=known)
+        rank = find_free_rank(reply, self._leases, self._me, self._timing, self._answered_at)
+        if rank is None or await self._holder_answers(reply, rank):
+            settled = is_settled(self._leases, self._timing.lease)
+            self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
+            return None
+        self._store.set_rank(rank)
+        observed = is_settled(self._leases, self._timing.lease)
+        claimed = make_claim(reply, rank, self._me, observed=observed)
+        answer = await self._store.exchange(make_claim_exchange(claimed, reply, guard=self._guard))
+        return claimed if answer.holder == claimed.me.incarnation else None
+
+    async def _holder_answers(self, reply: Reply, rank: int) -> bool:
+        """Whether the silent holder of a rank answers when it is asked directly."""
+        holder = find_holder_to_ask(reply, rank, self._me)
+        if holder is None or self._ask is None or await self._ask(holder) is not ProbeResult.ALIVE:
+            return False
+        self._answered_at[holder.incarnation] = time.monotonic()
+        return True
+
+
+def explain_all_held(size: int) -> str:
+    """Explain why there is no rank to claim."""
+    if size > 1:
+        return f"all {size} ranks of the Unit are held"
+    return "the only rank of the Unit is held (UNIT_SIZE=1); to run both, give this one another UNIT_ID"
+
+
+def find_holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
+    """Return the holder of a rank that can be asked: it has not left and does not use my own address."""
+    record = reply.records.get(rank)
+    if record is None or record.incarnation != _find_holder(reply, rank):
+        return None
+    return None if record.left or record.had_address_of(me) or not record.port else record
+
+
+def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
+    """Return my record with this rank; ``observed``: I had unbroken contact for a lease.
+
+    It keeps the charges of the record that it replaces: my successor needs them if I end before I write
+    again.
+    """
+    took = reply.records.get(rank)
+    tenure = choose_tenure(took, reply.now, observed=observed)
+    charges = took.charges if took is not None and not took.failed else ()
+    return Claim(replace(me, rank=rank, tenure=tenure, charges=charges), took)
+
+
+def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchange:
+    """Return the exchange that replaces the last holder, and ends its generation if we lead."""
+    me, took = claimed.me, claimed.took
+    over = took is not None and (guard or me.rank == 0)
+    return Exchange(
+        record=me,
+        take=_find_holder(reply, me.rank),
+        seen=seen.count if (seen := reply.beats.get(me.rank)) else 0,
+        generation=took.generation + 1 if took and over else 0,
+        failure=None,
+        judge=(),
+        notify=False,
+    )
+
+
+def find_free_rank(
+    reply: Reply, leases: Leases, me: Record, timing: Timing, heard: Mapping[str, float] | None = None
+) -> int | None:
+    """Return the lowest rank whose last holder is certainly gone, or None.
+
+    A rank that was last held at my own address comes first, since its files may be here. A holder that did
+    not leave explicitly is not gone before I have watched the store for a lease: the store may have lost its
+    data while all holders are alive. If the store is older than a lease by its own clock, which may have been
+    set, I watch for as long as a connected holder needs to write.
+    """
+    aged = reply.age >= timing.lease
+    settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
+    if not aged and not settled:
+        return None
+    places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, timing)]
+    mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))
+    free = (
+        rank
+        for rank in places
+        if _has_left(rank, reply) or (settled and _is_free(rank, reply, leases, timing, heard or {}))
+    )
+    return next(mine, next(free, None))
+
+
+def is_settled(leases: Leases, seconds: float) -> bool:
+    """Whether every living instance has had this many seconds, by my clock, to write to this store."""
+    if leases.contact is None or leases.last is None:
+        return False
+    return leases.last - leases.contact >= seconds
+
+
+def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
+    """Whether I saw a holder that the store has lost since: it still has time to write again."""
+    former = leases.find_hidden(rank, besides=me.incarnation)
+    return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
+
+
+def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
+    holder, record = _find_holder(reply, rank), reply.records.get(rank)
+    takeover = max(timing.takeover, takeover_after(record.lease) if record is not None else 0.0)
+    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
+    return not holder or (leases.seconds_unchanged(holder) > takeover and not answered)
+
+
+def _has_left(rank: int, reply: Reply) -> bool:
+    record = reply.records.get(rank)
+    return record is not None and record.left and record.incarnation == _find_holder(reply, rank)
+
+
+def _find_holder(reply: Reply, rank: int) -> str:
+    """Return the incarnation that holds a rank: the one with a heartbeat, even if its record is lost or
+    invalid.
+    """
+    beat, record = reply.beats.get(rank), reply.records.get(rank)
+    if beat is not None:
+        return beat.incarnation
+    return record.incarnation if record is not None else ""
+
+
+def collect_beats(reply: Reply) -> dict[int, Beat]:
+    """Return every heartbeat; a record without one counts as unchanged since I first saw it."""
+    return {rank: Beat(record.incarnation, 0) for rank, record in reply.records.items()} | reply.beats
+
+
+def make_read_exchange(size: int) -> Exchange:
+    """Return an exchange that writes nothing and reads every heartbeat."""
+    everybody = tuple(range(size))
+    return Exchange(record=None, take="", seen=0, generation=0, failure=None, judge=everybody, notify=False)

@@ -1,0 +1,94 @@
+"""The Units of the store, for the dashboard of this agent.
+
+The invariant: without viewers it holds no connection, and it neither uses nor affects the agent's own contact
+with the store.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from unitagent.agent.views import Views
+from unitagent.core.model import Phase
+from unitagent.core.status import status_from_store
+from unitagent.settings import Settings
+from unitagent.store.address import LocationSource
+from unitagent.store.protocol import RegistryRecord
+from unitagent.store.redis_store import RedisStore
+from unitagent.store.registry import Registry
+from unitagent.system.keyring import Keyring
+
+_log = logging.getLogger(__name__)
+
+
+class StoreObserver:
+    """The ``Units`` of one store; this agent answers for its own Unit."""
+
+    def __init__(self, url: LocationSource, views: Views, settings: Settings, keys: Keyring) -> None:
+        self._url = url
+        self._views = views
+        self._settings = settings
+        self._keys = keys
+        timeout = settings.timing.operation_timeout
+        self._registry = Registry(url, timeout=timeout, keys=keys, warn=_log.debug)
+        self._leases: dict[str, float] = {}
+
+    async def all(self) -> list[dict[str, Any]]:
+        """Read all Units, sorted by name."""
+        try:
+            sights = await self._registry.read()
+        finally:
+            await self._registry.close()
+        self._leases = {unit: sight.entry.lease for unit, sight in sights.units.items()}
+        lines = {unit: _describe_unit(sight, sights.now) for unit, sight in sights.units.items()}
+        return [line for _, line in sorted((lines | self._describe_own(lines)).items())]
+
+    async def one(self, name: str) -> dict[str, Any] | None:
+        """Read one Unit; its lease comes from the list."""
+        if name == self._settings.unit:
+            return self._views.status()
+        timeout = self._settings.timing.operation_timeout
+        store = RedisStore(name, self._url, timeout=timeout, keys=self._keys, warn=_log.debug)
+        try:
+            board = await store.read()
+        finally:
+            await store.close()
+        if not board.records:
+            return None
+        seen = status_from_store(name, board, self._leases.get(name, self._settings.lease))
+        return seen | {"secrets": None}  # only its own agents know
+
+    def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
+        """Describe my own Unit, until its rank 0 has published it."""
+        if self._settings.unit in listed:
+            return {}
+        seen = self._views.status()
+        return {
+            seen["unit"]: {
+                "unit": seen["unit"],
+                "service": self._settings.service or seen["unit"],
+                "phase": seen["phase"],
+                "generation": seen["generation"],
+                "ready": seen["ready"],
+                "address": seen["instances"][0]["ip"],
+                "port": None,
+                "age_seconds": 0.0,
+            }
+        }
+
+
+def _describe_unit(sight: RegistryRecord, now: float) -> dict[str, Any]:
+    """Describe what rank 0 published last; without a fresh entry there is no phase, and it is not ready."""
+    entry, age = sight.entry, max(0.0, now - sight.at)
+    fresh = age <= entry.lease
+    return {
+        "unit": entry.unit,
+        "service": entry.service,
+        "phase": entry.phase if fresh and entry.phase in set(Phase) else None,
+        "generation": entry.generation,
+        "ready": fresh and entry.traffic,
+        "address": entry.ip,
+        "port": entry.port or None,
+        "age_seconds": round(age, 3),
+    }

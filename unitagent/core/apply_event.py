@@ -1,0 +1,330 @@
+"""What each event adds to the facts in the state. Nothing is decided here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.events import (
+    Drained,
+    Event,
+    Exchanged,
+    HealthChecked,
+    PeerAnswered,
+    PeerHungUp,
+    PeersChecked,
+    PortFound,
+    ProbeResult,
+    Pushed,
+    Spawned,
+    StopAsked,
+    StoreFailed,
+    Tick,
+    WorkloadExited,
+    WorkloadGone,
+    WorkloadSick,
+    WorkloadStuck,
+)
+from unitagent.core.exits import Exit
+from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
+from unitagent.core.leases import Leases
+from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.plausibility import drop_implausible
+from unitagent.core.state import State, describe_rank, gang_members, update_record
+from unitagent.core.state_parts import WorkloadPhase
+
+LATE_TICKS = 3  # ticks; an agent that is later than that was starved of CPU, or suspended
+RETRY = 0.25  # seconds between attempts to reach the store
+SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first signal
+
+
+def apply_event(state: State, event: Event) -> State:
+    """The state with the facts of this event."""
+    state = replace(state, now=max(state.now, event.now)).with_store(current=False, last_to_act=False)
+    match event:
+        case Tick():
+            return _note_pause(state, event.late)
+        case Pushed():
+            return state.with_store(look=True)
+        case Exchanged():
+            return _apply_reply(state, event)
+        case StoreFailed():
+            return _apply_store_failure(state, event)
+        case PortFound():
+            return _apply_port(state, event)
+        case PeersChecked():
+            return _apply_peer_checks(state, event)
+        case PeerAnswered():
+            return apply_peer_answer(state, event)
+        case PeerHungUp():
+            return apply_hang_up(state, event)
+        case _:
+            return _apply_workload_event(state, event)
+
+
+def _note_pause(state: State, seconds: float) -> State:
+    """Whatever I asked or waited for while I was suspended is no evidence."""
+    if seconds > LATE_TICKS * state.config.timing.tick:
+        leases = state.store.leases.after_pause(seconds, state.now)
+        state = replace(state, late=state.now).with_store(leases=leases)
+    return state.with_peers(answered=frozenset()) if seconds > state.config.lease / 2 else state
+
+
+def _apply_workload_event(state: State, event: Event) -> State:
+    match event:
+        case Spawned() if state.workload.phase is not WorkloadPhase.ALIVE or not state.me.state.started:
+            return update_record(state, pid=event.pid)
+        case Spawned():
+            settled = InstanceState.RUNNING if _awaits_health(state) else InstanceState.HEALTHY
+            marks = replace(state.recovery.timestamps, spawned=state.now)
+            return update_record(
+                state.with_workload(spawned=state.now, proven=False).with_recovery(timestamps=marks),
+                pid=event.pid,
+                state=settled,
+            )
+        case WorkloadExited():
+            return _apply_workload_exit(state, event)
+        case WorkloadGone():
+            return _apply_workload_gone(state)
+        case WorkloadStuck():
+            return state.with_workload(stuck=event.detail)
+        case HealthChecked():
+            return _apply_health_check(state, event)
+        case WorkloadSick():
+            current = event.failure.generation == state.me.generation
+            return state.with_workload(ended=state.workload.ended or event.failure) if current else state
+        case Drained():
+            return state.with_shutdown(drained=True)
+        case StopAsked():
+            return _apply_stop_request(state)
+    return state
+
+
+def _awaits_health(state: State) -> bool:
+    """Whether a started workload has yet to pass a health check; only rank 0 has one."""
+    return state.config.rank != 0 or state.config.health
+
+
+def _apply_reply(state: State, event: Exchanged) -> State:
+    state, reply = drop_implausible(state, event.reply)
+    timing, kept = state.config.timing, _list_remembered(state)
+    leases = state.store.leases.after_reply(
+        reply.beats, state.now, timing.contact_gap, keep=kept, lost_after=timing.takeover
+    )
+    doubts = {} if _all_are_back(state, leases) else state.peers.doubts
+    mute = frozenset(one for one in state.peers.mute if leases.seconds_unchanged(one) > 0)
+    failure, stored = _pick_first_failure(state.recovery.failure, reply.failure)
+    state = _take_snapshot(state, reply).with_store(leases=leases)
+    state = state.with_generation(
+        max([reply.generation, *(record.generation for record in reply.records.values())])
+    )
+    return state.with_peers(doubts=doubts, mute=mute).with_recovery(failure=failure, failure_stored=stored)
+
+
+def _take_snapshot(state: State, reply: Reply) -> State:
+    """What the store shows now, and what became of my own record."""
+    store = state.store
+    holds = reply.holder == state.me.incarnation
+    sent = store.exchanging
+    return state.with_store(
+        in_flight=False,
+        touched=store.asked,
+        exchanging=None,
+        ever_answered=True,
+        trouble="",
+        current=True,
+        last_to_act=holds and sent is not None and sent != store.published,
+        published=sent if holds else None,
+        holder=reply.holder,
+        joined=state.now if holds and store.joined is None else store.joined,
+        clock=reply.now,
+        records=_keep_newest(state, reply.records),
+        former=_find_forgotten_holder(state, reply),
+        led=_find_started_leader(state, reply),
+        order=reply.order,
+        foreign=reply.foreign,
+    )
+
+
+def _find_forgotten_holder(state: State, reply: Reply) -> Record | None:
+    """The last other holder of my rank that the store no longer shows: it may be alive and answer."""
+    known, shown = state.store.records.get(state.config.rank), reply.records.get(state.config.rank)
+    if known is None or known.incarnation == state.me.incarnation:
+        return state.store.former
+    return known if shown is None or shown.incarnation != known.incarnation else state.store.former
+
+
+def _find_started_leader(state: State, reply: Reply) -> tuple[int, str]:
+    leader = reply.records.get(0)
+    started = leader is not None and leader.state.started
+    return (leader.generation, leader.incarnation) if leader is not None and started else state.store.led
+
+
+def _list_remembered(state: State) -> tuple[str, ...]:
+    """Incarnations whose heartbeats I remember although the store shows others in their places: my
+    gang, and former holders of my own rank; while I serve there, only those that I saw alive.
+    """
+    leases, gang = state.store.leases, state.workload.gang
+    here = (one for one, lease in leases.by_incarnation.items() if lease.rank == state.config.rank)
+    before = (one for one in here if not state.up or leases.was_alive(one))
+    return (*before, *(gang.incarnations if gang else ()))
+
+
+def _all_are_back(state: State, leases: Leases) -> bool:
+    """Whether all members whose heartbeats I read have written to the store during this contact."""
+    everybody = (peer.incarnation for peer in gang_members(state))
+    return all(leases.is_unknown(one) or leases.is_beating(one) for one in everybody)
+
+
+def _keep_newest(state: State, shown: dict[int, Record]) -> dict[int, Record]:
+    """The newest known record of each rank. A store that was set back shows older copies, and those are
+    ignored.
+
+    Records of other incarnations than the shown ones are kept only while I run with them in my gang; at
+    a barrier only the records in the store count.
+    """
+    known = state.store.records
+    old = {rank: known[rank] for rank, record in shown.items() if _is_old_copy(record, known.get(rank))}
+    if not (state.in_gang and state.up):
+        return {**shown, **old}
+    lost = {
+        peer.rank: peer
+        for peer in gang_members(state)
+        if _is_lost_by_store(state, shown.get(peer.rank), peer)
+    }
+    return {**shown, **old, **lost}
+
+
+def _is_old_copy(shown: Record, known: Record | None) -> bool:
+    return known is not None and shown.incarnation == known.incarnation and not shown.supersedes(known)
+
+
+def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
+    """Whether the store has lost a member that the Unit still has. A member that was silent for long
+    has a successor, and so has one in whose place another one sends heartbeats.
+    """
+    if shown is None or shown.supersedes(member):
+        return shown is None
+    if shown.had_address_of(member) and state.store.leases.is_beating(shown.incarnation):
+        return False
+    return state.store.leases.seconds_unchanged(member.incarnation) <= state.config.timing.takeover
+
+
+def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
+    """The failure to remember, and whether the store has it; of one generation the store's is the
+    first.
+    """
+    if mine is None or (stored is not None and stored.generation >= mine.generation):
+        return stored, True
+    return mine, False
+
+
+def _apply_store_failure(state: State, event: StoreFailed) -> State:
+    state = _ask_anew(state) if state.connected else state
+    return (
+        state.with_store(
+            trouble=event.detail or "it does not answer",
+            in_flight=False,
+            exchanging=None,
+            published=None,
+            leases=state.store.leases.after_lost_contact(),
+            next_beat=state.now + min(RETRY, state.config.heartbeat),
+        )
+        .with_recovery(failure_stored=state.recovery.failure is None)
+        .with_peers(suspects={})
+    )
+
+
+def _ask_anew(state: State) -> State:
+    """Ask the vouchers at once: without the store, only answers from now on tell whether I am cut off."""
+    again = state.peers.ask_again
+    soon = {rank: at if rank in state.peers.asking else min(at, state.now) for rank, at in again.items()}
+    return state.with_peers(answered=frozenset(), ask_again=soon)
+
+
+def _apply_port(state: State, event: PortFound) -> State:
+    if event.generation != state.me.generation or state.me.state is not InstanceState.IDLE:
+        return state
+    return update_record(state, master_port=event.port)
+
+
+def _apply_peer_checks(state: State, event: PeersChecked) -> State:
+    if event.gang != state.barrier.checking:
+        return state
+    reached = {one for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
+    state = state.with_store(look=True)  # the next step needs a snapshot of the store
+    return state.with_barrier(
+        checking="",
+        check_again=state.now + state.config.timing.ask_every,
+        reached=state.barrier.reached | reached,
+        found={one: answer for one, answer in event.answers.items() if one not in reached},
+    )
+
+
+def _apply_workload_exit(state: State, event: WorkloadExited) -> State:
+    over = WorkloadPhase.MAIN_EXITED if state.workload.phase is WorkloadPhase.ALIVE else state.workload.phase
+    state = update_record(state.with_workload(phase=over, exit=event.exit), exit_code=event.exit.status)
+    if (
+        over is not WorkloadPhase.MAIN_EXITED
+        or state.shutdown.draining is not None
+        or state.shutdown.asked is not None
+    ):
+        return state
+    if state.config.mode is Mode.JOB and event.exit.status == 0:
+        return state
+    return state.with_workload(ended=state.workload.ended or _make_exit_failure(state, event))
+
+
+def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
+    who, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
+    return Failure(
+        generation=state.me.generation,
+        rank=state.config.rank,
+        ip=state.me.ip,
+        reason=Reason(event.exit.reason),
+        detail=f"{who} {event.exit.describe()}{why}",
+        exit_code=event.exit.code,
+        signal=event.exit.signal,
+        at=state.now + state.config.epoch,
+    )
+
+
+def _explain_exit_0(ended: Exit) -> str:
+    """Why an exit with 0 is a failure; a start script that does not wait for its children causes this."""
+    if ended.status:
+        return ""
+    several = f"{ended.left} processes" if ended.left > 1 else "a process"
+    left = f"; it left {several} in the background: start what serves in the foreground" if ended.left else ""
+    return f", which counts as a failure in service mode (UNIT_MODE){left}"
+
+
+def _apply_workload_gone(state: State) -> State:
+    marks = state.recovery.timestamps
+    if marks.stopped is None:
+        state = state.with_recovery(timestamps=replace(marks, stopped=state.now))
+    now = InstanceState.WAITING if state.workload.cut_off else InstanceState.EXITED
+    return update_record(state.with_workload(phase=WorkloadPhase.GONE), state=now, pid=None)
+
+
+def _apply_health_check(state: State, event: HealthChecked) -> State:
+    if state.workload.phase is not WorkloadPhase.ALIVE or not state.me.state.started:
+        return state
+    if event.healthy:
+        return update_record(state.with_workload(proven=True), state=InstanceState.HEALTHY)
+    if not event.fatal:
+        return update_record(state, state=InstanceState.RUNNING)
+    sick = Failure(
+        generation=state.me.generation,
+        rank=state.config.rank,
+        ip=state.me.ip,
+        reason=Reason.UNHEALTHY,
+        detail=f"{describe_rank(state, state.config.rank)} failed its health check: {event.detail}",
+        at=state.now + state.config.epoch,
+    )
+    return state.with_workload(ended=state.workload.ended or sick)
+
+
+def _apply_stop_request(state: State) -> State:
+    if state.shutdown.asked is None:
+        return update_record(state.with_shutdown(asked=state.now), asked=True)
+    again = state.now - state.shutdown.asked >= SECOND_SIGNAL
+    return state.with_shutdown(force_stop=state.shutdown.force_stop or again)

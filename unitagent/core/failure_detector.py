@@ -1,0 +1,348 @@
+"""Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
+
+The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No
+answer alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is
+away, or a *suspicion*, which ends the generation only together with a snapshot of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from unitagent.core import plausibility
+from unitagent.core.actions import AskPeer, WatchPeers
+from unitagent.core.events import PeerAnswered, PeerHungUp, ProbeResult
+from unitagent.core.leases import NEVER
+from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
+from unitagent.core.state import (
+    ALL_BEATS,
+    Result,
+    State,
+    describe_rank,
+    find_relay,
+    is_overdue,
+    is_silent,
+    judged_members,
+    longest_takeover,
+    make_failure,
+    seconds_late,
+    update_record,
+    watched_peers,
+)
+
+
+def ask_quiet_members(state: State) -> Result:
+    """Ask members that are quiet, or whose connection broke, before they count as lost."""
+    if not (state.up and state.connected and state.config.probes):
+        return state, ()
+    quiet = [peer for peer in _list_participants(state) if _worth_asking(state, peer)]
+    if not quiet:
+        return state, ()
+    return ask_peers(state, quiet)
+
+
+def may_ask(state: State, rank: int) -> bool:
+    """Whether no question to this rank is open, and the last one was long enough ago."""
+    return rank not in state.peers.asking and state.now >= state.peers.ask_again.get(rank, 0.0)
+
+
+def ask_peers(state: State, peers: Collection[Record]) -> Result:
+    """Ask these peers for their own word."""
+    ranks = frozenset(peer.rank for peer in peers)
+    again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.config.timing.ask_every)}
+    return state.with_peers(asking=state.peers.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
+
+
+def _list_participants(state: State) -> tuple[Record, ...]:
+    """The members that I judge, that are in my generation and that nobody has asked to stop."""
+    return tuple(
+        peer
+        for peer in judged_members(state)
+        if not (peer.left or peer.asked) and peer.generation == state.me.generation
+    )
+
+
+def publish_lost(state: State) -> Result:
+    """Without guard nobody restarts for a lost member: publish its rank for those who do not judge it."""
+    if not state.store.current or state.config.guard or state.config.size <= ALL_BEATS:
+        return state, ()
+    gone = (
+        peer.rank
+        for peer in judged_members(state)
+        if peer.rank in state.peers.suspects or seconds_late(state, peer)
+    )
+    return update_record(state, lost=tuple(gone) if state.up else ()), ()
+
+
+def look_at_deadlines(state: State) -> Result:
+    """Read the store when a member has been silent for long enough to ask it, and when its lease
+    expires.
+    """
+    if state.store.look or not (state.up and state.connected):
+        return state, ()
+    leases = state.store.leases
+    due = any(
+        leases.has_reached_age(peer.incarnation, age, state.now)
+        for peer in _list_participants(state)
+        for age in _critical_ages(state, peer)
+    )
+    return state.with_store(look=due), ()
+
+
+def silence_deadlines(state: State) -> Iterator[float]:
+    """When a member will have been silent for long enough to read the store, or to ask that member
+    again.
+    """
+    leases = state.store.leases
+    for peer in _list_participants(state):
+        yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
+        if _is_quiet(state, peer):
+            yield state.peers.ask_again.get(peer.rank, 0.0)
+
+
+def _critical_ages(state: State, peer: Record) -> tuple[float, ...]:
+    timing, lease = state.config.timing, state.config.lease
+    if not state.config.probes:
+        return (lease,)
+    refused = (timing.beat_due,) if peer.incarnation in state.peers.refused else ()
+    return (*refused, timing.ask_after, lease)
+
+
+def renew_watches(state: State) -> Result:
+    """Reconnect to a peer whose connection broke and that is still a member."""
+    if not state.peers.watch_again:
+        return state, ()
+    state = state.with_peers(watch_again=False)
+    return state, (WatchPeers(watched_peers(state)),) if state.up else ()
+
+
+def _worth_asking(state: State, peer: Record) -> bool:
+    """Whether to ask now, early enough to know its answer, or its silence, when its lease expires."""
+    rank = peer.rank
+    if rank in state.peers.hung_up:
+        return rank not in state.peers.asking
+    return (_is_quiet(state, peer) or rank in state.peers.suspects) and may_ask(state, rank)
+
+
+def _is_quiet(state: State, peer: Record) -> bool:
+    refused = peer.incarnation in state.peers.refused  # a single refusal may come from a firewall
+    return refused or state.store.leases.seconds_silent(peer.incarnation) >= state.config.timing.ask_after
+
+
+def find_lost_member(state: State) -> Failure | None:
+    """A member that was replaced or is lost, as one snapshot of the store shows it."""
+    if not state.store.current or state.workload.gang is None:
+        return None
+    for rank, incarnation in enumerate(state.workload.gang.incarnations):
+        record = state.store.records.get(rank)
+        if rank == state.config.rank or record is None:
+            continue
+        if record.incarnation != incarnation and state.config.guard:
+            return make_failure(state, rank, Reason.REPLACED, f"{describe_rank(state, rank)} was rebuilt")
+    if not state.config.guard:
+        return None
+    return next(
+        (
+            _make_loss(state, peer, why)
+            for peer in _list_participants(state)
+            if (why := _explain_loss(state, peer))
+        ),
+        None,
+    )
+
+
+def _explain_loss(state: State, peer: Record) -> str:
+    """Why a member counts as lost; "" if it does not."""
+    if peer.rank in state.peers.suspects or not is_silent(state, peer):
+        return state.peers.suspects.get(peer.rank, "")
+    asked = ", and it does not answer" if state.config.probes else ""
+    return f"no sign of life for {state.config.lease:g} s{asked}"
+
+
+def _make_loss(state: State, peer: Record, why: str) -> Failure:
+    since = state.store.leases.seconds_since_beat(peer.incarnation, state.now) or 0.0
+    detail = f"{describe_rank(state, peer.rank)} is lost: {why}"
+    return make_failure(state, peer.rank, Reason.LOST, detail, detect=since)
+
+
+# What peers answer
+
+
+# These are no evidence about the peer. Another incarnation's answer may come from anywhere; if that one has
+# replaced the one that I know, the store shows that, or the old lease expires.
+_NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, ProbeResult.OTHER}
+
+
+def apply_peer_answer(state: State, event: PeerAnswered) -> State:
+    """The state with the evidence of an answer, or of its absence."""
+    state = state.with_peers(
+        asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
+    )
+    if event.result is ProbeResult.SILENT and _was_starved(state, event.rank):
+        return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
+    record = find_record(state, event.rank, event.incarnation)
+    if record is None:
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+    one, peers = {event.incarnation}, state.peers
+    state = state.with_peers(
+        refused=peers.refused | one if event.result is ProbeResult.REFUSED else peers.refused - one,
+        mute=peers.mute | one if event.result in _NO_EVIDENCE else peers.mute - one,
+    )
+    state = (
+        _note_answer(state, event)
+        if event.result is ProbeResult.ALIVE
+        else _note_silence(state, event, record)
+    )
+    if event.rank == state.config.rank:  # the holder of my rank is not a member of my gang
+        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+    return _weigh_answer(state, event, record)
+
+
+def _was_starved(state: State, rank: int) -> bool:
+    """Whether I was suspended while the question was open: the answer may have come and waited for me."""
+    return state.late > _asked_at(state, rank)
+
+
+def _asked_at(state: State, rank: int) -> float:
+    """When a rank was asked last."""
+    return state.peers.ask_again.get(rank, NEVER) - state.config.timing.ask_every
+
+
+def _note_answer(state: State, event: PeerAnswered) -> State:
+    """An answering peer confirms that it is alive, and may tell of a generation that I missed. Its word
+    is as old as my question, since I may have been suspended since.
+    """
+    holder = state.store.records.get(state.config.rank)
+    recent = state.now - longest_takeover(state, holder, state.store.former)
+    heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
+    asked = min(state.now, _asked_at(state, event.rank))
+    heard[event.incarnation] = asked
+    if _relays_leader(state, event):
+        heard[event.leader] = max(heard.get(event.leader, NEVER), asked - max(0.0, event.leader_age))
+    unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
+    return plausibility.learn_generation(state.with_peers(heard=heard, unheard=unheard), event.generation)
+
+
+def _note_silence(state: State, event: PeerAnswered, record: Record) -> State:
+    """A silent peer counts as silent since the first question that it did not answer."""
+    if event.result in _NO_EVIDENCE and is_overdue(state, record):  # the second witness has come late
+        state = state.with_store(look=True)
+    if event.incarnation in state.peers.unheard:
+        return state
+    known = {one.incarnation for one in (*state.store.records.values(), state.store.former) if one}
+    since = {one: at for one, at in state.peers.unheard.items() if one in known}
+    return state.with_peers(unheard={**since, event.incarnation: _asked_at(state, event.rank)})
+
+
+def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
+    """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
+    hung_up = event.rank in state.peers.hung_up
+    state = state.with_peers(
+        hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
+    )
+    against = _find_doubt(state, event, record, hung_up=hung_up)
+    if event.result is ProbeResult.REFUSED and not against:
+        state = _ask_again(state, event)
+    if against:
+        state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
+    elif not state.connected or _says_it_works(
+        state, event
+    ):  # with a store, its snapshots settle doubts, too
+        state = state.with_peers(
+            doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
+        )
+    if not state.connected:
+        return state
+    if not against:
+        suspects = {rank: why for rank, why in state.peers.suspects.items() if rank != event.rank}
+        return state.with_peers(suspects=suspects)
+    if not state.in_gang or record.generation != state.me.generation:
+        return state
+    return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
+
+
+def _says_it_works(state: State, event: PeerAnswered) -> bool:
+    """Whether it reports that its workload runs in my generation; for rank 0, that the Unit serves."""
+    here = event.result is ProbeResult.ALIVE and event.generation == state.me.generation
+    return here and event.working and (event.rank != 0 or event.ready)
+
+
+def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+    """What an answer says against the peer; "" for nothing."""
+    late = is_overdue(state, record)
+    match event.result:
+        case ProbeResult.ALIVE if event.generation == state.me.generation and not event.working:
+            unexplained = late or not state.connected
+            service = state.config.mode is Mode.SERVICE  # in a job its part may be finished
+            down = unexplained and service and not _has_yet_to_start(state, record)
+            return "its workload is down and it cannot tell the store" if down else ""
+        case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
+            return "it knows that the Unit does not serve"
+        case ProbeResult.ALIVE:
+            return ""
+        case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
+            return "its address refuses connections, so its agent is dead"
+        case _:
+            last = state.store.leases.last or state.now
+            silent_for = state.now - state.peers.heard.get(event.incarnation, last)
+            lost = not state.connected and silent_for > state.config.lease
+            return "it does not answer" if lost and not hung_up else ""
+
+
+def _relays_leader(state: State, event: PeerAnswered) -> bool:
+    """Whether this peer relays rank 0's answers to me, as some peer does in a large Unit."""
+    leader = state.store.records.get(0)
+    known = leader is not None and leader.incarnation == event.leader
+    return known and event.rank == find_relay(state.config.rank, state.config.size)
+
+
+def _knows_of_leader(state: State, event: PeerAnswered) -> bool:
+    return event.rank in {0, find_relay(state.config.rank, state.config.size)}
+
+
+def _has_yet_to_start(state: State, record: Record) -> bool:
+    """Whether it has confirmed my gang and cannot know yet that everybody has: I started within a
+    lease.
+    """
+    waits = record.state is InstanceState.IDLE and record.gang == state.me.gang
+    young = state.me.state is InstanceState.STARTING or (
+        state.now - state.workload.spawned < state.config.lease
+    )
+    return waits and young
+
+
+def _answered_before(state: State, event: PeerAnswered) -> bool:
+    """Whether it ever answered me. An address that never did may be behind a firewall that rejects; one
+    that did has lost its agent.
+    """
+    return event.incarnation in state.barrier.reached
+
+
+def _misses_beat(state: State, event: PeerAnswered) -> bool:
+    """Whether it has also missed a heartbeat: a firewall that is being reloaded refuses connections,
+    too, while heartbeats continue. Without the store nobody can tell.
+    """
+    due = state.config.timing.beat_due
+    return not state.connected or state.store.leases.seconds_silent(event.incarnation) >= due
+
+
+def _ask_again(state: State, event: PeerAnswered) -> State:
+    """Read its heartbeat at once, and ask again when the next one is overdue."""
+    timing = state.config.timing
+    left = timing.beat_due - (state.store.leases.seconds_since_beat(event.incarnation, state.now) or 0.0)
+    at = state.now + min(timing.ask_every, max(timing.tick, left))
+    state = state.with_store(look=state.connected or state.store.look)
+    return state.with_peers(ask_again={**state.peers.ask_again, event.rank: at})
+
+
+def apply_hang_up(state: State, event: PeerHungUp) -> State:
+    """A broken connection is a reason to ask, and nothing more."""
+    if find_record(state, event.rank, event.incarnation) is None:
+        return state
+    return state.with_peers(hung_up=state.peers.hung_up | {event.rank})
+
+
+def find_record(state: State, rank: int, incarnation: str) -> Record | None:
+    """The record of this incarnation, if it is one that I still know in this rank."""
+    known = (state.store.records.get(rank), state.store.former if rank == state.config.rank else None)
+    return next((one for one in known if one is not None and one.incarnation == incarnation), None)

@@ -1,0 +1,143 @@
+"""Without the store: hold. Serving continues, nothing new is started, and peers are asked directly, so
+that a death still turns readiness off. Without the store *and* without the peers for a lease, I am
+isolated: others may replace me, so my workload is killed before anybody takes my rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import Level, Log, Stop
+from unitagent.core.failure_detector import ask_peers, may_ask
+from unitagent.core.leases import NEVER, find_neighbours
+from unitagent.core.model import InstanceState, Record, format_ranks
+from unitagent.core.state import (
+    ALL_BEATS,
+    Result,
+    State,
+    describe_rank,
+    find_relay,
+    format_clock,
+    gang_members,
+    log,
+    update_record,
+)
+from unitagent.core.state_parts import WorkloadPhase
+
+DECIDING = 0.75  # seconds after the lease in which an isolated agent has decided to stop, see :mod:`timing`
+
+
+def log_store_outage(state: State) -> Result:
+    """Log once that the store is gone, and once that it is back."""
+    gone = state.store.ever_answered and not state.connected
+    logged = "store" in state.warned
+    if gone == logged:
+        return state, ()
+    if gone:
+        state = replace(state, warned=state.warned | {"store"})
+        return state, log(Level.WARNING, "the store does not answer; serving goes on, nothing new is started")
+    return replace(state, warned=state.warned - {"store"}), log(Level.INFO, "the store answers again")
+
+
+def ask_confidants(state: State) -> Result:
+    """While the store is away or slow, ask the peers that can tell me about the Unit, once per
+    heartbeat.
+    """
+    if _is_in_touch(state) or not state.up or not state.config.probes:
+        return state, ()
+    due = tuple(peer for peer in _list_confidants(state) if may_ask(state, peer.rank))
+    if not due:
+        return state, ()
+    return ask_peers(state, due)
+
+
+def _is_in_touch(state: State) -> bool:
+    last = state.store.leases.last
+    return state.connected and last is not None and state.now - last <= state.config.timing.out_of_touch
+
+
+def _list_confidants(state: State) -> tuple[Record, ...]:
+    """The peers that I ask: my neighbours, and the relay that tells me about rank 0; all vouchers if I
+    know nothing new. In a small Unit rank 0 asks everybody, so it can tell the others what it found.
+    """
+    rank, size = state.config.rank, state.config.size
+    near = {find_relay(rank, size), *find_neighbours(rank, size)}
+    if (rank == 0 and size <= ALL_BEATS) or _has_no_news(state):
+        near |= {peer.rank for peer in _list_vouchers(state)}
+    return tuple(peer for peer in gang_members(state) if peer.rank in near and peer.port and not peer.left)
+
+
+def _has_no_news(state: State) -> bool:
+    """Whether it is time to ask all vouchers: neither one of them nor the store has answered of late."""
+    heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _list_vouchers(state))
+    return state.now - max([state.store.touched or NEVER, *heard]) > state.config.timing.relayed
+
+
+def _list_vouchers(state: State) -> list[Record]:
+    """The peers whose answer proves that nobody has replaced me: rank 0; for rank 0 those that it
+    answers, which in a small Unit are all.
+    """
+    vouch = range(1, ALL_BEATS + 1) if state.config.rank == 0 else (0,)
+    return [peer for peer in gang_members(state) if peer.rank in vouch and peer.port and not peer.left]
+
+
+def stop_when_isolated(state: State) -> Result:
+    """Isolated from the store and from all vouchers for a lease: stop without grace."""
+    if state.workload.cut_off or not state.up or not is_isolated(state):
+        return state, ()
+    alone = explain_isolation(state)
+    why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
+    state = state.with_workload(cut_off=True, alone=alone, phase=WorkloadPhase.STOPPING, grace=0.0)
+    return update_record(state, state=InstanceState.STOPPING), (Log(Level.ERROR, why), Stop(0.0))
+
+
+def explain_isolation(state: State) -> str:
+    """Who has not answered, and since when; a dead peer looks the same as a broken cable."""
+    last = state.store.touched or state.now
+    store = f"no answer from the store since {format_clock(state, last)}"
+    vouch = _list_vouchers(state)
+    if not vouch:
+        return f"{store}, and no other rank is left to ask"
+    since = max(state.peers.heard.get(peer.incarnation, last) for peer in vouch)
+    who = (
+        describe_rank(state, vouch[0].rank)
+        if len(vouch) == 1
+        else format_ranks([peer.rank for peer in vouch])
+    )
+    return f"{store}, nor from {who} since {format_clock(state, since)}"
+
+
+def is_isolated(state: State) -> bool:
+    """Whether no peer that could vouch for me has answered for a lease. If peers cannot be asked,
+    nobody is isolated.
+    """
+    last = state.store.touched
+    if state.connected or last is None or not can_be_isolated(state):
+        return False
+    vouchers = _list_vouchers(state)
+    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouchers)))
+    known = {peer.rank for peer in vouchers} <= state.peers.answered
+    return known and state.now - touched > state.config.lease
+
+
+def last_contact(state: State) -> float:
+    """Until when I know that nobody has considered me lost, without the store; for the watchdog.
+
+    An isolated agent decides some time after its lease expires, and must not be killed before it has.
+    If peers cannot be asked, nobody is isolated.
+    """
+    last = state.store.touched
+    if last is None or not can_be_isolated(state):
+        return state.now
+    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in _list_vouchers(state))])
+    return touched + min(DECIDING, max(0.0, state.now - state.config.lease - touched))
+
+
+def can_be_isolated(state: State) -> bool:
+    """Whether there is anybody to ask, even if all of them have left: then nobody vouches for me."""
+    if not state.config.probes:
+        return False
+    if state.config.rank == 0:
+        return any(one.port for rank, one in state.store.records.items() if rank != 0)
+    leader = state.store.records.get(0)
+    return leader is None or leader.port != 0

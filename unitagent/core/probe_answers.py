@@ -1,0 +1,153 @@
+"""Answers to probes: pure views of the state. Each failed check has a one-line reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unitagent.core.model import InstanceState
+from unitagent.core.state import gang_members, judged_members, reported_lost, seconds_late
+
+if TYPE_CHECKING:
+    from unitagent.core.state import State
+
+OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCheck:
+    """One condition of a probe.
+
+    Attributes:
+        name: Its name in the answer.
+        ok: Whether it holds.
+        reason: Why it does not.
+
+    """
+
+    name: str
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """An HTTP status code and the checks that it follows from.
+
+    Attributes:
+        code: 200, 404 or 503.
+        checks: All checks of this probe.
+
+    """
+
+    code: int
+    checks: tuple[ProbeCheck, ...]
+
+
+def _check_workload(state: State) -> ProbeCheck:
+    me = state.me
+    serving = state.in_gang and me.state.serving and state.generation == me.generation
+    return ProbeCheck("workload", serving, f"the workload of rank {me.rank} is not up: {me.state}")
+
+
+def _check_ranks(state: State) -> ProbeCheck:
+    """Every member of my gang runs its workload in my generation and has not been asked to stop."""
+    there = {peer.rank: peer for peer in gang_members(state)}
+    down = []
+    for rank in range(state.config.size):
+        peer = there.get(rank)
+        if rank == state.config.rank:
+            continue
+        if peer is None or not peer.state.serving or peer.generation != state.me.generation:
+            down.append(f"rank {rank} is {find_shown_state(state, rank)}")
+        elif peer.asked:
+            down.append(f"rank {rank} was asked to stop")
+    return ProbeCheck("ranks", not down, ", ".join(down))
+
+
+def _check_leases(state: State) -> ProbeCheck:
+    """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
+    against = {**state.peers.doubts, **state.peers.suspects}
+    late = [peer.rank for peer in judged_members(state) if seconds_late(state, peer)]
+    leases, heard = state.store.leases, state.peers.heard
+    unseen = [
+        peer.rank
+        for peer in judged_members(state)
+        if not leases.was_alive(peer.incarnation) and peer.incarnation not in heard
+    ]
+    why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
+    why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
+    why += [f"rank {rank} has yet to show a sign of life" for rank in unseen]
+    why += [f"rank {rank} is lost, as rank {judge} reports" for rank, judge in reported_lost(state).items()]
+    return ProbeCheck("leases", not why, "; ".join(why))
+
+
+def _check_leader(state: State) -> ProbeCheck:
+    leader = state.me if state.config.rank == 0 else state.store.records.get(0)
+    healthy = leader is not None and leader.state is InstanceState.HEALTHY
+    return ProbeCheck("leader", healthy, "the workload of rank 0 is not healthy yet")
+
+
+def _check_draining(state: State) -> ProbeCheck:
+    return ProbeCheck("draining", not is_draining(state), "draining")
+
+
+def is_draining(state: State) -> bool:
+    """Whether the Unit, or this instance alone, was asked to stop."""
+    return state.shutdown.draining is not None or state.shutdown.asked is not None
+
+
+def check_unit(state: State) -> tuple[ProbeCheck, ...]:
+    """All conditions under which the whole Unit serves."""
+    return tuple(
+        check(state)
+        for check in (_check_workload, _check_ranks, _check_leases, _check_leader, _check_draining)
+    )
+
+
+def is_ready(state: State) -> bool:
+    """Whether the whole Unit serves, as far as this agent can know."""
+    return all(check.ok for check in check_unit(state))
+
+
+def answer_livez() -> ProbeAnswer:
+    """``/livez``: the loop of the agent runs, or there would be no answer."""
+    return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
+
+
+def answer_readyz(state: State) -> ProbeAnswer:
+    """``/readyz``: the same answer on every rank."""
+    found = check_unit(state)
+    return ProbeAnswer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+
+
+def answer_traffic(state: State) -> ProbeAnswer:
+    """``/traffic``: the Unit is ready, and this is rank 0; 404 tells a load balancer to finish and send
+    nothing new.
+    """
+    elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
+    found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
+    if all(check.ok for check in found):
+        return ProbeAnswer(OK, found)
+    turned_away = state.config.rank != 0 or is_draining(state)
+    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, found)
+
+
+def answer_startupz(state: State) -> ProbeAnswer:
+    """``/startupz``: some generation has been ready since this agent started."""
+    why = "no generation has been ready yet"
+    return ProbeAnswer(
+        OK if state.recovery.was_ready else UNAVAILABLE,
+        (ProbeCheck("startup", state.recovery.was_ready, why),),
+    )
+
+
+def find_shown_state(state: State, rank: int) -> InstanceState:
+    """A rank's state for people: ``lost`` if its lease has expired and it does not answer."""
+    if rank == state.config.rank:
+        return state.me.state
+    record = state.store.records.get(rank)
+    if record is None:
+        return InstanceState.WAITING
+    lost = rank in state.peers.suspects or bool(seconds_late(state, record))
+    return InstanceState.LOST if lost else record.state

@@ -1,0 +1,405 @@
+"""Which incarnation holds a rank.
+
+The rule. Each time an incarnation takes a rank it gets a *tenure*: a number above that of the record it
+replaces. A tenure that has lasted for a lease in unbroken contact is raised to the store's clock, so
+that it is above whatever a store may be set back to. The rank belongs to the highest *living* tenure:
+its heartbeat count grows while I look, or its agent answers me. If that is another incarnation than
+mine, I am fenced, and end. An incarnation that only the store remembers fences nobody, and neither does
+a lower tenure: while I serve I overwrite its record at once and continue. An agent that held the rank
+and does not serve leaves it to any other living one.
+
+A newcomer, or an agent that does not serve, waits until the holder is certainly gone: its record says
+so, I have its address now, its own machine refuses connections there while its heartbeat has stopped,
+or it has been silent for ``takeover``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core import failures, restart_budget
+from unitagent.core.actions import Action, Level, Log, Stop
+from unitagent.core.exits import ExitCode
+from unitagent.core.failure_detector import ask_peers, may_ask
+from unitagent.core.leases import NEVER
+from unitagent.core.model import InstanceState, Reason, Record, Restart, format_ranks
+from unitagent.core.state import (
+    Result,
+    State,
+    describe_rank,
+    is_observed,
+    is_still_mine,
+    log,
+    longest_takeover,
+    make_failure,
+    request_exit,
+    update_record,
+    was_held_lately,
+)
+from unitagent.core.state_parts import WorkloadPhase
+
+FIRST_WARNING = 3.0  # seconds; then the log warns that the store has not been reached
+
+
+def leave_when_fenced(state: State) -> Result:
+    """Another incarnation holds my rank: end, and kill the workload at once."""
+    if state.fenced or state.me.left or not state.joined or not state.store.current:
+        return state, ()
+    holder = state.store.records.get(state.config.rank)
+    rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
+    if holder is None or not (rival and is_living(state, holder.incarnation)):
+        return state, ()
+    if state.me.outranks(holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):
+        return state, ()
+    where = holder.hostname or holder.ip
+    why = (
+        f"fenced: another live instance on {where} holds rank {state.config.rank} of Unit {state.config.unit}"
+    )
+    state = request_exit(state.with_shutdown(leaving=None), ExitCode.FENCED, why)
+    if not state.up:
+        return state, ()
+    state = update_record(
+        state.with_workload(phase=WorkloadPhase.STOPPING, grace=0.0), state=InstanceState.STOPPING
+    )
+    return state, (Log(Level.ERROR, why), Stop(0.0))
+
+
+def _has_answered(state: State, holder: Record) -> bool:
+    """Whether its agent has answered recently. Heartbeats are not signed: anybody who can write to the
+    store could add them to a record of an earlier incarnation.
+    """
+    asks = state.config.probes and holder.port
+    heard = state.peers.heard.get(holder.incarnation, NEVER)
+    return not asks or state.now - heard < state.config.lease
+
+
+def is_living(state: State, incarnation: str) -> bool:
+    """Whether there is living evidence of it: a heartbeat count that grew in this contact, or a recent
+    answer.
+    """
+    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease
+    return state.store.leases.is_beating(incarnation, within=state.config.lease) or answered
+
+
+def was_taken(state: State) -> bool:
+    """Whether another incarnation holds the rank that I gave back."""
+    holder, record = state.store.holder, state.store.records.get(state.config.rank)
+    if not state.me.left or holder in {"", state.me.incarnation}:
+        return False
+    return record is None or record.incarnation != holder or record.outranks(state.me)
+
+
+def is_gone(state: State, incarnation: str) -> bool:
+    """Whether it has been silent, in the store and at its address, for longer than it could live in
+    isolation. Others may have heard it until I sent the first question that it did not answer.
+    """
+    heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
+    takeover = _takeover_after(state, incarnation)
+    answers = state.now - max(heard, unheard) < takeover
+    return state.store.leases.seconds_unchanged(incarnation) > takeover and not answers
+
+
+def _takeover_after(state: State, incarnation: str) -> float:
+    """Seconds of silence after which its rank may be taken; its own lease may be longer than mine."""
+    known = (state.store.records.get(state.config.rank), state.store.former)
+    return longest_takeover(state, *(one for one in known if one and one.incarnation == incarnation))
+
+
+def find_replaceable(state: State) -> str | None:
+    """The incarnation that my record may replace, "" if the rank is free; None while I have to wait."""
+    if not state.store.ever_answered:
+        return None
+    holder, record = state.store.holder, state.store.records.get(state.config.rank)
+    if not state.joined and was_held_lately(state):
+        return None
+    if state.workload.cut_off and not is_still_mine(state):
+        return None
+    if holder in {"", state.me.incarnation}:
+        if (
+            record is not None
+            and record.incarnation != state.me.incarnation
+            and _is_holder_alive(state, record)
+        ):
+            return None  # the store has lost the name of its holder, not the holder
+        return "" if state.joined or not _may_have_forgotten(state) else None
+    if record is None or record.incarnation != holder:  # its record is lost or corrupt, its heartbeat is not
+        return holder if _runs_with_gang(state) or is_gone(state, holder) else None
+    if _runs_with_gang(state) and state.me.outranks(record):
+        return holder
+    if state.me.left and record.outranks(state.me):  # I gave it back
+        return None
+    return holder if _has_ended(state, record) else None
+
+
+def _is_holder_alive(state: State, holder: Record) -> bool:
+    """Whether it has sent a heartbeat, or answered me, within the time after which it could be
+    replaced.
+    """
+    takeover = _takeover_after(state, holder.incarnation)
+    answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
+    return answered or state.store.leases.is_beating(holder.incarnation, within=takeover)
+
+
+def _runs_with_gang(state: State) -> bool:
+    """Whether I run with the others: then nobody can have formed a generation without me."""
+    return state.up and state.in_gang and state.generation == state.me.generation
+
+
+def _has_ended(state: State, holder: Record) -> bool:
+    """Whether the agent that holds my rank in the store is certainly gone."""
+    if holder.left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
+        return True
+    former, patience = (
+        state.store.predecessor,
+        min(2 * state.config.heartbeat, state.config.timing.contact_gap),
+    )
+    known = former is not None and former.incarnation == holder.incarnation
+    here = bool(holder.netns) and holder.netns == state.me.netns  # on another machine a firewall may refuse
+    refused = here and holder.incarnation in state.peers.refused
+    return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience
+
+
+def _may_have_forgotten(state: State) -> bool:
+    """Whether the store knows that the Unit has run, and nobody in my rank: somebody held it, and may
+    be alive.
+
+    Such a holder has as long to write again as an isolated agent may live, by the longest lease that I
+    know, since it may be that one's. A Unit of one, which has no peers to wait for at its barrier, waits
+    for a heartbeat in any case.
+    """
+    timing = state.config.timing
+    if state.config.owns_store:
+        return False
+    if not _has_run(state):
+        return state.config.size == 1 and not is_observed(state, timing.heartbeat + timing.tick)
+    return not is_observed(state, longest_takeover(state, *state.store.records.values()))
+
+
+def _has_run(state: State) -> bool:
+    """Whether the store knows that the Unit has run, although it knows nobody in my rank."""
+    records = state.store.records.values()
+    before = (InstanceState.WAITING, InstanceState.IDLE)
+    ran = state.generation > 1 or any(record.begun or record.state not in before for record in records)
+    return ran or (state.generation > 0 and not records)
+
+
+def choose_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> int:
+    """The tenure of an incarnation that takes a rank.
+
+    Args:
+        predecessor: The record that mine replaces.
+        clock: The store's clock, in milliseconds.
+        observed: I had unbroken contact for a lease, so no living holder can have been forgotten.
+
+    """
+    above = predecessor.tenure + 1 if predecessor else 1
+    return max(above, clock) if observed else above
+
+
+def confirm_tenure(state: State) -> Result:
+    """Raise a tenure that has lasted for a lease, or with which all ranks have started, above whatever
+    the store may be set back to.
+    """
+    store = state.store
+    mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
+    if store.confirmed or not mine_now:
+        return state, ()
+    if not _is_agreed_on(state) and not is_observed(state, state.config.lease, store.joined or 0.0):
+        return state, ()
+    return update_record(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
+
+
+def _is_agreed_on(state: State) -> bool:
+    """Whether all ranks have confirmed a gang in which I run; an agent that rejoins alone was confirmed
+    by nobody.
+    """
+    leader = state.store.records.get(0)
+    with_leader = leader is not None and leader.gang == state.me.gang
+    return state.up and state.in_gang and (state.leads or with_leader)
+
+
+def give_up_on_store(state: State) -> Result:
+    """The store was never reached: log why, and end after a while, because nothing has been started
+    yet.
+    """
+    trouble, waited = state.store.trouble, state.now - state.started
+    if state.store.ever_answered or not trouble:  # at least one attempt is completed
+        return state, ()
+    limit = state.config.store_timeout
+    if waited > limit:
+        return request_exit(state, ExitCode.STORE, explain_never_reached(limit, trouble)), ()
+    if waited < FIRST_WARNING or trouble in state.warned:
+        return state, ()
+    state = replace(state, warned=state.warned | {trouble})
+    return state, log(Level.WARNING, explain_not_reached(waited, limit, trouble))
+
+
+def explain_never_reached(limit: float, trouble: str) -> str:
+    """The final message about a store that could not be reached within ``limit`` seconds, or at the
+    only attempt.
+    """
+    tried = f"within {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    once = "at the only attempt that UNIT_STORE_TIMEOUT_SECONDS=0 allows"
+    return f"the store could not be reached {tried if limit else once}: {trouble}"
+
+
+def explain_not_reached(waited: float, limit: float, trouble: str) -> str:
+    """The message about a store that I keep trying to reach."""
+    limits = f"of at most {limit:g} s (UNIT_STORE_TIMEOUT_SECONDS)"
+    return f"the store has not been reached for {waited:.0f} s {limits}: {trouble}"
+
+
+def needs_new_tenure(state: State, holder: str | None) -> bool:
+    """Whether my next record begins a tenure: I had none yet, or I do not serve and another one held
+    the rank.
+    """
+    another = holder not in {None, "", state.me.incarnation}
+    return not state.joined or (another and not _runs_with_gang(state) and not state.me.left)
+
+
+def start_tenure(state: State) -> State:
+    """The first record of a tenure. With guard, or at rank 0, my predecessor's generation is over, and
+    this very exchange says so: I may not live until the next one.
+    """
+    predecessor = state.store.records.get(state.config.rank)
+    observed = is_observed(state, state.config.lease)
+    tenure = choose_tenure(predecessor, state.store.clock, observed=observed)
+    state = update_record(state.with_store(confirmed=observed), tenure=tenure)
+    if predecessor is not None:
+        return succeed_holder(state, predecessor)
+    return (
+        state.with_generation(state.generation + 1)
+        if _has_run(state) and state.leads and not _awaits_start(state)
+        else state
+    )
+
+
+def _awaits_start(state: State) -> bool:
+    """Whether the highest generation that I know has yet to start, so that nobody in my rank has
+    started in it.
+    """
+    standing = [one for one in state.store.records.values() if one.generation == state.generation]
+    begun = any(one.begun >= state.generation for one in state.store.records.values())
+    return not begun and any(one.state is InstanceState.IDLE for one in standing)
+
+
+def succeed_holder(state: State, predecessor: Record) -> State:
+    """What follows from the record that I replace."""
+    state = state.with_store(predecessor=predecessor)
+    state = restart_budget.inherit_charges(state, predecessor)
+    begun = predecessor.generation if predecessor.state.started else 0
+    state = update_record(state, begun=max(predecessor.begun, begun))
+    if not state.leads:
+        return state
+    if state.config.restart is Restart.RECREATE:  # no other agent survives to remember
+        state = update_record(state, restarts=predecessor.restarts)
+    if predecessor.state.started and not (predecessor.asked or predecessor.left):
+        why = f"{describe_rank(state, predecessor.rank)} was rebuilt"
+        replaced = make_failure(state, predecessor.rank, Reason.REPLACED, why)
+        state = failures.remember_failure(state, replace(replaced, generation=predecessor.generation))
+    return state.with_generation(predecessor.generation + 1)
+
+
+def wait_for_rank(state: State) -> Result:
+    """Log who holds my rank, and ask that agent whether it is alive: a refusal is faster than an
+    expired lease, and an answer distinguishes a holder from one that only the store remembers.
+    """
+    holder = state.store.records.get(state.config.rank)
+    if not state.store.ever_answered or find_replaceable(state) is not None:
+        return state, ()
+    if state.config.rank in state.store.foreign and not state.joined:
+        return _warn_once(state, _explain_foreign_holder(state))
+    if holder is None or holder.incarnation == state.me.incarnation:
+        state = _look_when_observed(state)
+        state, actions = (
+            _warn_once(state, _explain_no_holder(state)) if _may_be_forgotten(state) else (state, ())
+        )
+        return _ask_holders(state, None, actions)
+    where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
+    takeover = _takeover_after(state, holder.incarnation)
+    why = (
+        f"rank {holder.rank} of Unit {state.config.unit} is held by another instance ({where}); waiting "
+        f"until it leaves, or has been silent for {takeover:g} s; if both are to run, give this "
+        f"one {_another_place(state.config.size)}"
+    )
+    if state.store.leases.has_reached_age(holder.incarnation, takeover, state.now):
+        state = state.with_store(look=True)  # at once, not at the next heartbeat
+    state, actions = _warn_once(state, why)
+    return _ask_holders(state, holder, actions)
+
+
+def _another_place(size: int) -> str:
+    return "another RANK_ID" if size > 1 else "another UNIT_ID (UNIT_SIZE=1 has no other rank)"
+
+
+def _look_when_observed(state: State) -> State:
+    """In a Unit of one, read the store as soon as I have waited long enough, not only at the next
+    heartbeat.
+    """
+    contact, timing = state.store.leases.contact, state.config.timing
+    due = (contact or state.now) + timing.heartbeat + timing.tick
+    if state.config.size > 1 or state.joined or contact is None or state.now >= due:
+        return state
+    return state.with_store(next_beat=min(state.store.next_beat, due))
+
+
+def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...]) -> Result:
+    """Ask the holder of my rank, and the former holder that the store has forgotten."""
+    former = None if state.joined else state.store.former
+    there = {one.incarnation: one for one in (holder, former) if one is not None and one.port}
+    if not there or not state.config.probes or not may_ask(state, state.config.rank):
+        return state, actions
+    state, question = ask_peers(state, tuple(there.values()))
+    return state, (*actions, *question)
+
+
+def _may_be_forgotten(state: State) -> bool:
+    return _has_run(state) and not state.joined
+
+
+def _explain_foreign_holder(state: State) -> str:
+    config = state.config
+    return (
+        f"rank {config.rank} of Unit {config.unit} is held by an instance with another UNIT_SECRET, or "
+        f"with none; waiting until it has been silent for {config.timing.takeover:g} s; "
+        "all ranks need the same secret"
+    )
+
+
+def _explain_no_holder(state: State) -> str:
+    """Why the store, which knows the Unit, shows nobody in my rank."""
+    return _explain_other_secret(state) if state.store.foreign else _explain_forgotten(state)
+
+
+def _explain_other_secret(state: State) -> str:
+    config, foreign = state.config, sorted(state.store.foreign)
+    return (
+        f"ignored what the store has of {format_ranks(foreign)} of Unit {config.unit}: it is signed with a "
+        f"secret that this agent does not have, or with none; rank {config.rank} waits for "
+        f"{config.timing.takeover:g} s; give all ranks of a Unit the same UNIT_SECRET, and another Unit "
+        "another UNIT_ID"
+    )
+
+
+def _explain_forgotten(state: State) -> str:
+    config, seconds = state.config, longest_takeover(state, *state.store.records.values())
+    return (
+        f"the store shows nobody as rank {config.rank} of Unit {config.unit}, which has run before: it may "
+        f"have lost its data; waiting {seconds:g} s for a holder that is still alive"
+    )
+
+
+def _warn_once(state: State, why: str) -> Result:
+    if why in state.warned:
+        return state, ()
+    return replace(state, warned=state.warned | {why}), log(Level.WARNING, why)
+
+
+def log_joined(state: State) -> Result:
+    """Log once that I hold my rank."""
+    if not state.joined or "joined" in state.warned:
+        return state, ()
+    state = replace(state, warned=state.warned | {"joined"})
+    return state, log(
+        Level.INFO, f"joined Unit {state.config.unit} as {describe_rank(state, state.config.rank)}"
+    )

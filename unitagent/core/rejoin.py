@@ -1,0 +1,141 @@
+"""Without guard a rebuilt instance other than rank 0 joins the running generation alone; no other
+instance restarts.
+
+Rank 0 is the witness: if it runs, the barrier has opened. So an instance outside a generation starts
+alone while a living rank 0 runs, and waits at the barrier with the others while rank 0 does not run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import WatchPeers
+from unitagent.core.barrier import build_gang, has_done_its_part, start_workload
+from unitagent.core.events import ProbeResult
+from unitagent.core.exits import ExitCode
+from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
+from unitagent.core.model import Gang, InstanceState, Mode, Record
+from unitagent.core.state import (
+    Result,
+    State,
+    is_observed,
+    is_still_mine,
+    longest_takeover,
+    look_for_successor,
+    request_exit,
+    update_record,
+    watched_peers,
+)
+
+
+def rejoin_generation(state: State) -> Result:
+    """Start in the running generation."""
+    gang = _running_gang(state) if may_rejoin(state) else None
+    if gang is None:
+        return state, ()
+    if not is_still_mine(state):
+        return look_for_successor(state), ()
+    unproven = find_unproven(state, state.store.records.values())
+    if any(_must_prove_itself(state, record) for record in unproven):
+        return check_peers(state, gang, unproven)
+    differing = describe_differences([state.store.records[0], state.me], strict=state.config.strict)
+    if differing and state.config.strict:
+        return request_exit(state, ExitCode.DISAGREE, differing), ()
+    apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
+    if apart:  # I know nothing of those whose heartbeats I have not read
+        state = state.with_store(leases=replace(state.store.leases, by_incarnation={}))
+    return start_workload(update_record(state, generation=gang.generation), gang)
+
+
+def _must_prove_itself(state: State, record: Record) -> bool:
+    """Whether I wait for its answer: for that of rank 0, and of any other instance that has not
+    started, since nobody has probed that one yet. A silent member may be down, and will rejoin alone,
+    too.
+    """
+    found = state.barrier.found.get(record.incarnation)
+    if record.rank == 0 or found is None:
+        return True
+    return not record.state.started and found not in {ProbeResult.SILENT, ProbeResult.REFUSED}
+
+
+def may_rejoin(state: State) -> bool:
+    """Whether I am outside a running generation and may join it alone."""
+    if state.leads or state.up or state.done or not (state.store.current and state.holds_rank):
+        return False
+    leader = state.store.records.get(0)
+    return leader is not None and _is_running(state, leader) and not _may_duplicate_holder(state)
+
+
+def _may_duplicate_holder(state: State) -> bool:
+    """Whether I took my rank in a store that knew nobody there, while the Unit ran: a forgotten holder
+    has as long to write again as an isolated agent may live.
+    """
+    anew = state.workload.gang is None and state.store.predecessor is None
+    return anew and not is_observed(state, longest_takeover(state, *state.store.records.values()))
+
+
+def _is_running(state: State, leader: Record) -> bool:
+    """Whether rank 0 is alive and runs the generation that I know, in a Unit to which I belong."""
+    here = leader.state.started and leader.generation == state.generation and not leader.asked
+    alike = leader.size == state.config.size and leader.revision == state.me.revision
+    leases = state.store.leases
+    late = leases.seconds_unchanged(leader.incarnation) > state.config.lease
+    return here and alike and leases.was_alive(leader.incarnation) and not late
+
+
+def _running_gang(state: State) -> Gang | None:
+    everybody = {**state.store.records, state.config.rank: state.me}
+    if any(rank not in everybody for rank in range(state.config.size)) or find_clashes(everybody.values()):
+        return None
+    generations = {everybody[rank].generation for rank in everybody if rank != state.config.rank}
+    if not generations <= {0, state.generation}:  # none yet, or the running one
+        return None  # a predecessor, shown by a store that has lost writes
+    return build_gang(state.generation, [everybody[rank] for rank in range(state.config.size)])
+
+
+def admit_rejoined(state: State) -> Result:
+    """A member that was rebuilt and has rejoined replaces the old one in my gang."""
+    old = state.workload.gang
+    if state.config.guard or not state.store.current or old is None or not state.in_gang:
+        return state, ()
+    rebuilt = {record.rank: record for record in state.store.records.values() if _has_rejoined(old, record)}
+    rebuilt.pop(state.config.rank, None)
+    if not rebuilt:
+        return state, ()
+    everywhere = range(state.config.size)
+    gang = replace(
+        old,
+        incarnations=tuple(
+            rebuilt[r].incarnation if r in rebuilt else old.incarnations[r] for r in everywhere
+        ),
+        ips=tuple(rebuilt[r].ip if r in rebuilt else old.ips[r] for r in everywhere),
+    )
+    suspects = {rank: why for rank, why in state.peers.suspects.items() if rank not in rebuilt}
+    state = state.with_workload(gang=gang).with_peers(suspects=suspects)
+    return state, (WatchPeers(watched_peers(state)),)
+
+
+def _has_rejoined(gang: Gang, record: Record) -> bool:
+    other = 0 < record.rank < len(gang.incarnations) and record.incarnation != gang.incarnations[record.rank]
+    return other and record.generation == gang.generation and record.state.started
+
+
+def restart_job_for_late_joiner(state: State) -> Result:
+    """Rank 0 has finished its part of the job, so there is nothing to rejoin: the whole job starts
+    again.
+    """
+    waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
+    if (
+        not waits
+        or not (state.store.current and state.holds_rank)
+        or state.leads
+        or state.config.mode is not Mode.JOB
+    ):
+        return state, ()
+    leader = state.store.records.get(0)
+    over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
+    if leader is None or not over or leader.generation != state.me.generation:
+        return state, ()
+    if not state.workload.cut_off and has_done_its_part(state, leader):  # in the gang with which I will start
+        return state, ()
+    return state.with_generation(state.me.generation + 1).with_store(notify=True), ()

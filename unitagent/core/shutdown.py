@@ -1,0 +1,202 @@
+"""Stopping the workload in the right order, and leaving the Unit.
+
+A drain turns traffic away first, lets requests in flight finish, stops rank 0's workload, and only then
+the others: an engine's followers that end first would break the requests that rank 0 still answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
+from unitagent.core.exits import ExitCode
+from unitagent.core.model import InstanceState, Mode
+from unitagent.core.rank_ownership import was_taken
+from unitagent.core.state import Result, State, gang_members, is_silent, log, request_exit, update_record
+from unitagent.core.state_parts import WorkloadPhase
+
+LEADER_SHARE = 0.8  # of the stop grace belongs to rank 0
+HELD_SHARE = (
+    0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
+)
+HOLD_SHARE = 0.2  # of the stop grace a lone instance waits to learn whether rank 0 is going too
+LAST_LOOK = 1.0  # more seconds for the store to answer, since a wake-up may have been lost
+FAREWELL = 1.0  # seconds to wait until the store has the last record
+
+
+def leave_without_workload(state: State) -> Result:
+    """Asked to stop while nothing runs: end at once."""
+    if state.shutdown.asked is None or state.up:
+        return state, ()
+    return request_exit(state, ExitCode.DONE, "asked to stop"), ()
+
+
+def force_stop(state: State) -> Result:
+    """A second signal ends every wait."""
+    at_once = state.workload.phase is WorkloadPhase.STOPPING and state.workload.grace == 0
+    if not state.shutdown.force_stop or not state.up or at_once:
+        return state, ()
+    state = state.with_workload(phase=WorkloadPhase.STOPPING, grace=0.0)
+    return update_record(state, state=InstanceState.STOPPING), (Stop(0.0),)
+
+
+def begin_drain(state: State) -> Result:
+    """The Unit drains when rank 0 or, with guard, any member was asked to stop."""
+    if state.shutdown.draining is not None or not state.in_gang or state.superseded:
+        return state, ()
+    others = any(
+        peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+        for peer in gang_members(state)
+    )
+    if not others and not (state.shutdown.asked is not None and state.leads):
+        return state, ()
+    since = state.now if state.shutdown.asked is None else state.shutdown.asked
+    state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
+    return state, log(
+        Level.INFO, f"draining: the workload of rank 0 stops first, within {state.config.stop_grace:g} s"
+    )
+
+
+def drain_in_turn(state: State) -> Result:
+    """In a drain, stop when it is the turn of this rank."""
+    if state.shutdown.draining is None or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
+        return state, ()
+    return _drain_leader(state) if state.config.rank == 0 else _drain_follower(state, state.shutdown.draining)
+
+
+def _drain_leader(state: State) -> Result:
+    way = state.shutdown
+    since = way.draining or state.now
+    deadline = since + LEADER_SHARE * state.config.stop_grace
+    if _has_traffic(state):
+        turned_away = since + state.config.deregister
+        if state.now < turned_away:
+            return state, ()
+        if not way.awaiting_drain:
+            return state.with_shutdown(awaiting_drain=True), (AwaitDrain(),)
+        if not way.drained and state.now < min(turned_away + state.config.drain, deadline):
+            return state, ()
+    return _stop_workload(state, max(0.0, deadline - state.now))
+
+
+def _has_traffic(state: State) -> bool:
+    """Whether requests may be in flight that can still be answered."""
+    whole = (
+        all(peer.state.started for peer in gang_members(state))
+        and state.workload.phase is WorkloadPhase.ALIVE
+    )
+    return whole and state.config.mode is Mode.SERVICE and state.me.state is InstanceState.HEALTHY
+
+
+def _drain_follower(state: State, since: float) -> Result:
+    held_until = since + HELD_SHARE * state.config.stop_grace
+    if not _leader_stopped(state) and state.now < held_until and state.workload.phase is WorkloadPhase.ALIVE:
+        return state, ()
+    return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
+
+
+def _leader_stopped(state: State) -> bool:
+    """Whether rank 0's workload of my generation is certainly gone."""
+    leader = next((peer for peer in gang_members(state) if peer.rank == 0), None)
+    if leader is None:
+        return True
+    moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+    return moved_on or 0 in state.peers.suspects or is_silent(state, leader)
+
+
+def stop_alone(state: State) -> Result:
+    """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
+    After an operator's order rank 0 does, though it may have yet to hear of it.
+    """
+    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
+    if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
+        return state, ()
+    since = state.shutdown.asked or state.now
+    hold = since + (HELD_SHARE if state.shutdown.ordered else HOLD_SHARE) * state.config.stop_grace
+    if state.connected and not _leader_stopped(state):
+        if state.now < hold:
+            return state, ()
+        if not state.store.current and state.now < hold + LAST_LOOK:
+            return state.with_store(look=True), ()
+    return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
+
+
+def _stop_workload(state: State, grace: float) -> Result:
+    state = state.with_workload(phase=WorkloadPhase.STOPPING, grace=grace)
+    return update_record(state, state=InstanceState.STOPPING), (Stop(grace),)
+
+
+def stop_after_end(state: State) -> Result:
+    """The generation is over for me, by a failure, because I leave, or because the main process ended:
+    stop.
+    """
+    if state.workload.phase is WorkloadPhase.STOPPING or not state.up:
+        return state, ()
+    over = state.superseded and state.shutdown.draining is None
+    if over or state.shutdown.leaving or state.workload.phase is WorkloadPhase.MAIN_EXITED:
+        return _stop_workload(state, state.config.restart_grace)
+    return state, ()
+
+
+def request_rebuild(state: State) -> Result:
+    """A process cannot be killed: only the platform can remove it, by rebuilding the container."""
+    if not state.workload.stuck or (
+        state.shutdown.leaving and state.shutdown.leaving.code == ExitCode.RECREATE
+    ):
+        return state, ()
+    why = f"{state.workload.stuck}; this container must be rebuilt"
+    return request_exit(state.with_shutdown(leaving=None), ExitCode.RECREATE, why), ()
+
+
+def leave_unit(state: State) -> Result:
+    """Give my rank back in the store, so that it is free at once, then end."""
+    leaving = state.shutdown.leaving
+    if leaving is None or (state.up and not state.workload.stuck):
+        return state, ()
+    if state.fenced or state.workload.stuck or not state.joined or was_taken(state):
+        return state, _build_quit(state)
+    if leaving.until == float("inf"):
+        leaving = replace(leaving, until=_farewell_until(state))
+        state = state.with_shutdown(leaving=leaving).with_store(notify=True)
+        last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
+        return update_record(state, left=True, state=last), ()
+    force_stop = state.shutdown.force_stop
+    published = state.store.published == state.me and (force_stop or not _is_needed(state))
+    if published or state.now >= leaving.until:
+        return state, _build_quit(state)
+    if force_stop:  # ends every wait except that for the record that gives the rank back
+        soon = replace(leaving, until=min(leaving.until, state.now + FAREWELL))
+        return state.with_shutdown(leaving=soon), ()
+    return state, ()
+
+
+def _farewell_until(state: State) -> float:
+    """How long to wait for the store. Rank 0 may have it in its container, so it stays until the others
+    have read what they need.
+    """
+    if not _is_needed(state):
+        return state.now + FAREWELL
+    draining = state.shutdown.draining
+    end = float("inf") if draining is None else draining + state.config.stop_grace
+    return max(state.now + FAREWELL, min(state.now + state.config.lease, end - FAREWELL))
+
+
+def _is_needed(state: State) -> bool:
+    """Whether a member has yet to read my last record from the store."""
+    if state.config.rank != 0:
+        return False
+    if state.shutdown.completed or state.me.failed:
+        return any(not peer.left for peer in gang_members(state))
+    ends_for_all = state.config.guard or state.shutdown.draining is not None
+    here = state.me.generation
+    return ends_for_all and any(
+        peer.generation == here and peer.state.started for peer in gang_members(state)
+    )
+
+
+def _build_quit(state: State) -> tuple[Action, ...]:
+    leaving = state.shutdown.leaving
+    if leaving is None:
+        return ()
+    level = Level.INFO if leaving.code == ExitCode.DONE else Level.ERROR
+    return (Log(level, f"exit {int(leaving.code)}: {leaving.why}"), Quit(int(leaving.code), leaving.why))

@@ -1,0 +1,270 @@
+"""The six parts of an agent's :class:`~unitagent.core.state.State`.
+
+All are frozen; the state's ``with_…`` methods make changed copies. Times are seconds on this agent's
+monotonic clock. In the comments of the core, "I" is this agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from unitagent.core.events import ProbeResult
+from unitagent.core.exits import Exit
+from unitagent.core.leases import Leases
+from unitagent.core.model import Charge, Failure, Gang, Order, Record
+
+
+class WorkloadPhase(StrEnum):
+    """What is left of the workload on this instance."""
+
+    GONE = "absent"  # no process of it is alive, and this is proven
+    ALIVE = "alive"
+    MAIN_EXITED = "over"  # its main process has ended; descendants may live
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The agent will end as soon as no process of its workload is left.
+
+    Attributes:
+        code: Its exit code.
+        why: The reason, for people.
+        until: When to stop waiting for the store to receive the last record.
+
+    """
+
+    code: int
+    why: str
+    until: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryTimestamps:
+    """When the steps of the last recovery happened; None for those yet to come.
+
+    Attributes:
+        generation: The generation that ended.
+        failed: When I learned that it had ended.
+        detect: Seconds for which the failure had gone unnoticed.
+        stopped: The last process of the workload was gone.
+        opened: The next barrier opened.
+        spawned: The main process existed.
+        ready: The whole Unit served again.
+
+    """
+
+    generation: int = 0
+    failed: float | None = None
+    detect: float = 0.0
+    stopped: float | None = None
+    opened: float | None = None
+    spawned: float | None = None
+    ready: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreView:
+    """The store as of its last answer, and what to send and read next.
+
+    Attributes:
+        records: Everybody's record as the store last showed it.
+        current: This very event brought ``records``, so they are one snapshot of the store.
+        last_to_act: My own change was the last one before that snapshot.
+        holder: The incarnation that held my rank in that snapshot; empty for none.
+        ever_answered: The store has answered at least once.
+        trouble: Why it did not answer the last time; empty if it did.
+        joined: Since when I hold my rank; None before that.
+        confirmed: My tenure has lasted for a lease and is above whatever the store may be set back to.
+        predecessor: The record that mine replaced when I joined.
+        former: The last record of another holder of my rank that the store no longer shows.
+        led: The last generation that the store showed as started by a rank 0, and the incarnation of that
+            rank 0.
+        clock: The store's clock at its last answer, in milliseconds; see
+            :func:`rank_ownership.choose_tenure`.
+        exchanging: The record that the current exchange writes; None if it only reads.
+        in_flight: An exchange is in progress.
+        asked: When the current, or else the last, exchange began.
+        touched: When the last answered exchange began. The answer may have waited for me, so its arrival
+            proves less.
+        published: My record as the store is known to have it; None if that is not known.
+        look: Something may be new, so the next exchange is due at once.
+        notify: The next exchange wakes all other agents up.
+        next_beat: When an exchange is due in any case.
+        leases: When the others' heartbeats changed.
+        order: The last operator's order.
+        implausible: A generation that was named and cannot be right; 0 for none.
+        foreign: Ranks whose records are not signed with my Unit's secret, as of the last answer.
+
+    """
+
+    records: Mapping[int, Record] = field(default_factory=dict)
+    current: bool = False
+    last_to_act: bool = False
+    holder: str = ""
+    ever_answered: bool = False
+    trouble: str = ""
+    joined: float | None = None
+    confirmed: bool = False
+    predecessor: Record | None = None
+    former: Record | None = None
+    led: tuple[int, str] = (0, "")
+    clock: int = 0
+    exchanging: Record | None = None
+    in_flight: bool = False
+    asked: float = 0.0
+    touched: float | None = None
+    published: Record | None = None
+    look: bool = True
+    notify: bool = False
+    next_beat: float = 0.0
+    leases: Leases = field(default_factory=Leases)
+    order: Order | None = None
+    implausible: int = 0
+    foreign: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barrier:
+    """The barrier at which I wait, or last waited.
+
+    Attributes:
+        entered: When I came to it.
+        finding_port: The generation for which I am looking, or have looked, for a master port.
+        checking: Id of the gang whose members I am probing; empty for none.
+        check_again: When they may be probed again.
+        reached: Incarnations that have ever answered a probe from my network interface.
+        found: Who answered in place of the incarnations that did not, at the last probe.
+        confirmed: The members' records of the gang that I confirmed last.
+        not_before: When the pause before a restart ends.
+        report_at: When to log the missing ranks next.
+
+    """
+
+    entered: float = 0.0
+    finding_port: int = 0
+    checking: str = ""
+    check_again: float = 0.0
+    reached: frozenset[str] = frozenset()
+    found: Mapping[str, ProbeResult] = field(default_factory=dict)
+    confirmed: tuple[Record, ...] = ()
+    not_before: float = 0.0
+    report_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadView:
+    """The workload on this instance, and its gang.
+
+    Attributes:
+        gang: The last gang with which I started; without guard its rebuilt members are replaced in it.
+        phase: What is left of the workload.
+        grace: Seconds that it got to end, when last told to stop.
+        spawned: When its main process existed.
+        proven: It has been healthy at least once.
+        exit: How its main process ended; None while it lives, and again from the next barrier on.
+        ended: A failure of my own instance that has yet to end its generation.
+        stuck: Which process cannot be killed; empty for none.
+        cut_off: It was stopped because this instance was isolated.
+        alone: Who did not answer, and since when, in words; kept from the last isolation.
+        opened: The store's clock when its barrier opened, in milliseconds.
+
+    """
+
+    gang: Gang | None = None
+    phase: WorkloadPhase = WorkloadPhase.GONE
+    grace: float = 0.0
+    spawned: float = 0.0
+    proven: bool = False
+    exit: Exit | None = None
+    ended: Failure | None = None
+    stuck: str = ""
+    cut_off: bool = False
+    alone: str = ""
+    opened: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEvidence:
+    """What the peers answered when asked directly, and what their silence means.
+
+    Attributes:
+        refused: Incarnations whose address refused the last connection.
+        asking: Ranks with an open question.
+        ask_again: When each rank may be asked again.
+        hung_up: Ranks whose connection broke and that have not been asked since.
+        watch_again: A connection broke and its peer was asked; reconnect if the peer stays.
+        suspects: Gang members whose own word confirmed the suspicion, with the reason in words.
+        mute: Incarnations that did not answer when asked, and have sent no heartbeat since.
+        heard: When I sent each incarnation the question that it answered last; or when the peer that relays
+            its answer did.
+        unheard: When I sent each incarnation the first question, after its last answer, that it did not
+            answer.
+        doubts: Ranks with evidence against them, with the reason in words; I am not ready meanwhile.
+        answered: Ranks asked since I lost the store, or slept, whose answer or silence I know.
+
+    """
+
+    refused: frozenset[str] = frozenset()
+    asking: frozenset[int] = frozenset()
+    ask_again: Mapping[int, float] = field(default_factory=dict)
+    hung_up: frozenset[int] = frozenset()
+    watch_again: bool = False
+    suspects: Mapping[int, str] = field(default_factory=dict)
+    mute: frozenset[str] = frozenset()
+    heard: Mapping[str, float] = field(default_factory=dict)
+    unheard: Mapping[str, float] = field(default_factory=dict)
+    doubts: Mapping[int, str] = field(default_factory=dict)
+    answered: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """The shutdown of the Unit, or of this agent alone.
+
+    Attributes:
+        asked: Since when I am asked to stop.
+        ordered: An operator's order asked for it, which all other agents apply too.
+        force_stop: I was asked twice, so I wait for nothing any more.
+        draining: Since when the Unit drains.
+        awaiting_drain: I asked to be notified when no request is in flight.
+        drained: No request is in flight any more.
+        leaving: Why this agent will end, and with which code.
+        completed: All ranks of the job exited with 0.
+
+    """
+
+    asked: float | None = None
+    ordered: bool = False
+    force_stop: bool = False
+    draining: float | None = None
+    awaiting_drain: bool = False
+    drained: bool = False
+    leaving: Leaving | None = None
+    completed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """Failures and restarts that are remembered.
+
+    Attributes:
+        failure: The first failure of the last generation that failed.
+        failure_stored: The store has it, as far as I know.
+        reported: The generation whose failure I found and logged.
+        charges: Restarts that count against the budget; my record has the last of them.
+        counted: The last generation whose end was counted.
+        was_ready: Some generation has been ready since this agent started.
+        timestamps: When the steps of the last recovery happened.
+
+    """
+
+    failure: Failure | None = None
+    failure_stored: bool = True
+    reported: int = 0
+    charges: tuple[Charge, ...] = ()
+    counted: int = 0
+    was_ready: bool = False
+    timestamps: RecoveryTimestamps = field(default_factory=RecoveryTimestamps)

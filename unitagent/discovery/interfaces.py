@@ -1,0 +1,191 @@
+"""Choose the network interface, and which of its addresses, the other instances shall use.
+
+The invariant: pure. Addresses that mean nothing to other machines (loopback, link-local) are chosen only if
+a person named the interface, and an address that the kernel is still checking is never chosen. If the first
+candidate is not used, a notice says so.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+
+_PREFERRED = ("net0", "eth1")  # PAI-EAS: net0 is the RDMA interface, eth1 the one between instances
+_LOOPBACK = "lo"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceAddress:
+    """This instance's address on the interface for inter-node traffic.
+
+    Attributes:
+        ifname: name of the interface.
+        ip: the address as text.
+        family: ``AF_INET`` or ``AF_INET6``.
+        notice: what a person should know about the choice.
+
+    """
+
+    ifname: str
+    ip: str
+    family: socket.AddressFamily
+    notice: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """One address of an interface.
+
+    Attributes:
+        primary: false for a secondary or temporary one.
+        ready: false while the kernel checks it for duplicates, found one, or has deprecated it.
+
+    """
+
+    ip: IPv4Address | IPv6Address
+    primary: bool = True
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """One network interface; ``running`` means switched on and with a link.
+
+    Attributes:
+        others: alternative names in the kernel, which libraries ignore.
+
+    """
+
+    name: str
+    running: bool
+    addresses: tuple[InterfaceAddress, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        held = ", ".join(f"{held.ip}{'' if held.ready else ' (not ready)'}" for held in self.addresses)
+        also = f" (also {', '.join(self.others)})" if self.others else ""
+        return f"{self.name}{also} {held or 'without address'}{'' if self.running else ' (no link)'}"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInterfaces:
+    """All interfaces, and the one that the default route leaves by, if there is such a route."""
+
+    interfaces: tuple[NetworkInterface, ...] = ()
+    default: str | None = None
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.interfaces)) or "none"
+
+    def find_by_name(self, name: str) -> NetworkInterface | None:
+        """Find an interface by its name, or by another one of it."""
+        return next(
+            (interface for interface in self.interfaces if name in (interface.name, *interface.others)), None
+        )
+
+
+def choose_address(
+    seen: NetworkInterfaces, ifname: str | None, rank_ip: str | None, *, settled: bool = True
+) -> InstanceAddress | str:
+    """Choose interface and address, or say in a few words why there is none (yet).
+
+    Args:
+        seen: what the kernel tells.
+        ifname: the interface that was asked for.
+        rank_ip: the address that was asked for, on whichever interface.
+        settled: interfaces have had a moment to come up, so that another choice than the first will do.
+
+    """
+    if rank_ip:
+        return _find_holder(seen, rank_ip)
+    if ifname:
+        first = _choose_on_interface(seen, ifname)
+        return (
+            first if isinstance(first, InstanceAddress) or not settled else _link_local(seen, ifname) or first
+        )
+    return _choose_usual(seen, settled=settled)
+
+
+def _choose_usual(seen: NetworkInterfaces, *, settled: bool) -> InstanceAddress | str:
+    """Take the first of the usual interfaces, or once they are settled the first that is of use."""
+    passed: list[str] = []
+    for name in _list_candidates(seen):
+        found = _choose_on_interface(seen, name)
+        if isinstance(found, InstanceAddress):
+            then = f"so {name} with {found.ip} is used; set COMM_IFNAME to the interface that is meant"
+            return replace(found, notice="; ".join([*passed, then])) if passed else found
+        passed.append(found)
+        if not settled:
+            break
+    return passed[0] if passed else "no interface net0 or eth1, and no default route"
+
+
+def _choose_on_interface(seen: NetworkInterfaces, name: str) -> InstanceAddress | str:
+    """Choose an address of an interface, IPv4 before IPv6."""
+    interface = seen.find_by_name(name)
+    if interface is None:
+        return f"COMM_IFNAME={name!r} is not an interface of this machine"
+    if not interface.running:
+        return f"the interface {interface.name} has no link"
+    usable = _list_usable(interface)
+    if not usable:
+        return f"the interface {interface.name} has no usable address"
+    return _make_address(interface, min(usable, key=lambda held: (held.ip.version, not held.primary)))
+
+
+def _link_local(seen: NetworkInterfaces, name: str) -> InstanceAddress | None:
+    """Choose a link-local IPv4 address, as a direct cable has it. Those of IPv6 mean nothing without the
+    name of an interface, which is another one on each machine.
+    """
+    interface = seen.find_by_name(name)
+    if interface is None or not interface.running:
+        return None
+    mine = (one for one in interface.addresses if one.ready and isinstance(one.ip, IPv4Address))
+    held = next((one for one in mine if one.ip.is_link_local), None)
+    if held is None:
+        return None
+    only = f"the interface {name} has link-local addresses only"
+    said = f"{only}: {held.ip} is used, which serves on this link alone"
+    return replace(_make_address(interface, held), notice=said)
+
+
+def _find_holder(seen: NetworkInterfaces, rank_ip: str) -> InstanceAddress | str:
+    for interface in seen.interfaces:
+        for held in interface.addresses:
+            if str(held.ip) == rank_ip:
+                return (
+                    _make_address(interface, held)
+                    if held.ready
+                    else f"RANK_IP={rank_ip!r} is not ready on {interface.name}"
+                )
+    return f"RANK_IP={rank_ip!r} is on no interface of this machine"
+
+
+def _list_candidates(seen: NetworkInterfaces) -> list[str]:
+    """List EAS's interfaces, the default route's, and the only usable one: an isolated network needs no
+    route.
+    """
+    known = [name for name in (*_PREFERRED, seen.default) if name and seen.find_by_name(name)]
+    usable = [
+        interface.name
+        for interface in seen.interfaces
+        if interface.name != _LOOPBACK and interface.running and _list_usable(interface)
+    ]
+    return list(dict.fromkeys([*known, *(usable if len(usable) == 1 else ())]))
+
+
+def _list_usable(interface: NetworkInterface) -> list[InterfaceAddress]:
+    """Give the addresses to tell others; on the loopback interface, asked for by name, its own will do."""
+    return [
+        held
+        for held in interface.addresses
+        if held.ready
+        and not held.ip.is_link_local
+        and (interface.name == _LOOPBACK or not held.ip.is_loopback)
+    ]
+
+
+def _make_address(interface: NetworkInterface, held: InterfaceAddress) -> InstanceAddress:
+    family = socket.AF_INET if held.ip.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    return InstanceAddress(interface.name, str(held.ip), family)

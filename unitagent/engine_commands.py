@@ -1,0 +1,51 @@
+"""The words that start each engine that reads none of our variables, and the warning about an engine that
+is started without ranks.
+
+They are separate from the frameworks, so that finding out what a command starts does not load these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+StartWords = tuple[str, ...]
+"""The first word may stand behind a path: ``("vllm", "serve")``; ``-m`` stands behind Python."""
+
+ACCELERATE: tuple[StartWords, ...] = (
+    ("accelerate", "launch"),
+    ("accelerate-launch",),
+    ("-m", "accelerate.commands.launch"),
+    ("-m", "accelerate.commands.accelerate_cli", "launch"),
+)
+LMDEPLOY: tuple[StartWords, ...] = (
+    ("lmdeploy", "serve", "api_server"),
+    ("-m", "lmdeploy", "serve", "api_server"),
+)
+SGLANG: tuple[StartWords, ...] = (
+    ("sglang", "serve"),
+    ("-m", "sglang.launch_server"),
+    ("-m", "sglang.cli.main", "serve"),
+)
+TENSORRT_LLM: tuple[StartWords, ...] = (("trtllm-serve",),)
+VLLM_MODULE = "vllm.entrypoints.openai.api_server"
+VLLM: tuple[StartWords, ...] = (
+    ("vllm", "serve"),
+    ("-m", "vllm.entrypoints.cli.main", "serve"),
+    ("-m", VLLM_MODULE),
+)
+
+# What tells that somebody has thought of ranks.
+_PLACED = r"(?i)rank|node|master|headless|leader|worker|machine|host_?file|dist-init|ray"
+
+
+def explain_missing_ranks(argv: Sequence[str]) -> tuple[str, ...]:
+    """Say of an engine's command without a word on ranks that each rank would start an engine of its own."""
+    known = (*ACCELERATE, *LMDEPLOY, *SGLANG, *TENSORRT_LLM, *VLLM)
+    names = "|".join(re.escape(" ".join(start).removeprefix("-m ")) for start in known)
+    text = " ".join(argv)
+    engine = re.search(rf"\b({names})\b", text)
+    if engine is None or re.search(_PLACED, text):
+        return ()
+    told = f"COMMAND starts {engine[0]} and names no ranks, so each rank starts a separate engine"
+    return (f"{told}: set UNIT_FRAMEWORK=auto to complete it, or UNIT_FRAMEWORK=none if that is intended",)

@@ -1,0 +1,157 @@
+"""What agents report about their Unit at their probe addresses.
+
+The invariant: if the Unit has a secret, an answer counts only with proof that its agent knows the secret, and
+no request carries anything secret. A malformed answer counts as no answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from unitagent.errors import StoreError
+from unitagent.operator.probe_client import resolve_wildcard
+from unitagent.probes.answer_signature import (
+    INCARNATION_HEADER,
+    NONCE_HEADER,
+    RANK_HEADER,
+    SIGNATURE_HEADER,
+    AnswerClaim,
+    make_processes_question,
+    verify_answer,
+)
+from unitagent.system.keyring import Keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from unitagent.system.keyring import Keyring
+_ASK = 2.0  # seconds for an answer
+_LONGEST = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
+_STEP = (int, float, type(None))
+
+
+class AnswerProof:
+    """Proof for one request: its nonce, and the check that the answer comes from an agent that knows the
+    secret. Without a secret nothing is asked for and every answer counts.
+    """
+
+    def __init__(self, unit: str, keys: Keyring, make_question: Callable[[str], str] = str) -> None:
+        self._unit, self._keys = unit, keys
+        self._nonce = secrets.token_hex(16)
+        self._question = make_question(self._nonce)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the request."""
+        return {NONCE_HEADER: self._nonce} if self._keys else {}
+
+    def verify_answer(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether this answers this very request; header names are case-insensitive."""
+        if not self._keys:
+            return True
+        told = {name.lower(): text for name, text in headers.items()}
+        rank = told.get(RANK_HEADER.lower(), "")
+        if not (rank.isascii() and rank.isdigit()):
+            return False
+        claim = AnswerClaim(
+            self._question, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body
+        )
+        return verify_answer(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))
+
+
+class UnprovenError(StoreError):
+    """An answer comes without proof that its sender knows the secret."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"the answer from {resolve_wildcard(host)}, port {port}, carries no proof of UNIT_SECRET and is "
+            "ignored: ask an agent of this Unit (--http-address HOST:PORT), with the Unit's secret"
+        )
+
+
+def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any] | None:
+    """Return ``/status`` of the agent at this address; None if no agent answers. Blocks.
+
+    Raises:
+        UnprovenError: there is a secret, and the answer carries no proof of it.
+
+    """
+    found = _fetch_json(AnswerProof(unit, keys), "/status", host, port)
+    return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
+
+
+def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict[str, Any]] | None:
+    """Return ``/processes`` of the agent at this address; None if no agent answers. Blocks.
+
+    Raises:
+        UnprovenError: there is a secret, and the answer carries no proof of it.
+
+    """
+    found = _fetch_json(AnswerProof(unit, keys, make_processes_question), "/processes", host, port)
+    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
+
+
+def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
+    """Return the answer at this path; None if there is none that can be read."""
+    try:
+        with _open_connection(host, port, _ASK) as connection:
+            connection.request("GET", path, headers=proof.headers)
+            answer = connection.getresponse()
+            body = answer.read(_LONGEST)
+        if not proof.verify_answer(dict(answer.headers.items()), body):
+            raise UnprovenError(host, port)
+        return json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return None
+
+
+def find_leader(seen: dict[str, Any] | None) -> str | None:
+    """Return the address of rank 0 from an agent's status; None if the agent does not know it."""
+    if not seen:
+        return None
+    first = [one.get("ip") for one in seen["instances"] if isinstance(one, dict) and one.get("rank") == 0]
+    return next((ip for ip in (seen.get("master_address"), *first) if isinstance(ip, str) and ip), None)
+
+
+def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
+    """Return ``guard`` and ``recovery`` of this Unit from one of its agents; empty if none answers.
+    Blocks.
+    """
+    try:
+        found = fetch_status(unit, host, port, keys) or {}
+    except UnprovenError:
+        found = {}
+    guard, recovery = found.get("guard"), found.get("recovery")
+    fits = isinstance(recovery, dict) and all(isinstance(took, _STEP) for took in recovery.values())
+    if found.get("unit") != unit or not isinstance(guard, bool) or not fits:
+        return {}
+    return {"guard": guard, "recovery": recovery}
+
+
+@contextlib.contextmanager
+def _open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
+    """Open a connection for one request, which is aborted after ``timeout`` seconds: a socket's own timeout
+    restarts with each byte, so a slow sender could block a command for ever.
+    """
+    connection = http.client.HTTPConnection(resolve_wildcard(host), port, timeout=timeout)
+    connection.connect()
+    end = threading.Timer(timeout, _abort_socket, [connection.sock])  # which the connection soon forgets
+    end.daemon = True
+    end.start()
+    try:
+        yield connection
+    finally:
+        end.cancel()
+        connection.close()
+
+
+def _abort_socket(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)

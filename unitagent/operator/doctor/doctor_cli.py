@@ -1,0 +1,272 @@
+"""``unitagent doctor``: checks everything that an agent needs here, concurrently, and changes nothing.
+
+The invariant: the checks need no privilege, write nothing, and each has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from unitagent import setting_parsers
+from unitagent.agent.launch import list_replaced_variables
+from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
+from unitagent.discovery.network import find_instance_address
+from unitagent.discovery.rdma import find_hca
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator import probe_client
+from unitagent.operator.doctor import container_checks, network_checks, store_checks, variable_checks
+from unitagent.operator.doctor.findings import Finding, fail, ok, warn
+from unitagent.operator.doctor.store_checks import query_store
+from unitagent.operator.store_locator import ask_own_agent
+from unitagent.settings import Resolved, Settings
+from unitagent.store.embedded import find_server
+from unitagent.store.keys import KeyNames
+from unitagent.system import procfs
+from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.threads import run_in_thread_or_here
+from unitagent.workload.leftovers import has_agent
+from unitagent.workload.reaper import become_subreaper
+from unitagent.workload.resource_release import find_gpu_holders
+
+_CARD_SECONDS = 2.0
+_GPUS = "/dev/nvidia"  # prefix of the paths of GPUs; a number follows
+_TIMEOUT = 5.0  # seconds for a store, a resolver or a peer
+
+Peer = tuple[str, int]
+Findings = Sequence[Finding]
+
+
+def parse_peer(text: str) -> Peer:
+    """Parse a value of ``--peer``.
+
+    Raises:
+        ConfigurationError: the value is not an address with a port.
+
+    """
+    try:
+        host, port = setting_parsers.parse_listen_address(text)
+        return str(ip_address(host)), port
+    except ValueError as error:
+        accepted = "must be IP:PORT or [IPv6 address]:PORT"
+        raise ConfigurationError(f"--peer={text!r}: {accepted}") from error
+
+
+def examine_container(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
+    """Run every check; ``resolve`` returns the settings, with or without an identity."""
+    found, findings = _resolve_partially(resolve)
+    return [*findings, *asyncio.run(_run_checks(found, peers))]
+
+
+def _resolve_partially(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
+    """Resolve as much as possible: a missing rank must not hide a missing interface."""
+    problems: list[Finding] = []
+    for identity in (True, False):
+        try:
+            found = resolve(identity)
+        except ConfigurationError as error:
+            remedy = "correct this, then check with `unitagent env`"
+            problems = problems or [fail("settings", problem, remedy) for problem in error.problems]
+            continue
+        warnings = [warn("settings", text, "see `unitagent env`") for text in found.warnings]
+        return found, [*problems, *warnings] or [ok("settings", _describe_instance(found))]
+    return None, problems
+
+
+def _describe_instance(found: Resolved) -> str:
+    settings, platform = found.settings, f" ({found.platform})" if found.platform else ""
+    rank = "a free rank" if settings.rank is None else f"rank {settings.rank}"
+    return f"{rank} of {settings.size} of Unit {settings.unit}{platform}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """This instance, as far as it is known; ``agent``: whether one answers at its probe address."""
+
+    found: Resolved
+    place: variable_checks.Placement
+    agent: bool
+
+    @property
+    def settings(self) -> Settings:
+        return self.found.settings
+
+
+async def _run_checks(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
+    if found is None:
+        return await asyncio.to_thread(_check_machine, None, variable_checks.Placement())
+    ifname, ip, addressed = await _check_address(found.settings)
+    place = _build_placement(found, ip, ifname)
+    here = _Instance(found, place, await asyncio.to_thread(_agent_answers, found.settings))
+    looks: list[Awaitable[Findings]] = [
+        _check_leader(here),
+        _check_store(here),
+        asyncio.to_thread(_check_ports, here),
+        asyncio.to_thread(_check_machine, found, place),
+        *(
+            run_in_thread_or_here(partial(_check_peer, one, ip))
+            for one in [*peers, *await asyncio.to_thread(_find_other_ranks, here)]
+        ),
+    ]
+    return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
+
+
+def _build_placement(found: Resolved, ip: str, ifname: str) -> variable_checks.Placement:
+    settings, told = found.settings, found.settings.master_address or ""
+    leader = tuple(filter(None, (ip, told) if settings.rank == 0 else (told,)))
+    return variable_checks.Placement(ip, ifname, settings.rank, settings.size, leader)
+
+
+def _find_other_ranks(here: _Instance) -> list[Peer]:
+    """Return the other ranks that the agent in this container knows."""
+    seen: dict[str, Any] = {}
+    with suppress(StoreError):  # the answer carries no proof of the secret
+        seen = (ask_own_agent(here.settings, here.settings.keys) if here.agent else None) or {}
+    mine = here.settings.rank, here.place.ip  # with RANK_ID=auto, only the address identifies this rank
+    others = [one for one in seen.get("instances", ()) if one.get("rank") != mine[0]]
+    return [
+        (one["ip"], here.settings.http_port) for one in others if one.get("ip") not in {None, "", mine[1]}
+    ]
+
+
+async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
+    try:
+        address = await find_instance_address(
+            settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None
+        )
+    except ConfigurationError as error:
+        remedy = "attach the network to this container"
+        return settings.ifname or "", "", fail("address", str(error), remedy)
+    judged = network_checks.judge_address(address.ifname, address.ip, settings.size, address.notice)
+    return address.ifname, address.ip, judged
+
+
+def _agent_answers(settings: Settings) -> bool:
+    if not settings.http_port:
+        return False
+    return probe_client.send_probe(
+        probe_client.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS
+    )[0]
+
+
+async def _check_leader(here: _Instance) -> Findings:
+    settings = here.settings
+    if settings.master_address is None:
+        return []
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            lookup = await run_in_thread_or_here(
+                partial(network_checks.resolve_name, settings.master_address)
+            )
+    except TimeoutError:
+        lookup = network_checks.Lookup(settings.master_address, (), _TIMEOUT, "the resolver does not answer")
+    return [network_checks.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
+
+
+def _has_url(settings: Settings) -> bool:
+    return settings.redis_url is not None or settings.redis_url_file is not None
+
+
+async def _check_store(here: _Instance) -> Findings:
+    settings = here.settings
+    if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
+        return []  # reported already: no rank, or no address for the store to listen on
+    try:
+        where = locate_store(settings, here.place.ip, settings.keys)
+    except ConfigurationError as error:
+        return [fail("store", str(error), "set UNIT_REDIS_URL or MASTER_ADDRESS")]
+    if where.embedded_here and not here.agent:
+        return [_check_embedded_store(settings, where)]
+    try:
+        asked = await query_store(
+            where.url, KeyNames(settings.unit), _TIMEOUT, embedded=not _has_url(settings)
+        )
+    except StoreError as error:
+        return [store_checks.judge_store_error(error, elsewhere=not _has_url(settings))]
+    return list(store_checks.judge_store(asked, settings.timing.operation_timeout))
+
+
+def _check_embedded_store(settings: Settings, where: StoreSetup) -> Finding:
+    try:
+        find_server()
+    except ConfigurationError as error:
+        return fail("store", str(error), "pip install unitagent[embedded], or set UNIT_REDIS_URL")
+    refusal = ""
+    try:
+        refuse_open_store(settings, where)
+    except ConfigurationError as error:
+        refusal = str(error)
+    open_to_all = not where.keys and not is_loopback(where.ip)
+    return store_checks.judge_embedded(join_host_port(where.ip, where.port), refusal, open_to_all=open_to_all)
+
+
+def _check_ports(here: _Instance) -> Findings:
+    settings, ip = here.settings, here.place.ip
+    wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
+    if settings.rank == 0 and ip and not _has_url(settings):
+        wanted.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
+    tried = (network_checks.try_port(what, host, port) for what, host, port in wanted if port)
+    heard = network_checks.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
+    return [*heard, *(network_checks.judge_port(port, agent=here.agent) for port in tried)]
+
+
+def _check_machine(found: Resolved | None, place: variable_checks.Placement) -> Findings:
+    """Run the checks without network: devices, limits, variables, processes."""
+    seen, wanted = find_rdma_devices(place.ifname), found is not None and found.settings.rdma == "auto"
+    first = procfs.read_process(1)
+    findings = [
+        *container_checks.judge_limits(container_checks.read_limits(), rdma=bool(seen.names)),
+        *container_checks.judge_rdma(seen, place.ifname, wanted=wanted),
+        *check_gpus(_GPUS),
+        *variable_checks.judge_variables(_read_workload_environment(found), place),
+        container_checks.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
+    ]
+    if found is not None:
+        grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
+        findings.append(
+            container_checks.judge_grace(grace, source, container_checks.detect_engine(os.environ))
+        )
+    return findings
+
+
+def _read_workload_environment(found: Resolved | None) -> dict[str, str]:
+    """Return what a workload's environment is made from, without what the agent replaces."""
+    environ = {name: text for name, text in os.environ.items() if text}
+    if found is None:
+        return environ
+    replaced = list_replaced_variables(found)
+    return {**found.environment, **{name: text for name, text in environ.items() if name not in replaced}}
+
+
+def check_gpus(beginning: str) -> Findings:
+    """Check the GPUs whose device paths have this prefix."""
+    folder, _, name = beginning.rpartition("/")
+    number = len(list(Path(folder).glob(f"{name}[0-9]*")))
+    holders = [
+        (holder.pid, holder.name, device)
+        for holder, device in find_gpu_holders(beginning)
+        if not has_agent(holder.pid)
+    ]
+    return list(container_checks.judge_gpus(number, holders))
+
+
+def find_rdma_devices(ifname: str, root: Path = Path("/")) -> container_checks.RdmaDevices:
+    """Find the RDMA devices, and the port of an interface with its GID table."""
+    names = sorted(path.name for path in (root / "sys/class/infiniband").glob("*"))
+    hca = find_hca(ifname, root) if ifname and names else None
+    if hca is None:
+        return container_checks.RdmaDevices(names)
+    gids = [" ".join((str(gid.index), gid.kind or "of unknown kind", gid.gid)) for gid in hca.gids]
+    told = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
+    return container_checks.RdmaDevices(names, told, gids, hca.problems)
+
+
+def _check_peer(to: Peer, ip: str) -> Findings:
+    return [network_checks.judge_peer(network_checks.try_peer(*to, _TIMEOUT), ip)]

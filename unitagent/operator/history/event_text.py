@@ -1,0 +1,68 @@
+"""Events and times as text, and the times that ``--since`` accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+
+from unitagent.core.history import EventKind, HistoryEvent
+from unitagent.setting_parsers import make_seconds_parser
+from unitagent.system import safe_output
+
+ACCEPTED = "a duration such as 30s, 10m, 2h, 1d or plain seconds, or a time such as 2026-01-31T09:30"
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_WIDEST = max(map(len, EventKind))
+
+
+def parse_since(text: str, now: float) -> float:
+    """Return seconds since the epoch, like ``now``. A time without a zone is local.
+
+    Raises:
+        ValueError: the text is neither a duration nor a time.
+
+    """
+    unit = _UNITS.get(text[-1:].lower())
+    try:
+        ago = make_seconds_parser()(text[:-1]) * unit if unit else make_seconds_parser()(text)
+    except ValueError:
+        return _parse_time(text)
+    return now - ago
+
+
+def _parse_time(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (OverflowError, OSError) as error:  # a year that this platform cannot represent
+        raise ValueError(str(error)) from error
+
+
+def format_time(at: float) -> str:
+    """Format a time as ISO 8601 in the local zone, to the millisecond."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
+
+
+def format_event(moment: HistoryEvent) -> str:
+    """Format an event for people: time, generation, rank, kind and a sentence."""
+    place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
+    detail = safe_output.escape_line(moment.detail)
+    return f"{format_time(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {detail}"
+
+
+def format_event_json(moment: HistoryEvent) -> str:
+    """Format an event for programs: a JSON object with fixed keys."""
+    keys = {
+        "at": round(moment.at, 3),
+        "generation": moment.generation,
+        "rank": moment.rank,
+        "incarnation": moment.incarnation,
+        "kind": moment.kind.value,
+        "state": moment.state.value if moment.state else None,
+        "detail": moment.detail,
+    }
+    return json.dumps(keys)
+
+
+def sort_events(moments: Iterable[HistoryEvent]) -> list[HistoryEvent]:
+    """Sort events by time; at equal times a failure comes before its consequences."""
+    return sorted(moments, key=lambda moment: (moment.at, moment.kind is not EventKind.FAILURE))

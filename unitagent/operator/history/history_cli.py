@@ -1,0 +1,155 @@
+"""``unitagent events`` and ``unitagent timeline``: read a Unit's history from its store and print it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from unitagent.agent.secret_rotation import SecretFile
+from unitagent.core.history import HistoryEvent
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator.history import event_text
+from unitagent.operator.history.timeline import Timeline, build_timeline
+from unitagent.operator.store_locator import find_store_url
+from unitagent.settings import Settings
+from unitagent.store.address import LocationSource, StoreLocation
+from unitagent.store.history import UnitHistory
+from unitagent.store.redis_store import RedisStore
+from unitagent.system.keyring import Keyring
+from unitagent.system.safe_output import print_text, print_warning
+
+_ASK = 2.0  # seconds for the store's answer
+_EVERY = 0.5  # seconds between two reads
+
+
+class HistoryReader:
+    """Reads new events from where it stopped, each event once."""
+
+    def __init__(self, history: UnitHistory) -> None:
+        self._history = history
+        self._last = b""
+        self._seen: set[tuple[str, int]] = set()
+        self.now = 0.0
+
+    async def read_new_events(self) -> list[HistoryEvent]:
+        """Return all events since the last call, oldest first."""
+        found: list[HistoryEvent] = []
+        while (page := await self._history.read(self._last)).last != self._last:
+            self._last = page.last
+            found += filter(self._is_new, page.moments)
+        self.now = page.now
+        return event_text.sort_events(found)
+
+    def _is_new(self, moment: HistoryEvent) -> bool:
+        """Whether this event is new: an event that a slow store received twice is a duplicate."""
+        name = moment.incarnation, moment.number
+        new = name not in self._seen
+        self._seen.add(name)
+        return new
+
+
+def show_events(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Print the history, and with ``--follow`` new events as they happen."""
+    form = event_text.format_event_json if namespace.json else event_text.format_event
+    asyncio.run(_print_events(settings, namespace.since, form, follow=namespace.follow))
+    return 0
+
+
+async def _print_events(
+    settings: Settings, since: float | None, words: Callable[[HistoryEvent], str], *, follow: bool
+) -> None:
+    keys = settings.keys
+    file = SecretFile(settings.secret_file, keys, _print_message, _print_message)
+    history = UnitHistory(settings.unit, _make_directions(settings, keys), timeout=_ASK, warn=_print_message)
+    reader = HistoryReader(history)
+    try:
+        moments = await _read_all(settings, reader)
+        async with file.watch_in_background(settings.heartbeat):
+            while True:
+                for moment in moments:
+                    if since is None or moment.at >= since:
+                        print_text(words(moment))
+                if not follow:
+                    return
+                moments = await _wait_for_events(reader)
+    finally:
+        await history.close()
+
+
+async def _read_all(settings: Settings, reader: HistoryReader) -> list[HistoryEvent]:
+    moments = await reader.read_new_events()
+    if not moments:
+        _print_message(f"the store has no history of Unit {settings.unit}")
+    return moments
+
+
+async def _wait_for_events(reader: HistoryReader) -> list[HistoryEvent]:
+    """Wait for the next events, however long the store is unreachable meanwhile."""
+    away = ""
+    while True:
+        await asyncio.sleep(_EVERY)
+        try:
+            moments = await reader.read_new_events()
+        except StoreError as error:
+            if not away:
+                _print_message(f"{error}; trying again")
+            away = str(error)
+        else:
+            if away:
+                _print_message("the store answers again")
+            return moments
+
+
+def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Print the timeline, or write it to a file as an SVG picture."""
+    line = asyncio.run(_load_timeline(settings, namespace.since))
+    if namespace.svg is None:
+        from unitagent.operator.history.timeline import draw_chart  # noqa: PLC0415
+
+        if line.ranks:
+            print_text(draw_chart(settings.unit, line, shutil.get_terminal_size().columns))
+        return 0
+    from unitagent.operator.history.svg import draw_svg  # noqa: PLC0415
+
+    try:
+        Path(namespace.svg).write_text(draw_svg(settings.unit, line), encoding="utf-8")
+    except OSError as error:
+        why = f"must be the path of a writable file ({error.strerror})"
+        raise ConfigurationError(f"--svg={namespace.svg!r}: {why}") from error
+    return 0
+
+
+async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
+    keys = settings.keys
+    url = _make_directions(settings, keys)
+    history = UnitHistory(settings.unit, url, timeout=_ASK, warn=_print_message)
+    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_print_message)
+    try:
+        reader = HistoryReader(history)
+        moments = await _read_all(settings, reader)
+        board = await store.read()
+    finally:
+        await history.close()
+        await store.close()
+    silent = {
+        rank: reader.now - age
+        for rank, age in board.ages.items()
+        if age > settings.lease and rank in board.records and not board.records[rank].left
+    }
+    return build_timeline(moments, silent, reader.now, since)
+
+
+def _make_directions(settings: Settings, keys: Keyring) -> LocationSource:
+    """Locate the store at each connect: an embedded one moves together with rank 0."""
+
+    def ask() -> str | StoreLocation:
+        return find_store_url(settings, keys)()
+
+    return ask
+
+
+def _print_message(text: str) -> None:
+    print_warning(text)

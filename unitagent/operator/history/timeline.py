@@ -1,0 +1,184 @@
+"""A Unit's history as states over time, and the chart of it that ``unitagent timeline`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from unitagent.core.history import EventKind, HistoryEvent
+from unitagent.core.model import InstanceState
+from unitagent.operator.history.event_text import format_time
+from unitagent.system import safe_output
+
+FAULT, GAP = "X", "!"
+# Later states cover earlier ones, so that a short restart is visible in a chart of a day.
+LETTERS = {
+    InstanceState.HEALTHY: "#",
+    InstanceState.RUNNING: "=",
+    InstanceState.WAITING: ".",
+    InstanceState.IDLE: "-",
+    InstanceState.STARTING: "s",
+    InstanceState.STOPPING: "v",
+    InstanceState.EXITED: "_",
+    InstanceState.LOST: "?",
+}
+_DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
+_LEAST = 20  # letters per row, however narrow the terminal is
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A rank in one state, from one second since the epoch to another."""
+
+    rank: int
+    begin: float
+    end: float
+    state: InstanceState
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A history as states over time.
+
+    Attributes:
+        faults: the first failure of each generation that failed.
+        gaps: where events are missing, so that a state may be outdated.
+        generations: when each generation began.
+
+    """
+
+    begin: float
+    end: float
+    ranks: tuple[int, ...] = ()
+    spans: tuple[Span, ...] = ()
+    faults: tuple[HistoryEvent, ...] = ()
+    gaps: tuple[HistoryEvent, ...] = ()
+    generations: Mapping[int, float] = field(default_factory=dict)
+
+
+def build_timeline(
+    moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float, since: float | None = None
+) -> Timeline:
+    """Build the timeline of a history.
+
+    Args:
+        moments: oldest first.
+        silent: ranks that have been silent for their lease -> their last sign of life.
+        now: on the same clock.
+        since: omit everything before this time.
+
+    """
+    if not moments:
+        return Timeline(now, now)
+    first = max(moments[0].at, since or 0.0)
+    spans = [*_build_spans(moments, silent, now)]
+    last = max((span.end for span in spans), default=now)
+    shown = (span for span in spans if span.end >= first)
+    return Timeline(
+        begin=first,
+        end=max(last, first),
+        ranks=tuple(sorted({moment.rank for moment in moments})),
+        spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
+        faults=tuple(one for one in moments if one.kind is EventKind.FAILURE and one.at >= first),
+        gaps=tuple(one for one in moments if one.kind is EventKind.GAP and one.at >= first),
+        generations={number: at for number, at in _find_generations(moments) if at >= first},
+    )
+
+
+def _build_spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
+    """Build the spans; a rank whose agent ended has no state until another agent takes its place."""
+    current: dict[int, tuple[float, InstanceState]] = {}
+    for moment in _select_holders(moments):
+        was = current.get(moment.rank)
+        state = None if moment.kind is EventKind.QUIT else moment.state
+        if was and was[1] is state:
+            continue
+        if was:
+            yield Span(moment.rank, was[0], moment.at, was[1])
+        current.pop(moment.rank, None)
+        if state:
+            current[moment.rank] = moment.at, state
+    for rank, (begin, state) in current.items():
+        gone = max(begin, silent.get(rank, now))
+        yield Span(rank, begin, gone, state)
+        if gone < now:
+            yield Span(rank, gone, now, InstanceState.LOST)
+
+
+def _select_holders(moments: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
+    """Select the events of each rank's current holder, not those of a waiting or replaced agent."""
+    holders: dict[int, str] = {}
+    for moment in moments:
+        if moment.kind in (EventKind.JOINED, EventKind.TAKEOVER):
+            holders[moment.rank] = moment.incarnation
+        own = holders.get(moment.rank, moment.incarnation) == moment.incarnation
+        if moment.state and (own or moment.kind is EventKind.FAILURE):
+            yield moment
+
+
+def _find_generations(moments: Sequence[HistoryEvent]) -> Iterator[tuple[int, float]]:
+    highest = 0
+    for moment in moments:
+        if moment.kind is EventKind.GENERATION and moment.generation > highest:
+            highest = moment.generation
+            yield highest, moment.at
+
+
+def draw_chart(unit: str, line: Timeline, width: int) -> str:
+    """Draw a timeline, ``width`` letters wide: a row per rank, with a letter for the worst state in each
+    interval.
+    """
+    label = f"rank {max(line.ranks, default=0)} "
+    scale = _Scale(line, max(_LEAST, width - len(label)))
+    head = (
+        f"Unit {unit}: {format_time(line.begin)} to {format_time(line.end)}, a letter is {scale.step:.3g} s"
+    )
+    rows = [head, f"{'gen':<{len(label)}}{scale.draw_generations()}".rstrip()]
+    rows += [f"{f'rank {rank}':<{len(label)}}{scale.draw_row(rank)}".rstrip() for rank in line.ranks]
+    marks = (f"{FAULT} failure", f"{GAP} gap")
+    rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), *marks]))
+    for mark, moments in ((FAULT, line.faults), (GAP, line.gaps)):
+        rows += [f"{mark} {format_time(one.at)}  {safe_output.escape_line(one.detail)}" for one in moments]
+    return "\n".join(rows)
+
+
+class _Scale:
+    """Maps times to cells of a row."""
+
+    def __init__(self, line: Timeline, cells: int) -> None:
+        self._line = line
+        self._cells = cells
+        self.step = max(line.end - line.begin, 0.001) / cells
+
+    def draw_row(self, rank: int) -> str:
+        """Draw the worst state in each cell; gaps in this rank's events and failures that it caused cover
+        it.
+        """
+        depths = [-1] * self._cells
+        for span in self._line.spans:
+            if span.rank == rank:
+                first, last = self._find_cell(span.begin), self._find_cell(span.end - self.step / 1000)
+                for place in range(first, max(first, last) + 1):
+                    depths[place] = max(depths[place], _DEPTH[span.state])
+        letters = [" ", *LETTERS.values()]
+        row = [letters[depth + 1] for depth in depths]
+        for mark, moments in ((GAP, self._line.gaps), (FAULT, self._line.faults)):
+            for moment in moments:
+                if moment.rank == rank:
+                    row[self._find_cell(moment.at)] = mark
+        return "".join(row)
+
+    def draw_generations(self) -> str:
+        """Draw each generation's number where it begins, if there is room."""
+        row = ""
+        for number, place in self._find_beginnings():
+            if not row or place > len(row):
+                row = f"{row:<{place}}{number}"
+        return row
+
+    def _find_beginnings(self) -> Iterator[tuple[int, int]]:
+        for number, at in self._line.generations.items():
+            yield number, self._find_cell(at)
+
+    def _find_cell(self, at: float) -> int:
+        return max(0, min(self._cells - 1, int((at - self._line.begin) / self.step)))

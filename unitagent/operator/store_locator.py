@@ -1,0 +1,69 @@
+"""Where a Unit's store is, for a command that belongs to no Unit: by its URL, or at rank 0 as an agent
+reports it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
+from unitagent.errors import StoreError
+from unitagent.operator import agent_client
+from unitagent.settings import Settings
+from unitagent.store.address import LocationSource
+from unitagent.system.keyring import Keyring
+
+
+def has_store_url(settings: Settings) -> bool:
+    """Whether the settings name a store; without one, rank 0 runs the embedded store."""
+    return settings.redis_url is not None or settings.redis_url_file is not None
+
+
+def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
+    """Return the status of the agent in this container; None if none answers. Blocks.
+
+    Raises:
+        StoreError: its answer carries no proof of the Unit's secret.
+
+    """
+    port = settings.http_port or DEFAULT_PROBE_PORT
+    return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
+
+
+def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
+    """Find the store's URL; an embedded store is at rank 0, whose address ``status`` of an agent knows best.
+
+    Raises:
+        StoreError: there is a secret, and no agent that proves to know it reports where rank 0 is.
+
+    """
+    if has_store_url(settings):
+        leader = None
+    elif keys and settings.http_port:
+        leader = _find_proven_leader(settings, seen, keys)
+    else:
+        leader = agent_client.find_leader(seen) or settings.master_address or "127.0.0.1"
+    onlooker = replace(settings, rank=1, master_address=leader)
+    return locate_store(onlooker, "", keys).url
+
+
+def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
+    """Find rank 0 through an agent that proves to know the secret, since its store will receive a
+    password.
+    """
+    found = agent_client.find_leader(seen)
+    if found is None and settings.master_address is not None:
+        there, port = settings.master_address, settings.http_port
+        found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
+    if found is None:
+        raise StoreError(
+            "no agent that knows UNIT_SECRET reports the address of rank 0 and its store, and nothing is "
+            "sent to an unconfirmed address: ask an agent of this Unit (--http-address HOST:PORT)"
+        )
+    return found
+
+
+def find_store_url(settings: Settings, keys: Keyring) -> LocationSource:
+    """Find the store for a command that belongs to no Unit; may ask an agent, which blocks."""
+    return find_directions(settings, None if has_store_url(settings) else ask_own_agent(settings, keys), keys)

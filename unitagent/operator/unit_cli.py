@@ -1,0 +1,198 @@
+"""``unitagent status``, ``drain`` and ``restart``: read a Unit's status and send it orders, through its store
+or through the agent in this container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from typing import Any
+
+from unitagent.agent.secret_rotation import SecretFile
+from unitagent.core.history import make_order_event
+from unitagent.core.model import Order, OrderKind, Record
+from unitagent.core.status import status_from_store
+from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator import agent_client, status_table
+from unitagent.operator.order_progress import OrderProgress
+from unitagent.operator.store_locator import ask_own_agent, find_directions, find_store_url, has_store_url
+from unitagent.settings import Settings
+from unitagent.store.history import UnitHistory
+from unitagent.store.protocol import Store, UnitSnapshot
+from unitagent.store.redis_store import RedisStore
+from unitagent.system.keyring import Keyring
+from unitagent.system.safe_output import print_text, print_warning
+
+_EVERY = 1.0  # seconds between two reads
+_ASK = 2.0  # seconds for the store's answer
+
+
+def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Print the Unit's status, repeatedly with ``--watch``."""
+    keys = settings.keys
+    file = SecretFile(settings.secret_file, keys, _warn, _warn)
+    while True:
+        seen, output = asyncio.run(_load_status(settings, keys))
+        text = json.dumps(seen, indent=2) if namespace.json else _format_status(settings, seen, output)
+        print_text(text)
+        if not namespace.watch:
+            return 0
+        time.sleep(_EVERY)
+        asyncio.run(file.check_file())
+
+
+def _format_status(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
+    return status_table.format_table(seen, output, settings.timing.beat_due)
+
+
+async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
+    """Load status and failure output: the agent in this container knows most; the store has the failure
+    output.
+    """
+    seen = None if has_store_url(settings) else await asyncio.to_thread(ask_own_agent, settings, keys)
+    try:
+        store = _open_store(settings, seen, keys)
+    except StoreError:
+        if seen is None:
+            raise
+        return seen, []  # the Unit is still forming, and the agent does not know rank 0 yet
+    try:
+        seen = seen or await _load_from_store(settings, store, keys)
+        failure = seen["failure"]
+        output = await store.read_output(failure["generation"]) if failure else None
+    except StoreError as error:
+        seen, output = seen or await _fall_back_to_agent(settings, keys, error), None
+    finally:
+        await store.close()
+    return seen, list(output.lines) if output else []
+
+
+async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
+    snapshot = await store.read()
+    seen = status_from_store(settings.unit, snapshot, settings.lease)
+    seen |= {"secrets": _summarize_secrets(snapshot, keys) if keys else None}
+    return seen | await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
+
+
+def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
+    differing, strangers = sorted(snapshot.unlike), sorted(snapshot.foreign)
+    return {"accepted": len(keys), "differing": differing, "strangers": strangers}
+
+
+async def _fall_back_to_agent(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
+    """While the store is unreachable, use the status of the agent in this container, else raise ``error``."""
+    try:
+        seen = await asyncio.to_thread(ask_own_agent, settings, keys)
+    except StoreError:
+        seen = None
+    if seen is None or seen.get("unit") != settings.unit:
+        raise error
+    _warn(f"{error}; showing the status of the agent in this container instead")
+    return seen
+
+
+def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
+    """Fetch what the store does not know; the table for people does not show it."""
+    if leader is None or leader.left or not leader.port:
+        return {}
+    return agent_client.fetch_agent_fields(settings.unit, leader.ip, leader.port, keys)
+
+
+def _open_store(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
+    """Open the store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
+    return RedisStore(
+        settings.unit, find_directions(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn
+    )
+
+
+def _warn(text: str) -> None:
+    print_warning(f"warning: {text}")
+
+
+def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Ask the Unit to drain or to restart; with ``--wait`` wait until it has."""
+    return asyncio.run(
+        _send_order(settings, OrderKind(namespace.kind), namespace.reason, wait=namespace.wait)
+    )
+
+
+async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
+    keys = settings.keys
+    url = await asyncio.to_thread(find_store_url, settings, keys)
+    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_warn)
+    try:
+        snapshot = await store.read()
+        if not snapshot.records:
+            raise ConfigurationError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
+        wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
+        await _record_order(
+            UnitHistory(settings.unit, url, timeout=_ASK), wish
+        )  # before the events that follow from it
+        order = await store.put_order(wish)
+        print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
+        if wait:
+            progress = OrderProgress(
+                order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
+            )
+            await _wait_until_done(store, progress, settings)
+    finally:
+        await store.close()
+    return 0
+
+
+def _explain_unknown_unit(settings: Settings, snapshot: UnitSnapshot) -> str:
+    if not snapshot.unlike:
+        return "the store has no Unit of this name"
+    has = "use another UNIT_SECRET" if settings.keys else "require a UNIT_SECRET"
+    return f"all ranks in the store {has}; pass their secret to this command (UNIT_SECRET_FILE)"
+
+
+def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
+    """Whether rank 0 already runs in the generation of the order, instead of waiting to start."""
+    leader = snapshot.records.get(0)
+    return leader is not None and leader.state.started and leader.generation == order.generation
+
+
+async def _record_order(history: UnitHistory, order: Order) -> None:
+    """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
+    moment = make_order_event(order, time.time(), secrets.token_hex(8), _identify_user())
+    try:
+        await history.add([moment], time.time)
+    except StoreError as error:
+        print_warning(f"warning: the order is not in the Unit's history: {error}")
+    finally:
+        await history.close()
+
+
+def _identify_user() -> str:
+    """Return user and host; a container's user may have no name."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+async def _wait_until_done(store: Store, progress: OrderProgress, settings: Settings) -> None:
+    """Poll until the order is done; an embedded store ends with rank 0, any other is only unreachable."""
+    answered = time.monotonic()
+    while True:
+        snapshot = None
+        try:
+            snapshot = await store.read()
+            answered = time.monotonic()
+        except StoreError:
+            if time.monotonic() - answered > max(settings.store_timeout, progress.quiet):
+                raise
+            if has_store_url(settings):
+                progress.note_outage(time.monotonic())
+        if progress.observe_snapshot(snapshot, time.monotonic()):
+            return
+        await asyncio.sleep(_EVERY / 4)

@@ -1,0 +1,254 @@
+"""Admit connections to the probe address, and choose whom to disconnect when all places are taken.
+
+The invariants: no crowd locks another client out. Connections are counted by network (a /24 of IPv4, a /64
+of IPv6), because an attacker with many addresses has neighbouring ones; a quarter of the places is reserved
+for this host and the Unit's instances; and a client that waits for its first answer is kept for
+``PATIENCE`` seconds. When all places belong to such clients, newcomers wait in the kernel's queue: a
+rejected client would come back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import resource
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+
+LIMIT = 512
+PATIENCE = 1.0  # seconds
+_FIRST_WORD = 0.1  # seconds that one may take from the connection on; a probe's request comes with it
+_FOREIGN = 3, 4  # of the places, those that others than our own may have
+_SITES = {4: 24, 6: 64}  # bits of an address that say whose it is
+
+
+def compute_connection_limit() -> int:
+    """Limit the connections to half of all files: the rest is for the agent's own work."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return LIMIT if files == resource.RLIM_INFINITY else max(1, min(LIMIT, files // 2))
+
+
+class ClientOrigin(NamedTuple):
+    """Where a connection comes from.
+
+    Attributes:
+        party: whom a turn belongs to: an address of IPv4, a network of IPv6.
+        network: whom a place belongs to.
+
+    """
+
+    address: str
+    party: str
+    network: str
+
+
+def parse_origin(address: str) -> ClientOrigin:
+    """Return the parts of the address of a socket, which may be IPv4 in the form of IPv6, or have a zone."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ClientOrigin(address, address, address)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    network = str(ipaddress.ip_network((found, _SITES[found.version]), strict=False))
+    return ClientOrigin(str(found), str(found) if found.version == 4 else network, network)  # noqa: PLR2004
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One connection.
+
+    Attributes:
+        own: of this host, or of an instance of the Unit.
+        since: when it came.
+        asked: since when a whole request waits for its answer.
+        answered: whether there has been an answer.
+        transport: None until the connection is made.
+        gone: it was sent away, perhaps before it was made.
+
+    """
+
+    origin: ClientOrigin
+    own: bool
+    since: float
+    asked: float | None = None
+    answered: bool = False
+    transport: asyncio.Transport | None = None
+    gone: bool = False
+
+    def rank_claim(self, now: float) -> int:
+        """Rank the reason to keep it: 0 none, 1 it waits for an answer, 2 it waits for its first one."""
+        if self.asked is None:
+            return 2 if now - self.since < _FIRST_WORD and not self.answered else 0
+        if now - self.asked > PATIENCE:
+            return 0
+        return 1 if self.answered else 2
+
+    def disconnect(self) -> None:
+        """Disconnect this client."""
+        self.gone = True
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class ClientTable:
+    """All of them, oldest first.
+
+    Args:
+        limit: how many there may be.
+        peers: addresses of the Unit's instances.
+
+    """
+
+    def __init__(self, limit: int, peers: Callable[[], Collection[str]]) -> None:
+        self._limit = limit
+        self._peers = peers
+        self._guests: dict[Client, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def admit_client(self, address: str, here: str, now: float) -> Client | None:
+        """Admit a client, disconnecting another if all places are taken; None if that is impossible."""
+        guest = Client(parse_origin(address), self.is_own(address, here), now)
+        self._guests[guest] = None
+        if len(self._guests) > self._limit:
+            victim = self._choose_victim(now, guest)
+            if victim is None:
+                del self._guests[guest]
+                return None
+            self.remove(victim)
+            victim.disconnect()
+        return guest
+
+    def is_own(self, address: str, here: str) -> bool:
+        """Whether it is this host, which sees itself at the address that it connects to, or an instance."""
+        return address == here or parse_origin(address).address in self._peers()
+
+    def remove(self, guest: Client) -> None:
+        """Forget one that has ended."""
+        self._guests.pop(guest, None)
+
+    def close(self) -> None:
+        """Disconnect all of them."""
+        for guest in list(self._guests):
+            guest.disconnect()
+        self._guests.clear()
+
+    def _choose_victim(self, now: float, newcomer: Client) -> Client | None:
+        """Choose the oldest client of the largest network, among those with the lowest rank."""
+        foreign = [guest for guest in self._guests if not guest.own]
+        share, of = _FOREIGN
+        crowd = foreign if len(foreign) * of > self._limit * share else list(self._guests)
+        claims = [(guest.rank_claim(now), guest) for guest in crowd if guest is not newcomer]
+        least = min((claim for claim, _ in claims), default=2)
+        if least > 1:
+            return None
+        networks = Counter(guest.origin.network for guest in crowd)
+        addresses = Counter(guest.origin.address for guest in crowd)
+        return max(
+            (guest for claim, guest in claims if claim == least),
+            key=lambda guest: (networks[guest.origin.network], addresses[guest.origin.address]),
+        )
+
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 4096  # connections that the kernel keeps for us; it may allow fewer
+_AT_ONCE = 32
+_SOON = 0.02  # seconds until a place may have become free
+_LATER = 1.0  # seconds until there may be a file again
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Acceptor:
+    """One listening socket.
+
+    Args:
+        make: the protocol for a guest.
+
+    """
+
+    def __init__(
+        self, listener: socket.socket, guests: ClientTable, make: Callable[[Client], asyncio.Protocol]
+    ) -> None:
+        self._listener = listener
+        self._guests = guests
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._held: socket.socket | None = None  # who waits at the door, out of the queue already
+        self._coming: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Listen."""
+        self._listener.setblocking(False)
+        self._listener.listen(_BACKLOG)
+        self._loop.add_reader(self._listener, self._accept_batch)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._held is not None:
+            self._held.close()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _accept_batch(self) -> None:
+        for _ in range(_AT_ONCE):
+            client = self._held or self._accept_one()
+            if client is None:
+                return
+            self._held = None
+            guest = self._guests.admit_client(*_get_addresses(client), self._loop.time())
+            if guest is None:
+                self._held = client
+                self._pause_accepting(_SOON)
+                return
+            coming = self._loop.create_task(self._attach_protocol(client, guest))
+            self._coming.add(coming)
+            coming.add_done_callback(self._coming.discard)
+
+    def _accept_one(self) -> socket.socket | None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError as error:  # else it is an error of that one connection, or there is none (accept(2))
+            if error.errno in _NONE_LEFT:
+                _log.debug("no connection can be taken in: %s", error)
+                self._pause_accepting(_LATER)
+            return None
+        client.setblocking(False)
+        return client
+
+    def _pause_accepting(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(seconds, self._resume_accepting)
+
+    def _resume_accepting(self) -> None:
+        self._loop.add_reader(self._listener, self._accept_batch)
+        if self._held is not None:
+            self._accept_batch()
+
+    async def _attach_protocol(self, client: socket.socket, guest: Client) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: self._make(guest), client)
+        except OSError:
+            self._guests.remove(guest)
+            client.close()
+
+
+def _get_addresses(client: socket.socket) -> tuple[str, str]:
+    """The address that it comes from, and the one of ours that it has connected to."""
+    with contextlib.suppress(OSError):  # it has gone already
+        return str(client.getpeername()[0]), str(client.getsockname()[0])
+    return "", "?"

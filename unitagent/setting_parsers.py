@@ -1,0 +1,224 @@
+"""Parse the text of a setting to its value: one small parser for each kind.
+
+The invariant: a parser takes any text and either returns a value or raises ``ValueError``; the table of
+variables tells people what it accepts. Health checks need some of the parsers, so what only one of them
+needs is imported inside it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from unitagent.errors import RefusalError
+from unitagent.system.limits import (
+    HOST_NAME_PATTERN,
+    MAX_HOST_NAME,
+    MAX_PORT,
+    MAX_SECONDS,
+    MAX_UNIT_SIZE,
+    NAME_PATTERN,
+)
+
+if TYPE_CHECKING:
+    import ipaddress
+    from collections.abc import Callable
+
+
+_LONGEST_INTERFACE = 127  # ALTIFNAMSIZ less the closing zero; an interface may be called by another name
+_IPV6 = 6
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_SCHEME = re.compile(r"([A-Za-z+]{1,16})://")
+_ONE_INTERFACE = (
+    "it takes no list, no = and no ^: name the one interface by which the ranks reach each other; where the "
+    "workload needs several interfaces, set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them as well"
+)
+_HTTP_SCHEMES = frozenset({"http", "https"})
+
+
+def parse_text(value: str) -> str:
+    """Parse anything that is printable and on one line."""
+    if not value.isprintable():
+        raise ValueError
+    return value
+
+
+def parse_secrets(value: str) -> tuple[str, ...]:
+    """Parse up to some printable lines, each too long to be guessed; empty ones do not count."""
+    from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES  # noqa: PLC0415
+
+    found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
+    for number, line in found.items():
+        if not line.isprintable() or len(line.encode()) < MIN_SECRET_BYTES:
+            raise RefusalError(f"line {number} is unfit")
+    if not found:
+        raise ValueError
+    if len(found) > MAX_SECRETS:
+        raise RefusalError(f"these are {len(found)} lines")
+    return tuple(dict.fromkeys(found.values()))
+
+
+def parse_name(value: str) -> str:
+    """Parse the name of a Unit or of a service."""
+    return _match_pattern(NAME_PATTERN, value)
+
+
+def parse_boolean(value: str) -> bool:
+    """Parse the usual words for yes and no, in any case."""
+    lowered = value.lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError
+    return lowered in _TRUE
+
+
+def make_integer_parser(least: int, most: int) -> Callable[[str], int]:
+    """Parse whole decimal numbers in a range."""
+
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdecimal()) or not least <= int(value) <= most:
+            raise ValueError
+        return int(value)
+
+    return parse
+
+
+parse_size = make_integer_parser(1, MAX_UNIT_SIZE)
+parse_port = make_integer_parser(1, MAX_PORT)
+
+
+def parse_rank(value: str) -> int | None:
+    """Parse a rank; ``auto`` is None."""
+    return None if value.lower() == "auto" else make_integer_parser(0, MAX_UNIT_SIZE - 1)(value)
+
+
+def make_seconds_parser(least: float = 0.0) -> Callable[[str], float]:
+    """Parse a duration; ``nan`` fails the comparison, ``inf`` the upper bound."""
+
+    def parse(value: str) -> float:
+        if "_" in value or not least <= float(value) <= MAX_SECONDS:
+            raise ValueError
+        return float(value)
+
+    return parse
+
+
+def parse_durations(value: str) -> tuple[float, ...]:
+    """Parse a comma list of durations."""
+    return tuple(make_seconds_parser()(item.strip()) for item in value.split(","))
+
+
+def make_choice_parser(*accepted: str) -> Callable[[str], str]:
+    """Parse one of some words, in any case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in accepted:
+            raise ValueError
+        return value.lower()
+
+    return parse
+
+
+def parse_interface(value: str) -> str:
+    """Parse a name of one network interface as the kernel accepts it, without NCCL's syntax for several."""
+    if value.startswith(("=", "^")) or "," in value:
+        raise RefusalError(_ONE_INTERFACE)
+    unfit = not 0 < len(value) <= _LONGEST_INTERFACE or value in {".", ".."}
+    if unfit or not value.isprintable() or any(c in "/: " for c in value):
+        raise ValueError
+    return value
+
+
+def parse_address(value: str) -> str:
+    """Parse an IP address that other machines can be told: no zone, no wildcard, no multicast. IPv6 may be in
+    brackets.
+    """
+    ip = _parse_bare_ip(value)
+    if "%" in value or ip.is_unspecified or ip.is_multicast or (ip.version == _IPV6 and ip.is_link_local):
+        raise ValueError
+    return str(ip)
+
+
+def _parse_bare_ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Parse an address in brackets or not; IPv4 within IPv6 (``::ffff:10.0.0.1``) becomes IPv4."""
+    import ipaddress  # noqa: PLC0415
+
+    bracketed = value.startswith("[") and value.endswith("]")
+    ip = ipaddress.IPv6Address(value[1:-1]) if bracketed else ipaddress.ip_address(value)
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
+def parse_hosts(value: str) -> tuple[str, ...]:
+    """Parse names as a request's ``Host`` has them, of one host each or of all below (``*.name``)."""
+    names = tuple(part.strip() for part in value.split(","))
+    for name in names:
+        parse_host(name.removeprefix("*."))
+    return names
+
+
+def parse_host(value: str) -> str:
+    """Parse an IP address or a DNS name, without a port."""
+    if ":" in value or value.startswith("[") or value.replace(".", "").isdecimal():
+        return parse_address(value)
+    if len(value) > MAX_HOST_NAME:
+        raise ValueError
+    return _match_pattern(HOST_NAME_PATTERN, value)
+
+
+def parse_listen_address(value: str) -> tuple[str, int]:
+    """Parse ``host:port`` to listen on, ``[ipv6]:port``, or ``off``, which is port 0."""
+    if value.lower() == "off":
+        return "", 0
+    where, _, number = value.rpartition(":")
+    if where.startswith("[") and where.endswith("]"):
+        return str(_parse_bare_ip(where)), parse_port(number)
+    if ":" in where or len(where) > MAX_HOST_NAME:
+        raise ValueError
+    return _match_pattern(HOST_NAME_PATTERN, where), parse_port(number)
+
+
+def parse_http_url(value: str) -> str:
+    """Parse an ``http`` or ``https`` URL."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    parts = urlsplit(parse_text(value))
+    if parts.scheme not in _HTTP_SCHEMES or not parts.hostname or " " in value or parts.port == 0:
+        raise ValueError
+    return value
+
+
+def parse_store_url(value: str) -> str:
+    """Parse what the store will take, by its form alone; nothing is resolved or connected to."""
+    from unitagent.store.address import parse_store_url  # noqa: PLC0415
+
+    parse_store_url(value)
+    return value
+
+
+def redact_url(value: str) -> str:
+    """Hide the user part of a URL and whatever its query says about passwords and keys.
+
+    Of one that is not understood only the scheme is shown: who forgot the host has his password in its place.
+    """
+    from unitagent.system import redaction  # noqa: PLC0415
+
+    scheme = _SCHEME.match(value)
+    if scheme is None:
+        return redaction.HIDDEN
+    try:
+        (parse_http_url if scheme[1] in _HTTP_SCHEMES else parse_store_url)(value)
+    except ValueError:
+        return f"{scheme[0]}{redaction.HIDDEN}"
+    return redaction.redact_url(value)
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL carries a password, in its user part or its query."""
+    user = re.search(r"//(.*)@", url, flags=re.DOTALL)
+    return bool(user and ":" in user[1]) or bool(re.search(r"(?i)[?&]\w*pass\w*=.", url))
+
+
+def _match_pattern(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError
+    return value

@@ -1,0 +1,189 @@
+"""The store on Redis or Valkey. Every break of its connection is visible: what was read before is forgotten.
+
+The least that a server must permit to the Unit NAME, as a line for its ACL::
+
+    user unitagent-NAME on >PASSWORD ~unitagent:{NAME}:* ~unitagent:{registry}:units &unitagent:{NAME}:*
+      +evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl
+      +expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange
+
+with ``+select`` when the URL names a database other than 0 and ``+cluster|slots`` on a Cluster; of Sentinels
+no more is asked than ``+ping +sentinel|get-master-addr-by-name``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from unitagent.errors import StoreError
+from unitagent.store import codec, scripts
+from unitagent.store.codec import RecordEncoder
+from unitagent.store.connection import send_command
+from unitagent.store.keys import DAY, KeyNames
+from unitagent.store.protocol import UnitSnapshot, WorkloadOutput
+from unitagent.store.pubsub import PushListener
+from unitagent.store.store_connection import StoreConnection
+from unitagent.store.topology import Dialer
+from unitagent.store.unit_view import FIELDS, LimitedWarnings, RecordReader, UnitView
+from unitagent.system.keyring import Keyring
+from unitagent.system.limits import MAX_UNIT_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from unitagent.core.actions import Exchange
+    from unitagent.core.model import Order, Reply
+    from unitagent.store.address import LocationSource
+
+_log = logging.getLogger(__name__)
+LAST_LINES = 20
+LONGEST_LINE = 400  # characters; the end of a line says more than its beginning
+
+
+class RedisStore:
+    """A :class:`~unitagent.store.protocol.Store` on a real server.
+
+    Args:
+        unit: name of the Unit.
+        url: where the server is; a callable is asked at each connect, in a thread.
+        timeout: seconds that any operation may take, connecting included.
+        rank: the rank to claim; None only looks until ``set_rank``.
+        incarnation: of this agent; empty for an operator, who only reads and orders.
+        keys: that records are signed with; without any they are taken as they are.
+        needs_port: the reader has a probe address, so a record without one is ignored.
+        size: of the Unit, whose records are read; of ranks beyond it only a few that tell of another size.
+        refresh: seconds after which all records are read again, and not only those that changed.
+        warn: says a sentence about garbage in the store; each is said once.
+        remedy: what a person can do when the server is not reached.
+
+    Raises:
+        ConfigurationError: ``url`` is a string and no URL of a store.
+
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        url: str | LocationSource,
+        *,
+        timeout: float,
+        rank: int | None = None,
+        incarnation: str = "",
+        keys: Keyring | None = None,
+        needs_port: bool = False,
+        size: int = MAX_UNIT_SIZE,
+        refresh: float = 5.0,
+        warn: Callable[[str], None] = _log.warning,
+        remedy: str = "",
+    ) -> None:
+        self._names = KeyNames(unit)
+        self._timeout = timeout
+        self._rank, self._size = rank, size
+        self._incarnation = incarnation
+        self._refresh = refresh
+        self._warnings = LimitedWarnings(warn)
+        self._keys = keys if keys is not None else Keyring()
+        self._reader = RecordReader(unit, self._keys, needs_port)
+        self._encoder = RecordEncoder(unit, self._keys)
+        self._view = UnitView(self._warnings, self._reader)
+        self._count = 0
+        self._read_all = 0.0
+        self._connection = StoreConnection(url, self._names.board, timeout, self._view.forget, remedy)
+        self._push_dialer = Dialer(url, self._names.board)
+
+    def set_rank(self, rank: int) -> None:
+        """Set the rank that this agent claims; until then an exchange only reads."""
+        self._rank = rank
+
+    @property
+    def unlike(self) -> frozenset[int] | None:
+        """The ranks whose records are not signed with exactly my secrets; None until that was read again."""
+        return None if self._view.outdated else frozenset(self._view.unlike)
+
+    @property
+    def foreign(self) -> frozenset[int]:
+        """The ranks whose records are signed with none of my secrets, as far as that was read."""
+        return frozenset() if self._view.outdated else frozenset(self._view.foreign)
+
+    async def exchange(self, request: Exchange) -> Reply:
+        """Put my record and read everybody's, atomically."""
+        now = time.monotonic()
+        if now - self._read_all >= self._refresh or self._view.outdated:
+            self._view.forget()
+        answer = await self._connection.execute(lambda connection: self._run_exchange(connection, request))
+        if answer.since == 0:
+            self._read_all = now
+        return self._view.merge_answer(answer)
+
+    async def listen(self, on_push: Callable[[], None]) -> None:
+        """Call ``on_push`` at each wake-up by another agent, until cancelled."""
+        channel = self._names.look
+        listener = PushListener(self._push_dialer, channel, self._incarnation, self._timeout, self._warnings)
+        await listener.listen(on_push)
+
+    async def read(self) -> UnitSnapshot:
+        """Read the whole Unit and change nothing."""
+        return await self._connection.execute(self._read_snapshot)
+
+    async def put_order(self, order: Order) -> Order:
+        """Store an operator's order and wake all agents; returns it with its generation and number."""
+        words = scripts.build_order_arguments(self._names, order)
+        answer = scripts.ExchangeAnswer.parse_raw(
+            await self._connection.execute(
+                lambda connection: scripts.run_script(connection, scripts.EXCHANGE, *words)
+            )
+        )
+        kept = codec.decode_order(answer.order)
+        if kept is None:
+            raise StoreError("the store did not keep the order: somebody else writes to this Unit's keys")
+        return kept
+
+    async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:
+        """Keep what the workload last wrote; for the rank whose failure is the one kept."""
+        last = tuple(line[-LONGEST_LINE:] for line in lines[-LAST_LINES:])
+        text = codec.encode_value(WorkloadOutput(generation=generation, rank=rank, lines=last))
+        key = self._names.output(generation)
+        await self._connection.execute(
+            lambda connection: send_command(connection, "SET", key, text, "EX", DAY)
+        )
+
+    async def read_output(self, generation: int) -> WorkloadOutput | None:
+        """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
+        return await self._connection.execute(lambda connection: self._read_output(connection, generation))
+
+    async def close(self) -> None:
+        """Close the connection; the store can be used again afterwards."""
+        await self._connection.close()
+
+    async def _run_exchange(
+        self, connection: AbstractConnection, request: Exchange
+    ) -> scripts.ExchangeAnswer:
+        self._count += 1
+        said = scripts.ExchangeCall(
+            rank=self._rank,
+            incarnation=self._incarnation,
+            count=self._count,
+            since=self._view.since,
+            epoch=self._view.epoch,
+            size=self._size,
+            record=b"" if request.record is None else self._encoder.encode_record(request.record),
+        )
+        return scripts.ExchangeAnswer.parse_raw(
+            await scripts.run_script(
+                connection, scripts.EXCHANGE, *said.build_arguments(self._names, request)
+            )
+        )
+
+    async def _read_snapshot(self, connection: AbstractConnection) -> UnitSnapshot:
+        own = (2, self._names.board, self._names.changes)
+        seconds, micros, *board = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
+        now = int(seconds) * 1_000_000 + int(micros)
+        return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(board), now)
+
+    async def _read_output(self, connection: AbstractConnection, generation: int) -> WorkloadOutput | None:
+        raw = await send_command(connection, "GET", self._names.output(generation))
+        output = None if raw is None else codec.decode_output(raw)
+        return output if output is not None and output.generation == generation else None

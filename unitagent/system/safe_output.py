@@ -1,0 +1,68 @@
+r"""Text on its way to a terminal or a log: the one place where it is made harmless.
+
+The invariant: text of foreign origin (a record in the store, an answer, a host's name, output of the
+workload) cannot move a cursor, colour, rename or paste anything, reverse the direction of reading, or begin
+a line of its own. Unprintable characters are escaped as Python would write them (``\x1b``), not dropped: an
+attack has to stay visible.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, TextIO
+
+_IN_JSON = re.compile(
+    r"[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+
+
+def escape_line(text: object) -> str:
+    """Escape a text to one harmless line."""
+    said = str(text)
+    return said if said.isprintable() else "".join(map(_escape_character, said))
+
+
+def escape_lines(text: str) -> str:
+    """Escape each line of a text, and keep its line breaks."""
+    return text if text.isprintable() else "\n".join(map(escape_line, text.split("\n")))
+
+
+def escape_json_value(value: Any) -> Any:
+    """Escape each text in a JSON value."""
+    match value:
+        case str():
+            return escape_line(value)
+        case list():
+            return [escape_json_value(one) for one in value]
+        case dict():
+            return {escape_line(key): escape_json_value(one) for key, one in value.items()}
+    return value
+
+
+def escape_json(json: str) -> str:
+    """Escape what a terminal would obey in JSON text; its meaning stays."""
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+
+
+def print_text(text: str, file: TextIO | None = None) -> None:
+    """Print for a person, on stdout by default."""
+    print(escape_lines(text), file=file or sys.stdout, flush=True)
+
+
+def print_warning(text: object) -> None:
+    """Print a warning in one line on stderr."""
+    print_text(f"unitagent: {escape_line(text)}", sys.stderr)
+
+
+def print_verbatim(text: str) -> None:
+    """Print exactly this, for a program."""
+    print(text, end="", flush=True)  # noqa: T201
+
+
+def _escape_character(letter: str) -> str:
+    if letter.isprintable() or letter == "\t":
+        return letter
+    if letter.isspace() and letter > "\x9f" and letter not in "\u2028\u2029":
+        return " "
+    return letter.encode("unicode_escape").decode()

@@ -1,0 +1,200 @@
+"""Relays the workload's stderr unchanged and at once to ours, and remembers its last lines.
+
+The invariant: a slow or dead reader of our stderr never blocks the event loop. The loop reads the workload's
+pipe without blocking; one thread does the blocking writes. When the reader is stuck, a bounded amount is
+buffered here, then the pipe fills up and the workload blocks, exactly as it would without us. When the reader
+is gone (EPIPE), the output is dropped and the workload keeps running: a broken log collector must not stop a
+Unit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import re
+import select
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from unitagent.system import safe_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LINES = 20
+_LINE_BYTES = 1000
+_CHUNK = 64 * 1024
+_HELD = 256 * 1024  # bytes read and not yet written, before we stop reading
+_FINAL = (
+    4 * _CHUNK
+)  # bytes still read from the pipe when the tail is asked for; a pipe holds 64 KiB by default
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # dropped from the remembered lines
+
+
+class Tail:
+    """The last lines of a byte stream, each cut to a bounded length."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque(maxlen=_LINES)
+        self._partial = b""
+
+    def feed_bytes(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        *lines, last = data.split(b"\n")
+        if not lines:
+            self._partial = _cut_line(self._partial + last)
+            return
+        lines[0] = self._partial + lines[0]
+        self._lines.extend(_cut_line(line) for line in lines[-_LINES:])
+        self._partial = _cut_line(last)
+
+    def read_lines(self) -> list[str]:
+        """Return the lines as text without terminal escapes, including an unfinished last one."""
+        raw = [*self._lines, self._partial] if self._partial else list(self._lines)
+        return [
+            safe_output.escape_line(_COLOURS.sub("", line.decode(errors="replace"))) for line in raw[-_LINES:]
+        ]
+
+
+def _cut_line(line: bytes) -> bytes:
+    # A progress bar rewrites its line after each \r; what a terminal shows in the end is the last part.
+    return line.rstrip(b"\r").rpartition(b"\r")[2][:_LINE_BYTES]
+
+
+class BlockingWriter:
+    """Writes to a file descriptor that may block, from a thread of its own.
+
+    It wakes the loop once for everything written since the loop last looked, not once per piece: each wake-up
+    takes room in the socket that also carries signals.
+    """
+
+    def __init__(self, sink: int, on_written: Callable[[int], None]) -> None:
+        """Start; ``on_written`` is called in the running loop with the number of bytes written or dropped."""
+        self._sink = sink
+        self._on_written = on_written
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._written = 0
+        # Started at once: later the workload may have used up the threads of this container.
+        threading.Thread(target=self._run, name="stderr", daemon=True).start()
+
+    def write(self, data: bytes) -> None:
+        """Queue ``data``."""
+        self._queue.put(data)
+
+    def _run(self) -> None:
+        while True:
+            data = self._queue.get()
+            with contextlib.suppress(OSError):  # the reader is gone: drop
+                self._write_all(data)
+            with self._lock:
+                is_scheduled, self._written = self._written > 0, self._written + len(data)
+            if not is_scheduled:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                    self._loop.call_soon_threadsafe(self._report_written)
+
+    def _report_written(self) -> None:
+        with self._lock:
+            count, self._written = self._written, 0
+        self._on_written(count)
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._sink, view) :]
+            except BlockingIOError:  # another process made the shared description non-blocking
+                select.select((), (self._sink,), ())
+
+
+class StderrRelay:
+    """The pipe of one workload at a time, relayed to ``sink``."""
+
+    def __init__(self, sink: int = 2) -> None:
+        self._writer = BlockingWriter(sink, self._on_written)
+        self._tail = Tail()
+        self._pipe: int | None = None
+        self._reading = False
+        self._held = 0
+        self._written = asyncio.Event()
+        self._written.set()
+
+    def open_pipe(self) -> int:
+        """Open a new pipe with an empty tail; the caller closes the returned writing end after the spawn."""
+        self.close()
+        self._tail = Tail()
+        self._pipe, write_end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        self._resume_reading()
+        return write_end
+
+    def read_tail(self) -> list[str]:
+        """Return the last lines, including those still in the pipe."""
+        left = _FINAL
+        while left > 0 and (count := self._read_pipe()):
+            left -= count
+        return self._tail.read_lines()
+
+    def close(self) -> None:
+        """Stop reading; data already read is still written."""
+        if self._pipe is not None:
+            self.read_tail()
+        if self._pipe is not None:
+            self._pause_reading()
+            os.close(self._pipe)
+            self._pipe = None
+
+    async def flush(self, limit: float) -> None:
+        """Wait until all data read has been written, at most ``limit`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._written.wait()
+
+    def _read_pipe(self) -> int:
+        if self._pipe is None:
+            return 0
+        try:
+            data = os.read(self._pipe, _CHUNK)
+        except BlockingIOError:
+            return 0
+        if data:
+            self._pass_on(data)
+        else:
+            self._end_of_file()
+        return len(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._tail.feed_bytes(data)
+        self._held += len(data)
+        self._written.clear()
+        self._writer.write(data)
+        if self._held >= _HELD:
+            self._pause_reading()
+
+    def _on_written(self, count: int) -> None:
+        self._held -= count
+        if self._held == 0:
+            self._written.set()
+        if self._held < _HELD:
+            self._resume_reading()
+
+    def _end_of_file(self) -> None:
+        self._pause_reading()
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._pipe is not None:
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            self._reading = False
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._pipe is not None:
+            asyncio.get_running_loop().add_reader(self._pipe, self._read_pipe)
+            self._reading = True
