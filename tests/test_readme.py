@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,10 +120,12 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    return {
-        re.sub(r"[^\w -]", "", heading.lower().replace("`", "")).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
-    }
+    return set(map(make_anchor, re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)))
+
+
+def make_anchor(heading: str) -> str:
+    """What GitHub makes of a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 @pages
@@ -133,13 +134,7 @@ def test_its_contents_name_every_section(page: Path) -> None:
     contents = re.search(r"\n\n(\[[^\]]+\]\(#[^)]+\) ·.+?)\n\n", text, re.DOTALL)
     if contents:
         listed = re.findall(r"\]\(#([^)]+)\)", contents[1])
-        assert set(listed) == {
-            anchor for title in re.findall(r"^## .+$", text, re.MULTILINE) for anchor in _of(title)
-        }
-
-
-def _of(title: str) -> Iterator[str]:
-    yield re.sub(r"[^\w -]", "", title.removeprefix("## ").lower()).replace(" ", "-")
+        assert listed == list(map(make_anchor, re.findall(r"^## (.+)$", text, re.MULTILINE)))
 
 
 @pages

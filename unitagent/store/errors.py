@@ -32,7 +32,7 @@ class Explanation(NamedTuple):
 
 _ACL = Explanation(
     "does not permit this user all that is needed",
-    "give the user of UNIT_REDIS_URL the rights of the ACL line in the README",
+    "give the user of UNIT_REDIS_URL the rights of the ACL line in SECURITY.md",
 )
 _PASSWORD = Explanation(
     "wants a password",
