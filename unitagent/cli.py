@@ -177,6 +177,11 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _processes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the JSON of /processes")
+    _add_variables(parser)
+
+
 def _parse_since(text: str) -> float:
     import time  # noqa: PLC0415 (rarely needed)
 
@@ -240,6 +245,9 @@ COMMANDS: dict[str, Command] = {
               "Probe an agent: exit 0 for yes, 1 for no.", None),
     "status": (commands.show_status, _status_arguments, "Show the Unit as a table or as JSON.",
                "unitagent status [--json] [--watch] [OPTIONS]"),
+    "processes": (commands.show_processes, _processes_arguments,
+                  "Show what each process of the workload in this container uses.",
+                  "unitagent processes [--json] [OPTIONS]"),
     "events": (commands.show_events, _events_arguments,
                "Print the Unit's history, oldest first (an embedded store keeps it while rank 0 runs).",
                "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),

@@ -189,6 +189,13 @@ def show_status(namespace: argparse.Namespace) -> int:
     return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
+def show_processes(namespace: argparse.Namespace) -> int:
+    """Print what each process of the workload uses."""
+    from unitagent.operator import processes_cli  # noqa: PLC0415
+
+    return processes_cli.show_processes(_resolve_settings(namespace, identity=False).settings, namespace)
+
+
 def show_events(namespace: argparse.Namespace) -> int:
     """Print the Unit's history."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415

@@ -198,3 +198,17 @@ def test_a_takeover_comes_after_isolation_by_clocks_that_differ(pair: tuple[floa
     timing = Timing.of(*pair)
     stopped = timing.isolation * (1 + CLOCKS_DIFFER_BY)
     assert stopped <= timing.takeover * (1 - CLOCKS_DIFFER_BY)
+
+
+def test_a_newcomer_with_a_shorter_lease_waits_for_a_holder_that_the_store_forgets() -> None:
+    unit = Unit(2, guard=True, lease=60.0, heartbeat=20.0, **CALM).formed()
+    unit.kill(1)
+    unit.silent = {1}  # its machine is cut off, and runs its workload until its own lease is over
+    unit.rules |= {"lease": 5.0, "heartbeat": 1.0}
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(3)
+    unit.store.wipe()
+    unit.wait(30)
+    assert not unit.agents[1].joined
+    unit.wait(40)
+    assert unit.agents[1].joined

@@ -30,7 +30,7 @@ def test_a_board_from_the_future_delays_a_claim_by_a_lease_at_most(make_lab: Mak
     assert time.monotonic() - began < 2 * lease
     assert not box.said("are held")
     assert not box.said("the store is new")  # nobody can know that
-    assert box.said("waiting for a free rank", "a lease") is (lease > 10)
+    assert box.said("waiting for a free rank", "one lease") is (lease > 10)
 
 
 def test_a_board_that_is_old_delays_nothing(make_lab: MakeLab) -> None:

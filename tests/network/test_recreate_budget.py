@@ -31,7 +31,7 @@ def test_all_give_up_after_as_many_restarts_as_are_allowed(make_lab: MakeLab) ->
         platform.given_up((0, 1))
     assert platform.codes == {0: SPENT, 1: SPENT}
     assert lab.generations() == [1, 2, 3]
-    assert all(lab.agents[host].said("exit 70", "spent") for host in (0, 1))
+    assert all(lab.agents[host].said("exit 70", "exhausted") for host in (0, 1))
 
 
 @pytest.mark.slow

@@ -69,6 +69,12 @@ class FakeAnswers:
     who: tuple[int, str] = (1, "abc")
     unit: str = "u"
     page: str = "unit"
+    samples: int = 0
+
+    async def processes(self) -> list[dict[str, Any]]:
+        self.samples += 1
+        await asyncio.sleep(0.05)
+        return [{"pid": 42, "name": "sh"}]
 
     def live(self) -> ProbeAnswer:
         return self.probes.get("live", GOOD)

@@ -144,7 +144,7 @@ def the_old_one_is_worth_nothing(unit: Changing) -> None:
         assert json.loads(unit.command("endpoints", secret=OLD).stdout) == []
         order = unit.command("restart", secret=OLD)
         assert order.returncode != 0
-        assert "another UNIT_SECRET is accepted by all its ranks" in order.stderr
+        assert "all ranks in the store use another UNIT_SECRET" in order.stderr
     else:
         assert refused.returncode != 0
         assert "carries no proof of UNIT_SECRET" in refused.stderr

@@ -23,6 +23,7 @@ from unitagent.core.state import (
     is_overdue,
     is_silent,
     judged_members,
+    longest_takeover,
     make_failure,
     seconds_late,
     update_record,
@@ -211,7 +212,8 @@ def _note_answer(state: State, event: PeerAnswered) -> State:
     """An answering peer confirms that it is alive, and may tell of a generation that I missed. Its word
     is as old as my question, since I may have been suspended since.
     """
-    recent = state.now - state.config.timing.takeover
+    holder = state.store.records.get(state.config.rank)
+    recent = state.now - longest_takeover(state, holder, state.store.former)
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
     asked = min(state.now, _asked_at(state, event.rank))
     heard[event.incarnation] = asked

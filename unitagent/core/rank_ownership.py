@@ -30,13 +30,13 @@ from unitagent.core.state import (
     is_observed,
     is_still_mine,
     log,
+    longest_takeover,
     make_failure,
     request_exit,
     update_record,
     was_held_lately,
 )
 from unitagent.core.state_parts import WorkloadPhase
-from unitagent.core.timing import takeover_after
 
 FIRST_WARNING = 3.0  # seconds; then the log warns that the store has not been reached
 
@@ -102,8 +102,7 @@ def is_gone(state: State, incarnation: str) -> bool:
 def _takeover_after(state: State, incarnation: str) -> float:
     """Seconds of silence after which its rank may be taken; its own lease may be longer than mine."""
     known = (state.store.records.get(state.config.rank), state.store.former)
-    published = [one.lease for one in known if one is not None and one.incarnation == incarnation]
-    return max([state.config.timing.takeover, *map(takeover_after, published)])
+    return longest_takeover(state, *(one for one in known if one and one.incarnation == incarnation))
 
 
 def find_replaceable(state: State) -> str | None:
@@ -164,15 +163,16 @@ def _may_have_forgotten(state: State) -> bool:
     """Whether the store knows that the Unit has run, and nobody in my rank: somebody held it, and may
     be alive.
 
-    Such a holder has as long to write again as an isolated agent may live. A Unit of one, which has no
-    peers to wait for at its barrier, waits for a heartbeat in any case.
+    Such a holder has as long to write again as an isolated agent may live, by the longest lease that I
+    know, since it may be that one's. A Unit of one, which has no peers to wait for at its barrier, waits
+    for a heartbeat in any case.
     """
     timing = state.config.timing
     if state.config.owns_store:
         return False
     if not _has_run(state):
         return state.config.size == 1 and not is_observed(state, timing.heartbeat + timing.tick)
-    return not is_observed(state, timing.takeover)
+    return not is_observed(state, longest_takeover(state, *state.store.records.values()))
 
 
 def _has_run(state: State) -> bool:
@@ -382,10 +382,10 @@ def _explain_other_secret(state: State) -> str:
 
 
 def _explain_forgotten(state: State) -> str:
-    config = state.config
+    config, seconds = state.config, longest_takeover(state, *state.store.records.values())
     return (
         f"the store shows nobody as rank {config.rank} of Unit {config.unit}, which has run before: it may "
-        f"have lost its data; waiting {config.timing.takeover:g} s for a holder that is still alive"
+        f"have lost its data; waiting {seconds:g} s for a holder that is still alive"
     )
 
 

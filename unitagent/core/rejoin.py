@@ -20,6 +20,7 @@ from unitagent.core.state import (
     State,
     is_observed,
     is_still_mine,
+    longest_takeover,
     look_for_successor,
     request_exit,
     update_record,
@@ -70,7 +71,7 @@ def _may_duplicate_holder(state: State) -> bool:
     has as long to write again as an isolated agent may live.
     """
     anew = state.workload.gang is None and state.store.predecessor is None
-    return anew and not is_observed(state, state.config.timing.takeover)
+    return anew and not is_observed(state, longest_takeover(state, *state.store.records.values()))
 
 
 def _is_running(state: State, leader: Record) -> bool:

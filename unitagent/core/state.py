@@ -26,6 +26,7 @@ from unitagent.core.state_parts import (
     WorkloadPhase,
     WorkloadView,
 )
+from unitagent.core.timing import takeover_after
 
 T = TypeVar("T", StoreView, Barrier, WorkloadView, PeerEvidence, Shutdown, Recovery)
 SMALL_UNIT = 8  # instances; up to here all watch all
@@ -244,7 +245,13 @@ def was_held_lately(state: State) -> bool:
     lease = state.store.leases.find_hidden(state.config.rank, besides=state.me.incarnation)
     forgotten = NEVER if lease is None else lease.since
     answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
-    return state.now - max(forgotten, answered) <= state.config.timing.takeover
+    return state.now - max(forgotten, answered) <= longest_takeover(state, former)
+
+
+def longest_takeover(state: State, *holders: Record | None) -> float:
+    """Seconds of silence after which none of these can be alive; their leases may be longer than mine."""
+    published = (takeover_after(one.lease) for one in holders if one is not None)
+    return max([state.config.timing.takeover, *published])
 
 
 def is_still_mine(state: State) -> bool:

@@ -23,12 +23,13 @@ from unitagent.probes.answer_signature import (
     RANK_HEADER,
     SIGNATURE_HEADER,
     AnswerClaim,
+    make_processes_question,
     verify_answer,
 )
 from unitagent.system.keyring import Keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from unitagent.system.keyring import Keyring
 _ASK = 2.0  # seconds for an answer
@@ -38,26 +39,29 @@ _STEP = (int, float, type(None))
 
 class AnswerProof:
     """Proof for one request: its nonce, and the check that the answer comes from an agent that knows the
-    secret.
+    secret. Without a secret nothing is asked for and every answer counts.
     """
 
-    def __init__(self, unit: str, keys: Keyring) -> None:
+    def __init__(self, unit: str, keys: Keyring, make_question: Callable[[str], str] = str) -> None:
         self._unit, self._keys = unit, keys
         self._nonce = secrets.token_hex(16)
+        self._question = make_question(self._nonce)
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the request."""
-        return {NONCE_HEADER: self._nonce}
+        return {NONCE_HEADER: self._nonce} if self._keys else {}
 
     def verify_answer(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether this answers this very request; header names are case-insensitive."""
+        if not self._keys:
+            return True
         told = {name.lower(): text for name, text in headers.items()}
         rank = told.get(RANK_HEADER.lower(), "")
         if not (rank.isascii() and rank.isdigit()):
             return False
         claim = AnswerClaim(
-            self._nonce, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body
+            self._question, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body
         )
         return verify_answer(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))
 
@@ -79,18 +83,33 @@ def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, An
         UnprovenError: there is a secret, and the answer carries no proof of it.
 
     """
-    proof = AnswerProof(unit, keys) if keys else None
+    found = _fetch_json(AnswerProof(unit, keys), "/status", host, port)
+    return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
+
+
+def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict[str, Any]] | None:
+    """Return ``/processes`` of the agent at this address; None if no agent answers. Blocks.
+
+    Raises:
+        UnprovenError: there is a secret, and the answer carries no proof of it.
+
+    """
+    found = _fetch_json(AnswerProof(unit, keys, make_processes_question), "/processes", host, port)
+    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
+
+
+def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
+    """Return the answer at this path; None if there is none that can be read."""
     try:
         with _open_connection(host, port, _ASK) as connection:
-            connection.request("GET", "/status", headers=proof.headers if proof else {})
+            connection.request("GET", path, headers=proof.headers)
             answer = connection.getresponse()
             body = answer.read(_LONGEST)
-        if proof and not proof.verify_answer(dict(answer.headers.items()), body):
+        if not proof.verify_answer(dict(answer.headers.items()), body):
             raise UnprovenError(host, port)
-        found = json.loads(body)
+        return json.loads(body)
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
 
 
 def find_leader(seen: dict[str, Any] | None) -> str | None:

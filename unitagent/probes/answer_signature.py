@@ -47,6 +47,11 @@ def make_brief_question(nonce: str) -> str:
     return f"brief {nonce}"
 
 
+def make_processes_question(nonce: str) -> str:
+    """What the signature of ``/processes`` covers as its question, for the same reason."""
+    return f"processes {nonce}"
+
+
 def sign_answer(keys: Keyring, claim: AnswerClaim) -> str:
     """Return the HMAC-SHA256 of a claim in hex, by each key, separated by commas."""
     return ",".join(_compute_seals(keys, claim))

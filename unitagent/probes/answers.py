@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from unitagent.system.keyring import Keyring
 
 
-PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics")
+PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics", "/processes")
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_FIELDS = 64
@@ -81,6 +81,9 @@ class Answers(Protocol):
 
     def metrics(self) -> bytes:
         """Return Prometheus text."""
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what each process of the workload uses; the one answer that takes a while."""
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
@@ -185,13 +188,17 @@ def _flatten_reason(text: str) -> str:
 
 
 def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Response:
-    unit, rank, incarnation = answers.identity()
     brief, nonce = request.brief, request.nonce
     shown = {**answers.report(), "ready": answers.is_ready()} if brief else answers.status()
+    return make_signed_response(answers, shown, make_brief_question(nonce) if brief else nonce, nonce, keys)
+
+
+def make_signed_response(answers: Answers, shown: object, asked: str, nonce: str, keys: Keyring) -> Response:
+    """Build a response in JSON that names its agent, and proves that it knows the secret if asked to."""
+    unit, rank, incarnation = answers.identity()
     body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if keys and is_valid_nonce(nonce):
-        asked = make_brief_question(nonce) if brief else nonce
         headers.append(
             (SIGNATURE_HEADER, sign_answer(keys, AnswerClaim(asked, unit, rank, incarnation, body)))
         )
@@ -309,6 +316,10 @@ class CachedAnswers:
     def metrics(self) -> bytes:
         """Return Prometheus text, or that of a moment ago."""
         return self._get_cached("metrics", self._answers.metrics)
+
+    async def processes(self) -> list[dict[str, Any]]:
+        """Return what each process of the workload uses."""
+        return await self._answers.processes()
 
     def identity(self) -> tuple[str, int, str]:
         """Return the Unit, the rank and the incarnation."""

@@ -19,11 +19,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from unitagent.errors import ConfigurationError
-from unitagent.probes import answers
+from unitagent.probes import answers, process_list
 from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
-from unitagent.probes.answer_signature import BRIEF_HEADER, NONCE_HEADER
-from unitagent.probes.answers import CachedAnswers, Request, Response, answer_request, make_text_response
+from unitagent.probes.answer_signature import BRIEF_HEADER, NONCE_HEADER, make_processes_question
+from unitagent.probes.answers import (
+    CachedAnswers,
+    Request,
+    Response,
+    answer_request,
+    make_signed_response,
+    make_text_response,
+)
 from unitagent.probes.fair_queue import FairQueue
+from unitagent.probes.process_list import ProcessList
 from unitagent.probes.unit_list import UnitAnswers, is_unit_path
 from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal, join_host_port
 from unitagent.system.keyring import Keyring
@@ -61,6 +69,7 @@ class ProbeServer:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
         self._units = None if units is None else UnitAnswers(units)
+        self._processes = ProcessList(answers.processes)
         self._keys = keys if keys is not None else Keyring()
         self._clients = ClientTable(compute_connection_limit(), self._answers.peers)
         self._queue = FairQueue()
@@ -83,6 +92,7 @@ class ProbeServer:
         if self._acceptor is not None:
             self._acceptor.close()
             self._clients.close()
+            self._processes.close()
             if self._units is not None:
                 self._units.close()
             self._acceptor = None
@@ -113,7 +123,18 @@ class ProbeServer:
         )
         if self._units is not None and is_unit_path(asked.method, asked.path):
             return self._units.answer_path(asked.path)
+        if asked.path == process_list.PATH and asked.method in {"GET", "HEAD"}:
+            return self._answer_processes(asked.nonce)
         return self._answer_probe(asked)
+
+    async def _answer_processes(self, nonce: str) -> Response:
+        try:
+            found = await self._processes.read()
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            _log.error("the processes of the workload could not be sampled")
+            _log.debug("why", exc_info=True)
+            return _INTERNAL_ERROR
+        return make_signed_response(self._answers, found, make_processes_question(nonce), nonce, self._keys)
 
     def _choose_agent_line(self) -> bytes:
         return answers.choose_agent_check_line(self._answer_probe(_TRAFFIC).code)
@@ -124,10 +145,11 @@ class ProbeServer:
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             _log.error("a probe of %s could not be answered", request.path)
             _log.debug("why", exc_info=True)
-            return Response(500, b"internal error of the agent; its log says more\n")
+            return _INTERNAL_ERROR
 
 
 _TRAFFIC = Request("GET", "/traffic")
+_INTERNAL_ERROR = Response(500, b"internal error of the agent; its log says more\n")
 _BODY = Response(413, b"a request must not have a body\n", headers=(("Connection", "close"),))
 
 
