@@ -68,6 +68,7 @@ def _measure(table: figures.Table, row: str, size: int, pid: int, url: str) -> N
     with instances.driving(holds) as drivers:
         generation, at = drivers.started(UNIT, 1)
         table.add(row, "forms", at - drivers.begun)
+        figures.progress(f"  {row}: forms in {at - drivers.begun:.1f} s")
         table.add(row, "sent until formed", load.sent / size / 1000)
         table.add(row, "server's CPU until formed", load.cpu)
         time.sleep(2)
