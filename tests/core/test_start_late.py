@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.core.unit import Unit
+from tests.fakestore import StoreState
 from unitagent.core.model import InstanceState
 from unitagent.core.state import State, initial_state
 
@@ -37,3 +38,20 @@ def test_without_guard_who_slept_through_the_start_leaves_its_rank_to_its_succes
     unit.wait(5)  # and not the time after which a silent holder's rank may be taken
     assert successor.up
     assert unit.take() == []
+
+
+def test_without_guard_a_generation_that_died_before_rank_0_saw_it_open_is_followed_by_another() -> None:
+    """Rank 0 is cut off as all have confirmed, one member dies, and one is isolated (seed 60009551)."""
+    unit = Unit(3, **CALM).formed()
+    late = _unseen(unit, 0)
+    unit.cut = unit.silent = {0, 1, 2}
+    unit.wait(8)
+    assert not any(unit.agents[rank].up for rank in range(3))
+    unit.kill(1)
+    unit.store = StoreState()
+    unit.agents[0] = late
+    unit.cut = unit.silent = set()
+    unit.create(1, ip="10.0.0.9")
+    unit.wait(30)
+    assert unit.ready() == {0, 1, 2}
+    assert unit.generations() == {2}

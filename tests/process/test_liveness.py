@@ -25,7 +25,6 @@ from unitagent.workload.liveness import (
     DeadProcess,
     LivenessCheck,
     find_killed_zombies,
-    find_own_descendants,
 )
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.process_events import BirthCounter, ExitNotifier
@@ -71,19 +70,23 @@ def test_a_killed_child_that_nobody_reaps_is_named_at_the_second_look() -> None:
         assert (found.pid, found.exit) == (child, Exit(None, signal.SIGKILL))
 
 
+def _find_own(spared: Collection[int] = ()) -> list[procfs.Process]:
+    return procfs.find_descendants(os.getpid(), spared)
+
+
 def test_an_exited_child_is_only_untidy() -> None:
     with _parent("exited") as child:
-        assert child not in _pids(find_killed_zombies(find_own_descendants()))
+        assert child not in _pids(find_killed_zombies(_find_own()))
 
 
 def test_a_child_that_was_reaped_has_been_noticed() -> None:
     with _parent("reaped") as child:
-        assert child not in _pids(find_killed_zombies(find_own_descendants()))
+        assert child not in _pids(find_killed_zombies(_find_own()))
 
 
 def test_service_children_and_their_kin_are_not_the_workloads() -> None:
     with _parent("killed") as child:
-        assert child not in _pids(find_killed_zombies(find_own_descendants({_parent_of(child)})))
+        assert child not in _pids(find_killed_zombies(_find_own({_parent_of(child)})))
 
 
 def _parent_of(pid: int) -> int:

@@ -98,7 +98,19 @@ def _waits_to_rejoin(state: State) -> bool:
     """Whether it is outside a generation that may continue without it. An agent that drains has ended
     its part.
     """
-    return state.workload.cut_off and not state.leads and state.shutdown.draining is None
+    outside = state.workload.cut_off and not state.leads and state.shutdown.draining is None
+    return outside and not _has_generation_died(state)
+
+
+def _has_generation_died(state: State) -> bool:
+    """Whether rank 0 still stands at the barrier of a generation that I have been through, and no member
+    runs in it any more: it cannot open again for me. A member that the store has forgotten has as long to
+    write again as an isolated agent may live.
+    """
+    here = [one for one in state.store.records.values() if one.generation == state.me.generation]
+    stands = any(one.rank == 0 and one.state is InstanceState.IDLE for one in here)
+    runs = any(one.state.started for one in here)
+    return stands and not runs and is_observed(state, state.config.timing.takeover)
 
 
 def build_gang(generation: int, roster: list[Record]) -> Gang:

@@ -70,11 +70,6 @@ class DeadProcess:
         return f"process {self.pid} ({self.name}) {ended}, and {self.consequence}"
 
 
-def find_own_descendants(spared: Collection[int] = ()) -> list[procfs.Process]:
-    """Return the descendants of this process, except ``spared`` ones and theirs. Blocks."""
-    return procfs.find_descendants(os.getpid(), spared)
-
-
 def find_killed_zombies(relatives: Sequence[procfs.Process]) -> frozenset[DeadProcess]:
     """Return the killed zombies among our descendants, except our own children. Blocks."""
     me = os.getpid()
