@@ -10,7 +10,7 @@ import pytest
 from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
 from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
-from unitagent.probes.answer_signature import AnswerClaim, make_brief_question, verify_answer
+from unitagent.probes.answer_signature import BRIEF_HEADER, AnswerClaim, make_brief_question, verify_answer
 from unitagent.system.keyring import Keyring
 
 PROBES = {
@@ -186,3 +186,14 @@ async def test_the_access_log_is_for_debugging_only(caplog: pytest.LogCaptureFix
         with caplog.at_level(logging.DEBUG, "unitagent"):
             await ask(port, "/livez")
     assert "GET /livez -> 200" in caplog.text
+
+
+@in_loop
+async def test_whether_the_unit_serves_is_told_to_a_peer_as_of_now() -> None:
+    """A word of a moment ago, from before it served, would turn the peer's readiness off."""
+    answers = FakeAnswers(shown=status(ready=False))
+    async with serving(answers) as port:
+        for ready in (False, True, False):
+            answers.shown = status(ready=ready)
+            told = await ask(port, "/status", f"{BRIEF_HEADER}: 1")
+            assert json.loads(told.body)["ready"] is ready

@@ -310,8 +310,8 @@ class CachedAnswers:
         return self._answers.report()
 
     def is_ready(self) -> bool:
-        """Return whether the whole Unit serves, or did a moment ago."""
-        return self._get_cached("ready", self._answers.is_ready)
+        """Return whether the whole Unit serves, as of now: peers act on it."""
+        return self._answers.is_ready()
 
     def metrics(self) -> bytes:
         """Return Prometheus text, or that of a moment ago."""
