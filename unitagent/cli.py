@@ -173,7 +173,11 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the JSON of /status")
-    parser.add_argument("--watch", action="store_true", help="print it again every second, until Ctrl-C")
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="show it again and again, in its place, until Ctrl-C"
+    )
+    help_line = "seconds between two looks of --watch [default: 1]"
+    parser.add_argument("--interval", type=_parse_timeout, default=1.0, metavar="SECONDS", help=help_line)
     _add_variables(parser)
 
 
@@ -226,7 +230,11 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
     )
-    parser.add_argument("--wait", action="store_true", help="wait until the Unit has done it")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the Unit has done it, and say how far"
+    )
+    help_line = "with --wait: longest wait; past it the exit code is 124, and the order stands"
+    parser.add_argument("--timeout", type=_parse_timeout, metavar="SECONDS", help=help_line)
     parser.set_defaults(kind=kind)
     _add_variables(parser)
 
@@ -244,7 +252,7 @@ COMMANDS: dict[str, Command] = {
     "probe": (commands.probe_agent, _probe_arguments,
               "Probe an agent: exit 0 for yes, 1 for no.", None),
     "status": (commands.show_status, _status_arguments, "Show the Unit as a table or as JSON.",
-               "unitagent status [--json] [--watch] [OPTIONS]"),
+               "unitagent status [--json] [-w|--watch [--interval SECONDS]] [OPTIONS]"),
     "processes": (commands.show_processes, _processes_arguments,
                   "Show what each process of the workload in this container uses.",
                   "unitagent processes [--json] [OPTIONS]"),
@@ -266,10 +274,10 @@ COMMANDS: dict[str, Command] = {
                   "List where rank 0 of each ready Unit in the store takes traffic.",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
     "drain": (commands.send_order, partial(_order_arguments, "drain"), "Ask the Unit to drain and stop.",
-              "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
+              "unitagent drain [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
     "restart": (commands.send_order, partial(_order_arguments, "restart"),
                 "Ask the Unit to restart as a whole.",
-                "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
+                "unitagent restart [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
     "completion": (_print_completion, _completion_arguments,
                    "Print a script for the shell's completion of unitagent commands.", None),
 }  # fmt: skip

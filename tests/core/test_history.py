@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.core.unit import Unit
@@ -157,7 +158,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     assert restart.generation == 1
     assert restart.detail == "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
     assert unit.of(EventKind.FAILURE) == []
-    told = make_order_event(order, 7.0, "id", "ops@bastion")
+    told = make_order_event(replace(order, by="ops@bastion"), 7.0, "id")
     assert (told.at, told.generation, told.incarnation, told.state) == (7.0, 1, "id", None)
     assert told.detail == "ops@bastion asked for a restart: new weights"
 

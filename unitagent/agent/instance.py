@@ -213,7 +213,7 @@ async def _run_placed(
     )
     agreement = SecretAgreement(agent, placement.store, context.keys)
     placement.file.add_follower(agreement.check_agreement)
-    views = Views(agent, metrics, settings.dashboard, agreement)
+    views = Views(agent, metrics, settings.dashboard, agreement, dry_run.traffic_port)
     announcer = EndpointPublisher(placement.registry, views, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),

@@ -20,7 +20,7 @@ from unitagent.discovery.platforms import find_rendezvous_variables
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
-from unitagent.system import working_directory
+from unitagent.system import redaction, working_directory
 from unitagent.workload.environment import (
     GangInfo,
     build_environment,
@@ -40,6 +40,7 @@ _UNKNOWN_HEALTH = (
     "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
     "UNIT_TRAFFIC_PORT"
 )
+_LONGEST_COMMAND = 1000  # characters
 _ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
@@ -56,6 +57,7 @@ class Launch:
         required_processes: prefixes of the names of processes that it cannot run without.
         ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
         notices: warnings to log once.
+        framework: which one has completed the command line; empty for none.
 
     """
 
@@ -69,6 +71,15 @@ class Launch:
     required_processes: tuple[str, ...] = ()
     ignores_sigterm: bool = False
     notices: tuple[str, ...] = ()
+    framework: str = ""
+
+    def describe_command(self) -> str:
+        """Return framework and command line in one line for people, without secrets."""
+        import shlex  # noqa: PLC0415 (needed once the workload runs, and no sooner)
+
+        words = shlex.join(redaction.redact_words(self.argv))
+        shown = words if len(words) <= _LONGEST_COMMAND else f"{words[:_LONGEST_COMMAND]} …"
+        return f"{self.framework}: {shown}" if self.framework else shown
 
 
 def choose_rdma_device(
@@ -175,6 +186,7 @@ class Launcher:
             required_processes=plan.required_processes,
             ignores_sigterm=plan.ignores_sigterm,
             notices=notices,
+            framework=made.framework if made else "",
         )
 
     def prepare_dry_run(self, master: str | None = None) -> Launch:

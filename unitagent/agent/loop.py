@@ -29,7 +29,7 @@ from unitagent.core.state import State, describe_rank, make_failure
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
-from unitagent.probes.health import HealthVerdict
+from unitagent.probes.health import FailedProbe, HealthVerdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
@@ -78,7 +78,7 @@ class Agent:
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks = BackgroundTasks()
         self._stopping: asyncio.Task[None] | None = None
-        self._monitor = WorkloadMonitor(self._on_verdict, self._on_stall, stall)
+        self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
         self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
@@ -130,7 +130,7 @@ class Agent:
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
             self._enqueue_event(
-                ev.StopAsked
+                ev.StopAsked, signal.SIGINT
             )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
         self._enqueue_event(ev.WorkloadExited, ended)
 
@@ -138,8 +138,8 @@ class Agent:
         """A watched peer's connection broke."""
         self._enqueue_event(ev.PeerHungUp, rank, incarnation)
 
-    def _on_signal(self, _number: int) -> None:
-        self._enqueue_event(ev.StopAsked)
+    def _on_signal(self, number: int) -> None:
+        self._enqueue_event(ev.StopAsked, number)
 
     def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
@@ -288,6 +288,7 @@ class Agent:
             return
         self._enqueue_event(ev.Spawned, pid)
         self._monitor.start_probes(launch, health=self.state.config.health)
+        _log.info("started process %d: %s", pid, launch.describe_command())
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()
@@ -327,6 +328,11 @@ class Agent:
             _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
         self._enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
+    def _on_probe(self, probe: FailedProbe) -> None:
+        if probe.problem and probe.answered:
+            self._components.metrics.observe_failed_check()
+        self._enqueue_event(ev.HealthProbed, probe.target, " ".join(probe.problem.split()), probe.answered)
+
     def _on_stall(self, why: str) -> None:
         self._enqueue_event(ev.WorkloadSick, self._make_failure(Reason.STALLED, why))
 
@@ -354,7 +360,7 @@ def record_metrics(metrics: Metrics, before: State, now: State) -> None:
     """Count a restart, and record the duration of a recovery that has just finished."""
     failure, marks = now.recovery.failure, now.recovery.timestamps
     if now.recovery.counted != before.recovery.counted and failure is not None:
-        metrics.observe_restart(failure.reason, failure.rank)
+        metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
     if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
         metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
 

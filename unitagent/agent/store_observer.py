@@ -7,11 +7,13 @@ with the store.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from unitagent.agent.views import Views
 from unitagent.core.model import Phase
-from unitagent.core.status import status_from_store
+from unitagent.core.observed_status import status_from_store
+from unitagent.core.summary import summarize
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.protocol import RegistryRecord
@@ -57,7 +59,8 @@ class StoreObserver:
         if not board.records:
             return None
         seen = status_from_store(name, board, self._leases.get(name, self._settings.lease))
-        return seen | {"secrets": None}  # only its own agents know
+        seen |= {"endpoint": None, "secrets": None}  # only its own agents know
+        return seen | {"summary": summarize(seen, time.time())}
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
         """Describe my own Unit, until its rank 0 has published it."""

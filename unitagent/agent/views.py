@@ -12,14 +12,24 @@ from unitagent.core import probe_answers
 from unitagent.core.model import Phase
 from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
+from unitagent.core.summary import summarize
 from unitagent.probes.metrics import Metrics
+from unitagent.system.addresses import join_host_port
 
 
 class Views:
     """The ``Answers`` of one agent."""
 
-    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: SecretAgreement) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        metrics: Metrics,
+        dashboard: str,
+        agreement: SecretAgreement,
+        traffic_port: int | None = None,
+    ) -> None:
         self._agent = agent
+        self._traffic_port = traffic_port
         self._metrics = metrics
         self._dashboard = dashboard
         self._agreement = agreement
@@ -52,7 +62,18 @@ class Views:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {**build_status(self._state), "secrets": self._agreement.report_status()}
+        state = self._state
+        seen = {
+            **build_status(state),
+            "endpoint": self._find_endpoint(state),
+            "secrets": self._agreement.report_status(),
+        }
+        return {**seen, "summary": summarize(seen, state.now + state.config.epoch)}
+
+    def _find_endpoint(self, state: State) -> str | None:
+        """Return where rank 0 takes traffic, if both address and port are known here."""
+        leader = state.me if state.config.rank == 0 else state.store.records.get(0)
+        return join_host_port(leader.ip, self._traffic_port) if leader and self._traffic_port else None
 
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""

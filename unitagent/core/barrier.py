@@ -22,6 +22,7 @@ from unitagent.core.gang_checks import (
     find_unproven,
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
+from unitagent.core.probe_answers import describe_absence
 from unitagent.core.state import (
     Result,
     State,
@@ -31,7 +32,6 @@ from unitagent.core.state import (
     log,
     look_for_successor,
     request_exit,
-    seconds_late,
     update_record,
     watched_peers,
 )
@@ -266,7 +266,7 @@ def start_workload(state: State, gang: Gang) -> Result:
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
     opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
-    return state, (Spawn(gang), WatchPeers(watched_peers(state)), *opened)
+    return state, (*opened, Spawn(gang), WatchPeers(watched_peers(state)))
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
@@ -337,6 +337,6 @@ def _explain_absence(state: State, record: Record) -> str:
         return f"{who} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
         return f"{who} is gone, its address refuses connections: waiting for its replacement"
-    late = seconds_late(state, record)
-    silent = f", no sign of life for {state.config.lease + late:.0f} s" if late else ""
-    return f"{who} is {record.state} in generation {record.generation}{silent}"
+    return (
+        describe_absence(state, record.rank) or f"{who} is {record.state} in generation {record.generation}"
+    )

@@ -168,6 +168,25 @@ class HealthChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthProbed:
+    """One failed health check, or the first that passed after one; nothing follows from it but what
+    people read.
+
+    Attributes:
+        now: When its answer came.
+        check: What was asked: a URL, or a command.
+        problem: Why it failed, in words; empty if it passed.
+        answered: Whether the check is over; else its answer is still awaited.
+
+    """
+
+    now: float
+    check: str
+    problem: str
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadSick:
     """The workload is alive but cannot work: its engine stalls, or it has lost child processes."""
 
@@ -187,6 +206,7 @@ class StopAsked:
     """SIGTERM or SIGINT arrived. A second one, at least a second later, means: stop at once."""
 
     now: float
+    signal: int = 0
 
 
 Event = (
@@ -203,6 +223,7 @@ Event = (
     | WorkloadGone
     | WorkloadStuck
     | HealthChecked
+    | HealthProbed
     | WorkloadSick
     | Drained
     | StopAsked

@@ -121,7 +121,7 @@ def _make_failure_event(state: State, failure: Failure) -> HistoryEvent:
     )
 
 
-def make_order_event(order: Order, at: float, incarnation: str, by: str) -> HistoryEvent:
+def make_order_event(order: Order, at: float, incarnation: str) -> HistoryEvent:
     """The event for an operator's order, reported by the command."""
     return HistoryEvent(
         at=at,
@@ -129,7 +129,7 @@ def make_order_event(order: Order, at: float, incarnation: str, by: str) -> Hist
         rank=0,
         incarnation=incarnation,
         kind=EventKind.ORDER,
-        detail=f"{by} asked for a {order.kind}: {order.reason or 'no reason given'}",
+        detail=order.origin,
     )
 
 

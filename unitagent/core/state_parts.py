@@ -155,6 +155,24 @@ class Barrier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCheck:
+    """A health check that failed the last time.
+
+    Attributes:
+        problem: How, in words.
+        since: When it first failed without passing since.
+        checks: How often it was made since then; 0 while the first answer is awaited.
+        report_at: When to log it next.
+
+    """
+
+    problem: str
+    since: float
+    checks: int
+    report_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadView:
     """The workload on this instance, and its gang.
 
@@ -164,6 +182,7 @@ class WorkloadView:
         grace: Seconds that it got to end, when last told to stop.
         spawned: When its main process existed.
         proven: It has been healthy at least once.
+        failed_checks: Its health checks that failed the last time, by what they ask.
         exit: How its main process ended; None while it lives, and again from the next barrier on.
         ended: A failure of my own instance that has yet to end its generation.
         stuck: Which process cannot be killed; empty for none.
@@ -178,6 +197,7 @@ class WorkloadView:
     grace: float = 0.0
     spawned: float = 0.0
     proven: bool = False
+    failed_checks: Mapping[str, FailedCheck] = field(default_factory=dict)
     exit: Exit | None = None
     ended: Failure | None = None
     stuck: str = ""
@@ -226,6 +246,7 @@ class Shutdown:
 
     Attributes:
         asked: Since when I am asked to stop.
+        asked_by: Who asked, in words.
         ordered: An operator's order asked for it, which all other agents apply too.
         force_stop: I was asked twice, so I wait for nothing any more.
         draining: Since when the Unit drains.
@@ -237,6 +258,7 @@ class Shutdown:
     """
 
     asked: float | None = None
+    asked_by: str = ""
     ordered: bool = False
     force_stop: bool = False
     draining: float | None = None

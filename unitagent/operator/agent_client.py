@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unitagent.errors import StoreError
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.probes.answer_signature import (
@@ -121,8 +123,10 @@ def find_leader(seen: dict[str, Any] | None) -> str | None:
 
 
 def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
-    """Return ``guard`` and ``recovery`` of this Unit from one of its agents; empty if none answers.
-    Blocks.
+    """Return what only agents know of this Unit from one of them; empty if none answers. Blocks.
+
+    That is ``guard``, ``recovery``, and, if they have the form of this version, ``phase``, ``budget``,
+    ``endpoint`` and ``conditions``.
     """
     try:
         found = fetch_status(unit, host, port, keys) or {}
@@ -132,7 +136,35 @@ def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[s
     fits = isinstance(recovery, dict) and all(isinstance(took, _STEP) for took in recovery.values())
     if found.get("unit") != unit or not isinstance(guard, bool) or not fits:
         return {}
-    return {"guard": guard, "recovery": recovery}
+    try:
+        more = msgspec.convert(found, _AgentFields)
+    except msgspec.ValidationError:  # an agent of another version
+        return {"guard": guard, "recovery": recovery}
+    return {"guard": guard, "recovery": recovery, **msgspec.to_builtins(more)}
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+    reason: str
+    message: str
+    since: float | None
+
+
+class _Budget(msgspec.Struct):
+    used: float
+    allowed: float | None
+    window_seconds: float
+    next_restart_seconds: float | None
+
+
+class _AgentFields(msgspec.Struct):
+    """What agents of this version tell besides."""
+
+    phase: str
+    budget: _Budget
+    endpoint: str | None
+    conditions: list[_Condition]
 
 
 @contextlib.contextmanager

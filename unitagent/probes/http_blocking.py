@@ -72,4 +72,6 @@ def _describe_cause(error: BaseException) -> str:
     """Describe the innermost cause: requests and urllib3 wrap it three times."""
     while inner := error.__cause__ or error.__context__:
         error = inner
+    if isinstance(error, OSError) and error.strerror:  # "connection refused" says as much as its number
+        return error.strerror[0].lower() + error.strerror[1:]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -34,12 +34,13 @@ class Metrics:
         self._recoveries: list[int] = [0] * (len(BUCKETS) + 1)
         self._recovered = 0.0
         self._reaped = 0
+        self._failed_checks = 0
         self._store_errors = 0
         self._store_contact: float | None = None
 
-    def observe_restart(self, reason: Reason, origin_rank: int) -> None:
-        """Count a restart of the Unit that ``origin_rank``'s failure caused."""
-        self._restarts[reason.value, str(origin_rank)] += 1
+    def observe_restart(self, reason: Reason, origin_rank: int | None) -> None:
+        """Count a restart of the Unit that ``origin_rank``'s failure caused; None if none failed."""
+        self._restarts[reason.value, "" if origin_rank is None else str(origin_rank)] += 1
 
     def observe_exit(self, code: int) -> None:
         """Count an end of the workload; ``code`` as a shell reports it (128 + signal)."""
@@ -50,6 +51,10 @@ class Metrics:
         bucket = next((place for place, limit in enumerate(BUCKETS) if total <= limit), len(BUCKETS))
         self._recoveries[bucket] += 1
         self._recovered += total
+
+    def observe_failed_check(self) -> None:
+        """Count a failed health check of the workload."""
+        self._failed_checks += 1
 
     def observe_reaped(self, count: int = 1) -> None:
         """Count processes reaped that were not the workload's main process."""
