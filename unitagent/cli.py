@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -65,12 +65,36 @@ def _report_error(error: UnitAgentError) -> None:
 def _run_command(argv: list[str]) -> int:
     words, command = _split_off_workload(argv)
     name = next((word for word in words if word in COMMANDS), "")
-    namespace, odd = _build_parser_for(name, words).parse_known_args(words)
+    parser = _build_parser_for(name, words)
+    if words and not words[0].startswith("-") and (meant := _find_similar(words[0], COMMANDS)):
+        raise ConfigurationError(
+            f"unknown command {words[0]!r}; did you mean {meant}? (see `unitagent --help`)"
+        )
+    namespace, odd = parser.parse_known_args(words)
     if odd:
-        raise ConfigurationError(f"unknown arguments: {' '.join(odd)} (see `unitagent {name} --help`)")
+        meant = _find_similar(odd[0], _list_options(parser, name))
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise ConfigurationError(f"unknown arguments: {' '.join(odd)}{hint} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
+
+
+def _find_similar(word: str, known: Iterable[str]) -> str:
+    """Return the known word that was probably meant; empty if it is known itself, or like none."""
+    words = list(known)
+    if word in words:
+        return ""
+    import difflib  # noqa: PLC0415 (rarely needed)
+
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.75)), "")
+
+
+def _list_options(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001 (argparse names them nowhere else)
+        if isinstance(action, argparse._SubParsersAction) and name in action.choices:  # noqa: SLF001
+            for option in action.choices[name]._actions:  # noqa: SLF001
+                yield from option.option_strings
 
 
 def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -181,6 +205,11 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the Units as a JSON array")
+    _add_variables(parser)
+
+
 def _processes_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the JSON of /processes")
     _add_variables(parser)
@@ -253,6 +282,8 @@ COMMANDS: dict[str, Command] = {
               "Probe an agent: exit 0 for yes, 1 for no.", None),
     "status": (commands.show_status, _status_arguments, "Show the Unit as a table or as JSON.",
                "unitagent status [--json] [-w|--watch [--interval SECONDS]] [OPTIONS]"),
+    "list": (commands.show_units, _list_arguments, "List all Units of the store, the worst first.",
+             "unitagent list [--json] [OPTIONS]"),
     "processes": (commands.show_processes, _processes_arguments,
                   "Show what each process of the workload in this container uses.",
                   "unitagent processes [--json] [OPTIONS]"),

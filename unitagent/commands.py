@@ -189,6 +189,13 @@ def show_status(namespace: argparse.Namespace) -> int:
     return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
+def show_units(namespace: argparse.Namespace) -> int:
+    """Print all Units of the store."""
+    from unitagent.operator import list_cli  # noqa: PLC0415
+
+    return list_cli.show_units(_resolve_settings(namespace, identity=False).settings, namespace)
+
+
 def show_processes(namespace: argparse.Namespace) -> int:
     """Print what each process of the workload uses."""
     from unitagent.operator import processes_cli  # noqa: PLC0415

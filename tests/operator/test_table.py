@@ -45,7 +45,13 @@ def test_a_rank_whose_heartbeat_is_missing_is_silent() -> None:
     assert row(state="running", lease_seconds=3.2).endswith("3.2 s  silent for 3 s")
     assert row(state="lost", lease_seconds=12.0).endswith("12.0 s  lost for 12 s")
     assert row(state="running", lease_seconds=1.4).endswith("1.4 s")
-    absent: dict[str, Any] = {"incarnation": None, "ip": None, "hostname": None, "state": "waiting", "lease_seconds": None}
+    absent: dict[str, Any] = {
+        "incarnation": None,
+        "ip": None,
+        "hostname": None,
+        "state": "waiting",
+        "lease_seconds": None,
+    }
     assert row(**absent).split() == ["1", "missing", "-", "-", "7", "-", "never", "joined"]
 
 
