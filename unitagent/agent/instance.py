@@ -196,7 +196,8 @@ async def _run_placed(
     workload = Workload(
         context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
     )
-    metrics = Metrics(me.rank)
+    service = settings.service or settings.unit
+    metrics = Metrics(me.rank, unit=settings.unit, service=service, revision=settings.revision)
     context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, placement.address.ip, settings.timing.peer_timeout, agent.on_hangup)

@@ -27,6 +27,7 @@ from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, describe_rank, make_failure
 from unitagent.core.state_parts import WorkloadPhase
+from unitagent.core.status import measure_recovery
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.probes.health import FailedProbe, HealthVerdict
@@ -117,6 +118,13 @@ class Agent:
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
         self._enqueue_event(ev.Pushed)
+
+    @property
+    def requests_in_flight(self) -> int | None:
+        """Requests in flight at the last look; None while this instance does not drain."""
+        inflight = self._launch.inflight if self._launch is not None else None
+        draining = self.state.shutdown.draining is not None
+        return inflight.last if inflight is not None and draining else None
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -240,7 +248,9 @@ class Agent:
             self._enqueue_event(ev.StoreFailed, str(error))
         else:
             self._beat = began
-            self._components.metrics.observe_store_contact(time.monotonic())
+            now = time.monotonic()
+            self._components.metrics.observe_store_contact(now)
+            self._components.metrics.observe_exchange(now - began)
             self._enqueue_event(ev.Exchanged, reply)
 
     # the peers
@@ -362,7 +372,7 @@ def record_metrics(metrics: Metrics, before: State, now: State) -> None:
     if now.recovery.counted != before.recovery.counted and failure is not None:
         metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
     if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
-        metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))
 
 
 def has_news(before: State, now: State) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.core import probe_answers
-from unitagent.core.model import Phase
+from unitagent.core.model import InstanceState, Phase
 from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
 from unitagent.core.summary import summarize
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.system.addresses import join_host_port
 
 
@@ -85,7 +85,10 @@ class Views:
 
     def metrics(self) -> bytes:
         """Return ``/metrics``."""
-        return self._metrics.render(self.status(), time.monotonic())
+        state = self._state
+        waits = state.now - state.barrier.entered if state.me.state is InstanceState.IDLE else 0.0
+        gauges = Gauges(max(0.0, waits), self._agent.requests_in_flight)
+        return self._metrics.render(self.status(), state.now, gauges)
 
     async def processes(self) -> list[dict[str, Any]]:
         """Return what each process of the workload uses now."""

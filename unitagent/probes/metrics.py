@@ -1,38 +1,81 @@
 """Prometheus metrics: what ``/status`` says now, and counters of events since this agent's start.
 
 The invariant: the number of series is bounded by the size of the Unit and by fixed words; no label ever
-contains an id or text of the workload. Names follow https://prometheus.io/docs/practices/naming/. Counting
-needs no library: prometheus_client is imported with the first scrape, not at each start.
+contains text of the workload, and only ``unitagent_info`` names of the Unit. What is counted of the whole
+Unit comes from rank 0 alone, so that a sum over all ranks is right. Names follow
+https://prometheus.io/docs/practices/naming/. Counting needs no library: prometheus_client is imported with the first scrape, not at each start.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
     from unitagent.core.model import Reason
 
 STAGES = ("detect", "stop", "barrier", "start", "ready", "total")
-BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)  # seconds
+BUCKETS = (
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    *(1200.0, 1800.0, 3600.0),
+)  # seconds
+EXCHANGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
+
+
+class Histogram:
+    """Counts durations in seconds, by upper limits."""
+
+    def __init__(self, limits: Sequence[float]) -> None:
+        self.limits = limits
+        self._counts = [0] * (len(limits) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self.limits, seconds)] += 1
+        self.total += seconds
+
+    def list_buckets(self) -> list[tuple[str, float]]:
+        """Return how many durations are below each limit."""
+        names = [*map(str, self.limits), "+Inf"]
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What only the agent knows of this moment.
+
+    Attributes:
+        barrier_wait: seconds for which this instance has waited at its barrier; 0 if it does not.
+        requests_in_flight: while it drains; None if it does not, or if that is not known.
+
+    """
+
+    barrier_wait: float = 0.0
+    requests_in_flight: int | None = None
 
 
 class Metrics:
     """Counts what happens, and renders it together with a status."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, *, unit: str = "", service: str = "", revision: str = "") -> None:
         self._rank = rank
+        self._info = (unit, service, str(rank), revision)
         self._restarts: Counter[tuple[str, str]] = Counter()
         self._exits: Counter[tuple[str]] = Counter()
-        self._recoveries: list[int] = [0] * (len(BUCKETS) + 1)
-        self._recovered = 0.0
+        self._recoveries = Histogram(BUCKETS)
+        self._stages: dict[tuple[str], float] = {}
+        self._exchanges = Histogram(EXCHANGE_BUCKETS)
         self._reaped = 0
         self._failed_checks = 0
         self._store_errors = 0
@@ -46,11 +89,16 @@ class Metrics:
         """Count an end of the workload; ``code`` as a shell reports it (128 + signal)."""
         self._exits[(str(code),)] += 1
 
-    def observe_recovery(self, total: float) -> None:
-        """Count a recovery that took ``total`` seconds."""
-        bucket = next((place for place, limit in enumerate(BUCKETS) if total <= limit), len(BUCKETS))
-        self._recoveries[bucket] += 1
-        self._recovered += total
+    def observe_recovery(self, total: float, stages: Mapping[str, float | None] | None = None) -> None:
+        """Count a recovery that took ``total`` seconds, and what each of its stages took."""
+        self._recoveries.observe(total)
+        for stage, seconds in (stages or {}).items():
+            if seconds is not None and stage != "total":
+                self._stages[(stage,)] = self._stages.get((stage,), 0.0) + seconds
+
+    def observe_exchange(self, seconds: float) -> None:
+        """Count an exchange with the store that was answered after so many seconds."""
+        self._exchanges.observe(seconds)
 
     def observe_failed_check(self) -> None:
         """Count a failed health check of the workload."""
@@ -68,22 +116,23 @@ class Metrics:
         """Remember when the store last answered, in seconds of the monotonic clock."""
         self._store_contact = now
 
-    def render(self, status: Mapping[str, Any], now: float) -> bytes:
+    def render(self, status: Mapping[str, Any], now: float, gauges: Gauges | None = None) -> bytes:
         """Return everything as Prometheus text (format 0.0.4); ``now`` is of the same clock as contacts."""
-        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(
-            _Snapshot(
-                [*self._collect_state(status), *self._collect_counters(), *self._collect_store(status, now)]
-            )
-        )
+        found = [*self._collect_state(status), *self._collect_moment(status, gauges or Gauges())]
+        found += [*self._collect_counters(), *self._collect_store(status, now)]
+        registry.register(_Snapshot(found if self._rank else [*found, *self._collect_unit()]))
+        ProcessCollector(registry=registry)
         return generate_latest(registry)
 
     def _collect_state(self, status: Mapping[str, Any]) -> Iterator[Metric]:
         instances = status["instances"]
         mine = next((each["state"] for each in instances if each["rank"] == self._rank), None)
         yield _make_gauge("build_info", "Version of this agent.", [((__version__,), 1)], "version")
+        names = ("unit", "service", "rank", "revision")
+        yield _make_gauge("info", "Names of this instance, to join with others.", [(self._info, 1)], *names)
         yield _make_number("unit_size", "Instances in the Unit.", status["size"])
         yield _make_number("rank", "Rank of this instance.", self._rank)
         yield _make_number("generation", "Current generation of the Unit.", status["generation"])
@@ -101,32 +150,46 @@ class Metrics:
             "recovery_seconds", "Time that each stage of the last restart took.", spans, "stage"
         )
 
-    def _collect_counters(self) -> Iterator[Metric]:
-        restarts, exits = self._restarts, self._exits
-        yield _make_counter(
-            "restarts", "Restarts of the Unit, by first cause.", restarts, "reason", "origin_rank"
+    def _collect_moment(self, status: Mapping[str, Any], gauges: Gauges) -> Iterator[Metric]:
+        ordered = (status.get("last_order") or {}).get("at")
+        yield _make_number("last_order_timestamp_seconds", "When a restart was last ordered.", ordered)
+        ready: Mapping[str, Any] = next(
+            (one for one in status.get("conditions", ()) if one["type"] == "Ready"), {}
         )
+        since = ready.get("since") if status["ready"] else None
+        yield _make_number("ready_since_timestamp_seconds", "Since when the Unit has served.", since)
+        budget = status.get("budget") or {}
+        allowed = budget.get("allowed")
+        left = None if allowed is None else max(0, allowed - budget["used"])
+        yield _make_number("restart_budget_left", "Restarts that are left in the window.", left)
+        told = "How long this instance has waited at its barrier; 0 if it does not."
+        yield _make_number("barrier_wait_seconds", told, gauges.barrier_wait)
+        told = "Requests in flight while this instance drains."
+        yield _make_number("requests_in_flight", told, gauges.requests_in_flight)
+
+    def _collect_unit(self) -> Iterator[Metric]:
+        """What is counted of the whole Unit."""
+        told = "Restarts of the Unit, by first cause; from rank 0. A restart on request has no origin_rank."
+        yield _make_counter("restarts", told, self._restarts, "reason", "origin_rank")
+        told = "Time from a failure until the Unit served again; from rank 0."
+        yield _make_histogram("recovery_duration_seconds", told, self._recoveries)
+        told = "Time that each stage of all restarts took; from rank 0."
+        yield _make_counter("recovery_stage_seconds", told, self._stages, "stage")
+
+    def _collect_counters(self) -> Iterator[Metric]:
+        exits = self._exits
         yield _make_counter("workload_exits", "Ends of the workload here, by exit code.", exits, "code")
+        told = "Failed health checks of rank 0's workload, those while it loads included."
+        yield _make_counter("health_check_failures", told, {(): self._failed_checks})
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
         yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
-        yield self._make_histogram()
+        told = "Time until the store answered an exchange."
+        yield _make_histogram("store_exchange_duration_seconds", told, self._exchanges)
 
     def _collect_store(self, status: Mapping[str, Any], now: float) -> Iterator[Metric]:
         yield _make_number("store_connected", "Whether the store answers.", status["store"]["connected"])
         age = None if self._store_contact is None else max(0.0, now - self._store_contact)
         yield _make_number("store_last_contact_seconds", "Time since the store last answered.", age)
-
-    def _make_histogram(self) -> Metric:
-        from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415
-
-        limits = [*map(str, BUCKETS), "+Inf"]
-        buckets = [(limit, float(sum(self._recoveries[: place + 1]))) for place, limit in enumerate(limits)]
-        return HistogramMetricFamily(
-            "unitagent_recovery_duration_seconds",
-            "Time from a failure until the Unit served again.",
-            buckets=buckets,
-            sum_value=self._recovered,
-        )
 
 
 class _Snapshot:
@@ -160,7 +223,14 @@ def _make_one_hot(name: str, help_text: str, words: Iterable[str], current: str 
     return _make_gauge(name, help_text, [((str(word),), word == current) for word in words], name)
 
 
-def _make_counter(name: str, help_text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
+def _make_histogram(name: str, help_text: str, histogram: Histogram) -> Metric:
+    from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415
+
+    buckets = histogram.list_buckets()
+    return HistogramMetricFamily(f"unitagent_{name}", help_text, buckets=buckets, sum_value=histogram.total)
+
+
+def _make_counter(name: str, help_text: str, counts: Mapping[Any, float], *labels: str) -> Metric:
     from prometheus_client.metrics_core import CounterMetricFamily  # noqa: PLC0415
 
     family = CounterMetricFamily(f"unitagent_{name}", help_text, labels=labels)
