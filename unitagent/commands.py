@@ -41,6 +41,19 @@ def _read_file(path: str) -> str:
 
 
 def run_agent(namespace: argparse.Namespace) -> int:
+    """Run one instance of a Unit; an error is also the reason in the termination log."""
+    try:
+        return _run_agent(namespace)
+    except UnitAgentError as error:
+        from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
+        from unitagent.system.termination_log import write_reason  # noqa: PLC0415
+
+        path = collect_flags(namespace).get("UNIT_TERMINATION_LOG", os.environ.get("UNIT_TERMINATION_LOG"))
+        write_reason(path, f"exit {error.exit_code}: {error}")
+        raise
+
+
+def _run_agent(namespace: argparse.Namespace) -> int:
     """Run one instance of a Unit.
 
     Most of a start is imports. A stop signal during that time would be lost on PID 1 and would kill any other

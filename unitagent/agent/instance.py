@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -45,6 +46,7 @@ from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
+    from unitagent.agent.hook import HookRunner
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
 
@@ -190,7 +192,7 @@ async def _run_placed(
     )
     if placement.took is not None:
         state = rank_ownership.succeed_holder(state, placement.took)
-    agent = Agent(state, where, settings.stall)
+    agent = Agent(state, where, settings.stall, settings.termination_log)
     history = HistoryWriter(placement.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(
@@ -210,6 +212,7 @@ async def _run_placed(
             metrics=metrics,
             watchdog=context.watchdog,
             history=history,
+            hook=_make_hook(settings, context),
         )
     )
     agreement = SecretAgreement(agent, placement.store, context.keys)
@@ -235,6 +238,14 @@ async def _make_launcher(found: Resolved, context: ProcessContext, placement: Pl
         hca=hca,
         command_checks=_make_command_checks(context),
     )
+
+
+def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None:
+    if settings.hook is None:
+        return None
+    from unitagent.agent.hook import HookRunner  # noqa: PLC0415 (few users have one)
+
+    return HookRunner(settings.hook, context.reaper, context.inherited_signals, os.environ)
 
 
 def _make_command_checks(context: ProcessContext) -> CommandChecks:

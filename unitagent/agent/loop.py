@@ -34,12 +34,13 @@ from unitagent.probes.health import FailedProbe, HealthVerdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
-from unitagent.system.log import LogContext
+from unitagent.system.log import FIELDS, LogContext
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.hook import HookRunner
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Components:
     metrics: Metrics
     watchdog: WatchdogClient
     history: HistoryWriter
+    hook: HookRunner | None = None
 
 
 class Agent:
@@ -72,8 +74,11 @@ class Agent:
 
     """
 
-    def __init__(self, state: State, where: LogContext, stall: float = 0.0) -> None:
+    def __init__(
+        self, state: State, where: LogContext, stall: float = 0.0, termination_log: str | None = None
+    ) -> None:
         self.state = state
+        self._termination_log = termination_log
         self.stepped = asyncio.Event()
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
@@ -190,14 +195,22 @@ class Agent:
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
         record_metrics(self._components.metrics, before, self.state)
-        self._components.history.observe_step(before, self.state, actions)
+        events = self._components.history.observe_step(before, self.state, actions)
+        if self._components.hook is not None and events:
+            self._components.hook.observe_events(self.state, events)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
             if isinstance(action, act.Quit):
+                self._write_reason(f"exit {action.code}: {action.why}")
                 return action.code
             self._perform_action(action)
         return None
+
+    def _write_reason(self, reason: str) -> None:
+        from unitagent.system import termination_log  # noqa: PLC0415 (a Unit that serves has no reason)
+
+        termination_log.write_reason(self._termination_log, reason)
 
     def _feed_watchdog(self) -> None:
         """Let the workload run for a lease after our last heartbeat, or for as long as we hold out without a
@@ -213,7 +226,7 @@ class Agent:
     def _perform_action(self, action: act.Action) -> None:
         match action:
             case act.Log():
-                _log.log(action.level, "%s", action.text)
+                self._log_action(action)
             case act.Exchange():
                 self._tasks.start_task(
                     self._exchange_records(action),
@@ -235,6 +248,15 @@ class Agent:
                 self._begin_stop(action.grace)
             case act.AwaitDrain():
                 self._tasks.start_task(self._await_drain(), lambda _: self._enqueue_event(ev.Drained))
+
+    def _log_action(self, action: act.Log) -> None:
+        _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
+        if action.event == "failure":
+            self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
+
+    async def _keep_reason(self, reason: str) -> None:
+        """Write the reason now: who is killed before the end writes none then. A disk may take its time."""
+        await asyncio.to_thread(self._write_reason, reason)
 
     # the store
 
@@ -360,6 +382,8 @@ class Agent:
     async def _close_components(self) -> None:
         if self._storing is not None:
             await asyncio.wait((self._storing,), timeout=_LAST_WORDS)
+        if self._components.hook is not None:
+            await self._components.hook.close()
         await self._tasks.close()
         self._components.peers.close()
         await self._components.workload.close(_LAST_WORDS)

@@ -66,7 +66,9 @@ def enter_generation(state: State) -> Result:
         draining=False,
         lost=(),
     )
-    return _forget_older_generation(state), log(Level.INFO, f"at the barrier of generation {target}")
+    return _forget_older_generation(state), log(
+        Level.INFO, f"at the barrier of generation {target}", "generation"
+    )
 
 
 def _has_to_look_first(state: State) -> bool:
@@ -265,7 +267,7 @@ def start_workload(state: State, gang: Gang) -> Result:
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
+    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}", "barrier")
     return state, (*opened, Spawn(gang), WatchPeers(watched_peers(state)))
 
 

@@ -164,7 +164,7 @@ def note_ready(state: State) -> Result:
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
-    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}"),)
+    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}", "ready"),)
 
 
 Rule = Callable[[State], Result]

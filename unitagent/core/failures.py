@@ -51,7 +51,7 @@ def apply_operator_order(state: State) -> Result:
     if state.shutdown.asked is not None:
         return state, ()
     asked = state.with_shutdown(asked=state.now, asked_by=order.by or "an operator", ordered=True)
-    return update_record(asked, asked=True), log(Level.INFO, order.origin)
+    return update_record(asked, asked=True), log(Level.INFO, order.origin, "order")
 
 
 def _last_order_before_me(state: State) -> int:
@@ -94,7 +94,8 @@ def end_generation(state: State) -> Result:
     state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
     level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
     state = state.with_recovery(reported=failure.generation)
-    return state, log(level, _add_scope(state, failure).sentence)
+    event = "restart" if failure.requested else "failure"
+    return state, log(level, _add_scope(state, failure).sentence, event, failure)
 
 
 def leave_with_leader(state: State) -> Result:
@@ -194,7 +195,7 @@ def _log_first_failure(state: State) -> tuple[Action, ...]:
         )
     if failure.rank == state.config.rank or state.recovery.reported == generation:
         return ()
-    return log(Level.WARNING, failure.sentence)
+    return log(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
 
 
 def complete_job(state: State) -> Result:

@@ -66,6 +66,19 @@ class HistoryEvent:
     number: int = 0
 
 
+def describe_event(event: HistoryEvent) -> dict[str, str | int | float | None]:
+    """An event for programs, with fixed keys."""
+    return {
+        "at": round(event.at, 3),
+        "generation": event.generation,
+        "rank": event.rank,
+        "incarnation": event.incarnation,
+        "kind": event.kind.value,
+        "state": event.state.value if event.state else None,
+        "detail": event.detail,
+    }
+
+
 Derived = Iterator[tuple[EventKind, str]]
 
 

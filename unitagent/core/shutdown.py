@@ -65,7 +65,7 @@ def begin_drain(state: State) -> Result:
     by = state.shutdown.asked_by
     why = f"asked by {by}" if by else f"since {describe_rank(state, others[0])} was asked to stop"
     limit = f"within {state.config.stop_grace:g} s"
-    return state, log(Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}")
+    return state, log(Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain")
 
 
 def drain_in_turn(state: State) -> Result:
@@ -210,4 +210,8 @@ def _build_quit(state: State) -> tuple[Action, ...]:
     if leaving is None:
         return ()
     level = Level.INFO if leaving.code == ExitCode.DONE else Level.ERROR
-    return (Log(level, f"exit {int(leaving.code)}: {leaving.why}"), Quit(int(leaving.code), leaving.why))
+    code = int(leaving.code)
+    last = state.recovery.failure
+    mine = last is not None and (last.generation, last.rank) == (state.me.generation, state.config.rank)
+    ended = Log(level, f"exit {code}: {leaving.why}", "quit", last if mine and code else None, code)
+    return (ended, Quit(code, leaving.why))

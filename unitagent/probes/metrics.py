@@ -3,7 +3,8 @@
 The invariant: the number of series is bounded by the size of the Unit and by fixed words; no label ever
 contains text of the workload, and only ``unitagent_info`` names of the Unit. What is counted of the whole
 Unit comes from rank 0 alone, so that a sum over all ranks is right. Names follow
-https://prometheus.io/docs/practices/naming/. Counting needs no library: prometheus_client is imported with the first scrape, not at each start.
+https://prometheus.io/docs/practices/naming/. Counting needs no library: prometheus_client is imported
+with the first scrape, not at each start.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
-from unitagent.core.history import EventKind, HistoryEvent
+from unitagent.core.history import EventKind, HistoryEvent, describe_event
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system import safe_output
 
@@ -51,16 +51,7 @@ def format_event(moment: HistoryEvent) -> str:
 
 def format_event_json(moment: HistoryEvent) -> str:
     """Format an event for programs: a JSON object with fixed keys."""
-    keys = {
-        "at": round(moment.at, 3),
-        "generation": moment.generation,
-        "rank": moment.rank,
-        "incarnation": moment.incarnation,
-        "kind": moment.kind.value,
-        "state": moment.state.value if moment.state else None,
-        "detail": moment.detail,
-    }
-    return json.dumps(keys)
+    return json.dumps(describe_event(moment))
 
 
 def sort_events(moments: Iterable[HistoryEvent]) -> list[HistoryEvent]:
