@@ -19,11 +19,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     """All whole JSON lines of a file."""
     if not file.exists():
         return []
-    found = []
-    for line in file.read_text().split("\n")[:-1]:
-        if line.startswith("{"):
-            found.append(json.loads(line))
-    return found
+    return [json.loads(line) for line in file.read_text().split("\n")[:-1] if line.startswith("{")]
 
 
 def test_json_logs_have_fields_in_the_words_of_events(tmp_path: Path) -> None:

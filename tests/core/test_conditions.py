@@ -9,6 +9,7 @@ from unitagent.core import probe_answers
 from unitagent.core.events import HealthChecked, HealthProbed, StopAsked
 from unitagent.core.model import OrderKind
 from unitagent.core.status import build_status
+from unitagent.core.summary import summarize
 
 URL = "http://127.0.0.1:8000/health"
 
@@ -51,7 +52,7 @@ def test_a_failed_health_check_has_its_url_error_age_and_number_everywhere() -> 
     assert (seen["status"], seen["reason"], seen["message"]) == ("False", "HealthCheckFailing", said)
     assert seen["since"] == 1101.0
     ready = condition(unit, "Ready")
-    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "WorkloadNotHealthy", said)
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "Loading", said)
     assert readyz(unit, 1) == f"rank 0's health {URL}: connection refused, 10 s"
     assert condition(unit, "WorkloadHealthy", 1)["message"] == readyz(unit, 1)
 
@@ -121,6 +122,19 @@ def test_a_record_holds_only_what_others_accept() -> None:
     trouble = unit.agents[0].me.trouble
     assert trouble.isprintable()
     assert len(trouble) <= 500
+
+
+def test_a_readiness_check_that_fails_later_is_no_loading() -> None:
+    unit = loading()
+    unit.tell(0, HealthChecked, True)
+    unit.wait(5)
+    unit.tell(0, HealthProbed, URL, "answered 503")
+    unit.tell(0, HealthChecked, False, "answered 503", False)
+    unit.wait(2)
+    seen = condition(unit, "Ready")
+    assert (seen["reason"], seen["since"]) == ("WorkloadNotHealthy", 1106.0)
+    told = summarize(build_status(unit.agents[0]), unit.now + 1000)
+    assert told["message"] == f"not ready for 2 s: rank 0's health {URL}: answered 503, 2 s, 1 check"
 
 
 def test_without_a_health_check_the_unit_says_how_little_ready_means() -> None:

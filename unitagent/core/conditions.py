@@ -16,11 +16,13 @@ from unitagent.core.model import InstanceState, Phase, Record, shorten_list
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from unitagent.core.probe_answers import ProbeCheck
     from unitagent.core.state import State
 
 Condition = dict[str, Any]
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
+LOADING = "Loading"
 SERVING = "all ranks run, and rank 0 is healthy"
 _REASONS = {  # of /readyz's checks
     "workload": "WorkloadNotUp",
@@ -60,11 +62,7 @@ def _judge_readiness(state: State, phase: Phase) -> Condition:
         return make_condition(
             "Ready", TRUE, "Serving", SERVING, _date(state, state.recovery.timestamps.ready)
         )
-    reason, message, since = _explain_phase(state, phase) or (
-        _REASONS[failed[0].name],
-        "; ".join(check.reason for check in failed),
-        state.workload.spawned or None,
-    )
+    reason, message, since = _explain_phase(state, phase) or _explain_checks(state, failed)
     return make_condition("Ready", FALSE, reason, message, _date(state, since))
 
 
@@ -90,6 +88,20 @@ def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] 
             began = state.recovery.timestamps.failed
             return "Restarting", explain_missing(state), state.barrier.entered if began is None else began
     return None
+
+
+def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, str, float | None]:
+    """Reason, message and time (of my clock) for a Unit that is meant to serve and does not."""
+    first, message = failed[0].name, "; ".join(check.reason for check in failed)
+    if first != "leader":
+        return _REASONS[first], message, None
+    if state.workload.proven:  # it has been healthy, and its readiness check fails now
+        return (
+            _REASONS[first],
+            message,
+            min((one.since for one in state.workload.failed_checks.values()), default=None),
+        )
+    return LOADING, message, state.workload.spawned
 
 
 def _date(state: State, at: float | None) -> float | None:

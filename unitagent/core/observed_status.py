@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from unitagent.core.conditions import (
     FALSE,
+    LOADING,
     SERVING,
     TRUE,
     UNKNOWN,
@@ -173,8 +174,10 @@ def _judge_readiness(
         for one in instances
         if one["state"] not in ("running", "healthy") and not _describe_absence(one)
     ]
-    why = [*absent, *down] or [_describe_health(leader) or phase]
-    return make_condition("Ready", FALSE, phase.capitalize(), ", ".join(why), None)
+    told = _describe_health(leader)
+    if phase == Phase.RUNNING and told and not (absent or down):
+        return make_condition("Ready", FALSE, LOADING, told, None)
+    return make_condition("Ready", FALSE, phase.capitalize(), ", ".join([*absent, *down]) or phase, None)
 
 
 def _judge_health(leader: Record | None) -> Condition:

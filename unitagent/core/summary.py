@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unitagent.core.conditions import LOADING
+
 GOOD, BUSY, BAD, OFF = "good", "busy", "bad", "off"
 
 _SEVERITIES = {
@@ -28,7 +30,7 @@ def summarize(status: Mapping[str, Any], now: float) -> dict[str, Any]:
 
     """
     told = (one for one in status.get("conditions", ()) if one["type"] == "Ready")
-    ready = next(told, {"message": "not ready", "since": None})  # agents of earlier versions have none
+    ready = next(told, {"reason": "", "message": "", "since": None})  # agents of earlier versions have none
     return {
         "severity": _rate(status),
         "message": _describe(status, ready, now),
@@ -53,8 +55,7 @@ def _describe(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -
     if phase in ("completed", "drained", "draining"):
         return f"{ready['message']}{age}" if phase == "draining" else phase
     if phase == "running":
-        loading = all(one["state"] in ("running", "healthy", "starting") for one in status["instances"])
-        begin = f"loading{age}, waiting for " if loading else "not ready: "
+        begin = f"loading{age}, waiting for " if ready["reason"] == LOADING else f"not ready{age}: "
         return begin + str(ready["message"])
     return f"{phase}{age}: {ready['message']}"
 
