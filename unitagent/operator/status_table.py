@@ -18,6 +18,7 @@ _COLUMNS = [
     Column("host", spare=2),
     Column("gen", right=True),
     Column("seen", right=True),
+    Column(""),  # what is wrong with a rank
 ]
 _STATE = 1  # the column that is coloured
 _SEVERITIES = {"healthy": "good", "running": "good", "exited": "bad", "lost": "bad", "missing": "bad"}
@@ -53,19 +54,18 @@ def format_table(
 
 def _format_instances(instances: Sequence[dict[str, Any]], due: float, style: Style) -> list[str]:
     states = ["missing" if one["incarnation"] is None else one["state"] for one in instances]
-    rows = [_make_row(one, state) for one, state in zip(instances, states, strict=True)]
+    rows = [_make_row(one, state, due) for one, state in zip(instances, states, strict=True)]
 
     def paint(row: int, column: int, text: str) -> str:
         return style.paint(text, _SEVERITIES.get(states[row], "busy")) if column == _STATE else text
 
-    head, *lines = format_columns(_COLUMNS, rows, style, paint)
-    return [head, *(line + _describe_silence(one, due) for line, one in zip(lines, instances, strict=True))]
+    return format_columns(_COLUMNS, rows, style, paint)
 
 
-def _make_row(one: dict[str, Any], state: str) -> list[str]:
+def _make_row(one: dict[str, Any], state: str, due: float) -> list[str]:
     age = one["lease_seconds"]
     texts = (one["rank"], state, one["ip"] or "-", one["hostname"] or "-", one["generation"])
-    return [*map(str, texts), "-" if age is None else f"{age:.1f} s"]
+    return [*map(str, texts), "-" if age is None else f"{age:.1f} s", _describe_silence(one, due)]
 
 
 def _select_conditions(seen: dict[str, Any]) -> list[dict[str, Any]]:
@@ -134,7 +134,7 @@ def _describe_silence(one: dict[str, Any], due: float) -> str:
     over = one["state"] in ("exited", "waiting")  # a rank that has left sends no heartbeats
     age = one["lease_seconds"]
     if one["incarnation"] is None:
-        return "  never joined"
+        return "never joined"
     if over or age is None or age <= due:
         return ""
-    return f"  {'lost' if one['state'] == 'lost' else 'silent'} for {age:.0f} s"
+    return f"{'lost' if one['state'] == 'lost' else 'silent'} for {age:.0f} s"
