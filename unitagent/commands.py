@@ -64,7 +64,7 @@ def run_agent(namespace: argparse.Namespace) -> int:
         from unitagent.system.termination_log import write_reason  # noqa: PLC0415
 
         path = collect_flags(namespace).get("UNIT_TERMINATION_LOG", os.environ.get("UNIT_TERMINATION_LOG"))
-        write_reason(path, f"exit {error.exit_code}: {error}")
+        write_reason(path if path and path.startswith("/") else None, f"exit {error.exit_code}: {error}")
         raise
 
 

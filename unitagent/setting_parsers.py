@@ -44,6 +44,13 @@ def parse_text(value: str) -> str:
     return value
 
 
+def parse_absolute_path(value: str) -> str:
+    """Return an absolute path: a relative one would depend on where each process stands."""
+    if not value.startswith("/"):
+        raise ValueError(value)
+    return parse_text(value)
+
+
 def parse_secrets(value: str) -> tuple[str, ...]:
     """Parse up to some printable lines, each too long to be guessed; empty ones do not count."""
     from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES  # noqa: PLC0415

@@ -15,8 +15,9 @@ import pytest
 from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
 
 KEYS = [
-    "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "secrets",
+    "unit", "size", "guard", "phase", "generation", "restarts", "budget", "master_address", "master_port",
+    "ready", "traffic", "draining", "failure", "last_order", "store", "instances", "recovery", "conditions",
+    "endpoint", "secrets", "summary",
 ]  # fmt: skip
 INSTANCE_KEYS = [
     "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",

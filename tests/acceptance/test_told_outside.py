@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import DEADLINE, unitagent, until
+from tests.acceptance.local import DEADLINE, LocalUnit, unitagent, until
+from tests.acceptance.local import UNIT as LOCAL
 from tests.acceptance.solo import UNIT, Solo
 from unitagent.core.history import EventKind
 from unitagent.system import procfs
@@ -172,3 +174,28 @@ def test_env_shows_the_hook_without_what_looks_like_a_secret() -> None:
     assert done.returncode == 0
     assert "hunter22" not in done.stdout
     assert re.search(r"UNIT_HOOK=.*curl", done.stdout)
+
+
+def test_a_termination_log_is_named_by_an_absolute_path() -> None:
+    done = unitagent("env", "--size", "1", "--rank", "0", UNIT_TERMINATION_LOG="reason")
+    assert done.returncode == 2
+    assert "UNIT_TERMINATION_LOG='reason' (environment): must be an absolute path" in done.stderr
+
+
+def test_each_rank_has_its_names_and_a_sum_over_ranks_counts_a_restart_once(tmp_path: Path) -> None:
+    unit = LocalUnit(tmp_path, "--guard", "--backoff-seconds", "0", "--service", "chat", "--revision", "v7")
+    try:
+        os.kill(unit.ready()["instances"][1]["pid"], signal.SIGKILL)
+        unit.ready(generation=2)
+        told = []
+        for rank in (0, 1):
+            with urllib.request.urlopen(f"http://{unit.address(rank)}/metrics", timeout=30) as answer:
+                told.append(answer.read().decode())
+            names = f'rank="{rank}",revision="v7",service="chat",unit="{LOCAL}"'
+            assert f"unitagent_info{{{names}}} 1.0" in told[-1]
+            assert "process_resident_memory_bytes " in told[-1]
+        assert "\n".join(told).count("\nunitagent_restarts_total{") == 1
+        assert "\n".join(told).count("\nunitagent_recovery_duration_seconds_count ") == 1
+        assert "unitagent_restart_budget_left 9.0" in told[0]
+    finally:
+        unit.close()

@@ -117,3 +117,7 @@ def test_colours_follow_the_severity_and_hostile_text_brings_none() -> None:
     assert "\x1b[31mlost" in row
     assert "\\x1b[31mred" in row
     assert "\x1b" not in format_table(status(ready=False, instances=[evil]))
+
+
+def test_a_unit_of_which_no_rank_is_known_has_a_head_and_no_rows() -> None:
+    assert lines(instances=[])[2].split() == ["rank", "state", "address", "host", "gen", "seen"]

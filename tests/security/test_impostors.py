@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.local import unitagent
-from tests.acceptance.solo import Solo
+from tests.acceptance.solo import UNIT, Solo
 from tests.ports import free_port
 from tests.security.starting import started
 
@@ -40,7 +40,7 @@ def test_an_agent_that_knows_the_secret_is_believed(tmp_path: Path) -> None:
     solo = Solo(tmp_path, UNIT_SECRET=SECRET)
     try:
         solo.ready()
-        assert "running, generation 1, ready" in solo.run("status")
+        assert f"Unit {UNIT}: ready for " in solo.run("status")
         assert "rank 0" in solo.run("events")
         assert "asked Unit" in solo.run("restart", "--wait")
         assert solo.ready()["generation"] == 2

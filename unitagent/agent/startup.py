@@ -54,9 +54,6 @@ async def run_agent(found: Resolved, where: LogContext, mask: frozenset[int] = f
         UnitAgentError: an error for the user; exit with its ``exit_code``.
 
     """
-    settings = found.settings
-    rank = "any rank" if settings.rank is None else f"rank {settings.rank}"
-    _log.info("unitagent %s starts as %s of %d in Unit %s", __version__, rank, settings.size, settings.unit)
     for warning in found.warnings:
         _log.warning("%s", warning)
     working_directory.leave_start_directory()
@@ -109,6 +106,8 @@ async def _prepare_and_run(found: Resolved, where: LogContext, context: ProcessC
         ).prepare_dry_run()  # raises if the command is invalid
     location = locate_store(settings, address.ip, context.keys)
     refuse_open_store(settings, location)
+    rank = "any rank" if settings.rank is None else f"rank {settings.rank}"
+    _log.info("unitagent %s starts as %s of %d in Unit %s", __version__, rank, settings.size, settings.unit)
     async with _run_embedded_store(location, context) as server:
         if settings.rank is not None:
             await kill_former_workload(settings.unit, settings.rank)

@@ -105,7 +105,7 @@ def format_columns(
 
     """
     widths = [
-        max(map(len, (column.title, *cells))) for column, cells in zip(columns, _turn(rows), strict=True)
+        max(len(column.title), *(len(row[one]) for row in rows), 0) for one, column in enumerate(columns)
     ]
     kept = _choose_columns(columns, widths, style.width)
     head = "  ".join(_pad(columns[one].title, widths[one], columns[one]) for one in kept).rstrip()
@@ -114,10 +114,6 @@ def format_columns(
         cells = [paint(number, one, _pad(row[one], widths[one], columns[one])) for one in kept]
         lines.append("  ".join(cells).rstrip())
     return lines
-
-
-def _turn(rows: list[list[str]]) -> list[tuple[str, ...]]:
-    return list(zip(*rows, strict=True)) if rows else []
 
 
 def _choose_columns(columns: list[Column], widths: list[int], width: int | None) -> list[int]:

@@ -118,7 +118,7 @@ async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any
 
 async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
     snapshot = await store.read()
-    if not snapshot.records:
+    if not snapshot.records and (snapshot.unlike or not snapshot.generation):
         raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
     seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}

@@ -96,6 +96,7 @@ SECRET = ValueType(
 )
 SHELL = ValueType(setting_parsers.parse_text, "a shell command in one line")
 PATH = ValueType(setting_parsers.parse_text, "a file's path")
+ABSOLUTE = ValueType(setting_parsers.parse_absolute_path, "an absolute path")
 BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
 SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
 RANK = ValueType(setting_parsers.parse_rank, "an integer from 0 to 1023, or auto")
@@ -336,7 +337,7 @@ class Settings:
     )
     termination_log: str | None = _output(
         "UNIT_TERMINATION_LOG",
-        PATH,
+        ABSOLUTE,
         "file that gets the last reason",
         known="/dev/termination-log, if there is one",
     )
