@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from unitagent import __version__, commands
+from unitagent.core.probe_paths import PROBES
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system.limits import MAX_SECONDS
@@ -146,7 +147,8 @@ def _parse_timeout(text: str) -> float:
 
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
+    lines = (f"{probe.word}: {probe.passes}" for probe in PROBES)
+    parser.add_argument("kind", choices=[probe.word for probe in PROBES], help=". ".join(lines))
     parser.add_argument("--address", metavar="HOST:PORT", help=_PROBE_ADDRESS)
     parser.add_argument(
         "--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"

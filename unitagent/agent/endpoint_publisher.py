@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from unitagent.agent.views import Views
 from unitagent.core.probe_answers import OK
+from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import StoreError
 from unitagent.settings import Settings
 from unitagent.store.protocol import Endpoint
@@ -86,7 +87,7 @@ class EndpointPublisher:
             ip=ip,
             port=port,
             probe_port=settings.http_port,
-            traffic=self._views.traffic().code == OK,
+            traffic=self._views.answer_probe(TRAFFIC).code == OK,
             lease=settings.lease,
             phase=self._views.phase().value,
         )

@@ -1,4 +1,6 @@
-"""Answers to probes: pure views of the state. Each failed check has a one-line reason."""
+"""The rules of the probes in :mod:`probe_paths`: pure views of the state. Each failed check has a one-line
+reason.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,7 @@ def is_ready(state: State) -> bool:
     return all(check.ok for check in check_unit(state))
 
 
-def answer_livez() -> ProbeAnswer:
+def answer_livez(_: State) -> ProbeAnswer:
     """``/livez``: the loop of the agent runs, or there would be no answer."""
     return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
 

@@ -10,17 +10,17 @@ import socket
 import sys
 import time
 
+from unitagent.core.probe_paths import PROBES_BY_WORD
 from unitagent.system.safe_output import escape_line, print_text
 
-PATHS = {"live": "/livez", "ready": "/readyz", "traffic": "/traffic", "startup": "/startupz"}
 _LINE = 500  # characters of an answer that are shown
 _LONGEST = 65536  # bytes of an answer that are read
 _OK = b"200"
 
 
-def run_probe(kind: str, host: str, port: int, timeout: float) -> int:
+def run_probe(word: str, host: str, port: int, timeout: float) -> int:
     """Print the reason in one line; return 0 if the answer is yes, else 1."""
-    yes, why = send_probe(PATHS[kind], host, port, timeout)
+    yes, why = send_probe(PROBES_BY_WORD[word].path, host, port, timeout)
     print_text(escape_line(why), sys.stdout if yes else sys.stderr)
     return 0 if yes else 1
 

@@ -18,6 +18,7 @@ from typing import Any
 from unitagent import setting_parsers
 from unitagent.agent.launch import list_replaced_variables
 from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
+from unitagent.core.probe_paths import LIVE
 from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
@@ -151,9 +152,7 @@ async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
 def _agent_answers(settings: Settings) -> bool:
     if not settings.http_port:
         return False
-    return probe_client.send_probe(
-        probe_client.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS
-    )[0]
+    return probe_client.send_probe(LIVE.path, settings.http_host, settings.http_port, _CARD_SECONDS)[0]
 
 
 async def _check_leader(here: _Instance) -> Findings:
