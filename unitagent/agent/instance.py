@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unitagent.agent.core_config import build_core_config
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
@@ -28,7 +29,7 @@ from unitagent.agent.views import Views
 from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
 from unitagent.core.events import ProbeResult
-from unitagent.core.model import CoreConfig, Record
+from unitagent.core.model import Record
 from unitagent.core.state import initial_state
 from unitagent.discovery.interfaces import InstanceAddress
 from unitagent.discovery.network import find_own_netns
@@ -163,16 +164,7 @@ def _make_printable(hostname: str) -> str:
 
 def _fingerprint_settings(found: Resolved) -> str:
     """Fingerprint the user's command and environment, and the settings of the Unit."""
-    settings = found.settings
-    shared = {
-        "UNIT_FRAMEWORK": settings.framework,
-        "UNIT_GUARD": str(settings.guard).lower(),
-        "UNIT_MODE": str(settings.mode),
-        "UNIT_RESTART": str(settings.restart),
-        "UNIT_LEASE_SECONDS": f"{settings.lease:g}",
-        "UNIT_HEARTBEAT_SECONDS": f"{settings.heartbeat:g}",
-    }
-    return compute_fingerprint(settings.command, shared, merge_user_environment(found))
+    return compute_fingerprint(found.settings.command, found.settings.uniform, merge_user_environment(found))
 
 
 async def _run_placed(
@@ -186,7 +178,7 @@ async def _run_placed(
     if dry_run.health_probe is not None:
         _log.info("rank 0's health: %s", dry_run.health_probe.description)
     state = initial_state(
-        build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
+        build_core_config(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
     )
     if placement.took is not None:
         state = rank_ownership.succeed_holder(state, placement.took)
@@ -276,33 +268,3 @@ def _collect_host_names(settings: Settings) -> AllowedHosts:
         known = set()
     own = (socket.gethostname(), settings.http_host, settings.unit, settings.service, settings.master_address)
     return AllowedHosts([*filter(None, own), *known, *(settings.http_hosts or ())])
-
-
-def build_rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
-    """Return the settings in the form that the core needs."""
-    return CoreConfig(
-        unit=settings.unit,
-        rank=me.rank,
-        size=settings.size,
-        incarnation=me.incarnation,
-        guard=settings.guard,
-        mode=settings.mode,
-        restart=settings.restart,
-        strict=settings.strict,
-        probes=settings.http_port != 0,
-        health=health,
-        owns_store=me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
-        store_timeout=settings.store_timeout,
-        lease=settings.lease,
-        heartbeat=settings.heartbeat,
-        barrier_timeout=settings.barrier_timeout,
-        startup=settings.startup,
-        stop_grace=settings.stop_grace,
-        restart_grace=settings.restart_grace,
-        drain=settings.drain,
-        deregister=settings.deregister,
-        max_restarts=settings.max_restarts,
-        restart_window=settings.restart_window,
-        backoff=settings.backoff,
-        epoch=time.time() - time.monotonic(),
-    )

@@ -17,7 +17,8 @@ from unitagent.settings import Settings
 from unitagent.store.address import LocationSource, StoreLocation, make_embedded_location, parse_store_url
 from unitagent.store.embedded import MEMBER, EmbeddedServer
 from unitagent.system import working_directory
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import MIN_SECRET_BYTES, Keyring
 from unitagent.workload.reaper import Reaper
 

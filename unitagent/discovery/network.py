@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.discovery.interfaces import InstanceAddress, NetworkInterfaces, choose_address
 from unitagent.errors import ConfigurationError
-from unitagent.system.addresses import bind_tcp, covers_ip
+from unitagent.system.addresses import bind_tcp, covers_ip, find_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def _look_once(ifname: str | None, rank_ip: str | None, *, settled: bool) -> Ins
 
 def _check_stated_address(ifname: str, rank_ip: str) -> InstanceAddress | str:
     """Check the interface and address without the cost of netlink."""
-    family = socket.AF_INET6 if ":" in rank_ip else socket.AF_INET
+    family = find_family(rank_ip)
     name = _find_own_name(ifname)
     if name is None:
         return f"COMM_IFNAME={ifname!r} is not an interface of this machine"

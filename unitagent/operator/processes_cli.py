@@ -9,7 +9,7 @@ from typing import Any
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.operator import agent_client
 from unitagent.settings import Settings
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.safe_output import escape_json_value, print_text
 
 _MIB = 1 << 20

@@ -38,7 +38,8 @@ from unitagent.probes.answers import (
 from unitagent.probes.fair_queue import FairQueue
 from unitagent.probes.process_sampler import ProcessSampler
 from unitagent.probes.unit_list import UnitAnswers, is_unit_path
-from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal, join_host_port
+from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_line
 

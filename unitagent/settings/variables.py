@@ -53,6 +53,7 @@ class Variable:
         default: as text; None if there is none.
         known: in ``--help``, where an undeclared default comes from.
         absent: the field's value if the variable is unset and has no default.
+        uniform: it must be equal on all ranks, which the barrier compares.
 
     """
 
@@ -63,6 +64,7 @@ class Variable:
     default: str | None = None
     known: str | None = None
     absent: Any = None
+    uniform: bool = False
 
     @property
     def flag(self) -> str | None:
@@ -244,15 +246,22 @@ class Settings:
         "UNIT_INSECURE", BOOLEAN, "allow an embedded store off loopback without a secret", default="false"
     )
 
-    guard: bool = _restarts("UNIT_GUARD", BOOLEAN, "any failure restarts the whole Unit", default="false")
+    guard: bool = _restarts(
+        "UNIT_GUARD", BOOLEAN, "any failure restarts the whole Unit", default="false", uniform=True
+    )
     mode: Mode = _restarts(
-        "UNIT_MODE", MODE, "service: every exit is a failure; job: done when all exit 0", default="service"
+        "UNIT_MODE",
+        MODE,
+        "service: every exit is a failure; job: done when all exit 0",
+        default="service",
+        uniform=True,
     )
     restart: Restart = _restarts(
         "UNIT_RESTART",
         RESTART,
         "restart the workload, or let the platform recreate the containers",
         default="inplace",
+        uniform=True,
     )
     max_restarts: int = _restarts(
         "UNIT_MAX_RESTARTS", COUNT, "restarts allowed within the window", default="10"
@@ -271,10 +280,14 @@ class Settings:
     )
 
     lease: float = _timing(
-        "UNIT_LEASE_SECONDS", LEASE, "how long a rank may be silent before it counts as lost", default="5"
+        "UNIT_LEASE_SECONDS",
+        LEASE,
+        "how long a rank may be silent before it counts as lost",
+        default="5",
+        uniform=True,
     )
     heartbeat: float = _timing(
-        "UNIT_HEARTBEAT_SECONDS", HEARTBEAT, "interval between heartbeats", default="1"
+        "UNIT_HEARTBEAT_SECONDS", HEARTBEAT, "interval between heartbeats", default="1", uniform=True
     )
     barrier_timeout: float = _timing(
         "UNIT_BARRIER_TIMEOUT_SECONDS", SECONDS, "longest wait at a barrier; 0: no limit", default="0"
@@ -303,6 +316,7 @@ class Settings:
         _one_of("none", "auto", *FRAMEWORKS),
         "add this rank's flags to COMMAND",
         default="none",
+        uniform=True,
     )
     health_url: str | None = _workload(
         "UNIT_HEALTH_URL",
@@ -363,9 +377,21 @@ class Settings:
         return Keyring(*self.secrets or ())
 
     @property
+    def uniform(self) -> dict[str, str]:
+        """The variables that must be equal on all ranks, with their values as text."""
+        rows = ((row.name, getattr(self, name)) for name, row in FIELDS.items() if row.uniform)
+        return {name: _format_value(value) for name, value in rows}
+
+    @property
     def timing(self) -> Timing:
         """All durations of the protocol that follow from lease and heartbeat."""
         return Timing.of(self.lease, self.heartbeat)
+
+
+def _format_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FIELDS: dict[str, Variable] = {

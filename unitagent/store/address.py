@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from unitagent.errors import RefusalError
 from unitagent.system import working_directory
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.limits import HOST_NAME_PATTERN, MAX_HOST_NAME, MAX_PORT
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from redis.asyncio.connection import (
 from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError, ResponseError
 
 from unitagent.store.address import NOBODY, Login
-from unitagent.system.addresses import is_ip_literal, join_host_port
+from unitagent.system.addresses import is_ip_literal
 from unitagent.system.hedging import is_acknowledged
+from unitagent.system.host_port import join_host_port
 from unitagent.system.threads import SingleFlight
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store.address import Login
 from unitagent.store.keys import PERMISSIONS
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

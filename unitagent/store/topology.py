@@ -26,7 +26,7 @@ from unitagent.store.connection import (
     send_command,
 )
 from unitagent.store.errors import explain_error
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.threads import SingleFlight
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unitagent.system.host_port import bracket_ipv6, join_host_port
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -59,7 +61,7 @@ class GangInfo:
     @property
     def master_endpoint(self) -> str:
         """Address and port of rank 0, IPv6 in brackets."""
-        return f"{_bracket_ipv6(self.master_address)}:{self.master_port}"
+        return join_host_port(self.master_address, self.master_port)
 
 
 def build_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
@@ -138,7 +140,7 @@ def _make_defaults(gang: GangInfo) -> dict[str, str]:
         "PET_NNODES": str(gang.size),
         "PET_NODE_RANK": str(gang.rank),
         # torchrun joins address and port by a colon, so its help asks for brackets around IPv6.
-        "PET_MASTER_ADDR": _bracket_ipv6(gang.master_address),
+        "PET_MASTER_ADDR": bracket_ipv6(gang.master_address),
         "PET_MASTER_PORT": str(gang.master_port),
     }
 
@@ -152,7 +154,3 @@ def _make_jax_defaults(gang: GangInfo) -> dict[str, str]:
         "JAX_NUM_PROCESSES": str(gang.size),
         "JAX_PROCESS_ID": str(gang.rank),
     }
-
-
-def _bracket_ipv6(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

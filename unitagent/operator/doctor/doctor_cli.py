@@ -31,7 +31,8 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
 from unitagent.system import procfs
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper

@@ -11,7 +11,8 @@ from ipaddress import ip_address
 
 from unitagent.errors import ConfigurationError
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
-from unitagent.system.addresses import bind_tcp, refuse_unreachable_listener
+from unitagent.system.addresses import bind_tcp, find_family, refuse_unreachable_listener
+from unitagent.system.host_port import join_host_port
 
 _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
 
@@ -120,7 +121,7 @@ def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
 
 def judge_port(port: TriedPort, *, agent: bool) -> Finding:
     """Judge a port; ``agent``: one answers at the probe address, so its ports are expected to be in use."""
-    said = f"{port.what} at {_join_host_port(port.host, port.number)}"
+    said = f"{port.what} at {join_host_port(port.host, port.number)}"
     if not port.trouble:
         return ok("port", f"{said} is free")
     if port.taken and agent:
@@ -161,7 +162,7 @@ def try_peer(host: str, port: int, timeout: float) -> PeerConnection:
 
 def _find_source(host: str) -> str:
     """Return the address that the routing table selects; nothing is sent."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = find_family(host)
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as trial:
             trial.connect((host, 9))
@@ -172,7 +173,7 @@ def _find_source(host: str) -> str:
 
 def judge_peer(way: PeerConnection, ip: str) -> Finding:
     """Judge the connection to a peer; ``ip`` is our address for the others, empty if unknown."""
-    said = _join_host_port(way.host, way.port)
+    said = join_host_port(way.host, way.port)
     if not way.source:
         return fail(
             "peer", f"there is no route to {said}", "check the interface's network and the routing table"
@@ -191,7 +192,3 @@ def judge_peer(way: PeerConnection, ip: str) -> Finding:
         )
         return warn("peer", f"{told}, but the route there starts at {way.source}, not {ip}", remedy)
     return ok("peer", told)
-
-
-def _join_host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
