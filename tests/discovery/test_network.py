@@ -241,7 +241,9 @@ def test_a_card_without_a_link_is_not_used(namespace: Namespace) -> None:
 def test_an_address_is_found_on_its_card(namespace: Namespace) -> None:
     namespace.ip(*card("eth0", "10.0.0.2/24"), *card("eth1", "10.0.1.2/24"))
     assert namespace.find(rank_ip="10.0.0.2")["found"] == ["eth0", "10.0.0.2", "AF_INET"]
-    assert "RANK_IP='10.0.0.3' is on no interface" in namespace.find(rank_ip="10.0.0.3")["error"]
+    assert (
+        "RANK_IP='10.0.0.3' is not assigned to any interface" in namespace.find(rank_ip="10.0.0.3")["error"]
+    )
 
 
 def test_netlink_is_not_even_imported_when_both_are_given(namespace: Namespace) -> None:

@@ -121,9 +121,9 @@ def _old_failures() -> Any:
         )
         if old and state.me.state.serving and state.generation == state.me.generation:
             return replace(state, generation=state.generation + 1), ()
-        return failures.note_generation_end(state)
+        return failures.start_recovery_timing(state)
 
-    return _patch_rule(failures.note_generation_end, note)
+    return _patch_rule(failures.start_recovery_timing, note)
 
 
 def _exit_0_is_fine() -> Any:
@@ -234,7 +234,7 @@ def _claim_nothing() -> Any:
 
 
 def _wait_no_longer_than_rank_0() -> Any:
-    return patch.object(shutdown, "HELD_SHARE", shutdown.LEADER_SHARE)
+    return patch.object(shutdown, "FOLLOWER_WAIT_FRACTION", shutdown.LEADER_STOP_FRACTION)
 
 
 def _nobody_rejoins() -> Any:

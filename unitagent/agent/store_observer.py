@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from unitagent.agent.views import Views
+from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.core.model import Phase
 from unitagent.core.status import status_from_store
 from unitagent.settings import Settings
@@ -25,16 +25,16 @@ _log = logging.getLogger(__name__)
 class StoreObserver:
     """The ``Units`` of one store; this agent answers for its own Unit."""
 
-    def __init__(self, url: LocationSource, views: Views, settings: Settings, keys: Keyring) -> None:
+    def __init__(self, url: LocationSource, answers: AgentAnswers, settings: Settings, keys: Keyring) -> None:
         self._url = url
-        self._views = views
+        self._answers = answers
         self._settings = settings
         self._keys = keys
         timeout = settings.timing.operation_timeout
         self._registry = Registry(url, timeout=timeout, keys=keys, warn=_log.debug)
         self._leases: dict[str, float] = {}
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def list_units(self) -> list[dict[str, Any]]:
         """Read all Units, sorted by name."""
         try:
             sights = await self._registry.read()
@@ -44,10 +44,10 @@ class StoreObserver:
         lines = {unit: _describe_unit(sight, sights.now) for unit, sight in sights.units.items()}
         return [line for _, line in sorted((lines | self._describe_own(lines)).items())]
 
-    async def one(self, name: str) -> dict[str, Any] | None:
+    async def get_unit(self, name: str) -> dict[str, Any] | None:
         """Read one Unit; its lease comes from the list."""
         if name == self._settings.unit:
-            return self._views.status()
+            return self._answers.status()
         timeout = self._settings.timing.operation_timeout
         store = RedisStore(name, self._url, timeout=timeout, keys=self._keys, warn=_log.debug)
         try:
@@ -63,7 +63,7 @@ class StoreObserver:
         """Describe my own Unit, until its rank 0 has published it."""
         if self._settings.unit in listed:
             return {}
-        seen = self._views.status()
+        seen = self._answers.status()
         return {
             seen["unit"]: {
                 "unit": seen["unit"],

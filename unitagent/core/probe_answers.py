@@ -119,8 +119,8 @@ def answer_livez(_: State) -> ProbeAnswer:
 
 def answer_readyz(state: State) -> ProbeAnswer:
     """``/readyz``: the same answer on every rank."""
-    found = check_unit(state)
-    return ProbeAnswer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+    checks = check_unit(state)
+    return ProbeAnswer(OK if all(check.ok for check in checks) else UNAVAILABLE, checks)
 
 
 def answer_traffic(state: State) -> ProbeAnswer:
@@ -128,11 +128,11 @@ def answer_traffic(state: State) -> ProbeAnswer:
     nothing new.
     """
     elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
-    found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
-    if all(check.ok for check in found):
-        return ProbeAnswer(OK, found)
+    checks = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
+    if all(check.ok for check in checks):
+        return ProbeAnswer(OK, checks)
     turned_away = state.config.rank != 0 or is_draining(state)
-    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, found)
+    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, checks)
 
 
 def answer_startupz(state: State) -> ProbeAnswer:

@@ -45,8 +45,8 @@ class ListenFlags:
         return self.port_flag.read_text(words)
 
     def _read_address(self, words: Sequence[str]) -> ListenAddress | None:
-        said = self.port_flag.read_value(words)
-        port = self.port if said is None else self.port_flag.read_number(words)
+        stated = self.port_flag.read_value(words)
+        port = self.port if stated is None else self.port_flag.read_number(words)
         if not port or any(flag.is_set(words) for flag in self.elsewhere):
             return None
         host = self.host_flag.read_value(words) or ""

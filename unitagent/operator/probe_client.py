@@ -37,8 +37,8 @@ def send_probe(path: str, host: str, port: int, timeout: float) -> tuple[bool, s
     protocol, status, *_ = [*head.split(b"\r\n", 1)[0].split(), b"", b""]
     if not protocol.startswith(b"HTTP/"):
         return False, f"no answer from {there}: the process that listens there does not speak HTTP"
-    said = body.decode(errors="replace")[:_LINE].splitlines()
-    return status == _OK, said[0] if said else status.decode(errors="replace")
+    lines = body.decode(errors="replace")[:_LINE].splitlines()
+    return status == _OK, lines[0] if lines else status.decode(errors="replace")
 
 
 def _fetch_answer(path: str, host: str, port: int, timeout: float) -> bytes:

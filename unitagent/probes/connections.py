@@ -158,11 +158,11 @@ class ProbeConnection(asyncio.Protocol):
 
     async def _answer_later(self, response: Coroutine[Any, Any, Response]) -> None:
         """Write in another turn, or all clients that wait for the same answer would be served in one."""
-        found = await response
+        answer = await response
 
         def write() -> None:
             self._pending = None
-            self._write_response(found)
+            self._write_response(answer)
             self._begin_next()
 
         self._queue.enqueue(self._client.origin.party, self, write)

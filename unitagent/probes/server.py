@@ -203,10 +203,10 @@ async def _bind_first_address(host: str, port: int) -> socket.socket:
     """Bind to the first address of ``host``."""
     if is_ip_literal(host):
         return _prepare_listener(bind_tcp(host, port))
-    found = await asyncio.get_running_loop().getaddrinfo(
+    entries = await asyncio.get_running_loop().getaddrinfo(
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    address, _, *scope = found[0][4]
+    address, _, *scope = entries[0][4]
     return _prepare_listener(bind_tcp(str(address), port, *map(int, scope)))
 
 
@@ -233,9 +233,9 @@ class AllowedHosts:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        given = {_normalize_name(name) for name in names}
-        self._names = {name for name in given if name and not name.startswith("*.")} | {"localhost"}
-        self._below = tuple(name[1:] for name in given if name.startswith("*."))
+        normalized = {_normalize_name(name) for name in names}
+        self._names = {name for name in normalized if name and not name.startswith("*.")} | {"localhost"}
+        self._below = tuple(name[1:] for name in normalized if name.startswith("*."))
 
     def refuse_host(self, host: bytes) -> Response | None:
         """Return the refusal of a request with this ``Host``, or None if it is allowed."""
@@ -250,8 +250,8 @@ class AllowedHosts:
         )
 
     def _is_allowed(self, text: str) -> bool:
-        found = _HOST.fullmatch(text)
-        name = _normalize_name(found[1]) if found else ""
+        match = _HOST.fullmatch(text)
+        name = _normalize_name(match[1]) if match else ""
         return name in self._names or name.endswith(self._below) or _is_address(name)
 
 

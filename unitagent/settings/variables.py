@@ -243,7 +243,10 @@ class Settings:
         "UNIT_SECRET_FILE", PATH, "file that contains the secret; reread when it changes"
     )
     insecure: bool = _store(
-        "UNIT_INSECURE", BOOLEAN, "allow an embedded store off loopback without a secret", default="false"
+        "UNIT_INSECURE",
+        BOOLEAN,
+        "allow an embedded store on other addresses than loopback without a secret",
+        default="false",
     )
 
     guard: bool = _restarts(

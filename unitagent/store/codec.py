@@ -61,8 +61,8 @@ def encode_failure(failure: Failure) -> bytes:
 
 
 def decode_record(raw: bytes, rank: int, *, needs_port: bool = False) -> Record | str:
-    """Read the record that hangs in the place of ``rank``; what is none gives the name of the field that is
-    wrong, or nothing where there is no record at all.
+    """Decode the record stored for ``rank``. Return the name of the first invalid field of a malformed one,
+    and an empty string if there is no record at all.
     """
     record = _decode_json(raw, Record)
     if record is None:

@@ -13,11 +13,11 @@ PERMISSIONS = (
     "+evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl "
     "+expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange"
 )
-SELECT = "+select"  # beside these, for a database other than 0
-CLUSTER = "+cluster|slots"  # beside these, on the nodes of a Cluster
+SELECT = "+select"  # additionally, for a database other than 0
+CLUSTER = "+cluster|slots"  # additionally, on the nodes of a Cluster
 SENTINEL = "+ping +sentinel|get-master-addr-by-name"  # all that is asked of a Sentinel
 
-# A hash of all Units, written by each one's rank 0. No Unit's own key ends so, whatever the Unit is called.
+# A hash of all Units, written by each one's rank 0. The name cannot collide with a Unit's own key.
 REGISTRY = "unitagent:{registry}:units"
 
 

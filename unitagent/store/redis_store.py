@@ -162,7 +162,7 @@ class RedisStore:
         self, connection: AbstractConnection, request: Exchange
     ) -> scripts.ExchangeAnswer:
         self._count += 1
-        said = scripts.ExchangeCall(
+        call = scripts.ExchangeCall(
             rank=self._rank,
             incarnation=self._incarnation,
             count=self._count,
@@ -173,7 +173,7 @@ class RedisStore:
         )
         return scripts.ExchangeAnswer.parse_raw(
             await scripts.run_script(
-                connection, scripts.EXCHANGE, *said.build_arguments(self._names, request)
+                connection, scripts.EXCHANGE, *call.build_arguments(self._names, request)
             )
         )
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from unitagent.store.scripts import ExchangeAnswer
 
 T = TypeVar("T")
-FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks
-MOST_WARNINGS = 100  # garbage in the store does not fill the log
+FIELDS = ("born", "generation", "failure", "order")  # of the table, besides those of its ranks
+MOST_WARNINGS = 100  # so that garbage in the store cannot flood the log
 HOUR = 3600.0  # seconds
 
 
@@ -204,9 +204,9 @@ class UnitView:
 
 def _group_by_rank(fields: Mapping[bytes, bytes], prefix: bytes = b"") -> dict[int, bytes]:
     """Return what belongs to ranks, without names that this program never writes."""
-    found = {}
+    groups = {}
     for name, raw in fields.items():
         rank = codec.decode_number(name.removeprefix(prefix))
         if name == b"%s%d" % (prefix, rank) and rank < MAX_UNIT_SIZE:
-            found[rank] = raw
-    return found
+            groups[rank] = raw
+    return groups

@@ -78,14 +78,14 @@ def refuse_unreachable_listener(host: str, port: int, ip: str) -> None:
             )
 
 
-def explain_other_master_address(told: str | None, ip: str, rank: int | None) -> str:
+def explain_other_master_address(master_address: str | None, ip: str, rank: int | None) -> str:
     """Explain that MASTER_ADDRESS names another address of this machine than the one that rank 0 uses."""
     with suppress(ValueError, OSError):  # a name, or nobody's address here: a Service's may lead to this one
-        if rank == 0 and told and ip_address(told) != ip_address(ip):
-            bind_tcp(told, 0).close()
+        if rank == 0 and master_address and ip_address(master_address) != ip_address(ip):
+            bind_tcp(master_address, 0).close()
             return (
-                f"MASTER_ADDRESS={told} is another address of this machine than {ip}, which rank 0 uses "
-                f"and listens at; set RANK_IP={told} if the other ranks connect to that one"
+                f"MASTER_ADDRESS={master_address} is another address of this machine than {ip}, which rank 0 "
+                f"uses and listens at; set RANK_IP={master_address} if the other ranks connect to that one"
             )
     return ""
 

@@ -75,10 +75,10 @@ class OomCounter:
 def _read_oom_kills(path: str) -> int | None:
     """Read a counter; None if it does not exist."""
     try:
-        found = _COUNT.search(procfs.read_line(path))
+        match = _COUNT.search(procfs.read_line(path))
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
 def _find_counter_files(proc_self: Path) -> Iterator[Path]:
@@ -88,9 +88,9 @@ def _find_counter_files(proc_self: Path) -> Iterator[Path]:
     except (OSError, ValueError):
         return
     for mount in mounts:
-        if (found := _MOUNT.match(mount)) is None:
+        if (match := _MOUNT.match(mount)) is None:
             continue
-        root, point, kind, options = map(_unescape_path, found.groups())
+        root, point, kind, options = map(_unescape_path, match.groups())
         if kind == "cgroup2" and "" in groups:
             yield _locate_group(point, root, groups[""]) / "memory.events"
         elif kind == "cgroup" and "memory" in options.split(",") and "memory" in groups:

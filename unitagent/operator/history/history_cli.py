@@ -36,12 +36,12 @@ class HistoryReader:
 
     async def read_new_events(self) -> list[HistoryEvent]:
         """Return all events since the last call, oldest first."""
-        found: list[HistoryEvent] = []
+        events: list[HistoryEvent] = []
         while (page := await self._history.read(self._last)).last != self._last:
             self._last = page.last
-            found += filter(self._is_new, page.moments)
+            events += filter(self._is_new, page.moments)
         self.now = page.now
-        return event_text.sort_events(found)
+        return event_text.sort_events(events)
 
     def _is_new(self, moment: HistoryEvent) -> bool:
         """Whether this event is new: an event that a slow store received twice is a duplicate."""

@@ -18,7 +18,7 @@ from unitagent.core.status import build_own_status, build_status, find_phase
 from unitagent.probes.metrics import Metrics
 
 
-class Views:
+class AgentAnswers:
     """The ``Answers`` of one agent."""
 
     def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: SecretAgreement) -> None:
