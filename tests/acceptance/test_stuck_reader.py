@@ -52,7 +52,7 @@ def serves(port: int) -> bool:
     return False
 
 
-def test_a_stop_is_obeyed(unread: int) -> None:
+def test_a_stop_is_followed(unread: int) -> None:
     port = free_port()
     with agent(unread, "--", "sh", "-c", "yes >&2", port=port) as run:
         until(lambda: full(unread) and serves(port), "it runs, and its stderr is full")

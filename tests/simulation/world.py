@@ -9,11 +9,11 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from tests.simulation.boards import Boards
 from tests.simulation.embedded import Embedded
 from tests.simulation.instance import Instance
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan, draw_plan
+from tests.simulation.stores import Boards
 from tests.simulation.story import Story
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload

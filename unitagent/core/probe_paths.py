@@ -1,8 +1,9 @@
 """The one table of probes: what each is called, where it is asked, and which rule answers it.
 
 The invariant: a probe is one row here and one rule in :mod:`unitagent.core.probe_answers`. The server's
-paths, the text of its 404, the words of ``unitagent probe``, its help, shell completion and the README's
-table follow from the rows. A health check reads this table every few seconds, so it imports nothing.
+paths, the text of its 404, the words of ``unitagent probe``, its help, shell completion and the table of
+``unitagent/operator/README.md`` follow from the rows. A health check reads this table every few seconds, so
+it imports nothing.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from unitagent.core.state import State, reported_lost
 
 
 def build_status(state: State) -> dict[str, Any]:
-    """The Unit as this agent sees it; keys and meaning are fixed, they are in the README."""
+    """The Unit as this agent sees it; keys and meaning are fixed by ``unitagent/operator/README.md``."""
     ready = probe_answers.is_ready(state)
     draining = probe_answers.is_draining(state)
     gang = state.workload.gang if state.in_gang else None

@@ -1,8 +1,8 @@
 """The one table of variables: what each is called, what it accepts, its default, its meaning and its type.
 
 The invariant: a variable is one field of :class:`Settings`, and nothing else in the package knows its default
-or what it accepts. Command line options, help, error messages, ``unitagent env`` and the README's tables
-follow from these fields.
+or what it accepts. Command line options, help, error messages, ``unitagent env`` and the tables
+of ``unitagent/settings/README.md`` follow from these fields.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Variable:
     """One variable.
 
     Attributes:
-        group: the heading that it stands under in help and README.
+        group: the heading that it stands under, in help and in ``unitagent/settings/README.md``.
         name: of the environment variable.
         kind: what it accepts.
         meaning: one line for ``--help``.
@@ -162,7 +162,8 @@ _identity, _network, _store, _restarts, _timing, _workload, _output = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One instance's settings; durations are in seconds, and 0 means "off" or "no limit" as the README says.
+    """One instance's settings; durations are in seconds, and 0 means "off" or "no limit" as the field's
+    meaning says.
 
     The invariant: settings that ``resolution.resolve_settings`` made are consistent; nobody has to check them
     again.
