@@ -32,7 +32,7 @@ class Endings:
         """A workload is told to stop: rightly, and in its turn."""
         if one.state.workload.cut_off:
             self._check_isolated(one, grace)
-        elif not (self._list_reasons(one) or self.watch.blinded or self._has_lost_leader(one)):
+        elif not (self._list_reasons(one) or self.watch.blinded or self._has_lost_member(one)):
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
             self.watch.report_violation(about, f"{one.incarnation} stops its workload for no reason")
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
@@ -58,16 +58,20 @@ class Endings:
                 "6 store", f"{one.incarnation} takes itself for isolated, and its peers answer"
             )
 
-    def _has_lost_leader(self, one: Instance) -> bool:
-        """5: whether rank 0 was replaced, since the store lost it, and it could not write again while a
-        newcomer waited.
+    def _has_lost_member(self, one: Instance) -> bool:
+        """5: whether a member (without guard: rank 0) was replaced, since the store lost it, and it could not
+        write again while a newcomer waited.
         """
         work, world = one.workload, self.watch.world
-        if work is None or self.watch.plan.guard:
+        if work is None:
             return False
-        leader = next(two for two in world.lives if two.incarnation == work.gang.incarnations[0])
-        silent = world.now - leader.last_answer > world.timing.takeover
-        return silent and leader.last_answer <= world.boards.lost_at
+        counted = work.gang.incarnations if self.watch.plan.guard else work.gang.incarnations[:1]
+        members = [two for two in world.lives if two.incarnation in counted]
+        return any(
+            two.last_answer <= min(world.boards.lost_at, world.now - world.timing.takeover)
+            and world.boards.main.board.holders.get(two.rank) not in (None, two.incarnation)
+            for two in members
+        )
 
     def _list_reasons(self, one: Instance) -> list[Strike]:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's. What happened

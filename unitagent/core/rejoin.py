@@ -87,10 +87,20 @@ def _running_gang(state: State) -> Gang | None:
     everybody = {**state.store.records, state.config.rank: state.me}
     if any(rank not in everybody for rank in range(state.config.size)) or find_clashes(everybody.values()):
         return None
+    if any(_cannot_be_a_member(state, record) for record in everybody.values()):
+        return None
     generations = {everybody[rank].generation for rank in everybody if rank != state.config.rank}
     if not generations <= {0, state.generation}:  # none yet, or the running one
         return None  # a predecessor, shown by a store that has lost writes
     return build_gang(state.generation, [everybody[rank] for rank in range(state.config.size)])
+
+
+def _cannot_be_a_member(state: State, record: Record) -> bool:
+    """Whether this instance starts in no generation of mine: it has another UNIT_SIZE, or it left before it
+    started anything. Its successor is yet to come.
+    """
+    never_started = record.state in (InstanceState.WAITING, InstanceState.IDLE)
+    return record.size != state.config.size or (record.left and never_started)
 
 
 def admit_rejoined(state: State) -> Result:
