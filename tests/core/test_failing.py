@@ -672,3 +672,18 @@ def test_nobody_rejoins_beside_an_instance_of_another_size_that_leaves() -> None
     unit.create(3)
     unit.wait(3)
     assert sorted(unit.take()) == ["1 spawn 1", "3 spawn 1"]
+
+
+def test_who_rejoins_takes_the_answer_of_rank_0_for_a_sign_of_life() -> None:
+    """Rank 0 has just lost the store, so no heartbeat of it will be read (seed 100006282)."""
+    unit = Unit(3, **CALM).formed()
+    unit.cut = {0, 2}
+    unit.store = StoreState()
+    unit.kill(1)
+    unit.create(1)
+    unit.cut = set()
+    unit.wait(6.5)
+    unit.cut = {0}
+    unit.wait(1.5)
+    assert unit.take() == ["1 spawn 1"]
+    assert 1 in unit.ready()

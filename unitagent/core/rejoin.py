@@ -42,9 +42,16 @@ def rejoin_generation(state: State) -> Result:
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
-    if apart:  # I know nothing of those whose heartbeats I have not read
+    if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
         state = state.with_store(leases=replace(state.store.leases, by_incarnation={}))
+        state = state.with_peers(heard={**_list_recent_answers(state), **state.peers.heard})
     return start_workload(update_record(state, generation=gang.generation), gang)
+
+
+def _list_recent_answers(state: State) -> dict[str, float]:
+    """Return when the peers that I have just probed answered."""
+    recent = state.now - state.config.timing.operation_timeout
+    return {one: at for one, at in state.barrier.reached.items() if at >= recent}
 
 
 def _must_prove_itself(state: State, record: Record) -> bool:
