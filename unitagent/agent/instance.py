@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
-from unitagent.agent.launch import Launcher, choose_rdma_device
+from unitagent.agent.launch import Launcher, choose_defaults, make_cache_folders
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.rank_claim import Claim, claim_free_rank
@@ -225,13 +225,14 @@ async def _run_placed(
 
 async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:
     address, me = placement.address, placement.me
-    hca = await asyncio.to_thread(choose_rdma_device, found, address.ifname, _log.warning)
+    defaults = await asyncio.to_thread(choose_defaults, found, address.ifname, me.rank, _log.warning)
+    await asyncio.to_thread(make_cache_folders, found, defaults, _log.warning)
     return Launcher(
         found,
         me.rank,
         (address.ifname, address.ip),
         leftovers.make_marker(me.incarnation),
-        hca=hca,
+        defaults=defaults,
         command_checks=_make_command_checks(context),
     )
 

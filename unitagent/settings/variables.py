@@ -304,6 +304,9 @@ class Settings:
         "add this rank's flags to COMMAND",
         default="none",
     )
+    cache_dir: str | None = _workload(
+        "UNIT_CACHE_DIR", PATH, "folder for compile and kernel caches, where COMMAND has no other"
+    )
     health_url: str | None = _workload(
         "UNIT_HEALTH_URL",
         URL,

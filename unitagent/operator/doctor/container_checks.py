@@ -177,6 +177,22 @@ def detect_engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
     return "Podman" if (root / "run/.containerenv").exists() else ""
 
 
+def judge_caches(folder: str, origin: str, *, lost: bool) -> Finding:
+    """Judge where an engine keeps the kernels and graphs that it compiled.
+
+    Args:
+        folder: where.
+        origin: what says so.
+        lost: it ends with the container.
+
+    """
+    where = f"compiled kernels and graphs are kept in {folder} ({origin})"
+    if not lost:
+        return ok("caches", where)
+    remedy = "mount a volume and set UNIT_CACHE_DIR to a folder there"
+    return warn("caches", f"{where}, which ends with the container: a rebuilt one compiles again", remedy)
+
+
 def judge_grace(grace: float, source: str, runtime: str) -> Finding:
     """Judge the stop grace; the container's own is not visible from inside, so defaults are assumed.
 
