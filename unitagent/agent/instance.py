@@ -39,6 +39,7 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
+from unitagent.system import working_directory
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
 from unitagent.workload import leftovers
@@ -47,6 +48,7 @@ from unitagent.workload.lifecycle import Workload
 if TYPE_CHECKING:
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
+    from unitagent.workload.file_warmer import FileWarmer
 
 _log = logging.getLogger(__name__)
 
@@ -68,11 +70,11 @@ async def run_instance(
         SecretFile(settings.secret_file, context.keys).watch_in_background(settings.heartbeat) as file,
         _open_stores(settings, incarnation, context, there, file) as stores,
     ):
+        warmer = _start_warming(settings)
         claimed = await _claim_identity(found, incarnation, address, stores[0], context.keys)
         where.rank = claimed.me.rank
-        return await _run_placed(
-            found, where, context, Placement(address, claimed.me, claimed.took, file, *stores)
-        )
+        placement = Placement(address, claimed.me, claimed.took, file, *stores)
+        return await _run_placed(found, where, context, placement, warmer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,19 @@ async def _open_stores(
         await store.close()
         if server is not None and settings.size > 1:
             await asyncio.sleep(_LINGER)
+
+
+def _start_warming(settings: Settings) -> FileWarmer | None:
+    """Begin to read the files of ``UNIT_WARM_FILES``, if there are any."""
+    if settings.warm_files is None:
+        return None
+    from unitagent.workload.file_warmer import FileWarmer  # noqa: PLC0415 (few ask for it)
+
+    with working_directory.in_start_directory():
+        paths = [str(Path(path).absolute()) for path in settings.warm_files]
+    warmer = FileWarmer(paths, _log.info)
+    warmer.start()
+    return warmer
 
 
 async def _claim_identity(
@@ -176,7 +191,11 @@ def _fingerprint_settings(found: Resolved) -> str:
 
 
 async def _run_placed(
-    found: Resolved, where: LogContext, context: ProcessContext, placement: Placement
+    found: Resolved,
+    where: LogContext,
+    context: ProcessContext,
+    placement: Placement,
+    warmer: FileWarmer | None,
 ) -> int:
     settings, me = found.settings, placement.me
     launcher = await _make_launcher(found, context, placement)
@@ -209,11 +228,12 @@ async def _run_placed(
             metrics=metrics,
             watchdog=context.watchdog,
             history=history,
+            warmer=warmer,
         )
     )
     agreement = SecretAgreement(agent, placement.store, context.keys)
     placement.file.add_follower(agreement.check_agreement)
-    views = Views(agent, metrics, settings.dashboard, agreement)
+    views = Views(agent, metrics, settings.dashboard, agreement, warmer)
     announcer = EndpointPublisher(placement.registry, views, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),

@@ -1,0 +1,189 @@
+"""UNIT_WARM_FILES: real files, and the kernel's own count of what is in the page cache."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unitagent.system import memory, page_cache
+from unitagent.workload import file_warmer
+from unitagent.workload.file_warmer import FileWarmer, Progress, WarmingState, count_resident, find_files
+
+MIB = 2**20
+
+
+def write_cold(file: Path, mib: int) -> None:
+    """Write a file and drop it from the page cache."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as out:
+        for _ in range(mib):
+            out.write(os.urandom(MIB))
+        out.flush()
+        os.fsync(out.fileno())
+        os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder of 40 MiB, of which nothing is in the page cache; one file is there by two names."""
+    folder = tmp_path / "model"
+    write_cold(folder / "blobs/a", 33)
+    write_cold(folder / "config", 7)
+    (folder / "empty").touch()
+    (folder / "a.safetensors").symlink_to("blobs/a")
+    if (resident := count_resident(dict(find_files([str(folder)])))) is None or resident > 4 * MIB:
+        pytest.skip(f"this file system keeps {resident} bytes")
+    return folder
+
+
+def warm(
+    paths: list[Path], available: Callable[[], int | None] = lambda: 10**12
+) -> tuple[FileWarmer, list[str]]:
+    sentences: list[str] = []
+    warmer = FileWarmer([*map(str, paths)], sentences.append, available)
+    warmer.start()
+    deadline = time.monotonic() + 60
+    while not sentences and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return warmer, sentences
+
+
+def test_a_folder_is_in_the_page_cache_afterwards(model: Path) -> None:
+    warmer, (sentence,) = warm([model])
+    now = warmer.progress
+    assert (now.state, now.files, now.total, now.read) == (WarmingState.DONE, 2, 40 * MIB, 40 * MIB)
+    assert now.resident is not None
+    assert now.resident > 39 * MIB
+    assert sentence.startswith("UNIT_WARM_FILES has read 0.0 GiB in 2 files in ")
+
+
+def test_nothing_is_held_or_copied(model: Path) -> None:
+    held = Path("/proc/self/fd")
+    before = len(list(held.iterdir()))
+    warm([model])
+    assert len(list(held.iterdir())) <= before
+
+
+def test_files_that_do_not_fit_are_refused_before_the_first_byte(model: Path) -> None:
+    warmer, (sentence,) = warm([model], lambda: 44 * MIB)
+    assert (warmer.progress.state, warmer.progress.read) == (WarmingState.REFUSED, 0)
+    assert "of 2 files are not in the page cache yet, more than 90% of" in sentence
+    assert (count_resident(dict(find_files([str(model)]))) or 0) < 4 * MIB
+
+
+def test_what_is_there_already_needs_no_memory(model: Path) -> None:
+    warm([model])
+    warmer, _ = warm([model], lambda: 4 * MIB)
+    assert warmer.progress.state is WarmingState.DONE
+
+
+def test_a_machine_that_does_not_say_is_no_reason_to_refuse(model: Path) -> None:
+    warmer, _ = warm([model], lambda: None)
+    assert warmer.progress.state is WarmingState.DONE
+
+
+def test_a_gpu_that_shares_the_memory_is_one(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "find_unified_gpu", lambda: "GB10")
+    warmer, (sentence,) = warm([model])
+    assert warmer.progress.state is WarmingState.REFUSED
+    assert "the GPU (GB10) shares the machine's memory" in sentence
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    warmer, (sentence,) = warm([tmp_path / "none"])
+    assert warmer.progress.state is WarmingState.FAILED
+    assert sentence == f"UNIT_WARM_FILES reads nothing ahead: No such file or directory: {tmp_path}/none"
+
+
+def test_a_file_that_cannot_be_read_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: int) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(page_cache, "load_range", fail)
+    warmer, (sentence,) = warm([model])
+    assert warmer.progress.state is WarmingState.STOPPED
+    assert f"Input/output error: {model}/" in sentence
+
+
+def test_it_ends_when_the_workload_starts(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentences: list[str] = []
+    warmer = FileWarmer([str(model)], sentences.append, lambda: None)
+    load = page_cache.load_range
+
+    def load_and_stop(*words: int) -> int:
+        warmer.stop("the workload started")
+        return load(*words)
+
+    monkeypatch.setattr(page_cache, "load_range", load_and_stop)
+    monkeypatch.setattr(file_warmer, "READERS", 1)
+    warmer.start()
+    while not sentences:
+        time.sleep(0.005)
+    assert warmer.progress.state is WarmingState.STOPPED
+    assert warmer.progress.read == file_warmer.CHUNK
+    assert "the workload started" in sentences[0]
+    warmer.stop("again")  # has no effect any more
+    assert warmer.progress.reason == "the workload started"
+
+
+def test_the_older_system_call_counts_the_same(model: Path) -> None:
+    """It does not count pages that are still on their way from the disk."""
+    file = model / "config"
+    with file.open("rb") as source, open(os.devnull, "wb") as sink:  # noqa: PTH123
+        page_cache.load_range(source.fileno(), sink.fileno(), 0, 3 * MIB)
+        size, counted, deadline = file.stat().st_size, 0, time.monotonic() + 30
+        while counted != page_cache.count_resident(source.fileno(), size) and time.monotonic() < deadline:
+            counted = page_cache._count_mapped(source.fileno(), size)
+        assert counted == page_cache.count_resident(source.fileno(), size)
+        assert counted >= 3 * MIB
+        assert page_cache._count_mapped(source.fileno(), 0) == 0
+
+
+def test_progress_in_words() -> None:
+    reading = Progress(files=3, total=2**31, read=2**30, seconds=4)
+    assert reading.describe() == "reads 2.0 GiB in 3 files into the page cache: 1.0 GiB after 4 s"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A machine with 8 GiB available, in a pod of 6 GiB that holds a container of 4 GiB."""
+    for name, text in {
+        "proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    8388608 kB\n",
+        "proc/self/cgroup": "0::/pod/box\n",
+        "sys/fs/cgroup/pod/memory.max": f"{6 * 2**30}\n",
+        "sys/fs/cgroup/pod/memory.current": f"{5 * 2**30}\n",
+        "sys/fs/cgroup/pod/memory.stat": f"anon 5\nactive_file {2**29}\ninactive_file {2**29}\n",
+        "sys/fs/cgroup/pod/box/memory.max": f"{4 * 2**30}\n",
+        "sys/fs/cgroup/pod/box/memory.current": f"{2**30}\n",
+        "sys/fs/cgroup/pod/box/memory.stat": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_the_tightest_limit_counts_and_clean_pages_are_free(root: Path) -> None:
+    assert memory.read_available(root) == 2 * 2**30
+    (root / "sys/fs/cgroup/pod/memory.max").write_text("max\n")
+    assert memory.read_available(root) == 3 * 2**30
+    (root / "sys/fs/cgroup/pod/box/memory.max").write_text("max\n")
+    assert memory.read_available(root) == 8 * 2**30
+
+
+def test_a_kernel_that_says_nothing(tmp_path: Path) -> None:
+    assert memory.read_available(tmp_path) is None
+    assert memory.find_unified_gpu(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("NVIDIA GB10", "GB10"), ("NVIDIA H200", ""), ("Orin (nvgpu)", "Orin")]
+)
+def test_gpus_that_share_memory(tmp_path: Path, model: str, name: str) -> None:
+    folder = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
+    folder.mkdir(parents=True)
+    (folder / "information").write_text(f"Model: \t\t {model}\nIRQ: 5\n")
+    assert memory.find_unified_gpu(tmp_path) == name
