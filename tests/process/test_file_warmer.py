@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.local import until
+from tests.acceptance.solo import Solo
+from unitagent.operator.doctor.doctor_cli import check_warm_files
+from unitagent.setting_parsers import parse_paths
+from unitagent.settings import Resolved
+from unitagent.settings.resolution import resolve_settings
 from unitagent.system import memory, page_cache
 from unitagent.workload import file_warmer
 from unitagent.workload.file_warmer import FileWarmer, Progress, WarmingState, count_resident, find_files
@@ -187,3 +193,57 @@ def test_gpus_that_share_memory(tmp_path: Path, model: str, name: str) -> None:
     folder.mkdir(parents=True)
     (folder / "information").write_text(f"Model: \t\t {model}\nIRQ: 5\n")
     assert memory.find_unified_gpu(tmp_path) == name
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (["vllm", "serve", "m", "--load-format", "runai_streamer"], "runai_streamer"),
+        (["sh", "-c", "vllm serve m --load-format=instanttensor"], "instanttensor"),
+        (["vllm", "serve", "m"], ""),
+    ],
+)
+def test_loaders_that_gain_nothing(command: list[str], word: str) -> None:
+    assert file_warmer.find_bypass(command) == word
+
+
+def resolve(files: str, *command: str) -> Resolved:
+    given = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "UNIT_WARM_FILES": files}
+    return resolve_settings({}, given, "host", str, command=command or ["true"])
+
+
+@pytest.mark.parametrize(
+    ("files", "command", "verdict", "says"),
+    [
+        ("{}", ["true"], "ok", "can be read ahead"),
+        ("{}/none", ["true"], "warn", "No such file or directory: {}/none"),
+        ("{}", ["vllm", "serve", "m", "--load-format", "instanttensor"], "warn", "COMMAND has instanttensor"),
+    ],
+)
+def test_the_doctor_on_warm_files(
+    tmp_path: Path, files: str, command: list[str], verdict: str, says: str
+) -> None:
+    (finding,) = check_warm_files(resolve(files.format(tmp_path), *command))
+    assert finding.verdict == verdict
+    assert says.format(tmp_path) in finding.detail
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", ",", "a\nb"])
+def test_paths_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse_paths(text)
+
+
+def test_an_agent_reads_ahead_until_its_workload_starts(tmp_path: Path) -> None:
+    write_cold(tmp_path / "weights", 8)
+    unit = Solo(tmp_path, UNIT_WARM_FILES=str(tmp_path / "weights"))
+    try:
+        seen = unit.ready()
+        files = until(lambda: (one := unit.status()["warm_files"])["state"] != "reading" and one, "an end")
+        assert files["state"] in ("done", "stopped"), files
+        assert files["total_bytes"] == 8 * MIB
+        assert seen["generation"] == 1
+        assert 'unitagent_warm_files_bytes{kind="total"} 8.388608e+06' in unit.get("/metrics")
+        assert "warm files: this instance has read" in unit.run("status")
+    finally:
+        unit.close()

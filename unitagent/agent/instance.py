@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
-from unitagent.agent.launch import Launcher, choose_defaults, make_cache_folders
+from unitagent.agent.launch import Launch, Launcher, choose_defaults, make_cache_folders
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.rank_claim import Claim, claim_free_rank
@@ -200,10 +200,7 @@ async def _run_placed(
     settings, me = found.settings, placement.me
     launcher = await _make_launcher(found, context, placement)
     dry_run = launcher.prepare_dry_run()
-    for notice in dry_run.notices:
-        _log.warning("%s", notice)
-    if dry_run.health_probe is not None:
-        _log.info("rank 0's health: %s", dry_run.health_probe.description)
+    _log_launch(dry_run)
     state = initial_state(
         build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
     )
@@ -241,6 +238,13 @@ async def _run_placed(
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         return await agent.run(context.inherited_signals)
+
+
+def _log_launch(launch: Launch) -> None:
+    for notice in launch.notices:
+        _log.warning("%s", notice)
+    if launch.health_probe is not None:
+        _log.info("rank 0's health: %s", launch.health_probe.description)
 
 
 async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:

@@ -63,11 +63,8 @@ class Views:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {
-            **build_status(self._state),
-            "secrets": self._agreement.report_status(),
-            "warm_files": None if self._warmer is None else self._warmer.progress.as_status(),
-        }
+        files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
+        return {**build_status(self._state), "secrets": self._agreement.report_status(), **files}
 
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""

@@ -142,7 +142,7 @@ class FileWarmer:
 
     def _read_all(self, sizes: dict[str, int]) -> None:
         self._update(files=len(sizes), total=sum(sizes.values()))
-        if reason := self._refuse(sizes):
+        if reason := explain_refusal(sizes, self._available()):
             self._end(WarmingState.REFUSED, reason)
             return
         self._chunks = _split(sizes)
@@ -155,19 +155,6 @@ class FileWarmer:
         unfinished = self._stop.is_set() and self._progress.read < self._progress.total
         state = WarmingState.STOPPED if unfinished or self._progress.reason else WarmingState.DONE
         self._end(state, self._progress.reason)
-
-    def _refuse(self, sizes: dict[str, int]) -> str:
-        """Say why these files must not be read; empty if they may."""
-        if gpu := memory.find_unified_gpu():
-            return (
-                f"the GPU ({gpu}) shares the machine's memory, and a full page cache makes loads fail there"
-            )
-        available = self._available()
-        missing = sum(sizes.values()) - (count_resident(sizes) or 0)
-        if available is None or missing <= SHARE * available:
-            return ""
-        need = f"{missing / _GIB:.1f} GiB of {len(sizes)} files are not in the page cache yet"
-        return f"{need}, more than {SHARE:.0%} of the {available / _GIB:.1f} GiB that the memory limit leaves"
 
     def _read_chunks(self) -> None:
         page_cache.yield_disk()
@@ -202,6 +189,33 @@ class FileWarmer:
     def _end(self, state: WarmingState, reason: str) -> None:
         self._update(state=state, reason=reason, seconds=time.monotonic() - self._began)
         self._log(f"UNIT_WARM_FILES {self._progress.describe()}")
+
+
+def explain_refusal(sizes: dict[str, int], available: int | None) -> str:
+    """Say why files of these sizes must not be read into the page cache; empty if they may.
+
+    Args:
+        sizes: bytes by path.
+        available: bytes that may be used; None if that is not known.
+
+    """
+    if gpu := memory.find_unified_gpu():
+        return f"the GPU ({gpu}) shares the machine's memory, where a full page cache makes loads fail"
+    missing = sum(sizes.values()) - (count_resident(sizes) or 0)
+    if available is None or missing <= SHARE * available:
+        return ""
+    need = f"{missing / _GIB:.1f} GiB of {len(sizes)} files are not in the page cache yet"
+    return f"{need}, more than {SHARE:.0%} of the {available / _GIB:.1f} GiB that the memory limit leaves"
+
+
+# Loaders that read past the page cache or empty it: what is read ahead serves none of them.
+_BYPASSES = ("instanttensor", "runai_streamer", "--weight-loader-drop-cache-after-load")
+
+
+def find_bypass(argv: Sequence[str]) -> str:
+    """Return the word of a command that makes its engine load past the page cache; empty if there is none."""
+    words = " ".join(argv)
+    return next((word for word in _BYPASSES if word in words), "")
 
 
 def find_files(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
