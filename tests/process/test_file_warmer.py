@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
+from tests.process.conftest import enter
 from unitagent.operator.doctor.doctor_cli import check_warm_files
 from unitagent.setting_parsers import parse_paths
 from unitagent.settings import Resolved
@@ -154,30 +157,66 @@ def test_progress_in_words() -> None:
     assert reading.describe() == "reads 2.0 GiB in 3 files into the page cache: 1.0 GiB after 4 s"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_", "9:memory:", "cgroup c rw,memory")
+V2 = ("memory.max", "memory.current", "", "0::", "cgroup2 c rw")
+
+
+def make_machine(root: Path, names: tuple[str, ...]) -> Path:
     """A machine with 8 GiB available, in a pod of 6 GiB that holds a container of 4 GiB."""
-    for name, text in {
-        "proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    8388608 kB\n",
-        "proc/self/cgroup": "0::/pod/box\n",
-        "sys/fs/cgroup/pod/memory.max": f"{6 * 2**30}\n",
-        "sys/fs/cgroup/pod/memory.current": f"{5 * 2**30}\n",
-        "sys/fs/cgroup/pod/memory.stat": f"anon 5\nactive_file {2**29}\ninactive_file {2**29}\n",
-        "sys/fs/cgroup/pod/box/memory.max": f"{4 * 2**30}\n",
-        "sys/fs/cgroup/pod/box/memory.current": f"{2**30}\n",
-        "sys/fs/cgroup/pod/box/memory.stat": "",
+    limit, used, total, group, kind = names
+    base = root / "cgroup"
+    for file, text in {
+        root / "proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    8388608 kB\n",
+        root / "proc/self/cgroup": f"{group}/pod/box\n",
+        root / "proc/self/mountinfo": f"31 23 0:28 / {base} rw - {kind}\n",
+        base / "pod" / limit: f"{6 * 2**30}\n",
+        base / "pod" / used: f"{5 * 2**30}\n",
+        base / "pod/memory.stat": f"rss 5\n{total}active_file {2**29}\n{total}inactive_file {2**29}\n",
+        base / "pod/box" / limit: f"{4 * 2**30}\n",
+        base / "pod/box" / used: f"{2**30}\n",
+        base / "pod/box/memory.stat": "",
     }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return base / "pod"
 
 
-def test_the_tightest_limit_counts_and_clean_pages_are_free(root: Path) -> None:
-    assert memory.read_available(root) == 2 * 2**30
-    (root / "sys/fs/cgroup/pod/memory.max").write_text("max\n")
-    assert memory.read_available(root) == 3 * 2**30
-    (root / "sys/fs/cgroup/pod/box/memory.max").write_text("max\n")
-    assert memory.read_available(root) == 8 * 2**30
+@pytest.mark.parametrize("names", [V1, V2])
+def test_the_tightest_limit_counts_and_clean_pages_are_free(tmp_path: Path, names: tuple[str, ...]) -> None:
+    pod = make_machine(tmp_path, names)
+    assert memory.read_available(tmp_path) == 2 * 2**30
+    (pod / names[0]).unlink()
+    assert memory.read_available(tmp_path) == 3 * 2**30
+    (pod / "box" / names[0]).write_text("max\n")
+    assert memory.read_available(tmp_path) == 8 * 2**30
+
+
+COLD_AND_WARM = """
+import sys, time
+from unitagent.workload.file_warmer import FileWarmer
+sentences = []
+warmer = FileWarmer(sys.argv[1:], sentences.append)
+warmer.start()
+while not sentences:
+    time.sleep(0.01)
+print(warmer.progress.state, warmer.progress.resident, sentences[0])
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("group", ["memory"], indirect=True)
+@pytest.mark.parametrize(("limit", "state"), [(200, "done"), (30, "refused")])
+def test_files_in_a_container_with_a_memory_limit(group: Path, model: Path, limit: int, state: str) -> None:
+    """40 MiB of files: nothing is killed, whether they fit or not."""
+    (group / "memory.limit_in_bytes").write_text(f"{limit}M")
+    argv = [sys.executable, "-c", COLD_AND_WARM, str(model)]
+    done = subprocess.run(argv, preexec_fn=enter(group), capture_output=True, text=True, check=True)
+    said, resident, sentence = done.stdout.split(" ", 2)
+    assert said == state, done.stdout
+    if state == "refused":
+        assert "GiB that the memory limit leaves" in sentence
+    else:
+        assert int(resident) > 39 * MIB
 
 
 def test_a_kernel_that_says_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from unitagent.system.cgroups import find_memory_groups
+
 _ROOT = Path("/")
+# By version: the files of a group's limit and use, and the fields of the page cache in its memory.stat.
+_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_{}_file"),
+    2: ("memory.max", "memory.current", "{}_file"),
+}
 _UNIFIED = re.compile(r"\b(GB10|Thor|Orin|Xavier)\b")  # NVIDIA systems whose GPU uses the machine's memory
 
 
@@ -22,27 +29,21 @@ def read_available(root: Path = _ROOT) -> int | None:
 def _list_limits(root: Path) -> Iterator[int]:
     if (available := _read_field(root / "proc/meminfo", "MemAvailable:", 1024)) is not None:
         yield available
-    group = _read_word(root / "proc/self/cgroup", "0::")
-    if group is None:
-        return
-    base = root / "sys/fs/cgroup"
-    place = base / group.strip("/")
-    for folder in (place, *place.parents):
-        if not folder.is_relative_to(base):
-            return
-        if (left := _read_group(folder)) is not None:
-            yield left
+    for group in find_memory_groups(root / "proc/self"):
+        names = _FILES[group.version]
+        for folder in (group.folder, *group.folder.parents):
+            if folder.is_relative_to(group.top) and (left := _read_group(folder, *names)) is not None:
+                yield left
 
 
-def _read_group(folder: Path) -> int | None:
-    """Return what a control group (v2) leaves; None without a limit."""
+def _read_group(folder: Path, limit: str, used: str, clean: str) -> int | None:
+    """Return what a control group leaves; None without a limit."""
     try:
-        limit = int((folder / "memory.max").read_text())
-        used = int((folder / "memory.current").read_text())
+        left = int((folder / limit).read_text()) - int((folder / used).read_text())
     except (OSError, ValueError):
         return None
-    clean = [_read_field(folder / "memory.stat", f"{kind}_file", 1) or 0 for kind in ("active", "inactive")]
-    return max(0, limit - used + sum(clean))
+    kinds = (clean.format(kind) for kind in ("active", "inactive"))
+    return max(0, left + sum(_read_field(folder / "memory.stat", kind, 1) or 0 for kind in kinds))
 
 
 def _read_field(file: Path, name: str, unit: int) -> int | None:
