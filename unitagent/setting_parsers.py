@@ -156,6 +156,14 @@ def parse_hosts(value: str) -> tuple[str, ...]:
     return names
 
 
+def parse_paths(value: str) -> tuple[str, ...]:
+    """Parse paths with commas between them."""
+    paths = tuple(part.strip() for part in parse_text(value).split(","))
+    if not all(paths):
+        raise ValueError
+    return paths
+
+
 def parse_host(value: str) -> str:
     """Parse an IP address or a DNS name, without a port."""
     if ":" in value or value.startswith("[") or value.replace(".", "").isdecimal():

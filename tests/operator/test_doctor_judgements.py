@@ -156,6 +156,13 @@ def test_the_stop_grace_against_what_is_usual(
     assert verdicts([container.judge_grace(grace, source, runtime)]) == {"grace": verdict}
 
 
+@pytest.mark.parametrize(("lost", "verdict"), [(True, WARN), (False, OK)])
+def test_caches_that_end_with_the_container(lost: bool, verdict: Severity) -> None:
+    finding = container.judge_caches("/root/.cache/vllm", "the engine's default", lost=lost)
+    assert verdicts([finding]) == {"caches": verdict}
+    assert "/root/.cache/vllm (the engine's default)" in finding.detail
+
+
 MLX = container.RdmaDevices(("mlx5_0",), "mlx5_0 port 1")
 
 

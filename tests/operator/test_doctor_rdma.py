@@ -50,7 +50,9 @@ def asked(found: Resolved, ifname: str, sysfs: Sysfs) -> tuple[str, list[str]]:
 
 
 def given_to_the_workload(found: Resolved, hca: str) -> str | None:
-    launcher = Launcher(found, 0, ("eth2", "10.0.0.2"), marker="", hca=hca)
+    launcher = Launcher(
+        found, 0, ("eth2", "10.0.0.2"), marker="", defaults={"NCCL_IB_HCA": hca} if hca else {}
+    )
     return launcher.prepare_dry_run().env.get("NCCL_IB_HCA")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement
@@ -17,15 +17,26 @@ from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
 from unitagent.probes.metrics import Metrics
 
+if TYPE_CHECKING:
+    from unitagent.workload.file_warmer import FileWarmer
+
 
 class AgentAnswers:
     """The ``Answers`` of one agent."""
 
-    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: SecretAgreement) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        metrics: Metrics,
+        dashboard: str,
+        agreement: SecretAgreement,
+        warmer: FileWarmer | None = None,
+    ) -> None:
         self._agent = agent
         self._metrics = metrics
         self._dashboard = dashboard
         self._agreement = agreement
+        self._warmer = warmer
 
     async def next_step(self) -> None:
         """Wait until something has happened or the store has answered; for one caller only."""
@@ -44,7 +55,8 @@ class AgentAnswers:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {**build_status(self._state), "secrets": self._agreement.report_status()}
+        files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
+        return {**build_status(self._state), "secrets": self._agreement.report_status(), **files}
 
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""

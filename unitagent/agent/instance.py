@@ -20,7 +20,7 @@ from unitagent.agent.core_config import build_core_config
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
-from unitagent.agent.launch import Launcher, choose_rdma_device
+from unitagent.agent.launch import Launch, Launcher, choose_defaults, make_cache_folders
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.rank_claim import Claim, claim_free_rank
@@ -40,6 +40,7 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
+from unitagent.system import working_directory
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
 from unitagent.workload import leftovers
@@ -48,6 +49,7 @@ from unitagent.workload.lifecycle import Workload
 if TYPE_CHECKING:
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
+    from unitagent.workload.file_warmer import FileWarmer
 
 _log = logging.getLogger(__name__)
 
@@ -69,11 +71,11 @@ async def run_instance(
         SecretFile(settings.secret_file, context.keys).watch_in_background(settings.heartbeat) as file,
         _open_stores(settings, incarnation, context, there, file) as stores,
     ):
+        warmer = _start_warming(settings)
         claimed = await _claim_identity(resolved, incarnation, address, stores[0], context.keys)
         where.rank = claimed.me.rank
-        return await _run_placed(
-            resolved, where, context, Membership(address, claimed.me, claimed.took, file, *stores)
-        )
+        membership = Membership(address, claimed.me, claimed.took, file, *stores)
+        return await _run_placed(resolved, where, context, membership, warmer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,19 @@ async def _open_stores(
         await store.close()
         if server is not None and settings.size > 1:
             await asyncio.sleep(_LINGER)
+
+
+def _start_warming(settings: Settings) -> FileWarmer | None:
+    """Begin to read the files of ``UNIT_WARM_FILES``, if there are any."""
+    if settings.warm_files is None:
+        return None
+    from unitagent.workload.file_warmer import FileWarmer  # noqa: PLC0415 (few ask for it)
+
+    with working_directory.in_start_directory():
+        paths = [str(Path(path).absolute()) for path in settings.warm_files]
+    warmer = FileWarmer(paths, _log.info)
+    warmer.start()
+    return warmer
 
 
 async def _claim_identity(
@@ -170,15 +185,16 @@ def _fingerprint_settings(resolved: Resolved) -> str:
 
 
 async def _run_placed(
-    resolved: Resolved, where: LogContext, context: ProcessContext, membership: Membership
+    resolved: Resolved,
+    where: LogContext,
+    context: ProcessContext,
+    membership: Membership,
+    warmer: FileWarmer | None,
 ) -> int:
     settings, me = resolved.settings, membership.me
     launcher = await _make_launcher(resolved, context, membership)
     dry_run = launcher.prepare_dry_run()
-    for notice in dry_run.notices:
-        _log.warning("%s", notice)
-    if dry_run.health_probe is not None:
-        _log.info("rank 0's health: %s", dry_run.health_probe.description)
+    _log_launch(dry_run)
     state = initial_state(
         build_core_config(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
     )
@@ -203,11 +219,12 @@ async def _run_placed(
             metrics=metrics,
             watchdog=context.watchdog,
             history=history,
+            warmer=warmer,
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
     membership.file.add_follower(agreement.check_agreement)
-    answers = AgentAnswers(agent, metrics, settings.dashboard, agreement)
+    answers = AgentAnswers(agent, metrics, settings.dashboard, agreement, warmer)
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),
@@ -217,15 +234,23 @@ async def _run_placed(
         return await agent.run(context.inherited_signals)
 
 
+def _log_launch(launch: Launch) -> None:
+    for notice in launch.notices:
+        _log.warning("%s", notice)
+    if launch.health_probe is not None:
+        _log.info("rank 0's health: %s", launch.health_probe.description)
+
+
 async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:
     address, me = membership.address, membership.me
-    hca = await asyncio.to_thread(choose_rdma_device, resolved, address.ifname, _log.warning)
+    defaults = await asyncio.to_thread(choose_defaults, resolved, address.ifname, me.rank, _log.warning)
+    await asyncio.to_thread(make_cache_folders, resolved, defaults, _log.warning)
     return Launcher(
         resolved,
         me.rank,
         (address.ifname, address.ip),
         leftovers.make_marker(me.incarnation),
-        hca=hca,
+        defaults=defaults,
         command_checks=_make_command_checks(context),
     )
 

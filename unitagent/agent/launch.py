@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from unitagent.agent.workload_health import (
@@ -71,6 +72,35 @@ class Launch:
     notices: tuple[str, ...] = ()
 
 
+def choose_defaults(found: Resolved, ifname: str, rank: int, warn: Callable[[str], None]) -> dict[str, str]:
+    """Return the variables that a workload gets where the user has set none. Blocks."""
+    hca = choose_rdma_device(found, ifname, warn)
+    return place_caches(found, rank) | ({"NCCL_IB_HCA": hca} if hca else {})
+
+
+def place_caches(found: Resolved, rank: int) -> dict[str, str]:
+    """Return the variables that place the engine's caches in ``UNIT_CACHE_DIR``."""
+    if found.settings.cache_dir is None:
+        return {}
+    from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
+
+    return engine_caches.place_caches(found.settings.cache_dir, rank)
+
+
+def make_cache_folders(found: Resolved, defaults: Mapping[str, str], warn: Callable[[str], None]) -> None:
+    """Make the folders of ``UNIT_CACHE_DIR``; an engine that cannot write there goes without. Blocks."""
+    if found.settings.cache_dir is None:
+        return
+    from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
+
+    try:
+        engine_caches.make_folders(defaults[name] for name in engine_caches.CACHES)
+    except OSError as error:
+        where = f"UNIT_CACHE_DIR={found.settings.cache_dir!r} ({found.sources['UNIT_CACHE_DIR']})"
+        remedy = "the engine cannot keep its caches there; mount a folder that this user can write to"
+        warn(f"{where}: {error.strerror}: {error.filename}: {remedy}")
+
+
 def choose_rdma_device(
     resolved: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
 ) -> str:
@@ -117,7 +147,7 @@ class Launcher:
         interface: tuple[str, str],
         marker: str,
         *,
-        hca: str = "",
+        defaults: Mapping[str, str] = MappingProxyType({}),
         command_checks: CommandChecks = NO_COMMAND_CHECKS,
     ) -> None:
         """Keep what is the same for every gang.
@@ -127,7 +157,7 @@ class Launcher:
             rank: rank of this instance.
             interface: name of the network interface, and our address on it.
             marker: value by which a later agent recognizes our processes.
-            hca: value for ``NCCL_IB_HCA``; empty for none.
+            defaults: variables of the workload that the user's own replace.
             command_checks: makes health checks of commands; not needed for a dry run.
 
         """
@@ -137,7 +167,7 @@ class Launcher:
         self._ifname, self._ip = interface
         self._marker = marker
         self._command_checks = command_checks
-        self._defaults = {"NCCL_IB_HCA": hca} if hca else {}
+        self._defaults = defaults
 
     @working_directory.in_start_directory()
     def prepare_launch(self, gang: Gang) -> Launch:

@@ -39,6 +39,7 @@ from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Components:
     metrics: Metrics
     watchdog: WatchdogClient
     history: HistoryWriter
+    warmer: FileWarmer | None = None
 
 
 class Agent:
@@ -275,6 +277,8 @@ class Agent:
                 return
 
     def _spawn_workload(self, gang: Gang) -> None:
+        if self._components.warmer is not None:
+            self._components.warmer.stop("the workload started")
         try:
             self._launch = launch = self._components.launcher.prepare_launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)

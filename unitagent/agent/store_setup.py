@@ -179,9 +179,9 @@ class EmbeddedStoreSupervisor:
         if self._supervision is not None:
             self._supervision.cancel()
         await self._server.close_admin_connection()
-        if self._pid is None:
-            return
         for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._pid is None:  # also when it ended just after the wait
+                return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, number)
             with contextlib.suppress(TimeoutError):

@@ -250,12 +250,12 @@ def _apply_port(state: State, event: PortFound) -> State:
 def _apply_peer_checks(state: State, event: PeersChecked) -> State:
     if event.gang != state.barrier.checking:
         return state
-    reached = {one for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
+    reached = {one: state.now for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
     state = state.with_store(look=True)  # the next step needs a snapshot of the store
     return state.with_barrier(
         checking="",
         check_again=state.now + state.config.timing.ask_every,
-        reached=state.barrier.reached | reached,
+        reached={**state.barrier.reached, **reached},
         found={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 

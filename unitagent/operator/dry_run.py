@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unitagent.agent.launch import Launch, Launcher, choose_rdma_device, list_replaced_variables
+from unitagent.agent.launch import Launch, Launcher, choose_defaults, list_replaced_variables, place_caches
 from unitagent.discovery.network import find_instance_address
 from unitagent.errors import ConfigurationError
 from unitagent.settings import Resolved
@@ -103,8 +103,8 @@ def plan_launch(resolved: Resolved) -> DryRun:
             "RANK_ID='auto': must be a number here, because only `run` claims a rank; use --rank N"
         )
     interface = asyncio.run(_find_interface(settings.ifname, settings.rank_ip))
-    hca = choose_rdma_device(resolved, interface[0], _warn)
-    launcher = Launcher(resolved, settings.rank, interface, marker="", hca=hca)
+    defaults = choose_defaults(resolved, interface[0], settings.rank, _warn)
+    launcher = Launcher(resolved, settings.rank, interface, marker="", defaults=defaults)
     launch = launcher.prepare_dry_run(settings.master_address)
     for notice in launch.notices:
         _warn(notice)
@@ -166,6 +166,8 @@ def _explain_origin(name: str, launch: Launch, resolved: Resolved) -> str:
         return _STAND_INS[name]
     if name in resolved.environment:
         return f"service file {resolved.settings.config}: containers[0].env"
+    if name in place_caches(resolved, resolved.settings.rank or 0):
+        return "UNIT_CACHE_DIR: kept for the next container"
     if name == "NCCL_IB_HCA":
         return "UNIT_RDMA=auto: the RDMA port of the interface"
     if name in resolved.sources:

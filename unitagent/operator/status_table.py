@@ -24,6 +24,7 @@ def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: flo
     lines += [_format_row(one) + _describe_silence(one, due) for one in seen["instances"]]
     lines += [_format_condition(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
     lines += _format_secrets(seen.get("secrets"))
+    lines += [f"warm files: this instance {files['message']}"] if (files := seen.get("warm_files")) else []
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
     lines += [f"  | {escape_line(line)}" for line in output]

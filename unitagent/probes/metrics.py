@@ -108,6 +108,9 @@ class Metrics:
         yield _make_gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
         failed = (status["failure"] or {}).get("at")
         yield _make_number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
+        files = status.get("warm_files") or {}
+        sizes = [((kind,), files[f"{kind}_bytes"]) for kind in ("total", "read", "resident") if files]
+        yield _make_gauge("warm_files_bytes", "Files of UNIT_WARM_FILES.", sizes, "kind")
         spans = [((stage,), status["recovery"].get(stage)) for stage in STAGES]
         yield _make_gauge(
             "recovery_seconds", "Time that each stage of the last restart took.", spans, "stage"

@@ -123,6 +123,7 @@ LISTEN = ValueType(
 HOSTS = ValueType(
     setting_parsers.parse_hosts, "a comma-separated list of DNS names; *.name stands for all names below it"
 )
+PATHS = ValueType(setting_parsers.parse_paths, "a comma-separated list of files and folders")
 URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
 STORE = ValueType(
     setting_parsers.parse_store_url,
@@ -321,6 +322,12 @@ class Settings:
         "add this rank's flags to COMMAND",
         default="none",
         uniform=True,
+    )
+    cache_dir: str | None = _workload(
+        "UNIT_CACHE_DIR", PATH, "folder for compile and kernel caches, where COMMAND has no other"
+    )
+    warm_files: tuple[str, ...] | None = _workload(
+        "UNIT_WARM_FILES", PATHS, "files and folders to read into the page cache while waiting for others"
     )
     health_url: str | None = _workload(
         "UNIT_HEALTH_URL",

@@ -177,6 +177,38 @@ def detect_engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
     return "Podman" if (root / "run/.containerenv").exists() else ""
 
 
+def judge_caches(folder: str, origin: str, *, lost: bool) -> Finding:
+    """Judge where an engine keeps the kernels and graphs that it compiled.
+
+    Args:
+        folder: where.
+        origin: what says so.
+        lost: it ends with the container.
+
+    """
+    where = f"compiled kernels and graphs are kept in {folder} ({origin})"
+    if not lost:
+        return ok("caches", where)
+    remedy = "mount a volume and set UNIT_CACHE_DIR to a folder there"
+    return warn("caches", f"{where}, which ends with the container: a rebuilt one compiles again", remedy)
+
+
+def judge_warm_files(problem: str, bypass: str) -> Finding:
+    """Judge UNIT_WARM_FILES.
+
+    Args:
+        problem: why nothing can be read ahead; empty if it can.
+        bypass: the word of COMMAND that makes its engine load past the page cache; empty if there is none.
+
+    """
+    if problem:
+        return warn("warm files", f"nothing is read ahead: {problem}", "correct or unset UNIT_WARM_FILES")
+    if bypass:
+        said = f"COMMAND has {bypass}: its engine does not load from the page cache"
+        return warn("warm files", said, f"unset UNIT_WARM_FILES, or take {bypass} out")
+    return ok("warm files", "all of UNIT_WARM_FILES can be read ahead")
+
+
 def judge_grace(grace: float, source: str, runtime: str) -> Finding:
     """Judge the stop grace; the container's own is not visible from inside, so defaults are assumed.
 

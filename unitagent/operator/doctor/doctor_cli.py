@@ -15,8 +15,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from unitagent import setting_parsers
-from unitagent.agent.launch import list_replaced_variables
+from unitagent import engine_commands, setting_parsers
+from unitagent.agent.launch import list_replaced_variables, place_caches
 from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
 from unitagent.core.probe_paths import LIVE
 from unitagent.discovery.network import find_instance_address
@@ -33,7 +33,9 @@ from unitagent.store.keys import KeyNames
 from unitagent.system import procfs
 from unitagent.system.addresses import is_loopback
 from unitagent.system.host_port import join_host_port
+from unitagent.system.memory import read_available
 from unitagent.system.threads import run_in_thread_or_here
+from unitagent.workload import engine_caches, file_warmer
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
 from unitagent.workload.resource_release import find_gpu_holders
@@ -229,11 +231,45 @@ def _check_machine(resolved: Resolved | None, place: variable_checks.AddressCont
         container_checks.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
     if resolved is not None:
+        findings += [*check_caches(resolved), *check_warm_files(resolved)]
         grace, source = resolved.settings.stop_grace, resolved.sources["UNIT_STOP_GRACE_SECONDS"]
         findings.append(
             container_checks.judge_grace(grace, source, container_checks.detect_engine(os.environ))
         )
     return findings
+
+
+def check_caches(resolved: Resolved) -> Findings:
+    """Check where an engine keeps what it compiled; nothing is found for a command that starts none."""
+    starts = {"vllm": engine_commands.VLLM, "sglang": engine_commands.SGLANG}
+    engine = next(
+        (
+            name
+            for name, words in starts.items()
+            if engine_commands.find_start(resolved.settings.command, words)
+        ),
+        None,
+    )
+    if engine is None:
+        return []
+    placed = place_caches(resolved, resolved.settings.rank or 0)
+    environment = {**placed, **_read_workload_environment(resolved)}
+    folder, origin = engine_caches.find_cache(engine, environment)
+    origin = "UNIT_CACHE_DIR" if placed.get(origin) == folder else origin
+    lost = engine_caches.is_lost_with_container(folder)
+    return [container_checks.judge_caches(folder, origin, lost=lost)]
+
+
+def check_warm_files(resolved: Resolved) -> Findings:
+    """Check whether the files of ``UNIT_WARM_FILES`` exist and fit, and whether reading them ahead serves."""
+    if resolved.settings.warm_files is None:
+        return []
+    try:
+        sizes = dict(file_warmer.find_files(resolved.settings.warm_files))
+    except OSError as error:
+        return [container_checks.judge_warm_files(f"{error.strerror}: {error.filename}", "")]
+    refusal = file_warmer.explain_refusal(sizes, read_available())
+    return [container_checks.judge_warm_files(refusal, file_warmer.find_bypass(resolved.settings.command))]
 
 
 def _read_workload_environment(resolved: Resolved | None) -> dict[str, str]:
