@@ -97,10 +97,10 @@ def decode_output(raw: bytes) -> WorkloadOutput | None:
     return output if output is not None and 0 <= output.rank < MAX_UNIT_SIZE else None
 
 
-def decode_moment(raw: bytes) -> HistoryEvent | None:
-    """Read a moment of a Unit's history."""
-    moment = _decode_json(raw, HistoryEvent)
-    return moment if moment is not None and is_valid_moment(moment) else None
+def decode_event(raw: bytes) -> HistoryEvent | None:
+    """Read an event of a Unit's history."""
+    event = _decode_json(raw, HistoryEvent)
+    return event if event is not None and is_valid_event(event) else None
 
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
@@ -208,9 +208,9 @@ def is_valid_failure(failure: Failure) -> bool:
     )
 
 
-def is_valid_moment(moment: HistoryEvent) -> bool:
-    """Whether a moment of the history can have been."""
-    return 0 <= moment.rank < MAX_UNIT_SIZE and 0 <= moment.at <= _LAST_DAY
+def is_valid_event(event: HistoryEvent) -> bool:
+    """Whether an event of the history can have been."""
+    return 0 <= event.rank < MAX_UNIT_SIZE and 0 <= event.at <= _LAST_DAY
 
 
 def is_valid_endpoint(entry: Endpoint) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 DAY = 86400  # seconds that an abandoned Unit is remembered
 KEPT_OUTPUTS = 4  # generations whose last output is kept
-KEPT_MOMENTS = 5000  # of a Unit's history, about 2 MB
+KEPT_EVENTS = 5000  # of a Unit's history, about 2 MB
 
 # All that an agent or an operator asks of a server, in the words of an ACL.
 PERMISSIONS = (

@@ -94,8 +94,8 @@ class Registry:
         known = self._lines.names
         now, lines = await self._connection.execute(lambda connection: _read_rows(connection, known))
         read = await self._lines.read(lines, self._decode_row)
-        sights = {sight.entry.unit: sight for sight in read if sight is not None}
-        return RegistrySnapshot(now, sights, proven=bool(self._keys))
+        registry = {record.entry.unit: record for record in read if record is not None}
+        return RegistrySnapshot(now, registry, proven=bool(self._keys))
 
     async def close(self) -> None:
         """Close the connection."""

@@ -109,7 +109,7 @@ class _EndpointWatch:
 
     async def _poll_store(self, registry: Registry) -> None:
         try:
-            sights = await registry.read()
+            snapshot = await registry.read()
         except StoreError as error:
             self._tracker.note_outage(time.monotonic())
             if not self._lost:
@@ -119,7 +119,7 @@ class _EndpointWatch:
         if self._lost:
             _print_warning("the store answers again")
         self._lost = False
-        endpoints = self._tracker.observe_registry(sights, time.monotonic())
+        endpoints = self._tracker.observe_registry(snapshot, time.monotonic())
         if endpoints or time.monotonic() - self._started > self._settings.lease:
             self._write_file(endpoints)
 
