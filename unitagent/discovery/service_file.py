@@ -129,7 +129,7 @@ class ServiceFile:
         checks: ``startup_check`` and so on -> the check, in the file's own terms.
         command: the workload's argv, empty when the file gives none.
         environment: ``containers[0].env``, less the variables that are in ``values``.
-        sigterm: ``rpc.enable_sigterm``, None when not said; EAS sends no signal unless it is true.
+        sigterm: ``rpc.enable_sigterm``, None when unset; EAS sends no signal unless it is true.
         warnings: sentences for the log.
 
     """

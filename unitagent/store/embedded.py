@@ -322,7 +322,7 @@ class EmbeddedServer:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             raise StoreError(
-                f"the embedded store ended: {self._read_last_output() or 'it said nothing'}"
+                f"the embedded store ended: {self._read_last_output() or 'there was no output'}"
             ) from None
 
     def _render_configuration(self) -> bytes:

@@ -49,7 +49,7 @@ class Registry:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
         keys: that sign the lines; a reader without keys accepts unsigned lines.
-        warn: takes a sentence about garbage in the store; each comes once.
+        warn: called with a warning about garbage in the store, once for each.
 
     """
 
