@@ -16,7 +16,7 @@ from unitagent.agent.workload_health import (
     HealthProbePlan,
 )
 from unitagent.core.model import Gang
-from unitagent.core.shutdown import LEADER_SHARE
+from unitagent.core.shutdown import LEADER_STOP_FRACTION
 from unitagent.discovery.platforms import find_rendezvous_variables
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
@@ -102,11 +102,11 @@ def make_cache_folders(found: Resolved, defaults: Mapping[str, str], warn: Calla
 
 
 def choose_rdma_device(
-    found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
+    resolved: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
 ) -> str:
     """Return a value for ``NCCL_IB_HCA`` if the user wants the interface's RDMA device. Blocks."""
-    chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
-    if found.settings.rdma != "auto" or chosen:
+    chosen = os.environ.get("NCCL_IB_HCA") or resolved.environment.get("NCCL_IB_HCA")
+    if resolved.settings.rdma != "auto" or chosen:
         return ""
     from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (few ask for it)
 
@@ -118,13 +118,13 @@ def choose_rdma_device(
     return ""
 
 
-def list_replaced_variables(found: Resolved) -> frozenset[str]:
+def list_replaced_variables(resolved: Resolved) -> frozenset[str]:
     """Return the variables that the platform which gave the rank has set for its own rendezvous.
 
     That rendezvous is the same in every generation, so processes of an older one could meet the new ones.
     """
-    by_platform = found.sources["RANK_ID"].startswith("platform ")
-    return find_rendezvous_variables(found.platform, os.environ) if by_platform else frozenset()
+    by_platform = resolved.sources["RANK_ID"].startswith("platform ")
+    return find_rendezvous_variables(resolved.platform, os.environ) if by_platform else frozenset()
 
 
 def _compute_shutdown_timeout(settings: Settings) -> int:
@@ -133,7 +133,7 @@ def _compute_shutdown_timeout(settings: Settings) -> int:
     It is the rest of rank 0's share of the stop grace after the drain. After a failure the same signal stops
     the engine, which would then wait for requests that can never finish: at most half of that grace.
     """
-    left = LEADER_SHARE * settings.stop_grace - settings.deregister - settings.drain - _ENDING
+    left = LEADER_STOP_FRACTION * settings.stop_grace - settings.deregister - settings.drain - _ENDING
     return max(1, int(min(left, settings.restart_grace / 2)))
 
 
@@ -142,7 +142,7 @@ class Launcher:
 
     def __init__(
         self,
-        found: Resolved,
+        resolved: Resolved,
         rank: int,
         interface: tuple[str, str],
         marker: str,
@@ -153,7 +153,7 @@ class Launcher:
         """Keep what is the same for every gang.
 
         Args:
-            found: the settings, and what the service file adds to the environment.
+            resolved: the settings, and what the service file adds to the environment.
             rank: rank of this instance.
             interface: name of the network interface, and our address on it.
             marker: value by which a later agent recognizes our processes.
@@ -161,8 +161,8 @@ class Launcher:
             command_checks: makes health checks of commands; not needed for a dry run.
 
         """
-        self._resolved = found
-        self._settings = found.settings
+        self._resolved = resolved
+        self._settings = resolved.settings
         self._rank = rank
         self._ifname, self._ip = interface
         self._marker = marker
@@ -178,9 +178,9 @@ class Launcher:
 
         """
         replaced = list_replaced_variables(self._resolved)
-        given = {name: text for name, text in os.environ.items() if text and name not in replaced}
+        inherited = {name: text for name, text in os.environ.items() if text and name not in replaced}
         info = self._make_gang_info(gang)
-        env = build_environment({**self._defaults, **self._resolved.environment, **given}, info)
+        env = build_environment({**self._defaults, **self._resolved.environment, **inherited}, info)
         argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         made = self._complete_command(gang, argv, env)
         plan = made.plan if made else None

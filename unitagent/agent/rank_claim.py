@@ -65,7 +65,7 @@ async def claim_free_rank(
     claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
-            found = await claimant.try_claim()
+            claim = await claimant.try_claim()
         except StoreError as error:
             waited, why = time.monotonic() - began, str(error)
             if not reached and waited > store_timeout:
@@ -74,8 +74,8 @@ async def claim_free_rank(
                 logged.add(why)
                 _log.warning("%s", explain_not_reached(waited, store_timeout, why))
         else:
-            if found is not None:
-                return found
+            if claim is not None:
+                return claim
             reached = True
         if reached and time.monotonic() > report:
             _log.warning("waiting for a free rank: %s", claimant.why)

@@ -27,7 +27,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class StoreNotified:
     """Another agent published a wake-up: the store has something new."""
 
     now: float
@@ -168,7 +168,7 @@ class HealthChecked:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadSick:
+class WorkloadUnhealthy:
     """The workload is alive but cannot work: its engine stalls, or it has lost child processes."""
 
     now: float
@@ -191,7 +191,7 @@ class StopAsked:
 
 Event = (
     Tick
-    | Pushed
+    | StoreNotified
     | Exchanged
     | StoreFailed
     | PortFound
@@ -203,7 +203,7 @@ Event = (
     | WorkloadGone
     | WorkloadStuck
     | HealthChecked
-    | WorkloadSick
+    | WorkloadUnhealthy
     | Drained
     | StopAsked
 )

@@ -55,14 +55,13 @@ def _list_recent_answers(state: State) -> dict[str, float]:
 
 
 def _must_prove_itself(state: State, record: Record) -> bool:
-    """Whether I wait for its answer: for that of rank 0, and of any other instance that has not
-    started, since nobody has probed that one yet. A silent member may be down, and will rejoin alone,
-    too.
+    """Whether to wait for this peer's answer: always for rank 0, and for any instance that has not started,
+    since nobody has probed it yet. A silent member may be down, and will rejoin alone, too.
     """
-    found = state.barrier.found.get(record.incarnation)
-    if record.rank == 0 or found is None:
+    result = state.barrier.found.get(record.incarnation)
+    if record.rank == 0 or result is None:
         return True
-    return not record.state.started and found not in {ProbeResult.SILENT, ProbeResult.REFUSED}
+    return not record.state.started and result not in {ProbeResult.SILENT, ProbeResult.REFUSED}
 
 
 def may_rejoin(state: State) -> bool:

@@ -73,10 +73,10 @@ class OomCounter:
 def _read_oom_kills(path: str) -> int | None:
     """Read a counter; None if it does not exist."""
     try:
-        found = _COUNT.search(procfs.read_line(path))
+        match = _COUNT.search(procfs.read_line(path))
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
 def _find_counter_files(proc_self: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.core import probe_answers
 from unitagent.core.model import Phase
+from unitagent.core.probe_answers import ProbeAnswer
+from unitagent.core.probe_paths import Probe
 from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
 from unitagent.probes.metrics import Metrics
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from unitagent.workload.file_warmer import FileWarmer
 
 
-class Views:
+class AgentAnswers:
     """The ``Answers`` of one agent."""
 
     def __init__(
@@ -45,21 +48,10 @@ class Views:
         """The state at this moment, so that a lease that has expired since the last event counts."""
         return replace(self._agent.state, now=time.monotonic())
 
-    def live(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/livez``."""
-        return probe_answers.answer_livez()
-
-    def ready(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/readyz``."""
-        return probe_answers.answer_readyz(self._state)
-
-    def traffic(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/traffic``."""
-        return probe_answers.answer_traffic(self._state)
-
-    def startup(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/startupz``."""
-        return probe_answers.answer_startupz(self._state)
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
+        """Answer one of ``PROBES``, by its rule in the core."""
+        rule: Callable[[State], ProbeAnswer] = getattr(probe_answers, probe.rule)
+        return rule(self._state)
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
@@ -74,9 +66,9 @@ class Views:
         """Return whether the whole Unit serves."""
         return probe_answers.is_ready(self._state)
 
-    def metrics(self) -> bytes:
+    def metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
         """Return ``/metrics``."""
-        return self._metrics.render(self.status(), time.monotonic())
+        return self._metrics.render(self.status(), time.monotonic(), processes)
 
     async def processes(self) -> list[dict[str, Any]]:
         """Return what each process of the workload uses now."""
@@ -84,8 +76,8 @@ class Views:
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
-        rules = self._agent.state.config
-        return rules.unit, rules.rank, rules.incarnation
+        config = self._agent.state.config
+        return config.unit, config.rank, config.incarnation
 
     def peers(self) -> set[str]:
         """Return the addresses of all known instances."""
