@@ -64,13 +64,20 @@ class Endings:
             )
 
     def _note_lost_members(self, one: Instance) -> None:
-        """5: a member is replaced that the store lost, and that could not write again for a takeover."""
-        work, world = one.workload, self.watch.world
-        forgotten = min(world.boards.lost_at, world.now - world.timing.takeover)
+        """5: a member is replaced that the store lost, and that could not write again for a takeover; in a
+        split store also one on the other side (seed 100005284).
+        """
+        work, world, boards = one.workload, self.watch.world, self.watch.world.boards
+        server = boards.of(one.host)
+        if work is None or server is None:
+            return
+        forgotten = world.now - world.timing.takeover
         for two in world.lives:
-            member = work is not None and two.incarnation in work.gang.incarnations
-            holder = world.boards.main.board.holders.get(two.rank) or two.incarnation
-            if member and holder != two.incarnation and two.last_answer <= forgotten:
+            elsewhere = boards.old is not None and boards.of(two.host) is not server
+            silent = two.last_answer <= min(boards.lost_at, forgotten)
+            holder = server.board.holders.get(two.rank) or two.incarnation
+            replaced = two.incarnation in work.gang.incarnations and holder != two.incarnation
+            if replaced and (silent or (elsewhere and boards.split_at <= forgotten)):
                 self.watch.add_strike(two.rank, "replaced")
 
     def _list_reasons(self, one: Instance) -> list[Strike]:
