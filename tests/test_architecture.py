@@ -25,7 +25,17 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "unit_cli.py",
 }
 INTERFACES = {"unitagent.store.protocol"}  # records that say what a room gives; they do nothing
-PURE = {"hashlib", "__future__", "dataclasses", "enum", "typing", "collections", "itertools"}
+PURE = {
+    "hashlib",
+    "__future__",
+    "dataclasses",
+    "enum",
+    "functools",
+    "msgspec",
+    "typing",
+    "collections",
+    "itertools",
+}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 50
 
 

@@ -12,8 +12,10 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
@@ -50,8 +52,7 @@ _AGAIN = 1.0  # seconds before failed work is tried again
 _LAST_WORDS = 0.5  # seconds to flush the workload's output
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Components:
+class Components(Struct, frozen=True, kw_only=True):
     """The components through which an agent acts."""
 
     store: Store

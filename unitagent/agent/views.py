@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import replace
 
 from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement

@@ -8,7 +8,7 @@ gang, it starts. If the roster changes in between, that is another gang, to be c
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode

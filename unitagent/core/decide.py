@@ -32,7 +32,8 @@ In the comments of the core, "I" is the agent whose state it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unitagent.core import (
     barrier,

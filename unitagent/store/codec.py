@@ -22,11 +22,11 @@ import functools
 import ipaddress
 import json
 import re
-from dataclasses import asdict, replace
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from unitagent.core.history import HistoryEvent
 from unitagent.core.model import Beat, Failure, Order, Record
@@ -52,7 +52,7 @@ def encode_value(value: Value) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(asdict(value), ensure_ascii=False).encode(errors="replace")
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode(errors="replace")
 
 
 def encode_failure(failure: Failure) -> bytes:

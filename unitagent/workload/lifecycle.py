@@ -13,8 +13,10 @@ import logging
 import math
 import os
 import signal
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.exits import Exit
 from unitagent.core.model import shorten_list
@@ -43,8 +45,7 @@ _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
 _SAMPLE_SECONDS = 0.5  # the most that sampling the resources may delay a stop
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(Struct, frozen=True):
     """Something of the workload that does not go away; ``why`` explains it."""
 
     why: str

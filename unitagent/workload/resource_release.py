@@ -16,8 +16,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from unitagent.system import procfs
 from unitagent.workload import leftovers
@@ -26,8 +27,7 @@ from unitagent.workload.tcp_listeners import Inode, list_listeners
 _POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class HeldResources:
+class HeldResources(Struct, frozen=True):
     """What was not released, as clauses for a message.
 
     Attributes:

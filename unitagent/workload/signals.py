@@ -14,8 +14,9 @@ import asyncio
 import contextlib
 import signal
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,7 @@ _OURS_ALONE = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class InheritedSignals:
+class InheritedSignals(Struct, frozen=True):
     """The signal state that this process was started with.
 
     Attributes:
