@@ -179,7 +179,8 @@ class Unit:
             case act.Exchange():
                 self._exchange(rank, action)
             case act.FindPort():
-                self._put(rank, PortFound, action.generation, 20000 + action.generation)
+                port = 20000 + action.generation
+                self._put(rank, PortFound, action.generation, port, port + 1)
             case act.CheckPeers():
                 self._check(rank, action)
             case act.AskPeer():

@@ -386,7 +386,7 @@ def _the_same_port_again() -> Any:
     def found(state: State, event: PortFound) -> State:
         idle = state.me.state is InstanceState.IDLE
         return (
-            update_record(state, master_port=20000)
+            update_record(state, master_port=20000, next_port=20000)
             if event.generation == state.me.generation and idle
             else state
         )

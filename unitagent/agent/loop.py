@@ -83,7 +83,7 @@ class Agent:
         self._launch: Launch | None = None
         self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
-        self._ports: frozenset[int] = frozenset()
+        self._port = self._next_port = 0
         self._components: Components
         self._failure_output: FailureOutput
 
@@ -266,14 +266,23 @@ class Agent:
     async def _find_master_port(self, action: act.FindPort) -> None:
         while action.generation == self.state.me.generation:
             try:
-                port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
-            except (OSError, RuntimeError) as error:  # no port, or no thread to search for one
+                port, following = self._choose_ports()
+            except OSError as error:
                 _log.warning("cannot find a free master port, trying again: %s", error)
                 await asyncio.sleep(_AGAIN)
             else:
-                self._ports = frozenset({port})
-                self._enqueue_event(ev.PortFound, action.generation, port)
+                self._port, self._next_port = port, following
+                self._enqueue_event(ev.PortFound, action.generation, port, following)
                 return
+
+    def _choose_ports(self) -> tuple[int, int]:
+        """Choose a port and the one after it: others know it from here, and need not ask before a restart.
+
+        Some twenty binds without a wait, a third of a millisecond; a thread would take as long to begin.
+        """
+        ip = self.state.me.ip
+        port = find_master_port(ip, (self._port,), self._next_port)
+        return port, find_master_port(ip, (self._port, port))
 
     def _spawn_workload(self, gang: Gang) -> None:
         try:

@@ -47,11 +47,12 @@ class StoreFailed(Struct, frozen=True):
 
 
 class PortFound(Struct, frozen=True):
-    """A free master port for this generation."""
+    """A free master port for this generation, and one that is free for the next one so far."""
 
     now: float
     generation: int
     port: int
+    next_port: int
 
 
 class ProbeResult(StrEnum):

@@ -121,6 +121,7 @@ class Record(Struct, frozen=True, kw_only=True):
         begun: The last generation that is known to have started with an earlier holder of this rank.
         gang: Id of the gang it has confirmed at the barrier of ``generation``; empty for none.
         master_port: Free port chosen for this generation; only rank 0 sets it.
+        next_port: The port that rank 0 will choose for its next generation, if it is still free by then.
         pid: The workload's main process; None if there is none.
         exit_code: The workload's exit status as a shell reports it; None while it runs.
         asked: The agent was asked to stop, by a signal or an order, so the Unit or this instance goes down.
@@ -152,6 +153,7 @@ class Record(Struct, frozen=True, kw_only=True):
     begun: int = 0
     gang: str = ""
     master_port: int = 0
+    next_port: int = 0
     pid: int | None = None
     exit_code: int | None = None
     asked: bool = False

@@ -91,6 +91,7 @@ class StoreView(Struct, frozen=True, kw_only=True):
         look: Something may be new, so the next exchange is due at once.
         notify: The next exchange wakes all other agents up.
         next_beat: When an exchange is due in any case.
+        held_since: Since when I hold back a change of my record that another one will follow at once.
         leases: When the others' heartbeats changed.
         order: The last operator's order.
         implausible: A generation that was named and cannot be right; 0 for none.
@@ -118,6 +119,7 @@ class StoreView(Struct, frozen=True, kw_only=True):
     look: bool = True
     notify: bool = False
     next_beat: float = 0.0
+    held_since: float | None = None
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
     implausible: int = 0

@@ -173,6 +173,7 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "ip": is_valid_ip(record.ip),
         "port": (1 if needs_port else 0) <= record.port <= MAX_PORT,
         "master_port": 0 <= record.master_port <= MAX_PORT,
+        "next_port": 0 <= record.next_port <= MAX_PORT,
         "tenure": 0 <= record.tenure <= MAX_EXACT,
         "edition": 0 <= record.edition <= MAX_EXACT,
         "begun": 0 <= record.begun <= MAX_GENERATION,
