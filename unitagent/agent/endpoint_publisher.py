@@ -22,6 +22,7 @@ from unitagent.store.registry import Registry
 _log = logging.getLogger(__name__)
 
 _SHARE = 0.25  # of the lease, after which an entry is renewed; a heartbeat more is still below the lease
+_CALM = 0.1  # seconds in which a change of anything but the traffic may wait for the next one
 _FAREWELL = 0.5  # seconds to withdraw the entry at the end
 
 
@@ -35,6 +36,8 @@ class EndpointPublisher:
         self._address = (ip, port)
         self._published: Endpoint | None = None
         self._is_reachable = True
+        self._published_at = -_CALM
+        self._is_held = False
         self._due_at = 0.0
 
     @contextlib.asynccontextmanager
@@ -55,17 +58,29 @@ class EndpointPublisher:
                 await self._publish_changes()
             except Exception as error:  # noqa: BLE001 - any error is logged and retried
                 self._log_failure(error)
-            await self._views.next_step()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CALM if self._is_held else None):
+                    await self._views.next_step()
 
     async def _publish_changes(self) -> None:
-        entry = self._make_entry()
-        if not entry.generation or (entry == self._published and time.monotonic() < self._due_at):
+        entry, now = self._make_entry(), time.monotonic()
+        self._is_held = False
+        if not entry.generation or (now < self._due_at and not self._is_news(entry, now)):
+            self._is_held = bool(entry.generation) and entry != self._published
             return
-        first, self._published = self._published is None, entry
+        first, self._published, self._published_at = self._published is None, entry, now
         self._due_at = time.monotonic() + self._settings.heartbeat
         await self._registry.announce_endpoint(entry, first=first)
         self._due_at = time.monotonic() + _SHARE * self._settings.lease
         self._is_reachable = True
+
+    def _is_news(self, entry: Endpoint, now: float) -> bool:
+        """Whether to publish at once: a restart changes the phase several times within milliseconds, and only
+        those who send traffic cannot wait.
+        """
+        if self._published is None or entry.traffic != self._published.traffic:
+            return True
+        return entry != self._published and now - self._published_at >= _CALM
 
     def _log_failure(self, error: Exception) -> None:
         """Log one failure per outage."""

@@ -234,7 +234,7 @@ class Workload:
 
     async def _end_workload(self, *, polite: bool) -> Stuck | None:
         try:
-            if polite:
+            if polite and not await self._is_gone():
                 await self.sample_resources()
             stuck = None if polite and await self._terminate_politely() else await self._kill_until_gone()
             self._terminal.take_back()
@@ -279,7 +279,10 @@ class Workload:
         """Release what outlives processes; log what stays held, and report a GPU, without which nothing can
         start.
         """
-        await run_in_thread_or_here(self._shm.remove_leftovers)
+        if self._shm.has_leftovers():
+            await run_in_thread_or_here(self._shm.remove_leftovers)
+        if self._resources.is_free():  # as most are; a thread would take longer to begin than the glance
+            return None
         left = await run_in_thread_or_here(lambda: self._resources.wait_until_free(self._release_seconds))
         for held in (*left.ports, *left.held_by_others):
             _log.warning("the workload is gone, but %s", held)
