@@ -234,7 +234,7 @@ class Workload:
 
     async def _end_workload(self, *, polite: bool) -> Stuck | None:
         try:
-            if polite and not await self._is_gone():
+            if polite and (self.pid is not None or not await self._is_gone()):
                 await self.sample_resources()
             stuck = None if polite and await self._terminate_politely() else await self._kill_until_gone()
             self._terminal.take_back()
