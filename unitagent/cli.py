@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from unitagent import __version__, commands
+from unitagent.core.probe_paths import PROBES
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system.limits import MAX_SECONDS
@@ -26,8 +27,8 @@ _VALUED = ("--format",)  # options outside the table that take a value, of comma
 class _Parser(argparse.ArgumentParser):
     """Reports errors in one line, and accepts no abbreviated options."""
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given, allow_abbrev=False)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (see `{self.prog} --help`)")
@@ -131,7 +132,7 @@ def _print_completion(namespace: argparse.Namespace) -> int:
 
 
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", choices=("compose", "swarm", "lws"))
+    parser.add_argument("engine", choices=("compose", "swarm", "lws"), help="the form of the manifests")
     parser.add_argument("file", metavar="SERVICE.json", help="path of an EAS service file")
     help_line = "add the agent from this image (compose and lws), if the service's own image lacks it"
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
@@ -146,7 +147,8 @@ def _parse_timeout(text: str) -> float:
 
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
+    lines = (f"{probe.word}: {probe.passes}" for probe in PROBES)
+    parser.add_argument("kind", choices=[probe.word for probe in PROBES], help=". ".join(lines))
     parser.add_argument("--address", metavar="HOST:PORT", help=_PROBE_ADDRESS)
     parser.add_argument(
         "--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"
@@ -168,7 +170,7 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to write the script for")
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -213,9 +215,7 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
-    parser.add_argument(
-        "--format", choices=kinds, default="json", help="the reader of the list [default: json]"
-    )
+    parser.add_argument("--format", choices=kinds, default="json", help="the format to print [default: json]")
     parser.add_argument("--watch", metavar="FILE", help="keep this file up to date, until Ctrl-C or SIGTERM")
     help_line = "with --watch: run this shell command after each change of the file"
     parser.add_argument("--on-change", metavar="CMD", help=help_line)
@@ -226,7 +226,9 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
     )
-    parser.add_argument("--wait", action="store_true", help="wait until the Unit has done it")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until all ranks have drained, or serve again"
+    )
     parser.set_defaults(kind=kind)
     _add_variables(parser)
 
@@ -261,14 +263,14 @@ COMMANDS: dict[str, Command] = {
                "Check this container before a start; each problem comes with a remedy.",
                "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
     "render": (commands.render_manifest, _render_arguments,
-               "Render a service file as manifests for an existing engine.", None),
+               "Render a service file as manifests for Compose, Swarm or a LeaderWorkerSet.", None),
     "endpoints": (commands.show_endpoints, _endpoints_arguments,
                   "List where rank 0 of each ready Unit in the store takes traffic.",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
-    "drain": (commands.send_order, partial(_order_arguments, "drain"), "Ask the Unit to drain and stop.",
+    "drain": (commands.send_order, partial(_order_arguments, "drain"), "Drain the Unit and stop it.",
               "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
     "restart": (commands.send_order, partial(_order_arguments, "restart"),
-                "Ask the Unit to restart as a whole.",
+                "Restart the whole Unit.",
                 "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
     "completion": (_print_completion, _completion_arguments,
                    "Print a script for the shell's completion of unitagent commands.", None),

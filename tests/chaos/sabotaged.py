@@ -46,7 +46,7 @@ def panics_without_store() -> None:
 
 def ignores_the_others() -> None:
     """It serves on when another rank's failure has ended the generation."""
-    real = shutdown.stop_after_end
+    real = shutdown.stop_ended_generation
 
     def wind_down(state: State) -> Result:
         return (

@@ -22,9 +22,9 @@ from unitagent.core.events import (
     PeersChecked,
     PortFound,
     ProbeResult,
-    Pushed,
     Spawned,
     StoreFailed,
+    StoreNotified,
     Tick,
     WorkloadExited,
     WorkloadGone,
@@ -216,7 +216,7 @@ class Unit:
             self._put(rank, Exchanged, reply)
         for other in self._others(rank) if pushed else ():
             if other not in self.cut:
-                self._put(other, Pushed)
+                self._put(other, StoreNotified)
 
     def _others(self, rank: int) -> Iterable[int]:
         return (other for other in self.agents if other != rank)

@@ -92,7 +92,7 @@ def test_the_default_route_with_the_least_metric(namespace: Namespace) -> None:
     assert namespace.find()["found"] == ["enb", "10.0.1.2", "AF_INET"]
 
 
-def test_the_only_card_needs_no_route_but_two_are_not_guessed_between(namespace: Namespace) -> None:
+def test_the_only_interface_needs_no_route_but_two_are_not_guessed_between(namespace: Namespace) -> None:
     namespace.ip(*card("eth0", "10.0.0.2/24"))
     assert namespace.find()["found"] == ["eth0", "10.0.0.2", "AF_INET"]
     namespace.ip(*card("eth2", "10.0.2.2/24"))
@@ -102,7 +102,7 @@ def test_the_only_card_needs_no_route_but_two_are_not_guessed_between(namespace:
     assert "COMM_IFNAME" in error
 
 
-def test_a_card_that_comes_late_is_waited_for(namespace: Namespace) -> None:
+def test_a_interface_that_comes_late_is_waited_for(namespace: Namespace) -> None:
     finder = namespace.start("late0", "", 60)
     assert finder.stdout is not None
     assert "'late0' is not an interface" in json.loads(finder.stdout.readline())["waiting"]
@@ -135,7 +135,7 @@ def test_link_local_addresses_are_not_told_to_others(namespace: Namespace) -> No
     assert namespace.find(rank_ip="169.254.7.7")["found"] == ["eth1", "169.254.7.7", "AF_INET"]
 
 
-def test_a_link_local_address_is_the_last_choice_on_a_card_that_was_named(namespace: Namespace) -> None:
+def test_a_link_local_address_is_the_last_choice_on_a_interface_that_was_named(namespace: Namespace) -> None:
     namespace.ip(*card("eth1", "169.254.7.7/16"))
     assert namespace.find("eth1")["found"] == ["eth1", "169.254.7.7", "AF_INET"]
     assert "link-local addresses only: 169.254.7.7 is used" in namespace.told("eth1")[0]
@@ -158,7 +158,7 @@ def test_a_link_local_address_of_ipv6_is_never_told(namespace: Namespace) -> Non
         (["link add net0 type veth peer name other", "address add 10.9.9.9/24 dev net0"], "net0 has no link"),
     ],
 )
-def test_a_usual_card_of_no_use_is_passed_over(namespace: Namespace, odd: list[str], why: str) -> None:
+def test_a_usual_interface_of_no_use_is_passed_over(namespace: Namespace, odd: list[str], why: str) -> None:
     namespace.ip(*odd, *card("ens3", "10.0.0.2/24"), "route add default via 10.0.0.1")
     assert namespace.find(wait=60)["found"] == ["ens3", "10.0.0.2", "AF_INET"]
     (told,) = namespace.told()
@@ -192,7 +192,7 @@ def test_eth1_serves_where_net0_is_of_no_use(namespace: Namespace) -> None:
     assert namespace.find(wait=60)["found"] == ["eth1", "10.0.1.2", "AF_INET"]
 
 
-def test_a_card_that_was_named_is_never_passed_over(namespace: Namespace) -> None:
+def test_a_interface_that_was_named_is_never_passed_over(namespace: Namespace) -> None:
     namespace.ip("link add eth1 type veth peer name other", *card("ens3", "10.0.0.2/24"))
     namespace.ip("route add default via 10.0.0.1")
     assert "eth1 has no link" in namespace.find("eth1", wait=1)["error"]
@@ -213,7 +213,7 @@ def test_a_deprecated_address_is_passed_over(namespace: Namespace) -> None:
     assert namespace.find(wait=30)["found"] == ["eth1", "fd00::2", "AF_INET6"]
 
 
-def test_a_renamed_card_is_gone_and_the_error_lists_what_is_there(namespace: Namespace) -> None:
+def test_a_renamed_interface_is_gone_and_the_error_lists_what_is_there(namespace: Namespace) -> None:
     namespace.ip(
         *card("eth1", "10.0.0.2/24"), "link set eth1 down", "link set eth1 name ens5", "link set ens5 up"
     )
@@ -223,7 +223,7 @@ def test_a_renamed_card_is_gone_and_the_error_lists_what_is_there(namespace: Nam
 
 
 @pytest.mark.parametrize("other", ["enP7s7", "enp0s31f6np0-of-a-long-name"])
-def test_a_card_called_by_another_name_of_it(namespace: Namespace, other: str) -> None:
+def test_a_interface_called_by_another_name_of_it(namespace: Namespace, other: str) -> None:
     """Libraries find cards by their own names only, so that is what the workload is told."""
     namespace.ip(*card("eth1", "10.0.1.2/24"), f"link property add dev eth1 altname {other}")
     assert namespace.find(other)["found"] == ["eth1", "10.0.1.2", "AF_INET"]
@@ -231,17 +231,19 @@ def test_a_card_called_by_another_name_of_it(namespace: Namespace, other: str) -
     assert f"eth1 (also {other}) 10.0.1.2" in namespace.find("eth7")["error"]
 
 
-def test_a_card_without_a_link_is_not_used(namespace: Namespace) -> None:
+def test_a_interface_without_a_link_is_not_used(namespace: Namespace) -> None:
     namespace.ip(
         "link add eth1 type veth peer name other", "link set eth1 up", "address add 10.0.0.2/24 dev eth1"
     )
     assert "eth1 has no link" in namespace.find()["error"]
 
 
-def test_an_address_is_found_on_its_card(namespace: Namespace) -> None:
+def test_an_address_is_found_on_its_interface(namespace: Namespace) -> None:
     namespace.ip(*card("eth0", "10.0.0.2/24"), *card("eth1", "10.0.1.2/24"))
     assert namespace.find(rank_ip="10.0.0.2")["found"] == ["eth0", "10.0.0.2", "AF_INET"]
-    assert "RANK_IP='10.0.0.3' is on no interface" in namespace.find(rank_ip="10.0.0.3")["error"]
+    assert (
+        "RANK_IP='10.0.0.3' is not assigned to any interface" in namespace.find(rank_ip="10.0.0.3")["error"]
+    )
 
 
 def test_netlink_is_not_even_imported_when_both_are_given(namespace: Namespace) -> None:

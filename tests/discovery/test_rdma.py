@@ -18,7 +18,7 @@ def sysfs(tmp_path: Path) -> Sysfs:
     return Sysfs(tmp_path)
 
 
-def test_a_card_with_a_device_of_its_own(sysfs: Sysfs) -> None:
+def test_a_interface_with_a_device_of_its_own(sysfs: Sysfs) -> None:
     sysfs.card("eth2", "mlx5_1")
     sysfs.hca("mlx5_1")
     sysfs.gid("mlx5_1", 0, LOCAL, "eth2")
@@ -33,7 +33,7 @@ def test_a_card_with_a_device_of_its_own(sysfs: Sysfs) -> None:
     assert found.gids == (Gid(0, LOCAL, "RoCE v2", "eth2"), Gid(3, MAPPED, "RoCE v2", "eth2"))
 
 
-def test_a_macvlan_card_is_found_by_the_gid_tables(sysfs: Sysfs) -> None:
+def test_a_macvlan_interface_is_found_by_the_gid_tables(sysfs: Sysfs) -> None:
     sysfs.card("net1")
     for name in ("mlx5_1", "mlx5_10"):
         sysfs.hca(name)
@@ -45,7 +45,7 @@ def test_a_macvlan_card_is_found_by_the_gid_tables(sysfs: Sysfs) -> None:
     assert found.nccl == "=mlx5_10:1"
 
 
-def test_the_port_is_the_one_whose_table_names_the_card(sysfs: Sysfs) -> None:
+def test_the_port_is_the_one_whose_table_names_the_interface(sysfs: Sysfs) -> None:
     sysfs.card("eth3", "mlx4_0")
     for port in (1, 2):
         sysfs.hca("mlx4_0", port)
@@ -55,7 +55,7 @@ def test_the_port_is_the_one_whose_table_names_the_card(sysfs: Sysfs) -> None:
     assert found.port == 2
 
 
-def test_without_a_table_the_port_is_the_cards_own(sysfs: Sysfs) -> None:
+def test_without_a_table_the_port_is_the_interface_own(sysfs: Sysfs) -> None:
     sysfs.card("ib1", "mlx4_0", dev_port=1)
     sysfs.hca("mlx4_0", 2)
     found = find_hca("ib1", sysfs.root)

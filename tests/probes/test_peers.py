@@ -255,7 +255,7 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
 
 
 @in_loop
-async def test_questions_come_from_our_card() -> None:
+async def test_questions_come_from_our_interface() -> None:
     callers = []
 
     async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -28,11 +28,11 @@ class FakeUnits:
         self.open.set()
         self.error = error
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def list_units(self) -> list[dict[str, Any]]:
         await self._read("")
         return [{"unit": "u"}]
 
-    async def one(self, name: str) -> dict[str, Any] | None:
+    async def get_unit(self, name: str) -> dict[str, Any] | None:
         await self._read(name)
         return status() if name == "u" else None
 

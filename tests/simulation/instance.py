@@ -26,7 +26,7 @@ from unitagent.core.events import (
     StoreFailed,
     Tick,
     WorkloadGone,
-    WorkloadSick,
+    WorkloadUnhealthy,
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
@@ -263,7 +263,7 @@ class Instance:
         """Its shell has found that the workload lives and cannot work."""
         if self.workload is not None and self.workload.main and self.state.me.state.serving:
             self.handle_event(
-                WorkloadSick, make_failure(self.state, self.rank, Reason.STALLED, "no token is made")
+                WorkloadUnhealthy, make_failure(self.state, self.rank, Reason.STALLED, "no token is made")
             )
 
     # what it does

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.core import test_failing, test_forming, test_leases
+from tests.core import test_failures, test_forming, test_leases
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import apply_event as facts
@@ -123,9 +123,9 @@ def _old_failures() -> Any:
         )
         if old and state.me.state.serving and state.generation == state.me.generation:
             return replace(state, generation=state.generation + 1), ()
-        return failures.note_generation_end(state)
+        return failures.start_recovery_timing(state)
 
-    return _patch_rule(failures.note_generation_end, note)
+    return _patch_rule(failures.start_recovery_timing, note)
 
 
 def _exit_0_is_fine() -> Any:
@@ -236,7 +236,7 @@ def _claim_nothing() -> Any:
 
 
 def _wait_no_longer_than_rank_0() -> Any:
-    return patch.object(shutdown, "HELD_SHARE", shutdown.LEADER_SHARE)
+    return patch.object(shutdown, "FOLLOWER_WAIT_FRACTION", shutdown.LEADER_STOP_FRACTION)
 
 
 def _nobody_rejoins() -> Any:
@@ -567,35 +567,35 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     ),
     (
         Mutant("who was cut off waits for a job that is done", _wait_for_what_is_done),
-        test_failing.test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again,
+        test_failures.test_a_job_whose_cut_off_rank_comes_back_when_rank_0_is_done_starts_again,
     ),
     (
         Mutant("a rank whose holder's name is lost is free", _a_name_is_the_holder),
-        test_failing.test_a_rank_whose_holder_beats_is_held_though_the_store_lost_its_name,
+        test_failures.test_a_rank_whose_holder_beats_is_held_though_the_store_lost_its_name,
     ),
     (
         Mutant("an isolated one goes on without a look at the store", _go_on_unasked),
-        test_failing.test_who_was_isolated_looks_at_the_store_before_it_goes_on,
+        test_failures.test_who_was_isolated_looks_at_the_store_before_it_goes_on,
     ),
     (
         Mutant("who stands in a member's place is a stranger", _who_stands_in_its_place_is_a_stranger),
-        test_failing.test_who_stands_and_beats_in_a_members_place_has_followed_it,
+        test_failures.test_who_stands_and_beats_in_a_members_place_has_followed_it,
     ),
     (
         Mutant("a restart is charged before its cause is known", _charge_what_is_not_known),
-        test_failing.test_who_cannot_learn_why_its_generation_ended_charges_nothing_yet,
+        test_failures.test_who_cannot_learn_why_its_generation_ended_charges_nothing_yet,
     ),
     (
         Mutant("the end of all at once is not charged", _the_dead_charge_nothing),
-        test_failing.test_the_end_of_all_at_once_is_charged_by_those_who_follow,
+        test_failures.test_the_end_of_all_at_once_is_charged_by_those_who_follow,
     ),
     (
         Mutant("who was lost and is forgotten lives again", _forgotten_is_alive_again),
-        test_failing.test_a_lost_rank_that_the_store_forgets_is_lost_still,
+        test_failures.test_a_lost_rank_that_the_store_forgets_is_lost_still,
     ),
     (
         Mutant("a long pause is no break of contact", _a_pause_is_no_break),
-        test_failing.test_an_answer_that_took_long_shows_no_silence,
+        test_failures.test_an_answer_that_took_long_shows_no_silence,
     ),
     (
         Mutant("a claim takes from whoever has come back", _who_comes_back_is_taken_from),
@@ -603,7 +603,7 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     ),
     (
         Mutant("a pause of my own is evidence against others", _a_pause_is_evidence),
-        test_failing.test_who_stood_still_has_seen_nobody_silent_meanwhile,
+        test_failures.test_who_stood_still_has_seen_nobody_silent_meanwhile,
     ),
 )
 

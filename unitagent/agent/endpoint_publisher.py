@@ -12,8 +12,9 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
-from unitagent.agent.views import Views
+from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.core.probe_answers import OK
+from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import StoreError
 from unitagent.settings import Settings
 from unitagent.store.protocol import Endpoint
@@ -29,9 +30,11 @@ _FAREWELL = 0.5  # seconds to withdraw the entry at the end
 class EndpointPublisher:
     """Publishes the endpoint of one Unit from its first generation until its agent exits."""
 
-    def __init__(self, registry: Registry, views: Views, settings: Settings, ip: str, port: int) -> None:
+    def __init__(
+        self, registry: Registry, answers: AgentAnswers, settings: Settings, ip: str, port: int
+    ) -> None:
         self._registry = registry
-        self._views = views
+        self._answers = answers
         self._settings = settings
         self._address = (ip, port)
         self._published: Endpoint | None = None
@@ -60,7 +63,7 @@ class EndpointPublisher:
                 self._log_failure(error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CALM if self._is_held else None):
-                    await self._views.next_step()
+                    await self._answers.next_step()
 
     async def _publish_changes(self) -> None:
         entry, now = self._make_entry(), time.monotonic()
@@ -91,19 +94,19 @@ class EndpointPublisher:
 
     def _make_entry(self) -> Endpoint:
         settings, (ip, port) = self._settings, self._address
-        *_, incarnation = self._views.identity()
+        *_, incarnation = self._answers.identity()
         return Endpoint(
             unit=settings.unit,
             service=settings.service or settings.unit,
             revision=settings.revision,
             incarnation=incarnation,
-            generation=self._views.generation(),
+            generation=self._answers.generation(),
             ip=ip,
             port=port,
             probe_port=settings.http_port,
-            traffic=self._views.traffic().code == OK,
+            traffic=self._answers.answer_probe(TRAFFIC).code == OK,
             lease=settings.lease,
-            phase=self._views.phase().value,
+            phase=self._answers.phase().value,
         )
 
     async def _withdraw_entry(self) -> None:

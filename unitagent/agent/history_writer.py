@@ -44,7 +44,7 @@ _FAREWELL = 0.5  # seconds to write the last events
 class HistoryStore(Protocol):
     """Where events are stored."""
 
-    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Store these events; ``clock`` is the clock of their timestamps."""
 
     async def close(self) -> None:
@@ -72,13 +72,13 @@ class HistoryWriter:
         if self._is_broken:
             return
         try:
-            self._failure, moments = derive_events(self._failure, before, after, actions)
+            self._failure, events = derive_events(self._failure, before, after, actions)
         except Exception as error:  # noqa: BLE001  # an error here must not stop the agent
             self._is_broken = True
             _log.error("internal error: the Unit's history ends here: %r", error)
             return
-        for moment in moments:
-            self._enqueue_event(moment)
+        for event in events:
+            self._enqueue_event(event)
 
     @contextlib.asynccontextmanager
     async def write_in_background(self) -> AsyncIterator[None]:
@@ -94,8 +94,8 @@ class HistoryWriter:
             await asyncio.wait([task])
             await self._store.close()
 
-    def _enqueue_event(self, moment: HistoryEvent) -> None:
-        self._queue.append(replace(moment, number=self._count))
+    def _enqueue_event(self, event: HistoryEvent) -> None:
+        self._queue.append(replace(event, number=self._count))
         self._count += 1
         if len(self._queue) > _MOST:
             self._queue.popleft()

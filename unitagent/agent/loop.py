@@ -41,6 +41,7 @@ from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Components(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     watchdog: WatchdogClient
     history: HistoryWriter
+    warmer: FileWarmer | None = None
 
 
 class Agent:
@@ -97,7 +99,7 @@ class Agent:
         install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
         self._tasks.keep_running(self._monitor_processes, _AGAIN)
         self._tasks.keep_running(
-            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.Pushed)), _AGAIN
+            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.StoreNotified)), _AGAIN
         )
         self._enqueue_event(ev.Tick)
         code = None
@@ -117,7 +119,7 @@ class Agent:
 
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
-        self._enqueue_event(ev.Pushed)
+        self._enqueue_event(ev.StoreNotified)
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -193,8 +195,8 @@ class Agent:
         return None
 
     def _feed_watchdog(self) -> None:
-        """Let the workload run for a lease after our last heartbeat, or for as long as we hold out without a
-        store.
+        """Extend the watchdog's deadline: to a lease after our last heartbeat, without a store to a lease
+        after our last contact with anybody.
         """
         state = self.state
         if state.up:
@@ -285,6 +287,8 @@ class Agent:
         return port, find_master_port(ip, (self._port, port))
 
     def _spawn_workload(self, gang: Gang) -> None:
+        if self._components.warmer is not None:
+            self._components.warmer.stop("the workload started")
         try:
             self._launch = launch = self._components.launcher.prepare_launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
@@ -330,7 +334,7 @@ class Agent:
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
                 failure = self._make_failure(Reason(ended.reason), dead.describe(), ended.signal)
-                self._enqueue_event(ev.WorkloadSick, failure)
+                self._enqueue_event(ev.WorkloadUnhealthy, failure)
 
     def _on_verdict(self, verdict: HealthVerdict) -> None:
         if not (verdict.healthy or verdict.fatal):
@@ -338,12 +342,12 @@ class Agent:
         self._enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
     def _on_stall(self, why: str) -> None:
-        self._enqueue_event(ev.WorkloadSick, self._make_failure(Reason.STALLED, why))
+        self._enqueue_event(ev.WorkloadUnhealthy, self._make_failure(Reason.STALLED, why))
 
     def _make_failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
         rank = self.state.config.rank
-        found = make_failure(self.state, rank, reason, f"{describe_rank(self.state, rank)}: {why}")
-        return replace(found, signal=number)
+        failure = make_failure(self.state, rank, reason, f"{describe_rank(self.state, rank)}: {why}")
+        return replace(failure, signal=number)
 
     async def _await_drain(self) -> None:
         inflight = self._launch.inflight if self._launch is not None else None

@@ -14,15 +14,15 @@ from unitagent.core.events import (
     PeersChecked,
     PortFound,
     ProbeResult,
-    Pushed,
     Spawned,
     StopAsked,
     StoreFailed,
+    StoreNotified,
     Tick,
     WorkloadExited,
     WorkloadGone,
-    WorkloadSick,
     WorkloadStuck,
+    WorkloadUnhealthy,
 )
 from unitagent.core.exits import Exit
 from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
@@ -43,7 +43,7 @@ def apply_event(state: State, event: Event) -> State:
     match event:
         case Tick():
             return _note_pause(state, event.late)
-        case Pushed():
+        case StoreNotified():
             return state.with_store(look=True)
         case Exchanged():
             return _apply_reply(state, event)
@@ -62,7 +62,7 @@ def apply_event(state: State, event: Event) -> State:
 
 
 def _note_pause(state: State, seconds: float) -> State:
-    """Whatever I asked or waited for while I was suspended is no evidence."""
+    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing."""
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
         state = replace(state, late=state.now).with_store(leases=leases)
@@ -89,7 +89,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
             return state.with_workload(stuck=event.detail)
         case HealthChecked():
             return _apply_health_check(state, event)
-        case WorkloadSick():
+        case WorkloadUnhealthy():
             current = event.failure.generation == state.me.generation
             return state.with_workload(ended=state.workload.ended or event.failure) if current else state
         case Drained():
@@ -250,12 +250,12 @@ def _apply_port(state: State, event: PortFound) -> State:
 def _apply_peer_checks(state: State, event: PeersChecked) -> State:
     if event.gang != state.barrier.checking:
         return state
-    reached = {one for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
+    reached = {one: state.now for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
     state = state.with_store(look=True)  # the next step needs a snapshot of the store
     return state.with_barrier(
         checking="",
         check_again=state.now + state.config.timing.ask_every,
-        reached=state.barrier.reached | reached,
+        reached={**state.barrier.reached, **reached},
         found={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 

@@ -26,7 +26,7 @@ class Tick(Struct, frozen=True):
     late: float = 0.0
 
 
-class Pushed(Struct, frozen=True):
+class StoreNotified(Struct, frozen=True):
     """Another agent published a wake-up: the store has something new."""
 
     now: float
@@ -156,7 +156,7 @@ class HealthChecked(Struct, frozen=True):
     fatal: bool = True
 
 
-class WorkloadSick(Struct, frozen=True):
+class WorkloadUnhealthy(Struct, frozen=True):
     """The workload is alive but cannot work: its engine stalls, or it has lost child processes."""
 
     now: float
@@ -177,7 +177,7 @@ class StopAsked(Struct, frozen=True):
 
 Event = (
     Tick
-    | Pushed
+    | StoreNotified
     | Exchanged
     | StoreFailed
     | PortFound
@@ -189,7 +189,7 @@ Event = (
     | WorkloadGone
     | WorkloadStuck
     | HealthChecked
-    | WorkloadSick
+    | WorkloadUnhealthy
     | Drained
     | StopAsked
 )

@@ -86,9 +86,9 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each peer that was probed and did not answer in person."""
     unreached, me = [], describe_rank(state, state.config.rank)
     for record in roster:
-        found = state.barrier.found.get(record.incarnation)
+        result = state.barrier.found.get(record.incarnation)
         who = describe_rank(state, record.rank)
-        match found:
+        match result:
             case None | ProbeResult.ALIVE:
                 continue
             case ProbeResult.SELF:
@@ -190,11 +190,11 @@ def _parse_fingerprint(record: Record) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def _describe_difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+def _describe_difference(expected: Mapping[str, str], actual: Mapping[str, str]) -> str:
     """What differs, with both values unless they are hashes."""
-    names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    names = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
     return ", ".join(
-        f"{name}={found.get(name, 'unset')} (rank 0: {wanted.get(name, 'unset')})"
+        f"{name}={actual.get(name, 'unset')} (rank 0: {expected.get(name, 'unset')})"
         if name.startswith("UNIT_")
         else name
         for name in names

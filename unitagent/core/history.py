@@ -81,11 +81,11 @@ def derive_events(
         actions: The actions that ``decide`` returned.
 
     """
-    found = [one for rule in _RULES for one in rule(before, after)]
-    found += _derive_quit(after, actions)
-    if not found and after.me.state is not before.me.state:
-        found.append((EventKind.STATE, _describe_state(before, after)))
-    events = [_make_event(after, kind, detail) for kind, detail in found]
+    derived = [one for rule in _RULES for one in rule(before, after)]
+    derived += _derive_quit(after, actions)
+    if not derived and after.me.state is not before.me.state:
+        derived.append((EventKind.STATE, _describe_state(before, after)))
+    events = [_make_event(after, kind, detail) for kind, detail in derived]
     if after.recovery.failure != before.recovery.failure and not after.recovery.failure_stored:
         mine = after.recovery.failure
     if mine is None or not after.recovery.failure_stored:

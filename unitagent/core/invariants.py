@@ -101,7 +101,7 @@ def _charged_once(state: State) -> bool:
 
 
 def _reached_itself(state: State) -> bool:
-    return state.me.incarnation not in state.barrier.reached | state.peers.heard.keys()
+    return state.me.incarnation not in state.barrier.reached.keys() | state.peers.heard.keys()
 
 
 def _main_process_over_is_stopped(state: State) -> bool:

@@ -1,4 +1,6 @@
-"""Answers to probes: pure views of the state. Each failed check has a one-line reason."""
+"""The rules of the probes in :mod:`probe_paths`: pure views of the state. Each failed check has a one-line
+reason.
+"""
 
 from __future__ import annotations
 
@@ -109,15 +111,15 @@ def is_ready(state: State) -> bool:
     return all(check.ok for check in check_unit(state))
 
 
-def answer_livez() -> ProbeAnswer:
+def answer_livez(_: State) -> ProbeAnswer:
     """``/livez``: the loop of the agent runs, or there would be no answer."""
     return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
 
 
 def answer_readyz(state: State) -> ProbeAnswer:
     """``/readyz``: the same answer on every rank."""
-    found = check_unit(state)
-    return ProbeAnswer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+    checks = check_unit(state)
+    return ProbeAnswer(OK if all(check.ok for check in checks) else UNAVAILABLE, checks)
 
 
 def answer_traffic(state: State) -> ProbeAnswer:
@@ -125,11 +127,11 @@ def answer_traffic(state: State) -> ProbeAnswer:
     nothing new.
     """
     elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
-    found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
-    if all(check.ok for check in found):
-        return ProbeAnswer(OK, found)
+    checks = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
+    if all(check.ok for check in checks):
+        return ProbeAnswer(OK, checks)
     turned_away = state.config.rank != 0 or is_draining(state)
-    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, found)
+    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, checks)
 
 
 def answer_startupz(state: State) -> ProbeAnswer:

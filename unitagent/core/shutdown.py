@@ -15,11 +15,9 @@ from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import Result, State, gang_members, is_silent, log, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
-LEADER_SHARE = 0.8  # of the stop grace belongs to rank 0
-HELD_SHARE = (
-    0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
-)
-HOLD_SHARE = 0.2  # of the stop grace a lone instance waits to learn whether rank 0 is going too
+# Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get
+# SIGTERM earlier; that a lone instance waits to learn whether rank 0 stops too.
+LEADER_STOP_FRACTION, FOLLOWER_WAIT_FRACTION, LONE_WAIT_FRACTION = 0.8, 0.9, 0.2
 LAST_LOOK = 1.0  # more seconds for the store to answer, since a wake-up may have been lost
 FAREWELL = 1.0  # seconds to wait until the store has the last record
 
@@ -67,7 +65,7 @@ def drain_in_turn(state: State) -> Result:
 def _drain_leader(state: State) -> Result:
     way = state.shutdown
     since = way.draining or state.now
-    deadline = since + LEADER_SHARE * state.config.stop_grace
+    deadline = since + LEADER_STOP_FRACTION * state.config.stop_grace
     if _has_traffic(state):
         turned_away = since + state.config.deregister
         if state.now < turned_away:
@@ -89,7 +87,7 @@ def _has_traffic(state: State) -> bool:
 
 
 def _drain_follower(state: State, since: float) -> Result:
-    held_until = since + HELD_SHARE * state.config.stop_grace
+    held_until = since + FOLLOWER_WAIT_FRACTION * state.config.stop_grace
     if not _leader_stopped(state) and state.now < held_until and state.workload.phase is WorkloadPhase.ALIVE:
         return state, ()
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
@@ -112,7 +110,10 @@ def stop_alone(state: State) -> Result:
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    hold = since + (HELD_SHARE if state.shutdown.ordered else HOLD_SHARE) * state.config.stop_grace
+    hold = (
+        since
+        + (FOLLOWER_WAIT_FRACTION if state.shutdown.ordered else LONE_WAIT_FRACTION) * state.config.stop_grace
+    )
     if state.connected and not _leader_stopped(state):
         if state.now < hold:
             return state, ()
@@ -126,7 +127,7 @@ def _stop_workload(state: State, grace: float) -> Result:
     return update_record(state, state=InstanceState.STOPPING), (Stop(grace),)
 
 
-def stop_after_end(state: State) -> Result:
+def stop_ended_generation(state: State) -> Result:
     """The generation is over for me, by a failure, because I leave, or because the main process ended:
     stop.
     """

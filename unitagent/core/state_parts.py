@@ -134,7 +134,7 @@ class Barrier(Struct, frozen=True, kw_only=True):
         finding_port: The generation for which I am looking, or have looked, for a master port.
         checking: Id of the gang whose members I am probing; empty for none.
         check_again: When they may be probed again.
-        reached: Incarnations that have ever answered a probe from my network interface.
+        reached: When each incarnation last answered a probe from my network interface.
         found: Who answered in place of the incarnations that did not, at the last probe.
         confirmed: The members' records of the gang that I confirmed last.
         not_before: When the pause before a restart ends.
@@ -146,7 +146,7 @@ class Barrier(Struct, frozen=True, kw_only=True):
     finding_port: int = 0
     checking: str = ""
     check_again: float = 0.0
-    reached: frozenset[str] = frozenset()
+    reached: Mapping[str, float] = field(default_factory=dict)
     found: Mapping[str, ProbeResult] = field(default_factory=dict)
     confirmed: tuple[Record, ...] = ()
     not_before: float = 0.0

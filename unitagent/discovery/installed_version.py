@@ -30,10 +30,10 @@ def find_installed_version(package: str, argv: Sequence[str], path: str | None) 
     program = shutil.which(next(words, ""), path=path)
     if not program:
         return ""
-    found = {
+    versions = {
         version for root in _list_roots(Path(program), path) for version in _list_versions(package, root)
     }
-    return found.pop() if len(found) == 1 else ""
+    return versions.pop() if len(versions) == 1 else ""
 
 
 def _list_roots(program: Path, path: str | None) -> Iterator[Path]:
@@ -55,8 +55,8 @@ def _find_interpreter(program: Path, path: str | None) -> Path | None:
         return None
     words = line.removeprefix(b"#!").decode(errors="replace").split() if line.startswith(b"#!") else []
     if len(words) > 1 and PurePath(words[0]).name == "env":
-        found = shutil.which(words[1], path=path)
-        return Path(found) if found else None
+        interpreter = shutil.which(words[1], path=path)
+        return Path(interpreter) if interpreter else None
     return Path(words[0]) if words else None
 
 

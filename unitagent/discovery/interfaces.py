@@ -1,8 +1,8 @@
-"""Choose the network interface, and which of its addresses, the other instances shall use.
+"""Choose the network interface and address by which other instances reach this one.
 
-The invariant: pure. Addresses that mean nothing to other machines (loopback, link-local) are chosen only if
-a person named the interface, and an address that the kernel is still checking is never chosen. If the first
-candidate is not used, a notice says so.
+The invariant: these functions are pure. Addresses that mean nothing to other machines (loopback, link-local)
+are chosen only if a person named the interface, and an address that the kernel is still checking is never
+chosen. If the first candidate is not used, a notice says so.
 """
 
 from __future__ import annotations
@@ -111,11 +111,11 @@ def _choose_usual(seen: NetworkInterfaces, *, settled: bool) -> InstanceAddress 
     """Take the first of the usual interfaces, or once they are settled the first that is of use."""
     passed: list[str] = []
     for name in _list_candidates(seen):
-        found = _choose_on_interface(seen, name)
-        if isinstance(found, InstanceAddress):
-            then = f"so {name} with {found.ip} is used; set COMM_IFNAME to the interface that is meant"
-            return replace(found, notice="; ".join([*passed, then])) if passed else found
-        passed.append(found)
+        choice = _choose_on_interface(seen, name)
+        if isinstance(choice, InstanceAddress):
+            then = f"so {name} with {choice.ip} is used; set COMM_IFNAME to the interface that is meant"
+            return replace(choice, notice="; ".join([*passed, then])) if passed else choice
+        passed.append(choice)
         if not settled:
             break
     return passed[0] if passed else "no interface net0 or eth1, and no default route"
@@ -146,8 +146,8 @@ def _link_local(seen: NetworkInterfaces, name: str) -> InstanceAddress | None:
     if held is None:
         return None
     only = f"the interface {name} has link-local addresses only"
-    said = f"{only}: {held.ip} is used, which serves on this link alone"
-    return replace(_make_address(interface, held), notice=said)
+    notice = f"{only}: {held.ip} is used, which is reachable on this link only"
+    return replace(_make_address(interface, held), notice=notice)
 
 
 def _find_holder(seen: NetworkInterfaces, rank_ip: str) -> InstanceAddress | str:
@@ -157,9 +157,9 @@ def _find_holder(seen: NetworkInterfaces, rank_ip: str) -> InstanceAddress | str
                 return (
                     _make_address(interface, held)
                     if held.ready
-                    else f"RANK_IP={rank_ip!r} is not ready on {interface.name}"
+                    else f"RANK_IP={rank_ip!r} is not ready yet on {interface.name}"
                 )
-    return f"RANK_IP={rank_ip!r} is on no interface of this machine"
+    return f"RANK_IP={rank_ip!r} is not assigned to any interface of this machine"
 
 
 def _list_candidates(seen: NetworkInterfaces) -> list[str]:
@@ -176,7 +176,7 @@ def _list_candidates(seen: NetworkInterfaces) -> list[str]:
 
 
 def _list_usable(interface: NetworkInterface) -> list[InterfaceAddress]:
-    """Give the addresses to tell others; on the loopback interface, asked for by name, its own will do."""
+    """List the addresses to advertise; loopback addresses only on the loopback interface itself."""
     return [
         held
         for held in interface.addresses

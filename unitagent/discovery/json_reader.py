@@ -48,8 +48,8 @@ class JsonReader(Struct, frozen=True):
 
     def read_flag(self, key: str) -> bool | None:
         """Read true or false."""
-        found: bool | None = self._read_typed(key, bool)
-        return found
+        flag: bool | None = self._read_typed(key, bool)
+        return flag
 
     def read_text(self, key: str) -> str | None:
         """Read a string; an empty one counts as absent."""
@@ -65,15 +65,15 @@ class JsonReader(Struct, frozen=True):
 
     def read_objects(self, key: str) -> list[JsonReader]:
         """Read a list of objects."""
-        found = []
+        objects = []
         for index, item in enumerate(self.read_items(key)):
             if isinstance(item, dict):
-                found.append(self._read_below(f"{key}[{index}]", item))
+                objects.append(self._read_below(f"{key}[{index}]", item))
             else:
                 self.problems.append(
                     f"{self.format_path(key)}[{index}]={_show_value(item)}: must be an object"
                 )
-        return found
+        return objects
 
     def read_texts(self, key: str) -> tuple[str, ...]:
         """Read a list of strings."""

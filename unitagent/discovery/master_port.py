@@ -12,6 +12,8 @@ import random
 import socket
 from collections.abc import Collection
 
+from unitagent.system.addresses import find_family
+
 PORTS_ABOVE = 7
 _FIRST, _LAST = 20000, 29999
 _TRIES = 200
@@ -38,7 +40,7 @@ def find_master_port(address: str, used: Collection[int] = (), wanted: int = 0) 
 
 
 def _block_is_free(address: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = find_family(address)
     everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
     with contextlib.ExitStack() as held:
         try:

@@ -23,7 +23,7 @@ class Platform(Struct, frozen=True):
     """What one platform tells.
 
     Attributes:
-        name: of the platform, as in the README.
+        name: of the platform, as in ``docker/README.md``.
         rank: this instance's rank, if known.
         size: instances in the Unit, if known.
         leader: DNS name or IP of rank 0, if known.

@@ -157,7 +157,7 @@ def parse_service_file(text: str, path: str, variables: Collection[str] = ()) ->
     container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
     note_unknown_keys(root, KEYS)
     container.note_others_unknown(*_CONTAINER)
-    metadata.read_integer("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
+    metadata.read_integer("instance", 0, _MOST_UNITS)  # the number of Units is up to the platform
     checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
     environment = dict(_read_environment(container))
     result = ServiceFile(
@@ -173,7 +173,7 @@ def parse_service_file(text: str, path: str, variables: Collection[str] = ()) ->
         environment={n: v for n, v in environment.items() if n not in variables},
         sigterm=_read_sigterm(root, metadata),
         warnings=tuple(
-            f"UNIT_CONFIG={path!r}: {said}" for said in _list_warnings(root, container, len(containers))
+            f"UNIT_CONFIG={path!r}: {warning}" for warning in _list_warnings(root, container, len(containers))
         ),
     )
     if root.problems:
@@ -233,13 +233,13 @@ def _check_values(checks: Mapping[str, ServiceCheck]) -> Iterator[tuple[str, Sta
     """Health is what the file restarts a container for; readiness alone never does, so it is no health."""
     life = checks.get("liveness_check") or checks.get("health_check")
     if life:
-        told = {
+        values = {
             "UNIT_HEALTH_URL": life.url,
             "UNIT_HEALTH_INTERVAL_SECONDS": life.period,
             "UNIT_HEALTH_TIMEOUT_SECONDS": life.timeout,
             "UNIT_HEALTH_FAILURES": life.failures,
         }
-        for variable, value in told.items():
+        for variable, value in values.items():
             if value is not None:
                 yield (
                     variable,
@@ -277,10 +277,10 @@ def _read_words(container: JsonReader, key: str) -> tuple[str, ...]:
 
 
 def _check_passable(container: JsonReader, key: str, words: tuple[str, ...]) -> bool:
-    """Whether a program can be given these words; refuses the key otherwise."""
+    """Whether these words can be arguments of a program; reports the key otherwise."""
     passable = all(map(_is_passable, words))
     if not passable:
-        container.add_problem(key, "words that a program can be given: no zero bytes, valid Unicode")
+        container.add_problem(key, "valid Unicode without NUL bytes")
     return passable
 
 
@@ -302,10 +302,10 @@ def _is_passable(text: str) -> bool:
 
 
 def _read_sigterm(root: JsonReader, metadata: JsonReader) -> bool | None:
-    said = [
+    notices = [
         place.read_flag("enable_sigterm") for place in (root.read_object("rpc"), metadata.read_object("rpc"))
     ]
-    return next((flag for flag in said if flag is not None), None)
+    return next((flag for flag in notices if flag is not None), None)
 
 
 def _list_warnings(root: JsonReader, container: JsonReader, containers: int) -> Iterator[str]:

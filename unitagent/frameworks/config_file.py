@@ -66,11 +66,11 @@ def _parse_flags(name: str, text: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if _IGNORED.fullmatch(line) or (named and _is_continuation(line)):
             continue
-        found, named = _LINE.fullmatch(line), True
-        if found is None:
+        match, named = _LINE.fullmatch(line), True
+        if match is None:
             raise UnreadableError(f"{name}, line {number}: only NAME: VALUE can be read here")
         following = next((each for each in lines[number:] if not _IGNORED.fullmatch(each)), "")
-        yield from _parse_flag(found[1].strip("'\""), found[2] or "", nested=_is_continuation(following))
+        yield from _parse_flag(match[1].strip("'\""), match[2] or "", nested=_is_continuation(following))
 
 
 def _is_continuation(line: str) -> bool:

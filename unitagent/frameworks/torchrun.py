@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import bracket_ipv6
+from unitagent.system.host_port import bracket_ipv6, join_host_port
 
 _STARTS = (("torchrun",), ("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch"))
 
@@ -100,7 +100,7 @@ def _place_rank(context: RankContext, completer: FlagCompleter, asked: _UserOpti
         _add_static_rendezvous(context, completer, asked)
         return
     if asked.backend == "c10d":
-        where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+        where = join_host_port(context.master_address, context.master_port)
         completer.add_default(
             _ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation."
         )

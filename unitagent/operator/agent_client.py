@@ -56,14 +56,14 @@ class AnswerProof:
         """Whether this answers this very request; header names are case-insensitive."""
         if not self._keys:
             return True
-        told = {name.lower(): text for name, text in headers.items()}
-        rank = told.get(RANK_HEADER.lower(), "")
+        fields = {name.lower(): text for name, text in headers.items()}
+        rank = fields.get(RANK_HEADER.lower(), "")
         if not (rank.isascii() and rank.isdigit()):
             return False
         claim = AnswerClaim(
-            self._question, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body
+            self._question, self._unit, int(rank[:9]), fields.get(INCARNATION_HEADER.lower(), ""), body
         )
-        return verify_answer(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))
+        return verify_answer(self._keys, claim, fields.get(SIGNATURE_HEADER.lower(), ""))
 
 
 class UnprovenError(StoreError):
@@ -83,8 +83,8 @@ def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, An
         UnprovenError: there is a secret, and the answer carries no proof of it.
 
     """
-    found = _fetch_json(AnswerProof(unit, keys), "/status", host, port)
-    return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
+    status = _fetch_json(AnswerProof(unit, keys), "/status", host, port)
+    return status if isinstance(status, dict) and isinstance(status.get("instances"), list) else None
 
 
 def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict[str, Any]] | None:
@@ -94,8 +94,10 @@ def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict
         UnprovenError: there is a secret, and the answer carries no proof of it.
 
     """
-    found = _fetch_json(AnswerProof(unit, keys, make_processes_question), "/processes", host, port)
-    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
+    processes = _fetch_json(AnswerProof(unit, keys, make_processes_question), "/processes", host, port)
+    return (
+        processes if isinstance(processes, list) and all(isinstance(one, dict) for one in processes) else None
+    )
 
 
 def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
@@ -125,12 +127,12 @@ def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[s
     Blocks.
     """
     try:
-        found = fetch_status(unit, host, port, keys) or {}
+        status = fetch_status(unit, host, port, keys) or {}
     except UnprovenError:
-        found = {}
-    guard, recovery = found.get("guard"), found.get("recovery")
+        status = {}
+    guard, recovery = status.get("guard"), status.get("recovery")
     fits = isinstance(recovery, dict) and all(isinstance(took, _STEP) for took in recovery.values())
-    if found.get("unit") != unit or not isinstance(guard, bool) or not fits:
+    if status.get("unit") != unit or not isinstance(guard, bool) or not fits:
         return {}
     return {"guard": guard, "recovery": recovery}
 

@@ -66,11 +66,11 @@ def _parse_size(size: str) -> int:
 
 
 def _parse_port(address: str | None) -> int:
-    given = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
+    text = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
     try:
-        _, port = parse_listen_address(given)
+        _, port = parse_listen_address(text)
     except ValueError as error:
-        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={given!r}: must be host:port") from error
+        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={text!r}: must be host:port") from error
     if not port:
         raise ConfigurationError(
             "UNIT_HTTP_ADDRESS='off': must be host:port, because `unitagent local` needs probe addresses"

@@ -24,9 +24,10 @@ def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: flo
     lines += [_format_row(one) + _describe_silence(one, due) for one in seen["instances"]]
     lines += [_format_condition(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
     lines += _format_secrets(seen.get("secrets"))
+    lines += [f"warm files: this instance {files['message']}"] if (files := seen.get("warm_files")) else []
     if seen["failure"]:
         lines.append(f"last failure: {seen['failure']['detail']}")
-    lines += [f"  | {escape_line(said)}" for said in output]
+    lines += [f"  | {escape_line(line)}" for line in output]
     return "\n".join(lines)
 
 
@@ -36,15 +37,15 @@ def _format_condition(condition: dict[str, Any]) -> str:
     return condition["message"] if since is None else f"since {format_time(since)}: {condition['message']}"
 
 
-def _format_secrets(told: dict[str, Any] | None) -> list[str]:
+def _format_secrets(secrets: dict[str, Any] | None) -> list[str]:
     """Format the progress of a change of the secret; nothing if none is under way."""
-    if told is None or (told["accepted"] == 1 and told["differing"] == []):
+    if secrets is None or (secrets["accepted"] == 1 and secrets["differing"] == []):
         return []
-    strangers = told.get("strangers", [])
-    said = _describe_differing(told["differing"], strangers)
+    strangers = secrets.get("strangers", [])
+    text = _describe_differing(secrets["differing"], strangers)
     return [
-        f"secrets accepted: {told['accepted']}; {clause}"
-        for clause in (said, _describe_strangers(strangers))
+        f"secrets accepted: {secrets['accepted']}; {clause}"
+        for clause in (text, _describe_strangers(strangers))
         if clause
     ]
 

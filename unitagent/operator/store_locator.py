@@ -52,16 +52,16 @@ def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: K
     """Find rank 0 through an agent that proves to know the secret, since its store will receive a
     password.
     """
-    found = agent_client.find_leader(seen)
-    if found is None and settings.master_address is not None:
+    leader = agent_client.find_leader(seen)
+    if leader is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
-        found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
-    if found is None:
+        leader = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
+    if leader is None:
         raise StoreError(
             "no agent that knows UNIT_SECRET reports the address of rank 0 and its store, and nothing is "
             "sent to an unconfirmed address: ask an agent of this Unit (--http-address HOST:PORT)"
         )
-    return found
+    return leader
 
 
 def find_store_url(settings: Settings, keys: Keyring) -> LocationSource:

@@ -162,9 +162,9 @@ def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
 
 async def _record_order(history: UnitHistory, order: Order) -> None:
     """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
-    moment = make_order_event(order, time.time(), secrets.token_hex(8), _identify_user())
+    event = make_order_event(order, time.time(), secrets.token_hex(8), _identify_user())
     try:
-        await history.add([moment], time.time)
+        await history.add([event], time.time)
     except StoreError as error:
         print_warning(f"warning: the order is not in the Unit's history: {error}")
     finally:

@@ -1,7 +1,7 @@
 """Count the requests in flight at rank 0, so that a drain ends with the last of them.
 
-The invariant: in doubt, a request is still in flight. Engines that publish gauges are asked for them,
-because balancers keep idle connections open; without readable gauges, connections are counted.
+The invariant: if in doubt, a request counts as still in flight. Engines that publish gauges are asked for
+them, because balancers keep idle connections open; without readable gauges, connections are counted.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class InFlightRequests:
 
     async def count_requests(self) -> int:
         """Return how many requests are in flight; connections stand for them where gauges are missing."""
-        told = (
+        published = (
             await fetch_total(self._metrics_url, self._gauges) if self._metrics_url and self._gauges else None
         )
-        return await asyncio.to_thread(count_connections, self._port) if told is None else told
+        return await asyncio.to_thread(count_connections, self._port) if published is None else published
 
     async def wait_idle(self) -> None:
         """Return when none has been in flight for a second; the caller sets the limit."""
@@ -74,8 +74,8 @@ def sum_samples(text: str, gauges: frozenset[str]) -> int | None:
     except (ValueError, KeyError, IndexError):
         return None
     values = [each.value for family in families for each in family.samples if each.name in gauges]
-    found = sum(values)
-    return ceil(found) if values and isfinite(found) else None
+    total = sum(values)
+    return ceil(total) if values and isfinite(total) else None
 
 
 def count_connections(port: int) -> int:

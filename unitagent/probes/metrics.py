@@ -1,4 +1,5 @@
-"""Prometheus metrics: what ``/status`` says now, and counters of events since this agent's start.
+"""Prometheus metrics: what ``/status`` says now, what the workload's processes use, and counters of events
+since this agent's start.
 
 The invariant: the number of series is bounded by the size of the Unit and by fixed words; no label ever
 contains an id or text of the workload. Names follow https://prometheus.io/docs/practices/naming/. Counting
@@ -14,7 +15,7 @@ from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -36,6 +37,7 @@ class Metrics:
         self._reaped = 0
         self._store_errors = 0
         self._store_contact: float | None = None
+        self._cpu = CpuCounter()
 
     def observe_restart(self, reason: Reason, origin_rank: int) -> None:
         """Count a restart of the Unit that ``origin_rank``'s failure caused."""
@@ -63,14 +65,29 @@ class Metrics:
         """Remember when the store last answered, in seconds of the monotonic clock."""
         self._store_contact = now
 
-    def render(self, status: Mapping[str, Any], now: float) -> bytes:
-        """Return everything as Prometheus text (format 0.0.4); ``now`` is of the same clock as contacts."""
+    def render(
+        self, status: Mapping[str, Any], now: float, processes: Sequence[Mapping[str, Any]] | None = None
+    ) -> bytes:
+        """Return everything as Prometheus text (format 0.0.4).
+
+        Args:
+            status: as ``/status`` shows it.
+            now: seconds, of the same clock as contacts.
+            processes: what each process of the workload uses, as ``/processes`` shows it; None if that is
+                not known.
+
+        """
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(
             _Snapshot(
-                [*self._collect_state(status), *self._collect_counters(), *self._collect_store(status, now)]
+                [
+                    *self._collect_state(status),
+                    *self._collect_counters(),
+                    *self._collect_store(status, now),
+                    *(self._collect_usage(processes) if processes is not None else ()),
+                ]
             )
         )
         return generate_latest(registry)
@@ -91,6 +108,9 @@ class Metrics:
         yield _make_gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
         failed = (status["failure"] or {}).get("at")
         yield _make_number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
+        files = status.get("warm_files") or {}
+        sizes = [((kind,), files[f"{kind}_bytes"]) for kind in ("total", "read", "resident") if files]
+        yield _make_gauge("warm_files_bytes", "Files of UNIT_WARM_FILES.", sizes, "kind")
         spans = [((stage,), status["recovery"].get(stage)) for stage in STAGES]
         yield _make_gauge(
             "recovery_seconds", "Time that each stage of the last restart took.", spans, "stage"
@@ -111,6 +131,18 @@ class Metrics:
         age = None if self._store_contact is None else max(0.0, now - self._store_contact)
         yield _make_number("store_last_contact_seconds", "Time since the store last answered.", age)
 
+    def _collect_usage(self, processes: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+        self._cpu.advance({each["pid"]: each["cpu_seconds"] for each in processes})
+        yield _make_number("workload_processes", "Processes of the workload here.", len(processes))
+        yield _make_counter(
+            "workload_cpu_seconds",
+            "CPU time of the workload's processes here, without what one used after its last scrape.",
+            {(): self._cpu.total},
+        )
+        for name, key, help_text in _USAGE:
+            known = [each[key] for each in processes if each[key] is not None]
+            yield _make_number(name, help_text, sum(known) if known or not processes else None)
+
     def _make_histogram(self) -> Metric:
         from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415
 
@@ -122,6 +154,38 @@ class Metrics:
             buckets=buckets,
             sum_value=self._recovered,
         )
+
+
+_USAGE = (  # metric, field of a process, help
+    (
+        "workload_memory_bytes",
+        "memory_bytes",
+        "Resident memory of the workload's processes here; pages that they share count for each.",
+    ),
+    ("workload_threads", "threads", "Threads of the workload's processes here."),
+    (
+        "workload_open_files",
+        "open_files",
+        "File descriptors of the workload's processes here, as far as the kernel shows them to the agent.",
+    ),
+)
+
+
+class CpuCounter:
+    """Adds up the CPU time of processes that come and go. The sum never falls, or Prometheus would take that
+    for a restart of the counter and count everything anew.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._last: Mapping[int, float] = {}
+
+    def advance(self, seconds: Mapping[int, float]) -> None:
+        """Add what each process (by pid) has used since the last time, or since its start."""
+        for pid, used in seconds.items():
+            before = self._last.get(pid, 0.0)
+            self.total += used - before if used >= before else used  # less: another process has this pid
+        self._last = seconds
 
 
 class _Snapshot:
@@ -155,7 +219,7 @@ def _make_one_hot(name: str, help_text: str, words: Iterable[str], current: str 
     return _make_gauge(name, help_text, [((str(word),), word == current) for word in words], name)
 
 
-def _make_counter(name: str, help_text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
+def _make_counter(name: str, help_text: str, counts: Mapping[Any, float], *labels: str) -> Metric:
     from prometheus_client.metrics_core import CounterMetricFamily  # noqa: PLC0415
 
     family = CounterMetricFamily(f"unitagent_{name}", help_text, labels=labels)

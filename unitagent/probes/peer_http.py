@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import h11
 from msgspec import Struct
 
+from unitagent.system.host_port import bracket_ipv6
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
@@ -61,8 +63,12 @@ async def get_response(
 
 
 def _build_headers(host: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    bracketed = f"[{host}]" if ":" in host else host
-    return [("Host", bracketed), ("Connection", "close"), ("User-Agent", "unitagent"), *headers.items()]
+    return [
+        ("Host", bracket_ipv6(host)),
+        ("Connection", "close"),
+        ("User-Agent", "unitagent"),
+        *headers.items(),
+    ]
 
 
 async def _read_response(theirs: h11.Connection, reader: asyncio.StreamReader) -> HttpResponse:

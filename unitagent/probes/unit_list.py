@@ -28,10 +28,10 @@ _BUSY = make_text_response(503, "too many requests at once; try again")
 class UnitSource(Protocol):
     """What can be known of the store's Units; raises :class:`unitagent.errors.StoreError`."""
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def list_units(self) -> list[dict[str, Any]]:
         """Read the list."""
 
-    async def one(self, name: str) -> dict[str, Any] | None:
+    async def get_unit(self, name: str) -> dict[str, Any] | None:
         """Read one, in the form of ``/status``; None when there is no such Unit."""
 
 
@@ -79,7 +79,7 @@ class UnitAnswers:
     async def _read_units(self, name: str) -> Response:
         try:
             async with asyncio.timeout(PATIENCE), self._alone:
-                found = await (self._units.one(name) if name else self._units.all())
+                answer = await (self._units.get_unit(name) if name else self._units.list_units())
         except TimeoutError:
             return make_text_response(503, "the store does not answer in time")
         except StoreError as error:
@@ -88,9 +88,9 @@ class UnitAnswers:
             _log.error("the Units of the store could not be read")
             _log.debug("why", exc_info=True)
             return make_text_response(500, "internal error of the agent; its log says more")
-        if found is None:
+        if answer is None:
             return make_text_response(404, f"the store knows no Unit {name}")
-        return Response(200, msgspec.json.encode(found), JSON)
+        return Response(200, msgspec.json.encode(answer), JSON)
 
 
 def is_unit_path(method: str, path: str) -> bool:

@@ -61,8 +61,8 @@ def encode_failure(failure: Failure) -> bytes:
 
 
 def decode_record(raw: bytes, rank: int, *, needs_port: bool = False) -> Record | str:
-    """Read the record that hangs in the place of ``rank``; what is none gives the name of the field that is
-    wrong, or nothing where there is no record at all.
+    """Decode the record stored for ``rank``. Return the name of the first invalid field of a malformed one,
+    and an empty string if there is no record at all.
     """
     record = _decode_json(raw, Record)
     if record is None:
@@ -97,10 +97,10 @@ def decode_output(raw: bytes) -> WorkloadOutput | None:
     return output if output is not None and 0 <= output.rank < MAX_UNIT_SIZE else None
 
 
-def decode_moment(raw: bytes) -> HistoryEvent | None:
-    """Read a moment of a Unit's history."""
-    moment = _decode_json(raw, HistoryEvent)
-    return moment if moment is not None and is_valid_moment(moment) else None
+def decode_event(raw: bytes) -> HistoryEvent | None:
+    """Read an event of a Unit's history."""
+    event = _decode_json(raw, HistoryEvent)
+    return event if event is not None and is_valid_event(event) else None
 
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
@@ -209,9 +209,9 @@ def is_valid_failure(failure: Failure) -> bool:
     )
 
 
-def is_valid_moment(moment: HistoryEvent) -> bool:
-    """Whether a moment of the history can have been."""
-    return 0 <= moment.rank < MAX_UNIT_SIZE and 0 <= moment.at <= _LAST_DAY
+def is_valid_event(event: HistoryEvent) -> bool:
+    """Whether an event of the history can have been."""
+    return 0 <= event.rank < MAX_UNIT_SIZE and 0 <= event.at <= _LAST_DAY
 
 
 def is_valid_endpoint(entry: Endpoint) -> bool:

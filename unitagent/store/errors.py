@@ -205,8 +205,8 @@ def _explain_other_family(to: StoreLocation | None, at: str) -> str:
 
 def _explain_timeout(place: str, to: StoreLocation | None) -> Explanation:
     if name := find_pending_lookup(place):
-        said = f"cannot be reached yet: the name server has not answered for {name} so far"
-        return Explanation(said, "see to the name servers in /etc/resolv.conf")
+        reason = f"cannot be reached yet: the name server has not answered for {name} so far"
+        return Explanation(reason, "see to the name servers in /etc/resolv.conf")
     return Explanation("does not answer in time", _DROPPED if to is None or to.tls is None else _SILENT)
 
 

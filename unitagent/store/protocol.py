@@ -57,7 +57,7 @@ class Endpoint:
 
     Attributes:
         service: that the Unit belongs to; its own name when nobody grouped it.
-        ip: rank 0's address on the chosen card.
+        ip: rank 0's address on the chosen network interface.
         port: where its workload takes user traffic; 0 when that is not known.
         probe_port: of its agent; 0 for none.
         traffic: whether ``/traffic`` is 200.

@@ -162,7 +162,7 @@ class RedisStore:
         self, connection: AbstractConnection, request: Exchange
     ) -> scripts.ExchangeAnswer:
         self._count += 1
-        said = scripts.ExchangeCall(
+        call = scripts.ExchangeCall(
             rank=self._rank,
             incarnation=self._incarnation,
             count=self._count,
@@ -173,15 +173,15 @@ class RedisStore:
         )
         return scripts.ExchangeAnswer.parse_raw(
             await scripts.run_script(
-                connection, scripts.EXCHANGE, *said.build_arguments(self._names, request)
+                connection, scripts.EXCHANGE, *call.build_arguments(self._names, request)
             )
         )
 
     async def _read_snapshot(self, connection: AbstractConnection) -> UnitSnapshot:
         own = (2, self._names.board, self._names.changes)
-        seconds, micros, *board = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
+        seconds, micros, *table = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
         now = int(seconds) * 1_000_000 + int(micros)
-        return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(board), now)
+        return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(table), now)
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> WorkloadOutput | None:
         raw = await send_command(connection, "GET", self._names.output(generation))

@@ -21,8 +21,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from unitagent.system import procfs
+from unitagent.system.tcp_sockets import TcpSocket, list_listeners, query_listeners
 from unitagent.workload import leftovers
-from unitagent.workload.tcp_listeners import Inode, list_listeners, query_listeners
 
 _POLL_SECONDS = 0.1
 
@@ -51,7 +51,7 @@ class ResourceRelease:
         self._gpus = gpus
         self._since: int | None = None
         self._block: frozenset[int] = frozenset()
-        self._sockets: set[Inode] = set()
+        self._sockets: set[str] = set()
         self._devices: set[str] = set()
         self._alone = os.getpid() == 1
 
@@ -103,14 +103,14 @@ class ResourceRelease:
     def _find_held_ports(self) -> Iterator[str]:
         if not self._wants_ports():
             return
-        for inode, port in self._find_own_listeners(list_listeners()):
-            yield f"port {port} is still in use by {_describe_owner(inode)}"
+        for listener in self._find_own_listeners(list_listeners()):
+            yield f"port {listener.port} is still in use by {_describe_owner(listener.link)}"
 
     def _wants_ports(self) -> bool:
         return bool(self._sockets or self._block)
 
-    def _find_own_listeners(self, listeners: Iterable[tuple[Inode, int]]) -> Iterator[tuple[Inode, int]]:
-        return (one for one in listeners if one[0] in self._sockets or one[1] in self._block)
+    def _find_own_listeners(self, listeners: Iterable[TcpSocket]) -> Iterator[TcpSocket]:
+        return (one for one in listeners if one.link in self._sockets or one.port in self._block)
 
     def _is_relevant(self, process: procfs.Process, device: str) -> bool:
         """Whether it started after the workload, and uses a GPU of the workload."""
@@ -139,8 +139,8 @@ def find_gpu_holders(devices: str) -> Iterator[tuple[procfs.Process, str]]:
                 yield process, device
 
 
-def _describe_owner(inode: Inode) -> str:
+def _describe_owner(link: str) -> str:
     for process in procfs.read_process_table().values():
-        if any(target == inode for _, target in procfs.list_open_files(process.pid)):
+        if any(target == link for _, target in procfs.list_open_files(process.pid)):
             return f"process {process.pid} ({process.name})"
     return "a process that is not visible here"

@@ -4,16 +4,15 @@ A file is removed if all of this holds:
 
 1. It was not there when the workload was spawned (name and inode), it is a regular file at the top level, and
    our user owns it.
-2. No process has it open or mapped. The kernel knows that for all namespaces, including processes that we
-   cannot
-   see: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that no other process has open
-       or mapped.
+2. No process has it open or mapped. The kernel knows that for all namespaces, including processes that are
+   invisible here: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that no other
+   process has open or mapped.
 3. A process of our workload was seen to have it open or mapped for writing. The folder may be shared with
    other containers (of a pod, ``--ipc=container:``, ``--ipc=host``), whose processes are not visible here,
    and nothing shows which process made a file. So new files are sampled while they are in use: a file of a
    neighbour is not ours, even if our workload reads it.
 
-In doubt a file stays: a leak, but never the loss of a foreign file.
+If in doubt, a file stays: a leak is better than the loss of somebody else's file.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_APART = 0.2  # seconds between two messages
+_MESSAGE_INTERVAL = 0.2  # seconds between two messages
 _LOOK = 1.0  # seconds between two checks whether it is stopped
 _STOPPED = frozenset("Tt")  # states of proc(5): stopped by a signal, by a tracer
 _PAUSE = 0.5  # seconds before another watchdog is started
@@ -108,7 +108,7 @@ class WatchdogClient:
                 now - self._last_contact,
             )
         left, self._unneeded = since + timeout - now, False
-        if left > 0 and (not self._armed or since - self._last_contact >= _APART):
+        if left > 0 and (not self._armed or since - self._last_contact >= _MESSAGE_INTERVAL):
             self._armed, self._last_contact = True, since
             self._send_words(f"{left:.3f}", *map(str, self._spared))
 
@@ -118,7 +118,7 @@ class WatchdogClient:
         stopped = seen is not None and seen.state in _STOPPED
         if seen is not None and stopped and self._was_stopped:
             _log.warning("the watchdog has been stopped (SIGSTOP or a debugger): killing it")
-            procfs.kill_process(seen)
+            procfs.signal_process(seen)
         self._was_stopped = stopped
 
     def disarm(self) -> None:
@@ -128,7 +128,7 @@ class WatchdogClient:
         armed watchdog could kill.
         """
         self._unneeded = True
-        if self._armed and time.monotonic() - self._last_contact >= _APART:
+        if self._armed and time.monotonic() - self._last_contact >= _MESSAGE_INTERVAL:
             self._armed = False
             self._send_words(_DISARM)
             self.has_killed()  # a report about this workload is not about the next one

@@ -117,10 +117,12 @@ class WatchedFile:
     def _is_ours(self, forbidden: int = _WRITABLE) -> bool:
         """Whether it is a regular file of this user that nobody else may write to."""
         try:
-            found = self.path.lstat()
+            status = self.path.lstat()
         except OSError:
             return False
-        return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & forbidden
+        return (
+            stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & forbidden
+        )
 
 
 def _start_shell(command: str) -> subprocess.Popen[bytes]:

@@ -90,7 +90,7 @@ def _build_instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         "MASTER_ADDRESS": _name_service(service, unit, 0),
         "UNIT_SECRET_FILE": "/run/secrets/unit-secret",
     }
-    found: dict[str, Any] = {
+    service_entry: dict[str, Any] = {
         "image": service.image,
         "entrypoint": [service.program, "run", "--"],
         "command": list(service.command),
@@ -107,27 +107,27 @@ def _build_instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         },
     }
     if service.port and rank == 0:
-        found["ports"] = [str(service.port)]
+        service_entry["ports"] = [str(service.port)]
     if service.shm:
-        found["shm_size"] = f"{service.shm}g"
-    return found | _build_volumes(service) | _build_resources(service, unit * service.size + rank)
+        service_entry["shm_size"] = f"{service.shm}g"
+    return service_entry | _build_volumes(service) | _build_resources(service, unit * service.size + rank)
 
 
 def _build_volumes(service: Service) -> dict[str, Any]:
-    found = list_mounts(service)
+    mounts = list_mounts(service)
     if not service.carrier:
-        return {"volumes": found} if found else {}
-    found.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
-    return {"volumes": found, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
+        return {"volumes": mounts} if mounts else {}
+    mounts.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
+    return {"volumes": mounts, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
 
 
 def _build_resources(service: Service, place: int) -> dict[str, Any]:
     """Assign the instance its GPUs by number; a ``count`` would mean the machine's first ones."""
-    found: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
     if bounds := build_limits(service):
-        found["limits"] = bounds
+        resources["limits"] = bounds
     if service.gpu:
-        cards = [str(place * service.gpu + card) for card in range(service.gpu)]
-        device = {"driver": "nvidia", "device_ids": cards, "capabilities": ["gpu"]}
-        found["reservations"] = {"devices": [device]}
-    return {"deploy": {"resources": found}} if found else {}
+        devices = [str(place * service.gpu + number) for number in range(service.gpu)]
+        device = {"driver": "nvidia", "device_ids": devices, "capabilities": ["gpu"]}
+        resources["reservations"] = {"devices": [device]}
+    return {"deploy": {"resources": resources}} if resources else {}

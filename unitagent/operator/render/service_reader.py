@@ -18,7 +18,7 @@ from unitagent.settings.variables import VARIABLES
 
 _SERVER = re.compile(r"[A-Za-z0-9._:-]+")
 _PATH = re.compile(r"/[^\s:,]*")
-_OF_EACH = ("mount_path", "name")
+_MOUNT_KEYS = ("mount_path", "name")
 # Each manifest sets these itself: an instance's placement and store.
 GIVEN = frozenset(
     {
@@ -42,16 +42,16 @@ _LONGEST = 40  # characters of a name, so that engines can append to it
 
 def read_mounts(root: JsonReader) -> tuple[Mount, ...]:
     """Read the NFS entries; invalid ones are recorded as problems."""
-    found = (
+    mounts = (
         _read_mount(entry) for entry in root.read_objects("storage") if entry.content.get("nfs") is not None
     )
-    return tuple(mount for mount in found if mount)
+    return tuple(mount for mount in mounts if mount)
 
 
 def list_other_storage(root: JsonReader) -> Iterator[str]:
     """Yield the paths of everything else in the entries."""
     for entry in root.read_objects("storage"):
-        yield from (entry.format_path(key) for key in entry.content if key not in (*_OF_EACH, "nfs"))
+        yield from (entry.format_path(key) for key in entry.content if key not in (*_MOUNT_KEYS, "nfs"))
 
 
 def _read_mount(entry: JsonReader) -> Mount | None:
@@ -135,14 +135,14 @@ def _make_label(name: str | None) -> str:
 
 def _find_rolling_strategy(root: JsonReader, metadata: JsonReader) -> JsonReader:
     """Find the strategy, for which Alibaba's documentation has three places."""
-    found: dict[str, Any] = {}
+    strategy: dict[str, Any] = {}
     for place in (root, metadata):
-        found |= place.read_object("rolling_strategy").content
+        strategy |= place.read_object("rolling_strategy").content
         for key, value in place.content.items():
             first, _, second = key.partition(".")
             if first == "rolling_strategy" and second:
-                found[second] = value
-    return JsonReader("rolling_strategy", found, root.problems, root.unknown)
+                strategy[second] = value
+    return JsonReader("rolling_strategy", strategy, root.problems, root.unknown)
 
 
 def _read_matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
