@@ -275,7 +275,7 @@ async def _run_probe_server(
         return
     where = locate_store(settings, ip, keys)
     units = _make_observer(where, answers, settings, keys) if settings.dashboard == "store" else None
-    server = ProbeServer(answers, keys, units, _collect_host_names(settings))
+    server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield

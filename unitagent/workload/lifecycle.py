@@ -209,15 +209,16 @@ class Workload:
         stderr = self._stderr.open_pipe() if self._stderr is not None else None
         actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
         try:
-            return os.posix_spawn(
-                path,
-                list(argv),
-                dict(env),
-                file_actions=actions,
-                setpgroup=0,
-                setsigmask=self._inherited.mask,
-                setsigdef=self._inherited.defaults,
-            )
+            with self._inherited.hand_down():
+                return os.posix_spawn(
+                    path,
+                    list(argv),
+                    dict(env),
+                    file_actions=actions,
+                    setpgroup=0,
+                    setsigmask=self._inherited.mask,
+                    setsigdef=self._inherited.defaults,
+                )
         except (OSError, ValueError) as error:
             raise command.explain_spawn_error(argv[0], error) from error
         finally:
