@@ -87,6 +87,14 @@ def test_what_an_operator_sees_is_made_of_what_it_is_given(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda file: file.name)
+def test_what_changes_a_value_of_the_core_is_made_for_it(file: Path) -> None:
+    """``dataclasses.replace`` knows no Struct, and mypy does not tell."""
+    nodes = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in nodes if node.module == "dataclasses" for alias in node.names}
+    assert not names & {"replace", "asdict", "fields"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda file: file.name)
 def test_the_core_is_pure(file: Path) -> None:
     outside = {name.split(".")[0] for name in imported(file)} - {"unitagent"}
     assert outside <= PURE
