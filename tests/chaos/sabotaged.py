@@ -9,7 +9,8 @@ import asyncio
 import runpy
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unitagent.agent.launch import Launcher
 from unitagent.core import decide, isolation, rank_ownership, shutdown

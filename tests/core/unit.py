@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from tests.fakestore import StoreState
 from unitagent.core import actions as act
@@ -178,7 +179,8 @@ class Unit:
             case act.Exchange():
                 self._exchange(rank, action)
             case act.FindPort():
-                self._put(rank, PortFound, action.generation, 20000 + action.generation)
+                port = 20000 + action.generation
+                self._put(rank, PortFound, action.generation, port, port + 1)
             case act.CheckPeers():
                 self._check(rank, action)
             case act.AskPeer():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from dataclasses import fields
 from typing import Any
 
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status

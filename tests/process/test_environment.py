@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from unitagent.workload.environment import GangInfo, build_environment, explain_pairs, fill_placeholders
 

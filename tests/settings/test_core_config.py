@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 import pytest
+from msgspec import NODEFAULT
+from msgspec.structs import fields
 
 from tests.records import record
 from unitagent.agent.core_config import build_core_config
@@ -13,7 +14,7 @@ from unitagent.core.model import CoreConfig, Mode
 from unitagent.settings.resolution import resolve_settings
 from unitagent.settings.variables import FIELDS, Settings, Variable
 
-CORE = {each.name: each for each in fields(CoreConfig) if each.init}
+CORE = {each.name: each for each in fields(CoreConfig)}
 SHARED = sorted(CORE.keys() & FIELDS.keys())
 OWN = {"incarnation", "probes", "health", "owns_store", "epoch"}  # of the agent, and no variable's
 # One value for each variable that the core reads, other than its default.
@@ -49,7 +50,7 @@ def test_each_field_of_the_core_is_a_variables_or_the_agents_own() -> None:
 def test_a_shared_field_has_the_type_and_the_default_of_its_row(name: str) -> None:
     if name != "rank":  # the core knows its rank always
         assert get_type_hints(CoreConfig)[name] == get_type_hints(Settings)[name]
-    if CORE[name].default is not MISSING:
+    if CORE[name].default is not NODEFAULT:
         assert CORE[name].default == default_of(FIELDS[name])
 
 

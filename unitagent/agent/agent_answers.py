@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement

@@ -7,8 +7,9 @@ of :class:`unitagent.settings.Settings` that it comes from; the others are compu
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from typing import Any
+
+from msgspec.structs import fields
 
 from unitagent.core.model import CoreConfig, Record
 from unitagent.settings import Settings
@@ -24,5 +25,5 @@ def build_core_config(settings: Settings, me: Record, *, health: bool) -> CoreCo
         "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
         "epoch": time.time() - time.monotonic(),
     }
-    names = [field.name for field in fields(CoreConfig) if field.init and field.name not in computed]
+    names = [field.name for field in fields(CoreConfig) if field.name not in computed]
     return CoreConfig(**computed, **{name: getattr(settings, name) for name in names})

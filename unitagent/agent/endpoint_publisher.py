@@ -23,6 +23,7 @@ from unitagent.store.registry import Registry
 _log = logging.getLogger(__name__)
 
 _RENEWAL_FRACTION = 0.25  # of the lease; then an entry is renewed, at the latest a heartbeat later
+_CALM = 0.1  # seconds in which a change of anything but the traffic may wait for the next one
 _FAREWELL = 0.5  # seconds to withdraw the entry at the end
 
 
@@ -38,6 +39,8 @@ class EndpointPublisher:
         self._address = (ip, port)
         self._published: Endpoint | None = None
         self._is_reachable = True
+        self._published_at = -_CALM
+        self._is_held = False
         self._due_at = 0.0
 
     @contextlib.asynccontextmanager
@@ -58,17 +61,29 @@ class EndpointPublisher:
                 await self._publish_changes()
             except Exception as error:  # noqa: BLE001 - any error is logged and retried
                 self._log_failure(error)
-            await self._answers.next_step()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CALM if self._is_held else None):
+                    await self._answers.next_step()
 
     async def _publish_changes(self) -> None:
-        entry = self._make_entry()
-        if not entry.generation or (entry == self._published and time.monotonic() < self._due_at):
+        entry, now = self._make_entry(), time.monotonic()
+        self._is_held = False
+        if not entry.generation or (now < self._due_at and not self._is_news(entry, now)):
+            self._is_held = bool(entry.generation) and entry != self._published
             return
-        first, self._published = self._published is None, entry
+        first, self._published, self._published_at = self._published is None, entry, now
         self._due_at = time.monotonic() + self._settings.heartbeat
         await self._registry.announce_endpoint(entry, first=first)
         self._due_at = time.monotonic() + _RENEWAL_FRACTION * self._settings.lease
         self._is_reachable = True
+
+    def _is_news(self, entry: Endpoint, now: float) -> bool:
+        """Whether to publish at once: a restart changes the phase several times within milliseconds, and only
+        those who send traffic cannot wait.
+        """
+        if self._published is None or entry.traffic != self._published.traffic:
+            return True
+        return entry != self._published and now - self._published_at >= _CALM
 
     def _log_failure(self, error: Exception) -> None:
         """Log one failure per outage."""

@@ -17,9 +17,10 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action
 from unitagent.core.history import EventKind, HistoryEvent, derive_events

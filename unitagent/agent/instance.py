@@ -10,10 +10,11 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.agent.core_config import build_core_config
@@ -78,8 +79,7 @@ async def run_instance(
         return await _run_placed(resolved, where, context, membership, warmer)
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(Struct, frozen=True):
     """Where this instance stands in the Unit; ``took``: the record whose place it has taken already."""
 
     address: InstanceAddress
@@ -275,7 +275,7 @@ async def _run_probe_server(
         return
     where = locate_store(settings, ip, keys)
     units = _make_observer(where, answers, settings, keys) if settings.dashboard == "store" else None
-    server = ProbeServer(answers, keys, units, _collect_host_names(settings))
+    server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield

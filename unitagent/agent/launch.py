@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.agent.workload_health import (
     NO_COMMAND_CHECKS,
@@ -44,8 +45,7 @@ _UNKNOWN_HEALTH = (
 _ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """One start of the workload on this rank.
 
     Attributes:

@@ -10,7 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.actions import Exchange
 from unitagent.core.events import ProbeResult
@@ -37,8 +39,7 @@ class _NoStoreError(UnitAgentError):
     exit_code = ExitCode.STORE
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """My record with its new rank, and the record that it replaced."""
 
     me: Record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.events import (
     Drained,
@@ -244,7 +244,7 @@ def _ask_anew(state: State) -> State:
 def _apply_port(state: State, event: PortFound) -> State:
     if event.generation != state.me.generation or state.me.state is not InstanceState.IDLE:
         return state
-    return update_record(state, master_port=event.port)
+    return update_record(state, master_port=event.port, next_port=event.next_port)
 
 
 def _apply_peer_checks(state: State, event: PeersChecked) -> State:

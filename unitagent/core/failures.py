@@ -9,7 +9,7 @@ propose the same next generation, and a report about an older one changes nothin
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import ExitCode

@@ -8,8 +8,9 @@ for the first failure of a generation, the agent whose report the store kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from unitagent.core.actions import Action, Quit
 from unitagent.core.exits import ExitCode
@@ -39,8 +40,7 @@ class EventKind(StrEnum):
     GAP = "gap"  # events were lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEvent:
+class HistoryEvent(Struct, frozen=True, kw_only=True):
     """One event of the history.
 
     Attributes:

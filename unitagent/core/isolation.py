@@ -5,7 +5,7 @@ isolated: others may replace me, so my workload is killed before anybody takes m
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Level, Log, Stop
 from unitagent.core.failure_detector import ask_peers, may_ask

@@ -10,6 +10,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
+
+from msgspec import Struct
 
 from unitagent.core.timing import Timing
 
@@ -80,8 +83,7 @@ class Reason(StrEnum):
     REQUESTED = "requested"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(Struct, frozen=True, kw_only=True):
     """One restart of the Unit, charged to its restart budget.
 
     Attributes:
@@ -95,8 +97,7 @@ class Charge:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """What one agent publishes about itself.
 
     Attributes:
@@ -120,6 +121,7 @@ class Record:
         begun: The last generation that is known to have started with an earlier holder of this rank.
         gang: Id of the gang it has confirmed at the barrier of ``generation``; empty for none.
         master_port: Free port chosen for this generation; only rank 0 sets it.
+        next_port: The port that rank 0 will choose for its next generation, if it is still free by then.
         pid: The workload's main process; None if there is none.
         exit_code: The workload's exit status as a shell reports it; None while it runs.
         asked: The agent was asked to stop, by a signal or an order, so the Unit or this instance goes down.
@@ -151,6 +153,7 @@ class Record:
     begun: int = 0
     gang: str = ""
     master_port: int = 0
+    next_port: int = 0
     pid: int | None = None
     exit_code: int | None = None
     asked: bool = False
@@ -187,8 +190,7 @@ class Record:
         return self.outranks(known)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """The first failure of a generation; the others are its consequences.
 
     Attributes:
@@ -248,8 +250,7 @@ class OrderKind(StrEnum):
     RESTART = "restart"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """An operator's order: drain the Unit, or end the generation that is current when the order is stored.
 
     Attributes:
@@ -283,8 +284,7 @@ class Beat:
     age: float = field(default=0.0, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """The store's answer to one exchange.
 
     Attributes:
@@ -311,8 +311,7 @@ class Reply:
     now: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gang:
+class Gang(Struct, frozen=True, kw_only=True):
     """The instances that start together.
 
     Its ``id`` is the fencing token. It is never issued twice, because each incarnation confirms a gang at
@@ -345,8 +344,7 @@ class Gang:
         return self.ips[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreConfig:
+class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     """The settings of the core, fixed when the agent starts. Durations are seconds.
 
     Attributes:
@@ -374,7 +372,6 @@ class CoreConfig:
         restart_window: Over which restarts are counted.
         backoff: Pauses before the first, second, … restart within the window; the last one repeats.
         epoch: Added to the core's monotonic ``now`` it gives seconds since the epoch.
-        timing: All durations derived from ``lease`` and ``heartbeat``.
 
     """
 
@@ -402,7 +399,11 @@ class CoreConfig:
     restart_window: float = 3600.0
     backoff: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
     epoch: float = 0.0
-    timing: Timing = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timing", Timing.of(self.lease, self.heartbeat))
+        _ = self.timing  # refuses a pair that cannot keep the inequalities
+
+    @cached_property
+    def timing(self) -> Timing:
+        """All durations derived from ``lease`` and ``heartbeat``."""
+        return Timing.of(self.lease, self.heartbeat)

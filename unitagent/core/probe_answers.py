@@ -4,8 +4,9 @@ reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.core.model import InstanceState
 from unitagent.core.state import gang_members, judged_members, reported_lost, seconds_late
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeCheck:
+class ProbeCheck(Struct, frozen=True):
     """One condition of a probe.
 
     Attributes:
@@ -32,8 +32,7 @@ class ProbeCheck:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeAnswer:
+class ProbeAnswer(Struct, frozen=True):
     """An HTTP status code and the checks that it follows from.
 
     Attributes:

@@ -7,7 +7,7 @@ alone while a living rank 0 runs, and waits at the barrier with the others while
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import build_gang, has_done_its_part, start_workload

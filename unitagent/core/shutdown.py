@@ -6,7 +6,7 @@ the others: an engine's followers that end first would break the requests that r
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode

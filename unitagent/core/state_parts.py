@@ -7,8 +7,9 @@ monotonic clock. In the comments of the core, "I" is this agent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import Exit
@@ -25,8 +26,7 @@ class WorkloadPhase(StrEnum):
     STOPPING = "stopping"
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(Struct, frozen=True):
     """The agent will end as soon as no process of its workload is left.
 
     Attributes:
@@ -41,8 +41,7 @@ class Leaving:
     until: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryTimestamps:
+class RecoveryTimestamps(Struct, frozen=True):
     """When the steps of the last recovery happened; None for those yet to come.
 
     Attributes:
@@ -65,8 +64,7 @@ class RecoveryTimestamps:
     ready: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreView:
+class StoreView(Struct, frozen=True, kw_only=True):
     """The store as of its last answer, and what to send and read next.
 
     Attributes:
@@ -93,6 +91,7 @@ class StoreView:
         look: Something may be new, so the next exchange is due at once.
         notify: The next exchange wakes all other agents up.
         next_beat: When an exchange is due in any case.
+        held_since: Since when I hold back a change of my record that another one will follow at once.
         leases: When the others' heartbeats changed.
         order: The last operator's order.
         implausible: A generation that was named and cannot be right; 0 for none.
@@ -120,14 +119,14 @@ class StoreView:
     look: bool = True
     notify: bool = False
     next_beat: float = 0.0
+    held_since: float | None = None
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
     implausible: int = 0
     foreign: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Barrier:
+class Barrier(Struct, frozen=True, kw_only=True):
     """The barrier at which I wait, or last waited.
 
     Attributes:
@@ -154,8 +153,7 @@ class Barrier:
     report_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadView:
+class WorkloadView(Struct, frozen=True, kw_only=True):
     """The workload on this instance, and its gang.
 
     Attributes:
@@ -186,8 +184,7 @@ class WorkloadView:
     opened: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerEvidence:
+class PeerEvidence(Struct, frozen=True, kw_only=True):
     """What the peers answered when asked directly, and what their silence means.
 
     Attributes:
@@ -220,8 +217,7 @@ class PeerEvidence:
     answered: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shutdown:
+class Shutdown(Struct, frozen=True, kw_only=True):
     """The shutdown of the Unit, or of this agent alone.
 
     Attributes:
@@ -246,8 +242,7 @@ class Shutdown:
     completed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
+class Recovery(Struct, frozen=True, kw_only=True):
     """Failures and restarts that are remembered.
 
     Attributes:

@@ -8,14 +8,14 @@ misfit is noted with its path, such as ``containers[0].port``, for one error at 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 _KINDS = {bool: "true or false", str: "a string", list: "a list", dict: "an object"}
 
 
-@dataclass(frozen=True, slots=True)
-class JsonReader:
+class JsonReader(Struct, frozen=True):
     """An object of the document.
 
     Attributes:

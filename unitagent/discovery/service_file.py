@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from unitagent.discovery.json_reader import JsonReader
 from unitagent.discovery.service_keys import KEYS, expand_dotted_keys, note_unknown_keys
@@ -30,8 +31,7 @@ _WAYS = ("http_get", "tcp_socket", "exec")
 _MAX_INTEGER = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceCheck:
+class ServiceCheck(Struct, frozen=True, kw_only=True):
     """One check; one of ``url``, ``port`` and ``command`` is set. Durations are in seconds.
 
     Attributes:
@@ -112,16 +112,14 @@ SHELL = ("/bin/sh", "-c")
 _CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "resources", "name", *KINDS)
 
 
-@dataclass(frozen=True, slots=True)
-class StatedValue:
+class StatedValue(Struct, frozen=True):
     """A value for the table of variables, as text, and the path of the key that stated it."""
 
     text: str
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceFile:
+class ServiceFile(Struct, frozen=True, kw_only=True):
     """What a service file says.
 
     Attributes:

@@ -24,17 +24,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 
-LIMIT = 512
+_log = logging.getLogger(__name__)
+
+LIMIT = 512  # places, in a Unit of any size
+_PER_INSTANCE = 2  # places: one that it holds, and one with which it asks
 PATIENCE = 1.0  # seconds
 _FIRST_WORD = 0.1  # seconds that a client may take to send its first byte; a probe sends it at once
 _FOREIGN_FRACTION = 3, 4  # of the places are open to clients that are neither this host nor the Unit
 _NETWORK_PREFIX_BITS = {4: 24, 6: 64}  # by IP version; addresses with one prefix are one client network
 
 
-def compute_connection_limit() -> int:
-    """Limit the connections to half of all files: the rest is for the agent's own work."""
+def compute_connection_limit(size: int = 1) -> int:
+    """Return the places for connections in a Unit of this size: half of all files at most, since the rest is
+    for the agent's own work.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return LIMIT if files == resource.RLIM_INFINITY else max(1, min(LIMIT, files // 2))
+    wanted = count_wanted_places(size)
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2))
+
+
+def count_wanted_places(size: int) -> int:
+    """Count the places that a Unit of this size may need."""
+    return max(LIMIT, _PER_INSTANCE * size)
 
 
 class ClientOrigin(NamedTuple):
@@ -113,6 +124,7 @@ class ClientTable:
         self._limit = limit
         self._peers = peers
         self._clients: dict[Client, None] = {}
+        self._has_warned = False
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -126,6 +138,7 @@ class ClientTable:
             if victim is None:
                 del self._clients[client]
                 return None
+            self._warn_once(victim)
             self.remove(victim)
             victim.disconnect()
         return client
@@ -144,8 +157,21 @@ class ClientTable:
             client.disconnect()
         self._clients.clear()
 
+    def _warn_once(self, victim: Client) -> None:
+        if self._has_warned or victim.origin.address not in self._peers():
+            return
+        self._has_warned = True
+        _log.warning(
+            "instances of this Unit want more connections to the probe address than its %d places, which are "
+            "half of the limit of open files at most; those without one notice a death by the lease only "
+            "(a higher limit: docker run --ulimit nofile=65536:65536)",
+            self._limit,
+        )
+
     def _choose_victim(self, now: float, newcomer: Client) -> Client | None:
-        """Choose the oldest client of the largest network, among those with the lowest rank."""
+        """Choose, among those with the lowest rank, the oldest client of the largest network. If that one is
+        our own, choose the newest of our own, so that those who are connected stay so.
+        """
         foreign = [client for client in self._clients if not client.own]
         share, of = _FOREIGN_FRACTION
         crowd = foreign if len(foreign) * of > self._limit * share else list(self._clients)
@@ -155,13 +181,15 @@ class ClientTable:
             return None
         networks = Counter(client.origin.network for client in crowd)
         addresses = Counter(client.origin.address for client in crowd)
-        return max(
-            (client for claim, client in claims if claim == least),
-            key=lambda client: (networks[client.origin.network], addresses[client.origin.address]),
+        likely = [client for claim, client in claims if claim == least]
+        chosen = max(
+            likely, key=lambda client: (networks[client.origin.network], addresses[client.origin.address])
         )
+        if not chosen.own:
+            return chosen
+        own = reversed([client for client in likely if client.own])
+        return max(own, key=lambda client: addresses[client.origin.address])
 
-
-_log = logging.getLogger(__name__)
 
 _BACKLOG = 4096  # connections that the kernel keeps for us; it may allow fewer
 _AT_ONCE = 32

@@ -22,12 +22,12 @@ import hashlib
 import math
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec import Struct
 
 from unitagent.core.probe_answers import NOT_HERE, OK, ProbeAnswer
 from unitagent.core.probe_paths import PROBES_BY_PATH
@@ -92,8 +92,7 @@ class Answers(Protocol):
         """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """The parts of an HTTP request that matter.
 
     Attributes:
@@ -193,8 +192,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """A code and a body; the server adds the headers that all responses share."""
 
     code: int

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from unitagent.errors import ConfigurationError
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
@@ -57,8 +58,7 @@ def parse_health_url(url: str) -> HealthCheck:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSpec:
+class ProbeSpec(Struct, frozen=True, kw_only=True):
     """One polled check, and how many answers decide.
 
     Attributes:
@@ -80,8 +80,7 @@ class ProbeSpec:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HealthVerdict:
+class HealthVerdict(Struct, frozen=True):
     """A change of health.
 
     Attributes:
@@ -175,8 +174,7 @@ _STALL_SAMPLES = 4  # within the time that counts as a stall
 _MAX_STALL_INTERVAL = 5.0  # seconds between two looks
 
 
-@dataclass(frozen=True, slots=True)
-class EngineGauges:
+class EngineGauges(Struct, frozen=True):
     """Where an engine publishes its progress.
 
     Attributes:

@@ -9,10 +9,10 @@ agent, and thousands of tiny chunks would keep the loop busy, so it is refused.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h11
+from msgspec import Struct
 
 from unitagent.system.host_port import bracket_ipv6
 
@@ -24,8 +24,7 @@ _MAX_ANSWER = 1 << 20  # bytes of a peer's answer
 _CHUNK = 1 << 16  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Struct, frozen=True):
     """A whole response; the names of its headers are in lower case."""
 
     code: int

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
+from msgspec import Struct, field
 
 from unitagent.core.events import ProbeResult
 from unitagent.core.model import InstanceState
@@ -72,8 +72,7 @@ class PeerVerdict(NamedTuple):
 _SILENT = PeerVerdict(ProbeResult.SILENT)
 
 
-@dataclass(frozen=True, slots=True)
-class PeerAsker:
+class PeerAsker(Struct, frozen=True):
     """Who asks: my Unit and my own incarnation, and the keys that my Unit signs with, if it has any."""
 
     unit: str

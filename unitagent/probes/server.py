@@ -62,6 +62,7 @@ class ProbeServer:
         keys: that answers to peers are signed with; None for none.
         units: of the store, where the page shows them all.
         hosts: the names by which it may be asked.
+        size: of the Unit, whose instances may all hold a connection.
 
     """
 
@@ -71,13 +72,14 @@ class ProbeServer:
         keys: Keyring | None = None,
         units: UnitSource | None = None,
         hosts: AllowedHosts | None = None,
+        size: int = 1,
     ) -> None:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
         self._units = None if units is None else UnitAnswers(units)
         self._processes = ProcessSampler(answers.processes)
         self._keys = keys if keys is not None else Keyring()
-        self._clients = ClientTable(compute_connection_limit(), self._answers.peers)
+        self._clients = ClientTable(compute_connection_limit(size), self._answers.peers)
         self._queue = FairQueue()
         self._acceptor: Acceptor | None = None
 

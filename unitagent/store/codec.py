@@ -22,11 +22,11 @@ import functools
 import ipaddress
 import json
 import re
-from dataclasses import asdict, replace
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from unitagent.core.history import HistoryEvent
 from unitagent.core.model import Beat, Failure, Order, Record
@@ -52,7 +52,7 @@ def encode_value(value: Value) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(asdict(value), ensure_ascii=False).encode(errors="replace")
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode(errors="replace")
 
 
 def encode_failure(failure: Failure) -> bytes:
@@ -173,6 +173,7 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "ip": is_valid_ip(record.ip),
         "port": (1 if needs_port else 0) <= record.port <= MAX_PORT,
         "master_port": 0 <= record.master_port <= MAX_PORT,
+        "next_port": 0 <= record.next_port <= MAX_PORT,
         "tenure": 0 <= record.tenure <= MAX_EXACT,
         "edition": 0 <= record.edition <= MAX_EXACT,
         "begun": 0 <= record.begun <= MAX_GENERATION,

@@ -7,9 +7,10 @@ agent depends on it, and foreign data under its key is removed or ignored.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from unitagent.store import codec, scripts
@@ -31,8 +32,7 @@ _PAGE = 500  # events read at once
 _MAX_DETAIL = 1000  # characters of a sentence
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(Struct, frozen=True):
     """A part of a Unit's history.
 
     Attributes:

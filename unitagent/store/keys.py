@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 DAY = 86400  # seconds that an abandoned Unit is remembered
 KEPT_OUTPUTS = 4  # generations whose last output is kept
@@ -21,8 +21,7 @@ SENTINEL = "+ping +sentinel|get-master-addr-by-name"  # all that is asked of a S
 REGISTRY = "unitagent:{registry}:units"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyNames:
+class KeyNames(Struct, frozen=True):
     """Names of one Unit's keys and of its channel."""
 
     unit: str

@@ -7,8 +7,9 @@ The invariant: records of one life of the membership table are never mixed with 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct, field
 
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.store import codec
@@ -59,8 +60,7 @@ class LimitedWarnings:
             self._more, self._counted = 0, self._clock()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordReader:
+class RecordReader(Struct, frozen=True):
     """Who reads a Unit's records, and what it asks of them.
 
     Attributes:
@@ -121,7 +121,7 @@ class UnitView:
             records=dict(self._records),
             foreign=frozenset(self.foreign),
             beats={
-                rank: replace(beat, age=max(0.0, answer.now / 1e6 - at / 1e3))
+                rank: Beat(beat.incarnation, beat.count, max(0.0, answer.now / 1e6 - at / 1e3))
                 for rank, (beat, at) in self._decode_beats(_group_by_rank(answer.beats)).items()
             },
             failure=self._decode_or_warn("failure", answer.failure, codec.decode_failure),

@@ -179,7 +179,8 @@ def list_child_pids() -> frozenset[int]:
     them per thread; if it was built without that (CONFIG_PROC_CHILDREN), all of ``/proc`` is read.
     """
     try:
-        lists = [path.read_text() for path in (PROC / "self/task").glob("*/children")]
+        threads = os.listdir(f"{PROC}/self/task")  # noqa: PTH208  # called several times in a restart
+        lists = [read_line(f"{PROC}/self/task/{thread}/children") for thread in threads]
     except OSError:
         lists = []
     if lists:

@@ -65,9 +65,22 @@ def list_tcp_sockets(state: str) -> Iterator[TcpSocket]:
 def list_listeners() -> list[TcpSocket]:
     """Return all TCP listeners. Blocks."""
     try:
-        return [*_query_listeners(socket.AF_INET), *_query_listeners(socket.AF_INET6)]
-    except (OSError, struct.error):
+        return query_listeners()
+    except OSError:
         return list(list_tcp_sockets(TcpState.LISTEN))
+
+
+def query_listeners() -> list[TcpSocket]:
+    """Return the same from the kernel's own list of listeners, which takes it microseconds.
+
+    Raises:
+        OSError: this kernel does not answer.
+
+    """
+    try:
+        return [*_query_listeners(socket.AF_INET), *_query_listeners(socket.AF_INET6)]
+    except struct.error as error:
+        raise OSError("invalid netlink message") from error
 
 
 def _query_listeners(family: int) -> Iterator[TcpSocket]:

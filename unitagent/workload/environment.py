@@ -7,8 +7,9 @@ if the user did not, and those that a workload must not see. An empty variable c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.system.host_port import bracket_ipv6, join_host_port
 
@@ -36,8 +37,7 @@ _PAIR = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GangInfo:
+class GangInfo(Struct, frozen=True, kw_only=True):
     """What one rank of a gang passes to its workload.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.system import procfs
 from unitagent.workload.environment import MARKER
@@ -28,8 +29,7 @@ def make_marker(incarnation: str) -> str:
     return f"{incarnation}:{os.getpid()}:{me.ticks if me else 0}"
 
 
-@dataclass(frozen=True, slots=True)
-class KillResult:
+class KillResult(Struct, frozen=True):
     """The result for a former agent's workload: pids that were killed, and pids that survive SIGKILL."""
 
     ended: tuple[int, ...]

@@ -13,8 +13,10 @@ import logging
 import math
 import os
 import signal
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.exits import Exit
 from unitagent.core.model import shorten_list
@@ -43,8 +45,7 @@ _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
 _SAMPLE_SECONDS = 0.5  # the most that sampling the resources may delay a stop
 
 
-@dataclass(frozen=True, slots=True)
-class StopFailure:
+class StopFailure(Struct, frozen=True):
     """Something of the workload that does not go away; ``why`` explains it."""
 
     why: str
@@ -208,15 +209,16 @@ class Workload:
         stderr = self._stderr.open_pipe() if self._stderr is not None else None
         actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
         try:
-            return os.posix_spawn(
-                path,
-                list(argv),
-                dict(env),
-                file_actions=actions,
-                setpgroup=0,
-                setsigmask=self._inherited.mask,
-                setsigdef=self._inherited.defaults,
-            )
+            with self._inherited.hand_down():
+                return os.posix_spawn(
+                    path,
+                    list(argv),
+                    dict(env),
+                    file_actions=actions,
+                    setpgroup=0,
+                    setsigmask=self._inherited.mask,
+                    setsigdef=self._inherited.defaults,
+                )
         except (OSError, ValueError) as error:
             raise command.explain_spawn_error(argv[0], error) from error
         finally:
@@ -233,7 +235,7 @@ class Workload:
 
     async def _end_workload(self, *, polite: bool) -> StopFailure | None:
         try:
-            if polite:
+            if polite and (self.pid is not None or not await self._is_gone()):
                 await self.sample_resources()
             stuck = None if polite and await self._terminate_politely() else await self._kill_until_gone()
             self._terminal.take_back()
@@ -278,7 +280,10 @@ class Workload:
         """Release what outlives processes; log what stays held, and report a GPU, without which nothing can
         start.
         """
-        await run_in_thread_or_here(self._shm.remove_leftovers)
+        if self._shm.has_leftovers():
+            await run_in_thread_or_here(self._shm.remove_leftovers)
+        if self._resources.is_free():  # as most are; a thread would take longer to begin than the glance
+            return None
         left = await run_in_thread_or_here(lambda: self._resources.wait_until_free(self._release_seconds))
         for held in (*left.ports, *left.held_by_others):
             _log.warning("the workload is gone, but %s", held)

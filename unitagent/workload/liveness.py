@@ -23,8 +23,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.exits import Exit, from_wait_status
 from unitagent.system import procfs
@@ -48,8 +50,7 @@ _NEEDED = "the workload cannot run without it"
 _EXIT_STATUS = 49  # index in /proc/PID/stat after the name, proc(5) field 52: the wait status of a zombie
 
 
-@dataclass(frozen=True, slots=True)
-class DeadProcess:
+class DeadProcess(Struct, frozen=True):
     """A dead descendant that the workload has not noticed, or cannot run without.
 
     Attributes:

@@ -87,6 +87,10 @@ class SharedMemory:
         for pid in pids:
             self._seen.update(_list_writable(pid, f"{self._folder}/"))
 
+    def has_leftovers(self) -> bool:
+        """Whether there are new files for :meth:`remove_leftovers`; as cheap as listing a folder."""
+        return self._before is not None and any(file not in self._before for file in self._list_files())
+
     def remove_leftovers(self) -> list[str]:
         """Remove the files that the workload left, once per workload; return their names. Blocks."""
         if self._before is None:

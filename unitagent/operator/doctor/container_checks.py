@@ -50,11 +50,11 @@ def _free_shm() -> int | None:
     return seen.f_bavail * seen.f_frsize if os.access(_SHM, os.W_OK) else None
 
 
-def judge_limits(limits: Limits, *, rdma: bool) -> Iterator[Finding]:
-    """Judge the limits; locked memory only matters with RDMA."""
+def judge_limits(limits: Limits, *, rdma: bool, agent_files: int = 0) -> Iterator[Finding]:
+    """Judge the limits; locked memory only matters with RDMA. The agent itself may open ``agent_files``."""
     yield _judge_shm(limits.shm)
     yield _judge_memlock(limits.memlock, rdma=rdma)
-    yield _judge_files(*limits.files)
+    yield _judge_files(*limits.files, agent_files)
 
 
 def _judge_shm(free: int | None) -> Finding:
@@ -80,7 +80,11 @@ def _judge_memlock(memlock: int, *, rdma: bool) -> Finding:
     return warn("memlock", f"{detail}: RDMA cannot register its buffers", "docker run --ulimit memlock=-1")
 
 
-def _judge_files(now: int, most: int) -> Finding:
+def _judge_files(now: int, most: int, agent_files: int) -> Finding:
+    raised = f"docker run --ulimit nofile={_LEAST_FILES + 1}:{_LEAST_FILES + 1}"
+    if now != UNLIMITED and now < agent_files:
+        too_few = f"too low for the agent of a Unit of this size, which may open {agent_files}"
+        return warn("nofile", f"the limit of open files is {now}: {too_few}", raised)
     if now == UNLIMITED or now >= _LEAST_FILES:
         return ok("nofile", "the limit of open files is high enough")
     if most == UNLIMITED or most >= _LEAST_FILES:
@@ -88,7 +92,7 @@ def _judge_files(now: int, most: int) -> Finding:
     return warn(
         "nofile",
         f"the limit of open files is {now} ({most} at most): too low for vLLM or Ray under load",
-        f"docker run --ulimit nofile={_LEAST_FILES + 1}:{_LEAST_FILES + 1}",
+        raised,
     )
 
 

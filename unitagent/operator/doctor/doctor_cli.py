@@ -27,6 +27,7 @@ from unitagent.operator.doctor import container_checks, network_checks, store_ch
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 from unitagent.operator.doctor.store_checks import query_store
 from unitagent.operator.store_locator import ask_own_agent
+from unitagent.probes.admission import count_wanted_places
 from unitagent.settings import Resolved, Settings
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
@@ -219,12 +220,19 @@ def _check_ports(here: _Instance) -> Findings:
     return [*heard, *(network_checks.judge_port(port, agent=here.agent) for port in tried)]
 
 
+def _count_agent_files(resolved: Resolved | None) -> int:
+    """Count the files that an agent may open: as many as there are places for connections, twice."""
+    return 0 if resolved is None else 2 * count_wanted_places(resolved.settings.size)
+
+
 def _check_machine(resolved: Resolved | None, place: variable_checks.AddressContext) -> Findings:
     """Run the checks without network: devices, limits, variables, processes."""
     seen, wanted = find_rdma_devices(place.ifname), resolved is not None and resolved.settings.rdma == "auto"
     first = procfs.read_process(1)
     findings = [
-        *container_checks.judge_limits(container_checks.read_limits(), rdma=bool(seen.names)),
+        *container_checks.judge_limits(
+            container_checks.read_limits(), rdma=bool(seen.names), agent_files=_count_agent_files(resolved)
+        ),
         *container_checks.judge_rdma(seen, place.ifname, wanted=wanted),
         *check_gpus(_GPUS),
         *variable_checks.judge_variables(_read_workload_environment(resolved), place),
