@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from unitagent.core.model import Reason
 from unitagent.core.probe_paths import PROBES
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.settings.variables import GROUPS, Variable
 
 PACKAGE = Path(__file__).resolve().parents[1] / "unitagent"
@@ -87,14 +87,16 @@ def metrics() -> str:
     counts = Metrics(0)
     counts.observe_restart(Reason.EXIT, 0)
     counts.observe_exit(0)
-    counts.observe_recovery(1.0)
+    counts.observe_recovery(1.0, dict.fromkeys(("detect", "stop", "barrier", "start", "ready"), 0.2))
     counts.observe_reaped()
     counts.observe_store_error()
     counts.observe_store_contact(0.0)
     process = {"pid": 1, "cpu_seconds": 0.0, "memory_bytes": 0, "threads": 1, "open_files": 0}
-    text = counts.render(_example(), 0.0, [process]).decode()
+    gauges = Gauges(requests_in_flight=1, processes=[process])
+    text = counts.render(_example(), 0.0, gauges).decode()
     lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
-    lines += map(_row, sorted(text_string_to_metric_families(text), key=lambda family: family.name))
+    ours = (one for one in text_string_to_metric_families(text) if one.name.startswith("unitagent_"))
+    lines += map(_row, sorted(ours, key=lambda family: family.name))
     return "\n".join(lines) + "\n"
 
 

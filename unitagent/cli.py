@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -66,12 +66,37 @@ def _report_error(error: UnitAgentError) -> None:
 def _run_command(argv: list[str]) -> int:
     words, command = _split_off_workload(argv)
     name = next((word for word in words if word in COMMANDS), "")
-    namespace, unknown = _build_parser_for(name, words).parse_known_args(words)
+    parser = _build_parser_for(name, words)
+    if words and not words[0].startswith("-") and (meant := _find_similar(words[0], COMMANDS)):
+        raise ConfigurationError(
+            f"unknown command {words[0]!r}; did you mean {meant}? (see `unitagent --help`)"
+        )
+    namespace, unknown = parser.parse_known_args(words)
     if unknown:
-        raise ConfigurationError(f"unknown arguments: {' '.join(unknown)} (see `unitagent {name} --help`)")
+        meant = _find_similar(unknown[0], _list_options(parser, name))
+        hint = f"; did you mean {meant}?" if meant else ""
+        words_there = " ".join(unknown)
+        raise ConfigurationError(f"unknown arguments: {words_there}{hint} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
+
+
+def _find_similar(word: str, known: Iterable[str]) -> str:
+    """Return the known word that was probably meant; empty if it is known itself, or like none."""
+    words = list(known)
+    if word in words:
+        return ""
+    import difflib  # noqa: PLC0415 (rarely needed)
+
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.75)), "")
+
+
+def _list_options(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001 (argparse names them nowhere else)
+        if isinstance(action, argparse._SubParsersAction) and name in action.choices:  # noqa: SLF001
+            for option in action.choices[name]._actions:  # noqa: SLF001
+                yield from option.option_strings
 
 
 def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -175,7 +200,16 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the JSON of /status")
-    parser.add_argument("--watch", action="store_true", help="print it again every second, until Ctrl-C")
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="show it again and again, in its place, until Ctrl-C"
+    )
+    help_line = "seconds between two looks of --watch [default: 1]"
+    parser.add_argument("--interval", type=_parse_timeout, default=1.0, metavar="SECONDS", help=help_line)
+    _add_variables(parser)
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the Units as a JSON array")
     _add_variables(parser)
 
 
@@ -227,8 +261,10 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
     )
     parser.add_argument(
-        "--wait", action="store_true", help="wait until all ranks have drained, or serve again"
+        "--wait", action="store_true", help="wait until the Unit has done it, and say how far"
     )
+    help_line = "with --wait: longest wait; past it the exit code is 124, and the order stands"
+    parser.add_argument("--timeout", type=_parse_timeout, metavar="SECONDS", help=help_line)
     parser.set_defaults(kind=kind)
     _add_variables(parser)
 
@@ -246,7 +282,9 @@ COMMANDS: dict[str, Command] = {
     "probe": (commands.probe_agent, _probe_arguments,
               "Probe an agent: exit 0 for yes, 1 for no.", None),
     "status": (commands.show_status, _status_arguments, "Show the Unit as a table or as JSON.",
-               "unitagent status [--json] [--watch] [OPTIONS]"),
+               "unitagent status [--json] [-w|--watch [--interval SECONDS]] [OPTIONS]"),
+    "list": (commands.show_units, _list_arguments, "List all Units of the store, the worst first.",
+             "unitagent list [--json] [OPTIONS]"),
     "processes": (commands.show_processes, _processes_arguments,
                   "Show what each process of the workload in this container uses.",
                   "unitagent processes [--json] [OPTIONS]"),
@@ -267,11 +305,11 @@ COMMANDS: dict[str, Command] = {
     "endpoints": (commands.show_endpoints, _endpoints_arguments,
                   "List where rank 0 of each ready Unit in the store takes traffic.",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
-    "drain": (commands.send_order, partial(_order_arguments, "drain"), "Drain the Unit and stop it.",
-              "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
+    "drain": (commands.send_order, partial(_order_arguments, "drain"), "Ask the Unit to drain and stop.",
+              "unitagent drain [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
     "restart": (commands.send_order, partial(_order_arguments, "restart"),
-                "Restart the whole Unit.",
-                "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
+                "Ask the Unit to restart as a whole.",
+                "unitagent restart [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
     "completion": (_print_completion, _completion_arguments,
                    "Print a script for the shell's completion of unitagent commands.", None),
 }  # fmt: skip

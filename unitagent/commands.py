@@ -10,6 +10,8 @@ from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.system.safe_output import print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unitagent.operator.env_cli import Discovered
     from unitagent.settings import Resolved, Settings
 
@@ -40,7 +42,33 @@ def _read_file(path: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def _run_on_unit(namespace: argparse.Namespace, run: Callable[[Settings, argparse.Namespace], int]) -> int:
+    """Run an operator's command on the Unit that it names, or on that of the agent in this container."""
+    from unitagent.errors import StoreError  # noqa: PLC0415
+    from unitagent.operator.store_locator import adopt_unit, explain_place  # noqa: PLC0415
+
+    found = _resolve_settings(namespace, identity=False)
+    settings = adopt_unit(found.settings) if found.sources["UNIT_ID"] == "default" else found.settings
+    try:
+        return run(settings, namespace)
+    except StoreError as error:
+        raise explain_place(settings, error) from error
+
+
 def run_agent(namespace: argparse.Namespace) -> int:
+    """Run one instance of a Unit; an error is also the reason in the termination log."""
+    try:
+        return _run_agent(namespace)
+    except UnitAgentError as error:
+        from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
+        from unitagent.system.termination_log import write_reason  # noqa: PLC0415
+
+        path = collect_flags(namespace).get("UNIT_TERMINATION_LOG", os.environ.get("UNIT_TERMINATION_LOG"))
+        write_reason(path, f"exit {error.exit_code}: {error}")
+        raise
+
+
+def _run_agent(namespace: argparse.Namespace) -> int:
     """Run one instance of a Unit.
 
     Most of a start is imports. A stop signal during that time would be lost on PID 1 and would kill any other
@@ -186,7 +214,14 @@ def show_status(namespace: argparse.Namespace) -> int:
     """Print the status of the Unit."""
     from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, unit_cli.show_status)
+
+
+def show_units(namespace: argparse.Namespace) -> int:
+    """Print all Units of the store."""
+    from unitagent.operator import list_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, list_cli.show_units)
 
 
 def show_processes(namespace: argparse.Namespace) -> int:
@@ -200,28 +235,28 @@ def show_events(namespace: argparse.Namespace) -> int:
     """Print the Unit's history."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
 
-    return history_cli.show_events(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, history_cli.show_events)
 
 
 def show_timeline(namespace: argparse.Namespace) -> int:
     """Draw the Unit's history as a timeline."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
 
-    return history_cli.show_timeline(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, history_cli.show_timeline)
 
 
 def show_endpoints(namespace: argparse.Namespace) -> int:
     """Print where the Units in the store take traffic."""
     from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415
 
-    return endpoints_cli.show_endpoints(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, endpoints_cli.show_endpoints)
 
 
 def send_order(namespace: argparse.Namespace) -> int:
     """Send the Unit an order: drain or restart."""
     from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return unit_cli.send_order(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, unit_cli.send_order)
 
 
 def render_manifest(namespace: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from tests.core.unit import Unit
 from unitagent.core.events import Drained
 from unitagent.core.history import EventKind, HistoryEvent, derive_events, make_order_event
@@ -157,7 +159,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     assert restart.generation == 1
     assert restart.detail == "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
     assert unit.of(EventKind.FAILURE) == []
-    told = make_order_event(order, 7.0, "id", "ops@bastion")
+    told = make_order_event(replace(order, by="ops@bastion"), 7.0, "id")
     assert (told.at, told.generation, told.incarnation, told.state) == (7.0, 1, "id", None)
     assert told.detail == "ops@bastion asked for a restart: new weights"
 

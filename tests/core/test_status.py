@@ -14,7 +14,7 @@ from unitagent.core.status import build_status
 
 KEYS = {
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions",
+    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "last_order", "budget",
 }  # fmt: skip
 FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
 INSTANCE = {
@@ -86,7 +86,7 @@ def test_a_lost_rank_is_shown_as_lost() -> None:
 
 
 def the_store(unit: Unit, rank: int = 0) -> dict[str, Any]:
-    (told_of_store,) = told(unit, rank)["conditions"]
+    *_, told_of_store = told(unit, rank)["conditions"]
     assert list(told_of_store) == ["type", "status", "reason", "message", "since"]
     return dict(told_of_store)
 

@@ -17,6 +17,7 @@ from unitagent.core.events import (
     Event,
     Exchanged,
     HealthChecked,
+    HealthProbed,
     PeerAnswered,
     PeersChecked,
     PortFound,
@@ -420,7 +421,9 @@ class Instance:
         if workload is not self.workload or not workload.main or workload.stopped is not None:
             return
         healthy = self.state.me.state is InstanceState.HEALTHY
-        if not workload.sick and (healthy or workload.unwell or self.world.is_complete(workload.gang)):
+        passes = not workload.sick and (healthy or workload.unwell or self.world.is_complete(workload.gang))
+        self.handle_event(HealthProbed, "health", "" if passes else "it does not answer")
+        if passes:
             self.handle_event(HealthChecked, not workload.unwell, "", False)
             failed = 0
         elif healthy:

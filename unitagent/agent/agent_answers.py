@@ -12,12 +12,14 @@ from msgspec.structs import replace
 from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.core import probe_answers
-from unitagent.core.model import Phase
+from unitagent.core.model import InstanceState, Phase
 from unitagent.core.probe_answers import ProbeAnswer
 from unitagent.core.probe_paths import Probe
 from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
-from unitagent.probes.metrics import Metrics
+from unitagent.core.summary import summarize
+from unitagent.probes.metrics import Gauges, Metrics
+from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
     from unitagent.workload.file_warmer import FileWarmer
@@ -32,9 +34,12 @@ class AgentAnswers:
         metrics: Metrics,
         dashboard: str,
         agreement: SecretAgreement,
+        *,
         warmer: FileWarmer | None = None,
+        traffic_port: int | None = None,
     ) -> None:
         self._agent = agent
+        self._traffic_port = traffic_port
         self._metrics = metrics
         self._dashboard = dashboard
         self._agreement = agreement
@@ -57,8 +62,20 @@ class AgentAnswers:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
+        state = self._state
         files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
-        return {**build_status(self._state), "secrets": self._agreement.report_status(), **files}
+        status = {
+            **build_status(state),
+            "endpoint": self._find_endpoint(state),
+            "secrets": self._agreement.report_status(),
+            **files,
+        }
+        return {**status, "summary": summarize(status, state.now + state.config.epoch)}
+
+    def _find_endpoint(self, state: State) -> str | None:
+        """Return where rank 0 takes traffic, if both address and port are known here."""
+        leader = state.me if state.config.rank == 0 else state.store.records.get(0)
+        return join_host_port(leader.ip, self._traffic_port) if leader and self._traffic_port else None
 
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""
@@ -70,7 +87,10 @@ class AgentAnswers:
 
     def metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
         """Return ``/metrics``."""
-        return self._metrics.render(self.status(), time.monotonic(), processes)
+        state = self._state
+        waits = state.now - state.barrier.entered if state.me.state is InstanceState.IDLE else 0.0
+        gauges = Gauges(max(0.0, waits), self._agent.requests_in_flight, processes)
+        return self._metrics.render(self.status(), state.now, gauges)
 
     async def processes(self) -> list[dict[str, Any]]:
         """Return what each process of the workload uses now."""

@@ -67,18 +67,19 @@ class HistoryWriter:
         self._is_reachable = True
         self._is_broken = False
 
-    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> None:
-        """Queue the events of one step of the agent."""
+    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> list[HistoryEvent]:
+        """Queue the events of one step of the agent, and return them."""
         if self._is_broken:
-            return
+            return []
         try:
             self._failure, events = derive_events(self._failure, before, after, actions)
         except Exception as error:  # noqa: BLE001  # an error here must not stop the agent
             self._is_broken = True
             _log.error("internal error: the Unit's history ends here: %r", error)
-            return
+            return []
         for event in events:
             self._enqueue_event(event)
+        return events
 
     @contextlib.asynccontextmanager
     async def write_in_background(self) -> AsyncIterator[None]:

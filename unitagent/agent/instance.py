@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -48,6 +49,7 @@ from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
+    from unitagent.agent.hook import HookRunner
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
     from unitagent.workload.file_warmer import FileWarmer
@@ -200,14 +202,13 @@ async def _run_placed(
     )
     if membership.took is not None:
         state = rank_ownership.succeed_holder(state, membership.took)
-    agent = Agent(state, where, settings.stall)
+    agent = Agent(state, where, settings.stall, settings.termination_log)
     history = HistoryWriter(membership.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     workload = Workload(
         context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
     )
-    metrics = Metrics(me.rank)
-    context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
+    metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.attach(
@@ -220,11 +221,14 @@ async def _run_placed(
             watchdog=context.watchdog,
             history=history,
             warmer=warmer,
+            hook=_make_hook(settings, context),
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
     membership.file.add_follower(agreement.check_agreement)
-    answers = AgentAnswers(agent, metrics, settings.dashboard, agreement, warmer)
+    answers = AgentAnswers(
+        agent, metrics, settings.dashboard, agreement, warmer=warmer, traffic_port=dry_run.traffic_port
+    )
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),
@@ -232,6 +236,13 @@ async def _run_placed(
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         return await agent.run(context.inherited_signals)
+
+
+def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:
+    service = settings.service or settings.unit
+    metrics = Metrics(rank, unit=settings.unit, service=service, revision=settings.revision)
+    context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
+    return metrics
 
 
 def _log_launch(launch: Launch) -> None:
@@ -253,6 +264,14 @@ async def _make_launcher(resolved: Resolved, context: ProcessContext, membership
         defaults=defaults,
         command_checks=_make_command_checks(context),
     )
+
+
+def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None:
+    if settings.hook is None:
+        return None
+    from unitagent.agent.hook import HookRunner  # noqa: PLC0415 (few users have one)
+
+    return HookRunner(settings.hook, context.reaper, context.inherited_signals, os.environ)
 
 
 def _make_command_checks(context: ProcessContext) -> CommandChecks:

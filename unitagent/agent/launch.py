@@ -22,7 +22,7 @@ from unitagent.discovery.platforms import find_rendezvous_variables
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
-from unitagent.system import working_directory
+from unitagent.system import redaction, working_directory
 from unitagent.workload.environment import (
     GangInfo,
     build_environment,
@@ -42,6 +42,7 @@ _UNKNOWN_HEALTH = (
     "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
     "UNIT_TRAFFIC_PORT"
 )
+_LONGEST_COMMAND = 1000  # characters
 _ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
@@ -57,6 +58,7 @@ class Launch(Struct, frozen=True):
         required_processes: prefixes of the names of processes that it cannot run without.
         ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
         notices: warnings to log once.
+        framework: which one has completed the command line; empty for none.
 
     """
 
@@ -70,6 +72,15 @@ class Launch(Struct, frozen=True):
     required_processes: tuple[str, ...] = ()
     ignores_sigterm: bool = False
     notices: tuple[str, ...] = ()
+    framework: str = ""
+
+    def describe_command(self) -> str:
+        """Return framework and command line in one line for people, without secrets."""
+        import shlex  # noqa: PLC0415 (needed once the workload runs, and no sooner)
+
+        words = shlex.join(redaction.redact_words(self.argv))
+        shown = words if len(words) <= _LONGEST_COMMAND else f"{words[:_LONGEST_COMMAND]} …"
+        return f"{self.framework}: {shown}" if self.framework else shown
 
 
 def choose_defaults(found: Resolved, ifname: str, rank: int, warn: Callable[[str], None]) -> dict[str, str]:
@@ -205,6 +216,7 @@ class Launcher:
             required_processes=plan.required_processes,
             ignores_sigterm=plan.ignores_sigterm,
             notices=notices,
+            framework=completed.framework if completed else "",
         )
 
     def prepare_dry_run(self, master: str | None = None) -> Launch:

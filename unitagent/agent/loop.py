@@ -29,18 +29,20 @@ from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, describe_rank, make_failure
 from unitagent.core.state_parts import WorkloadPhase
+from unitagent.core.status import measure_recovery
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
-from unitagent.probes.health import HealthVerdict
+from unitagent.probes.health import FailedProbe, HealthVerdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
-from unitagent.system.log import LogContext
+from unitagent.system.log import FIELDS, LogContext
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.hook import HookRunner
     from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.usage import ProcessUsage
 
@@ -65,6 +67,7 @@ class Components(Struct, frozen=True, kw_only=True):
     watchdog: WatchdogClient
     history: HistoryWriter
     warmer: FileWarmer | None = None
+    hook: HookRunner | None = None
 
 
 class Agent:
@@ -75,14 +78,17 @@ class Agent:
 
     """
 
-    def __init__(self, state: State, where: LogContext, stall: float = 0.0) -> None:
+    def __init__(
+        self, state: State, where: LogContext, stall: float = 0.0, termination_log: str | None = None
+    ) -> None:
         self.state = state
+        self._termination_log = termination_log
         self.stepped = asyncio.Event()
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks = BackgroundTasks()
         self._stopping: asyncio.Task[None] | None = None
-        self._monitor = WorkloadMonitor(self._on_verdict, self._on_stall, stall)
+        self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
         self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
@@ -123,6 +129,13 @@ class Agent:
         """Exchange records with the store at once."""
         self._enqueue_event(ev.StoreNotified)
 
+    @property
+    def requests_in_flight(self) -> int | None:
+        """Requests in flight at the last look; None while this instance does not drain."""
+        inflight = self._launch.inflight if self._launch is not None else None
+        draining = self.state.shutdown.draining is not None
+        return inflight.last if inflight is not None and draining else None
+
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
         return await self._components.workload.sample_usage()
@@ -135,7 +148,7 @@ class Agent:
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
             self._enqueue_event(
-                ev.StopAsked
+                ev.StopAsked, signal.SIGINT
             )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
         self._enqueue_event(ev.WorkloadExited, ended)
 
@@ -143,8 +156,8 @@ class Agent:
         """A watched peer's connection broke."""
         self._enqueue_event(ev.PeerHungUp, rank, incarnation)
 
-    def _on_signal(self, _number: int) -> None:
-        self._enqueue_event(ev.StopAsked)
+    def _on_signal(self, number: int) -> None:
+        self._enqueue_event(ev.StopAsked, number)
 
     def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
@@ -193,14 +206,22 @@ class Agent:
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
         record_metrics(self._components.metrics, before, self.state)
-        self._components.history.observe_step(before, self.state, actions)
+        events = self._components.history.observe_step(before, self.state, actions)
+        if self._components.hook is not None and events:
+            self._components.hook.observe_events(self.state, events)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
             if isinstance(action, act.Quit):
+                self._write_reason(f"exit {action.code}: {action.why}")
                 return action.code
             self._perform_action(action)
         return None
+
+    def _write_reason(self, reason: str) -> None:
+        from unitagent.system import termination_log  # noqa: PLC0415 (a Unit that serves has no reason)
+
+        termination_log.write_reason(self._termination_log, reason)
 
     def _feed_watchdog(self) -> None:
         """Extend the watchdog's deadline: to a lease after our last heartbeat, without a store to a lease
@@ -216,7 +237,7 @@ class Agent:
     def _perform_action(self, action: act.Action) -> None:
         match action:
             case act.Log():
-                _log.log(action.level, "%s", action.text)
+                self._log_action(action)
             case act.Exchange():
                 self._tasks.start_task(
                     self._exchange_records(action),
@@ -239,6 +260,15 @@ class Agent:
             case act.AwaitDrain():
                 self._tasks.start_task(self._await_drain(), lambda _: self._enqueue_event(ev.Drained))
 
+    def _log_action(self, action: act.Log) -> None:
+        _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
+        if action.event == "failure":
+            self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
+
+    async def _keep_reason(self, reason: str) -> None:
+        """Write the reason now: who is killed before the end writes none then. A disk may take its time."""
+        await asyncio.to_thread(self._write_reason, reason)
+
     # the store
 
     async def _exchange_records(self, action: act.Exchange) -> None:
@@ -251,7 +281,9 @@ class Agent:
             self._enqueue_event(ev.StoreFailed, str(error))
         else:
             self._beat = began
-            self._components.metrics.observe_store_contact(time.monotonic())
+            now = time.monotonic()
+            self._components.metrics.observe_store_contact(now)
+            self._components.metrics.observe_exchange(now - began)
             self._enqueue_event(ev.Exchanged, reply)
 
     # the peers
@@ -319,6 +351,7 @@ class Agent:
             return
         self._enqueue_event(ev.Spawned, pid)
         self._monitor.start_probes(launch, health=self.state.config.health)
+        _log.info("started process %d: %s", pid, launch.describe_command())
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()
@@ -358,6 +391,11 @@ class Agent:
             _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
         self._enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
+    def _on_probe(self, probe: FailedProbe) -> None:
+        if probe.problem and probe.answered:
+            self._components.metrics.observe_failed_check()
+        self._enqueue_event(ev.HealthProbed, probe.target, " ".join(probe.problem.split()), probe.answered)
+
     def _on_stall(self, why: str) -> None:
         self._enqueue_event(ev.WorkloadUnhealthy, self._make_failure(Reason.STALLED, why))
 
@@ -375,6 +413,8 @@ class Agent:
     async def _close_components(self) -> None:
         if self._storing is not None:
             await asyncio.wait((self._storing,), timeout=_LAST_WORDS)
+        if self._components.hook is not None:
+            await self._components.hook.close()
         await self._tasks.close()
         self._components.peers.close()
         await self._components.workload.close(_LAST_WORDS)
@@ -385,9 +425,9 @@ def record_metrics(metrics: Metrics, before: State, now: State) -> None:
     """Count a restart, and record the duration of a recovery that has just finished."""
     failure, marks = now.recovery.failure, now.recovery.timestamps
     if now.recovery.counted != before.recovery.counted and failure is not None:
-        metrics.observe_restart(failure.reason, failure.rank)
+        metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
     if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
-        metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))
 
 
 def has_news(before: State, now: State) -> bool:

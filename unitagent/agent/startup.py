@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 
+from unitagent import __version__
 from unitagent.agent.launch import Launcher
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.store_setup import (
@@ -53,6 +54,9 @@ async def run_agent(resolved: Resolved, where: LogContext, mask: frozenset[int] 
         UnitAgentError: an error for the user; exit with its ``exit_code``.
 
     """
+    settings = resolved.settings
+    rank = "any rank" if settings.rank is None else f"rank {settings.rank}"
+    _log.info("unitagent %s starts as %s of %d in Unit %s", __version__, rank, settings.size, settings.unit)
     for warning in resolved.warnings:
         _log.warning("%s", warning)
     working_directory.leave_start_directory()

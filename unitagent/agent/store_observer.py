@@ -7,11 +7,13 @@ with the store.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.core.model import Phase
-from unitagent.core.status import status_from_store
+from unitagent.core.observed_status import status_from_store
+from unitagent.core.summary import summarize
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.protocol import RegistryRecord
@@ -56,8 +58,9 @@ class StoreObserver:
             await store.close()
         if not snapshot.records:
             return None
-        seen = status_from_store(name, snapshot, self._leases.get(name, self._settings.lease))
-        return seen | {"secrets": None}  # only its own agents know
+        status = status_from_store(name, snapshot, self._leases.get(name, self._settings.lease))
+        status |= {"endpoint": None, "secrets": None}  # only its own agents know
+        return status | {"summary": summarize(status, time.time())}
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
         """Describe my own Unit, until its rank 0 has published it."""

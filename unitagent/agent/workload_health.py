@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, StallProbe, parse_health_url
+from unitagent.probes.health import (
+    FailedProbe,
+    HealthProbe,
+    HealthVerdict,
+    ProbeSpec,
+    StallProbe,
+    parse_health_url,
+)
 from unitagent.setting_parsers import redact_url
 from unitagent.settings import Resolved
 from unitagent.system.addresses import explain_unreachable
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from unitagent.probes.health import HealthCheck
 
 OnVerdict = Callable[[HealthVerdict], None]
+OnProbe = Callable[[FailedProbe], None]
 CommandChecks = Callable[[Sequence[str], Mapping[str, str]], "HealthCheck"]
 """Makes a check from a command and its environment."""
 
@@ -71,7 +79,7 @@ class HealthProbePlan(Struct, frozen=True):
 
     """
 
-    make_probe: Callable[[OnVerdict], HealthProbe]
+    make_probe: Callable[[OnVerdict, OnProbe], HealthProbe]
     description: str
     origin: str
 
@@ -96,7 +104,9 @@ class HealthProbeBuilder(Struct, frozen=True):
             return self._build_port_probe()
         words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
         return HealthProbePlan(
-            lambda on_verdict: HealthProbe(first, life=life, traffic=traffic, on_verdict=on_verdict),
+            lambda on_verdict, on_probe: HealthProbe(
+                first, life=life, traffic=traffic, on_verdict=on_verdict, on_probe=on_probe
+            ),
             ", then ".join(words),
             self._describe_origin(by_file=bool(stated)),
         )
@@ -112,9 +122,12 @@ class HealthProbeBuilder(Struct, frozen=True):
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
+            target=f"port {port}",
         )
         return HealthProbePlan(
-            lambda on_verdict: HealthProbe([question], traffic=question, on_verdict=on_verdict),
+            lambda on_verdict, on_probe: HealthProbe(
+                [question], traffic=question, on_verdict=on_verdict, on_probe=on_probe
+            ),
             f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
             f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
         )
@@ -144,6 +157,7 @@ class HealthProbeBuilder(Struct, frozen=True):
         return ProbeSpec(
             check=check,
             words=words,
+            target=words.removeprefix("GET "),
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
@@ -160,6 +174,7 @@ class HealthProbeBuilder(Struct, frozen=True):
         return ProbeSpec(
             check=check,
             words=words,
+            target=words.removeprefix("GET "),
             interval=stated.period or settings.health_interval,
             timeout=stated.timeout or settings.health_timeout,
             failures=stated.failures or settings.health_failures,
@@ -177,9 +192,12 @@ class HealthProbeBuilder(Struct, frozen=True):
 class WorkloadMonitor:
     """Probes the health and the progress of one workload at a time, from its start to its stop."""
 
-    def __init__(self, on_verdict: OnVerdict, on_stall: Callable[[str], None], stall: float) -> None:
+    def __init__(
+        self, on_verdict: OnVerdict, on_probe: OnProbe, on_stall: Callable[[str], None], stall: float
+    ) -> None:
         """Prepare; ``stall``: seconds without progress that count as a stall, 0 for never."""
         self._on_verdict = on_verdict
+        self._on_probe = on_probe
         self._on_stall = on_stall
         self._stall = stall
         self._probes: list[HealthProbe | StallProbe] = []
@@ -187,7 +205,7 @@ class WorkloadMonitor:
     def start_probes(self, launch: Launch, *, health: bool) -> None:
         """Start probing this workload; its health only if ``health``."""
         if health and launch.health_probe is not None:
-            self._probes.append(launch.health_probe.make_probe(self._on_verdict))
+            self._probes.append(launch.health_probe.make_probe(self._on_verdict, self._on_probe))
         if self._stall and launch.gauges is not None:
             self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
         for probe in self._probes:

@@ -92,10 +92,34 @@ class Level(IntEnum):
 
 
 class Log(Struct, frozen=True):
-    """One log line for the operator."""
+    """One log line for the operator.
+
+    Attributes:
+        level: Its severity.
+        text: A sentence.
+        event: What it is about, in the words of the history (:class:`history.EventKind`); empty for
+            anything else.
+        failure: The failure that it tells.
+        exit_code: With which the agent ends.
+
+    """
 
     level: Level
     text: str
+    event: str = ""
+    failure: Failure | None = None
+    exit_code: int | None = None
+
+    def describe(self) -> dict[str, str | int]:
+        """What a program reads of it, without what is not known."""
+        failure = self.failure
+        fields = {
+            "event": self.event or None,
+            "reason": failure.reason.value if failure else None,
+            "failed_rank": failure.rank if failure and not failure.requested else None,
+            "exit_code": failure.exit_code if failure and self.exit_code is None else self.exit_code,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Quit(Struct, frozen=True):

@@ -22,6 +22,7 @@ from unitagent.core.gang_checks import (
     find_unproven,
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
+from unitagent.core.probe_answers import describe_absence
 from unitagent.core.state import (
     Result,
     State,
@@ -32,7 +33,6 @@ from unitagent.core.state import (
     log,
     look_for_successor,
     request_exit,
-    seconds_late,
     update_record,
     watched_peers,
 )
@@ -67,7 +67,9 @@ def enter_generation(state: State) -> Result:
         draining=False,
         lost=(),
     )
-    return _forget_older_generation(state), log(Level.INFO, f"at the barrier of generation {target}")
+    return _forget_older_generation(state), log(
+        Level.INFO, f"at the barrier of generation {target}", "generation"
+    )
 
 
 def _has_to_look_first(state: State) -> bool:
@@ -305,8 +307,8 @@ def start_workload(state: State, gang: Gang) -> Result:
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
-    return state, (Spawn(gang), WatchPeers(watched_peers(state)), *opened)
+    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}", "barrier")
+    return state, (*opened, Spawn(gang), WatchPeers(watched_peers(state)))
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
@@ -380,6 +382,6 @@ def _explain_absence(state: State, record: Record) -> str:
         return f"{rank} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
         return f"{rank} is gone, its address refuses connections: waiting for its replacement"
-    late = seconds_late(state, record)
-    silent = f", no sign of life for {state.config.lease + late:.0f} s" if late else ""
-    return f"{rank} is {record.state} in generation {record.generation}{silent}"
+    return (
+        describe_absence(state, record.rank) or f"{rank} is {record.state} in generation {record.generation}"
+    )

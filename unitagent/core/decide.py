@@ -40,6 +40,7 @@ from unitagent.core import (
     failure_detector,
     failures,
     gang_checks,
+    health_log,
     isolation,
     plausibility,
     probe_answers,
@@ -197,7 +198,7 @@ def note_ready(state: State) -> Result:
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
-    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}"),)
+    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}", "ready"),)
 
 
 Rule = Callable[[State], Result]
@@ -253,6 +254,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (barrier.advance_barrier, AT_BARRIER),
     (barrier.report_missing, AT_BARRIER),
     (note_ready, RUNNING),
+    (health_log.log_failed_checks, RUNNING),
     (publish_record, EVER),
 )
 
@@ -288,9 +290,10 @@ def _is_at_rest(state: State) -> bool:
 
 
 def _list_deadlines(state: State) -> Iterator[float]:
-    """When the next heartbeat is due, when the store or a peer will have been silent for too long, and
-    when a start times out.
+    """When the next heartbeat is due, when the store or a peer will have been silent for too long, when
+    a start times out, and when a failed health check is logged again.
     """
     yield state.store.next_beat
     yield from silence_deadlines(state)
     yield startup_deadline(state)
+    yield from (failed.report_at for failed in state.workload.failed_checks.values())

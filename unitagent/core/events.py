@@ -156,6 +156,24 @@ class HealthChecked(Struct, frozen=True):
     fatal: bool = True
 
 
+class HealthProbed(Struct, frozen=True):
+    """One failed health check, or the first that passed after one; nothing follows from it but what
+    people read.
+
+    Attributes:
+        now: When its answer came.
+        check: What was asked: a URL, or a command.
+        problem: Why it failed, in words; empty if it passed.
+        answered: Whether the check is over; else its answer is still awaited.
+
+    """
+
+    now: float
+    check: str
+    problem: str
+    answered: bool = True
+
+
 class WorkloadUnhealthy(Struct, frozen=True):
     """The workload is alive but cannot work: its engine stalls, or it has lost child processes."""
 
@@ -173,6 +191,7 @@ class StopAsked(Struct, frozen=True):
     """SIGTERM or SIGINT arrived. A second one, at least a second later, means: stop at once."""
 
     now: float
+    signal: int = 0
 
 
 Event = (
@@ -189,6 +208,7 @@ Event = (
     | WorkloadGone
     | WorkloadStuck
     | HealthChecked
+    | HealthProbed
     | WorkloadUnhealthy
     | Drained
     | StopAsked

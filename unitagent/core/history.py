@@ -66,6 +66,19 @@ class HistoryEvent(Struct, frozen=True, kw_only=True):
     number: int = 0
 
 
+def describe_event(event: HistoryEvent) -> dict[str, str | int | float | None]:
+    """An event for programs, with fixed keys."""
+    return {
+        "at": round(event.at, 3),
+        "generation": event.generation,
+        "rank": event.rank,
+        "incarnation": event.incarnation,
+        "kind": event.kind.value,
+        "state": event.state.value if event.state else None,
+        "detail": event.detail,
+    }
+
+
 Derived = Iterator[tuple[EventKind, str]]
 
 
@@ -121,7 +134,7 @@ def _make_failure_event(state: State, failure: Failure) -> HistoryEvent:
     )
 
 
-def make_order_event(order: Order, at: float, incarnation: str, by: str) -> HistoryEvent:
+def make_order_event(order: Order, at: float, incarnation: str) -> HistoryEvent:
     """The event for an operator's order, reported by the command."""
     return HistoryEvent(
         at=at,
@@ -129,7 +142,7 @@ def make_order_event(order: Order, at: float, incarnation: str, by: str) -> Hist
         rank=0,
         incarnation=incarnation,
         kind=EventKind.ORDER,
-        detail=f"{by} asked for a {order.kind}: {order.reason or 'no reason given'}",
+        detail=order.origin,
     )
 
 

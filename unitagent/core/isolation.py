@@ -35,10 +35,10 @@ def log_store_outage(state: State) -> Result:
         return state, ()
     if gone:
         state = replace(state, warned=state.warned | {"store"})
-        return state, log(
-            Level.WARNING, "the store does not answer; the workload goes on, but no new generation can start"
-        )
-    return replace(state, warned=state.warned - {"store"}), log(Level.INFO, "the store answers again")
+        why = "the store does not answer; the workload goes on, but no new generation can start"
+        return state, log(Level.WARNING, why, "store-lost")
+    back = replace(state, warned=state.warned - {"store"})
+    return back, log(Level.INFO, "the store answers again", "store-back")
 
 
 def ask_status_peers(state: State) -> Result:
@@ -90,7 +90,7 @@ def stop_when_isolated(state: State) -> Result:
     alone = explain_isolation(state)
     why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
     state = state.with_workload(cut_off=True, alone=alone, phase=WorkloadPhase.STOPPING, grace=0.0)
-    return update_record(state, state=InstanceState.STOPPING), (Log(Level.ERROR, why), Stop(0.0))
+    return update_record(state, state=InstanceState.STOPPING), (Log(Level.ERROR, why, "isolated"), Stop(0.0))
 
 
 def explain_isolation(state: State) -> str:

@@ -131,6 +131,8 @@ class Record(Struct, frozen=True, kw_only=True):
         lost: Ranks that the agent considers lost; published without guard, in Units in which not everybody
             watches everybody.
         order: Number of the last operator's order that it has applied, or that is older than its tenure.
+        trouble: Which health check of its workload fails, and how; empty if none does.
+        trouble_at: Since when, in seconds since the epoch; 0 if none does.
         restarts: Restarts of the Unit that it knows of.
         charges: Restarts within the budget window, oldest first; in the record they outlive the container.
 
@@ -162,6 +164,8 @@ class Record(Struct, frozen=True, kw_only=True):
     failed: bool = False
     lost: tuple[int, ...] = ()
     order: int = 0
+    trouble: str = ""
+    trouble_at: float = 0.0
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
 
@@ -204,6 +208,8 @@ class Failure(Struct, frozen=True, kw_only=True):
         at: Seconds since the epoch, by the clock of the reporting agent.
         detect: Seconds from the failure (or the last sign of life) to this report.
         stops: Size of the Unit if all of its ranks stop because of this failure, else 0.
+        earlier: The last one of the other kind, so that a restart that an operator asked for hides no
+            failure, and no failure that restart; it has no earlier one itself.
 
     """
 
@@ -217,18 +223,33 @@ class Failure(Struct, frozen=True, kw_only=True):
     at: float = 0.0
     detect: float = 0.0
     stops: int = 0
+    earlier: Failure | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether an operator asked for it, so that nobody failed."""
+        return self.reason is Reason.REQUESTED
 
     @property
     def sentence(self) -> str:
         """What happened, where, and which ranks stopped because of it."""
         ended = " ended" if self.stops or self.rank == 0 else ""
         sentence = f"generation {self.generation}{ended}: {self.detail}"
-        asked_for = self.reason is Reason.REQUESTED  # then nobody failed
-        stopped = [rank for rank in range(self.stops) if asked_for or rank != self.rank]
+        stopped = [rank for rank in range(self.stops) if self.requested or rank != self.rank]
         if not stopped:
             return sentence
         others = format_ranks(stopped) if len(stopped) <= _MAX_NAMED else f"{len(stopped)} other ranks"
         return f"{sentence}; {others} stopped"
+
+
+def find_last_failure(last: Failure | None) -> Failure | None:
+    """The last failure that nobody asked for."""
+    return last if last is None or not last.requested else last.earlier
+
+
+def find_last_order(last: Failure | None) -> Failure | None:
+    """The last restart that an operator asked for."""
+    return last if last is None or last.requested else last.earlier
 
 
 def format_ranks(numbers: Sequence[int]) -> str:
@@ -257,6 +278,7 @@ class Order(Struct, frozen=True, kw_only=True):
         kind: What to do.
         generation: The highest generation that the store knew when it stored the order.
         reason: The operator's reason, for people; may be empty.
+        by: Who gave it, for people; may be empty.
         number: Grows from order to order; agents apply those that are newer than their own tenure. 0 until
             stored.
 
@@ -266,6 +288,13 @@ class Order(Struct, frozen=True, kw_only=True):
     generation: int
     reason: str = ""
     number: int = 0
+    by: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Who asked and why, for people."""
+        who = f"{self.by} asked" if self.by else "an operator asked"
+        return f"{who} for a {self.kind}: {self.reason or 'no reason given'}"
 
 
 @dataclass(frozen=True, slots=True)

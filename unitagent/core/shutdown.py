@@ -12,7 +12,16 @@ from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import InstanceState, Mode
 from unitagent.core.rank_ownership import was_taken
-from unitagent.core.state import Result, State, gang_members, is_silent, log, request_exit, update_record
+from unitagent.core.state import (
+    Result,
+    State,
+    describe_rank,
+    gang_members,
+    is_silent,
+    log,
+    request_exit,
+    update_record,
+)
 from unitagent.core.state_parts import WorkloadPhase
 
 # Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get
@@ -26,7 +35,7 @@ def leave_without_workload(state: State) -> Result:
     """Asked to stop while nothing runs: end at once."""
     if state.shutdown.asked is None or state.up:
         return state, ()
-    return request_exit(state, ExitCode.DONE, "asked to stop"), ()
+    return request_exit(state, ExitCode.DONE, f"asked to stop by {state.shutdown.asked_by}"), ()
 
 
 def force_stop(state: State) -> Result:
@@ -42,17 +51,19 @@ def begin_drain(state: State) -> Result:
     """The Unit drains when rank 0 or, with guard, any member was asked to stop."""
     if state.shutdown.draining is not None or not state.in_gang or state.superseded:
         return state, ()
-    others = any(
-        peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+    others = [
+        peer.rank
         for peer in gang_members(state)
-    )
+        if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+    ]
     if not others and not (state.shutdown.asked is not None and state.leads):
         return state, ()
     since = state.now if state.shutdown.asked is None else state.shutdown.asked
     state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
-    return state, log(
-        Level.INFO, f"draining: the workload of rank 0 stops first, within {state.config.stop_grace:g} s"
-    )
+    by = state.shutdown.asked_by
+    why = f"asked by {by}" if by else f"since {describe_rank(state, others[0])} was asked to stop"
+    limit = f"within {state.config.stop_grace:g} s"
+    return state, log(Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain")
 
 
 def drain_in_turn(state: State) -> Result:
@@ -200,4 +211,8 @@ def _build_quit(state: State) -> tuple[Action, ...]:
     if leaving is None:
         return ()
     level = Level.INFO if leaving.code == ExitCode.DONE else Level.ERROR
-    return (Log(level, f"exit {int(leaving.code)}: {leaving.why}"), Quit(int(leaving.code), leaving.why))
+    code = int(leaving.code)
+    last = state.recovery.failure
+    mine = last is not None and (last.generation, last.rank) == (state.me.generation, state.config.rank)
+    ended = Log(level, f"exit {code}: {leaving.why}", "quit", last if mine and code else None, code)
+    return (ended, Quit(code, leaving.why))

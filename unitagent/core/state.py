@@ -184,9 +184,9 @@ def update_record(state: State, /, **changes: Any) -> State:
     return state if me == state.me else replace(state, me=replace(me, edition=me.edition + 1))
 
 
-def log(level: Level, text: str) -> tuple[Action, ...]:
+def log(level: Level, text: str, event: str = "", failure: Failure | None = None) -> tuple[Action, ...]:
     """One log line, as actions."""
-    return (Log(level, text),)
+    return (Log(level, text, event, failure),)
 
 
 def gang_members(state: State) -> Iterator[Record]:

@@ -153,6 +153,23 @@ class Barrier(Struct, frozen=True, kw_only=True):
     report_at: float = 0.0
 
 
+class FailedCheck(Struct, frozen=True, kw_only=True):
+    """A health check that failed the last time.
+
+    Attributes:
+        problem: How, in words.
+        since: When it first failed without passing since.
+        checks: How often it was made since then; 0 while the first answer is awaited.
+        report_at: When to log it next.
+
+    """
+
+    problem: str
+    since: float
+    checks: int
+    report_at: float
+
+
 class WorkloadView(Struct, frozen=True, kw_only=True):
     """The workload on this instance, and its gang.
 
@@ -162,6 +179,7 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
         grace: Seconds that it got to end, when last told to stop.
         spawned: When its main process existed.
         proven: It has been healthy at least once.
+        failed_checks: Its health checks that failed the last time, by what they ask.
         exit: How its main process ended; None while it lives, and again from the next barrier on.
         ended: A failure of my own instance that has yet to end its generation.
         stuck: Which process cannot be killed; empty for none.
@@ -176,6 +194,7 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
     grace: float = 0.0
     spawned: float = 0.0
     proven: bool = False
+    failed_checks: Mapping[str, FailedCheck] = field(default_factory=dict)
     exit: Exit | None = None
     ended: Failure | None = None
     stuck: str = ""
@@ -222,6 +241,7 @@ class Shutdown(Struct, frozen=True, kw_only=True):
 
     Attributes:
         asked: Since when I am asked to stop.
+        asked_by: Who asked, in words.
         ordered: An operator's order asked for it, which all other agents apply too.
         force_stop: I was asked twice, so I wait for nothing any more.
         draining: Since when the Unit drains.
@@ -233,6 +253,7 @@ class Shutdown(Struct, frozen=True, kw_only=True):
     """
 
     asked: float | None = None
+    asked_by: str = ""
     ordered: bool = False
     force_stop: bool = False
     draining: float | None = None

@@ -35,12 +35,14 @@ class CompletedCommand:
         plan: None if no framework handled it.
         notices: sentences to show once.
         hidden: why its health check and port are unknown, if the text hides them; else empty.
+        framework: which one has completed it; empty for none.
 
     """
 
     plan: LaunchPlan | None = None
     notices: tuple[str, ...] = ()
     hidden: str = ""
+    framework: str = ""
 
 
 def complete_command(
@@ -70,7 +72,7 @@ def complete_command(
         raise _make_useless_error(framework, "this framework does not recognize it")
     handed = _explain_arguments(framework, command, plan)
     plan, hidden, assumed = _locate_port(framework, command, plan, place)
-    return CompletedCommand(plan, (*plan.notices, *handed, *assumed), hidden)
+    return CompletedCommand(plan, (*plan.notices, *handed, *assumed), hidden, framework.name)
 
 
 def _locate_port(

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unitagent.errors import StoreError
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.probes.answer_signature import (
@@ -123,8 +125,10 @@ def find_leader(status: dict[str, Any] | None) -> str | None:
 
 
 def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
-    """Return ``guard`` and ``recovery`` of this Unit from one of its agents; empty if none answers.
-    Blocks.
+    """Return what only agents know of this Unit from one of them; empty if none answers. Blocks.
+
+    That is ``guard``, ``recovery``, and, if they have the form of this version, ``phase``, ``budget``,
+    ``endpoint`` and ``conditions``.
     """
     try:
         status = fetch_status(unit, host, port, keys) or {}
@@ -136,7 +140,35 @@ def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[s
     )
     if status.get("unit") != unit or not isinstance(guard, bool) or not is_valid:
         return {}
-    return {"guard": guard, "recovery": recovery}
+    try:
+        more = msgspec.convert(status, _AgentFields)
+    except msgspec.ValidationError:  # an agent of another version
+        return {"guard": guard, "recovery": recovery}
+    return {"guard": guard, "recovery": recovery, **msgspec.to_builtins(more)}
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+    reason: str
+    message: str
+    since: float | None
+
+
+class _Budget(msgspec.Struct):
+    used: float
+    allowed: float | None
+    window_seconds: float
+    next_restart_seconds: float | None
+
+
+class _AgentFields(msgspec.Struct):
+    """What agents of this version tell besides."""
+
+    phase: str
+    budget: _Budget
+    endpoint: str | None
+    conditions: list[_Condition]
 
 
 @contextlib.contextmanager

@@ -10,9 +10,12 @@ from typing import Any
 from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
 from unitagent.errors import StoreError
 from unitagent.operator import agent_client
+from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
+from unitagent.system.limits import NAME_PATTERN
 
 
 def has_store_url(settings: Settings) -> bool:
@@ -29,6 +32,42 @@ def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     """
     port = settings.http_port or DEFAULT_PROBE_PORT
     return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
+
+
+def adopt_unit(settings: Settings) -> Settings:
+    """Return the settings with the Unit of the agent in this container, if one answers; for a command that
+    names neither a Unit nor a store. Blocks.
+    """
+    if has_store_url(settings):
+        return settings
+    try:
+        seen = ask_own_agent(settings, settings.keys)
+    except StoreError:  # an answer without proof tells nothing
+        return settings
+    unit = seen.get("unit") if seen else None
+    return (
+        replace(settings, unit=unit) if isinstance(unit, str) and NAME_PATTERN.fullmatch(unit) else settings
+    )
+
+
+def explain_place(settings: Settings, error: StoreError) -> StoreError:
+    """Return the error, or what to do where a command can know neither an agent nor a store. Blocks."""
+    if has_store_url(settings) or settings.master_address or not settings.http_port:
+        return error
+    try:
+        seen = ask_own_agent(settings, settings.keys)
+    except StoreError:
+        return error
+    there = join_host_port(resolve_wildcard(settings.http_host), settings.http_port)
+    return (
+        error
+        if seen
+        else StoreError(
+            f"no agent answers at {there}, and no store is named",
+            "run this command in a container of the Unit, or name its agent (--http-address HOST:PORT), "
+            "or the store (UNIT_REDIS_URL)",
+        )
+    )
 
 
 def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> LocationSource:

@@ -12,7 +12,8 @@ collective is stuck. An engine without requests rests and is not stalled. Unread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
+OVERDUE = 2.0  # seconds without an answer after which people are told that one is awaited
 _MAX_ANSWER = 1 << 20  # bytes
 
 
@@ -68,6 +70,7 @@ class ProbeSpec(Struct, frozen=True, kw_only=True):
         successes: good answers in a row that turn a bad one, the first included.
         eager: ask more often than ``interval`` says while the workload starts.
         words: what is asked, for people.
+        target: the URL, or the command, in short.
 
     """
 
@@ -78,6 +81,26 @@ class ProbeSpec(Struct, frozen=True, kw_only=True):
     successes: int = 1
     eager: bool = True
     words: str = ""
+    target: str = ""
+
+
+class FailedProbe(Struct, frozen=True):
+    """A check that failed, whose answer is overdue, or that passed after one that failed.
+
+    Attributes:
+        target: what was asked.
+        problem: one line; empty if it passed.
+        answered: whether the check is over.
+
+    """
+
+    target: str
+    problem: str
+    answered: bool = True
+
+
+def _ignore_probe(_probe: FailedProbe) -> None:
+    """Nobody wants to know of single checks."""
 
 
 class HealthVerdict(Struct, frozen=True):
@@ -109,16 +132,20 @@ class HealthProbe:
         life: ProbeSpec | None = None,
         traffic: ProbeSpec | None = None,
         on_verdict: Callable[[HealthVerdict], None],
+        on_probe: Callable[[FailedProbe], None] = _ignore_probe,
     ) -> None:
         self._first = first
         self._lasting = [(each, fatal) for each, fatal in ((life, True), (traffic, False)) if each]
         self._on_verdict = on_verdict
+        self._on_probe = on_probe
+        self._failing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self.detail = "not asked yet"
 
     def start(self) -> None:
         """Begin for a new workload, with nothing known."""
         self.stop()
+        self._failing.clear()
         self.detail = "not asked yet"
         self._task = asyncio.create_task(self._run_checks(), name="health")
 
@@ -142,7 +169,8 @@ class HealthProbe:
         while good < question.successes:
             if good or self.detail != "not asked yet":
                 await asyncio.sleep(pause)
-            good = 0 if await self._run_check(question) else good + 1
+            with self._report_silence(question):
+                good = 0 if await self._run_check(question) else good + 1
 
     async def _watch_health(self, question: ProbeSpec, *, fatal: bool) -> None:
         well, against = True, 0
@@ -158,7 +186,28 @@ class HealthProbe:
     async def _run_check(self, question: ProbeSpec) -> str:
         problem = await question.check(question.timeout)
         self.detail = problem or "ok"
+        self._report_probe(FailedProbe(question.target, problem))
         return problem
+
+    @contextlib.contextmanager
+    def _report_silence(self, question: ProbeSpec) -> Iterator[None]:
+        """Report that an answer is overdue; a server that loads may accept connections and say nothing."""
+        overdue = FailedProbe(question.target, "no answer yet", answered=False)
+        timer = asyncio.get_running_loop().call_later(OVERDUE, self._report_probe, overdue)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _report_probe(self, probe: FailedProbe) -> None:
+        """Report what failed, and once that it passes again."""
+        if probe.problem:
+            self._failing.add(probe.target)
+        elif probe.target in self._failing:
+            self._failing.remove(probe.target)
+        else:
+            return
+        self._on_probe(probe)
 
 
 async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)

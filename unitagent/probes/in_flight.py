@@ -27,6 +27,7 @@ class InFlightRequests:
         port: where the workload takes user traffic.
         metrics_url: Prometheus text of the workload, or empty.
         gauges: names there whose values add up to the requests in flight.
+        last: the number at the last look; None before the first.
 
     """
 
@@ -34,13 +35,15 @@ class InFlightRequests:
         self._port = port
         self._metrics_url = metrics_url
         self._gauges = frozenset(gauges)
+        self.last: int | None = None
 
     async def count_requests(self) -> int:
         """Return how many requests are in flight; connections stand for them where gauges are missing."""
         published = (
             await fetch_total(self._metrics_url, self._gauges) if self._metrics_url and self._gauges else None
         )
-        return await asyncio.to_thread(count_connections, self._port) if published is None else published
+        self.last = await asyncio.to_thread(count_connections, self._port) if published is None else published
+        return self.last
 
     async def wait_idle(self) -> None:
         """Return when none has been in flight for a second; the caller sets the limit."""

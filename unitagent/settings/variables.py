@@ -82,6 +82,8 @@ class Variable:
         """Return a value of this variable in a form that is safe for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
             return redaction.HIDDEN
+        if self.kind is SHELL:
+            return redaction.redact_text(text)
         return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
 
@@ -94,6 +96,7 @@ SECRET = ValueType(
     f"a line of printable text of at least {MIN_SECRET_BYTES} bytes, such as `openssl rand -hex 32` prints, "
     f"or up to {MAX_SECRETS} such lines while the secret changes",
 )
+SHELL = ValueType(setting_parsers.parse_text, "a shell command in one line")
 PATH = ValueType(setting_parsers.parse_text, "a file's path")
 BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
 SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
@@ -351,6 +354,17 @@ class Settings:
         default="0",
     )
 
+    hook: str | None = _output(
+        "UNIT_HOOK",
+        SHELL,
+        "run on failure, restart, ready, drained and failed, with the event as JSON on stdin",
+    )
+    termination_log: str | None = _output(
+        "UNIT_TERMINATION_LOG",
+        PATH,
+        "file that gets the last reason",
+        known="/dev/termination-log, if there is one",
+    )
     dashboard: str = _output(
         "UNIT_DASHBOARD",
         _one_of("unit", "store", "off"),

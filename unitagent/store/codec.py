@@ -187,6 +187,8 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "lease": 0 <= record.lease <= MAX_SECONDS,
         "pid": record.pid is None or 0 < record.pid <= _MAX_PID,
         "exit_code": record.exit_code is None or 0 <= record.exit_code <= _MAX_STATUS,
+        "trouble": _is_text(record.trouble, _LONGEST_TEXT),
+        "trouble_at": 0 <= record.trouble_at <= _LAST_DAY,
         "lost": all(0 <= rank < record.size for rank in record.lost),
         "charges": all(
             0 <= one.generation <= MAX_GENERATION and 0 <= one.at <= _LAST_DAY for one in record.charges
@@ -206,7 +208,12 @@ def is_valid_failure(failure: Failure) -> bool:
         and 0 <= failure.at <= _LAST_DAY
         and 0 <= failure.detect <= _LAST_DAY
         and 0 <= failure.stops <= MAX_UNIT_SIZE
+        and (failure.earlier is None or _is_valid_earlier(failure.earlier))
     )
+
+
+def _is_valid_earlier(failure: Failure) -> bool:
+    return failure.earlier is None and 0 <= failure.generation <= MAX_GENERATION and is_valid_failure(failure)
 
 
 def is_valid_event(event: HistoryEvent) -> bool:

@@ -18,6 +18,7 @@ from logging.handlers import QueueHandler, QueueListener
 from unitagent.system.safe_output import escape_json, escape_line, escape_lines
 
 NAME = "unitagent"
+FIELDS = "fields"  # of a record: what programs read of its line, besides the sentence
 _WAITING_LINES = 10_000
 _LAST_LINES = 1.0  # seconds
 
@@ -48,7 +49,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line, with fields for programs where the line has some."""
 
     def __init__(self, where: LogContext) -> None:
         super().__init__()
@@ -63,6 +64,7 @@ class JsonFormatter(logging.Formatter):
             "rank": self._where.rank,
             "generation": self._where.generation,
             "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)

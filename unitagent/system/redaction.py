@@ -37,10 +37,14 @@ _MASKS = (  # what stays in front, and what is masked
     (rf"cookie{_IS}", r"""[^"'\n]+"""),
     (r"(?<=://)", r"""[^/\s"'<>]*(?=@)"""),
 )
+_HINTS = (":", "key", "token", "secret", "pass", "pwd", "credential", "auth", "cookie")  # each mask needs one
 
 
 def redact_text(shown: str) -> str:
     """Redact what looks like a secret in a command line, a shell's text or a line of output."""
+    lowered = shown.lower()
+    if not any(hint in lowered for hint in _HINTS):
+        return shown
     for stays, goes in _MASKS:
         shown = re.sub(rf"(?i)({stays})(?:{goes})", rf"\1{HIDDEN}", shown)
     return shown

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.probes.agents import FakeAnswers, instance, status
 from unitagent.core.model import InstanceState
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.probes.server import ProbeServer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Large(FakeAnswers):
         return status(size=self.size, instances=instances)
 
     def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
-        return self.counters.render(self.status(), time.monotonic(), processes)
+        return self.counters.render(self.status(), time.monotonic(), Gauges(processes=processes))
 
 
 async def _serve() -> None:

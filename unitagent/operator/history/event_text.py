@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
-from unitagent.core.history import EventKind, HistoryEvent
+from unitagent.core.history import EventKind, HistoryEvent, describe_event
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system import safe_output
 
@@ -51,16 +51,7 @@ def format_event(event: HistoryEvent) -> str:
 
 def format_event_json(event: HistoryEvent) -> str:
     """Format an event for programs: a JSON object with fixed keys."""
-    keys = {
-        "at": round(event.at, 3),
-        "generation": event.generation,
-        "rank": event.rank,
-        "incarnation": event.incarnation,
-        "kind": event.kind.value,
-        "state": event.state.value if event.state else None,
-        "detail": event.detail,
-    }
-    return json.dumps(keys)
+    return json.dumps(describe_event(event))
 
 
 def sort_events(events: Iterable[HistoryEvent]) -> list[HistoryEvent]:
