@@ -66,9 +66,9 @@ def _report_error(error: UnitAgentError) -> None:
 def _run_command(argv: list[str]) -> int:
     words, command = _split_off_workload(argv)
     name = next((word for word in words if word in COMMANDS), "")
-    namespace, odd = _build_parser_for(name, words).parse_known_args(words)
-    if odd:
-        raise ConfigurationError(f"unknown arguments: {' '.join(odd)} (see `unitagent {name} --help`)")
+    namespace, unknown = _build_parser_for(name, words).parse_known_args(words)
+    if unknown:
+        raise ConfigurationError(f"unknown arguments: {' '.join(unknown)} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)

@@ -49,8 +49,8 @@ def run_agent(namespace: argparse.Namespace) -> int:
     """
     import signal  # noqa: PLC0415
 
-    held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
-    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
+    blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
+    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, blocked))
     from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
     from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
     from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415

@@ -22,9 +22,9 @@ PLACE = {"UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "eth2", "RANK_IP": "10
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Sysfs:
-    """One device, whose second port is the card's."""
+    """One device, whose second port is the interface's."""
     tree = Sysfs(tmp_path)
-    tree.card("eth2", "mlx5_1")
+    tree.interface("eth2", "mlx5_1")
     tree.hca("mlx5_0")
     tree.hca("mlx5_1", 2)
     tree.gid("mlx5_1", 0, LOCAL, "eth2", 2)

@@ -209,8 +209,8 @@ def test_what_a_dry_run_cannot_know(words: tuple[str, ...], environ: dict[str, s
 
 
 def test_values_are_quoted_for_the_shell() -> None:
-    rehearsal = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
-    assert format_dry_run(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"
+    dry_run = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
+    assert format_dry_run(dry_run, "shell") == "export X='1 2'  # us\n'a b'"
 
 
 def test_what_is_run_before_the_command_is_explained_too() -> None:

@@ -20,7 +20,7 @@ from unitagent.core.events import PeerAnswered, ProbeResult
 from unitagent.core.model import InstanceState
 from unitagent.probes.answer_signature import AnswerClaim, sign_answer
 from unitagent.probes.peer_http import _CHUNK as CHUNK
-from unitagent.probes.peer_http import _LIMIT as LIMIT
+from unitagent.probes.peer_http import _MAX_ANSWER as LIMIT
 from unitagent.probes.peer_http import HttpResponse
 from unitagent.probes.peer_http import _read_response as read
 from unitagent.probes.peers import PeerAsker, Peers, PeerVerdict, judge_answer

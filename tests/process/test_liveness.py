@@ -58,7 +58,7 @@ def _parent(kind: str) -> Iterator[int]:
 
 
 def _pids(found: frozenset[DeadProcess]) -> set[int]:
-    return {corpse.pid for corpse in found}
+    return {dead.pid for dead in found}
 
 
 def test_a_killed_child_that_nobody_reaps_is_named_at_the_second_look() -> None:

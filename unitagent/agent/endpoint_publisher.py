@@ -22,7 +22,7 @@ from unitagent.store.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-_SHARE = 0.25  # of the lease, after which an entry is renewed; a heartbeat more is still below the lease
+_RENEWAL_FRACTION = 0.25  # of the lease; then an entry is renewed, at the latest a heartbeat later
 _CALM = 0.1  # seconds in which a change of anything but the traffic may wait for the next one
 _FAREWELL = 0.5  # seconds to withdraw the entry at the end
 
@@ -74,7 +74,7 @@ class EndpointPublisher:
         first, self._published, self._published_at = self._published is None, entry, now
         self._due_at = time.monotonic() + self._settings.heartbeat
         await self._registry.announce_endpoint(entry, first=first)
-        self._due_at = time.monotonic() + _SHARE * self._settings.lease
+        self._due_at = time.monotonic() + _RENEWAL_FRACTION * self._settings.lease
         self._is_reachable = True
 
     def _is_news(self, entry: Endpoint, now: float) -> bool:

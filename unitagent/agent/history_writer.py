@@ -32,12 +32,12 @@ from unitagent.system import redaction
 
 _log = logging.getLogger(__name__)
 
-_MOST = 1000  # events kept while the store does not accept them
+_MAX_QUEUED = 1000  # events kept while the store does not accept them
 _AT_ONCE = 100  # events in one write
 _GATHER = 0.1  # seconds in which events are gathered for one write
 _CROWD = 500  # instances per second that write when all have news
 _LINGER = 5.0  # seconds before an idle connection is closed
-_SHORTEST, _LONGEST = 0.5, 60.0  # seconds before a write is retried, unless there is news
+_MIN_RETRY, _MAX_RETRY = 0.5, 60.0  # seconds before a write is retried, unless there is news
 _FAREWELL = 0.5  # seconds to write the last events
 
 
@@ -97,13 +97,13 @@ class HistoryWriter:
     def _enqueue_event(self, event: HistoryEvent) -> None:
         self._queue.append(replace(event, number=self._count))
         self._count += 1
-        if len(self._queue) > _MOST:
+        if len(self._queue) > _MAX_QUEUED:
             self._queue.popleft()
             self._dropped += 1
         self._news.set()
 
     async def _run(self) -> None:
-        pause = _SHORTEST
+        pause = _MIN_RETRY
         while self._queue or not self._ending.is_set():
             if not self._queue:
                 await self._wait_for_news()
@@ -111,12 +111,12 @@ class HistoryWriter:
             await self._pause_unless_ending(random.uniform(*self._gather))  # noqa: S311  # spreads the load
             self._news.clear()
             if await self._write_batch():
-                pause = _SHORTEST
+                pause = _MIN_RETRY
             elif self._ending.is_set():
                 return
             else:
                 await self._has_news_within(pause)
-                pause = min(2 * pause, _LONGEST)
+                pause = min(2 * pause, _MAX_RETRY)
 
     async def _wait_for_news(self) -> None:
         """Wait for news; close the connection when there is none for a while."""

@@ -182,14 +182,14 @@ class Launcher:
         info = self._make_gang_info(gang)
         env = build_environment({**self._defaults, **self._resolved.environment, **inherited}, info)
         argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
-        made = self._complete_command(gang, argv, env)
-        plan = made.plan if made else None
+        completed = self._complete_command(gang, argv, env)
+        plan = completed.plan if completed else None
         asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
         warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
         notices = (
-            *(made.notices if made else self._explain_alone(argv)),
+            *(completed.notices if completed else self._explain_alone(argv)),
             *warnings,
-            *self._explain_unknown_health(asked, made),
+            *self._explain_unknown_health(asked, completed),
         )
         if plan is None:
             known, inflight = self._settings.traffic_port, self._make_inflight(None)
@@ -269,12 +269,12 @@ class Launcher:
         )
 
     def _explain_unknown_health(
-        self, asked: HealthProbePlan | None, made: CompletedCommand | None
+        self, asked: HealthProbePlan | None, completed: CompletedCommand | None
     ) -> tuple[str, ...]:
         """Return a warning if the health of the workload cannot be known."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
-        because = f", because {made.hidden}" if made and made.hidden else ""
+        because = f", because {completed.hidden}" if completed and completed.hidden else ""
         return (_UNKNOWN_HEALTH.format(because),)
 
     def _make_gang_info(self, gang: Gang) -> GangInfo:

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BUSY = 0.05  # seconds between two ticks while something is going on
-_INSIDE = 1.0  # seconds between two checks of the workload's processes
+_CHECK_INTERVAL = 1.0  # seconds between two checks of the workload's processes
 _SHARED_MEMORY = 30  # checks between two samples of the resources that the workload uses
-_AGAIN = 1.0  # seconds before failed work is tried again
+_RETRY_PAUSE = 1.0  # seconds before failed work is tried again
 _TURNS_TO_SEND = 3  # of the event loop, until an exchange that was begun is sent
 _LAST_WORDS = 0.5  # seconds to flush the workload's output
 
@@ -99,9 +99,9 @@ class Agent:
     async def run(self, inherited: InheritedSignals) -> int:
         """Run until ``Quit``; return the exit code."""
         install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
-        self._tasks.keep_running(self._monitor_processes, _AGAIN)
+        self._tasks.keep_running(self._monitor_processes, _RETRY_PAUSE)
         self._tasks.keep_running(
-            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.StoreNotified)), _AGAIN
+            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.StoreNotified)), _RETRY_PAUSE
         )
         self._enqueue_event(ev.Tick)
         code = None
@@ -231,7 +231,7 @@ class Agent:
             case act.WatchPeers():
                 self._components.peers.watch_peers(action.peers)
             case act.FindPort():
-                self._tasks.keep_running(lambda: self._find_master_port(action), _AGAIN)
+                self._tasks.keep_running(lambda: self._find_master_port(action), _RETRY_PAUSE)
             case act.Spawn():
                 self._pending = action.gang
             case act.Stop():
@@ -279,7 +279,7 @@ class Agent:
                 port, following = self._choose_ports()
             except OSError as error:
                 _log.warning("cannot find a free master port, trying again: %s", error)
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_PAUSE)
             else:
                 self._port, self._next_port = port, following
                 self._enqueue_event(ev.PortFound, action.generation, port, following)
@@ -348,7 +348,7 @@ class Agent:
     async def _monitor_processes(self) -> None:
         """Detect a workload that keeps running without a process that it needs."""
         for second in itertools.count(1):
-            await self._components.workload.wait_for_death(_INSIDE)
+            await self._components.workload.wait_for_death(_CHECK_INTERVAL)
             if second % _SHARED_MEMORY == 0:
                 await self._components.workload.sample_resources()
             dead = await self._components.workload.find_dead_process()
@@ -398,5 +398,5 @@ def has_news(before: State, now: State) -> bool:
     """Whether more has happened than time passing and an exchange starting."""
     store = before.store.leases is now.store.leases and before.store.records is now.store.records
     same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
-    way = before.shutdown is now.shutdown and before.recovery is now.recovery
-    return not (store and same and way and before.generation == now.generation)
+    unfinished = before.shutdown is now.shutdown and before.recovery is now.recovery
+    return not (store and same and unfinished and before.generation == now.generation)

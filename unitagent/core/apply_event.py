@@ -275,13 +275,13 @@ def _apply_workload_exit(state: State, event: WorkloadExited) -> State:
 
 
 def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
-    who, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
+    rank, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
     return Failure(
         generation=state.me.generation,
         rank=state.config.rank,
         ip=state.me.ip,
         reason=Reason(event.exit.reason),
-        detail=f"{who} {event.exit.describe()}{why}",
+        detail=f"{rank} {event.exit.describe()}{why}",
         exit_code=event.exit.code,
         signal=event.exit.signal,
         at=state.now + state.config.epoch,

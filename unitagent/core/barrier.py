@@ -369,17 +369,17 @@ def explain_missing(state: State) -> str:
 
 
 def _explain_absence(state: State, record: Record) -> str:
-    who = describe_rank(state, record.rank)
+    rank = describe_rank(state, record.rank)
     if record.left:
-        return f"{who} has left"
+        return f"{rank} has left"
     if record.size != state.config.size:
-        return f"{who} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
+        return f"{rank} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
     if record.revision != state.me.revision:
         mine = f"rank {state.config.rank} has {state.me.revision or 'none'}"
         waits = "they wait for each other; with UNIT_STRICT=true they would exit with 77"
-        return f"{who} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
+        return f"{rank} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
-        return f"{who} is gone, its address refuses connections: waiting for its replacement"
+        return f"{rank} is gone, its address refuses connections: waiting for its replacement"
     late = seconds_late(state, record)
     silent = f", no sign of life for {state.config.lease + late:.0f} s" if late else ""
-    return f"{who} is {record.state} in generation {record.generation}{silent}"
+    return f"{rank} is {record.state} in generation {record.generation}{silent}"

@@ -83,16 +83,16 @@ def decide(state: State, event: Event) -> Result:
 def _apply_rules(state: State) -> Result:
     """Apply each rule once, in order, until one ends the agent."""
     actions: tuple[Action, ...] = ()
-    now = find_stage(state)
+    stage = find_stage(state)
     for rule, stages in RULES:
-        if now not in stages:
+        if stage not in stages:
             continue
         after, more = rule(state)
         actions += more
         if more and isinstance(more[-1], Quit):
             return after, actions
         if after is not state:
-            state, now = after, find_stage(after)
+            state, stage = after, find_stage(after)
     return state, actions
 
 

@@ -126,8 +126,8 @@ def _drains_its_gang(state: State) -> bool:
 
 
 def _drain_in_order(state: State) -> bool:
-    way = state.shutdown
-    return not way.awaiting_drain or (way.draining is not None and state.config.rank == 0)
+    shutdown = state.shutdown
+    return not shutdown.awaiting_drain or (shutdown.draining is not None and state.config.rank == 0)
 
 
 def _says_that_it_was_asked(state: State) -> bool:

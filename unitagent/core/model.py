@@ -18,7 +18,7 @@ from unitagent.core.timing import Timing
 
 YEAR = 366 * 86400 * 10**6  # microseconds; an order that far ahead of the store's clock is forged or corrupt
 LEAP = 10**9  # generations; restarts cannot lead that far ahead of mine
-_NAMED = 16  # ranks; nobody reads a longer list
+_MAX_NAMED = 16  # ranks; nobody reads a longer list
 
 
 class InstanceState(StrEnum):
@@ -227,8 +227,8 @@ class Failure(Struct, frozen=True, kw_only=True):
         stopped = [rank for rank in range(self.stops) if asked_for or rank != self.rank]
         if not stopped:
             return sentence
-        who = format_ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
-        return f"{sentence}; {who} stopped"
+        others = format_ranks(stopped) if len(stopped) <= _MAX_NAMED else f"{len(stopped)} other ranks"
+        return f"{sentence}; {others} stopped"
 
 
 def format_ranks(numbers: Sequence[int]) -> str:
@@ -238,9 +238,9 @@ def format_ranks(numbers: Sequence[int]) -> str:
 
 def shorten_list(parts: Sequence[str]) -> list[str]:
     """The first parts of a long list, and how many more there are."""
-    if len(parts) <= _NAMED:
+    if len(parts) <= _MAX_NAMED:
         return list(parts)
-    return [*parts[:_NAMED], f"and {len(parts) - _NAMED} more"]
+    return [*parts[:_MAX_NAMED], f"and {len(parts) - _MAX_NAMED} more"]
 
 
 class OrderKind(StrEnum):

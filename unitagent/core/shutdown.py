@@ -63,16 +63,16 @@ def drain_in_turn(state: State) -> Result:
 
 
 def _drain_leader(state: State) -> Result:
-    way = state.shutdown
-    since = way.draining or state.now
+    shutdown = state.shutdown
+    since = shutdown.draining or state.now
     deadline = since + LEADER_STOP_FRACTION * state.config.stop_grace
     if _has_traffic(state):
         turned_away = since + state.config.deregister
         if state.now < turned_away:
             return state, ()
-        if not way.awaiting_drain:
+        if not shutdown.awaiting_drain:
             return state.with_shutdown(awaiting_drain=True), (AwaitDrain(),)
-        if not way.drained and state.now < min(turned_away + state.config.drain, deadline):
+        if not shutdown.drained and state.now < min(turned_away + state.config.drain, deadline):
             return state, ()
     return _stop_workload(state, max(0.0, deadline - state.now))
 

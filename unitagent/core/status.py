@@ -203,10 +203,10 @@ def _describe_outage(state: State) -> str:
         return "nothing is started before it is there"
     if not isolation.can_be_isolated(state):
         return "the Unit goes on without it, and nothing new is started"
-    whom = "any other rank" if state.config.rank == 0 else "rank 0"
+    others = "any other rank" if state.config.rank == 0 else "rank 0"
     return (
-        f"the Unit goes on; without the store and {whom} for {state.config.lease:g} s (UNIT_LEASE_SECONDS), "
-        "this instance stops its workload"
+        f"the Unit goes on; without the store and {others} for {state.config.lease:g} s "
+        "(UNIT_LEASE_SECONDS), this instance stops its workload"
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 _PYTHON = re.compile(r"python[0-9.]*")
-_LINE = 256  # the kernel reads no more of a script to find its interpreter
+_MAX_FIRST_LINE = 256  # the kernel reads no more of a script to find its interpreter
 
 
 def find_installed_version(package: str, argv: Sequence[str], path: str | None) -> str:
@@ -50,7 +50,7 @@ def _find_interpreter(program: Path, path: str | None) -> Path | None:
     """Read a script's first line; None of a program that is no script."""
     try:
         with program.open("rb") as file:
-            line = file.read(_LINE).partition(b"\n")[0]
+            line = file.read(_MAX_FIRST_LINE).partition(b"\n")[0]
     except OSError:
         return None
     words = line.removeprefix(b"#!").decode(errors="replace").split() if line.startswith(b"#!") else []

@@ -273,7 +273,7 @@ def _read_kuberay(environ: Environ, _hostname: str) -> Platform:
 
 
 def _read_kserve(environ: Environ, _hostname: str) -> Platform | None:
-    """Take a Service, or the two counts that the head too is told: one of these names alone says little."""
+    """Accept a Service, or both counts, which the head gets too: one of these names alone proves little."""
     leader, size = environ.get("HEAD_SVC", ""), environ.get("RAY_NODE_COUNT")
     if not (leader or environ.get("WORKER_SVC") or size):
         return None

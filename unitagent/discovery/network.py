@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _PAUSE = 0.2
-_MOMENT = 5.0  # seconds for the preferred interface to come up, before another is chosen
+_PREFERRED_WAIT = 5.0  # seconds for the preferred interface to come up, before another is chosen
 _BETWEEN_MESSAGES = 5.0
 
 
@@ -50,10 +50,10 @@ async def find_instance_address(
     """
     loop = asyncio.get_running_loop()
     deadline, last_reason, next_message = loop.time() + wait, "", 0.0
-    settles = loop.time() + min(_MOMENT, wait)
+    settles = loop.time() + min(_PREFERRED_WAIT, wait)
     while True:
         settled = loop.time() >= settles
-        choice = await asyncio.to_thread(_look_once, ifname, rank_ip, settled=settled)
+        choice = await asyncio.to_thread(_choose_once, ifname, rank_ip, settled=settled)
         if isinstance(choice, InstanceAddress):
             if choice.notice:
                 on_wait(choice.notice)
@@ -62,7 +62,7 @@ async def find_instance_address(
         if now >= deadline:
             raise ConfigurationError(await asyncio.to_thread(_describe_refusal, choice))
         if choice != last_reason or now >= next_message:
-            other = None if settled else await asyncio.to_thread(_look_once, ifname, rank_ip, settled=True)
+            other = None if settled else await asyncio.to_thread(_choose_once, ifname, rank_ip, settled=True)
             on_wait(_describe_wait(choice, other, deadline - now, settles - now))
             last_reason, next_message = choice, now + _BETWEEN_MESSAGES
         await asyncio.sleep(min(_PAUSE, deadline - now))
@@ -78,13 +78,17 @@ def _describe_wait(
     return f"{for_what}; waiting for it, {left:.0f} s left"
 
 
-def _look_once(ifname: str | None, rank_ip: str | None, *, settled: bool) -> InstanceAddress | str:
+def _choose_once(ifname: str | None, rank_ip: str | None, *, settled: bool) -> InstanceAddress | str:
     if rank_ip and ip_address(rank_ip).is_loopback:
         ifname = ifname or "lo"  # all of 127.0.0.0/8 is there, though only 127.0.0.1 is listed
     if ifname and rank_ip:
         return _check_stated_address(ifname, rank_ip)
-    seen = _read_interfaces()
-    return seen if isinstance(seen, str) else choose_address(seen, ifname, rank_ip, settled=settled)
+    interfaces = _read_interfaces()
+    return (
+        interfaces
+        if isinstance(interfaces, str)
+        else choose_address(interfaces, ifname, rank_ip, settled=settled)
+    )
 
 
 def _check_stated_address(ifname: str, rank_ip: str) -> InstanceAddress | str:
@@ -108,8 +112,8 @@ def _find_own_name(ifname: str) -> str | None:
     try:
         return socket.if_indextoname(socket.if_nametoindex(ifname))
     except OSError:  # so says the C library of a long name, too
-        seen = _read_interfaces()
-        interface = None if isinstance(seen, str) else seen.find_by_name(ifname)
+        interfaces = _read_interfaces()
+        interface = None if isinstance(interfaces, str) else interfaces.find_by_name(ifname)
         return interface.name if interface is not None else None
 
 
@@ -123,8 +127,8 @@ def _read_interfaces() -> NetworkInterfaces | str:
 
 
 def _describe_refusal(reason: str) -> str:
-    seen = _read_interfaces()
-    there = seen if isinstance(seen, str) else f"the interfaces are: {seen}"
+    interfaces = _read_interfaces()
+    there = interfaces if isinstance(interfaces, str) else f"the interfaces are: {interfaces}"
     return (
         f"{reason}; {there}; set COMM_IFNAME to an interface with an address, or COMM_IFNAME and RANK_IP both"
     )

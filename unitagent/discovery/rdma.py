@@ -19,7 +19,7 @@ _NO_GID = frozenset("0:")
 
 @dataclass(frozen=True, slots=True)
 class Gid:
-    """One entry of a port's GID table; ``kind`` is such as ``RoCE v2`` and ``ifname`` empty when not told."""
+    """One entry of a port's GID table; ``kind`` is such as ``RoCE v2`` and ``ifname`` empty when unknown."""
 
     index: int
     gid: str

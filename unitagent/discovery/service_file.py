@@ -28,7 +28,7 @@ KINDS = ("startup_check", "liveness_check", "health_check", "readiness_check")
 _TIMINGS = ("initial_delay_seconds", "period_seconds", "timeout_seconds")
 _COUNTS = ("success_threshold", "failure_threshold")
 _WAYS = ("http_get", "tcp_socket", "exec")
-_MOST = 1_000_000
+_MAX_INTEGER = 1_000_000
 
 
 class ServiceCheck(Struct, frozen=True, kw_only=True):
@@ -71,8 +71,8 @@ def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
         initial_delay=check.read_number("initial_delay_seconds"),
         period=check.read_number("period_seconds", 1),
         timeout=check.read_number("timeout_seconds", 1),
-        successes=check.read_integer("success_threshold", 1, _MOST),
-        failures=check.read_integer("failure_threshold", 1, _MOST),
+        successes=check.read_integer("success_threshold", 1, _MAX_INTEGER),
+        failures=check.read_integer("failure_threshold", 1, _MAX_INTEGER),
     )
 
 
@@ -127,7 +127,7 @@ class ServiceFile(Struct, frozen=True, kw_only=True):
         checks: ``startup_check`` and so on -> the check, in the file's own terms.
         command: the workload's argv, empty when the file gives none.
         environment: ``containers[0].env``, less the variables that are in ``values``.
-        sigterm: ``rpc.enable_sigterm``, None when not said; EAS sends no signal unless it is true.
+        sigterm: ``rpc.enable_sigterm``, None when unset; EAS sends no signal unless it is true.
         warnings: sentences for the log.
 
     """

@@ -25,7 +25,7 @@ _COMMENT = re.compile(r"(^|[ \t]+)#.*|[ \t]+$")
 _QUOTED = re.compile(r"(?:'([^']*)'|\"([^\"\\]*)\")[ \t]*(?:[ \t]#.*)?")
 _PLAIN = re.compile(r"0|[1-9][0-9]*|[0-9]+(?:\.[0-9]+){3}|[A-Za-z/][^#:&*!|>{}\[\],'\"%@`]*")
 _YES, _NO = {"true", "yes", "on", "y"}, {"false", "no", "off", "n"}
-_MOST = 1 << 20  # characters
+_MAX_FILE = 1 << 20  # characters
 
 
 def read_config_flags(words: Sequence[str], folder: str | None) -> tuple[str, ...]:
@@ -51,11 +51,11 @@ def read_config_flags(words: Sequence[str], folder: str | None) -> tuple[str, ..
 def _read_text(path: Path, name: str) -> str:
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(_MOST + 1)
+            text = file.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UnreadableError(f"{OPTION} {name} cannot be read: {why}") from error
-    if len(text) > _MOST:
+    if len(text) > _MAX_FILE:
         raise UnreadableError(f"{OPTION} {name} is too large for a file of flags")
     return text
 

@@ -26,7 +26,7 @@ from unitagent.frameworks.shell_words import PartKind, Token, Word, split_tokens
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
 _SHEBANG = re.compile(r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b")
 _USED = re.compile(r"\$\{?[@*1-9]|RANK")  # its arguments, or a rank that it reads itself
-_MOST = 1 << 16  # bytes of a script that are read
+_MAX_SCRIPT = 1 << 16  # bytes of a script that are read
 _CONTROL = OPENING | {"for", "case", "select", "function", "fi", "done", "esac", "}"}
 _CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "elif", "while", "until", "for", "select"})
 _HARMLESS = frozenset({"exit", "return", "true", ":", "echo", "sleep"})
@@ -77,11 +77,11 @@ def read_script(argv: Sequence[str], folder: str | None) -> Script | None:
         return None
     try:
         with Path(folder or "/", argv[at]).open("rb") as file:
-            content = file.read(_MOST)
+            content = file.read(_MAX_SCRIPT)
     except OSError:
         return None
     text = content.decode(errors="replace")
-    is_read = (run_by_shell or _SHEBANG.match(text)) and "\0" not in text and len(content) < _MOST
+    is_read = (run_by_shell or _SHEBANG.match(text)) and "\0" not in text and len(content) < _MAX_SCRIPT
     return Script(text, tuple(argv[at:])) if is_read else None
 
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unitagent.system.keyring import Keyring
-_ASK = 2.0  # seconds for an answer
-_LONGEST = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
-_STEP = (int, float, type(None))
+_ANSWER_TIMEOUT = 2.0  # seconds for an answer
+_MAX_ANSWER = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
+_SECONDS_TYPES = (int, float, type(None))
 
 
 class AnswerProof:
@@ -103,10 +103,10 @@ def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict
 def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
     """Return the answer at this path; None if there is none that can be read."""
     try:
-        with _open_connection(host, port, _ASK) as connection:
+        with _open_connection(host, port, _ANSWER_TIMEOUT) as connection:
             connection.request("GET", path, headers=proof.headers)
             answer = connection.getresponse()
-            body = answer.read(_LONGEST)
+            body = answer.read(_MAX_ANSWER)
         if not proof.verify_answer(dict(answer.headers.items()), body):
             raise UnprovenError(host, port)
         return json.loads(body)
@@ -114,12 +114,12 @@ def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
         return None
 
 
-def find_leader(seen: dict[str, Any] | None) -> str | None:
+def find_leader(status: dict[str, Any] | None) -> str | None:
     """Return the address of rank 0 from an agent's status; None if the agent does not know it."""
-    if not seen:
+    if not status:
         return None
-    first = [one.get("ip") for one in seen["instances"] if isinstance(one, dict) and one.get("rank") == 0]
-    return next((ip for ip in (seen.get("master_address"), *first) if isinstance(ip, str) and ip), None)
+    first = [one.get("ip") for one in status["instances"] if isinstance(one, dict) and one.get("rank") == 0]
+    return next((ip for ip in (status.get("master_address"), *first) if isinstance(ip, str) and ip), None)
 
 
 def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
@@ -131,8 +131,10 @@ def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[s
     except UnprovenError:
         status = {}
     guard, recovery = status.get("guard"), status.get("recovery")
-    fits = isinstance(recovery, dict) and all(isinstance(took, _STEP) for took in recovery.values())
-    if status.get("unit") != unit or not isinstance(guard, bool) or not fits:
+    is_valid = isinstance(recovery, dict) and all(
+        isinstance(took, _SECONDS_TYPES) for took in recovery.values()
+    )
+    if status.get("unit") != unit or not isinstance(guard, bool) or not is_valid:
         return {}
     return {"guard": guard, "recovery": recovery}
 

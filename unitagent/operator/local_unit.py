@@ -46,9 +46,9 @@ def plan_unit(size: str, options: Mapping[str, str], command: Sequence[str]) -> 
 
     """
     instances = _parse_size(size)
-    if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
+    if refused := [VARIABLES[name].flag or name for name in options if name in _OURS]:
         why = "must not be set, because `unitagent local` sets it for each instance"
-        raise ConfigurationError(f"{', '.join(odd)}: {why}")
+        raise ConfigurationError(f"{', '.join(refused)}: {why}")
     if not command:
         raise ConfigurationError("COMMAND missing: run `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}

@@ -14,8 +14,8 @@ from unitagent.core.probe_paths import PROBES_BY_WORD
 from unitagent.system.host_port import join_host_port
 from unitagent.system.safe_output import escape_line, print_text
 
-_LINE = 500  # characters of an answer that are shown
-_LONGEST = 65536  # bytes of an answer that are read
+_MAX_LINE = 500  # characters of an answer that are shown
+_MAX_ANSWER = 65536  # bytes of an answer that are read
 _OK = b"200"
 
 
@@ -37,7 +37,7 @@ def send_probe(path: str, host: str, port: int, timeout: float) -> tuple[bool, s
     protocol, status, *_ = [*head.split(b"\r\n", 1)[0].split(), b"", b""]
     if not protocol.startswith(b"HTTP/"):
         return False, f"no answer from {there}: the process that listens there does not speak HTTP"
-    lines = body.decode(errors="replace")[:_LINE].splitlines()
+    lines = body.decode(errors="replace")[:_MAX_LINE].splitlines()
     return status == _OK, lines[0] if lines else status.decode(errors="replace")
 
 
@@ -52,14 +52,14 @@ def _fetch_answer(path: str, host: str, port: int, timeout: float) -> bytes:
     where = resolve_wildcard(host)
     answer = b""
     with socket.create_connection((where, port), timeout) as connection:
-        asked = f"GET {path} HTTP/1.1\r\nHost: {join_host_port(where, port)}\r\nConnection: close\r\n\r\n"
-        connection.sendall(asked.encode())
-        while len(answer) < _LONGEST:
+        request = f"GET {path} HTTP/1.1\r\nHost: {join_host_port(where, port)}\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        while len(answer) < _MAX_ANSWER:
             left = end - time.monotonic()
             if left <= 0:
                 raise TimeoutError("timed out")
             connection.settimeout(left)
-            data = connection.recv(_LONGEST)
+            data = connection.recv(_MAX_ANSWER)
             if not data:
                 break
             answer += data

@@ -10,23 +10,23 @@ from unitagent.operator.history.event_text import format_time
 from unitagent.system.safe_output import escape_json_value, escape_line
 
 
-def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
+def format_table(status: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
     """Format the Unit's status, and the last output of the workload that failed.
 
     A rank whose last heartbeat is older than ``beat_due`` seconds is marked as silent, unless the store is
     unreachable.
     """
-    seen = escape_json_value(seen)
-    ready = "ready" if seen["ready"] else "not ready"
-    head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
+    status = escape_json_value(status)
+    ready = "ready" if status["ready"] else "not ready"
+    head = f"Unit {status['unit']}: {status['phase']}, generation {status['generation']}, {ready}"
     lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
-    due = beat_due if seen["store"]["connected"] else float("inf")
-    lines += [_format_row(one) + _describe_silence(one, due) for one in seen["instances"]]
-    lines += [_format_condition(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
-    lines += _format_secrets(seen.get("secrets"))
-    lines += [f"warm files: this instance {files['message']}"] if (files := seen.get("warm_files")) else []
-    if seen["failure"]:
-        lines.append(f"last failure: {seen['failure']['detail']}")
+    due = beat_due if status["store"]["connected"] else float("inf")
+    lines += [_format_row(one) + _describe_silence(one, due) for one in status["instances"]]
+    lines += [_format_condition(one) for one in status.get("conditions", ()) if one["status"] != "True"]
+    lines += _format_secrets(status.get("secrets"))
+    lines += [f"warm files: this instance {files['message']}"] if (files := status.get("warm_files")) else []
+    if status["failure"]:
+        lines.append(f"last failure: {status['failure']['detail']}")
     lines += [f"  | {escape_line(line)}" for line in output]
     return "\n".join(lines)
 

@@ -31,7 +31,7 @@ def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
 
 
-def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
+def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> LocationSource:
     """Find the store's URL; an embedded store is at rank 0, whose address ``status`` of an agent knows best.
 
     Raises:
@@ -41,18 +41,18 @@ def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyri
     if has_store_url(settings):
         leader = None
     elif keys and settings.http_port:
-        leader = _find_proven_leader(settings, seen, keys)
+        leader = _find_proven_leader(settings, status, keys)
     else:
-        leader = agent_client.find_leader(seen) or settings.master_address or "127.0.0.1"
+        leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     return locate_store(onlooker, "", keys).url
 
 
-def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
+def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:
     """Find rank 0 through an agent that proves to know the secret, since its store will receive a
     password.
     """
-    leader = agent_client.find_leader(seen)
+    leader = agent_client.find_leader(status)
     if leader is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
         leader = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))

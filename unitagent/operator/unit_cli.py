@@ -31,7 +31,7 @@ from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import print_text, print_warning
 
 _EVERY = 1.0  # seconds between two reads
-_ASK = 2.0  # seconds for the store's answer
+_ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 
 
 def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -39,8 +39,8 @@ def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
     while True:
-        seen, output = asyncio.run(_load_status(settings, keys))
-        text = json.dumps(seen, indent=2) if namespace.json else _format_status(settings, seen, output)
+        status, output = asyncio.run(_load_status(settings, keys))
+        text = json.dumps(status, indent=2) if namespace.json else _format_status(settings, status, output)
         print_text(text)
         if not namespace.watch:
             return 0
@@ -48,8 +48,8 @@ def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
         asyncio.run(file.check_file())
 
 
-def _format_status(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
-    return status_table.format_table(seen, output, settings.timing.beat_due)
+def _format_status(settings: Settings, status: dict[str, Any], output: list[str]) -> str:
+    return status_table.format_table(status, output, settings.timing.beat_due)
 
 
 async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
@@ -108,7 +108,7 @@ def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dic
 def _open_store(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
     """Open the store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
     return RedisStore(
-        settings.unit, find_directions(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn
+        settings.unit, find_directions(settings, seen, keys), timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn
     )
 
 
@@ -126,14 +126,14 @@ def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
     keys = settings.keys
     url = await asyncio.to_thread(find_store_url, settings, keys)
-    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_warn)
+    store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
             raise ConfigurationError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
         await _record_order(
-            UnitHistory(settings.unit, url, timeout=_ASK), wish
+            UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT), wish
         )  # before the events that follow from it
         order = await store.put_order(wish)
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)

@@ -64,5 +64,5 @@ def verify_answer(keys: Keyring, claim: AnswerClaim, signature: str) -> bool:
 
 
 def _compute_seals(keys: Keyring, claim: AnswerClaim) -> list[str]:
-    who = (claim.unit, str(claim.rank), claim.incarnation)
-    return [compute_seal(key, SealKind.ANSWER, claim.nonce, *who, claim.body) for key in keys.signing]
+    identity = (claim.unit, str(claim.rank), claim.incarnation)
+    return [compute_seal(key, SealKind.ANSWER, claim.nonce, *identity, claim.body) for key in keys.signing]

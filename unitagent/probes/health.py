@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
-_LIMIT = 1 << 20  # bytes
+_MAX_ANSWER = 1 << 20  # bytes
 
 
 def parse_health_url(url: str) -> HealthCheck:
@@ -164,14 +164,14 @@ class HealthProbe:
 async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
     """As a kubelet does, take any certificate: the server is our own, and it is sent nothing."""
     try:
-        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_LIMIT, verified=False))
+        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_MAX_ANSWER, verified=False))
     except FetchError as error:
         return str(error)
     return "" if 200 <= fetched.code < 400 else f"answered {fetched.code}"  # noqa: PLR2004
 
 
-_LOOKS = 4  # within the time that counts as a stall
-_LONGEST = 5.0  # seconds between two looks
+_STALL_SAMPLES = 4  # within the time that counts as a stall
+_MAX_STALL_INTERVAL = 5.0  # seconds between two looks
 
 
 class EngineGauges(Struct, frozen=True):
@@ -213,7 +213,7 @@ class StallProbe:
         loop = asyncio.get_running_loop()
         steps, moved = None, loop.time()
         while loop.time() - moved <= self._seconds:
-            await asyncio.sleep(min(_LONGEST, self._seconds / _LOOKS))
+            await asyncio.sleep(min(_MAX_STALL_INTERVAL, self._seconds / _STALL_SAMPLES))
             running, seen = await self._read_gauges()
             if not running or seen is None or seen != steps:
                 steps, moved = seen, loop.time()

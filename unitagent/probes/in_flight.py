@@ -15,9 +15,9 @@ from unitagent.system.tcp_sockets import TcpState, list_tcp_sockets
 _POLL = 0.2  # seconds
 # Seconds without a request after which no more is expected: a client that just got a long answer may use the
 # same connection again, and a balancer that has learned of the drain still forwards that.
-_QUIET = 1.0
+_QUIET_SECONDS = 1.0
 _GAUGES_TIMEOUT = 2.0  # seconds
-_LIMIT = 8 << 20  # bytes of metrics text
+_MAX_METRICS = 8 << 20  # bytes of metrics text
 
 
 class InFlightRequests:
@@ -46,7 +46,7 @@ class InFlightRequests:
         """Return when none has been in flight for a second; the caller sets the limit."""
         clock = asyncio.get_running_loop().time
         idle_since: float | None = None
-        while idle_since is None or clock() - idle_since < _QUIET:
+        while idle_since is None or clock() - idle_since < _QUIET_SECONDS:
             idle_since = None if await self.count_requests() else idle_since or clock()
             await asyncio.sleep(_POLL)
 
@@ -59,7 +59,7 @@ async def fetch_total(url: str, names: frozenset[str]) -> int | None:
 
 async def _fetch_metrics(url: str) -> str | None:
     try:
-        fetched = await fetch_url(FetchRequest(url=url, timeout=_GAUGES_TIMEOUT, limit=_LIMIT))
+        fetched = await fetch_url(FetchRequest(url=url, timeout=_GAUGES_TIMEOUT, limit=_MAX_METRICS))
     except FetchError:
         return None
     return fetched.body.decode(errors="replace") if fetched.code == 200 else None  # noqa: PLR2004

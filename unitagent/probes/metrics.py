@@ -121,7 +121,7 @@ class Metrics:
         yield _make_counter(
             "restarts", "Restarts of the Unit, by first cause.", restarts, "reason", "origin_rank"
         )
-        yield _make_counter("workload_exits", "Ends of the workload here, by exit code.", exits, "code")
+        yield _make_counter("workload_exits", "Workload exits on this instance, by exit code.", exits, "code")
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
         yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
         yield self._make_histogram()
@@ -133,10 +133,12 @@ class Metrics:
 
     def _collect_usage(self, processes: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
         self._cpu.advance({each["pid"]: each["cpu_seconds"] for each in processes})
-        yield _make_number("workload_processes", "Processes of the workload here.", len(processes))
+        yield _make_number(
+            "workload_processes", "Processes of the workload on this instance.", len(processes)
+        )
         yield _make_counter(
             "workload_cpu_seconds",
-            "CPU time of the workload's processes here, without what one used after its last scrape.",
+            "CPU time of the workload's processes, except what one used between its last scrape and its end.",
             {(): self._cpu.total},
         )
         for name, key, help_text in _USAGE:
@@ -160,13 +162,13 @@ _USAGE = (  # metric, field of a process, help
     (
         "workload_memory_bytes",
         "memory_bytes",
-        "Resident memory of the workload's processes here; pages that they share count for each.",
+        "Resident memory of the workload's processes; pages that they share count for each.",
     ),
-    ("workload_threads", "threads", "Threads of the workload's processes here."),
+    ("workload_threads", "threads", "Threads of the workload's processes."),
     (
         "workload_open_files",
         "open_files",
-        "File descriptors of the workload's processes here, as far as the kernel shows them to the agent.",
+        "File descriptors of the workload's processes, as far as the kernel shows them to the agent.",
     ),
 )
 

@@ -122,21 +122,21 @@ class ProbeServer:
             return refusal
         if _has_body(headers):
             return _BODY
-        asked = Request(
+        parsed = Request(
             request.method.decode(),
             unquote(path.decode()),
             query.decode("latin-1"),
             headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1"),
             BRIEF_HEADER.lower().encode() in headers,
         )
-        if self._units is not None and is_unit_path(asked.method, asked.path):
-            return self._units.answer_path(asked.path)
-        if asked.method in {"GET", "HEAD"}:
-            if asked.path == PROCESSES:
-                return self._answer_processes(asked.nonce)
-            if asked.path == METRICS:
+        if self._units is not None and is_unit_path(parsed.method, parsed.path):
+            return self._units.answer_path(parsed.path)
+        if parsed.method in {"GET", "HEAD"}:
+            if parsed.path == PROCESSES:
+                return self._answer_processes(parsed.nonce)
+            if parsed.path == METRICS:
                 return self._answer_metrics()
-        return self._answer_probe(asked)
+        return self._answer_probe(parsed)
 
     async def _answer_processes(self, nonce: str) -> Response:
         processes = await self._sample_processes()
@@ -223,7 +223,7 @@ def _prepare_listener(listener: socket.socket) -> socket.socket:
 
 MISDIRECTED = 421
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
-_SHOWN = 100  # characters
+_MAX_SHOWN_HOST = 100  # characters
 
 
 class AllowedHosts:
@@ -246,8 +246,8 @@ class AllowedHosts:
             return None
         return make_text_response(
             MISDIRECTED,
-            f"the Host {escape_line(text)[:_SHOWN]!r} is not a name of this agent; ask by its IP address, "
-            "or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
+            f"the Host {escape_line(text)[:_MAX_SHOWN_HOST]!r} is not a name of this agent; ask by its IP "
+            "address, or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
             "names below one)",
         )
 

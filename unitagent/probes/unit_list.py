@@ -19,9 +19,9 @@ from unitagent.system.limits import NAME_PATTERN
 _log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds; less than a connection may take over a request
-_KEPT = 1.0  # seconds that an answer is reused
-_MOST = 32  # answers at a time; for the list there is always room
-_WAITING = 512  # requests, those of clients that have gone meanwhile included
+_REUSE = 1.0  # seconds that an answer is reused
+_MAX_READINGS = 32  # answers at a time; for the list there is always room
+_MAX_WAITING = 512  # requests, those of clients that have gone meanwhile included
 _BUSY = make_text_response(503, "too many requests at once; try again")
 
 
@@ -52,7 +52,7 @@ class UnitAnswers:
                 400, "a Unit's name is 1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or .."
             )
         reading = self._readings.get(name) or self._start_reading(name)
-        if reading is None or self._waiting >= _WAITING:
+        if reading is None or self._waiting >= _MAX_WAITING:
             return _BUSY
         self._waiting += 1
         try:
@@ -67,14 +67,14 @@ class UnitAnswers:
             reading.cancel()
 
     def _start_reading(self, name: str) -> asyncio.Task[Response] | None:
-        if name and len(self._readings) >= _MOST:
+        if name and len(self._readings) >= _MAX_READINGS:
             return None
         reading = self._readings[name] = asyncio.create_task(self._read_units(name))
         reading.add_done_callback(lambda _: self._forget_later(name))
         return reading
 
     def _forget_later(self, name: str) -> None:
-        asyncio.get_running_loop().call_later(_KEPT, self._readings.pop, name, None)
+        asyncio.get_running_loop().call_later(_REUSE, self._readings.pop, name, None)
 
     async def _read_units(self, name: str) -> Response:
         try:

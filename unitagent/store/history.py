@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PAGE = 500  # events read at once
-_LONGEST = 1000  # characters of a sentence
+_MAX_DETAIL = 1000  # characters of a sentence
 
 
 class HistoryPage(Struct, frozen=True):
@@ -131,7 +131,7 @@ async def _run_append(
         yield from (1, key, KEPT_EVENTS)
         for event in events:
             yield max(0, int((now - event.at) * 1e6))
-            yield codec.encode_value(replace(event, detail=event.detail[:_LONGEST]))
+            yield codec.encode_value(replace(event, detail=event.detail[:_MAX_DETAIL]))
 
     kind: bytes = await scripts.run_script(connection, scripts.HISTORY, *build_arguments())
     return kind

@@ -56,7 +56,7 @@ class RedisStore:
         needs_port: the reader has a probe address, so a record without one is ignored.
         size: of the Unit, whose records are read; of ranks beyond it only a few that tell of another size.
         refresh: seconds after which all records are read again, and not only those that changed.
-        warn: says a sentence about garbage in the store; each is said once.
+        warn: called with a warning about garbage in the store, once for each.
         remedy: what a person can do when the server is not reached.
 
     Raises:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-_LONGEST, _LONGEST_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
+_MAX_LINE, _MAX_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
 
 
 class Registry:
@@ -49,7 +49,7 @@ class Registry:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
         keys: that sign the lines; a reader without keys accepts unsigned lines.
-        warn: takes a sentence about garbage in the store; each comes once.
+        warn: called with a warning about garbage in the store, once for each.
 
     """
 
@@ -111,7 +111,7 @@ class Registry:
         ):
             self._warnings.warn_once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return None
-        entry = _decode_endpoint(name, text) if len(raw) <= _LONGEST else None
+        entry = _decode_endpoint(name, text) if len(raw) <= _MAX_LINE else None
         if entry is None:
             self._warnings.warn_once(f"{what} cannot be read; ignored it")
             return None
@@ -120,7 +120,7 @@ class Registry:
 
 async def _read_rows(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
     """Read at most ``MAX_ROWS`` lines and one more, the known Units' first, without oversized ones."""
-    words: tuple[Argument, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MAX_ROWS + 1, *known)
+    words: tuple[Argument, ...] = (1, REGISTRY, _MAX_LINE, _MAX_NAME, MAX_ROWS + 1, *known)
     seconds, micros, *lines = await scripts.run_script(connection, scripts.UNITS, *words)
     return int(seconds) + int(micros) / 1e6, pair_up(lines)
 

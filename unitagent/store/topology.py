@@ -167,8 +167,8 @@ class Dialer:
         ``begun`` is given each connection to the server before it is made. Where another connection leads,
         one ``beside`` it goes without asking anybody: a name server that hangs is waited for only once.
         """
-        if beside is not None and (way := get_destination(beside)) is not None:
-            return await connect_to_address(*way, begun)
+        if beside is not None and (destination := get_destination(beside)) is not None:
+            return await connect_to_address(*destination, begun)
         self.address = address = await self._read_location()
         self.place = address.place
         return await self._connect_located(address, timeout, begun)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 PROC = Path("/proc")
-_LONGEST = 4096  # bytes; a line of ``/proc/PID/stat`` is a name of 64 and 50 numbers
+_MAX_LINE = 4096  # bytes; a line of ``/proc/PID/stat`` is a name of 64 and 50 numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read_line(path: str) -> bytes:
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(handle, _LONGEST)
+        return os.read(handle, _MAX_LINE)
     finally:
         os.close(handle)
 
@@ -73,9 +73,9 @@ def _read_all(path: str) -> bytes:
     """Read a file of ``/proc`` that is rarely long: all pieces but the last are full."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = piece = os.read(handle, _LONGEST)
-        while len(piece) > _LONGEST // 2:
-            data += (piece := os.read(handle, _LONGEST))
+        data = piece = os.read(handle, _MAX_LINE)
+        while len(piece) > _MAX_LINE // 2:
+            data += (piece := os.read(handle, _MAX_LINE))
         return data
     finally:
         os.close(handle)

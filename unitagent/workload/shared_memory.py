@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 _FOLDER = Path("/dev/shm")  # noqa: S108 - the folder that is watched
 
 _FRESH = 1_000_000_000  # nanoseconds in which two changes of a folder may have the same timestamp
-_LOOKS = 10  # at a new file, before it counts as foreign
-_NAMED = 5  # file names in a message
+_SAMPLES = 10  # at a new file, before it counts as foreign
+_MAX_NAMED = 5  # file names in a message
 
 Inode = int
 
@@ -76,7 +76,7 @@ class SharedMemory:
             inode for name, inode in self._list_files() if (name, inode) not in (self._before or ())
         } - self._seen
         self._looks = Counter({inode: self._looks[inode] + 1 for inode in new})
-        worth = any(looks <= _LOOKS for looks in self._looks.values())
+        worth = any(looks <= _SAMPLES for looks in self._looks.values())
         self._open = self._open or worth
         return worth
 
@@ -105,7 +105,7 @@ class SharedMemory:
                 unsure.append(name)
         self._before = None
         if others := [name for name, inode in new if inode not in self._seen]:
-            names = ", ".join(others[:_NAMED])
+            names = ", ".join(others[:_MAX_NAMED])
             _log.info(
                 "leaving %d new files in %s that other processes seem to have made: %s",
                 len(others),

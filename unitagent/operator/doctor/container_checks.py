@@ -208,8 +208,8 @@ def judge_warm_files(problem: str, bypass: str) -> Finding:
     if problem:
         return warn("warm files", f"nothing is read ahead: {problem}", "correct or unset UNIT_WARM_FILES")
     if bypass:
-        said = f"COMMAND has {bypass}: its engine does not load from the page cache"
-        return warn("warm files", said, f"unset UNIT_WARM_FILES, or take {bypass} out")
+        detail = f"COMMAND has {bypass}: its engine does not load from the page cache"
+        return warn("warm files", detail, f"unset UNIT_WARM_FILES, or take {bypass} out")
     return ok("warm files", "all of UNIT_WARM_FILES can be read ahead")
 
 

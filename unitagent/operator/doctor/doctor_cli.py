@@ -212,10 +212,10 @@ def _check_embedded_store(settings: Settings, where: StoreSetup) -> Finding:
 
 def _check_ports(here: _Instance) -> Findings:
     settings, ip = here.settings, here.place.ip
-    wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
+    listeners = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
     if settings.rank == 0 and ip and not _has_url(settings):
-        wanted.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
-    tried = (network_checks.try_port(what, host, port) for what, host, port in wanted if port)
+        listeners.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
+    tried = (network_checks.try_port(what, host, port) for what, host, port in listeners if port)
     heard = network_checks.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
     return [*heard, *(network_checks.judge_port(port, agent=here.agent) for port in tried)]
 

@@ -56,36 +56,36 @@ class StoreAnswers:
     refused: Sequence[RefusedCommands] = ()
 
 
-def judge_store(asked: StoreAnswers, timeout: float) -> Iterator[Finding]:
+def judge_store(answers: StoreAnswers, timeout: float) -> Iterator[Finding]:
     """Judge the answers; ``timeout``: seconds that one operation of an agent may take."""
-    yield _judge_latency(asked, timeout)
-    yield _judge_rights(asked)
-    yield _judge_clock(asked)
+    yield _judge_latency(answers, timeout)
+    yield _judge_rights(answers)
+    yield _judge_clock(answers)
 
 
-def _judge_latency(asked: StoreAnswers, timeout: float) -> Finding:
-    usual = sorted(asked.seconds)[len(asked.seconds) // 2]
-    detail = f"{asked.place} answers after {usual * 1000:.1f} ms"
+def _judge_latency(answers: StoreAnswers, timeout: float) -> Finding:
+    usual = sorted(answers.seconds)[len(answers.seconds) // 2]
+    detail = f"{answers.place} answers after {usual * 1000:.1f} ms"
     if usual > timeout * _MOST_OF_TIMEOUT:
         remedy = "use a nearer store, or raise UNIT_LEASE_SECONDS"
         return warn("store", f"{detail}, but an agent waits at most {timeout:g} s", remedy)
     return ok("store", detail)
 
 
-def _judge_rights(asked: StoreAnswers) -> Finding:
-    if asked.refused:
-        detail = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in asked.refused)
-        remedies = dict.fromkeys(one.remedy for one in asked.refused if one.remedy)
+def _judge_rights(answers: StoreAnswers) -> Finding:
+    if answers.refused:
+        detail = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in answers.refused)
+        remedies = dict.fromkeys(one.remedy for one in answers.refused if one.remedy)
         return fail("rights", detail, "; ".join(remedies) or "see the server's log")
     return ok("rights", "every command that an agent needs is permitted")
 
 
-def _judge_clock(asked: StoreAnswers) -> Finding:
-    if abs(asked.ahead) < _FAR_APART:
-        return ok("clock", f"agrees with the store's within {abs(asked.ahead) * 1000:.0f} ms")
-    direction = "behind" if asked.ahead > 0 else "ahead of"
+def _judge_clock(answers: StoreAnswers) -> Finding:
+    if abs(answers.ahead) < _FAR_APART:
+        return ok("clock", f"agrees with the store's within {abs(answers.ahead) * 1000:.0f} ms")
+    direction = "behind" if answers.ahead > 0 else "ahead of"
     detail = (
-        f"this machine's clock is {abs(asked.ahead):.1f} s {direction} the store's, so log times will not "
+        f"this machine's clock is {abs(answers.ahead):.1f} s {direction} the store's, so log times will not "
         "match (leases do not depend on it)"
     )
     return warn("clock", detail, "synchronize the clocks with NTP or chrony")

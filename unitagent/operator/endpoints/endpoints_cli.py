@@ -25,7 +25,7 @@ from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import print_verbatim, print_warning
 
 _EVERY = 0.25  # seconds between two reads
-_ASK = 2.0  # seconds for an answer of the store
+_ANSWER_TIMEOUT = 2.0  # seconds for an answer of the store
 _PARTING = 2.0  # seconds for a running command when we stop
 
 
@@ -57,7 +57,7 @@ async def _format_once(settings: Settings, kind: str) -> str:
 
 async def _open_registry(settings: Settings, keys: Keyring) -> Registry:
     url = await asyncio.to_thread(find_store_url, settings, keys)
-    return Registry(url, timeout=_ASK, keys=keys, warn=_print_warning)
+    return Registry(url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_print_warning)
 
 
 class _EndpointWatch:

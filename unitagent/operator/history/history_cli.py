@@ -21,7 +21,7 @@ from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import print_text, print_warning
 
-_ASK = 2.0  # seconds for the store's answer
+_ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _EVERY = 0.5  # seconds between two reads
 
 
@@ -63,7 +63,9 @@ async def _print_events(
 ) -> None:
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _print_message, _print_message)
-    history = UnitHistory(settings.unit, _make_directions(settings, keys), timeout=_ASK, warn=_print_message)
+    history = UnitHistory(
+        settings.unit, _make_directions(settings, keys), timeout=_ANSWER_TIMEOUT, warn=_print_message
+    )
     reader = HistoryReader(history)
     try:
         events = await _read_all(settings, reader)
@@ -125,8 +127,8 @@ def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
     keys = settings.keys
     url = _make_directions(settings, keys)
-    history = UnitHistory(settings.unit, url, timeout=_ASK, warn=_print_message)
-    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_print_message)
+    history = UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT, warn=_print_message)
+    store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_print_message)
     try:
         reader = HistoryReader(history)
         events = await _read_all(settings, reader)

@@ -27,7 +27,7 @@ _WIDTH, _LABEL, _MARGIN, _TOP = 1000, 70, 10, 90  # pixels
 _LANE, _LINE = 18, 16
 _THINNEST = 1.5  # pixels; even a short span is visible
 _TICKS = 8
-_NAMED = 80  # pixels for the name of a generation
+_NAME_WIDTH = 80  # pixels for the name of a generation
 _LETTERS = 150  # in a line below
 _STYLE = "text{font:12px sans-serif;fill:#222}.small{font-size:10px}.fault{stroke:#d00;stroke-dasharray:3 2}"
 
@@ -103,10 +103,10 @@ def _draw_generations(line: Timeline) -> Iterator[str]:
     """Label the generations that have room for a label."""
     free = 0.0
     for number, at in line.generations.items():
-        x = min(_scale_x(line, at), _LABEL + _WIDTH - _NAMED)
+        x = min(_scale_x(line, at), _LABEL + _WIDTH - _NAME_WIDTH)
         if x >= free:
             yield _draw_text(x, _TOP - 22, f"generation {number}", "small")
-            free = x + _NAMED
+            free = x + _NAME_WIDTH
 
 
 def _draw_faults(line: Timeline, bottom: int) -> Iterator[str]:

@@ -23,7 +23,7 @@ LETTERS = {
     InstanceState.LOST: "?",
 }
 _DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
-_LEAST = 20  # letters per row, however narrow the terminal is
+_MIN_WIDTH = 20  # letters per row, however narrow the terminal is
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def draw_chart(unit: str, line: Timeline, width: int) -> str:
     interval.
     """
     label = f"rank {max(line.ranks, default=0)} "
-    scale = _Scale(line, max(_LEAST, width - len(label)))
+    scale = _Scale(line, max(_MIN_WIDTH, width - len(label)))
     head = (
         f"Unit {unit}: {format_time(line.begin)} to {format_time(line.end)}, a letter is {scale.step:.3g} s"
     )

@@ -19,7 +19,7 @@ from unitagent.operator.render.service import (
     list_mounts,
 )
 
-_MOST = 250  # containers that fit into one file and on one machine
+_MAX_CONTAINERS = 250  # containers that fit into one file and on one machine
 
 ABOUT = """\
 Before the first start, create the secret of the Units' stores (the folder's mode keeps others out):
@@ -36,10 +36,10 @@ def render_compose(service: Service) -> list[object]:
         ConfigurationError: more containers than fit on one machine.
 
     """
-    if service.units * service.size > _MOST:
+    if service.units * service.size > _MAX_CONTAINERS:
         raise ConfigurationError(
-            f"metadata.instance={service.units} with unit.size={service.size}: must be at most {_MOST} "
-            "instances in all on one machine; render for swarm or lws instead"
+            f"metadata.instance={service.units} with unit.size={service.size}: must be at most "
+            f"{_MAX_CONTAINERS} instances in all on one machine; render for swarm or lws instead"
         )
     services: dict[str, Any] = {
         _name_service(service, unit, rank): _build_instance(service, unit, rank)

@@ -36,8 +36,8 @@ GIVEN = frozenset(
     }
 )
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
-_MOST = 1000  # Units, GPUs and GiB; more is a mistake
-_LONGEST = 40  # characters of a name, so that engines can append to it
+_MAX_COUNT = 1000  # Units, GPUs and GiB; more is a mistake
+_MAX_NAME = 40  # characters of a name, so that engines can append to it
 
 
 def read_mounts(root: JsonReader) -> tuple[Mount, ...]:
@@ -96,12 +96,12 @@ def read_service(root: JsonReader, file: ServiceFile, carrier: str | None) -> Se
         environment=file.environment,
         port=parsed.get("UNIT_TRAFFIC_PORT"),
         grace=math.ceil(parsed.get("UNIT_STOP_GRACE_SECONDS", 25)) + GRACE_MARGIN,
-        gpu=metadata.read_integer("gpu", 0, _MOST) or 0,
+        gpu=metadata.read_integer("gpu", 0, _MAX_COUNT) or 0,
         cpu=metadata.read_number("cpu"),
         memory=metadata.read_integer("memory", 1, 10**9),
         disk=_read_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
         mounts=read_mounts(root),
-        shm=metadata.read_integer("shm_size", 0, _MOST),
+        shm=metadata.read_integer("shm_size", 0, _MAX_COUNT),
         surge=_read_portion(rolling, "max_surge"),
         unavailable=_read_portion(rolling, "max_unavailable"),
     )
@@ -123,13 +123,13 @@ def _parse_settings(root: JsonReader, file: ServiceFile) -> tuple[dict[str, str]
 
 
 def _read_units(metadata: JsonReader) -> int:
-    units = metadata.read_integer("instance", 0, _MOST)
+    units = metadata.read_integer("instance", 0, _MAX_COUNT)
     return 1 if units is None else units
 
 
 def _make_label(name: str | None) -> str:
     """Make a DNS label of a name, which all engines accept."""
-    label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_LONGEST].strip("-")
+    label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_MAX_NAME].strip("-")
     return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
 
 
@@ -158,6 +158,6 @@ def _read_portion(rolling: JsonReader, key: str) -> int | str | None:
     if isinstance(value, str):
         if re.fullmatch(r"[0-9]{1,3}%", value):
             return value
-        rolling.add_problem(key, f"an integer from 0 to {_MOST}, or a percentage")
+        rolling.add_problem(key, f"an integer from 0 to {_MAX_COUNT}, or a percentage")
         return None
-    return rolling.read_integer(key, 0, _MOST)
+    return rolling.read_integer(key, 0, _MAX_COUNT)
