@@ -318,13 +318,17 @@ class Agent:
                 return
 
     def _choose_ports(self) -> tuple[int, int]:
-        """Choose a port and the one after it: others know it from here, and need not ask before a restart.
+        """Choose a port and the next one, 0 if there is none: others know it from here, and need not wait for
+        it in a restart.
 
         Some twenty binds without a wait, a third of a millisecond; a thread would take as long to begin.
         """
         ip = self.state.me.ip
         port = find_master_port(ip, (self._port,), self._next_port)
-        return port, find_master_port(ip, (self._port, port))
+        try:
+            return port, find_master_port(ip, (self._port, port))
+        except OSError:
+            return port, 0
 
     async def _spawn_pending(self, gang: Gang) -> None:
         """Spawn the workload of the last step, before the next event. The exchange of that step, for which
