@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
-from unitagent.agent.launch import Launcher, choose_rdma_device
+from unitagent.agent.launch import Launch, Launcher, choose_rdma_device
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.rank_claim import Claim, claim_free_rank
@@ -45,6 +45,7 @@ from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
+    from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
 
@@ -185,16 +186,20 @@ async def _run_placed(
         _log.warning("%s", notice)
     if dry_run.health_probe is not None:
         _log.info("rank 0's health: %s", dry_run.health_probe.description)
-    state = initial_state(
-        build_rules(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
-    )
+    rules = build_rules(settings, me, dry_run)
+    state = initial_state(rules, me, time.monotonic())
     if placement.took is not None:
         state = rank_ownership.succeed_holder(state, placement.took)
     agent = Agent(state, where, settings.stall)
     history = HistoryWriter(placement.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    warm = _make_warm_starts(settings, context, captures_stderr=not interactive)
     workload = Workload(
-        context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
+        context.reaper,
+        context.inherited_signals,
+        on_exit=agent.on_exit,
+        capture_stderr=not interactive,
+        warm=warm.starter if warm is not None else None,
     )
     metrics = Metrics(me.rank)
     context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
@@ -209,6 +214,7 @@ async def _run_placed(
             metrics=metrics,
             watchdog=context.watchdog,
             history=history,
+            warm=warm,
         )
     )
     agreement = SecretAgreement(agent, placement.store, context.keys)
@@ -220,7 +226,20 @@ async def _run_placed(
         _run_probe_server(settings, views, me.ip, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
+        if warm is not None and settings.warm == "first":
+            await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
+
+
+def _make_warm_starts(
+    settings: Settings, context: ProcessContext, *, captures_stderr: bool
+) -> WarmStarts | None:
+    if settings.warm == "off":
+        return None
+    from unitagent.agent.warm_starts import WarmStarts  # noqa: PLC0415 (few agents have them)
+    from unitagent.workload.warm_start import WarmStarter  # noqa: PLC0415
+
+    return WarmStarts(WarmStarter(context.reaper, context.inherited_signals, captures_stderr=captures_stderr))
 
 
 async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:
@@ -278,8 +297,8 @@ def _collect_host_names(settings: Settings) -> AllowedHosts:
     return AllowedHosts([*filter(None, own), *known, *(settings.http_hosts or ())])
 
 
-def build_rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
-    """Return the settings in the form that the core needs."""
+def build_rules(settings: Settings, me: Record, launch: Launch) -> CoreConfig:
+    """Return the settings in the form that the core needs; ``launch``: of a dry run."""
     return CoreConfig(
         unit=settings.unit,
         rank=me.rank,
@@ -290,7 +309,7 @@ def build_rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
         restart=settings.restart,
         strict=settings.strict,
         probes=settings.http_port != 0,
-        health=health,
+        health=launch.health_probe is not None,
         owns_store=me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
         store_timeout=settings.store_timeout,
         lease=settings.lease,
@@ -299,6 +318,7 @@ def build_rules(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
         startup=settings.startup,
         stop_grace=settings.stop_grace,
         restart_grace=settings.restart_grace,
+        failure_grace=launch.restart_grace,
         drain=settings.drain,
         deregister=settings.deregister,
         max_restarts=settings.max_restarts,

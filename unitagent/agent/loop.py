@@ -39,6 +39,7 @@ from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.warm_starts import WarmStarts
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Components:
     metrics: Metrics
     watchdog: WatchdogClient
     history: HistoryWriter
+    warm: WarmStarts | None = None
 
 
 class Agent:
@@ -117,6 +119,14 @@ class Agent:
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
         self._enqueue_event(ev.Pushed)
+
+    @property
+    def start_report(self) -> dict[str, str] | None:
+        """How the workload was started, ``warm`` or ``cold``, and why; None before the first start."""
+        warm = self._components.warm
+        if warm is not None:
+            return warm.report_start()
+        return {"kind": "cold", "why": "UNIT_WARM=off"} if self._launch is not None else None
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -183,6 +193,8 @@ class Agent:
         self._feed_watchdog()
         record_metrics(self._components.metrics, before, self.state)
         self._components.history.observe_step(before, self.state, actions)
+        if self._components.warm is not None:
+            self._components.warm.observe_step(self.state, self._launch)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
@@ -316,6 +328,8 @@ class Agent:
             await self._components.workload.wait_for_death(_INSIDE)
             if second % _SHARED_MEMORY == 0:
                 await self._components.workload.sample_resources()
+            if self._components.warm is not None:
+                await self._components.warm.learn_environment(self._components.workload.list_pids)
             dead = await self._components.workload.find_dead_process()
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
@@ -346,6 +360,8 @@ class Agent:
             await asyncio.wait((self._storing,), timeout=_LAST_WORDS)
         await self._tasks.close()
         self._components.peers.close()
+        if self._components.warm is not None:
+            self._components.warm.close()
         await self._components.workload.close(_LAST_WORDS)
         await self._components.store.close()
 

@@ -52,7 +52,11 @@ class Views:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {**build_status(self._state), "secrets": self._agreement.report_status()}
+        return {
+            **build_status(self._state),
+            "secrets": self._agreement.report_status(),
+            "start": self._agent.start_report,
+        }
 
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""

@@ -121,6 +121,7 @@ LISTEN = ValueType(
 HOSTS = ValueType(
     setting_parsers.parse_hosts, "a comma-separated list of DNS names; *.name stands for all names below it"
 )
+MODULES = ValueType(setting_parsers.parse_modules, "a comma-separated list of Python modules")
 URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
 STORE = ValueType(
     setting_parsers.parse_store_url,
@@ -324,6 +325,16 @@ class Settings:
         SECONDS,
         "fail after this long with requests but no new token; 0: off",
         default="0",
+    )
+
+    warm: str = _workload(
+        "UNIT_WARM",
+        _one_of("off", "auto", "first"),
+        "start from a process that has imported the engine: each restart, or the first start too",
+        default="off",
+    )
+    warm_modules: tuple[str, ...] | None = _workload(
+        "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
     )
 
     dashboard: str = _output(

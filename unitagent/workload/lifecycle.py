@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import InheritedSignals
     from unitagent.workload.usage import ProcessUsage
-    from unitagent.workload.warm_start import WarmStart
+    from unitagent.workload.warm_start import WarmStarter
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Workload:
         release_seconds: float = 5.0,
         oom_seconds: float = 10.0,
         gpus: str = "/dev/nvidia",
-        warm: WarmStart | None = None,
+        warm: WarmStarter | None = None,
     ) -> None:
         """Prepare; nothing is started.
 

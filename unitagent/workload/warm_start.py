@@ -1,4 +1,4 @@
-"""Starts the workload from a process that has imported its engine already (:mod:`warm_gate`), or says why not.
+"""Starts the workload from a process that has imported its engine (:mod:`warm_gate`), or says why not.
 
 The gate is a service of the agent: it imports once, and then keeps one process forked, which waits for the
 next start. That process is the agent's child and watched before it gets anything to run, so a start takes
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import CommandError
 from unitagent.system import procfs, working_directory
-from unitagent.workload import warm_gate
+from unitagent.workload import warm_gate, warm_process
 from unitagent.workload.environment import MARKER, OF_GENERATION
 from unitagent.workload.python_command import PythonCommand, UnresolvedError, resolve_python
 
@@ -40,14 +40,19 @@ _log = logging.getLogger(__name__)
 _FORK_SECONDS = 2.0
 _ADOPTION_SECONDS = 0.5  # the loop waits for it: half of the shortest lease
 _IMPORT_SECONDS = 600.0
+_LOOK = 0.02
 _FAILURES = 2  # in a row; then there are no more gates
 _ROOM = 4096  # bytes by which the command line of a later generation may be longer
-_SPAWNED = b"--multiprocessing-fork"
+_SPAWNED = "--multiprocessing-fork"
+_CODE = (warm_process.__name__, warm_gate.__name__)  # in the order in which one imports the other
 # The gate's code comes through a descriptor: a bundle has no file of it, and the engine's Python no package.
-_BOOT = (
-    "exec(compile(open(int(__import__('sys').argv[3]),'rb').read(),'unit-gate','exec'),"
-    "g:={'__name__':'unit_gate'});g['main']()()"
-)
+_BOOT = """
+import json, sys, types
+for name, code in json.load(open(int(sys.argv[3]))):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(code, name, "exec"), module.__dict__)
+module.main()()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,6 @@ class StartReport:
 
     warm: bool
     why: str = ""
-
-    @property
-    def kind(self) -> str:
-        """``warm`` or ``cold``."""
-        return "warm" if self.warm else "cold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Gate:
             "path": command.find_first_path(folder),
             "modules": self.plan.modules,
         }
-        handles = [its.detach(), _write_memory(json.dumps(plan).encode()), _write_memory(_load_gate_code())]
+        handles = [its.detach(), _write_memory(json.dumps(plan).encode()), _write_memory(_load_code())]
         self._stderr, stderr = os.pipe() if captures_stderr else (-1, -1)
         padding = "0" * (sum(len(os.fsencode(word)) + 1 for word in command.words) + _ROOM)
         words = [*command.words[: command.options], "-c", _BOOT, *map(str, handles), padding]
@@ -184,7 +184,7 @@ class Gate:
             return self._why or "the process that its gate forked has ended"
         return "the process that its gate forked is stopped" if seen.state in "Tt" else ""
 
-    def start_process(self, job: warm_gate.Job, fds: list[int]) -> int:
+    def start_process(self, job: warm_process.Job, fds: list[int]) -> int:
         """Give the waiting process its job and return its pid; it is no service any more.
 
         Raises:
@@ -234,7 +234,8 @@ class Gate:
             self._fail(str(report["refused"]))
             return
         absent = f", without {', '.join(report['absent'])}" if report["absent"] else ""
-        _log.info("the next start is warm: %d modules were imported in %.1f s%s", report["modules"], report["ready"], absent)
+        what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{absent}"
+        _log.info("the next start is warm: %s", what)
         self._request_process()
 
     def _request_process(self) -> None:
@@ -298,7 +299,7 @@ class Gate:
             self._conversation = None
 
 
-class WarmStart:
+class WarmStarter:
     """The warm starts of one instance.
 
     Attributes:
@@ -353,15 +354,23 @@ class WarmStart:
         _log.info("the workload starts warm, as process %d", pid)
         return pid
 
+    async def wait_until_settled(self, seconds: float) -> None:
+        """Wait until a start would be warm, or there is no gate, at most this long."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._gate is not None and self._gate.waiting is None:
+            if asyncio.get_running_loop().time() >= deadline:
+                return
+            await asyncio.sleep(_LOOK)
+
     def observe_children(self, pids: Collection[int]) -> None:
         """Learn which environment the workload gives to multiprocessing's children: of the last one.
 
         Many overwrite theirs with a title later, so this is to be called while the workload starts.
         """
         for pid in sorted(pids):
-            words, env = _read_entries(pid, "cmdline"), _read_entries(pid, "environ")
-            found = dict(entry.partition("=")[::2] for entry in env)
-            if os.fsdecode(_SPAWNED) in words and MARKER in found:
+            words, entries = _read_entries(pid, "cmdline"), _read_entries(pid, "environ")
+            found = {name: value for name, _, value in (one.partition("=") for one in entries) if name}
+            if _SPAWNED in words and MARKER in found:
                 self._learned = found
 
     def confirm_ready(self) -> None:
@@ -401,12 +410,12 @@ class WarmStart:
             self.close()
             self._why = why
             raise UnresolvedError(why)
-        handles = {number: number for number in warm_gate.list_descriptors() if _is_inherited(number)}
+        handles = {number: number for number in warm_process.list_descriptors() if _is_inherited(number)}
         if stderr is not None:
             handles[2] = stderr
         if len(handles) > warm_gate.MOST_DESCRIPTORS:
             raise UnresolvedError(f"it inherits {len(handles)} descriptors")
-        job = self._describe_job(command, env, sorted(handles))
+        job = self._describe_job(command, env, gate.plan.learned, sorted(handles))
         try:
             return gate.start_process(job, [handles[number] for number in sorted(handles)])
         except OSError as error:
@@ -414,9 +423,12 @@ class WarmStart:
             raise
 
     def _describe_job(
-        self, command: PythonCommand, env: Mapping[str, str], numbers: list[int]
-    ) -> warm_gate.Job:
-        state = warm_gate.describe_state()
+        self, command: PythonCommand, env: Mapping[str, str], learned: Mapping[str, str], numbers: list[int]
+    ) -> warm_process.Job:
+        """Describe a start. It has what it once gave to its children already: that is what was imported with,
+        and they run the same code.
+        """
+        state = warm_process.describe_state()
         return {
             **state,
             "mask": sorted(map(int, self._inherited.mask)),
@@ -428,7 +440,7 @@ class WarmStart:
             "words": command.words,
             "name": command.name,
             "path": command.find_first_path(str(state["cwd"])),
-            "env": list(env.items()),
+            "env": list({**env, **learned}.items()),
             "numbers": numbers,
         }
 
@@ -450,16 +462,20 @@ class WarmStart:
             self._why = f"warm start is off after {self._failures} failures: {why}"
 
 
-def _load_gate_code() -> bytes:
-    spec = importlib.util.find_spec(warm_gate.__name__)
-    loader: Any = spec.loader if spec is not None else None
-    return str(loader.get_source(warm_gate.__name__)).encode()
+def _load_code() -> bytes:
+    """Return names and sources of the gate's modules, as JSON."""
+    found = []
+    for name in _CODE:
+        spec = importlib.util.find_spec(name)
+        loader: Any = spec.loader if spec is not None else None
+        found.append((name, loader.get_source(name)))
+    return json.dumps(found).encode()
 
 
 def _write_memory(data: bytes) -> int:
     """Return a descriptor that reads ``data``."""
     handle = os.memfd_create("unit-gate")
-    with open(handle, "wb", closefd=False) as file:  # noqa: PTH123
+    with open(handle, "wb", closefd=False) as file:
         file.write(data)
     os.lseek(handle, 0, os.SEEK_SET)
     return handle
