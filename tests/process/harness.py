@@ -27,6 +27,7 @@ from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Terminal
+from unitagent.workload.warm_start import WarmStarter
 
 
 def _options() -> argparse.Namespace:
@@ -45,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--errand-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
     parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
+    parser.add_argument("--warm", type=lambda text: text.split(","), help="modules of a gate to start from")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -59,9 +61,15 @@ class Harness:
         self.stop_asked = asyncio.Event()
         self.service = 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.warm = (
+            WarmStarter(self.reaper, self.born, captures_stderr=not options.inherit_stderr)
+            if options.warm
+            else None
+        )
         self.workload = Workload(
             self.reaper,
             self.born,
+            warm=self.warm,
             on_exit=self.on_exit,
             capture_stderr=not options.inherit_stderr,
             kill_seconds=options.kill_seconds,
@@ -93,6 +101,8 @@ class Harness:
             self.exited = asyncio.get_running_loop().create_future()
             status = await self.once()
         await self.workload.close()
+        if self.warm is not None:
+            self.warm.close()
         if self.service in self.reaper.services:
             os.killpg(self.service, signal.SIGKILL)
         return status
@@ -125,8 +135,14 @@ class Harness:
         )  # fmt: skip
         env = environment.build_environment(os.environ, gang)
         argv = environment.fill_placeholders(command.check_command(self.options.command, env), env)
+        if self.warm is not None:
+            self.warm.prepare(argv, env, self.options.warm)
+            await self.warm.wait_until_settled(60.0)
+            self.tell("settled")
         pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
+        if self.warm is not None and self.warm.report is not None:
+            self.tell("start", warm=self.warm.report.warm, why=self.warm.report.why)
         if self.options.usage:
             self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())

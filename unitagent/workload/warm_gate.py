@@ -328,6 +328,7 @@ def main() -> Callable[[], object]:
             its.close()
             Spawner(image, mine)
             return prepare_program(job)
+        mine.close()
         conversation = serve_as_template(image, its, owner)
 
 

@@ -1,0 +1,106 @@
+"""Writes down all that a process can see of itself, and the same of a child that it spawns."""
+
+import ctypes
+import json
+import logging
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import stat
+import sys
+import threading
+import warnings
+
+FOLDER = sys.argv[1]
+BIRTH = threading.active_count(), sys.path[:1]
+
+
+def describe_descriptor(number):
+    found = os.fstat(number)
+    return [stat.S_IFMT(found.st_mode), os.isatty(number), os.get_inheritable(number)]
+
+
+def read(what):
+    with open(f"/proc/self/{what}", errors="replace") as file:
+        return file.read()
+
+
+def see():
+    """What must not depend on how the process was started."""
+    main = sys.modules["__main__"]
+    status = dict(line.split(":", 1) for line in read("status").splitlines())
+    watched = ("Umask", "Threads", "SigBlk", "SigIgn", "SigCgt", "Uid", "Gid", "CapEff", "NoNewPrivs", "Seccomp")
+    numbers = sorted(n for n in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{n}"))
+    pdeath = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(pdeath))
+    reaper = ctypes.c_int()
+    ctypes.CDLL(None).prctl(37, ctypes.byref(reaper))
+    return {
+        "argv": sys.argv,
+        "orig_argv": getattr(sys, "orig_argv", None),
+        "flags": str(sys.flags),
+        "executable": sys.executable,
+        "path": sys.path,
+        "first_path": BIRTH[1],
+        "threads": BIRTH[0],
+        "main": {
+            name: repr(value).partition(" at 0x")[0]
+            for name, value in sorted(vars(main).items())
+            if name.startswith("__") and name != "__builtins__"
+        },
+        "builtins": type(vars(main)["__builtins__"]).__name__,
+        "environ": dict(os.environ),
+        "environ_shown": sorted(filter(None, read("environ").split("\0"))),
+        "cmdline": read("cmdline"),
+        "comm": read("comm"),
+        "cwd": os.getcwd(),
+        "status": {name: status[name].split() for name in watched if name in status},
+        "limits": [resource.getrlimit(n) for n in range(16)],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "session": os.getsid(0),
+        "leads": os.getpgrp() == os.getpid(),
+        "descriptors": {n: describe_descriptor(n) for n in numbers if n < 900 and "/fd" not in os.readlink(f"/proc/self/fd/{n}")},
+        "streams": [[s.encoding, s.errors, s.line_buffering, s.seekable()] for s in (sys.stdin, sys.stdout, sys.stderr)],
+        "signals": {int(n): str(signal.getsignal(n)) for n in signal.valid_signals()},
+        "pdeath": pdeath.value,
+        "subreaper": reaper.value,
+        "level": logging.root.level,
+        "filters": len(warnings.filters),
+        "process": multiprocessing.current_process().name,
+        "daemon": multiprocessing.current_process().daemon,
+    }
+
+
+def see_random():
+    """What must differ from process to process."""
+    return [random.random(), os.urandom(4).hex(), multiprocessing.current_process().authkey.hex()]
+
+
+def report(queue):
+    queue.put({**see(), "parent": os.getppid()})
+
+
+def main():
+    before = see()
+    try:
+        waited = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        waited = "no child"
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    child = context.Process(target=report, args=(queue,))
+    child.start()
+    seen = queue.get()
+    seen["is_child"] = seen.pop("parent") == os.getpid()
+    child.join()
+    found = {"main": before, "children": waited, "child": seen, "child_exit": child.exitcode, "random": see_random()}
+    with open(os.path.join(FOLDER, f"{os.getpid()}.json"), "w") as file:
+        json.dump(found, file, indent=1, default=str)
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(3)
