@@ -68,6 +68,19 @@ class PythonCommand:
         return folder if self.kind == "module" else ""
 
 
+def resolve_warm(argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> PythonCommand:
+    """Find the Python program of a command that is to start from a process which has imported ``modules``.
+
+    Raises:
+        UnresolvedError: it cannot.
+
+    """
+    command = resolve_python(argv, env)
+    if not modules:
+        raise UnresolvedError("no modules are known that it imports: set UNIT_WARM_MODULES")
+    return command
+
+
 def resolve_python(argv: Sequence[str], env: Mapping[str, str]) -> PythonCommand:
     """Find the Python program that a command runs; relative paths start from the working directory.
 
@@ -80,7 +93,7 @@ def resolve_python(argv: Sequence[str], env: Mapping[str, str]) -> PythonCommand
     if not _is_binary(path):
         path, words, name = _follow_script(path, words, env)
     if not _PYTHON.fullmatch(Path(path).name):
-        raise UnresolvedError(f"{Path(argv[0]).name} is no Python program")
+        raise UnresolvedError(f"COMMAND runs {Path(path).name}, and no Python")
     return _split_words(path, words, name)
 
 

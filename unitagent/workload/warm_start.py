@@ -28,7 +28,7 @@ from unitagent.errors import CommandError
 from unitagent.system import procfs, working_directory
 from unitagent.workload import warm_gate, warm_process
 from unitagent.workload.environment import MARKER, OF_GENERATION
-from unitagent.workload.python_command import PythonCommand, UnresolvedError, resolve_python
+from unitagent.workload.python_command import PythonCommand, UnresolvedError, resolve_python, resolve_warm
 
 if TYPE_CHECKING:
     from unitagent.core.exits import Exit
@@ -393,10 +393,8 @@ class WarmStarter:
     def _make_plan(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> GatePlan:
         if not self._reaper.adopts_orphans:
             raise UnresolvedError("the kernel does not hand orphans to this agent")
-        if not modules:
-            raise UnresolvedError("no modules are known that it imports: set UNIT_WARM_MODULES")
         with working_directory.in_start_directory():
-            command = resolve_python(argv, env)
+            command = resolve_warm(argv, env, modules)
         return GatePlan(command, tuple(modules), _drop_generation(env), _drop_generation(self._learned))
 
     def _start_warm(self, argv: Sequence[str], env: Mapping[str, str], stderr: int | None) -> int:

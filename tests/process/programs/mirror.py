@@ -1,4 +1,11 @@
-"""Writes down all that a process can see of itself, and the same of a child that it spawns."""
+"""Writes down all that a process can see of itself, and the same of a child that it spawns.
+
+It runs under every Python that a gate does, so it imports little and holds to Python 3.9.
+"""
+
+# ruff: noqa: PTH109, PTH110, PTH115, PTH118, PTH123, PTH208
+
+from __future__ import annotations
 
 import ctypes
 import json
@@ -12,26 +19,38 @@ import stat
 import sys
 import threading
 import warnings
+from typing import Any
 
 FOLDER = sys.argv[1]
 BIRTH = threading.active_count(), sys.path[:1]
 
 
-def describe_descriptor(number):
+def describe_descriptor(number: int) -> list[Any]:
     found = os.fstat(number)
     return [stat.S_IFMT(found.st_mode), os.isatty(number), os.get_inheritable(number)]
 
 
-def read(what):
+def read(what: str) -> str:
     with open(f"/proc/self/{what}", errors="replace") as file:
         return file.read()
 
 
-def see():
+def see() -> dict[str, Any]:
     """What must not depend on how the process was started."""
     main = sys.modules["__main__"]
     status = dict(line.split(":", 1) for line in read("status").splitlines())
-    watched = ("Umask", "Threads", "SigBlk", "SigIgn", "SigCgt", "Uid", "Gid", "CapEff", "NoNewPrivs", "Seccomp")
+    watched = (
+        "Umask",
+        "Threads",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "Uid",
+        "Gid",
+        "CapEff",
+        "NoNewPrivs",
+        "Seccomp",
+    )
     numbers = sorted(n for n in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{n}"))
     pdeath = ctypes.c_int()
     ctypes.CDLL(None).prctl(2, ctypes.byref(pdeath))
@@ -62,8 +81,15 @@ def see():
         "cpus": sorted(os.sched_getaffinity(0)),
         "session": os.getsid(0),
         "leads": os.getpgrp() == os.getpid(),
-        "descriptors": {n: describe_descriptor(n) for n in numbers if n < 900 and "/fd" not in os.readlink(f"/proc/self/fd/{n}")},
-        "streams": [[s.encoding, s.errors, s.line_buffering, s.seekable()] for s in (sys.stdin, sys.stdout, sys.stderr)],
+        "descriptors": {
+            n: describe_descriptor(n)
+            for n in numbers
+            if n < 900 and "/fd" not in os.readlink(f"/proc/self/fd/{n}")
+        },
+        "streams": [
+            [s.encoding, s.errors, s.line_buffering, s.seekable()]
+            for s in (sys.stdin, sys.stdout, sys.stderr)
+        ],
         "signals": {int(n): str(signal.getsignal(n)) for n in signal.valid_signals()},
         "pdeath": pdeath.value,
         "subreaper": reaper.value,
@@ -74,19 +100,19 @@ def see():
     }
 
 
-def see_random():
+def see_random() -> list[Any]:
     """What must differ from process to process."""
     return [random.random(), os.urandom(4).hex(), multiprocessing.current_process().authkey.hex()]
 
 
-def report(queue):
+def report(queue: Any) -> None:
     queue.put({**see(), "parent": os.getppid()})
 
 
-def main():
+def main() -> None:
     before = see()
     try:
-        waited = os.waitpid(-1, os.WNOHANG)
+        waited = str(os.waitpid(-1, os.WNOHANG))
     except ChildProcessError:
         waited = "no child"
     context = multiprocessing.get_context("spawn")
@@ -96,7 +122,13 @@ def main():
     seen = queue.get()
     seen["is_child"] = seen.pop("parent") == os.getpid()
     child.join()
-    found = {"main": before, "children": waited, "child": seen, "child_exit": child.exitcode, "random": see_random()}
+    found = {
+        "main": before,
+        "children": waited,
+        "child": seen,
+        "child_exit": child.exitcode,
+        "random": see_random(),
+    }
     with open(os.path.join(FOLDER, f"{os.getpid()}.json"), "w") as file:
         json.dump(found, file, indent=1, default=str)
 
