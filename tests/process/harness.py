@@ -129,7 +129,7 @@ class Harness:
             self.options.touch.write_text(self.options.touch.read_text() + "# changed\n")
         if self.options.strike and gate is not None and gate.waiting is not None:
             who, _, what = self.options.strike.partition(":")
-            os.kill(getattr(gate, {"gate": "pid"}.get(who, who)), signal.Signals[what])
+            os.kill(getattr(gate, {"gate": "pid"}.get(who, who)), signal.Signals[f"SIG{what}"])
             await asyncio.sleep(0.3)
 
     def mutate_gate(self, old: str, new: str) -> None:

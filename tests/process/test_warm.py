@@ -108,18 +108,29 @@ def test_what_is_random_differs_in_each_life(start: Start, tmp_path: Path) -> No
 MUTANTS = {
     "the descriptors of the agent stay open": ("if number > 2 and number != link.fileno()", "if False"),
     "the environment is not carried": ("    set_environment(environment)\n", ""),
+    "variables that are gone stay": ("        if name not in wanted:", "        if False:"),
+    "the folder is forgotten": ('    os.chdir(job["cwd"])\n', ""),
     "the mask of files is forgotten": ('    os.umask(job["umask"])\n', ""),
+    "limits are forgotten": ("        if resource.getrlimit(number) != tuple(limit):", "        if False:"),
+    "the processors are forgotten": ('    if os.sched_getaffinity(0) != set(job["cpus"]):', "    if False:"),
+    "the priority is forgotten": ('!= job["nice"]:', '!= job["nice"] and False:'),
     "no group of its own": ('os.setpgid(0, job["group"])  # 0', "pass  # 0"),
     "the command line is the gate's": ("    image.command_line.show(job", "    (lambda *_: None)(job"),
     "ps reads the gate's environment": ("    _libc.prctl(_PR_SET_MM, ", "    (lambda *_: None)("),
-    "the name is the gate's": ("    _libc.prctl(_PR_SET_NAME, os.fsencode(job", "    os.fsencode(str(job"),
-    "sys.argv is the gate's": ('    sys.argv[:] = job["argv"]\n', ""),
-    "the path begins with the gate's": ('    set_first_path(job["path"])\n', ""),
+    "the name is the gate's": (
+        "    _libc.prctl(_PR_SET_NAME, os.fsencode(job",
+        "    (lambda *_: None)(os.fsencode(job",
+    ),
     "__main__ keeps the gate's names": ("    main.__dict__.clear()\n", ""),
+    "ignored signals are forgotten": (
+        "        elif number in ignored and not is_ignored:",
+        "        elif False:",
+    ),
+    "signals stay ignored": ("        if is_ignored and number not in ignored:", "        if False:"),
+    "the mask of signals is forgotten": ("    signal.pthread_sigmask(signal.SIG_SETMASK, mask)\n", ""),
     "its template is a child like others": ("if _CLONE is None:", "if True:"),
-    "it dies with its parent's thread": ("    _libc.prctl(_PR_SET_PDEATHSIG, 0)\n", ""),
     "the template keeps sockets of its owner": ("        mine.close()\n        conv", "        conv"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)

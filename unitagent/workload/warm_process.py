@@ -320,7 +320,6 @@ def become(image: Image, job: Job) -> None:
     for name in mine.keys() & theirs.keys():
         if mine[name] != theirs[name]:
             raise RefusalError(f"{name} is {theirs[name].strip()!r}, and was {mine[name].strip()!r}")
-    _libc.prctl(_PR_SET_PDEATHSIG, 0)
     environment = choose_environment(image, job)
     set_environment(environment)
     os.chdir(job["cwd"])

@@ -109,12 +109,27 @@ def report(queue: Any) -> None:
     queue.put({**see(), "parent": os.getppid()})
 
 
+def change() -> None:
+    """Change what a child inherits."""
+    os.environ["CHANGED"] = "\udcff=1"
+    os.environ.pop("HOME", None)
+    os.chdir("/usr")
+    os.umask(0o77)
+    os.nice(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+
+
 def main() -> None:
     before = see()
     try:
         waited = str(os.waitpid(-1, os.WNOHANG))
     except ChildProcessError:
         waited = "no child"
+    change()
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     child = context.Process(target=report, args=(queue,))

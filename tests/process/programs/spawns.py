@@ -57,7 +57,8 @@ def hand_on_many() -> None:
 def signal_template(number: int) -> None:
     """Signal the only child of this process."""
     pid = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
-    assert Path(f"/proc/{pid}/comm").read_text() == "unit-template\n"
+    while Path(f"/proc/{pid}/comm").read_text() != "unit-template\n":
+        time.sleep(0.01)  # it has just been forked
     os.kill(pid, number)
     time.sleep(0.2)
 
