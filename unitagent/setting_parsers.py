@@ -164,6 +164,15 @@ def parse_paths(value: str) -> tuple[str, ...]:
     return paths
 
 
+def parse_modules(value: str) -> tuple[str, ...]:
+    """Parse names of Python modules."""
+    names = tuple(part.strip() for part in value.split(","))
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError
+    return names
+
+
 def parse_host(value: str) -> str:
     """Parse an IP address or a DNS name, without a port."""
     if ":" in value or value.startswith("[") or value.replace(".", "").isdecimal():

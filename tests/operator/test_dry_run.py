@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -236,3 +237,31 @@ def test_a_variable_that_no_shell_reads_is_told(word: str) -> None:
     assert word in done.stdout
     for command in (("sh", "-c", f"true {word}"), ("true", "{RANK_ID}", "$RANK_IDS", "$HOME")):
         assert "not expanded" not in run("env", "--command", "--", *command, environ=HERE).stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "command", "start"),
+    [
+        ({}, ("python3", "x.py"), ("cold", "UNIT_WARM=off")),
+        (
+            {"UNIT_WARM": "auto", "UNIT_WARM_MODULES": "json,decimal"},
+            (sys.executable, "-u", "x.py"),
+            ("warm", "UNIT_WARM=auto: from a process that has imported json, decimal"),
+        ),
+        (
+            {"UNIT_WARM": "first"},
+            (sys.executable, "x.py"),
+            ("cold", "UNIT_WARM=first: no modules are known that it imports: set UNIT_WARM_MODULES"),
+        ),
+        (
+            {"UNIT_WARM": "auto", "UNIT_WARM_MODULES": "json"},
+            ("env", "A=1", "python3", "x.py"),
+            ("cold", "UNIT_WARM=auto: COMMAND runs env, and no Python"),
+        ),
+    ],
+)
+def test_how_a_restart_would_be_started(
+    variables: dict[str, str], command: tuple[str, ...], start: tuple[str, str]
+) -> None:
+    done = run("env", "--command", "--format", "json", "--", *command, environ=HERE | variables)
+    assert tuple(json.loads(done.stdout)["start"].values()) == start

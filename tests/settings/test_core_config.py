@@ -16,7 +16,14 @@ from unitagent.settings.variables import FIELDS, Settings, Variable
 
 CORE = {each.name: each for each in fields(CoreConfig)}
 SHARED = sorted(CORE.keys() & FIELDS.keys())
-OWN = {"incarnation", "probes", "health", "owns_store", "epoch"}  # of the agent, and no variable's
+OWN = {
+    "incarnation",
+    "probes",
+    "health",
+    "owns_store",
+    "epoch",
+    "failure_grace",
+}  # of the agent, and no variable's
 # One value for each variable that the core reads, other than its default.
 CHANGED = {
     "UNIT_ID": "chat", "UNIT_SIZE": "3", "UNIT_GUARD": "true", "UNIT_MODE": "job", "UNIT_RESTART": "recreate",

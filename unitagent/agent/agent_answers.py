@@ -68,6 +68,7 @@ class AgentAnswers:
             **build_status(state),
             "endpoint": self._find_endpoint(state),
             "secrets": self._agreement.report_status(),
+            "start": self._agent.start_report,
             **files,
         }
         return {**status, "summary": summarize(status, state.now + state.config.epoch)}

@@ -15,13 +15,24 @@ from unitagent.core.model import CoreConfig, Record
 from unitagent.settings import Settings
 
 
-def build_core_config(settings: Settings, me: Record, *, health: bool) -> CoreConfig:
-    """Return the core's settings of the agent with this record; ``health``: rank 0 has a health check."""
+def build_core_config(
+    settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None
+) -> CoreConfig:
+    """Return the core's settings of the agent with this record.
+
+    Args:
+        settings: all that the user has set.
+        me: the agent's own record.
+        health: rank 0 has a health check.
+        failure_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
+
+    """
     computed: dict[str, Any] = {
         "rank": me.rank,
         "incarnation": me.incarnation,
         "probes": settings.http_port != 0,
         "health": health,
+        "failure_grace": failure_grace,
         "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
         "epoch": time.time() - time.monotonic(),
     }

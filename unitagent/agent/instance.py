@@ -32,7 +32,7 @@ from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
 from unitagent.core.events import ProbeResult
 from unitagent.core.model import Record
-from unitagent.core.state import initial_state
+from unitagent.core.state import State, initial_state
 from unitagent.discovery.interfaces import InstanceAddress
 from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
@@ -50,6 +50,7 @@ from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
+    from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
     from unitagent.workload.file_warmer import FileWarmer
@@ -197,16 +198,17 @@ async def _run_placed(
     launcher = await _make_launcher(resolved, context, membership)
     dry_run = launcher.prepare_dry_run()
     _log_launch(dry_run)
-    state = initial_state(
-        build_core_config(settings, me, health=dry_run.health_probe is not None), me, time.monotonic()
-    )
-    if membership.took is not None:
-        state = rank_ownership.succeed_holder(state, membership.took)
+    state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, where, settings.stall, settings.termination_log)
     history = HistoryWriter(membership.history, state)
     interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    warm = _make_warm_starts(settings, context, captures_stderr=not interactive)
     workload = Workload(
-        context.reaper, context.inherited_signals, on_exit=agent.on_exit, capture_stderr=not interactive
+        context.reaper,
+        context.inherited_signals,
+        on_exit=agent.on_exit,
+        capture_stderr=not interactive,
+        warm=warm.starter if warm is not None else None,
     )
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -222,6 +224,7 @@ async def _run_placed(
             history=history,
             warmer=warmer,
             hook=_make_hook(settings, context),
+            warm=warm,
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
@@ -235,7 +238,16 @@ async def _run_placed(
         _run_probe_server(settings, answers, me.ip, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
+        if warm is not None and settings.warm == "first":
+            await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
+
+
+def _make_first_state(settings: Settings, membership: Membership, launch: Launch) -> State:
+    me, has_check = membership.me, launch.health_probe is not None
+    config = build_core_config(settings, me, health=has_check, failure_grace=launch.restart_grace)
+    state = initial_state(config, me, time.monotonic())
+    return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:
@@ -250,6 +262,17 @@ def _log_launch(launch: Launch) -> None:
         _log.warning("%s", notice)
     if launch.health_probe is not None:
         _log.info("rank 0's health: %s", launch.health_probe.description)
+
+
+def _make_warm_starts(
+    settings: Settings, context: ProcessContext, *, captures_stderr: bool
+) -> WarmStarts | None:
+    if settings.warm == "off":
+        return None
+    from unitagent.agent.warm_starts import WarmStarts  # noqa: PLC0415 (few agents have them)
+    from unitagent.workload.warm_start import WarmStarter  # noqa: PLC0415
+
+    return WarmStarts(WarmStarter(context.reaper, context.inherited_signals, captures_stderr=captures_stderr))
 
 
 async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:

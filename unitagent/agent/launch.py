@@ -57,6 +57,8 @@ class Launch(Struct, frozen=True):
         traffic_port: its port for user traffic at rank 0; None if unknown.
         required_processes: prefixes of the names of processes that it cannot run without.
         ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
+        restart_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
+        warm_modules: what a warm start has imported.
         notices: warnings to log once.
         framework: which one has completed the command line; empty for none.
 
@@ -71,6 +73,8 @@ class Launch(Struct, frozen=True):
     traffic_port: int | None = None
     required_processes: tuple[str, ...] = ()
     ignores_sigterm: bool = False
+    restart_grace: float | None = None
+    warm_modules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     framework: str = ""
 
@@ -204,7 +208,16 @@ class Launcher:
         )
         if plan is None:
             known, inflight = self._settings.traffic_port, self._make_inflight(None)
-            return Launch(argv, env, {}, asked, inflight, traffic_port=known, notices=notices)
+            return Launch(
+                argv,
+                env,
+                {},
+                asked,
+                inflight,
+                traffic_port=known,
+                warm_modules=self._settings.warm_modules or (),
+                notices=notices,
+            )
         return Launch(
             argv=list(plan.argv),
             env={**env, **plan.env},
@@ -215,6 +228,8 @@ class Launcher:
             traffic_port=self._settings.traffic_port or plan.traffic_port,
             required_processes=plan.required_processes,
             ignores_sigterm=plan.ignores_sigterm,
+            restart_grace=self._choose_restart_grace(plan),
+            warm_modules=self._settings.warm_modules or plan.warm_modules,
             notices=notices,
             framework=completed.framework if completed else "",
         )
@@ -229,6 +244,11 @@ class Launcher:
         size = self._settings.size
         ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
         return self.prepare_launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
+
+    def _choose_restart_grace(self, plan: LaunchPlan) -> float | None:
+        """Return the framework's grace after a failure, unless the user has set one."""
+        is_default = self._resolved.sources["UNIT_RESTART_GRACE_SECONDS"] == "default"
+        return plan.restart_grace if is_default else None
 
     def _explain_literals(self) -> tuple[str, ...]:
         """Return warnings about variables that only a shell would expand."""

@@ -43,6 +43,7 @@ from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
+    from unitagent.agent.warm_starts import WarmStarts
     from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.usage import ProcessUsage
 
@@ -68,6 +69,7 @@ class Components(Struct, frozen=True, kw_only=True):
     history: HistoryWriter
     warmer: FileWarmer | None = None
     hook: HookRunner | None = None
+    warm: WarmStarts | None = None
 
 
 class Agent:
@@ -135,6 +137,14 @@ class Agent:
         inflight = self._launch.inflight if self._launch is not None else None
         draining = self.state.shutdown.draining is not None
         return inflight.last if inflight is not None and draining else None
+
+    @property
+    def start_report(self) -> dict[str, str] | None:
+        """How the workload was started, ``warm`` or ``cold``, and why; None before the first start."""
+        warm = self._components.warm
+        if warm is not None:
+            return warm.report_start()
+        return {"kind": "cold", "why": "UNIT_WARM=off"} if self._launch is not None else None
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -209,6 +219,8 @@ class Agent:
         events = self._components.history.observe_step(before, self.state, actions)
         if self._components.hook is not None and events:
             self._components.hook.observe_events(self.state, events)
+        if self._components.warm is not None:
+            self._components.warm.observe_step(self.state, self._launch)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
@@ -384,6 +396,8 @@ class Agent:
             await self._components.workload.wait_for_death(_CHECK_INTERVAL)
             if second % _SHARED_MEMORY == 0:
                 await self._components.workload.sample_resources()
+            if self._components.warm is not None:
+                await self._components.warm.learn_environment(self._components.workload.list_pids)
             dead = await self._components.workload.find_dead_process()
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
@@ -421,6 +435,8 @@ class Agent:
             await self._components.hook.close()
         await self._tasks.close()
         self._components.peers.close()
+        if self._components.warm is not None:
+            self._components.warm.close()
         await self._components.workload.close(_LAST_WORDS)
         await self._components.store.close()
 

@@ -395,6 +395,7 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
         startup: From spawn until the workload must be healthy; 0 for no limit.
         stop_grace: From SIGTERM to SIGKILL when the Unit stops.
         restart_grace: From SIGTERM to SIGKILL before a restart.
+        failure_grace: The same after a failure, if that is shorter; None for no difference.
         drain: Longest wait for requests in flight.
         deregister: From the start of a drain until load balancers have noticed it.
         max_restarts: Restarts allowed within ``restart_window``.
@@ -422,6 +423,7 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     startup: float = 0.0
     stop_grace: float = 25.0
     restart_grace: float = 5.0
+    failure_grace: float | None = None
     drain: float = 15.0
     deregister: float = 2.0
     max_restarts: int = 10

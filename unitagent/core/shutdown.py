@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import InstanceState, Mode
+from unitagent.core.model import InstanceState, Mode, Reason
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
     Result,
@@ -146,8 +146,18 @@ def stop_ended_generation(state: State) -> Result:
         return state, ()
     over = state.superseded and state.shutdown.draining is None
     if over or state.shutdown.leaving or state.workload.phase is WorkloadPhase.MAIN_EXITED:
-        return _stop_workload(state, state.config.restart_grace)
+        return _stop_workload(state, _choose_restart_grace(state))
     return state, ()
+
+
+def _choose_restart_grace(state: State) -> float:
+    """Return the grace of a restart: engines may ignore SIGTERM after a failure, so that one may be short."""
+    failure, shorter = state.recovery.failure, state.config.failure_grace
+    current = failure is not None and failure.generation == state.me.generation
+    ordered = failure is not None and current and failure.reason is Reason.REQUESTED
+    if shorter is None or ordered or state.shutdown.leaving:
+        return state.config.restart_grace
+    return min(shorter, state.config.restart_grace)
 
 
 def request_rebuild(state: State) -> Result:

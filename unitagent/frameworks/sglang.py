@@ -29,6 +29,15 @@ _LISTEN = ListenFlags(30000)
 _RUNNING = ("sglang:num_running_reqs", "sglang:num_queue_reqs")
 
 
+_RESTART_GRACE = 0.5  # while it starts it acts on no SIGTERM
+_WARM = (
+    "sglang.launch_server",
+    "sglang.srt.entrypoints.http_server",
+    "sglang.srt.managers.scheduler",
+    "sglang.srt.managers.detokenizer_manager",
+)
+
+
 class SgLang:
     """``sglang serve --model-path …``; see the module."""
 
@@ -50,7 +59,11 @@ class SgLang:
             _place_rank(context, completer)
         added = completer.build_words()
         plan = LaunchPlan(
-            argv=command.append_options(added), origins=completer.origins, ignores_sigterm=context.rank > 0
+            argv=command.append_options(added),
+            origins=completer.origins,
+            ignores_sigterm=context.rank > 0,
+            restart_grace=_RESTART_GRACE,
+            warm_modules=_WARM,
         )
         return _add_endpoints(plan, (*command.all_words, *added)) if context.rank == 0 else plan
 

@@ -25,6 +25,7 @@ from unitagent.system.safe_output import print_warning
 
 _INTERFACE_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
+_WARM_OFF = "UNIT_WARM=off"
 _PLATFORMS = "the rendezvous of {} would be the same in every generation"
 _STAND_INS = {
     "MASTER_PORT": "stands in for a port that is free on rank 0 in each generation",
@@ -44,6 +45,7 @@ class DryRun:
         environment: variable that is added or changed -> its value and source.
         removed: variable that the workload does not get -> why.
         health: rank 0's health check and its source; None if there is none.
+        start: ``warm`` or ``cold``, and why.
 
     """
 
@@ -53,6 +55,7 @@ class DryRun:
     environment: Mapping[str, tuple[str, str]]
     removed: Mapping[str, str]
     health: tuple[str, str] | None = None
+    start: tuple[str, str] = ("cold", _WARM_OFF)
 
 
 def format_dry_run(rehearsal: DryRun, form: str) -> str:
@@ -70,6 +73,7 @@ def _format_json(rehearsal: DryRun) -> str:
             for name, (value, source) in rehearsal.environment.items()
         },
         "removed": dict(rehearsal.removed),
+        "start": dict(zip(("kind", "why"), rehearsal.start, strict=True)),
         "health": dict(zip(("asked", "source"), rehearsal.health, strict=True)) if rehearsal.health else None,
     }
     return json.dumps(fields, indent=2)
@@ -83,6 +87,9 @@ def _format_shell(rehearsal: DryRun) -> str:
     rows += [(f"unset {name}", why) for name, why in rehearsal.removed.items()]
     rows += [(f"# {flag}", why) for flag, why in rehearsal.flags.items()]
     rows += [(f"# health: {rehearsal.health[0]}", rehearsal.health[1])] if rehearsal.health else []
+    rows += (
+        [(f"# start: {rehearsal.start[0]}", rehearsal.start[1])] if rehearsal.start[1] != _WARM_OFF else []
+    )
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
     return "\n".join([*lines, shlex.join(redaction.redact_words(rehearsal.argv))])
@@ -115,7 +122,21 @@ def plan_launch(resolved: Resolved) -> DryRun:
         environment=_list_changed(launch, resolved),
         removed=_list_removed(launch.env, resolved),
         health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
+        start=_explain_start(resolved.settings.warm, launch),
     )
+
+
+def _explain_start(mode: str, launch: Launch) -> tuple[str, str]:
+    """Find out whether a restart would be warm, as far as that can be known without trying."""
+    if mode == "off":
+        return "cold", _WARM_OFF
+    from unitagent.workload.python_command import UnresolvedError, resolve_warm  # noqa: PLC0415 (few ask for it)
+
+    try:
+        resolve_warm(launch.argv, launch.env, launch.warm_modules)
+    except UnresolvedError as error:
+        return "cold", f"UNIT_WARM={mode}: {error}"
+    return "warm", f"UNIT_WARM={mode}: from a process that has imported {', '.join(launch.warm_modules)}"
 
 
 def find_engine_endpoints(resolved: Resolved, interface: tuple[str, str]) -> tuple[str, str]:

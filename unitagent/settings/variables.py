@@ -127,6 +127,7 @@ HOSTS = ValueType(
     setting_parsers.parse_hosts, "a comma-separated list of DNS names; *.name stands for all names below it"
 )
 PATHS = ValueType(setting_parsers.parse_paths, "a comma-separated list of files and folders")
+MODULES = ValueType(setting_parsers.parse_modules, "a comma-separated list of Python modules")
 URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
 STORE = ValueType(
     setting_parsers.parse_store_url,
@@ -352,6 +353,16 @@ class Settings:
         SECONDS,
         "fail after this long with requests but no new token; 0: off",
         default="0",
+    )
+
+    warm: str = _workload(
+        "UNIT_WARM",
+        _one_of("off", "auto", "first"),
+        "start from a process that has imported the engine: each restart, or the first start too",
+        default="off",
+    )
+    warm_modules: tuple[str, ...] | None = _workload(
+        "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
     )
 
     hook: str | None = _output(

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 MARKER = "UNIT_AGENT"
 
+OF_GENERATION = frozenset(
+    {
+        "MASTER_ADDRESS", "MASTER_PORT", "MASTER_ADDR", "PET_MASTER_ADDR", "PET_MASTER_PORT",
+        "JAX_COORDINATOR_ADDRESS", "UNIT_GENERATION", "UNIT_RANK_IPS",
+    }
+)  # fmt: skip
+"""Variables that another generation may have other values of."""
+
 _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE")
 
 # Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod next to a Service named "vllm"; engines expect

@@ -23,7 +23,7 @@ from unitagent.core.model import shorten_list
 from unitagent.system import procfs, working_directory
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command, leftovers
-from unitagent.workload.liveness import LivenessMonitor
+from unitagent.workload.liveness import TEMPLATE, LivenessMonitor
 from unitagent.workload.oom import OomCounter
 from unitagent.workload.resource_release import ResourceRelease
 from unitagent.workload.shared_memory import SharedMemory
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import InheritedSignals
     from unitagent.workload.usage import ProcessUsage
+    from unitagent.workload.warm_start import WarmStarter
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Workload:
         release_seconds: float = 5.0,
         oom_seconds: float = 10.0,
         gpus: str = "/dev/nvidia",
+        warm: WarmStarter | None = None,
     ) -> None:
         """Prepare; nothing is started.
 
@@ -84,9 +86,11 @@ class Workload:
             release_seconds: from the end of the last process to giving up on resources that are still held.
             oom_seconds: time after an OOM kill in which an exit counts as its consequence.
             gpus: how the paths of GPU devices begin.
+            warm: starts the command from a process that has imported its engine, where it can.
 
         """
         self.pid: int | None = None
+        self._warm = warm
         self._reaper = reaper
         self._inherited = inherited
         self._on_exit = on_exit
@@ -189,6 +193,10 @@ class Workload:
 
         return await run_in_thread_or_here(lambda: sample_usage(one.pid for one in self._list_members()))
 
+    def list_pids(self) -> list[int]:
+        """Return the pids of the workload's processes, as far as a quick look finds them. Blocks."""
+        return [one.pid for one in self._list_members()]
+
     async def find_dead_process(self) -> DeadProcess | None:
         """Return a process of the workload whose death it has not noticed; to be called now and then."""
         return await self._liveness.find_dead_process(lambda: self.pid)
@@ -207,8 +215,11 @@ class Workload:
         # posix_spawn and not Popen: it can reset just the signals that we changed, without code between fork
         # and exec, and it leaves no object behind that waits for the child.
         stderr = self._stderr.open_pipe() if self._stderr is not None else None
+        pid = self._warm.start_process(argv, env, stderr) if self._warm is not None else None
         actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
         try:
+            if pid is not None:
+                return pid
             with self._inherited.hand_down():
                 return os.posix_spawn(
                     path,
@@ -230,7 +241,8 @@ class Workload:
         if ended.status and self._oom.killed_recently():
             ended = Exit(ended.code, ended.signal, oom=True)
         if ended.code == 0:
-            ended = replace(ended, left=sum(one.alive for one in self._find_living()))
+            living = [one for one in self._find_living() if one.alive and one.name != TEMPLATE]
+            ended = replace(ended, left=len(living))
         self._on_exit(ended, self._stderr.read_tail() if self._stderr is not None else [])
 
     async def _end_workload(self, *, polite: bool) -> StopFailure | None:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.shared_memory import SharedMemory
 
+TEMPLATE = "unit-template"
+"""The name of a process that a warm workload's children are forked from; it is not part of the workload."""
+
 _QUICK = 0.001  # seconds; a check that is faster may run in the event loop
 _SHARE, _LONGEST = (
     1000,
@@ -74,7 +77,7 @@ class DeadProcess(Struct, frozen=True):
 def find_killed_zombies(relatives: Sequence[procfs.Process]) -> frozenset[DeadProcess]:
     """Return the killed zombies among our descendants, except our own children. Blocks."""
     me = os.getpid()
-    dead = (one for one in relatives if one.state == "Z" and one.parent != me)
+    dead = (one for one in relatives if one.state == "Z" and one.parent != me and one.name != TEMPLATE)
     zombies = (DeadProcess(one.pid, one.name, one.ticks, _read_exit(one)) for one in dead)
     return frozenset(one for one in zombies if one.exit is not None and one.exit.signal)
 
