@@ -16,11 +16,12 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from unitagent.core.model import Reason
+from unitagent.core.probe_paths import PROBES
 from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.settings.variables import GROUPS, Variable
 
 PACKAGE = Path(__file__).resolve().parents[1] / "unitagent"
-VARIABLES, METRICS = PACKAGE / "settings" / "README.md", PACKAGE / "operator" / "README.md"
+VARIABLES, OPERATOR = PACKAGE / "settings" / "README.md", PACKAGE / "operator" / "README.md"
 
 
 def main() -> int:
@@ -72,6 +73,15 @@ def _meaning(row: Variable) -> str:
     return f"{row.meaning}; {row.kind.accepted}".replace("|", "\\|")
 
 
+def probes() -> str:
+    """A row for each probe."""
+    lines = ["| path | `unitagent probe` | 200 when | otherwise |", "| --- | --- | --- | --- |"]
+    for probe in PROBES:
+        paths = ", ".join(f"`{path}`" for path in probe.paths)
+        lines.append(f"| {paths} | `{probe.word}` | {probe.passes} | {probe.otherwise} |")
+    return "\n".join(lines) + "\n"
+
+
 def metrics() -> str:
     """All that ``/metrics`` answers for the status that the page shows, once everything has happened."""
     counts = Metrics(0)
@@ -81,7 +91,9 @@ def metrics() -> str:
     counts.observe_reaped()
     counts.observe_store_error()
     counts.observe_store_contact(0.0)
-    text = counts.render(_example(), 0.0, Gauges(requests_in_flight=1)).decode()
+    process = {"pid": 1, "cpu_seconds": 0.0, "memory_bytes": 0, "threads": 1, "open_files": 0}
+    gauges = Gauges(requests_in_flight=1, processes=[process])
+    text = counts.render(_example(), 0.0, gauges).decode()
     lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
     ours = (one for one in text_string_to_metric_families(text) if one.name.startswith("unitagent_"))
     lines += map(_row, sorted(ours, key=lambda family: family.name))
@@ -90,7 +102,7 @@ def metrics() -> str:
 
 def _example() -> dict[str, object]:
     (example,) = re.findall(
-        r"^```json\n(.*?)^```$", METRICS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        r"^```json\n(.*?)^```$", OPERATOR.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
     status: dict[str, object] = json.loads(example)
     return status
@@ -105,7 +117,8 @@ def _row(family: Metric) -> str:
 
 TABLES: tuple[tuple[Path, str, Callable[[], str]], ...] = (
     (VARIABLES, "variables", variables),
-    (METRICS, "metrics", metrics),
+    (OPERATOR, "probes", probes),
+    (OPERATOR, "metrics", metrics),
 )
 
 if __name__ == "__main__":

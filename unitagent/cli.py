@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from unitagent import __version__, commands
+from unitagent.core.probe_paths import PROBES
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system.limits import MAX_SECONDS
@@ -26,8 +27,8 @@ _VALUED = ("--format",)  # options outside the table that take a value, of comma
 class _Parser(argparse.ArgumentParser):
     """Reports errors in one line, and accepts no abbreviated options."""
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given, allow_abbrev=False)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (see `{self.prog} --help`)")
@@ -70,11 +71,12 @@ def _run_command(argv: list[str]) -> int:
         raise ConfigurationError(
             f"unknown command {words[0]!r}; did you mean {meant}? (see `unitagent --help`)"
         )
-    namespace, odd = parser.parse_known_args(words)
-    if odd:
-        meant = _find_similar(odd[0], _list_options(parser, name))
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        meant = _find_similar(unknown[0], _list_options(parser, name))
         hint = f"; did you mean {meant}?" if meant else ""
-        raise ConfigurationError(f"unknown arguments: {' '.join(odd)}{hint} (see `unitagent {name} --help`)")
+        words_there = " ".join(unknown)
+        raise ConfigurationError(f"unknown arguments: {words_there}{hint} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
@@ -155,7 +157,7 @@ def _print_completion(namespace: argparse.Namespace) -> int:
 
 
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", choices=("compose", "swarm", "lws"))
+    parser.add_argument("engine", choices=("compose", "swarm", "lws"), help="the form of the manifests")
     parser.add_argument("file", metavar="SERVICE.json", help="path of an EAS service file")
     help_line = "add the agent from this image (compose and lws), if the service's own image lacks it"
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
@@ -170,7 +172,8 @@ def _parse_timeout(text: str) -> float:
 
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
+    lines = (f"{probe.word}: {probe.passes}" for probe in PROBES)
+    parser.add_argument("kind", choices=[probe.word for probe in PROBES], help=". ".join(lines))
     parser.add_argument("--address", metavar="HOST:PORT", help=_PROBE_ADDRESS)
     parser.add_argument(
         "--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"
@@ -192,7 +195,7 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to write the script for")
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -246,9 +249,7 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
-    parser.add_argument(
-        "--format", choices=kinds, default="json", help="the reader of the list [default: json]"
-    )
+    parser.add_argument("--format", choices=kinds, default="json", help="the format to print [default: json]")
     parser.add_argument("--watch", metavar="FILE", help="keep this file up to date, until Ctrl-C or SIGTERM")
     help_line = "with --watch: run this shell command after each change of the file"
     parser.add_argument("--on-change", metavar="CMD", help=help_line)
@@ -300,7 +301,7 @@ COMMANDS: dict[str, Command] = {
                "Check this container before a start; each problem comes with a remedy.",
                "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
     "render": (commands.render_manifest, _render_arguments,
-               "Render a service file as manifests for an existing engine.", None),
+               "Render a service file as manifests for Compose, Swarm or a LeaderWorkerSet.", None),
     "endpoints": (commands.show_endpoints, _endpoints_arguments,
                   "List where rank 0 of each ready Unit in the store takes traffic.",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),

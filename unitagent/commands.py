@@ -77,8 +77,8 @@ def _run_agent(namespace: argparse.Namespace) -> int:
     """
     import signal  # noqa: PLC0415
 
-    held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
-    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
+    blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
+    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, blocked))
     from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
     from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
     from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415
@@ -86,9 +86,9 @@ def _run_agent(namespace: argparse.Namespace) -> int:
     defer_garbage_collection()
     limit_malloc_arenas()
     hide_process()
-    found = _resolve_settings(namespace)
+    resolved = _resolve_settings(namespace)
     erase_variables("UNIT_SECRET", "UNIT_REDIS_URL")
-    settings = found.settings
+    settings = resolved.settings
     where = LogContext(settings.unit, settings.rank)
     writing = configure_logging(where, settings.log_format, settings.log_level)
     code = UnitAgentError.exit_code
@@ -97,7 +97,7 @@ def _run_agent(namespace: argparse.Namespace) -> int:
 
         from unitagent.agent import startup  # noqa: PLC0415
 
-        code = asyncio.run(startup.run_agent(found, where, mask))
+        code = asyncio.run(startup.run_agent(resolved, where, mask))
     except UnitAgentError as error:
         code = error.exit_code
         raise
@@ -123,12 +123,12 @@ def probe_agent(namespace: argparse.Namespace) -> int:
     from unitagent.operator import probe_client as prober  # noqa: PLC0415
     from unitagent.setting_parsers import parse_listen_address  # noqa: PLC0415
 
-    given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
+    address = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
     try:
-        host, port = parse_listen_address(given)
+        host, port = parse_listen_address(address)
     except ValueError as error:
         where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
-        raise ConfigurationError(f"{where}={given!r}: must be host:port or [IPv6 address]:port") from error
+        raise ConfigurationError(f"{where}={address!r}: must be host:port or [IPv6 address]:port") from error
     if not port:
         raise ConfigurationError(
             "UNIT_HTTP_ADDRESS='off': the agent has no probe address; use --address HOST:PORT"
@@ -142,29 +142,29 @@ def print_environment(namespace: argparse.Namespace) -> int:
 
     from unitagent.operator import dry_run, env_cli  # noqa: PLC0415
 
-    found = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
-    for warning in found.warnings:
+    resolved = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
+    for warning in resolved.warnings:
         print_warning(f"warning: {warning}")
     if namespace.dry_run:
         from unitagent.operator.dry_run import plan_launch  # noqa: PLC0415 (it needs the frameworks)
 
-        print_verbatim(dry_run.format_dry_run(plan_launch(found), namespace.format) + "\n")
+        print_verbatim(dry_run.format_dry_run(plan_launch(resolved), namespace.format) + "\n")
         return 0
-    here = asyncio.run(_discover_address(found.settings))
-    if found.settings.command:
-        here = _add_engine(found, here)
-    print_verbatim(env_cli.format_settings(found, namespace.format, here) + "\n")
+    here = asyncio.run(_discover_address(resolved.settings))
+    if resolved.settings.command:
+        here = _add_engine(resolved, here)
+    print_verbatim(env_cli.format_settings(resolved, namespace.format, here) + "\n")
     return 0
 
 
-def _add_engine(found: Resolved, here: Discovered) -> Discovered:
+def _add_engine(resolved: Resolved, here: Discovered) -> Discovered:
     """Add what COMMAND reveals; an explicit address counts even if it belongs to another machine."""
     from dataclasses import replace  # noqa: PLC0415
 
     from unitagent.operator.dry_run import find_engine_endpoints  # noqa: PLC0415 (it needs the frameworks)
 
-    card = (found.settings.ifname or here.ifname, found.settings.rank_ip or here.ip)
-    asked, port = find_engine_endpoints(found, card)
+    interface = (resolved.settings.ifname or here.ifname, resolved.settings.rank_ip or here.ip)
+    asked, port = find_engine_endpoints(resolved, interface)
     return replace(here, asked=asked, port=port)
 
 
@@ -190,12 +190,12 @@ async def _discover_address(settings: Settings) -> Discovered:
     if settings.ifname and settings.rank_ip:  # these may belong to another machine
         return Discovered()
     try:
-        found = await find_instance_address(
+        address = await find_instance_address(
             settings.ifname, settings.rank_ip, 0, lambda why: print_warning(f"warning: {why}")
         )
     except ConfigurationError as error:
         return Discovered(trouble=str(error))
-    return Discovered(found.ifname, found.ip)
+    return Discovered(address.ifname, address.ip)
 
 
 def run_doctor(namespace: argparse.Namespace) -> int:

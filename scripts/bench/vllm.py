@@ -27,21 +27,24 @@ Found = dict[str, dict[str, list[float]]]
 def main() -> int:
     options = figures.parser(__doc__)
     options.add_argument("--rounds", type=int, help="of all faults (default 3; --quick: 1)")
+    options.add_argument(
+        "--warm", choices=("off", "auto", "first"), default="off", help="UNIT_WARM of the Units"
+    )
     options.add_argument("-k", metavar="WORDS", default="", help="only such tests, as pytest takes it")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "times.jsonl"
-        failed = [_round(file, chosen.k) for _ in range(chosen.rounds or (1 if chosen.quick else 3))].count(
-            False
-        )
+        failed = [
+            _round(file, chosen.k, chosen.warm) for _ in range(chosen.rounds or (1 if chosen.quick else 3))
+        ].count(False)
         found = _read(file)
     figures.publish(chosen, vllm=_table(found))
     return min(failed, 1)
 
 
-def _round(file: Path, words: str) -> bool:
+def _round(file: Path, words: str, warm: str) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", TESTS, "-k", words]
-    environment = {**os.environ, "UNITAGENT_TIMES": str(file)}
+    environment = {**os.environ, "UNITAGENT_TIMES": str(file), "UNITAGENT_WARM": warm}
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode == 0
 
 

@@ -27,6 +27,7 @@ class Solo:
         *options: str,
         prefix: Sequence[str] = (),
         python: str = sys.executable,
+        command: Sequence[str] = (),
         **variables: str,
     ) -> None:
         self.folder, self.output, self.port = folder, folder / "output", free_port()
@@ -37,7 +38,7 @@ class Solo:
         self.env = clean(**variables)
         with self.output.open("wb") as file:
             self.popen = subprocess.Popen(
-                [*prefix, python, *MODULE, "run", *words, *options, "--", "sh", "-c", script],
+                [*prefix, python, *MODULE, "run", *words, *options, "--", *(command or ("sh", "-c", script))],
                 env=self.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             )  # fmt: skip
 
@@ -82,6 +83,6 @@ class Solo:
 
     def close(self) -> None:
         for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.kill_process(one)
+            procfs.signal_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)

@@ -34,6 +34,7 @@ TENSOR_PARALLEL = ("--tensor-parallel-size", "2", "--enforce-eager")
 _SMALL = ("--dtype", "bfloat16", "--max-model-len", "1024", "--max-num-seqs", "4")
 _OFFLINE = {"HF_HUB_OFFLINE": 1, "VLLM_NO_USAGE_STATS": 1, "DO_NOT_TRACK": 1}
 _FRUGAL = {"VLLM_CPU_KVCACHE_SPACE": 1, "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": 1}
+_WARM = "UNITAGENT_WARM"  # the value of UNIT_WARM for these Units
 _AGENT = {"UNIT_FRAMEWORK": "auto", "UNIT_BACKOFF_SECONDS": 0, "UNIT_MAX_RESTARTS": 1000}
 
 Processes = frozenset[tuple[int, int]]
@@ -67,7 +68,8 @@ class VllmUnit:
             cache = VLLM.parent / f"cache{host}"
             environment = {"PATH": path(VLLM), "TMPDIR": SCRATCH, "VLLM_CACHE_ROOT": cache}
             words = contained(lab, host, agent_command(*serve))
-            lab.launch(host, words, **environment, **_OFFLINE, **_FRUGAL, **_AGENT)
+            warm = {"UNIT_WARM": os.environ.get(_WARM, "off")}
+            lab.launch(host, words, **environment, **_OFFLINE, **_FRUGAL, **_AGENT, **warm)
 
     def generation(self) -> int:
         """Of a Unit that serves."""
@@ -146,6 +148,7 @@ class VllmUnit:
 
         No process from before may be left once the Unit serves again.
         """
+        self.lab.until(self.is_prepared, "the next starts are warm, if any is to be", PATIENCE)
         generation, before = self.generation(), self.processes()
         struck = time.monotonic()
         strike()
@@ -160,6 +163,12 @@ class VllmUnit:
         _keep(times)
         return times
 
+    def is_prepared(self) -> bool:
+        """Whether each rank has a process that waits for the next start, where starts are to be warm."""
+        agents = [agent.pid for agent in self.lab.agents.values()]
+        waiting = [_count_gates(pid) == 2 for pid in agents]  # the gate, and the one it forked
+        return os.environ.get(_WARM, "off") == "off" or all(waiting)
+
     def _restarted(self) -> float:
         generation = self.generation()
         return max(life.born for life in self.lab.watcher.lives() if _leads(life, generation))
@@ -171,10 +180,19 @@ class VllmUnit:
 
 def _watches(pid: int) -> bool:
     """Whether it is the agent's own, which lives as long as the agent."""
+    seen = procfs.read_process(pid)
     try:
-        return b"unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes() or _is_gate(seen)
     except OSError:
         return False
+
+
+def _is_gate(process: procfs.Process | None) -> bool:
+    return process is not None and process.name == "unit-gate"
+
+
+def _count_gates(agent: int) -> int:
+    return sum(map(_is_gate, procfs.find_descendants(agent)))
 
 
 def _leads(life: Life, generation: int) -> bool:

@@ -1,6 +1,7 @@
 """When each process of a workload was born and when it died, as the kernel tells: its process events carry
 the monotonic time of every fork, exec and exit. A process belongs to the generation that its environment
-names when it is executed, or to its parent's; so daemons that left group and session are counted too.
+names when it is executed, or to its parent's; so daemons that left group and session are counted too. One
+that starts warm was forked before its generation began, and is born when it takes its name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CONNECTOR, _CN_PROC, _LISTEN = 11, 1, 1
-_FORK, _EXEC, _EXIT = 0x1, 0x2, 0x80000000
+_FORK, _EXEC, _COMM, _EXIT = 0x1, 0x2, 0x200, 0x80000000
 _NETLINK_HEADER, _CN_HEADER = 16, 20
 _BUFFER = 1 << 24
 
@@ -101,6 +102,9 @@ class Watcher:
         if what == _FORK and pids[2] == pids[3]:
             self._forked(pids[1], pids[2], at)
         elif what == _EXEC:
+            self._executed(pids[1], at)
+        elif what == _COMM:
+            self._born.pop(pids[1], None)
             self._executed(pids[1], at)
         elif what == _EXIT and pids[0] == pids[1]:
             self._exited(pids[1], at)

@@ -84,7 +84,7 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),
     ],
 )
-def test_env_shows_the_card_and_the_address_that_are_found(
+def test_env_shows_the_interface_and_the_address_that_are_found(
     given: dict[str, str], found: dict[str, tuple[str | None, str]]
 ) -> None:
     done = run("env", "--format", "json", environ=PLACE | given)

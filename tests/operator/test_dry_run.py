@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,7 @@ def test_the_service_file_s_variables_are_said_to_be_its_own(tmp_path: Path) -> 
         (("--command", "--", "true"), HERE | {"RANK_IP": "", "COMM_IFNAME": "nic9"}, "COMM_IFNAME='nic9'"),
     ],
 )
-def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[str, str], said: str) -> None:
+def test_what_a_dry_run_cannot_know(words: tuple[str, ...], environ: dict[str, str], said: str) -> None:
     done = run("env", *words, environ=environ)
     assert (done.returncode, done.stdout) == (2, "")
     told = done.stderr.splitlines()[-1]
@@ -209,8 +210,8 @@ def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[
 
 
 def test_values_are_quoted_for_the_shell() -> None:
-    rehearsal = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
-    assert format_dry_run(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"
+    dry_run = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
+    assert format_dry_run(dry_run, "shell") == "export X='1 2'  # us\n'a b'"
 
 
 def test_what_is_run_before_the_command_is_explained_too() -> None:
@@ -236,3 +237,31 @@ def test_a_variable_that_no_shell_reads_is_told(word: str) -> None:
     assert word in done.stdout
     for command in (("sh", "-c", f"true {word}"), ("true", "{RANK_ID}", "$RANK_IDS", "$HOME")):
         assert "not expanded" not in run("env", "--command", "--", *command, environ=HERE).stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "command", "start"),
+    [
+        ({}, ("python3", "x.py"), ("cold", "UNIT_WARM=off")),
+        (
+            {"UNIT_WARM": "auto", "UNIT_WARM_MODULES": "json,decimal"},
+            (sys.executable, "-u", "x.py"),
+            ("warm", "UNIT_WARM=auto: from a process that has imported json, decimal"),
+        ),
+        (
+            {"UNIT_WARM": "first"},
+            (sys.executable, "x.py"),
+            ("cold", "UNIT_WARM=first: no modules are known that it imports: set UNIT_WARM_MODULES"),
+        ),
+        (
+            {"UNIT_WARM": "auto", "UNIT_WARM_MODULES": "json"},
+            ("env", "A=1", "python3", "x.py"),
+            ("cold", "UNIT_WARM=auto: COMMAND runs env, and no Python"),
+        ),
+    ],
+)
+def test_how_a_restart_would_be_started(
+    variables: dict[str, str], command: tuple[str, ...], start: tuple[str, str]
+) -> None:
+    done = run("env", "--command", "--format", "json", "--", *command, environ=HERE | variables)
+    assert tuple(json.loads(done.stdout)["start"].values()) == start

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.probes.agents import instance, status
 from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase, Reason
-from unitagent.probes.metrics import Gauges, Metrics
+from unitagent.probes.metrics import CpuCounter, Gauges, Metrics
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -164,3 +164,45 @@ def test_every_name_has_our_prefix_and_help() -> None:
         for name in ("recovery", "store_exchange")
         for suffix in ("bucket", "count", "sum")
     }
+
+
+def process(pid: int, cpu: float, **changes: object) -> dict[str, object]:
+    fields = {"pid": pid, "cpu_seconds": cpu, "memory_bytes": 100, "threads": 3, "open_files": 7}
+    return fields | changes
+
+
+def test_what_the_workload_uses_is_added_up() -> None:
+    text = Metrics(1).render(
+        status(), 0.0, Gauges(processes=[process(8, 1.5), process(9, 0.25, open_files=None)])
+    )
+    samples = read(text)
+    assert value(samples, "workload_processes") == 2
+    assert value(samples, "workload_cpu_seconds_total") == 1.75
+    assert value(samples, "workload_memory_bytes") == 200
+    assert value(samples, "workload_threads") == 6
+    assert value(samples, "workload_open_files") == 7
+
+
+def test_what_is_not_known_of_the_workload_has_no_sample() -> None:
+    assert not [name for name, _ in read(Metrics(1).render(status(), 0.0)) if "workload_" in name]
+    samples = read(Metrics(1).render(status(), 0.0, Gauges(processes=[process(8, 1.0, open_files=None)])))
+    assert value(samples, "workload_open_files") is None
+    assert value(samples, "workload_threads") == 3
+    nothing = read(Metrics(1).render(status(), 0.0, Gauges(processes=[])))
+    assert value(nothing, "workload_open_files") == value(nothing, "workload_processes") == 0
+
+
+def test_the_cpu_time_never_falls() -> None:
+    counter = CpuCounter()
+    totals = []
+    for seconds in ({8: 1.0, 9: 2.0}, {8: 1.5}, {8: 1.5, 10: 0.5}, {}, {8: 0.25}, {8: 0.5}):
+        counter.advance(seconds)
+        totals.append(counter.total)
+    assert totals == [3.0, 3.5, 4.0, 4.0, 4.25, 4.5]
+
+
+def test_a_process_with_the_number_of_another_counts_from_its_start() -> None:
+    counter = CpuCounter()
+    counter.advance({8: 5.0})
+    counter.advance({8: 0.5})
+    assert counter.total == 5.5

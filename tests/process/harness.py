@@ -22,11 +22,12 @@ from typing import Any
 from unitagent.core.exits import Exit
 from unitagent.errors import CommandError
 from unitagent.system import procfs
-from unitagent.workload import command, environment, leftovers, signals
+from unitagent.workload import command, environment, leftovers, signals, warm_start
 from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Terminal
+from unitagent.workload.warm_start import WarmStarter
 
 
 def _options() -> argparse.Namespace:
@@ -41,10 +42,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--oom-seconds", type=float, default=10.0)
     parser.add_argument("--service", help="a shell command to run as a service child")
     parser.add_argument("--vital", action="append", default=[], help="beginning of a name that it needs")
-    parser.add_argument("--errand", help="a command line to run again and again beside the workload")
-    parser.add_argument("--errand-seconds", type=float, default=20.0)
+    parser.add_argument("--exec-probe", help="a command line to run again and again beside the workload")
+    parser.add_argument("--exec-probe-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
     parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
+    parser.add_argument("--warm", type=lambda text: text.split(","), help="modules of a gate to start from")
+    parser.add_argument(
+        "--strike", help="gate or waiting, a colon, and a signal to send it before each start"
+    )
+    parser.add_argument("--touch", type=Path, help="a file to change before each start")
+    parser.add_argument("--mutant", nargs=2, metavar=("OLD", "NEW"), help="a change of the gate's source")
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -57,11 +64,19 @@ class Harness:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)  # before there is a second thread
         self.reaper = Reaper()
         self.stop_asked = asyncio.Event()
+        if options.mutant:
+            self.mutate_gate(*options.mutant)
         self.service = 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.warm = (
+            WarmStarter(self.reaper, self.born, captures_stderr=not options.inherit_stderr)
+            if options.warm
+            else None
+        )
         self.workload = Workload(
             self.reaper,
             self.born,
+            warm=self.warm,
             on_exit=self.on_exit,
             capture_stderr=not options.inherit_stderr,
             kill_seconds=options.kill_seconds,
@@ -93,6 +108,8 @@ class Harness:
             self.exited = asyncio.get_running_loop().create_future()
             status = await self.once()
         await self.workload.close()
+        if self.warm is not None:
+            self.warm.close()
         if self.service in self.reaper.services:
             os.killpg(self.service, signal.SIGKILL)
         return status
@@ -105,16 +122,36 @@ class Harness:
         )
         child.returncode = 0  # so that Popen's own housekeeping never waits for it
 
+    async def disturb(self, warm: WarmStarter) -> None:
+        gate = warm._gate
+        self.tell("settled", gate=gate and gate.pid, waiting=gate and gate.waiting)
+        if self.options.touch:
+            self.options.touch.write_text(self.options.touch.read_text() + "# changed\n")
+        if self.options.strike and gate is not None and gate.waiting is not None:
+            who, _, what = self.options.strike.partition(":")
+            os.kill(getattr(gate, {"gate": "pid"}.get(who, who)), signal.Signals[f"SIG{what}"])
+            await asyncio.sleep(0.3)
+
+    def mutate_gate(self, old: str, new: str) -> None:
+        load = warm_start._load_code
+
+        def load_mutant() -> bytes:
+            modules = json.loads(load())
+            assert sum(source.count(old) for _, source in modules) == 1, old
+            return json.dumps([(name, source.replace(old, new)) for name, source in modules]).encode()
+
+        warm_start._load_code = load_mutant
+
     async def look_inside(self) -> None:
-        while (corpse := await self.workload.find_dead_process()) is None:
+        while (dead := await self.workload.find_dead_process()) is None:
             self.tell("look")
             await self.workload.wait_for_death(0.05)
-        self.tell("sick", said=corpse.describe())
+        self.tell("sick", said=dead.describe())
 
     async def run_errands(self, env: Mapping[str, str]) -> None:
-        errand = ExecProbe(self.reaper, self.born, shlex.split(self.options.errand), env)
+        exec_probe = ExecProbe(self.reaper, self.born, shlex.split(self.options.exec_probe), env)
         while True:
-            self.tell("errand", said=await errand.run(self.options.errand_seconds))
+            self.tell("exec_probe", said=await exec_probe.run(self.options.exec_probe_seconds))
             await asyncio.sleep(0.01)
 
     async def once(self) -> int:
@@ -125,13 +162,19 @@ class Harness:
         )  # fmt: skip
         env = environment.build_environment(os.environ, gang)
         argv = environment.fill_placeholders(command.check_command(self.options.command, env), env)
+        if self.warm is not None:
+            self.warm.prepare(argv, env, self.options.warm)
+            await self.warm.wait_until_settled(60.0)
+            await self.disturb(self.warm)
         pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
+        if self.warm is not None and self.warm.report is not None:
+            self.tell("start", warm=self.warm.report.warm, why=self.warm.report.why)
         if self.options.usage:
             self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())
         beside = [asyncio.create_task(self.look_inside())]
-        if self.options.errand:
+        if self.options.exec_probe:
             beside.append(asyncio.create_task(self.run_errands(env)))
         await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()

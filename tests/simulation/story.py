@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
+
+from msgspec.structs import fields
 
 from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Log, Quit, Spawn, WatchPeers
 from unitagent.core.events import Exchanged, HealthChecked, HealthProbed, PeerAnswered, Tick

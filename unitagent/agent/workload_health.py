@@ -9,8 +9,9 @@ Failures do not count before the workload has been healthy once, so checks begin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.probes.health import (
     FailedProbe,
@@ -68,8 +69,7 @@ def _describe_url(url: str) -> str:
     return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthProbePlan:
+class HealthProbePlan(Struct, frozen=True):
     """How a workload is checked.
 
     Attributes:
@@ -84,8 +84,7 @@ class HealthProbePlan:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class HealthProbeBuilder:
+class HealthProbeBuilder(Struct, frozen=True):
     """What is known about one launch, from which its probe is built."""
 
     resolved: Resolved

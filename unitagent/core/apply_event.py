@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unitagent.core.events import (
     Drained,
@@ -16,15 +17,15 @@ from unitagent.core.events import (
     PeersChecked,
     PortFound,
     ProbeResult,
-    Pushed,
     Spawned,
     StopAsked,
     StoreFailed,
+    StoreNotified,
     Tick,
     WorkloadExited,
     WorkloadGone,
-    WorkloadSick,
     WorkloadStuck,
+    WorkloadUnhealthy,
 )
 from unitagent.core.exits import Exit, signal_name
 from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
@@ -47,7 +48,7 @@ def apply_event(state: State, event: Event) -> State:
     match event:
         case Tick():
             return _note_pause(state, event.late)
-        case Pushed():
+        case StoreNotified():
             return state.with_store(look=True)
         case Exchanged():
             return _apply_reply(state, event)
@@ -66,7 +67,7 @@ def apply_event(state: State, event: Event) -> State:
 
 
 def _note_pause(state: State, seconds: float) -> State:
-    """Whatever I asked or waited for while I was suspended is no evidence."""
+    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing."""
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
         state = replace(state, late=state.now).with_store(leases=leases)
@@ -93,7 +94,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
             return state.with_workload(stuck=event.detail)
         case HealthChecked() | HealthProbed():
             return _apply_health_event(state, event)
-        case WorkloadSick():
+        case WorkloadUnhealthy():
             current = event.failure.generation == state.me.generation
             return state.with_workload(ended=state.workload.ended or event.failure) if current else state
         case Drained():
@@ -248,18 +249,18 @@ def _ask_anew(state: State) -> State:
 def _apply_port(state: State, event: PortFound) -> State:
     if event.generation != state.me.generation or state.me.state is not InstanceState.IDLE:
         return state
-    return update_record(state, master_port=event.port)
+    return update_record(state, master_port=event.port, next_port=event.next_port)
 
 
 def _apply_peer_checks(state: State, event: PeersChecked) -> State:
     if event.gang != state.barrier.checking:
         return state
-    reached = {one for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
+    reached = {one: state.now for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
     state = state.with_store(look=True)  # the next step needs a snapshot of the store
     return state.with_barrier(
         checking="",
         check_again=state.now + state.config.timing.ask_every,
-        reached=state.barrier.reached | reached,
+        reached={**state.barrier.reached, **reached},
         found={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 
@@ -279,13 +280,13 @@ def _apply_workload_exit(state: State, event: WorkloadExited) -> State:
 
 
 def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
-    who, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
+    rank, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
     return Failure(
         generation=state.me.generation,
         rank=state.config.rank,
         ip=state.me.ip,
         reason=Reason(event.exit.reason),
-        detail=f"{who} {event.exit.describe()}{why}",
+        detail=f"{rank} {event.exit.describe()}{why}",
         exit_code=event.exit.code,
         signal=event.exit.signal,
         at=state.now + state.config.epoch,

@@ -1,5 +1,7 @@
-"""What ends a generation. With guard any failure of any member does, by proposing the next generation;
-without guard only my own failure, or a rebuilt rank 0, ends my part in it.
+"""When a generation ends, and so a Unit restarts. With guard any member's failure ends it:
+:func:`end_generation` proposes the next generation, which the others learn from the store
+(:mod:`apply_event`); then all stop (:mod:`shutdown`), meet (:mod:`barrier`) and start again. Without guard
+only my own failure, or a rebuilt rank 0, ends my part in it.
 
 A failure always concerns *my* generation: N reports of one event, or of many simultaneous ones, all
 propose the same next generation, and a report about an older one changes nothing.
@@ -7,7 +9,7 @@ propose the same next generation, and a report about an older one changes nothin
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import ExitCode
@@ -99,7 +101,7 @@ def end_generation(state: State) -> Result:
 
 
 def leave_with_leader(state: State) -> Result:
-    """Without guard all other containers must be rebuilt when rank 0 was rebuilt."""
+    """Without guard: leave with 75 when rank 0 was rebuilt, so that this container is rebuilt, too."""
     gang, leader = state.workload.gang, state.store.records.get(0)
     if state.leads or not state.store.current or gang is None:
         return state, ()
@@ -172,7 +174,7 @@ def report_own_isolation(state: State) -> Result:
     return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
 
 
-def note_generation_end(state: State) -> Result:
+def start_recovery_timing(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
     over = state.in_gang and state.superseded and state.shutdown.draining is None
     if not over or state.recovery.timestamps.generation == state.me.generation:

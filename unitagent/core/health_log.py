@@ -6,7 +6,7 @@ healthy does not.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level, Log
 from unitagent.core.probe_answers import describe_failed_check

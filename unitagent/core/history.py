@@ -8,8 +8,9 @@ for the first failure of a generation, the agent whose report the store kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from unitagent.core.actions import Action, Quit
 from unitagent.core.exits import ExitCode
@@ -39,8 +40,7 @@ class EventKind(StrEnum):
     GAP = "gap"  # events were lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEvent:
+class HistoryEvent(Struct, frozen=True, kw_only=True):
     """One event of the history.
 
     Attributes:
@@ -94,11 +94,11 @@ def derive_events(
         actions: The actions that ``decide`` returned.
 
     """
-    found = [one for rule in _RULES for one in rule(before, after)]
-    found += _derive_quit(after, actions)
-    if not found and after.me.state is not before.me.state:
-        found.append((EventKind.STATE, _describe_state(before, after)))
-    events = [_make_event(after, kind, detail) for kind, detail in found]
+    derived = [one for rule in _RULES for one in rule(before, after)]
+    derived += _derive_quit(after, actions)
+    if not derived and after.me.state is not before.me.state:
+        derived.append((EventKind.STATE, _describe_state(before, after)))
+    events = [_make_event(after, kind, detail) for kind, detail in derived]
     if after.recovery.failure != before.recovery.failure and not after.recovery.failure_stored:
         mine = after.recovery.failure
     if mine is None or not after.recovery.failure_stored:

@@ -1,9 +1,12 @@
-"""Answers to probes: pure views of the state. Each failed check has a one-line reason."""
+"""The rules of the probes in :mod:`probe_paths`: pure views of the state. Each failed check has a one-line
+reason.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.core.model import InstanceState
 from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
@@ -16,8 +19,7 @@ NEVER_JOINED = "rank {} never joined"
 LOST_FOR = "{} lost for {:.0f} s"
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeCheck:
+class ProbeCheck(Struct, frozen=True):
     """One condition of a probe.
 
     Attributes:
@@ -32,8 +34,7 @@ class ProbeCheck:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeAnswer:
+class ProbeAnswer(Struct, frozen=True):
     """An HTTP status code and the checks that it follows from.
 
     Attributes:
@@ -140,15 +141,15 @@ def is_ready(state: State) -> bool:
     return all(check.ok for check in check_unit(state))
 
 
-def answer_livez() -> ProbeAnswer:
+def answer_livez(_: State) -> ProbeAnswer:
     """``/livez``: the loop of the agent runs, or there would be no answer."""
     return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
 
 
 def answer_readyz(state: State) -> ProbeAnswer:
     """``/readyz``: the same answer on every rank."""
-    found = check_unit(state)
-    return ProbeAnswer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+    checks = check_unit(state)
+    return ProbeAnswer(OK if all(check.ok for check in checks) else UNAVAILABLE, checks)
 
 
 def answer_traffic(state: State) -> ProbeAnswer:
@@ -156,11 +157,11 @@ def answer_traffic(state: State) -> ProbeAnswer:
     nothing new.
     """
     elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
-    found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
-    if all(check.ok for check in found):
-        return ProbeAnswer(OK, found)
+    checks = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
+    if all(check.ok for check in checks):
+        return ProbeAnswer(OK, checks)
     turned_away = state.config.rank != 0 or is_draining(state)
-    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, found)
+    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, checks)
 
 
 def answer_startupz(state: State) -> ProbeAnswer:

@@ -15,7 +15,7 @@ or it has been silent for ``takeover``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core import failures, restart_budget
 from unitagent.core.actions import Action, Level, Log, Stop

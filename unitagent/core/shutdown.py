@@ -6,11 +6,11 @@ the others: an engine's followers that end first would break the requests that r
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import InstanceState, Mode
+from unitagent.core.model import InstanceState, Mode, Reason
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
     Result,
@@ -24,11 +24,9 @@ from unitagent.core.state import (
 )
 from unitagent.core.state_parts import WorkloadPhase
 
-LEADER_SHARE = 0.8  # of the stop grace belongs to rank 0
-HELD_SHARE = (
-    0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
-)
-HOLD_SHARE = 0.2  # of the stop grace a lone instance waits to learn whether rank 0 is going too
+# Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get
+# SIGTERM earlier; that a lone instance waits to learn whether rank 0 stops too.
+LEADER_STOP_FRACTION, FOLLOWER_WAIT_FRACTION, LONE_WAIT_FRACTION = 0.8, 0.9, 0.2
 LAST_LOOK = 1.0  # more seconds for the store to answer, since a wake-up may have been lost
 FAREWELL = 1.0  # seconds to wait until the store has the last record
 
@@ -76,16 +74,16 @@ def drain_in_turn(state: State) -> Result:
 
 
 def _drain_leader(state: State) -> Result:
-    way = state.shutdown
-    since = way.draining or state.now
-    deadline = since + LEADER_SHARE * state.config.stop_grace
+    shutdown = state.shutdown
+    since = shutdown.draining or state.now
+    deadline = since + LEADER_STOP_FRACTION * state.config.stop_grace
     if _has_traffic(state):
         turned_away = since + state.config.deregister
         if state.now < turned_away:
             return state, ()
-        if not way.awaiting_drain:
+        if not shutdown.awaiting_drain:
             return state.with_shutdown(awaiting_drain=True), (AwaitDrain(),)
-        if not way.drained and state.now < min(turned_away + state.config.drain, deadline):
+        if not shutdown.drained and state.now < min(turned_away + state.config.drain, deadline):
             return state, ()
     return _stop_workload(state, max(0.0, deadline - state.now))
 
@@ -100,7 +98,7 @@ def _has_traffic(state: State) -> bool:
 
 
 def _drain_follower(state: State, since: float) -> Result:
-    held_until = since + HELD_SHARE * state.config.stop_grace
+    held_until = since + FOLLOWER_WAIT_FRACTION * state.config.stop_grace
     if not _leader_stopped(state) and state.now < held_until and state.workload.phase is WorkloadPhase.ALIVE:
         return state, ()
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
@@ -123,7 +121,10 @@ def stop_alone(state: State) -> Result:
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    hold = since + (HELD_SHARE if state.shutdown.ordered else HOLD_SHARE) * state.config.stop_grace
+    hold = (
+        since
+        + (FOLLOWER_WAIT_FRACTION if state.shutdown.ordered else LONE_WAIT_FRACTION) * state.config.stop_grace
+    )
     if state.connected and not _leader_stopped(state):
         if state.now < hold:
             return state, ()
@@ -137,7 +138,7 @@ def _stop_workload(state: State, grace: float) -> Result:
     return update_record(state, state=InstanceState.STOPPING), (Stop(grace),)
 
 
-def stop_after_end(state: State) -> Result:
+def stop_ended_generation(state: State) -> Result:
     """The generation is over for me, by a failure, because I leave, or because the main process ended:
     stop.
     """
@@ -145,8 +146,18 @@ def stop_after_end(state: State) -> Result:
         return state, ()
     over = state.superseded and state.shutdown.draining is None
     if over or state.shutdown.leaving or state.workload.phase is WorkloadPhase.MAIN_EXITED:
-        return _stop_workload(state, state.config.restart_grace)
+        return _stop_workload(state, _choose_restart_grace(state))
     return state, ()
+
+
+def _choose_restart_grace(state: State) -> float:
+    """Return the grace of a restart: engines may ignore SIGTERM after a failure, so that one may be short."""
+    failure, shorter = state.recovery.failure, state.config.failure_grace
+    current = failure is not None and failure.generation == state.me.generation
+    ordered = failure is not None and current and failure.reason is Reason.REQUESTED
+    if shorter is None or ordered or state.shutdown.leaving:
+        return state.config.restart_grace
+    return min(shorter, state.config.restart_grace)
 
 
 def request_rebuild(state: State) -> Result:

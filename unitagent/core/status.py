@@ -20,7 +20,7 @@ from unitagent.core.state import State, reported_lost
 
 
 def build_status(state: State) -> dict[str, Any]:
-    """The Unit as this agent sees it; keys and meaning are fixed, they are in the README."""
+    """The Unit as this agent sees it; keys and meaning are fixed by ``unitagent/operator/README.md``."""
     ready = probe_answers.is_ready(state)
     draining = probe_answers.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
@@ -62,8 +62,8 @@ def build_own_status(state: State) -> dict[str, Any]:
 
 
 def last_leader_contact(state: State) -> tuple[str, float]:
-    """The rank 0 that last answered me, and the age of my question in seconds; I may be that rank 0
-    myself.
+    """Return the incarnation of the rank 0 that last answered, and the age of that question in seconds; at
+    rank 0 this agent itself.
     """
     if state.config.rank == 0:
         return state.me.incarnation, 0.0

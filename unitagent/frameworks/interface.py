@@ -63,6 +63,9 @@ class LaunchPlan:
         required_processes: name prefixes (at most 15 characters, the kernel's limit) of processes that the
             command starts and cannot work without; they get no grace once its main process has ended.
         ignores_sigterm: the engine ignores SIGTERM on this rank, so it is killed without a grace.
+        restart_grace: seconds from SIGTERM to SIGKILL after a failure, where the engine ignores SIGTERM while
+            it starts or when a peer has gone; None for the setting's default.
+        warm_modules: what most of its start goes into importing, in each of its processes.
         notices: sentences to show once, at the start.
 
     """
@@ -78,6 +81,8 @@ class LaunchPlan:
     metrics_url: str | None = None
     required_processes: tuple[str, ...] = ()
     ignores_sigterm: bool = False
+    restart_grace: float | None = None
+    warm_modules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 

@@ -17,7 +17,8 @@ from unitagent.frameworks.command import split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import HOST, ListenFlags, bracket_ipv6, choose_wildcard
+from unitagent.frameworks.listen_address import HOST, ListenFlags, choose_wildcard
+from unitagent.system.host_port import join_host_port
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
@@ -26,6 +27,15 @@ _METRICS = Flag("--enable-metrics")
 
 _LISTEN = ListenFlags(30000)
 _RUNNING = ("sglang:num_running_reqs", "sglang:num_queue_reqs")
+
+
+_RESTART_GRACE = 0.5  # while it starts it acts on no SIGTERM
+_WARM = (
+    "sglang.launch_server",
+    "sglang.srt.entrypoints.http_server",
+    "sglang.srt.managers.scheduler",
+    "sglang.srt.managers.detokenizer_manager",
+)
 
 
 class SgLang:
@@ -49,7 +59,11 @@ class SgLang:
             _place_rank(context, completer)
         added = completer.build_words()
         plan = LaunchPlan(
-            argv=command.append_options(added), origins=completer.origins, ignores_sigterm=context.rank > 0
+            argv=command.append_options(added),
+            origins=completer.origins,
+            ignores_sigterm=context.rank > 0,
+            restart_grace=_RESTART_GRACE,
+            warm_modules=_WARM,
         )
         return _add_endpoints(plan, (*command.all_words, *added)) if context.rank == 0 else plan
 
@@ -60,7 +74,7 @@ FRAMEWORK: Framework = SgLang()
 def _place_rank(context: RankContext, completer: FlagCompleter) -> None:
     completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+    where = join_host_port(context.master_address, context.master_port)
     completer.add_default(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
     if context.rank == 0:
         why = "Requests come from other machines; by default SGLang only accepts those of its own."

@@ -54,6 +54,15 @@ _LISTEN = ListenFlags(8000, elsewhere=(Flag("--uds"),))
 _RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _STEPS = "vllm:iteration_tokens_total_count"
 _SHUTDOWN_TIMEOUT_SINCE = (0, 18)
+_RESTART_GRACE = 0.5  # from its arguments to "startup complete" it swallows SIGTERM
+_WARM = (
+    "vllm.entrypoints.cli.main",
+    "vllm.entrypoints.openai.api_server",
+    "vllm.entrypoints.launchers.api_server.entry",  # in its place from 0.33 on
+    "vllm.v1.engine.core",
+    "uvloop",
+)
+_WARM_ON_CPU = "vllm.v1.worker.cpu_worker"  # that of GPUs may initialize CUDA when it is imported
 _REQUIRED = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself exits seconds after one of them, or never
 
 
@@ -157,13 +166,20 @@ class Vllm:
             return LaunchPlan(argv=argv)
         command = replace(command, file_words=read_config_flags(command.words, context.folder))
         if context.size == 1:
-            return _add_endpoints(LaunchPlan(argv=argv, required_processes=_REQUIRED), command, health=True)
+            return _add_endpoints(_plan_alone(context, argv), command, health=True)
         if _runs_on_ray(command):
             return _plan_on_ray(context, command, env)
         return _plan_native(context, command, env)
 
 
 FRAMEWORK: Framework = Vllm()
+
+
+def _plan_alone(context: RankContext, argv: tuple[str, ...]) -> LaunchPlan:
+    modules = (*_WARM, _WARM_ON_CPU) if "cpu" in context.version else _WARM
+    return LaunchPlan(
+        argv=argv, required_processes=_REQUIRED, restart_grace=_RESTART_GRACE, warm_modules=modules
+    )
 
 
 def _plan_native(context: RankContext, command: SplitCommand, env: Mapping[str, str]) -> LaunchPlan:
@@ -175,9 +191,7 @@ def _plan_native(context: RankContext, command: SplitCommand, env: Mapping[str, 
     _add_shutdown_timeout(context, completer)
     added = completer.build_words()
     start = _use_serve_command(command) if layout.headless else command
-    plan = LaunchPlan(
-        argv=start.append_options(added), origins=completer.origins, required_processes=_REQUIRED
-    )
+    plan = replace(_plan_alone(context, start.append_options(added)), origins=completer.origins)
     return plan if layout.headless else _add_endpoints(plan, command, health=context.rank == 0)
 
 

@@ -26,7 +26,7 @@ _PLAIN = Style()
 
 
 def format_table(
-    seen: dict[str, Any],
+    status: dict[str, Any],
     output: Sequence[str] = (),
     beat_due: float = float("inf"),
     *,
@@ -38,17 +38,18 @@ def format_table(
     A rank whose last heartbeat is older than ``beat_due`` seconds is marked as silent, unless the store is
     unreachable.
     """
-    seen = escape_json_value(seen)
-    summary = seen["summary"]
-    lines = [style.paint(f"Unit {seen['unit']}: {summary['message']}", summary["severity"])]
+    status = escape_json_value(status)
+    summary = status["summary"]
+    lines = [style.paint(f"Unit {status['unit']}: {summary['message']}", summary["severity"])]
     lines += [f"  {', '.join(summary['details'])}"] if summary["details"] else []
-    due = beat_due if seen["store"]["connected"] else float("inf")
-    lines += _format_instances(seen["instances"], due, style)
-    lines += [_format_condition(one) for one in _select_conditions(seen)]
-    lines += _format_secrets(seen.get("secrets"))
-    lines += _format_past("last ordered restart", seen.get("last_order"), now)
-    lines += _format_past("last failure", seen["failure"], now)
-    lines += [f"  | {escape_line(said)}" for said in output]
+    due = beat_due if status["store"]["connected"] else float("inf")
+    lines += _format_instances(status["instances"], due, style)
+    lines += [_format_condition(one) for one in _select_conditions(status)]
+    lines += _format_secrets(status.get("secrets"))
+    lines += [f"warm files: this instance {files['message']}"] if (files := status.get("warm_files")) else []
+    lines += _format_past("last ordered restart", status.get("last_order"), now)
+    lines += _format_past("last failure", status["failure"], now)
+    lines += [f"  | {escape_line(line)}" for line in output]
     return "\n".join(lines)
 
 
@@ -91,15 +92,15 @@ def _format_condition(condition: dict[str, Any]) -> str:
     return condition["message"] if since is None else f"since {format_time(since)}: {condition['message']}"
 
 
-def _format_secrets(told: dict[str, Any] | None) -> list[str]:
+def _format_secrets(secrets: dict[str, Any] | None) -> list[str]:
     """Format the progress of a change of the secret; nothing if none is under way."""
-    if told is None or (told["accepted"] == 1 and told["differing"] == []):
+    if secrets is None or (secrets["accepted"] == 1 and secrets["differing"] == []):
         return []
-    strangers = told.get("strangers", [])
-    said = _describe_differing(told["differing"], strangers)
+    strangers = secrets.get("strangers", [])
+    text = _describe_differing(secrets["differing"], strangers)
     return [
-        f"secrets accepted: {told['accepted']}; {clause}"
-        for clause in (said, _describe_strangers(strangers))
+        f"secrets accepted: {secrets['accepted']}; {clause}"
+        for clause in (text, _describe_strangers(strangers))
         if clause
     ]
 

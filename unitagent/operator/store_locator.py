@@ -13,7 +13,7 @@ from unitagent.operator import agent_client
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.limits import NAME_PATTERN
 
@@ -70,7 +70,7 @@ def explain_place(settings: Settings, error: StoreError) -> StoreError:
     )
 
 
-def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
+def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> LocationSource:
     """Find the store's URL; an embedded store is at rank 0, whose address ``status`` of an agent knows best.
 
     Raises:
@@ -80,27 +80,27 @@ def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyri
     if has_store_url(settings):
         leader = None
     elif keys and settings.http_port:
-        leader = _find_proven_leader(settings, seen, keys)
+        leader = _find_proven_leader(settings, status, keys)
     else:
-        leader = agent_client.find_leader(seen) or settings.master_address or "127.0.0.1"
+        leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     return locate_store(onlooker, "", keys).url
 
 
-def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
+def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:
     """Find rank 0 through an agent that proves to know the secret, since its store will receive a
     password.
     """
-    found = agent_client.find_leader(seen)
-    if found is None and settings.master_address is not None:
+    leader = agent_client.find_leader(status)
+    if leader is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
-        found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
-    if found is None:
+        leader = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
+    if leader is None:
         raise StoreError(
             "no agent that knows UNIT_SECRET reports the address of rank 0 and its store, and nothing is "
             "sent to an unconfirmed address: ask an agent of this Unit (--http-address HOST:PORT)"
         )
-    return found
+    return leader
 
 
 def find_store_url(settings: Settings, keys: Keyring) -> LocationSource:

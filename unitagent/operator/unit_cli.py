@@ -34,7 +34,7 @@ from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
 _EVERY = 0.25  # seconds between two reads of an order's progress
-_ASK = 2.0  # seconds for the store's answer
+_ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 
 
 class OrderTimeoutError(UnitAgentError):
@@ -155,7 +155,7 @@ def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dic
 def _open_store(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
     """Open the store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
     return RedisStore(
-        settings.unit, find_directions(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn
+        settings.unit, find_directions(settings, seen, keys), timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn
     )
 
 
@@ -176,14 +176,14 @@ async def _send_order(
 ) -> int:
     keys = settings.keys
     url = await asyncio.to_thread(find_store_url, settings, keys)
-    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_warn)
+    store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
         wish = Order(kind=kind, generation=snapshot.generation, reason=reason, by=_identify_user())
         await _record_order(
-            UnitHistory(settings.unit, url, timeout=_ASK), wish
+            UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT), wish
         )  # before the events that follow from it
         order = await store.put_order(wish)
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
@@ -212,9 +212,9 @@ def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
 
 async def _record_order(history: UnitHistory, order: Order) -> None:
     """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
-    moment = make_order_event(order, time.time(), secrets.token_hex(8))
+    event = make_order_event(order, time.time(), secrets.token_hex(8))
     try:
-        await history.add([moment], time.time)
+        await history.add([event], time.time)
     except StoreError as error:
         print_warning(f"warning: the order is not in the Unit's history: {error}")
     finally:

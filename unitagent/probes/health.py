@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from unitagent.errors import ConfigurationError
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
 OVERDUE = 2.0  # seconds without an answer after which people are told that one is awaited
-_LIMIT = 1 << 20  # bytes
+_MAX_ANSWER = 1 << 20  # bytes
 
 
 def parse_health_url(url: str) -> HealthCheck:
@@ -59,8 +60,7 @@ def parse_health_url(url: str) -> HealthCheck:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSpec:
+class ProbeSpec(Struct, frozen=True, kw_only=True):
     """One polled check, and how many answers decide.
 
     Attributes:
@@ -84,8 +84,7 @@ class ProbeSpec:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FailedProbe:
+class FailedProbe(Struct, frozen=True):
     """A check that failed, whose answer is overdue, or that passed after one that failed.
 
     Attributes:
@@ -104,8 +103,7 @@ def _ignore_probe(_probe: FailedProbe) -> None:
     """Nobody wants to know of single checks."""
 
 
-@dataclass(frozen=True, slots=True)
-class HealthVerdict:
+class HealthVerdict(Struct, frozen=True):
     """A change of health.
 
     Attributes:
@@ -215,18 +213,17 @@ class HealthProbe:
 async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
     """As a kubelet does, take any certificate: the server is our own, and it is sent nothing."""
     try:
-        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_LIMIT, verified=False))
+        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_MAX_ANSWER, verified=False))
     except FetchError as error:
         return str(error)
     return "" if 200 <= fetched.code < 400 else f"answered {fetched.code}"  # noqa: PLR2004
 
 
-_LOOKS = 4  # within the time that counts as a stall
-_LONGEST = 5.0  # seconds between two looks
+_STALL_SAMPLES = 4  # within the time that counts as a stall
+_MAX_STALL_INTERVAL = 5.0  # seconds between two looks
 
 
-@dataclass(frozen=True, slots=True)
-class EngineGauges:
+class EngineGauges(Struct, frozen=True):
     """Where an engine publishes its progress.
 
     Attributes:
@@ -265,7 +262,7 @@ class StallProbe:
         loop = asyncio.get_running_loop()
         steps, moved = None, loop.time()
         while loop.time() - moved <= self._seconds:
-            await asyncio.sleep(min(_LONGEST, self._seconds / _LOOKS))
+            await asyncio.sleep(min(_MAX_STALL_INTERVAL, self._seconds / _STALL_SAMPLES))
             running, seen = await self._read_gauges()
             if not running or seen is None or seen != steps:
                 steps, moved = seen, loop.time()

@@ -1,4 +1,5 @@
-"""Prometheus metrics: what ``/status`` says now, and counters of events since this agent's start.
+"""Prometheus metrics: what ``/status`` says now, what the workload's processes use, and counters of events
+since this agent's start.
 
 The invariant: the number of series is bounded by the size of the Unit and by fixed words; no label ever
 contains text of the workload, and only ``unitagent_info`` names of the Unit. What is counted of the whole
@@ -59,11 +60,13 @@ class Gauges:
     Attributes:
         barrier_wait: seconds for which this instance has waited at its barrier; 0 if it does not.
         requests_in_flight: while it drains; None if it does not, or if that is not known.
+        processes: what each process of the workload uses, as ``/processes`` shows it; None if not known.
 
     """
 
     barrier_wait: float = 0.0
     requests_in_flight: int | None = None
+    processes: Sequence[Mapping[str, Any]] | None = None
 
 
 class Metrics:
@@ -81,6 +84,7 @@ class Metrics:
         self._failed_checks = 0
         self._store_errors = 0
         self._store_contact: float | None = None
+        self._cpu = CpuCounter()
 
     def observe_restart(self, reason: Reason, origin_rank: int | None) -> None:
         """Count a restart of the Unit that ``origin_rank``'s failure caused; None if none failed."""
@@ -121,9 +125,11 @@ class Metrics:
         """Return everything as Prometheus text (format 0.0.4); ``now`` is of the same clock as contacts."""
         from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415
 
+        gauges = gauges or Gauges()
         registry = CollectorRegistry(auto_describe=False)
-        found = [*self._collect_state(status), *self._collect_moment(status, gauges or Gauges())]
+        found = [*self._collect_state(status), *self._collect_moment(status, gauges)]
         found += [*self._collect_counters(), *self._collect_store(status, now)]
+        found += self._collect_usage(gauges.processes) if gauges.processes is not None else ()
         registry.register(_Snapshot(found if self._rank else [*found, *self._collect_unit()]))
         ProcessCollector(registry=registry)
         return generate_latest(registry)
@@ -146,6 +152,9 @@ class Metrics:
         yield _make_gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
         failed = (status["failure"] or {}).get("at")
         yield _make_number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
+        files = status.get("warm_files") or {}
+        sizes = [((kind,), files[f"{kind}_bytes"]) for kind in ("total", "read", "resident") if files]
+        yield _make_gauge("warm_files_bytes", "Files of UNIT_WARM_FILES.", sizes, "kind")
         spans = [((stage,), status["recovery"].get(stage)) for stage in STAGES]
         yield _make_gauge(
             "recovery_seconds", "Time that each stage of the last restart took.", spans, "stage"
@@ -163,25 +172,25 @@ class Metrics:
         allowed = budget.get("allowed")
         left = None if allowed is None else max(0, allowed - budget["used"])
         yield _make_number("restart_budget_left", "Restarts that are left in the window.", left)
-        told = "How long this instance has waited at its barrier; 0 if it does not."
-        yield _make_number("barrier_wait_seconds", told, gauges.barrier_wait)
-        told = "Requests in flight while this instance drains."
-        yield _make_number("requests_in_flight", told, gauges.requests_in_flight)
+        text = "How long this instance has waited at its barrier; 0 if it does not."
+        yield _make_number("barrier_wait_seconds", text, gauges.barrier_wait)
+        text = "Requests in flight while this instance drains."
+        yield _make_number("requests_in_flight", text, gauges.requests_in_flight)
 
     def _collect_unit(self) -> Iterator[Metric]:
         """What is counted of the whole Unit."""
-        told = "Restarts of the Unit, by first cause; from rank 0. A restart on request has no origin_rank."
-        yield _make_counter("restarts", told, self._restarts, "reason", "origin_rank")
-        told = "Time from a failure until the Unit served again; from rank 0."
-        yield _make_histogram("recovery_duration_seconds", told, self._recoveries)
-        told = "Time that each stage of all restarts took; from rank 0."
-        yield _make_counter("recovery_stage_seconds", told, self._stages, "stage")
+        text = "Restarts of the Unit, by first cause; from rank 0. A restart on request has no origin_rank."
+        yield _make_counter("restarts", text, self._restarts, "reason", "origin_rank")
+        text = "Time from a failure until the Unit served again; from rank 0."
+        yield _make_histogram("recovery_duration_seconds", text, self._recoveries)
+        text = "Time that each stage of all restarts took; from rank 0."
+        yield _make_counter("recovery_stage_seconds", text, self._stages, "stage")
 
     def _collect_counters(self) -> Iterator[Metric]:
         exits = self._exits
-        yield _make_counter("workload_exits", "Ends of the workload here, by exit code.", exits, "code")
-        told = "Failed health checks of rank 0's workload, those while it loads included."
-        yield _make_counter("health_check_failures", told, {(): self._failed_checks})
+        yield _make_counter("workload_exits", "Workload exits on this instance, by exit code.", exits, "code")
+        text = "Failed health checks of rank 0's workload, those while it loads included."
+        yield _make_counter("health_check_failures", text, {(): self._failed_checks})
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
         yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
         told = "Time until the store answered an exchange."
@@ -191,6 +200,52 @@ class Metrics:
         yield _make_number("store_connected", "Whether the store answers.", status["store"]["connected"])
         age = None if self._store_contact is None else max(0.0, now - self._store_contact)
         yield _make_number("store_last_contact_seconds", "Time since the store last answered.", age)
+
+    def _collect_usage(self, processes: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+        self._cpu.advance({each["pid"]: each["cpu_seconds"] for each in processes})
+        yield _make_number(
+            "workload_processes", "Processes of the workload on this instance.", len(processes)
+        )
+        yield _make_counter(
+            "workload_cpu_seconds",
+            "CPU time of the workload's processes, except what one used between its last scrape and its end.",
+            {(): self._cpu.total},
+        )
+        for name, key, help_text in _USAGE:
+            known = [each[key] for each in processes if each[key] is not None]
+            yield _make_number(name, help_text, sum(known) if known or not processes else None)
+
+
+_USAGE = (  # metric, field of a process, help
+    (
+        "workload_memory_bytes",
+        "memory_bytes",
+        "Resident memory of the workload's processes; pages that they share count for each.",
+    ),
+    ("workload_threads", "threads", "Threads of the workload's processes."),
+    (
+        "workload_open_files",
+        "open_files",
+        "File descriptors of the workload's processes, as far as the kernel shows them to the agent.",
+    ),
+)
+
+
+class CpuCounter:
+    """Adds up the CPU time of processes that come and go. The sum never falls, or Prometheus would take that
+    for a restart of the counter and count everything anew.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._last: Mapping[int, float] = {}
+
+    def advance(self, seconds: Mapping[int, float]) -> None:
+        """Add what each process (by pid) has used since the last time, or since its start."""
+        for pid, used in seconds.items():
+            before = self._last.get(pid, 0.0)
+            self.total += used - before if used >= before else used  # less: another process has this pid
+        self._last = seconds
 
 
 class _Snapshot:

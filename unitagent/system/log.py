@@ -44,8 +44,8 @@ class TextFormatter(logging.Formatter):
         where = self._where
         rank = "?" if where.rank is None else where.rank
         head = f"{_format_utc(record.created)} unitagent[{where.unit}/{rank} g{where.generation}]"
-        said = f"{head} {record.levelname} {escape_line(record.getMessage())}"
-        return f"{said}\n{escape_lines(self.formatException(record.exc_info))}" if record.exc_info else said
+        text = f"{head} {record.levelname} {escape_line(record.getMessage())}"
+        return f"{text}\n{escape_lines(self.formatException(record.exc_info))}" if record.exc_info else text
 
 
 class JsonFormatter(logging.Formatter):
@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Put one record on one line."""
-        said = {
+        fields = {
             "time": _format_utc(record.created),
             "level": record.levelname.lower(),
             "unit": self._where.unit,
@@ -67,8 +67,8 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return escape_json(json.dumps(said, ensure_ascii=False))
+            fields["traceback"] = self.formatException(record.exc_info)
+        return escape_json(json.dumps(fields, ensure_ascii=False))
 
 
 def _format_utc(seconds: float) -> str:

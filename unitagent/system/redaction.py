@@ -64,14 +64,14 @@ def redact_words(argv: Sequence[str]) -> Iterator[str]:
             flag = ""
 
 
-def redact_value(name: str, said: str) -> str:
+def redact_value(name: str, text: str) -> str:
     """Redact a variable's value."""
-    return HIDDEN if _is_secret(name) else redact_text(said)
+    return HIDDEN if _is_secret(name) else redact_text(text)
 
 
-def redact_url(said: str) -> str:
+def redact_url(text: str) -> str:
     """Redact the user part of a URL and whatever its query says about passwords and keys."""
-    hidden = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", said, count=1)
+    hidden = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", text, count=1)
     return re.sub(rf"(?i)({_FIELD})=[^&#]*", rf"\1={HIDDEN}", hidden)
 
 

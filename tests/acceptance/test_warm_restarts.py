@@ -1,0 +1,111 @@
+"""An agent whose workload is restarted from a process that has imported its modules already."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.local import until
+from tests.acceptance.solo import Solo
+from unitagent.system import procfs
+
+NEXT = "the next start is warm"
+PROGRAM = (
+    "import decimal, os, sys, time; sys.stdout.write(os.environ['MASTER_PORT'] + chr(10)); time.sleep(1000)"
+)
+COMMAND = (sys.executable, "-u", "-c", PROGRAM)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Solo]]:
+    units: list[Solo] = []
+
+    def begin(**variables: str) -> Solo:
+        given = {
+            "UNIT_WARM": "auto",
+            "UNIT_WARM_MODULES": "decimal,json",
+            "UNIT_BACKOFF_SECONDS": "0",
+            **variables,
+        }
+        units.append(Solo(tmp_path, command=COMMAND, **given))
+        return units[-1]
+
+    yield begin
+    for unit in units:
+        unit.close()
+
+
+def crash(unit: Solo, generation: int) -> dict[str, str]:
+    """Kill the workload; how the next one was started."""
+    os.kill(unit.status()["instances"][0]["pid"], signal.SIGKILL)
+    found: dict[str, str] = unit.ready(above=generation)["start"]
+    return found
+
+
+def test_each_restart_is_warm_once_the_unit_has_been_ready(start: Callable[..., Solo]) -> None:
+    unit = start()
+    assert unit.ready()["start"] == {"kind": "cold", "why": "its gate is built once the Unit is ready"}
+    until(lambda: NEXT in unit.output.read_text(), "the gate has imported")
+    for generation in (1, 2, 3):
+        until(lambda: waits(unit), "a process waits")
+        assert crash(unit, generation) == {"kind": "warm", "why": ""}
+    ports = [line for line in unit.output.read_text().splitlines() if line.isdecimal()]
+    assert len(set(ports)) == 4, "each generation has its own master port"
+
+
+def waits(unit: Solo) -> bool:
+    """Whether the gate has forked a process, besides the workload."""
+    family = procfs.find_descendants(unit.popen.pid)
+    return sum(one.name == "unit-gate" for one in family) == 2
+
+
+def test_the_first_start_can_be_warm(start: Callable[..., Solo]) -> None:
+    assert start(UNIT_WARM="first").ready()["start"] == {"kind": "warm", "why": ""}
+
+
+def test_a_unit_without_modules_starts_cold_and_says_so(start: Callable[..., Solo]) -> None:
+    unit = start(UNIT_WARM_MODULES="")
+    unit.ready()
+    assert "set UNIT_WARM_MODULES" in crash(unit, 1)["why"]
+
+
+def test_nothing_is_left_after_a_stop(start: Callable[..., Solo]) -> None:
+    unit = start(UNIT_WARM="first", UNIT_DEREGISTER_SECONDS="0")
+    unit.ready()
+    until(lambda: waits(unit), "a process waits")
+    family = procfs.find_descendants(unit.popen.pid)
+    unit.popen.send_signal(signal.SIGTERM)
+    assert unit.popen.wait(60) == 0
+    until(lambda: not any(is_alive(one) for one in family), "all have ended")
+
+
+def is_alive(process: procfs.Process) -> bool:
+    now = procfs.read_process(process.pid)
+    return now is not None and now.ticks == process.ticks and now.alive
+
+
+@pytest.mark.parametrize("name", ["unit-gate", "unitagent-watchdog"])
+def test_a_killed_service_costs_no_restart(start: Callable[..., Solo], name: str) -> None:
+    unit = start(UNIT_WARM="first")
+    unit.ready()
+    until(lambda: waits(unit), "a process waits")
+    for one in procfs.find_descendants(unit.popen.pid):
+        if one.name == name or name.encode() in (procfs.PROC / str(one.pid) / "cmdline").read_bytes():
+            procfs.signal_process(one)
+    until(lambda: "SIGKILL" in unit.output.read_text(), "it was noticed")
+    assert unit.status()["generation"] == 1
+    assert unit.status()["ready"]
+
+
+def test_an_agent_that_is_killed_leaves_no_gate(start: Callable[..., Solo]) -> None:
+    unit = start(UNIT_WARM="first")
+    unit.ready()
+    until(lambda: waits(unit), "a process waits")
+    family = procfs.find_descendants(unit.popen.pid)
+    unit.popen.kill()
+    until(lambda: not any(is_alive(one) for one in family), "all have ended")

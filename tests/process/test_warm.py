@@ -1,0 +1,343 @@
+"""A workload that was forked from a gate, next to one that was executed: nothing that it sees tells them
+apart, and what would differ starts cold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.conftest import PROGRAMS, Agent, until
+from unitagent.system import procfs
+from unitagent.workload import liveness, warm_gate, warm_process
+from unitagent.workload.environment import OF_GENERATION, GangInfo, build_environment
+
+Start = Callable[..., Agent]
+
+MIRROR, SPAWNS = str(PROGRAMS / "mirror.py"), str(PROGRAMS / "spawns.py")
+VERSIONS = {
+    match[1]: path
+    for path in (Path(sys.executable), *sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
+    if (match := re.search(r"versions/(3\.(?:9|1[0-9]))", str(path.resolve())))
+}
+_SURROUNDINGS = """
+umask 027; ulimit -c 0; ulimit -n 990; trap '' HUP USR2; exec 5</dev/null 7<>/dev/zero; exec nice -n 3 "$@"
+"""
+STRANGE = ("sh", "-c", _SURROUNDINGS, "sh")
+
+
+def look(
+    start: Start, folder: Path, *argv: str, warm: bool, times: int = 1, **more: Any
+) -> list[dict[str, Any]]:
+    """What a process and its child see, in each of its lives."""
+    seen = folder / ("warm" if warm else "cold")
+    seen.mkdir(exist_ok=True)
+    options = ["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []
+    agent = start(*options, "--again", str(times - 1), "--", *argv, str(seen), **more)
+    code, output = agent.finish(), agent.output()
+    assert code == 3, output
+    assert [one["warm"] for one in agent.events("start")] == [True] * times * warm, agent.events("start")
+    words = sorted(seen.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    found = [json.loads(file.read_text().replace(str(seen), "SEEN")) for file in words]
+    for file in words:
+        file.unlink()
+    agent.events_file.unlink()
+    return found
+
+
+def compare(cold: Any, warm: Any, where: str = "") -> list[str]:
+    """Where two answers differ; the mark of the agent does, and random numbers must."""
+    if isinstance(cold, dict) and isinstance(warm, dict):
+        keys = sorted(cold.keys() | warm.keys())
+        return [line for key in keys for line in compare(cold.get(key), warm.get(key), f"{where}.{key}")]
+    if isinstance(cold, list) and isinstance(warm, list) and where.endswith("environ_shown"):
+        cold, warm = ([one for one in each if "UNIT_AGENT=" not in one] for each in (cold, warm))
+    same = cold == warm or where.endswith("UNIT_AGENT") or where == ".random"
+    return [] if same else [f"{where}: {cold!r} became {warm!r}"]
+
+
+@pytest.mark.parametrize("python", VERSIONS.values(), ids=VERSIONS)
+@pytest.mark.parametrize("options", [[], ["-u", "-X", "utf8"], ["-I"]], ids=" ".join)
+def test_nothing_that_a_process_sees_tells_warm_from_cold(
+    start: Start, tmp_path: Path, python: Path, options: list[str]
+) -> None:
+    argv = [str(python), *options, MIRROR]
+    (cold,) = look(start, tmp_path, *argv, warm=False)
+    (warm,) = look(start, tmp_path, *argv, warm=True)
+    assert compare(cold, warm) == []
+
+
+@pytest.mark.parametrize(
+    "program",
+    [["-m", "mirror"], ["-c", "from mirror import main; main(); raise SystemExit(3)"], ["./mirror.py"]],
+)
+def test_neither_do_modules_and_text(start: Start, tmp_path: Path, program: list[str]) -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(PROGRAMS), *sys.path))}
+    if program[0].startswith("./"):
+        program = [os.path.relpath(MIRROR)]
+    (cold,) = look(start, tmp_path, sys.executable, *program, warm=False, env=env)
+    (warm,) = look(start, tmp_path, sys.executable, *program, warm=True, env=env)
+    assert compare(cold, warm) == []
+
+
+def test_neither_does_a_console_script_in_strange_surroundings(start: Start, tmp_path: Path) -> None:
+    script = tmp_path / "a-console-script-with-a-long-name"
+    script.write_text(f"#!{sys.executable} -s\n{Path(MIRROR).read_text()}")
+    script.chmod(0o755)
+    (cold,) = look(start, tmp_path, str(script), warm=False, prefix=STRANGE)
+    (warm,) = look(start, tmp_path, str(script), warm=True, prefix=STRANGE)
+    assert compare(cold, warm) == []
+    assert warm["main"]["comm"] == f"{script.name[:15]}\n"
+    assert warm["main"]["nice"] == 3
+
+
+def test_what_is_random_differs_in_each_life(start: Start, tmp_path: Path) -> None:
+    lives = look(start, tmp_path, sys.executable, MIRROR, warm=True, times=3)
+    for one in zip(*(life["random"] for life in lives), strict=True):
+        assert len(set(one)) == 3
+
+
+MUTANTS = {
+    "the descriptors of the agent stay open": ("if number > 2 and number != link.fileno()", "if False"),
+    "the environment is not carried": ("    set_environment(environment)\n", ""),
+    "variables that are gone stay": ("        if name not in wanted:", "        if False:"),
+    "the folder is forgotten": ('    os.chdir(job["cwd"])\n', ""),
+    "the mask of files is forgotten": ('    os.umask(job["umask"])\n', ""),
+    "limits are forgotten": ("        if resource.getrlimit(number) != tuple(limit):", "        if False:"),
+    "the processors are forgotten": ('    if os.sched_getaffinity(0) != set(job["cpus"]):', "    if False:"),
+    "the priority is forgotten": ('!= job["nice"]:', '!= job["nice"] and False:'),
+    "no group of its own": ('os.setpgid(0, job["group"])  # 0', "pass  # 0"),
+    "the command line is the gate's": ("    image.command_line.show(job", "    (lambda *_: None)(job"),
+    "ps reads the gate's environment": ("    _libc.prctl(_PR_SET_MM, ", "    (lambda *_: None)("),
+    "the name is the gate's": (
+        "    _libc.prctl(_PR_SET_NAME, os.fsencode(job",
+        "    (lambda *_: None)(os.fsencode(job",
+    ),
+    "__main__ keeps the gate's names": ("    main.__dict__.clear()\n", ""),
+    "ignored signals are forgotten": (
+        "        elif number in ignored and not is_ignored:",
+        "        elif False:",
+    ),
+    "signals stay ignored": ("        if is_ignored and number not in ignored:", "        if False:"),
+    "the mask of signals is forgotten": ("    signal.pthread_sigmask(signal.SIG_SETMASK, mask)\n", ""),
+    "its template is a child like others": ("if _CLONE is None:", "if True:"),
+    "the template keeps sockets of its owner": ("        mine.close()\n        conv", "        conv"),
+}
+
+
+@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
+def test_each_mutant_of_the_gate_is_told_apart(tmp_path: Path, change: tuple[str, str]) -> None:
+    agents: list[Agent] = []
+
+    def start(*arguments: str, **popen: Any) -> Agent:
+        agents.append(Agent(tmp_path, *arguments, **popen))
+        return agents[-1]
+
+    try:
+        (cold,) = look(start, tmp_path, sys.executable, MIRROR, warm=False, prefix=STRANGE)
+        (warm,) = look(
+            start, tmp_path, sys.executable, MIRROR, warm=True, prefix=STRANGE, mutant=["--mutant", *change]
+        )
+    except AssertionError:
+        return  # it did not even start warm
+    finally:
+        for agent in agents:
+            agent.close()
+    assert compare(cold, warm) != []
+
+
+def test_a_mutant_that_shares_its_seeds_is_told_apart(start: Start, tmp_path: Path) -> None:
+    change = ("        process.current_process().authkey = os.urandom(32)\n", "        pass\n")
+    lives = look(start, tmp_path, sys.executable, MIRROR, warm=True, times=2, mutant=["--mutant", *change])
+    assert lives[0]["random"][-1] == lives[1]["random"][-1]
+
+
+# What cannot be the same, and what goes wrong
+
+
+def outcome(agent: Agent, status: int = 3) -> dict[str, Any]:
+    """How a workload was started that ended as it should."""
+    code, output = agent.finish(), agent.output()
+    assert code == status, output
+    return agent.event("start")
+
+
+UNCLEAN = {
+    "starts 1 threads": "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+    "leave open": "file = open(__file__)",
+    "start a process": "import subprocess\nchild = subprocess.Popen(['sleep', '99'])",
+    "fails: ValueError": "raise ValueError",
+    "fails: SystemExit": "raise SystemExit",
+    "/dev/shm": "import mmap, tempfile\nf = tempfile.TemporaryFile(dir='/dev/shm')\nf.truncate(9)\n"  # noqa: S108
+    "m = mmap.mmap(f.fileno(), 9)\nf.close()",
+}
+
+
+@pytest.mark.parametrize(("why", "text"), UNCLEAN.items(), ids=UNCLEAN)
+def test_imports_that_cannot_be_shared_start_cold(start: Start, tmp_path: Path, why: str, text: str) -> None:
+    (tmp_path / "unclean.py").write_text(text)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    how = outcome(start("--warm", "unclean", "--", sys.executable, "-c", "raise SystemExit(3)", env=env))
+    assert not how["warm"]
+    assert why.removeprefix("starts ") in how["why"]
+
+
+def test_the_check_of_threads_is_what_finds_them(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "unclean.py").write_text(UNCLEAN["starts 1 threads"])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    mutant = ["--mutant", "if len(tasks) > 1:", "if False:"]
+    agent = start("--warm", "unclean", *mutant, "--", sys.executable, "-c", "raise SystemExit(3)", env=env)
+    assert outcome(agent)["warm"]
+
+
+def test_modules_that_are_not_installed_are_passed_over(start: Start) -> None:
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    assert outcome(start("--warm", "no_such_module,json.nor_this,json", *command))["warm"]
+
+
+def test_without_any_module_the_start_is_cold(start: Start) -> None:
+    how = outcome(start("--warm", "no_such_module", "--", sys.executable, "-c", "raise SystemExit(3)"))
+    assert "none of its modules is installed" in how["why"]
+
+
+@pytest.mark.parametrize(
+    ("strike", "why"),
+    [("waiting:KILL", "SIGKILL"), ("waiting:STOP", "is stopped"), ("gate:KILL", "SIGKILL")],
+)
+def test_without_a_process_that_waits_the_start_is_cold(start: Start, strike: str, why: str) -> None:
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    how = outcome(start("--warm", "json", "--strike", strike, *command))
+    assert not how["warm"]
+    assert why in how["why"]
+
+
+def test_a_gate_that_hangs_costs_the_start_after_next_its_warmth(start: Start) -> None:
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    agent = start("--warm", "json", "--strike", "gate:STOP", "--again", "1", *command)
+    outcome(agent)
+    assert [how["warm"] for how in agent.events("start")] == [True, False]
+
+
+def test_a_file_that_has_changed_since_its_import_starts_cold(start: Start, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text("")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    how = outcome(start("--warm", "changing", "--touch", str(module), *command, env=env))
+    assert how["why"] == f"{module} has changed since it was imported"
+
+
+def test_the_stamps_of_files_are_what_finds_changes(start: Start, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text("")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    mutant = ["--mutant", "if changed := image.find_changed_file():", "if changed := '':"]
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    assert outcome(start("--warm", "changing", "--touch", str(module), *mutant, *command, env=env))["warm"]
+
+
+def test_after_two_failures_there_are_no_more_gates(start: Start) -> None:
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    agent = start("--warm", "json", "--strike", "waiting:KILL", "--again", "3", *command)
+    outcome(agent)
+    assert [how["warm"] for how in agent.events("start")] == [False] * 4
+    assert agent.event("start")["why"].startswith("warm start is off after 2 failures: ")
+    assert agent.event("settled")["gate"] is None
+
+
+# What multiprocessing spawns
+
+
+@pytest.mark.parametrize("how", ["threads", "nested"])
+def test_children_come_from_templates(start: Start, how: str) -> None:
+    agent = start("--warm", "json", "--", sys.executable, SPAWNS, how)
+    assert outcome(agent, 0)["warm"]
+    assert agent.output()[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("many", "it hands on 30. descriptors"),
+        ("elsewhere", "stdout or stderr leads elsewhere"),
+        ("preload", "LD_PRELOAD differs"),
+        ("killed", "ended|Broken pipe|reset"),
+        ("stopped", "timed out"),
+        ("fork", "it is a fork of a process"),
+        ("score", "oom_score_adj is"),
+    ],
+)
+def test_a_child_that_would_differ_is_spawned_cold(start: Start, how: str, why: str) -> None:
+    agent = start("--warm", "json", "--", sys.executable, SPAWNS, how)
+    assert outcome(agent, 0)["warm"]
+    assert re.search(f"unitagent: process .* spawns cold: .*({why})", agent.output()[1])
+    assert not agent.events("sick")
+
+
+def test_a_killed_template_is_no_dead_process_of_the_workload(start: Start) -> None:
+    agent = start("--warm", "json", "--", sys.executable, SPAWNS, "lives-on")
+    agent.says("killed")
+    seen = len(agent.events("look"))
+    until(lambda: len(agent.events("look")) > seen + 60, "it was looked for")
+    agent.send(signal.SIGTERM)
+    agent.finish()
+    assert not agent.events("sick")
+
+
+def test_nothing_is_left_but_the_gate_and_nothing_of_that_after_the_agent(start: Start) -> None:
+    agent = start("--warm", "json", "--", sys.executable, SPAWNS, "waits")
+    agent.says("ready")
+    agent.send(signal.SIGTERM)
+    agent.finish()
+    stopped = agent.event("stopped")
+    assert (stopped["stuck"], stopped["left"]) == (None, [])
+    if not agent.pid1:
+        gate = agent.event("settled")["gate"]
+        until(lambda: procfs.read_process(gate) is None, "the gate has ended")
+
+
+def test_a_killed_agent_takes_its_gate_along(tmp_path: Path) -> None:
+    agent = Agent(tmp_path, "--warm", "json", "--", sys.executable, "-c", "import time; time.sleep(99)")
+    try:
+        agent.event("start")
+        gate = agent.event("settled")["gate"]
+        until(lambda: len(procfs.find_descendants(gate)) == 0, "it has forked the next one")
+        os.kill(agent.pid, signal.SIGKILL)
+        until(lambda: not (seen := procfs.read_process(gate)) or not seen.alive, "the gate has ended")
+        main = procfs.read_process(agent.event("spawned")["pid"])
+        assert main is not None
+        procfs.signal_process(main)
+    finally:
+        agent.close()
+
+
+def test_both_sides_have_the_same_name_of_a_template() -> None:
+    assert liveness.TEMPLATE == warm_gate.TEMPLATE
+
+
+def test_only_variables_of_a_generation_differ_between_two() -> None:
+    def make(generation: int, leader: str) -> dict[str, str]:
+        gang = GangInfo(
+            rank=1, size=2, unit="u", generation=generation, rank_ip="10.0.0.2", comm_ifname="eth0",
+            master_address=leader, master_port=1000 + generation, rank_ips=(leader, "10.0.0.2"), marker="m",
+        )  # fmt: skip
+        return build_environment({}, gang)
+
+    one, other = make(1, "10.0.0.1"), make(2, "10.0.0.9")
+    assert {name for name, _ in one.items() ^ other.items()} == OF_GENERATION
+
+
+def test_the_gate_needs_nothing_but_the_standard_library() -> None:
+    for module in (warm_gate, warm_process):
+        lines = Path(str(module.__file__)).read_text().splitlines()
+        ours = [line for line in lines if re.match(r"\s*(from|import) unitagent", line)]
+        assert ours in ([], ["from unitagent.workload.warm_process import ("])
