@@ -16,7 +16,7 @@ from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "secrets",
+    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "secrets", "start",
 ]  # fmt: skip
 INSTANCE_KEYS = [
     "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",

@@ -192,15 +192,7 @@ async def _run_placed(
         state = rank_ownership.succeed_holder(state, placement.took)
     agent = Agent(state, where, settings.stall)
     history = HistoryWriter(placement.history, state)
-    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    warm = _make_warm_starts(settings, context, captures_stderr=not interactive)
-    workload = Workload(
-        context.reaper,
-        context.inherited_signals,
-        on_exit=agent.on_exit,
-        capture_stderr=not interactive,
-        warm=warm.starter if warm is not None else None,
-    )
+    workload, warm = _make_workload(settings, context, agent)
     metrics = Metrics(me.rank)
     context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -226,20 +218,29 @@ async def _run_placed(
         _run_probe_server(settings, views, me.ip, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
-        if warm is not None and settings.warm == "first":
+        if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
             await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
 
 
-def _make_warm_starts(
-    settings: Settings, context: ProcessContext, *, captures_stderr: bool
-) -> WarmStarts | None:
+def _make_workload(
+    settings: Settings, context: ProcessContext, agent: Agent
+) -> tuple[Workload, WarmStarts | None]:
+    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    build = partial(
+        Workload,
+        context.reaper,
+        context.inherited_signals,
+        on_exit=agent.on_exit,
+        capture_stderr=not interactive,
+    )
     if settings.warm == "off":
-        return None
+        return build(), None
     from unitagent.agent.warm_starts import WarmStarts  # noqa: PLC0415 (few agents have them)
     from unitagent.workload.warm_start import WarmStarter  # noqa: PLC0415
 
-    return WarmStarts(WarmStarter(context.reaper, context.inherited_signals, captures_stderr=captures_stderr))
+    starter = WarmStarter(context.reaper, context.inherited_signals, captures_stderr=not interactive)
+    return build(warm=starter), WarmStarts(starter)
 
 
 async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:
