@@ -306,6 +306,7 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     if before is not None:
         os.setpriority(os.PRIO_PROCESS, 0, before)
     image.command_line.show([NAME], image.environment)
+    _libc.prctl(_PR_SET_NAME, NAME.encode())  # setproctitle has changed it
     gc.collect()
     gc.freeze()
     seconds = round(time.monotonic() - began, 3)
