@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$ROOT"
 
-setup_venv embedded,test
+setup_venv embedded test
 case " $* " in
 *' --help '* | *' -h '* | *' --page '*) ;;
 *)

@@ -91,7 +91,7 @@ class Unit:
         if self.popen.poll() is None:
             self._remember()
         for process in self.left():
-            procfs.kill_process(process)
+            procfs.signal_process(process)
 
 
 def free_port() -> int:

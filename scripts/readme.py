@@ -16,11 +16,12 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from unitagent.core.model import Reason
-from unitagent.probes.metrics import Metrics
+from unitagent.core.probe_paths import PROBES
+from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.settings.variables import GROUPS, Variable
 
 PACKAGE = Path(__file__).resolve().parents[1] / "unitagent"
-VARIABLES, METRICS = PACKAGE / "settings" / "README.md", PACKAGE / "operator" / "README.md"
+VARIABLES, OPERATOR = PACKAGE / "settings" / "README.md", PACKAGE / "operator" / "README.md"
 
 
 def main() -> int:
@@ -72,24 +73,36 @@ def _meaning(row: Variable) -> str:
     return f"{row.meaning}; {row.kind.accepted}".replace("|", "\\|")
 
 
+def probes() -> str:
+    """A row for each probe."""
+    lines = ["| path | `unitagent probe` | 200 when | otherwise |", "| --- | --- | --- | --- |"]
+    for probe in PROBES:
+        paths = ", ".join(f"`{path}`" for path in probe.paths)
+        lines.append(f"| {paths} | `{probe.word}` | {probe.passes} | {probe.otherwise} |")
+    return "\n".join(lines) + "\n"
+
+
 def metrics() -> str:
     """All that ``/metrics`` answers for the status that the page shows, once everything has happened."""
     counts = Metrics(0)
     counts.observe_restart(Reason.EXIT, 0)
     counts.observe_exit(0)
-    counts.observe_recovery(1.0)
+    counts.observe_recovery(1.0, dict.fromkeys(("detect", "stop", "barrier", "start", "ready"), 0.2))
     counts.observe_reaped()
     counts.observe_store_error()
     counts.observe_store_contact(0.0)
-    text = counts.render(_example(), 0.0).decode()
+    process = {"pid": 1, "cpu_seconds": 0.0, "memory_bytes": 0, "threads": 1, "open_files": 0}
+    gauges = Gauges(requests_in_flight=1, processes=[process])
+    text = counts.render(_example(), 0.0, gauges).decode()
     lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
-    lines += map(_row, sorted(text_string_to_metric_families(text), key=lambda family: family.name))
+    ours = (one for one in text_string_to_metric_families(text) if one.name.startswith("unitagent_"))
+    lines += map(_row, sorted(ours, key=lambda family: family.name))
     return "\n".join(lines) + "\n"
 
 
 def _example() -> dict[str, object]:
     (example,) = re.findall(
-        r"^```json\n(.*?)^```$", METRICS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        r"^```json\n(.*?)^```$", OPERATOR.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
     status: dict[str, object] = json.loads(example)
     return status
@@ -104,7 +117,8 @@ def _row(family: Metric) -> str:
 
 TABLES: tuple[tuple[Path, str, Callable[[], str]], ...] = (
     (VARIABLES, "variables", variables),
-    (METRICS, "metrics", metrics),
+    (OPERATOR, "probes", probes),
+    (OPERATOR, "metrics", metrics),
 )
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from unitagent.core.model import LEAP, YEAR, Beat, Failure, Order, Record, Reply
 from unitagent.errors import StoreError
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 KEPT_OUTPUTS = 4
 
 
-@dataclass
-class Board:
+class Board(Struct):
     """All that one server remembers of one Unit."""
 
     born: float | None = None
@@ -134,7 +135,7 @@ class StoreState:
             generation=board.generation,
             records=dict(board.records),
             beats={
-                one: replace(beat, age=max(0.0, now - at))
+                one: Beat(beat.incarnation, beat.count, max(0.0, now - at))
                 for one, (beat, at) in board.beats.items()
                 if one in asked
             },

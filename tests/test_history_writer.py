@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from tests.listening import story, until
 from tests.records import record
@@ -101,7 +101,7 @@ async def test_steps_that_change_nothing_write_nothing_and_hold_no_connection(
 async def test_what_an_outage_held_back_is_told_afterwards(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(history_writer, "_SHORTEST", 0.01)
+    monkeypatch.setattr(history_writer, "_MIN_RETRY", 0.01)
     shelf = Shelf()
     shelf.trouble = "the store at x cannot be reached"
     recorder = HistoryWriter(shelf, START)
@@ -117,7 +117,7 @@ async def test_what_an_outage_held_back_is_told_afterwards(
 
 @story
 async def test_news_end_a_long_pause_between_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_writer, "_SHORTEST", 1000.0)
+    monkeypatch.setattr(history_writer, "_MIN_RETRY", 1000.0)
     shelf = Shelf()
     shelf.trouble = "away"
     recorder = HistoryWriter(shelf, START)
@@ -131,7 +131,7 @@ async def test_news_end_a_long_pause_between_two_tries(monkeypatch: pytest.Monke
 
 @story
 async def test_more_than_can_be_kept_is_one_entry_about_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_writer, "_MOST", 5)
+    monkeypatch.setattr(history_writer, "_MAX_QUEUED", 5)
     shelf = Shelf()
     shelf.trouble = "away"
     recorder = HistoryWriter(shelf, START)
@@ -215,7 +215,7 @@ def test_a_defect_in_here_is_said_once_and_is_not_the_agent_s(
 def test_a_user_without_the_permissions_is_told_once_and_then_it_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(history_writer, "_SHORTEST", 0.01)
+    monkeypatch.setattr(history_writer, "_MIN_RETRY", 0.01)
     rights = ("~unitagent:*", "&unitagent:*", "+@all", "-xadd")
 
     @story

@@ -227,7 +227,7 @@ def test_its_dockerfile_fits_ours(page: str, code: str) -> None:
         assert f"COPY --from=packed {copied[0]} {copied[1]}\n" in ours, page
     instructions = set(re.findall(r"^([A-Z]+) ", code, re.MULTILINE))
     assert instructions
-    assert instructions <= {"COPY", "RUN", "ENTRYPOINT", "CMD"}
+    assert instructions <= {"COPY", "ENV", "RUN", "ENTRYPOINT", "CMD"}
 
 
 def test_its_lines_for_haproxy_are_those_that_run() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 from unitagent import __version__, commands
+from unitagent.core.probe_paths import PROBES
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system.limits import MAX_SECONDS
@@ -26,8 +27,8 @@ _VALUED = ("--format",)  # options outside the table that take a value, of comma
 class _Parser(argparse.ArgumentParser):
     """Reports errors in one line, and accepts no abbreviated options."""
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given, allow_abbrev=False)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (see `{self.prog} --help`)")
@@ -65,12 +66,37 @@ def _report_error(error: UnitAgentError) -> None:
 def _run_command(argv: list[str]) -> int:
     words, command = _split_off_workload(argv)
     name = next((word for word in words if word in COMMANDS), "")
-    namespace, odd = _build_parser_for(name, words).parse_known_args(words)
-    if odd:
-        raise ConfigurationError(f"unknown arguments: {' '.join(odd)} (see `unitagent {name} --help`)")
+    parser = _build_parser_for(name, words)
+    if words and not words[0].startswith("-") and (meant := _find_similar(words[0], COMMANDS)):
+        raise ConfigurationError(
+            f"unknown command {words[0]!r}; did you mean {meant}? (see `unitagent --help`)"
+        )
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        meant = _find_similar(unknown[0], _list_options(parser, name))
+        hint = f"; did you mean {meant}?" if meant else ""
+        words_there = " ".join(unknown)
+        raise ConfigurationError(f"unknown arguments: {words_there}{hint} (see `unitagent {name} --help`)")
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
+
+
+def _find_similar(word: str, known: Iterable[str]) -> str:
+    """Return the known word that was probably meant; empty if it is known itself, or like none."""
+    words = list(known)
+    if word in words:
+        return ""
+    import difflib  # noqa: PLC0415 (rarely needed)
+
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.75)), "")
+
+
+def _list_options(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001 (argparse names them nowhere else)
+        if isinstance(action, argparse._SubParsersAction) and name in action.choices:  # noqa: SLF001
+            for option in action.choices[name]._actions:  # noqa: SLF001
+                yield from option.option_strings
 
 
 def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -131,7 +157,7 @@ def _print_completion(namespace: argparse.Namespace) -> int:
 
 
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", choices=("compose", "swarm", "lws"))
+    parser.add_argument("engine", choices=("compose", "swarm", "lws"), help="the form of the manifests")
     parser.add_argument("file", metavar="SERVICE.json", help="path of an EAS service file")
     help_line = "add the agent from this image (compose and lws), if the service's own image lacks it"
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
@@ -146,7 +172,8 @@ def _parse_timeout(text: str) -> float:
 
 
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("live", "ready", "traffic", "startup"))
+    lines = (f"{probe.word}: {probe.passes}" for probe in PROBES)
+    parser.add_argument("kind", choices=[probe.word for probe in PROBES], help=". ".join(lines))
     parser.add_argument("--address", metavar="HOST:PORT", help=_PROBE_ADDRESS)
     parser.add_argument(
         "--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"
@@ -168,12 +195,21 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to write the script for")
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the JSON of /status")
-    parser.add_argument("--watch", action="store_true", help="print it again every second, until Ctrl-C")
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="show it again and again, in its place, until Ctrl-C"
+    )
+    help_line = "seconds between two looks of --watch [default: 1]"
+    parser.add_argument("--interval", type=_parse_timeout, default=1.0, metavar="SECONDS", help=help_line)
+    _add_variables(parser)
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the Units as a JSON array")
     _add_variables(parser)
 
 
@@ -213,9 +249,7 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
-    parser.add_argument(
-        "--format", choices=kinds, default="json", help="the reader of the list [default: json]"
-    )
+    parser.add_argument("--format", choices=kinds, default="json", help="the format to print [default: json]")
     parser.add_argument("--watch", metavar="FILE", help="keep this file up to date, until Ctrl-C or SIGTERM")
     help_line = "with --watch: run this shell command after each change of the file"
     parser.add_argument("--on-change", metavar="CMD", help=help_line)
@@ -226,7 +260,11 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
     )
-    parser.add_argument("--wait", action="store_true", help="wait until the Unit has done it")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the Unit has done it, and say how far"
+    )
+    help_line = "with --wait: longest wait; past it the exit code is 124, and the order stands"
+    parser.add_argument("--timeout", type=_parse_timeout, metavar="SECONDS", help=help_line)
     parser.set_defaults(kind=kind)
     _add_variables(parser)
 
@@ -244,7 +282,9 @@ COMMANDS: dict[str, Command] = {
     "probe": (commands.probe_agent, _probe_arguments,
               "Probe an agent: exit 0 for yes, 1 for no.", None),
     "status": (commands.show_status, _status_arguments, "Show the Unit as a table or as JSON.",
-               "unitagent status [--json] [--watch] [OPTIONS]"),
+               "unitagent status [--json] [-w|--watch [--interval SECONDS]] [OPTIONS]"),
+    "list": (commands.show_units, _list_arguments, "List all Units of the store, the worst first.",
+             "unitagent list [--json] [OPTIONS]"),
     "processes": (commands.show_processes, _processes_arguments,
                   "Show what each process of the workload in this container uses.",
                   "unitagent processes [--json] [OPTIONS]"),
@@ -261,15 +301,15 @@ COMMANDS: dict[str, Command] = {
                "Check this container before a start; each problem comes with a remedy.",
                "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
     "render": (commands.render_manifest, _render_arguments,
-               "Render a service file as manifests for an existing engine.", None),
+               "Render a service file as manifests for Compose, Swarm or a LeaderWorkerSet.", None),
     "endpoints": (commands.show_endpoints, _endpoints_arguments,
                   "List where rank 0 of each ready Unit in the store takes traffic.",
                   "unitagent endpoints [--format FORMAT] [--watch FILE [--on-change CMD]] [OPTIONS]"),
     "drain": (commands.send_order, partial(_order_arguments, "drain"), "Ask the Unit to drain and stop.",
-              "unitagent drain [--reason TEXT] [--wait] [OPTIONS]"),
+              "unitagent drain [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
     "restart": (commands.send_order, partial(_order_arguments, "restart"),
                 "Ask the Unit to restart as a whole.",
-                "unitagent restart [--reason TEXT] [--wait] [OPTIONS]"),
+                "unitagent restart [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
     "completion": (_print_completion, _completion_arguments,
                    "Print a script for the shell's completion of unitagent commands.", None),
 }  # fmt: skip

@@ -10,6 +10,8 @@ from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.system.safe_output import print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unitagent.operator.env_cli import Discovered
     from unitagent.settings import Resolved, Settings
 
@@ -40,7 +42,33 @@ def _read_file(path: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def _run_on_unit(namespace: argparse.Namespace, run: Callable[[Settings, argparse.Namespace], int]) -> int:
+    """Run an operator's command on the Unit that it names, or on that of the agent in this container."""
+    from unitagent.errors import StoreError  # noqa: PLC0415
+    from unitagent.operator.store_locator import adopt_unit, explain_place  # noqa: PLC0415
+
+    found = _resolve_settings(namespace, identity=False)
+    settings = adopt_unit(found.settings) if found.sources["UNIT_ID"] == "default" else found.settings
+    try:
+        return run(settings, namespace)
+    except StoreError as error:
+        raise explain_place(settings, error) from error
+
+
 def run_agent(namespace: argparse.Namespace) -> int:
+    """Run one instance of a Unit; an error is also the reason in the termination log."""
+    try:
+        return _run_agent(namespace)
+    except UnitAgentError as error:
+        from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
+        from unitagent.system.termination_log import write_reason  # noqa: PLC0415
+
+        path = collect_flags(namespace).get("UNIT_TERMINATION_LOG", os.environ.get("UNIT_TERMINATION_LOG"))
+        write_reason(path, f"exit {error.exit_code}: {error}")
+        raise
+
+
+def _run_agent(namespace: argparse.Namespace) -> int:
     """Run one instance of a Unit.
 
     Most of a start is imports. A stop signal during that time would be lost on PID 1 and would kill any other
@@ -49,8 +77,8 @@ def run_agent(namespace: argparse.Namespace) -> int:
     """
     import signal  # noqa: PLC0415
 
-    held = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
-    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, held))
+    blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
+    mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, blocked))
     from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
     from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
     from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415
@@ -58,9 +86,9 @@ def run_agent(namespace: argparse.Namespace) -> int:
     defer_garbage_collection()
     limit_malloc_arenas()
     hide_process()
-    found = _resolve_settings(namespace)
+    resolved = _resolve_settings(namespace)
     erase_variables("UNIT_SECRET", "UNIT_REDIS_URL")
-    settings = found.settings
+    settings = resolved.settings
     where = LogContext(settings.unit, settings.rank)
     writing = configure_logging(where, settings.log_format, settings.log_level)
     code = UnitAgentError.exit_code
@@ -69,7 +97,7 @@ def run_agent(namespace: argparse.Namespace) -> int:
 
         from unitagent.agent import startup  # noqa: PLC0415
 
-        code = asyncio.run(startup.run_agent(found, where, mask))
+        code = asyncio.run(startup.run_agent(resolved, where, mask))
     except UnitAgentError as error:
         code = error.exit_code
         raise
@@ -95,12 +123,12 @@ def probe_agent(namespace: argparse.Namespace) -> int:
     from unitagent.operator import probe_client as prober  # noqa: PLC0415
     from unitagent.setting_parsers import parse_listen_address  # noqa: PLC0415
 
-    given = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
+    address = namespace.address or os.environ.get("UNIT_HTTP_ADDRESS") or DEFAULT_HTTP_ADDRESS
     try:
-        host, port = parse_listen_address(given)
+        host, port = parse_listen_address(address)
     except ValueError as error:
         where = "--address" if namespace.address else "UNIT_HTTP_ADDRESS"
-        raise ConfigurationError(f"{where}={given!r}: must be host:port or [IPv6 address]:port") from error
+        raise ConfigurationError(f"{where}={address!r}: must be host:port or [IPv6 address]:port") from error
     if not port:
         raise ConfigurationError(
             "UNIT_HTTP_ADDRESS='off': the agent has no probe address; use --address HOST:PORT"
@@ -114,29 +142,29 @@ def print_environment(namespace: argparse.Namespace) -> int:
 
     from unitagent.operator import dry_run, env_cli  # noqa: PLC0415
 
-    found = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
-    for warning in found.warnings:
+    resolved = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
+    for warning in resolved.warnings:
         print_warning(f"warning: {warning}")
     if namespace.dry_run:
         from unitagent.operator.dry_run import plan_launch  # noqa: PLC0415 (it needs the frameworks)
 
-        print_verbatim(dry_run.format_dry_run(plan_launch(found), namespace.format) + "\n")
+        print_verbatim(dry_run.format_dry_run(plan_launch(resolved), namespace.format) + "\n")
         return 0
-    here = asyncio.run(_discover_address(found.settings))
-    if found.settings.command:
-        here = _add_engine(found, here)
-    print_verbatim(env_cli.format_settings(found, namespace.format, here) + "\n")
+    here = asyncio.run(_discover_address(resolved.settings))
+    if resolved.settings.command:
+        here = _add_engine(resolved, here)
+    print_verbatim(env_cli.format_settings(resolved, namespace.format, here) + "\n")
     return 0
 
 
-def _add_engine(found: Resolved, here: Discovered) -> Discovered:
+def _add_engine(resolved: Resolved, here: Discovered) -> Discovered:
     """Add what COMMAND reveals; an explicit address counts even if it belongs to another machine."""
     from dataclasses import replace  # noqa: PLC0415
 
     from unitagent.operator.dry_run import find_engine_endpoints  # noqa: PLC0415 (it needs the frameworks)
 
-    card = (found.settings.ifname or here.ifname, found.settings.rank_ip or here.ip)
-    asked, port = find_engine_endpoints(found, card)
+    interface = (resolved.settings.ifname or here.ifname, resolved.settings.rank_ip or here.ip)
+    asked, port = find_engine_endpoints(resolved, interface)
     return replace(here, asked=asked, port=port)
 
 
@@ -162,12 +190,12 @@ async def _discover_address(settings: Settings) -> Discovered:
     if settings.ifname and settings.rank_ip:  # these may belong to another machine
         return Discovered()
     try:
-        found = await find_instance_address(
+        address = await find_instance_address(
             settings.ifname, settings.rank_ip, 0, lambda why: print_warning(f"warning: {why}")
         )
     except ConfigurationError as error:
         return Discovered(trouble=str(error))
-    return Discovered(found.ifname, found.ip)
+    return Discovered(address.ifname, address.ip)
 
 
 def run_doctor(namespace: argparse.Namespace) -> int:
@@ -186,7 +214,14 @@ def show_status(namespace: argparse.Namespace) -> int:
     """Print the status of the Unit."""
     from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return unit_cli.show_status(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, unit_cli.show_status)
+
+
+def show_units(namespace: argparse.Namespace) -> int:
+    """Print all Units of the store."""
+    from unitagent.operator import list_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, list_cli.show_units)
 
 
 def show_processes(namespace: argparse.Namespace) -> int:
@@ -200,28 +235,28 @@ def show_events(namespace: argparse.Namespace) -> int:
     """Print the Unit's history."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
 
-    return history_cli.show_events(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, history_cli.show_events)
 
 
 def show_timeline(namespace: argparse.Namespace) -> int:
     """Draw the Unit's history as a timeline."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
 
-    return history_cli.show_timeline(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, history_cli.show_timeline)
 
 
 def show_endpoints(namespace: argparse.Namespace) -> int:
     """Print where the Units in the store take traffic."""
     from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415
 
-    return endpoints_cli.show_endpoints(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, endpoints_cli.show_endpoints)
 
 
 def send_order(namespace: argparse.Namespace) -> int:
     """Send the Unit an order: drain or restart."""
     from unitagent.operator import unit_cli  # noqa: PLC0415
 
-    return unit_cli.send_order(_resolve_settings(namespace, identity=False).settings, namespace)
+    return _run_on_unit(namespace, unit_cli.send_order)
 
 
 def render_manifest(namespace: argparse.Namespace) -> int:

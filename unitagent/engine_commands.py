@@ -35,17 +35,21 @@ VLLM: tuple[StartWords, ...] = (
     ("-m", VLLM_MODULE),
 )
 
-# What tells that somebody has thought of ranks.
-_PLACED = r"(?i)rank|node|master|headless|leader|worker|machine|host_?file|dist-init|ray"
+# Words which show that the user has handled ranks already.
+_MENTIONS_RANKS = r"(?i)rank|node|master|headless|leader|worker|machine|host_?file|dist-init|ray"
 
 
 def explain_missing_ranks(argv: Sequence[str]) -> tuple[str, ...]:
-    """Say of an engine's command without a word on ranks that each rank would start an engine of its own."""
-    known = (*ACCELERATE, *LMDEPLOY, *SGLANG, *TENSORRT_LLM, *VLLM)
-    names = "|".join(re.escape(" ".join(start).removeprefix("-m ")) for start in known)
-    text = " ".join(argv)
-    engine = re.search(rf"\b({names})\b", text)
-    if engine is None or re.search(_PLACED, text):
+    """Explain that an engine command without rank options would start a separate engine on each rank."""
+    engine = find_start(argv, (*ACCELERATE, *LMDEPLOY, *SGLANG, *TENSORRT_LLM, *VLLM))
+    if not engine or re.search(_MENTIONS_RANKS, " ".join(argv)):
         return ()
-    told = f"COMMAND starts {engine[0]} and names no ranks, so each rank starts a separate engine"
-    return (f"{told}: set UNIT_FRAMEWORK=auto to complete it, or UNIT_FRAMEWORK=none if that is intended",)
+    problem = f"COMMAND starts {engine} and names no ranks, so each rank starts a separate engine"
+    return (f"{problem}: set UNIT_FRAMEWORK=auto to complete it, or UNIT_FRAMEWORK=none if that is intended",)
+
+
+def find_start(argv: Sequence[str], starts: Sequence[StartWords]) -> str:
+    """Return the words that start one of these engines, also within a shell's text; or ""."""
+    names = "|".join(re.escape(" ".join(start).removeprefix("-m ")) for start in starts)
+    match = re.search(rf"\b({names})\b", " ".join(argv))
+    return match[0] if match else ""

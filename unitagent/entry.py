@@ -74,8 +74,8 @@ def _read_handed_on_folders() -> list[str]:
 
 def _list_package_folders() -> list[str]:
     """Folders of ``PYTHONPATH`` with installed packages, if the agent itself was found through it."""
-    given = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [folder for folder in given if _HOME in given and os.path.isabs(folder) and _has_packages(folder)]  # noqa: PTH117
+    extra = () if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [folder for folder in extra if _HOME in extra and os.path.isabs(folder) and _has_packages(folder)]  # noqa: PTH117
 
 
 def _has_packages(folder: str) -> bool:

@@ -1,4 +1,6 @@
-"""What can go wrong for a user: one base, a few children, each with the exit code of the README."""
+"""What can go wrong for a user: one base, a few children, each with its exit code
+(``unitagent/operator/README.md``).
+"""
 
 from __future__ import annotations
 

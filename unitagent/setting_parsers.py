@@ -48,15 +48,15 @@ def parse_secrets(value: str) -> tuple[str, ...]:
     """Parse up to some printable lines, each too long to be guessed; empty ones do not count."""
     from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES  # noqa: PLC0415
 
-    found = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
-    for number, line in found.items():
+    lines = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
+    for number, line in lines.items():
         if not line.isprintable() or len(line.encode()) < MIN_SECRET_BYTES:
             raise RefusalError(f"line {number} is unfit")
-    if not found:
+    if not lines:
         raise ValueError
-    if len(found) > MAX_SECRETS:
-        raise RefusalError(f"these are {len(found)} lines")
-    return tuple(dict.fromkeys(found.values()))
+    if len(lines) > MAX_SECRETS:
+        raise RefusalError(f"these are {len(lines)} lines")
+    return tuple(dict.fromkeys(lines.values()))
 
 
 def parse_name(value: str) -> str:
@@ -130,7 +130,7 @@ def parse_interface(value: str) -> str:
 
 
 def parse_address(value: str) -> str:
-    """Parse an IP address that other machines can be told: no zone, no wildcard, no multicast. IPv6 may be in
+    """Parse an IP address that other machines can reach: no zone, no wildcard, no multicast. IPv6 may be in
     brackets.
     """
     ip = _parse_bare_ip(value)
@@ -154,6 +154,14 @@ def parse_hosts(value: str) -> tuple[str, ...]:
     for name in names:
         parse_host(name.removeprefix("*."))
     return names
+
+
+def parse_paths(value: str) -> tuple[str, ...]:
+    """Parse paths with commas between them."""
+    paths = tuple(part.strip() for part in parse_text(value).split(","))
+    if not all(paths):
+        raise ValueError
+    return paths
 
 
 def parse_modules(value: str) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import replace
 
 import figures
 import instances
 import redis_server
+from msgspec.structs import replace
 
 from tests.servers import Server
 from unitagent.core.actions import Exchange

@@ -4,7 +4,8 @@
 
 Each row is what it adds to the rows above it, of the cheapest of some runs: another load on the machine only
 adds. The last rows are what a start does without: what comes with the first connection to the probe address,
-with the first /metrics, with the first health check of a workload, and packages as a whole, of which we use
+with the first /metrics, with the first health check of a workload, with the first sample of its processes,
+and packages as a whole, of which we use
 parts.
 """
 
@@ -32,6 +33,7 @@ LATER = {
     "h11": "import unitagent.probes.connections",
     "prometheus_client": "import prometheus_client",
     "requests": "import unitagent.probes.http_blocking",
+    "psutil": "import psutil",
     "redis, whole": "import redis.asyncio; redis.Redis, redis.asyncio.Redis",
     "pyroute2, whole": "import pyroute2; pyroute2.IPRoute",
 }

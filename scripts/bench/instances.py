@@ -98,7 +98,7 @@ class Instance:
 
     async def run(self) -> None:
         """Live until cancelled, or until the core ends."""
-        self._begin(self._store.listen(lambda: self._put(ev.Pushed)))
+        self._begin(self._store.listen(lambda: self._put(ev.StoreNotified)))
         self._put(ev.Tick)
         try:
             while True:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.local import LocalUnit, until
 from tests.acceptance.solo import Solo
-from tests.acceptance.test_rude_clients import flood
+from tests.acceptance.test_exhausted_descriptors import flood
 from tests.servers import Server, running
 
 Pair = tuple[Solo, Solo]
@@ -140,7 +140,7 @@ def test_without_a_page_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_flood_of_onlookers_restarts_nobody(tmp_path: Path) -> None:
+def test_a_flood_of_viewers_restarts_nobody(tmp_path: Path) -> None:
     unit = LocalUnit(tmp_path, "--guard", "--dashboard", "store")
     try:
         former = unit.ready()

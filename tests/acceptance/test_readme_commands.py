@@ -39,7 +39,7 @@ def test_the_readme_s_unit_forms_and_its_status_shows_it(tmp_path: Path) -> None
             ["bash", "-c", f"exec {start}"], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         try:
-            until(lambda: ", ready\n" in _run(status, env).stdout, "the Unit of the README is ready")
+            until(lambda: ": ready for " in _run(status, env).stdout, "the Unit of the README is ready")
         finally:
             unit.send_signal(signal.SIGINT)
             unit.wait(DEADLINE)

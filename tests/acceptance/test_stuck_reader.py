@@ -29,7 +29,7 @@ def agent(stderr: int, *words: str, port: int = 0) -> Iterator[subprocess.Popen[
             yield run
         finally:
             for one in procfs.select_descendants(procfs.read_process_table(), run.pid):
-                procfs.kill_process(one)
+                procfs.signal_process(one)
             run.kill()
 
 
@@ -52,7 +52,7 @@ def serves(port: int) -> bool:
     return False
 
 
-def test_a_stop_is_obeyed(unread: int) -> None:
+def test_a_stop_is_followed(unread: int) -> None:
     port = free_port()
     with agent(unread, "--", "sh", "-c", "yes >&2", port=port) as run:
         until(lambda: full(unread) and serves(port), "it runs, and its stderr is full")

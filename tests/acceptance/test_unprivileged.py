@@ -94,7 +94,7 @@ class Unprivileged:
 
     def close(self) -> None:
         for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.kill_process(one)
+            procfs.signal_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
 

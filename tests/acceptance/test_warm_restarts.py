@@ -95,7 +95,7 @@ def test_a_killed_service_costs_no_restart(start: Callable[..., Solo], name: str
     until(lambda: waits(unit), "a process waits")
     for one in procfs.find_descendants(unit.popen.pid):
         if one.name == name or name.encode() in (procfs.PROC / str(one.pid) / "cmdline").read_bytes():
-            procfs.kill_process(one)
+            procfs.signal_process(one)
     until(lambda: "SIGKILL" in unit.output.read_text(), "it was noticed")
     assert unit.status()["generation"] == 1
     assert unit.status()["ready"]

@@ -9,7 +9,8 @@ import asyncio
 import runpy
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unitagent.agent.launch import Launcher
 from unitagent.core import decide, isolation, rank_ownership, shutdown
@@ -45,7 +46,7 @@ def panics_without_store() -> None:
 
 def ignores_the_others() -> None:
     """It serves on when another rank's failure has ended the generation."""
-    real = shutdown.stop_after_end
+    real = shutdown.stop_ended_generation
 
     def wind_down(state: State) -> Result:
         return (

@@ -13,13 +13,13 @@ _numbers = itertools.count(1)
 
 
 def make_twin(net: Cabling, host: int, prefix: int) -> Namespace:
-    """A namespace whose chosen card has the address of this host's.
+    """A namespace whose chosen interface has the address of this host's.
 
     Args:
         net: the cables of the lab.
         host: whose address.
-        prefix: of the network that the address claims; with 24 the peers are on a card where nobody is, with
-            32 they are behind a router that does not know them.
+        prefix: of the network that the address claims; with 24 the peers are on an interface where nobody is,
+            with 32 they are behind a router that does not know them.
 
     """
     twin, number = Namespace(), next(_numbers)
@@ -30,7 +30,7 @@ def make_twin(net: Cabling, host: int, prefix: int) -> Namespace:
         "link add eth1 type veth peer name nowhere",
         f"addr add {subnet}.2/30 dev eth0",
         f"addr add {net.ip(host)}/{prefix} dev eth1",
-        *(f"link set {card} up" for card in ("eth0", "eth1", "nowhere")),
+        *(f"link set {interface} up" for interface in ("eth0", "eth1", "nowhere")),
     )
     net.store.ip(f"addr add {subnet}.1/30 dev {cable}", f"link set {cable} up")
     twin.ip(f"route add default via {subnet}.1")

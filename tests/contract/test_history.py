@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.conftest import BACKENDS
 from tests.listening import story
@@ -44,13 +44,13 @@ def history(server: Server, warned: list[str]) -> UnitHistory:
 
 
 def numbers(page: HistoryPage) -> list[int]:
-    return [one.number for one in page.moments]
+    return [one.number for one in page.events]
 
 
 @story
 async def test_nothing_has_happened_yet(history: UnitHistory) -> None:
     page = await history.read()
-    assert (page.moments, page.last) == ((), b"")
+    assert (page.events, page.last) == ((), b"")
     assert abs(page.now - time.time()) < 60
 
 
@@ -59,9 +59,9 @@ async def test_what_is_told_is_read_with_the_store_s_time(history: UnitHistory) 
     told = moment(3, 7, at=90, kind=EventKind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
     await history.add([told, moment(3, 8, at=99.5)], lambda: 100)
     page = await history.read()
-    assert [replace(one, at=0) for one in page.moments] == [replace(told, at=0), moment(3, 8)]
-    assert page.now - page.moments[0].at == pytest.approx(10, abs=5)
-    assert page.moments[1].at - page.moments[0].at == pytest.approx(9.5, abs=1e-5)
+    assert [replace(one, at=0) for one in page.events] == [replace(told, at=0), moment(3, 8)]
+    assert page.now - page.events[0].at == pytest.approx(10, abs=5)
+    assert page.events[1].at - page.events[0].at == pytest.approx(9.5, abs=1e-5)
 
 
 @story
@@ -83,7 +83,7 @@ async def test_it_is_read_in_pages_and_from_where_one_was(
 async def test_it_is_capped_and_forgotten_after_a_day(
     history: UnitHistory, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "KEPT_MOMENTS", 300)
+    monkeypatch.setattr(module, "KEPT_EVENTS", 300)
     for begin in range(0, 2000, 500):
         await history.add([moment(number=number) for number in range(begin, begin + 500)], lambda: 0)
     assert 300 <= int(server.command("XLEN", KEY)[1:]) < 600
@@ -103,7 +103,7 @@ async def test_a_key_of_another_type_is_told_once_and_replaced(
     history: UnitHistory, server: Server, warned: list[str]
 ) -> None:
     server.command("SET", KEY, "x")
-    assert (await history.read()).moments == ()
+    assert (await history.read()).events == ()
     await history.add([moment()], lambda: 0)
     assert numbers(await history.read()) == [0]
     assert [KEY in said for said in warned] == [True, True]
@@ -134,7 +134,7 @@ def test_an_entry_that_is_none_is_left_out_and_told_once(
         await history.add([moment(number=4)], lambda: 0)
         page = await history.read()
         assert numbers(page) == [4]
-        assert (await history.read(page.last)).moments == ()
+        assert (await history.read(page.last)).events == ()
 
     tell()
     assert warned == ["an entry of the history in the store cannot be read; ignored it"]
@@ -143,4 +143,4 @@ def test_an_entry_that_is_none_is_left_out_and_told_once(
 @story
 async def test_text_that_is_no_unicode_and_a_sentence_without_end(history: UnitHistory) -> None:
     await history.add([moment(detail="\udcff" * 10_000)], lambda: 0)
-    assert (await history.read()).moments[0].detail == "?" * 1000
+    assert (await history.read()).events[0].detail == "?" * 1000

@@ -6,12 +6,13 @@ The simulations run on the fake; this is why they say something about production
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.fakestore import FakeServer, FakeStore
 from tests.records import exchange, failed, record

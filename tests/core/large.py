@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core.barrier import build_gang

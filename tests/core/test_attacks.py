@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core.events import PeerAnswered, ProbeResult, StopAsked, Tick
@@ -154,7 +154,7 @@ def test_an_answer_that_was_read_a_minute_late_fences_nobody() -> None:
 
 
 @pytest.mark.parametrize("wiped", [True, False])
-def test_a_restart_is_obeyed_that_was_asked_of_a_store_that_has_just_gone_back(wiped: bool) -> None:
+def test_a_restart_is_followed_that_was_asked_of_a_store_that_has_just_gone_back(wiped: bool) -> None:
     unit = Unit(2, guard=True, **CALM).formed()
     earlier = unit.store.copy()
     unit.crash(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from tests.core.unit import Unit
 from unitagent.core.events import Drained
 from unitagent.core.history import EventKind, HistoryEvent, derive_events, make_order_event
@@ -15,28 +17,28 @@ class Told(Unit):
 
     def __init__(self, size: int, **rules: Any) -> None:
         super().__init__(size, **rules)
-        self.moments: list[HistoryEvent] = []
+        self.events: list[HistoryEvent] = []
         self._found: dict[str, Failure | None] = {}
 
     def stepped(self, before: Any, after: Any, actions: Any) -> None:
         incarnation = after.config.incarnation
         found = self._found.get(incarnation)
         self._found[incarnation], told = derive_events(found, before, after, actions)
-        self.moments += told
+        self.events += told
 
     def story(self) -> list[str]:
         """What was told since somebody last looked, as ``rank kind state``."""
-        moments, self.moments = self.moments, []
+        moments, self.events = self.events, []
         return [f"{one.rank} {one.kind} {one.state or '-'}" for one in moments]
 
     def of(self, kind: EventKind) -> list[HistoryEvent]:
-        return [one for one in self.moments if one.kind is kind]
+        return [one for one in self.events if one.kind is kind]
 
 
 def formed(size: int = 2, **rules: Any) -> Told:
     unit = Told(size, guard=True, backoff=(0.0,), **rules)
     unit.formed()
-    unit.moments.clear()
+    unit.events.clear()
     return unit
 
 
@@ -79,7 +81,7 @@ def test_a_failure_is_told_once_by_whoever_found_it_before_what_it_caused() -> N
         == "the Unit serves in generation 2, 0.00 s after generation 1 ended"
     )
     rank2 = [
-        (one.kind, one.state) for one in unit.moments if one.rank == 2 and one.kind is not EventKind.FAILURE
+        (one.kind, one.state) for one in unit.events if one.rank == 2 and one.kind is not EventKind.FAILURE
     ]
     assert rank2 == [
         (EventKind.STATE, InstanceState.STOPPING),
@@ -104,7 +106,7 @@ def test_an_old_failure_is_not_told_again_after_an_outage() -> None:
     unit = formed(2)
     unit.crash(1, 1)
     unit.wait(5)
-    unit.moments.clear()
+    unit.events.clear()
     unit.cut.update({0, 1})
     unit.wait(3)
     unit.store.wipe()
@@ -157,7 +159,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     assert restart.generation == 1
     assert restart.detail == "generation 1 ended: a restart was requested: new weights; ranks 0, 1 stopped"
     assert unit.of(EventKind.FAILURE) == []
-    told = make_order_event(order, 7.0, "id", "ops@bastion")
+    told = make_order_event(replace(order, by="ops@bastion"), 7.0, "id")
     assert (told.at, told.generation, told.incarnation, told.state) == (7.0, 1, "id", None)
     assert told.detail == "ops@bastion asked for a restart: new weights"
 
@@ -169,7 +171,7 @@ def test_a_drain_to_its_end() -> None:
     unit.tell(0, Drained)
     unit.wait(30)
     exited = "rank 1 (10.0.0.1) is exited, was stopping: its workload was killed by signal 15 (SIGTERM)"
-    assert exited in [one.detail for one in unit.moments]
+    assert exited in [one.detail for one in unit.events]
     assert [one for one in unit.story() if one.split()[1] != "state"] == [
         "0 drain healthy",
         "0 drained stopping",

@@ -9,11 +9,12 @@ from tests.core.unit import Unit
 from unitagent.core import probe_answers
 from unitagent.core.events import StopAsked
 from unitagent.core.model import Mode
+from unitagent.core.probe_paths import PROBES, PROBES_BY_PATH, PROBES_BY_WORD
 from unitagent.core.status import build_status
 
 KEYS = {
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
-    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions",
+    "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "last_order", "budget",
 }  # fmt: skip
 FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
 INSTANCE = {
@@ -85,7 +86,7 @@ def test_a_lost_rank_is_shown_as_lost() -> None:
 
 
 def the_store(unit: Unit, rank: int = 0) -> dict[str, Any]:
-    (told_of_store,) = told(unit, rank)["conditions"]
+    *_, told_of_store = told(unit, rank)["conditions"]
     assert list(told_of_store) == ["type", "status", "reason", "message", "since"]
     return dict(told_of_store)
 
@@ -169,7 +170,7 @@ def test_startupz_stays_once_ready() -> None:
     unit.slow = {0, 1}
     unit.crash(1)
     assert probe_answers.answer_startupz(unit.agents[0]).code == 200
-    assert probe_answers.answer_livez().code == 200
+    assert probe_answers.answer_livez(unit.agents[0]).code == 200
 
 
 def test_each_refusal_says_why() -> None:
@@ -177,3 +178,11 @@ def test_each_refusal_says_why() -> None:
     unit.create(0)
     answer = probe_answers.answer_readyz(unit.agents[0])
     assert all(check.reason for check in answer.checks if not check.ok)
+
+
+def test_each_probe_has_a_rule_and_words_and_paths_of_its_own() -> None:
+    state = Unit(1).formed().agents[0]
+    for probe in PROBES:
+        assert getattr(probe_answers, probe.rule)(state).checks
+    assert len(PROBES_BY_WORD) == len({probe.rule for probe in PROBES}) == len(PROBES)
+    assert len(PROBES_BY_PATH) == sum(len(probe.paths) for probe in PROBES)

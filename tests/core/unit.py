@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from tests.fakestore import StoreState
 from unitagent.core import actions as act
@@ -21,9 +22,9 @@ from unitagent.core.events import (
     PeersChecked,
     PortFound,
     ProbeResult,
-    Pushed,
     Spawned,
     StoreFailed,
+    StoreNotified,
     Tick,
     WorkloadExited,
     WorkloadGone,
@@ -178,7 +179,8 @@ class Unit:
             case act.Exchange():
                 self._exchange(rank, action)
             case act.FindPort():
-                self._put(rank, PortFound, action.generation, 20000 + action.generation)
+                port = 20000 + action.generation
+                self._put(rank, PortFound, action.generation, port, port + 1)
             case act.CheckPeers():
                 self._check(rank, action)
             case act.AskPeer():
@@ -214,7 +216,7 @@ class Unit:
             self._put(rank, Exchanged, reply)
         for other in self._others(rank) if pushed else ():
             if other not in self.cut:
-                self._put(other, Pushed)
+                self._put(other, StoreNotified)
 
     def _others(self, rank: int) -> Iterable[int]:
         return (other for other in self.agents if other != rank)

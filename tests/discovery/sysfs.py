@@ -40,7 +40,7 @@ class Sysfs:
         if openable:
             self.write(f"dev/infiniband/uverbs{number}")
 
-    def card(self, ifname: str, hca: str | None = None, dev_port: int = 0) -> None:
+    def interface(self, ifname: str, hca: str | None = None, dev_port: int = 0) -> None:
         self.write(f"sys/class/net/{ifname}/dev_port", str(dev_port))
         if hca:
             (self.root / f"sys/class/net/{ifname}/device/infiniband/{hca}").mkdir(parents=True)

@@ -122,7 +122,7 @@ class Engine:
 
 def build(engine: Engine, folder: Path) -> None:
     """Build both images without a network: the wheels are brought along."""
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".dockerignore"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", ".dockerignore"):
         shutil.copy(ROOT / name, folder)
     for name in ("unitagent", "docker", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "wheels"))

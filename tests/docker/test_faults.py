@@ -121,7 +121,7 @@ def test_a_container_that_is_paused_is_lost_and_returns(engine: Engine, rank: in
 
 
 @each
-def test_a_card_that_is_unplugged_stops_the_unit_until_it_is_back(engine: Engine, rank: int) -> None:
+def test_a_interface_that_is_unplugged_stops_the_unit_until_it_is_back(engine: Engine, rank: int) -> None:
     """The card of ``COMM_IFNAME``, of two."""
     traffic, cards = engine.network(), engine.network("--internal")
     names = two_cards(engine, traffic, cards)
@@ -131,7 +131,7 @@ def test_a_card_that_is_unplugged_stops_the_unit_until_it_is_back(engine: Engine
     again(engine, names, 2)
 
 
-def test_a_card_of_traffic_that_is_unplugged_disturbs_nobody(engine: Engine) -> None:
+def test_a_interface_of_traffic_that_is_unplugged_disturbs_nobody(engine: Engine) -> None:
     traffic, cards = engine.network(), engine.network("--internal")
     names = two_cards(engine, traffic, cards)
     for name in names:

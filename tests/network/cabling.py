@@ -1,8 +1,8 @@
-"""The cables of a lab: N hosts with two cards each, a store behind a router, a switch in between.
+"""The cables of a lab: N hosts with two interfaces each, a store behind a router, a switch in between.
 
 ``eth0`` (10.88.0.k) is the default route and leads to the store; ``eth1`` (10.88.1.k) joins the hosts and is
-the card that agents choose. Packets are lost without a word to anybody, by queues of length 0 at the ends of
-a cable: each end drops what is sent into it, so each direction can be cut alone.
+the interface that agents choose. Packets are lost without a word to anybody, by queues of length 0 at the
+ends of a cable: each end drops what is sent into it, so each direction can be cut alone.
 """
 
 from __future__ import annotations
@@ -103,22 +103,25 @@ class Cabling:
 
     def _plug(self) -> None:
         ends = [
-            (segment, f"{segment}{host}", card, namespace)
-            for segment, card in SEGMENTS.items()
+            (segment, f"{segment}{host}", interface, namespace)
+            for segment, interface in SEGMENTS.items()
             for host, namespace in enumerate(self.hosts)
         ]
         ends.append(("front", "frontstore", "eth0", self.store))
         commands = [f"link add {segment} type bridge mcast_snooping 0" for segment in SEGMENTS]
         commands += [f"link set {segment} up" for segment in SEGMENTS]
-        for segment, port, card, namespace in ends:
-            commands.append(f"link add {port} type veth peer name {card} netns {namespace.path}")
+        for segment, port, interface, namespace in ends:
+            commands.append(f"link add {port} type veth peer name {interface} netns {namespace.path}")
             commands.append(f"link set {port} master {segment} up")
         self._switch.ip(*commands)
         for host, namespace in enumerate(self.hosts):
             namespace.ip(
                 "link set lo up",
-                *(f"addr add {self.ip(host, segment)}/24 dev {card}" for segment, card in SEGMENTS.items()),
-                *(f"link set {card} up" for card in SEGMENTS.values()),
+                *(
+                    f"addr add {self.ip(host, segment)}/24 dev {interface}"
+                    for segment, interface in SEGMENTS.items()
+                ),
+                *(f"link set {interface} up" for interface in SEGMENTS.values()),
                 f"route add default via {_ROUTER}",
             )
         self.store.ip(

@@ -1,7 +1,7 @@
 """Network namespaces that live as long as this process holds them: nothing to clean up, whatever happens.
 
 A namespace is an open file descriptor. When the process ends, even by SIGKILL, the kernel takes the
-namespaces down with all their cards.
+namespaces down with all their interfaces.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def born_in(lab: Lab, seconds: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lease", [5, 14])
-def test_a_board_from_the_future_delays_a_claim_by_a_lease_at_most(make_lab: MakeLab, lease: int) -> None:
+def test_a_table_from_the_future_delays_a_claim_by_a_lease_at_most(make_lab: MakeLab, lease: int) -> None:
     """With the long lease it has time to say why it waits, and that is not that ranks are held."""
     lab = make_lab(1)
     born_in(lab, HOUR)
@@ -33,7 +33,7 @@ def test_a_board_from_the_future_delays_a_claim_by_a_lease_at_most(make_lab: Mak
     assert box.said("waiting for a free rank", "one lease") is (lease > 10)
 
 
-def test_a_board_that_is_old_delays_nothing(make_lab: MakeLab) -> None:
+def test_a_table_that_is_old_delays_nothing(make_lab: MakeLab) -> None:
     lab = make_lab(1)
     born_in(lab, -HOUR)
     lab.form(RANK_ID="auto", UNIT_LEASE_SECONDS=60)

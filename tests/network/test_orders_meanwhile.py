@@ -105,7 +105,7 @@ def test_a_drain_that_meets_a_rebuild_of_all_is_never_lost(make_lab: MakeLab) ->
 
 
 @pytest.mark.slow
-def test_a_drain_that_meets_the_rebuild_of_one_is_waited_for_and_obeyed_by_all(lab: Lab) -> None:
+def test_a_drain_that_meets_the_rebuild_of_one_is_waited_for_and_followed_by_all(lab: Lab) -> None:
     lab.form(UNIT_BACKOFF_SECONDS="0", UNIT_DEREGISTER_SECONDS=0.1)
     lab.agents[1].kill()
     lab.agents[1].code()

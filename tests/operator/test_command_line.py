@@ -16,11 +16,13 @@ PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
     [
         ("", "the following arguments are required: COMMAND (see `unitagent --help`)"),
         ("nonsense", "invalid choice: 'nonsense'"),
+        ("satus", "unknown command 'satus'; did you mean status? (see `unitagent --help`)"),
+        ("time-line --json", "unknown command 'time-line'; did you mean timeline?"),
         ("run --nonsense true", "unknown arguments: --nonsense (see `unitagent run --help`)"),
-        ("run --siz 2 true", "unknown arguments: --siz (see `unitagent run --help`)"),
+        ("run --siz 2 true", "unknown arguments: --siz; did you mean --size? (see `unitagent run --help`)"),
         ("--nonsense status", "unknown arguments: --nonsense (see `unitagent status --help`)"),
         ("doctor extra", "unknown arguments: extra (see `unitagent doctor --help`)"),
-        ("drain --wiat", "unknown arguments: --wiat (see `unitagent drain --help`)"),
+        ("drain --wiat", "unknown arguments: --wiat; did you mean --wait? (see `unitagent drain --help`)"),
         ("status --rank", "argument --rank: expected one argument (see `unitagent status --help`)"),
         ("env --format xml", "argument --format: invalid choice: 'xml'"),
         ("probe live --timeout x", "--timeout: 'x': must be a number of seconds from 0.001"),
@@ -41,7 +43,19 @@ def test_a_wrong_word_is_one_line_with_what_is_accepted(line: str, said: str) ->
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "local", "env", "doctor", "status", "events", "timeline", "endpoints", "drain", "restart"],
+    [
+        "run",
+        "local",
+        "env",
+        "doctor",
+        "status",
+        "events",
+        "timeline",
+        "list",
+        "endpoints",
+        "drain",
+        "restart",
+    ],
 )
 def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str) -> None:
     text = run(command, "--help").stdout
@@ -70,7 +84,7 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),
     ],
 )
-def test_env_shows_the_card_and_the_address_that_are_found(
+def test_env_shows_the_interface_and_the_address_that_are_found(
     given: dict[str, str], found: dict[str, tuple[str | None, str]]
 ) -> None:
     done = run("env", "--format", "json", environ=PLACE | given)

@@ -59,7 +59,7 @@ def test_settings_that_cannot_be_read_at_all_hide_nothing_of_the_machine() -> No
     assert {"shm", "init"} <= checks.keys()
 
 
-def test_a_card_that_is_not_there() -> None:
+def test_a_interface_that_is_not_there() -> None:
     code, checks = examined(COMM_IFNAME="nic9", RANK_IP="")
     assert code == 1
     assert "COMM_IFNAME='nic9'" in checks["address"][0]["detail"]

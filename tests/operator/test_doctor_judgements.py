@@ -18,7 +18,7 @@ from unitagent.operator.doctor.findings import Finding, Severity, fail, ok, warn
 
 OK, WARN, FAIL = Severity.OK, Severity.WARN, Severity.FAIL
 PLENTY = container.Limits(shm=2**34, memlock=container.UNLIMITED, files=(2**20, 2**20))
-PLACE = variables.Placement(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
+PLACE = variables.AddressContext(ip="10.0.0.2", ifname="eth1", rank=1, size=2, leader=("10.0.0.1", "fd00::1"))
 
 
 def verdicts(findings: list[Finding]) -> dict[str, Severity]:
@@ -121,7 +121,7 @@ def test_who_reads_host_ip_is_said_as_it_is() -> None:
 def test_nothing_is_held_against_a_place_that_is_not_known() -> None:
     given = {"VLLM_HOST_IP": "1.2.3.4", "GLOO_SOCKET_IFNAME": "x", "PET_NNODES": "9", "PET_NODE_RANK": "8"}
     given |= {"MASTER_ADDR": "10.0.0.9", "PET_MASTER_ADDR": "10.0.0.9"}
-    assert [found.verdict for found in variables.judge_variables(given, variables.Placement())] == [OK]
+    assert [found.verdict for found in variables.judge_variables(given, variables.AddressContext())] == [OK]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,13 @@ def test_the_stop_grace_against_what_is_usual(
     grace: float, source: str, runtime: str, verdict: Severity
 ) -> None:
     assert verdicts([container.judge_grace(grace, source, runtime)]) == {"grace": verdict}
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(True, WARN), (False, OK)])
+def test_caches_that_end_with_the_container(lost: bool, verdict: Severity) -> None:
+    finding = container.judge_caches("/root/.cache/vllm", "the engine's default", lost=lost)
+    assert verdicts([finding]) == {"caches": verdict}
+    assert "/root/.cache/vllm (the engine's default)" in finding.detail
 
 
 MLX = container.RdmaDevices(("mlx5_0",), "mlx5_0 port 1")

@@ -22,9 +22,9 @@ PLACE = {"UNIT_SIZE": "1", "RANK_ID": "0", "COMM_IFNAME": "eth2", "RANK_IP": "10
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Sysfs:
-    """One device, whose second port is the card's."""
+    """One device, whose second port is the interface's."""
     tree = Sysfs(tmp_path)
-    tree.card("eth2", "mlx5_1")
+    tree.interface("eth2", "mlx5_1")
     tree.hca("mlx5_0")
     tree.hca("mlx5_1", 2)
     tree.gid("mlx5_1", 0, LOCAL, "eth2", 2)
@@ -50,11 +50,13 @@ def asked(found: Resolved, ifname: str, sysfs: Sysfs) -> tuple[str, list[str]]:
 
 
 def given_to_the_workload(found: Resolved, hca: str) -> str | None:
-    launcher = Launcher(found, 0, ("eth2", "10.0.0.2"), marker="", hca=hca)
+    launcher = Launcher(
+        found, 0, ("eth2", "10.0.0.2"), marker="", defaults={"NCCL_IB_HCA": hca} if hca else {}
+    )
     return launcher.prepare_dry_run().env.get("NCCL_IB_HCA")
 
 
-def test_the_doctor_lists_the_gids_of_the_card_s_port(sysfs: Sysfs) -> None:
+def test_the_doctor_lists_the_gids_of_the_interface_s_port(sysfs: Sysfs) -> None:
     seen = find_rdma_devices("eth2", sysfs.root)
     assert seen.names == ["mlx5_0", "mlx5_1"]
     (finding,) = container_checks.judge_rdma(seen, "eth2", wanted=False)
@@ -70,7 +72,7 @@ def test_the_doctor_says_why_a_port_is_of_no_use(sysfs: Sysfs) -> None:
     assert "port state DOWN, not ACTIVE; GIDs: 0 RoCE v2" in finding.detail
 
 
-def test_the_doctor_of_a_machine_without_rdma_or_without_a_card(sysfs: Sysfs, tmp_path: Path) -> None:
+def test_the_doctor_of_a_machine_without_rdma_or_without_a_interface(sysfs: Sysfs, tmp_path: Path) -> None:
     assert find_rdma_devices("eth2", tmp_path / "none") == container_checks.RdmaDevices([])
     assert (
         find_rdma_devices("", sysfs.root)
@@ -84,7 +86,7 @@ def test_nobody_who_did_not_ask_is_given_a_device(sysfs: Sysfs) -> None:
     assert given_to_the_workload(settled(), "") is None
 
 
-def test_who_asks_is_given_the_card_s_device_by_its_exact_name(sysfs: Sysfs) -> None:
+def test_who_asks_is_given_the_interface_s_device_by_its_exact_name(sysfs: Sysfs) -> None:
     found = settled(UNIT_RDMA="auto")
     hca, said = asked(found, "eth2", sysfs)
     assert (hca, said) == ("=mlx5_1:2", [])

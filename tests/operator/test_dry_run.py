@@ -201,7 +201,7 @@ def test_the_service_file_s_variables_are_said_to_be_its_own(tmp_path: Path) -> 
         (("--command", "--", "true"), HERE | {"RANK_IP": "", "COMM_IFNAME": "nic9"}, "COMM_IFNAME='nic9'"),
     ],
 )
-def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[str, str], said: str) -> None:
+def test_what_a_dry_run_cannot_know(words: tuple[str, ...], environ: dict[str, str], said: str) -> None:
     done = run("env", *words, environ=environ)
     assert (done.returncode, done.stdout) == (2, "")
     told = done.stderr.splitlines()[-1]
@@ -210,8 +210,8 @@ def test_what_cannot_be_rehearsed_is_said(words: tuple[str, ...], environ: dict[
 
 
 def test_values_are_quoted_for_the_shell() -> None:
-    rehearsal = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
-    assert format_dry_run(rehearsal, "shell") == "export X='1 2'  # us\n'a b'"
+    dry_run = DryRun(0, ["a b"], {}, {"X": ("1 2", "us")}, {})
+    assert format_dry_run(dry_run, "shell") == "export X='1 2'  # us\n'a b'"
 
 
 def test_what_is_run_before_the_command_is_explained_too() -> None:

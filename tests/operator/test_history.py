@@ -54,7 +54,7 @@ STORY = [
 ]
 
 
-def test_a_line_says_when_who_and_what_and_no_terminal_obeys_it() -> None:
+def test_a_line_says_when_who_and_what_and_no_terminal_interprets_it() -> None:
     assert event_text.format_event(STORY[4]) == (
         "2026-01-31T12:00:50.000+00:00  gen 1   rank 1   failure     "
         'generation 1 ended: <b>&"rank 1\\x1b[2J" was killed'

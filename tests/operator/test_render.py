@@ -125,7 +125,7 @@ def test_compose_tells_each_instance_its_place() -> None:
     assert published == ["deepseek-r1-0-0", "deepseek-r1-1-0"]
 
 
-def test_compose_gives_no_two_instances_the_same_card() -> None:
+def test_compose_gives_no_two_instances_the_same_gpu() -> None:
     documents, warnings = render("compose", with_metadata(gpu=2))
     devices = [
         service["deploy"]["resources"]["reservations"]["devices"]

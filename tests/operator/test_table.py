@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from tests.probes import agents
+from unitagent.core.summary import summarize
 from unitagent.operator.status_table import format_table
+from unitagent.operator.terminal import Style
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    seen = agents.status(**changes)
+    return {**seen, "summary": summarize(seen, now=100.0)}
 
 
 def lines(**changes: Any) -> list[str]:
-    return format_table(agents.status(**changes)).splitlines()
+    return format_table(status(**changes)).splitlines()
 
 
 def row(connected: bool = True, **changes: Any) -> str:
     one = agents.instance(**changes)
     store = {"connected": connected, "since": 1.0}
-    return format_table(agents.status(instances=[one], store=store), beat_due=1.5).splitlines()[2]
+    return format_table(status(instances=[one], store=store), beat_due=1.5).splitlines()[3]
 
 
 def condition(**changes: Any) -> dict[str, Any]:
@@ -35,15 +42,23 @@ def test_one_that_never_was_has_no_since_and_one_that_is_met_is_not_told() -> No
 
 
 def test_a_rank_whose_heartbeat_is_missing_is_silent() -> None:
-    assert row(state="running", lease_seconds=3.2).endswith("3.2s  silent for 3 s")
-    assert row(state="lost", lease_seconds=12.0).endswith("silent for 12 s")
-    assert row(state="running", lease_seconds=1.4).endswith("1.4s")
+    assert row(state="running", lease_seconds=3.2).endswith("3.2 s  silent for 3 s")
+    assert row(state="lost", lease_seconds=12.0).endswith("12.0 s  lost for 12 s")
+    assert row(state="running", lease_seconds=1.4).endswith("1.4 s")
+    absent: dict[str, Any] = {
+        "incarnation": None,
+        "ip": None,
+        "hostname": None,
+        "state": "waiting",
+        "lease_seconds": None,
+    }
+    assert row(**absent).split() == ["1", "missing", "-", "-", "7", "-", "never", "joined"]
 
 
 def test_who_has_left_is_not_silent_and_without_the_store_nobody_can_be_heard() -> None:
-    assert row(state="exited", lease_seconds=60.0).endswith("60.0s")
+    assert row(state="exited", lease_seconds=60.0).endswith("60.0 s")
     assert row(state="running", lease_seconds=None).endswith("-")
-    assert row(connected=False, state="running", lease_seconds=60.0).endswith("60.0s")
+    assert row(connected=False, state="running", lease_seconds=60.0).endswith("60.0 s")
 
 
 def secrets(**told: Any) -> list[str]:
@@ -60,3 +75,45 @@ def test_a_rank_without_a_secret_in_common_is_told_apart_from_one_in_the_middle_
     assert secrets(accepted=1, differing=[0, 1]) == ["secrets accepted: 1; ranks 0, 1 have different secrets"]
     assert secrets(accepted=1, differing=[], strangers=[]) == []
     assert len(secrets(accepted=1, differing=None)) == 1
+
+
+FAILED = {"generation": 1, "rank": 1, "reason": "exit", "exit_code": 3, "signal": None, "at": 40.0}
+
+
+def test_a_planned_restart_and_the_last_failure_stand_apart_each_with_its_age() -> None:
+    order = {
+        "generation": 2,
+        "detail": "generation 2 ended: a restart was requested: new weights",
+        "at": 90.0,
+    }
+    seen = status(failure={**FAILED, "detail": "generation 1 ended: rank 1 exited"}, last_order=order)
+    *_, asked, failed = format_table(seen, now=100.0).splitlines()
+    assert asked.startswith("last ordered restart 10 s ago, 1970-01-01T")
+    assert asked.endswith(": a restart was requested: new weights")
+    assert failed.startswith("last failure 1 min ago, 1970-01-01T")
+    assert failed.endswith(": generation 1 ended: rank 1 exited")
+
+
+def test_columns_fit_what_they_hold_and_a_narrow_terminal_loses_host_then_address() -> None:
+    one = agents.instance(hostname="a-rather-long-host-name.example", ip="fd00:0:0:0:1:2:3:4")
+    seen = status(instances=[one])
+    heads = [
+        format_table(seen, style=Style(width=width)).splitlines()[2].split() for width in (100, 70, 60, 40)
+    ]
+    assert heads[0] == ["rank", "state", "address", "host", "gen", "seen"]
+    assert heads[2] == ["rank", "state", "address", "gen", "seen"]
+    assert heads[3] == ["rank", "state", "gen", "seen"]
+    for width in (60, 40):
+        assert all(
+            len(line) <= width for line in format_table(seen, style=Style(width=width)).splitlines()[2:4]
+        )
+
+
+def test_colours_follow_the_severity_and_hostile_text_brings_none() -> None:
+    evil = agents.instance(hostname="\x1b[31mred", state="lost", lease_seconds=9.0)
+    text = format_table(status(ready=False, instances=[evil]), style=Style(width=200, coloured=True))
+    head, _, _, row = text.splitlines()
+    assert head.startswith("\x1b[31mUnit u: ")
+    assert "\x1b[31mlost" in row
+    assert "\\x1b[31mred" in row
+    assert "\x1b" not in format_table(status(ready=False, instances=[evil]))

@@ -12,8 +12,10 @@ from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
 from unitagent.probes.server import ProbeServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from unitagent.core.probe_paths import Probe
+    from unitagent.probes.answers import ProcessFields
     from unitagent.probes.unit_list import UnitSource
     from unitagent.system.keyring import Keyring
 
@@ -71,22 +73,13 @@ class FakeAnswers:
     page: str = "unit"
     samples: int = 0
 
-    async def processes(self) -> list[dict[str, Any]]:
+    async def processes(self) -> Sequence[ProcessFields]:
         self.samples += 1
         await asyncio.sleep(0.05)
         return [{"pid": 42, "name": "sh"}]
 
-    def live(self) -> ProbeAnswer:
-        return self.probes.get("live", GOOD)
-
-    def ready(self) -> ProbeAnswer:
-        return self.probes.get("ready", GOOD)
-
-    def traffic(self) -> ProbeAnswer:
-        return self.probes.get("traffic", GOOD)
-
-    def startup(self) -> ProbeAnswer:
-        return self.probes.get("startup", GOOD)
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
+        return self.probes.get(probe.word, GOOD)
 
     def status(self) -> dict[str, Any]:
         return self.shown
@@ -98,8 +91,8 @@ class FakeAnswers:
     def is_ready(self) -> bool:
         return bool(self.shown["ready"])
 
-    def metrics(self) -> bytes:
-        return b"unitagent_ready 1.0\n"
+    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+        return b"" if processes is None else f"unitagent_workload_processes {len(processes)}.0\n".encode()
 
     def identity(self) -> tuple[str, int, str]:
         return self.unit, *self.who

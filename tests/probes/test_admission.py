@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
-from unitagent.probes.admission import Client, ClientTable, parse_origin
+from unitagent.probes.admission import Client, ClientTable, compute_connection_limit, parse_origin
 
 HERE = "192.0.2.1"
 PEER = "203.0.113.5"
@@ -49,7 +51,7 @@ def test_the_network_that_has_most_loses_its_oldest() -> None:
 def test_a_crowd_leaves_a_quarter_of_the_places_to_our_own() -> None:
     guests, those = full(*(f"10.0.{number}.1" for number in range(6)), HERE, HERE)
     admitted(guests, PEER)
-    assert gone(those) == [6]  # of our own, for they have more than a quarter now
+    assert gone(those) == [7]  # of our own, for they have more than a quarter now
     guests, those = full(*(f"10.0.{number}.1" for number in range(7)), HERE)
     admitted(guests, PEER)
     assert gone(those) == [0]
@@ -71,3 +73,26 @@ def test_a_request_that_waits_for_longer_holds_no_place() -> None:
     those[0].asked = 0.0
     admitted(guests, "10.0.2.1", 1.1)
     assert gone(those) == [0]
+
+
+def test_of_the_units_own_those_who_are_connected_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """Each one that is sent away asks, and comes back: were it the oldest, that would never end."""
+    peers = [f"10.0.{number // 200}.{number % 200}" for number in range(600)]
+    clients = ClientTable(512, lambda: set(peers))
+    those = [admitted(clients, peer, number * LATER) for number, peer in enumerate(peers)]
+    again = [admitted(clients, those[number].origin.address, 1000.0 + number) for number in range(511, 599)]
+    assert gone(those) == [*range(511, 600)]
+    assert gone(again) == [*range(87)]
+    assert len(caplog.records) == 1
+    assert "512 places" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("size", "files", "places"),
+    [(1, 1 << 20, 512), (256, 1 << 20, 512), (1024, 1 << 20, 2048), (1024, 1024, 512), (1, 100, 50)],
+)
+def test_the_places_follow_the_size_of_the_unit_and_the_limit_of_files(
+    monkeypatch: pytest.MonkeyPatch, size: int, files: int, places: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert compute_connection_limit(size) == places

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.probes.agents import HOST, FakeAnswers, ask, say, serving, status
 from tests.probes.loops import in_loop, until
 from unitagent.core.probe_answers import ProbeAnswer
+from unitagent.core.probe_paths import Probe
 from unitagent.probes import connections
 from unitagent.probes.admission import LIMIT
 
@@ -201,9 +202,9 @@ async def test_a_thousand_idle_connections_leave_room_for_probes() -> None:
 class Counting(FakeAnswers):
     count = 0
 
-    def live(self) -> ProbeAnswer:
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
         self.count += 1
-        return super().live()
+        return super().answer_probe(probe)
 
 
 @in_loop

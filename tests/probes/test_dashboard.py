@@ -109,7 +109,7 @@ def test_it_is_well_formed() -> None:
 
 
 def test_what_the_script_and_labels_refer_to_is_there() -> None:
-    used = set(re.findall(r'\bby\("([^"]+)"\)', SCRIPT)) | set(PAGE.values("aria-labelledby"))
+    used = set(re.findall(r'\bbyId\("([^"]+)"\)', SCRIPT)) | set(PAGE.values("aria-labelledby"))
     assert len(used) > 10
     assert used <= set(PAGE.values("id"))
     assert used >= set(PAGE.values("id"))

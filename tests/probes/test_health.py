@@ -15,7 +15,7 @@ from tests.probes.agents import HOST, saying
 from tests.probes.loops import in_loop, until
 from unitagent.errors import ConfigurationError
 from unitagent.probes import health
-from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, parse_health_url
+from unitagent.probes.health import FailedProbe, HealthProbe, HealthVerdict, ProbeSpec, parse_health_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -86,6 +86,60 @@ async def test_the_life_of_a_workload() -> None:
         await until(lambda: len(watched.told) == 3)
         assert watched.results == [True, False, True]
         watched.probe.stop()
+
+
+@in_loop
+async def test_what_goes_wrong_is_told_in_plain_words_and_cites_no_answer() -> None:
+    for answer, problem in (
+        (b"a secret line\r\n\r\n", "its answer is no HTTP"),
+        (b"", "it closed the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "its answer ended early"),
+    ):
+        async with saying(answer) as port:
+            assert await parse_health_url(f"http://{HOST}:{port}/health")(5.0) == problem
+    refused = await parse_health_url(f"http://{HOST}:{free_port()}/health")(5.0)
+    assert refused == "connection refused"
+
+
+@in_loop
+async def test_single_checks_are_reported_while_they_fail_and_once_when_they_pass_again() -> None:
+    answers = iter(["a", "a", "", "", "b", ""])
+    told: list[FailedProbe] = []
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109
+        try:
+            return next(answers)
+        except StopIteration:
+            return await asyncio.sleep(60, "")
+
+    question = ProbeSpec(check=check, interval=0, timeout=1, target="URL")
+    probe = HealthProbe([question], life=question, on_verdict=lambda _: None, on_probe=told.append)
+    probe.start()
+    await until(lambda: len(told) == 5)
+    probe.stop()
+    assert [(one.target, one.problem, one.answered) for one in told] == [
+        ("URL", "a", True), ("URL", "a", True), ("URL", "", True), ("URL", "b", True), ("URL", "", True)
+    ]  # fmt: skip
+
+
+@in_loop
+async def test_an_answer_that_is_overdue_while_the_engine_starts_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "OVERDUE", 0.02)
+    engine = Engine()
+    engine.code = None
+    told: list[FailedProbe] = []
+    async with engine.serving() as url:
+        question = ProbeSpec(check=parse_health_url(url), interval=0.01, timeout=0.5, target=url)
+        probe = HealthProbe([question], on_verdict=lambda _: None, on_probe=told.append)
+        probe.start()
+        await until(lambda: len(told) >= 2)
+        probe.stop()
+    assert told[:2] == [
+        FailedProbe(url, "no answer yet", answered=False),
+        FailedProbe(url, "no answer within 0.5 s"),
+    ]
 
 
 @in_loop

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.probes.agents import instance, status
 from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase, Reason
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import CpuCounter, Gauges, Metrics
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -87,16 +87,64 @@ def test_what_happened_is_counted() -> None:
 
 def test_recoveries_make_a_histogram() -> None:
     metrics = Metrics(0)
-    for total in (0.5, 1.0, 45.0, 9999.0):
-        metrics.observe_recovery(total)
+    for total in (0.022, 0.5, 1.0, 45.0, 9999.0):
+        metrics.observe_recovery(total, {"stop": total / 2, "barrier": None, "total": total})
     samples = read(metrics.render(status(), now=0.0))
     buckets = {
         limit: value(samples, "recovery_duration_seconds_bucket", le=limit)
-        for limit in ("1.0", "30.0", "60.0", "3600.0", "+Inf")
+        for limit in ("0.01", "0.025", "1.0", "30.0", "60.0", "3600.0", "+Inf")
     }
-    assert buckets == {"1.0": 2, "30.0": 2, "60.0": 3, "3600.0": 3, "+Inf": 4}
-    assert value(samples, "recovery_duration_seconds_count") == 4
-    assert value(samples, "recovery_duration_seconds_sum") == 10045.5
+    assert buckets == {"0.01": 0, "0.025": 1, "1.0": 3, "30.0": 3, "60.0": 4, "3600.0": 4, "+Inf": 5}
+    assert value(samples, "recovery_duration_seconds_count") == 5
+    assert value(samples, "recovery_duration_seconds_sum") == 10045.522
+    assert value(samples, "recovery_stage_seconds_total", stage="stop") == 10045.522 / 2
+    assert value(samples, "recovery_stage_seconds_total", stage="total") is None
+    assert value(samples, "recovery_stage_seconds_total", stage="barrier") is None
+
+
+def test_what_is_counted_of_the_whole_unit_comes_from_rank_0_alone() -> None:
+    ranks = [Metrics(rank) for rank in range(3)]
+    for metrics in ranks:
+        metrics.observe_restart(Reason.EXIT, 1)
+        metrics.observe_recovery(2.0)
+        metrics.observe_exit(1)
+    counted = [read(metrics.render(status(), now=0.0)) for metrics in ranks]
+    name = "restarts_total"
+    assert [value(one, name, reason="exit", origin_rank="1") for one in counted] == [1, None, None]
+    assert [value(one, "recovery_duration_seconds_count") for one in counted] == [1, None, None]
+    assert [value(one, "workload_exits_total", code="1") for one in counted] == [1, 1, 1]
+
+
+def test_names_of_the_unit_stand_in_one_metric_to_join_with() -> None:
+    metrics = Metrics(2, unit="chat", service="chat-prod", revision="v7")
+    samples = read(metrics.render(status(), now=0.0))
+    assert value(samples, "info", unit="chat", service="chat-prod", rank="2", revision="v7") == 1
+    assert [name for name, labels in samples if dict(labels).get("unit")] == ["unitagent_info"]
+
+
+def test_a_person_on_call_finds_budget_waits_and_what_the_agent_uses() -> None:
+    metrics = Metrics(0)
+    metrics.observe_failed_check()
+    metrics.observe_exchange(0.003)
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "", "since": 50.0}
+    shown = status(
+        conditions=[ready],
+        last_order={"at": 40.0},
+        budget={"used": 3, "allowed": 10, "window_seconds": 3600.0},
+    )
+    samples = read(metrics.render(shown, 0.0, Gauges(barrier_wait=7.5, requests_in_flight=4)))
+    assert value(samples, "ready_since_timestamp_seconds") == 50
+    assert value(samples, "last_order_timestamp_seconds") == 40
+    assert value(samples, "restart_budget_left") == 7
+    assert value(samples, "barrier_wait_seconds") == 7.5
+    assert value(samples, "requests_in_flight") == 4
+    assert value(samples, "health_check_failures_total") == 1
+    assert value(samples, "store_exchange_duration_seconds_bucket", le="0.005") == 1
+    assert value(samples, "store_exchange_duration_seconds_bucket", le="0.0025") == 0
+    assert samples["process_resident_memory_bytes", ()] > 1 << 20
+    unready = read(Metrics(0).render(status(ready=False, conditions=[ready]), now=0.0))
+    assert value(unready, "ready_since_timestamp_seconds") is None
+    assert value(unready, "restart_budget_left") is value(unready, "requests_in_flight") is None
 
 
 def test_a_fresh_agent_has_no_unknown_values() -> None:
@@ -110,7 +158,51 @@ def test_a_fresh_agent_has_no_unknown_values() -> None:
 def test_every_name_has_our_prefix_and_help() -> None:
     text = Metrics(0).render(status(), now=0.0).decode()
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
-    assert all(name.startswith("unitagent_") for name in names)
+    assert all(name.startswith(("unitagent_", "process_")) for name in names)
     assert {line.split("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"} <= names | {
-        f"unitagent_recovery_duration_seconds_{suffix}" for suffix in ("bucket", "count", "sum")
+        f"unitagent_{name}_duration_seconds_{suffix}"
+        for name in ("recovery", "store_exchange")
+        for suffix in ("bucket", "count", "sum")
     }
+
+
+def process(pid: int, cpu: float, **changes: object) -> dict[str, object]:
+    fields = {"pid": pid, "cpu_seconds": cpu, "memory_bytes": 100, "threads": 3, "open_files": 7}
+    return fields | changes
+
+
+def test_what_the_workload_uses_is_added_up() -> None:
+    text = Metrics(1).render(
+        status(), 0.0, Gauges(processes=[process(8, 1.5), process(9, 0.25, open_files=None)])
+    )
+    samples = read(text)
+    assert value(samples, "workload_processes") == 2
+    assert value(samples, "workload_cpu_seconds_total") == 1.75
+    assert value(samples, "workload_memory_bytes") == 200
+    assert value(samples, "workload_threads") == 6
+    assert value(samples, "workload_open_files") == 7
+
+
+def test_what_is_not_known_of_the_workload_has_no_sample() -> None:
+    assert not [name for name, _ in read(Metrics(1).render(status(), 0.0)) if "workload_" in name]
+    samples = read(Metrics(1).render(status(), 0.0, Gauges(processes=[process(8, 1.0, open_files=None)])))
+    assert value(samples, "workload_open_files") is None
+    assert value(samples, "workload_threads") == 3
+    nothing = read(Metrics(1).render(status(), 0.0, Gauges(processes=[])))
+    assert value(nothing, "workload_open_files") == value(nothing, "workload_processes") == 0
+
+
+def test_the_cpu_time_never_falls() -> None:
+    counter = CpuCounter()
+    totals = []
+    for seconds in ({8: 1.0, 9: 2.0}, {8: 1.5}, {8: 1.5, 10: 0.5}, {}, {8: 0.25}, {8: 0.5}):
+        counter.advance(seconds)
+        totals.append(counter.total)
+    assert totals == [3.0, 3.5, 4.0, 4.0, 4.25, 4.5]
+
+
+def test_a_process_with_the_number_of_another_counts_from_its_start() -> None:
+    counter = CpuCounter()
+    counter.advance({8: 5.0})
+    counter.advance({8: 0.5})
+    assert counter.total == 5.5

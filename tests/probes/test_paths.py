@@ -10,10 +10,11 @@ import pytest
 from tests.probes.agents import BAD, FakeAnswers, ask, instance, serving, status
 from tests.probes.loops import in_loop
 from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
+from unitagent.core.probe_paths import PROBES_BY_PATH, READY, Probe
 from unitagent.probes.answer_signature import BRIEF_HEADER, AnswerClaim, make_brief_question, verify_answer
 from unitagent.system.keyring import Keyring
 
-PROBES = {
+PROBES = {  # a contract: platforms are configured with these paths
     "/livez": "live",
     "/healthz": "live",
     "/readyz": "ready",
@@ -21,6 +22,10 @@ PROBES = {
     "/startupz": "startup",
 }
 NONCE = "0123456789abcdef"
+
+
+def test_the_table_holds_what_is_promised() -> None:
+    assert {path: probe.word for path, probe in PROBES_BY_PATH.items()} == PROBES
 
 
 @pytest.mark.parametrize("path", PROBES)
@@ -99,7 +104,7 @@ async def test_status_and_metrics() -> None:
         status, metrics = await ask(port, "/status"), await ask(port, "/metrics")
     assert (status.code, json.loads(status.body)) == (200, answers.shown)
     assert status.headers["content-type"] == "application/json"
-    assert (metrics.code, metrics.body) == (200, b"unitagent_ready 1.0\n")
+    assert (metrics.code, metrics.body) == (200, b"unitagent_workload_processes 1.0\n")
     assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -164,8 +169,10 @@ async def test_without_a_secret_nothing_is_signed() -> None:
 
 
 class Broken(FakeAnswers):
-    def ready(self) -> ProbeAnswer:
-        raise RuntimeError("boom")
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
+        if probe is READY:
+            raise RuntimeError("boom")
+        return super().answer_probe(probe)
 
 
 @in_loop

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from dataclasses import fields
 from typing import Any
 
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, instance, record, saying, serving, status
@@ -20,7 +20,7 @@ from unitagent.core.events import PeerAnswered, ProbeResult
 from unitagent.core.model import InstanceState
 from unitagent.probes.answer_signature import AnswerClaim, sign_answer
 from unitagent.probes.peer_http import _CHUNK as CHUNK
-from unitagent.probes.peer_http import _LIMIT as LIMIT
+from unitagent.probes.peer_http import _MAX_ANSWER as LIMIT
 from unitagent.probes.peer_http import HttpResponse
 from unitagent.probes.peer_http import _read_response as read
 from unitagent.probes.peers import PeerAsker, Peers, PeerVerdict, judge_answer
@@ -255,7 +255,7 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
 
 
 @in_loop
-async def test_questions_come_from_our_card() -> None:
+async def test_questions_come_from_our_interface() -> None:
     callers = []
 
     async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -28,11 +28,11 @@ class FakeUnits:
         self.open.set()
         self.error = error
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def list_units(self) -> list[dict[str, Any]]:
         await self._read("")
         return [{"unit": "u"}]
 
-    async def one(self, name: str) -> dict[str, Any] | None:
+    async def get_unit(self, name: str) -> dict[str, Any] | None:
         await self._read(name)
         return status() if name == "u" else None
 
@@ -113,7 +113,7 @@ async def test_a_crowd_is_answered_with_one_read_and_one_by_one(caplog: pytest.L
 async def test_the_store_is_asked_one_thing_at_a_time_and_again_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(unit_list, "_KEPT", 0.2)
+    monkeypatch.setattr(unit_list, "_REUSE", 0.2)
     store = FakeUnits()
     async with serving(units=store) as port:
         await asyncio.gather(*(ask(port, f"/units/{name}") for name in "abcdabcd"), ask(port, "/units"))
@@ -156,18 +156,18 @@ async def test_any_number_of_names_is_no_burden() -> None:
     store.open.clear()
     async with serving(units=store) as port:
         asked = [asyncio.create_task(ask(port, f"/units/{number}")) for number in range(100)]
-        await until(lambda: sum(each.done() for each in asked) == 100 - unit_list._MOST)
+        await until(lambda: sum(each.done() for each in asked) == 100 - unit_list._MAX_READINGS)
         assert {each.result().code for each in asked if each.done()} == {503}
         store.open.set()
         assert (await ask(port, "/units")).code == 200
         await asyncio.gather(*asked)
-    assert len(store.reads) == unit_list._MOST + 1
+    assert len(store.reads) == unit_list._MAX_READINGS + 1
 
 
 @in_loop
 async def test_who_goes_away_leaves_nothing_and_takes_nothing_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit_list, "_KEPT", 0.01)
-    monkeypatch.setattr(unit_list, "_WAITING", 10)
+    monkeypatch.setattr(unit_list, "_REUSE", 0.01)
+    monkeypatch.setattr(unit_list, "_MAX_WAITING", 10)
     store = FakeUnits()
     store.open.clear()
     answers = UnitAnswers(store)

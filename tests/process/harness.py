@@ -42,8 +42,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--oom-seconds", type=float, default=10.0)
     parser.add_argument("--service", help="a shell command to run as a service child")
     parser.add_argument("--vital", action="append", default=[], help="beginning of a name that it needs")
-    parser.add_argument("--errand", help="a command line to run again and again beside the workload")
-    parser.add_argument("--errand-seconds", type=float, default=20.0)
+    parser.add_argument("--exec-probe", help="a command line to run again and again beside the workload")
+    parser.add_argument("--exec-probe-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
     parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
     parser.add_argument("--warm", type=lambda text: text.split(","), help="modules of a gate to start from")
@@ -143,15 +143,15 @@ class Harness:
         warm_gate_client._load_code = load_mutant
 
     async def look_inside(self) -> None:
-        while (corpse := await self.workload.find_dead_process()) is None:
+        while (dead := await self.workload.find_dead_process()) is None:
             self.tell("look")
             await self.workload.wait_for_death(0.05)
-        self.tell("sick", said=corpse.describe())
+        self.tell("sick", said=dead.describe())
 
     async def run_errands(self, env: Mapping[str, str]) -> None:
-        errand = ExecProbe(self.reaper, self.born, shlex.split(self.options.errand), env)
+        exec_probe = ExecProbe(self.reaper, self.born, shlex.split(self.options.exec_probe), env)
         while True:
-            self.tell("errand", said=await errand.run(self.options.errand_seconds))
+            self.tell("exec_probe", said=await exec_probe.run(self.options.exec_probe_seconds))
             await asyncio.sleep(0.01)
 
     async def once(self) -> int:
@@ -174,7 +174,7 @@ class Harness:
             self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())
         beside = [asyncio.create_task(self.look_inside())]
-        if self.options.errand:
+        if self.options.exec_probe:
             beside.append(asyncio.create_task(self.run_errands(env)))
         await asyncio.wait((asked, self.exited), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()

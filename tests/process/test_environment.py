@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from unitagent.workload.environment import GangInfo, build_environment, explain_pairs, fill_placeholders
 
@@ -85,7 +85,7 @@ def test_service_links_are_removed_and_ports_kept(name: str) -> None:
     assert build_environment({name: "8000"}, GANG)[name] == "8000"
 
 
-def test_no_card_names_none() -> None:
+def test_no_interface_names_none() -> None:
     env = build_environment({}, replace(GANG, comm_ifname=""))
     assert "NCCL_SOCKET_IFNAME" not in env
     assert "GLOO_SOCKET_IFNAME" not in env

@@ -31,9 +31,9 @@ def shell(text: str) -> str:
     ],
 )
 def test_the_exit_code_is_the_answer(start: Start, text: str, said: str) -> None:
-    agent = start("--errand", shell(text), *STAYS)
-    until(lambda: len(agent.events("errand")) > 2, "three errands")
-    assert {line["said"] for line in agent.events("errand")} == {said}
+    agent = start("--exec-probe", shell(text), *STAYS)
+    until(lambda: len(agent.events("exec_probe")) > 2, "three probes")
+    assert {line["said"] for line in agent.events("exec_probe")} == {said}
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143
     assert agent.event("stopped")["left"] == []
@@ -41,9 +41,9 @@ def test_the_exit_code_is_the_answer(start: Start, text: str, said: str) -> None
 
 def test_one_that_hangs_is_killed_with_its_children(start: Start, tmp_path: Path) -> None:
     hangs = f"sleep 1000 & echo >> {tmp_path}/runs; wait"
-    agent = start("--errand", shell(hangs), "--errand-seconds", "0.2", *STAYS)
-    until(lambda: len(agent.events("errand")) > 2, "three errands")
-    assert agent.event("errand")["said"] == "sh did not end within 0.2 s"
+    agent = start("--exec-probe", shell(hangs), "--exec-probe-seconds", "0.2", *STAYS)
+    until(lambda: len(agent.events("exec_probe")) > 2, "three probes")
+    assert agent.event("exec_probe")["said"] == "sh did not end within 0.2 s"
     children = [
         p for p in procfs.read_process_table().values() if p.parent == agent.pid and p.name == "sleep"
     ]
@@ -53,8 +53,8 @@ def test_one_that_hangs_is_killed_with_its_children(start: Start, tmp_path: Path
 
 
 def test_a_stop_does_not_wait_for_one(start: Start, tmp_path: Path) -> None:
-    agent = start("--grace", "1000", "--errand", shell(f"touch {tmp_path}/runs; sleep 1000"), *STAYS)
-    until((tmp_path / "runs").exists, "the errand runs")
+    agent = start("--grace", "1000", "--exec-probe", shell(f"touch {tmp_path}/runs; sleep 1000"), *STAYS)
+    until((tmp_path / "runs").exists, "the probe runs")
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143
     assert agent.event("stopped")["left"] == []
@@ -62,7 +62,7 @@ def test_a_stop_does_not_wait_for_one(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["/no/such/program", "no-such-program", "/"])
 def test_one_that_cannot_be_run_says_so(start: Start, program: str) -> None:
-    agent = start("--errand", program, *STAYS)
-    assert agent.event("errand")["said"].startswith(f"cannot run {program}: ")
+    agent = start("--exec-probe", program, *STAYS)
+    assert agent.event("exec_probe")["said"].startswith(f"cannot run {program}: ")
     agent.send(signal.SIGTERM)
     assert agent.finish() == 143

@@ -58,7 +58,7 @@ def _parent(kind: str) -> Iterator[int]:
 
 
 def _pids(found: frozenset[DeadProcess]) -> set[int]:
-    return {corpse.pid for corpse in found}
+    return {dead.pid for dead in found}
 
 
 def test_a_killed_child_that_nobody_reaps_is_named_at_the_second_look() -> None:
@@ -84,7 +84,7 @@ def test_a_child_that_was_reaped_has_been_noticed() -> None:
         assert child not in _pids(find_killed_zombies(_find_own()))
 
 
-def test_service_children_and_their_kin_are_not_the_workloads() -> None:
+def test_service_children_and_their_relatives_are_not_the_workloads() -> None:
     with _parent("killed") as child:
         assert child not in _pids(find_killed_zombies(_find_own({_parent_of(child)})))
 

@@ -15,8 +15,8 @@ import pytest
 from tests.ports import free_port
 from tests.process.conftest import DEADLINE, Agent, program
 from tests.process.fuse import HangingFolder
-from unitagent.system import procfs
-from unitagent.workload import tcp_listeners
+from unitagent.system import procfs, tcp_sockets
+from unitagent.system.tcp_sockets import TcpState
 from unitagent.workload.resource_release import HeldResources, ResourceRelease, find_gpu_holders
 
 if TYPE_CHECKING:
@@ -58,17 +58,17 @@ def test_both_ways_to_learn_who_listens_agree(family: socket.AddressFamily, addr
         for one in (ours, bound):
             one.bind((address, 0))
         ours.listen()
-        inode = procfs.read_link(f"/proc/self/fd/{ours.fileno()}")
-        mine = (inode, ours.getsockname()[1])
+        link = procfs.read_link(f"/proc/self/fd/{ours.fileno()}")
+        mine = (ours.getsockname()[1], link)
         for look in (
-            tcp_listeners._query_kernel(family),
-            tcp_listeners._read_proc_net(),
-            tcp_listeners.list_listeners(),
+            tcp_sockets._query_listeners(family),
+            tcp_sockets.list_tcp_sockets(TcpState.LISTEN),
+            tcp_sockets.list_listeners(),
         ):
-            found = list(look)
+            found = [(one.port, one.link) for one in look]
             assert found.count(mine) == 1
-            assert bound.getsockname()[1] not in {port for _, port in found}
-    assert mine not in tcp_listeners.list_listeners()
+            assert bound.getsockname()[1] not in {port for port, _ in found}
+    assert mine not in [(one.port, one.link) for one in tcp_sockets.list_listeners()]
 
 
 def test_a_port_that_was_meant_for_the_workload(holdings: ResourceRelease) -> None:

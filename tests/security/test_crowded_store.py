@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.local import until
 from tests.security.changing import OLD, Changing
 from tests.security.test_changed_secret import Make, make
-from unitagent.store.embedded import _PLACES
+from unitagent.store.embedded import _MAX_CONNECTIONS
 
 __all__ = ["make"]
 
@@ -23,7 +23,8 @@ MUCH = b"*10\r\n" + 9 * (b"$16384\r\n" + b"x" * 16384 + b"\r\n")
 PAUSE = 0.002  # seconds before one comes back
 
 pytestmark = pytest.mark.skipif(
-    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * _PLACES, reason="so many connections cannot be made"
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * _MAX_CONNECTIONS,
+    reason="so many connections cannot be made",
 )
 
 
@@ -37,7 +38,7 @@ class Crowd:
         self._port, self._says, self._closing = port, says, threading.Event()
         self._ready = selectors.DefaultSelector()
         self.held, self.put_out = 0, 0
-        for number in range(_PLACES):
+        for number in range(_MAX_CONNECTIONS):
             self._come(number)
         self._thread = threading.Thread(target=self._stay)
         self._thread.start()
@@ -78,7 +79,7 @@ class Crowd:
 @contextlib.contextmanager
 def crowd(port: int, says: bytes) -> Iterator[Crowd]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], 2 * _PLACES), files[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], 2 * _MAX_CONNECTIONS), files[1]))
     one = Crowd(port, says)
     try:
         yield one
@@ -94,7 +95,7 @@ def test_a_crowd_of_strangers_keeps_no_rank_out(make: Make, says: bytes) -> None
     unit: Changing = make("")
     unit.form(OLD)
     with crowd(unit.port, says) as strangers:
-        until(lambda: strangers.put_out > _PLACES, "they are put out")
+        until(lambda: strangers.put_out > _MAX_CONNECTIONS, "they are put out")
         unit.agents[2].close()
         unit.start(2)
         unit.ready(above=1)

@@ -154,7 +154,7 @@ def test_a_version_that_is_yet_to_come_is_told_once(server: Server) -> None:
     tell()
 
 
-def test_an_operator_reads_no_more_of_a_board_than_agents_write(server: Server) -> None:
+def test_an_operator_reads_no_more_of_a_table_than_agents_write(server: Server) -> None:
     @story
     async def tell() -> None:
         store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0")
@@ -168,7 +168,7 @@ def test_an_operator_reads_no_more_of_a_board_than_agents_write(server: Server) 
     tell()
 
 
-def test_a_board_whose_ranks_are_all_filled_can_be_read(server: Server) -> None:
+def test_a_table_whose_ranks_are_all_filled_can_be_read(server: Server) -> None:
     @story
     async def tell() -> None:
         store = RedisStore("u", server.url, timeout=20, rank=0, incarnation="a0", warn=lambda _: None)

@@ -57,7 +57,7 @@ def poison(server: Server) -> None:
     server.command("SET", keys.output(1), codec.encode_value(OUTPUT))
 
 
-def test_what_is_in_the_store_is_shown_and_not_obeyed(solo: Solo, server: Server) -> None:
+def test_what_is_in_the_store_is_shown_and_not_interpreted(solo: Solo, server: Server) -> None:
     solo.popen.kill()
     solo.popen.wait()
     poison(server)

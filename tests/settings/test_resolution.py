@@ -308,7 +308,7 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(name: str, text: st
 
 
 @pytest.mark.parametrize("text", ["=eth0", "^docker0", "eth0,eth1"])
-def test_who_lists_cards_is_told_where_lists_belong(text: str) -> None:
+def test_who_lists_interface_is_told_where_lists_belong(text: str) -> None:
     (said,) = problems(ALONE | {"COMM_IFNAME": text})
     assert "name the one interface" in said
     assert "set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to them" in said

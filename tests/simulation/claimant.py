@@ -18,6 +18,7 @@ class Claimant:
     def __init__(self, one: Instance, me: Record) -> None:
         self._one, self._me = one, me
         self._leases = Leases()
+        self._takeover = one.world.timing.takeover
         self._heard: dict[str, float] = {}
         one.world.schedule(0.0, self._look)
 
@@ -48,7 +49,10 @@ class Claimant:
         self._leases = self._leases.after_reply(
             rank_claim.collect_beats(reply), one.clock, timing.contact_gap, keep=known
         )
-        rank = rank_claim.find_free_rank(reply, self._leases, self._me, timing, self._heard)
+        self._takeover = rank_claim.find_longest_takeover(reply, self._takeover)
+        rank = rank_claim.find_free_rank(
+            reply, self._leases, self._me, timing, self._heard, takeover=self._takeover
+        )
         if rank is None or one.paused or self._answers(reply, rank):
             self._look_again()
         else:

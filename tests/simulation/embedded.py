@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.fakestore import StoreState
-from tests.simulation.boards import Boards
+from tests.simulation.stores import Boards
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance

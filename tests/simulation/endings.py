@@ -32,11 +32,16 @@ class Endings:
         """A workload is told to stop: rightly, and in its turn."""
         if one.state.workload.cut_off:
             self._check_isolated(one, grace)
-        elif not (self._list_reasons(one) or self.watch.blinded or self._has_lost_leader(one)):
-            about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
-            self.watch.report_violation(about, f"{one.incarnation} stops its workload for no reason")
+        else:
+            self._check_reason(one)
         if self.watch.plan.profile is Profile.DRAIN and self.watch.pure:
             self._in_turn(one)
+
+    def _check_reason(self, one: Instance) -> None:
+        self._note_lost_members(one)
+        if not (self._list_reasons(one) or self.watch.blinded):
+            about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
+            self.watch.report_violation(about, f"{one.incarnation} stops its workload for no reason")
 
     def _check_isolated(self, one: Instance, grace: float) -> None:
         """7: only who has heard nothing for a lease, neither from the store nor from who could vouch for it.
@@ -58,16 +63,22 @@ class Endings:
                 "6 store", f"{one.incarnation} takes itself for isolated, and its peers answer"
             )
 
-    def _has_lost_leader(self, one: Instance) -> bool:
-        """5: whether rank 0 was replaced, since the store lost it, and it could not write again while a
-        newcomer waited.
+    def _note_lost_members(self, one: Instance) -> None:
+        """5: a member is replaced that the store lost, and that could not write again for a takeover; in a
+        split store also one on the other side (seed 100005284).
         """
-        work, world = one.workload, self.watch.world
-        if work is None or self.watch.plan.guard:
-            return False
-        leader = next(two for two in world.lives if two.incarnation == work.gang.incarnations[0])
-        silent = world.now - leader.last_answer > world.timing.takeover
-        return silent and leader.last_answer <= world.boards.lost_at
+        work, world, boards = one.workload, self.watch.world, self.watch.world.boards
+        server = boards.of(one.host)
+        if work is None or server is None:
+            return
+        forgotten = world.now - world.timing.takeover
+        for two in world.lives:
+            elsewhere = boards.old is not None and boards.of(two.host) is not server
+            silent = two.last_answer <= min(boards.lost_at, forgotten)
+            holder = server.board.holders.get(two.rank) or two.incarnation
+            replaced = two.incarnation in work.gang.incarnations and holder != two.incarnation
+            if replaced and (silent or (elsewhere and boards.split_at <= forgotten)):
+                self.watch.add_strike(two.rank, "replaced")
 
     def _list_reasons(self, one: Instance) -> list[Strike]:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's. What happened

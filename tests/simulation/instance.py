@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from tests.simulation.claimant import Claimant
 from tests.simulation.resting import check_rest
@@ -16,6 +17,7 @@ from unitagent.core.events import (
     Event,
     Exchanged,
     HealthChecked,
+    HealthProbed,
     PeerAnswered,
     PeersChecked,
     PortFound,
@@ -25,7 +27,7 @@ from unitagent.core.events import (
     StoreFailed,
     Tick,
     WorkloadGone,
-    WorkloadSick,
+    WorkloadUnhealthy,
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 PROBE_PORT = 9470
 BUSY = 0.25  # seconds between two looks at the clock while something is on
 NO_RANK = -1
+_STILL_FREE = 0.9  # how likely a port that was free at the last start is free at the next one
 _UP = Shutdown()
 
 
@@ -80,7 +83,7 @@ class Instance:
         self.watching: frozenset[str] = frozenset()
         self.names_until = world.now + world.rng.uniform(0.0, world.plan.names)
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
-        self._count = self._sent = 0
+        self._count = self._sent = self._next_port = 0
         odd = dict(world.odd.get(slot, {}))
         self.secret = str(odd.pop("secret", ""))
         self.odd = bool(odd or self.secret)
@@ -261,7 +264,7 @@ class Instance:
         """Its shell has found that the workload lives and cannot work."""
         if self.workload is not None and self.workload.main and self.state.me.state.serving:
             self.handle_event(
-                WorkloadSick, make_failure(self.state, self.rank, Reason.STALLED, "no token is made")
+                WorkloadUnhealthy, make_failure(self.state, self.rank, Reason.STALLED, "no token is made")
             )
 
     # what it does
@@ -278,9 +281,10 @@ class Instance:
             case act.WatchPeers():
                 self.watching = frozenset(peer.incarnation for peer in action.peers if peer.port)
             case act.FindPort():
-                world.schedule(
-                    rng.uniform(0.01, 0.1), self.handle_event, PortFound, action.generation, world.port()
-                )
+                port = self._next_port if self._next_port and rng.random() < _STILL_FREE else world.port()
+                self._next_port = world.port()
+                facts = action.generation, port, self._next_port
+                world.schedule(rng.uniform(0.01, 0.1), self.handle_event, PortFound, *facts)
             case act.Spawn():
                 self._spawn(action.gang)
             case act.Stop():
@@ -417,7 +421,9 @@ class Instance:
         if workload is not self.workload or not workload.main or workload.stopped is not None:
             return
         healthy = self.state.me.state is InstanceState.HEALTHY
-        if not workload.sick and (healthy or workload.unwell or self.world.is_complete(workload.gang)):
+        passes = not workload.sick and (healthy or workload.unwell or self.world.is_complete(workload.gang))
+        self.handle_event(HealthProbed, "health", "" if passes else "it does not answer")
+        if passes:
             self.handle_event(HealthChecked, not workload.unwell, "", False)
             failed = 0
         elif healthy:

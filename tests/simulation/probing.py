@@ -29,7 +29,7 @@ class Probing:
             "/traffic": 404 if going or not leads else 200 if ready else 503,
         }
         said = {
-            "/livez": probe_answers.answer_livez().code,
+            "/livez": probe_answers.answer_livez(state).code,
             "/readyz": probe_answers.answer_readyz(state).code,
             "/traffic": probe_answers.answer_traffic(state).code,
         }

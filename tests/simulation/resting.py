@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action
 from unitagent.core.apply_event import LATE_TICKS

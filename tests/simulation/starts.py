@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.simulation.bounds import ROUND_TRIP
 from unitagent.core.model import Gang
 from unitagent.core.state import State
 
@@ -25,7 +26,7 @@ class Starts:
         self.watch = watch
         self.gangs: dict[int, list[Gang]] = {}
         self.began: dict[int, float] = {}
-        self._stood: set[tuple[str, int]] = set()
+        self._stood: dict[tuple[str, int], float] = {}  # since when
         self._spawned: set[tuple[str, str]] = set()
         self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
@@ -35,7 +36,7 @@ class Starts:
         """1: no generation is entered over a living workload."""
         here = one.state.me.generation
         if here != before.me.generation:
-            self._stood.add((one.incarnation, here))
+            self._stood.setdefault((one.incarnation, here), self.watch.world.now)
             if one.working:
                 self.watch.report_violation(
                     "1 overlap", f"{one.incarnation} announced {here} with a workload"
@@ -77,7 +78,7 @@ class Starts:
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
-        asked, or they stood at the next barrier already when it took the rank, and start anew in any case.
+        asked, or they stood at a later barrier already when it took the rank, and start anew in any case.
         Where the store loses the old one, or that the new one came, they may meet that one there, too.
         """
         if self.watch.plan.guard:
@@ -93,7 +94,11 @@ class Starts:
         new = next(two for two in self.watch.world.lives if two.incarnation == gang.incarnations[0])
         lost_at = self.watch.world.boards.lost_at
         lost = lost_at > min(new.born, former.died or new.born) or former.last_answer <= lost_at
-        again = one.state.barrier.entered - one.skew < new.joined
+        again = any(
+            at < new.joined
+            for (who, generation), at in self._stood.items()
+            if who == one.incarnation and generation > old_generation
+        )
         if former.asked is None and not (ordered or lost or again):
             self.watch.report_violation(
                 "5 leader", f"{one.incarnation} goes on with {gang.incarnations[0]} after {old}"
@@ -126,13 +131,17 @@ class Starts:
 
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
         """Whether the store has lost that this one started before it showed it to any of the new gang, and
-        has had no word of it since: a store that forgot tells nobody that a Unit runs. Of a Unit of one,
-        which waits for no others, it may have had its word when the new one was about to start.
+        has had no word of it since: a store that forgot tells nobody that a Unit runs. Its first word may
+        cross the last one of the barrier (seed 70000207). A Unit of one waits for no others, so there it may
+        come whenever the new one had joined.
         """
+        boards = self.watch.world.boards
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
         untold = all(old.id not in one.shown for one in new)
         late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
-        return untold and (late or other.last_answer <= self.watch.world.boards.lost_at)
+        returned = boards.returned.get(other.incarnation, float("inf"))
+        crossed = returned > self.watch.world.now - ROUND_TRIP
+        return untold and (late or crossed or other.last_answer <= boards.lost_at)
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""

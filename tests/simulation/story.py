@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import fields
+
 from unitagent.core.actions import AskPeer, CheckPeers, Exchange, Log, Quit, Spawn, WatchPeers
-from unitagent.core.events import Exchanged, HealthChecked, PeerAnswered, Tick
+from unitagent.core.events import Exchanged, HealthChecked, HealthProbed, PeerAnswered, Tick
 from unitagent.core.state import State
 
 
@@ -31,7 +32,8 @@ class Story:
         changes = ", ".join(_list_changes(before, after))
         acts = ", ".join(_describe_action(action) for action in did)
         quiet = all(isinstance(action, Exchange | AskPeer) for action in did)
-        if isinstance(event, Tick | Exchanged | PeerAnswered | HealthChecked) and not changes and quiet:
+        common = isinstance(event, Tick | Exchanged | PeerAnswered | HealthChecked | HealthProbed)
+        if common and not changes and quiet:
             return
         self.add(
             now, after.me.incarnation, f"{_describe_event(event)}: {changes}{' => ' if acts else ''}{acts}"

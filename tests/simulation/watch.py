@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.simulation.endings import Endings
-from tests.simulation.lookouts import Lookout
-from tests.simulation.memories import Memories
+from tests.simulation.memory_validators import Memories
 from tests.simulation.plan import Plan
 from tests.simulation.starts import Starts
+from tests.simulation.time_validators import Lookout
 from unitagent.core.events import Event
 from unitagent.core.failures import REBUILT_WITHIN
 from unitagent.core.model import Gang, Record

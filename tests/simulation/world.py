@@ -9,15 +9,15 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from tests.simulation.boards import Boards
 from tests.simulation.embedded import Embedded
 from tests.simulation.instance import Instance
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan, draw_plan
+from tests.simulation.stores import Boards
 from tests.simulation.story import Story
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload
-from unitagent.core.events import PeerHungUp, Pushed
+from unitagent.core.events import PeerHungUp, StoreNotified
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.model import Gang, Mode
 
@@ -95,7 +95,7 @@ class World:
         for one in self.living:
             hears = one is not sender and one.rank >= 0 and self.boards.are_together(sender.host, one.host)
             if hears and self.rng.random() >= LOST_PUSHES:
-                self.schedule(self.rng.uniform(0.001, 0.03), one.handle_event, Pushed)
+                self.schedule(self.rng.uniform(0.001, 0.03), one.handle_event, StoreNotified)
 
     def port(self) -> int:
         """A free port."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from tests.entries import entry
 from tests.records import failed, moment, record
@@ -71,15 +71,15 @@ def _near(value: dict[str, Any]) -> st.SearchStrategy[bytes]:
 LIES = (
     st.binary(max_size=40)
     | _JSON.map(lambda value: json.dumps(value).encode())
-    | st.tuples(st.integers(0, 9), _near(asdict(failed(1)))).map(lambda pair: b"%d %s" % pair)
-    | _near(asdict(record(1, "b", size=2)))
-    | _near(asdict(moment()))
-    | _near(asdict(Order(kind=OrderKind.RESTART, generation=1)))
+    | st.tuples(st.integers(0, 9), _near(to_builtins(failed(1)))).map(lambda pair: b"%d %s" % pair)
+    | _near(to_builtins(record(1, "b", size=2)))
+    | _near(to_builtins(moment()))
+    | _near(to_builtins(Order(kind=OrderKind.RESTART, generation=1)))
     | st.sampled_from([b"9007199254740991", b"b 1 1", b"b 9007199254740991 -1", b"1e3", b"0x10", b"00"])
 )
 
 
-ENTRIES = st.tuples(st.sampled_from([b"1", b"9007199254740991", b"x"]), _near(asdict(entry()))).map(
+ENTRIES = st.tuples(st.sampled_from([b"1", b"9007199254740991", b"x"]), _near(to_builtins(entry()))).map(
     lambda pair: b"%s 5000 1 a %s" % pair
 )
 

@@ -85,7 +85,7 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
         assert set((await mine.read()).records) == {0}
         history = UnitHistory("u", url, timeout=5)
         await history.add([moment()], lambda: 5)
-        assert len((await history.read()).moments) == 1
+        assert len((await history.read()).events) == 1
 
 
 # The lack of HMGET costs nothing but time (``test_quiet_heartbeat.py``).

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.fakestore import FakeServer, FakeStore
 from tests.listening import story, until
@@ -19,6 +19,7 @@ from unitagent.agent.rank_claim import (
     claim_free_rank,
     explain_all_held,
     find_free_rank,
+    find_longest_takeover,
     is_settled,
 )
 from unitagent.core.events import ProbeResult
@@ -296,6 +297,7 @@ class Looks:
             Leases(),
             {rank: holder(rank) for rank in range(SIZE)},
         )
+        self.takeover = timing.takeover
 
     def at(self, now: float, *, age: float = 99.0, beats: dict[int, int] | None = None) -> int | None:
         """The rank that is free; ``beats`` are the holders' counts, 1 where nothing else is said."""
@@ -304,7 +306,8 @@ class Looks:
         gap, known = self.timing.contact_gap, tuple(self.leases.by_incarnation)
         self.leases = self.leases.after_reply(shown, now, gap, keep=known)
         reply = Reply(holder="", generation=4, records=self.records, beats=shown, age=age)
-        return find_free_rank(reply, self.leases, SPARE, self.timing)
+        self.takeover = find_longest_takeover(reply, self.takeover)
+        return find_free_rank(reply, self.leases, SPARE, self.timing, takeover=self.takeover)
 
 
 @pytest.fixture
@@ -349,6 +352,16 @@ def test_a_holder_that_the_store_has_forgotten_has_time_to_write_again(looks: Lo
     assert looks.at(8.5, beats={1: 9, 2: 9}) == 0
     looks.records[0] = forgotten
     assert looks.at(9, beats={0: 2, 1: 10, 2: 10}) is None
+
+
+def test_a_forgotten_holder_with_a_longer_lease_than_mine_has_its_own_time_to_write_again(
+    looks: Looks,
+) -> None:
+    looks.records[0] = replace(looks.records[0], lease=10.0)
+    looks.at(0)
+    del looks.records[0]
+    free = [looks.at(now / 2, beats={1: now, 2: now}) for now in range(2, 28)]
+    assert free.index(0) / 2 + 1 == pytest.approx(1 + 12 + 0.5)  # a takeover after the store was without it
 
 
 @pytest.mark.parametrize("age", [0.0, 4.9])

@@ -19,6 +19,8 @@ from tests.listening import Heard, story, until
 from tests.ports import free_port
 from tests.records import exchange, record
 from tests.servers import running
+from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup
+from unitagent.core.exits import Exit
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store import embedded
 from unitagent.store.address import make_embedded_location
@@ -26,9 +28,10 @@ from unitagent.store.connection import resolve_blocking
 from unitagent.store.embedded import EmbeddedServer, find_server
 from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
+from unitagent.workload.reaper import Reaper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
 SECRET = 's3 "cret\\\n é'  # noqa: S105
 KEYS, NONE = Keyring(SECRET), Keyring()
@@ -252,3 +255,23 @@ def test_a_spawn_of_the_callers_own_is_used() -> None:
 def test_names_are_resolved_to_addresses() -> None:
     assert resolve_blocking("127.0.0.1") == ["127.0.0.1"]
     assert set(resolve_blocking("localhost")) <= {"127.0.0.1", "::1"}
+
+
+@story
+async def test_a_server_that_ends_just_after_the_wait_for_its_end_is_stopped(
+    reaped: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = StoreSetup(lambda: make_embedded_location("127.0.0.1", 1, ()), embedded_here=True, ip="127.0.0.1")
+    supervisor = EmbeddedStoreSupervisor(where, Reaper())
+    supervisor._pid = os.posix_spawn(  # noqa: ASYNC221 - it does not wait
+        "/bin/sleep", ["sleep", "100"], {}
+    )
+    reaped.append(supervisor._pid)
+
+    async def give_up(waiting: Coroutine[object, object, bool], _seconds: float) -> None:
+        waiting.close()
+        supervisor._on_exit(Exit(0, None))
+        raise TimeoutError
+
+    monkeypatch.setattr(asyncio, "wait_for", give_up)
+    await supervisor.stop()

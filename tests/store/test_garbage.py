@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from tests.listening import story
 from tests.records import exchange, failed, record
@@ -241,12 +242,12 @@ async def test_text_that_is_no_unicode_is_written_readably(open_store: Open) -> 
     ],
 )
 def test_a_record_out_of_its_ranges_is_no_record(change: dict[str, object]) -> None:
-    good = asdict(record(0, "a"))
+    good = to_builtins(record(0, "a"))
     assert codec.decode_record(json.dumps(good).encode(), 0) == record(0, "a")
     assert codec.decode_record(json.dumps(good | change).encode(), 0) in {"", *change}
 
 
-WISH = json.dumps(asdict(Order(kind=OrderKind.RESTART, generation=1))).encode()
+WISH = json.dumps(to_builtins(Order(kind=OrderKind.RESTART, generation=1))).encode()
 
 
 @pytest.mark.parametrize(
@@ -334,7 +335,7 @@ def test_the_largest_record_of_ours_is_read(open_store: Open, size: int, charges
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    raw = json.dumps(asdict(record(0, "a")) | {"colour": "blue"}).encode()
+    raw = json.dumps(to_builtins(record(0, "a")) | {"colour": "blue"}).encode()
     assert codec.decode_record(raw, 0) == record(0, "a")
 
 

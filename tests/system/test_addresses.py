@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from unitagent.errors import ConfigurationError
-from unitagent.system.addresses import bind_tcp, join_host_port, refuse_unreachable_listener
+from unitagent.system.addresses import bind_tcp, refuse_unreachable_listener
+from unitagent.system.host_port import join_host_port
 
 
 @pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])

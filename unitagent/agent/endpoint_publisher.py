@@ -12,8 +12,9 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
-from unitagent.agent.views import Views
+from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.core.probe_answers import OK
+from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import StoreError
 from unitagent.settings import Settings
 from unitagent.store.protocol import Endpoint
@@ -21,20 +22,25 @@ from unitagent.store.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-_SHARE = 0.25  # of the lease, after which an entry is renewed; a heartbeat more is still below the lease
+_RENEWAL_FRACTION = 0.25  # of the lease; then an entry is renewed, at the latest a heartbeat later
+_CALM = 0.1  # seconds in which a change of anything but the traffic may wait for the next one
 _FAREWELL = 0.5  # seconds to withdraw the entry at the end
 
 
 class EndpointPublisher:
     """Publishes the endpoint of one Unit from its first generation until its agent exits."""
 
-    def __init__(self, registry: Registry, views: Views, settings: Settings, ip: str, port: int) -> None:
+    def __init__(
+        self, registry: Registry, answers: AgentAnswers, settings: Settings, ip: str, port: int
+    ) -> None:
         self._registry = registry
-        self._views = views
+        self._answers = answers
         self._settings = settings
         self._address = (ip, port)
         self._published: Endpoint | None = None
         self._is_reachable = True
+        self._published_at = -_CALM
+        self._is_held = False
         self._due_at = 0.0
 
     @contextlib.asynccontextmanager
@@ -55,17 +61,29 @@ class EndpointPublisher:
                 await self._publish_changes()
             except Exception as error:  # noqa: BLE001 - any error is logged and retried
                 self._log_failure(error)
-            await self._views.next_step()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CALM if self._is_held else None):
+                    await self._answers.next_step()
 
     async def _publish_changes(self) -> None:
-        entry = self._make_entry()
-        if not entry.generation or (entry == self._published and time.monotonic() < self._due_at):
+        entry, now = self._make_entry(), time.monotonic()
+        self._is_held = False
+        if not entry.generation or (now < self._due_at and not self._is_news(entry, now)):
+            self._is_held = bool(entry.generation) and entry != self._published
             return
-        first, self._published = self._published is None, entry
+        first, self._published, self._published_at = self._published is None, entry, now
         self._due_at = time.monotonic() + self._settings.heartbeat
         await self._registry.announce_endpoint(entry, first=first)
-        self._due_at = time.monotonic() + _SHARE * self._settings.lease
+        self._due_at = time.monotonic() + _RENEWAL_FRACTION * self._settings.lease
         self._is_reachable = True
+
+    def _is_news(self, entry: Endpoint, now: float) -> bool:
+        """Whether to publish at once: a restart changes the phase several times within milliseconds, and only
+        those who send traffic cannot wait.
+        """
+        if self._published is None or entry.traffic != self._published.traffic:
+            return True
+        return entry != self._published and now - self._published_at >= _CALM
 
     def _log_failure(self, error: Exception) -> None:
         """Log one failure per outage."""
@@ -76,19 +94,19 @@ class EndpointPublisher:
 
     def _make_entry(self) -> Endpoint:
         settings, (ip, port) = self._settings, self._address
-        *_, incarnation = self._views.identity()
+        *_, incarnation = self._answers.identity()
         return Endpoint(
             unit=settings.unit,
             service=settings.service or settings.unit,
             revision=settings.revision,
             incarnation=incarnation,
-            generation=self._views.generation(),
+            generation=self._answers.generation(),
             ip=ip,
             port=port,
             probe_port=settings.http_port,
-            traffic=self._views.traffic().code == OK,
+            traffic=self._answers.answer_probe(TRAFFIC).code == OK,
             lease=settings.lease,
-            phase=self._views.phase().value,
+            phase=self._answers.phase().value,
         )
 
     async def _withdraw_entry(self) -> None:

@@ -17,9 +17,10 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action
 from unitagent.core.history import EventKind, HistoryEvent, derive_events
@@ -31,19 +32,19 @@ from unitagent.system import redaction
 
 _log = logging.getLogger(__name__)
 
-_MOST = 1000  # events kept while the store does not accept them
+_MAX_QUEUED = 1000  # events kept while the store does not accept them
 _AT_ONCE = 100  # events in one write
 _GATHER = 0.1  # seconds in which events are gathered for one write
 _CROWD = 500  # instances per second that write when all have news
 _LINGER = 5.0  # seconds before an idle connection is closed
-_SHORTEST, _LONGEST = 0.5, 60.0  # seconds before a write is retried, unless there is news
+_MIN_RETRY, _MAX_RETRY = 0.5, 60.0  # seconds before a write is retried, unless there is news
 _FAREWELL = 0.5  # seconds to write the last events
 
 
 class HistoryStore(Protocol):
     """Where events are stored."""
 
-    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Store these events; ``clock`` is the clock of their timestamps."""
 
     async def close(self) -> None:
@@ -66,18 +67,19 @@ class HistoryWriter:
         self._is_reachable = True
         self._is_broken = False
 
-    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> None:
-        """Queue the events of one step of the agent."""
+    def observe_step(self, before: State, after: State, actions: Sequence[Action]) -> list[HistoryEvent]:
+        """Queue the events of one step of the agent, and return them."""
         if self._is_broken:
-            return
+            return []
         try:
-            self._failure, moments = derive_events(self._failure, before, after, actions)
+            self._failure, events = derive_events(self._failure, before, after, actions)
         except Exception as error:  # noqa: BLE001  # an error here must not stop the agent
             self._is_broken = True
             _log.error("internal error: the Unit's history ends here: %r", error)
-            return
-        for moment in moments:
-            self._enqueue_event(moment)
+            return []
+        for event in events:
+            self._enqueue_event(event)
+        return events
 
     @contextlib.asynccontextmanager
     async def write_in_background(self) -> AsyncIterator[None]:
@@ -93,16 +95,16 @@ class HistoryWriter:
             await asyncio.wait([task])
             await self._store.close()
 
-    def _enqueue_event(self, moment: HistoryEvent) -> None:
-        self._queue.append(replace(moment, number=self._count))
+    def _enqueue_event(self, event: HistoryEvent) -> None:
+        self._queue.append(replace(event, number=self._count))
         self._count += 1
-        if len(self._queue) > _MOST:
+        if len(self._queue) > _MAX_QUEUED:
             self._queue.popleft()
             self._dropped += 1
         self._news.set()
 
     async def _run(self) -> None:
-        pause = _SHORTEST
+        pause = _MIN_RETRY
         while self._queue or not self._ending.is_set():
             if not self._queue:
                 await self._wait_for_news()
@@ -110,12 +112,12 @@ class HistoryWriter:
             await self._pause_unless_ending(random.uniform(*self._gather))  # noqa: S311  # spreads the load
             self._news.clear()
             if await self._write_batch():
-                pause = _SHORTEST
+                pause = _MIN_RETRY
             elif self._ending.is_set():
                 return
             else:
                 await self._has_news_within(pause)
-                pause = min(2 * pause, _LONGEST)
+                pause = min(2 * pause, _MAX_RETRY)
 
     async def _wait_for_news(self) -> None:
         """Wait for news; close the connection when there is none for a while."""

@@ -5,31 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from unitagent.agent.agent_answers import AgentAnswers
+from unitagent.agent.core_config import build_core_config
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
-from unitagent.agent.launch import Launch, Launcher, choose_rdma_device
+from unitagent.agent.launch import Launch, Launcher, choose_defaults, make_cache_folders
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.rank_claim import Claim, claim_free_rank
 from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
 from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup, locate_store
-from unitagent.agent.views import Views
 from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
 from unitagent.core.events import ProbeResult
-from unitagent.core.model import CoreConfig, Record
-from unitagent.core.state import initial_state
+from unitagent.core.model import Record
+from unitagent.core.state import State, initial_state
 from unitagent.discovery.interfaces import InstanceAddress
 from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
@@ -39,15 +42,18 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
+from unitagent.system import working_directory
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
+    from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
+    from unitagent.workload.file_warmer import FileWarmer
 
 _log = logging.getLogger(__name__)
 
@@ -60,24 +66,23 @@ Store = tuple[
 
 
 async def run_instance(
-    found: Resolved, where: LogContext, context: ProcessContext, address: InstanceAddress, there: Store
+    resolved: Resolved, where: LogContext, context: ProcessContext, address: InstanceAddress, there: Store
 ) -> int:
     """Join the Unit at this address and run until the end; return the exit code."""
-    settings = found.settings
+    settings = resolved.settings
     incarnation = secrets.token_hex(8)
     async with (
         SecretFile(settings.secret_file, context.keys).watch_in_background(settings.heartbeat) as file,
         _open_stores(settings, incarnation, context, there, file) as stores,
     ):
-        claimed = await _claim_identity(found, incarnation, address, stores[0], context.keys)
+        warmer = _start_warming(settings)
+        claimed = await _claim_identity(resolved, incarnation, address, stores[0], context.keys)
         where.rank = claimed.me.rank
-        return await _run_placed(
-            found, where, context, Placement(address, claimed.me, claimed.took, file, *stores)
-        )
+        membership = Membership(address, claimed.me, claimed.took, file, *stores)
+        return await _run_placed(resolved, where, context, membership, warmer)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Membership(Struct, frozen=True):
     """Where this instance stands in the Unit; ``took``: the record whose place it has taken already."""
 
     address: InstanceAddress
@@ -120,10 +125,23 @@ async def _open_stores(
             await asyncio.sleep(_LINGER)
 
 
+def _start_warming(settings: Settings) -> FileWarmer | None:
+    """Begin to read the files of ``UNIT_WARM_FILES``, if there are any."""
+    if settings.warm_files is None:
+        return None
+    from unitagent.workload.file_warmer import FileWarmer  # noqa: PLC0415 (few ask for it)
+
+    with working_directory.in_start_directory():
+        paths = [str(Path(path).absolute()) for path in settings.warm_files]
+    warmer = FileWarmer(paths, _log.info)
+    warmer.start()
+    return warmer
+
+
 async def _claim_identity(
-    found: Resolved, incarnation: str, address: InstanceAddress, store: RedisStore, keys: Keyring
+    resolved: Resolved, incarnation: str, address: InstanceAddress, store: RedisStore, keys: Keyring
 ) -> Claim:
-    settings = found.settings
+    settings = resolved.settings
     me = Record(
         rank=settings.rank or 0,
         incarnation=incarnation,
@@ -133,7 +151,7 @@ async def _claim_identity(
         netns=find_own_netns(settings.http_host, settings.http_port, address.ip),
         hostname=_make_printable(socket.gethostname()),
         revision=settings.revision,
-        fingerprint=_fingerprint_settings(found),
+        fingerprint=_fingerprint_settings(resolved),
         lease=settings.lease,
     )
     if settings.rank is not None:
@@ -162,65 +180,80 @@ def _make_printable(hostname: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in hostname)
 
 
-def _fingerprint_settings(found: Resolved) -> str:
+def _fingerprint_settings(resolved: Resolved) -> str:
     """Fingerprint the user's command and environment, and the settings of the Unit."""
-    settings = found.settings
-    shared = {
-        "UNIT_FRAMEWORK": settings.framework,
-        "UNIT_GUARD": str(settings.guard).lower(),
-        "UNIT_MODE": str(settings.mode),
-        "UNIT_RESTART": str(settings.restart),
-        "UNIT_LEASE_SECONDS": f"{settings.lease:g}",
-        "UNIT_HEARTBEAT_SECONDS": f"{settings.heartbeat:g}",
-    }
-    return compute_fingerprint(settings.command, shared, merge_user_environment(found))
+    return compute_fingerprint(
+        resolved.settings.command, resolved.settings.uniform, merge_user_environment(resolved)
+    )
 
 
 async def _run_placed(
-    found: Resolved, where: LogContext, context: ProcessContext, placement: Placement
+    resolved: Resolved,
+    where: LogContext,
+    context: ProcessContext,
+    membership: Membership,
+    warmer: FileWarmer | None,
 ) -> int:
-    settings, me = found.settings, placement.me
-    launcher = await _make_launcher(found, context, placement)
+    settings, me = resolved.settings, membership.me
+    launcher = await _make_launcher(resolved, context, membership)
     dry_run = launcher.prepare_dry_run()
-    for notice in dry_run.notices:
-        _log.warning("%s", notice)
-    if dry_run.health_probe is not None:
-        _log.info("rank 0's health: %s", dry_run.health_probe.description)
-    rules = build_rules(settings, me, dry_run)
-    state = initial_state(rules, me, time.monotonic())
-    if placement.took is not None:
-        state = rank_ownership.succeed_holder(state, placement.took)
-    agent = Agent(state, where, settings.stall)
-    history = HistoryWriter(placement.history, state)
+    _log_launch(dry_run)
+    state = _make_first_state(settings, membership, dry_run)
+    agent = Agent(state, where, settings.stall, settings.termination_log)
+    history = HistoryWriter(membership.history, state)
     workload, warm = _make_workload(settings, context, agent)
-    metrics = Metrics(me.rank)
-    context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
+    metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
-    peers = Peers(peer_client, placement.address.ip, settings.timing.peer_timeout, agent.on_hangup)
+    peers = Peers(peer_client, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
     agent.attach(
         Components(
-            store=placement.store,
+            store=membership.store,
             workload=workload,
             peers=peers,
             launcher=launcher,
             metrics=metrics,
             watchdog=context.watchdog,
             history=history,
+            warmer=warmer,
+            hook=_make_hook(settings, context),
             warm=warm,
         )
     )
-    agreement = SecretAgreement(agent, placement.store, context.keys)
-    placement.file.add_follower(agreement.check_agreement)
-    views = Views(agent, metrics, settings.dashboard, agreement)
-    announcer = EndpointPublisher(placement.registry, views, settings, me.ip, dry_run.traffic_port or 0)
+    agreement = SecretAgreement(agent, membership.store, context.keys)
+    membership.file.add_follower(agreement.check_agreement)
+    answers = AgentAnswers(
+        agent, metrics, settings.dashboard, agreement, warmer=warmer, traffic_port=dry_run.traffic_port
+    )
+    announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),
-        _run_probe_server(settings, views, me.ip, context.keys),
+        _run_probe_server(settings, answers, me.ip, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
             await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
+
+
+def _make_first_state(settings: Settings, membership: Membership, launch: Launch) -> State:
+    me, has_check = membership.me, launch.health_probe is not None
+    config = build_core_config(settings, me, health=has_check, failure_grace=launch.restart_grace)
+    state = initial_state(config, me, time.monotonic())
+    return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
+
+
+def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:
+    service = settings.service or settings.unit
+    metrics = Metrics(rank, unit=settings.unit, service=service, revision=settings.revision)
+    context.reaper.orphan_listeners.append(lambda *_: metrics.observe_reaped())
+    return metrics
+
+
+def _log_launch(launch: Launch) -> None:
+    for notice in launch.notices:
+        _log.warning("%s", notice)
+    if launch.health_probe is not None:
+        _log.info("rank 0's health: %s", launch.health_probe.description)
 
 
 def _make_workload(
@@ -243,17 +276,26 @@ def _make_workload(
     return build(warm=starter), WarmStarts(starter)
 
 
-async def _make_launcher(found: Resolved, context: ProcessContext, placement: Placement) -> Launcher:
-    address, me = placement.address, placement.me
-    hca = await asyncio.to_thread(choose_rdma_device, found, address.ifname, _log.warning)
+async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:
+    address, me = membership.address, membership.me
+    defaults = await asyncio.to_thread(choose_defaults, resolved, address.ifname, me.rank, _log.warning)
+    await asyncio.to_thread(make_cache_folders, resolved, defaults, _log.warning)
     return Launcher(
-        found,
+        resolved,
         me.rank,
         (address.ifname, address.ip),
         leftovers.make_marker(me.incarnation),
-        hca=hca,
+        defaults=defaults,
         command_checks=_make_command_checks(context),
     )
+
+
+def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None:
+    if settings.hook is None:
+        return None
+    from unitagent.agent.hook import HookRunner  # noqa: PLC0415 (few users have one)
+
+    return HookRunner(settings.hook, context.reaper, context.inherited_signals, os.environ)
 
 
 def _make_command_checks(context: ProcessContext) -> CommandChecks:
@@ -268,13 +310,15 @@ def _make_command_checks(context: ProcessContext) -> CommandChecks:
 
 
 @contextlib.asynccontextmanager
-async def _run_probe_server(settings: Settings, views: Views, ip: str, keys: Keyring) -> AsyncIterator[None]:
+async def _run_probe_server(
+    settings: Settings, answers: AgentAnswers, ip: str, keys: Keyring
+) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
         return
     where = locate_store(settings, ip, keys)
-    units = _make_observer(where, views, settings, keys) if settings.dashboard == "store" else None
-    server = ProbeServer(views, keys, units, _collect_host_names(settings))
+    units = _make_observer(where, answers, settings, keys) if settings.dashboard == "store" else None
+    server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
@@ -282,10 +326,10 @@ async def _run_probe_server(settings: Settings, views: Views, ip: str, keys: Key
         await server.stop()
 
 
-def _make_observer(where: StoreSetup, views: Views, settings: Settings, keys: Keyring) -> UnitSource:
+def _make_observer(where: StoreSetup, answers: AgentAnswers, settings: Settings, keys: Keyring) -> UnitSource:
     from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages show more than their own Unit)
 
-    return StoreObserver(where.url, views, settings, keys)
+    return StoreObserver(where.url, answers, settings, keys)
 
 
 def _collect_host_names(settings: Settings) -> AllowedHosts:
@@ -296,34 +340,3 @@ def _collect_host_names(settings: Settings) -> AllowedHosts:
         known = set()
     own = (socket.gethostname(), settings.http_host, settings.unit, settings.service, settings.master_address)
     return AllowedHosts([*filter(None, own), *known, *(settings.http_hosts or ())])
-
-
-def build_rules(settings: Settings, me: Record, launch: Launch) -> CoreConfig:
-    """Return the settings in the form that the core needs; ``launch``: of a dry run."""
-    return CoreConfig(
-        unit=settings.unit,
-        rank=me.rank,
-        size=settings.size,
-        incarnation=me.incarnation,
-        guard=settings.guard,
-        mode=settings.mode,
-        restart=settings.restart,
-        strict=settings.strict,
-        probes=settings.http_port != 0,
-        health=launch.health_probe is not None,
-        owns_store=me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
-        store_timeout=settings.store_timeout,
-        lease=settings.lease,
-        heartbeat=settings.heartbeat,
-        barrier_timeout=settings.barrier_timeout,
-        startup=settings.startup,
-        stop_grace=settings.stop_grace,
-        restart_grace=settings.restart_grace,
-        failure_grace=launch.restart_grace,
-        drain=settings.drain,
-        deregister=settings.deregister,
-        max_restarts=settings.max_restarts,
-        restart_window=settings.restart_window,
-        backoff=settings.backoff,
-        epoch=time.time() - time.monotonic(),
-    )

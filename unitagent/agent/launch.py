@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.agent.workload_health import (
     NO_COMMAND_CHECKS,
@@ -15,12 +17,12 @@ from unitagent.agent.workload_health import (
     HealthProbePlan,
 )
 from unitagent.core.model import Gang
-from unitagent.core.shutdown import LEADER_SHARE
+from unitagent.core.shutdown import LEADER_STOP_FRACTION
 from unitagent.discovery.platforms import find_rendezvous_variables
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
-from unitagent.system import working_directory
+from unitagent.system import redaction, working_directory
 from unitagent.workload.environment import (
     GangInfo,
     build_environment,
@@ -40,11 +42,11 @@ _UNKNOWN_HEALTH = (
     "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
     "UNIT_TRAFFIC_PORT"
 )
+_LONGEST_COMMAND = 1000  # characters
 _ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """One start of the workload on this rank.
 
     Attributes:
@@ -58,6 +60,7 @@ class Launch:
         restart_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
         warm_modules: what a warm start has imported.
         notices: warnings to log once.
+        framework: which one has completed the command line; empty for none.
 
     """
 
@@ -73,14 +76,52 @@ class Launch:
     restart_grace: float | None = None
     warm_modules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    framework: str = ""
+
+    def describe_command(self) -> str:
+        """Return framework and command line in one line for people, without secrets."""
+        import shlex  # noqa: PLC0415 (needed once the workload runs, and no sooner)
+
+        words = shlex.join(redaction.redact_words(self.argv))
+        shown = words if len(words) <= _LONGEST_COMMAND else f"{words[:_LONGEST_COMMAND]} …"
+        return f"{self.framework}: {shown}" if self.framework else shown
+
+
+def choose_defaults(found: Resolved, ifname: str, rank: int, warn: Callable[[str], None]) -> dict[str, str]:
+    """Return the variables that a workload gets where the user has set none. Blocks."""
+    hca = choose_rdma_device(found, ifname, warn)
+    return place_caches(found, rank) | ({"NCCL_IB_HCA": hca} if hca else {})
+
+
+def place_caches(found: Resolved, rank: int) -> dict[str, str]:
+    """Return the variables that place the engine's caches in ``UNIT_CACHE_DIR``."""
+    if found.settings.cache_dir is None:
+        return {}
+    from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
+
+    return engine_caches.place_caches(found.settings.cache_dir, rank)
+
+
+def make_cache_folders(found: Resolved, defaults: Mapping[str, str], warn: Callable[[str], None]) -> None:
+    """Make the folders of ``UNIT_CACHE_DIR``; an engine that cannot write there goes without. Blocks."""
+    if found.settings.cache_dir is None:
+        return
+    from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
+
+    try:
+        engine_caches.make_folders(defaults[name] for name in engine_caches.CACHES)
+    except OSError as error:
+        where = f"UNIT_CACHE_DIR={found.settings.cache_dir!r} ({found.sources['UNIT_CACHE_DIR']})"
+        remedy = "the engine cannot keep its caches there; mount a folder that this user can write to"
+        warn(f"{where}: {error.strerror}: {error.filename}: {remedy}")
 
 
 def choose_rdma_device(
-    found: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
+    resolved: Resolved, ifname: str, warn: Callable[[str], None], root: Path = Path("/")
 ) -> str:
     """Return a value for ``NCCL_IB_HCA`` if the user wants the interface's RDMA device. Blocks."""
-    chosen = os.environ.get("NCCL_IB_HCA") or found.environment.get("NCCL_IB_HCA")
-    if found.settings.rdma != "auto" or chosen:
+    chosen = os.environ.get("NCCL_IB_HCA") or resolved.environment.get("NCCL_IB_HCA")
+    if resolved.settings.rdma != "auto" or chosen:
         return ""
     from unitagent.discovery.rdma import find_hca  # noqa: PLC0415 (few ask for it)
 
@@ -92,13 +133,13 @@ def choose_rdma_device(
     return ""
 
 
-def list_replaced_variables(found: Resolved) -> frozenset[str]:
+def list_replaced_variables(resolved: Resolved) -> frozenset[str]:
     """Return the variables that the platform which gave the rank has set for its own rendezvous.
 
     That rendezvous is the same in every generation, so processes of an older one could meet the new ones.
     """
-    by_platform = found.sources["RANK_ID"].startswith("platform ")
-    return find_rendezvous_variables(found.platform, os.environ) if by_platform else frozenset()
+    by_platform = resolved.sources["RANK_ID"].startswith("platform ")
+    return find_rendezvous_variables(resolved.platform, os.environ) if by_platform else frozenset()
 
 
 def _compute_shutdown_timeout(settings: Settings) -> int:
@@ -107,7 +148,7 @@ def _compute_shutdown_timeout(settings: Settings) -> int:
     It is the rest of rank 0's share of the stop grace after the drain. After a failure the same signal stops
     the engine, which would then wait for requests that can never finish: at most half of that grace.
     """
-    left = LEADER_SHARE * settings.stop_grace - settings.deregister - settings.drain - _ENDING
+    left = LEADER_STOP_FRACTION * settings.stop_grace - settings.deregister - settings.drain - _ENDING
     return max(1, int(min(left, settings.restart_grace / 2)))
 
 
@@ -116,32 +157,32 @@ class Launcher:
 
     def __init__(
         self,
-        found: Resolved,
+        resolved: Resolved,
         rank: int,
         interface: tuple[str, str],
         marker: str,
         *,
-        hca: str = "",
+        defaults: Mapping[str, str] = MappingProxyType({}),
         command_checks: CommandChecks = NO_COMMAND_CHECKS,
     ) -> None:
         """Keep what is the same for every gang.
 
         Args:
-            found: the settings, and what the service file adds to the environment.
+            resolved: the settings, and what the service file adds to the environment.
             rank: rank of this instance.
             interface: name of the network interface, and our address on it.
             marker: value by which a later agent recognizes our processes.
-            hca: value for ``NCCL_IB_HCA``; empty for none.
+            defaults: variables of the workload that the user's own replace.
             command_checks: makes health checks of commands; not needed for a dry run.
 
         """
-        self._resolved = found
-        self._settings = found.settings
+        self._resolved = resolved
+        self._settings = resolved.settings
         self._rank = rank
         self._ifname, self._ip = interface
         self._marker = marker
         self._command_checks = command_checks
-        self._defaults = {"NCCL_IB_HCA": hca} if hca else {}
+        self._defaults = defaults
 
     @working_directory.in_start_directory()
     def prepare_launch(self, gang: Gang) -> Launch:
@@ -152,18 +193,18 @@ class Launcher:
 
         """
         replaced = list_replaced_variables(self._resolved)
-        given = {name: text for name, text in os.environ.items() if text and name not in replaced}
+        inherited = {name: text for name, text in os.environ.items() if text and name not in replaced}
         info = self._make_gang_info(gang)
-        env = build_environment({**self._defaults, **self._resolved.environment, **given}, info)
+        env = build_environment({**self._defaults, **self._resolved.environment, **inherited}, info)
         argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
-        made = self._complete_command(gang, argv, env)
-        plan = made.plan if made else None
+        completed = self._complete_command(gang, argv, env)
+        plan = completed.plan if completed else None
         asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
         warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
         notices = (
-            *(made.notices if made else self._explain_alone(argv)),
+            *(completed.notices if completed else self._explain_alone(argv)),
             *warnings,
-            *self._explain_unknown_health(asked, made),
+            *self._explain_unknown_health(asked, completed),
         )
         if plan is None:
             known, inflight = self._settings.traffic_port, self._make_inflight(None)
@@ -190,6 +231,7 @@ class Launcher:
             restart_grace=self._choose_restart_grace(plan),
             warm_modules=self._settings.warm_modules or plan.warm_modules,
             notices=notices,
+            framework=completed.framework if completed else "",
         )
 
     def prepare_dry_run(self, master: str | None = None) -> Launch:
@@ -259,12 +301,12 @@ class Launcher:
         )
 
     def _explain_unknown_health(
-        self, asked: HealthProbePlan | None, made: CompletedCommand | None
+        self, asked: HealthProbePlan | None, completed: CompletedCommand | None
     ) -> tuple[str, ...]:
         """Return a warning if the health of the workload cannot be known."""
         if asked is not None or self._rank or self._settings.mode != "service":
             return ()
-        because = f", because {made.hidden}" if made and made.hidden else ""
+        because = f", because {completed.hidden}" if completed and completed.hidden else ""
         return (_UNKNOWN_HEALTH.format(because),)
 
     def _make_gang_info(self, gang: Gang) -> GangInfo:

@@ -12,8 +12,10 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
@@ -27,32 +29,35 @@ from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, describe_rank, make_failure
 from unitagent.core.state_parts import WorkloadPhase
+from unitagent.core.status import measure_recovery
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
-from unitagent.probes.health import HealthVerdict
+from unitagent.probes.health import FailedProbe, HealthVerdict
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
-from unitagent.system.log import LogContext
+from unitagent.system.log import FIELDS, LogContext
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
+    from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
 
 BUSY = 0.05  # seconds between two ticks while something is going on
-_INSIDE = 1.0  # seconds between two checks of the workload's processes
+_CHECK_INTERVAL = 1.0  # seconds between two checks of the workload's processes
 _SHARED_MEMORY = 30  # checks between two samples of the resources that the workload uses
-_AGAIN = 1.0  # seconds before failed work is tried again
+_RETRY_PAUSE = 1.0  # seconds before failed work is tried again
+_TURNS_TO_SEND = 3  # of the event loop, until an exchange that was begun is sent
 _LAST_WORDS = 0.5  # seconds to flush the workload's output
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Components:
+class Components(Struct, frozen=True, kw_only=True):
     """The components through which an agent acts."""
 
     store: Store
@@ -62,6 +67,8 @@ class Components:
     metrics: Metrics
     watchdog: WatchdogClient
     history: HistoryWriter
+    warmer: FileWarmer | None = None
+    hook: HookRunner | None = None
     warm: WarmStarts | None = None
 
 
@@ -73,18 +80,22 @@ class Agent:
 
     """
 
-    def __init__(self, state: State, where: LogContext, stall: float = 0.0) -> None:
+    def __init__(
+        self, state: State, where: LogContext, stall: float = 0.0, termination_log: str | None = None
+    ) -> None:
         self.state = state
+        self._termination_log = termination_log
         self.stepped = asyncio.Event()
         self._where = where
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks = BackgroundTasks()
         self._stopping: asyncio.Task[None] | None = None
-        self._monitor = WorkloadMonitor(self._on_verdict, self._on_stall, stall)
+        self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
         self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
-        self._ports: frozenset[int] = frozenset()
+        self._port = self._next_port = 0
+        self._pending: Gang | None = None
         self._components: Components
         self._failure_output: FailureOutput
 
@@ -96,9 +107,9 @@ class Agent:
     async def run(self, inherited: InheritedSignals) -> int:
         """Run until ``Quit``; return the exit code."""
         install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
-        self._tasks.keep_running(self._monitor_processes, _AGAIN)
+        self._tasks.keep_running(self._monitor_processes, _RETRY_PAUSE)
         self._tasks.keep_running(
-            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.Pushed)), _AGAIN
+            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.StoreNotified)), _RETRY_PAUSE
         )
         self._enqueue_event(ev.Tick)
         code = None
@@ -106,8 +117,8 @@ class Agent:
             while code is None:
                 event, late = await self._next_event()
                 if late > 0:
-                    code = self._take_step(ev.Tick(time.monotonic(), late))
-                code = self._take_step(event) if code is None else code
+                    code = await self._take_whole_step(ev.Tick(time.monotonic(), late))
+                code = await self._take_whole_step(event) if code is None else code
         finally:
             if code is None:  # an internal error; outside a container the workload would keep running
                 await self._components.workload.stop(0.0)
@@ -118,7 +129,14 @@ class Agent:
 
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
-        self._enqueue_event(ev.Pushed)
+        self._enqueue_event(ev.StoreNotified)
+
+    @property
+    def requests_in_flight(self) -> int | None:
+        """Requests in flight at the last look; None while this instance does not drain."""
+        inflight = self._launch.inflight if self._launch is not None else None
+        draining = self.state.shutdown.draining is not None
+        return inflight.last if inflight is not None and draining else None
 
     @property
     def start_report(self) -> dict[str, str] | None:
@@ -140,7 +158,7 @@ class Agent:
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
             self._enqueue_event(
-                ev.StopAsked
+                ev.StopAsked, signal.SIGINT
             )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
         self._enqueue_event(ev.WorkloadExited, ended)
 
@@ -148,8 +166,8 @@ class Agent:
         """A watched peer's connection broke."""
         self._enqueue_event(ev.PeerHungUp, rank, incarnation)
 
-    def _on_signal(self, _number: int) -> None:
-        self._enqueue_event(ev.StopAsked)
+    def _on_signal(self, number: int) -> None:
+        self._enqueue_event(ev.StopAsked, number)
 
     def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         self._queue.put_nowait(kind(time.monotonic(), *facts))
@@ -183,6 +201,12 @@ class Agent:
 
     # actions
 
+    async def _take_whole_step(self, event: ev.Event) -> int | None:
+        code = self._take_step(event)
+        if self._pending is not None:
+            await self._spawn_pending(self._pending)
+        return code
+
     def _take_step(self, event: ev.Event) -> int | None:
         """Decide and act; return the exit code once the agent has to exit."""
         before = self.state
@@ -192,20 +216,28 @@ class Agent:
         self._where.generation = self.state.me.generation
         self._feed_watchdog()
         record_metrics(self._components.metrics, before, self.state)
-        self._components.history.observe_step(before, self.state, actions)
+        events = self._components.history.observe_step(before, self.state, actions)
+        if self._components.hook is not None and events:
+            self._components.hook.observe_events(self.state, events)
         if self._components.warm is not None:
             self._components.warm.observe_step(self.state, self._launch)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
             if isinstance(action, act.Quit):
+                self._write_reason(f"exit {action.code}: {action.why}")
                 return action.code
             self._perform_action(action)
         return None
 
+    def _write_reason(self, reason: str) -> None:
+        from unitagent.system import termination_log  # noqa: PLC0415 (a Unit that serves has no reason)
+
+        termination_log.write_reason(self._termination_log, reason)
+
     def _feed_watchdog(self) -> None:
-        """Let the workload run for a lease after our last heartbeat, or for as long as we hold out without a
-        store.
+        """Extend the watchdog's deadline: to a lease after our last heartbeat, without a store to a lease
+        after our last contact with anybody.
         """
         state = self.state
         if state.up:
@@ -217,7 +249,7 @@ class Agent:
     def _perform_action(self, action: act.Action) -> None:
         match action:
             case act.Log():
-                _log.log(action.level, "%s", action.text)
+                self._log_action(action)
             case act.Exchange():
                 self._tasks.start_task(
                     self._exchange_records(action),
@@ -232,13 +264,22 @@ class Agent:
             case act.WatchPeers():
                 self._components.peers.watch_peers(action.peers)
             case act.FindPort():
-                self._tasks.keep_running(lambda: self._find_master_port(action), _AGAIN)
+                self._tasks.keep_running(lambda: self._find_master_port(action), _RETRY_PAUSE)
             case act.Spawn():
-                self._spawn_workload(action.gang)
+                self._pending = action.gang
             case act.Stop():
                 self._begin_stop(action.grace)
             case act.AwaitDrain():
                 self._tasks.start_task(self._await_drain(), lambda _: self._enqueue_event(ev.Drained))
+
+    def _log_action(self, action: act.Log) -> None:
+        _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
+        if action.event == "failure":
+            self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
+
+    async def _keep_reason(self, reason: str) -> None:
+        """Write the reason now: who is killed before the end writes none then. A disk may take its time."""
+        await asyncio.to_thread(self._write_reason, reason)
 
     # the store
 
@@ -252,7 +293,9 @@ class Agent:
             self._enqueue_event(ev.StoreFailed, str(error))
         else:
             self._beat = began
-            self._components.metrics.observe_store_contact(time.monotonic())
+            now = time.monotonic()
+            self._components.metrics.observe_store_contact(now)
+            self._components.metrics.observe_exchange(now - began)
             self._enqueue_event(ev.Exchanged, reply)
 
     # the peers
@@ -277,16 +320,40 @@ class Agent:
     async def _find_master_port(self, action: act.FindPort) -> None:
         while action.generation == self.state.me.generation:
             try:
-                port = await asyncio.to_thread(find_master_port, self.state.me.ip, self._ports)
-            except (OSError, RuntimeError) as error:  # no port, or no thread to search for one
+                port, following = self._choose_ports()
+            except OSError as error:
                 _log.warning("cannot find a free master port, trying again: %s", error)
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_PAUSE)
             else:
-                self._ports = frozenset({port})
-                self._enqueue_event(ev.PortFound, action.generation, port)
+                self._port, self._next_port = port, following
+                self._enqueue_event(ev.PortFound, action.generation, port, following)
                 return
 
+    def _choose_ports(self) -> tuple[int, int]:
+        """Choose a port and the next one, 0 if there is none: others know it from here, and need not wait for
+        it in a restart.
+
+        Some twenty binds without a wait, a third of a millisecond; a thread would take as long to begin.
+        """
+        ip = self.state.me.ip
+        port = find_master_port(ip, (self._port,), self._next_port)
+        try:
+            return port, find_master_port(ip, (self._port, port))
+        except OSError:
+            return port, 0
+
+    async def _spawn_pending(self, gang: Gang) -> None:
+        """Spawn the workload of the last step, before the next event. The exchange of that step, for which
+        others may wait, is sent first: a spawn takes ten times as long.
+        """
+        self._pending = None
+        for _ in range(_TURNS_TO_SEND):
+            await asyncio.sleep(0)
+        self._spawn_workload(gang)
+
     def _spawn_workload(self, gang: Gang) -> None:
+        if self._components.warmer is not None:
+            self._components.warmer.stop("the workload started")
         try:
             self._launch = launch = self._components.launcher.prepare_launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
@@ -300,6 +367,7 @@ class Agent:
             return
         self._enqueue_event(ev.Spawned, pid)
         self._monitor.start_probes(launch, health=self.state.config.health)
+        _log.info("started process %d: %s", pid, launch.describe_command())
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()
@@ -325,7 +393,7 @@ class Agent:
     async def _monitor_processes(self) -> None:
         """Detect a workload that keeps running without a process that it needs."""
         for second in itertools.count(1):
-            await self._components.workload.wait_for_death(_INSIDE)
+            await self._components.workload.wait_for_death(_CHECK_INTERVAL)
             if second % _SHARED_MEMORY == 0:
                 await self._components.workload.sample_resources()
             if self._components.warm is not None:
@@ -334,20 +402,25 @@ class Agent:
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
                 failure = self._make_failure(Reason(ended.reason), dead.describe(), ended.signal)
-                self._enqueue_event(ev.WorkloadSick, failure)
+                self._enqueue_event(ev.WorkloadUnhealthy, failure)
 
     def _on_verdict(self, verdict: HealthVerdict) -> None:
         if not (verdict.healthy or verdict.fatal):
             _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
         self._enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
+    def _on_probe(self, probe: FailedProbe) -> None:
+        if probe.problem and probe.answered:
+            self._components.metrics.observe_failed_check()
+        self._enqueue_event(ev.HealthProbed, probe.target, " ".join(probe.problem.split()), probe.answered)
+
     def _on_stall(self, why: str) -> None:
-        self._enqueue_event(ev.WorkloadSick, self._make_failure(Reason.STALLED, why))
+        self._enqueue_event(ev.WorkloadUnhealthy, self._make_failure(Reason.STALLED, why))
 
     def _make_failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
         rank = self.state.config.rank
-        found = make_failure(self.state, rank, reason, f"{describe_rank(self.state, rank)}: {why}")
-        return replace(found, signal=number)
+        failure = make_failure(self.state, rank, reason, f"{describe_rank(self.state, rank)}: {why}")
+        return replace(failure, signal=number)
 
     async def _await_drain(self) -> None:
         inflight = self._launch.inflight if self._launch is not None else None
@@ -358,6 +431,8 @@ class Agent:
     async def _close_components(self) -> None:
         if self._storing is not None:
             await asyncio.wait((self._storing,), timeout=_LAST_WORDS)
+        if self._components.hook is not None:
+            await self._components.hook.close()
         await self._tasks.close()
         self._components.peers.close()
         if self._components.warm is not None:
@@ -370,14 +445,14 @@ def record_metrics(metrics: Metrics, before: State, now: State) -> None:
     """Count a restart, and record the duration of a recovery that has just finished."""
     failure, marks = now.recovery.failure, now.recovery.timestamps
     if now.recovery.counted != before.recovery.counted and failure is not None:
-        metrics.observe_restart(failure.reason, failure.rank)
+        metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
     if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
-        metrics.observe_recovery(marks.detect + marks.ready - marks.failed)
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))
 
 
 def has_news(before: State, now: State) -> bool:
     """Whether more has happened than time passing and an exchange starting."""
     store = before.store.leases is now.store.leases and before.store.records is now.store.records
     same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
-    way = before.shutdown is now.shutdown and before.recovery is now.recovery
-    return not (store and same and way and before.generation == now.generation)
+    unfinished = before.shutdown is now.shutdown and before.recovery is now.recovery
+    return not (store and same and unfinished and before.generation == now.generation)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from unitagent.errors import RebuildError
 from unitagent.settings import Resolved
@@ -18,8 +19,7 @@ from unitagent.workload.watchdog_client import WatchdogClient
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessContext:
+class ProcessContext(Struct, frozen=True):
     """This process: its inherited signals, its reaper, its watchdog, and the keys of its Unit."""
 
     inherited_signals: InheritedSignals

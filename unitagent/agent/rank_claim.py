@@ -10,7 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.actions import Exchange
 from unitagent.core.events import ProbeResult
@@ -37,8 +39,7 @@ class _NoStoreError(UnitAgentError):
     exit_code = ExitCode.STORE
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """My record with its new rank, and the record that it replaced."""
 
     me: Record
@@ -65,7 +66,7 @@ async def claim_free_rank(
     claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
     while True:
         try:
-            found = await claimant.try_claim()
+            claim = await claimant.try_claim()
         except StoreError as error:
             waited, why = time.monotonic() - began, str(error)
             if not reached and waited > store_timeout:
@@ -74,8 +75,8 @@ async def claim_free_rank(
                 logged.add(why)
                 _log.warning("%s", explain_not_reached(waited, store_timeout, why))
         else:
-            if found is not None:
-                return found
+            if claim is not None:
+                return claim
             reached = True
         if reached and time.monotonic() > report:
             _log.warning("waiting for a free rank: %s", claimant.why)
@@ -93,6 +94,7 @@ class _Claimant:
         self._guard, self._timing, self._ask = guard, timing, ask
         self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
         self._leases = Leases()
+        self._takeover = timing.takeover  # the longest of all holders' that it has read
         self.why = "the store has yet to answer"
 
     async def try_claim(self) -> Claim | None:
@@ -105,7 +107,10 @@ class _Claimant:
             raise
         gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
         self._leases = self._leases.after_reply(collect_beats(reply), time.monotonic(), gap, keep=known)
-        rank = find_free_rank(reply, self._leases, self._me, self._timing, self._answered_at)
+        self._takeover = find_longest_takeover(reply, self._takeover)
+        rank = find_free_rank(
+            reply, self._leases, self._me, self._timing, self._answered_at, takeover=self._takeover
+        )
         if rank is None or await self._holder_answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
             self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
@@ -167,26 +172,38 @@ def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchang
     )
 
 
+def find_longest_takeover(reply: Reply, known: float) -> float:
+    """Return the seconds that the most patient holder keeps its rank in silence, of these and the known."""
+    return max([known, *(takeover_after(record.lease) for record in reply.records.values())])
+
+
 def find_free_rank(
-    reply: Reply, leases: Leases, me: Record, timing: Timing, heard: Mapping[str, float] | None = None
+    reply: Reply,
+    leases: Leases,
+    me: Record,
+    timing: Timing,
+    heard: Mapping[str, float] | None = None,
+    *,
+    takeover: float,
 ) -> int | None:
     """Return the lowest rank whose last holder is certainly gone, or None.
 
     A rank that was last held at my own address comes first, since its files may be here. A holder that did
     not leave explicitly is not gone before I have watched the store for a lease: the store may have lost its
     data while all holders are alive. If the store is older than a lease by its own clock, which may have been
-    set, I watch for as long as a connected holder needs to write.
+    set, I watch for as long as a connected holder needs to write. ``takeover`` is the longest of all holders
+    that I have read: an agent lives by its own lease, which may be longer than mine.
     """
     aged = reply.age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
     if not aged and not settled:
         return None
-    places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, timing)]
+    places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, takeover)]
     mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))
     free = (
         rank
         for rank in places
-        if _has_left(rank, reply) or (settled and _is_free(rank, reply, leases, timing, heard or {}))
+        if _has_left(rank, reply) or (settled and _is_free(rank, reply, leases, takeover, heard or {}))
     )
     return next(mine, next(free, None))
 
@@ -198,15 +215,14 @@ def is_settled(leases: Leases, seconds: float) -> bool:
     return leases.last - leases.contact >= seconds
 
 
-def _was_held_lately(rank: int, leases: Leases, me: Record, timing: Timing) -> bool:
+def _was_held_lately(rank: int, leases: Leases, me: Record, takeover: float) -> bool:
     """Whether I saw a holder that the store has lost since: it still has time to write again."""
     former = leases.find_hidden(rank, besides=me.incarnation)
-    return former is not None and leases.last is not None and leases.last - former.since <= timing.takeover
+    return former is not None and leases.last is not None and leases.last - former.since <= takeover
 
 
-def _is_free(rank: int, reply: Reply, leases: Leases, timing: Timing, heard: Mapping[str, float]) -> bool:
-    holder, record = _find_holder(reply, rank), reply.records.get(rank)
-    takeover = max(timing.takeover, takeover_after(record.lease) if record is not None else 0.0)
+def _is_free(rank: int, reply: Reply, leases: Leases, takeover: float, heard: Mapping[str, float]) -> bool:
+    holder = _find_holder(reply, rank)
     answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
     return not holder or (leases.seconds_unchanged(holder) > takeover and not answered)
 

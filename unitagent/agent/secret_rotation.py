@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 HEARTBEATS, LONGEST = 5, 5.0  # heartbeats between two checks, and at most this many seconds
 SETTLED = 0.3  # seconds that a change must be stable, since the file may be half written
-_MOST = 65536  # bytes worth reading
+_MAX_FILE = 65536  # bytes worth reading
 _ACCEPTED = (
     f"1 to {MAX_SECRETS} lines of printable text of at least {MIN_SECRET_BYTES} bytes each, at least one of "
     "them a secret that is already accepted"
@@ -139,7 +139,7 @@ def read_secrets(path: str) -> FileContent:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
-            raw = file.read(_MOST) or b""  # None: a pipe that is open and empty
+            raw = file.read(_MAX_FILE) or b""  # None: a pipe that is open and empty
         return FileContent(setting_parsers.parse_secrets(raw.decode()))
     except OSError as error:
         return FileContent(trouble=f"cannot be read ({error.strerror})")

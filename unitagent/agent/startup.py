@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 
+from unitagent import __version__
 from unitagent.agent.launch import Launcher
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
 from unitagent.agent.store_setup import (
@@ -34,7 +35,7 @@ from unitagent.system.malloc import resume_garbage_collection
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.signals import BLOCKED, install_handlers, read_inherited_signals
+from unitagent.workload.signals import BLOCKED, STOP, install_handlers, read_inherited_signals
 from unitagent.workload.watchdog_client import WatchdogClient
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ _SETTLED = 1.0  # seconds; by then most starts have allocated their long-lived o
 _INTERFACE_SECONDS = 60.0  # an interface may be attached some time after the container has started
 
 
-async def run_agent(found: Resolved, where: LogContext, mask: frozenset[int] = frozenset()) -> int:
+async def run_agent(resolved: Resolved, where: LogContext, mask: frozenset[int] = frozenset()) -> int:
     """Run one instance of the Unit; return the exit code.
 
     ``mask``: the signals that were blocked when this process started; they are restored once signals are
@@ -53,14 +54,17 @@ async def run_agent(found: Resolved, where: LogContext, mask: frozenset[int] = f
         UnitAgentError: an error for the user; exit with its ``exit_code``.
 
     """
-    for warning in found.warnings:
+    settings = resolved.settings
+    rank = "any rank" if settings.rank is None else f"rank {settings.rank}"
+    _log.info("unitagent %s starts as %s of %d in Unit %s", __version__, rank, settings.size, settings.unit)
+    for warning in resolved.warnings:
         _log.warning("%s", warning)
     working_directory.leave_start_directory()
     asyncio.get_running_loop().call_later(_SETTLED, resume_garbage_collection)
-    context = ProcessContext(read_inherited_signals(mask), Reaper(), WatchdogClient(), found.settings.keys)
+    context = ProcessContext(read_inherited_signals(mask), Reaper(), WatchdogClient(), resolved.settings.keys)
     context.reaper.start_reaping()
     context.watchdog.start(context.reaper)
-    early = asyncio.ensure_future(_prepare_and_run(found, where, context))
+    early = asyncio.ensure_future(_prepare_and_run(resolved, where, context))
     asked: list[int] = []
 
     def stop(number: int) -> None:
@@ -68,7 +72,7 @@ async def run_agent(found: Resolved, where: LogContext, mask: frozenset[int] = f
         early.cancel()
 
     install_handlers(context.inherited_signals, on_stop=stop, forward=lambda _: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask | BLOCKED)
+    signal.pthread_sigmask(signal.SIG_SETMASK, (mask | BLOCKED) - STOP)
     try:
         return await early
     except asyncio.CancelledError:
@@ -81,8 +85,8 @@ async def run_agent(found: Resolved, where: LogContext, mask: frozenset[int] = f
         context.reaper.close()
 
 
-async def _prepare_and_run(found: Resolved, where: LogContext, context: ProcessContext) -> int:
-    settings = found.settings
+async def _prepare_and_run(resolved: Resolved, where: LogContext, context: ProcessContext) -> int:
+    settings = resolved.settings
     with working_directory.in_start_directory():
         command.check_command(settings.command, os.environ)
     address = await find_instance_address(settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, _log.warning)
@@ -96,12 +100,12 @@ async def _prepare_and_run(found: Resolved, where: LogContext, context: ProcessC
         if elsewhere:
             _log.warning("%s", elsewhere)
     for problem, remedy in find_misleading_variables(
-        merge_user_environment(found), address.ifname, address.ip
+        merge_user_environment(resolved), address.ifname, address.ip
     ):
         _log.warning("%s: ranks may wait for each other forever; %s", problem, remedy)
     if settings.rank is not None:
         Launcher(
-            found, settings.rank, (address.ifname, address.ip), ""
+            resolved, settings.rank, (address.ifname, address.ip), ""
         ).prepare_dry_run()  # raises if the command is invalid
     location = locate_store(settings, address.ip, context.keys)
     refuse_open_store(settings, location)
@@ -110,7 +114,7 @@ async def _prepare_and_run(found: Resolved, where: LogContext, context: ProcessC
             await kill_former_workload(settings.unit, settings.rank)
         from unitagent.agent.instance import run_instance  # noqa: PLC0415 (meanwhile the server starts)
 
-        return await run_instance(found, where, context, address, (location, server))
+        return await run_instance(resolved, where, context, address, (location, server))
 
 
 @contextlib.asynccontextmanager

@@ -7,11 +7,13 @@ with the store.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
-from unitagent.agent.views import Views
+from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.core.model import Phase
-from unitagent.core.status import status_from_store
+from unitagent.core.observed_status import status_from_store
+from unitagent.core.summary import summarize
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.protocol import RegistryRecord
@@ -25,45 +27,46 @@ _log = logging.getLogger(__name__)
 class StoreObserver:
     """The ``Units`` of one store; this agent answers for its own Unit."""
 
-    def __init__(self, url: LocationSource, views: Views, settings: Settings, keys: Keyring) -> None:
+    def __init__(self, url: LocationSource, answers: AgentAnswers, settings: Settings, keys: Keyring) -> None:
         self._url = url
-        self._views = views
+        self._answers = answers
         self._settings = settings
         self._keys = keys
         timeout = settings.timing.operation_timeout
         self._registry = Registry(url, timeout=timeout, keys=keys, warn=_log.debug)
         self._leases: dict[str, float] = {}
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def list_units(self) -> list[dict[str, Any]]:
         """Read all Units, sorted by name."""
         try:
-            sights = await self._registry.read()
+            snapshot = await self._registry.read()
         finally:
             await self._registry.close()
-        self._leases = {unit: sight.entry.lease for unit, sight in sights.units.items()}
-        lines = {unit: _describe_unit(sight, sights.now) for unit, sight in sights.units.items()}
+        self._leases = {unit: record.entry.lease for unit, record in snapshot.units.items()}
+        lines = {unit: _describe_unit(record, snapshot.now) for unit, record in snapshot.units.items()}
         return [line for _, line in sorted((lines | self._describe_own(lines)).items())]
 
-    async def one(self, name: str) -> dict[str, Any] | None:
+    async def get_unit(self, name: str) -> dict[str, Any] | None:
         """Read one Unit; its lease comes from the list."""
         if name == self._settings.unit:
-            return self._views.status()
+            return self._answers.status()
         timeout = self._settings.timing.operation_timeout
         store = RedisStore(name, self._url, timeout=timeout, keys=self._keys, warn=_log.debug)
         try:
-            board = await store.read()
+            snapshot = await store.read()
         finally:
             await store.close()
-        if not board.records:
+        if not snapshot.records:
             return None
-        seen = status_from_store(name, board, self._leases.get(name, self._settings.lease))
-        return seen | {"secrets": None}  # only its own agents know
+        status = status_from_store(name, snapshot, self._leases.get(name, self._settings.lease))
+        status |= {"endpoint": None, "secrets": None}  # only its own agents know
+        return status | {"summary": summarize(status, time.time())}
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
         """Describe my own Unit, until its rank 0 has published it."""
         if self._settings.unit in listed:
             return {}
-        seen = self._views.status()
+        seen = self._answers.status()
         return {
             seen["unit"]: {
                 "unit": seen["unit"],
@@ -78,9 +81,9 @@ class StoreObserver:
         }
 
 
-def _describe_unit(sight: RegistryRecord, now: float) -> dict[str, Any]:
+def _describe_unit(record: RegistryRecord, now: float) -> dict[str, Any]:
     """Describe what rank 0 published last; without a fresh entry there is no phase, and it is not ready."""
-    entry, age = sight.entry, max(0.0, now - sight.at)
+    entry, age = record.entry, max(0.0, now - record.at)
     fresh = age <= entry.lease
     return {
         "unit": entry.unit,

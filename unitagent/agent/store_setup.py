@@ -17,7 +17,8 @@ from unitagent.settings import Settings
 from unitagent.store.address import LocationSource, StoreLocation, make_embedded_location, parse_store_url
 from unitagent.store.embedded import MEMBER, EmbeddedServer
 from unitagent.system import working_directory
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import MIN_SECRET_BYTES, Keyring
 from unitagent.workload.reaper import Reaper
 
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_PROBE_PORT = 9470
 _RESPAWN = 0.5  # seconds before a server that died is restarted
-_APART, _SILENT = 2.5, 4  # seconds between checks of the server, and how many it may miss
+_CHECK_INTERVAL, _SILENT = 2.5, 4  # seconds between checks of the server, and how many it may miss
 _CROWD = 0.1  # seconds between checks while strangers use up the connections
 _LOOPBACK = "127.0.0.1"
 _STOP = 2.0  # seconds for a server to exit on SIGTERM
@@ -63,12 +64,12 @@ def locate_store(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
         ConfigurationError: neither a URL nor the address of rank 0 is known.
 
     """
-    given = settings.redis_url
+    configured = settings.redis_url
     if settings.redis_url_file is not None:
         path = Path(working_directory.resolve_user_path(settings.redis_url_file))
         return StoreSetup(lambda: _read_url_file(path))
-    if given is not None:
-        return StoreSetup(lambda: given)
+    if configured is not None:
+        return StoreSetup(lambda: configured)
     if settings.rank is None:
         raise ConfigurationError("RANK_ID=auto claims a rank in the store, which needs UNIT_REDIS_URL")
     return _locate_embedded(settings, ip, keys)
@@ -77,10 +78,10 @@ def locate_store(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
 def _read_url_file(path: Path) -> StoreLocation:
     """Read the URL from its file."""
     try:
-        found = parse_store_url(path.read_text(encoding="utf-8").strip())
+        url = parse_store_url(path.read_text(encoding="utf-8").strip())
     except RefusalError as error:
         raise StoreError(f"UNIT_REDIS_URL_FILE: {error}") from error
-    return replace(found, variable="UNIT_REDIS_URL_FILE")
+    return replace(url, variable="UNIT_REDIS_URL_FILE")
 
 
 def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
@@ -178,9 +179,9 @@ class EmbeddedStoreSupervisor:
         if self._supervision is not None:
             self._supervision.cancel()
         await self._server.close_admin_connection()
-        if self._pid is None:
-            return
         for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._pid is None:  # also when it ended just after the wait
+                return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, number)
             with contextlib.suppress(TimeoutError):
@@ -206,13 +207,15 @@ class EmbeddedStoreSupervisor:
         disconnect clients that use up connections without logging in.
         """
         silent = 0  # checks, not seconds: time in which this process was frozen too does not count
-        pause = _APART
+        pause = _CHECK_INTERVAL
         while not self._ending:
             await asyncio.sleep(pause)
             silent = 0 if self._pid is None or await self._server.is_answering() else silent + 1
-            pause = _CROWD if not silent and await self._server.evict_strangers() else _APART
+            pause = _CROWD if not silent and await self._server.evict_strangers() else _CHECK_INTERVAL
             if silent > _SILENT and self._pid is not None:
-                _log.error("the embedded store has not answered for %g s: killing it", _SILENT * _APART)
+                _log.error(
+                    "the embedded store has not answered for %g s: killing it", _SILENT * _CHECK_INTERVAL
+                )
                 os.kill(self._pid, signal.SIGKILL)
                 silent = 0
 

@@ -9,10 +9,18 @@ Failures do not count before the workload has been healthy once, so checks begin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitagent.probes.health import HealthProbe, HealthVerdict, ProbeSpec, StallProbe, parse_health_url
+from msgspec import Struct
+
+from unitagent.probes.health import (
+    FailedProbe,
+    HealthProbe,
+    HealthVerdict,
+    ProbeSpec,
+    StallProbe,
+    parse_health_url,
+)
 from unitagent.setting_parsers import redact_url
 from unitagent.settings import Resolved
 from unitagent.system.addresses import explain_unreachable
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from unitagent.probes.health import HealthCheck
 
 OnVerdict = Callable[[HealthVerdict], None]
+OnProbe = Callable[[FailedProbe], None]
 CommandChecks = Callable[[Sequence[str], Mapping[str, str]], "HealthCheck"]
 """Makes a check from a command and its environment."""
 
@@ -60,8 +69,7 @@ def _describe_url(url: str) -> str:
     return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthProbePlan:
+class HealthProbePlan(Struct, frozen=True):
     """How a workload is checked.
 
     Attributes:
@@ -71,13 +79,12 @@ class HealthProbePlan:
 
     """
 
-    make_probe: Callable[[OnVerdict], HealthProbe]
+    make_probe: Callable[[OnVerdict, OnProbe], HealthProbe]
     description: str
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class HealthProbeBuilder:
+class HealthProbeBuilder(Struct, frozen=True):
     """What is known about one launch, from which its probe is built."""
 
     resolved: Resolved
@@ -97,7 +104,9 @@ class HealthProbeBuilder:
             return self._build_port_probe()
         words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
         return HealthProbePlan(
-            lambda on_verdict: HealthProbe(first, life=life, traffic=traffic, on_verdict=on_verdict),
+            lambda on_verdict, on_probe: HealthProbe(
+                first, life=life, traffic=traffic, on_verdict=on_verdict, on_probe=on_probe
+            ),
             ", then ".join(words),
             self._describe_origin(by_file=bool(stated)),
         )
@@ -113,9 +122,12 @@ class HealthProbeBuilder:
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
+            target=f"port {port}",
         )
         return HealthProbePlan(
-            lambda on_verdict: HealthProbe([question], traffic=question, on_verdict=on_verdict),
+            lambda on_verdict, on_probe: HealthProbe(
+                [question], traffic=question, on_verdict=on_verdict, on_probe=on_probe
+            ),
             f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
             f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
         )
@@ -145,6 +157,7 @@ class HealthProbeBuilder:
         return ProbeSpec(
             check=check,
             words=words,
+            target=words.removeprefix("GET "),
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
@@ -161,6 +174,7 @@ class HealthProbeBuilder:
         return ProbeSpec(
             check=check,
             words=words,
+            target=words.removeprefix("GET "),
             interval=stated.period or settings.health_interval,
             timeout=stated.timeout or settings.health_timeout,
             failures=stated.failures or settings.health_failures,
@@ -178,9 +192,12 @@ class HealthProbeBuilder:
 class WorkloadMonitor:
     """Probes the health and the progress of one workload at a time, from its start to its stop."""
 
-    def __init__(self, on_verdict: OnVerdict, on_stall: Callable[[str], None], stall: float) -> None:
+    def __init__(
+        self, on_verdict: OnVerdict, on_probe: OnProbe, on_stall: Callable[[str], None], stall: float
+    ) -> None:
         """Prepare; ``stall``: seconds without progress that count as a stall, 0 for never."""
         self._on_verdict = on_verdict
+        self._on_probe = on_probe
         self._on_stall = on_stall
         self._stall = stall
         self._probes: list[HealthProbe | StallProbe] = []
@@ -188,7 +205,7 @@ class WorkloadMonitor:
     def start_probes(self, launch: Launch, *, health: bool) -> None:
         """Start probing this workload; its health only if ``health``."""
         if health and launch.health_probe is not None:
-            self._probes.append(launch.health_probe.make_probe(self._on_verdict))
+            self._probes.append(launch.health_probe.make_probe(self._on_verdict, self._on_probe))
         if self._stall and launch.gauges is not None:
             self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
         for probe in self._probes:

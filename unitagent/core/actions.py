@@ -4,14 +4,14 @@ order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from unitagent.core.model import Failure, Gang, Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class Exchange(Struct, frozen=True, kw_only=True):
     """Write my record and read the others: the only write to the store.
 
     At most one is in progress; it ends with ``Exchanged`` or ``StoreFailed``.
@@ -36,15 +36,13 @@ class Exchange:
     notify: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FindPort:
+class FindPort(Struct, frozen=True):
     """Find a free master port on rank 0's address; ends with ``PortFound``."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class CheckPeers:
+class CheckPeers(Struct, frozen=True):
     """Probe who answers at the addresses of these records, from my network interface; ends with
     ``PeersChecked``.
     """
@@ -53,29 +51,25 @@ class CheckPeers:
     peers: tuple[Record, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WatchPeers:
+class WatchPeers(Struct, frozen=True):
     """Keep a connection open to each of these peers and to no other; a break is ``PeerHungUp``."""
 
     peers: tuple[Record, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskPeer:
+class AskPeer(Struct, frozen=True):
     """Ask for a peer's ``/status`` as a second opinion; ends with ``PeerAnswered``."""
 
     peer: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Struct, frozen=True):
     """Start the workload as a member of this gang."""
 
     gang: Gang
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Stop the workload: SIGTERM, at most ``grace`` seconds, then SIGKILL until no process is left.
 
     If repeated while stopping, the shorter grace counts. Ends with ``WorkloadGone`` or ``WorkloadStuck``.
@@ -84,8 +78,7 @@ class Stop:
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitDrain:
+class AwaitDrain(Struct, frozen=True):
     """Report with ``Drained`` when no request is in flight."""
 
 
@@ -98,16 +91,38 @@ class Level(IntEnum):
     ERROR = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
-    """One log line for the operator."""
+class Log(Struct, frozen=True):
+    """One log line for the operator.
+
+    Attributes:
+        level: Its severity.
+        text: A sentence.
+        event: What it is about, in the words of the history (:class:`history.EventKind`); empty for
+            anything else.
+        failure: The failure that it tells.
+        exit_code: With which the agent ends.
+
+    """
 
     level: Level
     text: str
+    event: str = ""
+    failure: Failure | None = None
+    exit_code: int | None = None
+
+    def describe(self) -> dict[str, str | int]:
+        """What a program reads of it, without what is not known."""
+        failure = self.failure
+        fields = {
+            "event": self.event or None,
+            "reason": failure.reason.value if failure else None,
+            "failed_rank": failure.rank if failure and not failure.requested else None,
+            "exit_code": failure.exit_code if failure and self.exit_code is None else self.exit_code,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(Struct, frozen=True):
     """End the agent with this exit code. Always the last action."""
 
     code: int

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from unitagent.core.events import (
     Drained,
     Event,
     Exchanged,
     HealthChecked,
+    HealthProbed,
     PeerAnswered,
     PeerHungUp,
     PeersChecked,
     PortFound,
     ProbeResult,
-    Pushed,
     Spawned,
     StopAsked,
     StoreFailed,
+    StoreNotified,
     Tick,
     WorkloadExited,
     WorkloadGone,
-    WorkloadSick,
     WorkloadStuck,
+    WorkloadUnhealthy,
 )
-from unitagent.core.exits import Exit
+from unitagent.core.exits import Exit, signal_name
 from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
 from unitagent.core.plausibility import drop_implausible
 from unitagent.core.state import State, describe_rank, gang_members, update_record
-from unitagent.core.state_parts import WorkloadPhase
+from unitagent.core.state_parts import FailedCheck, WorkloadPhase
 
 LATE_TICKS = 3  # ticks; an agent that is later than that was starved of CPU, or suspended
 RETRY = 0.25  # seconds between attempts to reach the store
+NEWS_AFTER = 5.0  # seconds after which another problem of a health check is logged, however often it changes
+LONGEST_TROUBLE = 500  # characters
 SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first signal
 
 
@@ -43,7 +48,7 @@ def apply_event(state: State, event: Event) -> State:
     match event:
         case Tick():
             return _note_pause(state, event.late)
-        case Pushed():
+        case StoreNotified():
             return state.with_store(look=True)
         case Exchanged():
             return _apply_reply(state, event)
@@ -62,7 +67,7 @@ def apply_event(state: State, event: Event) -> State:
 
 
 def _note_pause(state: State, seconds: float) -> State:
-    """Whatever I asked or waited for while I was suspended is no evidence."""
+    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing."""
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
         state = replace(state, late=state.now).with_store(leases=leases)
@@ -87,15 +92,15 @@ def _apply_workload_event(state: State, event: Event) -> State:
             return _apply_workload_gone(state)
         case WorkloadStuck():
             return state.with_workload(stuck=event.detail)
-        case HealthChecked():
-            return _apply_health_check(state, event)
-        case WorkloadSick():
+        case HealthChecked() | HealthProbed():
+            return _apply_health_event(state, event)
+        case WorkloadUnhealthy():
             current = event.failure.generation == state.me.generation
             return state.with_workload(ended=state.workload.ended or event.failure) if current else state
         case Drained():
             return state.with_shutdown(drained=True)
         case StopAsked():
-            return _apply_stop_request(state)
+            return _apply_stop_request(state, event.signal)
     return state
 
 
@@ -244,18 +249,18 @@ def _ask_anew(state: State) -> State:
 def _apply_port(state: State, event: PortFound) -> State:
     if event.generation != state.me.generation or state.me.state is not InstanceState.IDLE:
         return state
-    return update_record(state, master_port=event.port)
+    return update_record(state, master_port=event.port, next_port=event.next_port)
 
 
 def _apply_peer_checks(state: State, event: PeersChecked) -> State:
     if event.gang != state.barrier.checking:
         return state
-    reached = {one for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
+    reached = {one: state.now for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
     state = state.with_store(look=True)  # the next step needs a snapshot of the store
     return state.with_barrier(
         checking="",
         check_again=state.now + state.config.timing.ask_every,
-        reached=state.barrier.reached | reached,
+        reached={**state.barrier.reached, **reached},
         found={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 
@@ -275,13 +280,13 @@ def _apply_workload_exit(state: State, event: WorkloadExited) -> State:
 
 
 def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
-    who, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
+    rank, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
     return Failure(
         generation=state.me.generation,
         rank=state.config.rank,
         ip=state.me.ip,
         reason=Reason(event.exit.reason),
-        detail=f"{who} {event.exit.describe()}{why}",
+        detail=f"{rank} {event.exit.describe()}{why}",
         exit_code=event.exit.code,
         signal=event.exit.signal,
         at=state.now + state.config.epoch,
@@ -293,8 +298,12 @@ def _explain_exit_0(ended: Exit) -> str:
     if ended.status:
         return ""
     several = f"{ended.left} processes" if ended.left > 1 else "a process"
-    left = f"; it left {several} in the background: start what serves in the foreground" if ended.left else ""
-    return f", which counts as a failure in service mode (UNIT_MODE){left}"
+    remedy = (
+        f"it left {several} in the background: start what serves in the foreground"
+        if ended.left
+        else "a job that is done when it exits with 0 needs UNIT_MODE=job"
+    )
+    return f", which counts as a failure in service mode (UNIT_MODE); {remedy}"
 
 
 def _apply_workload_gone(state: State) -> State:
@@ -302,12 +311,21 @@ def _apply_workload_gone(state: State) -> State:
     if marks.stopped is None:
         state = state.with_recovery(timestamps=replace(marks, stopped=state.now))
     now = InstanceState.WAITING if state.workload.cut_off else InstanceState.EXITED
-    return update_record(state.with_workload(phase=WorkloadPhase.GONE), state=now, pid=None)
+    state = _set_failed_checks(state.with_workload(phase=WorkloadPhase.GONE), {})
+    return update_record(state, state=now, pid=None)
+
+
+def _apply_health_event(state: State, event: HealthChecked | HealthProbed) -> State:
+    if state.workload.phase is not WorkloadPhase.ALIVE or not state.me.state.started:
+        return state
+    return (
+        _apply_health_check(state, event)
+        if isinstance(event, HealthChecked)
+        else _apply_health_probe(state, event)
+    )
 
 
 def _apply_health_check(state: State, event: HealthChecked) -> State:
-    if state.workload.phase is not WorkloadPhase.ALIVE or not state.me.state.started:
-        return state
     if event.healthy:
         return update_record(state.with_workload(proven=True), state=InstanceState.HEALTHY)
     if not event.fatal:
@@ -323,8 +341,43 @@ def _apply_health_check(state: State, event: HealthChecked) -> State:
     return state.with_workload(ended=state.workload.ended or sick)
 
 
-def _apply_stop_request(state: State) -> State:
+def _apply_health_probe(state: State, event: HealthProbed) -> State:
+    others = {check: failed for check, failed in state.workload.failed_checks.items() if check != event.check}
+    if event.problem:
+        others[event.check] = _count_failed_check(state, event)
+    return _set_failed_checks(state, others)
+
+
+def _count_failed_check(state: State, event: HealthProbed) -> FailedCheck:
+    """The check as it failed now; another problem than before is logged soon, but not each time."""
+    known = state.workload.failed_checks.get(event.check)
+    if known is None:
+        return FailedCheck(
+            problem=event.problem, since=state.now, checks=int(event.answered), report_at=state.now
+        )
+    soon = known.report_at if event.problem == known.problem else state.now + NEWS_AFTER
+    return FailedCheck(
+        problem=event.problem,
+        since=known.since,
+        checks=known.checks + event.answered,
+        report_at=min(known.report_at, soon),
+    )
+
+
+def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State:
+    """The state with these failed checks; my record changes with the problem, and not with each check."""
+    told = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
+    text = "".join(letter if letter.isprintable() else "?" for letter in told[:LONGEST_TROUBLE])
+    since = min((one.since + state.config.epoch for one in failed.values()), default=0.0)
+    state = state.with_workload(failed_checks=failed)
+    return (
+        state if text == state.me.trouble else update_record(state, trouble=text, trouble_at=round(since, 3))
+    )
+
+
+def _apply_stop_request(state: State, number: int) -> State:
     if state.shutdown.asked is None:
-        return update_record(state.with_shutdown(asked=state.now), asked=True)
+        by = signal_name(number) if number else "a signal"
+        return update_record(state.with_shutdown(asked=state.now, asked_by=by), asked=True)
     again = state.now - state.shutdown.asked >= SECOND_SIGNAL
     return state.with_shutdown(force_stop=state.shutdown.force_stop or again)

@@ -8,7 +8,7 @@ gang, it starts. If the roster changes in between, that is another gang, to be c
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
@@ -22,16 +22,17 @@ from unitagent.core.gang_checks import (
     find_unproven,
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
+from unitagent.core.probe_answers import describe_absence
 from unitagent.core.state import (
     Result,
     State,
     describe_rank,
+    gang_members,
     is_observed,
     is_still_mine,
     log,
     look_for_successor,
     request_exit,
-    seconds_late,
     update_record,
     watched_peers,
 )
@@ -66,7 +67,9 @@ def enter_generation(state: State) -> Result:
         draining=False,
         lost=(),
     )
-    return _forget_older_generation(state), log(Level.INFO, f"at the barrier of generation {target}")
+    return _forget_older_generation(state), log(
+        Level.INFO, f"at the barrier of generation {target}", "generation"
+    )
 
 
 def _has_to_look_first(state: State) -> bool:
@@ -111,6 +114,39 @@ def _has_generation_died(state: State) -> bool:
     stands = any(one.rank == 0 and one.state is InstanceState.IDLE for one in here)
     runs = any(one.state.started for one in here)
     return stands and not runs and is_observed(state, state.config.timing.takeover)
+
+
+def confirm_ahead(state: State) -> Result:
+    """Confirm the gang of the last start with the very record that enters its next generation, if all of its
+    members are to meet again: then one snapshot shows both that all stand there and that all have confirmed
+    it. If it comes to another gang, that one is confirmed in its turn.
+    """
+    if state.me.gang or not state.connected or state.now < state.barrier.not_before:
+        return state, ()
+    roster = _foresee_roster(state)
+    if not roster or find_unproven(state, roster):
+        return state, ()
+    gang = build_gang(state.me.generation, roster)
+    return update_record(state.with_barrier(confirmed=tuple(roster)), gang=gang.id), ()
+
+
+def _foresee_roster(state: State) -> list[Record]:
+    """The members of my last gang with the port that rank 0 has, or will choose; empty if they cannot meet
+    again as they are.
+    """
+    last, generation = state.workload.gang, state.me.generation
+    others = sorted((*gang_members(state), state.me), key=lambda record: record.rank)
+    if last is None or len(others) != state.config.size:
+        return []
+    leader = others[0]
+    port = leader.master_port if leader.generation == generation else leader.next_port
+    fit = all(
+        record.generation <= generation
+        and (record.size, record.revision) == (state.config.size, state.me.revision)
+        and not (record.asked or record.left or record.failed)
+        for record in others
+    )
+    return [replace(leader, master_port=port), *others[1:]] if port and fit else []
 
 
 def build_gang(generation: int, roster: list[Record]) -> Gang:
@@ -192,6 +228,12 @@ def _is_check_due(state: State) -> bool:
     return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
 
 
+def awaits_port(state: State) -> bool:
+    """Whether I am looking for the master port: before I have it, nobody can start."""
+    idle = state.config.rank == 0 and state.me.state is InstanceState.IDLE
+    return idle and state.me.master_port == 0 and state.barrier.finding_port == state.me.generation
+
+
 def _lacks_port(state: State) -> bool:
     """Whether I have yet to look for the master port."""
     looked = state.barrier.finding_port == state.me.generation
@@ -265,8 +307,8 @@ def start_workload(state: State, gang: Gang) -> Result:
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}")
-    return state, (Spawn(gang), WatchPeers(watched_peers(state)), *opened)
+    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}", "barrier")
+    return state, (*opened, Spawn(gang), WatchPeers(watched_peers(state)))
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
@@ -321,22 +363,25 @@ def explain_missing(state: State) -> str:
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
-    unconfirmed = [record.rank for record in there if not record.gang]
-    return "; ".join(parts) or f"no confirmation from {format_ranks(unconfirmed)} yet"
+    if parts:
+        return "; ".join(parts)
+    gang = build_gang(state.me.generation, there)
+    unconfirmed = [record.rank for record in there if not _has_confirmed(state, record, gang)]
+    return f"no confirmation from {format_ranks(unconfirmed)} yet"
 
 
 def _explain_absence(state: State, record: Record) -> str:
-    who = describe_rank(state, record.rank)
+    rank = describe_rank(state, record.rank)
     if record.left:
-        return f"{who} has left"
+        return f"{rank} has left"
     if record.size != state.config.size:
-        return f"{who} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
+        return f"{rank} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
     if record.revision != state.me.revision:
         mine = f"rank {state.config.rank} has {state.me.revision or 'none'}"
         waits = "they wait for each other; with UNIT_STRICT=true they would exit with 77"
-        return f"{who} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
+        return f"{rank} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
     if record.incarnation in state.peers.refused:
-        return f"{who} is gone, its address refuses connections: waiting for its replacement"
-    late = seconds_late(state, record)
-    silent = f", no sign of life for {state.config.lease + late:.0f} s" if late else ""
-    return f"{who} is {record.state} in generation {record.generation}{silent}"
+        return f"{rank} is gone, its address refuses connections: waiting for its replacement"
+    return (
+        describe_absence(state, record.rank) or f"{rank} is {record.state} in generation {record.generation}"
+    )

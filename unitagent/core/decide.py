@@ -32,13 +32,15 @@ In the comments of the core, "I" is the agent whose state it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unitagent.core import (
     barrier,
     failure_detector,
     failures,
     gang_checks,
+    health_log,
     isolation,
     plausibility,
     probe_answers,
@@ -58,6 +60,7 @@ from unitagent.core.state import ALL_BEATS, Result, Stage, State, find_stage
 from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 _MOST_PASSES = 20
+LINGER = 0.1  # seconds that a change of my record may wait for the one that will follow
 
 
 def decide(state: State, event: Event) -> Result:
@@ -81,16 +84,16 @@ def decide(state: State, event: Event) -> Result:
 def _apply_rules(state: State) -> Result:
     """Apply each rule once, in order, until one ends the agent."""
     actions: tuple[Action, ...] = ()
-    now = find_stage(state)
+    stage = find_stage(state)
     for rule, stages in RULES:
-        if now not in stages:
+        if stage not in stages:
             continue
         after, more = rule(state)
         actions += more
         if more and isinstance(more[-1], Quit):
             return after, actions
         if after is not state:
-            state, now = after, find_stage(after)
+            state, stage = after, find_stage(after)
     return state, actions
 
 
@@ -104,6 +107,10 @@ def publish_record(state: State) -> Result:
     record = state.me if may_take is not None else None
     if not _is_exchange_due(state, record):
         return state, ()
+    if not _is_exchange_urgent(state) and _is_passing(state):
+        since = state.now if state.store.held_since is None else state.store.held_since
+        if state.now - since < LINGER:
+            return state.with_store(held_since=since), ()
     if record is not None and rank_ownership.needs_new_tenure(state, may_take):
         state = rank_ownership.start_tenure(state)
         record = state.me
@@ -118,17 +125,45 @@ def publish_record(state: State) -> Result:
     )
     later = state.now + state.config.heartbeat
     state = state.with_store(
-        in_flight=True, asked=state.now, exchanging=record, look=False, notify=False, next_beat=later
+        in_flight=True,
+        asked=state.now,
+        exchanging=record,
+        look=False,
+        notify=False,
+        next_beat=later,
+        held_since=None,
     )
     return state, (exchange,)
 
 
 def _is_exchange_due(state: State, record: Record | None) -> bool:
+    if _is_exchange_urgent(state):
+        return True
+    return state.connected and record is not None and record != state.store.published
+
+
+def _is_exchange_urgent(state: State) -> bool:
+    """Whether an exchange is due whatever became of my record."""
     if state.now >= state.store.next_beat:
         return True
-    if not state.connected:
+    return state.connected and (state.store.look or state.store.notify)
+
+
+def _is_passing(state: State) -> bool:
+    """Whether my record only says what is under way and ends soon, as a rule: the stop of my workload, its
+    start, or at rank 0 the search for a port. Nobody acts on that, and each exchange takes time that a
+    restart has to wait for.
+    """
+    me, old = state.me, state.store.published
+    if old is None:
         return False
-    return state.store.look or state.store.notify or (record is not None and record != state.store.published)
+    if barrier.awaits_port(state):
+        return True
+    passing = me.state in (InstanceState.STOPPING, InstanceState.STARTING)
+    same = replace(
+        me, state=old.state, pid=old.pid, exit_code=old.exit_code, restarts=old.restarts, edition=old.edition
+    )
+    return passing and same == old
 
 
 def _is_urgent(state: State) -> bool:
@@ -163,7 +198,7 @@ def note_ready(state: State) -> Result:
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
-    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}"),)
+    return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}", "ready"),)
 
 
 Rule = Callable[[State], Result]
@@ -187,7 +222,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (rank_ownership.log_joined, EVER - JOINING),
     (plausibility.warn_implausible, EVER),
     (isolation.log_store_outage, EVER),
-    (isolation.ask_confidants, IN_GANG | LEAVING),
+    (isolation.ask_status_peers, IN_GANG | LEAVING),
     (isolation.stop_when_isolated, RUNNING | STOPPING | DRAINING | LEAVING),
     (failure_detector.ask_quiet_members, IN_GANG | LEAVING),
     (failure_detector.publish_lost, IN_GANG | LEAVING),
@@ -199,13 +234,13 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (restart_budget.learn_charges, STAYING - JOINING),
     (restart_budget.fail_together, STAYING - JOINING),
     (failures.report_own_isolation, ISOLATED | DRAINING | LEAVING),
-    (failures.note_generation_end, (IN_GANG - DRAINING) | LEAVING),
+    (failures.start_recovery_timing, (IN_GANG - DRAINING) | LEAVING),
     (shutdown.request_rebuild, EVER - JOINING),
     (shutdown.begin_drain, (IN_GANG - DRAINING) | LEAVING),
     (shutdown.force_stop, IN_GANG | LEAVING),
     (shutdown.drain_in_turn, DRAINING | LEAVING),
     (shutdown.stop_alone, RUNNING | LEAVING),
-    (shutdown.stop_after_end, RUNNING | DRAINING | LEAVING),
+    (shutdown.stop_ended_generation, RUNNING | DRAINING | LEAVING),
     (shutdown.leave_without_workload, STAYING),
     (failures.complete_job, RUNNING | ISOLATED),
     (restart_budget.count_restart, STOPPING | ISOLATED | DRAINING),
@@ -214,10 +249,12 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (rejoin.rejoin_generation, STAYING - JOINING - RUNNING),
     (rejoin.restart_job_for_late_joiner, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
     (barrier.enter_generation, STAYING - JOINING - RUNNING),
+    (barrier.confirm_ahead, AT_BARRIER),
     (barrier.start_late, AT_BARRIER),
     (barrier.advance_barrier, AT_BARRIER),
     (barrier.report_missing, AT_BARRIER),
     (note_ready, RUNNING),
+    (health_log.log_failed_checks, RUNNING),
     (publish_record, EVER),
 )
 
@@ -253,9 +290,10 @@ def _is_at_rest(state: State) -> bool:
 
 
 def _list_deadlines(state: State) -> Iterator[float]:
-    """When the next heartbeat is due, when the store or a peer will have been silent for too long, and
-    when a start times out.
+    """When the next heartbeat is due, when the store or a peer will have been silent for too long, when
+    a start times out, and when a failed health check is logged again.
     """
     yield state.store.next_beat
     yield from silence_deadlines(state)
     yield startup_deadline(state)
+    yield from (failed.report_at for failed in state.workload.failed_checks.values())

@@ -5,15 +5,15 @@ clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed; a timer may be due.
 
     Attributes:
@@ -26,36 +26,33 @@ class Tick:
     late: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class StoreNotified(Struct, frozen=True):
     """Another agent published a wake-up: the store has something new."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Exchanged:
+class Exchanged(Struct, frozen=True):
     """The store answered the current exchange."""
 
     now: float
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Struct, frozen=True):
     """The current exchange failed; ``detail`` says why."""
 
     now: float
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PortFound:
-    """A free master port for this generation."""
+class PortFound(Struct, frozen=True):
+    """A free master port for this generation, and one that is free for the next one so far."""
 
     now: float
     generation: int
     port: int
+    next_port: int
 
 
 class ProbeResult(StrEnum):
@@ -69,8 +66,7 @@ class ProbeResult(StrEnum):
     SILENT = "silent"  # nobody, or nothing trustworthy
 
 
-@dataclass(frozen=True, slots=True)
-class PeersChecked:
+class PeersChecked(Struct, frozen=True):
     """The result of ``CheckPeers``.
 
     Attributes:
@@ -86,8 +82,7 @@ class PeersChecked:
     answers: Mapping[str, ProbeResult]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerAnswered:
+class PeerAnswered(Struct, frozen=True):
     """The result of ``AskPeer``.
 
     Attributes:
@@ -114,8 +109,7 @@ class PeerAnswered:
     leader_age: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class PeerHungUp:
+class PeerHungUp(Struct, frozen=True):
     """The connection to a watched peer broke."""
 
     now: float
@@ -123,39 +117,34 @@ class PeerHungUp:
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(Struct, frozen=True):
     """The workload's main process exists."""
 
     now: float
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadExited:
+class WorkloadExited(Struct, frozen=True):
     """The workload's main process has ended; its descendants may still run."""
 
     now: float
     exit: Exit
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadGone:
+class WorkloadGone(Struct, frozen=True):
     """No process of the workload is left, and this is proven."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadStuck:
+class WorkloadStuck(Struct, frozen=True):
     """Some process of the workload cannot be killed; ``detail`` says which."""
 
     now: float
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class HealthChecked:
+class HealthChecked(Struct, frozen=True):
     """One result of the workload's health check, after its threshold.
 
     A failure that is not ``fatal`` only keeps traffic away.
@@ -167,31 +156,47 @@ class HealthChecked:
     fatal: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadSick:
+class HealthProbed(Struct, frozen=True):
+    """One failed health check, or the first that passed after one; nothing follows from it but what
+    people read.
+
+    Attributes:
+        now: When its answer came.
+        check: What was asked: a URL, or a command.
+        problem: Why it failed, in words; empty if it passed.
+        answered: Whether the check is over; else its answer is still awaited.
+
+    """
+
+    now: float
+    check: str
+    problem: str
+    answered: bool = True
+
+
+class WorkloadUnhealthy(Struct, frozen=True):
     """The workload is alive but cannot work: its engine stalls, or it has lost child processes."""
 
     now: float
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(Struct, frozen=True):
     """No request is in flight any more."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopAsked(Struct, frozen=True):
     """SIGTERM or SIGINT arrived. A second one, at least a second later, means: stop at once."""
 
     now: float
+    signal: int = 0
 
 
 Event = (
     Tick
-    | Pushed
+    | StoreNotified
     | Exchanged
     | StoreFailed
     | PortFound
@@ -203,7 +208,8 @@ Event = (
     | WorkloadGone
     | WorkloadStuck
     | HealthChecked
-    | WorkloadSick
+    | HealthProbed
+    | WorkloadUnhealthy
     | Drained
     | StopAsked
 )

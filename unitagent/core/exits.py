@@ -6,8 +6,9 @@ the workload through the agent to the platform.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 
 class ExitCode(IntEnum):
@@ -36,8 +37,7 @@ _NAMES = {
 _KILLED = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """The end of the workload's main process: exactly one of ``code`` and ``signal`` is set.
 
     Attributes:

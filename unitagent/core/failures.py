@@ -1,5 +1,7 @@
-"""What ends a generation. With guard any failure of any member does, by proposing the next generation;
-without guard only my own failure, or a rebuilt rank 0, ends my part in it.
+"""When a generation ends, and so a Unit restarts. With guard any member's failure ends it:
+:func:`end_generation` proposes the next generation, which the others learn from the store
+(:mod:`apply_event`); then all stop (:mod:`shutdown`), meet (:mod:`barrier`) and start again. Without guard
+only my own failure, or a rebuilt rank 0, ends my part in it.
 
 A failure always concerns *my* generation: N reports of one event, or of many simultaneous ones, all
 propose the same next generation, and a report about an older one changes nothing.
@@ -7,12 +9,20 @@ propose the same next generation, and a report about an older one changes nothin
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level
 from unitagent.core.exits import ExitCode
 from unitagent.core.failure_detector import find_lost_member
-from unitagent.core.model import Failure, InstanceState, Order, OrderKind, Reason
+from unitagent.core.model import (
+    Failure,
+    InstanceState,
+    Order,
+    OrderKind,
+    Reason,
+    find_last_failure,
+    find_last_order,
+)
 from unitagent.core.state import (
     Result,
     State,
@@ -42,8 +52,8 @@ def apply_operator_order(state: State) -> Result:
         return _apply_restart(state, order), ()
     if state.shutdown.asked is not None:
         return state, ()
-    message = log(Level.INFO, f"asked to drain the Unit: {order.reason or 'no reason given'}")
-    return update_record(state.with_shutdown(asked=state.now, ordered=True), asked=True), message
+    asked = state.with_shutdown(asked=state.now, asked_by=order.by or "an operator", ordered=True)
+    return update_record(asked, asked=True), log(Level.INFO, order.origin, "order")
 
 
 def _last_order_before_me(state: State) -> int:
@@ -68,7 +78,8 @@ def _apply_restart(state: State, order: Order) -> State:
     later = order.generation < state.me.generation and order.number > 1000 * state.workload.opened
     if not runs or not (later or order.generation == state.me.generation):
         return state
-    why = f"a restart was requested: {order.reason or 'no reason given'}"
+    by = f" by {order.by}" if order.by else ""
+    why = f"a restart was requested{by}: {order.reason or 'no reason given'}"
     return state.with_workload(ended=make_failure(state, state.config.rank, Reason.REQUESTED, why))
 
 
@@ -85,11 +96,12 @@ def end_generation(state: State) -> Result:
     state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
     level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
     state = state.with_recovery(reported=failure.generation)
-    return state, log(level, _add_scope(state, failure).sentence)
+    event = "restart" if failure.requested else "failure"
+    return state, log(level, _add_scope(state, failure).sentence, event, failure)
 
 
 def leave_with_leader(state: State) -> Result:
-    """Without guard all other containers must be rebuilt when rank 0 was rebuilt."""
+    """Without guard: leave with 75 when rank 0 was rebuilt, so that this container is rebuilt, too."""
     gang, leader = state.workload.gang, state.store.records.get(0)
     if state.leads or not state.store.current or gang is None:
         return state, ()
@@ -99,14 +111,21 @@ def leave_with_leader(state: State) -> Result:
     why = f"{failure.detail}: without guard all other instances must be rebuilt with rank 0"
     # Its store may be as new as it is: my last record tells it which generation is over.
     state = remember_failure(state, failure).with_generation(failure.generation + 1)
-    return request_exit(state, ExitCode.RECREATE, why), log(Level.ERROR, why)
+    return request_exit(state, ExitCode.RECREATE, why), ()
 
 
 def remember_failure(state: State, failure: Failure) -> State:
     """Keep only the first failure of a generation: later ones are its consequences."""
     if state.recovery.failure is not None and state.recovery.failure.generation >= failure.generation:
         return state
-    return state.with_recovery(failure=_add_scope(state, failure), failure_stored=False)
+    failure = _add_earlier(_add_scope(state, failure), state.recovery.failure)
+    return state.with_recovery(failure=failure, failure_stored=False)
+
+
+def _add_earlier(failure: Failure, last: Failure | None) -> Failure:
+    """The failure with the last one of the other kind."""
+    earlier = find_last_failure(last) if failure.requested else find_last_order(last)
+    return replace(failure, earlier=earlier and replace(earlier, earlier=None))
 
 
 def _add_scope(state: State, failure: Failure) -> Failure:
@@ -122,9 +141,7 @@ def _fail_alone(state: State, failure: Failure) -> Result:
     if failure.rank == state.config.rank:
         ended = state.workload.exit
         code = ExitCode.UNEXPECTED if ended is None else ended.status or ExitCode.UNEXPECTED
-        return request_exit(remember_failure(state, failure), code, failure.detail), log(
-            Level.ERROR, failure.detail
-        )
+        return request_exit(remember_failure(state, failure), code, failure.detail), ()
     return state, ()
 
 
@@ -157,7 +174,7 @@ def report_own_isolation(state: State) -> Result:
     return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
 
 
-def note_generation_end(state: State) -> Result:
+def start_recovery_timing(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
     over = state.in_gang and state.superseded and state.shutdown.draining is None
     if not over or state.recovery.timestamps.generation == state.me.generation:
@@ -180,7 +197,7 @@ def _log_first_failure(state: State) -> tuple[Action, ...]:
         )
     if failure.rank == state.config.rank or state.recovery.reported == generation:
         return ()
-    return log(Level.WARNING, failure.sentence)
+    return log(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
 
 
 def complete_job(state: State) -> Result:

@@ -66,12 +66,12 @@ def _is_clash(there: list[Record]) -> bool:
 def explain_clashes(roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each address that several ranks claim."""
     for there in find_clashes(roster):
-        who = format_ranks(sorted(record.rank for record in there))
+        ranks = format_ranks(sorted(record.rank for record in there))
         both = "both" if len(there) == 2 else "all"  # noqa: PLR2004
         where = f"{there[0].ip}, port {there[0].port}" if there[0].port else there[0].ip
         yield (
-            f"{who} {both} claim {where}: the same bridge address on two machines? Give each an address that "
-            "the others reach (COMM_IFNAME, RANK_IP), or another port (UNIT_HTTP_ADDRESS)"
+            f"{ranks} {both} claim {where}: the same bridge address on two machines? Give each an address "
+            "that the others reach (COMM_IFNAME, RANK_IP), or another port (UNIT_HTTP_ADDRESS)"
         )
 
 
@@ -86,28 +86,28 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each peer that was probed and did not answer in person."""
     unreached, me = [], describe_rank(state, state.config.rank)
     for record in roster:
-        found = state.barrier.found.get(record.incarnation)
-        who = describe_rank(state, record.rank)
-        match found:
+        result = state.barrier.found.get(record.incarnation)
+        rank = describe_rank(state, record.rank)
+        match result:
             case None | ProbeResult.ALIVE:
                 continue
             case ProbeResult.SELF:
-                yield f"this rank itself answers at {who}: its address leads back to this machine (RANK_IP)"
+                yield f"this rank itself answers at {rank}: its address leads back to this machine (RANK_IP)"
             case ProbeResult.OTHER:
-                yield f"another instance answers at the address of {who}, port {record.port}"
+                yield f"another instance answers at the address of {rank}, port {record.port}"
             case ProbeResult.STRANGER:
                 yield (
-                    f"{who} has another UNIT_SECRET than rank {state.config.rank}; all ranks need the same "
+                    f"{rank} has another UNIT_SECRET than rank {state.config.rank}; all ranks need the same "
                     "one, or none"
                 )
             case _ if _is_ipv6(record.ip) != _is_ipv6(state.me.ip):
                 families = ("IPv6", "IPv4") if _is_ipv6(record.ip) else ("IPv4", "IPv6")
                 yield (
-                    f"{who} is {families[0]}, {me} {families[1]}; give all ranks addresses of one family "
+                    f"{rank} is {families[0]}, {me} {families[1]}; give all ranks addresses of one family "
                     "(RANK_IP, or COMM_IFNAME of an interface that has one)"
                 )
             case _:
-                unreached.append(who)
+                unreached.append(rank)
     if unreached:
         yield (
             f"{me} cannot reach {', '.join(shorten_list(unreached))} from its interface (wrong COMM_IFNAME "
@@ -137,13 +137,13 @@ def refuse_disagreement(state: State) -> Result:
 
 def _explain_disagreement(state: State, record: Record) -> str:
     """Why this record and I can never meet at a barrier; "" if we can."""
-    who, me = describe_rank(state, record.rank), f"rank {state.config.rank}"
+    rank, me = describe_rank(state, record.rank), f"rank {state.config.rank}"
     if record.size != state.config.size:
-        values = f"{who} has UNIT_SIZE={record.size}, {me} has {state.config.size}"
+        values = f"{rank} has UNIT_SIZE={record.size}, {me} has {state.config.size}"
         return f"the ranks disagree on the size: {values}"
     if state.config.strict and record.revision != state.me.revision:
         values = (
-            f"{who} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
+            f"{rank} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
         )
         return f"the ranks disagree on the revision, and UNIT_STRICT is set: {values}"
     return ""
@@ -169,9 +169,11 @@ def find_ranks_at_odds(state: State) -> tuple[int, ...]:
 
 def describe_differences(roster: list[Record], *, strict: bool) -> str:
     """Which ranks differ from rank 0 in what must be equal, in one sentence; "" if none does."""
-    wanted = _parse_fingerprint(roster[0])
-    odd = {record.rank: _describe_difference(wanted, _parse_fingerprint(record)) for record in roster[1:]}
-    apart = {rank: difference for rank, difference in odd.items() if difference}
+    expected = _parse_fingerprint(roster[0])
+    differences = {
+        record.rank: _describe_difference(expected, _parse_fingerprint(record)) for record in roster[1:]
+    }
+    apart = {rank: difference for rank, difference in differences.items() if difference}
     if not apart:
         return ""
     listed = "; ".join(shorten_list([f"rank {rank}: {difference}" for rank, difference in apart.items()]))
@@ -190,11 +192,11 @@ def _parse_fingerprint(record: Record) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def _describe_difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+def _describe_difference(expected: Mapping[str, str], actual: Mapping[str, str]) -> str:
     """What differs, with both values unless they are hashes."""
-    names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    names = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
     return ", ".join(
-        f"{name}={found.get(name, 'unset')} (rank 0: {wanted.get(name, 'unset')})"
+        f"{name}={actual.get(name, 'unset')} (rank 0: {expected.get(name, 'unset')})"
         if name.startswith("UNIT_")
         else name
         for name in names

@@ -8,8 +8,9 @@ for the first failure of a generation, the agent whose report the store kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from unitagent.core.actions import Action, Quit
 from unitagent.core.exits import ExitCode
@@ -39,8 +40,7 @@ class EventKind(StrEnum):
     GAP = "gap"  # events were lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEvent:
+class HistoryEvent(Struct, frozen=True, kw_only=True):
     """One event of the history.
 
     Attributes:
@@ -66,6 +66,19 @@ class HistoryEvent:
     number: int = 0
 
 
+def describe_event(event: HistoryEvent) -> dict[str, str | int | float | None]:
+    """An event for programs, with fixed keys."""
+    return {
+        "at": round(event.at, 3),
+        "generation": event.generation,
+        "rank": event.rank,
+        "incarnation": event.incarnation,
+        "kind": event.kind.value,
+        "state": event.state.value if event.state else None,
+        "detail": event.detail,
+    }
+
+
 Derived = Iterator[tuple[EventKind, str]]
 
 
@@ -81,11 +94,11 @@ def derive_events(
         actions: The actions that ``decide`` returned.
 
     """
-    found = [one for rule in _RULES for one in rule(before, after)]
-    found += _derive_quit(after, actions)
-    if not found and after.me.state is not before.me.state:
-        found.append((EventKind.STATE, _describe_state(before, after)))
-    events = [_make_event(after, kind, detail) for kind, detail in found]
+    derived = [one for rule in _RULES for one in rule(before, after)]
+    derived += _derive_quit(after, actions)
+    if not derived and after.me.state is not before.me.state:
+        derived.append((EventKind.STATE, _describe_state(before, after)))
+    events = [_make_event(after, kind, detail) for kind, detail in derived]
     if after.recovery.failure != before.recovery.failure and not after.recovery.failure_stored:
         mine = after.recovery.failure
     if mine is None or not after.recovery.failure_stored:
@@ -121,7 +134,7 @@ def _make_failure_event(state: State, failure: Failure) -> HistoryEvent:
     )
 
 
-def make_order_event(order: Order, at: float, incarnation: str, by: str) -> HistoryEvent:
+def make_order_event(order: Order, at: float, incarnation: str) -> HistoryEvent:
     """The event for an operator's order, reported by the command."""
     return HistoryEvent(
         at=at,
@@ -129,7 +142,7 @@ def make_order_event(order: Order, at: float, incarnation: str, by: str) -> Hist
         rank=0,
         incarnation=incarnation,
         kind=EventKind.ORDER,
-        detail=f"{by} asked for a {order.kind}: {order.reason or 'no reason given'}",
+        detail=order.origin,
     )
 
 

@@ -101,7 +101,7 @@ def _charged_once(state: State) -> bool:
 
 
 def _reached_itself(state: State) -> bool:
-    return state.me.incarnation not in state.barrier.reached | state.peers.heard.keys()
+    return state.me.incarnation not in state.barrier.reached.keys() | state.peers.heard.keys()
 
 
 def _main_process_over_is_stopped(state: State) -> bool:
@@ -126,8 +126,8 @@ def _drains_its_gang(state: State) -> bool:
 
 
 def _drain_in_order(state: State) -> bool:
-    way = state.shutdown
-    return not way.awaiting_drain or (way.draining is not None and state.config.rank == 0)
+    shutdown = state.shutdown
+    return not shutdown.awaiting_drain or (shutdown.draining is not None and state.config.rank == 0)
 
 
 def _says_that_it_was_asked(state: State) -> bool:

@@ -5,7 +5,7 @@ isolated: others may replace me, so my workload is killed before anybody takes m
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Level, Log, Stop
 from unitagent.core.failure_detector import ask_peers, may_ask
@@ -35,11 +35,13 @@ def log_store_outage(state: State) -> Result:
         return state, ()
     if gone:
         state = replace(state, warned=state.warned | {"store"})
-        return state, log(Level.WARNING, "the store does not answer; serving goes on, nothing new is started")
-    return replace(state, warned=state.warned - {"store"}), log(Level.INFO, "the store answers again")
+        why = "the store does not answer; the workload goes on, but no new generation can start"
+        return state, log(Level.WARNING, why, "store-lost")
+    back = replace(state, warned=state.warned - {"store"})
+    return back, log(Level.INFO, "the store answers again", "store-back")
 
 
-def ask_confidants(state: State) -> Result:
+def ask_status_peers(state: State) -> Result:
     """While the store is away or slow, ask the peers that can tell me about the Unit, once per
     heartbeat.
     """
@@ -63,17 +65,17 @@ def _list_confidants(state: State) -> tuple[Record, ...]:
     rank, size = state.config.rank, state.config.size
     near = {find_relay(rank, size), *find_neighbours(rank, size)}
     if (rank == 0 and size <= ALL_BEATS) or _has_no_news(state):
-        near |= {peer.rank for peer in _list_vouchers(state)}
+        near |= {peer.rank for peer in _list_witnesses(state)}
     return tuple(peer for peer in gang_members(state) if peer.rank in near and peer.port and not peer.left)
 
 
 def _has_no_news(state: State) -> bool:
     """Whether it is time to ask all vouchers: neither one of them nor the store has answered of late."""
-    heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _list_vouchers(state))
+    heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
     return state.now - max([state.store.touched or NEVER, *heard]) > state.config.timing.relayed
 
 
-def _list_vouchers(state: State) -> list[Record]:
+def _list_witnesses(state: State) -> list[Record]:
     """The peers whose answer proves that nobody has replaced me: rank 0; for rank 0 those that it
     answers, which in a small Unit are all.
     """
@@ -88,14 +90,14 @@ def stop_when_isolated(state: State) -> Result:
     alone = explain_isolation(state)
     why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
     state = state.with_workload(cut_off=True, alone=alone, phase=WorkloadPhase.STOPPING, grace=0.0)
-    return update_record(state, state=InstanceState.STOPPING), (Log(Level.ERROR, why), Stop(0.0))
+    return update_record(state, state=InstanceState.STOPPING), (Log(Level.ERROR, why, "isolated"), Stop(0.0))
 
 
 def explain_isolation(state: State) -> str:
     """Who has not answered, and since when; a dead peer looks the same as a broken cable."""
     last = state.store.touched or state.now
     store = f"no answer from the store since {format_clock(state, last)}"
-    vouch = _list_vouchers(state)
+    vouch = _list_witnesses(state)
     if not vouch:
         return f"{store}, and no other rank is left to ask"
     since = max(state.peers.heard.get(peer.incarnation, last) for peer in vouch)
@@ -114,7 +116,7 @@ def is_isolated(state: State) -> bool:
     last = state.store.touched
     if state.connected or last is None or not can_be_isolated(state):
         return False
-    vouchers = _list_vouchers(state)
+    vouchers = _list_witnesses(state)
     touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouchers)))
     known = {peer.rank for peer in vouchers} <= state.peers.answered
     return known and state.now - touched > state.config.lease
@@ -129,7 +131,12 @@ def last_contact(state: State) -> float:
     last = state.store.touched
     if last is None or not can_be_isolated(state):
         return state.now
-    touched = max([last, *(state.peers.heard.get(peer.incarnation, last) for peer in _list_vouchers(state))])
+    touched = max(
+        [
+            last,
+            *(state.peers.heard.get(peer.incarnation, last) for peer in _list_witnesses(state)),
+        ]
+    )
     return touched + min(DECIDING, max(0.0, state.now - state.config.lease - touched))
 
 

@@ -11,15 +11,16 @@ one in its place.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from unitagent.core.model import Beat
 
 NEVER = float("-inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(Struct, frozen=True, kw_only=True):
     """What I have seen of one incarnation's heartbeats; times are on my clock.
 
     Attributes:
@@ -40,8 +41,7 @@ class Lease:
     shown: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Leases:
+class Leases(Struct, frozen=True):
     """What I know of others' signs of life.
 
     Attributes:

@@ -10,12 +10,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
+
+from msgspec import Struct
 
 from unitagent.core.timing import Timing
 
 YEAR = 366 * 86400 * 10**6  # microseconds; an order that far ahead of the store's clock is forged or corrupt
 LEAP = 10**9  # generations; restarts cannot lead that far ahead of mine
-_NAMED = 16  # ranks; nobody reads a longer list
+_MAX_NAMED = 16  # ranks; nobody reads a longer list
 
 
 class InstanceState(StrEnum):
@@ -80,8 +83,7 @@ class Reason(StrEnum):
     REQUESTED = "requested"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(Struct, frozen=True, kw_only=True):
     """One restart of the Unit, charged to its restart budget.
 
     Attributes:
@@ -95,8 +97,7 @@ class Charge:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """What one agent publishes about itself.
 
     Attributes:
@@ -120,6 +121,7 @@ class Record:
         begun: The last generation that is known to have started with an earlier holder of this rank.
         gang: Id of the gang it has confirmed at the barrier of ``generation``; empty for none.
         master_port: Free port chosen for this generation; only rank 0 sets it.
+        next_port: The port that rank 0 will choose for its next generation, if it is still free by then.
         pid: The workload's main process; None if there is none.
         exit_code: The workload's exit status as a shell reports it; None while it runs.
         asked: The agent was asked to stop, by a signal or an order, so the Unit or this instance goes down.
@@ -129,6 +131,8 @@ class Record:
         lost: Ranks that the agent considers lost; published without guard, in Units in which not everybody
             watches everybody.
         order: Number of the last operator's order that it has applied, or that is older than its tenure.
+        trouble: Which health check of its workload fails, and how; empty if none does.
+        trouble_at: Since when, in seconds since the epoch; 0 if none does.
         restarts: Restarts of the Unit that it knows of.
         charges: Restarts within the budget window, oldest first; in the record they outlive the container.
 
@@ -151,6 +155,7 @@ class Record:
     begun: int = 0
     gang: str = ""
     master_port: int = 0
+    next_port: int = 0
     pid: int | None = None
     exit_code: int | None = None
     asked: bool = False
@@ -159,6 +164,8 @@ class Record:
     failed: bool = False
     lost: tuple[int, ...] = ()
     order: int = 0
+    trouble: str = ""
+    trouble_at: float = 0.0
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
 
@@ -187,8 +194,7 @@ class Record:
         return self.outranks(known)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """The first failure of a generation; the others are its consequences.
 
     Attributes:
@@ -202,6 +208,8 @@ class Failure:
         at: Seconds since the epoch, by the clock of the reporting agent.
         detect: Seconds from the failure (or the last sign of life) to this report.
         stops: Size of the Unit if all of its ranks stop because of this failure, else 0.
+        earlier: The last one of the other kind, so that a restart that an operator asked for hides no
+            failure, and no failure that restart; it has no earlier one itself.
 
     """
 
@@ -215,18 +223,33 @@ class Failure:
     at: float = 0.0
     detect: float = 0.0
     stops: int = 0
+    earlier: Failure | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether an operator asked for it, so that nobody failed."""
+        return self.reason is Reason.REQUESTED
 
     @property
     def sentence(self) -> str:
         """What happened, where, and which ranks stopped because of it."""
         ended = " ended" if self.stops or self.rank == 0 else ""
         sentence = f"generation {self.generation}{ended}: {self.detail}"
-        asked_for = self.reason is Reason.REQUESTED  # then nobody failed
-        stopped = [rank for rank in range(self.stops) if asked_for or rank != self.rank]
+        stopped = [rank for rank in range(self.stops) if self.requested or rank != self.rank]
         if not stopped:
             return sentence
-        who = format_ranks(stopped) if len(stopped) <= _NAMED else f"{len(stopped)} other ranks"
-        return f"{sentence}; {who} stopped"
+        others = format_ranks(stopped) if len(stopped) <= _MAX_NAMED else f"{len(stopped)} other ranks"
+        return f"{sentence}; {others} stopped"
+
+
+def find_last_failure(last: Failure | None) -> Failure | None:
+    """The last failure that nobody asked for."""
+    return last if last is None or not last.requested else last.earlier
+
+
+def find_last_order(last: Failure | None) -> Failure | None:
+    """The last restart that an operator asked for."""
+    return last if last is None or last.requested else last.earlier
 
 
 def format_ranks(numbers: Sequence[int]) -> str:
@@ -236,9 +259,9 @@ def format_ranks(numbers: Sequence[int]) -> str:
 
 def shorten_list(parts: Sequence[str]) -> list[str]:
     """The first parts of a long list, and how many more there are."""
-    if len(parts) <= _NAMED:
+    if len(parts) <= _MAX_NAMED:
         return list(parts)
-    return [*parts[:_NAMED], f"and {len(parts) - _NAMED} more"]
+    return [*parts[:_MAX_NAMED], f"and {len(parts) - _MAX_NAMED} more"]
 
 
 class OrderKind(StrEnum):
@@ -248,14 +271,14 @@ class OrderKind(StrEnum):
     RESTART = "restart"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """An operator's order: drain the Unit, or end the generation that is current when the order is stored.
 
     Attributes:
         kind: What to do.
         generation: The highest generation that the store knew when it stored the order.
         reason: The operator's reason, for people; may be empty.
+        by: Who gave it, for people; may be empty.
         number: Grows from order to order; agents apply those that are newer than their own tenure. 0 until
             stored.
 
@@ -265,6 +288,13 @@ class Order:
     generation: int
     reason: str = ""
     number: int = 0
+    by: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Who asked and why, for people."""
+        who = f"{self.by} asked" if self.by else "an operator asked"
+        return f"{who} for a {self.kind}: {self.reason or 'no reason given'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +313,7 @@ class Beat:
     age: float = field(default=0.0, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """The store's answer to one exchange.
 
     Attributes:
@@ -311,8 +340,7 @@ class Reply:
     now: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gang:
+class Gang(Struct, frozen=True, kw_only=True):
     """The instances that start together.
 
     Its ``id`` is the fencing token. It is never issued twice, because each incarnation confirms a gang at
@@ -345,8 +373,7 @@ class Gang:
         return self.ips[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreConfig:
+class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     """The settings of the core, fixed when the agent starts. Durations are seconds.
 
     Attributes:
@@ -375,7 +402,6 @@ class CoreConfig:
         restart_window: Over which restarts are counted.
         backoff: Pauses before the first, second, … restart within the window; the last one repeats.
         epoch: Added to the core's monotonic ``now`` it gives seconds since the epoch.
-        timing: All durations derived from ``lease`` and ``heartbeat``.
 
     """
 
@@ -404,7 +430,11 @@ class CoreConfig:
     restart_window: float = 3600.0
     backoff: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
     epoch: float = 0.0
-    timing: Timing = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timing", Timing.of(self.lease, self.heartbeat))
+        _ = self.timing  # refuses a pair that cannot keep the inequalities
+
+    @cached_property
+    def timing(self) -> Timing:
+        """All durations derived from ``lease`` and ``heartbeat``."""
+        return Timing.of(self.lease, self.heartbeat)

@@ -7,7 +7,7 @@ The invariant: an implausible value is ignored, so the next value of its owner c
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Level
 from unitagent.core.model import LEAP, YEAR, Reply

@@ -1,21 +1,25 @@
-"""Answers to probes: pure views of the state. Each failed check has a one-line reason."""
+"""The rules of the probes in :mod:`probe_paths`: pure views of the state. Each failed check has a one-line
+reason.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from unitagent.core.model import InstanceState
-from unitagent.core.state import gang_members, judged_members, reported_lost, seconds_late
+from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
 
 OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
+NEVER_JOINED = "rank {} never joined"
+LOST_FOR = "{} lost for {:.0f} s"
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeCheck:
+class ProbeCheck(Struct, frozen=True):
     """One condition of a probe.
 
     Attributes:
@@ -30,8 +34,7 @@ class ProbeCheck:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeAnswer:
+class ProbeAnswer(Struct, frozen=True):
     """An HTTP status code and the checks that it follows from.
 
     Attributes:
@@ -59,7 +62,7 @@ def _check_ranks(state: State) -> ProbeCheck:
         if rank == state.config.rank:
             continue
         if peer is None or not peer.state.serving or peer.generation != state.me.generation:
-            down.append(f"rank {rank} is {find_shown_state(state, rank)}")
+            down.append(describe_absence(state, rank) or f"rank {rank} is {find_shown_state(state, rank)}")
         elif peer.asked:
             down.append(f"rank {rank} was asked to stop")
     return ProbeCheck("ranks", not down, ", ".join(down))
@@ -68,7 +71,7 @@ def _check_ranks(state: State) -> ProbeCheck:
 def _check_leases(state: State) -> ProbeCheck:
     """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
     against = {**state.peers.doubts, **state.peers.suspects}
-    late = [peer.rank for peer in judged_members(state) if seconds_late(state, peer)]
+    late = [peer for peer in judged_members(state) if seconds_late(state, peer)]
     leases, heard = state.store.leases, state.peers.heard
     unseen = [
         peer.rank
@@ -76,20 +79,48 @@ def _check_leases(state: State) -> ProbeCheck:
         if not leases.was_alive(peer.incarnation) and peer.incarnation not in heard
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
-    why += [f"rank {rank} shows no sign of life" for rank in late if rank not in against]
+    why += [describe_absence(state, peer.rank) for peer in late if peer.rank not in against]
     why += [f"rank {rank} has yet to show a sign of life" for rank in unseen]
     why += [f"rank {rank} is lost, as rank {judge} reports" for rank, judge in reported_lost(state).items()]
     return ProbeCheck("leases", not why, "; ".join(why))
 
 
-def _check_leader(state: State) -> ProbeCheck:
+def check_leader(state: State) -> ProbeCheck:
+    """Rank 0's workload passes its health check, or has none."""
     leader = state.me if state.config.rank == 0 else state.store.records.get(0)
     healthy = leader is not None and leader.state is InstanceState.HEALTHY
-    return ProbeCheck("leader", healthy, "the workload of rank 0 is not healthy yet")
+    return ProbeCheck("leader", healthy, "" if healthy else explain_health(state))
+
+
+def explain_health(state: State) -> str:
+    """Why rank 0 is not healthy: what is asked, what came of it, for how long and how often."""
+    leader = state.me if state.config.rank == 0 else state.store.records.get(0)
+    if leader is None or not leader.trouble:
+        return _explain_unasked_health(state)
+    if state.workload.failed_checks:
+        told = [describe_failed_check(state, check) for check in state.workload.failed_checks]
+    else:
+        age = max(0.0, state.now + state.config.epoch - leader.trouble_at)
+        told = [f"{leader.trouble}, {age:.0f} s"]
+    return f"rank 0's health {'; '.join(told)}"
+
+
+def describe_failed_check(state: State, check: str) -> str:
+    """One failed check: what is asked, what came of it, for how long and how often."""
+    failed = state.workload.failed_checks[check]
+    count = f", {failed.checks} check{'s' if failed.checks > 1 else ''}" if failed.checks else ""
+    return f"{check}: {failed.problem}, {max(0.0, state.now - failed.since):.0f} s{count}"
+
+
+def _explain_unasked_health(state: State) -> str:
+    waits = state.config.rank == 0 and state.in_gang and state.me.state.serving
+    age = f"; it started {max(0.0, state.now - state.workload.spawned):.0f} s ago" if waits else ""
+    return f"the workload of rank 0 is not healthy yet{age}"
 
 
 def _check_draining(state: State) -> ProbeCheck:
-    return ProbeCheck("draining", not is_draining(state), "draining")
+    by = f"draining, asked by {state.shutdown.asked_by}" if state.shutdown.asked_by else "draining"
+    return ProbeCheck("draining", not is_draining(state), by)
 
 
 def is_draining(state: State) -> bool:
@@ -101,7 +132,7 @@ def check_unit(state: State) -> tuple[ProbeCheck, ...]:
     """All conditions under which the whole Unit serves."""
     return tuple(
         check(state)
-        for check in (_check_workload, _check_ranks, _check_leases, _check_leader, _check_draining)
+        for check in (_check_workload, _check_ranks, _check_leases, check_leader, _check_draining)
     )
 
 
@@ -110,15 +141,15 @@ def is_ready(state: State) -> bool:
     return all(check.ok for check in check_unit(state))
 
 
-def answer_livez() -> ProbeAnswer:
+def answer_livez(_: State) -> ProbeAnswer:
     """``/livez``: the loop of the agent runs, or there would be no answer."""
     return ProbeAnswer(OK, (ProbeCheck("loop", ok=True),))
 
 
 def answer_readyz(state: State) -> ProbeAnswer:
     """``/readyz``: the same answer on every rank."""
-    found = check_unit(state)
-    return ProbeAnswer(OK if all(check.ok for check in found) else UNAVAILABLE, found)
+    checks = check_unit(state)
+    return ProbeAnswer(OK if all(check.ok for check in checks) else UNAVAILABLE, checks)
 
 
 def answer_traffic(state: State) -> ProbeAnswer:
@@ -126,11 +157,11 @@ def answer_traffic(state: State) -> ProbeAnswer:
     nothing new.
     """
     elsewhere = f"traffic goes to rank 0, this is rank {state.config.rank}"
-    found = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
-    if all(check.ok for check in found):
-        return ProbeAnswer(OK, found)
+    checks = (ProbeCheck("rank", state.config.rank == 0, elsewhere), *check_unit(state))
+    if all(check.ok for check in checks):
+        return ProbeAnswer(OK, checks)
     turned_away = state.config.rank != 0 or is_draining(state)
-    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, found)
+    return ProbeAnswer(NOT_HERE if turned_away else UNAVAILABLE, checks)
 
 
 def answer_startupz(state: State) -> ProbeAnswer:
@@ -140,6 +171,15 @@ def answer_startupz(state: State) -> ProbeAnswer:
         OK if state.recovery.was_ready else UNAVAILABLE,
         (ProbeCheck("startup", state.recovery.was_ready, why),),
     )
+
+
+def describe_absence(state: State, rank: int) -> str:
+    """How a rank is missing, in the same words everywhere; empty if its agent is there."""
+    record = state.me if rank == state.config.rank else state.store.records.get(rank)
+    if record is None:
+        return NEVER_JOINED.format(rank)
+    late = 0.0 if rank == state.config.rank else seconds_late(state, record)
+    return LOST_FOR.format(describe_rank(state, rank), state.config.lease + late) if late else ""
 
 
 def find_shown_state(state: State, rank: int) -> InstanceState:

@@ -15,7 +15,7 @@ or it has been silent for ``takeover``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core import failures, restart_budget
 from unitagent.core.actions import Action, Level, Log, Stop
@@ -61,7 +61,7 @@ def leave_when_fenced(state: State) -> Result:
     state = update_record(
         state.with_workload(phase=WorkloadPhase.STOPPING, grace=0.0), state=InstanceState.STOPPING
     )
-    return state, (Log(Level.ERROR, why), Stop(0.0))
+    return state, (Log(Level.ERROR, why, "fenced"), Stop(0.0))
 
 
 def _has_answered(state: State, holder: Record) -> bool:
@@ -400,6 +400,6 @@ def log_joined(state: State) -> Result:
     if not state.joined or "joined" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"joined"})
-    return state, log(
-        Level.INFO, f"joined Unit {state.config.unit} as {describe_rank(state, state.config.rank)}"
-    )
+    event = "joined" if state.store.predecessor is None else "takeover"
+    who = describe_rank(state, state.config.rank)
+    return state, log(Level.INFO, f"joined Unit {state.config.unit} as {who}", event)

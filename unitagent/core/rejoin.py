@@ -7,7 +7,7 @@ alone while a living rank 0 runs, and waits at the barrier with the others while
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import build_gang, has_done_its_part, start_workload
@@ -42,20 +42,26 @@ def rejoin_generation(state: State) -> Result:
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
-    if apart:  # I know nothing of those whose heartbeats I have not read
+    if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
         state = state.with_store(leases=replace(state.store.leases, by_incarnation={}))
+        state = state.with_peers(heard={**_list_recent_answers(state), **state.peers.heard})
     return start_workload(update_record(state, generation=gang.generation), gang)
 
 
+def _list_recent_answers(state: State) -> dict[str, float]:
+    """Return when the peers that I have just probed answered."""
+    recent = state.now - state.config.timing.operation_timeout
+    return {one: at for one, at in state.barrier.reached.items() if at >= recent}
+
+
 def _must_prove_itself(state: State, record: Record) -> bool:
-    """Whether I wait for its answer: for that of rank 0, and of any other instance that has not
-    started, since nobody has probed that one yet. A silent member may be down, and will rejoin alone,
-    too.
+    """Whether to wait for this peer's answer: always for rank 0, and for any instance that has not started,
+    since nobody has probed it yet. A silent member may be down, and will rejoin alone, too.
     """
-    found = state.barrier.found.get(record.incarnation)
-    if record.rank == 0 or found is None:
+    result = state.barrier.found.get(record.incarnation)
+    if record.rank == 0 or result is None:
         return True
-    return not record.state.started and found not in {ProbeResult.SILENT, ProbeResult.REFUSED}
+    return not record.state.started and result not in {ProbeResult.SILENT, ProbeResult.REFUSED}
 
 
 def may_rejoin(state: State) -> bool:
@@ -87,10 +93,20 @@ def _running_gang(state: State) -> Gang | None:
     everybody = {**state.store.records, state.config.rank: state.me}
     if any(rank not in everybody for rank in range(state.config.size)) or find_clashes(everybody.values()):
         return None
+    if any(_cannot_be_a_member(state, record) for record in everybody.values()):
+        return None
     generations = {everybody[rank].generation for rank in everybody if rank != state.config.rank}
     if not generations <= {0, state.generation}:  # none yet, or the running one
         return None  # a predecessor, shown by a store that has lost writes
     return build_gang(state.generation, [everybody[rank] for rank in range(state.config.size)])
+
+
+def _cannot_be_a_member(state: State, record: Record) -> bool:
+    """Whether this instance starts in no generation of mine: it has another UNIT_SIZE, or it left before it
+    started anything. Its successor is yet to come.
+    """
+    never_started = record.state in (InstanceState.WAITING, InstanceState.IDLE)
+    return record.size != state.config.size or (record.left and never_started)
 
 
 def admit_rejoined(state: State) -> Result:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from unitagent.core.actions import Level
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import Charge, InstanceState, Reason, Record, Restart
-from unitagent.core.state import Result, State, gang_members, request_exit, update_record
+from unitagent.core.model import Charge, InstanceState, Record, Restart, find_last_failure
+from unitagent.core.state import Result, State, gang_members, log, request_exit, update_record
 
 GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
@@ -40,13 +41,27 @@ def count_restart(state: State) -> Result:
         return request_exit(
             state, ExitCode.RECREATE, f"generation {state.me.generation} ended: rebuild this container"
         ), ()
-    return state, ()
+    return state, log(Level.INFO, _describe_restart(state))
+
+
+def _describe_restart(state: State) -> str:
+    """Which restart this is, of how many, and when it comes."""
+    if _was_asked_for(state, state.me.generation):
+        return "restart on request, which the restart budget does not count"
+    pause = max(0.0, state.barrier.not_before - state.now)
+    soon = f"in {pause:.1f} s (UNIT_BACKOFF_SECONDS)" if pause else "at once"
+    used = len(state.recovery.charges)
+    if not state.config.guard:
+        return f"restart {used} within {state.config.restart_window:g} s, {soon}"
+    return (
+        f"restart {used} of {state.config.max_restarts} within {state.config.restart_window:g} s "
+        f"(UNIT_MAX_RESTARTS), {soon}"
+    )
 
 
 def _was_asked_for(state: State, generation: int) -> bool:
     failure = state.recovery.failure
-    asked_for = failure is not None and failure.reason is Reason.REQUESTED
-    return failure is not None and asked_for and failure.generation == generation
+    return failure is not None and failure.requested and failure.generation == generation
 
 
 def _charge_restart(state: State) -> State:
@@ -111,7 +126,7 @@ def learn_charges(state: State) -> Result:
 
 
 def _give_up(state: State) -> State:
-    failure = state.recovery.failure
+    failure = find_last_failure(state.recovery.failure)
     why = (
         f"the restart budget is exhausted: {len(state.recovery.charges) - 1} restarts within "
         f"{state.config.restart_window:g} s (UNIT_MAX_RESTARTS={state.config.max_restarts}); last: "
@@ -129,7 +144,8 @@ def fail_together(state: State) -> Result:
     failed_here = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
     if not failed_here and not _is_spent_by_predecessors(state):
         return state, ()
-    last = state.recovery.failure.detail if state.recovery.failure else "unknown"
+    failure = find_last_failure(state.recovery.failure)
+    last = failure.detail if failure else "unknown"
     why = f"the restart budget of the Unit is exhausted; last: {last}"
     return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True), ()
 

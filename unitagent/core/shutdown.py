@@ -6,20 +6,27 @@ the others: an engine's followers that end first would break the requests that r
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import InstanceState, Mode, Reason
 from unitagent.core.rank_ownership import was_taken
-from unitagent.core.state import Result, State, gang_members, is_silent, log, request_exit, update_record
+from unitagent.core.state import (
+    Result,
+    State,
+    describe_rank,
+    gang_members,
+    is_silent,
+    log,
+    request_exit,
+    update_record,
+)
 from unitagent.core.state_parts import WorkloadPhase
 
-LEADER_SHARE = 0.8  # of the stop grace belongs to rank 0
-HELD_SHARE = (
-    0.9  # of the stop grace the others wait for it, since their signals may have come earlier than its
-)
-HOLD_SHARE = 0.2  # of the stop grace a lone instance waits to learn whether rank 0 is going too
+# Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get
+# SIGTERM earlier; that a lone instance waits to learn whether rank 0 stops too.
+LEADER_STOP_FRACTION, FOLLOWER_WAIT_FRACTION, LONE_WAIT_FRACTION = 0.8, 0.9, 0.2
 LAST_LOOK = 1.0  # more seconds for the store to answer, since a wake-up may have been lost
 FAREWELL = 1.0  # seconds to wait until the store has the last record
 
@@ -28,7 +35,7 @@ def leave_without_workload(state: State) -> Result:
     """Asked to stop while nothing runs: end at once."""
     if state.shutdown.asked is None or state.up:
         return state, ()
-    return request_exit(state, ExitCode.DONE, "asked to stop"), ()
+    return request_exit(state, ExitCode.DONE, f"asked to stop by {state.shutdown.asked_by}"), ()
 
 
 def force_stop(state: State) -> Result:
@@ -44,17 +51,19 @@ def begin_drain(state: State) -> Result:
     """The Unit drains when rank 0 or, with guard, any member was asked to stop."""
     if state.shutdown.draining is not None or not state.in_gang or state.superseded:
         return state, ()
-    others = any(
-        peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+    others = [
+        peer.rank
         for peer in gang_members(state)
-    )
+        if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+    ]
     if not others and not (state.shutdown.asked is not None and state.leads):
         return state, ()
     since = state.now if state.shutdown.asked is None else state.shutdown.asked
     state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
-    return state, log(
-        Level.INFO, f"draining: the workload of rank 0 stops first, within {state.config.stop_grace:g} s"
-    )
+    by = state.shutdown.asked_by
+    why = f"asked by {by}" if by else f"since {describe_rank(state, others[0])} was asked to stop"
+    limit = f"within {state.config.stop_grace:g} s"
+    return state, log(Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain")
 
 
 def drain_in_turn(state: State) -> Result:
@@ -65,16 +74,16 @@ def drain_in_turn(state: State) -> Result:
 
 
 def _drain_leader(state: State) -> Result:
-    way = state.shutdown
-    since = way.draining or state.now
-    deadline = since + LEADER_SHARE * state.config.stop_grace
+    shutdown = state.shutdown
+    since = shutdown.draining or state.now
+    deadline = since + LEADER_STOP_FRACTION * state.config.stop_grace
     if _has_traffic(state):
         turned_away = since + state.config.deregister
         if state.now < turned_away:
             return state, ()
-        if not way.awaiting_drain:
+        if not shutdown.awaiting_drain:
             return state.with_shutdown(awaiting_drain=True), (AwaitDrain(),)
-        if not way.drained and state.now < min(turned_away + state.config.drain, deadline):
+        if not shutdown.drained and state.now < min(turned_away + state.config.drain, deadline):
             return state, ()
     return _stop_workload(state, max(0.0, deadline - state.now))
 
@@ -89,7 +98,7 @@ def _has_traffic(state: State) -> bool:
 
 
 def _drain_follower(state: State, since: float) -> Result:
-    held_until = since + HELD_SHARE * state.config.stop_grace
+    held_until = since + FOLLOWER_WAIT_FRACTION * state.config.stop_grace
     if not _leader_stopped(state) and state.now < held_until and state.workload.phase is WorkloadPhase.ALIVE:
         return state, ()
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
@@ -112,7 +121,10 @@ def stop_alone(state: State) -> Result:
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    hold = since + (HELD_SHARE if state.shutdown.ordered else HOLD_SHARE) * state.config.stop_grace
+    hold = (
+        since
+        + (FOLLOWER_WAIT_FRACTION if state.shutdown.ordered else LONE_WAIT_FRACTION) * state.config.stop_grace
+    )
     if state.connected and not _leader_stopped(state):
         if state.now < hold:
             return state, ()
@@ -126,7 +138,7 @@ def _stop_workload(state: State, grace: float) -> Result:
     return update_record(state, state=InstanceState.STOPPING), (Stop(grace),)
 
 
-def stop_after_end(state: State) -> Result:
+def stop_ended_generation(state: State) -> Result:
     """The generation is over for me, by a failure, because I leave, or because the main process ended:
     stop.
     """
@@ -209,4 +221,8 @@ def _build_quit(state: State) -> tuple[Action, ...]:
     if leaving is None:
         return ()
     level = Level.INFO if leaving.code == ExitCode.DONE else Level.ERROR
-    return (Log(level, f"exit {int(leaving.code)}: {leaving.why}"), Quit(int(leaving.code), leaving.why))
+    code = int(leaving.code)
+    last = state.recovery.failure
+    mine = last is not None and (last.generation, last.rank) == (state.me.generation, state.config.rank)
+    ended = Log(level, f"exit {code}: {leaving.why}", "quit", last if mine and code else None, code)
+    return (ended, Quit(code, leaving.why))

@@ -8,9 +8,11 @@ counts: an agent that leaves may still drain, and one that drains may be isolate
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level, Log
 from unitagent.core.exits import ExitCode
@@ -33,8 +35,7 @@ SMALL_UNIT = 8  # instances; up to here all watch all
 ALL_BEATS = 32  # instances; in larger Units each agent reads only the heartbeats it judges
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """The state of one agent; times are seconds on its monotonic clock.
 
     Attributes:
@@ -183,9 +184,9 @@ def update_record(state: State, /, **changes: Any) -> State:
     return state if me == state.me else replace(state, me=replace(me, edition=me.edition + 1))
 
 
-def log(level: Level, text: str) -> tuple[Action, ...]:
+def log(level: Level, text: str, event: str = "", failure: Failure | None = None) -> tuple[Action, ...]:
     """One log line, as actions."""
-    return (Log(level, text),)
+    return (Log(level, text, event, failure),)
 
 
 def gang_members(state: State) -> Iterator[Record]:

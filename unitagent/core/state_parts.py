@@ -7,8 +7,9 @@ monotonic clock. In the comments of the core, "I" is this agent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import Exit
@@ -25,8 +26,7 @@ class WorkloadPhase(StrEnum):
     STOPPING = "stopping"
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(Struct, frozen=True):
     """The agent will end as soon as no process of its workload is left.
 
     Attributes:
@@ -41,8 +41,7 @@ class Leaving:
     until: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryTimestamps:
+class RecoveryTimestamps(Struct, frozen=True):
     """When the steps of the last recovery happened; None for those yet to come.
 
     Attributes:
@@ -65,8 +64,7 @@ class RecoveryTimestamps:
     ready: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreView:
+class StoreView(Struct, frozen=True, kw_only=True):
     """The store as of its last answer, and what to send and read next.
 
     Attributes:
@@ -93,6 +91,7 @@ class StoreView:
         look: Something may be new, so the next exchange is due at once.
         notify: The next exchange wakes all other agents up.
         next_beat: When an exchange is due in any case.
+        held_since: Since when I hold back a change of my record that another one will follow at once.
         leases: When the others' heartbeats changed.
         order: The last operator's order.
         implausible: A generation that was named and cannot be right; 0 for none.
@@ -120,14 +119,14 @@ class StoreView:
     look: bool = True
     notify: bool = False
     next_beat: float = 0.0
+    held_since: float | None = None
     leases: Leases = field(default_factory=Leases)
     order: Order | None = None
     implausible: int = 0
     foreign: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Barrier:
+class Barrier(Struct, frozen=True, kw_only=True):
     """The barrier at which I wait, or last waited.
 
     Attributes:
@@ -135,7 +134,7 @@ class Barrier:
         finding_port: The generation for which I am looking, or have looked, for a master port.
         checking: Id of the gang whose members I am probing; empty for none.
         check_again: When they may be probed again.
-        reached: Incarnations that have ever answered a probe from my network interface.
+        reached: When each incarnation last answered a probe from my network interface.
         found: Who answered in place of the incarnations that did not, at the last probe.
         confirmed: The members' records of the gang that I confirmed last.
         not_before: When the pause before a restart ends.
@@ -147,15 +146,31 @@ class Barrier:
     finding_port: int = 0
     checking: str = ""
     check_again: float = 0.0
-    reached: frozenset[str] = frozenset()
+    reached: Mapping[str, float] = field(default_factory=dict)
     found: Mapping[str, ProbeResult] = field(default_factory=dict)
     confirmed: tuple[Record, ...] = ()
     not_before: float = 0.0
     report_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadView:
+class FailedCheck(Struct, frozen=True, kw_only=True):
+    """A health check that failed the last time.
+
+    Attributes:
+        problem: How, in words.
+        since: When it first failed without passing since.
+        checks: How often it was made since then; 0 while the first answer is awaited.
+        report_at: When to log it next.
+
+    """
+
+    problem: str
+    since: float
+    checks: int
+    report_at: float
+
+
+class WorkloadView(Struct, frozen=True, kw_only=True):
     """The workload on this instance, and its gang.
 
     Attributes:
@@ -164,6 +179,7 @@ class WorkloadView:
         grace: Seconds that it got to end, when last told to stop.
         spawned: When its main process existed.
         proven: It has been healthy at least once.
+        failed_checks: Its health checks that failed the last time, by what they ask.
         exit: How its main process ended; None while it lives, and again from the next barrier on.
         ended: A failure of my own instance that has yet to end its generation.
         stuck: Which process cannot be killed; empty for none.
@@ -178,6 +194,7 @@ class WorkloadView:
     grace: float = 0.0
     spawned: float = 0.0
     proven: bool = False
+    failed_checks: Mapping[str, FailedCheck] = field(default_factory=dict)
     exit: Exit | None = None
     ended: Failure | None = None
     stuck: str = ""
@@ -186,8 +203,7 @@ class WorkloadView:
     opened: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerEvidence:
+class PeerEvidence(Struct, frozen=True, kw_only=True):
     """What the peers answered when asked directly, and what their silence means.
 
     Attributes:
@@ -220,12 +236,12 @@ class PeerEvidence:
     answered: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shutdown:
+class Shutdown(Struct, frozen=True, kw_only=True):
     """The shutdown of the Unit, or of this agent alone.
 
     Attributes:
         asked: Since when I am asked to stop.
+        asked_by: Who asked, in words.
         ordered: An operator's order asked for it, which all other agents apply too.
         force_stop: I was asked twice, so I wait for nothing any more.
         draining: Since when the Unit drains.
@@ -237,6 +253,7 @@ class Shutdown:
     """
 
     asked: float | None = None
+    asked_by: str = ""
     ordered: bool = False
     force_stop: bool = False
     draining: float | None = None
@@ -246,8 +263,7 @@ class Shutdown:
     completed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
+class Recovery(Struct, frozen=True, kw_only=True):
     """Failures and restarts that are remembered.
 
     Attributes:

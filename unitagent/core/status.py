@@ -1,44 +1,50 @@
-"""The status of a Unit as plain mappings: as an agent sees it (``/status``), and as an observer reads
-it from the store.
-
-Both have the same keys. An observer has no lease and no clock in the Unit: it judges by the age of each
-heartbeat on the store's own clock.
-"""
+"""The status of a Unit as an agent sees it (``/status``), as plain mappings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
-from unitagent.core import isolation, probe_answers
-from unitagent.core.model import Failure, InstanceState, Phase, Record
+from unitagent.core import probe_answers
+from unitagent.core.conditions import list_conditions
+from unitagent.core.model import (
+    Failure,
+    InstanceState,
+    Phase,
+    Record,
+    find_last_failure,
+    find_last_order,
+)
 from unitagent.core.state import State, reported_lost
 
 
 def build_status(state: State) -> dict[str, Any]:
-    """The Unit as this agent sees it; keys and meaning are fixed, they are in the README."""
+    """The Unit as this agent sees it; keys and meaning are fixed by ``unitagent/operator/README.md``."""
     ready = probe_answers.is_ready(state)
     draining = probe_answers.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
     lost, since = reported_lost(state), _store_since(state)
+    phase = find_phase(state)
     return {
         "unit": state.config.unit,
         "size": state.config.size,
         "guard": state.config.guard,
-        "phase": find_phase(state).value,
+        "phase": phase.value,
         "generation": max(state.generation, state.me.generation),
         "restarts": state.me.restarts,
+        "budget": measure_budget(state),
         "master_address": gang.master_address if gang else None,
         "master_port": gang.master_port if gang else None,
         "ready": ready,
         "traffic": ready and state.config.rank == 0,
         "draining": draining,
-        "failure": format_failure(state.recovery.failure),
+        "failure": format_failure(find_last_failure(state.recovery.failure)),
+        "last_order": format_order(find_last_order(state.recovery.failure)),
         "store": {"connected": state.connected, "since": since},
         "instances": [_describe_instance(state, rank, lost) for rank in range(state.config.size)],
         "recovery": measure_recovery(state),
-        "conditions": list_conditions(state, since),
+        "conditions": list_conditions(state, phase, since),
     }
 
 
@@ -56,8 +62,8 @@ def build_own_status(state: State) -> dict[str, Any]:
 
 
 def last_leader_contact(state: State) -> tuple[str, float]:
-    """The rank 0 that last answered me, and the age of my question in seconds; I may be that rank 0
-    myself.
+    """Return the incarnation of the rank 0 that last answered, and the age of that question in seconds; at
+    rank 0 this agent itself.
     """
     if state.config.rank == 0:
         return state.me.incarnation, 0.0
@@ -91,6 +97,28 @@ def format_failure(failure: Failure | None) -> dict[str, Any] | None:
         "exit_code": failure.exit_code,
         "signal": failure.signal,
         "at": round(failure.at, 3),
+    }
+
+
+def format_order(order: Failure | None) -> dict[str, Any] | None:
+    """The last restart that an operator asked for; ``at`` in seconds since the epoch."""
+    if order is None:
+        return None
+    return {"generation": order.generation, "detail": order.sentence, "at": round(order.at, 3)}
+
+
+def measure_budget(state: State) -> dict[str, float | None]:
+    """The restarts that count now, how many are allowed (None without guard), and when the next one may
+    start, in seconds from now (None unless one waits).
+    """
+    now, rules = state.now + state.config.epoch, state.config
+    used = sum(now - charge.at < rules.restart_window for charge in state.recovery.charges)
+    pause = 0.0 if state.up else state.barrier.not_before - state.now
+    return {
+        "used": used,
+        "allowed": rules.max_restarts if rules.guard else None,
+        "window_seconds": rules.restart_window,
+        "next_restart_seconds": round(pause, 3) if pause > 0 else None,
     }
 
 
@@ -159,143 +187,3 @@ def _seconds_since_sign(state: State, rank: int) -> float | None:
             None if record is None else state.store.leases.seconds_since_beat(record.incarnation, state.now)
         )
     return None if state.store.leases.last is None else max(0.0, state.now - state.store.leases.last)
-
-
-# Conditions.
-
-_ANSWERED = {"type": "StoreReachable", "status": "True", "reason": "StoreAnswers"}
-
-
-def list_conditions(state: State, since: float | None) -> list[dict[str, Any]]:
-    """What people should know besides the phase: each condition is true, or says why not and what
-    happens next. The list has the same entries at all times.
-
-    ``since`` is when the store was connected, or when it last answered, in seconds since the epoch.
-    """
-    if state.connected:
-        return list_store_conditions(since)
-    reason = "StoreSilent" if state.store.ever_answered else "StoreNotReachedYet"
-    return [
-        {
-            "type": "StoreReachable",
-            "status": "False",
-            "reason": reason,
-            "message": f"{_describe_silence(state)}; {_describe_outage(state)}",
-            "since": since,
-        }
-    ]
-
-
-def list_store_conditions(since: float | None = None) -> list[dict[str, Any]]:
-    """The conditions for an observer that has just read the store."""
-    return [{**_ANSWERED, "message": "the store answers", "since": since}]
-
-
-def _describe_silence(state: State) -> str:
-    return "the store does not answer" if state.store.ever_answered else "the store has not been reached yet"
-
-
-def _describe_outage(state: State) -> str:
-    """What the outage means for this instance."""
-    if state.workload.cut_off:
-        return "this instance was cut off: the workload was stopped, and starts when the store is back"
-    if not state.up:
-        return "nothing is started before it is there"
-    if not isolation.can_be_isolated(state):
-        return "the Unit goes on without it, and nothing new is started"
-    whom = "any other rank" if state.config.rank == 0 else "rank 0"
-    return (
-        f"the Unit goes on; without the store and {whom} for {state.config.lease:g} s (UNIT_LEASE_SECONDS), "
-        "this instance stops its workload"
-    )
-
-
-# The status for an observer.
-
-
-class MembershipTable(Protocol):
-    """What the store knows of one Unit; a snapshot is one."""
-
-    @property
-    def generation(self) -> int:
-        """The highest generation that the store knows."""
-
-    @property
-    def records(self) -> Mapping[int, Record]:
-        """The records of all ranks that the store knows."""
-
-    @property
-    def ages(self) -> Mapping[int, float]:
-        """Seconds since the last heartbeat, by rank."""
-
-    @property
-    def failure(self) -> Failure | None:
-        """The first failure of the last generation that failed."""
-
-
-def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[str, Any]:
-    """The status as an observer sees it; only agents know ``guard`` and ``recovery``, which are null
-    here.
-    """
-    size = max((record.size for record in table.records.values()), default=0)
-    instances = [_describe_record(table, rank, lease) for rank in range(size)]
-    leader = table.records.get(0)
-    draining = any(record.asked and not record.left for record in table.records.values())
-    serving = bool(instances) and all(_is_serving(one, table.generation) for one in instances)
-    ready = serving and instances[0]["state"] == InstanceState.HEALTHY and not draining
-    started = leader is not None and bool(leader.gang)
-    return {
-        "unit": unit,
-        "size": size,
-        "guard": None,
-        "phase": _find_phase_from_records(
-            list(table.records.values()), serving=serving, draining=draining
-        ).value,
-        "generation": table.generation,
-        "restarts": max((record.restarts for record in table.records.values()), default=0),
-        "master_address": leader.ip if leader and started else None,
-        "master_port": leader.master_port if leader and started else None,
-        "ready": ready,
-        "traffic": ready,
-        "draining": draining,
-        "failure": format_failure(table.failure),
-        "store": {"connected": True, "since": None},
-        "instances": instances,
-        "recovery": empty_recovery(),
-        "conditions": list_store_conditions(),
-    }
-
-
-def _is_serving(instance: dict[str, Any], generation: int) -> bool:
-    up = instance["state"] in (InstanceState.RUNNING, InstanceState.HEALTHY)
-    return up and instance["generation"] == generation
-
-
-def _find_phase_from_records(records: Sequence[Record], *, serving: bool, draining: bool) -> Phase:
-    if any(record.failed for record in records):
-        return Phase.FAILED
-    if draining:
-        return Phase.DRAINING
-    if serving:
-        return Phase.RUNNING
-    done = [record.state is InstanceState.EXITED and record.exit_code == 0 for record in records]
-    if done and all(done):
-        return Phase.COMPLETED
-    return Phase.RESTARTING if any(record.restarts for record in records) else Phase.FORMING
-
-
-def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
-    record, age = table.records.get(rank), table.ages.get(rank)
-    late = age is not None and age > lease and record is not None and not record.left
-    state = InstanceState.LOST if late else record.state if record else InstanceState.WAITING
-    return {
-        "rank": rank,
-        "incarnation": record.incarnation if record else None,
-        "ip": record.ip if record else None,
-        "hostname": record.hostname if record else None,
-        "state": state.value,
-        "generation": record.generation if record else 0,
-        "pid": record.pid if record else None,
-        "exit_code": record.exit_code if record else None,
-        "lease_seconds": None if age is None else round(age, 3),
-    }

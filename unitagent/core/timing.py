@@ -29,7 +29,7 @@ can run out within unbroken contact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 LEAST_LEASE, LEAST_HEARTBEAT = 1.0, 0.2  # seconds; below these a busy machine's own delays decide
 BEATS = 2.0  # heartbeats that fit into a lease, so that one may be lost
@@ -41,8 +41,7 @@ _SLACK = 1e-9
 _CALM, _DRIFT = 300.0, 1e-3  # from that lease on, two clocks that are set right by 500 ppm each count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """Durations in seconds. ``Timing.of`` makes one; see the module for why they fit together.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 _PYTHON = re.compile(r"python[0-9.]*")
-_LINE = 256  # the kernel reads no more of a script to find its interpreter
+_MAX_FIRST_LINE = 256  # the kernel reads no more of a script to find its interpreter
 
 
 def find_installed_version(package: str, argv: Sequence[str], path: str | None) -> str:
@@ -30,10 +30,10 @@ def find_installed_version(package: str, argv: Sequence[str], path: str | None) 
     program = shutil.which(next(words, ""), path=path)
     if not program:
         return ""
-    found = {
+    versions = {
         version for root in _list_roots(Path(program), path) for version in _list_versions(package, root)
     }
-    return found.pop() if len(found) == 1 else ""
+    return versions.pop() if len(versions) == 1 else ""
 
 
 def _list_roots(program: Path, path: str | None) -> Iterator[Path]:
@@ -50,13 +50,13 @@ def _find_interpreter(program: Path, path: str | None) -> Path | None:
     """Read a script's first line; None of a program that is no script."""
     try:
         with program.open("rb") as file:
-            line = file.read(_LINE).partition(b"\n")[0]
+            line = file.read(_MAX_FIRST_LINE).partition(b"\n")[0]
     except OSError:
         return None
     words = line.removeprefix(b"#!").decode(errors="replace").split() if line.startswith(b"#!") else []
     if len(words) > 1 and PurePath(words[0]).name == "env":
-        found = shutil.which(words[1], path=path)
-        return Path(found) if found else None
+        interpreter = shutil.which(words[1], path=path)
+        return Path(interpreter) if interpreter else None
     return Path(words[0]) if words else None
 
 

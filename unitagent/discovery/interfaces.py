@@ -1,8 +1,8 @@
-"""Choose the network interface, and which of its addresses, the other instances shall use.
+"""Choose the network interface and address by which other instances reach this one.
 
-The invariant: pure. Addresses that mean nothing to other machines (loopback, link-local) are chosen only if
-a person named the interface, and an address that the kernel is still checking is never chosen. If the first
-candidate is not used, a notice says so.
+The invariant: these functions are pure. Addresses that mean nothing to other machines (loopback, link-local)
+are chosen only if a person named the interface, and an address that the kernel is still checking is never
+chosen. If the first candidate is not used, a notice says so.
 """
 
 from __future__ import annotations
@@ -86,44 +86,46 @@ class NetworkInterfaces:
 
 
 def choose_address(
-    seen: NetworkInterfaces, ifname: str | None, rank_ip: str | None, *, settled: bool = True
+    interfaces: NetworkInterfaces, ifname: str | None, rank_ip: str | None, *, settled: bool = True
 ) -> InstanceAddress | str:
     """Choose interface and address, or say in a few words why there is none (yet).
 
     Args:
-        seen: what the kernel tells.
+        interfaces: what the kernel tells.
         ifname: the interface that was asked for.
         rank_ip: the address that was asked for, on whichever interface.
         settled: interfaces have had a moment to come up, so that another choice than the first will do.
 
     """
     if rank_ip:
-        return _find_holder(seen, rank_ip)
+        return _find_holder(interfaces, rank_ip)
     if ifname:
-        first = _choose_on_interface(seen, ifname)
+        first = _choose_on_interface(interfaces, ifname)
         return (
-            first if isinstance(first, InstanceAddress) or not settled else _link_local(seen, ifname) or first
+            first
+            if isinstance(first, InstanceAddress) or not settled
+            else _link_local(interfaces, ifname) or first
         )
-    return _choose_usual(seen, settled=settled)
+    return _choose_usual(interfaces, settled=settled)
 
 
-def _choose_usual(seen: NetworkInterfaces, *, settled: bool) -> InstanceAddress | str:
+def _choose_usual(interfaces: NetworkInterfaces, *, settled: bool) -> InstanceAddress | str:
     """Take the first of the usual interfaces, or once they are settled the first that is of use."""
     passed: list[str] = []
-    for name in _list_candidates(seen):
-        found = _choose_on_interface(seen, name)
-        if isinstance(found, InstanceAddress):
-            then = f"so {name} with {found.ip} is used; set COMM_IFNAME to the interface that is meant"
-            return replace(found, notice="; ".join([*passed, then])) if passed else found
-        passed.append(found)
+    for name in _list_candidates(interfaces):
+        choice = _choose_on_interface(interfaces, name)
+        if isinstance(choice, InstanceAddress):
+            then = f"so {name} with {choice.ip} is used; set COMM_IFNAME to the interface that is meant"
+            return replace(choice, notice="; ".join([*passed, then])) if passed else choice
+        passed.append(choice)
         if not settled:
             break
     return passed[0] if passed else "no interface net0 or eth1, and no default route"
 
 
-def _choose_on_interface(seen: NetworkInterfaces, name: str) -> InstanceAddress | str:
+def _choose_on_interface(interfaces: NetworkInterfaces, name: str) -> InstanceAddress | str:
     """Choose an address of an interface, IPv4 before IPv6."""
-    interface = seen.find_by_name(name)
+    interface = interfaces.find_by_name(name)
     if interface is None:
         return f"COMM_IFNAME={name!r} is not an interface of this machine"
     if not interface.running:
@@ -131,61 +133,63 @@ def _choose_on_interface(seen: NetworkInterfaces, name: str) -> InstanceAddress 
     usable = _list_usable(interface)
     if not usable:
         return f"the interface {interface.name} has no usable address"
-    return _make_address(interface, min(usable, key=lambda held: (held.ip.version, not held.primary)))
+    return _make_address(
+        interface, min(usable, key=lambda address: (address.ip.version, not address.primary))
+    )
 
 
-def _link_local(seen: NetworkInterfaces, name: str) -> InstanceAddress | None:
+def _link_local(interfaces: NetworkInterfaces, name: str) -> InstanceAddress | None:
     """Choose a link-local IPv4 address, as a direct cable has it. Those of IPv6 mean nothing without the
     name of an interface, which is another one on each machine.
     """
-    interface = seen.find_by_name(name)
+    interface = interfaces.find_by_name(name)
     if interface is None or not interface.running:
         return None
     mine = (one for one in interface.addresses if one.ready and isinstance(one.ip, IPv4Address))
-    held = next((one for one in mine if one.ip.is_link_local), None)
-    if held is None:
+    address = next((one for one in mine if one.ip.is_link_local), None)
+    if address is None:
         return None
     only = f"the interface {name} has link-local addresses only"
-    said = f"{only}: {held.ip} is used, which serves on this link alone"
-    return replace(_make_address(interface, held), notice=said)
+    notice = f"{only}: {address.ip} is used, which is reachable on this link only"
+    return replace(_make_address(interface, address), notice=notice)
 
 
-def _find_holder(seen: NetworkInterfaces, rank_ip: str) -> InstanceAddress | str:
-    for interface in seen.interfaces:
-        for held in interface.addresses:
-            if str(held.ip) == rank_ip:
+def _find_holder(interfaces: NetworkInterfaces, rank_ip: str) -> InstanceAddress | str:
+    for interface in interfaces.interfaces:
+        for address in interface.addresses:
+            if str(address.ip) == rank_ip:
                 return (
-                    _make_address(interface, held)
-                    if held.ready
-                    else f"RANK_IP={rank_ip!r} is not ready on {interface.name}"
+                    _make_address(interface, address)
+                    if address.ready
+                    else f"RANK_IP={rank_ip!r} is not ready yet on {interface.name}"
                 )
-    return f"RANK_IP={rank_ip!r} is on no interface of this machine"
+    return f"RANK_IP={rank_ip!r} is not assigned to any interface of this machine"
 
 
-def _list_candidates(seen: NetworkInterfaces) -> list[str]:
+def _list_candidates(interfaces: NetworkInterfaces) -> list[str]:
     """List EAS's interfaces, the default route's, and the only usable one: an isolated network needs no
     route.
     """
-    known = [name for name in (*_PREFERRED, seen.default) if name and seen.find_by_name(name)]
+    known = [name for name in (*_PREFERRED, interfaces.default) if name and interfaces.find_by_name(name)]
     usable = [
         interface.name
-        for interface in seen.interfaces
+        for interface in interfaces.interfaces
         if interface.name != _LOOPBACK and interface.running and _list_usable(interface)
     ]
     return list(dict.fromkeys([*known, *(usable if len(usable) == 1 else ())]))
 
 
 def _list_usable(interface: NetworkInterface) -> list[InterfaceAddress]:
-    """Give the addresses to tell others; on the loopback interface, asked for by name, its own will do."""
+    """List the addresses to advertise; loopback addresses only on the loopback interface itself."""
     return [
-        held
-        for held in interface.addresses
-        if held.ready
-        and not held.ip.is_link_local
-        and (interface.name == _LOOPBACK or not held.ip.is_loopback)
+        address
+        for address in interface.addresses
+        if address.ready
+        and not address.ip.is_link_local
+        and (interface.name == _LOOPBACK or not address.ip.is_loopback)
     ]
 
 
-def _make_address(interface: NetworkInterface, held: InterfaceAddress) -> InstanceAddress:
-    family = socket.AF_INET if held.ip.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
-    return InstanceAddress(interface.name, str(held.ip), family)
+def _make_address(interface: NetworkInterface, address: InterfaceAddress) -> InstanceAddress:
+    family = socket.AF_INET if address.ip.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    return InstanceAddress(interface.name, str(address.ip), family)

@@ -8,14 +8,14 @@ misfit is noted with its path, such as ``containers[0].port``, for one error at 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 _KINDS = {bool: "true or false", str: "a string", list: "a list", dict: "an object"}
 
 
-@dataclass(frozen=True, slots=True)
-class JsonReader:
+class JsonReader(Struct, frozen=True):
     """An object of the document.
 
     Attributes:
@@ -48,8 +48,8 @@ class JsonReader:
 
     def read_flag(self, key: str) -> bool | None:
         """Read true or false."""
-        found: bool | None = self._read_typed(key, bool)
-        return found
+        flag: bool | None = self._read_typed(key, bool)
+        return flag
 
     def read_text(self, key: str) -> str | None:
         """Read a string; an empty one counts as absent."""
@@ -65,15 +65,15 @@ class JsonReader:
 
     def read_objects(self, key: str) -> list[JsonReader]:
         """Read a list of objects."""
-        found = []
+        objects = []
         for index, item in enumerate(self.read_items(key)):
             if isinstance(item, dict):
-                found.append(self._read_below(f"{key}[{index}]", item))
+                objects.append(self._read_below(f"{key}[{index}]", item))
             else:
                 self.problems.append(
                     f"{self.format_path(key)}[{index}]={_show_value(item)}: must be an object"
                 )
-        return found
+        return objects
 
     def read_texts(self, key: str) -> tuple[str, ...]:
         """Read a list of strings."""

@@ -210,11 +210,11 @@ def read_stateful_set(environ: Environ, hostname: str) -> Platform | None:
     """
     pod = environ.get("POD_NAME") or hostname
     label = get_first_label(pod)
-    found = _ORDINAL.fullmatch(label)
+    match = _ORDINAL.fullmatch(label)
     if environ.get("POD_INDEX"):
         rank, note = read_rank(environ, "POD_INDEX"), "POD_INDEX"
-    elif found and not _NODE_OF_AWS.fullmatch(label):
-        rank, note = int(found[1]), f"POD_NAME {pod}" if environ.get("POD_NAME") else f"hostname {hostname}"
+    elif match and not _NODE_OF_AWS.fullmatch(label):
+        rank, note = int(match[1]), f"POD_NAME {pod}" if environ.get("POD_NAME") else f"hostname {hostname}"
     else:
         return None
     whole = hostname if get_first_label(hostname) == label else pod
@@ -273,7 +273,7 @@ def _read_kuberay(environ: Environ, _hostname: str) -> Platform:
 
 
 def _read_kserve(environ: Environ, _hostname: str) -> Platform | None:
-    """Take a Service, or the two counts that the head too is told: one of these names alone says little."""
+    """Accept a Service, or both counts, which the head gets too: one of these names alone proves little."""
     leader, size = environ.get("HEAD_SVC", ""), environ.get("RAY_NODE_COUNT")
     if not (leader or environ.get("WORKER_SVC") or size):
         return None

@@ -10,29 +10,37 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from collections.abc import Collection
+
+from unitagent.system.addresses import find_family
 
 PORTS_ABOVE = 7
 _FIRST, _LAST = 20000, 29999
 _TRIES = 200
 
 
-def find_master_port(address: str, used: frozenset[int] = frozenset()) -> int:
+def find_master_port(address: str, used: Collection[int] = (), wanted: int = 0) -> int:
     """Find a port that is free on ``address`` and on all addresses, outside the blocks at ``used``.
+
+    Args:
+        address: of rank 0.
+        used: ports of other blocks.
+        wanted: the port to return if it is still free; 0 for any.
 
     Raises:
         OSError: no block of free ports was found; the machine is out of ports.
 
     """
     chance = random.SystemRandom()
-    for _ in range(_TRIES):
-        port = chance.randint(_FIRST, _LAST - PORTS_ABOVE)
+    for number in range(_TRIES):
+        port = wanted if wanted and number == 0 else chance.randint(_FIRST, _LAST - PORTS_ABOVE)
         if all(abs(port - other) > PORTS_ABOVE for other in used) and _block_is_free(address, port):
             return port
     raise OSError(f"no {PORTS_ABOVE + 1} free ports in a row between {_FIRST} and {_LAST} on {address}")
 
 
 def _block_is_free(address: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = find_family(address)
     everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
     with contextlib.ExitStack() as held:
         try:

@@ -69,7 +69,7 @@ def read_interfaces() -> NetworkInterfaces:
 
 
 def _dump_messages(make: Callable[..., Any], kind: int, family: int = socket.AF_UNSPEC) -> Iterator[Any]:
-    """Ask for all of a kind."""
+    """Dump all objects of one netlink type."""
     question = make()
     question["header"]["type"], question["header"]["flags"] = kind, _ASK_FOR_ALL
     question["family"] = family
@@ -127,14 +127,14 @@ def _read_addresses(message: Any) -> Iterator[InterfaceAddress]:
 
 def _find_default_interface(routes: list[Any]) -> int | None:
     """Give the index of the interface of the default route, IPv4 before IPv6, the least metric first."""
-    found = [
+    defaults = [
         (route["family"], route.get_attr("RTA_PRIORITY") or 0, interface)
         for route in routes
         if not route["dst_len"] and route["type"] == _UNICAST
         if (route.get_attr("RTA_TABLE") or route["table"]) == _MAIN_TABLE
         and (interface := _find_route_interface(route))
     ]
-    return min(found)[2] if found else None
+    return min(defaults)[2] if defaults else None
 
 
 def _find_route_interface(route: Any) -> int | None:

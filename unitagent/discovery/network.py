@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 from unitagent.discovery.interfaces import InstanceAddress, NetworkInterfaces, choose_address
 from unitagent.errors import ConfigurationError
-from unitagent.system.addresses import bind_tcp, covers_ip
+from unitagent.system.addresses import bind_tcp, covers_ip, find_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 _PAUSE = 0.2
-_MOMENT = 5.0  # seconds for the card that is chosen first, before another one will do
+_PREFERRED_WAIT = 5.0  # seconds for the preferred interface to come up, before another is chosen
 _BETWEEN_MESSAGES = 5.0
 
 
@@ -37,33 +37,34 @@ async def find_instance_address(
     """Find the interface and address.
 
     Args:
-        ifname: the card that was asked for; else net0, eth1, the default route's or the only one there is,
-            whichever is of use after a moment.
-        rank_ip: the address that was asked for; else the card's first usable one, IPv4 before IPv6.
-        wait: seconds that a card or address may take to come up.
-        on_wait: gets the reason for waiting (when it changes, and every few seconds) and of a second choice.
+        ifname: the requested interface; without one, the first usable one of net0, eth1, the default route's,
+            and the only one there is.
+        rank_ip: the requested address; without one, the interface's first usable one, IPv4 before IPv6.
+        wait: seconds that an interface or address may take to come up.
+        on_wait: called with the reason for waiting (when it changes, and every few seconds), and with a
+            notice if a second choice is made.
 
     Raises:
-        ConfigurationError: there is none after ``wait``; says which cards there are.
+        ConfigurationError: there is none after ``wait``; names the interfaces there are.
 
     """
     loop = asyncio.get_running_loop()
-    deadline, said, next_message = loop.time() + wait, "", 0.0
-    settles = loop.time() + min(_MOMENT, wait)
+    deadline, last_reason, next_message = loop.time() + wait, "", 0.0
+    settles = loop.time() + min(_PREFERRED_WAIT, wait)
     while True:
         settled = loop.time() >= settles
-        found = await asyncio.to_thread(_look_once, ifname, rank_ip, settled=settled)
-        if isinstance(found, InstanceAddress):
-            if found.notice:
-                on_wait(found.notice)
-            return found
+        choice = await asyncio.to_thread(_choose_once, ifname, rank_ip, settled=settled)
+        if isinstance(choice, InstanceAddress):
+            if choice.notice:
+                on_wait(choice.notice)
+            return choice
         now = loop.time()
         if now >= deadline:
-            raise ConfigurationError(await asyncio.to_thread(_describe_refusal, found))
-        if found != said or now >= next_message:
-            other = None if settled else await asyncio.to_thread(_look_once, ifname, rank_ip, settled=True)
-            on_wait(_describe_wait(found, other, deadline - now, settles - now))
-            said, next_message = found, now + _BETWEEN_MESSAGES
+            raise ConfigurationError(await asyncio.to_thread(_describe_refusal, choice))
+        if choice != last_reason or now >= next_message:
+            other = None if settled else await asyncio.to_thread(_choose_once, ifname, rank_ip, settled=True)
+            on_wait(_describe_wait(choice, other, deadline - now, settles - now))
+            last_reason, next_message = choice, now + _BETWEEN_MESSAGES
         await asyncio.sleep(min(_PAUSE, deadline - now))
 
 
@@ -77,18 +78,22 @@ def _describe_wait(
     return f"{for_what}; waiting for it, {left:.0f} s left"
 
 
-def _look_once(ifname: str | None, rank_ip: str | None, *, settled: bool) -> InstanceAddress | str:
+def _choose_once(ifname: str | None, rank_ip: str | None, *, settled: bool) -> InstanceAddress | str:
     if rank_ip and ip_address(rank_ip).is_loopback:
         ifname = ifname or "lo"  # all of 127.0.0.0/8 is there, though only 127.0.0.1 is listed
     if ifname and rank_ip:
         return _check_stated_address(ifname, rank_ip)
-    seen = _read_interfaces()
-    return seen if isinstance(seen, str) else choose_address(seen, ifname, rank_ip, settled=settled)
+    interfaces = _read_interfaces()
+    return (
+        interfaces
+        if isinstance(interfaces, str)
+        else choose_address(interfaces, ifname, rank_ip, settled=settled)
+    )
 
 
 def _check_stated_address(ifname: str, rank_ip: str) -> InstanceAddress | str:
     """Check the interface and address without the cost of netlink."""
-    family = socket.AF_INET6 if ":" in rank_ip else socket.AF_INET
+    family = find_family(rank_ip)
     name = _find_own_name(ifname)
     if name is None:
         return f"COMM_IFNAME={ifname!r} is not an interface of this machine"
@@ -97,7 +102,7 @@ def _check_stated_address(ifname: str, rank_ip: str) -> InstanceAddress | str:
             trial.bind((rank_ip, 0))
     except OSError as error:
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-            return f"RANK_IP={rank_ip!r} is on no interface of this machine, or not ready"
+            return f"RANK_IP={rank_ip!r} is not assigned to any interface of this machine, or not ready yet"
         return f"RANK_IP={rank_ip!r} cannot be used: {error.strerror}"
     return InstanceAddress(name, rank_ip, family)
 
@@ -107,9 +112,9 @@ def _find_own_name(ifname: str) -> str | None:
     try:
         return socket.if_indextoname(socket.if_nametoindex(ifname))
     except OSError:  # so says the C library of a long name, too
-        seen = _read_interfaces()
-        card = None if isinstance(seen, str) else seen.find_by_name(ifname)
-        return card.name if card is not None else None
+        interfaces = _read_interfaces()
+        interface = None if isinstance(interfaces, str) else interfaces.find_by_name(ifname)
+        return interface.name if interface is not None else None
 
 
 def _read_interfaces() -> NetworkInterfaces | str:
@@ -122,8 +127,8 @@ def _read_interfaces() -> NetworkInterfaces | str:
 
 
 def _describe_refusal(reason: str) -> str:
-    seen = _read_interfaces()
-    there = seen if isinstance(seen, str) else f"the interfaces are: {seen}"
+    interfaces = _read_interfaces()
+    there = interfaces if isinstance(interfaces, str) else f"the interfaces are: {interfaces}"
     return (
         f"{reason}; {there}; set COMM_IFNAME to an interface with an address, or COMM_IFNAME and RANK_IP both"
     )
@@ -134,11 +139,11 @@ _NAMESPACE = Path("/proc/self/ns/net")
 
 
 def find_own_netns(host: str, port: int, ip: str) -> str:
-    """Name the namespace in which whoever listens at ``host``:``port`` is the only one at ``ip``:``port``;
-    with port 0, the one that this process is in.
+    """Return an id of the network namespace in which a listener at ``host``:``port`` is the only one possible
+    at ``ip``:``port``; with port 0, that of this process.
 
-    Returns an empty string where that is not so (``host`` is another address, the port is taken), or cannot
-    be known (a sandbox that hides its kernel).
+    Returns an empty string if another could listen there (``host`` is another address, the port is taken), or
+    if this cannot be known (a sandbox that hides its kernel).
     """
     if port and not (covers_ip(host, ip) and _is_free(host, port)):
         return ""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from unitagent.errors import ConfigurationError
 from unitagent.system.limits import MAX_UNIT_SIZE
@@ -18,12 +19,11 @@ Environ = Mapping[str, str]
 _LONGEST_NAME = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """What one platform tells.
 
     Attributes:
-        name: of the platform, as in the README.
+        name: of the platform, as in ``docker/README.md``.
         rank: this instance's rank, if known.
         size: instances in the Unit, if known.
         leader: DNS name or IP of rank 0, if known.
@@ -43,8 +43,7 @@ class Platform:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformRule:
+class PlatformRule(Struct, frozen=True):
     """How one platform is recognised and read.
 
     Attributes:

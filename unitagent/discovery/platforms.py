@@ -21,17 +21,17 @@ from unitagent.discovery.schedulers import SCHEDULERS
 
 __all__ = ["Platform", "detect_platform", "find_full_name", "is_node_name"]
 
-_EAS_CARDS = ("net0", "eth1")
+_EAS_INTERFACES = ("net0", "eth1")
 
 
 def _read_eas(environ: Environ, _hostname: str) -> Platform | None:
     """PAI-EAS tells rank and leader under our own names, and no size: that is in its service file alone.
 
-    People set these names elsewhere, too (Compose). EAS sets all four of them, one of its two cards, and
+    People set these names elsewhere, too (Compose). EAS sets all four of them, one of its two interfaces, and
     addresses without a name.
     """
     addresses = (environ.get("RANK_IP", ""), environ["MASTER_ADDRESS"])
-    if environ.get("COMM_IFNAME") not in _EAS_CARDS or not all(map(_is_address, addresses)):
+    if environ.get("COMM_IFNAME") not in _EAS_INTERFACES or not all(map(_is_address, addresses)):
         return None
     if environ.get("RANK_ID", "auto").strip().lower() in {"auto", ""}:
         return None
@@ -67,8 +67,8 @@ def detect_platform(environ: Environ, hostname: str, *, in_cluster: bool = False
         ConfigurationError: a platform's variables are incomplete or impossible.
 
     """
-    found = (apply_rule(rule, environ, hostname) for rule in TABLE)
-    platform = next((platform for platform in found if platform), None)
+    platforms = (apply_rule(rule, environ, hostname) for rule in TABLE)
+    platform = next((platform for platform in platforms if platform), None)
     in_pod = in_cluster or bool(environ.get("KUBERNETES_SERVICE_HOST"))
     if platform is None and in_pod:
         platform = read_stateful_set(environ, hostname)

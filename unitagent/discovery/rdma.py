@@ -19,7 +19,7 @@ _NO_GID = frozenset("0:")
 
 @dataclass(frozen=True, slots=True)
 class Gid:
-    """One entry of a port's GID table; ``kind`` is such as ``RoCE v2`` and ``ifname`` empty when not told."""
+    """One entry of a port's GID table; ``kind`` is such as ``RoCE v2`` and ``ifname`` empty when unknown."""
 
     index: int
     gid: str
@@ -67,8 +67,8 @@ def find_hca(ifname: str, root: Path = Path("/")) -> Hca | None:
         root: where ``sys`` and ``dev`` are, for tests.
 
     """
-    found = [_read_port(root, name, port) for name, port in _ports_of(ifname, root)]
-    return min(found, key=lambda hca: len(hca.problems), default=None)
+    ports = [_read_port(root, name, port) for name, port in _ports_of(ifname, root)]
+    return min(ports, key=lambda hca: len(hca.problems), default=None)
 
 
 def _ports_of(ifname: str, root: Path) -> Iterator[tuple[str, int]]:
@@ -100,8 +100,8 @@ def _read_port(root: Path, name: str, number: int) -> Hca:
         None if gids else "no GID: the port has no address",
         None if _has_device_file(root, name) else "no /dev/infiniband/uverbs device of it in this container",
     )
-    told = tuple(problem for problem in problems if problem)
-    return Hca(name, number, state, _read_attribute(port / "link_layer"), gids, told)
+    link_layer = _read_attribute(port / "link_layer")
+    return Hca(name, number, state, link_layer, gids, tuple(filter(None, problems)))
 
 
 def _read_gids(port: Path) -> Iterator[Gid]:

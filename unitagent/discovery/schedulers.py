@@ -77,9 +77,9 @@ def _refuse_heterogeneous_job(environ: Environ) -> None:
     lists = sorted(name for name in environ if _COMPONENT.fullmatch(name) and environ[name])
     if not variable and len(lists) < 2:  # noqa: PLR2004
         return
-    said = f"{variable}={environ[variable]!r}" if variable else ", ".join(lists)
+    evidence = f"{variable}={environ[variable]!r}" if variable else ", ".join(lists)
     raise ConfigurationError(
-        f"{said} (set by the platform): must be a job of one component, since each of several would be a "
+        f"{evidence} (set by the platform): must be a job of one component, since each of several would be a "
         "Unit of its own, and all of one name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
         "UNIT_REDIS_URL) for each task, with SLURM_PROCID as the rank where one Unit spans all components"
     )

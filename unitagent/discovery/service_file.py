@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from unitagent.discovery.json_reader import JsonReader
 from unitagent.discovery.service_keys import KEYS, expand_dotted_keys, note_unknown_keys
@@ -27,11 +28,10 @@ KINDS = ("startup_check", "liveness_check", "health_check", "readiness_check")
 _TIMINGS = ("initial_delay_seconds", "period_seconds", "timeout_seconds")
 _COUNTS = ("success_threshold", "failure_threshold")
 _WAYS = ("http_get", "tcp_socket", "exec")
-_MOST = 1_000_000
+_MAX_INTEGER = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceCheck:
+class ServiceCheck(Struct, frozen=True, kw_only=True):
     """One check; one of ``url``, ``port`` and ``command`` is set. Durations are in seconds.
 
     Attributes:
@@ -71,8 +71,8 @@ def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
         initial_delay=check.read_number("initial_delay_seconds"),
         period=check.read_number("period_seconds", 1),
         timeout=check.read_number("timeout_seconds", 1),
-        successes=check.read_integer("success_threshold", 1, _MOST),
-        failures=check.read_integer("failure_threshold", 1, _MOST),
+        successes=check.read_integer("success_threshold", 1, _MAX_INTEGER),
+        failures=check.read_integer("failure_threshold", 1, _MAX_INTEGER),
     )
 
 
@@ -112,16 +112,14 @@ SHELL = ("/bin/sh", "-c")
 _CONTAINER = ("image", "port", "script", "command", "args", "env", "prepare", "resources", "name", *KINDS)
 
 
-@dataclass(frozen=True, slots=True)
-class StatedValue:
+class StatedValue(Struct, frozen=True):
     """A value for the table of variables, as text, and the path of the key that stated it."""
 
     text: str
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceFile:
+class ServiceFile(Struct, frozen=True, kw_only=True):
     """What a service file says.
 
     Attributes:
@@ -129,7 +127,7 @@ class ServiceFile:
         checks: ``startup_check`` and so on -> the check, in the file's own terms.
         command: the workload's argv, empty when the file gives none.
         environment: ``containers[0].env``, less the variables that are in ``values``.
-        sigterm: ``rpc.enable_sigterm``, None when not said; EAS sends no signal unless it is true.
+        sigterm: ``rpc.enable_sigterm``, None when unset; EAS sends no signal unless it is true.
         warnings: sentences for the log.
 
     """
@@ -159,7 +157,7 @@ def parse_service_file(text: str, path: str, variables: Collection[str] = ()) ->
     container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
     note_unknown_keys(root, KEYS)
     container.note_others_unknown(*_CONTAINER)
-    metadata.read_integer("instance", 0, _MOST_UNITS)  # how many Units there are is for whoever starts them
+    metadata.read_integer("instance", 0, _MOST_UNITS)  # the number of Units is up to the platform
     checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
     environment = dict(_read_environment(container))
     result = ServiceFile(
@@ -175,7 +173,7 @@ def parse_service_file(text: str, path: str, variables: Collection[str] = ()) ->
         environment={n: v for n, v in environment.items() if n not in variables},
         sigterm=_read_sigterm(root, metadata),
         warnings=tuple(
-            f"UNIT_CONFIG={path!r}: {said}" for said in _list_warnings(root, container, len(containers))
+            f"UNIT_CONFIG={path!r}: {warning}" for warning in _list_warnings(root, container, len(containers))
         ),
     )
     if root.problems:
@@ -235,13 +233,13 @@ def _check_values(checks: Mapping[str, ServiceCheck]) -> Iterator[tuple[str, Sta
     """Health is what the file restarts a container for; readiness alone never does, so it is no health."""
     life = checks.get("liveness_check") or checks.get("health_check")
     if life:
-        told = {
+        values = {
             "UNIT_HEALTH_URL": life.url,
             "UNIT_HEALTH_INTERVAL_SECONDS": life.period,
             "UNIT_HEALTH_TIMEOUT_SECONDS": life.timeout,
             "UNIT_HEALTH_FAILURES": life.failures,
         }
-        for variable, value in told.items():
+        for variable, value in values.items():
             if value is not None:
                 yield (
                     variable,
@@ -279,10 +277,10 @@ def _read_words(container: JsonReader, key: str) -> tuple[str, ...]:
 
 
 def _check_passable(container: JsonReader, key: str, words: tuple[str, ...]) -> bool:
-    """Whether a program can be given these words; refuses the key otherwise."""
+    """Whether these words can be arguments of a program; reports the key otherwise."""
     passable = all(map(_is_passable, words))
     if not passable:
-        container.add_problem(key, "words that a program can be given: no zero bytes, valid Unicode")
+        container.add_problem(key, "valid Unicode without NUL bytes")
     return passable
 
 
@@ -304,10 +302,10 @@ def _is_passable(text: str) -> bool:
 
 
 def _read_sigterm(root: JsonReader, metadata: JsonReader) -> bool | None:
-    said = [
+    notices = [
         place.read_flag("enable_sigterm") for place in (root.read_object("rpc"), metadata.read_object("rpc"))
     ]
-    return next((flag for flag in said if flag is not None), None)
+    return next((flag for flag in notices if flag is not None), None)
 
 
 def _list_warnings(root: JsonReader, container: JsonReader, containers: int) -> Iterator[str]:

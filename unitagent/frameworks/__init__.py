@@ -19,6 +19,6 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "vllm": ("VLLM_",),
 }
 """Name in ``UNIT_FRAMEWORK`` -> prefixes of its variables that must be equal on all ranks. The module has the
-same name, with underscores. The first framework that recognizes a command gets it, so launchers stand before
+same name, with underscores. The first framework that recognizes a command gets it, so launchers come before
 the engines that they may launch.
 """

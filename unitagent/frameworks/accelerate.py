@@ -15,8 +15,8 @@ from unitagent.engine_commands import ACCELERATE
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import bracket_ipv6
 from unitagent.frameworks.torchrun import take_own_options
+from unitagent.system.host_port import bracket_ipv6
 
 _MACHINES = Flag("--num_machines")
 _RANK = Flag("--machine_rank")

@@ -35,12 +35,14 @@ class CompletedCommand:
         plan: None if no framework handled it.
         notices: sentences to show once.
         hidden: why its health check and port are unknown, if the text hides them; else empty.
+        framework: which one has completed it; empty for none.
 
     """
 
     plan: LaunchPlan | None = None
     notices: tuple[str, ...] = ()
     hidden: str = ""
+    framework: str = ""
 
 
 def complete_command(
@@ -70,7 +72,7 @@ def complete_command(
         raise _make_useless_error(framework, "this framework does not recognize it")
     handed = _explain_arguments(framework, command, plan)
     plan, hidden, assumed = _locate_port(framework, command, plan, place)
-    return CompletedCommand(plan, (*plan.notices, *handed, *assumed), hidden)
+    return CompletedCommand(plan, (*plan.notices, *handed, *assumed), hidden, framework.name)
 
 
 def _locate_port(
@@ -83,13 +85,13 @@ def _locate_port(
     """
     if plan.stated_port is not None or plan.traffic_port is None or framework.recognizes(command.argv):
         return plan, _explain_hidden_port(command, plan), ()
-    found = _plan_script(framework, command, place)
-    if found is not None:
-        inner, known = found
+    planned = _plan_script(framework, command, place)
+    if planned is not None:
+        inner, known = planned
         return _copy_endpoints(plan, known), _explain_hidden_port(inner, known), ()
-    told = place(framework.name, command).traffic_port
-    if told:
-        return plan if told == plan.traffic_port else _copy_endpoints(plan, LaunchPlan(argv=())), "", ()
+    stated = place(framework.name, command).traffic_port
+    if stated:
+        return plan if stated == plan.traffic_port else _copy_endpoints(plan, LaunchPlan(argv=())), "", ()
     assumed = (
         f"UNIT_FRAMEWORK={framework.name}: {PurePosixPath(command.argv[0]).name} names no port, so the "
         f"default "
@@ -120,24 +122,24 @@ def _copy_endpoints(plan: LaunchPlan, other: LaunchPlan) -> LaunchPlan:
 
 def _explain_hidden_port(command: PlainCommand, plan: LaunchPlan) -> str:
     """Explain a port that is not a number: how it is written, and why it is unknown."""
-    said = plan.stated_port
-    if said is None or plan.traffic_port or said.isdigit():
+    stated = plan.stated_port
+    if stated is None or plan.traffic_port or stated.isdigit():
         return ""
-    if UNKNOWN in said:
-        written = _find_spelling(command, said)
+    if UNKNOWN in stated:
+        written = _find_spelling(command, stated)
         return f"the port is {written}, which only the shell can expand" if written else ""
-    if said.startswith("$"):
-        return f"the port is {said}, which no shell expands here"
-    if said and not said.startswith("-"):
+    if stated.startswith("$"):
+        return f"the port is {stated}, which no shell expands here"
+    if stated and not stated.startswith("-"):
         return "the port is not a number"
-    return f"the port is {_find_spelling(command, said) or 'a variable'}, which is unset or empty here"
+    return f"the port is {_find_spelling(command, stated) or 'a variable'}, which is unset or empty here"
 
 
-def _find_spelling(command: PlainCommand, said: str) -> str:
+def _find_spelling(command: PlainCommand, expanded: str) -> str:
     """Find how a value is written in the text: after a flag and "=", or as its own word."""
-    if said in command.spelled and not said.startswith("-"):
-        return command.spelled[said]
-    behind = (text for word, text in command.spelled.items() if word.endswith(f"port={said}"))
+    if expanded in command.spelled and not expanded.startswith("-"):
+        return command.spelled[expanded]
+    behind = (text for word, text in command.spelled.items() if word.endswith(f"port={expanded}"))
     return next(behind, "").partition("=")[2]
 
 
@@ -155,8 +157,8 @@ def _explain_arguments(framework: Framework, command: PlainCommand, plan: Launch
     if drops_flags(command.argv, command.folder):
         raise _make_useless_error(framework, _describe_lost_flags(command))
     added = " ".join(plan.argv[len(command.argv) :])
-    told = f"UNIT_FRAMEWORK={framework.name}: {program} gets {added} as arguments"
-    return (f"{told}, and must pass them on to the engine",)
+    notice = f"UNIT_FRAMEWORK={framework.name}: {program} gets {added} as arguments"
+    return (f"{notice}, and must pass them on to the engine",)
 
 
 def _describe_lost_flags(command: PlainCommand) -> str:
@@ -174,12 +176,12 @@ def _enter_shell_text(command: PlainCommand, framework: Framework | None) -> Pla
     starts.
     """
     inner, outer = find_plain_command(command.argv, command.env, command.folder, _is_known), command.rewrite
-    found = replace(inner, rewrite=lambda words: outer(inner.rewrite(words)))
+    entered = replace(inner, rewrite=lambda words: outer(inner.rewrite(words)))
     if (framework.recognizes if framework else _is_known)(inner.argv):
-        return found
+        return entered
     if not is_shell_text(inner.argv):
         raise UnreadableError("no framework recognizes the last command of its text")
-    return _enter_shell_text(found, framework)
+    return _enter_shell_text(entered, framework)
 
 
 def _rewrite_command(
@@ -199,9 +201,9 @@ def _did_nothing(
 def _report_unreadable(name: str, framework: Framework | None, why: str) -> CompletedCommand:
     if name != "auto" and framework is not None and framework.example:
         raise _make_useless_error(framework, why)
-    said = f"COMMAND is left unchanged: {why} (UNIT_FRAMEWORK={name})"
+    notice = f"COMMAND is left unchanged: {why} (UNIT_FRAMEWORK={name})"
     remedy = f"; put the engine's command last in the text, unconditionally, or {_BY_HAND}"
-    return CompletedCommand(notices=(said + remedy * (name == "auto"),))
+    return CompletedCommand(notices=(notice + remedy * (name == "auto"),))
 
 
 def _make_useless_error(framework: Framework, why: str) -> ConfigurationError:

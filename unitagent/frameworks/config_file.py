@@ -25,7 +25,7 @@ _COMMENT = re.compile(r"(^|[ \t]+)#.*|[ \t]+$")
 _QUOTED = re.compile(r"(?:'([^']*)'|\"([^\"\\]*)\")[ \t]*(?:[ \t]#.*)?")
 _PLAIN = re.compile(r"0|[1-9][0-9]*|[0-9]+(?:\.[0-9]+){3}|[A-Za-z/][^#:&*!|>{}\[\],'\"%@`]*")
 _YES, _NO = {"true", "yes", "on", "y"}, {"false", "no", "off", "n"}
-_MOST = 1 << 20  # characters
+_MAX_FILE = 1 << 20  # characters
 
 
 def read_config_flags(words: Sequence[str], folder: str | None) -> tuple[str, ...]:
@@ -51,11 +51,11 @@ def read_config_flags(words: Sequence[str], folder: str | None) -> tuple[str, ..
 def _read_text(path: Path, name: str) -> str:
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(_MOST + 1)
+            text = file.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UnreadableError(f"{OPTION} {name} cannot be read: {why}") from error
-    if len(text) > _MOST:
+    if len(text) > _MAX_FILE:
         raise UnreadableError(f"{OPTION} {name} is too large for a file of flags")
     return text
 
@@ -66,11 +66,11 @@ def _parse_flags(name: str, text: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if _IGNORED.fullmatch(line) or (named and _is_continuation(line)):
             continue
-        found, named = _LINE.fullmatch(line), True
-        if found is None:
+        match, named = _LINE.fullmatch(line), True
+        if match is None:
             raise UnreadableError(f"{name}, line {number}: only NAME: VALUE can be read here")
         following = next((each for each in lines[number:] if not _IGNORED.fullmatch(each)), "")
-        yield from _parse_flag(found[1].strip("'\""), found[2] or "", nested=_is_continuation(following))
+        yield from _parse_flag(match[1].strip("'\""), match[2] or "", nested=_is_continuation(following))
 
 
 def _is_continuation(line: str) -> bool:

@@ -92,6 +92,6 @@ def _place_rank(context: RankContext, completer: FlagCompleter, words: tuple[str
     completer.add_default(
         _MASTER_PORT, context.master_port, "The ranks meet at a port free in this generation."
     )
-    said = _NUM_NODES.read_value(words)
-    if said not in (None, "-1", str(context.size)):
-        completer.add_problem(f"--num_nodes {said}: the Unit has {context.size} instances; leave it out")
+    stated = _NUM_NODES.read_value(words)
+    if stated not in (None, "-1", str(context.size)):
+        completer.add_problem(f"--num_nodes {stated}: the Unit has {context.size} instances; leave it out")

@@ -40,8 +40,8 @@ class Flag:
 
     def read_text(self, words: Sequence[str]) -> str | None:
         """Return the value of the last one, even an unknown one; None if it is not set."""
-        found = [self._match_word(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
-        return next((text for text in reversed(found) if text is not None), None)
+        matches = [self._match_word(word, words[at + 1 : at + 2]) for at, word in enumerate(words)]
+        return next((text for text in reversed(matches) if text is not None), None)
 
     def read_number(self, words: Sequence[str]) -> int | None:
         """Return the value as a number; None if it is missing or not a number."""
@@ -96,10 +96,10 @@ class FlagCompleter:
 
     def require_value(self, flag: Flag, value: int, fact: str, remedy: str = "") -> None:
         """Add a flag; the user's own value must be the same number."""
-        said = self._find_stated(flag, str(value))
-        if said is not None and not _admits_value(said[1], value):
-            other = f" or write {remedy}" if remedy and said[0].startswith("-") else ""
-            self.add_problem(f"{said[0]}: {fact}; leave it out{other}")
+        stated = self._find_stated(flag, str(value))
+        if stated is not None and not _admits_value(stated[1], value):
+            other = f" or write {remedy}" if remedy and stated[0].startswith("-") else ""
+            self.add_problem(f"{stated[0]}: {fact}; leave it out{other}")
         self.add_default(flag, value, f"{fact[0].upper()}{fact[1:]}.")
 
     def add_problem(self, text: str) -> None:

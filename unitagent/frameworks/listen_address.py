@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from unitagent.frameworks.command import UnreadableError
 from unitagent.frameworks.flags import Flag
+from unitagent.system.host_port import bracket_ipv6
 
 _PORT = Flag("--port")
 HOST = Flag("--host")
@@ -44,8 +45,8 @@ class ListenFlags:
         return self.port_flag.read_text(words)
 
     def _read_address(self, words: Sequence[str]) -> ListenAddress | None:
-        said = self.port_flag.read_value(words)
-        port = self.port if said is None else self.port_flag.read_number(words)
+        stated = self.port_flag.read_value(words)
+        port = self.port if stated is None else self.port_flag.read_number(words)
         if not port or any(flag.is_set(words) for flag in self.elsewhere):
             return None
         host = self.host_flag.read_value(words) or ""
@@ -75,8 +76,3 @@ class ListenAddress:
 def choose_wildcard(address: str) -> str:
     """Return the wildcard address that accepts requests to ``address`` and the agent's own checks."""
     return "::" if ":" in address else "0.0.0.0"
-
-
-def bracket_ipv6(address: str) -> str:
-    """Return an address as it is written before ``:PORT``."""
-    return f"[{address}]" if ":" in address else address

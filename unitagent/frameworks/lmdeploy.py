@@ -17,7 +17,8 @@ from unitagent.frameworks import ray
 from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import ListenFlags, bracket_ipv6
+from unitagent.frameworks.listen_address import ListenFlags
+from unitagent.system.host_port import join_host_port
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
@@ -61,7 +62,7 @@ def _plan_multi_node(
     completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
     if not pytorch:
-        where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+        where = join_host_port(context.master_address, context.master_port)
         completer.add_default(
             _INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation."
         )

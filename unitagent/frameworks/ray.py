@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import bracket_ipv6
+from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +114,7 @@ def plan_ray_cluster(
 
 def _wrap_command(context: RankContext, argv: Sequence[str], *, dashboard: bool) -> tuple[str, ...]:
     port = str(context.master_port)
-    address = f"{bracket_ipv6(context.master_address)}:{port}"
+    address = join_host_port(context.master_address, context.master_port)
     if context.rank:
         where = (context.master_address, port, address, context.rank_ip)
         return ("/bin/sh", "-c", _NODE, "ray-node", *where)

@@ -17,7 +17,8 @@ from unitagent.frameworks.command import split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import HOST, ListenFlags, bracket_ipv6, choose_wildcard
+from unitagent.frameworks.listen_address import HOST, ListenFlags, choose_wildcard
+from unitagent.system.host_port import join_host_port
 
 _NNODES = Flag("--nnodes")
 _NODE_RANK = Flag("--node-rank")
@@ -73,7 +74,7 @@ FRAMEWORK: Framework = SgLang()
 def _place_rank(context: RankContext, completer: FlagCompleter) -> None:
     completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+    where = join_host_port(context.master_address, context.master_port)
     completer.add_default(_INIT_ADDR, where, "The ranks meet at rank 0, at a port free in this generation.")
     if context.rank == 0:
         why = "Requests come from other machines; by default SGLang only accepts those of its own."

@@ -172,14 +172,14 @@ class ShellState:
 
     def expand_word(self, word: Word) -> list[str]:
         """Expand a word to no, one or several arguments."""
-        said = [part for part in word.parts if part.text or part.kind is not PartKind.TEXT]
-        alone = len(said) == 1
-        if alone and said[0] == Part(PartKind.VARIABLE, "@", quoted=True) and UNKNOWN not in self.arguments:
+        parts = [part for part in word.parts if part.text or part.kind is not PartKind.TEXT]
+        alone = len(parts) == 1
+        if alone and parts[0] == Part(PartKind.VARIABLE, "@", quoted=True) and UNKNOWN not in self.arguments:
             return list(self.arguments[1:])
         text = "".join(self._evaluate_part(part, word, alone=alone) for part in word.parts)
         if any(part.quoted for part in word.parts) or UNKNOWN in text:
             return [text]
-        return text.split() if alone and said[0].kind is PartKind.VARIABLE else [text] if text else []
+        return text.split() if alone and parts[0].kind is PartKind.VARIABLE else [text] if text else []
 
     def _evaluate_part(self, part: Part, word: Word, *, alone: bool) -> str:
         """Evaluate a part; unknown ones are distinguished by their position in the text."""

@@ -26,11 +26,11 @@ from unitagent.frameworks.shell_words import PartKind, Token, Word, split_tokens
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
 _SHEBANG = re.compile(r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b")
 _USED = re.compile(r"\$\{?[@*1-9]|RANK")  # its arguments, or a rank that it reads itself
-_MOST = 1 << 16  # bytes of a script that are read
+_MAX_SCRIPT = 1 << 16  # bytes of a script that are read
 _CONTROL = OPENING | {"for", "case", "select", "function", "fi", "done", "esac", "}"}
 _CONDITIONS = frozenset({"[", "[[", "test", "case", "if", "elif", "while", "until", "for", "select"})
 _HARMLESS = frozenset({"exit", "return", "true", ":", "echo", "sleep"})
-_SURE = frozenset({"export", "true", ":", "echo", "set"})
+_ALWAYS_SUCCEED = frozenset({"export", "true", ":", "echo", "set"})
 _ORDER = frozenset({"", ";", "\n", "&&", "&"})
 # How an instance learns its rank: our variables, those of platforms and launchers, its own name.
 _PLACE = re.compile(
@@ -77,11 +77,11 @@ def read_script(argv: Sequence[str], folder: str | None) -> Script | None:
         return None
     try:
         with Path(folder or "/", argv[at]).open("rb") as file:
-            content = file.read(_MOST)
+            content = file.read(_MAX_SCRIPT)
     except OSError:
         return None
     text = content.decode(errors="replace")
-    is_read = (run_by_shell or _SHEBANG.match(text)) and "\0" not in text and len(content) < _MOST
+    is_read = (run_by_shell or _SHEBANG.match(text)) and "\0" not in text and len(content) < _MAX_SCRIPT
     return Script(text, tuple(argv[at:])) if is_read else None
 
 
@@ -143,9 +143,9 @@ def find_plain_command(
     if engine[:1] and engine[0].startswith("-"):
         raise UnreadableError("its last command begins with an option of the shell")
     spelled = {
-        said: _SUBSTITUTED.sub(r"$(…)\1", text[word.start : word.end])
+        expanded: _SUBSTITUTED.sub(r"$(…)\1", text[word.start : word.end])
         for word in skip_prefixes(last.words)
-        for said in state.expand_word(word)
+        for expanded in state.expand_word(word)
     }
     _refuse_ambiguous_words(engine, spelled)
     _refuse_generated_config(engine, earlier, state, text)
@@ -162,8 +162,8 @@ def _refuse_ambiguous_words(words: Sequence[str], spelled: Mapping[str, str]) ->
         valued = before.startswith("-") and "=" not in before
         named = before in _NAMED_NEXT and not word.startswith(WORD_LIST)
         if word.startswith(ANY_WORDS) and not valued and not named:
-            said = f"{spelled[word]} may be any number of options, which are unknown here"
-            raise UnreadableError(f"{said}: write them out instead")
+            problem = f"{spelled[word]} may be any number of options, which are unknown here"
+            raise UnreadableError(f"{problem}: write them out instead")
 
 
 def _refuse_generated_config(
@@ -179,9 +179,9 @@ def _refuse_generated_config(
                 raise UnreadableError(f"its text creates {name} itself")
 
 
-def _parse_commands(found: Sequence[Token]) -> Iterator[SimpleCommand]:
+def _parse_commands(tokens: Sequence[Token]) -> Iterator[SimpleCommand]:
     before, words, redirections, depth = "", list[Word](), list[tuple[int, int]](), 0
-    rest = iter(found)
+    rest = iter(tokens)
     for token in rest:
         if isinstance(token, Word):
             words.append(token)
@@ -233,19 +233,19 @@ def _judge_certainty(commands: Sequence[SimpleCommand]) -> list[bool]:
     """Tell for each command whether it certainly runs: after ``&&``, if the last one depends on it or
     nothing can fail.
     """
-    told, sure = list[bool](), True
+    certainty, sure = list[bool](), True
     for command in commands:
         sure = sure or command.before != "&&"
-        told.append(sure)
+        certainty.append(sure)
         sure = sure and _cannot_fail(command)
     chain = itertools.takewhile(lambda pair: pair[1].before == "&&", _pair_backwards(commands))
     needed = 1 + sum(1 for _ in chain)
-    return told[:-needed] + [True] * needed
+    return certainty[:-needed] + [True] * needed
 
 
 def _cannot_fail(command: SimpleCommand) -> bool:
     plain = not any(part.kind is PartKind.UNKNOWN for word in command.words for part in word.parts)
-    return plain and (command.first in _SURE or not skip_prefixes(command.words))
+    return plain and (command.first in _ALWAYS_SUCCEED or not skip_prefixes(command.words))
 
 
 def _pair_backwards(commands: Sequence[SimpleCommand]) -> Iterator[tuple[SimpleCommand, SimpleCommand]]:
@@ -265,8 +265,8 @@ def _check_allowed(command: SimpleCommand, engine: bool) -> None:
 def _refuse_rank_dependence(command: SimpleCommand, following: SimpleCommand, ranked: set[str]) -> None:
     """Refuse what depends on the rank; ``ranked`` are the variables derived from the rank so far."""
     text = " ".join(part.text for word in command.words for part in word.parts)
-    found = _PLACE.search(text)
-    name = found[0] if found else next((name for name in _NAME.findall(text) if name in ranked), None)
+    match = _PLACE.search(text)
+    name = match[0] if match else next((name for name in _NAME.findall(text) if name in ranked), None)
     if name is None:
         return
     if _is_condition(command, following):
@@ -289,15 +289,15 @@ def _replace_command(text: str, command: SimpleCommand, state: ShellState, words
     start, end = command.span
     written = [(fields[0], group) for fields, group in _group_words(command, state) if len(fields) == 1]
     made = [text[word.start : word.end] for word in command.words[: -len(skip_prefixes(command.words))]]
-    for said in words:
-        found = next((pair for pair in written if pair[0] == said), None)
-        if found is not None:  # the next equal word may be written differently: ~ "~"
-            written.remove(found)
-            made += [text[word.start : word.end] for word in found[1]]
-        elif UNKNOWN in said:
+    for expanded in words:
+        replacement = next((pair for pair in written if pair[0] == expanded), None)
+        if replacement is not None:  # the next equal word may be written differently: ~ "~"
+            written.remove(replacement)
+            made += [text[word.start : word.end] for word in replacement[1]]
+        elif UNKNOWN in expanded:
             raise UnreadableError("a word that only the shell can expand would have to move")
         else:
-            made.append(shlex.quote(said))
+            made.append(shlex.quote(expanded))
     made += [text[one:other] for one, other in command.redirections]
     return text[:start] + " ".join(made) + text[end:]
 

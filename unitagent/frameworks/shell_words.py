@@ -139,8 +139,8 @@ def _read_quoted(text: str, at: int) -> tuple[list[Part], int]:
             at = plain.end()
         elif text[at] == "\\":
             escaped = text[at + 1 : at + 2]
-            said = {"\n": ""}.get(escaped, escaped if escaped in '$`"\\' else f"\\{escaped}")
-            parts.append(Part(PartKind.TEXT, said, quoted=True))
+            unescaped = {"\n": ""}.get(escaped, escaped if escaped in '$`"\\' else f"\\{escaped}")
+            parts.append(Part(PartKind.TEXT, unescaped, quoted=True))
             at += 2
         else:
             part, at = _read_expansion(text, at, quoted=True)
@@ -198,7 +198,7 @@ def _skip_single_quotes(text: str, at: int) -> int:
 
 
 def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    if found is None:
+    match = pattern.match(text, at)
+    if match is None:
         raise UnreadableError("a quotation is not closed")
-    return found.end()
+    return match.end()

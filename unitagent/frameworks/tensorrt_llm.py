@@ -87,10 +87,10 @@ FRAMEWORK: Framework = TensorRtLlm()
 
 
 def _refuse_ipv6(context: RankContext) -> None:
-    odd = next((ip for ip in context.rank_ips if ":" in ip), None)
-    if odd:
+    ipv6 = next((ip for ip in context.rank_ips if ":" in ip), None)
+    if ipv6:
         raise ConfigurationError(
-            f"RANK_IP={odd}: must be an IPv4 address, because mpirun takes hosts as ADDRESS:SLOTS; set "
+            f"RANK_IP={ipv6}: must be an IPv4 address, because mpirun takes hosts as ADDRESS:SLOTS; set "
             f"RANK_IP to an "
             "IPv4 address on every rank"
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from unitagent.frameworks.command import split_at_engine
 from unitagent.frameworks.flags import Flag, FlagCompleter
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.listen_address import bracket_ipv6
+from unitagent.system.host_port import bracket_ipv6, join_host_port
 
 _STARTS = (("torchrun",), ("-m", "torch.distributed.run"), ("-m", "torch.distributed.launch"))
 
@@ -55,10 +55,10 @@ class Torchrun:
             return LaunchPlan(argv=argv)
         words = tuple(take_own_options(command.words, _WITHOUT_VALUE))
         completer = FlagCompleter(words, env)
-        asked = _UserOptions(words, env)
-        _place_rank(context, completer, asked)
+        options = _UserOptions(words, env)
+        _place_rank(context, completer, options)
         rest = command.words[len(words) :]
-        command = replace(command, words=(*words, *_merge_rdzv_conf(context, completer, asked), *rest))
+        command = replace(command, words=(*words, *_merge_rdzv_conf(context, completer, options), *rest))
         return LaunchPlan(argv=command.insert_options(completer.build_words()), origins=completer.origins)
 
 
@@ -92,28 +92,28 @@ def take_own_options(words: tuple[str, ...], without_value: frozenset[str]) -> I
             yield from (value for value in [next(rest, None)] if value is not None)
 
 
-def _place_rank(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> None:
-    if _STANDALONE.is_set(asked.words):
+def _place_rank(context: RankContext, completer: FlagCompleter, options: _UserOptions) -> None:
+    if _STANDALONE.is_set(options.words):
         completer.add_problem(f"--standalone: the Unit has {context.size} instances; leave it out")
     completer.require_value(_NNODES, context.size, f"the Unit has {context.size} instances", "{UNIT_SIZE}")
-    if asked.backend == "static":
-        _add_static_rendezvous(context, completer, asked)
+    if options.backend == "static":
+        _add_static_rendezvous(context, completer, options)
         return
-    if asked.backend == "c10d":
-        where = f"{bracket_ipv6(context.master_address)}:{context.master_port}"
+    if options.backend == "c10d":
+        where = join_host_port(context.master_address, context.master_port)
         completer.add_default(
             _ENDPOINT, where, "The ranks meet at rank 0, at a port free in this generation."
         )
-        if not asked.read_value(_CONF) and _meets_at_rank_0(context, asked):
+        if not options.read_value(_CONF) and _meets_at_rank_0(context, options):
             completer.add_default(_CONF, _format_is_host(context), _WHY_HOST)
     run = f"{context.unit}-{context.generation}"
     completer.add_default(_RUN_ID, run, "Ranks of another generation must not meet this one.")
     completer.add_default(_LOCAL_ADDR, context.rank_ip, "The other ranks reach this one at this address.")
 
 
-def _add_static_rendezvous(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> None:
+def _add_static_rendezvous(context: RankContext, completer: FlagCompleter, options: _UserOptions) -> None:
     completer.require_value(_NODE_RANK, context.rank, f"this instance has rank {context.rank}", "{RANK_ID}")
-    if asked.read_value(_ENDPOINT):  # replaces address and port
+    if options.read_value(_ENDPOINT):  # replaces address and port
         return
     completer.add_default(
         _MASTER_ADDR, bracket_ipv6(context.master_address), "The ranks meet at the address of rank 0."
@@ -123,18 +123,20 @@ def _add_static_rendezvous(context: RankContext, completer: FlagCompleter, asked
     )
 
 
-def _merge_rdzv_conf(context: RankContext, completer: FlagCompleter, asked: _UserOptions) -> tuple[str, ...]:
+def _merge_rdzv_conf(
+    context: RankContext, completer: FlagCompleter, options: _UserOptions
+) -> tuple[str, ...]:
     """Repeat the user's configuration with the missing part, after theirs, since the last one counts."""
-    conf = asked.read_value(_CONF)
-    if asked.backend != "c10d" or not conf or "is_host=" in conf or not _meets_at_rank_0(context, asked):
+    conf = options.read_value(_CONF)
+    if options.backend != "c10d" or not conf or "is_host=" in conf or not _meets_at_rank_0(context, options):
         return ()
     completer.origins[_CONF.name] = _WHY_HOST
     return (_CONF.name, f"{conf},{_format_is_host(context)}")
 
 
-def _meets_at_rank_0(context: RankContext, asked: _UserOptions) -> bool:
+def _meets_at_rank_0(context: RankContext, options: _UserOptions) -> bool:
     """Whether rank 0 hosts the store of c10d; the user's own endpoint may be elsewhere."""
-    endpoint = asked.read_value(_ENDPOINT)
+    endpoint = options.read_value(_ENDPOINT)
     return not endpoint or endpoint.rsplit(":", 1)[0].strip("[]") == context.master_address
 
 

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unitagent.errors import StoreError
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.probes.answer_signature import (
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unitagent.system.keyring import Keyring
-_ASK = 2.0  # seconds for an answer
-_LONGEST = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
-_STEP = (int, float, type(None))
+_ANSWER_TIMEOUT = 2.0  # seconds for an answer
+_MAX_ANSWER = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
+_SECONDS_TYPES = (int, float, type(None))
 
 
 class AnswerProof:
@@ -56,14 +58,14 @@ class AnswerProof:
         """Whether this answers this very request; header names are case-insensitive."""
         if not self._keys:
             return True
-        told = {name.lower(): text for name, text in headers.items()}
-        rank = told.get(RANK_HEADER.lower(), "")
+        fields = {name.lower(): text for name, text in headers.items()}
+        rank = fields.get(RANK_HEADER.lower(), "")
         if not (rank.isascii() and rank.isdigit()):
             return False
         claim = AnswerClaim(
-            self._question, self._unit, int(rank[:9]), told.get(INCARNATION_HEADER.lower(), ""), body
+            self._question, self._unit, int(rank[:9]), fields.get(INCARNATION_HEADER.lower(), ""), body
         )
-        return verify_answer(self._keys, claim, told.get(SIGNATURE_HEADER.lower(), ""))
+        return verify_answer(self._keys, claim, fields.get(SIGNATURE_HEADER.lower(), ""))
 
 
 class UnprovenError(StoreError):
@@ -83,8 +85,8 @@ def fetch_status(unit: str, host: str, port: int, keys: Keyring) -> dict[str, An
         UnprovenError: there is a secret, and the answer carries no proof of it.
 
     """
-    found = _fetch_json(AnswerProof(unit, keys), "/status", host, port)
-    return found if isinstance(found, dict) and isinstance(found.get("instances"), list) else None
+    status = _fetch_json(AnswerProof(unit, keys), "/status", host, port)
+    return status if isinstance(status, dict) and isinstance(status.get("instances"), list) else None
 
 
 def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict[str, Any]] | None:
@@ -94,17 +96,19 @@ def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict
         UnprovenError: there is a secret, and the answer carries no proof of it.
 
     """
-    found = _fetch_json(AnswerProof(unit, keys, make_processes_question), "/processes", host, port)
-    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
+    processes = _fetch_json(AnswerProof(unit, keys, make_processes_question), "/processes", host, port)
+    return (
+        processes if isinstance(processes, list) and all(isinstance(one, dict) for one in processes) else None
+    )
 
 
 def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
     """Return the answer at this path; None if there is none that can be read."""
     try:
-        with _open_connection(host, port, _ASK) as connection:
+        with _open_connection(host, port, _ANSWER_TIMEOUT) as connection:
             connection.request("GET", path, headers=proof.headers)
             answer = connection.getresponse()
-            body = answer.read(_LONGEST)
+            body = answer.read(_MAX_ANSWER)
         if not proof.verify_answer(dict(answer.headers.items()), body):
             raise UnprovenError(host, port)
         return json.loads(body)
@@ -112,27 +116,59 @@ def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
         return None
 
 
-def find_leader(seen: dict[str, Any] | None) -> str | None:
+def find_leader(status: dict[str, Any] | None) -> str | None:
     """Return the address of rank 0 from an agent's status; None if the agent does not know it."""
-    if not seen:
+    if not status:
         return None
-    first = [one.get("ip") for one in seen["instances"] if isinstance(one, dict) and one.get("rank") == 0]
-    return next((ip for ip in (seen.get("master_address"), *first) if isinstance(ip, str) and ip), None)
+    first = [one.get("ip") for one in status["instances"] if isinstance(one, dict) and one.get("rank") == 0]
+    return next((ip for ip in (status.get("master_address"), *first) if isinstance(ip, str) and ip), None)
 
 
 def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[str, Any]:
-    """Return ``guard`` and ``recovery`` of this Unit from one of its agents; empty if none answers.
-    Blocks.
+    """Return what only agents know of this Unit from one of them; empty if none answers. Blocks.
+
+    That is ``guard``, ``recovery``, and, if they have the form of this version, ``phase``, ``budget``,
+    ``endpoint`` and ``conditions``.
     """
     try:
-        found = fetch_status(unit, host, port, keys) or {}
+        status = fetch_status(unit, host, port, keys) or {}
     except UnprovenError:
-        found = {}
-    guard, recovery = found.get("guard"), found.get("recovery")
-    fits = isinstance(recovery, dict) and all(isinstance(took, _STEP) for took in recovery.values())
-    if found.get("unit") != unit or not isinstance(guard, bool) or not fits:
+        status = {}
+    guard, recovery = status.get("guard"), status.get("recovery")
+    is_valid = isinstance(recovery, dict) and all(
+        isinstance(took, _SECONDS_TYPES) for took in recovery.values()
+    )
+    if status.get("unit") != unit or not isinstance(guard, bool) or not is_valid:
         return {}
-    return {"guard": guard, "recovery": recovery}
+    try:
+        more = msgspec.convert(status, _AgentFields)
+    except msgspec.ValidationError:  # an agent of another version
+        return {"guard": guard, "recovery": recovery}
+    return {"guard": guard, "recovery": recovery, **msgspec.to_builtins(more)}
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+    reason: str
+    message: str
+    since: float | None
+
+
+class _Budget(msgspec.Struct):
+    used: float
+    allowed: float | None
+    window_seconds: float
+    next_restart_seconds: float | None
+
+
+class _AgentFields(msgspec.Struct):
+    """What agents of this version tell besides."""
+
+    phase: str
+    budget: _Budget
+    endpoint: str | None
+    conditions: list[_Condition]
 
 
 @contextlib.contextmanager

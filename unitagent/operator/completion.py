@@ -187,8 +187,10 @@ fi
 
 def write_zsh_script(commands: Sequence[CommandWords]) -> str:
     """Write the script."""
-    told = [f"        {shlex.quote(f'{command.name}:{_escape_zsh(command.help)}')}" for command in commands]
-    text = _ZSH.replace("@COMMANDS@", "\n".join(told))
+    descriptions = [
+        f"        {shlex.quote(f'{command.name}:{_escape_zsh(command.help)}')}" for command in commands
+    ]
+    text = _ZSH.replace("@COMMANDS@", "\n".join(descriptions))
     return text.replace("@CASES@", "\n".join(map(_write_zsh_case, commands)))
 
 
@@ -207,9 +209,10 @@ def _write_zsh_specs(option: OptionWords) -> list[str]:
     repeatable.
     """
     before = "*" if option.repeated else f"({' '.join(option.flags)})"
-    told = f"[{_escape_zsh(option.help)}]"
+    description = f"[{_escape_zsh(option.help)}]"
     return [
-        f"{before}{flag}{_choose_equals(option)}{told}{_write_zsh_value(option)}" for flag in option.flags
+        f"{before}{flag}{_choose_equals(option)}{description}{_write_zsh_value(option)}"
+        for flag in option.flags
     ]
 
 

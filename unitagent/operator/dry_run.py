@@ -16,21 +16,21 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unitagent.agent.launch import Launch, Launcher, choose_rdma_device, list_replaced_variables
+from unitagent.agent.launch import Launch, Launcher, choose_defaults, list_replaced_variables, place_caches
 from unitagent.discovery.network import find_instance_address
 from unitagent.errors import ConfigurationError
 from unitagent.settings import Resolved
 from unitagent.system import redaction
 from unitagent.system.safe_output import print_warning
 
-_CARD_SECONDS = 3.0  # a person waits for this answer
+_INTERFACE_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
 _WARM_OFF = "UNIT_WARM=off"
 _PLATFORMS = "the rendezvous of {} would be the same in every generation"
 _STAND_INS = {
     "MASTER_PORT": "stands in for a port that is free on rank 0 in each generation",
     "UNIT_GENERATION": "stands in for the Unit's current generation",
-    "UNIT_RANK_IPS": "our own address stands in for the other ranks' addresses",
+    "UNIT_RANK_IPS": "this instance's address stands in for the other ranks' addresses",
     "PET_MASTER_PORT": "MASTER_PORT, for torchrun",
 }
 
@@ -64,7 +64,7 @@ def format_dry_run(rehearsal: DryRun, form: str) -> str:
 
 
 def _format_json(rehearsal: DryRun) -> str:
-    said = {
+    fields = {
         "rank": rehearsal.rank,
         "command": list(redaction.redact_words(rehearsal.argv)),
         "flags": dict(rehearsal.flags),
@@ -76,7 +76,7 @@ def _format_json(rehearsal: DryRun) -> str:
         "start": dict(zip(("kind", "why"), rehearsal.start, strict=True)),
         "health": dict(zip(("asked", "source"), rehearsal.health, strict=True)) if rehearsal.health else None,
     }
-    return json.dumps(said, indent=2)
+    return json.dumps(fields, indent=2)
 
 
 def _format_shell(rehearsal: DryRun) -> str:
@@ -95,23 +95,23 @@ def _format_shell(rehearsal: DryRun) -> str:
     return "\n".join([*lines, shlex.join(redaction.redact_words(rehearsal.argv))])
 
 
-def plan_launch(found: Resolved) -> DryRun:
+def plan_launch(resolved: Resolved) -> DryRun:
     """Find the interface and complete the command for the rank of these settings.
 
     Raises:
         ConfigurationError: there is no command, rank or address, or flags contradict the Unit.
 
     """
-    settings = found.settings
+    settings = resolved.settings
     if not settings.command:
         raise ConfigurationError("COMMAND missing: run `unitagent env --command -- COMMAND [ARG...]`")
     if settings.rank is None:
         raise ConfigurationError(
             "RANK_ID='auto': must be a number here, because only `run` claims a rank; use --rank N"
         )
-    card = asyncio.run(_find_interface(settings.ifname, settings.rank_ip))
-    hca = choose_rdma_device(found, card[0], _warn)
-    launcher = Launcher(found, settings.rank, card, marker="", hca=hca)
+    interface = asyncio.run(_find_interface(settings.ifname, settings.rank_ip))
+    defaults = choose_defaults(resolved, interface[0], settings.rank, _warn)
+    launcher = Launcher(resolved, settings.rank, interface, marker="", defaults=defaults)
     launch = launcher.prepare_dry_run(settings.master_address)
     for notice in launch.notices:
         _warn(notice)
@@ -119,10 +119,10 @@ def plan_launch(found: Resolved) -> DryRun:
         rank=settings.rank,
         argv=launch.argv,
         flags={name: why for name, why in launch.origins.items() if name not in launch.env},
-        environment=_list_changed(launch, found),
-        removed=_list_removed(launch.env, found),
+        environment=_list_changed(launch, resolved),
+        removed=_list_removed(launch.env, resolved),
         health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
-        start=_explain_start(found.settings.warm, launch),
+        start=_explain_start(resolved.settings.warm, launch),
     )
 
 
@@ -139,15 +139,15 @@ def _explain_start(mode: str, launch: Launch) -> tuple[str, str]:
     return "warm", f"UNIT_WARM={mode}: from a process that has imported {', '.join(launch.warm_modules)}"
 
 
-def find_engine_endpoints(found: Resolved, card: tuple[str, str]) -> tuple[str, str]:
+def find_engine_endpoints(resolved: Resolved, interface: tuple[str, str]) -> tuple[str, str]:
     """Find rank 0's health check and the port for requests; empty if unknown.
 
     Problems of the command are left to ``run`` and ``plan_launch``.
     """
-    if found.settings.rank != 0 or not found.settings.command or not card[1]:
+    if resolved.settings.rank != 0 or not resolved.settings.command or not interface[1]:
         return "", ""
     try:
-        launch = Launcher(found, 0, card, marker="").prepare_dry_run()
+        launch = Launcher(resolved, 0, interface, marker="").prepare_dry_run()
     except ConfigurationError:
         return "", ""
     asked = f"{launch.health_probe.description} ({launch.health_probe.origin})" if launch.health_probe else ""
@@ -157,7 +157,7 @@ def find_engine_endpoints(found: Resolved, card: tuple[str, str]) -> tuple[str, 
 async def _find_interface(ifname: str | None, rank_ip: str | None) -> tuple[str, str]:
     """Find interface and address as ``run`` does; an explicit address may belong to another machine."""
     try:
-        address = await find_instance_address(ifname, rank_ip, 0.0 if rank_ip else _CARD_SECONDS, _warn)
+        address = await find_instance_address(ifname, rank_ip, 0.0 if rank_ip else _INTERFACE_SECONDS, _warn)
     except ConfigurationError as error:
         if rank_ip is None:
             raise
@@ -170,51 +170,53 @@ def _warn(what: str) -> None:
     print_warning(f"warning: {what}")
 
 
-def _list_changed(launch: Launch, found: Resolved) -> dict[str, tuple[str, str]]:
+def _list_changed(launch: Launch, resolved: Resolved) -> dict[str, tuple[str, str]]:
     return {
-        name: (value, _explain_origin(name, launch, found))
+        name: (value, _explain_origin(name, launch, resolved))
         for name, value in sorted(launch.env.items())
         if value and os.environ.get(name) != value
     }
 
 
-def _explain_origin(name: str, launch: Launch, found: Resolved) -> str:
+def _explain_origin(name: str, launch: Launch, resolved: Resolved) -> str:
     if name in launch.origins:
         return launch.origins[name]
-    if name in list_replaced_variables(found):
-        return f"instead of {os.environ[name]!r}: {_PLATFORMS.format(found.platform)}"
+    if name in list_replaced_variables(resolved):
+        return f"instead of {os.environ[name]!r}: {_PLATFORMS.format(resolved.platform)}"
     if name in _STAND_INS:
         return _STAND_INS[name]
-    if name in found.environment:
-        return f"service file {found.settings.config}: containers[0].env"
+    if name in resolved.environment:
+        return f"service file {resolved.settings.config}: containers[0].env"
+    if name in place_caches(resolved, resolved.settings.rank or 0):
+        return "UNIT_CACHE_DIR: kept for the next container"
     if name == "NCCL_IB_HCA":
         return "UNIT_RDMA=auto: the RDMA port of the interface"
-    if name in found.sources:
-        return _explain_setting(name, found)
+    if name in resolved.sources:
+        return _explain_setting(name, resolved)
     return "the default for frameworks"
 
 
-def _explain_setting(name: str, found: Resolved) -> str:
+def _explain_setting(name: str, resolved: Resolved) -> str:
     """Explain where one of our variables comes from; unset ones are found on this machine."""
-    source = found.sources[name]
-    if name == "MASTER_ADDRESS" and found.settings.rank == 0:
+    source = resolved.sources[name]
+    if name == "MASTER_ADDRESS" and resolved.settings.rank == 0:
         return "rank 0: our own address"
     if name == "MASTER_ADDRESS":
-        told = "our own address" if source == _UNSET else source
-        return f"{told}; stands in for the address that rank 0 announces"
+        origin = "our own address" if source == _UNSET else source
+        return f"{origin}; stands in for the address that rank 0 announces"
     return "found on this machine" if source == _UNSET else source
 
 
-def _list_removed(given: Mapping[str, str], found: Resolved) -> dict[str, str]:
+def _list_removed(environ: Mapping[str, str], resolved: Resolved) -> dict[str, str]:
     """List what the workload does not get; empty variables count as unset anyway."""
     return {
-        name: _explain_removal(name, text, found)
+        name: _explain_removal(name, text, resolved)
         for name, text in sorted(os.environ.items())
-        if text and name not in given
+        if text and name not in environ
     }
 
 
-def _explain_removal(name: str, text: str, found: Resolved) -> str:
-    if name in list_replaced_variables(found):
-        return _PLATFORMS.format(found.platform)
+def _explain_removal(name: str, text: str, resolved: Resolved) -> str:
+    if name in list_replaced_variables(resolved):
+        return _PLATFORMS.format(resolved.platform)
     return "a Kubernetes service link, not a port" if text.startswith("tcp://") else "not for the workload"

@@ -46,9 +46,9 @@ def plan_unit(size: str, options: Mapping[str, str], command: Sequence[str]) -> 
 
     """
     instances = _parse_size(size)
-    if odd := [VARIABLES[name].flag or name for name in options if name in _OURS]:
+    if refused := [VARIABLES[name].flag or name for name in options if name in _OURS]:
         why = "must not be set, because `unitagent local` sets it for each instance"
-        raise ConfigurationError(f"{', '.join(odd)}: {why}")
+        raise ConfigurationError(f"{', '.join(refused)}: {why}")
     if not command:
         raise ConfigurationError("COMMAND missing: run `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}
@@ -66,11 +66,11 @@ def _parse_size(size: str) -> int:
 
 
 def _parse_port(address: str | None) -> int:
-    given = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
+    text = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
     try:
-        _, port = parse_listen_address(given)
+        _, port = parse_listen_address(text)
     except ValueError as error:
-        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={given!r}: must be host:port") from error
+        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={text!r}: must be host:port") from error
     if not port:
         raise ConfigurationError(
             "UNIT_HTTP_ADDRESS='off': must be host:port, because `unitagent local` needs probe addresses"

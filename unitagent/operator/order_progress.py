@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unitagent.core.model import InstanceState, OrderKind
 
 if TYPE_CHECKING:
-    from unitagent.core.model import Order
+    from unitagent.core.model import Order, Record
     from unitagent.store.protocol import UnitSnapshot
 
 STOP_MARGIN = 2.0  # seconds after its lease in which an isolated agent stops its workload
@@ -46,17 +46,35 @@ class OrderProgress:
             return self._all_drained(snapshot) if drains else self._all_restarted(snapshot)
         return self._order.kind is OrderKind.DRAIN and now - self._known > self.quiet
 
+    def describe(self, snapshot: UnitSnapshot | None) -> str:
+        """Describe how far the order is, by the store's content."""
+        if snapshot is None or not snapshot.records:
+            return "the store shows no rank now"
+        if self._order.kind is OrderKind.DRAIN:
+            left = sum(self._is_gone(snapshot, rank) for rank in snapshot.records)
+            return f"{left} of {len(snapshot.records)} ranks have stopped"
+        size = max(record.size for record in snapshot.records.values())
+        up = sum(self._serves_anew(snapshot.records.get(rank)) for rank in range(size))
+        leader = snapshot.records.get(0)
+        waits = f", waiting for rank 0's health {leader.trouble}" if leader and leader.trouble else ""
+        return f"{up} of {size} ranks run in generation {self._least} or later{waits}"
+
+    @property
+    def outcome(self) -> str:
+        """What has been done, once it is."""
+        drained = "drained: every rank has stopped"
+        return drained if self._order.kind is OrderKind.DRAIN else "restarted: every rank serves"
+
     def note_outage(self, now: float) -> None:
         """Record that the store is unreachable; the wait for a record starts again."""
         self._known = now
 
     def _all_drained(self, snapshot: UnitSnapshot) -> bool:
         """Whether every rank has left or is gone."""
-        ages = snapshot.ages
-        return all(
-            record.left or ages.get(rank, self.quiet) >= self.quiet
-            for rank, record in snapshot.records.items()
-        )
+        return all(self._is_gone(snapshot, rank) for rank in snapshot.records)
+
+    def _is_gone(self, snapshot: UnitSnapshot, rank: int) -> bool:
+        return snapshot.records[rank].left or snapshot.ages.get(rank, self.quiet) >= self.quiet
 
     def _all_restarted(self, snapshot: UnitSnapshot) -> bool:
         """Whether all ranks serve in a new generation; ranks beyond the current size are ignored."""
@@ -64,6 +82,7 @@ class OrderProgress:
         if leader is None or leader.state is not InstanceState.HEALTHY:
             return False
         standing = [snapshot.records.get(rank) for rank in range(leader.size)]
-        return all(
-            one is not None and one.generation >= self._least and one.state.serving for one in standing
-        )
+        return all(map(self._serves_anew, standing))
+
+    def _serves_anew(self, record: Record | None) -> bool:
+        return record is not None and record.generation >= self._least and record.state.serving

@@ -9,7 +9,7 @@ from typing import Any
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.operator import agent_client
 from unitagent.settings import Settings
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.safe_output import escape_json_value, print_text
 
 _MIB = 1 << 20
@@ -30,22 +30,22 @@ def show_processes(settings: Settings, namespace: argparse.Namespace) -> int:
         raise ConfigurationError(
             "UNIT_HTTP_ADDRESS='off': the agent has no probe address; use --http-address HOST:PORT"
         )
-    found = agent_client.fetch_processes(settings.unit, settings.http_host, port, settings.keys)
-    if found is None:
+    processes = agent_client.fetch_processes(settings.unit, settings.http_host, port, settings.keys)
+    if processes is None:
         there = join_host_port(settings.http_host, port)
         raise UnitAgentError(
             f"no agent answers at {there}: run this command in a container of the Unit, or name its agent "
             "(--http-address HOST:PORT)"
         )
-    print_text(json.dumps(found, indent=2) if namespace.json else format_processes(found))
+    print_text(json.dumps(processes, indent=2) if namespace.json else format_processes(processes))
     return 0
 
 
-def format_processes(found: list[dict[str, Any]]) -> str:
+def format_processes(processes: list[dict[str, Any]]) -> str:
     """Format a table, a line for each process."""
-    if not found:
+    if not processes:
         return "no process of the workload is running"
-    return "\n".join([_HEAD, *(_format_row(escape_json_value(one)) for one in found)])
+    return "\n".join([_HEAD, *(_format_row(escape_json_value(one)) for one in processes)])
 
 
 def _format_row(one: dict[str, Any]) -> str:

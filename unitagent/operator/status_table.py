@@ -6,28 +6,84 @@ from collections.abc import Sequence
 from typing import Any
 
 from unitagent.core.model import format_ranks
+from unitagent.core.summary import format_age
 from unitagent.operator.history.event_text import format_time
+from unitagent.operator.terminal import Column, Style, format_columns
 from unitagent.system.safe_output import escape_json_value, escape_line
 
+_COLUMNS = [
+    Column("rank", right=True),
+    Column("state"),
+    Column("address", spare=1),
+    Column("host", spare=2),
+    Column("gen", right=True),
+    Column("seen", right=True),
+    Column(""),  # what is wrong with a rank
+]
+_STATE = 1  # the column that is coloured
+_SEVERITIES = {"healthy": "good", "running": "good", "exited": "bad", "lost": "bad", "missing": "bad"}
+_PLAIN = Style()
 
-def format_table(seen: dict[str, Any], output: Sequence[str] = (), beat_due: float = float("inf")) -> str:
+
+def format_table(
+    status: dict[str, Any],
+    output: Sequence[str] = (),
+    beat_due: float = float("inf"),
+    *,
+    now: float = 0.0,
+    style: Style = _PLAIN,
+) -> str:
     """Format the Unit's status, and the last output of the workload that failed.
 
     A rank whose last heartbeat is older than ``beat_due`` seconds is marked as silent, unless the store is
     unreachable.
     """
-    seen = escape_json_value(seen)
-    ready = "ready" if seen["ready"] else "not ready"
-    head = f"Unit {seen['unit']}: {seen['phase']}, generation {seen['generation']}, {ready}"
-    lines = [head, f"{'rank':>4}  {'state':<9} {'address':<16} {'host':<20} {'gen':>4} {'lease':>7}"]
-    due = beat_due if seen["store"]["connected"] else float("inf")
-    lines += [_format_row(one) + _describe_silence(one, due) for one in seen["instances"]]
-    lines += [_format_condition(one) for one in seen.get("conditions", ()) if one["status"] != "True"]
-    lines += _format_secrets(seen.get("secrets"))
-    if seen["failure"]:
-        lines.append(f"last failure: {seen['failure']['detail']}")
-    lines += [f"  | {escape_line(said)}" for said in output]
+    status = escape_json_value(status)
+    summary = status["summary"]
+    lines = [style.paint(f"Unit {status['unit']}: {summary['message']}", summary["severity"])]
+    lines += [f"  {', '.join(summary['details'])}"] if summary["details"] else []
+    due = beat_due if status["store"]["connected"] else float("inf")
+    lines += _format_instances(status["instances"], due, style)
+    lines += [_format_condition(one) for one in _select_conditions(status)]
+    lines += _format_secrets(status.get("secrets"))
+    lines += [f"warm files: this instance {files['message']}"] if (files := status.get("warm_files")) else []
+    lines += _format_past("last ordered restart", status.get("last_order"), now)
+    lines += _format_past("last failure", status["failure"], now)
+    lines += [f"  | {escape_line(line)}" for line in output]
     return "\n".join(lines)
+
+
+def _format_instances(instances: Sequence[dict[str, Any]], due: float, style: Style) -> list[str]:
+    states = ["missing" if one["incarnation"] is None else one["state"] for one in instances]
+    rows = [_make_row(one, state, due) for one, state in zip(instances, states, strict=True)]
+
+    def paint(row: int, column: int, text: str) -> str:
+        return style.paint(text, _SEVERITIES.get(states[row], "busy")) if column == _STATE else text
+
+    return format_columns(_COLUMNS, rows, style, paint)
+
+
+def _make_row(one: dict[str, Any], state: str, due: float) -> list[str]:
+    age = one["lease_seconds"]
+    texts = (one["rank"], state, one["ip"] or "-", one["hostname"] or "-", one["generation"])
+    return [*map(str, texts), "-" if age is None else f"{age:.1f} s", _describe_silence(one, due)]
+
+
+def _select_conditions(seen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Select what is not as it should be and does not stand in the summary yet."""
+    said = seen["summary"]["message"]
+    return [
+        one
+        for one in seen.get("conditions", ())
+        if one["status"] == "False" and one["type"] != "Ready" and one["message"] not in said
+    ]
+
+
+def _format_past(what: str, event: dict[str, Any] | None, now: float) -> list[str]:
+    """Format something that happened, with how long ago that was, and when in the local zone."""
+    if not event:
+        return []
+    return [f"{what} {format_age(now - event['at'])} ago, {format_time(event['at'])}: {event['detail']}"]
 
 
 def _format_condition(condition: dict[str, Any]) -> str:
@@ -36,15 +92,15 @@ def _format_condition(condition: dict[str, Any]) -> str:
     return condition["message"] if since is None else f"since {format_time(since)}: {condition['message']}"
 
 
-def _format_secrets(told: dict[str, Any] | None) -> list[str]:
+def _format_secrets(secrets: dict[str, Any] | None) -> list[str]:
     """Format the progress of a change of the secret; nothing if none is under way."""
-    if told is None or (told["accepted"] == 1 and told["differing"] == []):
+    if secrets is None or (secrets["accepted"] == 1 and secrets["differing"] == []):
         return []
-    strangers = told.get("strangers", [])
-    said = _describe_differing(told["differing"], strangers)
+    strangers = secrets.get("strangers", [])
+    text = _describe_differing(secrets["differing"], strangers)
     return [
-        f"secrets accepted: {told['accepted']}; {clause}"
-        for clause in (said, _describe_strangers(strangers))
+        f"secrets accepted: {secrets['accepted']}; {clause}"
+        for clause in (text, _describe_strangers(strangers))
         if clause
     ]
 
@@ -78,11 +134,8 @@ def _describe_silence(one: dict[str, Any], due: float) -> str:
     """Mark a missing heartbeat: the state is the rank's last one, and the rank may be dead by now."""
     over = one["state"] in ("exited", "waiting")  # a rank that has left sends no heartbeats
     age = one["lease_seconds"]
-    return "" if over or age is None or age <= due else f"  silent for {age:.0f} s"
-
-
-def _format_row(one: dict[str, Any]) -> str:
-    age = one["lease_seconds"]
-    lease = "-" if age is None else f"{age:.1f}s"
-    ip, host = one["ip"] or "-", (one["hostname"] or "-")[:20]
-    return f"{one['rank']:>4}  {one['state']:<9} {ip:<16} {host:<20} {one['generation']:>4} {lease:>7}"
+    if one["incarnation"] is None:
+        return "never joined"
+    if over or age is None or age <= due:
+        return ""
+    return f"{'lost' if one['state'] == 'lost' else 'silent'} for {age:.0f} s"

@@ -10,9 +10,12 @@ from typing import Any
 from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
 from unitagent.errors import StoreError
 from unitagent.operator import agent_client
+from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
+from unitagent.system.limits import NAME_PATTERN
 
 
 def has_store_url(settings: Settings) -> bool:
@@ -31,7 +34,43 @@ def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
 
 
-def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> LocationSource:
+def adopt_unit(settings: Settings) -> Settings:
+    """Return the settings with the Unit of the agent in this container, if one answers; for a command that
+    names neither a Unit nor a store. Blocks.
+    """
+    if has_store_url(settings):
+        return settings
+    try:
+        seen = ask_own_agent(settings, settings.keys)
+    except StoreError:  # an answer without proof tells nothing
+        return settings
+    unit = seen.get("unit") if seen else None
+    return (
+        replace(settings, unit=unit) if isinstance(unit, str) and NAME_PATTERN.fullmatch(unit) else settings
+    )
+
+
+def explain_place(settings: Settings, error: StoreError) -> StoreError:
+    """Return the error, or what to do where a command can know neither an agent nor a store. Blocks."""
+    if has_store_url(settings) or settings.master_address or not settings.http_port:
+        return error
+    try:
+        seen = ask_own_agent(settings, settings.keys)
+    except StoreError:
+        return error
+    there = join_host_port(resolve_wildcard(settings.http_host), settings.http_port)
+    return (
+        error
+        if seen
+        else StoreError(
+            f"no agent answers at {there}, and no store is named",
+            "run this command in a container of the Unit, or name its agent (--http-address HOST:PORT), "
+            "or the store (UNIT_REDIS_URL)",
+        )
+    )
+
+
+def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> LocationSource:
     """Find the store's URL; an embedded store is at rank 0, whose address ``status`` of an agent knows best.
 
     Raises:
@@ -41,27 +80,27 @@ def find_directions(settings: Settings, seen: dict[str, Any] | None, keys: Keyri
     if has_store_url(settings):
         leader = None
     elif keys and settings.http_port:
-        leader = _find_proven_leader(settings, seen, keys)
+        leader = _find_proven_leader(settings, status, keys)
     else:
-        leader = agent_client.find_leader(seen) or settings.master_address or "127.0.0.1"
+        leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
     onlooker = replace(settings, rank=1, master_address=leader)
     return locate_store(onlooker, "", keys).url
 
 
-def _find_proven_leader(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> str:
+def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:
     """Find rank 0 through an agent that proves to know the secret, since its store will receive a
     password.
     """
-    found = agent_client.find_leader(seen)
-    if found is None and settings.master_address is not None:
+    leader = agent_client.find_leader(status)
+    if leader is None and settings.master_address is not None:
         there, port = settings.master_address, settings.http_port
-        found = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
-    if found is None:
+        leader = agent_client.find_leader(agent_client.fetch_status(settings.unit, there, port, keys))
+    if leader is None:
         raise StoreError(
             "no agent that knows UNIT_SECRET reports the address of rank 0 and its store, and nothing is "
             "sent to an unconfirmed address: ask an agent of this Unit (--http-address HOST:PORT)"
         )
-    return found
+    return leader
 
 
 def find_store_url(settings: Settings, keys: Keyring) -> LocationSource:

@@ -13,43 +13,85 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record
-from unitagent.core.status import status_from_store
-from unitagent.errors import ConfigurationError, StoreError
+from unitagent.core.observed_status import status_from_store
+from unitagent.core.summary import summarize
+from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
 from unitagent.operator.order_progress import OrderProgress
 from unitagent.operator.store_locator import ask_own_agent, find_directions, find_store_url, has_store_url
+from unitagent.operator.terminal import Screen, detect_style
 from unitagent.settings import Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.protocol import Store, UnitSnapshot
 from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
-from unitagent.system.safe_output import print_text, print_warning
+from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
-_EVERY = 1.0  # seconds between two reads
-_ASK = 2.0  # seconds for the store's answer
+_EVERY = 0.25  # seconds between two reads of an order's progress
+_ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
+
+
+class OrderTimeoutError(UnitAgentError):
+    """An order is not carried out in time; 124 as with timeout(1)."""
+
+    exit_code = 124
 
 
 def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Print the Unit's status, repeatedly with ``--watch``."""
+    """Print the Unit's status, repeatedly with ``--watch``.
+
+    Raises:
+        UnitAgentError: neither the store nor an agent tells of such a Unit; with ``--watch`` that is shown
+            and asked again.
+
+    """
     keys = settings.keys
+    if not namespace.watch:
+        print_verbatim(_read_status(settings, keys, as_json=namespace.json) + "\n")
+        return 0
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
+    screen, shown = Screen(), ""
     while True:
-        seen, output = asyncio.run(_load_status(settings, keys))
-        text = json.dumps(seen, indent=2) if namespace.json else _format_status(settings, seen, output)
-        print_text(text)
-        if not namespace.watch:
-            return 0
-        time.sleep(_EVERY)
+        try:
+            shown, trouble = _read_status(settings, keys, as_json=namespace.json), ""
+        except UnitAgentError as error:
+            trouble = escape_line(error)
+        if namespace.json:
+            _print_or_warn(shown, trouble)
+        else:
+            screen.draw("\n".join(filter(None, (_describe_trouble(trouble, shown), shown))))
+        time.sleep(namespace.interval)
         asyncio.run(file.check_file())
 
 
-def _format_status(settings: Settings, seen: dict[str, Any], output: list[str]) -> str:
-    return status_table.format_table(seen, output, settings.timing.beat_due)
+def _print_or_warn(shown: str, trouble: str) -> None:
+    if trouble:
+        _warn(trouble)
+    else:
+        print_verbatim(f"{shown}\n")
+
+
+def _describe_trouble(trouble: str, shown: str) -> str:
+    """Say that what is shown is old; nothing if it is not."""
+    old = "; what follows is the last answer" if shown else ""
+    return trouble and f"{time.strftime('%H:%M:%S')} {trouble}{old}"
+
+
+def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
+    """Return the status as text; nothing in it controls a terminal but its colours."""
+    seen, output = asyncio.run(_load_status(settings, keys))
+    now = time.time()
+    seen = {**seen, "summary": summarize(seen, now)}
+    if as_json:
+        return escape_json(json.dumps(seen, indent=2))
+    due = settings.timing.beat_due
+    return status_table.format_table(seen, output, due, now=now, style=detect_style())
 
 
 async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
@@ -76,9 +118,14 @@ async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any
 
 async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring) -> dict[str, Any]:
     snapshot = await store.read()
+    if not snapshot.records:
+        raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
-    seen |= {"secrets": _summarize_secrets(snapshot, keys) if keys else None}
-    return seen | await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
+    seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}
+    told = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
+    if told.pop("phase", None) != seen["phase"]:  # rank 0 sees something else than the store shows
+        told.pop("conditions", None)
+    return seen | told
 
 
 def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
@@ -108,7 +155,7 @@ def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dic
 def _open_store(settings: Settings, seen: dict[str, Any] | None, keys: Keyring) -> RedisStore:
     """Open the store of these settings; an embedded one is at rank 0's address, which an agent knows best."""
     return RedisStore(
-        settings.unit, find_directions(settings, seen, keys), timeout=_ASK, keys=keys, warn=_warn
+        settings.unit, find_directions(settings, seen, keys), timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn
     )
 
 
@@ -118,22 +165,25 @@ def _warn(text: str) -> None:
 
 def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
     """Ask the Unit to drain or to restart; with ``--wait`` wait until it has."""
-    return asyncio.run(
-        _send_order(settings, OrderKind(namespace.kind), namespace.reason, wait=namespace.wait)
-    )
+    kind, limit = OrderKind(namespace.kind), namespace.timeout
+    if limit is not None and not namespace.wait:
+        raise ConfigurationError("--timeout: only counts with --wait")
+    return asyncio.run(_send_order(settings, kind, namespace.reason, wait=namespace.wait, limit=limit))
 
 
-async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait: bool) -> int:
+async def _send_order(
+    settings: Settings, kind: OrderKind, reason: str, *, wait: bool, limit: float | None
+) -> int:
     keys = settings.keys
     url = await asyncio.to_thread(find_store_url, settings, keys)
-    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_warn)
+    store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
-            raise ConfigurationError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
-        wish = Order(kind=kind, generation=snapshot.generation, reason=reason)
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
+        wish = Order(kind=kind, generation=snapshot.generation, reason=reason, by=_identify_user())
         await _record_order(
-            UnitHistory(settings.unit, url, timeout=_ASK), wish
+            UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT), wish
         )  # before the events that follow from it
         order = await store.put_order(wish)
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
@@ -141,7 +191,7 @@ async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait:
             progress = OrderProgress(
                 order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
             )
-            await _wait_until_done(store, progress, settings)
+            await _wait_until_done(store, progress, settings, limit)
     finally:
         await store.close()
     return 0
@@ -149,7 +199,7 @@ async def _send_order(settings: Settings, kind: OrderKind, reason: str, *, wait:
 
 def _explain_unknown_unit(settings: Settings, snapshot: UnitSnapshot) -> str:
     if not snapshot.unlike:
-        return "the store has no Unit of this name"
+        return "no such Unit in the store; `unitagent list` shows all that it has"
     has = "use another UNIT_SECRET" if settings.keys else "require a UNIT_SECRET"
     return f"all ranks in the store {has}; pass their secret to this command (UNIT_SECRET_FILE)"
 
@@ -162,9 +212,9 @@ def _has_started(snapshot: UnitSnapshot, order: Order) -> bool:
 
 async def _record_order(history: UnitHistory, order: Order) -> None:
     """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
-    moment = make_order_event(order, time.time(), secrets.token_hex(8), _identify_user())
+    event = make_order_event(order, time.time(), secrets.token_hex(8))
     try:
-        await history.add([moment], time.time)
+        await history.add([event], time.time)
     except StoreError as error:
         print_warning(f"warning: the order is not in the Unit's history: {error}")
     finally:
@@ -180,8 +230,29 @@ def _identify_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-async def _wait_until_done(store: Store, progress: OrderProgress, settings: Settings) -> None:
-    """Poll until the order is done; an embedded store ends with rank 0, any other is only unreachable."""
+async def _wait_until_done(
+    store: Store, progress: OrderProgress, settings: Settings, limit: float | None
+) -> None:
+    """Poll until the order is done, and say how far it is.
+
+    Raises:
+        OrderTimeoutError: it is not done within ``limit`` seconds.
+
+    """
+    began, told = time.monotonic(), ""
+    async for state in _follow_progress(store, progress, settings):
+        if state != told:
+            print_text(f"{settings.unit}: {state}", sys.stderr)
+            told = state
+        if limit is not None and time.monotonic() - began > limit:
+            raise OrderTimeoutError(f"not done within {limit:g} s (--timeout), {state}; the order stands")
+    print_text(f"{settings.unit}: {progress.outcome} after {time.monotonic() - began:.1f} s", sys.stderr)
+
+
+async def _follow_progress(store: Store, progress: OrderProgress, settings: Settings) -> AsyncIterator[str]:
+    """Yield how far the order is until it is done; an embedded store ends with rank 0, any other is only
+    unreachable.
+    """
     answered = time.monotonic()
     while True:
         snapshot = None
@@ -195,4 +266,5 @@ async def _wait_until_done(store: Store, progress: OrderProgress, settings: Sett
                 progress.note_outage(time.monotonic())
         if progress.observe_snapshot(snapshot, time.monotonic()):
             return
-        await asyncio.sleep(_EVERY / 4)
+        yield progress.describe(snapshot)
+        await asyncio.sleep(_EVERY)

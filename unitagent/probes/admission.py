@@ -24,17 +24,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 
-LIMIT = 512
+_log = logging.getLogger(__name__)
+
+LIMIT = 512  # places, in a Unit of any size
+_PER_INSTANCE = 2  # places: one that it holds, and one with which it asks
 PATIENCE = 1.0  # seconds
-_FIRST_WORD = 0.1  # seconds that one may take from the connection on; a probe's request comes with it
-_FOREIGN = 3, 4  # of the places, those that others than our own may have
-_SITES = {4: 24, 6: 64}  # bits of an address that say whose it is
+_FIRST_WORD = 0.1  # seconds that a client may take to send its first byte; a probe sends it at once
+_FOREIGN_FRACTION = 3, 4  # of the places are open to clients that are neither this host nor the Unit
+_NETWORK_PREFIX_BITS = {4: 24, 6: 64}  # by IP version; addresses with one prefix are one client network
 
 
-def compute_connection_limit() -> int:
-    """Limit the connections to half of all files: the rest is for the agent's own work."""
+def compute_connection_limit(size: int = 1) -> int:
+    """Return the places for connections in a Unit of this size: half of all files at most, since the rest is
+    for the agent's own work.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return LIMIT if files == resource.RLIM_INFINITY else max(1, min(LIMIT, files // 2))
+    wanted = count_wanted_places(size)
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2))
+
+
+def count_wanted_places(size: int) -> int:
+    """Count the places that a Unit of this size may need."""
+    return max(LIMIT, _PER_INSTANCE * size)
 
 
 class ClientOrigin(NamedTuple):
@@ -54,13 +65,13 @@ class ClientOrigin(NamedTuple):
 def parse_origin(address: str) -> ClientOrigin:
     """Return the parts of the address of a socket, which may be IPv4 in the form of IPv6, or have a zone."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return ClientOrigin(address, address, address)
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    network = str(ipaddress.ip_network((found, _SITES[found.version]), strict=False))
-    return ClientOrigin(str(found), str(found) if found.version == 4 else network, network)  # noqa: PLR2004
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    network = str(ipaddress.ip_network((parsed, _NETWORK_PREFIX_BITS[parsed.version]), strict=False))
+    return ClientOrigin(str(parsed), str(parsed) if parsed.version == 4 else network, network)  # noqa: PLR2004
 
 
 @dataclass(slots=True, eq=False)
@@ -112,56 +123,73 @@ class ClientTable:
     def __init__(self, limit: int, peers: Callable[[], Collection[str]]) -> None:
         self._limit = limit
         self._peers = peers
-        self._guests: dict[Client, None] = {}
+        self._clients: dict[Client, None] = {}
+        self._has_warned = False
 
     def __len__(self) -> int:
-        return len(self._guests)
+        return len(self._clients)
 
     def admit_client(self, address: str, here: str, now: float) -> Client | None:
         """Admit a client, disconnecting another if all places are taken; None if that is impossible."""
-        guest = Client(parse_origin(address), self.is_own(address, here), now)
-        self._guests[guest] = None
-        if len(self._guests) > self._limit:
-            victim = self._choose_victim(now, guest)
+        client = Client(parse_origin(address), self.is_own(address, here), now)
+        self._clients[client] = None
+        if len(self._clients) > self._limit:
+            victim = self._choose_victim(now, client)
             if victim is None:
-                del self._guests[guest]
+                del self._clients[client]
                 return None
+            self._warn_once(victim)
             self.remove(victim)
             victim.disconnect()
-        return guest
+        return client
 
     def is_own(self, address: str, here: str) -> bool:
         """Whether it is this host, which sees itself at the address that it connects to, or an instance."""
         return address == here or parse_origin(address).address in self._peers()
 
-    def remove(self, guest: Client) -> None:
+    def remove(self, client: Client) -> None:
         """Forget one that has ended."""
-        self._guests.pop(guest, None)
+        self._clients.pop(client, None)
 
     def close(self) -> None:
         """Disconnect all of them."""
-        for guest in list(self._guests):
-            guest.disconnect()
-        self._guests.clear()
+        for client in list(self._clients):
+            client.disconnect()
+        self._clients.clear()
+
+    def _warn_once(self, victim: Client) -> None:
+        if self._has_warned or victim.origin.address not in self._peers():
+            return
+        self._has_warned = True
+        _log.warning(
+            "instances of this Unit want more connections to the probe address than its %d places, which are "
+            "half of the limit of open files at most; those without one notice a death by the lease only "
+            "(a higher limit: docker run --ulimit nofile=65536:65536)",
+            self._limit,
+        )
 
     def _choose_victim(self, now: float, newcomer: Client) -> Client | None:
-        """Choose the oldest client of the largest network, among those with the lowest rank."""
-        foreign = [guest for guest in self._guests if not guest.own]
-        share, of = _FOREIGN
-        crowd = foreign if len(foreign) * of > self._limit * share else list(self._guests)
-        claims = [(guest.rank_claim(now), guest) for guest in crowd if guest is not newcomer]
+        """Choose, among those with the lowest rank, the oldest client of the largest network. If that one is
+        our own, choose the newest of our own, so that those who are connected stay so.
+        """
+        foreign = [client for client in self._clients if not client.own]
+        share, of = _FOREIGN_FRACTION
+        crowd = foreign if len(foreign) * of > self._limit * share else list(self._clients)
+        claims = [(client.rank_claim(now), client) for client in crowd if client is not newcomer]
         least = min((claim for claim, _ in claims), default=2)
         if least > 1:
             return None
-        networks = Counter(guest.origin.network for guest in crowd)
-        addresses = Counter(guest.origin.address for guest in crowd)
-        return max(
-            (guest for claim, guest in claims if claim == least),
-            key=lambda guest: (networks[guest.origin.network], addresses[guest.origin.address]),
+        networks = Counter(client.origin.network for client in crowd)
+        addresses = Counter(client.origin.address for client in crowd)
+        likely = [client for claim, client in claims if claim == least]
+        chosen = max(
+            likely, key=lambda client: (networks[client.origin.network], addresses[client.origin.address])
         )
+        if not chosen.own:
+            return chosen
+        own = reversed([client for client in likely if client.own])
+        return max(own, key=lambda client: addresses[client.origin.address])
 
-
-_log = logging.getLogger(__name__)
 
 _BACKLOG = 4096  # connections that the kernel keeps for us; it may allow fewer
 _AT_ONCE = 32
@@ -179,10 +207,10 @@ class Acceptor:
     """
 
     def __init__(
-        self, listener: socket.socket, guests: ClientTable, make: Callable[[Client], asyncio.Protocol]
+        self, listener: socket.socket, clients: ClientTable, make: Callable[[Client], asyncio.Protocol]
     ) -> None:
         self._listener = listener
-        self._guests = guests
+        self._clients = clients
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
@@ -206,16 +234,16 @@ class Acceptor:
 
     def _accept_batch(self) -> None:
         for _ in range(_AT_ONCE):
-            client = self._held or self._accept_one()
-            if client is None:
+            connected = self._held or self._accept_one()
+            if connected is None:
                 return
             self._held = None
-            guest = self._guests.admit_client(*_get_addresses(client), self._loop.time())
-            if guest is None:
-                self._held = client
+            client = self._clients.admit_client(*_get_addresses(connected), self._loop.time())
+            if client is None:
+                self._held = connected
                 self._pause_accepting(_SOON)
                 return
-            coming = self._loop.create_task(self._attach_protocol(client, guest))
+            coming = self._loop.create_task(self._attach_protocol(connected, client))
             self._coming.add(coming)
             coming.add_done_callback(self._coming.discard)
 
@@ -239,12 +267,12 @@ class Acceptor:
         if self._held is not None:
             self._accept_batch()
 
-    async def _attach_protocol(self, client: socket.socket, guest: Client) -> None:
+    async def _attach_protocol(self, connected: socket.socket, client: Client) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: self._make(guest), client)
+            await self._loop.connect_accepted_socket(lambda: self._make(client), connected)
         except OSError:
-            self._guests.remove(guest)
-            client.close()
+            self._clients.remove(client)
+            connected.close()
 
 
 def _get_addresses(client: socket.socket) -> tuple[str, str]:

@@ -8,8 +8,9 @@ agent with several secrets signs with each; knowing one of them is enough to ver
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.system.keyring import MAX_SECRETS, SealKind, are_seals_equal, compute_seal
 
@@ -26,8 +27,7 @@ SIGNATURE_HEADER = "X-Unitagent-Signature"
 _NONCE = re.compile(r"[0-9a-fA-F]{16,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerClaim:
+class AnswerClaim(Struct, frozen=True):
     """What a signature covers: the question, who answers it, and the answer."""
 
     nonce: str
@@ -64,5 +64,5 @@ def verify_answer(keys: Keyring, claim: AnswerClaim, signature: str) -> bool:
 
 
 def _compute_seals(keys: Keyring, claim: AnswerClaim) -> list[str]:
-    who = (claim.unit, str(claim.rank), claim.incarnation)
-    return [compute_seal(key, SealKind.ANSWER, claim.nonce, *who, claim.body) for key in keys.signing]
+    identity = (claim.unit, str(claim.rank), claim.incarnation)
+    return [compute_seal(key, SealKind.ANSWER, claim.nonce, *identity, claim.body) for key in keys.signing]

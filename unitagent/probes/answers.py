@@ -22,14 +22,15 @@ import hashlib
 import math
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec import Struct
 
 from unitagent.core.probe_answers import NOT_HERE, OK, ProbeAnswer
+from unitagent.core.probe_paths import PROBES_BY_PATH
 from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     RANK_HEADER,
@@ -43,32 +44,26 @@ from unitagent.probes.answer_signature import (
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from unitagent.core.probe_answers import ProbeCheck
+    from unitagent.core.probe_paths import Probe
     from unitagent.system.keyring import Keyring
 
+    ProcessFields = Mapping[str, Any]  # what one process uses, as ``/processes`` shows it
 
-PATHS = ("/livez", "/healthz", "/readyz", "/traffic", "/startupz", "/status", "/metrics", "/processes")
 
-_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+STATUS, METRICS, PROCESSES = "/status", "/metrics", "/processes"
+PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES)
+
 _MAX_FIELDS = 64
 
 
 class Answers(Protocol):
     """What the agent knows. Each method is called on the event loop and returns at once."""
 
-    def live(self) -> ProbeAnswer:
-        """Answer ``/livez``."""
-
-    def ready(self) -> ProbeAnswer:
-        """Answer ``/readyz``."""
-
-    def traffic(self) -> ProbeAnswer:
-        """Answer ``/traffic``."""
-
-    def startup(self) -> ProbeAnswer:
-        """Answer ``/startupz``."""
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
+        """Answer one of ``PROBES``."""
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
@@ -79,10 +74,12 @@ class Answers(Protocol):
     def is_ready(self) -> bool:
         """Return whether the whole Unit serves."""
 
-    def metrics(self) -> bytes:
-        """Return Prometheus text."""
+    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+        """Return Prometheus text, with what these ``processes`` of the workload use; None if that is not
+        known.
+        """
 
-    async def processes(self) -> list[dict[str, Any]]:
+    async def processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses; the one answer that takes a while."""
 
     def identity(self) -> tuple[str, int, str]:
@@ -95,8 +92,7 @@ class Answers(Protocol):
         """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """The parts of an HTTP request that matter.
 
     Attributes:
@@ -118,48 +114,33 @@ def answer_request(answers: Answers, request: Request, keys: Keyring) -> Respons
     """Answer one request."""
     if request.method not in {"GET", "HEAD"}:
         return make_text_response(405, "only GET and HEAD are answered here", ("Allow", "GET, HEAD"))
-    path, _, check = request.path[1:].partition("/")
-    probe = _call_probe(answers, path)
+    name, _, check = request.path[1:].partition("/")
+    probe = PROBES_BY_PATH.get(f"/{name}")
     if probe is not None:
-        return _answer_probe(path, probe, check, request.query)
+        return _answer_probe(name, answers.answer_probe(probe), check, request.query)
     if request.path == "/":
         return answer_dashboard(answers.dashboard())
-    if request.path == "/status":
+    if request.path == STATUS:
         return _answer_status(answers, request, keys)
-    if request.path == "/metrics":
-        return Response(200, answers.metrics(), _PROMETHEUS)
     return make_text_response(404, "nothing here; paths: " + " ".join(PATHS))
 
 
-def _call_probe(answers: Answers, path: str) -> ProbeAnswer | None:
-    match path:
-        case "livez" | "healthz":
-            return answers.live()
-        case "readyz":
-            return answers.ready()
-        case "traffic":
-            return answers.traffic()
-        case "startupz":
-            return answers.startup()
-    return None
-
-
-def _answer_probe(path: str, answer: ProbeAnswer, check: str, query: str) -> Response:
+def _answer_probe(name: str, answer: ProbeAnswer, check: str, query: str) -> Response:
     try:
         fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
         return make_text_response(400, f"the query has more than {_MAX_FIELDS} fields")
     if check:
-        found = tuple(known for known in answer.checks if known.name == check)
-        if not found:
+        selected = tuple(known for known in answer.checks if known.name == check)
+        if not selected:
             return make_text_response(
                 404, "no such check; checks: " + " ".join(known.name for known in answer.checks)
             )
-        answer = _narrow_answer(answer, found)
+        answer = _narrow_answer(answer, selected)
     if excluded := fields.get("exclude"):
         kept = tuple(known for known in answer.checks if known.name not in excluded)
         answer = _narrow_answer(answer, kept)
-    return _render_answer(path, answer, verbose="verbose" in fields)
+    return _render_answer(name, answer, verbose="verbose" in fields)
 
 
 def _narrow_answer(answer: ProbeAnswer, checks: tuple[ProbeCheck, ...]) -> ProbeAnswer:
@@ -167,15 +148,15 @@ def _narrow_answer(answer: ProbeAnswer, checks: tuple[ProbeCheck, ...]) -> Probe
     return ProbeAnswer(200 if all(check.ok for check in checks) else answer.code, checks)
 
 
-def _render_answer(path: str, answer: ProbeAnswer, *, verbose: bool) -> Response:
+def _render_answer(name: str, answer: ProbeAnswer, *, verbose: bool) -> Response:
     passed = answer.code == 200  # noqa: PLR2004 (the one code that means yes)
     failures = "; ".join(
         f"{check.name}: {_flatten_reason(check.reason)}" for check in answer.checks if not check.ok
     )
-    lines = ["ok"] if passed else [f"{path} check failed: {failures or 'no reason given'}"]
+    lines = ["ok"] if passed else [f"{name} check failed: {failures or 'no reason given'}"]
     if verbose:
         listed = [_render_check(check) for check in answer.checks]
-        lines = [*listed, f"{path} check passed"] if passed else lines + listed
+        lines = [*listed, f"{name} check passed"] if passed else lines + listed
     return make_text_response(answer.code, "\n".join(lines))
 
 
@@ -207,11 +188,11 @@ def make_signed_response(answers: Answers, shown: object, asked: str, nonce: str
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """A code and a body; the server adds the headers that all responses share."""
 
     code: int
@@ -285,21 +266,9 @@ class CachedAnswers:
         self._answers = answers
         self._made: dict[str, tuple[float, Any]] = {}
 
-    def live(self) -> ProbeAnswer:
-        """Answer ``/livez``."""
-        return self._answers.live()
-
-    def ready(self) -> ProbeAnswer:
-        """Answer ``/readyz``."""
-        return self._answers.ready()
-
-    def traffic(self) -> ProbeAnswer:
-        """Answer ``/traffic``."""
-        return self._answers.traffic()
-
-    def startup(self) -> ProbeAnswer:
-        """Answer ``/startupz``."""
-        return self._answers.startup()
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
+        """Answer one of ``PROBES``, as of now."""
+        return self._answers.answer_probe(probe)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows, or showed a moment ago."""
@@ -313,11 +282,11 @@ class CachedAnswers:
         """Return whether the whole Unit serves, as of now: peers act on it."""
         return self._answers.is_ready()
 
-    def metrics(self) -> bytes:
+    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
         """Return Prometheus text, or that of a moment ago."""
-        return self._get_cached("metrics", self._answers.metrics)
+        return self._get_cached("metrics", lambda: self._answers.metrics(processes))
 
-    async def processes(self) -> list[dict[str, Any]]:
+    async def processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses."""
         return await self._answers.processes()
 

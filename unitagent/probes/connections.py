@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import h11
 
+from unitagent.core.probe_paths import LIVE
 from unitagent.probes.answers import AGENT_CHECK_REQUEST, Response, make_text_response
 from unitagent.probes.fair_queue import Lane
 
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 DEADLINE = 5.0  # seconds
 _KEEP_ALIVE = 5.0  # seconds that a connection stays open after an answer
 _MAX_HEADER = 16 * 1024  # bytes of request line and headers
-_LIVENESS = tuple(f"{verb} /{path}".encode() for verb in ("GET", "HEAD") for path in ("livez", "healthz"))
+_LIVENESS = tuple(f"{verb} {path}".encode() for verb in ("GET", "HEAD") for path in LIVE.paths)
 _END_OF_HEAD = b"\r\n\r\n"
 _MOST_LINES = 128  # of a head; clients and their proxies send a few dozen
 _BLANK_LINE = re.compile(rb"\n\r?\n")  # h11 takes this for the end of a head
@@ -157,11 +158,11 @@ class ProbeConnection(asyncio.Protocol):
 
     async def _answer_later(self, response: Coroutine[Any, Any, Response]) -> None:
         """Write in another turn, or all clients that wait for the same answer would be served in one."""
-        found = await response
+        answer = await response
 
         def write() -> None:
             self._pending = None
-            self._write_response(found)
+            self._write_response(answer)
             self._begin_next()
 
         self._queue.enqueue(self._client.origin.party, self, write)

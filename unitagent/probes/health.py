@@ -12,10 +12,12 @@ collective is stuck. An engine without requests rests and is not stalled. Unread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from unitagent.errors import ConfigurationError
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
-_LIMIT = 1 << 20  # bytes
+OVERDUE = 2.0  # seconds without an answer after which people are told that one is awaited
+_MAX_ANSWER = 1 << 20  # bytes
 
 
 def parse_health_url(url: str) -> HealthCheck:
@@ -57,8 +60,7 @@ def parse_health_url(url: str) -> HealthCheck:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSpec:
+class ProbeSpec(Struct, frozen=True, kw_only=True):
     """One polled check, and how many answers decide.
 
     Attributes:
@@ -68,6 +70,7 @@ class ProbeSpec:
         successes: good answers in a row that turn a bad one, the first included.
         eager: ask more often than ``interval`` says while the workload starts.
         words: what is asked, for people.
+        target: the URL, or the command, in short.
 
     """
 
@@ -78,10 +81,29 @@ class ProbeSpec:
     successes: int = 1
     eager: bool = True
     words: str = ""
+    target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HealthVerdict:
+class FailedProbe(Struct, frozen=True):
+    """A check that failed, whose answer is overdue, or that passed after one that failed.
+
+    Attributes:
+        target: what was asked.
+        problem: one line; empty if it passed.
+        answered: whether the check is over.
+
+    """
+
+    target: str
+    problem: str
+    answered: bool = True
+
+
+def _ignore_probe(_probe: FailedProbe) -> None:
+    """Nobody wants to know of single checks."""
+
+
+class HealthVerdict(Struct, frozen=True):
     """A change of health.
 
     Attributes:
@@ -110,16 +132,20 @@ class HealthProbe:
         life: ProbeSpec | None = None,
         traffic: ProbeSpec | None = None,
         on_verdict: Callable[[HealthVerdict], None],
+        on_probe: Callable[[FailedProbe], None] = _ignore_probe,
     ) -> None:
         self._first = first
         self._lasting = [(each, fatal) for each, fatal in ((life, True), (traffic, False)) if each]
         self._on_verdict = on_verdict
+        self._on_probe = on_probe
+        self._failing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self.detail = "not asked yet"
 
     def start(self) -> None:
         """Begin for a new workload, with nothing known."""
         self.stop()
+        self._failing.clear()
         self.detail = "not asked yet"
         self._task = asyncio.create_task(self._run_checks(), name="health")
 
@@ -143,7 +169,8 @@ class HealthProbe:
         while good < question.successes:
             if good or self.detail != "not asked yet":
                 await asyncio.sleep(pause)
-            good = 0 if await self._run_check(question) else good + 1
+            with self._report_silence(question):
+                good = 0 if await self._run_check(question) else good + 1
 
     async def _watch_health(self, question: ProbeSpec, *, fatal: bool) -> None:
         well, against = True, 0
@@ -159,24 +186,44 @@ class HealthProbe:
     async def _run_check(self, question: ProbeSpec) -> str:
         problem = await question.check(question.timeout)
         self.detail = problem or "ok"
+        self._report_probe(FailedProbe(question.target, problem))
         return problem
+
+    @contextlib.contextmanager
+    def _report_silence(self, question: ProbeSpec) -> Iterator[None]:
+        """Report that an answer is overdue; a server that loads may accept connections and say nothing."""
+        overdue = FailedProbe(question.target, "no answer yet", answered=False)
+        timer = asyncio.get_running_loop().call_later(OVERDUE, self._report_probe, overdue)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _report_probe(self, probe: FailedProbe) -> None:
+        """Report what failed, and once that it passes again."""
+        if probe.problem:
+            self._failing.add(probe.target)
+        elif probe.target in self._failing:
+            self._failing.remove(probe.target)
+        else:
+            return
+        self._on_probe(probe)
 
 
 async def _check_http(url: str, timeout: float) -> str:  # noqa: ASYNC109 (the shape of a check)
     """As a kubelet does, take any certificate: the server is our own, and it is sent nothing."""
     try:
-        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_LIMIT, verified=False))
+        fetched = await fetch_url(FetchRequest(url=url, timeout=timeout, limit=_MAX_ANSWER, verified=False))
     except FetchError as error:
         return str(error)
     return "" if 200 <= fetched.code < 400 else f"answered {fetched.code}"  # noqa: PLR2004
 
 
-_LOOKS = 4  # within the time that counts as a stall
-_LONGEST = 5.0  # seconds between two looks
+_STALL_SAMPLES = 4  # within the time that counts as a stall
+_MAX_STALL_INTERVAL = 5.0  # seconds between two looks
 
 
-@dataclass(frozen=True, slots=True)
-class EngineGauges:
+class EngineGauges(Struct, frozen=True):
     """Where an engine publishes its progress.
 
     Attributes:
@@ -215,7 +262,7 @@ class StallProbe:
         loop = asyncio.get_running_loop()
         steps, moved = None, loop.time()
         while loop.time() - moved <= self._seconds:
-            await asyncio.sleep(min(_LONGEST, self._seconds / _LOOKS))
+            await asyncio.sleep(min(_MAX_STALL_INTERVAL, self._seconds / _STALL_SAMPLES))
             running, seen = await self._read_gauges()
             if not running or seen is None or seen != steps:
                 steps, moved = seen, loop.time()

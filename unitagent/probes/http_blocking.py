@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from typing import Any
 
 import requests
@@ -68,8 +69,20 @@ def _make_connection_class(base: type[Any], abortable: AbortableSocket) -> type[
     return AbortableConnection
 
 
+_PLAIN = (  # the most special first; a sentence must not cite an answer, which is output of the workload
+    (http.client.RemoteDisconnected, "it closed the connection without an answer"),
+    (http.client.IncompleteRead, "its answer ended early"),
+    (http.client.HTTPException, "its answer is no HTTP"),
+)
+
+
 def _describe_cause(error: BaseException) -> str:
     """Describe the innermost cause: requests and urllib3 wrap it three times."""
     while inner := error.__cause__ or error.__context__:
         error = inner
+    for kind, sentence in _PLAIN:
+        if isinstance(error, kind):
+            return sentence
+    if isinstance(error, OSError) and error.strerror:  # "connection refused" says as much as its number
+        return error.strerror[0].lower() + error.strerror[1:]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

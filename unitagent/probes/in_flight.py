@@ -1,7 +1,7 @@
 """Count the requests in flight at rank 0, so that a drain ends with the last of them.
 
-The invariant: in doubt, a request is still in flight. Engines that publish gauges are asked for them,
-because balancers keep idle connections open; without readable gauges, connections are counted.
+The invariant: if in doubt, a request counts as still in flight. Engines that publish gauges are asked for
+them, because balancers keep idle connections open; without readable gauges, connections are counted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from unitagent.system.tcp_sockets import TcpState, list_tcp_sockets
 _POLL = 0.2  # seconds
 # Seconds without a request after which no more is expected: a client that just got a long answer may use the
 # same connection again, and a balancer that has learned of the drain still forwards that.
-_QUIET = 1.0
+_QUIET_SECONDS = 1.0
 _GAUGES_TIMEOUT = 2.0  # seconds
-_LIMIT = 8 << 20  # bytes of metrics text
+_MAX_METRICS = 8 << 20  # bytes of metrics text
 
 
 class InFlightRequests:
@@ -27,6 +27,7 @@ class InFlightRequests:
         port: where the workload takes user traffic.
         metrics_url: Prometheus text of the workload, or empty.
         gauges: names there whose values add up to the requests in flight.
+        last: the number at the last look; None before the first.
 
     """
 
@@ -34,19 +35,21 @@ class InFlightRequests:
         self._port = port
         self._metrics_url = metrics_url
         self._gauges = frozenset(gauges)
+        self.last: int | None = None
 
     async def count_requests(self) -> int:
         """Return how many requests are in flight; connections stand for them where gauges are missing."""
-        told = (
+        published = (
             await fetch_total(self._metrics_url, self._gauges) if self._metrics_url and self._gauges else None
         )
-        return await asyncio.to_thread(count_connections, self._port) if told is None else told
+        self.last = await asyncio.to_thread(count_connections, self._port) if published is None else published
+        return self.last
 
     async def wait_idle(self) -> None:
         """Return when none has been in flight for a second; the caller sets the limit."""
         clock = asyncio.get_running_loop().time
         idle_since: float | None = None
-        while idle_since is None or clock() - idle_since < _QUIET:
+        while idle_since is None or clock() - idle_since < _QUIET_SECONDS:
             idle_since = None if await self.count_requests() else idle_since or clock()
             await asyncio.sleep(_POLL)
 
@@ -59,7 +62,7 @@ async def fetch_total(url: str, names: frozenset[str]) -> int | None:
 
 async def _fetch_metrics(url: str) -> str | None:
     try:
-        fetched = await fetch_url(FetchRequest(url=url, timeout=_GAUGES_TIMEOUT, limit=_LIMIT))
+        fetched = await fetch_url(FetchRequest(url=url, timeout=_GAUGES_TIMEOUT, limit=_MAX_METRICS))
     except FetchError:
         return None
     return fetched.body.decode(errors="replace") if fetched.code == 200 else None  # noqa: PLR2004
@@ -74,8 +77,8 @@ def sum_samples(text: str, gauges: frozenset[str]) -> int | None:
     except (ValueError, KeyError, IndexError):
         return None
     values = [each.value for family in families for each in family.samples if each.name in gauges]
-    found = sum(values)
-    return ceil(found) if values and isfinite(found) else None
+    total = sum(values)
+    return ceil(total) if values and isfinite(total) else None
 
 
 def count_connections(port: int) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unitagent.core.model import Record
 
 FIRST_PAUSE, MAX_PAUSE = 0.1, 3.0  # seconds between attempts: the first pause, and the longest
+MAX_PAUSE_AFTER_BREAKS = 60.0  # seconds, where a peer has no place for us: to ask it again costs both of us
 
 
 class _Peer(NamedTuple):
@@ -66,7 +67,9 @@ class PeerConnectionWatcher:
             wire.abort()
         lasted = asyncio.get_running_loop().time() - since
         self._pauses[peer] = (
-            _lengthen_pause(self._pauses.get(peer, 0.0)) if lasted < MAX_PAUSE else FIRST_PAUSE
+            _lengthen_pause(self._pauses.get(peer, 0.0), MAX_PAUSE_AFTER_BREAKS)
+            if lasted < MAX_PAUSE
+            else FIRST_PAUSE
         )
         self._on_hangup(peer.rank, peer.incarnation)
 
@@ -82,8 +85,8 @@ class PeerConnectionWatcher:
             await asyncio.sleep(pause)
 
 
-def _lengthen_pause(pause: float) -> float:
-    return min(MAX_PAUSE, max(FIRST_PAUSE, 2 * pause))
+def _lengthen_pause(pause: float, longest: float = MAX_PAUSE) -> float:
+    return min(longest, max(FIRST_PAUSE, 2 * pause))
 
 
 class _WatchedConnection(asyncio.Protocol):

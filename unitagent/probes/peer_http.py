@@ -1,7 +1,7 @@
 """A GET to a peer, on the event loop: no thread, no pool, and nothing left to import when a peer has just
 died.
 
-The invariant: it waits only where it can be cancelled, reads at most ``_LIMIT`` bytes, and yields to the
+The invariant: it waits only where it can be cancelled, reads at most ``_MAX_ANSWER`` bytes, and yields to the
 event loop after each piece. Agents answer with one whole response. A chunked response cannot come from an
 agent, and thousands of tiny chunks would keep the loop busy, so it is refused.
 """
@@ -9,21 +9,22 @@ agent, and thousands of tiny chunks would keep the loop busy, so it is refused.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h11
+from msgspec import Struct
+
+from unitagent.system.host_port import bracket_ipv6
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-_LIMIT = 1 << 20  # bytes of a peer's answer
+_MAX_ANSWER = 1 << 20  # bytes of a peer's answer
 _CHUNK = 1 << 16  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Struct, frozen=True):
     """A whole response; the names of its headers are in lower case."""
 
     code: int
@@ -62,8 +63,12 @@ async def get_response(
 
 
 def _build_headers(host: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    bracketed = f"[{host}]" if ":" in host else host
-    return [("Host", bracketed), ("Connection", "close"), ("User-Agent", "unitagent"), *headers.items()]
+    return [
+        ("Host", bracket_ipv6(host)),
+        ("Connection", "close"),
+        ("User-Agent", "unitagent"),
+        *headers.items(),
+    ]
 
 
 async def _read_response(theirs: h11.Connection, reader: asyncio.StreamReader) -> HttpResponse:
@@ -78,8 +83,8 @@ async def _read_response(theirs: h11.Connection, reader: asyncio.StreamReader) -
             case h11.Data():
                 body.append(bytes(event.data))
                 length += len(event.data)
-                if length > _LIMIT:
-                    raise ValueError(f"more than {_LIMIT} bytes")
+                if length > _MAX_ANSWER:
+                    raise ValueError(f"more than {_MAX_ANSWER} bytes")
             case h11.EndOfMessage():
                 return HttpResponse(response.status_code, _decode_headers(response), b"".join(body))
             case _:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
+from msgspec import Struct, field
 
 from unitagent.core.events import ProbeResult
 from unitagent.core.model import InstanceState
@@ -72,8 +72,7 @@ class PeerVerdict(NamedTuple):
 _SILENT = PeerVerdict(ProbeResult.SILENT)
 
 
-@dataclass(frozen=True, slots=True)
-class PeerAsker:
+class PeerAsker(Struct, frozen=True):
     """Who asks: my Unit and my own incarnation, and the keys that my Unit signs with, if it has any."""
 
     unit: str
@@ -136,8 +135,8 @@ class Peers:
 
         try:
             address, headers = (record.ip, record.port), {NONCE_HEADER: nonce, BRIEF_HEADER: "1"}
-            answered = await get_response(address, "/status", headers, self._rank_ip, on_connect)
-            return judge_answer(record, answered, self._me, make_brief_question(nonce))
+            response = await get_response(address, "/status", headers, self._rank_ip, on_connect)
+            return judge_answer(record, response, self._me, make_brief_question(nonce))
         except ConnectionRefusedError:
             return PeerVerdict(ProbeResult.REFUSED)
         except ValueError:
@@ -147,29 +146,29 @@ class Peers:
             return await nothing
 
 
-def judge_answer(record: Record, answered: HttpResponse, me: PeerAsker, nonce: str) -> PeerVerdict:
+def judge_answer(record: Record, response: HttpResponse, me: PeerAsker, nonce: str) -> PeerVerdict:
     """Decide what an answer says about the agent that wrote ``record``."""
-    rank, unit = _parse_rank(answered), answered.headers.get(UNIT_HEADER.lower(), "")
-    incarnation = answered.headers.get(INCARNATION_HEADER.lower(), "")
-    if answered.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
+    rank, unit = _parse_rank(response), response.headers.get(UNIT_HEADER.lower(), "")
+    incarnation = response.headers.get(INCARNATION_HEADER.lower(), "")
+    if response.code != 200 or rank is None or not incarnation:  # noqa: PLR2004
         return _SILENT
     if incarnation == me.incarnation:
         return PeerVerdict(ProbeResult.SELF)
-    if not _is_signed_as_mine(answered, me.keys, AnswerClaim(nonce, unit, rank, incarnation, answered.body)):
+    if not _is_signed_as_mine(response, me.keys, AnswerClaim(nonce, unit, rank, incarnation, response.body)):
         return PeerVerdict(ProbeResult.STRANGER)
     if (unit, incarnation) != (me.unit, record.incarnation):
         return PeerVerdict(ProbeResult.OTHER)
-    return _judge_status(record, answered.body) if rank == record.rank else _SILENT
+    return _judge_status(record, response.body) if rank == record.rank else _SILENT
 
 
-def _is_signed_as_mine(answered: HttpResponse, keys: Keyring, claim: AnswerClaim) -> bool:
+def _is_signed_as_mine(response: HttpResponse, keys: Keyring, claim: AnswerClaim) -> bool:
     """Whether an answer has the signature that an agent with a secret of mine gives; without one, none."""
-    signature = answered.headers.get(SIGNATURE_HEADER.lower(), "")
+    signature = response.headers.get(SIGNATURE_HEADER.lower(), "")
     return verify_answer(keys, claim, signature) if keys else not signature
 
 
-def _parse_rank(answered: HttpResponse) -> int | None:
-    text = answered.headers.get(RANK_HEADER.lower(), "")
+def _parse_rank(response: HttpResponse) -> int | None:
+    text = response.headers.get(RANK_HEADER.lower(), "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _RANK_DIGITS else None
 
 

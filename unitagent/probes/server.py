@@ -14,15 +14,20 @@ import asyncio
 import logging
 import re
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import ConfigurationError
-from unitagent.probes import answers, process_list
+from unitagent.probes import answers
 from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
 from unitagent.probes.answer_signature import BRIEF_HEADER, NONCE_HEADER, make_processes_question
 from unitagent.probes.answers import (
+    METRICS,
+    PROCESSES,
+    PROMETHEUS,
     CachedAnswers,
     Request,
     Response,
@@ -31,18 +36,19 @@ from unitagent.probes.answers import (
     make_text_response,
 )
 from unitagent.probes.fair_queue import FairQueue
-from unitagent.probes.process_list import ProcessList
+from unitagent.probes.process_sampler import ProcessSampler
 from unitagent.probes.unit_list import UnitAnswers, is_unit_path
-from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal, join_host_port
+from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal
+from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Sequence
 
     import h11
 
-    from unitagent.probes.answers import Answers
+    from unitagent.probes.answers import Answers, ProcessFields
     from unitagent.probes.unit_list import UnitSource
 
 _log = logging.getLogger(__name__)
@@ -56,6 +62,7 @@ class ProbeServer:
         keys: that answers to peers are signed with; None for none.
         units: of the store, where the page shows them all.
         hosts: the names by which it may be asked.
+        size: of the Unit, whose instances may all hold a connection.
 
     """
 
@@ -65,13 +72,14 @@ class ProbeServer:
         keys: Keyring | None = None,
         units: UnitSource | None = None,
         hosts: AllowedHosts | None = None,
+        size: int = 1,
     ) -> None:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
         self._units = None if units is None else UnitAnswers(units)
-        self._processes = ProcessList(answers.processes)
+        self._processes = ProcessSampler(answers.processes)
         self._keys = keys if keys is not None else Keyring()
-        self._clients = ClientTable(compute_connection_limit(), self._answers.peers)
+        self._clients = ClientTable(compute_connection_limit(size), self._answers.peers)
         self._queue = FairQueue()
         self._acceptor: Acceptor | None = None
 
@@ -114,27 +122,46 @@ class ProbeServer:
             return refusal
         if _has_body(headers):
             return _BODY
-        asked = Request(
+        parsed = Request(
             request.method.decode(),
             unquote(path.decode()),
             query.decode("latin-1"),
             headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1"),
             BRIEF_HEADER.lower().encode() in headers,
         )
-        if self._units is not None and is_unit_path(asked.method, asked.path):
-            return self._units.answer_path(asked.path)
-        if asked.path == process_list.PATH and asked.method in {"GET", "HEAD"}:
-            return self._answer_processes(asked.nonce)
-        return self._answer_probe(asked)
+        if self._units is not None and is_unit_path(parsed.method, parsed.path):
+            return self._units.answer_path(parsed.path)
+        if parsed.method in {"GET", "HEAD"}:
+            if parsed.path == PROCESSES:
+                return self._answer_processes(parsed.nonce)
+            if parsed.path == METRICS:
+                return self._answer_metrics()
+        return self._answer_probe(parsed)
 
     async def _answer_processes(self, nonce: str) -> Response:
-        try:
-            found = await self._processes.read()
-        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
-            _log.error("the processes of the workload could not be sampled")
-            _log.debug("why", exc_info=True)
+        processes = await self._sample_processes()
+        if processes is None:
             return _INTERNAL_ERROR
-        return make_signed_response(self._answers, found, make_processes_question(nonce), nonce, self._keys)
+        question = make_processes_question(nonce)
+        return make_signed_response(self._answers, processes, question, nonce, self._keys)
+
+    async def _answer_metrics(self) -> Response:
+        """Answer without the workload's processes if they cannot be sampled in time."""
+        processes = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SAMPLE_TIMEOUT):
+                processes = await self._sample_processes()
+        try:
+            return Response(200, self._answers.metrics(processes), PROMETHEUS)
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            return _report_failure("the metrics could not be written")
+
+    async def _sample_processes(self) -> Sequence[ProcessFields] | None:
+        try:
+            return await self._processes.read()
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            _report_failure("the processes of the workload could not be sampled")
+            return None
 
     def _choose_agent_line(self) -> bytes:
         return answers.choose_agent_check_line(self._answer_probe(_TRAFFIC).code)
@@ -143,14 +170,20 @@ class ProbeServer:
         try:
             return answer_request(self._answers, request, self._keys)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
-            _log.error("a probe of %s could not be answered", request.path)
-            _log.debug("why", exc_info=True)
-            return _INTERNAL_ERROR
+            return _report_failure(f"a probe of {request.path} could not be answered")
 
 
-_TRAFFIC = Request("GET", "/traffic")
+_SAMPLE_TIMEOUT = 2.0  # seconds that a scrape waits for the workload's processes
+_TRAFFIC = Request("GET", TRAFFIC.path)
 _INTERNAL_ERROR = Response(500, b"internal error of the agent; its log says more\n")
 _BODY = Response(413, b"a request must not have a body\n", headers=(("Connection", "close"),))
+
+
+def _report_failure(what: str) -> Response:
+    """Log an exception that is being handled, and return the answer for it."""
+    _log.error("%s", what)
+    _log.debug("why", exc_info=True)
+    return _INTERNAL_ERROR
 
 
 def _has_body(headers: dict[bytes, bytes]) -> bool:
@@ -172,10 +205,10 @@ async def _bind_first_address(host: str, port: int) -> socket.socket:
     """Bind to the first address of ``host``."""
     if is_ip_literal(host):
         return _prepare_listener(bind_tcp(host, port))
-    found = await asyncio.get_running_loop().getaddrinfo(
+    entries = await asyncio.get_running_loop().getaddrinfo(
         host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    address, _, *scope = found[0][4]
+    address, _, *scope = entries[0][4]
     return _prepare_listener(bind_tcp(str(address), port, *map(int, scope)))
 
 
@@ -190,7 +223,7 @@ def _prepare_listener(listener: socket.socket) -> socket.socket:
 
 MISDIRECTED = 421
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
-_SHOWN = 100  # characters
+_MAX_SHOWN_HOST = 100  # characters
 
 
 class AllowedHosts:
@@ -202,9 +235,9 @@ class AllowedHosts:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        given = {_normalize_name(name) for name in names}
-        self._names = {name for name in given if name and not name.startswith("*.")} | {"localhost"}
-        self._below = tuple(name[1:] for name in given if name.startswith("*."))
+        normalized = {_normalize_name(name) for name in names}
+        self._names = {name for name in normalized if name and not name.startswith("*.")} | {"localhost"}
+        self._below = tuple(name[1:] for name in normalized if name.startswith("*."))
 
     def refuse_host(self, host: bytes) -> Response | None:
         """Return the refusal of a request with this ``Host``, or None if it is allowed."""
@@ -213,14 +246,14 @@ class AllowedHosts:
             return None
         return make_text_response(
             MISDIRECTED,
-            f"the Host {escape_line(text)[:_SHOWN]!r} is not a name of this agent; ask by its IP address, "
-            "or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
+            f"the Host {escape_line(text)[:_MAX_SHOWN_HOST]!r} is not a name of this agent; ask by its IP "
+            "address, or set UNIT_HTTP_HOSTS to its other names (separated by commas; *.name stands for all "
             "names below one)",
         )
 
     def _is_allowed(self, text: str) -> bool:
-        found = _HOST.fullmatch(text)
-        name = _normalize_name(found[1]) if found else ""
+        match = _HOST.fullmatch(text)
+        name = _normalize_name(match[1]) if match else ""
         return name in self._names or name.endswith(self._below) or _is_address(name)
 
 

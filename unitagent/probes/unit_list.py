@@ -19,19 +19,19 @@ from unitagent.system.limits import NAME_PATTERN
 _log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds; less than a connection may take over a request
-_KEPT = 1.0  # seconds that an answer is reused
-_MOST = 32  # answers at a time; for the list there is always room
-_WAITING = 512  # requests, those of clients that have gone meanwhile included
+_REUSE = 1.0  # seconds that an answer is reused
+_MAX_READINGS = 32  # answers at a time; for the list there is always room
+_MAX_WAITING = 512  # requests, those of clients that have gone meanwhile included
 _BUSY = make_text_response(503, "too many requests at once; try again")
 
 
 class UnitSource(Protocol):
     """What can be known of the store's Units; raises :class:`unitagent.errors.StoreError`."""
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def list_units(self) -> list[dict[str, Any]]:
         """Read the list."""
 
-    async def one(self, name: str) -> dict[str, Any] | None:
+    async def get_unit(self, name: str) -> dict[str, Any] | None:
         """Read one, in the form of ``/status``; None when there is no such Unit."""
 
 
@@ -52,7 +52,7 @@ class UnitAnswers:
                 400, "a Unit's name is 1 to 128 of the characters A-Z a-z 0-9 . _ -, and not . or .."
             )
         reading = self._readings.get(name) or self._start_reading(name)
-        if reading is None or self._waiting >= _WAITING:
+        if reading is None or self._waiting >= _MAX_WAITING:
             return _BUSY
         self._waiting += 1
         try:
@@ -67,19 +67,19 @@ class UnitAnswers:
             reading.cancel()
 
     def _start_reading(self, name: str) -> asyncio.Task[Response] | None:
-        if name and len(self._readings) >= _MOST:
+        if name and len(self._readings) >= _MAX_READINGS:
             return None
         reading = self._readings[name] = asyncio.create_task(self._read_units(name))
         reading.add_done_callback(lambda _: self._forget_later(name))
         return reading
 
     def _forget_later(self, name: str) -> None:
-        asyncio.get_running_loop().call_later(_KEPT, self._readings.pop, name, None)
+        asyncio.get_running_loop().call_later(_REUSE, self._readings.pop, name, None)
 
     async def _read_units(self, name: str) -> Response:
         try:
             async with asyncio.timeout(PATIENCE), self._alone:
-                found = await (self._units.one(name) if name else self._units.all())
+                answer = await (self._units.get_unit(name) if name else self._units.list_units())
         except TimeoutError:
             return make_text_response(503, "the store does not answer in time")
         except StoreError as error:
@@ -88,9 +88,9 @@ class UnitAnswers:
             _log.error("the Units of the store could not be read")
             _log.debug("why", exc_info=True)
             return make_text_response(500, "internal error of the agent; its log says more")
-        if found is None:
+        if answer is None:
             return make_text_response(404, f"the store knows no Unit {name}")
-        return Response(200, msgspec.json.encode(found), JSON)
+        return Response(200, msgspec.json.encode(answer), JSON)
 
 
 def is_unit_path(method: str, path: str) -> bool:

@@ -55,7 +55,7 @@ def resolve_settings(
     parsed = work.parse_values()
     work.shrink_drain(parsed)
     identified = identity and not work.incomplete
-    work.problems.extend(validation.find_conflicts(work.given, parsed, work.platform, identity=identified))
+    work.problems.extend(validation.find_conflicts(work.raw, parsed, work.platform, identity=identified))
     argv = tuple(command) or work.file.command
     if identity and not command:
         work.refuse_nested_agent(argv)
@@ -76,22 +76,22 @@ class _Resolution:
         self.file = ServiceFile()
         self.platform: Platform | None = None
         self.incomplete = False  # a source is unreadable, and may contain what is missing
-        told, environment = sources.make_flag_layer(flags), sources.make_environment_layer(environ)
-        self._check_names(environ, told, environment)
-        self.given = ChainMap(told, environment)
+        flag_layer, environment = sources.make_flag_layer(flags), sources.make_environment_layer(environ)
+        self._check_names(environ, flag_layer, environment)
+        self.raw = ChainMap(flag_layer, environment)
         self._read_service_file()
 
     def _check_names(
-        self, environ: Mapping[str, str], told: sources.Layer, environment: sources.Layer
+        self, environ: Mapping[str, str], flag_layer: sources.Layer, environment: sources.Layer
     ) -> None:
         for name in sources.find_service_links(environ):
-            harmless = name not in VARIABLES or name in told
+            harmless = name not in VARIABLES or name in flag_layer
             accepted = "" if name not in VARIABLES else f": must be {VARIABLES[name].kind.accepted}"
-            said = (
+            problem = (
                 f"{name}={environ[name]!r} (a Kubernetes service link){accepted}; "
                 "set enableServiceLinks: false in the pod's spec, or rename the Service"
             )
-            (self.warnings if harmless else self.problems).append(said)
+            (self.warnings if harmless else self.problems).append(problem)
             environment.pop(name, None)
         self.warnings.extend(
             f"{name} is not a variable of unitagent and is ignored; correct or unset it"
@@ -100,7 +100,7 @@ class _Resolution:
         )
 
     def _read_service_file(self) -> None:
-        config = self.given.get("UNIT_CONFIG")
+        config = self.raw.get("UNIT_CONFIG")
         if not config:
             return
         try:
@@ -110,11 +110,11 @@ class _Resolution:
             self.incomplete = True
             return
         self.warnings.extend(self.file.warnings)
-        self.given.maps.append(sources.make_service_file_layer(self.file, config.text))
+        self.raw.maps.append(sources.make_service_file_layer(self.file, config.text))
 
     def detect_platform(self, environ: Mapping[str, str], hostname: str, *, identity: bool) -> None:
         """Take missing values from the platform; its problems only matter if a value is missing."""
-        explicit = self.given.keys() >= {"RANK_ID", "UNIT_SIZE"}
+        explicit = self.raw.keys() >= {"RANK_ID", "UNIT_SIZE"}
         try:
             platform = sources.find_platform(environ, hostname, self.read_file)
         except ConfigurationError as error:
@@ -124,13 +124,13 @@ class _Resolution:
             platform = None
         if platform:
             self._take_platform(platform)
-        self.given.maps.append(sources.make_default_layer())
+        self.raw.maps.append(sources.make_default_layer())
 
     def _take_platform(self, platform: Platform) -> None:
         """Add the platform's layer; if its rank is overridden, do not trust its address of rank 0 either."""
         layer = sources.make_platform_layer(platform)
         for name in ("RANK_ID", "UNIT_SIZE"):
-            mine, theirs = self.given.get(name), layer.get(name)
+            mine, theirs = self.raw.get(name), layer.get(name)
             if mine and theirs and mine.text.isdecimal() and mine.text != theirs.text:
                 self.warnings.append(
                     f"{name}={mine.text} ({mine.source}) overrides {theirs.text} ({theirs.source}); "
@@ -139,7 +139,7 @@ class _Resolution:
                 if name == "RANK_ID":
                     layer.pop("MASTER_ADDRESS", None)
         self.platform = platform
-        self.given.maps.append(layer)
+        self.raw.maps.append(layer)
 
     def read_value_files(self) -> None:
         """Read the URL and the secret from their files; if both value and file are set, the higher layer
@@ -147,14 +147,14 @@ class _Resolution:
         """
         for name in ("UNIT_REDIS_URL", "UNIT_SECRET"):
             variable = name + "_FILE"
-            path = self.given.get(variable)
+            path = self.raw.get(variable)
             by_value, by_file = self._find_layer(name), self._find_layer(variable)
             if by_value < by_file:
-                for layer in self.given.maps:
+                for layer in self.raw.maps:
                     layer.pop(variable, None)
             elif path and by_value == by_file:
                 self.problems.append(
-                    f"{name} ({self.given[name].source}) and {variable}={path.text!r} ({path.source}): must "
+                    f"{name} ({self.raw[name].source}) and {variable}={path.text!r} ({path.source}): must "
                     f"not both "
                     "be set; unset one of them"
                 )
@@ -164,27 +164,27 @@ class _Resolution:
                 except ConfigurationError as error:
                     self.problems.extend(error.problems)
                 else:
-                    self.given.maps[0][name] = SourcedText(text, f"file {path.text}")
+                    self.raw.maps[0][name] = SourcedText(text, f"file {path.text}")
 
     def _find_layer(self, name: str) -> int:
         """Return the index of the first layer that sets a variable; past the last layer if none does."""
-        layers_with_it = (place for place, layer in enumerate(self.given.maps) if name in layer)
-        return next(layers_with_it, len(self.given.maps))
+        layers_with_it = (place for place, layer in enumerate(self.raw.maps) if name in layer)
+        return next(layers_with_it, len(self.raw.maps))
 
     def parse_values(self) -> dict[str, Any]:
         """Parse every text; a variable with an invalid text is left out, and its problem is recorded."""
         parsed = {}
         for name, variable in VARIABLES.items():
-            given = self.given.get(name)
-            if not given:
+            raw = self.raw.get(name)
+            if not raw:
                 continue
             try:
-                parsed[name] = variable.kind.parse(given.text)
+                parsed[name] = variable.kind.parse(raw.text)
             except ValueError as error:
                 otherwise = f"; unset it for the default {variable.default}" if variable.default else ""
                 reason = f" ({error})" if isinstance(error, RefusalError) else ""
                 self.problems.append(
-                    f"{name}={variable.mask_value(given.text)!r} ({given.source}): "
+                    f"{name}={variable.mask_value(raw.text)!r} ({raw.source}): "
                     f"must be {variable.kind.accepted}{reason}{otherwise}"
                 )
         return parsed
@@ -193,9 +193,9 @@ class _Resolution:
         """Shrink the defaults of drain and deregistration in proportion to a short grace."""
         grace = parsed.get("UNIT_STOP_GRACE_SECONDS")
         for name, share in (("UNIT_DRAIN_SECONDS", 0.6), ("UNIT_DEREGISTER_SECONDS", 0.08)):
-            if grace is not None and self.given[name].source == "default" and parsed[name] > grace * share:
+            if grace is not None and self.raw[name].source == "default" and parsed[name] > grace * share:
                 parsed[name] = round(grace * share, 3)
-                self.given.maps[0][name] = SourcedText(
+                self.raw.maps[0][name] = SourcedText(
                     f"{parsed[name]:g}", "default within UNIT_STOP_GRACE_SECONDS"
                 )
 
@@ -204,7 +204,7 @@ class _Resolution:
         in_text = argv[:2] == SHELL and any(map(_STARTS_AGENT.search, argv[2:3]))
         if in_text or (argv and posixpath.basename(argv[0]) == "unitagent"):
             self.problems.append(
-                f"UNIT_CONFIG={self.given['UNIT_CONFIG'].text!r}: containers[0] starts unitagent itself, and "
+                f"UNIT_CONFIG={self.raw['UNIT_CONFIG'].text!r}: containers[0] starts unitagent itself, and "
                 "there is no COMMAND; put the workload's command after `unitagent run --`"
             )
 
@@ -218,26 +218,24 @@ class _Resolution:
 
     def build_result(self, parsed: dict[str, Any], argv: tuple[str, ...]) -> Resolved:
         """Build the record of the parsed values."""
-        if "UNIT_REDIS_URL" in parsed and self.given["UNIT_ID"].source == "default":
+        if "UNIT_REDIS_URL" in parsed and self.raw["UNIT_ID"].source == "default":
             self.warnings.append(
                 "UNIT_ID is not set and no platform names the Unit, so its name is unit; set UNIT_ID, "
                 "or a second Unit in the same store is mistaken for this one"
             )
         if "UNIT_REDIS_URL" in parsed and "UNIT_STORE_PORT" in parsed:
             self.warnings.append(
-                f"UNIT_STORE_PORT={parsed['UNIT_STORE_PORT']} ({self.given['UNIT_STORE_PORT'].source}) is "
+                f"UNIT_STORE_PORT={parsed['UNIT_STORE_PORT']} ({self.raw['UNIT_STORE_PORT'].source}) is "
                 "ignored: it is the port of the embedded store, and UNIT_REDIS_URL "
-                f"({self.given['UNIT_REDIS_URL'].source}) names another store; unset one of them"
+                f"({self.raw['UNIT_REDIS_URL'].source}) names another store; unset one of them"
             )
         if self.platform and self.platform.name == "EAS" and parsed.get("UNIT_CONFIG"):
             self.warn_of_missing_sigterm(parsed["UNIT_CONFIG"])
-        found = {name: self.given.get(name) for name in VARIABLES}
+        raw = {name: self.raw.get(name) for name in VARIABLES}
         return Resolved(
             settings=_build_settings(parsed, argv),
-            sources={name: given.source if given else "not set" for name, given in found.items()},
-            texts={
-                name: VARIABLES[name].mask_value(given.text) if given else "" for name, given in found.items()
-            },
+            sources={name: text.source if text else "not set" for name, text in raw.items()},
+            texts={name: VARIABLES[name].mask_value(text.text) if text else "" for name, text in raw.items()},
             warnings=tuple(self.warnings),
             platform=self.platform.name if self.platform else None,
             environment=self.file.environment,
@@ -247,5 +245,5 @@ class _Resolution:
 
 
 def _build_settings(parsed: dict[str, Any], argv: tuple[str, ...]) -> Settings:
-    given = {field: parsed.get(variable.name, variable.absent) for field, variable in FIELDS.items()}
-    return Settings(**given, command=argv)
+    values = {field: parsed.get(variable.name, variable.absent) for field, variable in FIELDS.items()}
+    return Settings(**values, command=argv)

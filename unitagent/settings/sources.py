@@ -76,8 +76,8 @@ def read_service_file(path: str, read_file: Callable[[str], str]) -> ServiceFile
 def make_service_file_layer(file: ServiceFile, path: str) -> Layer:
     """Make the layer of a service file."""
     return {
-        name: SourcedText(said.text, f"service file {path}: {said.path}")
-        for name, said in file.values.items()
+        name: SourcedText(text.text, f"service file {path}: {text.path}")
+        for name, text in file.values.items()
     }
 
 
@@ -130,14 +130,14 @@ def _is_in_cluster(read_file: Callable[[str], str]) -> bool:
 
 def make_platform_layer(platform: Platform) -> Layer:
     """Make the layer of a platform."""
-    told = {
+    texts = {
         "UNIT_ID": platform.unit,
         "UNIT_SIZE": platform.size,
         "RANK_ID": platform.rank,
         "MASTER_ADDRESS": platform.leader,
     }
     source = f"platform {platform.name}" + "".join(f" ({note})" for note in platform.notes)
-    return {name: SourcedText(str(value), source) for name, value in told.items() if value is not None}
+    return {name: SourcedText(str(value), source) for name, value in texts.items() if value is not None}
 
 
 def find_service_links(environ: Mapping[str, str]) -> Iterator[str]:

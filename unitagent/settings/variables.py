@@ -1,8 +1,8 @@
 """The one table of variables: what each is called, what it accepts, its default, its meaning and its type.
 
 The invariant: a variable is one field of :class:`Settings`, and nothing else in the package knows its default
-or what it accepts. Command line options, help, error messages, ``unitagent env`` and the README's tables
-follow from these fields.
+or what it accepts. Command line options, help, error messages, ``unitagent env`` and the tables
+of ``unitagent/settings/README.md`` follow from these fields.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class Variable:
     """One variable.
 
     Attributes:
-        group: the heading that it stands under in help and README.
+        group: the heading that it stands under, in help and in ``unitagent/settings/README.md``.
         name: of the environment variable.
         kind: what it accepts.
         meaning: one line for ``--help``.
         default: as text; None if there is none.
         known: in ``--help``, where an undeclared default comes from.
         absent: the field's value if the variable is unset and has no default.
+        uniform: it must be equal on all ranks, which the barrier compares.
 
     """
 
@@ -63,6 +64,7 @@ class Variable:
     default: str | None = None
     known: str | None = None
     absent: Any = None
+    uniform: bool = False
 
     @property
     def flag(self) -> str | None:
@@ -80,6 +82,8 @@ class Variable:
         """Return a value of this variable in a form that is safe for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
             return redaction.HIDDEN
+        if self.kind is SHELL:
+            return redaction.redact_text(text)
         return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
 
@@ -92,6 +96,7 @@ SECRET = ValueType(
     f"a line of printable text of at least {MIN_SECRET_BYTES} bytes, such as `openssl rand -hex 32` prints, "
     f"or up to {MAX_SECRETS} such lines while the secret changes",
 )
+SHELL = ValueType(setting_parsers.parse_text, "a shell command in one line")
 PATH = ValueType(setting_parsers.parse_text, "a file's path")
 BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
 SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
@@ -121,6 +126,7 @@ LISTEN = ValueType(
 HOSTS = ValueType(
     setting_parsers.parse_hosts, "a comma-separated list of DNS names; *.name stands for all names below it"
 )
+PATHS = ValueType(setting_parsers.parse_paths, "a comma-separated list of files and folders")
 MODULES = ValueType(setting_parsers.parse_modules, "a comma-separated list of Python modules")
 URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
 STORE = ValueType(
@@ -161,7 +167,8 @@ _identity, _network, _store, _restarts, _timing, _workload, _output = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One instance's settings; durations are in seconds, and 0 means "off" or "no limit" as the README says.
+    """One instance's settings; durations are in seconds, and 0 means "off" or "no limit" as the field's
+    meaning says.
 
     The invariant: settings that ``resolution.resolve_settings`` made are consistent; nobody has to check them
     again.
@@ -242,18 +249,28 @@ class Settings:
         "UNIT_SECRET_FILE", PATH, "file that contains the secret; reread when it changes"
     )
     insecure: bool = _store(
-        "UNIT_INSECURE", BOOLEAN, "allow an embedded store off loopback without a secret", default="false"
+        "UNIT_INSECURE",
+        BOOLEAN,
+        "allow an embedded store on other addresses than loopback without a secret",
+        default="false",
     )
 
-    guard: bool = _restarts("UNIT_GUARD", BOOLEAN, "any failure restarts the whole Unit", default="false")
+    guard: bool = _restarts(
+        "UNIT_GUARD", BOOLEAN, "any failure restarts the whole Unit", default="false", uniform=True
+    )
     mode: Mode = _restarts(
-        "UNIT_MODE", MODE, "service: every exit is a failure; job: done when all exit 0", default="service"
+        "UNIT_MODE",
+        MODE,
+        "service: every exit is a failure; job: done when all exit 0",
+        default="service",
+        uniform=True,
     )
     restart: Restart = _restarts(
         "UNIT_RESTART",
         RESTART,
         "restart the workload, or let the platform recreate the containers",
         default="inplace",
+        uniform=True,
     )
     max_restarts: int = _restarts(
         "UNIT_MAX_RESTARTS", COUNT, "restarts allowed within the window", default="10"
@@ -272,10 +289,14 @@ class Settings:
     )
 
     lease: float = _timing(
-        "UNIT_LEASE_SECONDS", LEASE, "how long a rank may be silent before it counts as lost", default="5"
+        "UNIT_LEASE_SECONDS",
+        LEASE,
+        "how long a rank may be silent before it counts as lost",
+        default="5",
+        uniform=True,
     )
     heartbeat: float = _timing(
-        "UNIT_HEARTBEAT_SECONDS", HEARTBEAT, "interval between heartbeats", default="1"
+        "UNIT_HEARTBEAT_SECONDS", HEARTBEAT, "interval between heartbeats", default="1", uniform=True
     )
     barrier_timeout: float = _timing(
         "UNIT_BARRIER_TIMEOUT_SECONDS", SECONDS, "longest wait at a barrier; 0: no limit", default="0"
@@ -304,6 +325,13 @@ class Settings:
         _one_of("none", "auto", *FRAMEWORKS),
         "add this rank's flags to COMMAND",
         default="none",
+        uniform=True,
+    )
+    cache_dir: str | None = _workload(
+        "UNIT_CACHE_DIR", PATH, "folder for compile and kernel caches, where COMMAND has no other"
+    )
+    warm_files: tuple[str, ...] | None = _workload(
+        "UNIT_WARM_FILES", PATHS, "files and folders to read into the page cache while waiting for others"
     )
     health_url: str | None = _workload(
         "UNIT_HEALTH_URL",
@@ -337,6 +365,17 @@ class Settings:
         "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
     )
 
+    hook: str | None = _output(
+        "UNIT_HOOK",
+        SHELL,
+        "run on failure, restart, ready, drained and failed, with the event as JSON on stdin",
+    )
+    termination_log: str | None = _output(
+        "UNIT_TERMINATION_LOG",
+        PATH,
+        "file that gets the last reason",
+        known="/dev/termination-log, if there is one",
+    )
     dashboard: str = _output(
         "UNIT_DASHBOARD",
         _one_of("unit", "store", "off"),
@@ -374,9 +413,21 @@ class Settings:
         return Keyring(*self.secrets or ())
 
     @property
+    def uniform(self) -> dict[str, str]:
+        """The variables that must be equal on all ranks, with their values as text."""
+        rows = ((row.name, getattr(self, name)) for name, row in FIELDS.items() if row.uniform)
+        return {name: _format_value(value) for name, value in rows}
+
+    @property
     def timing(self) -> Timing:
         """All durations of the protocol that follow from lease and heartbeat."""
         return Timing.of(self.lease, self.heartbeat)
+
+
+def _format_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FIELDS: dict[str, Variable] = {

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from unitagent.errors import RefusalError
 from unitagent.system import working_directory
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.limits import HOST_NAME_PATTERN, MAX_HOST_NAME, MAX_PORT
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ def _parse_options(query: str, kind: StoreKind, *, secure: bool) -> dict[str, st
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
     for name in options:
-        said = f"option {name}" if _OPTION.fullmatch(name) else "an option"
+        shown = f"option {name}" if _OPTION.fullmatch(name) else "an option"
         if name not in _OPTIONS and "@" in query:
             raise RefusalError(_SPECIAL)
         if name not in _OPTIONS:
-            raise RefusalError(f"{said} is unknown; there are {', '.join(_OPTIONS)}")
+            raise RefusalError(f"{shown} is unknown; there are {', '.join(_OPTIONS)}")
         if name in _TLS_OPTIONS and not secure:
-            raise RefusalError(f"{said} needs a scheme with TLS (rediss://)")
+            raise RefusalError(f"{shown} needs a scheme with TLS (rediss://)")
         if name in _SENTINEL_OPTIONS and kind is not StoreKind.SENTINEL:
-            raise RefusalError(f"{said} is for redis+sentinel:// only")
+            raise RefusalError(f"{shown} is for redis+sentinel:// only")
     if len(options) < len(pairs):
         raise RefusalError("an option is given twice")
     return {name: value for name, value in options.items() if value}  # as an empty variable, it says nothing

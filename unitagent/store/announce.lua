@@ -1,17 +1,17 @@
--- Rank 0 of a Unit writes down where its traffic goes, or takes that back.
+-- Rank 0 of a Unit publishes the endpoint of its traffic, or withdraws it.
 -- KEYS: units (hash: unit -> "<at> <lease> <generation> <incarnation> <entry>", milliseconds of this server).
 local units = KEYS[1]
 local unit, me, generation, lease, entry, tidy = unpack(ARGV)
 local DAY = 86400
-local LEAP = 1e9 -- generations; one so far ahead of ours was made up
+local LEAP = 1e9 -- generations; one that far ahead of ours is forged
 
 local kind = redis.call('TYPE', units).ok
 if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', units) end -- of another type: not ours
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- When it was written, for how long, by whom. Garbage is as old as can be, and so is what comes from the future;
--- no line keeps ours away for longer than ours lasts.
+-- When a line was written, for how long it is valid, and by which generation and incarnation. Treat garbage and future
+-- timestamps as infinitely old; no line may block ours for longer than our lease.
 local function head(raw)
   local at, lasts, born, holder = raw:match('^(%d+) (%d+) (%d+) (%S+) ')
   at, lasts, born = tonumber(at or 0), tonumber(lasts or 0), tonumber(born or 0)

@@ -22,11 +22,11 @@ import functools
 import ipaddress
 import json
 import re
-from dataclasses import asdict, replace
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from unitagent.core.history import HistoryEvent
 from unitagent.core.model import Beat, Failure, Order, Record
@@ -52,7 +52,7 @@ def encode_value(value: Value) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(asdict(value), ensure_ascii=False).encode(errors="replace")
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode(errors="replace")
 
 
 def encode_failure(failure: Failure) -> bytes:
@@ -61,8 +61,8 @@ def encode_failure(failure: Failure) -> bytes:
 
 
 def decode_record(raw: bytes, rank: int, *, needs_port: bool = False) -> Record | str:
-    """Read the record that hangs in the place of ``rank``; what is none gives the name of the field that is
-    wrong, or nothing where there is no record at all.
+    """Decode the record stored for ``rank``. Return the name of the first invalid field of a malformed one,
+    and an empty string if there is no record at all.
     """
     record = _decode_json(raw, Record)
     if record is None:
@@ -97,10 +97,10 @@ def decode_output(raw: bytes) -> WorkloadOutput | None:
     return output if output is not None and 0 <= output.rank < MAX_UNIT_SIZE else None
 
 
-def decode_moment(raw: bytes) -> HistoryEvent | None:
-    """Read a moment of a Unit's history."""
-    moment = _decode_json(raw, HistoryEvent)
-    return moment if moment is not None and is_valid_moment(moment) else None
+def decode_event(raw: bytes) -> HistoryEvent | None:
+    """Read an event of a Unit's history."""
+    event = _decode_json(raw, HistoryEvent)
+    return event if event is not None and is_valid_event(event) else None
 
 
 def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
@@ -173,6 +173,7 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "ip": is_valid_ip(record.ip),
         "port": (1 if needs_port else 0) <= record.port <= MAX_PORT,
         "master_port": 0 <= record.master_port <= MAX_PORT,
+        "next_port": 0 <= record.next_port <= MAX_PORT,
         "tenure": 0 <= record.tenure <= MAX_EXACT,
         "edition": 0 <= record.edition <= MAX_EXACT,
         "begun": 0 <= record.begun <= MAX_GENERATION,
@@ -186,6 +187,8 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "lease": 0 <= record.lease <= MAX_SECONDS,
         "pid": record.pid is None or 0 < record.pid <= _MAX_PID,
         "exit_code": record.exit_code is None or 0 <= record.exit_code <= _MAX_STATUS,
+        "trouble": _is_text(record.trouble, _LONGEST_TEXT),
+        "trouble_at": 0 <= record.trouble_at <= _LAST_DAY,
         "lost": all(0 <= rank < record.size for rank in record.lost),
         "charges": all(
             0 <= one.generation <= MAX_GENERATION and 0 <= one.at <= _LAST_DAY for one in record.charges
@@ -205,12 +208,17 @@ def is_valid_failure(failure: Failure) -> bool:
         and 0 <= failure.at <= _LAST_DAY
         and 0 <= failure.detect <= _LAST_DAY
         and 0 <= failure.stops <= MAX_UNIT_SIZE
+        and (failure.earlier is None or _is_valid_earlier(failure.earlier))
     )
 
 
-def is_valid_moment(moment: HistoryEvent) -> bool:
-    """Whether a moment of the history can have been."""
-    return 0 <= moment.rank < MAX_UNIT_SIZE and 0 <= moment.at <= _LAST_DAY
+def _is_valid_earlier(failure: Failure) -> bool:
+    return failure.earlier is None and 0 <= failure.generation <= MAX_GENERATION and is_valid_failure(failure)
+
+
+def is_valid_event(event: HistoryEvent) -> bool:
+    """Whether an event of the history can have been."""
+    return 0 <= event.rank < MAX_UNIT_SIZE and 0 <= event.at <= _LAST_DAY
 
 
 def is_valid_endpoint(entry: Endpoint) -> bool:

@@ -24,8 +24,9 @@ from redis.asyncio.connection import (
 from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError, ResponseError
 
 from unitagent.store.address import NOBODY, Login
-from unitagent.system.addresses import is_ip_literal, join_host_port
+from unitagent.system.addresses import is_ip_literal
 from unitagent.system.hedging import is_acknowledged
+from unitagent.system.host_port import join_host_port
 from unitagent.system.threads import SingleFlight
 
 if TYPE_CHECKING:
@@ -209,10 +210,13 @@ async def _complete_connection(
 async def _reject_replica(connection: AbstractConnection) -> None:
     """Reject a server that calls itself a replica in HELLO, which no ACL forbids."""
     try:
-        told = await send_command(connection, "HELLO", 2)
+        greeting = await send_command(connection, "HELLO", 2)
     except ResponseError:  # a proxy that does not know HELLO; a write will tell
         return
-    if isinstance(told, list) and dict(zip(told[::2], told[1::2], strict=False)).get(b"role") == b"replica":
+    if (
+        isinstance(greeting, list)
+        and dict(zip(greeting[::2], greeting[1::2], strict=False)).get(b"role") == b"replica"
+    ):
         raise ReadOnlyError("READONLY")
 
 
@@ -257,8 +261,8 @@ async def resolve_host(host: str) -> list[str]:
 
 def resolve_blocking(host: str) -> list[str]:
     """Look a name up; blocks. Each address once."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(where[0]) for *_, where in found))
+    entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(where[0]) for *_, where in entries))
 
 
 def find_pending_lookup(place: str) -> str:

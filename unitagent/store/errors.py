@@ -101,7 +101,7 @@ _EXPLANATION_OF_PHRASE = {
     ),
 }
 _NO_SENTINEL = Explanation("is not a sentinel", "name sentinels, or write redis:// in UNIT_REDIS_URL")
-_LONGEST = 200  # characters of somebody else's words
+_MAX_QUOTED = 200  # characters of somebody else's words
 _SILENT = "a server without TLS leaves rediss:// unanswered: then write redis:// in UNIT_REDIS_URL"
 _WANTS_TLS = "if it takes TLS only, write rediss:// in UNIT_REDIS_URL"
 _DROPPED = "a firewall may drop what is sent there, or the server hangs"
@@ -205,8 +205,8 @@ def _explain_other_family(to: StoreLocation | None, at: str) -> str:
 
 def _explain_timeout(place: str, to: StoreLocation | None) -> Explanation:
     if name := find_pending_lookup(place):
-        said = f"cannot be reached yet: the name server has not answered for {name} so far"
-        return Explanation(said, "see to the name servers in /etc/resolv.conf")
+        reason = f"cannot be reached yet: the name server has not answered for {name} so far"
+        return Explanation(reason, "see to the name servers in /etc/resolv.conf")
     return Explanation("does not answer in time", _DROPPED if to is None or to.tls is None else _SILENT)
 
 
@@ -234,7 +234,7 @@ def _explain_server_error(error: RedisError, to: StoreLocation | None) -> Explan
         return _EXPLANATION_OF_CODE[code]
     if isinstance(error.__context__, OSError):
         return _explain_network_error(error.__context__, to)
-    return Explanation(f"answered: {text[:_LONGEST]}")
+    return Explanation(f"answered: {text[:_MAX_QUOTED]}")
 
 
 def _explain_network_error(error: OSError, to: StoreLocation | None) -> Explanation:
@@ -259,4 +259,4 @@ def _describe_os_error(error: OSError) -> str:
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     words = getattr(error, "verify_message", None) or error.strerror or error
-    return str(words or type(error).__name__)[:_LONGEST]
+    return str(words or type(error).__name__)[:_MAX_QUOTED]

@@ -1,6 +1,6 @@
--- Keeps moments of a Unit's history, dated by this server's clock: every machine has another one.
--- KEYS: history (stream: at in microseconds, moment). ARGV: moments to keep at most, then for each moment the
--- microseconds that it has waited, and itself.
+-- Appends events to a Unit's history, dated by this server's clock, since the machines' clocks differ.
+-- KEYS: history (stream: at in microseconds, and the event as `moment`). ARGV: how many events to keep, then for each
+-- event the microseconds that it has waited, and the event.
 local history, DAY = KEYS[1], 86400
 
 local kind = redis.call('TYPE', history).ok

@@ -7,14 +7,15 @@ agent depends on it, and foreign data under its key is removed or ignored.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from unitagent.store import codec, scripts
 from unitagent.store.connection import send_command
-from unitagent.store.keys import KEPT_MOMENTS, KeyNames
+from unitagent.store.keys import KEPT_EVENTS, KeyNames
 from unitagent.store.store_connection import StoreConnection
 from unitagent.store.unit_view import LimitedWarnings
 
@@ -27,22 +28,21 @@ if TYPE_CHECKING:
     from unitagent.store.address import LocationSource
 
 _log = logging.getLogger(__name__)
-_PAGE = 500  # moments read at once
-_LONGEST = 1000  # characters of a sentence
+_PAGE = 500  # events read at once
+_MAX_DETAIL = 1000  # characters of a sentence
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(Struct, frozen=True):
     """A part of a Unit's history.
 
     Attributes:
-        moments: as they arrived, dated by the store's clock; the same one may come again.
+        events: as they arrived, dated by the store's clock; the same one may come again.
         last: where the next page begins; the same as before when there is no more.
         now: what the store's clock says, in seconds since the epoch.
 
     """
 
-    moments: tuple[HistoryEvent, ...]
+    events: tuple[HistoryEvent, ...]
     last: bytes
     now: float
 
@@ -72,16 +72,16 @@ class UnitHistory:
         self._connection = StoreConnection(url, self._key, timeout)
         self._warnings = LimitedWarnings(warn)
 
-    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
-        """Keep moments; ``clock`` is the one that they were dated by, asked when they are sent."""
+    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+        """Append events; ``clock`` is the one that they were dated by, asked when they are sent."""
         kind = await self._connection.execute(
-            lambda connection: _run_append(connection, self._key, moments, clock)
+            lambda connection: _run_append(connection, self._key, events, clock)
         )
         if kind:
             self._warn_of_type(kind.decode(errors="replace"))
 
     async def read(self, after: bytes = b"") -> HistoryPage:
-        """Read what follows a page's last moment; from the beginning without one."""
+        """Read what follows a page's last event; from the beginning without one."""
         return await self._connection.execute(lambda connection: self._read_page(connection, after))
 
     async def close(self) -> None:
@@ -103,11 +103,11 @@ class UnitHistory:
 
     def _decode_entries(self, entries: Sequence[Any]) -> Iterator[HistoryEvent]:
         for _, fields in entries:
-            moment = _decode_entry(fields)
-            if moment is None:
+            event = _decode_entry(fields)
+            if event is None:
                 self._warnings.warn_once("an entry of the history in the store cannot be read; ignored it")
             else:
-                yield moment
+                yield event
 
     def _warn_of_type(self, kind: str) -> None:
         self._warnings.warn_once(f"the store held {kind} under our key {self._key}, which is not a history")
@@ -116,22 +116,22 @@ class UnitHistory:
 def _decode_entry(fields: Any) -> HistoryEvent | None:
     match fields:
         case [b"at", bytes(at), b"moment", bytes(raw)] if codec.decode_number(at):
-            moment = codec.decode_moment(raw)
-            return moment and replace(moment, at=codec.decode_number(at) / 1e6)
+            event = codec.decode_event(raw)
+            return event and replace(event, at=codec.decode_number(at) / 1e6)
     return None
 
 
 async def _run_append(
-    connection: AbstractConnection, key: str, moments: Sequence[HistoryEvent], clock: Callable[[], float]
+    connection: AbstractConnection, key: str, events: Sequence[HistoryEvent], clock: Callable[[], float]
 ) -> bytes:
     """Run the script by its name, or send it to a server that has yet to learn it."""
 
     def build_arguments() -> Iterator[str | bytes | int]:
         now = clock()
-        yield from (1, key, KEPT_MOMENTS)
-        for moment in moments:
-            yield max(0, int((now - moment.at) * 1e6))
-            yield codec.encode_value(replace(moment, detail=moment.detail[:_LONGEST]))
+        yield from (1, key, KEPT_EVENTS)
+        for event in events:
+            yield max(0, int((now - event.at) * 1e6))
+            yield codec.encode_value(replace(event, detail=event.detail[:_MAX_DETAIL]))
 
     kind: bytes = await scripts.run_script(connection, scripts.HISTORY, *build_arguments())
     return kind

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 DAY = 86400  # seconds that an abandoned Unit is remembered
 KEPT_OUTPUTS = 4  # generations whose last output is kept
-KEPT_MOMENTS = 5000  # of a Unit's history, about 2 MB
+KEPT_EVENTS = 5000  # of a Unit's history, about 2 MB
 
 # All that an agent or an operator asks of a server, in the words of an ACL.
 PERMISSIONS = (
     "+evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl "
     "+expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange"
 )
-SELECT = "+select"  # beside these, for a database other than 0
-CLUSTER = "+cluster|slots"  # beside these, on the nodes of a Cluster
+SELECT = "+select"  # additionally, for a database other than 0
+CLUSTER = "+cluster|slots"  # additionally, on the nodes of a Cluster
 SENTINEL = "+ping +sentinel|get-master-addr-by-name"  # all that is asked of a Sentinel
 
-# A hash of all Units, written by each one's rank 0. No Unit's own key ends so, whatever the Unit is called.
+# A hash of all Units, written by each one's rank 0. The name cannot collide with a Unit's own key.
 REGISTRY = "unitagent:{registry}:units"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyNames:
+class KeyNames(Struct, frozen=True):
     """Names of one Unit's keys and of its channel."""
 
     unit: str

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
     from unitagent.core.model import Failure, Order, Record, Reply
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitSnapshot:
+class UnitSnapshot(Struct, frozen=True, kw_only=True):
     """One Unit as an operator sees it, without taking part.
 
     Attributes:
@@ -42,8 +43,7 @@ class UnitSnapshot:
     foreign: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadOutput:
+class WorkloadOutput(Struct, frozen=True, kw_only=True):
     """The last lines that a failing workload wrote to its stderr."""
 
     generation: int
@@ -57,7 +57,7 @@ class Endpoint:
 
     Attributes:
         service: that the Unit belongs to; its own name when nobody grouped it.
-        ip: rank 0's address on the chosen card.
+        ip: rank 0's address on the chosen network interface.
         port: where its workload takes user traffic; 0 when that is not known.
         probe_port: of its agent; 0 for none.
         traffic: whether ``/traffic`` is 200.
@@ -81,8 +81,7 @@ class Endpoint:
     at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryRecord:
+class RegistryRecord(Struct, frozen=True):
     """An entry as it hangs in the store, and when it was put there, or signed: seconds of the server's
     clock.
     """
@@ -91,8 +90,7 @@ class RegistryRecord:
     entry: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrySnapshot:
+class RegistrySnapshot(Struct, frozen=True):
     """All entries by Unit, and the seconds of the server's clock when they were read.
 
     Attributes:

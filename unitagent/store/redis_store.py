@@ -56,7 +56,7 @@ class RedisStore:
         needs_port: the reader has a probe address, so a record without one is ignored.
         size: of the Unit, whose records are read; of ranks beyond it only a few that tell of another size.
         refresh: seconds after which all records are read again, and not only those that changed.
-        warn: says a sentence about garbage in the store; each is said once.
+        warn: called with a warning about garbage in the store, once for each.
         remedy: what a person can do when the server is not reached.
 
     Raises:
@@ -162,7 +162,7 @@ class RedisStore:
         self, connection: AbstractConnection, request: Exchange
     ) -> scripts.ExchangeAnswer:
         self._count += 1
-        said = scripts.ExchangeCall(
+        call = scripts.ExchangeCall(
             rank=self._rank,
             incarnation=self._incarnation,
             count=self._count,
@@ -173,15 +173,15 @@ class RedisStore:
         )
         return scripts.ExchangeAnswer.parse_raw(
             await scripts.run_script(
-                connection, scripts.EXCHANGE, *said.build_arguments(self._names, request)
+                connection, scripts.EXCHANGE, *call.build_arguments(self._names, request)
             )
         )
 
     async def _read_snapshot(self, connection: AbstractConnection) -> UnitSnapshot:
         own = (2, self._names.board, self._names.changes)
-        seconds, micros, *board = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
+        seconds, micros, *table = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
         now = int(seconds) * 1_000_000 + int(micros)
-        return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(board), now)
+        return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(table), now)
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> WorkloadOutput | None:
         raw = await send_command(connection, "GET", self._names.output(generation))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-_LONGEST, _LONGEST_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
+_MAX_LINE, _MAX_NAME = 4096, 128  # bytes of a line and of its Unit's name worth reading
 
 
 class Registry:
@@ -48,8 +48,8 @@ class Registry:
     Args:
         url: where the store is; a callable is asked at each connect, in a thread.
         timeout: seconds that any operation may take, connecting included.
-        keys: that lines are signed with; who reads without any takes them as they are.
-        warn: takes a sentence about garbage in the store; each comes once.
+        keys: that sign the lines; a reader without keys accepts unsigned lines.
+        warn: called with a warning about garbage in the store, once for each.
 
     """
 
@@ -94,8 +94,8 @@ class Registry:
         known = self._lines.names
         now, lines = await self._connection.execute(lambda connection: _read_rows(connection, known))
         read = await self._lines.read(lines, self._decode_row)
-        sights = {sight.entry.unit: sight for sight in read if sight is not None}
-        return RegistrySnapshot(now, sights, proven=bool(self._keys))
+        registry = {record.entry.unit: record for record in read if record is not None}
+        return RegistrySnapshot(now, registry, proven=bool(self._keys))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -111,7 +111,7 @@ class Registry:
         ):
             self._warnings.warn_once(f"{what} is not signed with this UNIT_SECRET; ignored it")
             return None
-        entry = _decode_endpoint(name, text) if len(raw) <= _LONGEST else None
+        entry = _decode_endpoint(name, text) if len(raw) <= _MAX_LINE else None
         if entry is None:
             self._warnings.warn_once(f"{what} cannot be read; ignored it")
             return None
@@ -119,8 +119,8 @@ class Registry:
 
 
 async def _read_rows(connection: AbstractConnection, known: list[bytes]) -> tuple[float, dict[bytes, bytes]]:
-    """Read as many lines as may count, with those of known Units among them, and nothing that is too long."""
-    words: tuple[Argument, ...] = (1, REGISTRY, _LONGEST, _LONGEST_NAME, MAX_ROWS + 1, *known)
+    """Read at most ``MAX_ROWS`` lines and one more, the known Units' first, without oversized ones."""
+    words: tuple[Argument, ...] = (1, REGISTRY, _MAX_LINE, _MAX_NAME, MAX_ROWS + 1, *known)
     seconds, micros, *lines = await scripts.run_script(connection, scripts.UNITS, *words)
     return int(seconds) + int(micros) / 1e6, pair_up(lines)
 
@@ -165,7 +165,7 @@ class RowCache(Generic[T]):
 
     async def read(self, lines: Mapping[bytes, bytes], read: Callable[[bytes, bytes], T]) -> list[T]:
         """Give what each line means, in no order."""
-        found: dict[bytes, tuple[bytes, T]] = {}
+        rows: dict[bytes, tuple[bytes, T]] = {}
         fresh = 0
         for name in self._choose_rows(lines):
             raw = lines[name]
@@ -175,9 +175,9 @@ class RowCache(Generic[T]):
                 fresh += 1
                 if fresh % _ROWS_PER_TURN == 0:
                     await asyncio.sleep(0)
-            found[name] = known
-        self._read = found
-        return [meaning for _, meaning in found.values()]
+            rows[name] = known
+        self._read = rows
+        return [meaning for _, meaning in rows.values()]
 
     def _choose_rows(self, lines: Mapping[bytes, bytes]) -> Iterable[bytes]:
         if len(lines) <= MAX_ROWS:

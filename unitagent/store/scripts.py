@@ -5,10 +5,10 @@ exchange in order and its answer by name.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from redis.exceptions import NoScriptError
 
 from unitagent.store import codec
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Argument = str | bytes | int
 
 
-@dataclass(frozen=True, slots=True)
-class LuaScript:
+class LuaScript(Struct, frozen=True):
     """One file of Lua; ``sha`` is its name."""
 
     source: bytes
@@ -51,8 +50,7 @@ async def run_script(connection: AbstractConnection, script: LuaScript, *words: 
         return await send_command(connection, "EVAL", script.source, *words)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeCall:
+class ExchangeCall(Struct, frozen=True, kw_only=True):
     """The arguments of one exchange, beyond the request.
 
     Attributes:
@@ -92,8 +90,7 @@ def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
     return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeAnswer:
+class ExchangeAnswer(Struct, frozen=True):
     """What the script answers, still in bytes.
 
     Attributes:

@@ -71,8 +71,8 @@ class StoreConnection:
                 answer = await hedged(lambda: self._try_once(work), self._timeout / _TRIES, self._is_lost)
         except Exception as error:
             self._dialer.distrust_source()
-            way = get_destination(self._tried[-1]) if self._tried else None
-            at = way[1] if way is not None else ""
+            destination = get_destination(self._tried[-1]) if self._tried else None
+            at = destination[1] if destination is not None else ""
             raise self._explain_error(error, at) from error
         self._spoken = True
         return answer

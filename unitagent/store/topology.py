@@ -26,7 +26,7 @@ from unitagent.store.connection import (
     send_command,
 )
 from unitagent.store.errors import explain_error
-from unitagent.system.addresses import join_host_port
+from unitagent.system.host_port import join_host_port
 from unitagent.system.threads import SingleFlight
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ class ServerLocator:
         for host in self._sort_by_trust(hosts):
             try:
                 async with asyncio.timeout(share):
-                    found = await self._ask_host(address, host, share)
+                    answer = await self._ask_host(address, host, share)
             except Exception as error:  # noqa: BLE001  # the next one may know
                 trouble = str(explain_error(error, join_host_port(*host), to=address))
-                found = None
+                answer = None
             else:
                 trouble = f"{join_host_port(*host)} {_explain_unknown(address)}"
-            if found:
+            if answer:
                 self._believed = host
-                return found
+                return answer
             self._mark_wrong(host)
         raise StoreError(f"none of {address.place} could name the server to use: {trouble}")
 
@@ -167,8 +167,8 @@ class Dialer:
         ``begun`` is given each connection to the server before it is made. Where another connection leads,
         one ``beside`` it goes without asking anybody: a name server that hangs is waited for only once.
         """
-        if beside is not None and (way := get_destination(beside)) is not None:
-            return await connect_to_address(*way, begun)
+        if beside is not None and (destination := get_destination(beside)) is not None:
+            return await connect_to_address(*destination, begun)
         self.address = address = await self._read_location()
         self.place = address.place
         return await self._connect_located(address, timeout, begun)
@@ -206,8 +206,8 @@ class Dialer:
 def _read_source(url: LocationSource) -> StoreLocation:
     """Read the current location; blocks."""
     try:
-        told = url()
-        return parse_store_url(told) if isinstance(told, str) else told
+        location = url()
+        return parse_store_url(location) if isinstance(location, str) else location
     except RefusalError as error:
         raise StoreError(f"UNIT_REDIS_URL: {error}") from error
     except UnitAgentError as error:

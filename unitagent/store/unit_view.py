@@ -7,8 +7,9 @@ The invariant: records of one life of the membership table are never mixed with 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct, field
 
 from unitagent.core.model import Beat, Record, Reply
 from unitagent.store import codec
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from unitagent.store.scripts import ExchangeAnswer
 
 T = TypeVar("T")
-FIELDS = ("born", "generation", "failure", "order")  # of a board, beside those of its ranks
-MOST_WARNINGS = 100  # garbage in the store does not fill the log
+FIELDS = ("born", "generation", "failure", "order")  # of the table, besides those of its ranks
+MOST_WARNINGS = 100  # so that garbage in the store cannot flood the log
 HOUR = 3600.0  # seconds
 
 
@@ -59,8 +60,7 @@ class LimitedWarnings:
             self._more, self._counted = 0, self._clock()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordReader:
+class RecordReader(Struct, frozen=True):
     """Who reads a Unit's records, and what it asks of them.
 
     Attributes:
@@ -121,7 +121,7 @@ class UnitView:
             records=dict(self._records),
             foreign=frozenset(self.foreign),
             beats={
-                rank: replace(beat, age=max(0.0, answer.now / 1e6 - at / 1e3))
+                rank: Beat(beat.incarnation, beat.count, max(0.0, answer.now / 1e6 - at / 1e3))
                 for rank, (beat, at) in self._decode_beats(_group_by_rank(answer.beats)).items()
             },
             failure=self._decode_or_warn("failure", answer.failure, codec.decode_failure),
@@ -140,18 +140,18 @@ class UnitView:
             self._last_decoded.clear()
             self.unlike.clear()
 
-    def build_snapshot(self, board: Mapping[bytes, bytes], now: int) -> UnitSnapshot:
+    def build_snapshot(self, table: Mapping[bytes, bytes], now: int) -> UnitSnapshot:
         """Read a whole board as an operator does; ``now`` in microseconds of the server's clock."""
-        for rank, raw in _group_by_rank(board, b"r").items():
+        for rank, raw in _group_by_rank(table, b"r").items():
             self._put_record(rank, raw)
-        beats = self._decode_beats(_group_by_rank(board, b"b"))
-        born = board.get(b"born", b"").partition(b" ")[0]
+        beats = self._decode_beats(_group_by_rank(table, b"b"))
+        born = table.get(b"born", b"").partition(b" ")[0]
         return UnitSnapshot(
-            generation=codec.decode_number(board.get(b"generation", b"")),
+            generation=codec.decode_number(table.get(b"generation", b"")),
             records=self._records,
             ages={rank: max(0.0, now / 1e6 - at / 1e3) for rank, (_, at) in beats.items()},
-            failure=self._decode_or_warn("failure", board.get(b"failure", b""), codec.decode_failure),
-            order=self._decode_or_warn("order", board.get(b"order", b""), codec.decode_order),
+            failure=self._decode_or_warn("failure", table.get(b"failure", b""), codec.decode_failure),
+            order=self._decode_or_warn("order", table.get(b"order", b""), codec.decode_order),
             age=max(0.0, (now - codec.decode_number(born)) / 1e6) if born else None,
             unlike=frozenset(self.unlike),
             foreign=frozenset(self.foreign),
@@ -204,9 +204,9 @@ class UnitView:
 
 def _group_by_rank(fields: Mapping[bytes, bytes], prefix: bytes = b"") -> dict[int, bytes]:
     """Return what belongs to ranks, without names that this program never writes."""
-    found = {}
+    groups = {}
     for name, raw in fields.items():
         rank = codec.decode_number(name.removeprefix(prefix))
         if name == b"%s%d" % (prefix, rank) and rank < MAX_UNIT_SIZE:
-            found[rank] = raw
-    return found
+            groups[rank] = raw
+    return groups

@@ -1,4 +1,4 @@
-"""IP addresses and TCP sockets: write host and port, bind, connect, keep alive.
+"""IP addresses and TCP sockets: bind, connect, keep alive.
 
 The invariant: every check whether an address is free binds it exactly as the agent does.
 """
@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from unitagent.errors import ConfigurationError
+from unitagent.system.host_port import join_host_port
 
 _ALL, _ALL_OF_IPV4 = "::", "0.0.0.0"
 _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -42,7 +43,7 @@ def bind_tcp(host: str, port: int, *scope: int) -> socket.socket:
 
 
 def _bind_family(host: str, port: int, *scope: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = find_family(host)
     # Its protocol is named, for asyncio sends at once (TCP_NODELAY) on connections whose listener names it.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -77,14 +78,14 @@ def refuse_unreachable_listener(host: str, port: int, ip: str) -> None:
             )
 
 
-def explain_other_master_address(told: str | None, ip: str, rank: int | None) -> str:
+def explain_other_master_address(master_address: str | None, ip: str, rank: int | None) -> str:
     """Explain that MASTER_ADDRESS names another address of this machine than the one that rank 0 uses."""
     with suppress(ValueError, OSError):  # a name, or nobody's address here: a Service's may lead to this one
-        if rank == 0 and told and ip_address(told) != ip_address(ip):
-            bind_tcp(told, 0).close()
+        if rank == 0 and master_address and ip_address(master_address) != ip_address(ip):
+            bind_tcp(master_address, 0).close()
             return (
-                f"MASTER_ADDRESS={told} is another address of this machine than {ip}, which rank 0 uses "
-                f"and listens at; set RANK_IP={told} if the other ranks connect to that one"
+                f"MASTER_ADDRESS={master_address} is another address of this machine than {ip}, which rank 0 "
+                f"uses and listens at; set RANK_IP={master_address} if the other ranks connect to that one"
             )
     return ""
 
@@ -98,9 +99,9 @@ def is_ip_literal(host: str) -> bool:
     return "%" not in host
 
 
-def join_host_port(host: str, port: int) -> str:
-    """Write an address with its port, IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+def find_family(ip: str) -> socket.AddressFamily:
+    """Return the address family of a bare IP address."""
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
 def covers_ip(host: str, ip: str) -> bool:
@@ -135,7 +136,7 @@ async def connect_tcp(
             loop = asyncio.get_running_loop()
             return await loop.create_connection(lambda: protocol, host, port, local_addr=local)
     except (UnicodeError, OverflowError) as error:
-        raise OSError(f"{host}:{port} is not an address") from error
+        raise OSError(f"{join_host_port(host, port)} is not an address") from error
     except RuntimeError as error:  # no thread is left to resolve the name in
         raise OSError(str(error)) from error
 
@@ -145,9 +146,10 @@ async def explain_unreachable(host: str, port: int, *, within: float, source: st
     try:
         transport, _ = await connect_tcp(asyncio.Protocol(), host, port, within=within, source=source)
     except TimeoutError:
-        return f"no connection to {host}:{port} within {within:g} s"
+        return f"no connection to {join_host_port(host, port)} within {within:g} s"
     except OSError as error:
-        return f"no connection to {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+        cause = os.strerror(error.errno) if error.errno else error
+        return f"no connection to {join_host_port(host, port)}: {cause}"
     transport.abort()
     return ""
 

@@ -15,17 +15,17 @@ _OF_ADDRESSES = "unset {}, or set COMM_IFNAME or RANK_IP to the interface that i
 _ADDRESSES = {"VLLM_HOST_IP": "vLLM", "SGLANG_HOST_IP": "SGLang"}
 
 
-def find_misleading_variables(given: Mapping[str, str], ifname: str, ip: str) -> Iterator[tuple[str, str]]:
+def find_misleading_variables(environ: Mapping[str, str], ifname: str, ip: str) -> Iterator[tuple[str, str]]:
     """Yield each variable that selects another interface or address, as a sentence and a remedy.
 
     An unknown (empty) interface or address is not checked.
     """
-    for name, said in _find_excluding(given, ifname) if ifname else ():
-        yield said, _REMEDY.format(name)
+    for name, problem in _find_excluding(environ, ifname) if ifname else ():
+        yield problem, _REMEDY.format(name)
     for name, engine in _ADDRESSES.items():
-        if ip and given.get(name) and not _is_same_ip(given[name], ip):
-            said = f"{name}={given[name]} is not this instance's address {ip}: {engine} would use it"
-            yield said, _OF_ADDRESSES.format(name)
+        if ip and environ.get(name) and not _is_same_ip(environ[name], ip):
+            problem = f"{name}={environ[name]} is not this instance's address {ip}: {engine} would use it"
+            yield problem, _OF_ADDRESSES.format(name)
 
 
 def _is_same_ip(text: str, ip: str) -> bool:
@@ -35,14 +35,14 @@ def _is_same_ip(text: str, ip: str) -> bool:
         return False
 
 
-def _find_excluding(given: Mapping[str, str], ifname: str) -> Iterator[tuple[str, str]]:
+def _find_excluding(environ: Mapping[str, str], ifname: str) -> Iterator[tuple[str, str]]:
     """Yield each variable that excludes this interface, with a sentence that says so."""
     for name, means, how in (
         ("NCCL_SOCKET_IFNAME", _nccl_includes, ""),
         ("GLOO_SOCKET_IFNAME", _gloo_includes, ", for Gloo takes whole names only"),
     ):
-        if given.get(name) and not means(given[name], ifname):
-            yield name, f"{name}={given[name]} leaves out the interface {ifname}{how}"
+        if environ.get(name) and not means(environ[name], ifname):
+            yield name, f"{name}={environ[name]} leaves out the interface {ifname}{how}"
 
 
 def _nccl_includes(text: str, ifname: str) -> bool:

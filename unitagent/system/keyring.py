@@ -86,7 +86,7 @@ def compute_seal(secret: str, kind: SealKind, *parts: str | bytes) -> str:
     """Return the HMAC-SHA256 of these parts in hex."""
     raw = [part if isinstance(part, bytes) else part.encode() for part in (kind.value, *parts)]
     message = b"".join(b"%d:%s" % (len(part), part) for part in raw)
-    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), message, "sha256").hex()
 
 
 def are_seals_equal(mine: str, theirs: str) -> bool:

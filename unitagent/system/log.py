@@ -18,6 +18,7 @@ from logging.handlers import QueueHandler, QueueListener
 from unitagent.system.safe_output import escape_json, escape_line, escape_lines
 
 NAME = "unitagent"
+FIELDS = "fields"  # of a record: what programs read of its line, besides the sentence
 _WAITING_LINES = 10_000
 _LAST_LINES = 1.0  # seconds
 
@@ -43,12 +44,12 @@ class TextFormatter(logging.Formatter):
         where = self._where
         rank = "?" if where.rank is None else where.rank
         head = f"{_format_utc(record.created)} unitagent[{where.unit}/{rank} g{where.generation}]"
-        said = f"{head} {record.levelname} {escape_line(record.getMessage())}"
-        return f"{said}\n{escape_lines(self.formatException(record.exc_info))}" if record.exc_info else said
+        text = f"{head} {record.levelname} {escape_line(record.getMessage())}"
+        return f"{text}\n{escape_lines(self.formatException(record.exc_info))}" if record.exc_info else text
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line, with fields for programs where the line has some."""
 
     def __init__(self, where: LogContext) -> None:
         super().__init__()
@@ -56,17 +57,18 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Put one record on one line."""
-        said = {
+        fields = {
             "time": _format_utc(record.created),
             "level": record.levelname.lower(),
             "unit": self._where.unit,
             "rank": self._where.rank,
             "generation": self._where.generation,
             "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return escape_json(json.dumps(said, ensure_ascii=False))
+            fields["traceback"] = self.formatException(record.exc_info)
+        return escape_json(json.dumps(fields, ensure_ascii=False))
 
 
 def _format_utc(seconds: float) -> str:

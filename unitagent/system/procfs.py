@@ -1,6 +1,6 @@
 """Processes as ``/proc`` shows them: a table of all visible processes, and their relations.
 
-Pids are reused, so a process is its pid *and* its start time, and :func:`kill_process` checks both.
+Pids are reused, so a process is its pid *and* its start time, and :func:`signal_process` checks both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 PROC = Path("/proc")
-_LONGEST = 4096  # bytes; a line of ``/proc/PID/stat`` is a name of 64 and 50 numbers
+_MAX_LINE = 4096  # bytes; a line of ``/proc/PID/stat`` is a name of 64 and 50 numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read_line(path: str) -> bytes:
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(handle, _LONGEST)
+        return os.read(handle, _MAX_LINE)
     finally:
         os.close(handle)
 
@@ -73,9 +73,9 @@ def _read_all(path: str) -> bytes:
     """Read a file of ``/proc`` that is rarely long: all pieces but the last are full."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = piece = os.read(handle, _LONGEST)
-        while len(piece) > _LONGEST // 2:
-            data += (piece := os.read(handle, _LONGEST))
+        data = piece = os.read(handle, _MAX_LINE)
+        while len(piece) > _MAX_LINE // 2:
+            data += (piece := os.read(handle, _MAX_LINE))
         return data
     finally:
         os.close(handle)
@@ -103,8 +103,8 @@ def list_open_files(pid: int) -> Iterator[tuple[str, str]]:
 
 def read_process_table() -> dict[int, Process]:
     """Return all visible processes by pid. Takes milliseconds: call it off the event loop."""
-    found = map(read_process, list_pids())
-    return {process.pid: process for process in found if process is not None}
+    processes = map(read_process, list_pids())
+    return {process.pid: process for process in processes if process is not None}
 
 
 def select_descendants(
@@ -114,13 +114,13 @@ def select_descendants(
     children: dict[int, list[Process]] = {}
     for process in processes.values():
         children.setdefault(process.parent, []).append(process)
-    found: list[Process] = []
+    descendants: list[Process] = []
     queue = [root]
     while queue:
         born = [child for child in children.get(queue.pop(), ()) if child.pid not in spared]
-        found += born
+        descendants += born
         queue += [child.pid for child in born]
-    return found
+    return descendants
 
 
 def find_descendants(root: int, spared: Collection[int] = ()) -> list[Process]:
@@ -131,25 +131,25 @@ def find_descendants(root: int, spared: Collection[int] = ()) -> list[Process]:
     """
     if not _kernel_lists_children():
         return select_descendants(read_process_table(), root, spared)
-    found: list[Process] = []
+    descendants: list[Process] = []
     queue = [root]
     while queue:
         born = (read_process(pid) for pid in _list_children(queue.pop()) if pid not in spared)
         here = [process for process in born if process is not None]
-        found += here
+        descendants += here
         queue += [process.pid for process in here]
-    return found
+    return descendants
 
 
 def _list_children(pid: int) -> list[int]:
     """Return the pids of the children of each thread of this process; none if it is gone."""
-    found: list[int] = []
+    children: list[int] = []
     folder = f"{PROC}/{pid}/task"
     with contextlib.suppress(OSError):
         for thread in os.listdir(folder):  # noqa: PTH208  # see line
             with contextlib.suppress(OSError):
-                found += map(int, _read_all(f"{folder}/{thread}/children").split())
-    return found
+                children += map(int, _read_all(f"{folder}/{thread}/children").split())
+    return children
 
 
 @functools.cache
@@ -159,10 +159,10 @@ def _kernel_lists_children() -> bool:
 
 def find_ancestor_pids(processes: Mapping[int, Process], pid: int) -> set[int]:
     """Return the pids of the parent, its parent and so on, as far as visible."""
-    found: set[int] = set()
-    while (process := processes.get(pid)) is not None and process.parent not in found:
-        found.add(pid := process.parent)
-    return found
+    pids: set[int] = set()
+    while (process := processes.get(pid)) is not None and process.parent not in pids:
+        pids.add(pid := process.parent)
+    return pids
 
 
 def has_known_origin(processes: Mapping[int, Process], pid: int) -> bool:
@@ -179,7 +179,8 @@ def list_child_pids() -> frozenset[int]:
     them per thread; if it was built without that (CONFIG_PROC_CHILDREN), all of ``/proc`` is read.
     """
     try:
-        lists = [path.read_text() for path in (PROC / "self/task").glob("*/children")]
+        threads = os.listdir(f"{PROC}/self/task")  # noqa: PTH208  # called several times in a restart
+        lists = [read_line(f"{PROC}/self/task/{thread}/children") for thread in threads]
     except OSError:
         lists = []
     if lists:
@@ -199,7 +200,7 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-def kill_process(process: Process, number: int = signal.SIGKILL) -> None:
+def signal_process(process: Process, number: int = signal.SIGKILL) -> None:
     """Signal exactly this process, never one that has reused its pid."""
     handle = open_pidfd(process.pid)
     try:

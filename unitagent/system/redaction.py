@@ -37,10 +37,14 @@ _MASKS = (  # what stays in front, and what is masked
     (rf"cookie{_IS}", r"""[^"'\n]+"""),
     (r"(?<=://)", r"""[^/\s"'<>]*(?=@)"""),
 )
+_HINTS = (":", "key", "token", "secret", "pass", "pwd", "credential", "auth", "cookie")  # each mask needs one
 
 
 def redact_text(shown: str) -> str:
     """Redact what looks like a secret in a command line, a shell's text or a line of output."""
+    lowered = shown.lower()
+    if not any(hint in lowered for hint in _HINTS):
+        return shown
     for stays, goes in _MASKS:
         shown = re.sub(rf"(?i)({stays})(?:{goes})", rf"\1{HIDDEN}", shown)
     return shown
@@ -60,14 +64,14 @@ def redact_words(argv: Sequence[str]) -> Iterator[str]:
             flag = ""
 
 
-def redact_value(name: str, said: str) -> str:
+def redact_value(name: str, text: str) -> str:
     """Redact a variable's value."""
-    return HIDDEN if _is_secret(name) else redact_text(said)
+    return HIDDEN if _is_secret(name) else redact_text(text)
 
 
-def redact_url(said: str) -> str:
+def redact_url(text: str) -> str:
     """Redact the user part of a URL and whatever its query says about passwords and keys."""
-    hidden = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", said, count=1)
+    hidden = re.sub(r"(?s)//.*@", f"//{HIDDEN}@", text, count=1)
     return re.sub(rf"(?i)({_FIELD})=[^&#]*", rf"\1={HIDDEN}", hidden)
 
 

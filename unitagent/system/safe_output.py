@@ -19,8 +19,8 @@ _IN_JSON = re.compile(
 
 def escape_line(text: object) -> str:
     """Escape a text to one harmless line."""
-    said = str(text)
-    return said if said.isprintable() else "".join(map(_escape_character, said))
+    line = str(text)
+    return line if line.isprintable() else "".join(map(_escape_character, line))
 
 
 def escape_lines(text: str) -> str:
@@ -42,7 +42,7 @@ def escape_json_value(value: Any) -> Any:
 
 def escape_json(json: str) -> str:
     """Escape what a terminal would obey in JSON text; its meaning stays."""
-    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+    return _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", json)
 
 
 def print_text(text: str, file: TextIO | None = None) -> None:

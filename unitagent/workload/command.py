@@ -69,13 +69,13 @@ def locate_program(word: str, env: Mapping[str, str]) -> str:
 
     """
     candidates = [word] if "/" in word else _list_candidates(word, env)
-    found = [path for path in candidates if os.access(path, os.F_OK)]
-    runnable = [path for path in found if os.access(path, os.X_OK) and Path(path).is_file()]
+    files = [path for path in candidates if os.access(path, os.F_OK)]
+    runnable = [path for path in files if os.access(path, os.X_OK) and Path(path).is_file()]
     if runnable:
         _check_format(runnable[0])
         return runnable[0]
-    if found:
-        why = "it is a directory" if Path(found[0]).is_dir() else "it has no execute permission (chmod +x)"
+    if files:
+        why = "it is a directory" if Path(files[0]).is_dir() else "it has no execute permission (chmod +x)"
         raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)
     where = "there is no such file" if "/" in word else f"it is not on PATH ({_shorten_path(_get_path(env))})"
     raise CommandError(f"COMMAND {word!r} not found: {where}", ExitCode.NOT_FOUND)

@@ -7,8 +7,11 @@ if the user did not, and those that a workload must not see. An empty variable c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from unitagent.system.host_port import bracket_ipv6, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +45,7 @@ _PAIR = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GangInfo:
+class GangInfo(Struct, frozen=True, kw_only=True):
     """What one rank of a gang passes to its workload.
 
     Attributes:
@@ -67,7 +69,7 @@ class GangInfo:
     @property
     def master_endpoint(self) -> str:
         """Address and port of rank 0, IPv6 in brackets."""
-        return f"{_bracket_ipv6(self.master_address)}:{self.master_port}"
+        return join_host_port(self.master_address, self.master_port)
 
 
 def build_environment(base: Mapping[str, str], gang: GangInfo) -> dict[str, str]:
@@ -81,24 +83,24 @@ def fill_placeholders(argv: Sequence[str], values: Mapping[str, str]) -> list[st
     """Replace our placeholders (``{RANK_ID}`` …) by ``values``; other braces, such as those of shell
     variables, stay as they are.
     """
-    return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in argv]
+    return [_PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), word) for word in argv]
 
 
 def explain_pairs(argv: Sequence[str], gang: GangInfo) -> tuple[str, ...]:
     """Warn about an address and a port joined by a bare colon, which does not work with IPv6."""
-    found = next(filter(None, map(_PAIR.search, argv)), None)
-    if found is None or ":" not in gang.rank_ip:
+    match = next(filter(None, map(_PAIR.search, argv)), None)
+    if match is None or ":" not in gang.rank_ip:
         return ()
-    problem = f"COMMAND has {found[0][:-1]} and a port, which is not a valid endpoint with IPv6 addresses"
+    problem = f"COMMAND has {match[0][:-1]} and a port, which is not a valid endpoint with IPv6 addresses"
     return (f"{problem}: use {{MASTER_ENDPOINT}} for rank 0, or put the address in brackets",)
 
 
 def explain_variables(argv: Sequence[str]) -> tuple[str, ...]:
     """Warn about one of our variables, or a port variable, that no shell will expand."""
-    found = next(filter(None, map(_VARIABLE.search, argv)), None)
-    if found is not None:
-        name = next(filter(None, found.groups()))
-        return (f"COMMAND has {found[0]}, which is not expanded without a shell: use {{{name}}}",)
+    match = next(filter(None, map(_VARIABLE.search, argv)), None)
+    if match is not None:
+        name = next(filter(None, match.groups()))
+        return (f"COMMAND has {match[0]}, which is not expanded without a shell: use {{{name}}}",)
     port = next(filter(None, map(_PORT.search, argv)), None)
     if port is None:
         return ()
@@ -146,7 +148,7 @@ def _make_defaults(gang: GangInfo) -> dict[str, str]:
         "PET_NNODES": str(gang.size),
         "PET_NODE_RANK": str(gang.rank),
         # torchrun joins address and port by a colon, so its help asks for brackets around IPv6.
-        "PET_MASTER_ADDR": _bracket_ipv6(gang.master_address),
+        "PET_MASTER_ADDR": bracket_ipv6(gang.master_address),
         "PET_MASTER_PORT": str(gang.master_port),
     }
 
@@ -160,7 +162,3 @@ def _make_jax_defaults(gang: GangInfo) -> dict[str, str]:
         "JAX_NUM_PROCESSES": str(gang.size),
         "JAX_PROCESS_ID": str(gang.rank),
     }
-
-
-def _bracket_ipv6(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from unitagent.system import procfs
 from unitagent.workload.environment import MARKER
@@ -28,8 +29,7 @@ def make_marker(incarnation: str) -> str:
     return f"{incarnation}:{os.getpid()}:{me.ticks if me else 0}"
 
 
-@dataclass(frozen=True, slots=True)
-class KillResult:
+class KillResult(Struct, frozen=True):
     """The result for a former agent's workload: pids that were killed, and pids that survive SIGKILL."""
 
     ended: tuple[int, ...]
@@ -39,19 +39,22 @@ class KillResult:
 def kill_leftovers(unit: str, rank: int, timeout: float = 5.0) -> KillResult:
     """Kill what a dead agent of this rank left running, waiting at most ``timeout`` seconds. Blocks.
 
-    Processes of a living agent, and those in another PID namespace, are never touched: in doubt a process is
-    spared.
+    Processes of a living agent, and those in another PID namespace, are never touched; if in
+    doubt, a process is spared.
     """
     if not _proc_is_ours():
         return KillResult((), ())
-    found = find_leftovers(unit, rank)
-    for process in found:
-        procfs.kill_process(process)
+    leftovers = find_leftovers(unit, rank)
+    for process in leftovers:
+        procfs.signal_process(process)
     until = time.monotonic() + timeout
-    while (left := [process for process in found if _is_still_alive(process)]) and time.monotonic() < until:
+    while (
+        left := [process for process in leftovers if _is_still_alive(process)]
+    ) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
     return KillResult(
-        tuple(process.pid for process in found if process not in left), tuple(process.pid for process in left)
+        tuple(process.pid for process in leftovers if process not in left),
+        tuple(process.pid for process in left),
     )
 
 

@@ -13,8 +13,10 @@ import logging
 import math
 import os
 import signal
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.exits import Exit
 from unitagent.core.model import shorten_list
@@ -44,8 +46,7 @@ _ROUND_SECONDS = 0.05  # between two rounds of SIGKILL
 _SAMPLE_SECONDS = 0.5  # the most that sampling the resources may delay a stop
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class StopFailure(Struct, frozen=True):
     """Something of the workload that does not go away; ``why`` explains it."""
 
     why: str
@@ -103,7 +104,7 @@ class Workload:
         self._resources = ResourceRelease(gpus)
         self._release_seconds = release_seconds
         self._deadline = math.inf
-        self._ending: asyncio.Task[Stuck | None] | None = None
+        self._ending: asyncio.Task[StopFailure | None] | None = None
 
     @working_directory.in_start_directory()
     def spawn(
@@ -154,7 +155,7 @@ class Workload:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
-    async def stop(self, grace: float) -> Stuck | None:
+    async def stop(self, grace: float) -> StopFailure | None:
         """Stop the whole workload, whether its main process still runs or not.
 
         Return None once it is proven that nothing is left, or what could not be stopped. A second call joins
@@ -217,15 +218,18 @@ class Workload:
         pid = self._warm.start_process(argv, env, stderr) if self._warm is not None else None
         actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
         try:
-            return pid or os.posix_spawn(
-                path,
-                list(argv),
-                dict(env),
-                file_actions=actions,
-                setpgroup=0,
-                setsigmask=self._inherited.mask,
-                setsigdef=self._inherited.defaults,
-            )
+            if pid is not None:
+                return pid
+            with self._inherited.hand_down():
+                return os.posix_spawn(
+                    path,
+                    list(argv),
+                    dict(env),
+                    file_actions=actions,
+                    setpgroup=0,
+                    setsigmask=self._inherited.mask,
+                    setsigdef=self._inherited.defaults,
+                )
         except (OSError, ValueError) as error:
             raise command.explain_spawn_error(argv[0], error) from error
         finally:
@@ -241,9 +245,9 @@ class Workload:
             ended = replace(ended, left=len(living))
         self._on_exit(ended, self._stderr.read_tail() if self._stderr is not None else [])
 
-    async def _end_workload(self, *, polite: bool) -> Stuck | None:
+    async def _end_workload(self, *, polite: bool) -> StopFailure | None:
         try:
-            if polite:
+            if polite and (self.pid is not None or not await self._is_gone()):
                 await self.sample_resources()
             stuck = None if polite and await self._terminate_politely() else await self._kill_until_gone()
             self._terminal.take_back()
@@ -271,10 +275,10 @@ class Workload:
     def _terminate_others(self, asked: int | None) -> None:
         for process in self._find_living():
             if process.group != asked:
-                procfs.kill_process(process, signal.SIGTERM)
-                procfs.kill_process(process, signal.SIGCONT)
+                procfs.signal_process(process, signal.SIGTERM)
+                procfs.signal_process(process, signal.SIGCONT)
 
-    async def _kill_until_gone(self) -> Stuck | None:
+    async def _kill_until_gone(self) -> StopFailure | None:
         """SIGKILL all descendants until nothing is left: new children may appear while we list them."""
         give_up = _get_time() + self._kill_seconds
         while not await self._is_gone():
@@ -284,15 +288,18 @@ class Workload:
             await self._reaper.wait_for_change(_ROUND_SECONDS)
         return None
 
-    async def _release_resources(self) -> Stuck | None:
+    async def _release_resources(self) -> StopFailure | None:
         """Release what outlives processes; log what stays held, and report a GPU, without which nothing can
         start.
         """
-        await run_in_thread_or_here(self._shm.remove_leftovers)
+        if self._shm.has_leftovers():
+            await run_in_thread_or_here(self._shm.remove_leftovers)
+        if self._resources.is_free():  # as most are; a thread would take longer to begin than the glance
+            return None
         left = await run_in_thread_or_here(lambda: self._resources.wait_until_free(self._release_seconds))
         for held in (*left.ports, *left.held_by_others):
             _log.warning("the workload is gone, but %s", held)
-        return Stuck(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
+        return StopFailure(f"the workload is gone, but {', '.join(left.gpus)}") if left.gpus else None
 
     async def _is_gone(self) -> bool:
         """Whether nothing is left: proven, or as far as we can see if the kernel does not hand us orphans."""
@@ -307,7 +314,7 @@ class Workload:
         table = procfs.read_process_table()
         living = self._find_living(table)
         for process in living:
-            procfs.kill_process(process)
+            procfs.signal_process(process)
         known = {process.pid for process in living}
         others = {
             process.group
@@ -330,16 +337,16 @@ class Workload:
     def _find_living(self, table: Mapping[int, procfs.Process] | None = None) -> list[procfs.Process]:
         processes = procfs.read_process_table() if table is None else table
         spared = frozenset(self._reaper.services)
-        found = procfs.select_descendants(processes, os.getpid(), spared)
+        members = procfs.select_descendants(processes, os.getpid(), spared)
         if not self._reaper.adopts_orphans:
-            found += leftovers.find_escaped(processes, spared.union(one.pid for one in found))
-        return found
+            members += leftovers.find_escaped(processes, spared.union(one.pid for one in members))
+        return members
 
 
-def _explain_unkillable(processes: list[procfs.Process]) -> Stuck:
+def _explain_unkillable(processes: list[procfs.Process]) -> StopFailure:
     """Describe the processes that survived SIGKILL; state D means stuck in the kernel."""
     names = ", ".join(shorten_list([f"{one.pid} ({one.name}, state {one.state})" for one in processes]))
-    return Stuck(f"SIGKILL did not end {names or 'a process that is not visible here'}")
+    return StopFailure(f"SIGKILL did not end {names or 'a process that is not visible here'}")
 
 
 def _get_time() -> float:

@@ -23,8 +23,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.exits import Exit, from_wait_status
 from unitagent.system import procfs
@@ -45,14 +47,13 @@ _SHARE, _LONGEST = (
     1000,
     30.0,
 )  # pause after a check: this multiple of its duration, and at most this many seconds
-_VAIN = 4.0  # seconds of pause at most after a search that found nothing: the births were foreign
+_MAX_SEARCH_PAUSE = 4.0  # seconds of pause at most after a search that found nothing: the births were foreign
 _STOPPED = (0, 128 + signal.SIGTERM)
 _NEEDED = "the workload cannot run without it"
 _EXIT_STATUS = 49  # index in /proc/PID/stat after the name, proc(5) field 52: the wait status of a zombie
 
 
-@dataclass(frozen=True, slots=True)
-class DeadProcess:
+class DeadProcess(Struct, frozen=True):
     """A dead descendant that the workload has not noticed, or cannot run without.
 
     Attributes:
@@ -77,8 +78,8 @@ def find_killed_zombies(relatives: Sequence[procfs.Process]) -> frozenset[DeadPr
     """Return the killed zombies among our descendants, except our own children. Blocks."""
     me = os.getpid()
     dead = (one for one in relatives if one.state == "Z" and one.parent != me and one.name != TEMPLATE)
-    found = (DeadProcess(one.pid, one.name, one.ticks, _read_exit(one)) for one in dead)
-    return frozenset(one for one in found if one.exit is not None and one.exit.signal)
+    zombies = (DeadProcess(one.pid, one.name, one.ticks, _read_exit(one)) for one in dead)
+    return frozenset(one for one in zombies if one.exit is not None and one.exit.signal)
 
 
 def _read_exit(process: procfs.Process) -> Exit | None:
@@ -108,12 +109,16 @@ class DescendantTracker:
 
     def list_current(self, spared: Collection[int], *, born: bool) -> list[procfs.Process]:
         """Return the descendants, except ``spared`` ones and theirs; ``born``: search for new ones."""
-        found = {one.pid: one for one in procfs.find_descendants(os.getpid(), spared)} if born else {}
+        descendants = {one.pid: one for one in procfs.find_descendants(os.getpid(), spared)} if born else {}
         for pid, old in self._known.items():
-            if pid not in found and (now := procfs.read_process(pid)) is not None and now.ticks == old.ticks:
-                found[pid] = now
-        self._known = found
-        return list(found.values())
+            if (
+                pid not in descendants
+                and (now := procfs.read_process(pid)) is not None
+                and now.ticks == old.ticks
+            ):
+                descendants[pid] = now
+        self._known = descendants
+        return list(descendants.values())
 
 
 class RequiredProcesses:
@@ -189,16 +194,16 @@ class LivenessCheck:
         if searches:  # search again after a change: a process that ended may have hidden its child meanwhile
             again, self._again = self._again, self._tracker.pids != known
             self._born = self._born or self._again
-        found = again or not self._tracker.pids <= known
-        self._schedule_next(time.thread_time() - began, searches=searches, found=found)
+        has_new = again or not self._tracker.pids <= known
+        self._schedule_next(time.thread_time() - began, searches=searches, has_new=has_new)
         return dead
 
-    def _schedule_next(self, took: float, *, searches: bool, found: bool) -> None:
+    def _schedule_next(self, took: float, *, searches: bool, has_new: bool) -> None:
         """Schedule the next check of this kind; searches that find nothing become rarer."""
         self.is_quick = took < _QUICK
         rest = 0.0 if self.is_quick else min(_SHARE * took, _LONGEST)
         if searches:
-            self._vain = 0.0 if found else min(2 * self._vain or 1.0, _VAIN)
+            self._vain = 0.0 if has_new else min(2 * self._vain or 1.0, _MAX_SEARCH_PAUSE)
             self._searches_at = time.monotonic() + max(rest, self._vain)
         else:
             self._reads_at = time.monotonic() + rest

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.system import procfs
+from unitagent.system.cgroups import find_memory_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PROC_SELF = Path("/proc/self")
-
-# proc(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, super options.
-_MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*?- (cgroup2?) \S+ (\S+)$")
 
 _EXACT = 0.25  # share of the aftermath within which a kill is dated
 _COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
@@ -75,42 +73,12 @@ class OomCounter:
 def _read_oom_kills(path: str) -> int | None:
     """Read a counter; None if it does not exist."""
     try:
-        found = _COUNT.search(procfs.read_line(path))
+        match = _COUNT.search(procfs.read_line(path))
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
 def _find_counter_files(proc_self: Path) -> Iterator[Path]:
-    try:
-        groups = dict(_parse_groups((proc_self / "cgroup").read_text()))
-        mounts = (proc_self / "mountinfo").read_text().splitlines()
-    except (OSError, ValueError):
-        return
-    for mount in mounts:
-        if (found := _MOUNT.match(mount)) is None:
-            continue
-        root, point, kind, options = map(_unescape_path, found.groups())
-        if kind == "cgroup2" and "" in groups:
-            yield _locate_group(point, root, groups[""]) / "memory.events"
-        elif kind == "cgroup" and "memory" in options.split(",") and "memory" in groups:
-            yield _locate_group(point, root, groups["memory"]) / "memory.oom_control"
-
-
-def _parse_groups(text: str) -> Iterator[tuple[str, str]]:
-    """Yield controller and path; the empty name is v2's (cgroups(7): lines of ``id:controllers:path``)."""
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            yield controller, path
-
-
-def _locate_group(point: str, root: str, group: str) -> Path:
-    """Return the path of a control group below a mount that shows only the tree below ``root``."""
-    if group == root or not group.startswith(root.rstrip("/") + "/"):
-        return Path(point)  # a container's mount often shows just its own group
-    return Path(point) / group[len(root.rstrip("/")) + 1 :]
-
-
-def _unescape_path(word: str) -> str:
-    return word.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    for group in find_memory_groups(proc_self):
+        yield group.folder / ("memory.events" if group.version > 1 else "memory.oom_control")

@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from msgspec import Struct
+
 from unitagent.system import procfs
+from unitagent.system.tcp_sockets import TcpSocket, list_listeners, query_listeners
 from unitagent.workload import leftovers
-from unitagent.workload.tcp_listeners import Inode, list_listeners
 
 _POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class HeldResources:
+class HeldResources(Struct, frozen=True):
     """What was not released, as clauses for a message.
 
     Attributes:
@@ -51,7 +51,7 @@ class ResourceRelease:
         self._gpus = gpus
         self._since: int | None = None
         self._block: frozenset[int] = frozenset()
-        self._sockets: set[Inode] = set()
+        self._sockets: set[str] = set()
         self._devices: set[str] = set()
         self._alone = os.getpid() == 1
 
@@ -68,6 +68,17 @@ class ResourceRelease:
                 self._sockets.add(target)
             elif target.startswith(self._gpus):
                 self._devices.add(target)
+
+    def is_free(self) -> bool:
+        """Whether a glance that never blocks shows that nothing is held: there is no GPU, and among the
+        listeners that the kernel lists there is none of the workload's.
+        """
+        if has_gpus(self._gpus):
+            return False
+        try:
+            return not self._wants_ports() or not any(self._find_own_listeners(query_listeners()))
+        except OSError:
+            return False
 
     def wait_until_free(self, limit: float) -> HeldResources:
         """Wait until everything is released, at most ``limit`` seconds; return what is not. Blocks."""
@@ -90,11 +101,16 @@ class ResourceRelease:
         )
 
     def _find_held_ports(self) -> Iterator[str]:
-        if not (self._sockets or self._block):
+        if not self._wants_ports():
             return
-        for inode, port in list_listeners():
-            if inode in self._sockets or port in self._block:
-                yield f"port {port} is still in use by {_describe_owner(inode)}"
+        for listener in self._find_own_listeners(list_listeners()):
+            yield f"port {listener.port} is still in use by {_describe_owner(listener.link)}"
+
+    def _wants_ports(self) -> bool:
+        return bool(self._sockets or self._block)
+
+    def _find_own_listeners(self, listeners: Iterable[TcpSocket]) -> Iterator[TcpSocket]:
+        return (one for one in listeners if one.link in self._sockets or one.port in self._block)
 
     def _is_relevant(self, process: procfs.Process, device: str) -> bool:
         """Whether it started after the workload, and uses a GPU of the workload."""
@@ -106,10 +122,15 @@ def _describe_holder(process: procfs.Process, device: str) -> str:
     return f"{device} is still held by process {process.pid} ({process.name})"
 
 
+def has_gpus(devices: str) -> bool:
+    """Whether this machine has GPUs; ``devices`` is the prefix of their paths."""
+    folder, _, beginning = devices.rpartition("/")
+    return any(Path(folder or "/").glob(f"{beginning}[0-9]*"))
+
+
 def find_gpu_holders(devices: str) -> Iterator[tuple[procfs.Process, str]]:
     """Yield visible processes and the GPU that each holds; ``devices`` is the prefix of the paths. Blocks."""
-    folder, _, beginning = devices.rpartition("/")
-    if not any(Path(folder or "/").glob(f"{beginning}[0-9]*")):
+    if not has_gpus(devices):
         return
     for process in procfs.read_process_table().values():
         opened = {target for _, target in procfs.list_open_files(process.pid) if target.startswith(devices)}
@@ -118,8 +139,8 @@ def find_gpu_holders(devices: str) -> Iterator[tuple[procfs.Process, str]]:
                 yield process, device
 
 
-def _describe_owner(inode: Inode) -> str:
+def _describe_owner(link: str) -> str:
     for process in procfs.read_process_table().values():
-        if any(target == inode for _, target in procfs.list_open_files(process.pid)):
+        if any(target == link for _, target in procfs.list_open_files(process.pid)):
             return f"process {process.pid} ({process.name})"
     return "a process that is not visible here"

@@ -4,16 +4,15 @@ A file is removed if all of this holds:
 
 1. It was not there when the workload was spawned (name and inode), it is a regular file at the top level, and
    our user owns it.
-2. No process has it open or mapped. The kernel knows that for all namespaces, including processes that we
-   cannot
-   see: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that no other process has open
-       or mapped.
+2. No process has it open or mapped. The kernel knows that for all namespaces, including processes that are
+   invisible here: it grants an exclusive lease (``F_SETLEASE``, fcntl(2)) only on a file that no other
+   process has open or mapped.
 3. A process of our workload was seen to have it open or mapped for writing. The folder may be shared with
    other containers (of a pod, ``--ipc=container:``, ``--ipc=host``), whose processes are not visible here,
    and nothing shows which process made a file. So new files are sampled while they are in use: a file of a
    neighbour is not ours, even if our workload reads it.
 
-In doubt a file stays: a leak, but never the loss of a foreign file.
+If in doubt, a file stays: a leak is better than the loss of somebody else's file.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ _log = logging.getLogger(__name__)
 _FOLDER = Path("/dev/shm")  # noqa: S108 - the folder that is watched
 
 _FRESH = 1_000_000_000  # nanoseconds in which two changes of a folder may have the same timestamp
-_LOOKS = 10  # at a new file, before it counts as foreign
-_NAMED = 5  # file names in a message
+_SAMPLES = 10  # at a new file, before it counts as foreign
+_MAX_NAMED = 5  # file names in a message
 
 Inode = int
 
@@ -77,7 +76,7 @@ class SharedMemory:
             inode for name, inode in self._list_files() if (name, inode) not in (self._before or ())
         } - self._seen
         self._looks = Counter({inode: self._looks[inode] + 1 for inode in new})
-        worth = any(looks <= _LOOKS for looks in self._looks.values())
+        worth = any(looks <= _SAMPLES for looks in self._looks.values())
         self._open = self._open or worth
         return worth
 
@@ -87,6 +86,10 @@ class SharedMemory:
         """
         for pid in pids:
             self._seen.update(_list_writable(pid, f"{self._folder}/"))
+
+    def has_leftovers(self) -> bool:
+        """Whether there are new files for :meth:`remove_leftovers`; as cheap as listing a folder."""
+        return self._before is not None and any(file not in self._before for file in self._list_files())
 
     def remove_leftovers(self) -> list[str]:
         """Remove the files that the workload left, once per workload; return their names. Blocks."""
@@ -102,7 +105,7 @@ class SharedMemory:
                 unsure.append(name)
         self._before = None
         if others := [name for name, inode in new if inode not in self._seen]:
-            names = ", ".join(others[:_NAMED])
+            names = ", ".join(others[:_MAX_NAMED])
             _log.info(
                 "leaving %d new files in %s that other processes seem to have made: %s",
                 len(others),

@@ -1,7 +1,9 @@
 """Which signals are ours, which are forwarded to the workload, what it inherits; and the controlling
 terminal.
 
-SIGTERM and SIGINT ask this instance to stop. Every other signal that can be caught and does not mean "this
+SIGTERM and SIGINT ask this instance to stop, even if they were ignored or blocked when the agent was started:
+a shell without job control starts what it runs in the background with SIGINT ignored, and a platform that
+sends it means it. Every other signal that can be caught and does not mean "this
 program is broken" is forwarded (tini's list). A workload must not notice that an agent runs it: it starts
 with the signal mask and the ignored signals that the agent itself was started with. The terminal is lent to
 the workload's process group while it runs (``docker run -it``), if stdin is a terminal and our own group is
@@ -14,11 +16,12 @@ import asyncio
 import contextlib
 import signal
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 import os
@@ -42,8 +45,7 @@ _OURS_ALONE = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class InheritedSignals:
+class InheritedSignals(Struct, frozen=True):
     """The signal state that this process was started with.
 
     Attributes:
@@ -60,6 +62,19 @@ class InheritedSignals:
     def defaults(self) -> frozenset[int]:
         """Signals to reset to their default in a child, because we or Python ignore them."""
         return (_TERMINAL | BLOCKED) - self.ignored
+
+    @contextlib.contextmanager
+    def hand_down(self) -> Iterator[None]:
+        """Ignore, while a process is spawned, the stop signals that it inherits as ignored and that we act
+        on: posix_spawn can only reset a signal. One that comes in this moment is lost.
+        """
+        acted_on = {number: signal.signal(number, signal.SIG_IGN) for number in STOP & self.ignored}
+        try:
+            yield
+        finally:
+            for number, handler in acted_on.items():
+                signal.signal(number, handler)
+                signal.siginterrupt(number, False)
 
 
 def read_inherited_signals(mask: frozenset[int] | None = None) -> InheritedSignals:
@@ -153,7 +168,7 @@ def install_handlers(
     for number in select_forwarded(inherited) - BLOCKED:
         handle_signal(number, forward)
     _handle_blocked(forward)
-    for number in STOP - inherited.ignored:
+    for number in STOP:
         handle_signal(number, on_stop)
     for swallowed in _TERMINAL:
         signal.signal(swallowed, signal.SIG_IGN)

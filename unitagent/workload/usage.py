@@ -42,8 +42,8 @@ class ProcessUsage:
 
 def sample_usage(pids: Iterable[int]) -> list[ProcessUsage]:
     """Return the usage of these processes, by pid, without those that are gone or zombies. Blocks."""
-    found = (_sample_process(pid) for pid in sorted(pids))
-    return [usage for usage in found if usage is not None]
+    usages = (_sample_process(pid) for pid in sorted(pids))
+    return [usage for usage in usages if usage is not None]
 
 
 def _sample_process(pid: int) -> ProcessUsage | None:

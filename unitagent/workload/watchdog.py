@@ -62,19 +62,19 @@ def find_process(pid: int) -> ProcessStat | None:
 
 def list_processes() -> list[ProcessStat]:
     """Return all visible processes."""
-    found = (find_process(int(name)) for name in os.listdir("/proc") if name.isdecimal())
-    return [process for process in found if process is not None]
+    processes = (find_process(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    return [process for process in processes if process is not None]
 
 
 def select_descendants(processes: list[ProcessStat], roots: set[int], spared: set[int]) -> list[ProcessStat]:
     """Return the descendants of ``roots``, except spared ones and theirs."""
-    found: list[ProcessStat] = []
+    descendants: list[ProcessStat] = []
     while roots:
         spared = spared | roots
         born = [one for one in processes if one.parent in roots and one.pid not in spared]
         roots = {one.pid for one in born}
-        found += born
-    return found
+        descendants += born
+    return descendants
 
 
 def select_marked(processes: list[ProcessStat], agent: ProcessStat) -> list[ProcessStat]:
@@ -161,12 +161,12 @@ class Watchdog:
         for round_ in range(_ROUNDS):
             if hanging and self._has_message(0):
                 return
-            found = [process for process in self._find_workload(hanging=hanging) if process.alive]
-            if not found:
+            processes = [process for process in self._find_workload(hanging=hanging) if process.alive]
+            if not processes:
                 return
             if hanging and round_ == 0:
                 report_kill()
-            for process in found:
+            for process in processes:
                 kill_process(process)
             time.sleep(_ROUND)
 

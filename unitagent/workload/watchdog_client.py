@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_APART = 0.2  # seconds between two messages
+_MESSAGE_INTERVAL = 0.2  # seconds between two messages
 _LOOK = 1.0  # seconds between two checks whether it is stopped
 _STOPPED = frozenset("Tt")  # states of proc(5): stopped by a signal, by a tracer
 _PAUSE = 0.5  # seconds before another watchdog is started
@@ -57,6 +57,7 @@ class WatchdogClient:
         self._reports = -1  # the watchdog reports through this
         self._spared: Collection[int] = ()
         self._armed = False
+        self._unneeded = False
         self._last_contact = -math.inf
         self._checked_at = -math.inf
         self._was_stopped = False
@@ -106,8 +107,8 @@ class WatchdogClient:
                 "has killed its workload",
                 now - self._last_contact,
             )
-        left = since + timeout - now
-        if left > 0 and (not self._armed or since - self._last_contact >= _APART):
+        left, self._unneeded = since + timeout - now, False
+        if left > 0 and (not self._armed or since - self._last_contact >= _MESSAGE_INTERVAL):
             self._armed, self._last_contact = True, since
             self._send_words(f"{left:.3f}", *map(str, self._spared))
 
@@ -117,12 +118,17 @@ class WatchdogClient:
         stopped = seen is not None and seen.state in _STOPPED
         if seen is not None and stopped and self._was_stopped:
             _log.warning("the watchdog has been stopped (SIGSTOP or a debugger): killing it")
-            procfs.kill_process(seen)
+            procfs.signal_process(seen)
         self._was_stopped = stopped
 
     def disarm(self) -> None:
-        """Tell the watchdog that there is no workload."""
-        if self._armed:
+        """Tell the watchdog that there is no workload; to be called often.
+
+        Not at once: after a restart there is one again within milliseconds, and until then nothing that an
+        armed watchdog could kill.
+        """
+        self._unneeded = True
+        if self._armed and time.monotonic() - self._last_contact >= _MESSAGE_INTERVAL:
             self._armed = False
             self._send_words(_DISARM)
             self.has_killed()  # a report about this workload is not about the next one
@@ -140,7 +146,7 @@ class WatchdogClient:
         if self._pipe >= 0:
             os.close(self._pipe)
             os.close(self._reports)
-        if self.pid and not self._armed:
+        if self.pid and (self._unneeded or not self._armed):
             os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), _END)

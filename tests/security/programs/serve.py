@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.probes.agents import FakeAnswers, instance, status
 from unitagent.core.model import InstanceState
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.probes.server import ProbeServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unitagent.probes.answers import ProcessFields
 
 
 class Large(FakeAnswers):
@@ -27,8 +32,8 @@ class Large(FakeAnswers):
         ]
         return status(size=self.size, instances=instances)
 
-    def metrics(self) -> bytes:
-        return self.counters.render(self.status(), time.monotonic())
+    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+        return self.counters.render(self.status(), time.monotonic(), Gauges(processes=processes))
 
 
 async def _serve() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.simulation.boards import KEYS
 from tests.simulation.instance import Instance
+from tests.simulation.stores import KEYS
 from tests.simulation.world import World
 
 

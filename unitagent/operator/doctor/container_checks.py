@@ -50,11 +50,11 @@ def _free_shm() -> int | None:
     return seen.f_bavail * seen.f_frsize if os.access(_SHM, os.W_OK) else None
 
 
-def judge_limits(limits: Limits, *, rdma: bool) -> Iterator[Finding]:
-    """Judge the limits; locked memory only matters with RDMA."""
+def judge_limits(limits: Limits, *, rdma: bool, agent_files: int = 0) -> Iterator[Finding]:
+    """Judge the limits; locked memory only matters with RDMA. The agent itself may open ``agent_files``."""
     yield _judge_shm(limits.shm)
     yield _judge_memlock(limits.memlock, rdma=rdma)
-    yield _judge_files(*limits.files)
+    yield _judge_files(*limits.files, agent_files)
 
 
 def _judge_shm(free: int | None) -> Finding:
@@ -74,13 +74,17 @@ def _judge_shm(free: int | None) -> Finding:
 def _judge_memlock(memlock: int, *, rdma: bool) -> Finding:
     if memlock == UNLIMITED:
         return ok("memlock", "locked memory is not limited")
-    said = f"locked memory is limited to {memlock // 1024} KiB"
+    detail = f"locked memory is limited to {memlock // 1024} KiB"
     if not rdma:
-        return ok("memlock", f"{said}, which matters for RDMA only")
-    return warn("memlock", f"{said}: RDMA cannot register its buffers", "docker run --ulimit memlock=-1")
+        return ok("memlock", f"{detail}, which matters for RDMA only")
+    return warn("memlock", f"{detail}: RDMA cannot register its buffers", "docker run --ulimit memlock=-1")
 
 
-def _judge_files(now: int, most: int) -> Finding:
+def _judge_files(now: int, most: int, agent_files: int) -> Finding:
+    raised = f"docker run --ulimit nofile={_LEAST_FILES + 1}:{_LEAST_FILES + 1}"
+    if now != UNLIMITED and now < agent_files:
+        too_few = f"too low for the agent of a Unit of this size, which may open {agent_files}"
+        return warn("nofile", f"the limit of open files is {now}: {too_few}", raised)
     if now == UNLIMITED or now >= _LEAST_FILES:
         return ok("nofile", "the limit of open files is high enough")
     if most == UNLIMITED or most >= _LEAST_FILES:
@@ -88,7 +92,7 @@ def _judge_files(now: int, most: int) -> Finding:
     return warn(
         "nofile",
         f"the limit of open files is {now} ({most} at most): too low for vLLM or Ray under load",
-        f"docker run --ulimit nofile={_LEAST_FILES + 1}:{_LEAST_FILES + 1}",
+        raised,
     )
 
 
@@ -123,8 +127,8 @@ def judge_rdma(devices: RdmaDevices, ifname: str, *, wanted: bool) -> Iterator[F
         yield warn("rdma", f"{devices.own} belongs to {ifname}: {'; '.join(devices.problems)}{table}", remedy)
     elif wanted:
         seen = ", ".join(devices.names) or "none at all"
-        said = f"UNIT_RDMA=auto, but no RDMA device belongs to {ifname} (there is {seen}): {without}"
-        yield warn("rdma", said, "set COMM_IFNAME to the RDMA interface, or UNIT_RDMA=off")
+        detail = f"UNIT_RDMA=auto, but no RDMA device belongs to {ifname} (there is {seen}): {without}"
+        yield warn("rdma", detail, "set COMM_IFNAME to the RDMA interface, or UNIT_RDMA=off")
     elif devices.names:
         yield ok("rdma", f"no device belongs to {ifname} (there is {', '.join(devices.names)}): {without}")
 
@@ -138,11 +142,11 @@ def judge_gpus(gpus: int, holders: Sequence[tuple[int, str, str]]) -> Iterator[F
 
     """
     if holders:
-        told = ", ".join(f"{device} by process {pid} ({name})" for pid, name, device in holders)
+        detail = ", ".join(f"{device} by process {pid} ({name})" for pid, name, device in holders)
         remedy = (
             "stop them (`kill PID`), or give this container other GPUs: an engine needs all of their memory"
         )
-        yield warn("gpus", f"in use: {told}", remedy)
+        yield warn("gpus", f"in use: {detail}", remedy)
     elif gpus:
         yield ok("gpus", f"no other visible process uses any of the {gpus}")
 
@@ -159,12 +163,12 @@ def judge_init(pid: int, first: str, *, subreaper: bool) -> Finding:
     if pid == 1:
         return ok("init", "this is PID 1")
     if not subreaper:
-        said = "orphans do not become our children (prctl PR_SET_CHILD_SUBREAPER is refused)"
-        return fail("init", said, "make unitagent the ENTRYPOINT, or allow prctl in the seccomp profile")
+        detail = "orphans do not become our children (prctl PR_SET_CHILD_SUBREAPER is refused)"
+        return fail("init", detail, "make unitagent the ENTRYPOINT, or allow prctl in the seccomp profile")
     if first in _SHELLS:
-        said = f"PID 1 is {first}, which does not forward SIGTERM to an agent below it"
+        detail = f"PID 1 is {first}, which does not forward SIGTERM to an agent below it"
         remedy = 'ENTRYPOINT ["unitagent", "run", "--"] in exec form, or `exec unitagent run` in the script'
-        return warn("init", said, remedy)
+        return warn("init", detail, remedy)
     return ok("init", f"PID 1 is {first or 'not visible'}; an agent here would be a subreaper")
 
 
@@ -177,6 +181,38 @@ def detect_engine(environ: Mapping[str, str], root: Path = Path("/")) -> str:
     return "Podman" if (root / "run/.containerenv").exists() else ""
 
 
+def judge_caches(folder: str, origin: str, *, lost: bool) -> Finding:
+    """Judge where an engine keeps the kernels and graphs that it compiled.
+
+    Args:
+        folder: where.
+        origin: what says so.
+        lost: it ends with the container.
+
+    """
+    where = f"compiled kernels and graphs are kept in {folder} ({origin})"
+    if not lost:
+        return ok("caches", where)
+    remedy = "mount a volume and set UNIT_CACHE_DIR to a folder there"
+    return warn("caches", f"{where}, which ends with the container: a rebuilt one compiles again", remedy)
+
+
+def judge_warm_files(problem: str, bypass: str) -> Finding:
+    """Judge UNIT_WARM_FILES.
+
+    Args:
+        problem: why nothing can be read ahead; empty if it can.
+        bypass: the word of COMMAND that makes its engine load past the page cache; empty if there is none.
+
+    """
+    if problem:
+        return warn("warm files", f"nothing is read ahead: {problem}", "correct or unset UNIT_WARM_FILES")
+    if bypass:
+        detail = f"COMMAND has {bypass}: its engine does not load from the page cache"
+        return warn("warm files", detail, f"unset UNIT_WARM_FILES, or take {bypass} out")
+    return ok("warm files", "all of UNIT_WARM_FILES can be read ahead")
+
+
 def judge_grace(grace: float, source: str, runtime: str) -> Finding:
     """Judge the stop grace; the container's own is not visible from inside, so defaults are assumed.
 
@@ -186,16 +222,16 @@ def judge_grace(grace: float, source: str, runtime: str) -> Finding:
         runtime: the engine's name, from :func:`detect_engine`.
 
     """
-    said = f"a stop takes up to {grace:g} s (UNIT_STOP_GRACE_SECONDS)"
+    detail = f"a stop takes up to {grace:g} s (UNIT_STOP_GRACE_SECONDS)"
     if source.startswith("service file"):
-        return ok("grace", f"{said}, as the service file's grace period allows")
+        return ok("grace", f"{detail}, as the service file's grace period allows")
     usual = _PATIENCE.get(runtime)
     if usual is None:
-        return ok("grace", f"{said}; the container's own grace must be longer")
+        return ok("grace", f"{detail}; the container's own grace must be longer")
     if grace < usual:
-        return ok("grace", f"{said}; {runtime} waits {usual:g} s by default")
+        return ok("grace", f"{detail}; {runtime} waits {usual:g} s by default")
     remedy = (
         f"give the container {grace + 5:g} s: docker run --stop-timeout, stop_grace_period in Compose, "
         "terminationGracePeriodSeconds in Kubernetes; or set UNIT_STOP_GRACE_SECONDS lower"
     )
-    return warn("grace", f"{said}, but {runtime} waits only {usual:g} s by default", remedy)
+    return warn("grace", f"{detail}, but {runtime} waits only {usual:g} s by default", remedy)

@@ -15,9 +15,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from unitagent import setting_parsers
-from unitagent.agent.launch import list_replaced_variables
+from unitagent import engine_commands, setting_parsers
+from unitagent.agent.launch import list_replaced_variables, place_caches
 from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
+from unitagent.core.probe_paths import LIVE
 from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
@@ -26,17 +27,21 @@ from unitagent.operator.doctor import container_checks, network_checks, store_ch
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 from unitagent.operator.doctor.store_checks import query_store
 from unitagent.operator.store_locator import ask_own_agent
+from unitagent.probes.admission import count_wanted_places
 from unitagent.settings import Resolved, Settings
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
 from unitagent.system import procfs
-from unitagent.system.addresses import is_loopback, join_host_port
+from unitagent.system.addresses import is_loopback
+from unitagent.system.host_port import join_host_port
+from unitagent.system.memory import read_available
 from unitagent.system.threads import run_in_thread_or_here
+from unitagent.workload import engine_caches, file_warmer
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.reaper import become_subreaper
 from unitagent.workload.resource_release import find_gpu_holders
 
-_CARD_SECONDS = 2.0
+_INTERFACE_SECONDS = 2.0
 _GPUS = "/dev/nvidia"  # prefix of the paths of GPUs; a number follows
 _TIMEOUT = 5.0  # seconds for a store, a resolver or a peer
 
@@ -61,8 +66,8 @@ def parse_peer(text: str) -> Peer:
 
 def examine_container(resolve: Callable[[bool], Resolved], peers: Sequence[Peer]) -> Findings:
     """Run every check; ``resolve`` returns the settings, with or without an identity."""
-    found, findings = _resolve_partially(resolve)
-    return [*findings, *asyncio.run(_run_checks(found, peers))]
+    resolved, findings = _resolve_partially(resolve)
+    return [*findings, *asyncio.run(_run_checks(resolved, peers))]
 
 
 def _resolve_partially(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | None, list[Finding]]:
@@ -70,18 +75,18 @@ def _resolve_partially(resolve: Callable[[bool], Resolved]) -> tuple[Resolved | 
     problems: list[Finding] = []
     for identity in (True, False):
         try:
-            found = resolve(identity)
+            resolved = resolve(identity)
         except ConfigurationError as error:
             remedy = "correct this, then check with `unitagent env`"
             problems = problems or [fail("settings", problem, remedy) for problem in error.problems]
             continue
-        warnings = [warn("settings", text, "see `unitagent env`") for text in found.warnings]
-        return found, [*problems, *warnings] or [ok("settings", _describe_instance(found))]
+        warnings = [warn("settings", text, "see `unitagent env`") for text in resolved.warnings]
+        return resolved, [*problems, *warnings] or [ok("settings", _describe_instance(resolved))]
     return None, problems
 
 
-def _describe_instance(found: Resolved) -> str:
-    settings, platform = found.settings, f" ({found.platform})" if found.platform else ""
+def _describe_instance(resolved: Resolved) -> str:
+    settings, platform = resolved.settings, f" ({resolved.platform})" if resolved.platform else ""
     rank = "a free rank" if settings.rank is None else f"rank {settings.rank}"
     return f"{rank} of {settings.size} of Unit {settings.unit}{platform}"
 
@@ -91,7 +96,7 @@ class _Instance:
     """This instance, as far as it is known; ``agent``: whether one answers at its probe address."""
 
     found: Resolved
-    place: variable_checks.Placement
+    place: variable_checks.AddressContext
     agent: bool
 
     @property
@@ -99,17 +104,17 @@ class _Instance:
         return self.found.settings
 
 
-async def _run_checks(found: Resolved | None, peers: Sequence[Peer]) -> Findings:
-    if found is None:
-        return await asyncio.to_thread(_check_machine, None, variable_checks.Placement())
-    ifname, ip, addressed = await _check_address(found.settings)
-    place = _build_placement(found, ip, ifname)
-    here = _Instance(found, place, await asyncio.to_thread(_agent_answers, found.settings))
+async def _run_checks(resolved: Resolved | None, peers: Sequence[Peer]) -> Findings:
+    if resolved is None:
+        return await asyncio.to_thread(_check_machine, None, variable_checks.AddressContext())
+    ifname, ip, addressed = await _check_address(resolved.settings)
+    place = _build_address_context(resolved, ip, ifname)
+    here = _Instance(resolved, place, await asyncio.to_thread(_agent_answers, resolved.settings))
     looks: list[Awaitable[Findings]] = [
         _check_leader(here),
         _check_store(here),
         asyncio.to_thread(_check_ports, here),
-        asyncio.to_thread(_check_machine, found, place),
+        asyncio.to_thread(_check_machine, resolved, place),
         *(
             run_in_thread_or_here(partial(_check_peer, one, ip))
             for one in [*peers, *await asyncio.to_thread(_find_other_ranks, here)]
@@ -118,10 +123,10 @@ async def _run_checks(found: Resolved | None, peers: Sequence[Peer]) -> Findings
     return [addressed, *(finding for seen in await asyncio.gather(*looks) for finding in seen)]
 
 
-def _build_placement(found: Resolved, ip: str, ifname: str) -> variable_checks.Placement:
-    settings, told = found.settings, found.settings.master_address or ""
-    leader = tuple(filter(None, (ip, told) if settings.rank == 0 else (told,)))
-    return variable_checks.Placement(ip, ifname, settings.rank, settings.size, leader)
+def _build_address_context(resolved: Resolved, ip: str, ifname: str) -> variable_checks.AddressContext:
+    settings, master_address = resolved.settings, resolved.settings.master_address or ""
+    leader = tuple(filter(None, (ip, master_address) if settings.rank == 0 else (master_address,)))
+    return variable_checks.AddressContext(ip, ifname, settings.rank, settings.size, leader)
 
 
 def _find_other_ranks(here: _Instance) -> list[Peer]:
@@ -139,7 +144,7 @@ def _find_other_ranks(here: _Instance) -> list[Peer]:
 async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
     try:
         address = await find_instance_address(
-            settings.ifname, settings.rank_ip, _CARD_SECONDS, lambda _: None
+            settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, lambda _: None
         )
     except ConfigurationError as error:
         remedy = "attach the network to this container"
@@ -151,9 +156,7 @@ async def _check_address(settings: Settings) -> tuple[str, str, Finding]:
 def _agent_answers(settings: Settings) -> bool:
     if not settings.http_port:
         return False
-    return probe_client.send_probe(
-        probe_client.PATHS["live"], settings.http_host, settings.http_port, _CARD_SECONDS
-    )[0]
+    return probe_client.send_probe(LIVE.path, settings.http_host, settings.http_port, _INTERFACE_SECONDS)[0]
 
 
 async def _check_leader(here: _Instance) -> Findings:
@@ -209,40 +212,81 @@ def _check_embedded_store(settings: Settings, where: StoreSetup) -> Finding:
 
 def _check_ports(here: _Instance) -> Findings:
     settings, ip = here.settings, here.place.ip
-    wanted = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
+    listeners = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
     if settings.rank == 0 and ip and not _has_url(settings):
-        wanted.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
-    tried = (network_checks.try_port(what, host, port) for what, host, port in wanted if port)
+        listeners.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
+    tried = (network_checks.try_port(what, host, port) for what, host, port in listeners if port)
     heard = network_checks.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
     return [*heard, *(network_checks.judge_port(port, agent=here.agent) for port in tried)]
 
 
-def _check_machine(found: Resolved | None, place: variable_checks.Placement) -> Findings:
+def _count_agent_files(resolved: Resolved | None) -> int:
+    """Count the files that an agent may open: as many as there are places for connections, twice."""
+    return 0 if resolved is None else 2 * count_wanted_places(resolved.settings.size)
+
+
+def _check_machine(resolved: Resolved | None, place: variable_checks.AddressContext) -> Findings:
     """Run the checks without network: devices, limits, variables, processes."""
-    seen, wanted = find_rdma_devices(place.ifname), found is not None and found.settings.rdma == "auto"
+    seen, wanted = find_rdma_devices(place.ifname), resolved is not None and resolved.settings.rdma == "auto"
     first = procfs.read_process(1)
     findings = [
-        *container_checks.judge_limits(container_checks.read_limits(), rdma=bool(seen.names)),
+        *container_checks.judge_limits(
+            container_checks.read_limits(), rdma=bool(seen.names), agent_files=_count_agent_files(resolved)
+        ),
         *container_checks.judge_rdma(seen, place.ifname, wanted=wanted),
         *check_gpus(_GPUS),
-        *variable_checks.judge_variables(_read_workload_environment(found), place),
+        *variable_checks.judge_variables(_read_workload_environment(resolved), place),
         container_checks.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
-    if found is not None:
-        grace, source = found.settings.stop_grace, found.sources["UNIT_STOP_GRACE_SECONDS"]
+    if resolved is not None:
+        findings += [*check_caches(resolved), *check_warm_files(resolved)]
+        grace, source = resolved.settings.stop_grace, resolved.sources["UNIT_STOP_GRACE_SECONDS"]
         findings.append(
             container_checks.judge_grace(grace, source, container_checks.detect_engine(os.environ))
         )
     return findings
 
 
-def _read_workload_environment(found: Resolved | None) -> dict[str, str]:
+def check_caches(resolved: Resolved) -> Findings:
+    """Check where an engine keeps what it compiled; nothing is found for a command that starts none."""
+    starts = {"vllm": engine_commands.VLLM, "sglang": engine_commands.SGLANG}
+    engine = next(
+        (
+            name
+            for name, words in starts.items()
+            if engine_commands.find_start(resolved.settings.command, words)
+        ),
+        None,
+    )
+    if engine is None:
+        return []
+    placed = place_caches(resolved, resolved.settings.rank or 0)
+    environment = {**placed, **_read_workload_environment(resolved)}
+    folder, origin = engine_caches.find_cache(engine, environment)
+    origin = "UNIT_CACHE_DIR" if placed.get(origin) == folder else origin
+    lost = engine_caches.is_lost_with_container(folder)
+    return [container_checks.judge_caches(folder, origin, lost=lost)]
+
+
+def check_warm_files(resolved: Resolved) -> Findings:
+    """Check whether the files of ``UNIT_WARM_FILES`` exist and fit, and whether reading them ahead serves."""
+    if resolved.settings.warm_files is None:
+        return []
+    try:
+        sizes = dict(file_warmer.find_files(resolved.settings.warm_files))
+    except OSError as error:
+        return [container_checks.judge_warm_files(f"{error.strerror}: {error.filename}", "")]
+    refusal = file_warmer.explain_refusal(sizes, read_available())
+    return [container_checks.judge_warm_files(refusal, file_warmer.find_bypass(resolved.settings.command))]
+
+
+def _read_workload_environment(resolved: Resolved | None) -> dict[str, str]:
     """Return what a workload's environment is made from, without what the agent replaces."""
     environ = {name: text for name, text in os.environ.items() if text}
-    if found is None:
+    if resolved is None:
         return environ
-    replaced = list_replaced_variables(found)
-    return {**found.environment, **{name: text for name, text in environ.items() if name not in replaced}}
+    replaced = list_replaced_variables(resolved)
+    return {**resolved.environment, **{name: text for name, text in environ.items() if name not in replaced}}
 
 
 def check_gpus(beginning: str) -> Findings:
@@ -264,8 +308,8 @@ def find_rdma_devices(ifname: str, root: Path = Path("/")) -> container_checks.R
     if hca is None:
         return container_checks.RdmaDevices(names)
     gids = [" ".join((str(gid.index), gid.kind or "of unknown kind", gid.gid)) for gid in hca.gids]
-    told = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
-    return container_checks.RdmaDevices(names, told, gids, hca.problems)
+    description = f"{hca.name} port {hca.port} ({hca.link_layer or 'unknown link layer'})"
+    return container_checks.RdmaDevices(names, description, gids, hca.problems)
 
 
 def _check_peer(to: Peer, ip: str) -> Findings:

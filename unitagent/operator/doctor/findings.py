@@ -56,7 +56,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 def as_text(findings: Sequence[Finding]) -> str:
     """Format each finding as a line with its remedy below, and count them at the end."""
-    lines = [said for finding in findings for said in _format_finding(finding)]
+    lines = [line for finding in findings for line in _format_finding(finding)]
     counts = [
         f"{sum(finding.verdict is verdict for finding in findings)} {verdict}"
         for verdict in reversed(Severity)
@@ -65,5 +65,5 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def _format_finding(finding: Finding) -> list[str]:
-    said = f"{finding.verdict:<5} {finding.check:<9} {escape_line(finding.detail)}"
-    return [said, f"{'':<16}-> {escape_line(finding.remedy)}"] if finding.remedy else [said]
+    line = f"{finding.verdict:<5} {finding.check:<9} {escape_line(finding.detail)}"
+    return [line, f"{'':<16}-> {escape_line(finding.remedy)}"] if finding.remedy else [line]

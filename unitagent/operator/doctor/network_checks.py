@@ -11,22 +11,23 @@ from ipaddress import ip_address
 
 from unitagent.errors import ConfigurationError
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
-from unitagent.system.addresses import bind_tcp, refuse_unreachable_listener
+from unitagent.system.addresses import bind_tcp, find_family, refuse_unreachable_listener
+from unitagent.system.host_port import join_host_port
 
 _SLOW = 1.0  # seconds; a lookup that takes longer delays every reconnect
 
 
 def judge_address(ifname: str, ip: str, size: int, notice: str = "") -> Finding:
     """Judge the address that the other ranks get; ``notice``: what is unusual about the choice."""
-    said = f"{ifname} has {ip}"
+    detail = f"{ifname} has {ip}"
     if size > 1 and ip_address(ip).is_loopback:
         remedy = "set COMM_IFNAME to an interface that the other instances can reach"
-        return warn("address", f"{said}, which only instances on this machine can reach", remedy)
+        return warn("address", f"{detail}, which only instances on this machine can reach", remedy)
     if notice:
         return warn(
             "address", notice, "set COMM_IFNAME to the intended interface, or assign an address to it"
         )
-    return ok("address", said)
+    return ok("address", detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,41 +44,41 @@ def resolve_name(name: str) -> Lookup:
     """Ask the resolver; may block for a long time."""
     before = time.perf_counter()
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        return Lookup(name, (), time.perf_counter() - before, said)
-    addresses = tuple(dict.fromkeys(str(where[0]) for *_, where in found))
+        reason = getattr(error, "strerror", None) or str(error)
+        return Lookup(name, (), time.perf_counter() - before, reason)
+    addresses = tuple(dict.fromkeys(str(where[0]) for *_, where in entries))
     return Lookup(name, addresses, time.perf_counter() - before)
 
 
 def judge_leader(lookup: Lookup, rank: int | None, ip: str, *, needed: bool) -> Finding:
     """Judge MASTER_ADDRESS; ``needed``: the embedded store is found through it."""
-    said = f"MASTER_ADDRESS={lookup.name}"
+    variable = f"MASTER_ADDRESS={lookup.name}"
     if lookup.trouble:
         remedy = (
             "check the name and /etc/resolv.conf; a headless Service needs publishNotReadyAddresses: true, "
             "or names only exist once the pods are ready"
         )
         verdict = fail if needed else warn
-        return verdict("leader", f"{said} cannot be resolved: {lookup.trouble}", remedy)
-    told = f"{said} is {', '.join(lookup.addresses)}"
+        return verdict("leader", f"{variable} cannot be resolved: {lookup.trouble}", remedy)
+    detail = f"{variable} is {', '.join(lookup.addresses)}"
     if rank == 0 and ip and ip not in lookup.addresses and not ip_address(ip).is_loopback:
         remedy = (
             "make it resolve to rank 0's own address (a headless Service), or set COMM_IFNAME to the "
             "interface "
             "with that address"
         )
-        return warn("leader", f"{told}, but this is rank 0, whose address is {ip}", remedy)
+        return warn("leader", f"{detail}, but this is rank 0, whose address is {ip}", remedy)
     if rank and ip and not ip_address(ip).is_loopback and _all_loopback(lookup.addresses):
         return warn(
-            "leader", f"{told}, which is this machine and not rank 0", "make it resolve to rank 0's address"
+            "leader", f"{detail}, which is this machine and not rank 0", "make it resolve to rank 0's address"
         )
     if lookup.seconds > _SLOW:
         return warn(
-            "leader", f"{told}, after {lookup.seconds:.1f} s", "use a nearer DNS server, or an IP address"
+            "leader", f"{detail}, after {lookup.seconds:.1f} s", "use a nearer DNS server, or an IP address"
         )
-    return ok("leader", told)
+    return ok("leader", detail)
 
 
 def _all_loopback(addresses: tuple[str, ...]) -> bool:
@@ -120,15 +121,15 @@ def judge_probes(host: str, port: int, ip: str, size: int) -> list[Finding]:
 
 def judge_port(port: TriedPort, *, agent: bool) -> Finding:
     """Judge a port; ``agent``: one answers at the probe address, so its ports are expected to be in use."""
-    said = f"{port.what} at {_join_host_port(port.host, port.number)}"
+    listener = f"{port.what} at {join_host_port(port.host, port.number)}"
     if not port.trouble:
-        return ok("port", f"{said} is free")
+        return ok("port", f"{listener} is free")
     if port.taken and agent:
-        return ok("port", f"{said} is in use, and an agent already runs here")
+        return ok("port", f"{listener} is in use, and an agent already runs here")
     remedy = "choose another address or port with UNIT_HTTP_ADDRESS (the store's port is one above it)"
     if port.taken:
         remedy = f"stop the process that holds it (find it with ss -ltnp), or {remedy}"
-    return fail("port", f"{said} is not available: {port.trouble}", remedy)
+    return fail("port", f"{listener} is not available: {port.trouble}", remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def try_peer(host: str, port: int, timeout: float) -> PeerConnection:
 
 def _find_source(host: str) -> str:
     """Return the address that the routing table selects; nothing is sent."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = find_family(host)
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as trial:
             trial.connect((host, 9))
@@ -170,28 +171,24 @@ def _find_source(host: str) -> str:
         return ""
 
 
-def judge_peer(way: PeerConnection, ip: str) -> Finding:
+def judge_peer(connection: PeerConnection, ip: str) -> Finding:
     """Judge the connection to a peer; ``ip`` is our address for the others, empty if unknown."""
-    said = _join_host_port(way.host, way.port)
-    if not way.source:
+    peer = join_host_port(connection.host, connection.port)
+    if not connection.source:
         return fail(
-            "peer", f"there is no route to {said}", "check the interface's network and the routing table"
+            "peer", f"there is no route to {peer}", "check the interface's network and the routing table"
         )
-    if way.trouble == errno.ECONNREFUSED:
-        told = f"{said} is reachable, but nothing listens there, or a firewall rejects the connection"
-        return warn("peer", told, "start the agent there, and allow the ranks' ports in the firewall")
-    if way.trouble:
-        told = f"{said} does not answer from {way.source}: {os.strerror(way.trouble)}"
-        return fail("peer", told, "allow all TCP ports between the ranks; check security groups")
-    told = f"{said} answers after {way.seconds * 1000:.1f} ms"
-    if ip and way.source != ip and not ip_address(way.source).is_loopback:
+    if connection.trouble == errno.ECONNREFUSED:
+        detail = f"{peer} is reachable, but nothing listens there, or a firewall rejects the connection"
+        return warn("peer", detail, "start the agent there, and allow the ranks' ports in the firewall")
+    if connection.trouble:
+        detail = f"{peer} does not answer from {connection.source}: {os.strerror(connection.trouble)}"
+        return fail("peer", detail, "allow all TCP ports between the ranks; check security groups")
+    detail = f"{peer} answers after {connection.seconds * 1000:.1f} ms"
+    if ip and connection.source != ip and not ip_address(connection.source).is_loopback:
         remedy = (
             "set COMM_IFNAME to the interface with that address, or use the peers' addresses on this "
             "interface"
         )
-        return warn("peer", f"{told}, but the route there starts at {way.source}, not {ip}", remedy)
-    return ok("peer", told)
-
-
-def _join_host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return warn("peer", f"{detail}, but the route there starts at {connection.source}, not {ip}", remedy)
+    return ok("peer", detail)

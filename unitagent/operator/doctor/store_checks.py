@@ -56,36 +56,39 @@ class StoreAnswers:
     refused: Sequence[RefusedCommands] = ()
 
 
-def judge_store(asked: StoreAnswers, timeout: float) -> Iterator[Finding]:
+def judge_store(answers: StoreAnswers, timeout: float) -> Iterator[Finding]:
     """Judge the answers; ``timeout``: seconds that one operation of an agent may take."""
-    yield _judge_latency(asked, timeout)
-    yield _judge_rights(asked)
-    yield _judge_clock(asked)
+    yield _judge_latency(answers, timeout)
+    yield _judge_rights(answers)
+    yield _judge_clock(answers)
 
 
-def _judge_latency(asked: StoreAnswers, timeout: float) -> Finding:
-    usual = sorted(asked.seconds)[len(asked.seconds) // 2]
-    said = f"{asked.place} answers after {usual * 1000:.1f} ms"
+def _judge_latency(answers: StoreAnswers, timeout: float) -> Finding:
+    usual = sorted(answers.seconds)[len(answers.seconds) // 2]
+    detail = f"{answers.place} answers after {usual * 1000:.1f} ms"
     if usual > timeout * _MOST_OF_TIMEOUT:
         remedy = "use a nearer store, or raise UNIT_LEASE_SECONDS"
-        return warn("store", f"{said}, but an agent waits at most {timeout:g} s", remedy)
-    return ok("store", said)
+        return warn("store", f"{detail}, but an agent waits at most {timeout:g} s", remedy)
+    return ok("store", detail)
 
 
-def _judge_rights(asked: StoreAnswers) -> Finding:
-    if asked.refused:
-        said = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in asked.refused)
-        remedies = dict.fromkeys(one.remedy for one in asked.refused if one.remedy)
-        return fail("rights", said, "; ".join(remedies) or "see the server's log")
+def _judge_rights(answers: StoreAnswers) -> Finding:
+    if answers.refused:
+        detail = "; ".join(f"{', '.join(one.commands)}: {one.what}" for one in answers.refused)
+        remedies = dict.fromkeys(one.remedy for one in answers.refused if one.remedy)
+        return fail("rights", detail, "; ".join(remedies) or "see the server's log")
     return ok("rights", "every command that an agent needs is permitted")
 
 
-def _judge_clock(asked: StoreAnswers) -> Finding:
-    if abs(asked.ahead) < _FAR_APART:
-        return ok("clock", f"agrees with the store's within {abs(asked.ahead) * 1000:.0f} ms")
-    way = "behind" if asked.ahead > 0 else "ahead of"
-    said = f"this machine's clock is {abs(asked.ahead):.1f} s {way} the store's, so log times will not match"
-    return warn("clock", f"{said} (leases do not depend on it)", "synchronize the clocks with NTP or chrony")
+def _judge_clock(answers: StoreAnswers) -> Finding:
+    if abs(answers.ahead) < _FAR_APART:
+        return ok("clock", f"agrees with the store's within {abs(answers.ahead) * 1000:.0f} ms")
+    direction = "behind" if answers.ahead > 0 else "ahead of"
+    detail = (
+        f"this machine's clock is {abs(answers.ahead):.1f} s {direction} the store's, so log times will not "
+        "match (leases do not depend on it)"
+    )
+    return warn("clock", detail, "synchronize the clocks with NTP or chrony")
 
 
 def judge_store_error(trouble: StoreError, *, elsewhere: bool) -> Finding:
@@ -99,15 +102,15 @@ def judge_store_error(trouble: StoreError, *, elsewhere: bool) -> Finding:
 
 def judge_embedded(place: str, refusal: str, *, open_to_all: bool) -> Finding:
     """Judge the embedded store that rank 0 will run, or refuses to run."""
-    said = f"this is rank 0 and runs the store at {place}"
+    detail = f"this is rank 0 and runs the store at {place}"
     remedy = "set UNIT_SECRET_FILE or UNIT_SECRET to the same value on all ranks"
     if refusal:
         return fail("store", refusal, remedy)
     if open_to_all:
         return warn(
-            "store", f"{said}, without a password: anyone who can reach it can disrupt the Unit", remedy
+            "store", f"{detail}, without a password: anyone who can reach it can disrupt the Unit", remedy
         )
-    return ok("store", said)
+    return ok("store", detail)
 
 
 async def query_store(
@@ -177,14 +180,14 @@ async def _try_all_commands(
     connection: AbstractConnection, keys: KeyNames, dialer: Dialer, *, embedded: bool
 ) -> list[RefusedCommands]:
     """Try all commands, and group those that are refused for the same reason."""
-    found: dict[tuple[str, str], list[str]] = {}
+    refused: dict[tuple[str, str], list[str]] = {}
     for words in _list_commands(keys):
         if embedded and words[0] == "EVAL":
             continue
         error = await _try_command(connection, words, dialer)
         if error is not None:
-            found.setdefault((error.what, error.remedy), []).append(str(words[0]))
-    return [RefusedCommands(tuple(commands), what, remedy) for (what, remedy), commands in found.items()]
+            refused.setdefault((error.what, error.remedy), []).append(str(words[0]))
+    return [RefusedCommands(tuple(commands), what, remedy) for (what, remedy), commands in refused.items()]
 
 
 async def _try_command(
@@ -196,6 +199,6 @@ async def _try_command(
     except NoScriptError:
         return None
     except ResponseError as error:
-        harmless = any(said in str(error) for said in _HARMLESS)
+        harmless = any(text in str(error) for text in _HARMLESS)
         return None if harmless else explain_error(error, dialer.place, to=dialer.address)
     return None

@@ -31,7 +31,7 @@ _RENDEZVOUS = ("PET_RDZV_", "PET_STANDALONE")
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class AddressContext:
     """What is known about this instance; empty or None if unknown.
 
     Attributes:
@@ -46,67 +46,67 @@ class Placement:
     leader: Sequence[str] = ()
 
 
-def judge_variables(environ: Mapping[str, str], place: Placement) -> list[Finding]:
+def judge_variables(environ: Mapping[str, str], place: AddressContext) -> list[Finding]:
     """Judge the environment; one ``ok`` if there is no problem."""
-    given = {name: text for name, text in environ.items() if text}
-    found = [
-        *_find_service_links(given),
-        *_check_interfaces(given, place),
-        *_check_leader(given, place.leader),
-        *_check_torchrun(given, place),
-        *_check_rdma(given),
+    variables = {name: text for name, text in environ.items() if text}
+    findings = [
+        *_find_service_links(variables),
+        *_check_interfaces(variables, place),
+        *_check_leader(variables, place.leader),
+        *_check_torchrun(variables, place),
+        *_check_rdma(variables),
     ]
-    return found or [ok(_CHECK, "none contradicts this instance's rank and addresses")]
+    return findings or [ok(_CHECK, "none contradicts this instance's rank and addresses")]
 
 
-def _find_service_links(given: Mapping[str, str]) -> Iterator[Finding]:
+def _find_service_links(variables: Mapping[str, str]) -> Iterator[Finding]:
     for name in _LINKS:
-        if given.get(name, "").startswith("tcp://"):
-            said = f"{name}={given[name]} is a Kubernetes service link; the agent hides it from the workload"
-            yield warn(_CHECK, said, "enableServiceLinks: false in the pod's spec, or rename the Service")
-
-
-def _check_interfaces(given: Mapping[str, str], place: Placement) -> Iterator[Finding]:
-    for said, remedy in find_misleading_variables(given, place.ifname, place.ip):
-        yield warn(_CHECK, said, remedy)
-    if place.ip and given.get(_IGNORED, place.ip) != place.ip:
-        said = f"{_IGNORED}={given[_IGNORED]} is not this instance's address {place.ip}"
-        then = "vLLM ignores it with a warning, and SGLang prefers the SGLANG_HOST_IP that the agent sets"
-        yield warn(_CHECK, f"{said}: {then}", f"unset {_IGNORED}")
-
-
-def _check_leader(given: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
-    for name in _LEADERS:
-        if leader and name in given and given[name].strip("[]") not in leader:
-            said = (
-                f"{name}={given[name]} is not the address of rank 0 ({leader[0]}): the ranks would meet there"
+        if variables.get(name, "").startswith("tcp://"):
+            detail = (
+                f"{name}={variables[name]} is a Kubernetes service link; the agent hides it from the workload"
             )
-            yield warn(_CHECK, said, "unset it; the agent sets it for each generation")
+            yield warn(_CHECK, detail, "enableServiceLinks: false in the pod's spec, or rename the Service")
 
 
-def _check_torchrun(given: Mapping[str, str], place: Placement) -> Iterator[Finding]:
+def _check_interfaces(variables: Mapping[str, str], place: AddressContext) -> Iterator[Finding]:
+    for problem, remedy in find_misleading_variables(variables, place.ifname, place.ip):
+        yield warn(_CHECK, problem, remedy)
+    if place.ip and variables.get(_IGNORED, place.ip) != place.ip:
+        problem = f"{_IGNORED}={variables[_IGNORED]} is not this instance's address {place.ip}"
+        then = "vLLM ignores it with a warning, and SGLang prefers the SGLANG_HOST_IP that the agent sets"
+        yield warn(_CHECK, f"{problem}: {then}", f"unset {_IGNORED}")
+
+
+def _check_leader(variables: Mapping[str, str], leader: Sequence[str]) -> Iterator[Finding]:
+    for name in _LEADERS:
+        if leader and name in variables and variables[name].strip("[]") not in leader:
+            value = variables[name]
+            detail = f"{name}={value} is not the address of rank 0 ({leader[0]}): the ranks would meet there"
+            yield warn(_CHECK, detail, "unset it; the agent sets it for each generation")
+
+
+def _check_torchrun(variables: Mapping[str, str], place: AddressContext) -> Iterator[Finding]:
     remedy = "unset it; the agent sets it for each rank"
     meant = {"PET_NNODES": str(place.size), "PET_NODE_RANK": str(place.rank)} if place.size else {}
-    for name in sorted(given):
-        if name in meant and given[name] != meant[name]:
-            said = (
-                f"{name}={given[name]}, which torchrun reads as a flag, is not this instance's {meant[name]}"
-            )
-            yield warn(_CHECK, said, remedy)
+    for name in sorted(variables):
+        if name in meant and variables[name] != meant[name]:
+            value = variables[name]
+            detail = f"{name}={value}, which torchrun reads as a flag, is not this instance's {meant[name]}"
+            yield warn(_CHECK, detail, remedy)
         elif name in _FLAGS:
             then, how = _FLAGS[name]
-            yield warn(_CHECK, f"{name}={given[name]}, which torchrun reads as a flag: {then}", how)
+            yield warn(_CHECK, f"{name}={variables[name]}, which torchrun reads as a flag: {then}", how)
         elif name.startswith(_RENDEZVOUS):
-            said = f"{name} is set, which torchrun reads as a flag: the ranks would not meet at rank 0"
-            yield warn(_CHECK, said, "unset it")
+            detail = f"{name} is set, which torchrun reads as a flag: the ranks would not meet at rank 0"
+            yield warn(_CHECK, detail, "unset it")
 
 
-def _check_rdma(given: Mapping[str, str]) -> Iterator[Finding]:
+def _check_rdma(variables: Mapping[str, str]) -> Iterator[Finding]:
     for name in _GID_INDEXES:
-        if name in given:
-            said = f"{name}={given[name]} is fixed, but the right index differs from machine to machine"
-            yield warn(_CHECK, said, f"unset {name}: NCCL 2.21 and later find it")
-    hca = given.get("NCCL_IB_HCA", "=")
+        if name in variables:
+            detail = f"{name}={variables[name]} is fixed, but the right index differs from machine to machine"
+            yield warn(_CHECK, detail, f"unset {name}: NCCL 2.21 and later find it")
+    hca = variables.get("NCCL_IB_HCA", "=")
     if not hca.startswith(("=", "^")):
-        said = f"NCCL_IB_HCA={hca} also matches every device whose name begins with it"
-        yield warn(_CHECK, said, f"NCCL_IB_HCA=={hca}")
+        detail = f"NCCL_IB_HCA={hca} also matches every device whose name begins with it"
+        yield warn(_CHECK, detail, f"NCCL_IB_HCA=={hca}")

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class _Seen:
     """A Unit's last record, and when it last changed, by our own clock."""
 
-    sight: RegistryRecord
+    record: RegistryRecord
     moved: float
 
     def is_alive(self, now: float) -> bool:
-        return now - self.moved <= self.sight.entry.lease
+        return now - self.moved <= self.record.entry.lease
 
 
 class EndpointTracker:
@@ -41,17 +41,17 @@ class EndpointTracker:
         self._held: frozenset[str] | None = None  # Units alive when the store became unreachable
         self._there = 0.0  # the server's clock at the last read
 
-    def observe_registry(self, sights: RegistrySnapshot, now: float) -> tuple[Endpoint, ...]:
+    def observe_registry(self, snapshot: RegistrySnapshot, now: float) -> tuple[Endpoint, ...]:
         """Record the store's content and return the Units that take traffic, sorted by name."""
-        self._follow_clock(sights)
-        for unit, sight in sights.units.items():
-            if not (sights.proven and self._is_put_back(sight, sights.now)):
-                self._seen[unit] = self._update_entry(self._seen.get(unit), sight, sights.now, now)
+        self._follow_clock(snapshot)
+        for unit, record in snapshot.units.items():
+            if not (snapshot.proven and self._is_put_back(record, snapshot.now)):
+                self._seen[unit] = self._update_entry(self._seen.get(unit), record, snapshot.now, now)
         for unit in self._held or ():
             self._seen[unit] = replace(self._seen[unit], moved=now)
         self._held = None
         self._seen = {unit: seen for unit, seen in self._seen.items() if seen.is_alive(now)}
-        entries = (self._seen[unit].sight.entry for unit in sorted(self._seen))
+        entries = (self._seen[unit].record.entry for unit in sorted(self._seen))
         return tuple(one for one in entries if one.traffic and self._service in (None, one.service))
 
     def note_outage(self, now: float) -> None:
@@ -59,21 +59,21 @@ class EndpointTracker:
         if self._held is None:
             self._held = frozenset(unit for unit, seen in self._seen.items() if seen.is_alive(now))
 
-    def _follow_clock(self, sights: RegistrySnapshot) -> None:
+    def _follow_clock(self, snapshot: RegistrySnapshot) -> None:
         """If the server's clock was set back, cap the times of earlier records to it."""
-        if sights.proven and sights.now < self._there:
+        if snapshot.proven and snapshot.now < self._there:
             for unit, seen in self._seen.items():
-                sight = RegistryRecord(min(seen.sight.at, sights.now), seen.sight.entry)
-                self._seen[unit] = replace(seen, sight=sight)
-        self._there = sights.now
+                record = RegistryRecord(min(seen.record.at, snapshot.now), seen.record.entry)
+                self._seen[unit] = replace(seen, record=record)
+        self._there = snapshot.now
 
-    def _is_put_back(self, sight: RegistryRecord, there: float) -> bool:
+    def _is_put_back(self, record: RegistryRecord, there: float) -> bool:
         """Whether a record is older than the last one seen, or signed while the clock was far ahead."""
-        former = self._seen.get(sight.entry.unit)
-        return (former is not None and sight.at < former.sight.at) or sight.at > there + sight.entry.lease
+        former = self._seen.get(record.entry.unit)
+        return (former is not None and record.at < former.record.at) or record.at > there + record.entry.lease
 
-    def _update_entry(self, former: _Seen | None, sight: RegistryRecord, there: float, now: float) -> _Seen:
+    def _update_entry(self, former: _Seen | None, record: RegistryRecord, there: float, now: float) -> _Seen:
         """A changed record proves life; the age of a new one follows from the server's clock."""
         if former is None:
-            return _Seen(sight, now - max(0.0, there - sight.at))
-        return _Seen(sight, former.moved if sight.at == former.sight.at else now)
+            return _Seen(record, now - max(0.0, there - record.at))
+        return _Seen(record, former.moved if record.at == former.record.at else now)

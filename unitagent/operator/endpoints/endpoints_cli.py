@@ -25,12 +25,12 @@ from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import print_verbatim, print_warning
 
 _EVERY = 0.25  # seconds between two reads
-_ASK = 2.0  # seconds for an answer of the store
+_ANSWER_TIMEOUT = 2.0  # seconds for an answer of the store
 _PARTING = 2.0  # seconds for a running command when we stop
 
 
 def show_endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
-    """Print the list, or keep it in a file."""
+    """Print the list once, or keep a file up to date."""
     if namespace.on_change and not namespace.watch:
         raise ConfigurationError("--on-change: requires --watch FILE, after whose changes the command runs")
     if namespace.format == "envoy" and not settings.service:
@@ -57,7 +57,7 @@ async def _format_once(settings: Settings, kind: str) -> str:
 
 async def _open_registry(settings: Settings, keys: Keyring) -> Registry:
     url = await asyncio.to_thread(find_store_url, settings, keys)
-    return Registry(url, timeout=_ASK, keys=keys, warn=_print_warning)
+    return Registry(url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_print_warning)
 
 
 class _EndpointWatch:
@@ -109,7 +109,7 @@ class _EndpointWatch:
 
     async def _poll_store(self, registry: Registry) -> None:
         try:
-            sights = await registry.read()
+            snapshot = await registry.read()
         except StoreError as error:
             self._tracker.note_outage(time.monotonic())
             if not self._lost:
@@ -119,15 +119,15 @@ class _EndpointWatch:
         if self._lost:
             _print_warning("the store answers again")
         self._lost = False
-        found = self._tracker.observe_registry(sights, time.monotonic())
-        if found or time.monotonic() - self._started > self._settings.lease:
-            self._write_file(found)
+        endpoints = self._tracker.observe_registry(snapshot, time.monotonic())
+        if endpoints or time.monotonic() - self._started > self._settings.lease:
+            self._write_file(endpoints)
 
-    def _write_file(self, found: tuple[Endpoint, ...]) -> None:
+    def _write_file(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Write the list; an empty one only after a lease, since a store that has just started is empty
         too.
         """
-        entries = self._port_filter.drop_portless(found)
+        entries = self._port_filter.drop_portless(endpoints)
         if self._target.write_if_changed(format_endpoints(self._kind, entries, self._settings.service)):
             names = ", ".join(one.unit for one in entries) or "none"
             _print_message(f"{self._target.path}: Units that take traffic: {names}")

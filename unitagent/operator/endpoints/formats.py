@@ -9,6 +9,8 @@ import json
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from unitagent.system.host_port import join_host_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -53,7 +55,7 @@ def _format_haproxy(services: Mapping[str, Sequence[Endpoint]]) -> str:
 
 def _format_server(one: Endpoint) -> str:
     check = f" check port {one.probe_port}" if one.probe_port else ""
-    return f"    server {one.unit} {_join_host_port(one.ip, one.port)}{check}"
+    return f"    server {one.unit} {join_host_port(one.ip, one.port)}{check}"
 
 
 def _format_envoy(services: Mapping[str, Sequence[Endpoint]]) -> str:
@@ -82,12 +84,8 @@ def _format_prometheus(services: Mapping[str, Sequence[Endpoint]]) -> str:
 def _build_target(one: Endpoint) -> dict[str, Any]:
     labels = {"service": one.service, "unit": one.unit, "revision": one.revision}
     if one.probe_port:
-        labels["__meta_unitagent_agent"] = _join_host_port(one.ip, one.probe_port)
-    return {"targets": [_join_host_port(one.ip, one.port)], "labels": labels}
-
-
-def _join_host_port(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+        labels["__meta_unitagent_agent"] = join_host_port(one.ip, one.probe_port)
+    return {"targets": [join_host_port(one.ip, one.port)], "labels": labels}
 
 
 def _dump_json(value: object) -> str:

@@ -18,9 +18,9 @@ from pathlib import Path
 from unitagent.errors import ConfigurationError
 
 _MODE = 0o644  # others read it
-_WRITABLE, _KEPT, _ANY = 0o022, 0o755, 0  # mode bits: writable by others; kept from the old file; none
-_LONGEST = 60.0  # seconds that the command may take
-_AGAIN = 5.0  # seconds before a command that failed is tried again
+_WRITABLE, _KEPT_MODE, _ANY = 0o022, 0o755, 0  # mode bits: writable by others; kept from the old file; none
+_COMMAND_TIMEOUT = 60.0  # seconds that the command may take
+_RETRY_PAUSE = 5.0  # seconds before a command that failed is tried again
 _SECRET = ("UNIT_REDIS_URL", "UNIT_SECRET")
 
 
@@ -67,7 +67,7 @@ class WatchedFile:
         trouble = self._run_once()
         if not trouble or self._ended:
             return ""
-        self._due = self._due or time.monotonic() + _AGAIN
+        self._due = self._due or time.monotonic() + _RETRY_PAUSE
         return f"--on-change {self._command!r}: {trouble}; retrying"
 
     def kill_command(self) -> None:
@@ -84,11 +84,11 @@ class WatchedFile:
         if self._ended:
             _kill_group(running)
         try:
-            code = running.wait(_LONGEST)
+            code = running.wait(_COMMAND_TIMEOUT)
         except subprocess.TimeoutExpired:
             _kill_group(running)
             running.wait()
-            return f"killed after {_LONGEST:g} s"
+            return f"killed after {_COMMAND_TIMEOUT:g} s"
         return f"exit code {code}" if code else ""
 
     def _read_text(self) -> str | None:
@@ -112,15 +112,17 @@ class WatchedFile:
 
     def _choose_mode(self) -> int:
         """Keep who may read the old file, if that is ours; others may never write."""
-        return self.path.stat().st_mode & _KEPT if self._is_ours(_ANY) else _MODE
+        return self.path.stat().st_mode & _KEPT_MODE if self._is_ours(_ANY) else _MODE
 
     def _is_ours(self, forbidden: int = _WRITABLE) -> bool:
         """Whether it is a regular file of this user that nobody else may write to."""
         try:
-            found = self.path.lstat()
+            status = self.path.lstat()
         except OSError:
             return False
-        return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & forbidden
+        return (
+            stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & forbidden
+        )
 
 
 def _start_shell(command: str) -> subprocess.Popen[bytes]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 
-from unitagent.core.history import EventKind, HistoryEvent
+from unitagent.core.history import EventKind, HistoryEvent, describe_event
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system import safe_output
 
@@ -42,27 +42,18 @@ def format_time(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
 
 
-def format_event(moment: HistoryEvent) -> str:
+def format_event(event: HistoryEvent) -> str:
     """Format an event for people: time, generation, rank, kind and a sentence."""
-    place = f"gen {moment.generation:<3} rank {moment.rank:<3}"
-    detail = safe_output.escape_line(moment.detail)
-    return f"{format_time(moment.at)}  {place} {moment.kind:<{_WIDEST}}  {detail}"
+    place = f"gen {event.generation:<3} rank {event.rank:<3}"
+    detail = safe_output.escape_line(event.detail)
+    return f"{format_time(event.at)}  {place} {event.kind:<{_WIDEST}}  {detail}"
 
 
-def format_event_json(moment: HistoryEvent) -> str:
+def format_event_json(event: HistoryEvent) -> str:
     """Format an event for programs: a JSON object with fixed keys."""
-    keys = {
-        "at": round(moment.at, 3),
-        "generation": moment.generation,
-        "rank": moment.rank,
-        "incarnation": moment.incarnation,
-        "kind": moment.kind.value,
-        "state": moment.state.value if moment.state else None,
-        "detail": moment.detail,
-    }
-    return json.dumps(keys)
+    return json.dumps(describe_event(event))
 
 
-def sort_events(moments: Iterable[HistoryEvent]) -> list[HistoryEvent]:
+def sort_events(events: Iterable[HistoryEvent]) -> list[HistoryEvent]:
     """Sort events by time; at equal times a failure comes before its consequences."""
-    return sorted(moments, key=lambda moment: (moment.at, moment.kind is not EventKind.FAILURE))
+    return sorted(events, key=lambda event: (event.at, event.kind is not EventKind.FAILURE))

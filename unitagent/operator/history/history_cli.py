@@ -21,7 +21,7 @@ from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import print_text, print_warning
 
-_ASK = 2.0  # seconds for the store's answer
+_ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _EVERY = 0.5  # seconds between two reads
 
 
@@ -36,16 +36,16 @@ class HistoryReader:
 
     async def read_new_events(self) -> list[HistoryEvent]:
         """Return all events since the last call, oldest first."""
-        found: list[HistoryEvent] = []
+        events: list[HistoryEvent] = []
         while (page := await self._history.read(self._last)).last != self._last:
             self._last = page.last
-            found += filter(self._is_new, page.moments)
+            events += filter(self._is_new, page.events)
         self.now = page.now
-        return event_text.sort_events(found)
+        return event_text.sort_events(events)
 
-    def _is_new(self, moment: HistoryEvent) -> bool:
+    def _is_new(self, event: HistoryEvent) -> bool:
         """Whether this event is new: an event that a slow store received twice is a duplicate."""
-        name = moment.incarnation, moment.number
+        name = event.incarnation, event.number
         new = name not in self._seen
         self._seen.add(name)
         return new
@@ -63,27 +63,29 @@ async def _print_events(
 ) -> None:
     keys = settings.keys
     file = SecretFile(settings.secret_file, keys, _print_message, _print_message)
-    history = UnitHistory(settings.unit, _make_directions(settings, keys), timeout=_ASK, warn=_print_message)
+    history = UnitHistory(
+        settings.unit, _make_directions(settings, keys), timeout=_ANSWER_TIMEOUT, warn=_print_message
+    )
     reader = HistoryReader(history)
     try:
-        moments = await _read_all(settings, reader)
+        events = await _read_all(settings, reader)
         async with file.watch_in_background(settings.heartbeat):
             while True:
-                for moment in moments:
-                    if since is None or moment.at >= since:
-                        print_text(words(moment))
+                for event in events:
+                    if since is None or event.at >= since:
+                        print_text(words(event))
                 if not follow:
                     return
-                moments = await _wait_for_events(reader)
+                events = await _wait_for_events(reader)
     finally:
         await history.close()
 
 
 async def _read_all(settings: Settings, reader: HistoryReader) -> list[HistoryEvent]:
-    moments = await reader.read_new_events()
-    if not moments:
+    events = await reader.read_new_events()
+    if not events:
         _print_message(f"the store has no history of Unit {settings.unit}")
-    return moments
+    return events
 
 
 async def _wait_for_events(reader: HistoryReader) -> list[HistoryEvent]:
@@ -92,7 +94,7 @@ async def _wait_for_events(reader: HistoryReader) -> list[HistoryEvent]:
     while True:
         await asyncio.sleep(_EVERY)
         try:
-            moments = await reader.read_new_events()
+            events = await reader.read_new_events()
         except StoreError as error:
             if not away:
                 _print_message(f"{error}; trying again")
@@ -100,7 +102,7 @@ async def _wait_for_events(reader: HistoryReader) -> list[HistoryEvent]:
         else:
             if away:
                 _print_message("the store answers again")
-            return moments
+            return events
 
 
 def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -125,21 +127,21 @@ def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
     keys = settings.keys
     url = _make_directions(settings, keys)
-    history = UnitHistory(settings.unit, url, timeout=_ASK, warn=_print_message)
-    store = RedisStore(settings.unit, url, timeout=_ASK, keys=keys, warn=_print_message)
+    history = UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT, warn=_print_message)
+    store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_print_message)
     try:
         reader = HistoryReader(history)
-        moments = await _read_all(settings, reader)
-        board = await store.read()
+        events = await _read_all(settings, reader)
+        snapshot = await store.read()
     finally:
         await history.close()
         await store.close()
     silent = {
         rank: reader.now - age
-        for rank, age in board.ages.items()
-        if age > settings.lease and rank in board.records and not board.records[rank].left
+        for rank, age in snapshot.ages.items()
+        if age > settings.lease and rank in snapshot.records and not snapshot.records[rank].left
     }
-    return build_timeline(moments, silent, reader.now, since)
+    return build_timeline(events, silent, reader.now, since)
 
 
 def _make_directions(settings: Settings, keys: Keyring) -> LocationSource:

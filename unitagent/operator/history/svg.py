@@ -27,7 +27,7 @@ _WIDTH, _LABEL, _MARGIN, _TOP = 1000, 70, 10, 90  # pixels
 _LANE, _LINE = 18, 16
 _THINNEST = 1.5  # pixels; even a short span is visible
 _TICKS = 8
-_NAMED = 80  # pixels for the name of a generation
+_NAME_WIDTH = 80  # pixels for the name of a generation
 _LETTERS = 150  # in a line below
 _STYLE = "text{font:12px sans-serif;fill:#222}.small{font-size:10px}.fault{stroke:#d00;stroke-dasharray:3 2}"
 
@@ -35,9 +35,9 @@ _STYLE = "text{font:12px sans-serif;fill:#222}.small{font-size:10px}.fault{strok
 def draw_svg(unit: str, line: Timeline) -> str:
     """Return the text of an SVG file."""
     bottom = _TOP + _LANE * len(line.ranks)
-    told = _list_sentences(line)
+    sentences = _list_sentences(line)
     width = _LABEL + _WIDTH + _MARGIN
-    height = bottom + 40 + _LINE * len(told)
+    height = bottom + 40 + _LINE * len(sentences)
     body = [
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         _draw_text(_MARGIN, 20, f"Unit {unit}: {format_time(line.begin)} to {format_time(line.end)}"),
@@ -47,7 +47,7 @@ def draw_svg(unit: str, line: Timeline) -> str:
         *_draw_ticks(line, bottom),
         *_draw_generations(line),
         *_draw_faults(line, bottom),
-        *(_draw_text(_MARGIN, bottom + 40 + _LINE * row, text) for row, text in enumerate(told)),
+        *(_draw_text(_MARGIN, bottom + 40 + _LINE * row, text) for row, text in enumerate(sentences)),
     ]
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     inside = "\n".join(body)
@@ -103,10 +103,10 @@ def _draw_generations(line: Timeline) -> Iterator[str]:
     """Label the generations that have room for a label."""
     free = 0.0
     for number, at in line.generations.items():
-        x = min(_scale_x(line, at), _LABEL + _WIDTH - _NAMED)
+        x = min(_scale_x(line, at), _LABEL + _WIDTH - _NAME_WIDTH)
         if x >= free:
             yield _draw_text(x, _TOP - 22, f"generation {number}", "small")
-            free = x + _NAMED
+            free = x + _NAME_WIDTH
 
 
 def _draw_faults(line: Timeline, bottom: int) -> Iterator[str]:
@@ -121,8 +121,8 @@ def _draw_faults(line: Timeline, bottom: int) -> Iterator[str]:
 
 def _list_sentences(line: Timeline) -> list[str]:
     """List the sentences below the picture, wrapped to fit."""
-    told = [
+    sentences = [
         f"{number}  {format_time(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1)
     ]
-    told += [f"gap  {format_time(gap.at)}  {gap.detail}" for gap in line.gaps]
-    return [part for sentence in told for part in wrap(safe_output.escape_line(sentence), _LETTERS)]
+    sentences += [f"gap  {format_time(gap.at)}  {gap.detail}" for gap in line.gaps]
+    return [part for sentence in sentences for part in wrap(safe_output.escape_line(sentence), _LETTERS)]

@@ -23,7 +23,7 @@ LETTERS = {
     InstanceState.LOST: "?",
 }
 _DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
-_LEAST = 20  # letters per row, however narrow the terminal is
+_MIN_WIDTH = 20  # letters per row, however narrow the terminal is
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,47 +57,47 @@ class Timeline:
 
 
 def build_timeline(
-    moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float, since: float | None = None
+    events: Sequence[HistoryEvent], silent: Mapping[int, float], now: float, since: float | None = None
 ) -> Timeline:
     """Build the timeline of a history.
 
     Args:
-        moments: oldest first.
+        events: oldest first.
         silent: ranks that have been silent for their lease -> their last sign of life.
         now: on the same clock.
         since: omit everything before this time.
 
     """
-    if not moments:
+    if not events:
         return Timeline(now, now)
-    first = max(moments[0].at, since or 0.0)
-    spans = [*_build_spans(moments, silent, now)]
+    first = max(events[0].at, since or 0.0)
+    spans = [*_build_spans(events, silent, now)]
     last = max((span.end for span in spans), default=now)
     shown = (span for span in spans if span.end >= first)
     return Timeline(
         begin=first,
         end=max(last, first),
-        ranks=tuple(sorted({moment.rank for moment in moments})),
+        ranks=tuple(sorted({event.rank for event in events})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
-        faults=tuple(one for one in moments if one.kind is EventKind.FAILURE and one.at >= first),
-        gaps=tuple(one for one in moments if one.kind is EventKind.GAP and one.at >= first),
-        generations={number: at for number, at in _find_generations(moments) if at >= first},
+        faults=tuple(one for one in events if one.kind is EventKind.FAILURE and one.at >= first),
+        gaps=tuple(one for one in events if one.kind is EventKind.GAP and one.at >= first),
+        generations={number: at for number, at in _find_generations(events) if at >= first},
     )
 
 
-def _build_spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
+def _build_spans(events: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
     """Build the spans; a rank whose agent ended has no state until another agent takes its place."""
     current: dict[int, tuple[float, InstanceState]] = {}
-    for moment in _select_holders(moments):
-        was = current.get(moment.rank)
-        state = None if moment.kind is EventKind.QUIT else moment.state
+    for event in _select_holders(events):
+        was = current.get(event.rank)
+        state = None if event.kind is EventKind.QUIT else event.state
         if was and was[1] is state:
             continue
         if was:
-            yield Span(moment.rank, was[0], moment.at, was[1])
-        current.pop(moment.rank, None)
+            yield Span(event.rank, was[0], event.at, was[1])
+        current.pop(event.rank, None)
         if state:
-            current[moment.rank] = moment.at, state
+            current[event.rank] = event.at, state
     for rank, (begin, state) in current.items():
         gone = max(begin, silent.get(rank, now))
         yield Span(rank, begin, gone, state)
@@ -105,23 +105,23 @@ def _build_spans(moments: Sequence[HistoryEvent], silent: Mapping[int, float], n
             yield Span(rank, gone, now, InstanceState.LOST)
 
 
-def _select_holders(moments: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
+def _select_holders(events: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
     """Select the events of each rank's current holder, not those of a waiting or replaced agent."""
     holders: dict[int, str] = {}
-    for moment in moments:
-        if moment.kind in (EventKind.JOINED, EventKind.TAKEOVER):
-            holders[moment.rank] = moment.incarnation
-        own = holders.get(moment.rank, moment.incarnation) == moment.incarnation
-        if moment.state and (own or moment.kind is EventKind.FAILURE):
-            yield moment
+    for event in events:
+        if event.kind in (EventKind.JOINED, EventKind.TAKEOVER):
+            holders[event.rank] = event.incarnation
+        own = holders.get(event.rank, event.incarnation) == event.incarnation
+        if event.state and (own or event.kind is EventKind.FAILURE):
+            yield event
 
 
-def _find_generations(moments: Sequence[HistoryEvent]) -> Iterator[tuple[int, float]]:
+def _find_generations(events: Sequence[HistoryEvent]) -> Iterator[tuple[int, float]]:
     highest = 0
-    for moment in moments:
-        if moment.kind is EventKind.GENERATION and moment.generation > highest:
-            highest = moment.generation
-            yield highest, moment.at
+    for event in events:
+        if event.kind is EventKind.GENERATION and event.generation > highest:
+            highest = event.generation
+            yield highest, event.at
 
 
 def draw_chart(unit: str, line: Timeline, width: int) -> str:
@@ -129,7 +129,7 @@ def draw_chart(unit: str, line: Timeline, width: int) -> str:
     interval.
     """
     label = f"rank {max(line.ranks, default=0)} "
-    scale = _Scale(line, max(_LEAST, width - len(label)))
+    scale = _Scale(line, max(_MIN_WIDTH, width - len(label)))
     head = (
         f"Unit {unit}: {format_time(line.begin)} to {format_time(line.end)}, a letter is {scale.step:.3g} s"
     )
@@ -137,8 +137,8 @@ def draw_chart(unit: str, line: Timeline, width: int) -> str:
     rows += [f"{f'rank {rank}':<{len(label)}}{scale.draw_row(rank)}".rstrip() for rank in line.ranks]
     marks = (f"{FAULT} failure", f"{GAP} gap")
     rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), *marks]))
-    for mark, moments in ((FAULT, line.faults), (GAP, line.gaps)):
-        rows += [f"{mark} {format_time(one.at)}  {safe_output.escape_line(one.detail)}" for one in moments]
+    for mark, events in ((FAULT, line.faults), (GAP, line.gaps)):
+        rows += [f"{mark} {format_time(one.at)}  {safe_output.escape_line(one.detail)}" for one in events]
     return "\n".join(rows)
 
 
@@ -162,10 +162,10 @@ class _Scale:
                     depths[place] = max(depths[place], _DEPTH[span.state])
         letters = [" ", *LETTERS.values()]
         row = [letters[depth + 1] for depth in depths]
-        for mark, moments in ((GAP, self._line.gaps), (FAULT, self._line.faults)):
-            for moment in moments:
-                if moment.rank == rank:
-                    row[self._find_cell(moment.at)] = mark
+        for mark, events in ((GAP, self._line.gaps), (FAULT, self._line.faults)):
+            for event in events:
+                if event.rank == rank:
+                    row[self._find_cell(event.at)] = mark
         return "".join(row)
 
     def draw_generations(self) -> str:

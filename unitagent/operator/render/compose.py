@@ -19,7 +19,7 @@ from unitagent.operator.render.service import (
     list_mounts,
 )
 
-_MOST = 250  # containers that fit into one file and on one machine
+_MAX_CONTAINERS = 250  # containers that fit into one file and on one machine
 
 ABOUT = """\
 Before the first start, create the secret of the Units' stores (the folder's mode keeps others out):
@@ -36,10 +36,10 @@ def render_compose(service: Service) -> list[object]:
         ConfigurationError: more containers than fit on one machine.
 
     """
-    if service.units * service.size > _MOST:
+    if service.units * service.size > _MAX_CONTAINERS:
         raise ConfigurationError(
-            f"metadata.instance={service.units} with unit.size={service.size}: must be at most {_MOST} "
-            "instances in all on one machine; render for swarm or lws instead"
+            f"metadata.instance={service.units} with unit.size={service.size}: must be at most "
+            f"{_MAX_CONTAINERS} instances in all on one machine; render for swarm or lws instead"
         )
     services: dict[str, Any] = {
         _name_service(service, unit, rank): _build_instance(service, unit, rank)
@@ -90,7 +90,7 @@ def _build_instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         "MASTER_ADDRESS": _name_service(service, unit, 0),
         "UNIT_SECRET_FILE": "/run/secrets/unit-secret",
     }
-    found: dict[str, Any] = {
+    service_entry: dict[str, Any] = {
         "image": service.image,
         "entrypoint": [service.program, "run", "--"],
         "command": list(service.command),
@@ -107,27 +107,27 @@ def _build_instance(service: Service, unit: int, rank: int) -> dict[str, Any]:
         },
     }
     if service.port and rank == 0:
-        found["ports"] = [str(service.port)]
+        service_entry["ports"] = [str(service.port)]
     if service.shm:
-        found["shm_size"] = f"{service.shm}g"
-    return found | _build_volumes(service) | _build_resources(service, unit * service.size + rank)
+        service_entry["shm_size"] = f"{service.shm}g"
+    return service_entry | _build_volumes(service) | _build_resources(service, unit * service.size + rank)
 
 
 def _build_volumes(service: Service) -> dict[str, Any]:
-    found = list_mounts(service)
+    mounts = list_mounts(service)
     if not service.carrier:
-        return {"volumes": found} if found else {}
-    found.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
-    return {"volumes": found, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
+        return {"volumes": mounts} if mounts else {}
+    mounts.append({"type": "volume", "source": "agent", "target": BUNDLE, "read_only": True})
+    return {"volumes": mounts, "depends_on": {"agent": {"condition": "service_completed_successfully"}}}
 
 
 def _build_resources(service: Service, place: int) -> dict[str, Any]:
     """Assign the instance its GPUs by number; a ``count`` would mean the machine's first ones."""
-    found: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
     if bounds := build_limits(service):
-        found["limits"] = bounds
+        resources["limits"] = bounds
     if service.gpu:
-        cards = [str(place * service.gpu + card) for card in range(service.gpu)]
-        device = {"driver": "nvidia", "device_ids": cards, "capabilities": ["gpu"]}
-        found["reservations"] = {"devices": [device]}
-    return {"deploy": {"resources": found}} if found else {}
+        devices = [str(place * service.gpu + number) for number in range(service.gpu)]
+        device = {"driver": "nvidia", "device_ids": devices, "capabilities": ["gpu"]}
+        resources["reservations"] = {"devices": [device]}
+    return {"deploy": {"resources": resources}} if resources else {}

@@ -13,8 +13,8 @@ from unitagent.operator.render.service import BUNDLE, PROBE_PORT, Service, escap
 
 _PREFIX = "leaderworkerset.sigs.k8s.io"
 _NONE = (0, "0%")
-_AWAY = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
-_TOLD = frozenset({"UNIT_ID", "UNIT_SIZE", "RANK_ID", "MASTER_ADDRESS"})
+_NODE_DOWN_TAINTS = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
+_AGENT_VARIABLES = frozenset({"UNIT_ID", "UNIT_SIZE", "RANK_ID", "MASTER_ADDRESS"})
 
 ABOUT = """\
 Before the first start, create the secret that protects the Units' stores:
@@ -75,19 +75,19 @@ def _choose_update_steps(service: Service) -> dict[str, int | str]:
 
 
 def _build_pod(service: Service) -> dict[str, Any]:
-    found = {
+    pod = {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": service.grace,
         # The other instances have stopped after a lease, so the default wait of five minutes gains nothing.
         "tolerations": [
             {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
-            for key in _AWAY
+            for key in _NODE_DOWN_TAINTS
         ],
         "containers": [_build_container(service)],
         "volumes": _build_volumes(service),
     }
-    return found | ({"initContainers": [_build_carrier(service.carrier)]} if service.carrier else {})
+    return pod | ({"initContainers": [_build_carrier(service.carrier)]} if service.carrier else {})
 
 
 def _build_carrier(image: str) -> dict[str, Any]:
@@ -105,32 +105,32 @@ def _build_volumes(service: Service) -> list[dict[str, Any]]:
     memory: dict[str, Any] = {"medium": "Memory"}
     if service.shm:
         memory["sizeLimit"] = f"{service.shm}Gi"
-    found: list[dict[str, Any]] = [secret, {"name": "shm", "emptyDir": memory}]
+    volumes: list[dict[str, Any]] = [secret, {"name": "shm", "emptyDir": memory}]
     if service.carrier:
-        found.append({"name": "agent", "emptyDir": {}})
+        volumes.append({"name": "agent", "emptyDir": {}})
     for index, mount in enumerate(service.mounts):
         nfs = {"server": mount.server, "path": mount.source, "readOnly": mount.read_only}
-        found.append({"name": f"storage-{index}", "nfs": nfs})
-    return found
+        volumes.append({"name": f"storage-{index}", "nfs": nfs})
+    return volumes
 
 
 def _list_mounts(service: Service) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
+    mounts: list[dict[str, Any]] = [
         {"name": "secret", "mountPath": "/etc/unit", "readOnly": True},
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # where it is mounted
     ]
     if service.carrier:
-        found.append({"name": "agent", "mountPath": BUNDLE, "readOnly": True})
+        mounts.append({"name": "agent", "mountPath": BUNDLE, "readOnly": True})
     for index, mount in enumerate(service.mounts):
-        found.append({"name": f"storage-{index}", "mountPath": mount.target, "readOnly": mount.read_only})
-    return found
+        mounts.append({"name": f"storage-{index}", "mountPath": mount.target, "readOnly": mount.read_only})
+    return mounts
 
 
 def _build_container(service: Service) -> dict[str, Any]:
     ports = [{"name": "unit", "containerPort": PROBE_PORT}]
     if service.port:
         ports.insert(0, {"name": "http", "containerPort": service.port})
-    found: dict[str, Any] = {
+    container: dict[str, Any] = {
         "name": "instance",
         "image": service.image,
         "command": [service.program, "run", "--"],
@@ -143,21 +143,21 @@ def _build_container(service: Service) -> dict[str, Any]:
         "volumeMounts": _list_mounts(service),
     }
     bounds = _build_limits(service)
-    return found | ({"resources": {"limits": bounds}} if bounds else {})
+    return container | ({"resources": {"limits": bounds}} if bounds else {})
 
 
 def _build_environment(service: Service) -> list[dict[str, Any]]:
-    told = {name: text for name, text in service.variables.items() if name not in _TOLD}
+    variables = {name: text for name, text in service.variables.items() if name not in _AGENT_VARIABLES}
     # The store starts with the leader's pod, which may start much later than its workers.
-    told.setdefault("UNIT_STORE_TIMEOUT_SECONDS", "3600")
-    told["UNIT_SECRET_FILE"] = "/etc/unit/unit-secret"  # noqa: S105  # its path
-    found: list[dict[str, Any]] = [
-        {"name": name, "value": escape_dollars(text)} for name, text in told.items()
+    variables.setdefault("UNIT_STORE_TIMEOUT_SECONDS", "3600")
+    variables["UNIT_SECRET_FILE"] = "/etc/unit/unit-secret"  # noqa: S105  # its path
+    entries: list[dict[str, Any]] = [
+        {"name": name, "value": escape_dollars(text)} for name, text in variables.items()
     ]
-    if "UNIT_REVISION" not in told:
+    if "UNIT_REVISION" not in variables:
         label = {"fieldPath": f"metadata.labels['{_PREFIX}/template-revision-hash']"}
-        found.append({"name": "UNIT_REVISION", "valueFrom": {"fieldRef": label}})
-    return found
+        entries.append({"name": "UNIT_REVISION", "valueFrom": {"fieldRef": label}})
+    return entries
 
 
 def _build_probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
@@ -170,16 +170,16 @@ def _build_probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
 
 
 def _build_limits(service: Service) -> dict[str, str]:
-    found = {}
+    limits = {}
     if service.cpu:
-        found["cpu"] = f"{service.cpu:g}"
+        limits["cpu"] = f"{service.cpu:g}"
     if service.memory:
-        found["memory"] = f"{service.memory}Mi"
+        limits["memory"] = f"{service.memory}Mi"
     if service.disk:
-        found["ephemeral-storage"] = service.disk
+        limits["ephemeral-storage"] = service.disk
     if service.gpu:
-        found["nvidia.com/gpu"] = str(service.gpu)
-    return found
+        limits["nvidia.com/gpu"] = str(service.gpu)
+    return limits
 
 
 def _build_traffic_service(service: Service) -> dict[str, Any]:

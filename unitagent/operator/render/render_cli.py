@@ -23,7 +23,7 @@ ENGINES = {
     "swarm": (swarm.render_swarm, swarm.ABOUT),
     "lws": (lws.render_lws, lws.ABOUT),
 }
-CARRYING = ("compose", "lws")  # these can add the agent to an image that lacks it
+ENGINES_WITH_AGENT_IMAGE = ("compose", "lws")  # these can add the agent to an image that lacks it
 _OVERLAP = 60  # seconds of grace; source: moby#36111
 
 
@@ -55,7 +55,7 @@ def render_manifest(engine: str, text: str, path: str, carrier: str | None = Non
     """
     file = service_file.parse_service_file(text, path, VARIABLES)
     root = JsonReader("", json.loads(text.removeprefix("\ufeff")))
-    service = read_service(root, file, carrier if engine in CARRYING else None)
+    service = read_service(root, file, carrier if engine in ENGINES_WITH_AGENT_IMAGE else None)
     if root.problems:
         raise ConfigurationError(*(f"{path}: {problem}; correct the file" for problem in root.problems))
     make, about = ENGINES[engine]
@@ -77,9 +77,9 @@ def _collect_warnings(engine: str, root: JsonReader, file: ServiceFile, service:
     yield from file.warnings
     if (stated := root.read_object("metadata").read_text("name")) and stated != service.name:
         yield f"metadata.name={stated!r} becomes {service.name} in the manifest: names must be DNS labels"
-    for name, said in file.values.items():
-        if name in GIVEN and name in said.path:
-            yield f"{said.path} is not in the manifest, which sets each instance's rank and store itself"
+    for name, text in file.values.items():
+        if name in GIVEN and name in text.path:
+            yield f"{text.path} is not in the manifest, which sets each instance's rank and store itself"
     yield from _find_unused_checks(file)
     if engine == "compose":
         yield from compose.warn_of_one_machine(service)
@@ -89,7 +89,9 @@ def _collect_warnings(engine: str, root: JsonReader, file: ServiceFile, service:
             "old one is still stopping; the new one waits until the rank is free"
         )
     if not service.carrier:
-        how = "docker/Dockerfile, BASE_IMAGE" + ("; or --agent-image" if engine in CARRYING else "")
+        how = "docker/Dockerfile, BASE_IMAGE" + (
+            "; or --agent-image" if engine in ENGINES_WITH_AGENT_IMAGE else ""
+        )
         yield f"containers[0].image={service.image!r} must contain unitagent ({how})"
     yield from find_unsupported(engine, dict.fromkeys(_list_stated_paths(root)))
 

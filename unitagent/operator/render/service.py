@@ -90,12 +90,12 @@ def format_pairs(variables: Mapping[str, str]) -> list[str]:
 
 def build_nfs_volumes(service: Service) -> dict[str, Any]:
     """Build the NFS volumes for Compose and Swarm."""
-    found = {}
+    volumes = {}
     for index, mount in enumerate(service.mounts):
         mode = ",ro" if mount.read_only else ""
         options = {"type": "nfs", "o": f"addr={mount.server}{mode}", "device": f":{mount.source}"}
-        found[f"storage-{index}"] = {"driver": "local", "driver_opts": options}
-    return found
+        volumes[f"storage-{index}"] = {"driver": "local", "driver_opts": options}
+    return volumes
 
 
 def list_mounts(service: Service) -> list[dict[str, Any]]:
@@ -119,9 +119,9 @@ def escape_dollars(content: object) -> object:
 
 def build_limits(service: Service) -> dict[str, str]:
     """Build the limits of processor and memory for Compose and Swarm."""
-    found = {}
+    limits = {}
     if service.cpu:
-        found["cpus"] = f"{service.cpu:g}"
+        limits["cpus"] = f"{service.cpu:g}"
     if service.memory:
-        found["memory"] = f"{service.memory}m"
-    return found
+        limits["memory"] = f"{service.memory}m"
+    return limits

@@ -18,7 +18,7 @@ from unitagent.settings.variables import VARIABLES
 
 _SERVER = re.compile(r"[A-Za-z0-9._:-]+")
 _PATH = re.compile(r"/[^\s:,]*")
-_OF_EACH = ("mount_path", "name")
+_MOUNT_KEYS = ("mount_path", "name")
 # Each manifest sets these itself: an instance's placement and store.
 GIVEN = frozenset(
     {
@@ -36,22 +36,22 @@ GIVEN = frozenset(
     }
 )
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}[KMGT]i?")
-_MOST = 1000  # Units, GPUs and GiB; more is a mistake
-_LONGEST = 40  # characters of a name, so that engines can append to it
+_MAX_COUNT = 1000  # Units, GPUs and GiB; more is a mistake
+_MAX_NAME = 40  # characters of a name, so that engines can append to it
 
 
 def read_mounts(root: JsonReader) -> tuple[Mount, ...]:
     """Read the NFS entries; invalid ones are recorded as problems."""
-    found = (
+    mounts = (
         _read_mount(entry) for entry in root.read_objects("storage") if entry.content.get("nfs") is not None
     )
-    return tuple(mount for mount in found if mount)
+    return tuple(mount for mount in mounts if mount)
 
 
 def list_other_storage(root: JsonReader) -> Iterator[str]:
     """Yield the paths of everything else in the entries."""
     for entry in root.read_objects("storage"):
-        yield from (entry.format_path(key) for key in entry.content if key not in (*_OF_EACH, "nfs"))
+        yield from (entry.format_path(key) for key in entry.content if key not in (*_MOUNT_KEYS, "nfs"))
 
 
 def _read_mount(entry: JsonReader) -> Mount | None:
@@ -96,12 +96,12 @@ def read_service(root: JsonReader, file: ServiceFile, carrier: str | None) -> Se
         environment=file.environment,
         port=parsed.get("UNIT_TRAFFIC_PORT"),
         grace=math.ceil(parsed.get("UNIT_STOP_GRACE_SECONDS", 25)) + GRACE_MARGIN,
-        gpu=metadata.read_integer("gpu", 0, _MOST) or 0,
+        gpu=metadata.read_integer("gpu", 0, _MAX_COUNT) or 0,
         cpu=metadata.read_number("cpu"),
         memory=metadata.read_integer("memory", 1, 10**9),
         disk=_read_matching(metadata, "disk", _QUANTITY, "a quantity such as 30Gi"),
         mounts=read_mounts(root),
-        shm=metadata.read_integer("shm_size", 0, _MOST),
+        shm=metadata.read_integer("shm_size", 0, _MAX_COUNT),
         surge=_read_portion(rolling, "max_surge"),
         unavailable=_read_portion(rolling, "max_unavailable"),
     )
@@ -123,26 +123,26 @@ def _parse_settings(root: JsonReader, file: ServiceFile) -> tuple[dict[str, str]
 
 
 def _read_units(metadata: JsonReader) -> int:
-    units = metadata.read_integer("instance", 0, _MOST)
+    units = metadata.read_integer("instance", 0, _MAX_COUNT)
     return 1 if units is None else units
 
 
 def _make_label(name: str | None) -> str:
     """Make a DNS label of a name, which all engines accept."""
-    label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_LONGEST].strip("-")
+    label = re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-")[:_MAX_NAME].strip("-")
     return label if re.match(r"[a-z]", label) else f"inference-{label}".strip("-")
 
 
 def _find_rolling_strategy(root: JsonReader, metadata: JsonReader) -> JsonReader:
     """Find the strategy, for which Alibaba's documentation has three places."""
-    found: dict[str, Any] = {}
+    strategy: dict[str, Any] = {}
     for place in (root, metadata):
-        found |= place.read_object("rolling_strategy").content
+        strategy |= place.read_object("rolling_strategy").content
         for key, value in place.content.items():
             first, _, second = key.partition(".")
             if first == "rolling_strategy" and second:
-                found[second] = value
-    return JsonReader("rolling_strategy", found, root.problems, root.unknown)
+                strategy[second] = value
+    return JsonReader("rolling_strategy", strategy, root.problems, root.unknown)
 
 
 def _read_matching(reader: JsonReader, key: str, pattern: re.Pattern[str], accepted: str) -> str | None:
@@ -158,6 +158,6 @@ def _read_portion(rolling: JsonReader, key: str) -> int | str | None:
     if isinstance(value, str):
         if re.fullmatch(r"[0-9]{1,3}%", value):
             return value
-        rolling.add_problem(key, f"an integer from 0 to {_MOST}, or a percentage")
+        rolling.add_problem(key, f"an integer from 0 to {_MAX_COUNT}, or a percentage")
         return None
-    return rolling.read_integer(key, 0, _MOST)
+    return rolling.read_integer(key, 0, _MAX_COUNT)

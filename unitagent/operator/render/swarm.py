@@ -66,7 +66,7 @@ def _build_unit(service: Service, unit: int) -> dict[str, Any]:
         "COMM_IFNAME": "eth0",
     }
     variables = {name: text.replace("{{", '{{"{{"}}') for name, text in service.variables.items()}
-    found: dict[str, Any] = {
+    service_entry: dict[str, Any] = {
         "image": service.image,
         "entrypoint": list(_ENTRYPOINT),
         "command": list(service.command),
@@ -83,7 +83,7 @@ def _build_unit(service: Service, unit: int) -> dict[str, Any]:
     if service.shm:
         shm = {"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": service.shm * _GIB}}  # noqa: S108
         found_there.append(shm)
-    return found | ({"volumes": found_there} if found_there else {})
+    return service_entry | ({"volumes": found_there} if found_there else {})
 
 
 def _build_healthcheck(service: Service) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _build_healthcheck(service: Service) -> dict[str, Any]:
 
 def _build_deploy(service: Service) -> dict[str, Any]:
     """Replace all tasks at once, stopping the old ones first: a Unit only works as a whole."""
-    found: dict[str, Any] = {
+    deploy: dict[str, Any] = {
         "replicas": service.size,
         "endpoint_mode": "dnsrr",
         "restart_policy": {"condition": "on-failure", "delay": "1s"},
@@ -121,4 +121,4 @@ def _build_deploy(service: Service) -> dict[str, Any]:
     if service.gpu:
         spec = {"discrete_resource_spec": {"kind": "NVIDIA-GPU", "value": service.gpu}}
         resources["reservations"] = {"generic_resources": [spec]}
-    return found | ({"resources": resources} if resources else {})
+    return deploy | ({"resources": resources} if resources else {})

@@ -76,7 +76,8 @@ def find_unsupported(engine: str, stated: Collection[str]) -> Iterator[str]:
     reasons = _ALL | _ENGINES[engine]
     for path in stated:
         # Brackets in a pattern are literal, not a character class.
-        found = [why for pattern, why in reasons.items() if fnmatchcase(path, pattern.replace("[", "[[]"))]
-        if not found and path.startswith("metadata.") and path.removeprefix("metadata.") not in _RENDERED:
-            found = ["it is unknown to unitagent"]
-        yield from (f"{path} is not in the manifest: {reason}" for reason in found)
+        matching = [why for pattern, why in reasons.items() if fnmatchcase(path, pattern.replace("[", "[[]"))]
+        metadata = path.startswith("metadata.") and path.removeprefix("metadata.") not in _RENDERED
+        if not matching and metadata:
+            matching = ["it is unknown to unitagent"]
+        yield from (f"{path} is not in the manifest: {reason}" for reason in matching)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from tests.fakestore import StoreState
@@ -672,3 +671,38 @@ def test_a_grace_that_the_framework_asks_for_is_never_longer_than_the_users() ->
     unit.crash(1)
     unit.wait(2)
     assert {"0 stop 0.2", "1 stop 0.2"} <= set(unit.take())
+
+
+def test_nobody_rejoins_beside_an_instance_of_another_size_that_leaves() -> None:
+    """Its successor starts with a table of its own (seed 70000876)."""
+    unit = Unit(4, **CALM).formed()
+    unit.kill(1)
+    unit.kill(3)
+    unit.refusing = {1, 3}
+    unit.wait(10)
+    unit.create(3, size=5)
+    unit.wait(1)
+    assert unit.codes[3] == 77
+    unit.take()
+    unit.create(1)
+    unit.wait(3)
+    assert unit.take() == []
+    unit.refusing = set()
+    unit.create(3)
+    unit.wait(3)
+    assert sorted(unit.take()) == ["1 spawn 1", "3 spawn 1"]
+
+
+def test_who_rejoins_takes_the_answer_of_rank_0_for_a_sign_of_life() -> None:
+    """Rank 0 has just lost the store, so no heartbeat of it will be read (seed 100006282)."""
+    unit = Unit(3, **CALM).formed()
+    unit.cut = {0, 2}
+    unit.store = StoreState()
+    unit.kill(1)
+    unit.create(1)
+    unit.cut = set()
+    unit.wait(6.5)
+    unit.cut = {0}
+    unit.wait(1.5)
+    assert unit.take() == ["1 spawn 1"]
+    assert 1 in unit.ready()

@@ -1,4 +1,4 @@
-"""The guarantees that show only over time: who goes on alone, who notices a death, and what probes say.
+"""Guarantees that can be checked only over time: who goes on alone, who notices a death, and what probes say.
 
 The invariant: a doubt has to last for its bound, without a break, before it is a violation.
 """

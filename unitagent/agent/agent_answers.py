@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from unitagent.agent.loop import Agent
 from unitagent.agent.secret_rotation import SecretAgreement
 from unitagent.core import probe_answers
-from unitagent.core.model import Phase
+from unitagent.core.model import InstanceState, Phase
+from unitagent.core.probe_answers import ProbeAnswer
+from unitagent.core.probe_paths import Probe
 from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
-from unitagent.probes.metrics import Metrics
+from unitagent.core.summary import summarize
+from unitagent.probes.metrics import Gauges, Metrics
+from unitagent.system.host_port import join_host_port
+
+if TYPE_CHECKING:
+    from unitagent.workload.file_warmer import FileWarmer
 
 
-class Views:
+class AgentAnswers:
     """The ``Answers`` of one agent."""
 
-    def __init__(self, agent: Agent, metrics: Metrics, dashboard: str, agreement: SecretAgreement) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        metrics: Metrics,
+        dashboard: str,
+        agreement: SecretAgreement,
+        *,
+        warmer: FileWarmer | None = None,
+        traffic_port: int | None = None,
+    ) -> None:
         self._agent = agent
+        self._traffic_port = traffic_port
         self._metrics = metrics
         self._dashboard = dashboard
         self._agreement = agreement
+        self._warmer = warmer
 
     async def next_step(self) -> None:
         """Wait until something has happened or the store has answered; for one caller only."""
@@ -34,29 +55,28 @@ class Views:
         """The state at this moment, so that a lease that has expired since the last event counts."""
         return replace(self._agent.state, now=time.monotonic())
 
-    def live(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/livez``."""
-        return probe_answers.answer_livez()
-
-    def ready(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/readyz``."""
-        return probe_answers.answer_readyz(self._state)
-
-    def traffic(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/traffic``."""
-        return probe_answers.answer_traffic(self._state)
-
-    def startup(self) -> probe_answers.ProbeAnswer:
-        """Answer ``/startupz``."""
-        return probe_answers.answer_startupz(self._state)
+    def answer_probe(self, probe: Probe) -> ProbeAnswer:
+        """Answer one of ``PROBES``, by its rule in the core."""
+        rule: Callable[[State], ProbeAnswer] = getattr(probe_answers, probe.rule)
+        return rule(self._state)
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
-        return {
-            **build_status(self._state),
+        state = self._state
+        files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
+        status = {
+            **build_status(state),
+            "endpoint": self._find_endpoint(state),
             "secrets": self._agreement.report_status(),
             "start": self._agent.start_report,
+            **files,
         }
+        return {**status, "summary": summarize(status, state.now + state.config.epoch)}
+
+    def _find_endpoint(self, state: State) -> str | None:
+        """Return where rank 0 takes traffic, if both address and port are known here."""
+        leader = state.me if state.config.rank == 0 else state.store.records.get(0)
+        return join_host_port(leader.ip, self._traffic_port) if leader and self._traffic_port else None
 
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""
@@ -66,9 +86,12 @@ class Views:
         """Return whether the whole Unit serves."""
         return probe_answers.is_ready(self._state)
 
-    def metrics(self) -> bytes:
+    def metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
         """Return ``/metrics``."""
-        return self._metrics.render(self.status(), time.monotonic())
+        state = self._state
+        waits = state.now - state.barrier.entered if state.me.state is InstanceState.IDLE else 0.0
+        gauges = Gauges(max(0.0, waits), self._agent.requests_in_flight, processes)
+        return self._metrics.render(self.status(), state.now, gauges)
 
     async def processes(self) -> list[dict[str, Any]]:
         """Return what each process of the workload uses now."""
@@ -76,8 +99,8 @@ class Views:
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
-        rules = self._agent.state.config
-        return rules.unit, rules.rank, rules.incarnation
+        config = self._agent.state.config
+        return config.unit, config.rank, config.incarnation
 
     def peers(self) -> set[str]:
         """Return the addresses of all known instances."""

@@ -31,6 +31,7 @@ class Boards:
         joined_at: when the last split ended.
         shift: seconds by which the server's clock is wrong.
         words: when each incarnation's last word came.
+        returned: when each incarnation's first word since ``lost_at`` came.
 
     """
 
@@ -46,6 +47,7 @@ class Boards:
         self.losing: frozenset[str] = frozenset()
         self.shift = 0.0
         self.words: dict[str, float] = {}
+        self.returned: dict[str, float] = {}
         self._replica: Board = self.main.copy()
         self._moments: deque[Board] = deque(maxlen=_MOMENTS)
 
@@ -70,6 +72,7 @@ class Boards:
         if server is None:
             return None
         self.words[one.incarnation] = now
+        self.returned.setdefault(one.incarnation, now)
         return server.exchange(rank, one.incarnation, request, self._clock(now), count)[0]
 
     def _clock(self, now: float) -> float:
@@ -132,6 +135,7 @@ class Boards:
         """It goes on with this one."""
         self.lost_at = now
         self.losses.append(now)
+        self.returned.clear()
         self.main.restore(board)
 
     # a split

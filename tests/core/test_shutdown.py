@@ -206,7 +206,7 @@ def test_an_old_order_is_none_for_a_unit_that_is_started_anew() -> None:
     assert unit.ready() == {0, 1}
 
 
-def test_an_order_that_was_obeyed_is_none_for_any_later_life() -> None:
+def test_an_order_that_was_followed_is_none_for_any_later_life() -> None:
     unit = Unit(2, guard=True, deregister=0.0, drain=0.0, backoff=()).formed()
     unit.order(OrderKind.DRAIN)
     unit.wait(5)
@@ -235,7 +235,7 @@ def test_an_old_order_in_a_store_that_is_set_back_is_none_for_who_serves() -> No
     assert unit.ready() == {0, 1}
 
 
-def test_who_waits_for_a_rank_does_not_obey_the_order_that_its_holder_obeys() -> None:
+def test_who_waits_for_a_rank_does_not_follow_the_order_that_its_holder_follows() -> None:
     unit = Unit(1, owns_store=True, deregister=0.0, drain=0.0).formed()
     holder = unit.agents.pop(0)
     unit.create(0, ip="10.9.9.9")

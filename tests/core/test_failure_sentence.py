@@ -35,7 +35,8 @@ def test_the_sentence(found: Failure, sentence: str) -> None:
 
 
 def details(unit: Unit) -> set[str]:
-    return {build_status(state)["failure"]["detail"] for state in unit.agents.values()}
+    shown = map(build_status, unit.agents.values())
+    return {(told["failure"] or told["last_order"])["detail"] for told in shown}
 
 
 def test_with_guard_all_others_stop() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
 from tests.process.conftest import DEADLINE, NAMESPACE, ROOT, Agent, enter, program, until
 from unitagent.system import procfs
 from unitagent.workload import signals
@@ -218,6 +219,37 @@ def test_the_workload_is_born_as_we_were(start: Start) -> None:
     assert bits["SigBlk"] == {signal.SIGWINCH}
     assert bits["SigIgn"] - {32, 33} == {signal.SIGUSR2, signal.SIGTTIN, signal.SIGQUIT}
     assert bits["SigCgt"] == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_stop_signal_counts_however_the_agent_was_started(
+    tmp_path: Path, number: signal.Signals, blocked: bool
+) -> None:
+    """A shell without job control starts what it runs in the background with SIGINT ignored."""
+
+    def prepare() -> None:
+        signal.signal(number, signal.SIG_IGN)
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+
+    status = tmp_path / "status"
+    script = f"cat /proc/self/status >{status}.new; mv {status}.new {status}; exec sleep 1000"
+    address = f"127.0.0.1:{free_port()}"
+    where = ("--size", "1", "--rank", "0", "--unit", f"u{os.getpid()}", "--comm-ifname", "lo")
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "unitagent", "run", *where, "--http-address", address, "--",
+         "sh", "-c", script],
+        cwd=ROOT, preexec_fn=prepare, stderr=subprocess.DEVNULL,  # noqa: PLW1509 (there are none)
+    )  # fmt: skip
+    try:
+        until(status.exists, "the workload starts")
+        agent.send_signal(number)
+        assert agent.wait(DEADLINE) == 0
+    finally:
+        agent.kill()
+    ignored = int(re.search(r"SigIgn:\s+(\w+)", status.read_text())[1], 16)  # type: ignore[index]
+    assert ignored >> (number - 1) & 1, "the workload starts as the agent was started"
 
 
 def test_a_signal_ignored_at_birth_is_not_passed_on(start: Start) -> None:

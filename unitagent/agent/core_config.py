@@ -1,0 +1,40 @@
+"""The settings in the form that the core needs.
+
+The invariant: a field of :class:`unitagent.core.model.CoreConfig` has the name, type and default of the field
+of :class:`unitagent.settings.Settings` that it comes from; the others are computed here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from msgspec.structs import fields
+
+from unitagent.core.model import CoreConfig, Record
+from unitagent.settings import Settings
+
+
+def build_core_config(
+    settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None
+) -> CoreConfig:
+    """Return the core's settings of the agent with this record.
+
+    Args:
+        settings: all that the user has set.
+        me: the agent's own record.
+        health: rank 0 has a health check.
+        failure_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
+
+    """
+    computed: dict[str, Any] = {
+        "rank": me.rank,
+        "incarnation": me.incarnation,
+        "probes": settings.http_port != 0,
+        "health": health,
+        "failure_grace": failure_grace,
+        "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
+        "epoch": time.time() - time.monotonic(),
+    }
+    names = [field.name for field in fields(CoreConfig) if field.name not in computed]
+    return CoreConfig(**computed, **{name: getattr(settings, name) for name in names})

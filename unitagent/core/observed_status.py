@@ -1,0 +1,209 @@
+"""The status of a Unit as an observer reads it from the store, with the keys of ``/status``.
+
+An observer has no lease and no clock in the Unit: it judges by the age of each heartbeat on the store's own
+clock. So it also tells two phases that no agent is ever in: ``drained`` and ``silent``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from unitagent.core.conditions import (
+    FALSE,
+    LOADING,
+    SERVING,
+    TRUE,
+    UNKNOWN,
+    Condition,
+    judge_answering_store,
+    judge_presence,
+    make_condition,
+)
+from unitagent.core.model import Failure, InstanceState, Phase, Record, find_last_failure, find_last_order
+from unitagent.core.probe_answers import LOST_FOR, NEVER_JOINED
+from unitagent.core.status import empty_recovery, format_failure, format_order
+
+DRAINED, SILENT = "drained", "silent"
+
+
+class MembershipTable(Protocol):
+    """What the store knows of one Unit; a snapshot is one."""
+
+    @property
+    def generation(self) -> int:
+        """The highest generation that the store knows."""
+
+    @property
+    def records(self) -> Mapping[int, Record]:
+        """The records of all ranks that the store knows."""
+
+    @property
+    def ages(self) -> Mapping[int, float]:
+        """Seconds since the last heartbeat, by rank."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first failure of the last generation that failed."""
+
+
+def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[str, Any]:
+    """The status as an observer sees it; only agents know ``guard``, ``recovery`` and the limits of
+    ``budget``, which are null here. ``lease`` counts for ranks that do not publish theirs.
+    """
+    records = table.records
+    size = max((record.size for record in records.values()), default=0)
+    instances = [_describe_record(table, rank, lease) for rank in range(size)]
+    leader = records.get(0)
+    draining = any(record.asked and not record.left for record in records.values())
+    serving = bool(instances) and all(_is_serving(one, table.generation) for one in instances)
+    ready = serving and instances[0]["state"] == InstanceState.HEALTHY and not draining
+    started = leader is not None and bool(leader.gang)
+    phase = _find_phase(table, instances, serving=serving, draining=draining)
+    return {
+        "unit": unit,
+        "size": size,
+        "guard": None,
+        "phase": phase,
+        "generation": table.generation,
+        "restarts": max((record.restarts for record in records.values()), default=0),
+        "budget": _measure_budget(records.values()),
+        "master_address": leader.ip if leader and started else None,
+        "master_port": leader.master_port if leader and started else None,
+        "ready": ready,
+        "traffic": ready,
+        "draining": draining,
+        "failure": format_failure(find_last_failure(table.failure)),
+        "last_order": format_order(find_last_order(table.failure)),
+        "store": {"connected": True, "since": None},
+        "instances": instances,
+        "recovery": empty_recovery(),
+        "conditions": _list_conditions(instances, leader, phase, ready=ready),
+    }
+
+
+def _measure_budget(records: Collection[Record]) -> dict[str, float | None]:
+    used = max((len(record.charges) for record in records), default=0)
+    return {"used": used, "allowed": None, "window_seconds": None, "next_restart_seconds": None}
+
+
+def _is_serving(instance: dict[str, Any], generation: int) -> bool:
+    up = instance["state"] in (InstanceState.RUNNING, InstanceState.HEALTHY)
+    return up and instance["generation"] == generation
+
+
+def _find_phase(
+    table: MembershipTable, instances: Sequence[dict[str, Any]], *, serving: bool, draining: bool
+) -> str:
+    records = list(table.records.values())
+    if any(record.failed for record in records):
+        return Phase.FAILED.value
+    if records and all(record.left for record in records):
+        return Phase.COMPLETED.value if all(map(_has_succeeded, records)) else DRAINED
+    heard = [one for one in instances if one["incarnation"] is not None and not _has_left(table, one)]
+    if heard and all(one["state"] == InstanceState.LOST for one in heard):
+        return SILENT
+    if draining:
+        return Phase.DRAINING.value
+    if serving:
+        return Phase.RUNNING.value
+    if records and all(map(_has_succeeded, records)):
+        return Phase.COMPLETED.value
+    leader = table.records.get(0)
+    if leader is not None and leader.state.serving and leader.generation == table.generation:
+        return Phase.RUNNING.value
+    again = any(record.restarts for record in records)
+    return Phase.RESTARTING.value if again else Phase.FORMING.value
+
+
+def _has_left(table: MembershipTable, instance: dict[str, Any]) -> bool:
+    record = table.records.get(instance["rank"])
+    return record is not None and record.left
+
+
+def _has_succeeded(record: Record) -> bool:
+    """Whether its part of a job is done; a service that exits with 0 has failed."""
+    job = "UNIT_MODE=job" in record.fingerprint.split()
+    return job and record.state is InstanceState.EXITED and record.exit_code == 0
+
+
+def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
+    record, age = table.records.get(rank), table.ages.get(rank)
+    late = record is not None and not record.left and age is not None and age > (record.lease or lease)
+    state = InstanceState.LOST if late else record.state if record else InstanceState.WAITING
+    return {
+        "rank": rank,
+        "incarnation": record.incarnation if record else None,
+        "ip": record.ip if record else None,
+        "hostname": record.hostname if record else None,
+        "state": state.value,
+        "generation": record.generation if record else 0,
+        "pid": record.pid if record else None,
+        "exit_code": record.exit_code if record else None,
+        "lease_seconds": None if age is None else round(age, 3),
+    }
+
+
+# Conditions.
+
+
+def _list_conditions(
+    instances: Sequence[dict[str, Any]], leader: Record | None, phase: str, *, ready: bool
+) -> list[Condition]:
+    absent = [text for one in instances if (text := _describe_absence(one))]
+    return [
+        _judge_readiness(instances, absent, leader, phase, ready=ready),
+        judge_presence(absent),
+        _judge_health(leader),
+        judge_answering_store(),
+    ]
+
+
+def _judge_readiness(
+    instances: Sequence[dict[str, Any]], absent: list[str], leader: Record | None, phase: str, *, ready: bool
+) -> Condition:
+    if ready:
+        return make_condition("Ready", TRUE, "Serving", SERVING, None)
+    if phase == SILENT:
+        silent = min(one["lease_seconds"] for one in instances if one["state"] == InstanceState.LOST)
+        return make_condition(
+            "Ready", FALSE, "Silent", f"no rank has sent a heartbeat for {silent:.0f} s", None
+        )
+    down = [
+        f"rank {one['rank']} is {one['state']}"
+        for one in instances
+        if one["state"] not in ("running", "healthy") and not _describe_absence(one)
+    ]
+    told = _describe_health(leader)
+    if phase == Phase.RUNNING and told and not (absent or down):
+        return make_condition("Ready", FALSE, LOADING, told, None)
+    return make_condition("Ready", FALSE, phase.capitalize(), ", ".join([*absent, *down]) or phase, None)
+
+
+def _judge_health(leader: Record | None) -> Condition:
+    kind = "WorkloadHealthy"
+    if leader is None or leader.left or not leader.state.started:
+        return make_condition(kind, UNKNOWN, "NotRunning", "the workload of rank 0 does not run", None)
+    told, healthy = _describe_health(leader), leader.state is InstanceState.HEALTHY
+    if not told:
+        return make_condition(kind, TRUE, "HealthCheckPassed", "the workload of rank 0 is healthy", None)
+    reason = "HealthCheckFailing" if leader.trouble else "NotHealthyYet"
+    return make_condition(kind, TRUE if healthy else FALSE, reason, told, leader.trouble_at or None)
+
+
+def _describe_health(leader: Record | None) -> str:
+    """What is wrong with rank 0's health; empty if nothing is, or if its workload does not run."""
+    if leader is None or not leader.state.started:
+        return ""
+    if leader.trouble:
+        return f"rank 0's health {leader.trouble}"
+    return "" if leader.state is InstanceState.HEALTHY else "the workload of rank 0 is not healthy yet"
+
+
+def _describe_absence(one: dict[str, Any]) -> str:
+    """How a rank is missing, in the words of the agents; empty if it is there."""
+    if one["incarnation"] is None:
+        return NEVER_JOINED.format(one["rank"])
+    if one["state"] != InstanceState.LOST or one["lease_seconds"] is None:
+        return ""
+    return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", one["lease_seconds"])

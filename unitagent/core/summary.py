@@ -1,0 +1,87 @@
+"""The one important thing about a Unit, in a line: whether it serves, and if not, why and since when.
+
+It is made from the other keys of ``/status`` alone, so the page, ``unitagent status`` and ``/status`` say
+the same, whether an agent or the store was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from unitagent.core.conditions import LOADING
+
+GOOD, BUSY, BAD, OFF = "good", "busy", "bad", "off"
+
+_SEVERITIES = {
+    "failed": BAD,
+    "silent": BAD,
+    "drained": OFF,
+    "completed": OFF,
+}
+
+
+def summarize(status: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The summary of a status: ``severity``, ``message`` and ``details``.
+
+    Args:
+        status: Its keys are those of ``/status``.
+        now: Seconds since the epoch.
+
+    """
+    told = (one for one in status.get("conditions", ()) if one["type"] == "Ready")
+    ready = next(told, {"reason": "", "message": "", "since": None})  # agents of earlier versions have none
+    return {
+        "severity": _rate(status),
+        "message": _describe(status, ready, now),
+        "details": list(_list_details(status)),
+    }
+
+
+def _rate(status: Mapping[str, Any]) -> str:
+    if status["phase"] in _SEVERITIES:
+        return _SEVERITIES[status["phase"]]
+    if status["ready"]:
+        return GOOD
+    lost = any(one["state"] == "lost" for one in status["instances"])
+    return BAD if lost else BUSY
+
+
+def _describe(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -> str:
+    phase = status["phase"]
+    age = "" if ready["since"] is None else f" for {format_age(now - ready['since'])}"
+    if status["ready"]:
+        return f"ready{age}"
+    if phase in ("completed", "drained", "draining"):
+        return f"{ready['message']}{age}" if phase == "draining" else phase
+    if phase == "running":
+        begin = f"loading{age}, waiting for " if ready["reason"] == LOADING else f"not ready{age}: "
+        return begin + str(ready["message"])
+    return f"{phase}{age}: {ready['message']}"
+
+
+def _list_details(status: Mapping[str, Any]) -> Iterator[str]:
+    yield f"generation {status['generation']}"
+    budget: dict[str, Any] = status.get("budget") or {"allowed": None, "next_restart_seconds": None}
+    if budget["allowed"] is not None:
+        window = format_age(budget["window_seconds"])
+        yield f"{budget['used']:g} of {budget['allowed']:g} restarts in {window}"
+    elif status["restarts"]:
+        yield f"{status['restarts']} restart{'s' if status['restarts'] > 1 else ''}"
+    if budget["next_restart_seconds"] is not None:
+        yield f"next start in {budget['next_restart_seconds']:.0f} s"
+    if status.get("endpoint"):
+        yield f"rank 0 at {status['endpoint']}"
+    elif status["master_address"]:
+        yield f"rank 0 at {status['master_address']}"
+
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def format_age(seconds: float) -> str:
+    """``34 s``, ``5 min``, ``2 h`` or ``3 d``."""
+    for length, name in _UNITS:
+        if seconds >= 2 * length or seconds == length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{max(0.0, seconds):.0f} s"

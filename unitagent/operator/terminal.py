@@ -1,0 +1,132 @@
+"""What a terminal can show: its width, its colours, and a text that is drawn again in its place.
+
+The invariant: only what stands here may control a terminal; all other text has been escaped before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from unitagent.system.safe_output import print_verbatim
+
+_COLOURS = {"good": "32", "busy": "33", "bad": "31", "off": "2"}  # by severity
+_HOME, _CLEAR_LINE, _CLEAR_REST, _CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[H\x1b[2J"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How to write for one reader.
+
+    Attributes:
+        width: columns; None where lines may be as long as they are.
+        coloured: whether colours are wanted.
+
+    """
+
+    width: int | None = None
+    coloured: bool = False
+
+    def paint(self, text: str, severity: str) -> str:
+        """Colour a text by severity, where colours are wanted."""
+        code = _COLOURS.get(severity) if self.coloured else None
+        return text if code is None else f"\x1b[{code}m{text}\x1b[0m"
+
+
+def detect_style(environ: Mapping[str, str] = os.environ) -> Style:
+    """Return the style of stdout: colours on a terminal, unless NO_COLOR (https://no-color.org) is set."""
+    if not sys.stdout.isatty():
+        return Style()
+    dull = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+    return Style(shutil.get_terminal_size().columns, not dull)
+
+
+class Screen:
+    """Draws a text again and again: in its place on a terminal, else one below the other."""
+
+    def __init__(self) -> None:
+        self._in_place = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._drawn = False
+
+    def draw(self, text: str) -> None:
+        """Draw a text, which has been escaped; what does not fit on a terminal is left out."""
+        if not self._in_place:
+            print_verbatim(f"{text}\n")
+            return
+        columns, rows = shutil.get_terminal_size()
+        lines = cut_lines(text.split("\n"), columns, rows - 1)
+        start = _HOME if self._drawn else _CLEAR
+        self._drawn = True
+        print_verbatim(start + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_REST)
+
+
+def cut_lines(lines: list[str], columns: int, rows: int) -> list[str]:
+    """Return the first lines that fit, and how many more there are."""
+    used = 0
+    for number, line in enumerate(lines):
+        used += max(1, -(-len(line) // max(1, columns)))
+        if used > rows:
+            return [*lines[: max(0, number - 1)], f"… {len(lines) - number + 1} more lines"]
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: its head.
+        spare: the first columns to leave out in a narrow terminal have the highest numbers; 0 for never.
+        right: whether it is aligned to the right.
+
+    """
+
+    title: str
+    spare: int = 0
+    right: bool = False
+
+
+def format_columns(
+    columns: list[Column],
+    rows: list[list[str]],
+    style: Style,
+    paint: Callable[[int, int, str], str] = lambda _row, _column, text: text,
+) -> list[str]:
+    """Format a table whose columns are as wide as what they hold.
+
+    Args:
+        columns: the columns.
+        rows: one text per column each.
+        style: its width decides which columns are left out.
+        paint: colours a cell, given its row, its column and its padded text.
+
+    """
+    widths = [
+        max(map(len, (column.title, *cells))) for column, cells in zip(columns, _turn(rows), strict=True)
+    ]
+    kept = _choose_columns(columns, widths, style.width)
+    head = "  ".join(_pad(columns[one].title, widths[one], columns[one]) for one in kept).rstrip()
+    lines = [head]
+    for number, row in enumerate(rows):
+        cells = [paint(number, one, _pad(row[one], widths[one], columns[one])) for one in kept]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _turn(rows: list[list[str]]) -> list[tuple[str, ...]]:
+    return list(zip(*rows, strict=True)) if rows else []
+
+
+def _choose_columns(columns: list[Column], widths: list[int], width: int | None) -> list[int]:
+    kept = list(range(len(columns)))
+    spare = sorted((one for one in kept if columns[one].spare), key=lambda one: -columns[one].spare)
+    while spare and width is not None and sum(widths[one] + 2 for one in kept) - 2 > width:
+        kept.remove(spare.pop(0))
+    return kept
+
+
+def _pad(text: str, width: int, column: Column) -> str:
+    return text.rjust(width) if column.right else text.ljust(width)
