@@ -17,7 +17,7 @@ from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "budget", "master_address", "master_port",
     "ready", "traffic", "draining", "failure", "last_order", "store", "instances", "recovery", "conditions",
-    "endpoint", "secrets", "summary",
+    "endpoint", "secrets", "start", "summary",
 ]  # fmt: skip
 INSTANCE_KEYS = [
     "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",

@@ -653,6 +653,26 @@ def test_an_answer_of_a_member_that_works_settles_what_was_doubted_of_it() -> No
     assert not unit.agents[0].peers.doubts
 
 
+def test_an_engine_that_ignores_sigterm_gets_a_short_grace_after_a_failure_and_the_usual_one_by_order() -> (
+    None
+):
+    unit = Unit(2, guard=True, failure_grace=0.5).formed()
+    unit.crash(1)
+    unit.wait(2)
+    assert {"0 stop 0.5", "1 stop 0.5"} <= set(unit.take())
+    unit.order(OrderKind.RESTART)
+    unit.wait(3)
+    assert {"0 stop 5", "1 stop 5"} <= set(unit.take())
+    assert unit.ready() == {0, 1}
+
+
+def test_a_grace_that_the_framework_asks_for_is_never_longer_than_the_users() -> None:
+    unit = Unit(2, guard=True, failure_grace=0.5, restart_grace=0.2).formed()
+    unit.crash(1)
+    unit.wait(2)
+    assert {"0 stop 0.2", "1 stop 0.2"} <= set(unit.take())
+
+
 def test_nobody_rejoins_beside_an_instance_of_another_size_that_leaves() -> None:
     """Its successor starts with a table of its own (seed 70000876)."""
     unit = Unit(4, **CALM).formed()

@@ -165,9 +165,8 @@ class VllmUnit:
 
     def is_prepared(self) -> bool:
         """Whether each rank has a process that waits for the next start, where starts are to be warm."""
-        agents = [agent.pid for agent in self.lab.agents.values()]
-        waiting = [_count_gates(pid) == 2 for pid in agents]  # the gate, and the one it forked
-        return os.environ.get(_WARM, "off") == "off" or all(waiting)
+        cold = os.environ.get(_WARM, "off") == "off"
+        return cold or all(_has_waiting(agent.pid) for agent in self.lab.agents.values())
 
     def _restarted(self) -> float:
         generation = self.generation()
@@ -182,17 +181,14 @@ def _watches(pid: int) -> bool:
     """Whether it is the agent's own, which lives as long as the agent."""
     seen = procfs.read_process(pid)
     try:
-        return b"unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes() or _is_gate(seen)
+        named = b"unitagent-watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return named or (seen is not None and seen.name in ("unit-gate", "unit-waiting"))
 
 
-def _is_gate(process: procfs.Process | None) -> bool:
-    return process is not None and process.name == "unit-gate"
-
-
-def _count_gates(agent: int) -> int:
-    return sum(map(_is_gate, procfs.find_descendants(agent)))
+def _has_waiting(agent: int) -> bool:
+    return any(one.name == "unit-waiting" for one in procfs.find_descendants(agent))
 
 
 def _leads(life: Life, generation: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.frameworks_table.places import place, plan
 from tests.operator.command import run
 
 HERE = {"COMM_IFNAME": "lo", "RANK_IP": "127.0.0.2", "UNIT_ID": "u", "UNIT_FRAMEWORK": "auto"}
@@ -75,3 +76,24 @@ def test_how_long_vllm_may_take_for_requests_in_flight(
     program.chmod(0o755)
     seen = rehearsed(f"{program} serve M", UNIT | graces)
     assert seen["command"][-2:] == ["--shutdown-timeout", seconds]
+
+
+@pytest.mark.parametrize(("version", "worker"), [("0.33.0", False), ("0.32.0+cpu", True), ("", False)])
+def test_what_vllm_imports_is_known(version: str, worker: bool) -> None:
+    for size in (1, 2):
+        made = plan("vllm", "vllm serve m", place(size=size, version=version))
+        assert "vllm.v1.engine.core" in made.warm_modules
+        assert ("vllm.v1.worker.cpu_worker" in made.warm_modules) == worker
+
+
+@pytest.mark.parametrize("command", ["vllm serve m", "python3 -m sglang.launch_server --model-path m"])
+def test_engines_that_ignore_sigterm_get_a_short_grace_after_a_failure(command: str) -> None:
+    framework = "vllm" if "vllm" in command else "sglang"
+    for rank in (0, 1):
+        made = plan(framework, command, place(rank))
+        assert made.restart_grace == 0.5
+        assert made.warm_modules
+
+
+def test_launchers_know_no_modules() -> None:
+    assert plan("torchrun", "torchrun x.py", place()).warm_modules == ()

@@ -22,7 +22,7 @@ from typing import Any
 from unitagent.core.exits import Exit
 from unitagent.errors import CommandError
 from unitagent.system import procfs
-from unitagent.workload import command, environment, leftovers, signals, warm_start
+from unitagent.workload import command, environment, leftovers, signals, warm_gate_client
 from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
 from unitagent.workload.reaper import Reaper
@@ -133,14 +133,14 @@ class Harness:
             await asyncio.sleep(0.3)
 
     def mutate_gate(self, old: str, new: str) -> None:
-        load = warm_start._load_code
+        load = warm_gate_client._load_code
 
         def load_mutant() -> bytes:
             modules = json.loads(load())
             assert sum(source.count(old) for _, source in modules) == 1, old
             return json.dumps([(name, source.replace(old, new)) for name, source in modules]).encode()
 
-        warm_start._load_code = load_mutant
+        warm_gate_client._load_code = load_mutant
 
     async def look_inside(self) -> None:
         while (dead := await self.workload.find_dead_process()) is None:

@@ -109,7 +109,6 @@ MUTANTS = {
     "the descriptors of the agent stay open": ("if number > 2 and number != link.fileno()", "if False"),
     "the environment is not carried": ("    set_environment(environment)\n", ""),
     "variables that are gone stay": ("        if name not in wanted:", "        if False:"),
-    "the folder is forgotten": ('    os.chdir(job["cwd"])\n', ""),
     "the mask of files is forgotten": ('    os.umask(job["umask"])\n', ""),
     "limits are forgotten": ("        if resource.getrlimit(number) != tuple(limit):", "        if False:"),
     "the processors are forgotten": ('    if os.sched_getaffinity(0) != set(job["cpus"]):', "    if False:"),

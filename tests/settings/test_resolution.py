@@ -275,6 +275,8 @@ REFUSED += [
         "x." * 200,
     )
 ]
+REFUSED += [("UNIT_WARM_MODULES", text) for text in ("a b", "a,,b", "a.", "1a", "a/b")]
+REFUSED += [("UNIT_WARM", text) for text in ("on", "true", "always")]
 REFUSED += [
     ("UNIT_REDIS_URL", text)
     for text in (

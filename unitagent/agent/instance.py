@@ -201,15 +201,7 @@ async def _run_placed(
     state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, where, settings.stall, settings.termination_log)
     history = HistoryWriter(membership.history, state)
-    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    warm = _make_warm_starts(settings, context, captures_stderr=not interactive)
-    workload = Workload(
-        context.reaper,
-        context.inherited_signals,
-        on_exit=agent.on_exit,
-        capture_stderr=not interactive,
-        warm=warm.starter if warm is not None else None,
-    )
+    workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
@@ -238,7 +230,7 @@ async def _run_placed(
         _run_probe_server(settings, answers, me.ip, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
-        if warm is not None and settings.warm == "first":
+        if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
             await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
 
@@ -264,15 +256,24 @@ def _log_launch(launch: Launch) -> None:
         _log.info("rank 0's health: %s", launch.health_probe.description)
 
 
-def _make_warm_starts(
-    settings: Settings, context: ProcessContext, *, captures_stderr: bool
-) -> WarmStarts | None:
+def _make_workload(
+    settings: Settings, context: ProcessContext, agent: Agent
+) -> tuple[Workload, WarmStarts | None]:
+    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    build = partial(
+        Workload,
+        context.reaper,
+        context.inherited_signals,
+        on_exit=agent.on_exit,
+        capture_stderr=not interactive,
+    )
     if settings.warm == "off":
-        return None
+        return build(), None
     from unitagent.agent.warm_starts import WarmStarts  # noqa: PLC0415 (few agents have them)
     from unitagent.workload.warm_start import WarmStarter  # noqa: PLC0415
 
-    return WarmStarts(WarmStarter(context.reaper, context.inherited_signals, captures_stderr=captures_stderr))
+    starter = WarmStarter(context.reaper, context.inherited_signals, captures_stderr=not interactive)
+    return build(warm=starter), WarmStarts(starter)
 
 
 async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:

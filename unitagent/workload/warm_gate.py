@@ -48,12 +48,12 @@ from unitagent.workload.warm_process import (
     set_first_path,
 )
 
-NAME, TEMPLATE = "unit-gate", "unit-template"
+NAME, WAITING, TEMPLATE = "unit-gate", "unit-waiting", "unit-template"
 FORK, JOB, CONFIRMED = b"fork", b"job", b"ok"
 ANSWER_SECONDS = 2.0
 MOST_DESCRIPTORS = 250  # the kernel passes 253 at once; three are ours
 
-_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 15, 36, 37
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)  # the number of clone(2)
 _MESSAGE = 4096  # bytes
 _SPAWN_MAIN = "from multiprocessing.spawn import spawn_main"
@@ -88,6 +88,7 @@ def serve(link: socket.socket) -> socket.socket:
             if middle == 0 and fork_orphan(writer):
                 for other in (link.detach(), reader, writer):
                     os.close(other)
+                _libc.prctl(_PR_SET_NAME, WAITING.encode())
                 return conversation
             os.close(writer)
             writer = -1
@@ -304,6 +305,8 @@ def build_image(plan: Job, link: socket.socket) -> Image:
         os._exit(1)
     if before is not None:
         os.setpriority(os.PRIO_PROCESS, 0, before)
+    image.command_line.show([NAME], image.environment)
+    _libc.prctl(_PR_SET_NAME, NAME.encode())  # setproctitle has changed it
     gc.collect()
     gc.freeze()
     seconds = round(time.monotonic() - began, 3)

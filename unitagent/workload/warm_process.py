@@ -9,6 +9,7 @@ What is read when a program is loaded, or when Python starts, cannot be made up 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import functools
@@ -226,6 +227,8 @@ class Image:
 
         """
         before = dict(os.environb)
+        with contextlib.suppress(Exception):  # it finds the command line only while that is in its place
+            importlib.import_module("setproctitle").getproctitle()
         for name in names:
             try:
                 importlib.import_module(name)
@@ -237,8 +240,6 @@ class Image:
         if len(self.absent) == len(names):
             raise NotCleanError(f"none of its modules is installed: {', '.join(names)}")
         self.imported = {name: value for name, value in os.environb.items() if before.get(name) != value}
-        if (titles := sys.modules.get("setproctitle")) is not None:
-            titles.getproctitle()  # it finds the command line only while the environment is in its place
         paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
             paths |= {line[line.index("/") :].rstrip("\n") for line in file if "/" in line}
