@@ -101,6 +101,8 @@ def test_a_start_imports_only_what_it_needs(tmp_path: Path) -> None:
     assert not among(found, "pyroute2.iproute", "pyroute2.netns", "pyroute2.netlink.nlsocket")
     assert not among(found, "email", "http", "unittest", "zipfile", "click", "shutil")
     assert not among(found, "unitagent.operator", "unitagent.agent.store_observer")
+    assert not among(found, "unitagent.core.conditions", "unitagent.core.summary", "unitagent.agent.hook")
+    assert not among(found, "unitagent.system.termination_log", "unitagent.core.observed_status")
     assert among(found, "unitagent.frameworks") == ["unitagent.frameworks"]  # their table, which imports none
     assert len(found) <= 390
 

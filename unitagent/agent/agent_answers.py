@@ -17,7 +17,6 @@ from unitagent.core.probe_answers import ProbeAnswer
 from unitagent.core.probe_paths import Probe
 from unitagent.core.state import State
 from unitagent.core.status import build_own_status, build_status, find_phase
-from unitagent.core.summary import summarize
 from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.system.host_port import join_host_port
 
@@ -62,6 +61,8 @@ class AgentAnswers:
 
     def status(self) -> dict[str, Any]:
         """Return ``/status``."""
+        from unitagent.core.summary import summarize  # noqa: PLC0415 (for people, who may never ask)
+
         state = self._state
         files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
         status = {

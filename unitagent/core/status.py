@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 from unitagent.core import probe_answers
-from unitagent.core.conditions import list_conditions
 from unitagent.core.model import (
     Failure,
     InstanceState,
@@ -21,6 +20,8 @@ from unitagent.core.state import State, reported_lost
 
 def build_status(state: State) -> dict[str, Any]:
     """The Unit as this agent sees it; keys and meaning are fixed by ``unitagent/operator/README.md``."""
+    from unitagent.core.conditions import list_conditions  # noqa: PLC0415 (for people, who may never ask)
+
     ready = probe_answers.is_ready(state)
     draining = probe_answers.is_draining(state)
     gang = state.workload.gang if state.in_gang else None
