@@ -59,7 +59,7 @@ class StoreObserver:
         if not snapshot.records:
             return None
         status = status_from_store(name, snapshot, self._leases.get(name, self._settings.lease))
-        status |= {"endpoint": None, "secrets": None}  # only its own agents know
+        status |= {"endpoint": None, "secrets": None, "start": None}  # only its own agents know
         return status | {"summary": summarize(status, time.time())}
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
