@@ -125,7 +125,7 @@ class Gate:
             captures_stderr: the workload's stderr is a pipe, so the gate's is one.
 
         Raises:
-            OSError: it cannot be started.
+            OSError, ValueError: it cannot be started.
 
         """
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -152,7 +152,7 @@ class Gate:
                 setsigmask=self._inherited.mask,
                 setsigdef=self._inherited.defaults,
             )
-        except OSError:
+        except (OSError, ValueError):
             mine.close()
             raise
         finally:

@@ -91,7 +91,7 @@ class WarmStarter:
         self._gate = Gate(plan, self._reaper, self._inherited, self._lose_gate)
         try:
             self._gate.build(captures_stderr=self._captures_stderr)
-        except (OSError, CommandError) as error:
+        except (OSError, CommandError, ValueError) as error:  # ValueError: a variable that no exec takes
             self._lose_gate(f"its gate cannot be started: {error}")
 
     def start_process(self, argv: Sequence[str], env: Mapping[str, str], stderr: int | None) -> int | None:
@@ -105,7 +105,7 @@ class WarmStarter:
         """
         try:
             pid = self._start_warm(argv, env, stderr)
-        except (OSError, UnresolvedError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, a cold start is as good as ever
             self.report = StartReport(warm=False, why=str(error))
             _log.info("the workload starts cold: %s", error)
             return None
