@@ -38,7 +38,7 @@ WORKLOAD = f'grep CapEff /proc/self/status >> "$SEEN"; {DAEMON} exec sleep 1000'
 class Unprivileged:
     """``unitagent WORDS`` as nobody; repository and interpreter are bound to where nobody may enter."""
 
-    def __init__(self, folder: Path, *words: str, pid1: bool = False) -> None:
+    def __init__(self, folder: Path, *words: str, pid1: bool = False, command: tuple[str, ...] = ()) -> None:
         self.seen, self.output = folder / "seen", folder / "output"
         self.port, self.pid1 = free_port(), pid1
         self.name = f"unprivileged-{self.port}"
@@ -50,7 +50,8 @@ class Unprivileged:
         inside = ["unshare", "--mount", *(PID1 if pid1 else []), "sh", "-c", script, "sh", *DROP]
         interpreter = folder / "python" / "bin" / Path(os.path.realpath(sys.executable)).name
         address = ["--http-address", f"127.0.0.1:{self.port}"]
-        agent = [str(interpreter), "-B", "-m", "unitagent", *words, *address, "--", "sh", "-c", WORKLOAD]
+        agent = [str(interpreter), "-B", "-m", "unitagent", *words, *address, "--"]
+        agent += command or ("sh", "-c", WORKLOAD)
         packages = folder / "repository" / Path(sysconfig.get_path("purelib")).relative_to(ROOT)
         path = f"{folder / 'repository'}:{packages}"
         libraries = str(folder / "python" / "lib")
@@ -110,8 +111,8 @@ def start() -> Iterator[Start]:
         os.chown(folder, NOBODY, NOBODY)
         folder.chmod(0o755)
 
-        def begin(*words: str, pid1: bool = False) -> Unprivileged:
-            made.append(Unprivileged(folder, *words, pid1=pid1))
+        def begin(*words: str, pid1: bool = False, command: tuple[str, ...] = ()) -> Unprivileged:
+            made.append(Unprivileged(folder, *words, pid1=pid1, command=command))
             return made[-1]
 
         yield begin
@@ -147,3 +148,14 @@ def test_a_whole_unit(start: Start) -> None:
 def test_pid_1_of_a_container(start: Start) -> None:
     own = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
     works(start("run", *own, pid1=True), 1)
+
+
+@pytest.mark.parametrize("pid1", [False, True])
+def test_a_warm_start(start: Start, *, pid1: bool) -> None:
+    own = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
+    warm = ["--warm", "first", "--warm-modules", "json"]
+    unit = start(
+        "run", *own, *warm, pid1=pid1, command=("/usr/bin/python3", "-c", "import time; time.sleep(1000)")
+    )
+    assert unit.ready()["start"] == {"kind": "warm", "why": ""}
+    assert unit.stop() == 0

@@ -69,7 +69,9 @@ class Harness:
         self.service = 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.warm = (
-            WarmStarter(self.reaper, self.born, captures_stderr=not options.inherit_stderr)
+            WarmStarter(
+                self.reaper, self.born, captures_stderr=not options.inherit_stderr, answer_seconds=30.0
+            )
             if options.warm
             else None
         )

@@ -270,9 +270,15 @@ def _make_workload(
     if settings.warm == "off":
         return build(), None
     from unitagent.agent.warm_starts import WarmStarts  # noqa: PLC0415 (few agents have them)
+    from unitagent.workload.warm_gate import ANSWER_SECONDS  # noqa: PLC0415
     from unitagent.workload.warm_start import WarmStarter  # noqa: PLC0415
 
-    starter = WarmStarter(context.reaper, context.inherited_signals, captures_stderr=not interactive)
+    starter = WarmStarter(
+        context.reaper,
+        context.inherited_signals,
+        captures_stderr=not interactive,
+        answer_seconds=min(ANSWER_SECONDS, settings.lease / 2),
+    )
     return build(warm=starter), WarmStarts(starter)
 
 

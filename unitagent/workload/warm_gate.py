@@ -73,32 +73,38 @@ def serve(link: socket.socket) -> socket.socket:
     """Fork for each request, for ever; return only in a process that was forked, with its conversation."""
     while True:
         try:
-            data, fds, _, _ = socket.recv_fds(link, _MESSAGE, 1)
-        except OSError:
-            os._exit(0)
-        if not data or not fds:  # who is served has gone
-            os._exit(0)
-        conversation = socket.socket(fileno=fds[0])
-        reader, writer = os.pipe()
-        try:
-            middle = os.fork()
-        except OSError as error:
-            answer = str(error).encode()
-        else:
-            if middle == 0 and fork_orphan(writer):
-                for other in (link.detach(), reader, writer):
-                    os.close(other)
-                _libc.prctl(_PR_SET_NAME, WAITING.encode())
-                return conversation
-            os.close(writer)
-            writer = -1
-            answer = os.read(reader, _MESSAGE)
-            os.waitpid(middle, 0)  # from here on the new process has its parent
-        for other in (reader, writer):
-            if other >= 0:
+            conversation = answer_request(link)
+        except BaseException:  # noqa: BLE001  # nothing that was imported may run at the end of this process
+            os._exit(1)
+        if conversation is not None:
+            return conversation
+
+
+def answer_request(link: socket.socket) -> socket.socket | None:
+    """Fork for the next request and report the pid; return, in the new process alone, its conversation."""
+    data, fds, _, _ = socket.recv_fds(link, _MESSAGE, 1)
+    if not data or not fds:  # who is served has gone
+        os._exit(0)
+    conversation = socket.socket(fileno=fds[0])
+    reader, writer = os.pipe()
+    try:
+        middle = os.fork()
+    except OSError as error:
+        answer = str(error).encode()
+        os.close(writer)
+    else:
+        if middle == 0 and fork_orphan(writer):
+            for other in (link.detach(), reader, writer):
                 os.close(other)
-        conversation.close()
-        link.send(answer or b"it ended")
+            _libc.prctl(_PR_SET_NAME, WAITING.encode())
+            return conversation
+        os.close(writer)
+        answer = os.read(reader, _MESSAGE)
+        os.waitpid(middle, 0)  # from here on the new process has its parent
+    os.close(reader)
+    conversation.close()
+    link.send(answer or b"it ended")
+    return None
 
 
 def fork_orphan(writer: int) -> bool:
@@ -154,16 +160,20 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
         raise OSError(answer.decode(errors="replace") or "it ended")
 
 
-def take_job(image: Image, conversation: socket.socket) -> Job:
-    """Wait for a job and become what it says; ends this process if there is none, or if it cannot."""
-    data, fds, _, _ = socket.recv_fds(conversation, _MESSAGE, MOST_DESCRIPTORS + 3)
-    if not data:
-        os._exit(0)
+def take_job(image: Image, conversation: socket.socket) -> Callable[[], object]:
+    """Wait for a job, become what it says, and return the call that runs it.
+
+    Ends this process if there is no job, or if it cannot do it.
+    """
     try:
+        data, fds, _, _ = socket.recv_fds(conversation, _MESSAGE, MOST_DESCRIPTORS + 3)
+        if not data:
+            os._exit(0)
         job: Job = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
         os.close(fds[0])
         conversation = place_descriptors(fds[1:], job["numbers"], conversation)
         become(image, job)
+        program = prepare_program(job)
         conversation.sendall(CONFIRMED)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the process starts cold
         why = str(error) if isinstance(error, RefusalError) else repr(error)
@@ -172,7 +182,7 @@ def take_job(image: Image, conversation: socket.socket) -> Job:
         finally:
             os._exit(1)
     conversation.close()
-    return job
+    return program
 
 
 def move_up(link: socket.socket) -> socket.socket:
@@ -324,23 +334,34 @@ def main() -> Callable[[], object]:
     image = build_image(plan, link)
     conversation = serve(link)
     while True:
-        job = take_job(image, conversation)
+        program = take_job(image, conversation)
+        template = fork_template(image)
+        if template is None:
+            return program
+        conversation = serve(template)
+
+
+def fork_template(image: Image) -> socket.socket | None:
+    """Fork a template for what this process will spawn; return the link to its owner in that alone.
+
+    It is out of the group of its owner and has nothing of it open. If there can be none, all is spawned cold.
+    """
+    owner = os.getpid()
+    try:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        owner = os.getpid()
         if fork_hidden():
             its.close()
             Spawner(image, mine)
-            return prepare_program(job)
+            return None
+    except OSError:
+        return None
+    try:
         mine.close()
-        conversation = serve_as_template(image, its, owner)
-
-
-def serve_as_template(image: Image, link: socket.socket, owner: int) -> socket.socket:
-    """Serve a process as its template, out of its group, with nothing of it open."""
-    hide_process(TEMPLATE, link)
-    os.setpgid(0, 0)
-    os.chdir("/")
-    image.command_line.show([TEMPLATE], {})
-    if os.getppid() != owner:
-        os._exit(0)
-    return serve(link)
+        hide_process(TEMPLATE, its)
+        os.setpgid(0, 0)
+        os.chdir("/")
+        image.command_line.show([TEMPLATE], {})
+    finally:
+        if os.getppid() != owner or sys.exc_info()[0] is not None:
+            os._exit(1)
+    return its

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FORK_SECONDS = 2.0
-_ADOPTION_SECONDS = 0.5  # the loop waits for it: half of the shortest lease
 _IMPORT_SECONDS = 600.0
 _ROOM = 4096  # bytes by which the command line of a later generation may be longer
 _CODE = (warm_process.__name__, warm_gate.__name__)  # in the order in which one imports the other
@@ -126,7 +125,7 @@ class Gate:
             captures_stderr: the workload's stderr is a pipe, so the gate's is one.
 
         Raises:
-            OSError: it cannot be started.
+            OSError, ValueError: it cannot be started.
 
         """
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -153,7 +152,7 @@ class Gate:
                 setsigmask=self._inherited.mask,
                 setsigdef=self._inherited.defaults,
             )
-        except OSError:
+        except (OSError, ValueError):
             mine.close()
             raise
         finally:
@@ -173,8 +172,10 @@ class Gate:
             return self._why or "the process that its gate forked has ended"
         return "the process that its gate forked is stopped" if seen.state in "Tt" else ""
 
-    def start_process(self, job: warm_process.Job, fds: list[int]) -> int:
+    def start_process(self, job: warm_process.Job, fds: list[int], seconds: float) -> int:
         """Give the waiting process its job and return its pid; it is no service any more.
+
+        The loop waits for its answer, at most ``seconds``.
 
         Raises:
             OSError: it refuses, or does not answer; it is killed.
@@ -186,7 +187,7 @@ class Gate:
             raise OSError("no process waits")
         try:
             with conversation:
-                warm_gate.hand_over(conversation, job, fds, _ADOPTION_SECONDS)
+                warm_gate.hand_over(conversation, job, fds, seconds)
         except OSError:
             _kill_child(pid)  # a service until it is reaped
             raise

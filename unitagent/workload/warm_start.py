@@ -49,7 +49,24 @@ class WarmStarter:
 
     """
 
-    def __init__(self, reaper: Reaper, inherited: InheritedSignals, *, captures_stderr: bool = True) -> None:
+    def __init__(
+        self,
+        reaper: Reaper,
+        inherited: InheritedSignals,
+        *,
+        captures_stderr: bool = True,
+        answer_seconds: float = warm_gate.ANSWER_SECONDS,
+    ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            reaper: reaps gates and what they fork.
+            inherited: signal state to start the workload with.
+            captures_stderr: the workload's stderr is a pipe.
+            answer_seconds: how long a start waits for a process that was forked for it.
+
+        """
+        self._answer_seconds = answer_seconds
         self.report: StartReport | None = None
         self._reaper, self._inherited, self._captures_stderr = reaper, inherited, captures_stderr
         self._gate: Gate | None = None
@@ -74,7 +91,7 @@ class WarmStarter:
         self._gate = Gate(plan, self._reaper, self._inherited, self._lose_gate)
         try:
             self._gate.build(captures_stderr=self._captures_stderr)
-        except (OSError, CommandError) as error:
+        except (OSError, CommandError, ValueError) as error:  # ValueError: a variable that no exec takes
             self._lose_gate(f"its gate cannot be started: {error}")
 
     def start_process(self, argv: Sequence[str], env: Mapping[str, str], stderr: int | None) -> int | None:
@@ -88,7 +105,7 @@ class WarmStarter:
         """
         try:
             pid = self._start_warm(argv, env, stderr)
-        except (OSError, UnresolvedError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, a cold start is as good as ever
             self.report = StartReport(warm=False, why=str(error))
             _log.info("the workload starts cold: %s", error)
             return None
@@ -157,7 +174,8 @@ class WarmStarter:
             raise UnresolvedError(f"it inherits {len(handles)} descriptors")
         job = self._describe_job(command, env, gate.plan.learned, sorted(handles))
         try:
-            return gate.start_process(job, [handles[number] for number in sorted(handles)])
+            fds = [handles[number] for number in sorted(handles)]
+            return gate.start_process(job, fds, self._answer_seconds)
         except OSError as error:
             self._drop_gate(str(error) or repr(error))
             raise
