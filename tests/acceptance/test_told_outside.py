@@ -13,8 +13,11 @@ from typing import Any
 from tests.acceptance.local import DEADLINE, LocalUnit, unitagent, until
 from tests.acceptance.local import UNIT as LOCAL
 from tests.acceptance.solo import UNIT, Solo
+from tests.ports import free_port
 from unitagent.core.history import EventKind
 from unitagent.system import procfs
+
+ALONE = ("--size", "1", "--rank", "0", "--comm-ifname", "lo", "--unit", UNIT, "--http-address", "off")
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -49,7 +52,7 @@ def test_json_logs_have_fields_in_the_words_of_events(tmp_path: Path) -> None:
 
 
 def test_an_end_without_guard_has_reason_rank_and_code(tmp_path: Path) -> None:
-    words = ["--size", "1", "--rank", "0", "--comm-ifname", "lo", "--unit", UNIT, "--http-address", "off"]
+    words = [*ALONE, "--store-port", str(free_port())]
     log = tmp_path / "termination-log"
     done = unitagent("run", *words, "--termination-log", str(log), "--", "sh", "-c", "exit 3")
     assert done.returncode == 3
@@ -80,7 +83,7 @@ def test_the_termination_log_has_the_last_failure_before_the_end_and_errors_of_t
 
 
 def test_a_termination_log_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
-    words = ["--size", "1", "--rank", "0", "--comm-ifname", "lo", "--unit", UNIT, "--http-address", "off"]
+    words = [*ALONE, "--store-port", str(free_port())]
     for path in (tmp_path, tmp_path / "none" / "file"):
         done = unitagent("run", *words, "--mode", "job", "--termination-log", str(path), "--", "true")
         assert done.returncode == 0, done.stderr
@@ -120,7 +123,7 @@ def test_the_hook_gets_each_event_as_json_without_secrets(tmp_path: Path) -> Non
 
 def test_a_spent_budget_is_told_as_failed(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    words = ["--size", "1", "--rank", "0", "--comm-ifname", "lo", "--unit", UNIT, "--http-address", "off"]
+    words = [*ALONE, "--store-port", str(free_port())]
     words += ["--guard", "--max-restarts", "0", "--hook", f"cat >>{told}"]
     done = unitagent("run", *words, "--", "false")
     assert done.returncode == 70
