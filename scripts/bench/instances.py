@@ -149,7 +149,8 @@ class Instance:
             case act.Exchange():
                 self._begin(self._exchange(action))
             case act.FindPort():
-                self._put(ev.PortFound, action.generation, 20000)
+                port = 20000 + 8 * (action.generation % 1000)
+                self._put(ev.PortFound, action.generation, port, port + 8)
             case act.CheckPeers():
                 alive = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.ALIVE)
                 self._put(ev.PeersChecked, action.gang, alive)
