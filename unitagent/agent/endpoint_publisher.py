@@ -40,6 +40,7 @@ class EndpointPublisher:
         self._published: Endpoint | None = None
         self._is_reachable = True
         self._published_at = -_CALM
+        self._edition = -1  # of the keys that it was signed with
         self._is_held = False
         self._due_at = 0.0
 
@@ -72,6 +73,7 @@ class EndpointPublisher:
             self._is_held = bool(entry.generation) and entry != self._published
             return
         first, self._published, self._published_at = self._published is None, entry, now
+        self._edition = self._registry.edition
         self._due_at = time.monotonic() + self._settings.heartbeat
         await self._registry.announce_endpoint(entry, first=first)
         self._due_at = time.monotonic() + _RENEWAL_FRACTION * self._settings.lease
@@ -79,9 +81,11 @@ class EndpointPublisher:
 
     def _is_news(self, entry: Endpoint, now: float) -> bool:
         """Whether to publish at once: a restart changes the phase several times within milliseconds, and only
-        those who send traffic cannot wait.
+        those who send traffic cannot wait, nor can readers with the newest secret alone.
         """
-        if self._published is None or entry.traffic != self._published.traffic:
+        if self._published is None or self._edition != self._registry.edition:
+            return True
+        if entry.traffic != self._published.traffic:
             return True
         return entry != self._published and now - self._published_at >= _CALM
 

@@ -68,6 +68,11 @@ class Registry:
         self._ahead: float | None = None  # the server's clock, beside our monotonic one
         self._lines = RowCache[RegistryRecord | None](self._warnings.warn_once)
 
+    @property
+    def edition(self) -> int:
+        """The edition of the keys that lines are signed with; another one after each change."""
+        return self._keys.edition
+
     async def announce_endpoint(self, entry: Endpoint, *, first: bool = False) -> None:
         """Publish an endpoint; the ``first`` time also remove rows that are older than a day."""
         if self._ahead is None:
