@@ -260,9 +260,7 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
     )
-    parser.add_argument(
-        "--wait", action="store_true", help="wait until it is done, and report progress"
-    )
+    parser.add_argument("--wait", action="store_true", help="wait until it is done, and report progress")
     help_line = "with --wait: longest wait; past it the exit code is 124, and the order stands"
     parser.add_argument("--timeout", type=_parse_timeout, metavar="SECONDS", help=help_line)
     parser.set_defaults(kind=kind)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.core.unit import Unit
 from unitagent.core import actions as act
-from unitagent.core.events import PortFound
+from unitagent.core.events import PortFound, Tick
 from unitagent.core.model import InstanceState, Record
 
 
@@ -113,3 +113,23 @@ def test_a_stop_that_takes_time_is_written() -> None:
     assert unit.shown(0) is InstanceState.STOPPING
     unit.finish(0)
     assert unit.ready() == {0, 1}
+
+
+def test_who_comes_back_to_a_barrier_waits_for_a_heartbeat_of_the_others() -> None:
+    """A store that was set back shows what they confirmed once; they may run with another rank 0 now (found
+    by random faults: rank 0 cut off and replaced, store set back, all workloads killed).
+    """
+    unit = Unit(3, guard=True).formed()
+    unit.slow = {0}
+    unit.crash(1)
+    unit.take()
+    unit.cut = {0}
+    unit.finish(0)
+    unit.wait(2)
+    unit.cut = set()
+    unit.now += 0.25
+    unit.tell(0, Tick)
+    assert unit.agents[0].connected
+    assert "0 spawn 2" not in unit.take()
+    unit.wait(2)
+    assert "0 spawn 2" in unit.take()

@@ -207,9 +207,20 @@ def advance_barrier(state: State) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if all(_has_confirmed(state, record, gang) for record in roster):
+    if all(_has_confirmed(state, record, gang) for record in roster) and _shows_the_present(state, roster):
         return start_workload(state, gang)
     return state, ()
+
+
+def _shows_the_present(state: State, roster: list[Record]) -> bool:
+    """Whether the members confirm this now. After an outage at my barrier the store may have come back as it
+    was, and they may have gone on without me: of those whose heartbeats I read, each has to beat first.
+    """
+    leases = state.store.leases
+    if leases.contact is None or leases.contact <= state.barrier.entered:
+        return True
+    others = [one.incarnation for one in roster if one.rank != state.config.rank]
+    return all(leases.is_unknown(one) or leases.is_beating(one) for one in others)
 
 
 def _has_begun_before(state: State, roster: list[Record]) -> bool:
