@@ -32,6 +32,9 @@ class Large(FakeAnswers):
         ]
         return status(size=self.size, instances=instances)
 
+    async def processes(self) -> Sequence[ProcessFields]:
+        return [{"pid": 42, "cpu_seconds": 1.0, "memory_bytes": 1, "threads": 1, "open_files": 1}]
+
     def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
         return self.counters.render(self.status(), time.monotonic(), Gauges(processes=processes))
 
