@@ -81,8 +81,10 @@ class Reaper:
         self.reap_children()
 
     def close(self) -> None:
-        """Stop reaping."""
+        """Stop reaping; the last to handle signals in this loop."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        # A loop closes this socket before it gives it up: CPython prints an error for a signal in between.
+        signal.set_wakeup_fd(-1)
         if self._soon is not None:
             self._soon.cancel()
 
