@@ -94,3 +94,20 @@ def test_what_is_no_plain_python_program(argv: list[str], why: str) -> None:
 def test_scripts_of_others(tmp_path: Path, text: str) -> None:
     with pytest.raises(UnresolvedError):
         resolve(script(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["fifo", "folder", "/dev/null", ""])
+def test_what_cannot_be_read_twice_is_no_script(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UnresolvedError, match="not a script in plain text"):
+        resolve(PYTHON, name and str(tmp_path / name))
+
+
+def test_a_name_that_no_file_can_have_is_left_to_python() -> None:
+    assert resolve(PYTHON, "x" * 300).target == "x" * 300
+
+
+def test_a_first_line_that_env_does_not_understand_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnresolvedError, match="No closing quotation"):
+        resolve(script(tmp_path, '#!/usr/bin/env -S python3 "x\n'))

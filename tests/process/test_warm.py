@@ -175,6 +175,16 @@ UNCLEAN = {
     "start a process": "import subprocess\nchild = subprocess.Popen(['sleep', '99'])",
     "fails: ValueError": "raise ValueError",
     "fails: SystemExit": "raise SystemExit",
+    "imports start a process": "import os, time\n"
+    "if os.fork() == 0:\n    os.fork() or time.sleep(99)\n    os._exit(0)\nos.wait()",
+    "change cwd": "import os\nos.chdir('/')",
+    "change umask": "import os\nos.umask(0o77)",
+    "change limits": "import resource as r\nr.setrlimit(r.RLIMIT_NOFILE, (99, 990))",
+    "change ignored": "import signal\nsignal.signal(signal.SIGUSR2, signal.SIG_IGN)",
+    "change mask": "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])",
+    "change alarm": "import signal\nsignal.signal(signal.SIGALRM, print)\nsignal.alarm(999)",
+    "change argv": "import sys\nsys.argv.append('more')",
+    "/dev/null, /dev/null": "files = [open('/dev/null') for _ in range(400)]",
     "/dev/shm": "import mmap, tempfile\nf = tempfile.TemporaryFile(dir='/dev/shm')\nf.truncate(9)\n"  # noqa: S108
     "m = mmap.mmap(f.fileno(), 9)\nf.close()",
 }
@@ -187,6 +197,45 @@ def test_imports_that_cannot_be_shared_start_cold(start: Start, tmp_path: Path, 
     how = outcome(start("--warm", "unclean", "--", sys.executable, "-c", "raise SystemExit(3)", env=env))
     assert not how["warm"]
     assert why.removeprefix("starts ") in how["why"]
+
+
+IMPORTED = {
+    "entries of sys.path before the command's": (
+        "import sys\nsys.path.insert(0, '/first')",
+        "import sys; import imported; raise SystemExit(3 if sys.path[:2] == ['/first', ''] else sys.path)",
+    ),
+    "a variable that is gone": (
+        "import os\nos.environ.pop('LEFT', None)",
+        "import os; import imported; raise SystemExit(os.environ.get('LEFT') or 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "program"), IMPORTED.values(), ids=IMPORTED)
+@pytest.mark.parametrize("warm", [[], ["--warm", "imported"]], ids=["cold", "warm"])
+def test_what_imports_change_is_there(
+    start: Start, tmp_path: Path, module: str, program: str, warm: list[str]
+) -> None:
+    (tmp_path / "imported.py").write_text(module)
+    env = {**os.environ, "LEFT": "over", "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    agent = start(*warm, "--", sys.executable, "-c", program, env=env)
+    code, output = agent.finish(), agent.output()
+    assert code == 3, output
+    assert not warm or agent.event("start")["warm"]
+
+
+def test_a_gate_may_print_while_python_starts(start: Start, tmp_path: Path) -> None:
+    text = "import sys\nprint('hello', file=sys.stderr, flush=True)\nsys.customized = True"
+    (tmp_path / "sitecustomize.py").write_text(text)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    command = [sys.executable, "-X", "importtime", "-c", "import sys; raise SystemExit(3 * sys.customized)"]
+    assert outcome(start("--warm", "json", "--", *command, env=env))["warm"]
+
+
+def test_a_report_is_short_however_many_modules_are_absent(start: Start) -> None:
+    names = ",".join(f"no_such_module_{number}" for number in range(400))
+    command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    assert outcome(start("--warm", f"json,{names}", *command))["warm"]
 
 
 def test_the_check_of_threads_is_what_finds_them(start: Start, tmp_path: Path) -> None:

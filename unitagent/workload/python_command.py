@@ -127,7 +127,7 @@ def _follow_script(
     first = os.fsdecode(head.partition(b"\n")[0][2:]).strip(" \t").split(None, 1)
     if first[0] in _ENV and len(first) > 1:
         inner = first[1].strip()
-        inner_words = shlex.split(inner[2:]) if inner.startswith("-S") else [inner]
+        inner_words = _split_like_env(inner[2:], path) if inner.startswith("-S") else [inner]
         interpreter = _locate(inner_words[0], env) if inner_words else ""
         if not interpreter or "=" in inner_words[0] or not _is_binary(interpreter):
             raise UnresolvedError(f"the first line of {path} is not understood")
@@ -135,6 +135,13 @@ def _follow_script(
     if not _is_binary(first[0]):
         raise UnresolvedError(f"the interpreter of {path} is a script")
     return first[0], (*first, path, *words[1:]), Path(path).name
+
+
+def _split_like_env(text: str, path: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UnresolvedError(f"the first line of {path}: {error}") from error
 
 
 def _split_words(path: str, words: tuple[str, ...], name: str) -> PythonCommand:
@@ -156,9 +163,14 @@ def _split_words(path: str, words: tuple[str, ...], name: str) -> PythonCommand:
         at += 1
     if at >= len(words) or words[at] == "-":
         raise UnresolvedError("it names no script and no module")
-    if Path(words[at]).is_dir() or words[at].endswith((".pyc", ".zip", ".pyz", ".pex")):
+    if not _may_be_script(words[at]) or words[at].endswith((".pyc", ".zip", ".pyz", ".pex")):
         raise UnresolvedError(f"{words[at]} is not a script in plain text")
     return PythonCommand(path, words, at, "file", words[at], words[at + 1 :], name)
+
+
+def _may_be_script(path: str) -> bool:
+    """Whether this is a file that can be read twice; also if there is none, which Python explains best."""
+    return os.path.isfile(path) or not (path == "" or os.path.exists(path))  # noqa: PTH110, PTH113
 
 
 def _make_inline(path: str, words: tuple[str, ...], at: int, place: int, name: str) -> PythonCommand:

@@ -45,7 +45,6 @@ from unitagent.workload.warm_process import (
     place_descriptors,
     prepare_program,
     read_environment,
-    set_first_path,
 )
 
 NAME, WAITING, TEMPLATE = "unit-gate", "unit-waiting", "unit-template"
@@ -56,6 +55,7 @@ MOST_DESCRIPTORS = 250  # the kernel passes 253 at once; three are ours
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 15, 36, 37
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)  # the number of clone(2)
 _MESSAGE = 4096  # bytes
+_LONGEST = 500  # characters of a text in a message, which are up to 6 bytes each as JSON
 _SPAWN_MAIN = "from multiprocessing.spawn import spawn_main"
 # Read when a program or a library is loaded, or when Python starts; too late in a fork.
 _AT_LOAD = (
@@ -173,7 +173,7 @@ def take_job(image: Image, conversation: socket.socket) -> Callable[[], object]:
         os.close(fds[0])
         conversation = place_descriptors(fds[1:], job["numbers"], conversation)
         become(image, job)
-        program = prepare_program(job)
+        program = prepare_program(image, job)
         conversation.sendall(CONFIRMED)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the process starts cold
         why = str(error) if isinstance(error, RefusalError) else repr(error)
@@ -306,13 +306,15 @@ def build_image(plan: Job, link: socket.socket) -> Image:
         os._exit(1)
     before = lower_priority()
     sys.argv[:] = plan["argv"]
-    set_first_path(plan["path"])
+    image.set_first_path(plan["path"])
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that a daemon of an import is found, too
     try:
         image.import_modules(plan["modules"])
         image.check_clean({0, 1, 2, link.fileno()})
     except NotCleanError as error:
-        link.sendall(json.dumps({"refused": str(error)}).encode())
+        link.sendall(json.dumps({"refused": str(error)[:_LONGEST]}).encode())
         os._exit(1)
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
     if before is not None:
         os.setpriority(os.PRIO_PROCESS, 0, before)
     image.command_line.show([NAME], image.environment)
@@ -320,7 +322,8 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     gc.collect()
     gc.freeze()
     seconds = round(time.monotonic() - began, 3)
-    link.sendall(json.dumps({"ready": seconds, "modules": len(sys.modules), "absent": image.absent}).encode())
+    absent = ", ".join(image.absent)[:_LONGEST]
+    link.sendall(json.dumps({"ready": seconds, "modules": len(sys.modules), "absent": absent}).encode())
     return image
 
 

@@ -220,10 +220,11 @@ class Gate:
             self._fail(f"its gate cannot fork: {data.decode(errors='replace')}")
 
     def _take_report(self, report: Mapping[str, Any]) -> None:
+        self._close_stderr()  # until now, what Python prints at its start must not be an error
         if "refused" in report:
             self._fail(str(report["refused"]))
             return
-        absent = f", without {', '.join(report['absent'])}" if report["absent"] else ""
+        absent = f", without {report['absent']}" if report["absent"] else ""
         what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{absent}"
         _log.info("the next start is warm: %s", what)
         self._request_process()
@@ -244,7 +245,7 @@ class Gate:
 
     def _take_process(self, pid: int) -> None:
         """Watch a process that the gate has forked; it runs nothing yet."""
-        self._stop_waiting()
+        self._stop_timer()
         seen = procfs.read_process(pid)
         if seen is None or seen.parent != os.getpid():
             self._fail("the process that its gate forked has ended")
@@ -267,19 +268,22 @@ class Gate:
         self._on_end(why)
 
     def _limit_wait(self, seconds: float, why: str) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._fail, why)
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _close_stderr(self) -> None:
         if self._stderr >= 0:
             os.close(self._stderr)
             self._stderr = -1
 
     def _release(self) -> None:
-        self._stop_waiting()
+        self._stop_timer()
+        self._close_stderr()
         if self._link is not None:
             asyncio.get_running_loop().remove_reader(self._link.fileno())
             self._link.close()

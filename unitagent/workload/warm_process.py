@@ -125,6 +125,11 @@ def describe_state() -> dict[str, object]:
     }
 
 
+def describe_import_state() -> dict[str, object]:
+    """Return what an import may change in a process and a job sets anew, or a fork loses."""
+    return {**describe_state(), "argv": list(sys.argv), "alarm": any(signal.getitimer(signal.ITIMER_REAL))}
+
+
 def describe_descriptor(number: int) -> tuple[int, bool, int] | None:
     """Return what Python's file objects depend on; None if it is closed."""
     try:
@@ -216,6 +221,8 @@ class Image:
         self.command_line = CommandLine()
         self.log_level = logging.root.level
         self.imported: dict[bytes, bytes] = {}
+        self.removed: frozenset[bytes] = frozenset()
+        self._first_path = ""  # what -c has put there
         self.files: dict[str, tuple[int, int] | None] = {}
         self.absent: list[str] = []
 
@@ -226,7 +233,7 @@ class Image:
             NotCleanError: a module cannot be imported.
 
         """
-        before = dict(os.environb)
+        before, state = dict(os.environb), describe_import_state()
         with contextlib.suppress(Exception):  # it finds the command line only while that is in its place
             importlib.import_module("setproctitle").getproctitle()
         for name in names:
@@ -239,11 +246,26 @@ class Image:
                 self.absent.append(name)
         if len(self.absent) == len(names):
             raise NotCleanError(f"none of its modules is installed: {', '.join(names)}")
+        if changed := [name for name, value in describe_import_state().items() if state[name] != value]:
+            raise NotCleanError(f"its imports change {', '.join(sorted(changed))}")
         self.imported = {name: value for name, value in os.environb.items() if before.get(name) != value}
+        self.removed = frozenset(before.keys() - os.environb.keys())
         paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
             paths |= {line[line.index("/") :].rstrip("\n") for line in file if "/" in line}
         self.files = stamp_files(path for path in paths if isinstance(path, str) and path)
+
+    def set_first_path(self, path: str) -> None:
+        """Set the entry of ``sys.path`` that comes from the command line, unless options omit it. It may not
+        be the first any more: imports insert theirs before it.
+
+        Raises:
+            ValueError: an import has removed it.
+
+        """
+        if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+            sys.path[sys.path.index(self._first_path)] = path
+            self._first_path = path
 
     def find_changed_file(self) -> str:
         """Return a file that has changed since it was imported; else an empty string."""
@@ -348,7 +370,8 @@ def choose_environment(image: Image, job: Job) -> dict[bytes, bytes]:
     if job["spawned"]:
         return asked
     own = {k: v for k, v in image.imported.items() if asked.get(k) == image.environment.get(k)}
-    return {**asked, **own}
+    gone = {name for name in image.removed if asked.get(name) == image.environment.get(name)}
+    return {name: value for name, value in {**asked, **own}.items() if name not in gone}
 
 
 def place_descriptors(fds: list[int], numbers: list[int], conversation: socket.socket) -> socket.socket:
@@ -413,7 +436,7 @@ def refresh_libraries(image: Image, environment: dict[bytes, bytes], job: Job) -
 # What runs in the end
 
 
-def prepare_program(job: Job) -> Callable[[], object]:
+def prepare_program(image: Image, job: Job) -> Callable[[], object]:
     """Set up ``sys`` and ``__main__`` as the interpreter does for this command line; return the call to make.
 
     Its caller is the first line of ``__main__``, so no frame of this file stands below the command.
@@ -422,7 +445,7 @@ def prepare_program(job: Job) -> Callable[[], object]:
     sys.argv[:] = job["argv"]
     if hasattr(sys, "orig_argv"):  # since Python 3.10
         sys.orig_argv[:] = job["words"]
-    set_first_path(job["path"])
+    image.set_first_path(job["path"])
     main = sys.modules["__main__"]
     if kind == "file":
         target = os.path.join(job["cwd"], target[2:] if target.startswith("./") else target)
@@ -450,9 +473,3 @@ def prepare_program(job: Job) -> Callable[[], object]:
     with open(target, "rb") as file:
         code = compile(file.read(), target, "exec", dont_inherit=True)
     return functools.partial(exec, code, main.__dict__)
-
-
-def set_first_path(path: str) -> None:
-    """Set the entry of ``sys.path`` that comes from the command line, unless options omit it."""
-    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-        sys.path[0] = path

@@ -81,7 +81,7 @@ class WarmStarter:
             return
         try:
             plan = self._make_plan(argv, env, modules)
-        except UnresolvedError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the next start is cold
             self._why = str(error)
             return
         if self._gate is not None:
