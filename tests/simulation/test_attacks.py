@@ -127,3 +127,24 @@ def test_a_store_that_is_set_back_while_a_barrier_opens_costs_no_other_restart(a
     assert world.watch.violations == []
     assert {one.state.generation for one in world.living} == {before}
     assert {one.rank for one in world.living if one.ready} == set(range(4))
+
+
+@pytest.mark.parametrize("cut", [0.32, 0.33, 0.36, 0.37])
+def test_a_store_that_shows_an_old_barrier_starts_nobody_who_was_replaced(cut: float) -> None:
+    """Rank 0 is cut off as it enters, is replaced, and comes back to the store of that moment."""
+    world = quiet_world(size=4)
+    one, leader = world.slots[2], world.slots[0]
+    world.crash(one, one.workload)
+    world.run(world.now + cut)
+    cut_off(world, leader)
+    world.run(world.now + 0.2)
+    then = world.boards.main.copy()
+    world.replace(leader)
+    pass_time(world, 12.0)
+    assert world.slots[0].ready
+    world.boards.fall_back(then, world.now)
+    world.boards.cut.clear()
+    world.network.heal()
+    pass_time(world, 20.0)
+    assert world.watch.violations == []
+    assert {one.rank for one in world.living if one.ready} == set(range(4))
