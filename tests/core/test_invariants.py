@@ -116,6 +116,7 @@ def test_the_stages_of_a_life() -> None:
     unit = Watched(2, guard=True, backoff=(0.0,))
     unit.create(1)
     unit.create(0)
+    unit.wait(1.5)  # they have seen each other beat
     unit.slow = {1}
     unit.crash(0)
     unit.finish(1)

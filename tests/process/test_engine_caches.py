@@ -12,6 +12,7 @@ from unitagent.operator.doctor.doctor_cli import check_caches
 from unitagent.operator.dry_run import format_dry_run, plan_launch
 from unitagent.settings import Resolved
 from unitagent.settings.resolution import resolve_settings
+from unitagent.system import working_directory
 from unitagent.system.mounts import find_file_system
 from unitagent.workload.engine_caches import (
     CACHES,
@@ -134,3 +135,8 @@ def test_the_doctor_looks_at_the_caches_of_engines(command: list[str], checked: 
     given = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "UNIT_FRAMEWORK": "none"}
     found = resolve_settings({}, given, "host", str, command=command)
     assert {finding.check for finding in check_caches(found)} == checked
+
+
+def test_a_relative_folder_is_one_of_where_the_agent_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working_directory, "_start_directory", ["/began"])
+    assert choose_defaults(resolve("c"), "lo", 0, logging.warning)["VLLM_CACHE_ROOT"] == "/began/c/vllm"

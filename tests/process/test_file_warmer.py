@@ -108,6 +108,13 @@ def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert sentence == f"UNIT_WARM_FILES reads nothing ahead: No such file or directory: {tmp_path}/none"
 
 
+def test_a_link_to_nothing_keeps_the_rest_of_its_folder_from_nothing(model: Path) -> None:
+    """As in a download that is not finished."""
+    (model / "b.safetensors").symlink_to("blobs/b.incomplete")
+    warmer, _ = warm([model])
+    assert (warmer.progress.state, warmer.progress.read) == (WarmingState.DONE, 40 * MIB)
+
+
 def test_a_file_that_cannot_be_read_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: int) -> int:
         raise OSError(5, "Input/output error")

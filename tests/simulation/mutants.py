@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.core import test_failures, test_forming, test_leases
+from tests.core import test_confirming_ahead, test_failures, test_forming, test_leases
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
 from unitagent.core import apply_event as facts
@@ -488,6 +488,10 @@ def _the_dead_charge_nothing() -> Any:
     return patch.object(restart_budget, "_left_uncharged", lambda state, predecessor: False)
 
 
+def _an_old_barrier_counts() -> Any:
+    return patch.object(barrier, "_shows_the_present", lambda _state, _roster: True)
+
+
 def _the_store_is_believed_at_once() -> Any:
     return patch.object(rejoin, "is_still_mine", lambda state: True)
 
@@ -607,6 +611,10 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
             test_failures.test_who_comes_back_to_a_store_that_was_set_back_leaves_its_rank_to_its_successor,
             guard=False,
         ),
+    ),
+    (
+        Mutant("what was confirmed before an outage counts after it", _an_old_barrier_counts),
+        test_confirming_ahead.test_who_comes_back_to_a_barrier_waits_for_a_heartbeat_of_the_others,
     ),
     (
         Mutant("a pause of my own is evidence against others", _a_pause_is_evidence),

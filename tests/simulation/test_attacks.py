@@ -21,9 +21,9 @@ QUIET: dict[str, Any] = {
 }  # fmt: skip
 
 
-def quiet_world(**changes: Any) -> World:
+def quiet_world(seed: int = SEED, **changes: Any) -> World:
     """A Unit of two that runs, in a world without trouble."""
-    world = World(SEED, **(QUIET | changes))
+    world = World(seed, **(QUIET | changes))
     for slot in range(world.plan.size):
         world.create_container(slot)
     pass_time(world, 5.0)
@@ -127,3 +127,35 @@ def test_a_store_that_is_set_back_while_a_barrier_opens_costs_no_other_restart(a
     assert world.watch.violations == []
     assert {one.state.generation for one in world.living} == {before}
     assert {one.rank for one in world.living if one.ready} == set(range(4))
+
+
+@pytest.mark.parametrize(
+    ("seed", "size", "probes", "crashes", "leaves", "cut", "shown", "away"),
+    [
+        *((SEED, 4, True, 2, 0, cut, 0.2, 12.0) for cut in (0.32, 0.33, 0.36, 0.37)),
+        (434757, 2, True, 0, 1, 0.229, 0.2, 21.0),
+        (435295, 8, False, 5, 0, 0.0185, 0.5, 21.0),
+    ],
+)
+def test_a_store_that_shows_an_old_barrier_starts_nobody_who_was_replaced(
+    *, seed: int, size: int, probes: bool, crashes: int, leaves: int, cut: float, shown: float, away: float
+) -> None:
+    """An instance is cut off before, while or after it enters, is replaced, and comes back to the store of
+    that moment, which shows that all have confirmed a gang with it.
+    """
+    world = quiet_world(seed, size=size, probes=probes)
+    one, gone = world.slots[crashes], world.slots[leaves]
+    world.crash(one, one.workload)
+    world.run(world.now + cut)
+    cut_off(world, gone)
+    world.run(world.now + shown)
+    then = world.boards.main.copy()
+    world.replace(gone)
+    pass_time(world, away)
+    assert world.slots[leaves].ready
+    world.boards.fall_back(then, world.now)
+    world.boards.cut.clear()
+    world.network.heal()
+    pass_time(world, 20.0)
+    assert world.watch.violations == []
+    assert {one.rank for one in world.living if one.ready} == set(range(size))

@@ -42,9 +42,9 @@ from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
-from unitagent.system import working_directory
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
+from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
 
@@ -131,9 +131,7 @@ def _start_warming(settings: Settings) -> FileWarmer | None:
         return None
     from unitagent.workload.file_warmer import FileWarmer  # noqa: PLC0415 (few ask for it)
 
-    with working_directory.in_start_directory():
-        paths = [str(Path(path).absolute()) for path in settings.warm_files]
-    warmer = FileWarmer(paths, _log.info)
+    warmer = FileWarmer([*map(resolve_user_path, settings.warm_files)], _log.info)
     warmer.start()
     return warmer
 

@@ -87,31 +87,34 @@ class Launch(Struct, frozen=True):
         return f"{self.framework}: {shown}" if self.framework else shown
 
 
-def choose_defaults(found: Resolved, ifname: str, rank: int, warn: Callable[[str], None]) -> dict[str, str]:
+def choose_defaults(
+    resolved: Resolved, ifname: str, rank: int, warn: Callable[[str], None]
+) -> dict[str, str]:
     """Return the variables that a workload gets where the user has set none. Blocks."""
-    hca = choose_rdma_device(found, ifname, warn)
-    return place_caches(found, rank) | ({"NCCL_IB_HCA": hca} if hca else {})
+    hca = choose_rdma_device(resolved, ifname, warn)
+    return place_caches(resolved, rank) | ({"NCCL_IB_HCA": hca} if hca else {})
 
 
-def place_caches(found: Resolved, rank: int) -> dict[str, str]:
+def place_caches(resolved: Resolved, rank: int) -> dict[str, str]:
     """Return the variables that place the engine's caches in ``UNIT_CACHE_DIR``."""
-    if found.settings.cache_dir is None:
+    root = resolved.settings.cache_dir
+    if root is None:
         return {}
     from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
 
-    return engine_caches.place_caches(found.settings.cache_dir, rank)
+    return engine_caches.place_caches(working_directory.resolve_user_path(root), rank)
 
 
-def make_cache_folders(found: Resolved, defaults: Mapping[str, str], warn: Callable[[str], None]) -> None:
+def make_cache_folders(resolved: Resolved, defaults: Mapping[str, str], warn: Callable[[str], None]) -> None:
     """Make the folders of ``UNIT_CACHE_DIR``; an engine that cannot write there goes without. Blocks."""
-    if found.settings.cache_dir is None:
+    if resolved.settings.cache_dir is None:
         return
     from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
 
     try:
         engine_caches.make_folders(defaults[name] for name in engine_caches.CACHES)
     except OSError as error:
-        where = f"UNIT_CACHE_DIR={found.settings.cache_dir!r} ({found.sources['UNIT_CACHE_DIR']})"
+        where = f"UNIT_CACHE_DIR={resolved.settings.cache_dir!r} ({resolved.sources['UNIT_CACHE_DIR']})"
         remedy = "the engine cannot keep its caches there; mount a folder that this user can write to"
         warn(f"{where}: {error.strerror}: {error.filename}: {remedy}")
 

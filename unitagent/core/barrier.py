@@ -213,14 +213,15 @@ def advance_barrier(state: State) -> Result:
 
 
 def _shows_the_present(state: State, roster: list[Record]) -> bool:
-    """Whether the members confirm this now. After an outage at my barrier the store may have come back as it
-    was, and they may have gone on without me: of those whose heartbeats I read, each has to beat first.
+    """Whether the members confirm this now. The store may have come back as it was, and they may have gone on
+    without me; so those whose heartbeats I read have to come or to beat in this contact. An instance that has
+    not started yet needs that only after an outage at its barrier: nothing older than it shows it.
     """
     leases = state.store.leases
-    if leases.contact is None or leases.contact <= state.barrier.entered:
+    if state.workload.gang is None and leases.contact is not None and leases.contact <= state.barrier.entered:
         return True
     others = [one.incarnation for one in roster if one.rank != state.config.rank]
-    return all(leases.is_unknown(one) or leases.is_beating(one) for one in others)
+    return all(leases.is_unknown(one) or leases.is_present(one) for one in others)
 
 
 def _has_begun_before(state: State, roster: list[Record]) -> bool:

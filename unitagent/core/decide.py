@@ -14,10 +14,10 @@ What the rules guarantee, and where:
 1. No process of an older workload is alive when an agent enters a generation (``barrier.enter_generation``
    needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets).
 2. A generation starts when all ranks have confirmed the same gang, in one snapshot of the store
-   (``barrier.advance_barrier``), or when another member that confirmed it has started, since that one saw
-   such a snapshot (``barrier.start_late``). The gang's id, made of generation and roster, is the fencing
-   token: each incarnation confirms it once, so it cannot be issued twice even if the store loses
-   acknowledged writes.
+   (``barrier.advance_barrier``) that is more than its memory of an earlier time, or when another member
+   that confirmed it has started, since that one saw such a snapshot (``barrier.start_late``). The gang's
+   id, made of generation and roster, is the fencing token: each incarnation confirms it once, so it cannot
+   be issued twice even if the store loses acknowledged writes.
 3. The generation that an agent knows never goes down (``apply_event``): everything in the store may be lost
    and is rebuilt from the agents' memories.
 4. A failure proposes *my* generation plus one (``failures.end_generation``): many reports, one restart.

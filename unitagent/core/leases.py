@@ -160,6 +160,13 @@ class Leases(Struct, frozen=True):
             return False
         return lease.moved > self.contact and self.last - lease.moved <= within
 
+    def is_present(self, incarnation: str) -> bool:
+        """Whether it came, or its count grew, after my contact began: what it shows is more than the store's
+        memory of a time that I have not seen.
+        """
+        lease = self.by_incarnation.get(incarnation)
+        return lease is not None and self.contact is not None and lease.since > self.contact
+
     def is_unknown(self, incarnation: str) -> bool:
         """Whether I know nothing of its heartbeats because I do not read them."""
         return incarnation not in self.by_incarnation

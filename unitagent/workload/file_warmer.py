@@ -221,14 +221,21 @@ def find_bypass(argv: Sequence[str]) -> str:
 def find_files(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
     """Yield each regular file with its size, folders with all that is below; each file once.
 
+    What goes while a folder is listed, as a download's parts do, and a link to nothing are left out.
+
     Raises:
-        OSError: a path does not exist or cannot be read.
+        OSError: a path does not exist, or a folder cannot be read.
 
     """
     known = set[tuple[int, int]]()
     for path in paths:
         for file in _walk(path):
-            seen = os.stat(file)  # noqa: PTH116 (a symbolic link of a model hub counts as its target)
+            try:
+                seen = os.stat(file)  # noqa: PTH116 (a symbolic link of a model hub counts as its target)
+            except FileNotFoundError:
+                if file == path:
+                    raise
+                continue
             if stat.S_ISREG(seen.st_mode) and seen.st_size and (seen.st_dev, seen.st_ino) not in known:
                 known.add((seen.st_dev, seen.st_ino))
                 yield file, seen.st_size
