@@ -16,6 +16,7 @@ from tests.acceptance.solo import UNIT, Solo
 from tests.ports import free_port
 from unitagent.core.history import EventKind
 from unitagent.system import procfs
+from unitagent.system.termination_log import write_reason
 
 ALONE = ("--size", "1", "--rank", "0", "--comm-ifname", "lo", "--unit", UNIT, "--http-address", "off")
 
@@ -93,6 +94,12 @@ def test_a_termination_log_that_cannot_be_written_costs_nothing(tmp_path: Path) 
         unitagent("run", *words, "--mode", "job", "--termination-log", str(fifo), "--", "true").returncode
         == 0
     )
+
+
+def test_a_long_reason_is_not_cut_within_a_character(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    write_reason(str(log), "x" + 4096 * "é")
+    assert log.read_text(encoding="utf-8") == "x" + 2047 * "é"
 
 
 def test_the_hook_gets_each_event_as_json_without_secrets(tmp_path: Path) -> None:

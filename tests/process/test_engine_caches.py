@@ -104,6 +104,13 @@ def test_a_folder_that_cannot_be_made_is_named_and_the_workload_starts(tmp_path:
     assert warning.startswith(f"UNIT_CACHE_DIR='{tmp_path}/file/c' (environment): Not a directory: ")
 
 
+def test_a_folder_that_is_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    found, warnings = resolve(tmp_path / "loop"), list[str]()
+    make_cache_folders(found, choose_defaults(found, "lo", 3, warnings.append), warnings.append)
+    assert len(warnings) == 1
+
+
 def test_without_the_variable_nothing_is_set() -> None:
     found = resolve("")
     assert choose_defaults(found, "lo", 0, logging.warning) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,56 @@ def test_a_file_that_cannot_be_read_is_named(model: Path, monkeypatch: pytest.Mo
     warmer, (sentence,) = warm([model])
     assert warmer.progress.state is WarmingState.STOPPED
     assert f"Input/output error: {model}/" in sentence
+
+
+def test_what_goes_while_others_are_read_stops_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = page_cache.load_range
+
+    def load_and_remove(*words: int) -> int:
+        (model / "config").unlink(missing_ok=True)
+        return load(*words)
+
+    monkeypatch.setattr(page_cache, "load_range", load_and_remove)
+    monkeypatch.setattr(file_warmer, "READERS", 1)
+    warmer, _ = warm([model])
+    assert warmer.progress.state is WarmingState.DONE
+    assert warmer.progress.read == 33 * MIB
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = page_cache.load_range
+
+    def load_and_replace(*words: int) -> int:
+        if (model / "config").is_file():
+            (model / "config").unlink()
+            os.mkfifo(model / "config")
+        return load(*words)
+
+    monkeypatch.setattr(page_cache, "load_range", load_and_replace)
+    monkeypatch.setattr(file_warmer, "READERS", 1)
+    warmer, (sentence,) = warm([model])
+    assert warmer.progress.state is WarmingState.STOPPED, sentence
+
+
+def test_a_link_to_itself_is_left_out_and_named_as_a_path(model: Path) -> None:
+    (model / "loop").symlink_to("loop")
+    assert len(dict(find_files([str(model)]))) == 2
+    with pytest.raises(OSError, match="Too many levels"):
+        dict(find_files([str(model / "loop")]))
+
+
+def test_without_another_thread_one_reads_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_first(thread: threading.Thread) -> None:
+        if thread.name != "warm-files":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_first)
+    warmer, _ = warm([model])
+    assert warmer.progress.state is WarmingState.DONE
+    assert warmer.progress.read == 40 * MIB
 
 
 def test_it_ends_when_the_workload_starts(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

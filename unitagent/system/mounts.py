@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,5 +54,6 @@ def find_file_system(path: Path, file: Path = MOUNTS) -> str:
         kinds = {Path(mount.point): mount.kind for mount in read_mounts(file)}
     except OSError:
         return ""
-    above = [point for point in kinds if path.resolve().is_relative_to(point)]
+    real = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a link to itself
+    above = [point for point in kinds if real.is_relative_to(point)]
     return kinds[max(above, key=lambda point: len(point.parts))] if above else ""

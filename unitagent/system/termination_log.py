@@ -20,7 +20,8 @@ def write_reason(path: str | None, reason: str) -> None:
     except OSError:
         return
     try:
-        os.write(file, reason.encode(errors="replace")[:_LONGEST])
+        text = reason.encode(errors="replace")[:_LONGEST]
+        os.write(file, text.decode(errors="ignore").encode())  # no part of a character at the cut
     except OSError:
         return
     finally:

@@ -6,6 +6,8 @@ the kernel drop what something else needs: files that do not fit are refused bef
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import threading
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 READERS = 8
 CHUNK = 16 * 2**20  # bytes
 SHARE = 0.9  # of the available memory that the files may fill
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # what was a file may be a pipe without a writer by now
+_NOWHERE = (errno.ENOENT, errno.ELOOP)
 _GIB = 2**30
 
 
@@ -146,24 +150,32 @@ class FileWarmer:
             self._end(WarmingState.REFUSED, reason)
             return
         self._chunks = _split(sizes)
-        readers = [threading.Thread(target=self._read_chunks, daemon=True) for _ in range(READERS)]
-        for reader in readers:
-            reader.start()
-        for reader in readers:
-            reader.join()
+        sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self._share_work(sink)
+        finally:
+            os.close(sink)
         self._update(resident=count_resident(sizes))
         unfinished = self._stop.is_set() and self._progress.read < self._progress.total
         state = WarmingState.STOPPED if unfinished or self._progress.reason else WarmingState.DONE
         self._end(state, self._progress.reason)
 
-    def _read_chunks(self) -> None:
+    def _share_work(self, sink: int) -> None:
+        """Read with several threads, of which this is one; with fewer where the machine has no more."""
+        others = list[threading.Thread]()
+        with contextlib.suppress(RuntimeError):
+            while len(others) < READERS - 1:
+                reader = threading.Thread(target=self._read_chunks, args=[sink], daemon=True)
+                reader.start()
+                others.append(reader)
+        self._read_chunks(sink)
+        for reader in others:
+            reader.join()
+
+    def _read_chunks(self, sink: int) -> None:
         page_cache.yield_disk()
-        sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            while not self._stop.is_set() and (chunk := self._take_chunk()):
-                self._read_chunk(*chunk, sink)
-        finally:
-            os.close(sink)
+        while not self._stop.is_set() and (chunk := self._take_chunk()):
+            self._read_chunk(*chunk, sink)
 
     def _take_chunk(self) -> tuple[str, int, int] | None:
         with self._lock:
@@ -171,11 +183,13 @@ class FileWarmer:
 
     def _read_chunk(self, path: str, offset: int, length: int, sink: int) -> None:
         try:
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            source = os.open(path, _OPEN)
             try:
                 count = page_cache.load_range(source, sink, offset, length)
             finally:
                 os.close(source)
+        except FileNotFoundError:  # a download has renamed it
+            return
         except OSError as error:
             self._stop.set()
             self._update(reason=f"{error.strerror}: {path}")
@@ -221,7 +235,7 @@ def find_bypass(argv: Sequence[str]) -> str:
 def find_files(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
     """Yield each regular file with its size, folders with all that is below; each file once.
 
-    What goes while a folder is listed, as a download's parts do, and a link to nothing are left out.
+    What goes while a folder is listed, as a download's parts do, and a link that leads nowhere are left out.
 
     Raises:
         OSError: a path does not exist, or a folder cannot be read.
@@ -232,8 +246,8 @@ def find_files(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
         for file in _walk(path):
             try:
                 seen = os.stat(file)  # noqa: PTH116 (a symbolic link of a model hub counts as its target)
-            except FileNotFoundError:
-                if file == path:
+            except OSError as error:
+                if file == path or error.errno not in _NOWHERE:
                     raise
                 continue
             if stat.S_ISREG(seen.st_mode) and seen.st_size and (seen.st_dev, seen.st_ino) not in known:
@@ -247,7 +261,8 @@ def _walk(path: str) -> Iterator[str]:
         return
 
     def fail(error: OSError) -> None:
-        raise error
+        if error.filename == path or error.errno not in _NOWHERE:
+            raise error
 
     for folder, folders, files in os.walk(path, onerror=fail):
         folders.sort()
@@ -270,7 +285,7 @@ def count_resident(sizes: dict[str, int]) -> int | None:
 
 
 def _count_resident(path: str, size: int) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, _OPEN)
     try:
         return page_cache.count_resident(descriptor, size)
     finally:
