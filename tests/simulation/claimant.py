@@ -35,6 +35,7 @@ class Claimant:
             self._leases = self._leases.after_lost_contact()
             self._look_again()
         else:
+            reply = one.ignore_strangers(reply)
             one.shown.update(record.gang for record in reply.records.values() if record.state.started)
             world.schedule(world.rng.uniform(0.002, 0.03), self._choose_rank, reply)
 

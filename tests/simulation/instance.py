@@ -87,6 +87,8 @@ class Instance:
         odd = dict(world.odd.get(slot, {}))
         self.secret = str(odd.pop("secret", ""))
         self.odd = bool(odd or self.secret)
+        if self.secret:
+            world.signers[self.incarnation] = self.secret
         port = PROBE_PORT if world.plan.probes else 0
         auto = world.plan.auto
         rank = NO_RANK if auto else slot
@@ -331,7 +333,19 @@ class Instance:
     def _deliver_reply(self, sent: int, reply: Reply) -> None:
         if sent == self._sent:
             self._sent += 1
-            self.handle_event(Exchanged, reply)
+            self.handle_event(Exchanged, self.ignore_strangers(reply))
+
+    def ignore_strangers(self, reply: Reply) -> Reply:
+        """What an agent reads of this answer: no record that is signed with another secret than its own."""
+        foreign = frozenset(
+            rank
+            for rank, one in reply.records.items()
+            if self.world.signers.get(one.incarnation, "") != self.secret
+        )
+        if not foreign:
+            return reply
+        known = {rank: one for rank, one in reply.records.items() if rank not in foreign}
+        return replace(reply, records=known, foreign=foreign)
 
     def _report_failure(self, sent: int) -> None:
         if sent == self._sent:

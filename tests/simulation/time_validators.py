@@ -311,8 +311,12 @@ class Lookout:
         boards, unready = self.world.boards, self.world.bounds.unready
         lost = boards.lost_at > self.world.now - unready
         cut_off = any(one.paused or (lost and not boards.is_main(one.host)) for one in self.world.living)
-        dead = (boards.lost_at - one.died for one in self.world.lives if one.died is not None)
-        return cut_off or (lost and any(0 < before < unready for before in dead))
+        dead = (
+            boards.lost_at - one.died
+            for one in self.world.lives
+            if one.died is not None and one.incarnation not in boards.returned
+        )
+        return cut_off or (lost and any(before < unready for before in dead))
 
     def _has_died_unasked(self) -> bool:
         """Whether somebody's lease has run since its death, where nobody can be asked for another's word."""

@@ -31,6 +31,7 @@ class World:
         slots: the container that the platform wants in each place.
         lives: all containers that ever were, in the order of their start; ``living``: whose agents live.
         odd: settings by slot that differ from all others', for containers that are started from now on.
+        signers: the secrets by incarnation of those who have another one than all others.
         lossy: chance that an answer of the store is lost on its way.
         lossy_until: when that last ended, or will.
         slow: chance that a word to or from the store is slow; ``straggling``: that it comes when nobody waits
@@ -53,6 +54,7 @@ class World:
         self.lives: list[Instance] = []
         self.living: list[Instance] = []
         self.odd: dict[int, Mapping[str, Any]] = {}
+        self.signers: dict[str, str] = {}
         self.retired: set[int] = set()
         self.healed = False
         self.lossy = self.slow = self.straggling = 0.0
