@@ -46,6 +46,7 @@ class Starts:
         """A workload starts."""
         self._all_stood(one, gang)
         self._all_told(one, gang)
+        self._all_present(one, gang)
         self._same_leader(one, gang)
         self._same_table(one, gang)
         self._new_port(gang)
@@ -75,6 +76,24 @@ class Starts:
             self.watch.report_violation(
                 "2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}"
             )
+
+    def _all_present(self, one: Instance, gang: Gang) -> None:
+        """2: nobody starts where all others whom it could hear have gone on to a later generation. A word of
+        before may have waited for whoever hung.
+        """
+        world, waking = self.watch.world, self.watch.world.bounds.waking
+        others = (two for two in world.living if two is not one and two.incarnation in gang.incarnations)
+        heard = [two for two in others if two.in_contact_since(world.now - waking) and not two.paused]
+        gone = [two.incarnation for two in heard if self._left(two, gang.generation) < world.now - waking]
+        if gone and len(gone) == len(heard) and one.woken < world.now - waking:
+            self.watch.report_violation("2 present", f"{one.incarnation} starts {gang.id}, left by {gone}")
+
+    def _left(self, one: Instance, generation: int) -> float:
+        """When this instance stood at a later barrier than that one's."""
+        later = (
+            at for (who, here), at in self._stood.items() if who == one.incarnation and here > generation
+        )
+        return min(later, default=float("inf"))
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
         """5: without guard a rank 0 that is rebuilt has all others rebuilt, unless it left because it was
