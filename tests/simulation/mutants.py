@@ -244,6 +244,13 @@ def _nobody_rejoins() -> Any:
     return _patch_rule(rejoin.rejoin_generation, None)
 
 
+def _an_unseen_holder_has_no_time() -> Any:
+    old = rejoin._may_duplicate_holder
+    return patch.object(
+        rejoin, "_may_duplicate_holder", lambda state: state.store.predecessor is None and old(state)
+    )
+
+
 def _nobody_is_admitted() -> Any:
     return _patch_rule(rejoin.admit_rejoined, None)
 
@@ -514,9 +521,10 @@ MUTANTS = (
     Mutant("ready when my own workload runs", _ready_alone, 562),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
-    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 168),
+    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 608),
     Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 248),
     Mutant("without guard nobody rejoins", _nobody_rejoins, 20002),
+    Mutant("without guard nobody waits for an unseen holder", _an_unseen_holder_has_no_time, 500007256),
     Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 20002),
     Mutant("a restart costs nothing", _no_charge, 20474),
     Mutant("the last failure of a generation is kept", _last_failure_wins, 3),
