@@ -19,7 +19,7 @@ from unitagent.core.actions import Exchange
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Leases
-from unitagent.core.model import Beat, OrderKind, Record, Reply
+from unitagent.core.model import Beat, OrderKind, Record, Reply, format_ranks
 from unitagent.core.rank_ownership import (
     FIRST_WARNING,
     choose_tenure,
@@ -164,13 +164,19 @@ class Claimant:
         )
         if rank is None or await self._holder_answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
-            self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
+            self.why = self._explain_no_rank(reply) if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
         observed = is_settled(self._leases, self._timing.lease)
         claimed = make_claim(reply, rank, self._me, observed=observed)
         answer = await self._store.exchange(make_claim_exchange(claimed, reply, guard=self._guard))
         return claimed if answer.holder == claimed.me.incarnation else None
+
+    def _explain_no_rank(self, reply: Reply) -> str:
+        unheld = [rank for rank in range(self._me.size) if not _find_holder(reply, rank)]
+        if self._spare is Spare.BEYOND and unheld:
+            return f"{format_ranks(unheld)} never joined, and are left to their own instances"
+        return explain_all_held(self._me.size)
 
     def _find_drain(self, reply: Reply) -> bool:
         """Whether the Unit has been drained since the first look; an earlier order was for others."""
