@@ -160,13 +160,14 @@ def build_gang(generation: int, roster: list[Record]) -> Gang:
 
 
 def start_late(state: State) -> Result:
-    """Start with the gang that I confirmed if another member has already started with it: then all had
-    confirmed it. A store that was set back since shows neither that nor me any more. Without guard a
-    member that was rebuilt meanwhile rejoins alone; with guard the generation is over and I do not
+    """Start with the gang that I confirmed if another member has already started with it and is present:
+    then all had confirmed it. A store that was set back since shows neither that nor me any more. Without
+    guard a member that was rebuilt meanwhile rejoins alone; with guard the generation is over and I do not
     start in it.
     """
     shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed
-    opened = any(one.state.started and one.gang == named for one in shown.values())
+    started = [one for one in shown.values() if one.state.started and one.gang == named]
+    opened = any(_is_present(state, one) for one in started)
     if not (named and roster and opened and state.store.current and is_still_mine(state)):
         return state, ()
     gang = build_gang(state.me.generation, list(roster))
@@ -220,8 +221,13 @@ def _shows_the_present(state: State, roster: list[Record]) -> bool:
     leases = state.store.leases
     if state.workload.gang is None and leases.contact is not None and leases.contact <= state.barrier.entered:
         return True
-    others = [one.incarnation for one in roster if one.rank != state.config.rank]
-    return all(leases.is_unknown(one) or leases.is_present(one) for one in others)
+    return all(_is_present(state, one) for one in roster if one.rank != state.config.rank)
+
+
+def _is_present(state: State, member: Record) -> bool:
+    """Whether it has come or beaten in this contact, or I do not read its heartbeats."""
+    leases, one = state.store.leases, member.incarnation
+    return leases.is_unknown(one) or leases.is_present(one)
 
 
 def _has_begun_before(state: State, roster: list[Record]) -> bool:
