@@ -137,7 +137,7 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         ever_answered=True,
         trouble="",
         current=True,
-        last_to_act=holds and sent is not None and sent != store.published,
+        last_to_act=holds and sent not in (None, store.published) and reply.newest == state.config.rank,
         previous=_find_own_record(state),
         published=sent if holds else None,
         holder=reply.holder,

@@ -166,8 +166,9 @@ def start_late(state: State) -> Result:
     start in it.
     """
     shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed
-    opened = any(one.state.started and one.gang == named for one in shown.values())
-    if not (named and roster and opened and state.store.current and is_still_mine(state)):
+    if not (named and roster and state.store.current and is_still_mine(state)):
+        return state, ()
+    if not any(one.gang == named and one.state.started for one in shown.values()):
         return state, ()
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
@@ -371,7 +372,8 @@ def explain_missing(state: State) -> str:
     """What keeps the barrier closed, in words."""
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
-    absent = [rank for rank in range(state.config.size) if rank not in everybody.keys() | foreign]
+    known = everybody.keys() | foreign
+    absent = [rank for rank in range(state.config.size) if rank not in known]
     there = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
     parts = [f"{format_ranks(absent)} never joined"] if absent else []
     parts += [explain_foreign(state, sorted(foreign))] if foreign else []
