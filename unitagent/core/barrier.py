@@ -171,7 +171,6 @@ def start_late(state: State) -> Result:
     started = [one for one in shown.values() if one.gang == named and one.state.started]
     if not any(_is_present(state, one) for one in started):
         return state, ()
-        return state, ()
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
     replaced = state.config.rank in rebuilt  # while I slept: the instance that has my rank now may run
