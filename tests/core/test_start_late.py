@@ -91,13 +91,15 @@ def test_who_has_never_started_waits_for_a_heartbeat_after_an_outage_at_an_earli
 
 
 class Forgetful(Unit):
-    """Its store is set back as soon as somebody starts."""
+    """Its store is set back as soon as rank 1 starts, and this rank cannot reach it then."""
 
     then: Board | None = None
+    away = 0
 
     def _do(self, rank: int, action: act.Action) -> None:
-        if isinstance(action, act.Spawn) and self.then is not None:
+        if isinstance(action, act.Spawn) and self.then is not None and rank == 1:
             self.store.restore(self.then)
+            self.then, self.cut = None, {self.away}
         super()._do(rank, action)
 
 
@@ -108,7 +110,7 @@ def test_without_guard_nobody_waits_for_a_rebuilt_member_that_the_store_forgets(
     unit = Forgetful(3, **CALM)
     unit.formed()
     board = unit.store.board
-    unit.then = board.copy()
+    unit.then, unit.away = board.copy(), 2
     unit.cut, unit.elsewhere = {2}, {"newer"}
     board.records[2] = replace(
         board.records[2], incarnation="newer", tenure=10**15, ip="10.0.0.9", gang="", state=InstanceState.IDLE
@@ -118,9 +120,25 @@ def test_without_guard_nobody_waits_for_a_rebuilt_member_that_the_store_forgets(
     unit.create(1)
     unit.wait(3)
     assert unit.take() == ["1 spawn 1"]
-    unit.then, unit.cut, unit.elsewhere = None, set(), set()
+    unit.cut, unit.elsewhere = set(), set()
     unit.wait(12)
     assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_a_store_that_shows_whom_rank_0_has_followed_at_its_address_restarts_nobody() -> None:
+    """The others heard that one beat in their present contact, before it was rebuilt (seed 20292 of the
+    critical moments).
+    """
+    unit = Forgetful(3, guard=True, **CALM)
+    unit.formed()
+    unit.then = unit.store.copy()
+    unit.kill(0)
+    unit.create(0)
+    unit.wait(3)
+    unit.cut = set()
+    unit.wait(3)
+    assert unit.generations() == {2}
     assert unit.ready() == {0, 1, 2}
 
 

@@ -211,11 +211,13 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
     """Whether the store has lost a member that the Unit still has. A member that was silent for long
-    has a successor, and so has one in whose place another one sends heartbeats.
+    has a successor, and so has one in whose place another one has beaten since.
     """
     if shown is None or shown.supersedes(member):
         return shown is None
-    if shown.had_address_of(member) and state.store.leases.is_beating(shown.incarnation):
+    if shown.had_address_of(member) and state.store.leases.has_followed(
+        shown.incarnation, member.incarnation
+    ):
         return False
     return state.store.leases.seconds_unchanged(member.incarnation) <= state.config.timing.takeover
 

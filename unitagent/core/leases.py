@@ -170,6 +170,12 @@ class Leases(Struct, frozen=True):
             return False
         return lease.moved > self.contact and self.last - lease.moved <= within
 
+    def has_followed(self, incarnation: str, former: str) -> bool:
+        """Whether its count grew since my contact began, and since I last heard of the former one."""
+        lease, known = self.by_incarnation.get(incarnation), self.by_incarnation.get(former)
+        heard = NEVER if known is None else known.since
+        return lease is not None and lease.moved > heard and self.is_beating(incarnation)
+
     def is_present(self, incarnation: str) -> bool:
         """Whether it came, or its count grew, after my contact began: what it shows is more than the store's
         memory of a time that I have not seen.
