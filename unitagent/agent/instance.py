@@ -47,6 +47,7 @@ from unitagent.system.log import LogContext
 from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
+from unitagent.workload.output_relay import STDERR, STDOUT, OutputCapture
 
 if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
@@ -257,13 +258,13 @@ def _log_launch(launch: Launch) -> None:
 def _make_workload(
     settings: Settings, context: ProcessContext, agent: Agent
 ) -> tuple[Workload, WarmStarts | None]:
-    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    captured = _choose_captured()
     build = partial(
         Workload,
         context.reaper,
         context.inherited_signals,
         on_exit=agent.on_exit,
-        capture_stderr=not interactive,
+        output=OutputCapture(captured),
     )
     if settings.warm == "off":
         return build(), None
@@ -274,10 +275,19 @@ def _make_workload(
     starter = WarmStarter(
         context.reaper,
         context.inherited_signals,
-        captures_stderr=not interactive,
+        captured=captured,
         answer_seconds=min(ANSWER_SECONDS, settings.lease / 2),
     )
     return build(warm=starter), WarmStarts(starter)
+
+
+def _choose_captured() -> tuple[int, ...]:
+    """Return which of the workload's stdout and stderr are relayed: none on an interactive terminal, and no
+    stdout that is a terminal or closed.
+    """
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        return ()
+    return (STDERR,) if sys.stdout is None or sys.stdout.isatty() else (STDOUT, STDERR)
 
 
 async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:
