@@ -297,7 +297,7 @@ COMMANDS: dict[str, Command] = {
              "Show what the workload of every rank has written lately.",
              "unitagent logs [--rank N] [--follow] [OPTIONS]"),
     "events": (commands.show_events, _events_arguments,
-               "Print the Unit's history, oldest first (an embedded store keeps it while rank 0 runs).",
+               "Print the Unit's history, oldest first.",
                "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),
     "timeline": (commands.show_timeline, _timeline_arguments,
                  "Draw each rank's states over time, with failures marked.",

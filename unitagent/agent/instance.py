@@ -50,6 +50,7 @@ from unitagent.workload.lifecycle import Workload
 from unitagent.workload.output_relay import STDERR, STDOUT, OutputCapture
 
 if TYPE_CHECKING:
+    from unitagent.agent.history_keeper import HistoryKeeper
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
@@ -199,7 +200,7 @@ async def _run_placed(
     _log_launch(dry_run)
     state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, where, settings.stall, settings.termination_log)
-    history = HistoryWriter(membership.history, state)
+    history = HistoryWriter(membership.history, state, _make_keeper(settings, membership.history, state))
     workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -239,6 +240,15 @@ def _make_first_state(settings: Settings, membership: Membership, launch: Launch
     config = build_core_config(settings, me, health=has_check, failure_grace=launch.restart_grace)
     state = initial_state(config, me, time.monotonic())
     return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
+
+
+def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
+    """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
+    if settings.redis_url is not None or settings.redis_url_file is not None:
+        return None
+    from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
+
+    return HistoryKeeper(history, state.config.epoch) if state.config.rank in KEEPERS else None
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:
