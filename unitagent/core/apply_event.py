@@ -32,6 +32,7 @@ from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
 from unitagent.core.plausibility import drop_implausible
+from unitagent.core.rank_ownership import is_gone
 from unitagent.core.state import State, describe_rank, gang_members, update_record
 from unitagent.core.state_parts import FailedCheck, WorkloadPhase
 
@@ -210,8 +211,8 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 
 def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
-    """Whether the store has lost a member that the Unit still has. A member that was silent for long
-    has a successor, and so has one in whose place another one has beaten since.
+    """Whether the store has lost a member that the Unit still has. One that was silent for long, also when
+    it was asked, has a successor, and so has one in whose place another one has beaten since.
     """
     if shown is None or shown.supersedes(member):
         return shown is None
@@ -219,7 +220,7 @@ def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> boo
         shown.incarnation, member.incarnation
     ):
         return False
-    return state.store.leases.seconds_unchanged(member.incarnation) <= state.config.timing.takeover
+    return not is_gone(state, member.incarnation)
 
 
 def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:
