@@ -65,7 +65,7 @@ def _patch_facts(change: Callable[[State, Event, State], State]) -> Any:
 
 def _starts_in_a_pause() -> Any:
     return patch.multiple(
-        barrier, is_paused=lambda state: False, _earliest_start=lambda state: state.barrier.not_before
+        barrier, is_paused=lambda state: False, earliest_start=lambda state: state.barrier.not_before
     )
 
 
@@ -77,11 +77,11 @@ def _a_pause_has_no_end() -> Any:
     """Neither the clock nor a resume ends it."""
     both = ExitStack()
     both.enter_context(_patch_rule(restart_pause.end_pause, None))
-    paused = {
-        "is_paused": lambda state: state.recovery.paused_until > 0,
-        "_earliest_start": lambda state: NEVER if not state.recovery.paused_until else float("inf"),
-    }
-    both.enter_context(patch.multiple(barrier, **paused))
+    both.enter_context(patch.object(barrier, "is_paused", lambda state: state.recovery.paused_until > 0))
+    end = patch.object(
+        barrier, "earliest_start", lambda state: float("inf") if state.recovery.paused_until else NEVER
+    )
+    both.enter_context(end)
     return both
 
 

@@ -23,7 +23,7 @@ from unitagent.core.gang_checks import (
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence
-from unitagent.core.restart_pause import describe_origin, is_paused
+from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
     Result,
     State,
@@ -122,7 +122,7 @@ def confirm_ahead(state: State) -> Result:
     members are to meet again: then one snapshot shows both that all stand there and that all have confirmed
     it. If it comes to another gang, that one is confirmed in its turn.
     """
-    if state.me.gang or not state.connected or state.now < _earliest_start(state):
+    if state.me.gang or not state.connected or state.now < earliest_start(state):
         return state, ()
     roster = _foresee_roster(state)
     if not roster or find_unproven(state, roster):
@@ -212,11 +212,6 @@ def advance_barrier(state: State) -> Result:
     if confirmed and _shows_the_present(state, roster) and not is_paused(state):
         return start_workload(state, gang)
     return state, ()
-
-
-def _earliest_start(state: State) -> float:
-    """When the pause before a restart, and the one that an operator ordered, are over."""
-    return max(state.barrier.not_before, state.recovery.paused_until)
 
 
 def _shows_the_present(state: State, roster: list[Record]) -> bool:
@@ -310,7 +305,7 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     if unproven:
         state, actions = check_peers(state, gang, unproven)
         return state, (*warning, *actions)
-    if state.now < _earliest_start(state):
+    if state.now < earliest_start(state):
         return state, warning
     return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), warning
 
@@ -352,7 +347,7 @@ def _reset_for_start(state: State, gang: Gang) -> State:
 def report_missing(state: State) -> Result:
     """Log which ranks are missing and for how long, at growing intervals."""
     waited = state.now - state.barrier.entered
-    if 0 < state.config.barrier_timeout < min(waited, state.now - _earliest_start(state)):
+    if 0 < state.config.barrier_timeout < min(waited, state.now - earliest_start(state)):
         why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
         return request_exit(state, ExitCode.BARRIER_TIMEOUT, why), ()
     if state.now < state.barrier.report_at:
@@ -383,8 +378,7 @@ def explain_missing(state: State) -> str:
         left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     if state.me.pause is not None and is_paused(state):
-        left = state.recovery.paused_until - state.now
-        parts.append(f"restarts are paused for {left:.0f} s more, {describe_origin(state.me.pause)}")
+        parts.append(describe_pause(state, state.me.pause))
     if parts:
         return "; ".join(parts)
     gang = build_gang(state.me.generation, there)

@@ -32,25 +32,40 @@ def learn_pause(state: State) -> Result:
         return state, ()
     left = seconds_left(newest, state.store.clock / 1000)
     was = is_paused(state)
-    until = state.now + left if left > 0 else 0.0
-    state = update_record(state.with_recovery(paused_until=until), pause=newest)
-    if until:
+    state = update_record(state, pause=newest)
+    if left > 0:
+        state = state.with_recovery(paused_until=state.now + left)
         text = f"restarts are paused for {left:.0f} s, {describe_origin(newest)}"
         return state, log(Level.WARNING, f"{text}; a failure stops the Unit until then", "pause")
-    return state, log(Level.INFO, f"restarts are resumed, {describe_origin(newest)}", "resume") if was else ()
+    if not was:
+        return state, ()
+    return _leave_pause(state, state.now), log(
+        Level.INFO, f"restarts are resumed, {describe_origin(newest)}", "resume"
+    )
 
 
 def end_pause(state: State) -> Result:
     """Notice that the pause is over."""
     if not state.recovery.paused_until or is_paused(state):
         return state, ()
-    state = state.with_recovery(paused_until=0.0).with_store(look=True)
+    state = _leave_pause(state, state.recovery.paused_until).with_store(look=True)
     return state, log(Level.INFO, "the pause of restarts is over", "resume")
+
+
+def _leave_pause(state: State, at: float) -> State:
+    """The state after the pause; whoever waits at a barrier has waited for the others since then only."""
+    not_before = max(state.barrier.not_before, at)
+    return state.with_barrier(not_before=not_before).with_recovery(paused_until=0.0)
 
 
 def is_paused(state: State) -> bool:
     """Whether nothing may start now, as far as I know."""
     return state.now < state.recovery.paused_until
+
+
+def earliest_start(state: State) -> float:
+    """When both the pause before a restart and the one that an operator ordered are over."""
+    return max(state.barrier.not_before, state.recovery.paused_until)
 
 
 def find_newest(records: Iterable[Record], order: Order | None) -> RestartPause | None:
@@ -78,6 +93,12 @@ def seconds_left(pause: RestartPause, clock: float) -> float:
     clock was set back.
     """
     return min(pause.seconds, pause.seconds - (clock - pause.number / 1e6)) if pause.seconds else 0.0
+
+
+def describe_pause(state: State, pause: RestartPause) -> str:
+    """Return for how long a pause goes on, who asked for it and why, for people."""
+    left = state.recovery.paused_until - state.now
+    return f"restarts are paused for {left:.0f} s more, {describe_origin(pause)}"
 
 
 def describe_origin(pause: RestartPause) -> str:
