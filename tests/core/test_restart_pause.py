@@ -225,12 +225,26 @@ def test_it_lasts_no_longer_than_was_ordered_whatever_the_clock_says(age: float,
 def test_the_newest_counts_and_the_text_fits_a_record() -> None:
     unit = guarded()
     records = [replace(state.me, pause=RestartPause(number=rank)) for rank, state in unit.agents.items()]
-    newest = find_newest(records, None)
+    newest = find_newest(records, None, unit.now)
     assert newest is not None
     assert newest.number == 2
     wish = Order(kind=OrderKind.PAUSE, generation=1, number=9, seconds=5, reason="x\x1b\udcff" * 1000, by="é")
-    newest = find_newest(records, wish)
+    newest = find_newest(records, wish, unit.now)
     assert newest is not None
     assert (newest.number, newest.by, len(newest.reason)) == (9, "é", 200)
     assert newest.reason.isprintable()
-    assert find_newest(records, replace(wish, kind=OrderKind.DRAIN)) == records[2].pause
+    assert find_newest(records, replace(wish, kind=OrderKind.DRAIN), unit.now) == records[2].pause
+
+
+@pytest.mark.parametrize("where", ["record", "order"])
+def test_a_pause_that_no_clock_can_have_dated_is_ignored(where: str) -> None:
+    unit = guarded()
+    board, forged = unit.store.board, 2**53 - 1
+    if where == "record":
+        board.records[2] = replace(board.records[2], pause=RestartPause(number=forged, seconds=1e4))
+    else:
+        board.order = Order(kind=OrderKind.PAUSE, generation=1, number=forged, seconds=1e4)
+    unit.wait(3)
+    assert paused(unit) == set()
+    unit.pause(60)
+    assert paused(unit) == {0, 1, 2}

@@ -102,7 +102,7 @@ def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[s
 
 def find_pause(table: MembershipTable) -> dict[str, Any] | None:
     """The pause of restarts that is in force by the store's clock; None for none."""
-    pause = find_newest(table.records.values(), table.order)
+    pause = find_newest(table.records.values(), table.order, table.now)
     if pause is None or seconds_left(pause, table.now) <= 0:
         return None
     return format_pause(pause, pause.number / 1e6 + pause.seconds)

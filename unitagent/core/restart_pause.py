@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from unitagent.core.actions import Level
-from unitagent.core.model import Order, OrderKind, Record, RestartPause
+from unitagent.core.model import YEAR, Order, OrderKind, Record, RestartPause
 from unitagent.core.state import Result, State, log, update_record
 
 LONGEST_PAUSE = 86400.0  # seconds
@@ -26,11 +26,12 @@ def learn_pause(state: State) -> Result:
     """Adopt the newest pause, or the end of one, from the operator's order or another rank's record."""
     if not state.store.current or not state.joined:
         return state, ()
-    newest = find_newest(state.store.records.values(), state.store.order)
+    clock = state.store.clock / 1000
+    newest = find_newest(state.store.records.values(), state.store.order, clock)
     known = state.me.pause
     if newest is None or (known is not None and newest.number <= known.number):
         return state, ()
-    left = seconds_left(newest, state.store.clock / 1000)
+    left = seconds_left(newest, clock)
     was = is_paused(state)
     state = update_record(state, pause=newest)
     if left > 0:
@@ -68,12 +69,15 @@ def earliest_start(state: State) -> float:
     return max(state.barrier.not_before, state.recovery.paused_until)
 
 
-def find_newest(records: Iterable[Record], order: Order | None) -> RestartPause | None:
-    """Return the newest pause that these show, perhaps one that is over; None for none."""
+def find_newest(records: Iterable[Record], order: Order | None, clock: float) -> RestartPause | None:
+    """Return the newest pause that these show, perhaps one that is over; None for none. One that is far ahead
+    of the store's clock, in seconds, is forged or corrupt: accepting it would make it the last one.
+    """
     shown = [record.pause for record in records if record.pause is not None]
     if order is not None and order.kind in {OrderKind.PAUSE, OrderKind.RESUME}:
         shown.append(_make_pause(order))
-    return max(shown, key=lambda pause: pause.number, default=None)
+    plausible = (pause for pause in shown if pause.number <= 1e6 * clock + YEAR)
+    return max(plausible, key=lambda pause: pause.number, default=None)
 
 
 def _make_pause(order: Order) -> RestartPause:

@@ -256,10 +256,8 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
         told = "restarts are resumed"
     else:
         end = format_time(order.number / 1e6 + order.seconds)
-        told = (
-            f"restarts are paused for {order.seconds:g} s, until {end}: a failure stops the Unit until "
-            "then, or until `unitagent resume`"
-        )
+        until = f"restarts are paused for {order.seconds:g} s, until {end}"
+        told = f"{until}: a failure stops the Unit until then, or until `unitagent resume`"
     print_text(f"{settings.unit}: {told}", sys.stderr)
 
 
