@@ -37,7 +37,7 @@ def learn_pause(state: State) -> Result:
     if left > 0:
         state = state.with_recovery(paused_until=state.now + left)
         text = f"restarts are paused for {left:.0f} s, {describe_origin(newest)}"
-        return state, log(Level.WARNING, f"{text}; a failure stops the Unit until then", "pause")
+        return state, log(Level.WARNING, f"{text}; nothing starts until then", "pause")
     if not was:
         return state, ()
     return _leave_pause(state, state.now), log(

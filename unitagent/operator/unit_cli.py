@@ -248,8 +248,8 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
             break
         if time.monotonic() > deadline:
             raise OrderTimeoutError(
-                f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank that cannot reach "
-                "the store learns of it when it does"
+                f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank without contact to "
+                "the store learns of it when it is back"
             )
         await asyncio.sleep(_EVERY)
     if order.kind is OrderKind.RESUME:
@@ -257,7 +257,7 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
     else:
         end = format_time(order.number / 1e6 + order.seconds)
         until = f"restarts are paused for {order.seconds:g} s, until {end}"
-        told = f"{until}: a failure stops the Unit until then, or until `unitagent resume`"
+        told = f"{until}: nothing starts until then, or until `unitagent resume`"
     print_text(f"{settings.unit}: {told}", sys.stderr)
 
 
