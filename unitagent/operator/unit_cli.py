@@ -248,8 +248,8 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
             break
         if time.monotonic() > deadline:
             raise OrderTimeoutError(
-                f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank without contact to "
-                "the store learns of it when it is back"
+                f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank that is out of "
+                "contact learns of it when it is back"
             )
         await asyncio.sleep(_EVERY)
     if order.kind is OrderKind.RESUME:
