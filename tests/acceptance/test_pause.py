@@ -41,7 +41,7 @@ def test_a_failure_in_a_pause_waits_for_the_resume(unit: LocalUnit) -> None:
     status = unit.ready()
     code, said = order(unit, "pause", "--for", "10m", "--reason", "new cables")
     assert (code, said.count("\n")) == (0, 1)
-    assert said.startswith(f"unitagent: {UNIT}: restarts are paused for 600 s, until ")
+    assert said.startswith(f"{UNIT}: restarts are paused for 600 s, until ")
     assert unit.output.read_text().count("new cables; nothing starts until then") == 2, "in each log"
     assert unit.ready()["pause"]["reason"] == "new cables"
     code, said = order(unit, "restart")
@@ -58,11 +58,11 @@ def test_a_failure_in_a_pause_waits_for_the_resume(unit: LocalUnit) -> None:
     assert {one["state"] for one in seen["instances"]} == {"idle"}
     table = unitagent("status", "--unit", UNIT, "--http-address", unit.address(1)).stdout
     assert "restarts are paused for" in table.splitlines()[0]
-    row = next(row for row in get(unit, "/metrics").splitlines() if "pause_until_timestamp_seconds " in row)
+    row = next(row for row in get(unit, "/metrics").splitlines() if row.startswith("unitagent_pause_until"))
     assert float(row.split()[1]) > time.time() + 500
 
     code, said = order(unit, "resume")
-    assert (code, said) == (0, f"unitagent: {UNIT}: restarts are resumed\n")
+    assert (code, said) == (0, f"{UNIT}: restarts are resumed\n")
     seen = unit.ready(2)
     assert (seen["generation"], seen["pause"], seen["restarts"]) == (2, None, 1)
     done = unitagent("events", "--json", "--unit", UNIT, "--http-address", unit.address(0))
