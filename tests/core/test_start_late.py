@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from tests.core.unit import Unit
@@ -55,3 +56,48 @@ def test_without_guard_a_generation_that_died_before_rank_0_saw_it_open_is_follo
     unit.wait(30)
     assert unit.ready() == {0, 1, 2}
     assert unit.generations() == {2}
+
+
+@pytest.mark.parametrize("guard", [False, True])
+def test_nobody_starts_late_with_what_the_store_only_remembers(guard: bool) -> None:
+    """The store was set back to when the others had started; they have gone on, and cannot say so."""
+    unit = Unit(3, guard=guard, **CALM).formed()
+    late = _unseen(unit, 1)
+    unit.cut = unit.silent = {0, 2}
+    unit.agents[1] = late
+    unit.wait(4)
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert unit.take() == ["1 spawn 1"]
+
+
+def test_who_has_never_started_waits_for_a_heartbeat_after_an_outage_at_an_earlier_barrier() -> None:
+    """The others have confirmed the next gang with it; they may have given that up, and cannot say so."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    late = _unseen(unit, 1)
+    unit.kill(1)
+    unit.crash(2)
+    unit.take()
+    unit.cut = unit.silent = {0, 2}
+    unit.agents[1] = late
+    unit.wait(4)
+    assert unit.agents[1].me.generation == 2
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:
+    """Whoever was isolated saw rank 0 beat before. Its successor, if it has one, cannot say so."""
+    unit = Unit(3, **CALM).formed()
+    unit.cut = unit.silent = {2}
+    unit.wait(8)
+    assert unit.take() == ["2 stop 0"]
+    unit.cut = unit.silent = {0, 1}
+    unit.wait(4)
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert unit.take() == ["2 spawn 1"]
