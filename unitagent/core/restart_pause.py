@@ -37,11 +37,11 @@ def learn_pause(state: State) -> Result:
     if left > 0:
         state = state.with_recovery(paused_until=state.now + left)
         text = f"restarts are paused for {left:.0f} s, {describe_origin(newest)}"
-        return state, log(Level.WARNING, f"{text}; nothing starts until then", "pause")
+        return state, log(Level.WARNING, f"{text}; nothing starts until then", "order")
     if not was:
         return state, ()
     return _leave_pause(state, state.now), log(
-        Level.INFO, f"restarts are resumed, {describe_origin(newest)}", "resume"
+        Level.INFO, f"restarts are resumed, {describe_origin(newest)}", "order"
     )
 
 
@@ -50,7 +50,7 @@ def end_pause(state: State) -> Result:
     if not state.recovery.paused_until or is_paused(state):
         return state, ()
     state = _leave_pause(state, state.recovery.paused_until).with_store(look=True)
-    return state, log(Level.INFO, "the pause of restarts is over", "resume")
+    return state, log(Level.INFO, "the pause of restarts is over")
 
 
 def _leave_pause(state: State, at: float) -> State:
