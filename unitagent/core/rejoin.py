@@ -15,6 +15,7 @@ from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
+from unitagent.core.restart_pause import is_paused
 from unitagent.core.state import (
     Result,
     State,
@@ -30,7 +31,7 @@ from unitagent.core.state import (
 
 def rejoin_generation(state: State) -> Result:
     """Start in the running generation."""
-    gang = _running_gang(state) if may_rejoin(state) else None
+    gang = _running_gang(state) if may_rejoin(state) and not is_paused(state) else None
     if gang is None:
         return state, ()
     if not is_still_mine(state):

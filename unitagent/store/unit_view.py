@@ -150,6 +150,7 @@ class UnitView:
         beats = self._decode_beats(_group_by_rank(table, b"b"))
         born = table.get(b"born", b"").partition(b" ")[0]
         return UnitSnapshot(
+            now=now / 1e6,
             generation=codec.decode_number(table.get(b"generation", b"")),
             records=self._records,
             ages={rank: max(0.0, now / 1e6 - at / 1e3) for rank, (_, at) in beats.items()},
