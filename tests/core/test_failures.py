@@ -727,19 +727,20 @@ def test_a_member_that_answers_was_not_replaced_by_who_stands_in_a_store_that_wa
     assert unit.ready() == {0, 1, 2}
 
 
-def test_who_serves_is_ready_throughout_though_the_store_shows_its_members_as_they_were_at_the_barrier() -> (
-    None
-):
-    unit = Unit(3, guard=True, **CALM)
-    unit.create(0, 1)
+def test_nobody_starts_with_a_member_that_has_left_though_the_store_shows_it_at_the_barrier_again() -> None:
+    unit = Unit(3, guard=True, **CALM).formed()
+    unit.slow = {2}
+    unit.crash(0)
+    unit.wait(1)
     old = unit.store.board.copy()
-    unit.create(2)
-    unit.wait(2)
-    unit.take()
+    unit.tell(1, StopAsked)
+    unit.wait(1)
+    assert unit.codes == {1: 0}
     unit.store.board = old
-    for _ in range(20):
-        unit.wait(0.25)
-        assert unit.ready() == {0, 1, 2}
+    unit.take()
+    unit.slow = set()
+    unit.finish(2)
+    unit.wait(3)
     assert unit.take() == []
 
 

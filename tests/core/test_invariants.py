@@ -39,7 +39,7 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "an agent that never held its rank has no gang and no generation": lambda s: s.with_store(joined=None),
     "an agent that holds its rank has seen the store": lambda s: s.with_store(ever_answered=False),
     "a record is on its way only with an exchange": lambda s: s.with_store(in_flight=False, exchanging=s.me),
-    "only an agent that held its rank loses it to another incarnation": lambda s: s.with_store(
+    "only an agent that held or claimed its rank loses it to another incarnation": lambda s: s.with_store(
         joined=None
     ).with_shutdown(leaving=Leaving(ExitCode.FENCED, "")),
     "an agent that holds its rank has a tenure": lambda s: update_record(s, tenure=0),

@@ -193,3 +193,12 @@ def test_everybody_is_somebodys_neighbour(size: int) -> None:
     watched = [set(find_neighbours(rank, size)) for rank in range(size)]
     assert all(rank not in ring and len(ring) <= 2 for rank, ring in enumerate(watched))
     assert size == 1 or set().union(*watched) == set(range(size))
+
+
+def test_a_member_that_the_store_forgot_before_it_showed_it_has_a_lease_to_write_again() -> None:
+    leases = Leases()
+    for second in range(4):
+        leases = leases.after_reply({1: Beat("before it", 5)}, 10.0 + second, 3.0, keep=("member",))
+        leases = leases.expect({1: "member", 2: "unread"}, {1})
+    assert leases.seconds_unchanged("member") == 3.0
+    assert leases.is_unknown("unread")

@@ -116,6 +116,10 @@ def _apply_reply(state: State, event: Exchanged) -> State:
     leases = state.store.leases.after_reply(
         reply.beats, state.now, timing.contact_gap, keep=kept, lost_after=timing.takeover
     )
+    if state.up and state.workload.gang is not None:
+        members = dict(enumerate(state.workload.gang.incarnations))
+        members.pop(state.config.rank)
+        leases = leases.expect(members, reply.beats.keys())
     doubts = {} if _all_are_back(state, leases) else state.peers.doubts
     mute = frozenset(one for one in state.peers.mute if leases.seconds_unchanged(one) > 0)
     failure, stored = _pick_first_failure(state.recovery.failure, reply.failure)

@@ -96,6 +96,20 @@ class Leases(Struct, frozen=True):
         moved = old.moved if now - beat.age < looked - gap else now
         return Lease(rank=rank, count=beat.count, since=now, written=written, moved=moved)
 
+    def expect(self, members: Mapping[int, str], shown: Collection[int]) -> Leases:
+        """With a lease for each member that has none although I read its rank's heartbeats, which are in
+        ``shown``: the store has forgotten it before it showed it to me, and it has a lease to write again.
+        """
+        if self.last is None:
+            return self
+        last = self.last
+        begun = {
+            one: Lease(rank=rank, count=0, since=last, written=last, shown=False)
+            for rank, one in members.items()
+            if rank in shown and one not in self.by_incarnation
+        }
+        return replace(self, by_incarnation={**self.by_incarnation, **begun}) if begun else self
+
     def after_lost_contact(self) -> Leases:
         """After an exchange that failed."""
         return replace(self, contact=None)
