@@ -143,6 +143,7 @@ class UnitView:
 
     def _reset_records(self, ranks: Collection[int]) -> None:
         """All records come; what was read before is believed again only if the same secrets are accepted."""
+        self._newest = None
         self._raws.clear()
         self._records.clear()
         self.foreign.clear()
