@@ -116,6 +116,13 @@ def offered(
         ("unitagent events --fo", {"--follow"}),
         ("unitagent run --store-t", {"--store-timeout-seconds"}),
         ("unitagent run --size 2 --stri", {"--strict"}),
+        ("unitagent run --framework to", {"torchrun"}),
+        ("unitagent local --mode=j", {"job"}),
+        ("unitagent endpoints --format ", {"json", "haproxy", "envoy", "prometheus"}),
+        ("unitagent env --size 3 --rank ", {"auto", "0", "1", "2"}),
+        ("unitagent env --size=2 --rank=", {"auto", "0", "1"}),
+        ("unitagent run --rank 7", {"7"}),
+        ("unitagent run --comm-ifname l", {"lo"}),
     ],
 )
 def test_words_are_offered(offered: Callable[[str], set[str]], line: str, words: set[str]) -> None:
