@@ -148,3 +148,40 @@ def test_env_shows_the_interface_and_the_address_that_are_found(
     for name, (value, source) in found.items():
         assert seen[name]["value"] == value
         assert source in seen[name]["source"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing", "known"),
+    [
+        ({}, {"UNIT_SIZE", "RANK_ID"}, {"UNIT_ID": "unit"}),
+        ({"UNIT_ID": "chat", "RANK_ID": "0"}, {"UNIT_SIZE"}, {"UNIT_ID": "chat", "RANK_ID": "0"}),
+        ({"UNIT_SIZE": "2"}, {"RANK_ID"}, {"UNIT_SIZE": "2"}),
+        ({"UNIT_SIZE": "2", "RANK_ID": "1"}, {"MASTER_ADDRESS"}, {"UNIT_SIZE": "2", "RANK_ID": "1"}),
+        ({"UNIT_SIZE": "2", "RANK_ID": "auto"}, {"UNIT_REDIS_URL"}, {"UNIT_SIZE": "2", "RANK_ID": "auto"}),
+    ],
+)
+@pytest.mark.parametrize("form", ["shell", "json"])
+def test_env_shows_what_is_known_of_an_incomplete_identity_and_says_what_is_missing(
+    form: str, variables: dict[str, str], missing: set[str], known: dict[str, str]
+) -> None:
+    done = run("env", "--format", form, environ=variables | {"COMM_IFNAME": "lo"})
+    shown = _read_settings(done.stdout) if form == "shell" else json.loads(done.stdout)
+    assert {name for name, one in shown.items() if one["source"].startswith("missing: must be ")} == missing
+    assert {name: shown[name]["value"] for name in known} == known
+    assert shown["RANK_IP"]["value"] == "127.0.0.1"
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    subject, _, remedy = done.stderr.partition(" missing: ")
+    assert {name for name in missing if name not in subject or name not in remedy} == set()
+
+
+def _read_settings(text: str) -> dict[str, dict[str, str]]:
+    lines = (line.partition("  # ") for line in text.splitlines())
+    words = ((shlex.split(left)[0].partition("="), source) for left, _, source in lines)
+    return {name: {"value": value, "source": source} for (name, _, value), source in words}
+
+
+def test_env_shows_nothing_where_more_than_the_identity_is_wrong() -> None:
+    done = run("env", environ={"UNIT_MODE": "jbo"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "(1) UNIT_MODE='jbo'" in done.stderr
+    assert "(2) RANK_ID and UNIT_SIZE missing" in done.stderr

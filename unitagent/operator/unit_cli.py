@@ -24,7 +24,13 @@ from unitagent.core.summary import summarize
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
 from unitagent.operator.order_progress import OrderProgress
-from unitagent.operator.store_locator import ask_own_agent, find_directions, find_store_url, has_store_url
+from unitagent.operator.store_locator import (
+    ask_own_agent,
+    find_directions,
+    find_store_url,
+    has_store_url,
+    refuse_other_unit,
+)
 from unitagent.operator.terminal import Screen, detect_style
 from unitagent.settings import Settings
 from unitagent.store.history import UnitHistory
@@ -99,6 +105,7 @@ async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any
     output.
     """
     seen = None if has_store_url(settings) else await asyncio.to_thread(ask_own_agent, settings, keys)
+    refuse_other_unit(settings, seen)
     try:
         store = _open_store(settings, seen, keys)
     except StoreError:
