@@ -117,6 +117,7 @@ def _run_agent(namespace: argparse.Namespace) -> int:
 
 def run_local_unit(namespace: argparse.Namespace) -> int:
     """Run a whole Unit on this machine."""
+    from unitagent.operator import dry_run  # noqa: PLC0415
     from unitagent.operator import local_unit as here  # noqa: PLC0415
     from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
 
@@ -124,7 +125,8 @@ def run_local_unit(namespace: argparse.Namespace) -> int:
     size = options.pop("UNIT_SIZE", None) or os.environ.get("UNIT_SIZE", "")
     plan = here.plan_unit(size, options, namespace.command)
     first = _resolve_settings(namespace, flags=plan.options, environ=plan.make_environment(0))
-    return here.run_unit(here.check_unit(plan, first))
+    dry_run.check_launch(first)
+    return here.run_unit(here.choose_port(plan, first.settings.store_port))
 
 
 def probe_agent(namespace: argparse.Namespace) -> int:

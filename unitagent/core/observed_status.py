@@ -20,7 +20,15 @@ from unitagent.core.conditions import (
     judge_presence,
     make_condition,
 )
-from unitagent.core.model import Failure, InstanceState, Phase, Record, find_last_failure, find_last_order
+from unitagent.core.model import (
+    Failure,
+    InstanceState,
+    Phase,
+    Record,
+    find_last_failure,
+    find_last_order,
+    format_age,
+)
 from unitagent.core.probe_answers import LOST_FOR, NEVER_JOINED
 from unitagent.core.status import empty_recovery, format_failure, format_order
 
@@ -167,7 +175,7 @@ def _judge_readiness(
     if phase == SILENT:
         silent = min(one["lease_seconds"] for one in instances if one["state"] == InstanceState.LOST)
         return make_condition(
-            "Ready", FALSE, "Silent", f"no rank has sent a heartbeat for {silent:.0f} s", None
+            "Ready", FALSE, "Silent", f"no rank has sent a heartbeat for {format_age(silent)}", None
         )
     down = [
         f"rank {one['rank']} is {one['state']}"
@@ -206,4 +214,4 @@ def _describe_absence(one: dict[str, Any]) -> str:
         return NEVER_JOINED.format(one["rank"])
     if one["state"] != InstanceState.LOST or one["lease_seconds"] is None:
         return ""
-    return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", one["lease_seconds"])
+    return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", format_age(one["lease_seconds"]))

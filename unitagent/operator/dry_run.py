@@ -22,6 +22,7 @@ from unitagent.errors import ConfigurationError
 from unitagent.settings import Resolved
 from unitagent.system import redaction
 from unitagent.system.safe_output import print_warning
+from unitagent.workload.command import check_command
 
 _INTERFACE_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
@@ -124,6 +125,20 @@ def plan_launch(resolved: Resolved) -> DryRun:
         health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
         start=_explain_start(resolved.settings.warm, launch),
     )
+
+
+def check_launch(resolved: Resolved) -> None:
+    """Check the command of an instance whose rank, interface and address are set, as ``run`` does.
+
+    Raises:
+        CommandError: it cannot be run.
+        ConfigurationError: its flags contradict the Unit.
+
+    """
+    settings = resolved.settings
+    check_command(settings.command, os.environ)
+    interface = settings.ifname or "", settings.rank_ip or ""
+    Launcher(resolved, settings.rank or 0, interface, marker="").prepare_dry_run(settings.master_address)
 
 
 def _explain_start(mode: str, launch: Launch) -> tuple[str, str]:

@@ -15,18 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unitagent import entry
-from unitagent.agent.launch import Launcher
 from unitagent.errors import ConfigurationError
 from unitagent.setting_parsers import make_integer_parser, parse_listen_address
-from unitagent.settings import Resolved
 from unitagent.settings.variables import VARIABLES
 from unitagent.system.addresses import bind_tcp
 from unitagent.system.safe_output import print_warning
-from unitagent.workload.command import check_command
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
 _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")
-_FIRST_ADDRESS, _INTERFACE = "127.0.0.1", "lo"
+_FIRST_ADDRESS = "127.0.0.1"
 _DEFAULT_PORT = 9470
 _PORT_STEP, _PORT_TRIES = 10, 50  # further ports to try where the default one is in use
 
@@ -56,7 +53,7 @@ class UnitPlan:
             "RANK_ID": str(rank),
             "UNIT_SIZE": str(self.size),
             "RANK_IP": address,
-            "COMM_IFNAME": _INTERFACE,
+            "COMM_IFNAME": "lo",
             "MASTER_ADDRESS": _FIRST_ADDRESS,
             "UNIT_HTTP_ADDRESS": f"{address}:{self.port}",
         }
@@ -103,24 +100,13 @@ def _parse_port(address: str) -> int:
     return port
 
 
-def check_unit(unit: UnitPlan, resolved: Resolved) -> UnitPlan:
-    """Check what every agent of this Unit would refuse, and return the Unit with ports that are free.
-
-    Args:
-        unit: the plan.
-        resolved: the settings of its rank 0.
+def choose_port(unit: UnitPlan, store_port: int | None) -> UnitPlan:
+    """Return the Unit with a port that is free on all its addresses; the user may have chosen the store's.
 
     Raises:
-        CommandError: COMMAND cannot be run.
-        ConfigurationError: its options contradict the Unit, or the ports are in use.
+        ConfigurationError: a port that the user chose is in use.
 
     """
-    check_command(resolved.settings.command, os.environ)
-    Launcher(resolved, 0, (_INTERFACE, _FIRST_ADDRESS), "").prepare_dry_run()
-    return _choose_port(unit, resolved.settings.store_port)
-
-
-def _choose_port(unit: UnitPlan, store_port: int | None) -> UnitPlan:
     tries = 1 if unit.port_is_chosen else _PORT_TRIES
     for port in range(unit.port, unit.port + tries * _PORT_STEP, _PORT_STEP):
         if not any(_is_in_use(*address) for address in _list_addresses(unit.size, port, store_port)):
