@@ -38,6 +38,7 @@ from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import PeerAsker, Peers
 from unitagent.probes.server import AllowedHosts, ProbeServer, parse_etc_hosts
+from unitagent.probes.unit_list import UnitAnswers
 from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
@@ -321,7 +322,10 @@ async def _run_probe_server(
         yield
         return
     where = locate_store(settings, ip, keys)
-    units = _make_observer(where, answers, settings, keys) if settings.dashboard == "store" else None
+    units = None
+    if settings.dashboard != "off":
+        make = partial(_make_observer, where, answers, settings, keys)
+        units = UnitAnswers(make, every_unit=settings.dashboard == "store")
     server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
     await server.start(settings.http_host, settings.http_port)
     try:
@@ -331,7 +335,7 @@ async def _run_probe_server(
 
 
 def _make_observer(where: StoreSetup, answers: AgentAnswers, settings: Settings, keys: Keyring) -> UnitSource:
-    from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages show more than their own Unit)
+    from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages are ever looked at)
 
     return StoreObserver(where.url, answers, settings, keys)
 

@@ -46,8 +46,8 @@ class Style:
     def wrap(self, text: str, head: str = "", severity: str = "", hang: int = 2) -> list[str]:
         """Return the lines of ``head`` and ``text``, which is painted by severity.
 
-        They are wrapped at words, below the end of ``head`` if there is room, and all lines of the text but
-        its first are indented by ``hang`` more columns.
+        They are wrapped at words, below the end of ``head`` if there is room. Without one, all lines but the
+        first are indented by ``hang`` columns.
         """
         if self.width is None:
             return [head + self.paint(text, severity)]
@@ -56,7 +56,8 @@ class Style:
         below = bool(head.strip()) and self.width - len(head) < _MIN_WRAPPED
         blank = " " * (min(4, self.width // 4) if below else len(head))
         room = max(_MIN_ROOM, self.width - len(blank))
-        lines = textwrap.wrap(text, room, subsequent_indent=" " * hang, break_on_hyphens=False) or [""]
+        further = "" if head.strip() else " " * hang
+        lines = textwrap.wrap(text, room, subsequent_indent=further, break_on_hyphens=False) or [""]
         first, *rest = (self.paint(line, severity) for line in lines)
         return (
             [head.rstrip(), *(blank + line for line in (first, *rest))]
