@@ -9,7 +9,7 @@ The rule is :func:`end_generation`. With guard, any of them raises the generatio
 the others, who read it in the store. On all ranks the old generation is then *superseded*: they stop
 (``shutdown.stop_ended_generation``), meet at the barrier (:mod:`barrier`), within the budget and after its
 pause (:mod:`restart_budget`), and start again. Without guard a failure of my own ends only me, with the
-workload's code, one of others is not mine, and a rebuilt rank 0 makes all others leave
+workload's code, one of another rank does not concern me, and a rebuilt rank 0 makes all others leave
 (:func:`leave_with_leader`).
 
 The invariant: a failure concerns *my* generation. N reports of one event, or of many at once, all propose the
