@@ -141,7 +141,8 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         ever_answered=True,
         trouble="",
         current=True,
-        last_to_act=holds and sent is not None and sent != store.published,
+        last_to_act=holds and sent not in (None, store.published) and reply.newest == state.config.rank,
+        previous=_find_own_record(state),
         published=sent if holds else None,
         holder=reply.holder,
         joined=state.now if holds and store.joined is None else store.joined,
@@ -152,6 +153,11 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         order=reply.order,
         foreign=reply.foreign,
     )
+
+
+def _find_own_record(state: State) -> Record | None:
+    mine = state.store.records.get(state.config.rank)
+    return mine if mine is not None and mine.incarnation == state.me.incarnation else None
 
 
 def _find_forgotten_holder(state: State, reply: Reply) -> Record | None:
