@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStarts
+    from unitagent.probes.answers import Answers
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
     from unitagent.workload.file_warmer import FileWarmer
@@ -348,9 +349,9 @@ async def _run_probe_server(
         return
     where = locate_store(settings, ip, keys)
     units = None
-    if settings.dashboard != "off" and isinstance(answers, AgentAnswers):
+    if answers.dashboard() != "off":
         make = partial(_make_observer, where, answers, settings, keys)
-        units = UnitAnswers(make, every_unit=settings.dashboard == "store")
+        units = UnitAnswers(make, every_unit=answers.dashboard() == "store")
     server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
     await server.start(settings.http_host, settings.http_port)
     try:
@@ -359,7 +360,7 @@ async def _run_probe_server(
         await server.stop()
 
 
-def _make_observer(where: StoreSetup, answers: AgentAnswers, settings: Settings, keys: Keyring) -> UnitSource:
+def _make_observer(where: StoreSetup, answers: Answers, settings: Settings, keys: Keyring) -> UnitSource:
     from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages are ever looked at)
 
     return StoreObserver(where.url, answers, settings, keys)

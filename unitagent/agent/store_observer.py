@@ -10,11 +10,11 @@ import logging
 import time
 from typing import Any
 
-from unitagent.agent.agent_answers import AgentAnswers
 from unitagent.core.history import describe_event
 from unitagent.core.model import Phase
 from unitagent.core.observed_status import status_from_store
 from unitagent.core.summary import summarize
+from unitagent.probes.answers import Answers
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
@@ -30,7 +30,7 @@ _EVENTS = 300  # shown of a history
 class StoreObserver:
     """The ``Units`` of one store; this agent answers for its own Unit."""
 
-    def __init__(self, url: LocationSource, answers: AgentAnswers, settings: Settings, keys: Keyring) -> None:
+    def __init__(self, url: LocationSource, answers: Answers, settings: Settings, keys: Keyring) -> None:
         self._url = url
         self._answers = answers
         self._settings = settings
