@@ -99,8 +99,8 @@ def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Key
         leader = _find_proven_leader(settings, status, keys)
     else:
         leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
-    onlooker = replace(settings, rank=1, master_address=leader)
-    return locate_store(onlooker, "", keys).url
+    observer = replace(settings, rank=1, master_address=leader)
+    return locate_store(observer, "", keys).url
 
 
 def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:
