@@ -170,7 +170,7 @@ def _add_options(parser: argparse.ArgumentParser, command: Command, *, show_all:
     if command.variables:
         from unitagent.settings.cli_options import add_arguments  # noqa: PLC0415 (health checks have none)
 
-        add_arguments(parser, None if show_all else command.variables)
+        add_arguments(parser, None if show_all else command.variables, command.without)
 
 
 def _list_commands() -> str:
@@ -273,6 +273,12 @@ def _processes_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the JSON of /processes")
 
 
+def _logs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rank", metavar="N", help="show this rank alone, without its name before each line")
+    help_line = "continue with new output, over restarts and rebuilt containers, until Ctrl-C"
+    parser.add_argument("--follow", action="store_true", help=help_line)
+
+
 def _parse_since(text: str) -> float:
     import time  # noqa: PLC0415 (rarely needed)
 
@@ -328,6 +334,7 @@ class Command(NamedTuple):
         usage: None for the one that argparse makes.
         example: one line of a shell.
         variables: those whose options ``--help`` shows; ``--help-all`` shows all. Empty if it takes none.
+        without: the variables that it has no option for.
 
     """
 
@@ -338,6 +345,7 @@ class Command(NamedTuple):
     example: str
     add_options: Callable[[argparse.ArgumentParser], None] | None = None
     variables: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 _RUN, _LOOK, _ORDER, _PREPARE = "run a Unit", "look at Units", "give a Unit an order", "prepare and connect"
@@ -378,6 +386,12 @@ COMMANDS: dict[str, Command] = {
         "unitagent timeline [--since WHEN] [--svg FILE] [OPTIONS]",
         "unitagent timeline --since 2h --svg chat.svg",
         _timeline_arguments, _FIND_UNIT,
+    ),
+    "logs": Command(
+        commands.show_logs, _LOOK, "Show what the workload of every rank has written lately.",
+        "unitagent logs [--rank N] [--follow] [OPTIONS]",
+        "unitagent logs --rank 1 --follow",
+        _logs_arguments, _FIND_UNIT, ("RANK_ID",),
     ),
     "processes": Command(
         commands.show_processes, _LOOK, "Show what each process of this container's workload uses.",

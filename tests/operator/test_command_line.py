@@ -78,7 +78,9 @@ def test_help_begins_with_one_line_and_help_all_names_the_words_of_a_choice(comm
         in " ".join(rest.split())
     )
     assert sorted(set(re.findall(r"\[env: (\w+)\]", " ".join(rest.split())))) == sorted(
-        name for name, variable in VARIABLES.items() if variable.flag
+        name
+        for name, variable in VARIABLES.items()
+        if variable.flag and name not in COMMANDS[command].without
     )
 
 

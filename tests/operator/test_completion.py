@@ -122,6 +122,7 @@ def offered(
         ("unitagent env --size 3 --rank ", {"auto", "0", "1", "2"}),
         ("unitagent env --size=2 --rank=", {"auto", "0", "1"}),
         ("unitagent run --rank 7", {"7"}),
+        ("unitagent logs --size=2 --rank ", {"0", "1"}),
         ("unitagent run --comm-ifname l", {"lo"}),
     ],
 )

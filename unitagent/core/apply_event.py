@@ -36,6 +36,7 @@ from unitagent.core.failures import apply_workload_exit
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Reason, Record, Reply
 from unitagent.core.plausibility import drop_implausible
+from unitagent.core.rank_ownership import is_gone
 from unitagent.core.shutdown import apply_stop_request
 from unitagent.core.state import State, describe_rank, gang_members, update_record
 from unitagent.core.state_parts import FailedCheck, WorkloadPhase
@@ -214,14 +215,14 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 
 def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
-    """Whether the store has lost a member that the Unit still has. A member that was silent for long
-    has a successor, and so has one in whose place another one sends heartbeats.
+    """Whether the store has lost a member that the Unit still has. One that was silent for long, also when
+    it was asked, has a successor, and so has one in whose place another one sends heartbeats.
     """
     if shown is None or shown.supersedes(member):
         return shown is None
     if shown.had_address_of(member) and state.store.leases.is_beating(shown.incarnation):
         return False
-    return state.store.leases.seconds_unchanged(member.incarnation) <= state.config.timing.takeover
+    return not is_gone(state, member.incarnation)
 
 
 def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:

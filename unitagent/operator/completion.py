@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from unitagent.settings.cli_options import PREFIX
 from unitagent.settings.variables import VARIABLES
 
-_DYNAMIC = {PREFIX + "COMM_IFNAME": "interfaces", PREFIX + "RANK_ID": "ranks"}  # where -> kind
+# Where an option's value is stored -> kind of its values.
+_DYNAMIC = {PREFIX + "COMM_IFNAME": "interfaces", PREFIX + "RANK_ID": "claims", "rank": "ranks"}
 # Called with a kind and the words of the command line, in which bash splits off a "=".
 _LIST_VALUES = """\
 case $1 in
 interfaces) ls /sys/class/net ;;
-ranks)
+*)
+    [ $1 = claims ] && echo auto
     size=${UNIT_SIZE:-8}
     while [ $# -gt 1 ] && [ "$2" != -- ]; do
         case $2 in
@@ -31,7 +33,6 @@ ranks)
         esac
         shift
     done
-    echo auto
     [ "$size" -le 1024 ] && seq 0 $((size - 1)) ;;
 esac 2>/dev/null
 """

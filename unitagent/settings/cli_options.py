@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 PREFIX = "variable_"
 
 
-def add_arguments(parser: argparse.ArgumentParser, shown: Container[str] | None = None) -> None:
-    """Add an option for every variable that may have one, in groups; the help text has all of them, or only
-    those of the ``shown`` variables.
+def add_arguments(
+    parser: argparse.ArgumentParser, shown: Container[str] | None = None, without: Container[str] = ()
+) -> None:
+    """Add an option for every variable that may have one, in groups.
+
+    Args:
+        parser: of a command.
+        shown: the variables that the help text has; None for all.
+        without: those that the command has no use for.
+
     """
     usual = parser.add_argument_group("usual settings") if shown is not None else None
     for title, rows in GROUPS.items():
         group = usual or parser.add_argument_group(title)
         for row in rows:
-            if row.flag:
+            if row.flag and row.name not in without:
                 group.add_argument(
                     row.flag,
                     dest=PREFIX + row.name,
