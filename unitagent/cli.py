@@ -22,6 +22,7 @@ from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
 _SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
+_SHORTEST_PAUSE = 1.0  # seconds
 _ANY_WIDTH = 80  # columns of a help text that is not shown
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
 _FORMAT = "the form of the output: shell or json [default: shell]"
@@ -325,6 +326,32 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(kind=kind)
 
 
+def _parse_pause(text: str) -> float:
+    from unitagent.core.restart_pause import LONGEST_PAUSE  # noqa: PLC0415 (rarely needed)
+    from unitagent.operator.history.event_text import parse_duration  # noqa: PLC0415
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST_PAUSE <= seconds <= LONGEST_PAUSE:
+        accepted = "a duration from 1s to 1d, such as 30s, 10m, 2h or plain seconds"
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {accepted}")
+    return seconds
+
+
+def _pause_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(kind=kind, seconds=0.0)
+    if kind == "pause":
+        help_line = "how long it lasts, unless it is resumed before: 30s, 10m, 2h [default: 10m]"
+        parser.add_argument(
+            "--for", dest="seconds", type=_parse_pause, default=600.0, metavar="DURATION", help=help_line
+        )
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
+    )
+
+
 class Command(NamedTuple):
     """One command.
 
@@ -416,6 +443,18 @@ COMMANDS: dict[str, Command] = {
         "unitagent restart [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]",
         "unitagent restart --reason 'new weights' --wait",
         partial(_order_arguments, "restart"), _FIND_UNIT,
+    ),
+    "pause": Command(
+        commands.pause_restarts, _ORDER, "Pause restarts: a failed Unit starts again after the pause.",
+        "unitagent pause [--for DURATION] [--reason TEXT] [OPTIONS]",
+        "unitagent pause --for 30m --reason 'debugging rank 1'",
+        partial(_pause_arguments, "pause"), _FIND_UNIT,
+    ),
+    "resume": Command(
+        commands.pause_restarts, _ORDER, "End a pause of restarts.",
+        "unitagent resume [--reason TEXT] [OPTIONS]",
+        "unitagent resume --unit chat --redis-url redis://store:6379/0",
+        partial(_pause_arguments, "resume"), _FIND_UNIT,
     ),
     "doctor": Command(
         commands.run_doctor, _PREPARE, "Check this container before a start, with remedies.",

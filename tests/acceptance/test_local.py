@@ -22,7 +22,8 @@ KEYS = [
     "endpoint", "secrets", "start", "summary",
 ]  # fmt: skip
 INSTANCE_KEYS = [
-    "rank", "incarnation", "ip", "port", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
+    "rank", "incarnation", "ip", "port", "hostname", "state", "generation", "pid", "exit_code",
+    "lease_seconds",
 ]  # fmt: skip
 FAILURE_KEYS = ["generation", "rank", "reason", "detail", "exit_code", "signal", "at"]
 RECOVERY_KEYS = ["detect", "stop", "barrier", "start", "ready", "total"]
