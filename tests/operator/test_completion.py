@@ -39,7 +39,8 @@ def fish(script: Path, line: str) -> set[str]:
     """Offer what fish would; it tells the meaning after a tab."""
     said = subprocess.run(
         ["fish", "--no-config", "-c", f"source {script}; complete -C {shlex.quote(line)}"],
-        capture_output=True, text=True, check=True, timeout=_DEADLINE, env={**os.environ, "HOME": "/nowhere"},
+        capture_output=True, text=True, check=True, timeout=_DEADLINE,
+        env={**os.environ, "HOME": str(script.parent)},
     )  # fmt: skip
     return {offered.partition("\t")[0].rpartition("=")[2] for offered in said.stdout.splitlines()}
 
