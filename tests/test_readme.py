@@ -202,7 +202,8 @@ def test_its_commands_have_these_options(page: str, code: str) -> None:
 
 
 def _options(command: str) -> set[str]:
-    argv = [sys.executable, "-m", "unitagent", command, "--help"]
+    shows_all = "--help-all" if COMMANDS[command].variables else "--help"
+    argv = [sys.executable, "-m", "unitagent", command, shows_all]
     text = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return set(re.findall(r"--[a-z-]+", text))
 

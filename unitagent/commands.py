@@ -10,7 +10,7 @@ from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.system.safe_output import print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from unitagent.operator.env_cli import Discovered
     from unitagent.settings import Resolved, Settings
@@ -19,16 +19,24 @@ DEFAULT_HTTP_ADDRESS = "127.0.0.1:9470"
 _RANK_0 = "rank-0"  # stands in for rank 0's address
 
 
-def _resolve_settings(namespace: argparse.Namespace, *, identity: bool = True) -> Resolved:
-    """Resolve the settings from flags, environment, service file and platform."""
+def _resolve_settings(
+    namespace: argparse.Namespace,
+    *,
+    identity: bool = True,
+    flags: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Resolved:
+    """Resolve the settings from flags, environment, service file and platform; ``flags`` may replace those of
+    the command line.
+    """
     import socket  # noqa: PLC0415
 
     from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
     from unitagent.settings.resolution import resolve_settings  # noqa: PLC0415
 
     return resolve_settings(
-        collect_flags(namespace),
-        os.environ,
+        collect_flags(namespace) if flags is None else flags,
+        environ,
         socket.gethostname(),  # its domain comes from /etc/hosts, since a dead resolver takes seconds
         _read_file,
         command=namespace.command,
@@ -109,13 +117,16 @@ def _run_agent(namespace: argparse.Namespace) -> int:
 
 def run_local_unit(namespace: argparse.Namespace) -> int:
     """Run a whole Unit on this machine."""
+    from unitagent.operator import dry_run  # noqa: PLC0415
     from unitagent.operator import local_unit as here  # noqa: PLC0415
     from unitagent.settings.cli_options import collect_flags  # noqa: PLC0415
 
     options = dict(collect_flags(namespace))
     size = options.pop("UNIT_SIZE", None) or os.environ.get("UNIT_SIZE", "")
     plan = here.plan_unit(size, options, namespace.command)
-    return here.run_unit(plan)
+    first = _resolve_settings(namespace, flags=plan.options, environ=plan.make_environment(0))
+    dry_run.check_launch(first)
+    return here.run_unit(here.choose_port(plan, first.settings.store_port))
 
 
 def probe_agent(namespace: argparse.Namespace) -> int:
@@ -137,24 +148,52 @@ def probe_agent(namespace: argparse.Namespace) -> int:
 
 
 def print_environment(namespace: argparse.Namespace) -> int:
-    """Print the settings, or what would be run."""
+    """Print the settings, or what would be run.
+
+    Raises:
+        ConfigurationError: a setting is invalid or missing; what is known without the missing ones has been
+            printed.
+
+    """
+    if namespace.dry_run:
+        _print_dry_run(_resolve_for_dry_run(namespace), namespace.format)
+        return 0
+    try:
+        _print_settings(_resolve_settings(namespace), namespace.format)
+    except ConfigurationError as error:
+        try:
+            known = _resolve_settings(namespace, identity=False)
+        except ConfigurationError:  # more is wrong than the identity
+            raise error from None
+        _print_settings(known, namespace.format, error)
+        raise
+    return 0
+
+
+def _print_dry_run(resolved: Resolved, form: str) -> None:
+    from unitagent.operator.dry_run import format_dry_run, plan_launch  # noqa: PLC0415 (it needs the frameworks)
+
+    _print_warnings(resolved)
+    print_verbatim(format_dry_run(plan_launch(resolved), form) + "\n")
+
+
+def _print_settings(resolved: Resolved, form: str, error: ConfigurationError | None = None) -> None:
+    """Print the settings; the ``error`` says which are missing."""
     import asyncio  # noqa: PLC0415
 
-    from unitagent.operator import dry_run, env_cli  # noqa: PLC0415
+    from unitagent.operator import env_cli  # noqa: PLC0415
 
-    resolved = _resolve_for_dry_run(namespace) if namespace.dry_run else _resolve_settings(namespace)
-    for warning in resolved.warnings:
-        print_warning(f"warning: {warning}")
-    if namespace.dry_run:
-        from unitagent.operator.dry_run import plan_launch  # noqa: PLC0415 (it needs the frameworks)
-
-        print_verbatim(dry_run.format_dry_run(plan_launch(resolved), namespace.format) + "\n")
-        return 0
+    _print_warnings(resolved)
     here = asyncio.run(_discover_address(resolved.settings))
     if resolved.settings.command:
         here = _add_engine(resolved, here)
-    print_verbatim(env_cli.format_settings(resolved, namespace.format, here) + "\n")
-    return 0
+    missing = env_cli.find_missing(error.problems if error else ())
+    print_verbatim(env_cli.format_settings(resolved, form, here, missing) + "\n")
+
+
+def _print_warnings(resolved: Resolved) -> None:
+    for warning in resolved.warnings:
+        print_warning(f"warning: {warning}")
 
 
 def _add_engine(resolved: Resolved, here: Discovered) -> Discovered:

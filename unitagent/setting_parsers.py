@@ -22,7 +22,7 @@ from unitagent.system.limits import (
 
 if TYPE_CHECKING:
     import ipaddress
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 _LONGEST_INTERFACE = 127  # ALTIFNAMSIZ less the closing zero; an interface may be called by another name
@@ -113,6 +113,23 @@ def make_seconds_parser(least: float = 0.0) -> Callable[[str], float]:
 def parse_durations(value: str) -> tuple[float, ...]:
     """Parse a comma list of durations."""
     return tuple(make_seconds_parser()(item.strip()) for item in value.split(","))
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return ``a, b or c``."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def suggest_word(word: str, accepted: Iterable[str], cutoff: float) -> str:
+    """Return "; did you mean …?" with the accepted word that is most like this one; empty if none is.
+
+    ``cutoff`` is how like it must be, from 0 to 1.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 (2 ms that only a mistake costs)
+
+    near = get_close_matches(word, list(accepted), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def make_choice_parser(*accepted: str) -> Callable[[str], str]:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,33 @@ def test_a_page_shows_its_own_unit_or_any_of_the_store(pair: Pair) -> None:
     assert ask(first, "/units/a%20b")[0] == 400
     assert 'data-shows="store"' in ask(first, "/")[1]
     assert 'data-shows="unit"' in ask(second, "/")[1]
-    assert [ask(second, path)[0] for path in ("/units", "/units/first")] == [404, 404]
+    assert [ask(second, path)[0] for path in ("/units", "/units/first", "/units/first/events")] == [404] * 3
+
+
+def test_a_page_has_the_history_of_its_own_unit_or_of_any(pair: Pair) -> None:
+    first, second = pair
+    for solo, path in ((second, "/events"), (first, "/events"), (first, "/units/second/events")):
+        seen = until(lambda solo=solo, path=path: _find_ready(solo, path), "it is written")  # type: ignore[misc]
+        assert list(seen) == ["now", "events"]
+        kinds = [one["kind"] for one in seen["events"]]
+        assert kinds.index("joined") < kinds.index("barrier") < kinds.index("ready")
+        assert list(seen["events"][0]) == [
+            "at",
+            "generation",
+            "rank",
+            "incarnation",
+            "kind",
+            "state",
+            "detail",
+        ]
+        assert 0 <= seen["now"] - seen["events"][0]["at"] < 600
+
+
+def _find_ready(solo: Solo, path: str) -> dict[str, Any]:
+    code, text = ask(solo, path)
+    assert code == 200, text
+    seen: dict[str, Any] = json.loads(text)
+    return seen if "ready" in [one["kind"] for one in seen["events"]] else {}
 
 
 @pytest.mark.slow
@@ -134,7 +161,7 @@ def test_without_a_page_there_is_none(tmp_path: Path) -> None:
     try:
         solo.ready()
         assert ask(solo, "/") == (404, "there is no page here: UNIT_DASHBOARD=off\n")
-        assert ask(solo, "/units")[0] == 404
+        assert [ask(solo, path)[0] for path in ("/units", "/events")] == [404, 404]
     finally:
         solo.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
+from tests.acceptance.local import DEADLINE, UNIT, UNITAGENT, LocalUnit, clean, unitagent, until
+from tests.ports import free_port
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "budget", "master_address", "master_port",
@@ -20,7 +22,8 @@ KEYS = [
     "endpoint", "secrets", "start", "summary",
 ]  # fmt: skip
 INSTANCE_KEYS = [
-    "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
+    "rank", "incarnation", "ip", "port", "hostname", "state", "generation", "pid", "exit_code",
+    "lease_seconds",
 ]  # fmt: skip
 FAILURE_KEYS = ["generation", "rank", "reason", "detail", "exit_code", "signal", "at"]
 RECOVERY_KEYS = ["detect", "stop", "barrier", "start", "ready", "total"]
@@ -147,6 +150,93 @@ def test_it_says_where_its_page_is(start: Start, options: tuple[str, ...]) -> No
     if not options:
         with urllib.request.urlopen(f"http://127.0.0.1:{unit.port}/", timeout=30) as page:
             assert b"<!doctype html>" in page.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "workload", "code", "reported"),
+    [
+        ([], "no-such-command-here", 127, "COMMAND 'no-such-command-here' not found"),
+        (["--mode", "jbo"], "true", 2, "UNIT_MODE='jbo' (flag --mode): must be service or job"),
+        (["--framework", "torchrun"], "torchrun", 2, ""),
+    ],
+)
+def test_an_error_is_reported_once_and_before_the_page(
+    tmp_path: Path, options: list[str], workload: str, code: int, reported: str
+) -> None:
+    words = [workload]
+    if workload == "torchrun":  # its flags contradict the Unit, which the framework sees
+        words = ["torchrun", "--nnodes", "7", "serve.py"]
+        (tmp_path / "torchrun").write_text("#!/bin/sh\n")
+        (tmp_path / "torchrun").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = unitagent("local", "--size", "3", *options, "--", *words, PATH=path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), done.stderr
+    assert done.stderr.startswith(f"unitagent: error: {reported}")
+
+
+def test_a_port_that_is_in_use_is_reported_before_the_page(start: Start) -> None:
+    unit = start(size=1)
+    unit.ready()
+    done = unitagent("local", "--size", "2", "--http-address", f"127.0.0.1:{unit.port}", "--", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"UNIT_HTTP_ADDRESS: port {unit.port} of 127.0.0.1 is in use; stop the process" in done.stderr
+    other = ("--http-address", f"127.0.0.1:{free_port()}", "--store-port", str(unit.port + 1))
+    done = unitagent("local", "--size", "2", *other, "--", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"UNIT_STORE_PORT: port {unit.port + 1} of 127.0.0.1 is in use" in done.stderr
+
+
+def test_a_second_unit_gets_free_ports(tmp_path: Path) -> None:
+    """The first one has the ports that a Unit has where the user chose none, unless others have them here."""
+    argv = [*UNITAGENT, "local", "--size", "2", "--deregister-seconds", "0.1", "--unit"]
+    units: list[subprocess.Popen[str]] = []
+    ports = []
+    try:
+        for name in ("first", "second"):
+            with (tmp_path / name).open("w") as output:
+                command = [*argv, f"{UNIT}-{name}", "--", "sleep", "1000"]
+                units.append(subprocess.Popen(command, env=clean(), stderr=output, text=True))
+            port = until(lambda name=name: _read_page(tmp_path / name), "the page's address")  # type: ignore[misc]
+            until(lambda port=port: _fetch_ready(port), "ready")  # type: ignore[misc]
+            seen = unitagent("status", "--unit", f"{UNIT}-{name}", "--http-address", f"127.0.0.1:{port}")
+            assert f"Unit {UNIT}-{name}: ready" in seen.stdout, seen.stderr
+            ports.append(port)
+        assert ports[0] != ports[1]
+        told = (tmp_path / "second").read_text()
+        assert (
+            f"is in use, so this Unit has port {ports[1]}: other commands find it with --http-address" in told
+        )
+    finally:
+        for unit in units:
+            unit.terminate()
+        codes = [unit.wait(DEADLINE) for unit in units]
+    assert codes == [0, 0]
+
+
+def _read_page(output: Path) -> str:
+    found = re.search(r"browser: http://127.0.0.1:(\d+)/", output.read_text())
+    return found[1] if found else ""
+
+
+def _fetch_ready(port: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_signal_while_the_agents_start_ends_them_all(start: Start) -> None:
+    unit = start(size=5)
+    until(lambda: "in a browser" in unit.output.read_text(), "it has checked its options")
+    unit.popen.send_signal(signal.SIGTERM)
+    unit.popen.wait(DEADLINE)
+    until(lambda: not _find_agents(str(unit.folder)), "no agent is left")
+
+
+def _find_agents(word: str) -> list[psutil.Process]:
+    agents = psutil.process_iter(["cmdline"])
+    return [one for one in agents if word in (one.info["cmdline"] or ()) and "run" in one.info["cmdline"]]
 
 
 def test_a_probe_of_nobody_says_so() -> None:

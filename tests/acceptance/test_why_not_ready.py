@@ -253,7 +253,8 @@ def test_a_watch_redraws_in_place_in_colour_and_outlives_the_store(tmp_path: Pat
             assert watching.text.startswith("\x1b[H\x1b[2J")
             assert watching.text.count("\x1b[2J") == 1
             redis.kill()
-            until(lambda: watching.says("what follows is the last answer"), "it says that it is old")
+            until(lambda: watching.says(" no answer; what follows is the last one, of "), "it is old")
+            until(lambda: watching.says(f"\x1b[2mUnit {UNIT}: ready"), "the last answer is grey")
             assert watching.popen.poll() is None
             watching.popen.send_signal(signal.SIGINT)
             assert watching.popen.wait(DEADLINE) == 130

@@ -55,6 +55,17 @@ async def test_nothing_has_happened_yet(history: UnitHistory) -> None:
 
 
 @story
+async def test_the_latest_events_are_read_in_the_order_in_which_they_happened(history: UnitHistory) -> None:
+    assert (await history.read_latest(3)).events == ()
+    await history.add([moment(0, number) for number in range(5)], lambda: 100)
+    page = await history.read_latest(3)
+    assert numbers(page) == [2, 3, 4]
+    assert abs(page.now - time.time()) < 60
+    assert numbers(await history.read_latest(500)) == list(range(5))
+    assert (await history.read(page.last)).events == ()
+
+
+@story
 async def test_what_is_told_is_read_with_the_store_s_time(history: UnitHistory) -> None:
     told = moment(3, 7, at=90, kind=EventKind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
     await history.add([told, moment(3, 8, at=99.5)], lambda: 100)

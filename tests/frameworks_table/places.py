@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from unitagent.frameworks.completer import choose_framework
 from unitagent.frameworks.interface import LaunchPlan, RankContext
-from unitagent.frameworks.registry import choose_framework
 
 PORT = 40000
 

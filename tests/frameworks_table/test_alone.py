@@ -6,7 +6,7 @@ import pytest
 
 from unitagent import engine_commands
 from unitagent.engine_commands import explain_missing_ranks
-from unitagent.frameworks.registry import choose_framework
+from unitagent.frameworks.completer import choose_framework
 
 KNOWN = (
     *engine_commands.ACCELERATE,

@@ -7,7 +7,7 @@ import pytest
 
 from tests.frameworks_table.places import place, plan
 from unitagent.errors import ConfigurationError
-from unitagent.frameworks.registry import FRAMEWORKS, NAMES, choose_framework
+from unitagent.frameworks.completer import FRAMEWORKS, NAMES, choose_framework
 from unitagent.settings.variables import VARIABLES
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.frameworks_table.places import offered, place
 from unitagent.errors import ConfigurationError
+from unitagent.frameworks.completer import FRAMEWORKS
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.registry import FRAMEWORKS
 
 STARTS = (
     "vllm serve M",

@@ -40,6 +40,7 @@ def test_a_spare_stands_by_and_takes_the_rank_of_a_lost_machine(make_lab: MakeLa
     )
     assert spare.status()["summary"]["message"].startswith("this is a standby; ready")
     assert "unitagent_standby 1.0" in spare.get("/metrics")[1]
+    assert '"kind":"ready"' in spare.get("/events")[1]
     lab.net.cut(1)  # the machine is gone; nothing comes back
     lab.until(lambda: lab.is_ready(SIZE, above=1), "the Unit is ready with the spare")
     assert [one["ip"] for one in spare.status()["instances"]][1] == lab.net.ip(SIZE)

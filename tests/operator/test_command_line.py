@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 
 from tests.operator.command import run
+from unitagent.cli import COMMANDS
+from unitagent.settings.variables import VARIABLES
 
 PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
 
@@ -15,7 +22,8 @@ PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
     ("line", "said"),
     [
         ("", "the following arguments are required: COMMAND (see `unitagent --help`)"),
-        ("nonsense", "invalid choice: 'nonsense'"),
+        ("nonsense", "unknown command 'nonsense': must be run, local, status, list, "),
+        ("help", "unknown command 'help'; did you mean --help?"),
         ("satus", "unknown command 'satus'; did you mean status? (see `unitagent --help`)"),
         ("time-line --json", "unknown command 'time-line'; did you mean timeline?"),
         ("run --nonsense true", "unknown arguments: --nonsense (see `unitagent run --help`)"),
@@ -24,7 +32,22 @@ PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
         ("doctor extra", "unknown arguments: extra (see `unitagent doctor --help`)"),
         ("drain --wiat", "unknown arguments: --wiat; did you mean --wait? (see `unitagent drain --help`)"),
         ("status --rank", "argument --rank: expected one argument (see `unitagent status --help`)"),
-        ("env --format xml", "argument --format: invalid choice: 'xml'"),
+        ("env --format xml", "argument --format: 'xml': must be shell or json (see `unitagent env --help`)"),
+        ("env --format jsn", "'jsn': must be shell or json; did you mean json?"),
+        ("probe redy", "argument KIND: 'redy': must be live, ready, traffic or startup; did you mean ready?"),
+        (
+            "render composed x",
+            "argument ENGINE: 'composed': must be compose, swarm or lws; did you mean compose?",
+        ),
+        (
+            "run --size 1 --rank 0 --framework vlm true",
+            "UNIT_FRAMEWORK='vlm' (flag --framework): must be none, ",
+        ),
+        ("run --size 1 --rank 0 --framework vlm true", "; unset it for the default none; did you mean vllm?"),
+        (
+            "run --size 1 --rank 0 --mode jbo true",
+            "must be service or job; unset it for the default service; did",
+        ),
         ("probe live --timeout x", "--timeout: 'x': must be a number of seconds from 0.001"),
         ("probe live --timeout -1", "--timeout: '-1': must be a number of seconds from 0.001"),
         ("probe live --timeout nan", "--timeout: 'nan': must be a number of seconds from 0.001"),
@@ -41,24 +64,12 @@ def test_a_wrong_word_is_one_line_with_what_is_accepted(line: str, said: str) ->
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "run",
-        "local",
-        "env",
-        "doctor",
-        "status",
-        "events",
-        "timeline",
-        "list",
-        "endpoints",
-        "drain",
-        "restart",
-    ],
-)
-def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str) -> None:
-    text = run(command, "--help").stdout
+WITH_SETTINGS = [name for name, command in COMMANDS.items() if command.variables]
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS)
+def test_help_begins_with_one_line_and_help_all_names_the_words_of_a_choice(command: str) -> None:
+    text = run(command, "--help-all").stdout
     usage, _, rest = text.partition("\n\n")
     assert usage.startswith(f"usage: unitagent {command} ")
     assert "\n" not in usage
@@ -66,6 +77,52 @@ def test_help_begins_with_one_line_and_names_the_words_of_a_choice(command: str)
         "find the interface's RDMA device for NCCL: off or auto [env: UNIT_RDMA] [default: off]"
         in " ".join(rest.split())
     )
+    assert sorted(set(re.findall(r"\[env: (\w+)\]", " ".join(rest.split())))) == sorted(
+        name
+        for name, variable in VARIABLES.items()
+        if variable.flag and name not in COMMANDS[command].without
+    )
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS)
+def test_help_shows_few_settings(command: str) -> None:
+    text = " ".join(run(command, "--help").stdout.split())
+    assert set(re.findall(r"\[env: (\w+)\]", text)) == set(COMMANDS[command].variables)
+    assert "--help-all" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal_and_has_an_example(command: str) -> None:
+    for width in (80, 140):
+        lines = run(command, "--help", environ={"COLUMNS": str(width)}).stdout.splitlines()
+        assert max(map(len, lines[1:])) <= width
+        assert lines[-2:] == ["example:", f"  {COMMANDS[command].example}"]
+
+
+def test_help_lists_every_command_once() -> None:
+    text = run("--help").stdout
+    assert re.findall(r"^  ([a-z]+) ", text, re.MULTILINE) == list(COMMANDS)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+# Parses each line of words like the command line, but carries out nothing.
+PARSING = """
+import sys
+from unitagent import cli
+words, workload = cli._split_off_workload(sys.argv[1:])
+print(cli._build_parser_for(words[0], words).parse_args(words), workload)
+"""
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "completion"])
+def test_the_examples_are_accepted(command: str) -> None:
+    words = shlex.split(COMMANDS[command].example.partition(" >")[0])
+    assert words[:2] == ["unitagent", command]
+    done = subprocess.run(
+        [sys.executable, "-c", PARSING, *words[1:]],
+        capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
@@ -93,3 +150,40 @@ def test_env_shows_the_interface_and_the_address_that_are_found(
     for name, (value, source) in found.items():
         assert seen[name]["value"] == value
         assert source in seen[name]["source"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing", "known"),
+    [
+        ({}, {"UNIT_SIZE", "RANK_ID"}, {"UNIT_ID": "unit"}),
+        ({"UNIT_ID": "chat", "RANK_ID": "0"}, {"UNIT_SIZE"}, {"UNIT_ID": "chat", "RANK_ID": "0"}),
+        ({"UNIT_SIZE": "2"}, {"RANK_ID"}, {"UNIT_SIZE": "2"}),
+        ({"UNIT_SIZE": "2", "RANK_ID": "1"}, {"MASTER_ADDRESS"}, {"UNIT_SIZE": "2", "RANK_ID": "1"}),
+        ({"UNIT_SIZE": "2", "RANK_ID": "auto"}, {"UNIT_REDIS_URL"}, {"UNIT_SIZE": "2", "RANK_ID": "auto"}),
+    ],
+)
+@pytest.mark.parametrize("form", ["shell", "json"])
+def test_env_shows_what_is_known_of_an_incomplete_identity_and_says_what_is_missing(
+    form: str, variables: dict[str, str], missing: set[str], known: dict[str, str]
+) -> None:
+    done = run("env", "--format", form, environ=variables | {"COMM_IFNAME": "lo"})
+    shown = _read_settings(done.stdout) if form == "shell" else json.loads(done.stdout)
+    assert {name for name, one in shown.items() if one["source"].startswith("missing: must be ")} == missing
+    assert {name: shown[name]["value"] for name in known} == known
+    assert shown["RANK_IP"]["value"] == "127.0.0.1"
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    subject, _, remedy = done.stderr.partition(" missing: ")
+    assert {name for name in missing if name not in subject or name not in remedy} == set()
+
+
+def _read_settings(text: str) -> dict[str, dict[str, str]]:
+    lines = (line.partition("  # ") for line in text.splitlines())
+    words = ((shlex.split(left)[0].partition("="), source) for left, _, source in lines)
+    return {name: {"value": value, "source": source} for (name, _, value), source in words}
+
+
+def test_env_shows_nothing_where_more_than_the_identity_is_wrong() -> None:
+    done = run("env", environ={"UNIT_MODE": "jbo"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "(1) UNIT_MODE='jbo'" in done.stderr
+    assert "(2) RANK_ID and UNIT_SIZE missing" in done.stderr

@@ -39,7 +39,8 @@ def fish(script: Path, line: str) -> set[str]:
     """Offer what fish would; it tells the meaning after a tab."""
     said = subprocess.run(
         ["fish", "--no-config", "-c", f"source {script}; complete -C {shlex.quote(line)}"],
-        capture_output=True, text=True, check=True, timeout=_DEADLINE, env={**os.environ, "HOME": "/nowhere"},
+        capture_output=True, text=True, check=True, timeout=_DEADLINE,
+        env={**os.environ, "HOME": str(script.parent)},
     )  # fmt: skip
     return {offered.partition("\t")[0].rpartition("=")[2] for offered in said.stdout.splitlines()}
 
@@ -116,6 +117,14 @@ def offered(
         ("unitagent events --fo", {"--follow"}),
         ("unitagent run --store-t", {"--store-timeout-seconds"}),
         ("unitagent run --size 2 --stri", {"--strict"}),
+        ("unitagent run --framework to", {"torchrun"}),
+        ("unitagent local --mode=j", {"job"}),
+        ("unitagent endpoints --format ", {"json", "haproxy", "envoy", "prometheus"}),
+        ("unitagent env --size 3 --rank ", {"auto", "0", "1", "2"}),
+        ("unitagent env --size=2 --rank=", {"auto", "0", "1"}),
+        ("unitagent run --rank 7", {"7"}),
+        ("unitagent logs --size=2 --rank ", {"0", "1"}),
+        ("unitagent run --comm-ifname l", {"lo"}),
     ],
 )
 def test_words_are_offered(offered: Callable[[str], set[str]], line: str, words: set[str]) -> None:

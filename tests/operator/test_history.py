@@ -19,6 +19,7 @@ from unitagent.core.model import InstanceState as S
 from unitagent.operator.history import event_text, svg, timeline
 from unitagent.operator.history.event_text import parse_since
 from unitagent.operator.history.timeline import Span, Timeline, build_timeline
+from unitagent.operator.terminal import Style
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
 
@@ -140,6 +141,28 @@ def test_a_chart_has_a_row_for_each_rank_and_the_failures_below() -> None:
         "# healthy  = running  . waiting  - idle  s starting  v stopping  _ exited  ? lost  X failure  ! gap",
         'X 2026-01-31T12:00:50.000+00:00  generation 1 ended: <b>&"rank 1\\x1b[2J" was killed',
     ]
+
+
+@pytest.mark.parametrize("width", [60, 100, 180])
+def test_on_a_terminal_nothing_is_wider_and_every_word_stays_whole(width: int) -> None:
+    detail = "the barrier of generation 2 opened for 3 instances: rank 0 is 10.0.0.11, port 29301; " * 2
+    event = at(52, 0, None, EventKind.BARRIER, generation=2, detail=detail)
+    style = Style(width=width)
+    chart = timeline.draw_chart("u", build_timeline([*STORY, event], {}, NOON + 100), width, style)
+    for text in (event_text.format_event(event, style), chart):
+        assert max(map(len, text.splitlines())) <= width
+    assert " ".join(event_text.format_event(event, style).split()).endswith(detail.strip())
+    legend = [line for line in chart.splitlines() if line[:2] in ("# ", "v ")]
+    assert "  ".join(legend).startswith("# healthy  = running  . waiting  - idle  s starting  v stopping")
+
+
+def test_colours_mark_what_is_good_and_bad_and_need_a_style_that_has_them() -> None:
+    coloured = Style(width=200, coloured=True)
+    assert " \x1b[31mfailure\x1b[0m     generation 1 ended" in event_text.format_event(STORY[4], coloured)
+    line = build_timeline(STORY, {}, NOON + 100)
+    rows = timeline.draw_chart("u", line, 57, coloured).splitlines()
+    assert rows[3].startswith("rank 1 -----\x1b[32m" + "=" * 20 + "\x1b[0m\x1b[31mX\x1b[0m")
+    assert "\x1b" not in timeline.draw_chart("u", line, 57, Style(width=200))
 
 
 def test_where_entries_are_missing_the_chart_and_the_picture_say_so() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.probes import agents
 from unitagent.core.summary import summarize
 from unitagent.operator.status_table import format_table
-from unitagent.operator.terminal import Style
+from unitagent.operator.terminal import Style, cut_lines
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -97,16 +99,47 @@ def test_a_planned_restart_and_the_last_failure_stand_apart_each_with_its_age() 
 def test_columns_fit_what_they_hold_and_a_narrow_terminal_loses_host_then_address() -> None:
     one = agents.instance(hostname="a-rather-long-host-name.example", ip="fd00:0:0:0:1:2:3:4")
     seen = status(instances=[one])
-    heads = [
-        format_table(seen, style=Style(width=width)).splitlines()[2].split() for width in (100, 70, 60, 40)
-    ]
+    tables = {width: _format_instances(seen, width) for width in (100, 70, 60, 40)}
+    heads = [table[0].split() for table in tables.values()]
     assert heads[0] == ["rank", "state", "address", "host", "gen", "seen"]
     assert heads[2] == ["rank", "state", "address", "gen", "seen"]
     assert heads[3] == ["rank", "state", "gen", "seen"]
-    for width in (60, 40):
-        assert all(
-            len(line) <= width for line in format_table(seen, style=Style(width=width)).splitlines()[2:4]
-        )
+    assert all(len(line) <= width for width, table in tables.items() for line in table)
+
+
+def _format_instances(seen: dict[str, Any], width: int) -> list[str]:
+    """Return the lines from the heads of the columns on."""
+    text = format_table(seen, style=Style(width=width)).splitlines()
+    return text[next(number for number, line in enumerate(text) if line.startswith("rank  state")) :]
+
+
+LONG = (
+    "generation 1 ended: rank 1 (127.0.0.2) was killed by signal 9 (SIGKILL): out of memory, or killed from "
+    "outside; ranks 0, 2 stopped"
+)
+
+
+@pytest.mark.parametrize("width", [20, 60, 100, 180, None])
+def test_a_terminal_breaks_sentences_between_words_and_a_pipe_not_at_all(width: int | None) -> None:
+    text = format_table(status(failure={**FAILED, "detail": LONG}), now=100.0, style=Style(width=width))
+    lines = text.splitlines()
+    assert " ".join(text.split()).endswith(LONG)
+    (begin,) = [number for number, line in enumerate(lines) if line.startswith("last failure ")]
+    if width is None:
+        assert len(lines) == begin + 1
+    else:
+        assert max(map(len, lines[begin:])) <= max(width, len("1970-01-01T00:00:40.000+00:00:") + 2)
+        assert all(line.startswith("  ") for line in lines[begin + 1 :])
+
+
+def test_an_old_sign_of_life_is_shown_without_tenths() -> None:
+    assert row(state="lost", lease_seconds=7200.0).endswith("2 h  lost for 2 h")
+    assert row(state="exited", lease_seconds=99.0).endswith("99.0 s")
+
+
+def test_absent_ranks_are_marked_in_the_table_and_not_once_more_below() -> None:
+    absent = condition(type="RanksPresent", message="rank 1 never joined, rank 2 never joined")
+    assert lines(conditions=[absent]) == lines()
 
 
 def test_colours_follow_the_severity_and_hostile_text_brings_none() -> None:
@@ -121,3 +154,9 @@ def test_colours_follow_the_severity_and_hostile_text_brings_none() -> None:
 
 def test_a_unit_of_which_no_rank_is_known_has_a_head_and_no_rows() -> None:
     assert lines(instances=[])[2].split() == ["rank", "state", "address", "host", "gen", "seen"]
+
+
+def test_a_screen_counts_the_columns_that_are_seen() -> None:
+    painted = Style(width=30, coloured=True).paint("x" * 30, "good")
+    assert cut_lines([painted] * 3, 30, 3) == [painted] * 3
+    assert cut_lines([painted] * 4, 30, 3) == [painted, painted, "… 2 more lines"]

@@ -18,6 +18,11 @@ def test_all_commands_find_the_unit_of_the_agent_here(tmp_path: Path) -> None:
         unit.ready()
         here = ["--http-address", unit.address(1)]
         assert json.loads(unitagent("status", "--json", *here).stdout)["unit"] == NAME
+        other = unitagent("status", "--unit", "other", *here)
+        assert (other.returncode, other.stdout, other.stderr.count("\n")) == (1, "", 1)
+        assert (
+            f"UNIT_ID=other: the agent at {unit.address(1)} belongs to Unit {NAME}; run this" in other.stderr
+        )
         done = unitagent("restart", "--wait", *here)
         assert (done.returncode, f"asked Unit {NAME} to restart" in done.stderr) == (0, True), done.stderr
         assert "barrier of generation 2" in unitagent("events", *here).stdout

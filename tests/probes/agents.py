@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unitagent.core.model import Record
 from unitagent.core.probe_answers import ProbeAnswer, ProbeCheck
 from unitagent.probes.server import ProbeServer
+from unitagent.probes.unit_list import UnitAnswers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -114,9 +115,14 @@ class FakeAnswers:
 
 @asynccontextmanager
 async def serving(
-    answers: FakeAnswers | None = None, keys: Keyring | None = None, units: UnitSource | None = None
+    answers: FakeAnswers | None = None,
+    keys: Keyring | None = None,
+    units: UnitSource | None = None,
+    *,
+    every_unit: bool = True,
 ) -> AsyncIterator[int]:
-    server = ProbeServer(answers or FakeAnswers(), keys, units)
+    shown = UnitAnswers(lambda: units, every_unit=every_unit) if units else None
+    server = ProbeServer(answers or FakeAnswers(), keys, shown)
     port = await server.start(HOST, 0)
     try:
         yield port

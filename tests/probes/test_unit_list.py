@@ -36,6 +36,10 @@ class FakeUnits:
         await self._read(name)
         return status() if name == "u" else None
 
+    async def read_events(self, name: str) -> dict[str, Any]:
+        await self._read(f"{name}/events")
+        return {"now": 2.0, "events": [{"unit": name}]}
+
     async def _read(self, name: str) -> None:
         self.reads.append(name)
         self.under_way += 1
@@ -61,10 +65,39 @@ async def test_the_list_and_each_unit() -> None:
     assert (head.code, head.body, head.headers) == (200, b"", every.headers)
 
 
+@in_loop
+async def test_the_history_of_each_unit_and_of_the_own_one() -> None:
+    store = FakeUnits()
+    async with serving(units=store) as port:
+        own, other = await ask(port, "/events"), await ask(port, "/units/u/events")
+        assert json.loads((await ask(port, "/units/events/events")).body)["events"] == [{"unit": "events"}]
+        assert (await ask(port, "/units/events")).code == 404  # it is the name of a Unit
+    assert (own.code, json.loads(own.body)) == (200, {"now": 2.0, "events": [{"unit": ""}]})
+    assert (other.code, json.loads(other.body)["events"]) == (200, [{"unit": "u"}])
+    assert store.reads == ["/events", "u/events", "events/events", "events"]
+
+
+@in_loop
+async def test_a_page_of_one_unit_has_its_history_and_no_other() -> None:
+    store = FakeUnits()
+    async with serving(units=store, every_unit=False) as port:
+        assert (await ask(port, "/events")).code == 200
+        assert [(await ask(port, path)).code for path in ("/units", "/units/u", "/units/u/events")] == [
+            404
+        ] * 3
+        assert (await ask(port, "/events", method="POST")).code == 405
+    async with serving() as port:
+        assert (await ask(port, "/events")).code == 404
+    assert store.reads == ["/events"]
+
+
 @pytest.mark.parametrize(
     ("target", "code"),
     [
         ("/units/nobody", 404),
+        ("/units//events", 400),
+        ("/units/u/events/", 400),
+        ("/units/u/x/events", 400),
         ("/units/", 400),
         ("/units/a%20b", 400),
         ("/units/u/", 400),
@@ -170,7 +203,7 @@ async def test_who_goes_away_leaves_nothing_and_takes_nothing_along(monkeypatch:
     monkeypatch.setattr(unit_list, "_MAX_WAITING", 10)
     store = FakeUnits()
     store.open.clear()
-    answers = UnitAnswers(store)
+    answers = UnitAnswers(lambda: store, every_unit=True)
     rude = [asyncio.create_task(answers.answer_path("/units")) for _ in range(12)]
     await until(lambda: sum(each.done() for each in rude) == 2)  # more than may wait
     rude[0].cancel()

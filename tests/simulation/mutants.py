@@ -154,13 +154,13 @@ def _old_failures() -> Any:
 
 
 def _exit_0_is_fine() -> Any:
-    right = facts._apply_workload_exit
+    right = failures.apply_workload_exit
 
     def exited(state: State, event: Any) -> State:
         after = right(replace(state, config=replace(state.config, mode=Mode.JOB)), event)
         return replace(after, config=state.config)
 
-    return patch.object(facts, "_apply_workload_exit", exited)
+    return patch.object(facts, "apply_workload_exit", exited)
 
 
 def _charge_twice() -> Any:

@@ -86,6 +86,7 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
         history = UnitHistory("u", url, timeout=5)
         await history.add([moment()], lambda: 5)
         assert len((await history.read()).events) == 1
+        assert len((await history.read_latest(9)).events) == 1
 
 
 # The lack of HMGET costs nothing but time (``test_quiet_heartbeat.py``).
@@ -117,6 +118,7 @@ def test_no_permission_on_the_list_is_superfluous(
             history = UnitHistory("u", url, timeout=5)
             await history.add([moment()], lambda: 5)
             await history.read()
+            await history.read_latest(9)
             await Registry(url, timeout=5).read()
             await until(refused)
         except StoreError as error:

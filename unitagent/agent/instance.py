@@ -39,6 +39,7 @@ from unitagent.discovery.network import find_own_netns
 from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import PeerAsker, Peers
 from unitagent.probes.server import AllowedHosts, ProbeServer, parse_etc_hosts
+from unitagent.probes.unit_list import UnitAnswers
 from unitagent.settings import Resolved, Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStarts
+    from unitagent.probes.answers import Answers
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
     from unitagent.workload.file_warmer import FileWarmer
@@ -367,8 +369,9 @@ async def _run_probe_server(
         return
     where = locate_store(settings, ip, keys)
     units = None
-    if settings.dashboard == "store" and isinstance(answers, AgentAnswers):
-        units = _make_observer(where, answers, settings, keys)
+    if answers.dashboard() != "off":
+        make = partial(_make_observer, where, answers, settings, keys)
+        units = UnitAnswers(make, every_unit=answers.dashboard() == "store")
     server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
     await server.start(settings.http_host, settings.http_port)
     try:
@@ -377,8 +380,8 @@ async def _run_probe_server(
         await server.stop()
 
 
-def _make_observer(where: StoreSetup, answers: AgentAnswers, settings: Settings, keys: Keyring) -> UnitSource:
-    from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages show more than their own Unit)
+def _make_observer(where: StoreSetup, answers: Answers, settings: Settings, keys: Keyring) -> UnitSource:
+    from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages are ever looked at)
 
     return StoreObserver(where.url, answers, settings, keys)
 

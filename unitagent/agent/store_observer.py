@@ -1,4 +1,4 @@
-"""The Units of the store, for the dashboard of this agent.
+"""The Units of the store and their histories, for the dashboard of this agent.
 
 The invariant: without viewers it holds no connection, and it neither uses nor affects the agent's own contact
 with the store.
@@ -10,24 +10,27 @@ import logging
 import time
 from typing import Any
 
-from unitagent.agent.agent_answers import AgentAnswers
+from unitagent.core.history import describe_event
 from unitagent.core.model import Phase
 from unitagent.core.observed_status import status_from_store
 from unitagent.core.summary import summarize
+from unitagent.probes.answers import Answers
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
+from unitagent.store.history import UnitHistory
 from unitagent.store.protocol import RegistryRecord
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 from unitagent.system.keyring import Keyring
 
 _log = logging.getLogger(__name__)
+_EVENTS = 300  # shown of a history
 
 
 class StoreObserver:
     """The ``Units`` of one store; this agent answers for its own Unit."""
 
-    def __init__(self, url: LocationSource, answers: AgentAnswers, settings: Settings, keys: Keyring) -> None:
+    def __init__(self, url: LocationSource, answers: Answers, settings: Settings, keys: Keyring) -> None:
         self._url = url
         self._answers = answers
         self._settings = settings
@@ -61,6 +64,16 @@ class StoreObserver:
         status = status_from_store(name, snapshot, self._leases.get(name, self._settings.lease))
         status |= {"endpoint": None, "secrets": None, "start": None}  # only its own agents know
         return status | {"summary": summarize(status, time.time())}
+
+    async def read_events(self, name: str) -> dict[str, Any]:
+        """Read the last events of a Unit, with the store's clock; empty for my own Unit."""
+        timeout = self._settings.timing.operation_timeout
+        history = UnitHistory(name or self._settings.unit, self._url, timeout=timeout, warn=_log.debug)
+        try:
+            page = await history.read_latest(_EVENTS)
+        finally:
+            await history.close()
+        return {"now": page.now, "events": [describe_event(event) for event in page.events]}
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
         """Describe my own Unit, until its rank 0 has published it."""

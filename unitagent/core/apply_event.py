@@ -1,4 +1,8 @@
-"""What each event adds to the facts in the state. Nothing is decided here."""
+"""What each event adds to the facts in the state. Nothing is decided here.
+
+The end of the workload is in :mod:`failures`, a signal to stop in :mod:`shutdown`, and the answers of peers
+in :mod:`failure_detector`, each with the rules that act on it.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +31,13 @@ from unitagent.core.events import (
     WorkloadStuck,
     WorkloadUnhealthy,
 )
-from unitagent.core.exits import Exit, signal_name
 from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
+from unitagent.core.failures import apply_workload_exit
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.model import Failure, InstanceState, Reason, Record, Reply
 from unitagent.core.plausibility import drop_implausible
 from unitagent.core.rank_ownership import is_gone
+from unitagent.core.shutdown import apply_stop_request
 from unitagent.core.state import State, describe_rank, gang_members, update_record
 from unitagent.core.state_parts import FailedCheck, WorkloadPhase
 
@@ -40,7 +45,6 @@ LATE_TICKS = 3  # ticks; an agent that is later than that was starved of CPU, or
 RETRY = 0.25  # seconds between attempts to reach the store
 NEWS_AFTER = 5.0  # seconds after which another problem of a health check is logged, however often it changes
 LONGEST_TROUBLE = 500  # characters
-SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first signal
 
 
 def apply_event(state: State, event: Event) -> State:
@@ -88,7 +92,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
                 state=settled,
             )
         case WorkloadExited():
-            return _apply_workload_exit(state, event)
+            return apply_workload_exit(state, event)
         case WorkloadGone():
             return _apply_workload_gone(state)
         case WorkloadStuck():
@@ -101,7 +105,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
         case Drained():
             return state.with_shutdown(drained=True)
         case StopAsked():
-            return _apply_stop_request(state, event.signal)
+            return apply_stop_request(state, event.signal)
     return state
 
 
@@ -278,47 +282,6 @@ def _apply_peer_checks(state: State, event: PeersChecked) -> State:
     )
 
 
-def _apply_workload_exit(state: State, event: WorkloadExited) -> State:
-    over = WorkloadPhase.MAIN_EXITED if state.workload.phase is WorkloadPhase.ALIVE else state.workload.phase
-    state = update_record(state.with_workload(phase=over, exit=event.exit), exit_code=event.exit.status)
-    if (
-        over is not WorkloadPhase.MAIN_EXITED
-        or state.shutdown.draining is not None
-        or state.shutdown.asked is not None
-    ):
-        return state
-    if state.config.mode is Mode.JOB and event.exit.status == 0:
-        return state
-    return state.with_workload(ended=state.workload.ended or _make_exit_failure(state, event))
-
-
-def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
-    rank, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
-    return Failure(
-        generation=state.me.generation,
-        rank=state.config.rank,
-        ip=state.me.ip,
-        reason=Reason(event.exit.reason),
-        detail=f"{rank} {event.exit.describe()}{why}",
-        exit_code=event.exit.code,
-        signal=event.exit.signal,
-        at=state.now + state.config.epoch,
-    )
-
-
-def _explain_exit_0(ended: Exit) -> str:
-    """Why an exit with 0 is a failure; a start script that does not wait for its children causes this."""
-    if ended.status:
-        return ""
-    several = f"{ended.left} processes" if ended.left > 1 else "a process"
-    remedy = (
-        f"it left {several} in the background: start what serves in the foreground"
-        if ended.left
-        else "a job that is done when it exits with 0 needs UNIT_MODE=job"
-    )
-    return f", which counts as a failure in service mode (UNIT_MODE); {remedy}"
-
-
 def _apply_workload_gone(state: State) -> State:
     marks = state.recovery.timestamps
     if marks.stopped is None:
@@ -386,11 +349,3 @@ def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State
     return (
         state if text == state.me.trouble else update_record(state, trouble=text, trouble_at=round(since, 3))
     )
-
-
-def _apply_stop_request(state: State, number: int) -> State:
-    if state.shutdown.asked is None:
-        by = signal_name(number) if number else "a signal"
-        return update_record(state.with_shutdown(asked=state.now, asked_by=by), asked=True)
-    again = state.now - state.shutdown.asked >= SECOND_SIGNAL
-    return state.with_shutdown(force_stop=state.shutdown.force_stop or again)

@@ -1,8 +1,13 @@
 """Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
 
-The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No
-answer alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is
-away, or a *suspicion*, which ends the generation only together with a snapshot of the store.
+A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
+It is lost (:func:`find_lost_member`) if its lease has expired and its agent does not answer
+(``state.is_silent``), or if its own answer, or an address that refuses connections, made it a suspect
+(:func:`_weigh_answer`). With guard, another incarnation in its rank is a failure, too.
+
+The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
+alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is away, or a
+*suspicion*, which ends the generation only together with a snapshot of the store.
 """
 
 from __future__ import annotations

@@ -1,10 +1,19 @@
-"""When a generation ends, and so a Unit restarts. With guard any member's failure ends it:
-:func:`end_generation` proposes the next generation, which the others learn from the store
-(:mod:`apply_event`); then all stop (:mod:`shutdown`), meet (:mod:`barrier`) and start again. Without guard
-only my own failure, or a rebuilt rank 0, ends my part in it.
+"""What ends a generation, and so restarts a Unit.
 
-A failure always concerns *my* generation: N reports of one event, or of many simultaneous ones, all
-propose the same next generation, and a report about an older one changes nothing.
+The causes: my main process ended (:func:`apply_workload_exit`); its health check failed too often
+(``apply_event``), or it stalled or lost a process that it needs (``agent.loop`` sends ``WorkloadUnhealthy``);
+it was not healthy in time; a member is lost or was rebuilt (:func:`failure_detector.find_lost_member`); an
+operator asked for it (:func:`apply_operator_order`).
+
+The rule is :func:`end_generation`. With guard, any of them raises the generation that I know by one and wakes
+the others, who read it in the store. On all ranks the old generation is then *superseded*: they stop
+(``shutdown.stop_ended_generation``), meet at the barrier (:mod:`barrier`), within the budget and after its
+pause (:mod:`restart_budget`), and start again. Without guard a failure of my own ends only me, with the
+workload's code, one of another rank does not concern me, and a rebuilt rank 0 makes all others leave
+(:func:`leave_with_leader`).
+
+The invariant: a failure concerns *my* generation. N reports of one event, or of many at once, all propose the
+same next generation, and a report about an older one changes nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +21,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level
-from unitagent.core.exits import ExitCode
+from unitagent.core.events import WorkloadExited
+from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.failure_detector import find_lost_member
 from unitagent.core.model import (
     Failure,
     InstanceState,
+    Mode,
     Order,
     OrderKind,
     Reason,
@@ -33,7 +44,7 @@ from unitagent.core.state import (
     request_exit,
     update_record,
 )
-from unitagent.core.state_parts import RecoveryTimestamps
+from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
 REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
@@ -81,6 +92,48 @@ def _apply_restart(state: State, order: Order) -> State:
     by = f" by {order.by}" if order.by else ""
     why = f"a restart was requested{by}: {order.reason or 'no reason given'}"
     return state.with_workload(ended=make_failure(state, state.config.rank, Reason.REQUESTED, why))
+
+
+def apply_workload_exit(state: State, event: WorkloadExited) -> State:
+    """Note that my main process has ended: a failure, unless it was asked to, or its job is done."""
+    over = WorkloadPhase.MAIN_EXITED if state.workload.phase is WorkloadPhase.ALIVE else state.workload.phase
+    state = update_record(state.with_workload(phase=over, exit=event.exit), exit_code=event.exit.status)
+    if (
+        over is not WorkloadPhase.MAIN_EXITED
+        or state.shutdown.draining is not None
+        or state.shutdown.asked is not None
+    ):
+        return state
+    if state.config.mode is Mode.JOB and event.exit.status == 0:
+        return state
+    return state.with_workload(ended=state.workload.ended or _make_exit_failure(state, event))
+
+
+def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
+    rank, why = describe_rank(state, state.config.rank), _explain_exit_0(event.exit)
+    return Failure(
+        generation=state.me.generation,
+        rank=state.config.rank,
+        ip=state.me.ip,
+        reason=Reason(event.exit.reason),
+        detail=f"{rank} {event.exit.describe()}{why}",
+        exit_code=event.exit.code,
+        signal=event.exit.signal,
+        at=state.now + state.config.epoch,
+    )
+
+
+def _explain_exit_0(ended: Exit) -> str:
+    """Why an exit with 0 is a failure; a start script that does not wait for its children causes this."""
+    if ended.status:
+        return ""
+    several = f"{ended.left} processes" if ended.left > 1 else "a process"
+    remedy = (
+        f"it left {several} in the background: start what serves in the foreground"
+        if ended.left
+        else "a job that is done when it exits with 0 needs UNIT_MODE=job"
+    )
+    return f", which counts as a failure in service mode (UNIT_MODE); {remedy}"
 
 
 def end_generation(state: State) -> Result:

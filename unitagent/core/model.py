@@ -272,6 +272,17 @@ def find_last_order(last: Failure | None) -> Failure | None:
     return last if last is None or last.requested else last.earlier
 
 
+_AGE_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def format_age(seconds: float) -> str:
+    """``34 s``, ``5 min``, ``2 h`` or ``3 d``."""
+    for length, name in _AGE_UNITS:
+        if seconds >= 2 * length or seconds == length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
 def format_ranks(numbers: Sequence[int]) -> str:
     """``rank 2`` or ``ranks 0, 1, 2``; long lists are shortened."""
     return f"rank{'s' if len(numbers) != 1 else ''} {', '.join(shorten_list([str(one) for one in numbers]))}"

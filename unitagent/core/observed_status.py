@@ -28,6 +28,7 @@ from unitagent.core.model import (
     Record,
     find_last_failure,
     find_last_order,
+    format_age,
 )
 from unitagent.core.probe_answers import LOST_FOR, NEVER_JOINED
 from unitagent.core.restart_pause import find_newest, seconds_left
@@ -194,7 +195,7 @@ def _judge_readiness(
     if phase == SILENT:
         silent = min(one["lease_seconds"] for one in instances if one["state"] == InstanceState.LOST)
         return make_condition(
-            "Ready", FALSE, "Silent", f"no rank has sent a heartbeat for {silent:.0f} s", None
+            "Ready", FALSE, "Silent", f"no rank has sent a heartbeat for {format_age(silent)}", None
         )
     down = [
         f"rank {one['rank']} is {one['state']}"
@@ -233,4 +234,4 @@ def _describe_absence(one: dict[str, Any]) -> str:
         return NEVER_JOINED.format(one["rank"])
     if one["state"] != InstanceState.LOST or one["lease_seconds"] is None:
         return ""
-    return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", one["lease_seconds"])
+    return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", format_age(one["lease_seconds"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from unitagent.core.model import InstanceState
+from unitagent.core.model import InstanceState, format_age
 from unitagent.core.restart_pause import describe_pause, is_paused
 from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 NEVER_JOINED = "rank {} never joined"
-LOST_FOR = "{} lost for {:.0f} s"
+LOST_FOR = "{} lost for {}"
 
 
 class ProbeCheck(Struct, frozen=True):
@@ -105,7 +105,7 @@ def explain_health(state: State) -> str:
         told = [describe_failed_check(state, check) for check in state.workload.failed_checks]
     else:
         age = max(0.0, state.now + state.config.epoch - leader.trouble_at)
-        told = [f"{leader.trouble}, {age:.0f} s"]
+        told = [f"{leader.trouble}, {format_age(age)}"]
     return f"rank 0's health {'; '.join(told)}"
 
 
@@ -113,12 +113,12 @@ def describe_failed_check(state: State, check: str) -> str:
     """One failed check: what is asked, what came of it, for how long and how often."""
     failed = state.workload.failed_checks[check]
     count = f", {failed.checks} check{'s' if failed.checks > 1 else ''}" if failed.checks else ""
-    return f"{check}: {failed.problem}, {max(0.0, state.now - failed.since):.0f} s{count}"
+    return f"{check}: {failed.problem}, {format_age(state.now - failed.since)}{count}"
 
 
 def _explain_unasked_health(state: State) -> str:
     waits = state.config.rank == 0 and state.in_gang and state.me.state.serving
-    age = f"; it started {max(0.0, state.now - state.workload.spawned):.0f} s ago" if waits else ""
+    age = f"; it started {format_age(state.now - state.workload.spawned)} ago" if waits else ""
     return f"the workload of rank 0 is not healthy yet{age}"
 
 
@@ -183,7 +183,7 @@ def describe_absence(state: State, rank: int) -> str:
     if record is None:
         return NEVER_JOINED.format(rank)
     late = 0.0 if rank == state.config.rank else seconds_late(state, record)
-    return LOST_FOR.format(describe_rank(state, rank), state.config.lease + late) if late else ""
+    return LOST_FOR.format(describe_rank(state, rank), format_age(state.config.lease + late)) if late else ""
 
 
 def find_shown_state(state: State, rank: int) -> InstanceState:

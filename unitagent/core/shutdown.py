@@ -1,7 +1,17 @@
-"""Stopping the workload in the right order, and leaving the Unit.
+"""From a signal to the exit: stopping the workload in the right order, and leaving the Unit.
 
-A drain turns traffic away first, lets requests in flight finish, stops rank 0's workload, and only then
-the others: an engine's followers that end first would break the requests that rank 0 still answers.
+What SIGTERM or SIGINT does, in order:
+
+1. Before the instance has joined, ``agent.startup.run_agent`` ends it with 0. Afterwards the signal is an
+   event (:func:`apply_stop_request`); a second one, a second later, ends every wait (:func:`force_stop`).
+2. If nothing runs, I leave at once (:func:`leave_without_workload`). With guard, or at rank 0, the Unit
+   drains (:func:`begin_drain`): ``/readyz`` and ``/traffic`` turn requests away, and the others learn of it
+   from my record. Without guard another rank stops alone (:func:`stop_alone`).
+3. Rank 0 waits for balancers to notice and for its requests in flight, then stops (:func:`drain_in_turn`);
+   the others stop once it has: an engine's followers that end first would break the requests that rank 0
+   still answers. All of it fits into the stop grace.
+4. The action ``Stop`` makes ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace is over.
+5. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
 """
 
 from __future__ import annotations
@@ -9,7 +19,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
-from unitagent.core.exits import ExitCode
+from unitagent.core.exits import ExitCode, signal_name
 from unitagent.core.model import InstanceState, Mode, Reason
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
@@ -28,7 +38,17 @@ from unitagent.core.state_parts import WorkloadPhase
 # SIGTERM earlier; that a lone instance waits to learn whether rank 0 stops too.
 LEADER_STOP_FRACTION, FOLLOWER_WAIT_FRACTION, LONE_WAIT_FRACTION = 0.8, 0.9, 0.2
 LAST_LOOK = 1.0  # more seconds for the store to answer, since a wake-up may have been lost
+SECOND_SIGNAL = 1.0  # seconds; a terminal and a process manager may both deliver the first signal
 FAREWELL = 1.0  # seconds to wait until the store has the last record
+
+
+def apply_stop_request(state: State, number: int) -> State:
+    """Note a signal to stop, or a second one."""
+    if state.shutdown.asked is None:
+        by = signal_name(number) if number else "a signal"
+        return update_record(state.with_shutdown(asked=state.now, asked_by=by), asked=True)
+    again = state.now - state.shutdown.asked >= SECOND_SIGNAL
+    return state.with_shutdown(force_stop=state.shutdown.force_stop or again)
 
 
 def leave_without_workload(state: State) -> Result:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unitagent.core.conditions import LOADING
+from unitagent.core.model import format_age
 
 GOOD, BUSY, BAD, OFF = "good", "busy", "bad", "off"
 
@@ -83,14 +84,3 @@ def _list_details(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"rank 0 at {status['endpoint']}"
     elif status["master_address"]:
         yield f"rank 0 at {status['master_address']}"
-
-
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-
-
-def format_age(seconds: float) -> str:
-    """``34 s``, ``5 min``, ``2 h`` or ``3 d``."""
-    for length, name in _UNITS:
-        if seconds >= 2 * length or seconds == length:
-            return f"{seconds / length:.0f} {name}"
-    return f"{max(0.0, seconds):.0f} s"

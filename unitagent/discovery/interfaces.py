@@ -1,4 +1,9 @@
-"""Choose the network interface and address by which other instances reach this one.
+"""Choose the network interface and address by which other instances reach this one: ``RANK_IP``.
+
+In this order (:func:`choose_address`): the ``RANK_IP`` that is set, on whichever interface has it; the first
+usable address of ``COMM_IFNAME``, IPv4 before IPv6; the same of net0, of eth1, of the default route's
+interface, of the only one there is. :mod:`network` asks again while an interface comes up, and :mod:`netlink`
+reads what the kernel has.
 
 The invariant: these functions are pure. Addresses that mean nothing to other machines (loopback, link-local)
 are chosen only if a person named the interface, and an address that the kernel is still checking is never

@@ -3,7 +3,8 @@
 The user writes one command for all ranks; a framework completes it for one of them. What the user wrote wins.
 
 The table stands here, so that naming a framework imports none of them. A new framework is a module of this
-package and a row of the table.
+package, which implements :mod:`interface` and exports ``FRAMEWORK``, and a row of the table; all else follows
+from these: ``UNIT_FRAMEWORK``, its help, completion and errors, and the variables that the barrier compares.
 """
 
 from __future__ import annotations

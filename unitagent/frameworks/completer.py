@@ -1,4 +1,5 @@
-"""From a command as the user wrote it, shell text included, to the plan of one rank.
+"""From a command as the user wrote it, shell text included, to the plan of one rank, by the framework that
+``UNIT_FRAMEWORK`` chooses.
 
 The invariant: an unreadable command stays unchanged, with a notice; a framework that was named but cannot
 complete anything is an error before anything starts.
@@ -6,14 +7,15 @@ complete anything is an error before anything starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import PurePosixPath
 
+from unitagent import frameworks
 from unitagent.errors import ConfigurationError
 from unitagent.frameworks.command import UNKNOWN, UnreadableError, is_shell_text
 from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
-from unitagent.frameworks.registry import FRAMEWORKS, choose_framework
 from unitagent.frameworks.shell_text import PlainCommand, drops_flags, find_plain_command, read_script
 
 ContextFactory = Callable[[str, PlainCommand], RankContext]
@@ -25,6 +27,30 @@ _UNKNOWN = (
 )
 _BY_HAND = "pass the rank to the engine yourself ({RANK_ID}, {UNIT_SIZE}, {MASTER_ADDRESS}, {MASTER_PORT})"
 _ASKED = ("health", "traffic_port", "stated_port", "running_metrics", "progress_metric", "metrics_url")
+
+
+def _load_framework(name: str) -> Framework:
+    module = import_module(f"{frameworks.__name__}.{name.replace('-', '_')}")
+    framework: Framework = module.FRAMEWORK
+    return framework
+
+
+FRAMEWORKS: tuple[Framework, ...] = tuple(map(_load_framework, frameworks.FRAMEWORKS))
+NAMES = ("none", "auto", *frameworks.FRAMEWORKS)
+
+
+def choose_framework(name: str, argv: Sequence[str]) -> Framework | None:
+    """Return the framework called ``name``; for ``auto`` the one that recognizes ``argv``, for ``none`` None.
+
+    Raises:
+        ConfigurationError: no framework has this name.
+
+    """
+    if name not in NAMES:
+        raise ConfigurationError(f"UNIT_FRAMEWORK={name!r}: must be one of {', '.join(NAMES)}")
+    if name == "auto":
+        return next((each for each in FRAMEWORKS if each.recognizes(tuple(argv))), None)
+    return next((each for each in FRAMEWORKS if each.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,10 @@
 """SGLang over several machines: the same command everywhere, with the number of ranks and each one's rank.
 
+It is a short framework, to begin another from. ``split_assumed`` finds the engine's words behind wrappers
+such as ``env X=1``; a ``FlagCompleter`` adds flags that the user left out, each with its reason, and refuses
+values that contradict the Unit; ``ListenFlags`` reads host and port back from the flags, for health check and
+traffic.
+
 The invariant: only rank 0 has a health check; the other ranks answer 200 whatever their state.
 
 Sources: SGLang 0.5.23. ``/health`` generates one token through all ranks, which takes at least a second and

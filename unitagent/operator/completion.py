@@ -1,14 +1,41 @@
 """``unitagent completion``: completion scripts for bash, zsh and fish, generated from the argument parser.
 
 ``argparse`` has no public way to list its arguments; ``_actions`` has been their list since Python 2.7.
+
+Values that depend on the machine or the command line (network interfaces, ranks) are listed by a piece of
+POSIX shell that the three scripts share.
 """
 
 from __future__ import annotations
 
 import shlex
 from argparse import Action, ArgumentParser, _AppendAction, _SubParsersAction
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from unitagent.settings.cli_options import PREFIX
+from unitagent.settings.variables import VARIABLES
+
+# Where an option's value is stored -> kind of its values.
+_DYNAMIC = {PREFIX + "COMM_IFNAME": "interfaces", PREFIX + "RANK_ID": "claims", "rank": "ranks"}
+# Called with a kind and the words of the command line, in which bash splits off a "=".
+_LIST_VALUES = """\
+case $1 in
+interfaces) ls /sys/class/net ;;
+*)
+    [ $1 = claims ] && echo auto
+    size=${UNIT_SIZE:-8}
+    while [ $# -gt 1 ] && [ "$2" != -- ]; do
+        case $2 in
+        --size) [ "$3" = = ] && size=$4 || size=$3 ;;
+        --size=*) size=${2#--size=} ;;
+        esac
+        shift
+    done
+    [ "$size" -le 1024 ] && seq 0 $((size - 1)) ;;
+esac 2>/dev/null
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +47,7 @@ class OptionWords:
         value: the name of its value; empty if it takes none.
         needs_value: false if the value, if any, must follow a ``=``.
         choices: all possible values; empty if unknown.
+        dynamic: what to ask ``_LIST_VALUES`` for the values; empty if not there.
 
     """
 
@@ -28,6 +56,7 @@ class OptionWords:
     value: str
     needs_value: bool
     choices: tuple[str, ...]
+    dynamic: str
     repeated: bool
 
 
@@ -71,16 +100,23 @@ def _read_option(action: Action) -> OptionWords:
         metavar if valued else "",
         valued and action.nargs != "?",
         _read_choices(action),
+        _DYNAMIC.get(action.dest, ""),
         isinstance(action, _AppendAction),
     )
 
 
 def _read_choices(action: Action) -> tuple[str, ...]:
-    return tuple(map(str, action.choices or ()))
+    """Return the words of an argument, or of the variable that it sets; a switch needs none."""
+    variable = VARIABLES.get(action.dest.removeprefix(PREFIX))
+    known = variable.kind.words if variable and not variable.is_switch else ()
+    return tuple(map(str, action.choices or known))
 
 
 _BASH = """\
 # bash completion for unitagent; load it with: source <(unitagent completion bash)
+_unitagent_values() {
+    sh -c @VALUES@ sh "$@"
+}
 _unitagent() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
     local options='--help --version' valued= plain=@COMMANDS@ choices= workload= at=1
@@ -132,9 +168,10 @@ complete -o default -F _unitagent unitagent
 def write_bash_script(commands: Sequence[CommandWords]) -> str:
     """Write the script."""
     parts = {
+        "@VALUES@": shlex.quote(_LIST_VALUES),
         "@COMMANDS@": _quote_words(command.name for command in commands),
         "@CASES@": "\n".join(map(_write_bash_case, commands)),
-        "@CHOICES@": "\n".join(choice for command in commands for choice in _write_bash_choices(command)),
+        "@CHOICES@": "\n".join(_write_bash_choices(commands)),
     }
     text = _BASH
     for place, part in parts.items():
@@ -149,10 +186,25 @@ def _write_bash_case(command: CommandWords) -> str:
     return f"        {command.name}) {words} workload={'1' if command.workload else ''} ;;"
 
 
-def _write_bash_choices(command: CommandWords) -> Iterable[str]:
-    for option in command.options:
-        for flag in option.flags if option.choices else ():
-            yield f"        '{command.name} {flag}') choices={_quote_words(option.choices)} ;;"
+def _write_bash_choices(commands: Sequence[CommandWords]) -> Iterable[str]:
+    """Yield a case for each option with known values; one for all commands in which they are the same."""
+    commands_by_case: dict[tuple[str, str], list[str]] = {}
+    for command in commands:
+        for option in command.options:
+            if option.choices or option.dynamic:
+                for flag in option.flags:
+                    commands_by_case.setdefault((flag, _write_bash_values(option)), []).append(command.name)
+    common = Counter(flag for flag, _ in commands_by_case)
+    for (flag, values), names in commands_by_case.items():
+        places = ["*"] if common[flag] == 1 else names
+        patterns = "|".join(f"{place}' {flag}'" for place in places)
+        yield f"        {patterns}) choices={values} ;;"
+
+
+def _write_bash_values(option: OptionWords) -> str:
+    if option.dynamic:
+        return f'$(_unitagent_values {option.dynamic} "${{COMP_WORDS[@]}}")'
+    return _quote_words(option.choices)
 
 
 def _quote_words(words: Iterable[str]) -> str:
@@ -162,6 +214,11 @@ def _quote_words(words: Iterable[str]) -> str:
 _ZSH = """\
 #compdef unitagent
 # zsh completion for unitagent; load it with: source <(unitagent completion zsh), after compinit
+_unitagent_values() {
+    local -a listed
+    listed=(${(f)"$(sh -c @VALUES@ sh $1 "${words[@]}")"})
+    compadd -a listed
+}
 _unitagent() {
     local -a known
     known=(
@@ -190,7 +247,7 @@ def write_zsh_script(commands: Sequence[CommandWords]) -> str:
     descriptions = [
         f"        {shlex.quote(f'{command.name}:{_escape_zsh(command.help)}')}" for command in commands
     ]
-    text = _ZSH.replace("@COMMANDS@", "\n".join(descriptions))
+    text = _ZSH.replace("@VALUES@", shlex.quote(_LIST_VALUES)).replace("@COMMANDS@", "\n".join(descriptions))
     return text.replace("@CASES@", "\n".join(map(_write_zsh_case, commands)))
 
 
@@ -227,6 +284,8 @@ def _write_zsh_value(option: OptionWords) -> str:
     if not option.value:
         return ""
     colons = ":" if option.needs_value else "::"
+    if option.dynamic:
+        return f"{colons}{option.value}:{{_unitagent_values {option.dynamic}}}"
     return f"{colons}{option.value}:{f'({chr(32).join(option.choices)})' if option.choices else '_default'}"
 
 
@@ -239,7 +298,11 @@ def _escape_zsh(text: str) -> str:
 def write_fish_script(commands: Sequence[CommandWords]) -> str:
     """Write the script."""
     head = "# fish completion for unitagent; load it with: unitagent completion fish | source"
-    return "\n".join([head, *(line for command in commands for line in _write_fish_lines(command))]) + "\n"
+    values = (
+        f"function __unitagent_values\n    sh -c {_quote_fish(_LIST_VALUES)} sh $argv (commandline -opc)\nend"
+    )
+    lines = [line for command in commands for line in _write_fish_lines(command)]
+    return "\n".join([head, values, *lines]) + "\n"
 
 
 def _write_fish_lines(command: CommandWords) -> Iterator[str]:
@@ -257,8 +320,9 @@ def _write_fish_lines(command: CommandWords) -> Iterator[str]:
 
 def _write_fish_option(option: OptionWords) -> str:
     names = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags]
-    value = ["-x" if option.choices else "-r"] if option.needs_value else ["-f"]
-    choices = [f"-a {_quote_fish(' '.join(option.choices))}"] if option.choices else []
+    offered = f"(__unitagent_values {option.dynamic})" if option.dynamic else " ".join(option.choices)
+    value = ["-x" if offered else "-r"] if option.needs_value else ["-f"]
+    choices = [f"-a {_quote_fish(offered)}"] if offered else []
     return " ".join([*names, *value, *choices, f"-d {_quote_fish(option.help)}"])
 
 

@@ -22,6 +22,7 @@ from unitagent.errors import ConfigurationError
 from unitagent.settings import Resolved
 from unitagent.system import redaction
 from unitagent.system.safe_output import print_warning
+from unitagent.workload.command import check_command
 
 _INTERFACE_SECONDS = 3.0  # a person waits for this answer
 _UNSET = "not set"
@@ -58,41 +59,39 @@ class DryRun:
     start: tuple[str, str] = ("cold", _WARM_OFF)
 
 
-def format_dry_run(rehearsal: DryRun, form: str) -> str:
+def format_dry_run(plan: DryRun, form: str) -> str:
     """Format a dry run as ``shell`` or ``json``."""
-    return _format_json(rehearsal) if form == "json" else _format_shell(rehearsal)
+    return _format_json(plan) if form == "json" else _format_shell(plan)
 
 
-def _format_json(rehearsal: DryRun) -> str:
+def _format_json(plan: DryRun) -> str:
     fields = {
-        "rank": rehearsal.rank,
-        "command": list(redaction.redact_words(rehearsal.argv)),
-        "flags": dict(rehearsal.flags),
+        "rank": plan.rank,
+        "command": list(redaction.redact_words(plan.argv)),
+        "flags": dict(plan.flags),
         "environment": {
             name: {"value": redaction.redact_value(name, value), "source": source}
-            for name, (value, source) in rehearsal.environment.items()
+            for name, (value, source) in plan.environment.items()
         },
-        "removed": dict(rehearsal.removed),
-        "start": dict(zip(("kind", "why"), rehearsal.start, strict=True)),
-        "health": dict(zip(("asked", "source"), rehearsal.health, strict=True)) if rehearsal.health else None,
+        "removed": dict(plan.removed),
+        "start": dict(zip(("kind", "why"), plan.start, strict=True)),
+        "health": dict(zip(("asked", "source"), plan.health, strict=True)) if plan.health else None,
     }
     return json.dumps(fields, indent=2)
 
 
-def _format_shell(rehearsal: DryRun) -> str:
+def _format_shell(plan: DryRun) -> str:
     rows = [
         (f"export {name}={shlex.quote(redaction.redact_value(name, value))}", source)
-        for name, (value, source) in rehearsal.environment.items()
+        for name, (value, source) in plan.environment.items()
     ]
-    rows += [(f"unset {name}", why) for name, why in rehearsal.removed.items()]
-    rows += [(f"# {flag}", why) for flag, why in rehearsal.flags.items()]
-    rows += [(f"# health: {rehearsal.health[0]}", rehearsal.health[1])] if rehearsal.health else []
-    rows += (
-        [(f"# start: {rehearsal.start[0]}", rehearsal.start[1])] if rehearsal.start[1] != _WARM_OFF else []
-    )
+    rows += [(f"unset {name}", why) for name, why in plan.removed.items()]
+    rows += [(f"# {flag}", why) for flag, why in plan.flags.items()]
+    rows += [(f"# health: {plan.health[0]}", plan.health[1])] if plan.health else []
+    rows += [(f"# start: {plan.start[0]}", plan.start[1])] if plan.start[1] != _WARM_OFF else []
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
-    return "\n".join([*lines, shlex.join(redaction.redact_words(rehearsal.argv))])
+    return "\n".join([*lines, shlex.join(redaction.redact_words(plan.argv))])
 
 
 def plan_launch(resolved: Resolved) -> DryRun:
@@ -124,6 +123,20 @@ def plan_launch(resolved: Resolved) -> DryRun:
         health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
         start=_explain_start(resolved.settings.warm, launch),
     )
+
+
+def check_launch(resolved: Resolved) -> None:
+    """Check the command of an instance whose rank, interface and address are set, as ``run`` does.
+
+    Raises:
+        CommandError: it cannot be run.
+        ConfigurationError: its flags contradict the Unit.
+
+    """
+    settings = resolved.settings
+    check_command(settings.command, os.environ)
+    interface = settings.ifname or "", settings.rank_ip or ""
+    Launcher(resolved, settings.rank or 0, interface, marker="").prepare_dry_run(settings.master_address)
 
 
 def _explain_start(mode: str, launch: Launch) -> tuple[str, str]:

@@ -1,10 +1,13 @@
-"""``unitagent env``: every setting of this instance, and where its value comes from. Starts nothing."""
+"""``unitagent env``: every setting of this instance, and where its value comes from. Starts nothing.
+
+Of an instance without rank or size, which cannot start yet, it shows what is known.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from unitagent.settings import Resolved
@@ -29,11 +32,25 @@ class Discovered:
     port: str = ""
 
 
-def format_settings(resolved: Resolved, form: str, here: Discovered) -> str:
+def find_missing(problems: Iterable[str]) -> frozenset[str]:
+    """Find the variables that these problems, as ``settings.validation`` describes them, call missing."""
+    subjects = (problem.partition(" missing: ") for problem in problems)
+    names = (name for subject, missing, _ in subjects if missing for name in subject.split(" and "))
+    return frozenset(VARIABLES) & frozenset(names)
+
+
+def format_settings(
+    resolved: Resolved, form: str, here: Discovered, missing: Container[str] = frozenset()
+) -> str:
     """Format the settings as shell assignments with their sources as comments, or as one JSON object."""
     seen = {"COMM_IFNAME": here.ifname, "RANK_IP": here.ip, "UNIT_TRAFFIC_PORT": here.port}
     rows = {
-        name: (text or seen.get(name, ""), _describe_source(name, resolved, here))
+        name: (
+            text or seen.get(name, ""),
+            f"missing: must be {VARIABLES[name].kind.accepted}"
+            if name in missing
+            else _describe_source(name, resolved, here),
+        )
         for name, text in resolved.texts.items()
     }
     return _format_json(rows) if form == "json" else _format_shell(rows)

@@ -11,8 +11,9 @@ import json
 import time
 from typing import Any
 
+from unitagent.core.model import format_age
 from unitagent.core.observed_status import status_from_store
-from unitagent.core.summary import BAD, BUSY, GOOD, OFF, format_age, summarize
+from unitagent.core.summary import BAD, BUSY, GOOD, OFF, summarize
 from unitagent.operator.store_locator import find_store_url
 from unitagent.operator.terminal import Column, Style, detect_style, format_columns
 from unitagent.settings import Settings

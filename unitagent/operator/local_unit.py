@@ -1,25 +1,31 @@
 """``unitagent local``: a whole Unit on this machine, one agent on each of 127.0.0.1, 127.0.0.2 and so on.
 
 Each agent is a separate process with the same options; rank 0 runs the embedded store. Ctrl-C (or SIGTERM) is
-passed on to all agents, and so is a second one.
+passed on to all agents, and so is a second one. Options, command and ports are checked before any agent
+starts, since every agent would report the same error.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from unitagent import entry
 from unitagent.errors import ConfigurationError
 from unitagent.setting_parsers import make_integer_parser, parse_listen_address
 from unitagent.settings.variables import VARIABLES
+from unitagent.system.addresses import bind_tcp
 from unitagent.system.safe_output import print_warning
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
 _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")
+_FIRST_ADDRESS = "127.0.0.1"
+_DEFAULT_PORT = 9470
+_PORT_STEP, _PORT_TRIES = 10, 50  # further ports to try where the default one is in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +34,29 @@ class UnitPlan:
 
     Attributes:
         port: of every probe address; the store listens one port above it, or at UNIT_STORE_PORT.
+        port_is_chosen: the user chose the port, so that no other one will do.
         options: variable -> text, for every agent.
 
     """
 
     size: int
     port: int
+    port_is_chosen: bool
     options: Mapping[str, str]
     command: Sequence[str]
+
+    def make_environment(self, rank: int) -> dict[str, str]:
+        """Make the environment of an agent, without the options."""
+        address = f"127.0.0.{rank + 1}"
+        return {
+            **{name: text for name, text in os.environ.items() if name not in _OURS},
+            "RANK_ID": str(rank),
+            "UNIT_SIZE": str(self.size),
+            "RANK_IP": address,
+            "COMM_IFNAME": "lo",
+            "MASTER_ADDRESS": _FIRST_ADDRESS,
+            "UNIT_HTTP_ADDRESS": f"{address}:{self.port}",
+        }
 
 
 def plan_unit(size: str, options: Mapping[str, str], command: Sequence[str]) -> UnitPlan:
@@ -52,7 +73,9 @@ def plan_unit(size: str, options: Mapping[str, str], command: Sequence[str]) -> 
     if not command:
         raise ConfigurationError("COMMAND missing: run `unitagent local --size N -- COMMAND [ARG...]`")
     shared = {name: text for name, text in options.items() if name != "UNIT_HTTP_ADDRESS"}
-    return UnitPlan(instances, _parse_port(options.get("UNIT_HTTP_ADDRESS")), shared, command)
+    address = options.get("UNIT_HTTP_ADDRESS") or os.environ.get("UNIT_HTTP_ADDRESS") or ""
+    port = _parse_port(address) if address else _DEFAULT_PORT
+    return UnitPlan(instances, port, bool(address), shared, command)
 
 
 def _parse_size(size: str) -> int:
@@ -65,12 +88,11 @@ def _parse_size(size: str) -> int:
         raise ConfigurationError(f"--size (UNIT_SIZE)={size!r}: {accepted}") from error
 
 
-def _parse_port(address: str | None) -> int:
-    text = address or os.environ.get("UNIT_HTTP_ADDRESS") or "127.0.0.1:9470"
+def _parse_port(address: str) -> int:
     try:
-        _, port = parse_listen_address(text)
+        _, port = parse_listen_address(address)
     except ValueError as error:
-        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={text!r}: must be host:port") from error
+        raise ConfigurationError(f"UNIT_HTTP_ADDRESS={address!r}: must be host:port") from error
     if not port:
         raise ConfigurationError(
             "UNIT_HTTP_ADDRESS='off': must be host:port, because `unitagent local` needs probe addresses"
@@ -78,13 +100,64 @@ def _parse_port(address: str | None) -> int:
     return port
 
 
+def choose_port(unit: UnitPlan, store_port: int | None) -> UnitPlan:
+    """Return the Unit with a port that is free on all its addresses; the user may have chosen the store's.
+
+    Raises:
+        ConfigurationError: a port that the user chose is in use.
+
+    """
+    tries = 1 if unit.port_is_chosen else _PORT_TRIES
+    for port in range(unit.port, unit.port + tries * _PORT_STEP, _PORT_STEP):
+        if not any(_is_in_use(*address) for address in _list_addresses(unit.size, port, store_port)):
+            if port != unit.port:
+                print_warning(
+                    f"port {unit.port} or {unit.port + 1} is in use, so this Unit has port {port}: other "
+                    f"commands find it with --http-address {_FIRST_ADDRESS}:{port}"
+                )
+            return replace(unit, port=port)
+    host, port = next(
+        address for address in _list_addresses(unit.size, unit.port, store_port) if _is_in_use(*address)
+    )
+    variable = "UNIT_STORE_PORT" if port == store_port else "UNIT_HTTP_ADDRESS"
+    raise ConfigurationError(
+        f"{variable}: port {port} of {host} is in use; stop the process that holds it (find it with "
+        f"ss -ltnp), or set {variable} to another port"
+    )
+
+
+def _list_addresses(size: int, port: int, store_port: int | None) -> Iterator[tuple[str, int]]:
+    """Yield where the agents and the embedded store of rank 0 listen."""
+    yield from ((f"127.0.0.{rank + 1}", port) for rank in range(size))
+    yield _FIRST_ADDRESS, store_port or port + 1
+
+
+def _is_in_use(host: str, port: int) -> bool:
+    try:
+        bind_tcp(host, port).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
 def run_unit(unit: UnitPlan) -> int:
     """Run the Unit until all its agents have exited; returns the first nonzero exit code, else 0."""
     if (unit.options.get("UNIT_DASHBOARD") or os.environ.get("UNIT_DASHBOARD") or "").lower() != "off":
-        print_warning(f"open this Unit in a browser: http://127.0.0.1:{unit.port}/")
-    agents = [_start_agent(unit, rank) for rank in range(unit.size)]
+        print_warning(f"open this Unit in a browser: http://{_FIRST_ADDRESS}:{unit.port}/")
+    agents: list[subprocess.Popen[bytes]] = []
+    asked: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        asked.append(number)
+        _stop_agents(agents)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _stop_agents(agents))
+        signal.signal(number, stop)
+    for rank in range(unit.size):
+        agents.append(_start_agent(unit, rank))
+        if asked:  # meanwhile, so that the signal may have missed this agent
+            _stop_agents(agents)
+            break
     codes = [agent.wait() for agent in agents]
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
@@ -92,24 +165,8 @@ def run_unit(unit: UnitPlan) -> int:
 def _start_agent(unit: UnitPlan, rank: int) -> subprocess.Popen[bytes]:
     argv = entry.build_agent_command("run", "--", *unit.command)
     # A separate process group: Ctrl-C then reaches each agent once, from us.
-    return subprocess.Popen(
-        argv, env=_build_environment(unit, rank), process_group=0, stdin=subprocess.DEVNULL
-    )
-
-
-def _build_environment(unit: UnitPlan, rank: int) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if name not in _OURS}
-    address = f"127.0.0.{rank + 1}"
-    return {
-        **kept,
-        **unit.options,
-        "RANK_ID": str(rank),
-        "UNIT_SIZE": str(unit.size),
-        "RANK_IP": address,
-        "COMM_IFNAME": "lo",
-        "MASTER_ADDRESS": "127.0.0.1",
-        "UNIT_HTTP_ADDRESS": f"{address}:{unit.port}",
-    }
+    environ = {**unit.make_environment(rank), **unit.options}
+    return subprocess.Popen(argv, env=environ, process_group=0, stdin=subprocess.DEVNULL)
 
 
 def _stop_agents(agents: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.operator import agent_client
+from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
 from unitagent.system.host_port import join_host_port
 from unitagent.system.safe_output import escape_json_value, print_text
@@ -32,7 +33,7 @@ def show_processes(settings: Settings, namespace: argparse.Namespace) -> int:
         )
     processes = agent_client.fetch_processes(settings.unit, settings.http_host, port, settings.keys)
     if processes is None:
-        there = join_host_port(settings.http_host, port)
+        there = join_host_port(resolve_wildcard(settings.http_host), port)
         raise UnitAgentError(
             f"no agent answers at {there}: run this command in a container of the Unit, or name its agent "
             "(--http-address HOST:PORT)"

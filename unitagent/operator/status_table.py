@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from unitagent.core.model import format_ranks
-from unitagent.core.summary import format_age
+from unitagent.core.model import format_age, format_ranks
 from unitagent.operator.history.event_text import format_time
 from unitagent.operator.terminal import Column, Style, format_columns
 from unitagent.system.safe_output import escape_json_value, escape_line
@@ -22,6 +21,7 @@ _COLUMNS = [
 ]
 _STATE = 1  # the column that is coloured
 _SEVERITIES = {"healthy": "good", "running": "good", "exited": "bad", "lost": "bad", "missing": "bad"}
+_PRECISE = 100.0  # seconds; tenths of older signs of life tell nothing
 _PLAIN = Style()
 
 
@@ -40,17 +40,24 @@ def format_table(
     """
     status = escape_json_value(status)
     summary = status["summary"]
-    lines = [style.paint(f"Unit {status['unit']}: {summary['message']}", summary["severity"])]
-    lines += [f"  {', '.join(summary['details'])}"] if summary["details"] else []
+    lines = style.wrap(f"Unit {status['unit']}: {summary['message']}", "", summary["severity"])
+    lines += style.wrap(", ".join(summary["details"]), "  ") if summary["details"] else []
     due = beat_due if status["store"]["connected"] else float("inf")
     lines += _format_instances(status["instances"], due, style)
-    lines += [_format_condition(one) for one in _select_conditions(status)]
-    lines += _format_secrets(status.get("secrets"))
-    lines += [f"warm files: this instance {files['message']}"] if (files := status.get("warm_files")) else []
-    lines += _format_past("last ordered restart", status.get("last_order"), now)
-    lines += _format_past("last failure", status["failure"], now)
+    for note in _list_notes(status, now):
+        lines += style.wrap(note)
     lines += [f"  | {escape_line(line)}" for line in output]
     return "\n".join(lines)
+
+
+def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
+    """Yield the sentences below the table."""
+    yield from map(_format_condition, _select_conditions(status))
+    yield from _format_secrets(status.get("secrets"))
+    if files := status.get("warm_files"):
+        yield f"warm files: this instance {files['message']}"
+    yield from _format_past("last ordered restart", status.get("last_order"), now)
+    yield from _format_past("last failure", status["failure"], now)
 
 
 def _format_instances(instances: Sequence[dict[str, Any]], due: float, style: Style) -> list[str]:
@@ -66,16 +73,24 @@ def _format_instances(instances: Sequence[dict[str, Any]], due: float, style: St
 def _make_row(one: dict[str, Any], state: str, due: float) -> list[str]:
     age = one["lease_seconds"]
     texts = (one["rank"], state, one["ip"] or "-", one["hostname"] or "-", one["generation"])
-    return [*map(str, texts), "-" if age is None else f"{age:.1f} s", _describe_silence(one, due)]
+    return [*map(str, texts), _format_last_sign(age), _describe_silence(one, due)]
+
+
+def _format_last_sign(age: float | None) -> str:
+    if age is None:
+        return "-"
+    return f"{age:.1f} s" if age < _PRECISE else format_age(age)
 
 
 def _select_conditions(seen: dict[str, Any]) -> list[dict[str, Any]]:
-    """Select what is not as it should be and does not stand in the summary yet."""
-    said = seen["summary"]["message"]
+    """Select what is not as it should be; the summary may have it already, and the table has absent ranks."""
+    summary = seen["summary"]["message"]
     return [
         one
         for one in seen.get("conditions", ())
-        if one["status"] == "False" and one["type"] != "Ready" and one["message"] not in said
+        if one["status"] == "False"
+        and one["type"] not in ("Ready", "RanksPresent")
+        and one["message"] not in summary
     ]
 
 
@@ -138,4 +153,4 @@ def _describe_silence(one: dict[str, Any], due: float) -> str:
         return "never joined"
     if over or age is None or age <= due:
         return ""
-    return f"{'lost' if one['state'] == 'lost' else 'silent'} for {age:.0f} s"
+    return f"{'lost' if one['state'] == 'lost' else 'silent'} for {format_age(age)}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
-from unitagent.errors import StoreError
+from unitagent.errors import StoreError, UnitAgentError
 from unitagent.operator import agent_client
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
@@ -16,6 +16,11 @@ from unitagent.store.address import LocationSource
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.limits import NAME_PATTERN
+
+_ELSEWHERE = (
+    "run this command in a container of the Unit, or name its agent (--http-address HOST:PORT), or the store "
+    "(UNIT_REDIS_URL)"
+)
 
 
 def has_store_url(settings: Settings) -> bool:
@@ -58,16 +63,27 @@ def explain_place(settings: Settings, error: StoreError) -> StoreError:
         seen = ask_own_agent(settings, settings.keys)
     except StoreError:
         return error
-    there = join_host_port(resolve_wildcard(settings.http_host), settings.http_port)
-    return (
-        error
-        if seen
-        else StoreError(
-            f"no agent answers at {there}, and no store is named",
-            "run this command in a container of the Unit, or name its agent (--http-address HOST:PORT), "
-            "or the store (UNIT_REDIS_URL)",
+    if seen:
+        return error
+    return StoreError(f"no agent answers at {_describe_agent(settings)}, and no store is named", _ELSEWHERE)
+
+
+def refuse_other_unit(settings: Settings, status: dict[str, Any] | None) -> None:
+    """Refuse the status of another Unit than the one that the command names.
+
+    Raises:
+        UnitAgentError: the agent that answered belongs to another Unit.
+
+    """
+    if status is not None and status.get("unit") != settings.unit:
+        raise UnitAgentError(
+            f"UNIT_ID={settings.unit}: the agent at {_describe_agent(settings)} belongs to Unit "
+            f"{status.get('unit')}; {_ELSEWHERE}"
         )
-    )
+
+
+def _describe_agent(settings: Settings) -> str:
+    return join_host_port(resolve_wildcard(settings.http_host), settings.http_port)
 
 
 def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> LocationSource:
@@ -83,8 +99,8 @@ def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Key
         leader = _find_proven_leader(settings, status, keys)
     else:
         leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
-    onlooker = replace(settings, rank=1, master_address=leader)
-    return locate_store(onlooker, "", keys).url
+    observer = replace(settings, rank=1, master_address=leader)
+    return locate_store(observer, "", keys).url
 
 
 def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:

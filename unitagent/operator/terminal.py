@@ -6,6 +6,7 @@ The invariant: only what stands here may control a terminal; all other text has 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 
 from unitagent.system.safe_output import print_verbatim
 
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of colours
+_MIN_WRAPPED = 40  # columns; narrower text would be harder to read than text that begins on a line of its own
+_MIN_ROOM = 10  # columns for a text, however narrow the terminal is
 _COLOURS = {"good": "32", "busy": "33", "bad": "31", "off": "2"}  # by severity
 _HOME, _CLEAR_LINE, _CLEAR_REST, _CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[H\x1b[2J"
 
@@ -34,6 +38,32 @@ class Style:
         """Colour a text by severity, where colours are wanted."""
         code = _COLOURS.get(severity) if self.coloured else None
         return text if code is None else f"\x1b[{code}m{text}\x1b[0m"
+
+    def fade(self, text: str) -> str:
+        """Replace the colours of a text by grey, where colours are wanted."""
+        return "\n".join(self.paint(_ESCAPES.sub("", line), "off") for line in text.split("\n"))
+
+    def wrap(self, text: str, head: str = "", severity: str = "", hang: int = 2) -> list[str]:
+        """Return the lines of ``head`` and ``text``, which is painted by severity.
+
+        They are wrapped at words, below the end of ``head`` if there is room. Without one, all lines but the
+        first are indented by ``hang`` columns.
+        """
+        if self.width is None:
+            return [head + self.paint(text, severity)]
+        import textwrap  # noqa: PLC0415 (only for terminals)
+
+        below = bool(head.strip()) and self.width - len(head) < _MIN_WRAPPED
+        blank = " " * (min(4, self.width // 4) if below else len(head))
+        room = max(_MIN_ROOM, self.width - len(blank))
+        further = "" if head.strip() else " " * hang
+        lines = textwrap.wrap(text, room, subsequent_indent=further, break_on_hyphens=False) or [""]
+        first, *rest = (self.paint(line, severity) for line in lines)
+        return (
+            [head.rstrip(), *(blank + line for line in (first, *rest))]
+            if below
+            else [head + first, *(blank + line for line in rest)]
+        )
 
 
 def detect_style(environ: Mapping[str, str] = os.environ) -> Style:
@@ -67,7 +97,7 @@ def cut_lines(lines: list[str], columns: int, rows: int) -> list[str]:
     """Return the first lines that fit, and how many more there are."""
     used = 0
     for number, line in enumerate(lines):
-        used += max(1, -(-len(line) // max(1, columns)))
+        used += max(1, -(-len(_ESCAPES.sub("", line)) // max(1, columns)))
         if used > rows:
             return [*lines[: max(0, number - 1)], f"… {len(lines) - number + 1} more lines"]
     return lines

@@ -27,8 +27,14 @@ from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
 from unitagent.operator.history.event_text import format_time
 from unitagent.operator.order_progress import OrderProgress
-from unitagent.operator.store_locator import ask_own_agent, find_directions, find_store_url, has_store_url
-from unitagent.operator.terminal import Screen, detect_style
+from unitagent.operator.store_locator import (
+    ask_own_agent,
+    find_directions,
+    find_store_url,
+    has_store_url,
+    refuse_other_unit,
+)
+from unitagent.operator.terminal import Screen, Style, detect_style
 from unitagent.settings import Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.protocol import Store, UnitSnapshot
@@ -59,16 +65,18 @@ def show_status(settings: Settings, namespace: argparse.Namespace) -> int:
         print_verbatim(_read_status(settings, keys, as_json=namespace.json) + "\n")
         return 0
     file = SecretFile(settings.secret_file, keys, _warn, _warn)
-    screen, shown = Screen(), ""
+    screen, style, shown, answered = Screen(), detect_style(), "", ""
     while True:
+        trouble = ""
         try:
-            shown, trouble = _read_status(settings, keys, as_json=namespace.json), ""
+            shown = _read_status(settings, keys, as_json=namespace.json)
+            answered = _format_clock()
         except UnitAgentError as error:
             trouble = escape_line(error)
         if namespace.json:
             _print_or_warn(shown, trouble)
         else:
-            screen.draw("\n".join(filter(None, (_describe_trouble(trouble, shown), shown))))
+            screen.draw(_mark_as_old(shown, answered, trouble, style) if trouble else shown)
         time.sleep(namespace.interval)
         asyncio.run(file.check_file())
 
@@ -80,10 +88,15 @@ def _print_or_warn(shown: str, trouble: str) -> None:
         print_verbatim(f"{shown}\n")
 
 
-def _describe_trouble(trouble: str, shown: str) -> str:
-    """Say that what is shown is old; nothing if it is not."""
-    old = "; what follows is the last answer" if shown else ""
-    return trouble and f"{time.strftime('%H:%M:%S')} {trouble}{old}"
+def _format_clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def _mark_as_old(shown: str, answered: str, trouble: str, style: Style) -> str:
+    """Put the reason above the last answer, if there was any, and grey it out."""
+    head = f"{_format_clock()} no answer; what follows is the last one, of {answered}" if shown else ""
+    lines = [*(style.wrap(head, severity="bad") if head else ()), *style.wrap(trouble, severity="bad")]
+    return "\n".join([*lines, style.fade(shown)] if shown else lines)
 
 
 def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
@@ -102,6 +115,7 @@ async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any]
     output.
     """
     seen = None if has_store_url(settings) else await asyncio.to_thread(ask_own_agent, settings, keys)
+    refuse_other_unit(settings, seen)
     try:
         store = _open_store(settings, seen, keys)
     except StoreError:

@@ -44,7 +44,7 @@ from unitagent.probes.answers import (
 )
 from unitagent.probes.fair_queue import FairQueue
 from unitagent.probes.process_sampler import ProcessSampler
-from unitagent.probes.unit_list import UnitAnswers, is_unit_path
+from unitagent.probes.unit_list import UnitAnswers
 from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
     from unitagent.probes.answers import Answers, ProcessFields
     from unitagent.probes.log_answers import LogAnswers
-    from unitagent.probes.unit_list import UnitSource
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class ProbeServer:
     Args:
         answers: of this agent.
         keys: that answers to peers are signed with; None for none.
-        units: of the store, where the page shows them all.
+        units: what the page shows of the store; None without a page.
         hosts: the names by which it may be asked.
         size: of the Unit, whose instances may all hold a connection.
 
@@ -78,13 +77,13 @@ class ProbeServer:
         self,
         answers: Answers,
         keys: Keyring | None = None,
-        units: UnitSource | None = None,
+        units: UnitAnswers | None = None,
         hosts: AllowedHosts | None = None,
         size: int = 1,
     ) -> None:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
-        self._units = None if units is None else UnitAnswers(units)
+        self._units = units
         self._processes = ProcessSampler(answers.processes)
         self._keys = keys if keys is not None else Keyring()
         self._clients = ClientTable(compute_connection_limit(size), self._answers.peers)
@@ -140,7 +139,7 @@ class ProbeServer:
             _get_header(headers, CHALLENGE_HEADER),
             _get_header(headers, PROOF_HEADER),
         )
-        if self._units is not None and is_unit_path(parsed.method, parsed.path):
+        if self._units is not None and self._units.answers_path(parsed.method, parsed.path):
             return self._units.answer_path(parsed.path)
         if parsed.method in {"GET", "HEAD"}:
             if parsed.path == PROCESSES:

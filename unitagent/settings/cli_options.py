@@ -6,6 +6,7 @@ where the text comes from.
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,22 +15,32 @@ from unitagent.settings.variables import GROUPS, VARIABLES, Variable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 PREFIX = "variable_"
 
 
-def add_arguments(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Add an option for every variable that may have one, in groups; some commands have no use for one."""
+def add_arguments(
+    parser: argparse.ArgumentParser, shown: Container[str] | None = None, without: Container[str] = ()
+) -> None:
+    """Add an option for every variable that may have one, in groups.
+
+    Args:
+        parser: of a command.
+        shown: the variables that the help text has; None for all.
+        without: those that the command has no use for.
+
+    """
+    usual = parser.add_argument_group("usual settings") if shown is not None else None
     for title, rows in GROUPS.items():
-        group = parser.add_argument_group(title)
+        group = usual or parser.add_argument_group(title)
         for row in rows:
             if row.flag and row.name not in without:
                 group.add_argument(
                     row.flag,
                     dest=PREFIX + row.name,
                     metavar=_choose_metavar(row),
-                    help=_format_help(row),
+                    help=_format_help(row) if shown is None or row.name in shown else SUPPRESS,
                     nargs="?" if row.is_switch else None,
                     const="true" if row.is_switch else None,
                 )
@@ -81,6 +92,6 @@ def _choose_metavar(row: Variable) -> str:
 
 def _format_help(row: Variable) -> str:
     default = row.known or row.default
-    choice = f": {row.kind.accepted}" if row.kind.choice else ""
+    choice = f": {row.kind.accepted}" if row.kind.words and not row.is_switch else ""
     notes = f"[env: {row.name}]" + (f" [default: {default}]" if default else "")
     return f"{row.meaning}{choice} {notes}".replace("%", "%%")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent.discovery.service_file import SHELL, ServiceFile
 from unitagent.errors import ConfigurationError, RefusalError
+from unitagent.setting_parsers import suggest_word
 from unitagent.settings import Resolved, Settings, sources, validation
 from unitagent.settings.sources import SourcedText
 from unitagent.settings.variables import FIELDS, VARIABLES
@@ -184,9 +185,10 @@ class _Resolution:
             except ValueError as error:
                 otherwise = f"; unset it for the default {variable.default}" if variable.default else ""
                 reason = f" ({error})" if isinstance(error, RefusalError) else ""
+                hint = suggest_word(raw.text, variable.kind.words, 0.6)
                 self.problems.append(
                     f"{name}={variable.mask_value(raw.text)!r} ({raw.source}): "
-                    f"must be {variable.kind.accepted}{reason}{otherwise}"
+                    f"must be {variable.kind.accepted}{reason}{otherwise}{hint}"
                 )
         return parsed
 

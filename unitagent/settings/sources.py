@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from unitagent.discovery import platforms, service_file
 from unitagent.errors import ConfigurationError
+from unitagent.setting_parsers import suggest_word
 from unitagent.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
@@ -157,7 +158,4 @@ def find_unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 def suggest_variable(name: str) -> str:
     """Suggest the variable that a mistyped one resembles, if one does."""
-    from difflib import get_close_matches  # noqa: PLC0415 - 2 ms that only a mistake costs
-
-    near = get_close_matches(name, VARIABLES, n=1, cutoff=0.8)
-    return f"; did you mean {near[0]}?" if near else ""
+    return suggest_word(name, VARIABLES, 0.8)

@@ -32,13 +32,13 @@ class ValueType:
     Attributes:
         parse: raises ``ValueError`` for a text that is not accepted.
         accepted: what follows "must be" in an error message.
-        choice: ``accepted`` lists every accepted text.
+        words: all accepted texts, if ``accepted`` lists them; those of a boolean are the ones to offer.
 
     """
 
     parse: Callable[[str], Any]
     accepted: str
-    choice: bool = False
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ SECRET = ValueType(
 SHELL = ValueType(setting_parsers.parse_text, "a shell command in one line")
 PATH = ValueType(setting_parsers.parse_text, "a file's path")
 ABSOLUTE = ValueType(setting_parsers.parse_absolute_path, "an absolute path")
-BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
+BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)", ("true", "false"))
 SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
 SPARES = ValueType(setting_parsers.make_integer_parser(0, 64), "an integer from 0 to 64")
 RANK = ValueType(setting_parsers.parse_rank, "an integer from 0 to 1023, or auto")
@@ -136,14 +136,16 @@ STORE = ValueType(
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
     "or redis+cluster://host:port,host:port, with / @ : ? and # in a password percent-encoded",
 )
-MODE = ValueType(lambda text: Mode(text.lower()), "service or job", choice=True)
-RESTART = ValueType(lambda text: Restart(text.lower()), "inplace or recreate", choice=True)
 
 
-def _one_of(*words: str) -> ValueType:
+def _one_of(*words: str, parse: Callable[[str], Any] | None = None) -> ValueType:
     return ValueType(
-        setting_parsers.make_choice_parser(*words), ", ".join(words[:-1]) + " or " + words[-1], choice=True
+        parse or setting_parsers.make_choice_parser(*words), setting_parsers.join_words(words), words
     )
+
+
+MODE = _one_of(*Mode, parse=lambda text: Mode(text.lower()))
+RESTART = _one_of(*Restart, parse=lambda text: Restart(text.lower()))
 
 
 def _variable(

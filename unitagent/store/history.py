@@ -84,6 +84,10 @@ class UnitHistory:
         """Read what follows a page's last event; from the beginning without one."""
         return await self._connection.execute(lambda connection: self._read_page(connection, after))
 
+    async def read_latest(self, count: int) -> HistoryPage:
+        """Read the last events, as many as ``count``."""
+        return await self._connection.execute(lambda connection: self._read_backwards(connection, count))
+
     async def holds(self, entry: bytes) -> bool:
         """Whether a page's last event is still there: a store that came back empty has none of them."""
         return await self._connection.execute(lambda connection: self._holds_entry(connection, entry))
@@ -101,17 +105,29 @@ class UnitHistory:
             return False
 
     async def _read_page(self, connection: AbstractConnection, after: bytes) -> HistoryPage:
-        seconds, micros = await send_command(connection, "TIME")
         begin = b"(" + after if after else b"-"
+        now, entries = await self._read_range(connection, "XRANGE", begin, "+", _PAGE)
+        last = entries[-1][0] if entries else after
+        return HistoryPage(tuple(self._decode_entries(entries)), last, now)
+
+    async def _read_backwards(self, connection: AbstractConnection, count: int) -> HistoryPage:
+        now, entries = await self._read_range(connection, "XREVRANGE", b"+", "-", count)
+        last = entries[0][0] if entries else b""
+        return HistoryPage(tuple(self._decode_entries(entries[::-1])), last, now)
+
+    async def _read_range(
+        self, connection: AbstractConnection, command: str, begin: bytes, end: str, count: int
+    ) -> tuple[float, list[Any]]:
+        """Return the store's clock, in seconds since the epoch, and the entries."""
+        seconds, micros = await send_command(connection, "TIME")
         try:
-            entries = await send_command(connection, "XRANGE", self._key, begin, "+", "COUNT", _PAGE)
+            entries = await send_command(connection, command, self._key, begin, end, "COUNT", count)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             self._warn_of_type("something else")
             entries = []
-        last = entries[-1][0] if entries else after
-        return HistoryPage(tuple(self._decode_entries(entries)), last, int(seconds) + int(micros) / 1e6)
+        return int(seconds) + int(micros) / 1e6, entries
 
     def _decode_entries(self, entries: Sequence[Any]) -> Iterator[HistoryEvent]:
         for _, fields in entries:

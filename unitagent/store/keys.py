@@ -11,7 +11,7 @@ KEPT_EVENTS = 5000  # of a Unit's history, about 2 MB
 # All that an agent or an operator asks of a server, in the words of an ACL.
 PERMISSIONS = (
     "+evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl "
-    "+expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange"
+    "+expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange +xrevrange"
 )
 SELECT = "+select"  # additionally, for a database other than 0
 CLUSTER = "+cluster|slots"  # additionally, on the nodes of a Cluster

@@ -4,7 +4,7 @@ The least that a server must permit to the Unit NAME, as a line for its ACL::
 
     user unitagent-NAME on >PASSWORD ~unitagent:{NAME}:* ~unitagent:{registry}:units &unitagent:{NAME}:*
       +evalsha +eval +type +del +hget +hmget +hset +hsetnx +hdel +time +zadd +zscore +zrangebyscore +ttl
-      +expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange
+      +expire +publish +subscribe +ping +hgetall +get +set +xadd +xrange +xrevrange
 
 with ``+select`` when the URL names a database other than 0 and ``+cluster|slots`` on a Cluster; of Sentinels
 no more is asked than ``+ping +sentinel|get-master-addr-by-name``.

@@ -3,6 +3,11 @@
 A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to processes that
 left the group), a grace period, then SIGKILL to every descendant, repeated until the reaper has its proof. A
 process that survives SIGKILL (state D: stuck in a driver) is reported, and not waited for.
+
+This is the place where a workload is killed: on the action ``Stop`` of the core, which follows a failure, a
+drain, an order or isolation. Two others only act where this one cannot. :mod:`watchdog`, a process of its
+own, kills the workload of an agent that hangs, or that was itself killed. :mod:`leftovers` kills what an
+agent and its watchdog left behind, when the next agent of the rank starts.
 """
 
 from __future__ import annotations

@@ -163,6 +163,7 @@ def _list_commands(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
     yield "ZSCORE", spare, "none"
     yield "ZRANGEBYSCORE", spare, 0, 0
     yield "XRANGE", spare, "-", "+"
+    yield "XREVRANGE", spare, "+", "-"
     yield "XADD", spare, "NOMKSTREAM", "*", "field", "value"
     yield "DEL", spare
     yield "HDEL", spare, "none"

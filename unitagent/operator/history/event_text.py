@@ -7,12 +7,25 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from unitagent.core.history import EventKind, HistoryEvent, describe_event
+from unitagent.operator.terminal import Style
 from unitagent.setting_parsers import make_seconds_parser
 from unitagent.system import safe_output
 
 ACCEPTED = "a duration such as 30s, 10m, 2h, 1d or plain seconds, or a time such as 2026-01-31T09:30"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _WIDEST = max(map(len, EventKind))
+_SEVERITIES = {
+    EventKind.READY: "good",
+    EventKind.FAILURE: "bad",
+    EventKind.ISOLATED: "bad",
+    EventKind.FENCED: "bad",
+    EventKind.ORDER: "busy",
+    EventKind.RESTART: "busy",
+    EventKind.DRAIN: "busy",
+    EventKind.STORE_LOST: "busy",
+    EventKind.GAP: "busy",
+}
+_PLAIN = Style()
 
 
 def parse_since(text: str, now: float) -> float:
@@ -51,11 +64,13 @@ def format_time(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
 
 
-def format_event(event: HistoryEvent) -> str:
+def format_event(event: HistoryEvent, style: Style = _PLAIN) -> str:
     """Format an event for people: time, generation, rank, kind and a sentence."""
     place = f"gen {event.generation:<3} rank {event.rank:<3}"
-    detail = safe_output.escape_line(event.detail)
-    return f"{format_time(event.at)}  {place} {event.kind:<{_WIDEST}}  {detail}"
+    head = f"{format_time(event.at)}  {place} {event.kind:<{_WIDEST}}  "
+    first, *rest = style.wrap(safe_output.escape_line(event.detail), head)
+    painted = style.paint(event.kind, _SEVERITIES.get(event.kind, ""))
+    return "\n".join([first.replace(f" {event.kind}", f" {painted}", 1), *rest])
 
 
 def format_event_json(event: HistoryEvent) -> str:

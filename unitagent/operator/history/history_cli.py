@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from unitagent.agent.secret_rotation import SecretFile
@@ -14,12 +15,13 @@ from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator.history import event_text
 from unitagent.operator.history.timeline import Timeline, build_timeline
 from unitagent.operator.store_locator import find_store_url
+from unitagent.operator.terminal import detect_style
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource, StoreLocation
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
-from unitagent.system.safe_output import print_text, print_warning
+from unitagent.system.safe_output import print_verbatim, print_warning
 
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _EVERY = 0.5  # seconds between two reads
@@ -53,7 +55,8 @@ class HistoryReader:
 
 def show_events(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print the history, and with ``--follow`` new events as they happen."""
-    form = event_text.format_event_json if namespace.json else event_text.format_event
+    style = detect_style()
+    form = event_text.format_event_json if namespace.json else partial(event_text.format_event, style=style)
     asyncio.run(_print_events(settings, namespace.since, form, follow=namespace.follow))
     return 0
 
@@ -73,7 +76,7 @@ async def _print_events(
             while True:
                 for event in events:
                     if since is None or event.at >= since:
-                        print_text(words(event))
+                        print_verbatim(words(event) + "\n")
                 if not follow:
                     return
                 events = await _wait_for_events(reader)
@@ -112,7 +115,8 @@ def show_timeline(settings: Settings, namespace: argparse.Namespace) -> int:
         from unitagent.operator.history.timeline import draw_chart  # noqa: PLC0415
 
         if line.ranks:
-            print_text(draw_chart(settings.unit, line, shutil.get_terminal_size().columns))
+            width = shutil.get_terminal_size().columns
+            print_verbatim(draw_chart(settings.unit, line, width, detect_style()) + "\n")
         return 0
     from unitagent.operator.history.svg import draw_svg  # noqa: PLC0415
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
 from unitagent.operator.history.event_text import format_time
+from unitagent.operator.terminal import Style
 from unitagent.system import safe_output
 
 FAULT, GAP = "X", "!"
@@ -22,6 +24,14 @@ LETTERS = {
     InstanceState.EXITED: "_",
     InstanceState.LOST: "?",
 }
+_SEVERITIES = {
+    **{LETTERS[state]: "good" for state in (InstanceState.HEALTHY, InstanceState.RUNNING)},
+    **{LETTERS[state]: "bad" for state in (InstanceState.EXITED, InstanceState.LOST)},
+    FAULT: "bad",
+    GAP: "busy",
+}
+_BLANK = "\N{NO-BREAK SPACE}"  # where a line must not be wrapped
+_PLAIN = Style()
 _DEPTH = {state: depth for depth, state in enumerate(LETTERS)}
 _MIN_WIDTH = 20  # letters per row, however narrow the terminal is
 
@@ -124,22 +134,34 @@ def _find_generations(events: Sequence[HistoryEvent]) -> Iterator[tuple[int, flo
             yield highest, event.at
 
 
-def draw_chart(unit: str, line: Timeline, width: int) -> str:
+def draw_chart(unit: str, line: Timeline, width: int, style: Style = _PLAIN) -> str:
     """Draw a timeline, ``width`` letters wide: a row per rank, with a letter for the worst state in each
     interval.
     """
     label = f"rank {max(line.ranks, default=0)} "
     scale = _Scale(line, max(_MIN_WIDTH, width - len(label)))
-    head = (
-        f"Unit {unit}: {format_time(line.begin)} to {format_time(line.end)}, a letter is {scale.step:.3g} s"
-    )
-    rows = [head, f"{'gen':<{len(label)}}{scale.draw_generations()}".rstrip()]
-    rows += [f"{f'rank {rank}':<{len(label)}}{scale.draw_row(rank)}".rstrip() for rank in line.ranks]
-    marks = (f"{FAULT} failure", f"{GAP} gap")
-    rows.append("  ".join([*(f"{letter} {state}" for state, letter in LETTERS.items()), *marks]))
+    begin, end = format_time(line.begin), format_time(line.end)
+    rows = style.wrap(f"Unit {unit}: {begin} to {end}, a letter is {scale.step:.3g} s")
+    rows.append(f"{'gen':<{len(label)}}{scale.draw_generations()}".rstrip())
+    for rank in line.ranks:
+        letters = _paint_letters(scale.draw_row(rank).rstrip(), style)
+        rows.append(f"{f'rank {rank}':<{len(label)}}{letters}".rstrip())
+    rows += _format_legend(style)
     for mark, events in ((FAULT, line.faults), (GAP, line.gaps)):
-        rows += [f"{mark} {format_time(one.at)}  {safe_output.escape_line(one.detail)}" for one in events]
+        for one in events:
+            rows += style.wrap(safe_output.escape_line(one.detail), f"{mark} {format_time(one.at)}  ")
     return "\n".join(rows)
+
+
+def _paint_letters(row: str, style: Style) -> str:
+    runs = ((severity, "".join(run)) for severity, run in groupby(row, key=_SEVERITIES.get))
+    return "".join(style.paint(run, severity or "") for severity, run in runs)
+
+
+def _format_legend(style: Style) -> list[str]:
+    marks = [*((letter, state.value) for state, letter in LETTERS.items()), (FAULT, "failure"), (GAP, "gap")]
+    lines = style.wrap("  ".join(f"{letter}{_BLANK}{name}" for letter, name in marks), hang=0)
+    return [line.replace(_BLANK, " ") for line in lines]
 
 
 class _Scale:
