@@ -101,6 +101,9 @@ def _list_options(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
 
 def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
     """Split off the workload's command, whose options are not ours."""
+    if argv[:1] == ["doctor"] and "--" in argv:
+        at = argv.index("--")
+        return argv[:at], argv[at + 1 :]
     if not argv or argv[0] not in _WITH_COMMAND:
         return argv, []
     from unitagent.settings.cli_options import split_command  # noqa: PLC0415
@@ -297,7 +300,7 @@ COMMANDS: dict[str, Command] = {
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),
     "doctor": (commands.run_doctor, _doctor_arguments,
                "Check this container before a start; each problem comes with a remedy.",
-               "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]"),
+               "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS] [-- COMMAND [ARG...]]"),
     "render": (commands.render_manifest, _render_arguments,
                "Render a service file as manifests for Compose, Swarm or a LeaderWorkerSet.", None),
     "endpoints": (commands.show_endpoints, _endpoints_arguments,

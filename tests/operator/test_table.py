@@ -121,3 +121,10 @@ def test_colours_follow_the_severity_and_hostile_text_brings_none() -> None:
 
 def test_a_unit_of_which_no_rank_is_known_has_a_head_and_no_rows() -> None:
     assert lines(instances=[])[2].split() == ["rank", "state", "address", "host", "gen", "seen"]
+
+
+def test_how_it_was_started_is_told_where_that_could_be_in_two_ways() -> None:
+    told = "rank 0 started cold: its gate has ended; its next start is warm"
+    assert f"start: {told}" in lines(start={"message": told})
+    assert not any(line.startswith("start:") for line in lines(start={"message": None}))
+    assert not any(line.startswith("start:") for line in lines(start=None))

@@ -47,6 +47,7 @@ def format_table(
     lines += [_format_condition(one) for one in _select_conditions(status)]
     lines += _format_secrets(status.get("secrets"))
     lines += [f"warm files: this instance {files['message']}"] if (files := status.get("warm_files")) else []
+    lines += _format_start(status.get("start"))
     lines += _format_past("last ordered restart", status.get("last_order"), now)
     lines += _format_past("last failure", status["failure"], now)
     lines += [f"  | {escape_line(line)}" for line in output]
@@ -77,6 +78,11 @@ def _select_conditions(seen: dict[str, Any]) -> list[dict[str, Any]]:
         for one in seen.get("conditions", ())
         if one["status"] == "False" and one["type"] != "Ready" and one["message"] not in said
     ]
+
+
+def _format_start(start: dict[str, Any] | None) -> list[str]:
+    """Format how the workload was started; nothing where there is only one way."""
+    return [f"start: {start['message']}"] if start and start.get("message") else []
 
 
 def _format_past(what: str, event: dict[str, Any] | None, now: float) -> list[str]:

@@ -323,7 +323,8 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     gc.freeze()
     seconds = round(time.monotonic() - began, 3)
     absent = ", ".join(image.absent)[:_LONGEST]
-    link.sendall(json.dumps({"ready": seconds, "modules": len(sys.modules), "absent": absent}).encode())
+    report = {"ready": seconds, "cpu": round(time.process_time(), 3), "modules": len(sys.modules)}
+    link.sendall(json.dumps({**report, "absent": absent}).encode())
     return image
 
 

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,8 @@ class Gate:
         plan: what it was built for.
         pid: of the gate; 0 once it has ended.
         waiting: pid of the process that waits for a job; None if there is none.
+        import_seconds: CPU time of the gate's imports.
+        fork_seconds: from the request for the process that waits until it did.
 
     """
 
@@ -110,6 +113,8 @@ class Gate:
         self.plan = plan
         self.pid = 0
         self.waiting: int | None = None
+        self.import_seconds = self.fork_seconds = 0.0
+        self._asked = 0.0
         self._reaper, self._inherited, self._on_end = reaper, inherited, on_end
         self._link: socket.socket | None = None
         self._stderr = -1
@@ -224,6 +229,7 @@ class Gate:
         if "refused" in report:
             self._fail(str(report["refused"]))
             return
+        self.import_seconds = float(report["cpu"])
         absent = f", without {report['absent']}" if report["absent"] else ""
         what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{absent}"
         _log.info("the next start is warm: %s", what)
@@ -241,6 +247,7 @@ class Gate:
             except OSError as error:
                 self._fail(f"its gate does not answer: {error}")
                 return
+        self._asked = time.monotonic()
         self._limit_wait(_FORK_SECONDS, self._why)
 
     def _take_process(self, pid: int) -> None:
@@ -251,6 +258,7 @@ class Gate:
             self._fail("the process that its gate forked has ended")
             return
         self.waiting, self._why = pid, ""
+        self.fork_seconds = time.monotonic() - self._asked
         self._reaper.watch_child(pid, self._on_waiting_exit, service=True)
 
     def _on_waiting_exit(self, ended: Exit) -> None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unitagent.errors import CommandError
-from unitagent.system import procfs, working_directory
+from unitagent.system import procfs, redaction, working_directory
 from unitagent.workload import warm_gate, warm_process
 from unitagent.workload.environment import MARKER
 from unitagent.workload.python_command import PythonCommand, UnresolvedError, resolve_python, resolve_warm
@@ -30,15 +31,32 @@ _log = logging.getLogger(__name__)
 
 _FAILURES = 2  # in a row; then there are no more gates
 _LOOK = 0.02
+_LONGEST = 500  # characters of a reason
 _SPAWNED = "--multiprocessing-fork"
 
 
 @dataclass(frozen=True, slots=True)
 class StartReport:
-    """How the workload was started; ``why`` it was cold."""
+    """How the workload was started.
+
+    Attributes:
+        warm: from a process of the gate, else by an exec.
+        why: it was cold; empty if it was not.
+        fork_seconds: that the fork took, most of which came before the start, and the start; None if cold.
+        saved_seconds: CPU time of the imports that the gate has done for it; None if cold.
+
+    """
 
     warm: bool
     why: str = ""
+    fork_seconds: float | None = None
+    saved_seconds: float | None = None
+
+    def describe(self) -> str:
+        """Return ``cold: WHY``, or ``warm`` with its times."""
+        if not self.warm:
+            return f"cold: {self.why}"
+        return f"warm (forked in {self.fork_seconds:.3f} s; {self.saved_seconds:.1f} s of imports saved)"
 
 
 class WarmStarter:
@@ -106,12 +124,15 @@ class WarmStarter:
         try:
             pid = self._start_warm(argv, env, stderr)
         except Exception as error:  # noqa: BLE001  # whatever it is, a cold start is as good as ever
-            self.report = StartReport(warm=False, why=str(error))
-            _log.info("the workload starts cold: %s", error)
+            self.report = StartReport(warm=False, why=_shorten(str(error) or repr(error)))
+            _log.info("the workload starts %s", self.report.describe())
             return None
-        self.report, self._proven = StartReport(warm=True), False
-        _log.info("the workload starts warm, as process %d", pid)
+        self._proven = False
         return pid
+
+    def explain_next(self) -> str:
+        """Return why the next start would be cold; empty if it would be warm."""
+        return self._why if self._gate is None else self._gate.explain_absence()
 
     async def wait_until_settled(self, seconds: float) -> None:
         """Wait until a start would be warm, or there is no gate, at most this long."""
@@ -172,13 +193,19 @@ class WarmStarter:
             handles[2] = stderr
         if len(handles) > warm_gate.MOST_DESCRIPTORS:
             raise UnresolvedError(f"it inherits {len(handles)} descriptors")
+        began = time.monotonic()
         job = self._describe_job(command, env, gate.plan.learned, sorted(handles))
+        forked, saved = gate.fork_seconds, gate.import_seconds
         try:
             fds = [handles[number] for number in sorted(handles)]
-            return gate.start_process(job, fds, self._answer_seconds)
+            pid = gate.start_process(job, fds, self._answer_seconds)
         except OSError as error:
             self._drop_gate(str(error) or repr(error))
             raise
+        took = round(forked + time.monotonic() - began, 3)
+        self.report = StartReport(warm=True, fork_seconds=took, saved_seconds=saved)
+        _log.info("the workload starts %s, as process %d", self.report.describe(), pid)
+        return pid
 
     def _describe_job(
         self, command: PythonCommand, env: Mapping[str, str], learned: Mapping[str, str], numbers: list[int]
@@ -218,6 +245,11 @@ class WarmStarter:
         self._why = why
         if self._failures >= _FAILURES:
             self._why = f"warm start is off after {self._failures} failures: {why}"
+
+
+def _shorten(why: str) -> str:
+    """Make a line of a reason that may quote an exception of the engine's, for everyone to read."""
+    return redaction.redact_text(" ".join(why.split()))[:_LONGEST]
 
 
 def _is_inherited(number: int) -> bool:
