@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -349,7 +350,7 @@ GOOD = WarmStart("/usr/bin/python3", (3, 11), ("a", "b"), (), (), "", shows_envi
         ({"shows_environment": False}, OK, "/proc/PID/environ will show the environment of the gate"),
     ],
 )
-def test_warm_starts(changes: dict[str, object], verdict: Severity, told: str) -> None:
+def test_warm_starts(changes: dict[str, Any], verdict: Severity, told: str) -> None:
     found = judge_warm(dataclasses.replace(GOOD, **changes))
     assert verdicts([found]) == {"warm": verdict}
     assert told in found.detail

@@ -52,6 +52,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--touch", type=Path, help="a file to change before each start")
     parser.add_argument("--mutant", nargs=2, metavar=("OLD", "NEW"), help="a change of the gate's source")
+    parser.add_argument(
+        "--blame", type=int, default=0, help="the start that has failed; the others are ready"
+    )
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -64,6 +67,7 @@ class Harness:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)  # before there is a second thread
         self.reaper = Reaper()
         self.stop_asked = asyncio.Event()
+        self.starts = 0
         if options.mutant:
             self.mutate_gate(*options.mutant)
         self.service = 0
@@ -75,6 +79,8 @@ class Harness:
             if options.warm
             else None
         )
+        if self.warm is not None and options.mutant:
+            self.warm._read_record = lambda: None  # type: ignore[method-assign]  # so the gate stays the same
         self.workload = Workload(
             self.reaper,
             self.born,
@@ -126,7 +132,8 @@ class Harness:
 
     async def disturb(self, warm: WarmStarter) -> None:
         gate = warm._gate
-        self.tell("settled", gate=gate and gate.pid, waiting=gate and gate.waiting)
+        plan = gate and {"late": gate.plan.late, "learned": sorted(gate.plan.learned)}
+        self.tell("settled", gate=gate and gate.pid, waiting=gate and gate.waiting, **(plan or {}))
         if self.options.touch:
             self.options.touch.write_text(self.options.touch.read_text() + "# changed\n")
         if self.options.strike and gate is not None and gate.waiting is not None:
@@ -172,6 +179,11 @@ class Harness:
         self.tell("spawned", pid=pid)
         if self.warm is not None and self.warm.report is not None:
             self.tell("start", warm=self.warm.report.warm, why=self.warm.report.why)
+            self.starts += 1
+            if self.options.blame == self.starts:
+                self.warm.note_failure()
+            elif self.options.blame:
+                self.warm.confirm_ready()
         if self.options.usage:
             self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())

@@ -60,6 +60,7 @@ _NEVER_WARM = {
     "why": "UNIT_WARM=off",
     "fork_seconds": None,
     "saved_seconds": None,
+    "late_imports": {},
     "next": {"kind": "cold", "why": "UNIT_WARM=off"},
     "message": None,
 }

@@ -69,6 +69,7 @@ class WarmStarts:
             "why": report.why,
             "fork_seconds": report.fork_seconds,
             "saved_seconds": report.saved_seconds,
+            "late_imports": self.starter.count_late_imports(),
             "next": {"kind": _KINDS[not why], "why": why},
             "message": f"rank {rank} started {report.describe()}; its next start is {following}",
         }

@@ -46,6 +46,7 @@ from unitagent.workload.warm_process import (
     prepare_program,
     read_environment,
 )
+from unitagent.workload.warm_record import Record
 
 NAME, WAITING, TEMPLATE = "unit-gate", "unit-waiting", "unit-template"
 FORK, JOB, CONFIRMED = b"fork", b"job", b"ok"
@@ -160,8 +161,8 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
         raise OSError(answer.decode(errors="replace") or "it ended")
 
 
-def take_job(image: Image, conversation: socket.socket) -> Callable[[], object]:
-    """Wait for a job, become what it says, and return the call that runs it.
+def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], object], bool]:
+    """Wait for a job, become what it says, and return the call that runs it, and whether it was spawned.
 
     Ends this process if there is no job, or if it cannot do it.
     """
@@ -182,7 +183,7 @@ def take_job(image: Image, conversation: socket.socket) -> Callable[[], object]:
         finally:
             os._exit(1)
     conversation.close()
-    return program
+    return program, bool(job["spawned"])
 
 
 def move_up(link: socket.socket) -> socket.socket:
@@ -200,8 +201,12 @@ def move_up(link: socket.socket) -> socket.socket:
 class Spawner:
     """Spawns multiprocessing's children from the template of one process, its owner."""
 
-    def __init__(self, image: Image, link: socket.socket) -> None:
-        self._image, self._link = image, move_up(link)  # the owner's descriptors have the numbers as cold
+    def __init__(self, image: Image, record: Record, link: socket.socket) -> None:
+        self._image, self._record, self._link = (
+            image,
+            record,
+            move_up(link),
+        )  # the owner's descriptors have the numbers as cold
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._stock: Any = util.spawnv_passfds
@@ -212,6 +217,7 @@ class Spawner:
         words = [os.fsdecode(word) for word in args]
         if len(words) < 3 or not words[-2].startswith(_SPAWN_MAIN):  # noqa: PLR2004
             return int(self._stock(path, args, passfds))  # not a process of the user's
+        self._record.note_environment(read_environment())
         numbers = sorted({*map(int, passfds), *(n for n in range(3) if describe_descriptor(n))})
         why = self._explain_cold(path, numbers)
         if not why:
@@ -309,7 +315,7 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     image.set_first_path(plan["path"])
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that a daemon of an import is found, too
     try:
-        image.import_modules(plan["modules"])
+        image.import_modules(plan["modules"], plan["late"])
         image.check_clean({0, 1, 2, link.fileno()})
     except NotCleanError as error:
         link.sendall(json.dumps({"refused": str(error)[:_LONGEST]}).encode())
@@ -331,21 +337,23 @@ def build_image(plan: Job, link: socket.socket) -> Image:
 def main() -> Callable[[], object]:
     """Serve the agent; return, in each process that is forked for a job, the call that runs it."""
     link = socket.socket(fileno=int(sys.argv[1]))
-    for name in (__name__, Image.__module__):
+    for name in (__name__, Image.__module__, Record.__module__):
         del sys.modules[name]  # the command sees none of it
     with open(int(sys.argv[2]), encoding="utf-8") as file:
         plan = json.load(file)
+    record = Record(int(sys.argv[4]))
     image = build_image(plan, link)
     conversation = serve(link)
     while True:
-        program = take_job(image, conversation)
-        template = fork_template(image)
+        program, spawned = take_job(image, conversation)
+        template = fork_template(image, record)
         if template is None:
+            record.follow_imports(int(spawned))
             return program
         conversation = serve(template)
 
 
-def fork_template(image: Image) -> socket.socket | None:
+def fork_template(image: Image, record: Record) -> socket.socket | None:
     """Fork a template for what this process will spawn; return the link to its owner in that alone.
 
     It is out of the group of its owner and has nothing of it open. If there can be none, all is spawned cold.
@@ -355,7 +363,7 @@ def fork_template(image: Image) -> socket.socket | None:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if fork_hidden():
             its.close()
-            Spawner(image, mine)
+            Spawner(image, record, mine)
             return None
     except OSError:
         return None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitagent.system import procfs, working_directory
-from unitagent.workload import warm_gate, warm_process
+from unitagent.workload import warm_gate, warm_process, warm_record
 from unitagent.workload.environment import MARKER, OF_GENERATION
 from unitagent.workload.python_command import PythonCommand
 
@@ -35,7 +35,8 @@ _log = logging.getLogger(__name__)
 _FORK_SECONDS = 2.0
 _IMPORT_SECONDS = 600.0
 _ROOM = 4096  # bytes by which the command line of a later generation may be longer
-_CODE = (warm_process.__name__, warm_gate.__name__)  # in the order in which one imports the other
+# in the order in which one imports the others
+_CODE = (warm_process.__name__, warm_record.__name__, warm_gate.__name__)
 # The gate's code comes through a descriptor: a bundle has no file of it, and the engine's Python no package.
 _BOOT = """
 import json, sys, types
@@ -55,6 +56,7 @@ class GatePlan:
         modules: what it imports.
         environment: what its generations are given, without what is new in each.
         learned: what multiprocessing's children were given; empty if none were seen.
+        late: what it imports besides, because earlier warm starts have imported it themselves.
 
     """
 
@@ -62,6 +64,7 @@ class GatePlan:
     modules: tuple[str, ...]
     environment: Mapping[str, str]
     learned: Mapping[str, str]
+    late: tuple[str, ...] = ()
 
     def explain_mismatch(self, command: PythonCommand, env: Mapping[str, str]) -> str:
         """Return why this start cannot come from the gate; empty if it can."""
@@ -77,7 +80,8 @@ class GatePlan:
 
     def covers(self, other: GatePlan) -> bool:
         """Whether a gate of this plan is as good as one of another: what was learned first is good enough."""
-        same = self.modules == other.modules and bool(self.learned) >= bool(other.learned)
+        same = self.modules == other.modules
+        same = same and bool(self.learned) >= bool(other.learned) and bool(self.late) >= bool(other.late)
         return same and not self.explain_mismatch(other.command, other.environment)
 
     def choose_environment(self) -> dict[str, str]:
@@ -115,6 +119,9 @@ class Gate:
         self.waiting: int | None = None
         self.import_seconds = self.fork_seconds = 0.0
         self._asked = 0.0
+        self._record: int | None = None
+        self._imports: dict[str, list[str]] = {}
+        self._environment: dict[str, str] = {}
         self._reaper, self._inherited, self._on_end = reaper, inherited, on_end
         self._link: socket.socket | None = None
         self._stderr = -1
@@ -140,8 +147,11 @@ class Gate:
             "argv": command.argv,
             "path": command.find_first_path(folder),
             "modules": self.plan.modules,
+            "late": self.plan.late,
         }
         handles = [its.detach(), _write_memory(json.dumps(plan).encode()), _write_memory(_load_code())]
+        self._record = warm_record.create_memory()
+        handles.append(os.dup(self._record))
         self._stderr, stderr = os.pipe() if captures_stderr else (-1, -1)
         padding = "0" * (sum(len(os.fsencode(word)) + 1 for word in command.words) + _ROOM)
         words = [*command.words[: command.options], "-c", _BOOT, *map(str, handles), padding]
@@ -169,6 +179,15 @@ class Gate:
         mine.setblocking(False)
         asyncio.get_running_loop().add_reader(mine.fileno(), self._read_message)
         self._limit_wait(_IMPORT_SECONDS, "its gate does not finish importing")
+
+    def read_record(self) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Return what the processes of each role have imported themselves, and the environment of the first
+        one that was spawned.
+        """
+        if self._record is not None:
+            self._imports = warm_record.read_imports(self._record)
+            self._environment = warm_record.read_environment(self._record)
+        return self._imports, self._environment
 
     def explain_absence(self) -> str:
         """Return why no process waits for a job; empty if one does."""
@@ -230,8 +249,9 @@ class Gate:
             self._fail(str(report["refused"]))
             return
         self.import_seconds = float(report["cpu"])
+        late = f", {len(self.plan.late)} of them as earlier starts did" if self.plan.late else ""
         absent = f", without {report['absent']}" if report["absent"] else ""
-        what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{absent}"
+        what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{late}{absent}"
         _log.info("the next start is warm: %s", what)
         self._request_process()
 
@@ -291,6 +311,10 @@ class Gate:
 
     def _release(self) -> None:
         self._stop_timer()
+        if self._record is not None:
+            self.read_record()
+            os.close(self._record)
+            self._record = None
         self._close_stderr()
         if self._link is not None:
             asyncio.get_running_loop().remove_reader(self._link.fileno())

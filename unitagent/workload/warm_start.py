@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unitagent.errors import CommandError
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _FAILURES = 2  # in a row; then there are no more gates
 _LOOK = 0.02
 _LONGEST = 500  # characters of a reason
+_WHO = {"main": "the main process", "children": "those that it spawned"}
 _SPAWNED = "--multiprocessing-fork"
 
 
@@ -91,12 +92,15 @@ class WarmStarter:
         self._why = "its gate is built once the Unit is ready"
         self._failures = 0
         self._learned: dict[str, str] = {}
+        self._late: dict[str, list[str]] = {}
+        self._takes_late = True
         self._proven = True  # the last warm workload has been ready
 
     def prepare(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> None:
         """Build a gate for the next starts of this command, unless there is one or it cannot be had."""
         if self._failures >= _FAILURES:
             return
+        self._read_record()
         try:
             plan = self._make_plan(argv, env, modules)
         except Exception as error:  # noqa: BLE001  # whatever it is, the next start is cold
@@ -106,6 +110,9 @@ class WarmStarter:
             if self._gate.plan.covers(plan):
                 return
             self._gate.close()
+        self._build_gate(plan)
+
+    def _build_gate(self, plan: GatePlan) -> None:
         self._gate = Gate(plan, self._reaper, self._inherited, self._lose_gate)
         try:
             self._gate.build(captures_stderr=self._captures_stderr)
@@ -153,6 +160,10 @@ class WarmStarter:
             if _SPAWNED in words and MARKER in found:
                 self._learned = found
 
+    def count_late_imports(self) -> dict[str, int]:
+        """Return how many modules the warm starts so far have imported themselves, by role."""
+        return {role: len(names) for role, names in self._late.items()}
+
     def confirm_ready(self) -> None:
         """The workload is ready: what was started warm has proven itself."""
         if not self._proven:
@@ -167,15 +178,35 @@ class WarmStarter:
     def close(self) -> None:
         """End the gate."""
         if self._gate is not None:
+            self._read_record()
             self._gate.close()
             self._gate = None
+
+    def _read_record(self) -> None:
+        """Take what the gate's processes have told of themselves; what was learned first is good enough."""
+        if self._gate is None:
+            return
+        late, environment = self._gate.read_record()
+        if not self._learned and MARKER in environment:
+            self._learned = environment
+        if not any(self._late.values()) and any(late.values()):
+            self._late = late
+            told = " and ".join(f"{len(names)} by {_WHO[role]}" for role, names in late.items())
+            _log.info("modules that warm starts still import, and the next gate will have: %s", told)
 
     def _make_plan(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> GatePlan:
         if not self._reaper.adopts_orphans:
             raise UnresolvedError("the kernel does not hand orphans to this agent")
         with working_directory.in_start_directory():
             command = resolve_warm(argv, env, modules)
-        return GatePlan(command, tuple(modules), drop_generation(env), drop_generation(self._learned))
+        late = dict.fromkeys(name for names in self._late.values() for name in names)
+        return GatePlan(
+            command,
+            tuple(modules),
+            drop_generation(env),
+            drop_generation(self._learned),
+            tuple(late) if self._takes_late else (),
+        )
 
     def _start_warm(self, argv: Sequence[str], env: Mapping[str, str], stderr: int | None) -> int:
         gate = self._gate
@@ -231,11 +262,20 @@ class WarmStarter:
 
     def _lose_gate(self, why: str) -> None:
         """The gate has ended by itself."""
+        self._read_record()
+        gate = self._gate
+        if gate is not None and gate.plan.late and not gate.import_seconds:
+            _log.warning("warm start: the next gate is built without what was imported late: %s", why)
+            self._takes_late = False
+            self._build_gate(replace(gate.plan, late=()))
+            return
         _log.warning("warm start: %s", why)
         self._count_failure(why)
 
     def _drop_gate(self, why: str) -> None:
-        """Start cold next, and build another gate after that."""
+        """Start cold next, and build another gate after that, without what this one had learned to import."""
+        if self._gate is not None and self._gate.plan.late:
+            self._takes_late = False
         self.close()
         self._count_failure(why)
 
