@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
+from tests.ports import free_port
 from unitagent.system import procfs
 
 NEXT = "the next start is warm"
@@ -27,14 +28,14 @@ COMMAND = (sys.executable, "-u", "-c", PROGRAM)
 def start(tmp_path: Path) -> Iterator[Callable[..., Solo]]:
     units: list[Solo] = []
 
-    def begin(**variables: str) -> Solo:
+    def begin(program: str = PROGRAM, **variables: str) -> Solo:
         given = {
             "UNIT_WARM": "auto",
             "UNIT_WARM_MODULES": "decimal,json",
             "UNIT_BACKOFF_SECONDS": "0",
             **variables,
         }
-        units.append(Solo(tmp_path, command=COMMAND, **given))
+        units.append(Solo(tmp_path, command=(*COMMAND[:-1], program), **given))
         return units[-1]
 
     yield begin
@@ -75,8 +76,9 @@ def test_each_restart_is_warm_once_the_unit_has_been_ready(start: Callable[..., 
 
 
 def waits(unit: Solo) -> bool:
-    """Whether the gate has forked a process for the next start."""
-    return any(one.name == "unit-waiting" for one in procfs.find_descendants(unit.popen.pid))
+    """Whether a process waits for the next start."""
+    start = unit.status()["start"]
+    return start is not None and start["next"]["kind"] == "warm"
 
 
 def test_the_first_start_can_be_warm(start: Callable[..., Solo]) -> None:
@@ -132,6 +134,40 @@ def test_where_warm_starts_are_off_nothing_is_said_of_them(start: Callable[..., 
     metrics = unit.get("/metrics")
     assert 'unitagent_workload_starts_total{kind="cold"} 1.0' in metrics
     assert "unitagent_next_start_warm 0" not in metrics
+
+
+@pytest.mark.parametrize("how", ["sys.exit(7)", "time.sleep(1000)"], ids=["exits", "hangs"])
+def test_a_warm_start_that_fails_is_followed_by_a_cold_one_and_a_second_one_by_cold_ones_alone(
+    start: Callable[..., Solo], how: str
+) -> None:
+    port = free_port()
+    program = f"""
+import os, socket, sys, time
+if os.environ["UNIT_GENERATION"] in ("2", "4"):
+    {how}
+server = socket.create_server(("127.0.0.1", {port}))
+time.sleep(1000)
+"""
+    given = {
+        "UNIT_TRAFFIC_PORT": str(port),
+        "UNIT_STARTUP_SECONDS": "3",
+        "UNIT_HEALTH_INTERVAL_SECONDS": "0.2",
+    }
+    unit = start(program=program, **given)
+    unit.ready()
+    until(lambda: waits(unit), "a process waits")
+    after_one = crash(unit, 1)
+    assert unit.status()["generation"] == 3
+    assert after_one["why"] == "a workload that was started warm failed before it was ready"
+    until(lambda: waits(unit), "a new gate has forked")
+    after_two = crash(unit, 3)
+    assert unit.status()["generation"] == 5
+    off = "warm start is off after 2 failures: a workload that was started warm failed before it was ready"
+    assert (after_two["kind"], after_two["why"]) == ("cold", off)
+    assert after_two["next"] == {"kind": "cold", "why": off}
+    assert not is_warm(crash(unit, 5))
+    assert not waits(unit)
+    assert off in unit.run("status")
 
 
 def test_a_unit_without_modules_starts_cold_and_says_so(start: Callable[..., Solo]) -> None:

@@ -1,4 +1,4 @@
-"""What a gate learns from its first warm starts: late imports, and the environment that children are given."""
+"""What a gate learns from its first warm starts: late imports, and the environment that children get."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ from unitagent.workload.warm_process import (
 from unitagent.workload.warm_record import Record
 
 NAME, WAITING, TEMPLATE = "unit-gate", "unit-waiting", "unit-template"
-FORK, JOB, CONFIRMED = b"fork", b"job", b"ok"
+FORK, JOB, CONFIRMED, DIFFERS = b"fork", b"job", b"ok", "differs: "
 ANSWER_SECONDS = 2.0
 MOST_DESCRIPTORS = 250  # the kernel passes 253 at once; three are ours
 
@@ -65,6 +65,10 @@ _AT_LOAD = (
 )  # fmt: skip
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class MismatchError(OSError):
+    """A process of this gate would not be what was asked for; one of a new gate may be."""
 
 
 # The service: forks on request
@@ -145,7 +149,8 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
     """Give a waiting process its job; it has begun when this returns.
 
     Raises:
-        OSError: it refuses, does not answer in time, or has ended; it must be killed.
+        MismatchError: it would not be the same as a cold one.
+        OSError: it fails, does not answer in time, or has ended. In each case it must be killed.
 
     """
     memory = os.memfd_create("unit-job")
@@ -158,7 +163,10 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
     finally:
         os.close(memory)
     if answer != CONFIRMED:
-        raise OSError(answer.decode(errors="replace") or "it ended")
+        why = answer.decode(errors="replace")
+        if why.startswith(DIFFERS):
+            raise MismatchError(why[len(DIFFERS) :])
+        raise OSError(why or "it ended")
 
 
 def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], object], bool]:
@@ -177,7 +185,7 @@ def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], ob
         program = prepare_program(image, job)
         conversation.sendall(CONFIRMED)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the process starts cold
-        why = str(error) if isinstance(error, RefusalError) else repr(error)
+        why = f"{DIFFERS}{error}" if isinstance(error, RefusalError) else repr(error)
         try:
             conversation.sendall(why.encode(errors="replace")[:_MESSAGE])
         finally:

@@ -260,7 +260,7 @@ class Gate:
         if self._link is None:
             return
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._conversation, self._why = mine, "its gate has not forked in time"
+        self._conversation, self._why = mine, "its gate has not forked yet"
         with its:
             try:
                 socket.send_fds(self._link, [warm_gate.FORK], [its.fileno()])
@@ -268,7 +268,7 @@ class Gate:
                 self._fail(f"its gate does not answer: {error}")
                 return
         self._asked = time.monotonic()
-        self._limit_wait(_FORK_SECONDS, self._why)
+        self._limit_wait(_FORK_SECONDS, "its gate does not fork")
 
     def _take_process(self, pid: int) -> None:
         """Watch a process that the gate has forked; it runs nothing yet."""

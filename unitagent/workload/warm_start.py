@@ -216,8 +216,7 @@ class WarmStarter:
             raise UnresolvedError(why)
         command = resolve_python(argv, env)
         if why := gate.plan.explain_mismatch(command, env):
-            self.close()
-            self._why = why
+            self._replace_gate(why)
             raise UnresolvedError(why)
         handles = {number: number for number in warm_process.list_descriptors() if _is_inherited(number)}
         if stderr is not None:
@@ -230,6 +229,9 @@ class WarmStarter:
         try:
             fds = [handles[number] for number in sorted(handles)]
             pid = gate.start_process(job, fds, self._answer_seconds)
+        except warm_gate.MismatchError as error:
+            self._replace_gate(str(error))
+            raise
         except OSError as error:
             self._drop_gate(str(error) or repr(error))
             raise
@@ -271,6 +273,11 @@ class WarmStarter:
             return
         _log.warning("warm start: %s", why)
         self._count_failure(why)
+
+    def _replace_gate(self, why: str) -> None:
+        """Start cold now, for no fault of the gate's; another one is built after that."""
+        self.close()
+        self._why = why
 
     def _drop_gate(self, why: str) -> None:
         """Start cold next, and build another gate after that, without what this one had learned to import."""
