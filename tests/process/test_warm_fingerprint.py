@@ -1,5 +1,5 @@
-"""What a gate was built for: a start that differs in what no fork can make up for is cold and says so. It costs
-that gate, and the next one is warm again.
+"""A start that differs from what its gate was built for, so that no fork is the same, is cold and says why.
+It costs that gate, and the next one is warm again.
 """
 
 from __future__ import annotations
