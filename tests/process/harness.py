@@ -31,6 +31,15 @@ from unitagent.workload.signals import Terminal
 from unitagent.workload.warm_start import WarmStarter
 
 
+def measure(pid: int) -> dict[str, int]:
+    """Descriptors, threads and KiB of memory (PSS, without files) of a process."""
+    place = Path("/proc", str(pid))
+    rollup = dict(line.split(":", 1) for line in (place / "smaps_rollup").read_text().splitlines()[1:])
+    memory = sum(int(rollup[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem"))
+    files, threads = (len(list((place / name).iterdir())) for name in ("fd", "task"))
+    return {"memory": memory, "files": files, "threads": threads}
+
+
 def call_libc(name: str, *arguments: int) -> None:
     assert getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) == 0, os.strerror(ctypes.get_errno())
 
@@ -157,6 +166,8 @@ class Harness:
         gate = warm._gate
         plan = gate and {"late": gate.plan.late, "learned": sorted(gate.plan.learned)}
         self.tell("settled", gate=gate and gate.pid, waiting=gate and gate.waiting, **(plan or {}))
+        if gate is not None and gate.waiting is not None:
+            self.tell("use", gate=gate.pid, agent=measure(os.getpid()), **measure(gate.pid))
         if self.options.touch:
             self.options.touch.write_text(f"{self.options.touch.read_text()}{self.options.append}\n")
         if self.options.change and not self.starts:

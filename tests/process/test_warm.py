@@ -40,7 +40,10 @@ def look(
     """What a process and its child see, in each of its lives."""
     seen = folder / ("warm" if warm else "cold")
     seen.mkdir(exist_ok=True)
-    options = ["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []
+    options = [
+        *more.pop("options", ()),
+        *(["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []),
+    ]
     agent = start(*options, "--again", str(times - 1), "--", *argv, str(seen), **more)
     code, output = agent.finish(), agent.output()
     assert code == 3, output
@@ -304,7 +307,7 @@ def test_after_two_failures_there_are_no_more_gates(start: Start) -> None:
 # What multiprocessing spawns
 
 
-@pytest.mark.parametrize("how", ["threads", "nested"])
+@pytest.mark.parametrize("how", ["threads", "nested", "pool"])
 def test_children_come_from_templates(start: Start, how: str) -> None:
     agent = start("--warm", "json", "--", sys.executable, SPAWNS, how)
     assert outcome(agent, 0)["warm"]

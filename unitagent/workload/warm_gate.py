@@ -56,6 +56,7 @@ MOST_DESCRIPTORS = 250  # the kernel passes 253 at once; three are ours
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 15, 36, 37
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)  # the number of clone(2)
 _MESSAGE = 4096  # bytes
+_FIRST_TO_GO = "1000"  # what is only there to save time goes before the workload if memory is short
 _LONGEST = 500  # characters of a text in a message, which are up to 6 bytes each as JSON
 _SPAWN_MAIN = "from multiprocessing.spawn import spawn_main"
 # Read when a program or a library is loaded, or when Python starts; too late in a fork.
@@ -180,6 +181,7 @@ def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], ob
             os._exit(0)
         job: Job = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
         os.close(fds[0])
+        write_oom_score(image.oom_score)
         conversation = place_descriptors(fds[1:], job["numbers"], conversation)
         become(image, job)
         program = prepare_program(image, job)
@@ -311,6 +313,24 @@ class Spawner:
 # Its life
 
 
+def read_oom_score() -> str:
+    """Return how soon the kernel ends this process if memory is short; empty if it is hidden."""
+    try:
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def write_oom_score(score: str) -> None:
+    """Set it, where the kernel allows that."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(score)
+    except OSError:
+        pass
+
+
 def build_image(plan: Job, link: socket.socket) -> Image:
     """Import everything and report; ends this process if it may not be forked."""
     began = time.monotonic()
@@ -319,6 +339,8 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     if os.getppid() != plan["agent"]:
         os._exit(1)
     before = lower_priority()
+    image.oom_score = read_oom_score()
+    write_oom_score(_FIRST_TO_GO)
     sys.argv[:] = plan["argv"]
     image.set_first_path(plan["path"])
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that a daemon of an import is found, too
@@ -378,6 +400,7 @@ def fork_template(image: Image, record: Record) -> socket.socket | None:
     try:
         mine.close()
         hide_process(TEMPLATE, its)
+        write_oom_score(_FIRST_TO_GO)
         os.setpgid(0, 0)
         os.chdir("/")
         image.command_line.show([TEMPLATE], {})

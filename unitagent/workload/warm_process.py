@@ -223,6 +223,7 @@ class Image:
         self.imported: dict[bytes, bytes] = {}
         self.removed: frozenset[bytes] = frozenset()
         self._first_path = ""  # what -c has put there
+        self.oom_score = ""
         self.files: dict[str, tuple[int, int] | None] = {}
         self.absent: list[str] = []
 
